@@ -1,0 +1,343 @@
+//! Where secrets live: the traits that backends implement, and what can go wrong there.
+//!
+//! Two traits, split by consumer. [`SecretBinder`] is all that the admission path can see: names and key
+//! names. [`SecretsBackend`] adds values, for the admin API. One object implements both; the admission path
+//! is handed only the first, so "admission never reads a value" is a type, not a promise.
+//!
+//! Decorators ([`cached`], [`retrying`], [`metered`]) wrap a binder and keep its contract; every backend,
+//! decorator and fake passes the same conformance suite.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
+
+/// What a review asks of a backend about one secret.
+#[derive(Clone, Debug)]
+pub struct BindQuery {
+    /// The pod's namespace, as the `AdmissionRequest` names it.
+    pub namespace: String,
+    /// The secret.
+    pub secret: SecretId,
+    /// Which key names the answer must hold.
+    pub keys: KeysWanted,
+    /// When the review arrived. A refusal, and an expansion of `name/*`, rest only on a read that began
+    /// after this moment.
+    pub arrived: Instant,
+    /// When the answer is no longer of use.
+    pub deadline: Instant,
+}
+
+/// Which key names of a secret a review needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysWanted {
+    /// None: that the secret exists is enough (bulk mode), and metadata suffice.
+    Existence,
+    /// These must be among its keys.
+    These(BTreeSet<SecretKey>),
+    /// All of them (`name/*`).
+    All,
+}
+
+impl KeysWanted {
+    /// Whether `binding` answers this question with yes. `All` never is answered by an older binding: the
+    /// caller of this function decides what "older" is.
+    #[must_use]
+    pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
+        match (self, &binding.keys) {
+            (Self::Existence, _) => true,
+            (Self::These(wanted), Some(keys)) => wanted.iter().all(|key| keys.contains(key.as_str())),
+            (Self::All, Some(_)) => true,
+            (Self::These(_) | Self::All, None) => false,
+        }
+    }
+
+    /// Whether an answer needs key names at all.
+    #[must_use]
+    pub fn needs_keys(&self) -> bool {
+        *self != Self::Existence
+    }
+}
+
+/// Tells whether a secret exists, under which name the pod's namespace knows it, and which keys it has.
+///
+/// # Contract (one test of the conformance suite per line)
+/// - `bind` of a secret that exists answers its Kubernetes Secret's name in the query's namespace.
+/// - When the query wants keys, the answer's `keys` are `Some` and complete; a key that is wanted and missing
+///   is not an error here: the planner says it, with the annotation's name.
+/// - When the query wants only existence, `keys` may be `None`.
+/// - A secret that does not exist in that namespace, whatever other namespaces hold: [`ErrorKind::NotFound`].
+/// - A refused read: [`ErrorKind::PermissionDenied`], the same whether or not the secret exists.
+/// - An answer that cannot be read: [`ErrorKind::Protocol`]; never taken for "not found".
+/// - No answer before `deadline`: [`ErrorKind::Deadline`], and nothing goes on in the background.
+/// - Dropping the future cancels the work, unless another caller waits for the same read.
+/// - No error, in `Display` or `Debug`, carries a value or any text that the backend sent.
+#[async_trait]
+pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
+    /// Which backend this is, for messages, metrics and audit.
+    fn kind(&self) -> BackendKind;
+
+    /// The names behind `query.secret`.
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError>;
+}
+
+/// The values of one secret, by key.
+pub type SecretData = BTreeMap<SecretKey, SecretString>;
+
+/// The floe spec's `SecretsPlugin`: what the admin API needs of a backend.
+///
+/// # Contract
+/// - `get_secret` and `get_all` of what does not exist: [`ErrorKind::NotFound`] (see [`OptionalSecret`] for
+///   the spec's "missing is None").
+/// - `set_secret` creates, or updates the given keys and keeps all others, labels and annotations; it refuses
+///   ([`ErrorKind::Conflict`]) to write a secret that it does not manage.
+/// - `list_secrets` answers names in order, all with `prefix`, never values.
+/// - `health_check` answers within `timeout`.
+#[async_trait]
+pub trait SecretsBackend: SecretBinder {
+    /// The value behind one key.
+    async fn get_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        key: &SecretKey,
+    ) -> Result<SecretString, BackendError>;
+
+    /// All keys and values of one secret.
+    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError>;
+
+    /// Creates the secret, or writes these keys of it; `metadata` is kept beside it, readable by anyone who
+    /// may read the secret.
+    async fn set_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        data: SecretData,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), BackendError>;
+
+    /// The names of the secrets in `namespace` that start with `prefix`.
+    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError>;
+
+    /// Whether the backend answers, and how well.
+    async fn health_check(&self, timeout: Duration) -> HealthStatus;
+
+    /// Who this backend is (floe spec: `PluginMetadata`).
+    fn metadata(&self) -> BackendMetadata;
+}
+
+/// Name and versions of a backend, as the floe spec's `PluginMetadata` wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendMetadata {
+    /// Lower-case name.
+    pub name: &'static str,
+    /// `X.Y.Z` of this program.
+    pub version: &'static str,
+    /// `X.Y` of the floe plugin API that the backend's behaviour follows.
+    pub floe_api_version: &'static str,
+}
+
+/// The floe spec's `HealthStatus`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthStatus {
+    /// How well.
+    pub state: HealthState,
+    /// A sentence for a person; never a backend's own text.
+    pub message: String,
+}
+
+/// How well a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// It answers.
+    Healthy,
+    /// It answers, but not all it should.
+    Degraded,
+    /// It does not answer.
+    Unhealthy,
+}
+
+/// A backend that this program can be built with: one variant, one module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BackendKind {
+    /// Kubernetes Secrets.
+    Kubernetes,
+    /// Scripted, in memory; also the offline files of `inject --secrets`.
+    Memory,
+}
+
+impl BackendKind {
+    /// The word in messages, labels and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a failure means to the caller. The floe spec's `PermissionError` is `PermissionDenied`; its
+/// `ConnectionError` is `Unavailable`, `RateLimited`, `Deadline`, `Unauthenticated` or `Protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// There is no such secret, or no such key, in that namespace.
+    NotFound,
+    /// The backend refuses this reader.
+    PermissionDenied,
+    /// No connection, or an answer that says "not now" (5xx).
+    Unavailable,
+    /// The backend asks us to slow down (429).
+    RateLimited,
+    /// No answer within the caller's deadline.
+    Deadline,
+    /// The backend refuses *our* credential (401): the operator must act.
+    Unauthenticated,
+    /// An answer that cannot be read.
+    Protocol,
+    /// The backend refuses the question itself (400, 422).
+    Invalid,
+    /// The write met another writer, or a secret that is not ours to write.
+    Conflict,
+}
+
+impl ErrorKind {
+    /// Whether the same question may get another answer a moment later.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Unavailable | Self::RateLimited => true,
+            Self::NotFound
+            | Self::PermissionDenied
+            | Self::Deadline
+            | Self::Unauthenticated
+            | Self::Protocol
+            | Self::Invalid
+            | Self::Conflict => false,
+        }
+    }
+
+    /// Whether the backend gave no verdict about the secret, so that an older answer may stand in.
+    #[must_use]
+    pub fn is_unavailable(self) -> bool {
+        match self {
+            Self::Unavailable | Self::RateLimited | Self::Deadline | Self::Unauthenticated => true,
+            Self::NotFound | Self::PermissionDenied | Self::Protocol | Self::Invalid | Self::Conflict => false,
+        }
+    }
+}
+
+/// A failed call to a backend. `Display` is fit for a user: what and where, never the backend's text.
+///
+/// The cause is for the operator's log ([`crate::redact::ErrorChain`]); whoever sets it vouches that it
+/// carries no text from the backend's answer. `serde_json` errors quote what they met: never set one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", self.sentence())]
+pub struct BackendError {
+    /// What it means.
+    pub kind: ErrorKind,
+    /// Which backend.
+    pub backend: BackendKind,
+    /// The namespace that was asked.
+    pub namespace: String,
+    /// The secret that was asked for; `None` for calls about no single secret.
+    pub secret: Option<SecretName>,
+    /// How long the backend asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// Why, for the log.
+    #[source]
+    pub cause: Option<Cause>,
+}
+
+/// A cause that can be shared among the callers of one read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(pub Arc<str>);
+
+impl BackendError {
+    /// An error without cause or Retry-After.
+    #[must_use]
+    pub fn new(kind: ErrorKind, backend: BackendKind, namespace: &str, secret: Option<&SecretName>) -> Self {
+        Self { kind, backend, namespace: namespace.to_owned(), secret: secret.cloned(), retry_after: None, cause: None }
+    }
+
+    /// The same with a cause, in words that this program chose.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(Cause(Arc::from(cause.into())));
+        self
+    }
+
+    fn sentence(&self) -> String {
+        let Self { kind, backend, namespace, secret, .. } = self;
+        let what = secret.as_ref().map_or_else(|| "secrets".to_owned(), |name| format!("secret \"{name}\""));
+        match kind {
+            ErrorKind::NotFound => format!("{what} not found in namespace \"{namespace}\" (backend {backend})"),
+            ErrorKind::PermissionDenied => {
+                format!("the webhook may not read {what} in namespace \"{namespace}\" (backend {backend})")
+            }
+            ErrorKind::Unavailable | ErrorKind::Unauthenticated => {
+                format!(
+                    "the secrets backend {backend} is unavailable; {what} in namespace \"{namespace}\" could not be checked"
+                )
+            }
+            ErrorKind::RateLimited => {
+                format!(
+                    "the secrets backend {backend} is overloaded; {what} in namespace \"{namespace}\" could not be checked"
+                )
+            }
+            ErrorKind::Deadline => {
+                format!(
+                    "the secrets backend {backend} did not answer in time; {what} in namespace \"{namespace}\" could not be checked"
+                )
+            }
+            ErrorKind::Protocol => {
+                format!(
+                    "the secrets backend {backend} gave an unreadable answer about {what} in namespace \"{namespace}\""
+                )
+            }
+            ErrorKind::Invalid => {
+                format!("the secrets backend {backend} refused the request for {what} in namespace \"{namespace}\"")
+            }
+            ErrorKind::Conflict => {
+                format!(
+                    "{what} in namespace \"{namespace}\" is not managed by this program, or was changed at the same time (backend {backend})"
+                )
+            }
+        }
+    }
+}
+
+/// The spec's "missing is None", from the errors that say it.
+pub trait OptionalSecret<T> {
+    /// `None` for [`ErrorKind::NotFound`]; every other error stays one.
+    ///
+    /// # Errors
+    /// All but not-found.
+    fn optional(self) -> Result<Option<T>, BackendError>;
+}
+
+impl<T> OptionalSecret<T> for Result<T, BackendError> {
+    fn optional(self) -> Result<Option<T>, BackendError> {
+        match self {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The binders that this process was configured with, by the source that annotations name.
+pub type Binders = BTreeMap<SecretSource, Arc<dyn SecretBinder>>;

@@ -1,0 +1,276 @@
+//! What the program counts: one struct of families, registered once, handed to whoever observes.
+//!
+//! Every label is an enum with a fixed set of values: never a name, a namespace or a message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The prefix of every metric.
+pub const PREFIX: &str = "floe_secrets_webhook";
+
+/// Implements a label from a fieldless enum's `as_str`.
+macro_rules! label {
+    ($type:ty) => {
+        impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+
+/// A fieldless enum whose values are label values.
+macro_rules! label_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// The label's text.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+        label!($name);
+    };
+}
+
+label!(crate::backend::BackendKind);
+
+label_enum! {
+    /// Which call to a backend.
+    BackendOperation {
+        /// Names and keys for an admission.
+        Bind => "bind",
+        /// One value.
+        Get => "get",
+        /// All values of a secret.
+        GetAll => "get_all",
+        /// A write.
+        Set => "set",
+        /// Names in a namespace.
+        List => "list",
+        /// Is it well?
+        Health => "health",
+    }
+}
+
+label_enum! {
+    /// How a call to a backend ended: `ok`, or the kind of its error.
+    BackendResult {
+        /// An answer.
+        Ok => "ok",
+        /// No such secret.
+        NotFound => "not_found",
+        /// May not.
+        PermissionDenied => "permission_denied",
+        /// No connection, or 5xx.
+        Unavailable => "unavailable",
+        /// 429.
+        RateLimited => "rate_limited",
+        /// Too late.
+        Deadline => "deadline",
+        /// Our credential was refused.
+        Unauthenticated => "unauthenticated",
+        /// Unreadable.
+        Protocol => "protocol",
+        /// The question was refused.
+        Invalid => "invalid",
+        /// Another writer, or not ours.
+        Conflict => "conflict",
+        /// The caller went away first.
+        Cancelled => "cancelled",
+    }
+}
+
+impl From<crate::backend::ErrorKind> for BackendResult {
+    fn from(kind: crate::backend::ErrorKind) -> Self {
+        use crate::backend::ErrorKind;
+        match kind {
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::PermissionDenied => Self::PermissionDenied,
+            ErrorKind::Unavailable => Self::Unavailable,
+            ErrorKind::RateLimited => Self::RateLimited,
+            ErrorKind::Deadline => Self::Deadline,
+            ErrorKind::Unauthenticated => Self::Unauthenticated,
+            ErrorKind::Protocol => Self::Protocol,
+            ErrorKind::Invalid => Self::Invalid,
+            ErrorKind::Conflict => Self::Conflict,
+        }
+    }
+}
+
+label_enum! {
+    /// What the cache did for a query.
+    CacheResult {
+        /// Answered from memory.
+        Hit => "hit",
+        /// Asked the backend.
+        Miss => "miss",
+        /// Waited for a read that others wanted too.
+        Shared => "shared",
+        /// The backend was unavailable: an older answer stood in.
+        Stale => "stale",
+    }
+}
+
+label_enum! {
+    /// What became of a certificate reload.
+    ReloadResult {
+        /// The new pair serves.
+        Loaded => "loaded",
+        /// Refused; the last good pair serves on.
+        Kept => "kept",
+    }
+}
+
+label_enum! {
+    /// Why a request was turned away before it was read.
+    ShedReason {
+        /// Larger than a body may be.
+        BodyTooLarge => "body_too_large",
+        /// Too many bytes of bodies in flight.
+        BytesInFlight => "bytes_in_flight",
+        /// Too many connections.
+        Connections => "connections",
+    }
+}
+
+/// `{backend,operation,result}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendRequest {
+    /// Which backend.
+    pub backend: crate::backend::BackendKind,
+    /// Which call.
+    pub operation: BackendOperation,
+    /// How it ended.
+    pub result: BackendResult,
+}
+
+/// `{backend,operation}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendCall {
+    /// Which backend.
+    pub backend: crate::backend::BackendKind,
+    /// Which call.
+    pub operation: BackendOperation,
+}
+
+/// `{backend,result}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendCache {
+    /// Which backend.
+    pub backend: crate::backend::BackendKind,
+    /// What the cache did.
+    pub result: CacheResult,
+}
+
+/// `{result}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reload {
+    /// What became of it.
+    pub result: ReloadResult,
+}
+
+/// `{reason}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Shed {
+    /// Why.
+    pub reason: ShedReason,
+}
+
+/// 0.5 ms to 10 s: an admission's life, from a cache hit to the API server's patience.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// A histogram over [`SECONDS`], for families.
+pub(crate) fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// A family of histograms that all start as [`seconds`].
+pub(crate) type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All families. Cheap to clone: clones count into the same place.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Calls to backends.
+    pub backend_requests: Family<BackendRequest, Counter>,
+    /// Their length.
+    pub backend_duration: Durations<BackendCall>,
+    /// What the cache did.
+    pub backend_cache: Family<BackendCache, Counter>,
+    /// Certificate reloads.
+    pub tls_reloads: Family<Reload, Counter>,
+    /// End of the serving certificate's validity, in Unix seconds.
+    pub tls_not_after: Gauge<i64, AtomicI64>,
+    /// Requests turned away unread.
+    pub shed: Family<Shed, Counter>,
+    /// Open connections on the admission port.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Bytes of request bodies held at this moment.
+    pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
+    /// Requests whose handling panicked.
+    pub panics: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Makes the families and registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            backend_requests: Family::default(),
+            backend_duration: Family::new_with_constructor(seconds),
+            backend_cache: Family::default(),
+            tls_reloads: Family::default(),
+            tls_not_after: Gauge::default(),
+            shed: Family::default(),
+            connections: Gauge::default(),
+            body_bytes_in_flight: Gauge::default(),
+            panics: Counter::default(),
+        };
+        let r = registry;
+        r.register("backend_requests", "Calls to secrets backends", metrics.backend_requests.clone());
+        r.register_with_unit(
+            "backend_duration",
+            "Length of calls to secrets backends",
+            Unit::Seconds,
+            metrics.backend_duration.clone(),
+        );
+        r.register("backend_cache", "Queries by what the cache did for them", metrics.backend_cache.clone());
+        r.register("tls_reloads", "Reloads of the serving certificate", metrics.tls_reloads.clone());
+        r.register_with_unit(
+            "tls_certificate_not_after",
+            "End of validity of the serving certificate, Unix time",
+            Unit::Seconds,
+            metrics.tls_not_after.clone(),
+        );
+        r.register("shed", "Requests turned away unread", metrics.shed.clone());
+        r.register("connections", "Open connections on the admission port", metrics.connections.clone());
+        r.register_with_unit(
+            "body_in_flight",
+            "Bytes of request bodies held",
+            Unit::Bytes,
+            metrics.body_bytes_in_flight.clone(),
+        );
+        r.register("panics", "Requests whose handling panicked", metrics.panics.clone());
+        metrics
+    }
+}
+
+/// The registry behind `/metrics`, with the program's prefix.
+#[must_use]
+pub fn registry() -> (Arc<Registry>, Metrics) {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let metrics = Metrics::register(&mut registry);
+    (Arc::new(registry), metrics)
+}

@@ -51,9 +51,8 @@ impl KeysWanted {
     #[must_use]
     pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
         match (self, &binding.keys) {
-            (Self::Existence, _) => true,
+            (Self::Existence, _) | (Self::All, Some(_)) => true,
             (Self::These(wanted), Some(keys)) => wanted.iter().all(|key| keys.contains(key.as_str())),
-            (Self::All, Some(_)) => true,
             (Self::These(_) | Self::All, None) => false,
         }
     }

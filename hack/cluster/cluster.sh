@@ -72,9 +72,11 @@ start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; } # 
 # Sets UNSHARE, the process that holds the namespaces, and NODE, the first one inside.
 running() {
   local started
-  [ -e "$STATE/processes" ] || return 1
-  read -r UNSHARE started NODE <"$STATE/processes"
-  [ -n "$started" ] && [ "$(start_time "$UNSHARE")" = "$started" ]
+  [ -e "$STATE/process" ] || return 1
+  read -r UNSHARE started <"$STATE/process"
+  [ -n "$started" ] && [ "$(start_time "$UNSHARE")" = "$started" ] || return 1
+  # It has one child. (The file has no line's end, which read calls a failure.)
+  read -r NODE <"/proc/$UNSHARE/task/$UNSHARE/children" || [ -n "$NODE" ]
 }
 
 need_running() {
@@ -135,12 +137,9 @@ start_node() {
   FLOE_CLUSTER_NAME=$NAME FLOE_CLUSTER_DIR=$STATE \
     setsid unshare --net --mount --propagation private --uts --ipc --pid --fork --kill-child --mount-proc \
     bash "$HERE/node.sh" >"$STATE/log/node.log" 2>&1 </dev/null 9<&- &
-  UNSHARE=$!
-  # shellcheck disable=SC2016 # for the inner shell
-  poll 10 sh -c 'test -n "$(cat /proc/$0/task/$0/children)"' $UNSHARE ||
-    { cat "$STATE/log/node.log" >&2; die "the namespaces could not be made"; }
-  read -r NODE _ <"/proc/$UNSHARE/task/$UNSHARE/children"
-  echo "$UNSHARE $(start_time $UNSHARE) $NODE" >"$STATE/processes"
+  echo "$! $(start_time $!)" >"$STATE/process"
+  poll 10 running || { cat "$STATE/log/node.log" >&2; die "the namespaces could not be made"; }
+  running
 }
 
 # Names of programs that were started and run no more.
@@ -177,18 +176,16 @@ import_images() {
 
 ready() { in_network kubectl get --raw /readyz >/dev/null 2>&1; }
 
-# After a restart, the API server still has the node's old state.
-reported_since() { # reported_since TIME
-  local renewed
-  renewed=$(in_network kubectl --namespace kube-node-lease get lease "$NAME" --output 'jsonpath={.spec.renewTime}') &&
-    [[ $renewed > $1 ]]
+# After a restart, the API server still has the node's old state: the report has
+# to be newer. (The kubelet's lease would tell too, but comes 10 seconds late.)
+node_ready() { # node_ready SINCE
+  local status reported
+  read -r status reported < <(in_network kubectl get node "$NAME" --output \
+    'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime}{"\n"}{end}' 2>/dev/null)
+  [ "$status" = True ] && [[ ! $reported < $1 ]]
 }
 
-node_ready() {
-  [ "$(in_network kubectl get node "$NAME" --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
-}
-
-well() { ready && node_ready && [ -z "$(ended)" ]; }
+well() { ready && node_ready "" && [ -z "$(ended)" ]; }
 
 already_up() {
   running || return 1
@@ -217,14 +214,13 @@ up() {
   write_configuration
   elapsed "keys and configuration$again"
   make_cgroups
-  since=$(date -u +%Y-%m-%dT%H:%M:%S)
+  since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   start_node
   reached "containerd answers" 30 in_node ctr version
   import_images
   elapsed "images imported"
   reached "API server ready" 120 ready
-  reached "kubelet reports" 60 reported_since "$since"
-  reached "node ready" 60 node_ready
+  reached "node ready" 60 node_ready "$since"
   # Pods are refused until their namespace has it.
   reached "service account there" 30 in_network kubectl --namespace default get serviceaccount default
   say "'$NAME' is up. Use it: hack/cluster/kubectl get nodes"
@@ -244,7 +240,7 @@ down() {
     kill -9 "$NODE" 2>/dev/null || true
     poll 30 test ! -d "/proc/$UNSHARE" || die "process $UNSHARE does not end"
   fi
-  rm -f "$STATE/processes"
+  rm -f "$STATE/process"
   # Another folder's cluster of this name keeps its own.
   if ! cgroups_in_use; then remove_cgroups; fi
   if [ "$keep" = no ] && [ -d "$STATE" ]; then

@@ -9,7 +9,7 @@ CACHE=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook
 usage() {
   cat <<'X'
 usage: tools.sh path NAME...     print where each program is, one per line; build what is missing
-       tools.sh build GROUP...   build all of a group: control-plane, node (which is everything)
+       tools.sh build GROUP...   build all of a group: control-plane, or node (which has both)
        tools.sh list             the programs, their versions, and which are built
 
 Programs are cached in ${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/floe-secrets-webhook}/tools.
@@ -53,13 +53,12 @@ busybox|debian|busybox-static|node|5
 X
 }
 
-# Every program has a group, and "node" has all of them.
-programs_of_group() {
-  case $1 in
-    control-plane) programs | awk -F'|' '$4 == "control-plane" { print $1 }' ;;
-    node) programs | cut -d'|' -f1 ;;
-    *) die "no such group: $1 (there are control-plane and node)" ;;
-  esac
+# A node has the control plane too; any other group is what the table says.
+programs_of_group() { # programs_of_group GROUP
+  local names
+  names=$(programs | awk -F'|' -v group="$1" '$4 == group || (group == "node" && $4 == "control-plane") { print $1 }')
+  [ -n "$names" ] || die "no such group: $1 (there are: $(programs | cut -d'|' -f4 | sort -u | tr '\n' ' '))"
+  echo "$names"
 }
 
 field() { # field NAME NUMBER: a column of the programs' table

@@ -182,9 +182,9 @@ impl EnvVarName {
     /// `FLOE_SECRET_{NAME}` and, with a key, `_{KEY}`; upper case, every other character an underscore.
     /// Not injective: the planner refuses two references that meet in one name.
     #[must_use]
-    pub fn for_reference(name: &SecretName, key: Option<&SecretKey>) -> Self {
+    pub fn for_reference(name: &SecretName, key: Option<&str>) -> Self {
         let mut text = String::from("FLOE_SECRET_");
-        let parts = [Some(name.as_str()), key.map(SecretKey::as_str)];
+        let parts = [Some(name.as_str()), key];
         for (at, part) in parts.into_iter().flatten().enumerate() {
             if at > 0 {
                 text.push('_');

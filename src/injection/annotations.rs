@@ -1,0 +1,409 @@
+//! The annotation contract: from annotations, and the defaults that govern them, to a request.
+//!
+//! Nearest wins, key by key: pod, then service account, then namespace. Every mistake is collected, so that
+//! one answer names them all; a mistake in a value that a nearer annotation hides is not one.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::pod::Annotations;
+use super::request::{
+    Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason, Variable,
+};
+use super::secret_ref::{EnvVarName, KeyChoice, NameError, SecretId, SecretName, SecretReference, SecretSource};
+use super::selector::Pattern;
+
+/// The prefix of every annotation of the contract.
+pub const PREFIX: &str = "secrets.floe.dev/";
+
+/// The label on what was injected and, as an annotation's name after the prefix, the record of what was added.
+pub const INJECTED: &str = "secrets.floe.dev/injected";
+
+/// The record's name after the prefix.
+pub(super) const RECORD_KEY: &str = "injected";
+
+/// Annotation names end at 63 characters after the prefix.
+const MAX_KEY: usize = 63;
+
+/// The keys with one fixed name, for suggestions.
+const FIXED_KEYS: [&str; 8] =
+    ["env-from", "refs", "containers", "init-containers", "on-missing", "reload", "inject", RECORD_KEY];
+
+/// The annotations that govern a pod, nearest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sources<'a> {
+    /// The pod's own, or its template's.
+    pub object: Option<&'a Annotations<'a>>,
+    /// The service account's name and annotations, where defaults apply.
+    pub service_account: Option<(&'a str, &'a Annotations<'a>)>,
+    /// The namespace's name and annotations, where defaults apply.
+    pub namespace: Option<(&'a str, &'a Annotations<'a>)>,
+}
+
+/// What the annotations come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing to do, and why.
+    Skip(SkipReason),
+    /// This.
+    Inject(Box<InjectionRequest>),
+}
+
+/// A mistake in an annotation, as a sentence that names it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{site}: {problem}")]
+pub struct InvalidAnnotation {
+    /// Which annotation, and whose.
+    pub site: Site,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+    /// The value is well formed, and asks for what this webhook does not have.
+    pub unsupported: bool,
+}
+
+/// Reads the contract.
+///
+/// # Errors
+/// Every mistake in an annotation that counts, in the order of the annotations' names.
+pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
+    let effective = nearest(sources);
+    let mut reader = Reader::default();
+    let mut inject = true;
+    for (key, (value, origin)) in &effective {
+        let site = Site { key: (*key).to_owned(), origin: origin.clone() };
+        match *key {
+            "env-from" => reader.env_from(&site, value),
+            "refs" => reader.refs(&site, value),
+            "containers" => reader.request.containers = Some(reader.selection(&site, value, None)),
+            "init-containers" => reader.request.init_containers = Some(reader.selection(&site, value, Some("none"))),
+            "on-missing" => reader
+                .word(&site, value, &[("deny", OnMissing::Deny), ("warn", OnMissing::Warn)], |r| &mut r.on_missing),
+            "reload" => reader.word(&site, value, &RELOAD_WORDS, |r| &mut r.reload),
+            "inject" => match *value {
+                "true" => inject = true,
+                "false" => inject = false,
+                _ => reader.mistake(&site, format!("{value:?} is neither \"true\" nor \"false\"")),
+            },
+            // Our own record: information, never proof, so a forged one is no mistake.
+            RECORD_KEY => {}
+            _ => reader.patterned(&site, value),
+        }
+    }
+    if !reader.mistakes.is_empty() {
+        return Err(reader.mistakes);
+    }
+    reader.request.variables.append(&mut reader.aliases);
+    Ok(match reader.request {
+        _ if !inject => Decision::Skip(SkipReason::OptedOut),
+        request if request.is_empty() => Decision::Skip(SkipReason::NotRequested),
+        request => Decision::Inject(Box::new(request)),
+    })
+}
+
+const RELOAD_WORDS: [(&str, ReloadMode); 4] = [
+    ("auto", ReloadMode::Auto),
+    ("reloader", ReloadMode::Reloader),
+    ("infisical", ReloadMode::Infisical),
+    ("off", ReloadMode::Off),
+];
+
+/// Key by key, the nearest annotation.
+fn nearest<'a>(sources: &Sources<'a>) -> BTreeMap<&'a str, (&'a str, Origin)> {
+    let mut effective = BTreeMap::new();
+    let farthest_first = [
+        sources.namespace.map(|(name, annotations)| (annotations, Origin::Namespace(name.to_owned()))),
+        sources.service_account.map(|(name, annotations)| (annotations, Origin::ServiceAccount(name.to_owned()))),
+        sources.object.map(|annotations| (annotations, Origin::Object)),
+    ];
+    for (annotations, origin) in farthest_first.into_iter().flatten() {
+        for (key, value) in annotations.ours() {
+            effective.insert(key, (value, origin.clone()));
+        }
+    }
+    effective
+}
+
+/// Collects the request and the mistakes.
+#[derive(Default)]
+struct Reader {
+    request: InjectionRequest,
+    aliases: Vec<Variable>,
+    mistakes: Vec<InvalidAnnotation>,
+}
+
+impl Reader {
+    fn mistake(&mut self, site: &Site, problem: impl Into<String>) {
+        self.mistakes.push(InvalidAnnotation { site: site.clone(), problem: problem.into(), unsupported: false });
+    }
+
+    /// Takes what parsed; a source without a backend here is refused where it is named.
+    fn supported(&mut self, site: &Site, secret: &SecretId) -> bool {
+        let supported = secret.source != SecretSource::Vault;
+        if !supported {
+            self.mistakes.push(InvalidAnnotation {
+                site: site.clone(),
+                problem: format!(
+                    "source \"vault\" of {:?} is not supported; use kubernetes, infisical or external-secrets",
+                    secret.to_string()
+                ),
+                unsupported: true,
+            });
+        }
+        supported
+    }
+
+    fn env_from(&mut self, site: &Site, value: &str) {
+        for item in self.items(site, value) {
+            let parsed = split_source(item)
+                .and_then(|(source, name)| Ok(SecretId { source, name: SecretName::from_str(name)? }));
+            match parsed {
+                Ok(secret) if secret.source == SecretSource::Env => self.mistake(
+                    site,
+                    format!("{item:?}: source \"env\" names single variables that are already set; it cannot be brought in whole"),
+                ),
+                Ok(secret) => {
+                    if self.supported(site, &secret) && !self.request.bulk.iter().any(|bulk| bulk.secret == secret) {
+                        self.request.bulk.push(Bulk { secret, site: site.clone() });
+                    }
+                }
+                Err(error) if item.contains('/') => {
+                    self.mistake(site, format!("{error}; for a single key use {PREFIX}refs"));
+                }
+                Err(error) => self.mistake(site, error.to_string()),
+            }
+        }
+    }
+
+    fn refs(&mut self, site: &Site, value: &str) {
+        let text = value.trim_start();
+        let is_document = text.starts_with(['[', '{']) || text.starts_with("- ") || text.starts_with("-\n");
+        let references: Vec<Result<SecretReference, String>> = if is_document {
+            reference_documents(text).unwrap_or_else(|problem| vec![Err(problem)])
+        } else {
+            self.items(site, value)
+                .into_iter()
+                .map(|item| parse_reference(item).map_err(|error| error.to_string()))
+                .collect()
+        };
+        for reference in references {
+            match reference {
+                Ok(reference) => {
+                    let variable = Variable { reference, alias: None, site: site.clone() };
+                    self.variable(variable, |reader| &mut reader.request.variables);
+                }
+                Err(problem) => self.mistake(site, problem),
+            }
+        }
+    }
+
+    /// `env.<VAR>` and `infisical.<name>`; anything else is unknown.
+    fn patterned(&mut self, site: &Site, value: &str) {
+        if site.key.len() > MAX_KEY {
+            self.mistake(site, format!("the name is longer than {MAX_KEY} characters after the prefix"));
+        } else if let Some(variable) = site.key.strip_prefix("env.") {
+            self.alias(site, variable, value);
+        } else if let Some(name) = site.key.strip_prefix("infisical.") {
+            self.infisical(site, name, value);
+        } else {
+            let near = FIXED_KEYS
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, &site.key), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 3)
+                .map(|(_, known)| format!("; did you mean {PREFIX}{known}?"));
+            self.mistake(
+                site,
+                format!(
+                    "unknown annotation{}; the annotations are env-from, refs, env.<VAR>, containers, init-containers, on-missing, reload, infisical.<name> and inject",
+                    near.unwrap_or_default()
+                ),
+            );
+        }
+    }
+
+    fn alias(&mut self, site: &Site, variable: &str, value: &str) {
+        let name = EnvVarName::from_str(variable);
+        let reference = parse_reference(value.trim());
+        match (name, reference) {
+            (Ok(name), Ok(reference)) if matches!(reference.key, KeyChoice::Key(_)) => {
+                let variable = Variable { reference, alias: Some(name), site: site.clone() };
+                self.variable(variable, |reader| &mut reader.aliases);
+            }
+            (Ok(_), Ok(reference)) => {
+                self.mistake(site, format!("{:?} does not say which key; write name/key", reference.to_string()))
+            }
+            (name, reference) => {
+                for error in [name.err(), reference.err()].into_iter().flatten() {
+                    self.mistake(site, error.to_string());
+                }
+            }
+        }
+    }
+
+    fn variable(&mut self, variable: Variable, list: fn(&mut Self) -> &mut Vec<Variable>) {
+        if !self.supported(&variable.site, &variable.reference.secret) {
+            return;
+        }
+        // Already in the container's environment by other means: nothing to inject.
+        if variable.reference.secret.source == SecretSource::Env {
+            return;
+        }
+        let list = list(self);
+        let again = |known: &Variable| known.reference == variable.reference && known.alias == variable.alias;
+        if !list.iter().any(again) {
+            list.push(variable);
+        }
+    }
+
+    fn infisical(&mut self, site: &Site, name: &str, value: &str) {
+        let name = SecretName::from_str(name);
+        let path = value.trim().split_once(':').filter(|(environment, path)| {
+            !environment.is_empty()
+                && environment.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && path.starts_with('/')
+                && !path.chars().any(char::is_control)
+                && !path.split('/').any(|segment| segment == "." || segment == "..")
+        });
+        match (name, path) {
+            (Ok(name), Some((environment, path))) => {
+                let path = InfisicalPath { environment: environment.to_owned(), path: path.to_owned() };
+                self.request.infisical.insert(name, path);
+            }
+            (name, path) => {
+                if let Err(error) = name {
+                    self.mistake(site, error.to_string());
+                }
+                if path.is_none() {
+                    self.mistake(site, format!("{value:?} is not <environment>:/<path>, as in \"prod:/snowflake\""));
+                }
+            }
+        }
+    }
+
+    fn selection(&mut self, site: &Site, value: &str, none: Option<&str>) -> Selection {
+        let items = self.items(site, value);
+        if let ([word], Some(none)) = (items.as_slice(), none)
+            && *word == none
+        {
+            return Selection { choice: Choice::None, site: site.clone() };
+        }
+        let mut patterns = Vec::new();
+        for item in items {
+            match Pattern::from_str(item) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.mistake(site, error.to_string()),
+            }
+        }
+        Selection { choice: Choice::Patterns(patterns), site: site.clone() }
+    }
+
+    /// One of a few words.
+    fn word<T: Copy>(
+        &mut self,
+        site: &Site,
+        value: &str,
+        words: &[(&str, T)],
+        target: fn(&mut InjectionRequest) -> &mut T,
+    ) {
+        if let Some((_, word)) = words.iter().find(|(word, _)| *word == value) {
+            *target(&mut self.request) = *word;
+        } else {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.mistake(site, format!("{value:?} is not one of {}", known.join(", ")));
+        }
+    }
+
+    /// A list, by comma, space or newline. An empty one is a mistake: it is what a template leaves behind.
+    fn items<'v>(&mut self, site: &Site, value: &'v str) -> Vec<&'v str> {
+        let items: Vec<&str> =
+            value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty()).collect();
+        if items.is_empty() {
+            self.mistake(site, "is empty; name at least one, or remove the annotation");
+        }
+        items
+    }
+}
+
+/// `[source:]rest`.
+fn split_source(item: &str) -> Result<(SecretSource, &str), NameError> {
+    match item.split_once(':') {
+        Some((source, rest)) => Ok((SecretSource::from_str(source)?, rest)),
+        None => Ok((SecretSource::default(), item)),
+    }
+}
+
+/// `[source:]name[/key]`, where the key may be `*`.
+fn parse_reference(item: &str) -> Result<SecretReference, NameError> {
+    let (source, rest) = split_source(item)?;
+    let (name, key) = match rest.split_once('/') {
+        Some((name, key)) => (name, Some(key)),
+        None => (rest, None),
+    };
+    let key = match key {
+        None => KeyChoice::Default,
+        Some("*") => KeyChoice::All,
+        Some(key) => KeyChoice::Key(key.parse()?),
+    };
+    Ok(SecretReference { secret: SecretId { source, name: name.parse()? }, key })
+}
+
+/// The floe spec's `SecretReference` as a document: unknown fields are refused, an empty key is no key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceDocument {
+    #[serde(default)]
+    source: Option<String>,
+    name: String,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+impl TryFrom<ReferenceDocument> for SecretReference {
+    type Error = NameError;
+
+    fn try_from(document: ReferenceDocument) -> Result<Self, NameError> {
+        let source = document.source.as_deref().map_or(Ok(SecretSource::default()), SecretSource::from_str)?;
+        let key = match document.key.as_deref() {
+            None | Some("") => KeyChoice::Default,
+            Some("*") => KeyChoice::All,
+            Some(key) => KeyChoice::Key(key.parse()?),
+        };
+        Ok(Self { secret: SecretId { source, name: document.name.parse()? }, key })
+    }
+}
+
+impl FromStr for SecretReference {
+    type Err = String;
+
+    /// A reference as annotations write it, `[source:]name[/key]`, or as the spec's JSON document.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            let document: ReferenceDocument =
+                serde_json::from_str(text).map_err(|error| format!("is no reference: {error}"))?;
+            return document.try_into().map_err(|error: NameError| error.to_string());
+        }
+        parse_reference(text).map_err(|error| error.to_string())
+    }
+}
+
+/// A YAML or JSON list of `{source, name, key}`, or a single one.
+fn reference_documents(text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
+    let unreadable = |error: serde_saphyr::Error| {
+        // The first line is the message; a drawing of the place follows it.
+        let message = error.to_string();
+        let line = message.lines().next().unwrap_or_default();
+        format!("is not a list of {{source, name, key}}: {line}")
+    };
+    let documents: Vec<ReferenceDocument> = if text.starts_with('{') {
+        vec![serde_saphyr::from_str(text).map_err(unreadable)?]
+    } else {
+        serde_saphyr::from_str(text).map_err(unreadable)?
+    };
+    if documents.is_empty() {
+        return Err("is empty; name at least one, or remove the annotation".to_owned());
+    }
+    let each = |document: ReferenceDocument| document.try_into().map_err(|error: NameError| error.to_string());
+    Ok(documents.into_iter().map(each).collect())
+}

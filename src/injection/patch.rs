@@ -1,0 +1,81 @@
+//! From a plan to its JSON patch (RFC 6902): `add` operations only, every parent made before it is used.
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
+use serde_json::{Value, json};
+
+use super::INJECTED;
+use super::plan::{ContainerPlan, EnvEntry, InjectionPlan};
+
+/// The patch of a plan, for a document whose pod (or template) stands at `root`: empty for a pod,
+/// `["spec", "template"]` for most workloads. An empty plan gives an empty patch.
+#[must_use]
+pub fn render(plan: &InjectionPlan, root: &[&str]) -> Patch {
+    let mut patch = Builder { root, operations: Vec::new() };
+    for container in &plan.containers {
+        patch.container(container);
+    }
+    if let Some(record) = &plan.record {
+        if plan.absent.metadata {
+            patch.add(&["metadata"], json!({}));
+        }
+        for (absent, map, value) in [
+            (plan.absent.annotations, "annotations", record.write()),
+            (plan.absent.labels, "labels", "true".to_owned()),
+        ] {
+            if absent {
+                patch.add(&["metadata", map], json!({ INJECTED: value }));
+            } else {
+                patch.add(&["metadata", map, INJECTED], Value::String(value));
+            }
+        }
+    }
+    Patch(patch.operations)
+}
+
+struct Builder<'a> {
+    root: &'a [&'a str],
+    operations: Vec<PatchOperation>,
+}
+
+impl Builder<'_> {
+    /// `PointerBuf` escapes `/` and `~` in each token (RFC 6901).
+    fn add(&mut self, path: &[&str], value: Value) {
+        let path = PointerBuf::from_tokens(self.root.iter().chain(path).copied());
+        self.operations.push(PatchOperation::Add(AddOperation { path, value }));
+    }
+
+    fn container(&mut self, plan: &ContainerPlan) {
+        let index = plan.index.to_string();
+        let at = ["spec", plan.list.field(), index.as_str()];
+        let list = |name: &'static str| [at[0], at[1], at[2], name];
+
+        let source = |secret: &String| json!({ "secretRef": { "name": secret } });
+        if plan.env_from_absent && !plan.env_from.is_empty() {
+            self.add(&list("envFrom"), plan.env_from.iter().map(|(_, secret)| source(secret)).collect());
+        } else {
+            for (place, secret) in &plan.env_from {
+                self.insert(list("envFrom"), &place.to_string(), source(secret));
+            }
+        }
+
+        if plan.env_absent && !plan.env_after.is_empty() {
+            self.add(&list("env"), plan.env_after.iter().map(variable).collect());
+        } else {
+            for (place, entry) in plan.env_before.iter().enumerate() {
+                self.insert(list("env"), &place.to_string(), variable(entry));
+            }
+            for entry in &plan.env_after {
+                self.insert(list("env"), "-", variable(entry));
+            }
+        }
+    }
+
+    fn insert(&mut self, [a, b, c, d]: [&str; 4], place: &str, value: Value) {
+        self.add(&[a, b, c, d, place], value);
+    }
+}
+
+fn variable(entry: &EnvEntry) -> Value {
+    json!({ "name": entry.name, "valueFrom": { "secretKeyRef": { "name": entry.secret, "key": entry.key } } })
+}

@@ -1,0 +1,391 @@
+//! What the planner looks at in a pod: a partial, borrowing view of its JSON.
+//!
+//! Never a typed Pod: what is not looked at cannot be lost, and most of a pod is never even built.
+//! A view is decoded from the bytes of a review, or from a `serde_json::Value` for `inject`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::PREFIX;
+
+/// The annotation by which the kubelet marks the API object of a static pod.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// Text borrowed from the input where it holds no escapes.
+///
+/// A newtype, because serde borrows a `Cow` field but never one inside an `Option`, a list or a map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl Text<'_> {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+/// The literal value of an environment variable: looked through for `$(VAR)`, never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Literal<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl fmt::Debug for Literal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[REDACTED]")
+    }
+}
+
+impl Literal<'_> {
+    /// Whether the kubelet will expand `$(name)` in this value. `$$(name)` is an escape and is not
+    /// expanded (`third_party/forked/golang/expansion` in Kubernetes).
+    #[must_use]
+    pub fn mentions(&self, name: &str) -> bool {
+        let mut rest: &str = &self.0;
+        while let Some((_, after)) = rest.split_once('$') {
+            rest = if let Some(escaped) = after.strip_prefix('$') {
+                escaped
+            } else if let Some((inside, tail)) = after.strip_prefix('(').and_then(|open| open.split_once(')')) {
+                if inside == name {
+                    return true;
+                }
+                tail
+            } else {
+                after
+            };
+        }
+        false
+    }
+}
+
+/// A pod, or the template of one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView<'a> {
+    /// `None` only in a template that has no metadata at all.
+    #[serde(borrow, default)]
+    pub metadata: Option<MetadataView<'a>>,
+    /// The containers and the service account.
+    #[serde(borrow, default)]
+    pub spec: PodSpecView<'a>,
+    /// The phase, on pods that are created with one.
+    #[serde(borrow, default)]
+    pub status: Option<PodStatusView<'a>>,
+}
+
+/// The part of `metadata` that matters here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataView<'a> {
+    /// Absent on pods that a controller makes by `generateName`.
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    /// The prefix that the API server completes after admission.
+    #[serde(borrow, default)]
+    pub generate_name: Option<Text<'a>>,
+    /// Ours, and the mirror mark; `None` when there is no map to add to.
+    #[serde(borrow, default)]
+    pub annotations: Option<Annotations<'a>>,
+    /// Only whether there is a map to add to, and what our label says.
+    #[serde(borrow, default)]
+    pub labels: Option<Labels<'a>>,
+    /// Who made the pod, for logs and audit alone: authors can write it too.
+    #[serde(borrow, default)]
+    pub owner_references: Option<Vec<OwnerView<'a>>>,
+}
+
+/// One owner reference: information, never proof.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct OwnerView<'a> {
+    /// Kind of the owner.
+    #[serde(borrow, default)]
+    pub kind: Text<'a>,
+    /// Its name.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+}
+
+/// The annotations under our prefix, in the order of their names, and whether the pod is a mirror pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations<'a> {
+    ours: std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    /// The kubelet made this object for a static pod.
+    pub mirror: bool,
+}
+
+impl<'a> Annotations<'a> {
+    /// Those of `pairs` that stand under our prefix.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (impl Into<Cow<'a, str>>, impl Into<Cow<'a, str>>)>) -> Self {
+        let mut annotations = Self::default();
+        for (key, value) in pairs {
+            annotations
+                .keep(key.into(), || Ok::<_, std::convert::Infallible>(value.into()))
+                .unwrap_or_else(|e| match e {});
+        }
+        annotations
+    }
+
+    /// Keeps what matters; `value` is only read for keys of ours.
+    fn keep<E>(&mut self, key: Cow<'a, str>, value: impl FnOnce() -> Result<Cow<'a, str>, E>) -> Result<(), E> {
+        if key.starts_with(PREFIX) {
+            let value = value()?;
+            self.ours.insert(key, value);
+        } else if key == MIRROR_ANNOTATION {
+            self.mirror = true;
+        }
+        Ok(())
+    }
+
+    /// Each annotation of ours: the part of its name after the prefix, and its value.
+    pub fn ours(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ours.iter().map(|(key, value)| (key.get(PREFIX.len()..).unwrap_or_default(), value.as_ref()))
+    }
+
+    /// The value of one of ours, by the part of its name after the prefix.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.ours().find_map(|(name, value)| (name == key).then_some(value))
+    }
+
+    /// Whether none is ours.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ours.is_empty()
+    }
+
+    /// The same, owning its text: for what outlives the input.
+    #[must_use]
+    pub fn into_owned(self) -> Annotations<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Annotations { ours: self.ours.into_iter().map(|(k, v)| (own(k), own(v))).collect(), mirror: self.mirror }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Annotations<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of annotations")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut annotations = Annotations::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    let mut read = false;
+                    annotations.keep(key, || {
+                        read = true;
+                        map.next_value::<Text<'de>>().map(|text| text.0)
+                    })?;
+                    if !read {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(annotations)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// What our own label says, in a map that may hold any others.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Labels<'a> {
+    /// [`super::INJECTED`], as label.
+    #[serde(borrow, default, rename = "secrets.floe.dev/injected")]
+    pub injected: Option<Text<'a>>,
+}
+
+/// The part of a pod's spec that matters here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpecView<'a> {
+    /// App containers.
+    #[serde(borrow, default)]
+    pub containers: Option<Vec<ContainerView<'a>>>,
+    /// Init containers, native sidecars among them.
+    #[serde(borrow, default)]
+    pub init_containers: Option<Vec<ContainerView<'a>>>,
+    /// `None` means `default`.
+    #[serde(borrow, default)]
+    pub service_account_name: Option<Text<'a>>,
+}
+
+/// `status.phase`, where a pod is created with one.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PodStatusView<'a> {
+    /// `Pending`, `Succeeded`, …
+    #[serde(borrow, default)]
+    pub phase: Option<Text<'a>>,
+}
+
+/// A container: its name and its environment, without values.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerView<'a> {
+    /// Its name.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+    /// `None` when there is no list to add to.
+    #[serde(borrow, default)]
+    pub env: Option<Vec<EnvView<'a>>>,
+    /// `None` when there is no list to add to.
+    #[serde(borrow, default)]
+    pub env_from: Option<Vec<EnvFromView<'a>>>,
+}
+
+impl ContainerView<'_> {
+    /// The author's (or our earlier) entry for a variable.
+    #[must_use]
+    pub fn env_named(&self, name: &str) -> Option<&EnvView<'_>> {
+        self.env.iter().flatten().find(|entry| entry.name.as_str() == name)
+    }
+
+    /// Where the list of sources names this Secret whole, without a prefix.
+    #[must_use]
+    pub fn env_from_position(&self, secret: &str) -> Option<usize> {
+        self.env_from.iter().flatten().position(|source| source.is_whole_secret(secret))
+    }
+}
+
+/// An `env` entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvView<'a> {
+    /// The variable.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+    /// Its literal value, where it has one.
+    #[serde(borrow, default)]
+    pub value: Option<Literal<'a>>,
+    /// Where its value comes from otherwise.
+    #[serde(borrow, default)]
+    pub value_from: Option<ValueFromView<'a>>,
+}
+
+impl EnvView<'_> {
+    /// Whether this entry takes its value from that key of that Secret.
+    #[must_use]
+    pub fn is_key_of(&self, secret: &str, key: &str) -> bool {
+        self.value_from
+            .as_ref()
+            .and_then(|from| from.secret_key_ref.as_ref())
+            .is_some_and(|from| from.name.as_str() == secret && from.key.as_str() == key)
+    }
+}
+
+/// `valueFrom`, as far as Secrets go.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueFromView<'a> {
+    /// One key of a Secret.
+    #[serde(borrow, default)]
+    pub secret_key_ref: Option<SecretKeyRefView<'a>>,
+}
+
+/// `secretKeyRef`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SecretKeyRefView<'a> {
+    /// The Secret.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+    /// The data key.
+    #[serde(borrow, default)]
+    pub key: Text<'a>,
+}
+
+/// An `envFrom` entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvFromView<'a> {
+    /// Put before each key's name.
+    #[serde(borrow, default)]
+    pub prefix: Option<Text<'a>>,
+    /// The Secret, when the source is one.
+    #[serde(borrow, default)]
+    pub secret_ref: Option<SecretRefView<'a>>,
+}
+
+impl EnvFromView<'_> {
+    fn is_whole_secret(&self, secret: &str) -> bool {
+        self.prefix.as_ref().is_none_or(|prefix| prefix.as_str().is_empty())
+            && self.secret_ref.as_ref().is_some_and(|from| from.name.as_str() == secret)
+    }
+}
+
+/// `secretRef`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SecretRefView<'a> {
+    /// The Secret.
+    #[serde(borrow, default)]
+    pub name: Text<'a>,
+}
+
+impl<'a> PodView<'a> {
+    /// Our annotations; none when there is no map.
+    #[must_use]
+    pub fn annotations(&self) -> Option<&Annotations<'a>> {
+        self.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref())
+    }
+
+    /// The service account that the pod runs as.
+    #[must_use]
+    pub fn service_account(&self) -> &str {
+        let named = self.spec.service_account_name.as_ref().map(Text::as_str);
+        named.filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+
+    /// Whether the pod has ended: nothing will read its environment any more.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_ref());
+        phase.is_some_and(|phase| matches!(phase.as_str(), "Succeeded" | "Failed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case("$(A)", true)]
+    #[case("x$(A)y", true)]
+    #[case("$$(A)", false)]
+    #[case("$$$(A)", true)]
+    #[case("$(AB)", false)]
+    #[case("$(", false)]
+    #[case("$(B)$(A)", true)]
+    #[case("$A", false)]
+    #[case("$($(A)", false)]
+    fn a_literal_mentions_what_the_kubelet_would_expand(#[case] value: &str, #[case] expected: bool) {
+        assert_eq!(Literal(Cow::Borrowed(value)).mentions("A"), expected, "{value}");
+    }
+
+    #[test]
+    fn debug_of_a_view_hides_literal_values() {
+        let json = r#"{"spec":{"containers":[{"name":"c","env":[{"name":"P","value":"canary-7f3a"}]}]}}"#;
+        let view: PodView<'_> = serde_json::from_str(json).unwrap();
+        assert!(!format!("{view:?}").contains("canary"), "{view:?}");
+    }
+
+    #[test]
+    fn nulls_stand_for_absent_and_foreign_annotations_are_not_kept() {
+        let json = r#"{"metadata":{"annotations":{"a/b":"x","secrets.floe.dev/refs":"s\u002fk","kubernetes.io/config.mirror":"h"},"labels":null},
+                       "spec":{"containers":[{"name":"c","env":null,"envFrom":null}],"initContainers":null},"status":null}"#;
+        let view: PodView<'_> = serde_json::from_str(json).unwrap();
+        let annotations = view.annotations().unwrap();
+        assert!(annotations.mirror);
+        assert_eq!(annotations.ours().collect::<Vec<_>>(), [("refs", "s/k")]);
+        assert!(view.metadata.unwrap().labels.is_none());
+    }
+}

@@ -1,0 +1,213 @@
+//! What stands against a plan, and what has to be said beside it: sentences for the pod's author.
+
+use std::fmt;
+
+use super::PREFIX;
+use super::plan::ContainerList;
+use super::request::Site;
+use super::secret_ref::{SecretId, SecretKey, SecretReference};
+
+/// Why no plan can be made. `Display` is a whole sentence: what, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PlanError {
+    /// The backend has no such secret there.
+    MissingSecret {
+        /// The secret.
+        secret: SecretId,
+        /// Where it was looked for.
+        namespace: String,
+        /// Who was asked.
+        backend: &'static str,
+        /// A like name seen there.
+        near: Option<String>,
+        /// Who asked for it.
+        site: Site,
+    },
+    /// The secret has no such key.
+    MissingKey {
+        /// The secret.
+        secret: SecretId,
+        /// The key.
+        key: SecretKey,
+        /// Where the secret is.
+        namespace: String,
+        /// A like key of this secret.
+        near: Option<String>,
+        /// The reference named no key, and so meant this one.
+        by_default: bool,
+        /// Who asked for it.
+        site: Site,
+    },
+    /// Two references that differ give one variable.
+    Collision {
+        /// The variable.
+        variable: String,
+        /// One reference and who asked for it.
+        one: String,
+        /// The other.
+        other: String,
+        /// Who asked for the other.
+        site: Site,
+    },
+    /// A container is named that the pod does not have.
+    NoSuchContainer {
+        /// The name.
+        name: String,
+        /// Which list was meant.
+        list: ContainerList,
+        /// The names in that list.
+        known: Vec<String>,
+        /// The name stands in the other list.
+        in_other_list: bool,
+        /// Who named it.
+        site: Site,
+    },
+    /// `name/*` cannot be expanded, because nobody was asked for the keys.
+    UnknownKeys {
+        /// The reference.
+        reference: SecretReference,
+        /// Who asked for it.
+        site: Site,
+    },
+}
+
+impl PlanError {
+    /// The annotation that asked for what cannot be had.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        match self {
+            Self::MissingSecret { site, .. }
+            | Self::MissingKey { site, .. }
+            | Self::Collision { site, .. }
+            | Self::NoSuchContainer { site, .. }
+            | Self::UnknownKeys { site, .. } => site,
+        }
+    }
+}
+
+/// ` Did you mean "x"?`, or nothing.
+struct DidYouMean<'a>(&'a Option<String>);
+
+impl fmt::Display for DidYouMean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |near| write!(f, " Did you mean \"{near}\"?"))
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingSecret { secret, namespace, backend, near, site } => write!(
+                f,
+                "secret \"{secret}\" not found in namespace \"{namespace}\" (backend {backend}; asked for by {site}). Create it or correct the annotation.{}",
+                DidYouMean(near)
+            ),
+            Self::MissingKey { secret, key, namespace, near, by_default, site } => {
+                let meant = if *by_default { ", which a reference without a key means" } else { "" };
+                write!(
+                    f,
+                    "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"{meant} (asked for by {site}). Add the key or correct the annotation.{}",
+                    DidYouMean(near)
+                )
+            }
+            Self::Collision { variable, one, other, .. } => write!(
+                f,
+                "{one} and {other} would both set the variable {variable}. Give one of them a name of its own with {PREFIX}env.<VAR>."
+            ),
+            Self::NoSuchContainer { name, list, known, in_other_list, site } => {
+                write!(f, "the pod has no {list} \"{name}\" (named by {site}).")?;
+                match (in_other_list, list) {
+                    (true, ContainerList::Containers) => {
+                        write!(f, " It is an init container: name it in {PREFIX}init-containers.")
+                    }
+                    (true, ContainerList::InitContainers) => {
+                        write!(f, " It is not an init container: name it in {PREFIX}containers.")
+                    }
+                    (false, _) if known.is_empty() => write!(f, " It has no {list} at all."),
+                    (false, _) => write!(f, " It has: {}.", known.join(", ")),
+                }
+            }
+            Self::UnknownKeys { reference, site } => write!(
+                f,
+                "\"{reference}\" stands for all keys of the secret, which are not known here (asked for by {site}). Give the Secret with --secrets, ask a cluster with --cluster, or name the keys."
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// Something that the author should know, and that refuses nothing. The order of the variants is that of
+/// importance: only the first few warnings reach a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Warning {
+    /// A secret or key is missing, and `on-missing: warn` admits the pod all the same.
+    Missing(PlanError),
+    /// A default names a container that this pod does not have.
+    NoSuchContainer(PlanError),
+    /// No container was left to inject into.
+    NoContainer,
+    /// The author had set the variable already.
+    LeftAlone {
+        /// The variable.
+        variable: String,
+        /// Where.
+        container: String,
+    },
+    /// Two secrets brought in whole both have this key.
+    SharedKey {
+        /// The key.
+        key: String,
+        /// Whose value is hidden.
+        loser: SecretId,
+        /// Whose value counts.
+        winner: SecretId,
+    },
+    /// `name/*` of a secret without keys.
+    NothingToExpand {
+        /// The reference.
+        reference: SecretReference,
+        /// Who asked for it.
+        site: Site,
+    },
+    /// A glob that matches no container.
+    Unmatched {
+        /// The glob.
+        pattern: String,
+        /// Which list was meant.
+        list: ContainerList,
+        /// Whose it is.
+        site: Site,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(PlanError::MissingSecret { secret, namespace, .. }) => {
+                write!(f, "secret \"{secret}\" not found in namespace \"{namespace}\"; the pod waits until it exists")
+            }
+            Self::Missing(PlanError::MissingKey { secret, key, namespace, .. }) => {
+                write!(
+                    f,
+                    "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; the pod waits until it has"
+                )
+            }
+            Self::Missing(error) | Self::NoSuchContainer(error) => error.fmt(f),
+            Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
+            Self::LeftAlone { variable, container } => {
+                write!(f, "container \"{container}\" already sets {variable}; it was left as it is")
+            }
+            Self::SharedKey { key, loser, winner } => {
+                write!(
+                    f,
+                    "secrets \"{loser}\" and \"{winner}\" both have the key {key}; the value of \"{winner}\" counts"
+                )
+            }
+            Self::NothingToExpand { reference, site } => {
+                write!(f, "\"{reference}\" ({site}) brings in nothing: the secret has no keys")
+            }
+            Self::Unmatched { pattern, list, site } => write!(f, "\"{pattern}\" ({site}) matches no {list}"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What a pod asks for, after its annotations and the defaults that govern it have been read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::PREFIX;
+use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretKey, SecretName, SecretReference};
+use super::selector::Pattern;
+
+/// Whose annotation it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The object under review: the pod, or the object that holds its template.
+    #[default]
+    Object,
+    /// A default set on the pod's service account.
+    ServiceAccount(String),
+    /// A default set on the namespace.
+    Namespace(String),
+}
+
+impl Origin {
+    /// Whether it is a default, which the pod's author may not even know of.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self != Self::Object
+    }
+}
+
+/// An annotation, by the part of its name after the prefix, and whose it is.
+///
+/// Displays as `annotation secrets.floe.dev/refs` or, for a default, `annotation secrets.floe.dev/refs of
+/// namespace "floe-jobs"`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// `refs`, `env.AWS_ACCESS_KEY_ID`, …
+    pub key: String,
+    /// Whose.
+    pub origin: Origin,
+}
+
+impl Site {
+    /// The annotation's whole name.
+    #[must_use]
+    pub fn annotation(&self) -> String {
+        format!("{PREFIX}{}", self.key)
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "annotation {PREFIX}{}", self.key)?;
+        match &self.origin {
+            Origin::Object => Ok(()),
+            Origin::ServiceAccount(name) => write!(f, " of service account \"{name}\""),
+            Origin::Namespace(name) => write!(f, " of namespace \"{name}\""),
+        }
+    }
+}
+
+/// A secret to bring in whole, by `env-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bulk {
+    /// The secret.
+    pub secret: SecretId,
+    /// Who asked.
+    pub site: Site,
+}
+
+/// One reference by `refs`, or one alias by `env.<VAR>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// What it refers to.
+    pub reference: SecretReference,
+    /// The alias; `None` for the reference naming.
+    pub alias: Option<EnvVarName>,
+    /// Who asked.
+    pub site: Site,
+}
+
+/// Which containers of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The choice.
+    pub choice: Choice,
+    /// Who chose.
+    pub site: Site,
+}
+
+/// A choice among containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// None of them.
+    None,
+    /// Those that match one of the patterns; `*` is a pattern.
+    Patterns(Vec<Pattern>),
+}
+
+/// What to do about a secret that does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissing {
+    /// Refuse the pod.
+    #[default]
+    Deny,
+    /// Admit it with a warning; the kubelet waits for the secret.
+    Warn,
+}
+
+/// How a workload restarts when a secret changes (DESIGN section 5); on pods it has no effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReloadMode {
+    /// `reloader`, unless the workload already has a mechanism.
+    #[default]
+    Auto,
+    /// Stakater Reloader.
+    Reloader,
+    /// The Infisical operator.
+    Infisical,
+    /// None.
+    Off,
+}
+
+/// Where in Infisical a secret comes from: `<environment>:<path>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InfisicalPath {
+    /// The environment's slug.
+    pub environment: String,
+    /// The folder, starting with `/`.
+    pub path: String,
+}
+
+/// Everything that a pod asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InjectionRequest {
+    /// In the annotation's order.
+    pub bulk: Vec<Bulk>,
+    /// References in the annotation's order, then aliases in the order of their names.
+    pub variables: Vec<Variable>,
+    /// App containers; `None` is all but the operator's sidecars.
+    pub containers: Option<Selection>,
+    /// Init containers and native sidecars; `None` is none.
+    pub init_containers: Option<Selection>,
+    /// What to do about a missing secret.
+    pub on_missing: OnMissing,
+    /// For workloads.
+    pub reload: ReloadMode,
+    /// For the Infisical backend.
+    pub infisical: BTreeMap<SecretName, InfisicalPath>,
+}
+
+/// What has to be known about one secret before the plan can be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// These keys are referenced.
+    pub keys: std::collections::BTreeSet<SecretKey>,
+    /// `name/*`: all keys are.
+    pub all_keys: bool,
+}
+
+impl InjectionRequest {
+    /// Whether there is nothing to inject.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bulk.is_empty() && self.variables.is_empty()
+    }
+
+    /// The secrets to ask backends about, and what to ask about each.
+    #[must_use]
+    pub fn needs(&self) -> BTreeMap<&SecretId, Need> {
+        let mut needs: BTreeMap<&SecretId, Need> = BTreeMap::new();
+        for bulk in &self.bulk {
+            needs.entry(&bulk.secret).or_default();
+        }
+        for variable in &self.variables {
+            let need = needs.entry(&variable.reference.secret).or_default();
+            match &variable.reference.key {
+                KeyChoice::Default => {
+                    need.keys.insert(SecretKey::default_key());
+                }
+                KeyChoice::Key(key) => {
+                    need.keys.insert(key.clone());
+                }
+                KeyChoice::All => need.all_keys = true,
+            }
+        }
+        needs
+    }
+
+    /// The first annotation that asks for a secret, for sentences about it.
+    #[must_use]
+    pub fn site_of(&self, secret: &SecretId) -> Option<&Site> {
+        let bulk = self.bulk.iter().find(|bulk| bulk.secret == *secret).map(|bulk| &bulk.site);
+        bulk.or_else(|| self.variables.iter().find(|v| v.reference.secret == *secret).map(|v| &v.site))
+    }
+}
+
+/// Why a review ends without a plan, and that is right. Metric label, audit annotation and log agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// No annotation asks for a secret.
+    NotRequested,
+    /// `inject: "false"`.
+    OptedOut,
+    /// Everything asked for is already there.
+    AlreadyInjected,
+    /// Not an operation that this surface acts on.
+    NotThisOperation,
+    /// Not a kind that this surface acts on.
+    NotThisKind,
+    /// The webhook's own namespace, or the cluster's.
+    ExemptNamespace,
+    /// The API object of a static pod: it may not reference Secrets.
+    MirrorPod,
+    /// The pod has ended.
+    TerminalPod,
+    /// An update that leaves our annotations as they were.
+    Unchanged,
+}
+
+impl SkipReason {
+    /// The label's and the annotation's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRequested => "not_requested",
+            Self::OptedOut => "opted_out",
+            Self::AlreadyInjected => "already_injected",
+            Self::NotThisOperation => "not_this_operation",
+            Self::NotThisKind => "not_this_kind",
+            Self::ExemptNamespace => "exempt_namespace",
+            Self::MirrorPod => "mirror_pod",
+            Self::TerminalPod => "terminal_pod",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}

@@ -84,6 +84,10 @@ pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
 
     /// The names behind `query.secret`.
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError>;
+
+    /// Names of secrets that were bound in `namespace` lately, for "did you mean": never more than whoever asks
+    /// could have been told before. None where nothing is remembered.
+    fn recent_names(&self, namespace: &str) -> Vec<String>;
 }
 
 /// The values of one secret, by key.

@@ -3,6 +3,7 @@
 //! Modules, lower first; an upper one may use those below it, never the other way:
 //! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`.
 
+pub mod admission;
 pub mod backend;
 pub mod injection;
 pub mod metrics;

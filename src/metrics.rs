@@ -45,6 +45,8 @@ macro_rules! label_enum {
     };
 }
 
+pub(crate) use label;
+
 label!(crate::backend::BackendKind);
 
 label_enum! {

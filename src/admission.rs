@@ -1,0 +1,13 @@
+//! The admission path: a review's bytes in, its answer out.
+//!
+//! In order: [`review`] decodes, [`mutator`] parses, binds, plans and renders, [`response`] answers by one
+//! table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
+
+pub mod deadline;
+pub mod defaults;
+pub mod error;
+pub mod handler;
+pub mod mutator;
+pub mod observe;
+pub mod response;
+pub mod review;

@@ -1,0 +1,92 @@
+//! Defaults: the annotations of a pod's Namespace and ServiceAccount, in namespaces that the operator labelled.
+//!
+//! Read only on the `defaults` paths, both at once, and kept for a while: a changed default shows within
+//! [`TTL`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::future::Cache;
+use tokio::time::Instant;
+
+use crate::backend::BackendError;
+use crate::injection::Annotations;
+
+/// How long a Namespace's or ServiceAccount's annotations are kept.
+pub const TTL: Duration = Duration::from_secs(30);
+
+/// As many of them as are kept; each is a few hundred bytes.
+const CAPACITY: u64 = 10_000;
+
+/// What a Namespace or a ServiceAccount says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The annotations under our prefix.
+    pub annotations: Annotations<'static>,
+    /// `kubernetes.io/enforce-mountable-secrets: "true"`, on a ServiceAccount.
+    pub enforces_mountable_secrets: bool,
+}
+
+/// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.
+#[async_trait]
+pub trait SourceReader: fmt::Debug + Send + Sync + 'static {
+    /// The Namespace.
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError>;
+
+    /// The ServiceAccount.
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Source>, BackendError>;
+}
+
+/// What governs a pod, as far as it exists.
+#[derive(Clone, Debug, Default)]
+pub struct Governing {
+    /// Its namespace's defaults.
+    pub namespace: Option<Arc<Source>>,
+    /// Its service account's.
+    pub service_account: Option<Arc<Source>>,
+}
+
+/// A cached reader. Concurrent reviews share one read.
+#[derive(Debug)]
+pub struct Defaults {
+    reader: Arc<dyn SourceReader>,
+    /// By namespace and, for a service account, its name.
+    cache: Cache<(String, Option<String>), Option<Arc<Source>>>,
+}
+
+impl Defaults {
+    /// A cache over `reader`.
+    #[must_use]
+    pub fn new(reader: Arc<dyn SourceReader>) -> Self {
+        Self { reader, cache: Cache::builder().max_capacity(CAPACITY).time_to_live(TTL).build() }
+    }
+
+    /// The defaults that govern a pod of that service account.
+    ///
+    /// # Errors
+    /// When either could not be read: a pod is never admitted on half of its defaults.
+    pub async fn governing(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        deadline: Instant,
+    ) -> Result<Governing, BackendError> {
+        let of_namespace = self.cache.try_get_with((namespace.to_owned(), None), async {
+            Ok(self.reader.namespace(namespace, deadline).await?.map(Arc::new))
+        });
+        let key = (namespace.to_owned(), Some(service_account.to_owned()));
+        let of_account = self.cache.try_get_with(key, async {
+            Ok(self.reader.service_account(namespace, service_account, deadline).await?.map(Arc::new))
+        });
+        let read = futures::try_join!(of_namespace, of_account);
+        let (namespace, service_account) = read.map_err(|error: Arc<BackendError>| (*error).clone())?;
+        Ok(Governing { namespace, service_account })
+    }
+}

@@ -1,0 +1,346 @@
+//! What an admission decides: gate, defaults, parse, bind, plan, in that order.
+//!
+//! All IO of the path is in `govern` and `bind`; everything between is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use super::defaults::{Defaults, Governing};
+use super::error::{AdmissionError, Unbound};
+use super::review::{Operation, Request, SourceView};
+use crate::backend::{BackendError, BackendKind, BindQuery, Binders, ErrorKind, KeysWanted, SecretBinder};
+use crate::injection::{
+    self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
+    PlanInput, PodView, SecretId, SkipReason, Sources, nearest,
+};
+
+/// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surface {
+    /// Pods in namespaces without the label: their own annotations decide.
+    Pods,
+    /// Pods in labelled namespaces: defaults of the service account and the namespace apply too.
+    DefaultsPods,
+    /// Namespaces and service accounts, whose annotations are such defaults.
+    Sources,
+}
+
+impl Surface {
+    /// As labels and logs write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::DefaultsPods => "defaults.pods",
+            Self::Sources => "sources",
+        }
+    }
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Containers that the unset selection leaves out.
+    pub sidecars: Vec<Pattern>,
+    /// Namespaces whose pods are never touched: the webhook's own, and `kube-system`.
+    pub exempt_namespaces: BTreeSet<String>,
+    /// What to answer while a backend gives no verdict.
+    pub on_unavailable: OnUnavailable,
+}
+
+/// What to answer while a backend gives no verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnUnavailable {
+    /// Refuse; the pod's controller tries again.
+    #[default]
+    Deny,
+    /// Admit the pod as it is, without its secrets, with a warning.
+    Admit,
+}
+
+/// How an admission ended well.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Nothing to do, and why.
+    Skipped(SkipReason),
+    /// This.
+    Injected(Injection),
+    /// The annotations of a Namespace or ServiceAccount are well formed.
+    Validated,
+    /// No verdict, and the operator admits all the same.
+    Degraded(AdmissionError),
+}
+
+/// A plan, and what it rests on.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    /// What to add; may be empty and still have warnings.
+    pub plan: InjectionPlan,
+    /// The secrets asked for, for the log and the audit annotations.
+    pub secrets: Vec<SecretId>,
+    /// What else has to be said.
+    pub notes: Vec<String>,
+}
+
+/// When a review came and when its answer is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Arrival.
+    pub arrived: Instant,
+    /// The last moment for an answer.
+    pub deadline: Instant,
+}
+
+/// Decides admissions.
+#[derive(Clone, Debug)]
+pub struct Mutator {
+    binders: Binders,
+    defaults: Arc<Defaults>,
+    policy: Policy,
+}
+
+impl Mutator {
+    /// A mutator over these backends.
+    #[must_use]
+    pub fn new(binders: Binders, defaults: Arc<Defaults>, policy: Policy) -> Self {
+        Self { binders, defaults, policy }
+    }
+
+    /// Decides about a pod.
+    ///
+    /// # Errors
+    /// [`AdmissionError`]; when the operator admits while backends are unavailable, that one is an
+    /// [`Outcome::Degraded`] instead.
+    pub async fn admit_pod(
+        &self,
+        surface: Surface,
+        request: &Request<'_, PodView<'_>>,
+        window: Window,
+    ) -> Result<Outcome, AdmissionError> {
+        let pod = match self.gate(request) {
+            Ok(pod) => pod,
+            Err(reason) => return Ok(Outcome::Skipped(reason)),
+        };
+        match self.inject(surface, request.namespace(), pod, window).await {
+            Err(error) if error.is_unavailable() && self.policy.on_unavailable == OnUnavailable::Admit => {
+                Ok(Outcome::Degraded(error))
+            }
+            decided => decided,
+        }
+    }
+
+    /// Decides about a Namespace or ServiceAccount: whether its defaults are well formed.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Annotations`].
+    pub fn admit_source(&self, request: &Request<'_, SourceView<'_>>) -> Result<Outcome, AdmissionError> {
+        if !request.is_resource("", "namespaces") && !request.is_resource("", "serviceaccounts") {
+            return Ok(Outcome::Skipped(SkipReason::NotThisKind));
+        }
+        let Some(object) = &request.object else { return Ok(Outcome::Skipped(SkipReason::NotThisOperation)) };
+        let ours = object.metadata.annotations.as_ref();
+        let before = request.old_object.as_ref().and_then(|old| old.metadata.annotations.as_ref());
+        // An update that leaves our annotations alone is never refused, whatever they say.
+        if request.operation == Operation::Update && same(ours, before) {
+            return Ok(Outcome::Skipped(SkipReason::Unchanged));
+        }
+        match self.parse(&Sources { object: ours, ..Sources::default() })? {
+            Decision::Inject(_) => Ok(Outcome::Validated),
+            Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
+        }
+    }
+
+    /// What is never touched, whatever it asks for.
+    fn gate<'r, 'a>(&self, request: &'r Request<'a, PodView<'a>>) -> Result<&'r PodView<'a>, SkipReason> {
+        if !request.is_resource("", "pods") {
+            return Err(SkipReason::NotThisKind);
+        }
+        let pod = request.object.as_ref().filter(|_| request.operation == Operation::Create);
+        let pod = pod.ok_or(SkipReason::NotThisOperation)?;
+        if self.policy.exempt_namespaces.contains(request.namespace()) {
+            return Err(SkipReason::ExemptNamespace);
+        }
+        if pod.annotations().is_some_and(|annotations| annotations.mirror) {
+            return Err(SkipReason::MirrorPod);
+        }
+        if pod.is_terminal() {
+            return Err(SkipReason::TerminalPod);
+        }
+        Ok(pod)
+    }
+
+    async fn inject(
+        &self,
+        surface: Surface,
+        namespace: &str,
+        pod: &PodView<'_>,
+        window: Window,
+    ) -> Result<Outcome, AdmissionError> {
+        let governing = match surface {
+            Surface::DefaultsPods => self.govern(namespace, pod, window).await?,
+            Surface::Pods | Surface::Sources => Governing::default(),
+        };
+        let sources = Sources {
+            object: pod.annotations(),
+            service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
+            namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
+        };
+        let request = match self.parse(&sources)? {
+            Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
+            Decision::Inject(request) => request,
+        };
+        let (bindings, unbound) = self.bind(namespace, &request, window).await;
+        let plan = self.plan(namespace, pod, &request, &bindings, unbound)?;
+        if plan.is_empty() && plan.warnings.is_empty() {
+            return Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
+        }
+        let notes = mountable_note(&governing, pod, &plan);
+        Ok(Outcome::Injected(Injection { plan, secrets: bindings.into_keys().collect(), notes }))
+    }
+
+    /// The defaults that apply to the pod.
+    async fn govern(&self, namespace: &str, pod: &PodView<'_>, window: Window) -> Result<Governing, AdmissionError> {
+        let read = self.defaults.governing(namespace, pod.service_account(), window.deadline);
+        let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
+        timeout_at(window.deadline, read)
+            .await
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(|error| AdmissionError::Backend(vec![Unbound { error, site: None }]))
+    }
+
+    /// Annotations to a request, or every mistake in them, unknown backends among them.
+    fn parse(&self, sources: &Sources<'_>) -> Result<Decision, AdmissionError> {
+        let decision = injection::parse(sources).map_err(AdmissionError::Annotations)?;
+        let Decision::Inject(request) = &decision else { return Ok(decision) };
+        let unknown: Vec<InvalidAnnotation> = request
+            .needs()
+            .into_keys()
+            .filter(|secret| !self.binders.contains_key(&secret.source))
+            .filter_map(|secret| self.unknown_backend(request, secret))
+            .collect();
+        if unknown.is_empty() { Ok(decision) } else { Err(AdmissionError::Annotations(unknown)) }
+    }
+
+    fn unknown_backend(&self, request: &InjectionRequest, secret: &SecretId) -> Option<InvalidAnnotation> {
+        let known: Vec<&str> = self.binders.keys().map(|source| source.as_str()).collect();
+        request.site_of(secret).map(|site| InvalidAnnotation {
+            site: site.clone(),
+            problem: format!(
+                "source \"{}\" of \"{}\" is not configured on this cluster; it has: {}",
+                secret.source,
+                secret.name,
+                known.join(", ")
+            ),
+            unsupported: true,
+        })
+    }
+
+    /// Asks the backends about every secret at once.
+    async fn bind(
+        &self,
+        namespace: &str,
+        request: &InjectionRequest,
+        window: Window,
+    ) -> (BTreeMap<SecretId, Bound>, Vec<Unbound>) {
+        let queries = request.needs().into_iter().filter_map(|(secret, need)| {
+            let binder = self.binders.get(&secret.source)?;
+            Some(ask(binder, namespace, secret, need, window))
+        });
+        let mut bindings = BTreeMap::new();
+        let mut unbound = Vec::new();
+        for (secret, answer) in join_all(queries).await {
+            let bound = match answer {
+                Ok(binding) => Bound::Found(binding),
+                Err((error, near)) if error.kind == ErrorKind::NotFound => {
+                    Bound::Missing { backend: error.backend.as_str(), near }
+                }
+                Err((error, _)) => {
+                    unbound.push(Unbound { error, site: request.site_of(&secret).cloned() });
+                    Bound::Unchecked
+                }
+            };
+            bindings.insert(secret, bound);
+        }
+        (bindings, unbound)
+    }
+
+    /// The plan; where a backend gave no verdict about some secret, what is certain about the others comes
+    /// first, because no waiting will mend that.
+    fn plan(
+        &self,
+        namespace: &str,
+        pod: &PodView<'_>,
+        request: &InjectionRequest,
+        bindings: &BTreeMap<SecretId, Bound>,
+        unbound: Vec<Unbound>,
+    ) -> Result<InjectionPlan, AdmissionError> {
+        let input = PlanInput { pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
+        let planned = injection::plan(&input);
+        if unbound.is_empty() {
+            return planned.map_err(AdmissionError::Plan);
+        }
+        let certain: Vec<PlanError> = planned
+            .err()
+            .into_iter()
+            .flatten()
+            .filter(|error| !matches!(error, PlanError::UnknownKeys { .. }))
+            .collect();
+        Err(if certain.is_empty() { AdmissionError::Backend(unbound) } else { AdmissionError::Plan(certain) })
+    }
+}
+
+type Answer = Result<injection::SecretBinding, (BackendError, Option<String>)>;
+
+/// One question to one backend, answered before the deadline.
+async fn ask(
+    binder: &Arc<dyn SecretBinder>,
+    namespace: &str,
+    secret: &SecretId,
+    need: Need,
+    window: Window,
+) -> (SecretId, Answer) {
+    let query = BindQuery {
+        namespace: namespace.to_owned(),
+        secret: secret.clone(),
+        keys: if need.all_keys {
+            KeysWanted::All
+        } else if need.keys.is_empty() {
+            KeysWanted::Existence
+        } else {
+            KeysWanted::These(need.keys)
+        },
+        arrived: window.arrived,
+        deadline: window.deadline,
+    };
+    let late = || BackendError::new(ErrorKind::Deadline, binder.kind(), namespace, Some(&secret.name));
+    let answer = timeout_at(window.deadline, binder.bind(&query)).await.unwrap_or_else(|_| Err(late()));
+    let answer = answer.map_err(|error| {
+        let seen = binder.recent_names(namespace);
+        let near = nearest(secret.name.as_str(), seen.iter().map(String::as_str));
+        (error, near)
+    });
+    (secret.clone(), answer)
+}
+
+/// Whether two objects carry the same annotations of ours.
+fn same(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
+    one.into_iter().flat_map(Annotations::ours).eq(other.into_iter().flat_map(Annotations::ours))
+}
+
+/// The API server refuses what we inject when the service account lists its mountable Secrets and enforces the
+/// list (annotation `kubernetes.io/enforce-mountable-secrets`); its own message does not say where the
+/// reference came from.
+fn mountable_note(governing: &Governing, pod: &PodView<'_>, plan: &InjectionPlan) -> Vec<String> {
+    let enforced = governing.service_account.as_deref().is_some_and(|account| account.enforces_mountable_secrets);
+    let note = || {
+        format!(
+            "service account \"{}\" enforces its list of mountable secrets: a pod that uses another one is refused by the API server",
+            pod.service_account()
+        )
+    };
+    if enforced && !plan.is_empty() { vec![note()] } else { Vec::new() }
+}
+

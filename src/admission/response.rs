@@ -1,0 +1,255 @@
+//! The answer: from an outcome or an error to an `AdmissionReview` response. The one table of errors is here.
+//!
+//! No answer ever carries `retryAfterSeconds`: client-go would sleep on it inside the controller's worker, and
+//! pods that ask for nothing would wait behind ours. Controllers have a back-off of their own.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::error::{AdmissionError, Kind, Unbound};
+use super::mutator::{Injection, Outcome};
+use super::review::{API_VERSION, KIND};
+use crate::injection::{self, PlanError};
+
+/// As many warnings as reach a person: the API server cuts all of them once they are long in total.
+const MAX_WARNINGS: usize = 5;
+
+/// The length at which the API server may cut a warning is 256 characters.
+const MAX_WARNING: usize = 249;
+
+/// An `AdmissionReview` that answers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    api_version: &'static str,
+    kind: &'static str,
+    /// The answer proper.
+    pub response: Response,
+}
+
+/// `AdmissionResponse`. kube's own type writes `patch` as a list of numbers; here it is base64, as the API says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// The request's.
+    pub uid: String,
+    /// The verdict.
+    pub allowed: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// A JSON patch, in base64. Never without `patch_type`, nor the other way round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// `JSONPatch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_type: Option<&'static str>,
+    /// For the cluster's audit log; the API server puts the webhook's name before each key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub audit_annotations: BTreeMap<&'static str, String>,
+    /// For whoever made the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `meta/v1` Status, as far as refusals need it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// HTTP status for the client.
+    pub code: u16,
+    /// A `StatusReason` of Kubernetes.
+    pub reason: &'static str,
+    /// What controllers put into their events.
+    pub message: String,
+    /// What kubectl prints for a 422, and all that it prints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+/// `StatusDetails`; `kind` and `name` stay away, or kubectl would put another sentence before ours.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Details {
+    /// One for each mistake.
+    pub causes: Vec<Cause>,
+}
+
+/// `StatusCause`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// A `CauseType` of Kubernetes.
+    pub reason: &'static str,
+    /// The whole sentence.
+    pub message: String,
+    /// The annotation.
+    pub field: String,
+}
+
+/// The answer to a request that was decided.
+///
+/// `uid` is the request's, and the event id under which this program's log and audit know the decision.
+#[must_use]
+pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
+    let mut response = Response {
+        uid: uid.to_owned(),
+        allowed: outcome.is_ok(),
+        status: None,
+        patch: None,
+        patch_type: None,
+        audit_annotations: BTreeMap::from([("event-id", uid.to_owned())]),
+        warnings: Vec::new(),
+    };
+    match outcome {
+        Ok(Outcome::Skipped(reason)) => {
+            response.audit_annotations.insert("skipped", reason.as_str().to_owned());
+        }
+        Ok(Outcome::Validated) => {}
+        Ok(Outcome::Injected(injection)) => inject(&mut response, injection),
+        Ok(Outcome::Degraded(error)) => {
+            response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
+            response.warnings = warnings(sentences(error).into_iter().map(|said| format!("{said} Admitted without secrets.")));
+        }
+        Err(error) => {
+            response.audit_annotations.insert("refused", reason(error.kind()).to_owned());
+            response.status = Some(refuse(error));
+        }
+    }
+    Answer { api_version: API_VERSION, kind: KIND, response }
+}
+
+fn inject(response: &mut Response, injection: &Injection) {
+    let patch = injection::render(&injection.plan, &[]);
+    if !patch.0.is_empty() {
+        let bytes = serde_json::to_vec(&patch).expect("a patch of strings and maps serialises");
+        response.patch = Some(STANDARD.encode(bytes));
+        response.patch_type = Some("JSONPatch");
+    }
+    let secrets: Vec<String> = injection.secrets.iter().map(ToString::to_string).collect();
+    response.audit_annotations.insert("secrets", secrets.join(","));
+    let said = injection.plan.warnings.iter().map(ToString::to_string);
+    response.warnings = warnings(said.chain(injection.notes.iter().cloned()));
+    // Warnings about a controller's pod are seen by nobody; the audit log keeps them.
+    if !response.warnings.is_empty() {
+        response.audit_annotations.insert("warnings", response.warnings.join("; "));
+    }
+}
+
+/// At most [`MAX_WARNINGS`], each short enough to arrive whole.
+fn warnings(said: impl Iterator<Item = String>) -> Vec<String> {
+    let all: Vec<String> = said.collect();
+    let more = all.len().saturating_sub(MAX_WARNINGS);
+    let mut kept: Vec<String> = all.into_iter().take(MAX_WARNINGS).map(|text| shorten(&text)).collect();
+    if more > 0
+        && let Some(last) = kept.last_mut()
+    {
+        *last = format!("and {} more; the first are above", more + 1);
+    }
+    kept
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= MAX_WARNING {
+        return text.to_owned();
+    }
+    text.chars().take(MAX_WARNING - 1).chain(['…']).collect()
+}
+
+/// The error's name in metrics, logs and audit annotations.
+#[must_use]
+pub fn reason(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid => "invalid",
+        Kind::Conflict => "conflict",
+        Kind::NotFound => "not_found",
+        Kind::PermissionDenied => "permission_denied",
+        Kind::Unauthenticated => "unauthenticated",
+        Kind::Protocol => "protocol",
+        Kind::Unavailable => "unavailable",
+        Kind::Timeout => "timeout",
+        Kind::Unreadable => "unreadable",
+    }
+}
+
+/// The table: from the kind of error to what the client is told.
+fn refuse(error: &AdmissionError) -> Status {
+    let (code, reason) = match error.kind() {
+        // Not 404 for a missing secret: on a create that reads as "the namespace is gone".
+        Kind::Invalid | Kind::Conflict | Kind::NotFound => (422, "Invalid"),
+        Kind::PermissionDenied => (403, "Forbidden"),
+        Kind::Unauthenticated | Kind::Unavailable => (503, "ServiceUnavailable"),
+        Kind::Timeout => (504, "Timeout"),
+        Kind::Protocol => (500, "InternalError"),
+        Kind::Unreadable => (400, "BadRequest"),
+    };
+    let causes = causes(error);
+    let details = (!causes.is_empty()).then_some(Details { causes });
+    Status { code, reason, message: sentences(error).join(" "), details }
+}
+
+/// Each mistake as a sentence.
+#[must_use]
+pub fn sentences(error: &AdmissionError) -> Vec<String> {
+    match error {
+        AdmissionError::Annotations(mistakes) => mistakes.iter().map(|mistake| format!("{mistake}.")).collect(),
+        AdmissionError::Plan(errors) => errors.iter().map(ToString::to_string).collect(),
+        AdmissionError::Backend(unbound) => unbound.iter().map(backend_sentence).collect(),
+        AdmissionError::Unreadable(problem) => vec![format!("{problem}.")],
+    }
+}
+
+fn backend_sentence(unbound: &Unbound) -> String {
+    let Unbound { error, site } = unbound;
+    let asked = site.as_ref().map_or_else(
+        || " (the defaults of the namespace and service account could not be read)".to_owned(),
+        |site| format!(" (asked for by {site})"),
+    );
+    let advice = match Kind::from(error.kind) {
+        Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
+        Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
+        Kind::Invalid
+        | Kind::Conflict
+        | Kind::NotFound
+        | Kind::Unauthenticated
+        | Kind::Unavailable
+        | Kind::Timeout
+        | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
+    };
+    format!("{error}{asked}. {advice}")
+}
+
+fn causes(error: &AdmissionError) -> Vec<Cause> {
+    let field = |site: &injection::Site| format!("metadata.annotations[{}]", site.annotation());
+    match error {
+        AdmissionError::Annotations(mistakes) => mistakes
+            .iter()
+            .map(|mistake| Cause {
+                reason: if mistake.unsupported { "FieldValueNotSupported" } else { "FieldValueInvalid" },
+                message: format!("{mistake}."),
+                field: field(&mistake.site),
+            })
+            .collect(),
+        AdmissionError::Plan(errors) => errors
+            .iter()
+            .map(|error| Cause {
+                reason: match error {
+                    PlanError::MissingSecret { .. }
+                    | PlanError::MissingKey { .. }
+                    | PlanError::NoSuchContainer { .. }
+                    | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
+                    PlanError::Collision { .. } => "FieldValueDuplicate",
+                },
+                message: error.to_string(),
+                field: field(error.site()),
+            })
+            .collect(),
+        AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => Vec::new(),
+    }
+}
+
+/// The answer to bytes that were no review, as long as they held a uid.
+#[must_use]
+pub fn unreadable(uid: &str, problem: String) -> Answer {
+    respond(uid, &Err(AdmissionError::Unreadable(problem)))
+}

@@ -1,0 +1,277 @@
+//! Decoding an `AdmissionReview` (`admission.k8s.io/v1`) in one pass into a partial, borrowing view.
+//!
+//! A uid that the bytes hold is never lost: an answer without it counts as a failed call, and under
+//! `failurePolicy: Ignore` the API server would then admit the pod without a word.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::injection::{MetadataView, Text};
+
+/// The only version that is spoken here; the configuration registers no other.
+pub const API_VERSION: &str = "admission.k8s.io/v1";
+
+/// The kind of both the question and the answer.
+pub const KIND: &str = "AdmissionReview";
+
+/// An operation on an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A change.
+    Update,
+    /// A removal.
+    Delete,
+    /// `exec`, `attach`, `port-forward`, `proxy`.
+    Connect,
+    /// None that this program knows.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl Operation {
+    /// As labels and logs write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Connect => "connect",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// `AdmissionRequest`, with as much of its objects as `O` looks at.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+pub struct Request<'a, O> {
+    /// Must be given back.
+    #[serde(borrow)]
+    pub uid: Text<'a>,
+    /// The resource, as the rule that matched knows it.
+    #[serde(borrow, default)]
+    pub resource: Resource<'a>,
+    /// `status`, `ephemeralcontainers`, …
+    #[serde(borrow, default)]
+    pub sub_resource: Option<Text<'a>>,
+    /// Empty when the API server will make one from `generateName`.
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    /// The namespace; the object's own field may be empty on CREATE.
+    #[serde(borrow, default)]
+    pub namespace: Option<Text<'a>>,
+    /// What is done to it.
+    #[serde(default)]
+    pub operation: Operation,
+    /// Who does it, as the API server knows them.
+    #[serde(borrow, default)]
+    pub user_info: UserInfo<'a>,
+    /// Nothing will be stored.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
+    /// The object as it shall be; absent on DELETE.
+    #[serde(default = "none")]
+    pub object: Option<O>,
+    /// The object as it was; absent on CREATE.
+    #[serde(default = "none")]
+    pub old_object: Option<O>,
+}
+
+fn none<O>() -> Option<O> {
+    None
+}
+
+/// Group and plural of a resource.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Resource<'a> {
+    /// Empty for core.
+    #[serde(borrow, default)]
+    pub group: Text<'a>,
+    /// `pods`, `namespaces`, …
+    #[serde(borrow, default)]
+    pub resource: Text<'a>,
+}
+
+/// Who made the request.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct UserInfo<'a> {
+    /// `system:serviceaccount:<namespace>:<name>` for service accounts.
+    #[serde(borrow, default)]
+    pub username: Text<'a>,
+}
+
+impl<O> Request<'_, O> {
+    /// The namespace; empty for cluster-scoped objects.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_ref().map_or("", Text::as_str)
+    }
+
+    /// Whether it is this resource itself, and not one of its subresources.
+    #[must_use]
+    pub fn is_resource(&self, group: &str, resource: &str) -> bool {
+        self.resource.group.as_str() == group
+            && self.resource.resource.as_str() == resource
+            && self.sub_resource.as_ref().is_none_or(|sub| sub.as_str().is_empty())
+    }
+}
+
+/// A Namespace or ServiceAccount: nothing but its metadata.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SourceView<'a> {
+    /// Name and annotations.
+    #[serde(borrow, default)]
+    pub metadata: MetadataView<'a>,
+}
+
+/// Bytes that are no review. `Display` never quotes them: a pod's literal values are in there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an AdmissionReview of {API_VERSION}: {problem}")]
+pub struct Unreadable {
+    /// The request's uid, if the bytes hold one.
+    pub uid: Option<String>,
+    /// What and where.
+    pub problem: String,
+}
+
+/// Decodes a review.
+///
+/// # Errors
+/// [`Unreadable`], with the uid that could be saved, for anything but an `AdmissionReview` of
+/// `admission.k8s.io/v1` that holds a request with a uid.
+pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+    struct Review<'a, O> {
+        #[serde(borrow, default)]
+        api_version: Text<'a>,
+        #[serde(borrow, default)]
+        kind: Text<'a>,
+        #[serde(default = "none", borrow)]
+        request: Option<Request<'a, O>>,
+    }
+    let unreadable = |problem: String| Unreadable { uid: rescue_uid(bytes), problem };
+    let review: Review<'a, O> = serde_json::from_slice(bytes).map_err(|error| unreadable(place(&error)))?;
+    if review.api_version.as_str() != API_VERSION || review.kind.as_str() != KIND {
+        return Err(unreadable("another apiVersion or kind".to_owned()));
+    }
+    let request = review.request.ok_or_else(|| unreadable("it holds no request".to_owned()))?;
+    if request.uid.as_str().is_empty() {
+        return Err(unreadable("its request has no uid".to_owned()));
+    }
+    Ok(request)
+}
+
+/// Category and place of a JSON error: its own text quotes what it met.
+fn place(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Io => "unreadable",
+        serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Data => "a field of another type",
+        serde_json::error::Category::Eof => "cut off",
+    };
+    format!("{what} at line {}, column {}", error.line(), error.column())
+}
+
+/// The uid of a review that cannot be read as a whole: whatever stands before the first error is looked at.
+fn rescue_uid(bytes: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // The error is known already; what was found before it is what counts.
+    drop(Path { keys: &["request", "uid"], found: &mut found }.deserialize(&mut deserializer));
+    found.filter(|uid| !uid.is_empty())
+}
+
+/// Walks to the string behind a path of keys, and keeps it even if the document breaks later.
+struct Path<'p> {
+    keys: &'p [&'p str],
+    found: &'p mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Path<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.keys.is_empty() {
+            true => {
+                *self.found = Some(String::deserialize(deserializer)?);
+                Ok(())
+            }
+            false => deserializer.deserialize_map(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Path<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            match self.keys.split_first() {
+                Some((first, rest)) if *first == key.as_str() => {
+                    map.next_value_seed(Path { keys: rest, found: &mut *self.found })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::injection::PodView;
+
+    const HEAD: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1""#;
+
+    #[test]
+    fn a_review_is_read_with_what_matters() {
+        let json = format!(
+            r#"{HEAD},"resource":{{"group":"","version":"v1","resource":"pods"}},"namespace":"jobs","operation":"CREATE",
+            "userInfo":{{"username":"alice","groups":["a"]}},"dryRun":true,"object":{{"metadata":{{"generateName":"p-"}}}},"oldObject":null}}}}"#
+        );
+        let request = decode::<PodView<'_>>(json.as_bytes()).unwrap();
+        assert_eq!(request.uid.as_str(), "u-1");
+        assert_eq!(request.namespace(), "jobs");
+        assert_eq!(request.operation, Operation::Create);
+        assert!(request.is_resource("", "pods"));
+        assert_eq!(request.user_info.username.as_str(), "alice");
+        assert_eq!(request.dry_run, Some(true));
+        assert!(request.old_object.is_none());
+        let object = request.object.unwrap();
+        assert_eq!(object.metadata.unwrap().generate_name.unwrap().as_str(), "p-");
+    }
+
+    #[rstest::rstest]
+    #[case::not_json("<html>canary</html>".to_owned(), None)]
+    #[case::empty(String::new(), None)]
+    #[case::no_request(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_owned(), None)]
+    #[case::null_request(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}"#.to_owned(), None)]
+    #[case::empty_uid(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":""}}"#.to_owned(), None)]
+    #[case::uid_of_another_type(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":7}}"#.to_owned(), None)]
+    #[case::cut_off_after_the_uid(format!(r#"{HEAD},"object":{{"spec":{{"containers":[{{"na"#), Some("u-1"))]
+    #[case::a_field_of_another_type(format!(r#"{HEAD},"object":{{"metadata":{{"annotations":"canary"}}}}}}}}"#), Some("u-1"))]
+    #[case::uid_behind_the_broken_object(r#"{"request":{"object":{"metadata":{"annotations":"canary"}},"uid":"u-1"}}"#.to_owned(), Some("u-1"))]
+    #[case::another_version(format!("{HEAD}}}}}").replace("k8s.io/v1", "k8s.io/v1beta1"), Some("u-1"))]
+    #[case::another_kind(format!("{HEAD}}}}}").replace("AdmissionReview", "Pod"), Some("u-1"))]
+    #[case::an_array("[1,2]".to_owned(), None)]
+    fn what_cannot_be_read_keeps_its_uid_and_quotes_nothing(#[case] json: String, #[case] uid: Option<&str>) {
+        let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
+        assert_eq!(error.uid.as_deref(), uid);
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
+}

@@ -4,7 +4,10 @@
 //! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`.
 
 pub mod admission;
+pub mod app;
 pub mod backend;
+pub mod cli;
+pub mod inject;
 pub mod injection;
 pub mod metrics;
 pub mod redact;

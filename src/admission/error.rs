@@ -47,9 +47,8 @@ impl AdmissionError {
         match self {
             Self::Annotations(_) => Kind::Invalid,
             Self::Plan(errors) => {
-                let missing = |error: &PlanError| {
-                    matches!(error, PlanError::MissingSecret { .. } | PlanError::MissingKey { .. })
-                };
+                let missing =
+                    |error: &PlanError| matches!(error, PlanError::MissingSecret { .. } | PlanError::MissingKey { .. });
                 if errors.iter().any(missing) { Kind::NotFound } else { Kind::Conflict }
             }
             Self::Backend(unbound) => {

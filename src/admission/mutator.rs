@@ -147,6 +147,14 @@ impl Mutator {
         if request.operation == Operation::Update && same(ours, before) {
             return Ok(Outcome::Skipped(SkipReason::Unchanged));
         }
+        self.validate(ours)
+    }
+
+    /// Whether annotations that serve as defaults are well formed.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Annotations`].
+    pub fn validate(&self, ours: Option<&Annotations<'_>>) -> Result<Outcome, AdmissionError> {
         match self.parse(&Sources { object: ours, ..Sources::default() })? {
             Decision::Inject(_) => Ok(Outcome::Validated),
             Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
@@ -172,7 +180,11 @@ impl Mutator {
         Ok(pod)
     }
 
-    async fn inject(
+    /// Decides about a pod that passed the gate, or about the template of one.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub async fn inject(
         &self,
         surface: Surface,
         namespace: &str,
@@ -343,4 +355,3 @@ fn mountable_note(governing: &Governing, pod: &PodView<'_>, plan: &InjectionPlan
     };
     if enforced && !plan.is_empty() { vec![note()] } else { Vec::new() }
 }
-

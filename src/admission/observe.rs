@@ -140,7 +140,12 @@ impl AdmissionMetrics {
         let metrics = Self { requests: Family::default(), duration: Family::new_with_constructor(seconds) };
         registry.register("admission_requests", "Admissions by verdict and reason", metrics.requests.clone());
         let duration = metrics.duration.clone();
-        registry.register_with_unit("admission_duration", "From a review's arrival to its answer", Unit::Seconds, duration);
+        registry.register_with_unit(
+            "admission_duration",
+            "From a review's arrival to its answer",
+            Unit::Seconds,
+            duration,
+        );
         metrics
     }
 }

@@ -109,7 +109,8 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
         Ok(Outcome::Injected(injection)) => inject(&mut response, injection),
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
-            response.warnings = warnings(sentences(error).into_iter().map(|said| format!("{said} Admitted without secrets.")));
+            response.warnings =
+                warnings(sentences(error).into_iter().map(|said| format!("{said} Admitted without secrets.")));
         }
         Err(error) => {
             response.audit_annotations.insert("refused", reason(error.kind()).to_owned());

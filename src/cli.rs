@@ -1,0 +1,184 @@
+//! The command line: one `Args` struct for each subsystem, flattened into the subcommands.
+//!
+//! Flags are named positively, and each may come from the environment (`FLOE_SECRETS_…`), so that a manifest
+//! and a shell can say the same thing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::admission::mutator::OnUnavailable;
+use crate::injection::Pattern;
+
+/// Injects the secrets that pods ask for by name.
+#[derive(Debug, Parser)]
+#[command(name = "floe-secrets-webhook", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the admission webhook.
+    Serve(Box<ServeArgs>),
+    /// Inject into manifests, offline: YAML in, patched YAML out.
+    Inject(Box<InjectArgs>),
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// How to reach Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// What is decided how.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// The admission listener.
+    #[command(flatten)]
+    pub listener: ListenerArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// How to reach Kubernetes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct KubernetesArgs {
+    /// A kubeconfig file, instead of the pod's service account or $KUBECONFIG.
+    #[arg(long, env = "FLOE_SECRETS_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig, instead of its current one.
+    #[arg(long, env = "FLOE_SECRETS_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+    /// Containers that get nothing unless an annotation names them: names or globs.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+    )]
+    pub sidecar_containers: Vec<Pattern>,
+    /// What to answer about a pod while a secrets backend is unavailable.
+    #[arg(long, env = "FLOE_SECRETS_ON_UNAVAILABLE", value_enum, default_value = "deny")]
+    pub on_unavailable: OnUnavailable,
+    /// The namespace that this program runs in; its pods are never touched.
+    #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
+    pub own_namespace: Option<String>,
+    /// More namespaces whose pods are never touched, beside the own one, kube-system and kube-node-lease.
+    #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    pub exempt_namespaces: Vec<String>,
+    /// Read Secrets in these namespaces alone; in all when none is named.
+    #[arg(long, env = "FLOE_SECRETS_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+}
+
+/// The listeners of `serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ListenerArgs {
+    /// Where reviews are answered, over TLS.
+    #[arg(long, env = "FLOE_SECRETS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
+    #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub ops_listen: SocketAddr,
+    /// The serving certificate and its chain, PEM; read again when it changes.
+    #[arg(long, env = "FLOE_SECRETS_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: PathBuf,
+    /// Its private key, PEM.
+    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: PathBuf,
+    /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
+    #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// How often the certificate files are looked at.
+    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub tls_poll: std::time::Duration,
+    /// How long new connections are still accepted after the signal to stop, while endpoints are updated.
+    #[arg(long, env = "FLOE_SECRETS_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub shutdown_delay: std::time::Duration,
+    /// How long requests in flight may take to end after that.
+    #[arg(long, env = "FLOE_SECRETS_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub drain_timeout: std::time::Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+pub struct TelemetryArgs {
+    /// The form of log lines.
+    #[arg(long, env = "FLOE_SECRETS_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or directives as in `info,floe_secrets_webhook=debug`.
+    #[arg(long, env = "FLOE_SECRETS_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Pretty,
+}
+
+/// `inject`.
+///
+/// Patched YAML goes to stdout, everything said to a person to stderr. Exit code 0: injected, or nothing to do;
+/// 1: refused, and nothing was printed; 2: the call or its input cannot be read.
+#[derive(Debug, Args)]
+pub struct InjectArgs {
+    /// Manifests to inject into: files, or - for standard input. Several documents each.
+    #[arg(short, long, required = true, value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Files of Secrets (and Namespaces, ServiceAccounts) to check against; their values are not looked at.
+    #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
+    pub secrets: Vec<PathBuf>,
+    /// Check against the cluster of the kubeconfig, with your own rights.
+    #[arg(long)]
+    pub cluster: bool,
+    /// How to reach that cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// The namespace of objects that name none; else the kubeconfig's with --cluster, or default.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+    )]
+    pub sidecar_containers: Vec<Pattern>,
+    /// Say in plain sentences what is done and why.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// A duration as Go and Kubernetes write it: `10s`, `1m30s`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 10s"))?;
+    std::time::Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -8,3 +8,4 @@ pub mod injection;
 pub mod metrics;
 pub mod redact;
 pub mod server;
+pub mod telemetry;

@@ -10,8 +10,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// Libraries that would drown us at `debug`. They stand before the user's directives, so naming one lifts its cap.
-const CAPS: &str = "hyper=warn,hyper_util=warn,h2=warn,rustls=warn,tokio_rustls=warn,tower=warn,tower_http=warn";
+/// Libraries that would drown us at `debug`, and the level of everything else. They stand before the user's directives,
+/// so naming one lifts its cap and a bare level replaces `info`.
+const CAPS: &str = "info,hyper=warn,hyper_util=warn,h2=warn,rustls=warn,tokio_rustls=warn,tower=warn,tower_http=warn";
 
 /// Crates that write whole response bodies into their logs when those do not parse: Secrets among them.
 const SILENCED: [&str; 2] = ["kube_client", "kube_core"];

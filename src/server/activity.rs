@@ -286,13 +286,13 @@ mod tests {
         let idle = (settings.idle_timeout, Verdict::Close);
 
         assert_eq!(next(), Some(idle));
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         activity.arrived(b"\r\n");
         assert_eq!(next(), Some(idle), "a stray line break is not a request");
         activity.arrived(b"POST");
         tokio::time::advance(Duration::from_secs(5)).await;
         activity.arrived(b" /");
-        assert_eq!(next(), Some((Duration::from_secs(60) + settings.header_timeout, Verdict::Drop)));
+        assert_eq!(next(), Some((Duration::from_mins(1) + settings.header_timeout, Verdict::Drop)));
         let busy = activity.begin();
         activity.arrived(b"body");
         assert_eq!(next(), None);

@@ -1,5 +1,7 @@
 //! Connections on real sockets: slow ones, old ones, too many, large bodies, panics, and the drain.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+
 mod common;
 
 use std::sync::Arc;
@@ -149,7 +151,7 @@ fn reading(settings: BodySettings, metrics: &Metrics, release: Option<Arc<Notify
     Router::new().route("/", post(handler)).layer(Extension(limits))
 }
 
-async fn reader(settings: BodySettings, metrics: &Metrics) -> Server {
+async fn serve_reading(settings: BodySettings, metrics: &Metrics) -> Server {
     let router = reading(settings, metrics, None, &Arc::default());
     serve(router, ListenerSettings::default(), metrics, None).await
 }
@@ -174,7 +176,7 @@ async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Ans
 #[tokio::test]
 async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_stays() {
     let (_, metrics) = metrics::registry();
-    let server = reader(BodySettings::default(), &metrics).await;
+    let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     assert_eq!(post_length(&mut stream, 9 * MIB).await.status, 413);
     assert_eq!(post_chunked(&mut stream, 9, MIB).await.status, 413);
@@ -187,7 +189,7 @@ async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_sta
 #[tokio::test]
 async fn a_large_body_is_refused_before_any_of_it_is_sent() {
     let (_, metrics) = metrics::registry();
-    let server = reader(BodySettings::default(), &metrics).await;
+    let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let head = format!("POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", 9 * MIB);
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -251,7 +253,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
 async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
     let (_, metrics) = metrics::registry();
     let deadline = Duration::from_millis(300);
-    let server = reader(BodySettings { deadline, ..Default::default() }, &metrics).await;
+    let server = serve_reading(BodySettings { deadline, ..Default::default() }, &metrics).await;
     let mut trickles = Vec::new();
     for _ in 0..4 {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -295,17 +297,13 @@ async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Loa
         };
         load.connections.fetch_add(1, Ordering::SeqCst);
         loop {
-            match common::get(&mut stream, "/").await {
-                Ok(answer) => {
-                    load.answered.fetch_add(1, Ordering::SeqCst);
-                    if answer.closes() {
-                        break;
-                    }
-                }
-                Err(_) => {
-                    load.lost.fetch_add(1, Ordering::SeqCst);
-                    break;
-                }
+            let Ok(answer) = common::get(&mut stream, "/").await else {
+                load.lost.fetch_add(1, Ordering::SeqCst);
+                break;
+            };
+            load.answered.fetch_add(1, Ordering::SeqCst);
+            if answer.closes() {
+                break;
             }
         }
     }

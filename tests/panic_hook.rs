@@ -1,5 +1,7 @@
 //! The panic hook, in a process of its own: it is global.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 

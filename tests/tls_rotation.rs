@@ -1,5 +1,7 @@
 //! Certificates change under a live listener: as the kubelet changes them, halfway, to garbage, to expired ones.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+
 mod common;
 
 use std::fs;

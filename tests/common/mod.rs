@@ -1,5 +1,10 @@
 //! What the tests on real sockets share: certificates, clients, waiting for a condition.
 #![expect(dead_code, reason = "each test file uses its own part of this")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

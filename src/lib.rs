@@ -12,3 +12,4 @@ pub mod injection;
 pub mod metrics;
 pub mod redact;
 pub mod server;
+pub mod telemetry;

@@ -136,11 +136,11 @@ async fn runs_until_it_is_killed() {
     let cp = ControlPlane::shared().await;
     let pids: Vec<String> = cp.process_ids().iter().map(u32::to_string).collect();
     std::fs::write(report, format!("{}\n{}\ncomplete", cp.folder.path().display(), pids.join("\n"))).expect("reports");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     loop {
         if let Some(answer) = probe() {
             return answer;

@@ -14,7 +14,7 @@ use super::pki::{Authority, Pair, signing_key};
 use super::process::{Folder, Process};
 use super::{free_ports, poll, tools};
 
-const STARTING: Duration = Duration::from_secs(120);
+const STARTING: Duration = Duration::from_mins(2);
 const ATTEMPTS: usize = 3;
 
 /// What kind of control plane a test needs.

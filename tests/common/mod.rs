@@ -12,6 +12,7 @@
 //! Nothing is skipped when a program is missing: the tests fail and say how to get it.
 
 #![allow(dead_code, reason = "each test binary compiles all of this and uses a part")]
+#![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 pub mod control_plane;
 pub mod kubectl;
@@ -28,7 +29,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that usually takes a moment: tests share the machine with builds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is there, and panics with `what` when [`PATIENCE`] is over.
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {

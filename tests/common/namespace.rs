@@ -1,4 +1,4 @@
-//! Namespaces of a test's own, and ordinary ServiceAccounts in them.
+//! Namespaces of a test's own, and ordinary `ServiceAccount`s in them.
 
 use std::path::PathBuf;
 
@@ -58,7 +58,7 @@ impl ControlPlane {
         namespace
     }
 
-    /// A new ServiceAccount that may do in its own namespace what `rules` (of a Role) say, and nothing else.
+    /// A new `ServiceAccount` that may do in its own namespace what `rules` (of a Role) say, and nothing else.
     pub async fn service_account(&self, namespace: &str, name: &str, rules: &Value) -> Identity {
         let metadata = json!({"name": name, "namespace": namespace});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
@@ -74,7 +74,7 @@ impl ControlPlane {
         self.identity(namespace, name).await
     }
 
-    /// Access as a ServiceAccount that exists.
+    /// Access as a `ServiceAccount` that exists.
     pub async fn identity(&self, namespace: &str, name: &str) -> Identity {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
         let request = json!({

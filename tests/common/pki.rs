@@ -73,7 +73,7 @@ impl Pair {
     }
 }
 
-/// A new key in PEM, private and public, such as the one that signs ServiceAccount tokens.
+/// A new key in PEM, private and public, such as the one that signs `ServiceAccount` tokens.
 pub fn signing_key() -> (String, String) {
     let key = key();
     (key.serialize_pem(), key.public_key_pem())

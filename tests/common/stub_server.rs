@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use super::pki::{Authority, Pair};
 use super::webhook::{SERVICE_HOST, Target, shipped_configuration};
 
-/// Makes the `response` of an AdmissionReview from its `request`; the uid is filled in afterwards.
+/// Makes the `response` of an `AdmissionReview` from its `request`; the uid is filled in afterwards.
 pub type Respond = dyn Fn(&Value) -> Value + Send + Sync;
 
 /// The running server. Stopped on drop.
@@ -38,7 +38,7 @@ pub struct Stub {
 pub struct Call {
     /// The URL's path: it says which entry of the configuration was called.
     pub path: String,
-    /// The AdmissionReview's `request`.
+    /// The `AdmissionReview`'s `request`.
     pub request: Value,
 }
 

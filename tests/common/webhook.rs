@@ -137,7 +137,7 @@ impl Drop for Registration {
     }
 }
 
-/// A webhook that refuses ConfigMaps with its own label and concerns nobody else.
+/// A webhook that refuses `ConfigMap`s with its own label and concerns nobody else.
 #[derive(Debug, Clone)]
 struct Marker {
     name: String,

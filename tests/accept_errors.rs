@@ -1,6 +1,6 @@
 //! A full table of open files stops accepting for as long as it is full, and no longer.
 
-mod common;
+mod sockets;
 
 use std::fs::File;
 use std::process::Command;
@@ -26,7 +26,7 @@ fn a_full_table_of_open_files_is_waited_out() {
 async fn with_few_files() {
     let (_, metrics) = metrics::registry();
     let router = Router::new().route("/", get(async || "ok"));
-    let server = common::serve(router, ListenerSettings::default(), &metrics, None).await;
+    let server = sockets::serve(router, ListenerSettings::default(), &metrics, None).await;
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
@@ -34,9 +34,9 @@ async fn with_few_files() {
     // One place, which the client's end takes: the server's end finds none.
     files.pop();
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    let early = tokio::time::timeout(std::time::Duration::from_millis(200), common::get(&mut stream, "/")).await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), sockets::get(&mut stream, "/")).await;
     assert!(early.is_err(), "it was served without a file: {early:?}");
     files.clear();
-    assert_eq!(common::answer(&mut stream).await.unwrap().body, "ok");
+    assert_eq!(sockets::answer(&mut stream).await.unwrap().body, "ok");
     assert!(!server.ended.is_finished());
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
-mod common;
+mod sockets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use common::{Answer, Ca, Server, answer, connect, serve, until};
+use sockets::{Answer, Ca, Server, answer, connect, serve, until};
 use floe_secrets_webhook::metrics::{self, Metrics, OnPort, Port, Shed as ShedLabel, ShedReason};
 use floe_secrets_webhook::server::connection::ConnectionSettings;
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
@@ -57,7 +57,7 @@ fn ok() -> Router {
 /// Waits until the server ends the connection.
 async fn ended(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    let _ = timeout(common::PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection stays open");
+    let _ = timeout(sockets::PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection stays open");
 }
 
 // === slow, idle, old, too many ===
@@ -68,7 +68,7 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
     let connection = ConnectionSettings { header_timeout: Duration::from_millis(300), ..Default::default() };
     let server = serve(ok(), settings(connection), &metrics, None).await;
     let mut used = TcpStream::connect(server.addr).await.unwrap();
-    common::get(&mut used, "/").await.unwrap();
+    sockets::get(&mut used, "/").await.unwrap();
     let mut unused = TcpStream::connect(server.addr).await.unwrap();
 
     let (mut read, mut write) = TcpStream::connect(server.addr).await.unwrap().into_split();
@@ -77,12 +77,12 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
             sleep(Duration::from_millis(20)).await;
         }
     });
-    timeout(common::PATIENCE, read.read_to_end(&mut Vec::new())).await.expect("the slow one stays open").ok();
+    timeout(sockets::PATIENCE, read.read_to_end(&mut Vec::new())).await.expect("the slow one stays open").ok();
     loris.await.unwrap();
 
     // Both have been idle for longer than a head may take, since before the slow one began.
-    assert_eq!(common::get(&mut used, "/").await.unwrap().body, "ok");
-    assert_eq!(common::get(&mut unused, "/").await.unwrap().body, "ok");
+    assert_eq!(sockets::get(&mut used, "/").await.unwrap().body, "ok");
+    assert_eq!(sockets::get(&mut unused, "/").await.unwrap().body, "ok");
     until("two left", async || open(&metrics) == 2).await;
 }
 
@@ -106,7 +106,7 @@ async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost()
     for _ in 0..3 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
         let mut answers = 0;
-        while !common::get(&mut stream, "/").await.unwrap().closes() {
+        while !sockets::get(&mut stream, "/").await.unwrap().closes() {
             answers += 1;
         }
         assert!(answers > 0, "a young connection was told to end");
@@ -120,14 +120,14 @@ async fn connections_over_the_cap_are_closed_at_once_and_counted() {
     let server = serve(ok(), ListenerSettings { max_connections: 2, ..Default::default() }, &metrics, None).await;
     let mut first = TcpStream::connect(server.addr).await.unwrap();
     let mut second = TcpStream::connect(server.addr).await.unwrap();
-    common::get(&mut first, "/").await.unwrap();
-    common::get(&mut second, "/").await.unwrap();
+    sockets::get(&mut first, "/").await.unwrap();
+    sockets::get(&mut second, "/").await.unwrap();
     ended(&mut TcpStream::connect(server.addr).await.unwrap()).await;
     assert_eq!(shed(&metrics, ShedReason::Connections), 1);
     drop(first);
     until("a place", async || open(&metrics) == 1).await;
     let mut third = TcpStream::connect(server.addr).await.unwrap();
-    assert_eq!(common::get(&mut third, "/").await.unwrap().status, 200);
+    assert_eq!(sockets::get(&mut third, "/").await.unwrap().status, 200);
 }
 
 // === bodies ===
@@ -279,9 +279,9 @@ async fn a_panic_is_a_bare_500_and_the_next_request_works() {
     let panics = async || -> &'static str { panic!("canary") };
     let server = serve(ok().route("/panic", get(panics)), ListenerSettings::default(), &metrics, None).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    let answer = common::get(&mut stream, "/panic").await.unwrap();
+    let answer = sockets::get(&mut stream, "/panic").await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (500, "internal error\n"));
-    assert_eq!(common::get(&mut stream, "/").await.unwrap().body, "ok");
+    assert_eq!(sockets::get(&mut stream, "/").await.unwrap().body, "ok");
     assert_eq!(metrics.panics.get(), 1);
 }
 
@@ -297,7 +297,7 @@ async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Loa
         };
         load.connections.fetch_add(1, Ordering::SeqCst);
         loop {
-            let Ok(answer) = common::get(&mut stream, "/").await else {
+            let Ok(answer) = sockets::get(&mut stream, "/").await else {
                 load.lost.fetch_add(1, Ordering::SeqCst);
                 break;
             };
@@ -336,7 +336,7 @@ async fn a_drain_under_load_loses_no_request() {
         (0..16).map(|_| tokio::spawn(ask_until_gone(server.addr, Arc::clone(&ca), Arc::clone(&load)))).collect();
     // Idle ones must neither be waited for until the end of the drain nor hold it up.
     let mut idle = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
-    common::get(&mut idle, "/").await.unwrap();
+    sockets::get(&mut idle, "/").await.unwrap();
     let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
     until("load", async || count(&load.answered) > 1000).await;
     assert_eq!(count(&load.connections), 16, "connections were ended before the drain");
@@ -377,7 +377,7 @@ async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the
     server.shutdown.drain();
     connecting.set_nonblocking(true).unwrap();
     let mut waiting = TcpStream::from_std(connecting).unwrap();
-    assert_eq!(common::get(&mut waiting, "/").await.unwrap().body, "ok");
+    assert_eq!(sockets::get(&mut waiting, "/").await.unwrap().body, "ok");
 
     until("not accepting", async || TcpStream::connect(server.addr).await.is_err()).await;
     release.notify_one();
@@ -397,7 +397,7 @@ async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     until("under way", async || open(&metrics) == 1).await;
     server.shutdown.drain();
-    assert_eq!(timeout(common::PATIENCE, server.ended).await.unwrap().unwrap(), Drained { aborted: 1 });
+    assert_eq!(timeout(sockets::PATIENCE, server.ended).await.unwrap().unwrap(), Drained { aborted: 1 });
     ended(&mut stream).await;
 }
 
@@ -417,10 +417,10 @@ async fn the_first_signal_drains_and_the_second_aborts() {
         assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());
     };
     send("TERM");
-    timeout(common::PATIENCE, server.shutdown.draining()).await.unwrap();
+    timeout(sockets::PATIENCE, server.shutdown.draining()).await.unwrap();
     assert!(server.shutdown.is_draining() && !server.ended.is_finished());
     send("INT");
-    assert_eq!(timeout(common::PATIENCE, server.ended).await.unwrap().unwrap(), Drained { aborted: 1 });
+    assert_eq!(timeout(sockets::PATIENCE, server.ended).await.unwrap().unwrap(), Drained { aborted: 1 });
     listening.await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
-mod common;
+mod sockets;
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Extension, Router};
-use common::{Ca, Pem, Server, connect, served, until};
+use sockets::{Ca, Pem, Server, connect, served, until};
 use floe_secrets_webhook::metrics::{self, Metrics, Reload, ReloadResult};
 use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::tls::{CertStore, ClientAuth, TlsFiles};
@@ -77,7 +77,7 @@ impl Watched {
         tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10), CancellationToken::new()).await });
         let router = Router::new().route("/", get(async || "ok")).route("/who", get(who));
         let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
-        let server = common::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
+        let server = sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
         Self { server, store, metrics }
     }
 
@@ -103,12 +103,12 @@ async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
     let watched = Watched::start(volume.files()).await;
     let addr = watched.server.addr;
     let mut old = connect(addr, &ca, None, "http/1.1").await.unwrap();
-    assert_eq!(common::common_name(&old), "generation-0");
+    assert_eq!(sockets::common_name(&old), "generation-0");
     for generation in 1..=3 {
         let name = format!("generation-{generation}");
         volume.swap(&ca.leaf(&name));
         until(&name, async || served(addr, &ca).await == name).await;
-        assert_eq!(common::get(&mut old, "/").await.unwrap().body, "ok");
+        assert_eq!(sockets::get(&mut old, "/").await.unwrap().body, "ok");
     }
     assert_eq!(watched.count(ReloadResult::Loaded), 3);
 }
@@ -231,7 +231,7 @@ async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
     // With TLS 1.3 the client's handshake ends before the server has judged its certificate: only an answer tells.
     let who = async |client: Option<&Pem>| -> Option<String> {
         let mut stream = connect(watched.server.addr, &ca, client, "http/1.1").await.ok()?;
-        common::get(&mut stream, "/who").await.ok().map(|answer| answer.body)
+        sockets::get(&mut stream, "/who").await.ok().map(|answer| answer.body)
     };
     assert_eq!(who(None).await, None);
     assert_eq!(who(Some(&bob)).await, None);

@@ -4,8 +4,20 @@
 //! names. [`SecretsBackend`] adds values, for the admin API. One object implements both; the admission path
 //! is handed only the first, so "admission never reads a value" is a type, not a promise.
 //!
-//! Decorators ([`cached`], [`retrying`], [`metered`]) wrap a binder and keep its contract; every backend,
+//! Decorators ([`cached`], [`retrying`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
 //! decorator and fake passes the same conformance suite.
+
+pub mod breaker;
+pub mod cached;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod kubernetes;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
+pub mod metered;
+pub mod registry;
+pub mod retrying;
+pub mod static_binder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -88,6 +100,18 @@ pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
     /// Names of secrets that were bound in `namespace` lately, for "did you mean": never more than whoever asks
     /// could have been told before. None where nothing is remembered.
     fn recent_names(&self, namespace: &str) -> Vec<String>;
+}
+
+/// Shared ownership keeps the contract: one backend under two chains of decorators.
+#[async_trait]
+impl<B: SecretBinder + ?Sized> SecretBinder for Arc<B> {
+    fn kind(&self) -> BackendKind {
+        (**self).kind()
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        (**self).bind(query).await
+    }
 }
 
 /// The values of one secret, by key.
@@ -274,6 +298,12 @@ impl BackendError {
     #[must_use]
     pub fn new(kind: ErrorKind, backend: BackendKind, namespace: &str, secret: Option<&SecretName>) -> Self {
         Self { kind, backend, namespace: namespace.to_owned(), secret: secret.cloned(), retry_after: None, cause: None }
+    }
+
+    /// The error for a query's secret.
+    #[must_use]
+    pub fn about(kind: ErrorKind, backend: BackendKind, query: &BindQuery) -> Self {
+        Self::new(kind, backend, &query.namespace, Some(&query.secret.name))
     }
 
     /// The same with a cause, in words that this program chose.

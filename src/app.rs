@@ -8,18 +8,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::admission::defaults::Defaults;
 use crate::admission::handler::Handler;
-use crate::admission::mutator::{Mutator, Policy};
+use crate::admission::mutator::{Answering, Binders, Mutator, Policy};
 use crate::admission::observe::AdmissionMetrics;
-use crate::backend::Binders;
-use crate::backend::kubernetes::{ClientSettings, KubernetesBackend};
+use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect};
+use crate::backend::registry::{Backend, Tuning};
 use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs};
+use crate::defaults::{Defaults, KubernetesSources};
 use crate::injection::SecretSource;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, Port};
 use crate::server::limits::{BodyLimits, BodySettings};
-use crate::server::listener::{Listener, ListenerSettings, Port};
+use crate::server::listener::{Listener, ListenerSettings};
 use crate::server::ops::{self, Checks};
 use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::tls::{CertStore, ClientAuth, TlsFiles};
@@ -62,10 +63,13 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let admission_metrics = AdmissionMetrics::register(&mut registry);
 
-    let settings = ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context };
-    let backend = KubernetesBackend::connect(&settings, allowed(&policy)).await?;
-    let defaults = Arc::new(Defaults::new(Arc::new(backend.sources())));
-    let binders = Binders::from([(SecretSource::Kubernetes, backend.into_binder(&metrics))]);
+    let settings =
+        ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
+    let client = connect(&settings).await?;
+    let defaults = Arc::new(Defaults::new(Arc::new(KubernetesSources(client.clone()))));
+    let backend = Backend::assemble(KubernetesBackend::new(client, allowed(&policy)), Tuning::default(), &metrics);
+    let answering = Answering { binder: backend.binder, names: Some(backend.names) };
+    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
     let mutator = Arc::new(Mutator::new(binders, defaults, decide(policy)));
     let handler = Handler::new(mutator, admission_metrics);
 
@@ -86,9 +90,9 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
 
     let limits = BodyLimits::new(BodySettings::default(), metrics);
     let checks = readiness(&store, &shutdown);
-    let stopped = shutdown.clone();
     let mut background = JoinSet::new();
-    background.spawn(async move { files.watch(&store, listener.tls_poll, stopped.draining_token()).await });
+    // Until the end: a drain may outlast a certificate. Dropping the set ends it.
+    background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
     background.spawn(signals.run(shutdown.clone()));
 
     let serving = async {

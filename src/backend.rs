@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
+use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName};
 
 /// What a review asks of a backend about one secret.
 #[derive(Clone, Debug)]
@@ -96,10 +96,6 @@ pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
 
     /// The names behind `query.secret`.
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError>;
-
-    /// Names of secrets that were bound in `namespace` lately, for "did you mean": never more than whoever asks
-    /// could have been told before. None where nothing is remembered.
-    fn recent_names(&self, namespace: &str) -> Vec<String>;
 }
 
 /// Shared ownership keeps the contract: one backend under two chains of decorators.
@@ -371,6 +367,3 @@ impl<T> OptionalSecret<T> for Result<T, BackendError> {
         }
     }
 }
-
-/// The binders that this process was configured with, by the source that annotations name.
-pub type Binders = BTreeMap<SecretSource, Arc<dyn SecretBinder>>;

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod app;
 pub mod backend;
 pub mod cli;
+pub mod defaults;
 pub mod inject;
 pub mod injection;
 pub mod metrics;

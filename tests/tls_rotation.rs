@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Extension, Router};
-use sockets::{Ca, Pem, Server, connect, served, until};
 use floe_secrets_webhook::metrics::{self, Metrics, Reload, ReloadResult};
 use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::tls::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::telemetry::{self, LogFormat};
+use sockets::{Ca, Pem, Server, connect, served, until};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

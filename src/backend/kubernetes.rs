@@ -57,7 +57,9 @@ pub struct KubernetesBackend {
 /// By hand: a client has no `Debug`, and holds credentials.
 impl fmt::Debug for KubernetesBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KubernetesBackend").field("allowed_namespaces", &self.allowed_namespaces).finish_non_exhaustive()
+        f.debug_struct("KubernetesBackend")
+            .field("allowed_namespaces", &self.allowed_namespaces)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,6 +114,14 @@ impl KubernetesBackend {
             }
             _ => Ok(subject),
         }
+    }
+
+    /// The metadata of another object of a namespace, by its path; for defaults. Not limited to the allowed
+    /// namespaces: those limit whose Secrets are read.
+    pub(crate) async fn metadata(client: &Client, namespace: &str, path: &str) -> Result<Bytes, BackendError> {
+        let request = request(Method::GET, path.to_owned(), wire::ACCEPT_METADATA, Body::empty());
+        let subject = Subject { namespace, name: None };
+        transport::exchange(client, request, SECRET_LIMIT).await.map_err(|failure| subject.failure(failure))
     }
 
     async fn get(&self, subject: Subject<'_>, accept: &'static str) -> Result<Bytes, BackendError> {
@@ -217,9 +227,7 @@ impl SecretsBackend for KubernetesBackend {
             let body = self.within_call(subject, self.send(subject, request, PAGE_LIMIT)).await?;
             let (page, more) = wire::page(&body).map_err(|cause| subject.unreadable(cause))?;
             for name in page.into_iter().filter(|name| name.starts_with(prefix)) {
-                names.insert(
-                    name.parse().map_err(|_| subject.unreadable("a name is not a Secret's name".to_owned()))?,
-                );
+                names.insert(name.parse().map_err(|_| subject.unreadable("a name is not a Secret's name".to_owned()))?);
             }
             match more {
                 None => return Ok(names.into_iter().collect()),
@@ -277,7 +285,7 @@ fn request(method: Method, path: String, accept: &'static str, body: Body) -> Re
 }
 
 /// A namespace's name: one DNS-1123 label.
-fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

@@ -57,7 +57,9 @@ pub struct KubernetesBackend {
 /// By hand: a client has no `Debug`, and holds credentials.
 impl fmt::Debug for KubernetesBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KubernetesBackend").field("allowed_namespaces", &self.allowed_namespaces).finish_non_exhaustive()
+        f.debug_struct("KubernetesBackend")
+            .field("allowed_namespaces", &self.allowed_namespaces)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,9 +219,7 @@ impl SecretsBackend for KubernetesBackend {
             let body = self.within_call(subject, self.send(subject, request, PAGE_LIMIT)).await?;
             let (page, more) = wire::page(&body).map_err(|cause| subject.unreadable(cause))?;
             for name in page.into_iter().filter(|name| name.starts_with(prefix)) {
-                names.insert(
-                    name.parse().map_err(|_| subject.unreadable("a name is not a Secret's name".to_owned()))?,
-                );
+                names.insert(name.parse().map_err(|_| subject.unreadable("a name is not a Secret's name".to_owned()))?);
             }
             match more {
                 None => return Ok(names.into_iter().collect()),

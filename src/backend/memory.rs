@@ -211,10 +211,7 @@ impl SecretBinder for MemoryBackend {
         let read = self.call(namespace, Some(&secret.name), |state| {
             let entry = state.secrets.get(&(namespace.clone(), secret.name.clone())).ok_or(ErrorKind::NotFound)?;
             let names = || entry.data.keys().map(|key| key.as_str().to_owned()).collect();
-            Ok(SecretBinding {
-                secret_name: secret.name.as_str().to_owned(),
-                keys: keys.needs_keys().then(names),
-            })
+            Ok(SecretBinding { secret_name: secret.name.as_str().to_owned(), keys: keys.needs_keys().then(names) })
         });
         match timeout_at(*deadline, read).await {
             Ok(answer) => answer,

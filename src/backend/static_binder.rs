@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::injection::SecretBinding;
 
 /// Answers from a map of namespace to secret to key names: `inject --secrets`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StaticBinder {
     namespaces: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
@@ -38,9 +37,6 @@ impl SecretBinder for StaticBinder {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        if Instant::now() >= query.deadline {
-            return Err(BackendError::about(ErrorKind::Deadline, self.kind(), query));
-        }
         let found = self.namespaces.get(&query.namespace).and_then(|secrets| secrets.get(query.secret.name.as_str()));
         match found {
             Some(keys) => {

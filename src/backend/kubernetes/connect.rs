@@ -152,9 +152,9 @@ fn fault(error: &KubeconfigError) -> String {
 mod tests {
     use super::*;
 
-    async fn refusal(content: &str, context: Option<&str>) -> String {
+    async fn refusal(yaml: &str, context: Option<&str>) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
         let settings = ClientSettings {
             kubeconfig: Some(file.path().to_owned()),
             context: context.map(ToOwned::to_owned),
@@ -190,11 +190,11 @@ current-context: here
     #[case("users: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
     #[tokio::test]
     async fn a_refusal_says_what_is_wrong_and_quotes_nothing(
-        #[case] content: &str,
+        #[case] yaml: &str,
         #[case] context: Option<&str>,
         #[case] sentence: &str,
     ) {
-        assert_eq!(refusal(content, context).await, sentence);
+        assert_eq!(refusal(yaml, context).await, sentence);
     }
 
     #[tokio::test]

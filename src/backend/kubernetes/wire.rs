@@ -88,11 +88,7 @@ pub(super) fn key_names(body: &[u8], namespace: &str, name: &SecretName) -> Resu
 }
 
 /// The values of a whole Secret.
-pub(super) fn values(
-    body: &[u8],
-    namespace: &str,
-    name: &SecretName,
-) -> Result<BTreeMap<String, Value>, Unreadable> {
+pub(super) fn values(body: &[u8], namespace: &str, name: &SecretName) -> Result<BTreeMap<String, Value>, Unreadable> {
     let object: Object<Option<BTreeMap<String, Value>>> = read(body)?;
     object.must_be("Secret", "v1", namespace, name)?;
     Ok(object.data.unwrap_or_default())
@@ -151,13 +147,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
 
 impl<D> Object<D> {
     /// An answer about another object, from a confused proxy or cache, must not be believed.
-    fn must_be(
-        &self,
-        kind: &str,
-        api_version: &str,
-        namespace: &str,
-        name: &SecretName,
-    ) -> Result<(), Unreadable> {
+    fn must_be(&self, kind: &str, api_version: &str, namespace: &str, name: &SecretName) -> Result<(), Unreadable> {
         if self.kind != kind || self.api_version != api_version {
             return Err(format!("the answer is not a {api_version} {kind}"));
         }
@@ -351,7 +341,9 @@ mod tests {
     #[rstest]
     #[case::cut_off(r#"{"kind":"Secret","apiVersion":"v1","data":{"k":"CANARY"#)]
     #[case::wrong_type(r#"{"kind":"Secret","apiVersion":"v1","metadata":"CANARY","data":"CANARY"}"#)]
-    #[case::wrong_data(r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db","namespace":"jobs"},"data":"CANARY"}"#)]
+    #[case::wrong_data(
+        r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db","namespace":"jobs"},"data":"CANARY"}"#
+    )]
     #[case::status(r#"{"kind":"Status","apiVersion":"v1","metadata":{"name":"CANARY"}}"#)]
     #[case::no_json("CANARY")]
     #[case::no_utf8("\u{fffd}")]
@@ -405,8 +397,7 @@ mod tests {
                 "data": {"user": "dQ=="},
             })
         );
-        let patch: serde_json::Value =
-            serde_json::from_slice(&patch_body(Some("7"), &data, &BTreeMap::new())).unwrap();
+        let patch: serde_json::Value = serde_json::from_slice(&patch_body(Some("7"), &data, &BTreeMap::new())).unwrap();
         assert_eq!(patch, serde_json::json!({"metadata": {"resourceVersion": "7"}, "data": {"user": "dQ=="}}));
     }
 

@@ -77,9 +77,7 @@ impl KubernetesBackend {
                     Ok(_) => Ok(Some(())),
                     // Created after the look.
                     Err(error) if error.kind == ErrorKind::Conflict => Ok(None),
-                    Err(error) if error.kind == ErrorKind::NotFound => {
-                        Err(error.because("there is no such namespace"))
-                    }
+                    Err(error) if error.kind == ErrorKind::NotFound => Err(error.because("there is no such namespace")),
                     Err(error) => Err(error),
                 }
             }

@@ -155,6 +155,45 @@ pub trait SecretsBackend: SecretBinder {
     fn metadata(&self) -> BackendMetadata;
 }
 
+/// As for [`SecretBinder`].
+#[async_trait]
+impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
+    async fn get_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        key: &SecretKey,
+    ) -> Result<SecretString, BackendError> {
+        (**self).get_secret(namespace, name, key).await
+    }
+
+    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError> {
+        (**self).get_all(namespace, name).await
+    }
+
+    async fn set_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        data: SecretData,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), BackendError> {
+        (**self).set_secret(namespace, name, data, metadata).await
+    }
+
+    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError> {
+        (**self).list_secrets(namespace, prefix).await
+    }
+
+    async fn health_check(&self, timeout: Duration) -> HealthStatus {
+        (**self).health_check(timeout).await
+    }
+
+    fn metadata(&self) -> BackendMetadata {
+        (**self).metadata()
+    }
+}
+
 /// Name and versions of a backend, as the floe spec's `PluginMetadata` wants them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendMetadata {

@@ -38,7 +38,7 @@ impl Default for CacheSettings {
         Self {
             ttl: Duration::from_secs(30),
             negative_ttl: None,
-            stale: Duration::from_secs(600),
+            stale: Duration::from_mins(10),
             max_bytes: 16 * 1024 * 1024,
         }
     }

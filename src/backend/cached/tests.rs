@@ -192,14 +192,14 @@ async fn known_keys_are_refreshed_with_the_binding() {
 async fn an_older_binding_stands_in_while_the_backend_is_unavailable(#[case] fault: Fault) {
     let (cached, backend, metrics) = subject();
     cached.bind(&wants_key("user")).await.unwrap();
-    advance(Duration::from_secs(300)).await;
+    advance(Duration::from_mins(5)).await;
     backend.always(Some(fault));
     cached.bind(&wants_key("user")).await.unwrap();
     assert_eq!(counted(&metrics, CacheResult::Stale), 1);
     // It can say yes, never no, and never what all keys are.
     assert!(kind(cached.bind(&wants_key("token")).await).is_unavailable());
     assert!(kind(cached.bind(&wants(KeysWanted::All)).await).is_unavailable());
-    advance(Duration::from_secs(300)).await;
+    advance(Duration::from_mins(5)).await;
     assert!(kind(cached.bind(&wants_key("user")).await).is_unavailable());
 }
 
@@ -210,7 +210,7 @@ async fn an_older_binding_stands_in_while_the_backend_is_unavailable(#[case] fau
 async fn a_verdict_is_not_papered_over(#[case] fault: ErrorKind) {
     let (cached, backend, _) = subject();
     cached.bind(&query("jobs", "db")).await.unwrap();
-    advance(Duration::from_secs(60)).await;
+    advance(Duration::from_mins(1)).await;
     backend.always(Some(Fault::Fail(fault)));
     assert_eq!(kind(cached.bind(&query("jobs", "db")).await), fault);
 }
@@ -222,7 +222,7 @@ async fn a_verdict_is_not_papered_over(#[case] fault: ErrorKind) {
 async fn a_secret_that_went_does_not_stand_in_later(#[case] verdict: ErrorKind) {
     let (cached, backend, _) = subject();
     cached.bind(&query("jobs", "db")).await.unwrap();
-    advance(Duration::from_secs(60)).await;
+    advance(Duration::from_mins(1)).await;
     backend.always(Some(Fault::Fail(verdict)));
     assert_eq!(kind(cached.bind(&query("jobs", "db")).await), verdict);
     backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));

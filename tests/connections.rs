@@ -209,8 +209,8 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
             let addr = server.addr;
             tokio::spawn(async move {
                 let mut stream = TcpStream::connect(addr).await.unwrap();
-                let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
-                stream.write_all(head.as_bytes()).await.unwrap();
+                let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
                 for _ in 0..64 {
                     stream.write_all(&[b'x'; MIB / 64]).await.unwrap();
                     sleep(Duration::from_millis(2)).await;

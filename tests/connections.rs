@@ -101,7 +101,7 @@ async fn a_handshake_that_is_not_made_is_given_up() {
 async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
     let (_, metrics) = metrics::registry();
     let (ca, store) = tls(&metrics);
-    let connection = ConnectionSettings { max_age: Duration::from_millis(200), ..Default::default() };
+    let connection = ConnectionSettings { max_age: Duration::from_secs(1), ..Default::default() };
     let server = serve(ok(), settings(connection), &metrics, Some(store)).await;
     for _ in 0..3 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();

@@ -4,15 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// Libraries that would drown us at `debug`, and the level of everything else. They stand before the user's directives,
-/// so naming one lifts its cap and a bare level replaces `info`.
-const CAPS: &str = "info,hyper=warn,hyper_util=warn,h2=warn,rustls=warn,tokio_rustls=warn,tower=warn,tower_http=warn";
+/// Libraries that would drown us at `debug`: at most `warn`, unless the filter names them.
+const CAPPED: [&str; 7] = ["hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "tower", "tower_http"];
 
 /// Crates that write whole response bodies into their logs when those do not parse: Secrets among them.
 const SILENCED: [&str; 2] = ["kube_client", "kube_core"];
@@ -96,7 +95,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let directives = EnvFilter::builder()
-        .parse(format!("{CAPS},{filter}"))
+        // A filter that only names targets leaves the rest at `info`; a bare level in it comes later and wins.
+        .parse(format!("info,{filter}"))
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
@@ -109,15 +109,22 @@ where
         LogFormat::Pretty => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).boxed(),
     };
     // Both filters are global, not the layer's own: whatever layer is added later is under them as well.
-    Ok(tracing_subscriber::registry().with(lines).with(directives).with(silence()))
+    Ok(tracing_subscriber::registry().with(lines).with(directives).with(silence(filter)))
 }
 
-/// No directive of a user reaches past this one.
-fn silence() -> FilterFn {
-    filter_fn(|metadata| {
-        let root = metadata.target().split("::").next().unwrap_or_default();
-        !SILENCED.contains(&root)
+/// What no directive of a user reaches past, and what only a directive that names it does.
+fn silence(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Sync + use<>> {
+    let capped: Vec<_> =
+        CAPPED.into_iter().filter(|name| !filter.split(',').any(|directive| root(directive) == *name)).collect();
+    filter_fn(move |metadata| {
+        let root = root(metadata.target());
+        !SILENCED.contains(&root) && (*metadata.level() <= Level::WARN || !capped.contains(&root))
     })
+}
+
+/// The crate in a target or in a directive.
+fn root(target: &str) -> &str {
+    target.trim().split([':', '=', '[']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -169,6 +176,8 @@ mod tests {
         let text = logged(LogFormat::Json, "debug", log);
         assert!(text.contains("trouble") && !text.contains("chatter"), "{text}");
         assert!(logged(LogFormat::Json, "info,hyper=debug", log).contains("chatter"));
+        assert!(logged(LogFormat::Json, "hyper::proto=debug", log).contains("chatter"));
+        assert_eq!(logged(LogFormat::Json, "error", log), "", "a cap is no floor");
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn a_handshake_that_is_not_made_is_given_up() {
 async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
     let (_, metrics) = metrics::registry();
     let (ca, store) = tls(&metrics);
-    let connection = ConnectionSettings { max_age: Duration::from_millis(200), ..Default::default() };
+    let connection = ConnectionSettings { max_age: Duration::from_secs(1), ..Default::default() };
     let server = serve(ok(), settings(connection), &metrics, Some(store)).await;
     for _ in 0..3 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
@@ -202,20 +202,25 @@ async fn a_large_body_is_refused_before_any_of_it_is_sent() {
 async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
     let (_, metrics) = metrics::registry();
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let router = reading(BodySettings::default(), &metrics, Some(Arc::clone(&release)), &held);
+    // Time is not what this is about, and a busy machine may take long.
+    let settings = BodySettings { deadline: common::PATIENCE, ..Default::default() };
+    let router = reading(settings, &metrics, Some(Arc::clone(&release)), &held);
     let server = serve(router, ListenerSettings::default(), &metrics, None).await;
     let clients: Vec<_> = (0..40)
         .map(|_| {
             let addr = server.addr;
             tokio::spawn(async move {
                 let mut stream = TcpStream::connect(addr).await.unwrap();
-                let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
-                stream.write_all(head.as_bytes()).await.unwrap();
+                let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
                 for _ in 0..64 {
-                    stream.write_all(&[b'x'; MIB / 64]).await.unwrap();
+                    // One that was shed is cut when it goes on for longer than its rest is read for.
+                    if stream.write_all(&[b'x'; MIB / 64]).await.is_err() {
+                        break;
+                    }
                     sleep(Duration::from_millis(2)).await;
                 }
-                answer(&mut stream).await.unwrap().status
+                answer(&mut stream).await.map_or(503, |answer| answer.status)
             })
         })
         .collect();
@@ -252,7 +257,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
 #[tokio::test]
 async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
     let (_, metrics) = metrics::registry();
-    let deadline = Duration::from_millis(300);
+    let deadline = Duration::from_secs(3);
     let server = serve_reading(BodySettings { deadline, ..Default::default() }, &metrics).await;
     let mut trickles = Vec::new();
     for _ in 0..4 {
@@ -329,7 +334,7 @@ async fn a_drain_under_load_loses_no_request() {
             "ok"
         }),
     );
-    let settings = ListenerSettings { shutdown_delay: Duration::from_millis(600), ..Default::default() };
+    let settings = ListenerSettings { shutdown_delay: Duration::from_secs(3), ..Default::default() };
     let server = serve(router, settings, &metrics, Some(store)).await;
     let load = Arc::new(Load::default());
     let clients: Vec<_> =
@@ -344,7 +349,7 @@ async fn a_drain_under_load_loses_no_request() {
     let began = Instant::now();
     server.shutdown.drain();
     // New connections come until the cluster has taken the address out.
-    sleep(Duration::from_millis(200)).await;
+    until("new connections", async || count(&load.connections) > 40).await;
     load.gone.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.unwrap();
@@ -353,7 +358,6 @@ async fn a_drain_under_load_loses_no_request() {
     let (answered, connections) = (count(&load.answered), count(&load.connections));
     println!("{answered} answered on {connections} connections, drained in {:?}", began.elapsed());
     assert_eq!((count(&load.lost), drained), (0, Drained { aborted: 0 }));
-    assert!(connections > 32, "{connections} connections: no new ones came during the drain");
     assert!(began.elapsed() < Duration::from_secs(10), "the idle connection held the drain up");
     assert_eq!(open(&metrics), 0);
     assert!(TcpStream::connect(server.addr).await.is_err());

@@ -21,8 +21,8 @@ const HTTP2: &[u8; 4] = b"PRI ";
 
 /// What a connection is doing. Written by its IO and its requests, read by its watchdog.
 ///
-/// Relaxed throughout: an HTTP/1 connection is one task, and an HTTP/2 connection's task is woken, which orders, when a
-/// stream's task ends.
+/// Relaxed but for `in_flight`: HTTP/1 is one task, but HTTP/2 requests end on tasks of their own, and whoever sees that
+/// the last one ended must also see when.
 #[derive(Debug)]
 pub(super) struct Activity {
     born: Instant,
@@ -124,7 +124,7 @@ pub(super) struct Busy(Arc<Activity>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.quiet_since.store(self.0.micros(), Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -188,7 +188,7 @@ impl Watchdog {
                 self.stopping || activity.closing.load(Ordering::Relaxed) && activity.used.load(Ordering::Relaxed);
             (if due { now } else { activity.retire_at }, Verdict::Close)
         });
-        if activity.in_flight.load(Ordering::Relaxed) > 0 {
+        if activity.in_flight.load(Ordering::Acquire) > 0 {
             return go_away.filter(|_| self.asked.is_none());
         }
         let quiet = activity.at(activity.quiet_since.load(Ordering::Relaxed));

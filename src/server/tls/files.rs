@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{CertStore, Offer, TlsError};
+use super::{CertStore, TlsError};
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug)]
@@ -34,7 +34,8 @@ impl TlsFiles {
         if let Some(path) = &self.client_ca {
             store.offer_client_ca(&read(path).await?)?;
         }
-        store.offer(&read(&self.cert).await?, &read(&self.key).await?)?;
+        let (cert, key) = self.read_pair().await?;
+        store.offer(&cert, &key)?;
         Ok(())
     }
 
@@ -61,22 +62,29 @@ impl TlsFiles {
             };
             store.record(&[&content], &outcome);
         }
-        let (mut cert, mut key, mut outcome) = self.reload_pair(store).await;
-        if matches!(outcome, Err(TlsError::Key { .. })) {
-            // A swap between the two reads gives an old half and a new half; the next look is whole.
-            (cert, key, outcome) = self.reload_pair(store).await;
-        }
-        store.record(&[&cert, &key], &outcome);
-    }
-
-    async fn reload_pair(&self, store: &CertStore) -> (Vec<u8>, Vec<u8>, Result<Offer, TlsError>) {
-        match (read(&self.cert).await, read(&self.key).await) {
-            (Ok(cert), Ok(key)) => {
+        let (cert, key, outcome) = match self.read_pair().await {
+            Ok((cert, key)) => {
                 let outcome = store.offer(&cert, &key);
                 (cert, key, outcome)
             }
-            (Err(error), _) | (_, Err(error)) => (Vec::new(), Vec::new(), Err(error)),
+            Err(error) => (Vec::new(), Vec::new(), Err(error)),
+        };
+        store.record(&[&cert, &key], &outcome);
+    }
+
+    /// Both files as they stood at one time, if that can be had: a swap between the two reads gives an old half and a
+    /// new half, which would be refused, and warned about, for nothing.
+    async fn read_pair(&self) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
+        let mut cert = read(&self.cert).await?;
+        let mut key = read(&self.key).await?;
+        for _ in 0..3 {
+            let again = read(&self.cert).await?;
+            if again == cert {
+                break;
+            }
+            (cert, key) = (again, read(&self.key).await?);
         }
+        Ok((cert, key))
     }
 }
 

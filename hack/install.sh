@@ -18,7 +18,7 @@ remove() {
 
 # Builds the image, brings it to the cluster's nodes and prints its name.
 image() {
-    local binary=$ROOT/target/release/floe-secrets-webhook name tar context
+    local binary=${CARGO_TARGET_DIR:-$ROOT/target}/release/floe-secrets-webhook name tar context
     if [ -n "${IMAGE:-}" ]; then
         echo "$IMAGE"
         return

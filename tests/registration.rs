@@ -43,7 +43,8 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
 
 /// Tries a pod without storing it, and says which entries were called for it.
 async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
-    cp.create_dry(pod).await.object();
+    let created = cp.create_dry(pod).await.object();
+    assert_eq!(created.pointer("/status/phase"), Some(&json!("Pending")), "a new pod will run, whatever it said");
     let metadata = &pod["metadata"];
     let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str());
     stub.calls_about(name.expect("a name"))
@@ -70,7 +71,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
     let near_misses = json!({"secrets.floe.development/env-from": "a", "x.secrets.floe.dev/env-from": "a"});
 
     let annotated = |annotations: Value| json!({"annotations": annotations});
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         ("nothing", json!({}), "", &[], &[DEFAULTS]),
         ("labels only", json!({"labels": {"app": "a"}}), "", &[], &[DEFAULTS]),
         ("empty annotations", annotated(json!({})), "", &[], &[DEFAULTS]),
@@ -85,9 +86,11 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
         ("opts in", annotated(json!({"secrets.floe.dev/inject": "true"})), "", &[PODS], &[DEFAULTS]),
         ("mirror pod", annotated(mirror), "", &[], &[]),
         ("mirror pod that asks", annotated(asking_mirror), "", &[], &[]),
-        ("succeeded", annotated(asking()), "Succeeded", &[], &[]),
-        ("failed", annotated(asking()), "Failed", &[], &[]),
+        // An exported pod that is created again: whatever its phase was, it will run.
         ("running", annotated(asking()), "Running", &[PODS], &[DEFAULTS]),
+        ("succeeded", annotated(asking()), "Succeeded", &[PODS], &[DEFAULTS]),
+        ("failed", annotated(asking()), "Failed", &[PODS], &[DEFAULTS]),
+        ("finished, without annotations", json!({}), "Failed", &[], &[DEFAULTS]),
     ];
     both_ways(cp, async |way, stub| {
         for (what, metadata, phase, in_plain, in_defaults) in &cases {

@@ -203,7 +203,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
     let (_, metrics) = metrics::registry();
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     // Time is not what this is about, and a busy machine may take long.
-    let settings = BodySettings { deadline: common::PATIENCE, ..Default::default() };
+    let settings = BodySettings { deadline: sockets::PATIENCE, ..Default::default() };
     let router = reading(settings, &metrics, Some(Arc::clone(&release)), &held);
     let server = serve(router, ListenerSettings::default(), &metrics, None).await;
     let clients: Vec<_> = (0..40)

@@ -171,8 +171,10 @@ pub enum HealthState {
 pub enum BackendKind {
     /// Kubernetes Secrets.
     Kubernetes,
-    /// Scripted, in memory; also the offline files of `inject --secrets`.
+    /// Scripted, in memory.
     Memory,
+    /// The manifests that `inject` was given.
+    Files,
 }
 
 impl BackendKind {
@@ -182,6 +184,7 @@ impl BackendKind {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Memory => "memory",
+            Self::Files => "files",
         }
     }
 }

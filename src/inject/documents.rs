@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 /// One file, or standard input.
@@ -283,14 +283,37 @@ fn rewritten(chunk: &str, value: &Value) -> String {
 
 /// An object as YAML that readers of YAML 1.1 and 1.2 take alike.
 fn yaml(value: &Value) -> String {
-    let options = serde_saphyr::ser_options! {
-        // Long lines are not folded: nothing has to find out again where spaces were line breaks.
-        folded_wrap_chars: usize::MAX,
-    };
-    let mut text =
-        serde_saphyr::to_string_with_options(value, options).expect("a JSON value, whose keys are texts, serialises");
+    // Long lines are not folded, and only tame texts become blocks: readers differ about the others.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let mut text = serde_saphyr::to_string_with_options(&Yaml(value), options)
+        .expect("a JSON value, whose keys are texts, serialises");
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// A value whose scripts and other tame texts of many lines are written as literal blocks.
+struct Yaml<'v>(&'v Value);
+
+impl Serialize for Yaml<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(map) => serializer.collect_map(map.iter().map(|(key, value)| (key, Yaml(value)))),
+            Value::Array(list) => serializer.collect_seq(list.iter().map(Yaml)),
+            Value::String(text) if is_tame_block(text) => serde_saphyr::LitStr(text).serialize(serializer),
+            scalar => scalar.serialize(serializer),
+        }
+    }
+}
+
+/// Whether every reader of YAML takes a literal block of this text alike: lines of printable characters that do
+/// not begin or end in blanks where indentation or line breaks would have to be guessed.
+fn is_tame_block(text: &str) -> bool {
+    let lines = text.strip_suffix('\n').unwrap_or(text);
+    let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
+    lines.contains('\n')
+        && !lines.starts_with([' ', '\n'])
+        && !lines.ends_with('\n')
+        && lines.split('\n').all(|line| line.chars().all(printable) && (line.is_empty() || !line.trim().is_empty()))
 }

@@ -4,7 +4,6 @@
 //! table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
 
 pub mod deadline;
-pub mod defaults;
 pub mod error;
 pub mod handler;
 pub mod mutator;

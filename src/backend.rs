@@ -4,8 +4,20 @@
 //! names. [`SecretsBackend`] adds values, for the admin API. One object implements both; the admission path
 //! is handed only the first, so "admission never reads a value" is a type, not a promise.
 //!
-//! Decorators ([`cached`], [`retrying`], [`metered`]) wrap a binder and keep its contract; every backend,
+//! Decorators ([`cached`], [`retrying`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
 //! decorator and fake passes the same conformance suite.
+
+pub mod breaker;
+pub mod cached;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod kubernetes;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
+pub mod metered;
+pub mod registry;
+pub mod retrying;
+pub mod static_binder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +28,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
+use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName};
 
 /// What a review asks of a backend about one secret.
 #[derive(Clone, Debug)]
@@ -84,10 +96,18 @@ pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
 
     /// The names behind `query.secret`.
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError>;
+}
 
-    /// Names of secrets that were bound in `namespace` lately, for "did you mean": never more than whoever asks
-    /// could have been told before. None where nothing is remembered.
-    fn recent_names(&self, namespace: &str) -> Vec<String>;
+/// Shared ownership keeps the contract: one backend under two chains of decorators.
+#[async_trait]
+impl<B: SecretBinder + ?Sized> SecretBinder for Arc<B> {
+    fn kind(&self) -> BackendKind {
+        (**self).kind()
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        (**self).bind(query).await
+    }
 }
 
 /// The values of one secret, by key.
@@ -133,6 +153,45 @@ pub trait SecretsBackend: SecretBinder {
 
     /// Who this backend is (floe spec: `PluginMetadata`).
     fn metadata(&self) -> BackendMetadata;
+}
+
+/// As for [`SecretBinder`].
+#[async_trait]
+impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
+    async fn get_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        key: &SecretKey,
+    ) -> Result<SecretString, BackendError> {
+        (**self).get_secret(namespace, name, key).await
+    }
+
+    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError> {
+        (**self).get_all(namespace, name).await
+    }
+
+    async fn set_secret(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+        data: SecretData,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), BackendError> {
+        (**self).set_secret(namespace, name, data, metadata).await
+    }
+
+    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError> {
+        (**self).list_secrets(namespace, prefix).await
+    }
+
+    async fn health_check(&self, timeout: Duration) -> HealthStatus {
+        (**self).health_check(timeout).await
+    }
+
+    fn metadata(&self) -> BackendMetadata {
+        (**self).metadata()
+    }
 }
 
 /// Name and versions of a backend, as the floe spec's `PluginMetadata` wants them.
@@ -279,6 +338,12 @@ impl BackendError {
         Self { kind, backend, namespace: namespace.to_owned(), secret: secret.cloned(), retry_after: None, cause: None }
     }
 
+    /// The error for a query's secret.
+    #[must_use]
+    pub fn about(kind: ErrorKind, backend: BackendKind, query: &BindQuery) -> Self {
+        Self::new(kind, backend, &query.namespace, Some(&query.secret.name))
+    }
+
     /// The same with a cause, in words that this program chose.
     #[must_use]
     pub fn because(mut self, cause: impl Into<String>) -> Self {
@@ -344,6 +409,3 @@ impl<T> OptionalSecret<T> for Result<T, BackendError> {
         }
     }
 }
-
-/// The binders that this process was configured with, by the source that annotations name.
-pub type Binders = BTreeMap<SecretSource, Arc<dyn SecretBinder>>;

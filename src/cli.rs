@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::admission::mutator::OnUnavailable;
 use crate::injection::Pattern;
+use crate::telemetry::LogFormat;
 
 /// Injects the secrets that pods ask for by name.
 #[derive(Debug, Parser)]
@@ -116,20 +117,11 @@ pub struct ListenerArgs {
 #[derive(Clone, Debug, Args)]
 pub struct TelemetryArgs {
     /// The form of log lines.
-    #[arg(long, env = "FLOE_SECRETS_LOG_FORMAT", value_enum, default_value = "json")]
+    #[arg(long, env = "FLOE_SECRETS_LOG_FORMAT", value_name = "json|pretty", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as in `info,floe_secrets_webhook=debug`.
     #[arg(long, env = "FLOE_SECRETS_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For a person at a terminal.
-    Pretty,
 }
 
 /// `inject`.

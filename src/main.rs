@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok(), "nothing installs a provider before main");
     match Cli::parse().command {
-        Command::Serve(args) => app::run(*args),
+        Command::Serve(args) => app::run(*args, std::sync::Arc::new(jiff::Timestamp::now)),
         Command::Inject(args) => inject::run(*args),
     }
 }

@@ -145,6 +145,20 @@ label_enum! {
         BytesInFlight => "bytes_in_flight",
         /// Too many connections.
         Connections => "connections",
+        /// A body that was not complete in time.
+        BodyDeadline => "body_deadline",
+    }
+}
+
+label_enum! {
+    /// Which listener.
+    Port {
+        /// Where the API server calls.
+        Admission => "admission",
+        /// Where people and tools call.
+        Admin => "admin",
+        /// Probes and metrics.
+        Ops => "ops",
     }
 }
 
@@ -191,6 +205,13 @@ pub struct Shed {
     pub reason: ShedReason,
 }
 
+/// `{port}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OnPort {
+    /// Which listener.
+    pub port: Port,
+}
+
 /// 0.5 ms to 10 s: an admission's life, from a cache hit to the API server's patience.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -217,8 +238,10 @@ pub struct Metrics {
     pub tls_not_after: Gauge<i64, AtomicI64>,
     /// Requests turned away unread.
     pub shed: Family<Shed, Counter>,
-    /// Open connections on the admission port.
-    pub connections: Gauge<i64, AtomicI64>,
+    /// Open connections.
+    pub connections: Family<OnPort, Gauge>,
+    /// TLS handshakes that did not end well: a wrong `caBundle`, a missing client certificate, a port scan.
+    pub tls_handshake_failures: Family<OnPort, Counter>,
     /// Bytes of request bodies held at this moment.
     pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
     /// Requests whose handling panicked.
@@ -236,7 +259,8 @@ impl Metrics {
             tls_reloads: Family::default(),
             tls_not_after: Gauge::default(),
             shed: Family::default(),
-            connections: Gauge::default(),
+            connections: Family::default(),
+            tls_handshake_failures: Family::default(),
             body_bytes_in_flight: Gauge::default(),
             panics: Counter::default(),
         };
@@ -257,7 +281,12 @@ impl Metrics {
             metrics.tls_not_after.clone(),
         );
         r.register("shed", "Requests turned away unread", metrics.shed.clone());
-        r.register("connections", "Open connections on the admission port", metrics.connections.clone());
+        r.register("connections", "Open connections", metrics.connections.clone());
+        r.register(
+            "tls_handshake_failures",
+            "TLS handshakes that did not end well",
+            metrics.tls_handshake_failures.clone(),
+        );
         r.register_with_unit(
             "body_in_flight",
             "Bytes of request bodies held",

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use super::defaults::{Defaults, Governing};
 use super::error::{AdmissionError, Unbound};
 use super::review::{Operation, Request, SourceView};
-use crate::backend::{BackendError, BackendKind, BindQuery, Binders, ErrorKind, KeysWanted, SecretBinder};
+use crate::backend::cached::RecentNames;
+use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
+use crate::defaults::{Defaults, Governing};
 use crate::injection::{
     self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
-    PlanInput, PodView, SecretId, SkipReason, Sources, nearest,
+    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, nearest,
 };
 
 /// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.
@@ -39,6 +40,18 @@ impl Surface {
         }
     }
 }
+
+/// A source that annotations may name: who answers for it, and who remembers names there.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    /// Answers.
+    pub binder: Arc<dyn SecretBinder>,
+    /// Remembers, for "did you mean".
+    pub names: Option<Arc<dyn RecentNames>>,
+}
+
+/// The sources that this process was configured with.
+pub type Binders = BTreeMap<SecretSource, Answering>;
 
 /// What the operator decides.
 #[derive(Clone, Debug, Default)]
@@ -308,7 +321,7 @@ type Answer = Result<injection::SecretBinding, (BackendError, Option<String>)>;
 
 /// One question to one backend, answered before the deadline.
 async fn ask(
-    binder: &Arc<dyn SecretBinder>,
+    Answering { binder, names }: &Answering,
     namespace: &str,
     secret: &SecretId,
     need: Need,
@@ -330,7 +343,7 @@ async fn ask(
     let late = || BackendError::new(ErrorKind::Deadline, binder.kind(), namespace, Some(&secret.name));
     let answer = timeout_at(window.deadline, binder.bind(&query)).await.unwrap_or_else(|_| Err(late()));
     let answer = answer.map_err(|error| {
-        let seen = binder.recent_names(namespace);
+        let seen = names.as_ref().map(|names| names.recent_names(namespace)).unwrap_or_default();
         let near = nearest(secret.name.as_str(), seen.iter().map(String::as_str));
         (error, near)
     });

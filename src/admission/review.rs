@@ -199,12 +199,11 @@ impl<'de> DeserializeSeed<'de> for Path<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.keys.is_empty() {
-            true => {
-                *self.found = Some(String::deserialize(deserializer)?);
-                Ok(())
-            }
-            false => deserializer.deserialize_map(self),
+        if self.keys.is_empty() {
+            *self.found = Some(String::deserialize(deserializer)?);
+            Ok(())
+        } else {
+            deserializer.deserialize_map(self)
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Read only on the `defaults` paths, both at once, and kept for a while: a changed default shows within
 //! [`TTL`].
 
+mod kubernetes;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,11 @@ use tokio::time::Instant;
 
 use crate::backend::BackendError;
 use crate::injection::Annotations;
+
+pub use kubernetes::KubernetesSources;
+
+/// The label by which an operator lets defaults apply in a namespace.
+pub const ENABLED_LABEL: (&str, &str) = ("secrets.floe.dev/inject", "enabled");
 
 /// How long a Namespace's or ServiceAccount's annotations are kept.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -27,6 +34,8 @@ pub struct Source {
     pub annotations: Annotations<'static>,
     /// `kubernetes.io/enforce-mountable-secrets: "true"`, on a ServiceAccount.
     pub enforces_mountable_secrets: bool,
+    /// It carries [`ENABLED_LABEL`]; on a Namespace that is what lets defaults apply.
+    pub enabled: bool,
 }
 
 /// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.

@@ -1,0 +1,45 @@
+# Everything a person or CI runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-cluster lint deny fuzz bench release clean
+
+## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
+demo:
+	hack/demo.sh
+
+## test: all tests but those that need root
+test:
+	cargo test --all-features --locked
+
+## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
+test-cluster:
+	hack/test-cluster.sh
+
+## lint: formatting and clippy, as CI wants them
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets --all-features --locked -- -D warnings
+
+## deny: licences, bans and sources of all dependencies
+deny:
+	"$$(hack/cargo-tool.sh cargo-deny 0.20.2)" --all-features --locked check licenses bans sources
+
+## fuzz: every fuzz target for a short while, from the kept corpus (SECONDS_EACH=30)
+fuzz:
+	hack/fuzz.sh $(or $(SECONDS_EACH),30)
+
+## bench: parse, plan and render; the handler beside one that answers a constant
+bench:
+	cargo bench --all-features --locked
+
+## release: the small stripped binary
+release:
+	cargo build --release --locked
+
+## clean: what was built here; the cache of tools stays
+clean:
+	cargo clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)

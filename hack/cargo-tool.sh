@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Prints the path of a cargo tool of an exact version, building it into the cache first where it is missing.
+# usage: hack/cargo-tool.sh NAME VERSION
+set -euo pipefail
+
+name=${1:?usage: hack/cargo-tool.sh NAME VERSION}
+version=${2:?usage: hack/cargo-tool.sh NAME VERSION}
+cache=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook}
+root=$cache/cargo-tools/$name-$version
+if [ ! -x "$root/bin/$name" ]; then
+    mkdir -p "$cache/cargo-tools"
+    echo "building $name $version (usually about 3 minutes, once)" >&2
+    # A target folder of its own that goes again: the project's would be rebuilt for other features.
+    CARGO_TARGET_DIR=$root.build cargo install --quiet --locked --root "$root" --version "$version" "$name" >&2
+    rm -rf "$root.build"
+fi
+echo "$root/bin/$name"

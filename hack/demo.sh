@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The main job, end to end, on a real API server; on a real node too where there is one. See README.md.
+# KEEP=1 leaves everything as it is at the end.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib/target.sh
+source "$ROOT/hack/lib/target.sh"
+# shellcheck source=hack/lib/plane.sh
+source "$ROOT/hack/lib/plane.sh"
+NAMESPACE=floe-demo
+DEMO=$ROOT/hack/demo
+
+title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+show() { printf '\033[2m$ kubectl -n %s %s\033[0m\n' "$NAMESPACE" "$*"; k -n "$NAMESPACE" "$@"; }
+manifest() { sed "s|BUSYBOX|$(target_busybox)|" "$DEMO/$1"; }
+
+target_choose
+case $TARGET in
+    own) title "Your own cluster, by KUBECONFIG" ;;
+    node) title "A real one-node cluster of its own (kubelet, containerd, runc)" ;;
+    plane)
+        title "A control plane alone"
+        echo "Not root on Linux, and no KUBECONFIG: nothing here runs a container. You will see the pod as the API"
+        echo "server admitted it, but not what its container prints. Run as root, or set KUBECONFIG, to see that too."
+        ;;
+esac
+
+was_up=no
+cleanup() {
+    local status=$?
+    if [ "${KEEP:-0}" = 1 ]; then
+        echo "left as it is (KEEP=1)"
+        return
+    fi
+    title "Cleaning up"
+    case $TARGET in
+        plane) plane_stop ;;
+        own) k delete namespace "$NAMESPACE" --ignore-not-found --wait=false && "$ROOT/hack/install.sh" remove >/dev/null ;;
+        node)
+            if [ "$was_up" = yes ]; then
+                k delete namespace "$NAMESPACE" --ignore-not-found --wait=false
+            else
+                "$ROOT/hack/cluster/cluster.sh" down
+            fi
+            ;;
+    esac
+    [ "$status" = 0 ] || echo "the demo failed" >&2
+}
+trap cleanup EXIT
+
+case $TARGET in
+    plane) plane_start ;;
+    *)
+        if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then was_up=yes; fi
+        "$ROOT/hack/install.sh"
+        ;;
+esac
+
+k create namespace "$NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null
+wait_until 30 "the namespace's service account" k -n "$NAMESPACE" get serviceaccount default
+k -n "$NAMESPACE" delete job --all --ignore-not-found >/dev/null
+k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
+
+title "1. The manifest: a Job that names a secret"
+manifest job.yaml
+title "2. kubectl apply"
+show apply -f "$DEMO/secret.yaml"
+printf '\033[2m$ kubectl -n %s apply -f job.yaml\033[0m\n' "$NAMESPACE"
+manifest job.yaml | k -n "$NAMESPACE" apply -f -
+
+pod_of() { k -n "$NAMESPACE" get pod -l "job-name=$1" -o name | grep -q .; }
+finished() { k -n "$NAMESPACE" wait --for=condition=complete --timeout=1s "job/$1"; }
+
+title "3. The pod, as the API server admitted it"
+wait_until 30 "the Job's pod" pod_of nightly-load
+show get pod -l job-name=nightly-load -o \
+    jsonpath='envFrom: {.items[0].spec.containers[0].envFrom}{"\n"}env:     {.items[0].spec.containers[0].env}{"\n"}label:   {.items[0].metadata.labels.secrets\.floe\.dev/injected}{"\n"}'
+
+if [ "$TARGET" != plane ]; then
+    title "4. What the container sees (values masked)"
+    wait_until 60 "the Job to complete" finished nightly-load
+    show logs job/nightly-load
+fi
+
+title "5. A Job whose secret does not exist"
+printf '\033[2m$ kubectl -n %s apply -f late-job.yaml\033[0m\n' "$NAMESPACE"
+manifest late-job.yaml | k -n "$NAMESPACE" apply -f -
+refusal() {
+    k -n "$NAMESPACE" get events --field-selector involvedObject.name=late-load,reason=FailedCreate \
+        -o jsonpath='{range .items[*]}{.message}{"\n"}{end}' | grep -m1 .
+}
+wait_until 30 "the refusal in the Job's events" refusal
+echo "The Job has no pod; its events say why:"
+printf '  \033[33m%s\033[0m\n' "$(refusal)"
+
+title "6. The secret is created, and the Job heals by itself"
+show apply -f "$DEMO/late-secret.yaml"
+started=$SECONDS
+wait_until 90 "the Job's pod" pod_of late-load
+echo "The Job's pod was created $((SECONDS - started)) s after its secret."
+if [ "$TARGET" != plane ]; then
+    wait_until 60 "the Job to complete" finished late-load
+    show logs job/late-load
+fi
+
+title "Done in $SECONDS s"

@@ -1,0 +1,46 @@
+//! The admission port's routes: one path for each entry of the webhook configuration.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderValue, Request, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::admission::handler::Handler;
+use crate::admission::mutator::Surface;
+use crate::server::limits::BodyLimits;
+
+/// `/admit/pods`, `/admit/defaults/pods` and `/admit/sources`.
+pub fn admission(handler: Handler, limits: BodyLimits) -> Router {
+    let admit = |surface| post(move |state, request| admit(surface, state, request));
+    Router::new()
+        .route("/admit/pods", admit(Surface::Pods))
+        .route("/admit/defaults/pods", admit(Surface::DefaultsPods))
+        .route("/admit/sources", admit(Surface::Sources))
+        .with_state((handler, limits))
+}
+
+async fn admit(
+    surface: Surface,
+    State((handler, limits)): State<(Handler, BodyLimits)>,
+    request: Request<Body>,
+) -> Response {
+    let arrived = Instant::now();
+    let request = match limits.read(request).await {
+        Ok(request) => request,
+        Err(shed) => return shed.into_response(),
+    };
+    match handler.answer(surface, request.uri().query(), request.body(), arrived).await {
+        Ok(answer) => json(&answer),
+        Err(unreadable) => (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response(),
+    }
+}
+
+fn json(answer: &crate::admission::response::Answer) -> Response {
+    let bytes = serde_json::to_vec(answer).expect("an answer of strings and maps serialises");
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,280 @@
+//! Stops asking a backend that does not answer.
+//!
+//! A dead backend must not hold the Job controller's workers for seconds per pod: after a few calls in a row
+//! without an answer, callers get "unavailable" at once, and one call per pause tries whether it is back.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
+use crate::injection::SecretBinding;
+use crate::redact::ErrorChain;
+
+/// When to stop asking, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// So many calls in a row without an answer open the breaker.
+    pub failures: u32,
+    /// How long nobody asks before one call tries again.
+    pub pause: Duration,
+    /// A missed deadline says nothing about the backend when the call had less time than this.
+    pub patience: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { failures: 5, pause: Duration::from_secs(1), patience: Duration::from_millis(250) }
+    }
+}
+
+/// A decorator that answers [`ErrorKind::Unavailable`] in the backend's stead while it is dead.
+#[derive(Debug)]
+pub struct Breaker<B> {
+    inner: B,
+    settings: BreakerSettings,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Everyone asks; so many calls in a row had no answer.
+    Closed(u32),
+    /// Nobody asks before this moment.
+    Open(Instant),
+    /// One call is asking whether the backend is back.
+    Probing,
+}
+
+/// What a call says about the backend's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Alive,
+    Dead,
+    /// The caller left too early to tell.
+    None,
+}
+
+impl<B: SecretBinder> Breaker<B> {
+    /// Guards `inner`.
+    #[must_use]
+    pub fn new(inner: B, settings: BreakerSettings) -> Self {
+        Self { inner, settings, state: Mutex::new(State::Closed(0)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a call through, or not.
+    fn enter(&self, query: &BindQuery) -> Option<Pass<'_, B>> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let probe = match *state {
+            State::Closed(_) => false,
+            State::Open(until) if until <= now => {
+                *state = State::Probing;
+                true
+            }
+            State::Open(_) | State::Probing => return None,
+        };
+        Some(Pass { breaker: self, probe, began: now, deadline: query.deadline, reported: false })
+    }
+
+    /// Takes a call's sign; whether that opened or closed the breaker, for the log.
+    fn learn(&self, sign: Sign, probe: bool) -> Option<Sign> {
+        let BreakerSettings { failures, pause, .. } = self.settings;
+        let reopen = State::Open(Instant::now() + pause);
+        let mut state = self.state();
+        let (next, changed) = match (*state, sign) {
+            // A call from before the breaker opened: its answer is as good as the probe's.
+            (State::Open(_) | State::Probing, Sign::Alive) => (State::Closed(0), true),
+            (State::Closed(_), Sign::Alive) => (State::Closed(0), false),
+            (State::Closed(count), Sign::Dead) if count + 1 >= failures => (reopen, true),
+            (State::Closed(count), Sign::Dead) => (State::Closed(count + 1), false),
+            (State::Probing, Sign::Dead) if probe => (reopen, false),
+            // The probe's caller left: the next call may probe.
+            (State::Probing, Sign::None) if probe => (State::Open(Instant::now()), false),
+            (same, Sign::Dead | Sign::None) => (same, false),
+        };
+        *state = next;
+        changed.then_some(sign)
+    }
+}
+
+/// A call that was let through. It reports when dropped, so that a probe whose caller left frees its place.
+struct Pass<'a, B: SecretBinder> {
+    breaker: &'a Breaker<B>,
+    probe: bool,
+    began: Instant,
+    deadline: Instant,
+    reported: bool,
+}
+
+impl<B: SecretBinder> Pass<'_, B> {
+    /// What a missed deadline says: nothing, if it was a short one.
+    fn missed_deadline(&self) -> Sign {
+        let had = self.deadline.saturating_duration_since(self.began);
+        if had >= self.breaker.settings.patience { Sign::Dead } else { Sign::None }
+    }
+
+    fn end(mut self, result: &Result<SecretBinding, BackendError>) {
+        let sign = match result.as_ref().map_err(|error| error.kind) {
+            Err(ErrorKind::Unavailable) => Sign::Dead,
+            Err(ErrorKind::Deadline) => self.missed_deadline(),
+            Ok(_)
+            | Err(
+                ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+                | ErrorKind::RateLimited
+                | ErrorKind::Unauthenticated
+                | ErrorKind::Protocol
+                | ErrorKind::Invalid
+                | ErrorKind::Conflict,
+            ) => Sign::Alive,
+        };
+        let backend = self.breaker.kind().as_str();
+        match (self.breaker.learn(sign, self.probe), result) {
+            (Some(Sign::Dead), Err(error)) => {
+                tracing::warn!(backend, error = %ErrorChain(error), "backend does not answer; pausing calls to it");
+            }
+            (Some(Sign::Alive), _) => tracing::info!(backend, "backend answers again"),
+            _ => {}
+        }
+        self.reported = true;
+    }
+}
+
+impl<B: SecretBinder> Drop for Pass<'_, B> {
+    fn drop(&mut self) {
+        // Unreported: the call's future was dropped. A caller that leaves at its deadline waited in vain.
+        if !self.reported {
+            let sign = if Instant::now() >= self.deadline { self.missed_deadline() } else { Sign::None };
+            self.breaker.learn(sign, self.probe);
+        }
+    }
+}
+
+#[async_trait]
+impl<B: SecretBinder> SecretBinder for Breaker<B> {
+    fn kind(&self) -> BackendKind {
+        self.inner.kind()
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        let Some(pass) = self.enter(query) else {
+            return Err(BackendError::about(ErrorKind::Unavailable, self.kind(), query)
+                .because("not asked: the calls before this one got no answer"));
+        };
+        let result = self.inner.bind(query).await;
+        pass.end(&result);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+    use crate::backend::memory::{Fault, MemoryBackend, query};
+
+    fn breaker(fault: Fault) -> Breaker<MemoryBackend> {
+        let backend = MemoryBackend::new();
+        backend.put("jobs", "db", &[]);
+        backend.always(Some(fault));
+        Breaker::new(backend, BreakerSettings::default())
+    }
+
+    async fn ask(breaker: &Breaker<MemoryBackend>) -> Option<ErrorKind> {
+        breaker.bind(&query("jobs", "db")).await.err().map(|error| error.kind)
+    }
+
+    #[rstest::rstest]
+    #[case(Fault::Fail(ErrorKind::Unavailable))]
+    #[case(Fault::Hang)]
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_backend_is_left_alone_then_tried_by_one(#[case] fault: Fault) {
+        let breaker = breaker(fault);
+        for _ in 0..5 {
+            assert!(ask(&breaker).await.is_some());
+        }
+        assert_eq!(breaker.inner.calls(), 5);
+        for _ in 0..100 {
+            assert_eq!(ask(&breaker).await, Some(ErrorKind::Unavailable));
+        }
+        assert_eq!(breaker.inner.calls(), 5);
+
+        advance(Duration::from_secs(1)).await;
+        breaker.inner.always(Some(Fault::Delay(Duration::from_millis(10))));
+        let (probe, other) = tokio::join!(ask(&breaker), ask(&breaker));
+        assert_eq!((probe, other), (None, Some(ErrorKind::Unavailable)));
+        assert_eq!(breaker.inner.calls(), 6);
+        assert_eq!(ask(&breaker).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_opens_it_again() {
+        let breaker = breaker(Fault::Fail(ErrorKind::Unavailable));
+        for _ in 0..5 {
+            ask(&breaker).await;
+        }
+        advance(Duration::from_secs(1)).await;
+        ask(&breaker).await;
+        ask(&breaker).await;
+        assert_eq!(breaker.inner.calls(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_caller_left_frees_its_place() {
+        let breaker = breaker(Fault::Fail(ErrorKind::Unavailable));
+        for _ in 0..5 {
+            ask(&breaker).await;
+        }
+        advance(Duration::from_secs(1)).await;
+        breaker.inner.next(Fault::Hang);
+        assert!(timeout(Duration::from_millis(1), ask(&breaker)).await.is_err());
+        breaker.inner.always(None);
+        assert_eq!(ask(&breaker).await, None);
+    }
+
+    #[rstest::rstest]
+    #[case(Fault::Fail(ErrorKind::NotFound))]
+    #[case(Fault::Fail(ErrorKind::PermissionDenied))]
+    #[case(Fault::Fail(ErrorKind::RateLimited))]
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_any_kind_is_a_sign_of_life(#[case] fault: Fault) {
+        let breaker = breaker(fault);
+        for _ in 0..20 {
+            ask(&breaker).await;
+        }
+        assert_eq!(breaker.inner.calls(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_only_in_a_row() {
+        let breaker = breaker(Fault::Fail(ErrorKind::NotFound));
+        for _ in 0..5 {
+            for _ in 0..4 {
+                breaker.inner.next(Fault::Fail(ErrorKind::Unavailable));
+            }
+            for _ in 0..5 {
+                ask(&breaker).await;
+            }
+        }
+        assert_eq!(breaker.inner.calls(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_in_a_hurry_says_nothing_about_the_backend() {
+        let breaker = breaker(Fault::Hang);
+        for _ in 0..20 {
+            let mut hurried = query("jobs", "db");
+            hurried.deadline = hurried.arrived + Duration::from_millis(100);
+            assert_eq!(breaker.bind(&hurried).await.unwrap_err().kind, ErrorKind::Deadline);
+        }
+        assert_eq!(breaker.inner.calls(), 20);
+    }
+}

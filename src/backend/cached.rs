@@ -1,0 +1,250 @@
+//! Remembers which secrets exist and which keys they have: names, never values.
+//!
+//! The rule: **a refusal, and an expansion of `name/*`, rest only on a read that began after the review
+//! arrived.** A stored answer may say yes for a while; whoever would be told no is told so by a read of its
+//! own time, shared with everyone who waits for the same secret ([`flight`]).
+
+mod flight;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use tokio::time::{Instant, timeout_at};
+
+use self::flight::{Ask, Flights, Outcome};
+use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
+use crate::injection::{SecretBinding, SecretId};
+use crate::metrics::{BackendCache, CacheResult, Metrics};
+
+/// How long what is remembered counts, and how much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// How long a stored binding answers without a read.
+    pub ttl: Duration,
+    /// How long "not found" answers without a read. `None` is the rule above without exception; remote
+    /// backends that bill or throttle by the call set a second or two.
+    pub negative_ttl: Option<Duration>,
+    /// How old a stored binding may be to stand in for a backend that is unavailable.
+    pub stale: Duration,
+    /// About how many bytes of names are kept.
+    pub max_bytes: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+            negative_ttl: None,
+            stale: Duration::from_mins(10),
+            max_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// The names that were bound lately, for "did you mean": never more than this replica was told anyway.
+pub trait RecentNames: std::fmt::Debug + Send + Sync + 'static {
+    /// Names of secrets that were bound in `namespace` within the stale limit, in order.
+    fn recent_names(&self, namespace: &str) -> Vec<String>;
+}
+
+/// A decorator that answers from memory where the rule allows it.
+#[derive(Debug)]
+pub struct Cached<B> {
+    memory: Arc<Memory<B>>,
+    flights: Arc<Flights>,
+    metrics: Metrics,
+}
+
+/// The secret that a query is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct BindKey {
+    namespace: String,
+    secret: SecretId,
+}
+
+/// A binding and when the read behind it began.
+#[derive(Debug)]
+struct Bound {
+    binding: SecretBinding,
+    began: Instant,
+}
+
+#[derive(Clone, Debug)]
+enum Stored {
+    Bound(Arc<Bound>),
+    /// Only with a negative TTL.
+    Missing(Arc<(BackendError, Instant)>),
+}
+
+/// What is remembered, and whom to ask for the rest: what a shared read needs when its first caller is gone.
+#[derive(Debug)]
+struct Memory<B> {
+    inner: B,
+    settings: CacheSettings,
+    stored: Cache<BindKey, Stored>,
+}
+
+impl<B: SecretBinder> Cached<B> {
+    /// Remembers what `inner` answers.
+    #[must_use]
+    pub fn new(inner: B, settings: CacheSettings, metrics: Metrics) -> Self {
+        let stored = Cache::builder()
+            .max_capacity(settings.max_bytes)
+            .weigher(Stored::weight)
+            .eviction_policy(EvictionPolicy::lru())
+            // Only so that nothing is kept for nothing: what counts is decided by `usable` and `stale`.
+            .time_to_live(settings.stale.max(settings.ttl))
+            .build();
+        Self { memory: Arc::new(Memory { inner, settings, stored }), flights: Arc::default(), metrics }
+    }
+
+    fn count(&self, result: CacheResult) {
+        let labels = BackendCache { backend: self.kind(), result };
+        self.metrics.backend_cache.get_or_create(&labels).inc();
+    }
+}
+
+#[async_trait]
+impl<B: SecretBinder> SecretBinder for Cached<B> {
+    fn kind(&self) -> BackendKind {
+        self.memory.inner.kind()
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        let key = BindKey { namespace: query.namespace.clone(), secret: query.secret.clone() };
+        if let Some(answer) = self.memory.recall(&key, query).await {
+            self.count(CacheResult::Hit);
+            return answer;
+        }
+        let ask = Ask { keys: query.keys.needs_keys(), deadline: query.deadline };
+        let memory = Arc::clone(&self.memory);
+        let (read, shared) = {
+            let key = key.clone();
+            self.flights.join(&key.clone(), ask, query.arrived, move |ask, began| memory.read(key, ask, began))
+        };
+        // The read serves others too, and some may be more patient.
+        let outcome = match timeout_at(query.deadline, read).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(BackendError::about(ErrorKind::Deadline, self.kind(), query)),
+        };
+        match outcome {
+            Err(error) if error.kind.is_unavailable() => match self.memory.stand_in(&key, query).await {
+                Some(binding) => {
+                    self.count(CacheResult::Stale);
+                    Ok(binding)
+                }
+                None => Err(error),
+            },
+            outcome => {
+                self.count(if shared { CacheResult::Shared } else { CacheResult::Miss });
+                outcome.map(|bound| bound.binding.clone())
+            }
+        }
+    }
+}
+
+impl<B: SecretBinder> RecentNames for Cached<B> {
+    fn recent_names(&self, namespace: &str) -> Vec<String> {
+        let recent = |stored: &Stored| match stored {
+            Stored::Bound(bound) => bound.began.elapsed() <= self.memory.settings.stale,
+            Stored::Missing(_) => false,
+        };
+        let here = self.memory.stored.iter().filter(|(key, stored)| key.namespace == namespace && recent(stored));
+        let mut names: Vec<String> = here.map(|(key, _)| key.secret.name.as_str().to_owned()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+// === what is remembered ===
+
+impl<B: SecretBinder> Memory<B> {
+    /// The answer from memory, where the rule allows one.
+    async fn recall(&self, key: &BindKey, query: &BindQuery) -> Option<Result<SecretBinding, BackendError>> {
+        match self.stored.get(key).await? {
+            Stored::Bound(bound) => bound.answers(query, self.settings.ttl).then(|| Ok(bound.binding.clone())),
+            Stored::Missing(missing) => {
+                let (error, began) = &*missing;
+                (began.elapsed() < self.settings.negative_ttl?).then(|| Err(error.clone()))
+            }
+        }
+    }
+
+    /// An older binding, when the backend gave no verdict. It can only say yes.
+    async fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
+        match self.stored.get(key).await? {
+            Stored::Bound(bound) => bound.answers(query, self.settings.stale).then(|| bound.binding.clone()),
+            Stored::Missing(_) => None,
+        }
+    }
+
+    /// One read for all of its waiters; what it says is remembered before they are told.
+    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome {
+        let known = self.stored.get(&key).await;
+        // Who wanted keys lately will want them again, and one read can serve both kinds of query.
+        let keys_known = matches!(known, Some(Stored::Bound(bound)) if bound.binding.keys.is_some());
+        let query = BindQuery {
+            namespace: key.namespace.clone(),
+            secret: key.secret.clone(),
+            keys: if ask.keys || keys_known { KeysWanted::All } else { KeysWanted::Existence },
+            arrived: began,
+            deadline: ask.deadline,
+        };
+        match self.inner.bind(&query).await {
+            Ok(binding) => {
+                let bound = Arc::new(Bound { binding, began });
+                self.stored.insert(key, Stored::Bound(Arc::clone(&bound))).await;
+                Ok(bound)
+            }
+            Err(error) => {
+                match error.kind {
+                    ErrorKind::NotFound if self.settings.negative_ttl.is_some() => {
+                        self.stored.insert(key, Stored::Missing(Arc::new((error.clone(), began)))).await;
+                    }
+                    // A verdict: what was remembered is no longer true, and must not stand in for it later.
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied => self.stored.invalidate(&key).await,
+                    ErrorKind::Unavailable
+                    | ErrorKind::RateLimited
+                    | ErrorKind::Deadline
+                    | ErrorKind::Unauthenticated
+                    | ErrorKind::Protocol
+                    | ErrorKind::Invalid
+                    | ErrorKind::Conflict => {}
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Bound {
+    /// Whether this binding may answer `query` when bindings count for `limit`.
+    fn answers(&self, query: &BindQuery, limit: Duration) -> bool {
+        // Read after the review arrived: good for any answer, also for one that leads to a refusal.
+        if self.began > query.arrived {
+            return !query.keys.needs_keys() || self.binding.keys.is_some();
+        }
+        query.keys != KeysWanted::All && self.began.elapsed() < limit && query.keys.satisfied_by(&self.binding)
+    }
+}
+
+impl Stored {
+    /// About how many bytes an entry takes.
+    fn weight(key: &BindKey, stored: &Self) -> u32 {
+        const ENTRY: usize = 512;
+        const NAME: usize = 48;
+        let names = match stored {
+            Self::Bound(bound) => bound.binding.keys.iter().flatten().map(|name| name.len() + NAME).sum(),
+            Self::Missing(_) => 0,
+        };
+        let bytes = ENTRY + key.namespace.len() + 2 * key.secret.name.as_str().len() + names;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

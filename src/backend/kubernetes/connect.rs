@@ -1,0 +1,206 @@
+//! How to reach the API server, and with how much patience.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+
+/// The user agent where none is set, for the API server's audit log.
+pub const DEFAULT_USER_AGENT: &str = concat!("floe-secrets-webhook/", env!("CARGO_PKG_VERSION"));
+
+/// A connection not made in this time will not be made in time for an admission.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Silence that long means a dead connection; half of an admission's time is then left for another one.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the API server is and who we are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// This kubeconfig, whether or not we run in a cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// This context of the kubeconfig, instead of its current one.
+    pub context: Option<String>,
+    /// Our name in the API server's audit log.
+    pub user_agent: Option<String>,
+}
+
+/// Why there is no client. The sentences say what to do and quote nothing from a kubeconfig, which holds
+/// credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Neither way is open.
+    #[error(
+        "not running in a cluster ({in_cluster}), and {kubeconfig}; give a kubeconfig, or run in a pod with a service account token"
+    )]
+    NoConfiguration {
+        /// What is missing in the pod.
+        in_cluster: String,
+        /// What is wrong with the default kubeconfig.
+        kubeconfig: String,
+    },
+    /// The kubeconfig that was asked for cannot be used.
+    #[error("{0}")]
+    Kubeconfig(String),
+    /// Not a header's value.
+    #[error("the user agent is not printable ASCII")]
+    UserAgent,
+    /// The configuration was found, but makes no client.
+    #[error("{0}")]
+    Client(&'static str),
+}
+
+/// A client for the request path: it gives up soon and never repeats by itself, because `Retrying` does that
+/// inside the review's deadline.
+///
+/// In a cluster it is the pod's service account, unless the settings name a kubeconfig or a context; else the
+/// default kubeconfig.
+///
+/// # Errors
+/// When no configuration is found, or the one found cannot be used.
+pub async fn connect(settings: &ClientSettings) -> Result<Client, ConnectError> {
+    let mut config = configuration(settings).await?;
+    let user_agent = settings.user_agent.as_deref().unwrap_or(DEFAULT_USER_AGENT);
+    let user_agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent)?;
+    config.headers.push((USER_AGENT, user_agent));
+    client(config)
+}
+
+/// A client with the request path's patience, from a configuration made elsewhere.
+///
+/// # Errors
+/// When its certificates or credentials cannot be used.
+pub fn client(mut config: Config) -> Result<Client, ConnectError> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Else the time a pooled connection sat idle counts against the next answer.
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| {
+        ConnectError::Client(match error {
+            kube::Error::Auth(_) => "no credential for the API server could be obtained",
+            kube::Error::RustlsTls(_) => "the API server's CA or our client certificate cannot be used",
+            kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
+                "the kubeconfig's proxy-url is not supported"
+            }
+            _ => "the configuration of the API server cannot be used",
+        })
+    })
+}
+
+async fn configuration(settings: &ClientSettings) -> Result<Config, ConnectError> {
+    let ClientSettings { kubeconfig, context, user_agent: _ } = settings;
+    let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = kubeconfig {
+        let unusable = |error: &KubeconfigError| {
+            ConnectError::Kubeconfig(format!("the kubeconfig {} {}", path.display(), fault(error)))
+        };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error));
+    }
+    let default = async {
+        Config::from_kubeconfig(&options).await.map_err(|error| format!("the default kubeconfig {}", fault(&error)))
+    };
+    if context.is_some() {
+        return default.await.map_err(ConnectError::Kubeconfig);
+    }
+    match Config::incluster_env() {
+        Ok(config) => Ok(config),
+        Err(error) => default.await.map_err(|kubeconfig| ConnectError::NoConfiguration {
+            in_cluster: in_cluster_fault(&error).to_owned(),
+            kubeconfig,
+        }),
+    }
+}
+
+fn in_cluster_fault(error: &InClusterError) -> &'static str {
+    match error {
+        InClusterError::ReadDefaultNamespace(_) => "the pod has no service account namespace",
+        InClusterError::ReadEnvironmentVariable(_) => "KUBERNETES_SERVICE_HOST is not set",
+        InClusterError::ReadCertificateBundle(_) | InClusterError::ParseCertificates(_) => {
+            "the pod has no readable service account CA"
+        }
+        _ => "its service address cannot be read",
+    }
+}
+
+/// What is wrong with a kubeconfig, after its name.
+fn fault(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::CurrentContextNotSet => "sets no current-context".to_owned(),
+        KubeconfigError::LoadContext(name) => format!("has no context {name:?}"),
+        KubeconfigError::LoadClusterOfContext(name) => format!("has no cluster {name:?}"),
+        KubeconfigError::FindPath => "has no path: neither KUBECONFIG nor a home directory is set".to_owned(),
+        KubeconfigError::ReadConfig(error, path) => format!("cannot be read at {}: {}", path.display(), error.kind()),
+        KubeconfigError::MissingClusterUrl => "names a cluster without a server".to_owned(),
+        KubeconfigError::ParseClusterUrl(_) => "names a server that is not a URL".to_owned(),
+        KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
+            "names a certificate authority that cannot be read".to_owned()
+        }
+        KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
+            "names a client certificate or key that cannot be read".to_owned()
+        }
+        // The parser quotes the line it stumbled on, and that may be the token's.
+        _ => "is not a valid kubeconfig".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(yaml: &str, context: Option<&str>) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let settings = ClientSettings {
+            kubeconfig: Some(file.path().to_owned()),
+            context: context.map(ToOwned::to_owned),
+            user_agent: None,
+        };
+        let error = connect(&settings).await.err().expect("a refusal");
+        error.to_string().replace(&file.path().display().to_string(), "FILE")
+    }
+
+    const CONFIG: &str = "
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: u, user: {token: CANARY}}]
+contexts: [{name: here, context: {cluster: c, user: u}}, {name: lost, context: {cluster: gone, user: u}}]
+current-context: here
+";
+
+    #[tokio::test]
+    async fn a_kubeconfig_and_its_contexts_are_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), CONFIG).unwrap();
+        for context in [None, Some("here".to_owned())] {
+            let kubeconfig = Some(file.path().to_owned());
+            assert!(connect(&ClientSettings { kubeconfig, context, user_agent: None }).await.is_ok());
+        }
+    }
+
+    #[rstest::rstest]
+    #[case(CONFIG, Some("elsewhere"), "the kubeconfig FILE has no context \"elsewhere\"")]
+    #[case(CONFIG, Some("lost"), "the kubeconfig FILE has no cluster \"gone\"")]
+    #[case("users: [{name: u, user: {token: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
+    #[case("users: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
+    #[tokio::test]
+    async fn a_refusal_says_what_is_wrong_and_quotes_nothing(
+        #[case] yaml: &str,
+        #[case] context: Option<&str>,
+        #[case] sentence: &str,
+    ) {
+        assert_eq!(refusal(yaml, context).await, sentence);
+    }
+
+    #[tokio::test]
+    async fn a_missing_kubeconfig_is_named() {
+        let settings = ClientSettings { kubeconfig: Some("/nowhere/config".into()), ..ClientSettings::default() };
+        let sentence = connect(&settings).await.err().unwrap().to_string();
+        assert_eq!(sentence, "the kubeconfig /nowhere/config cannot be read at /nowhere/config: entity not found");
+    }
+}

@@ -1,0 +1,48 @@
+//! Secrets known from files: names and key names, and no backend to ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+
+use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
+use crate::injection::SecretBinding;
+
+/// Answers from a map of namespace to secret to key names: `inject --secrets`.
+#[derive(Clone, Debug, Default)]
+pub struct StaticBinder {
+    namespaces: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl StaticBinder {
+    /// Adds a secret's key names; those of a secret that is already known are added to.
+    pub fn insert(
+        &mut self,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        keys: impl IntoIterator<Item = String>,
+    ) {
+        self.namespaces.entry(namespace.into()).or_default().entry(name.into()).or_default().extend(keys);
+    }
+
+    /// The names known in a namespace, in order.
+    pub fn names(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        self.namespaces.get(namespace).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+}
+
+#[async_trait]
+impl SecretBinder for StaticBinder {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Memory
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        let found = self.namespaces.get(&query.namespace).and_then(|secrets| secrets.get(query.secret.name.as_str()));
+        match found {
+            Some(keys) => {
+                Ok(SecretBinding { secret_name: query.secret.name.as_str().to_owned(), keys: Some(keys.clone()) })
+            }
+            None => Err(BackendError::about(ErrorKind::NotFound, self.kind(), query)),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Namespaces and ServiceAccounts from the API server: metadata alone, one GET each.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{ENABLED_LABEL, Source, SourceReader};
+use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
+use crate::backend::{BackendError, BackendKind, ErrorKind};
+use crate::injection::{Annotations, MIRROR_ANNOTATION, Text};
+
+/// Reads them through the backend's client.
+pub struct KubernetesSources(pub kube::Client);
+
+/// By hand: a client has no `Debug`, and holds credentials.
+impl fmt::Debug for KubernetesSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KubernetesSources")
+    }
+}
+
+impl KubernetesSources {
+    async fn read(&self, namespace: &str, path: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+        let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
+        let read = KubernetesBackend::metadata(&self.0, namespace, path);
+        match timeout_at(deadline, read).await.unwrap_or_else(|_| Err(failed(ErrorKind::Deadline))) {
+            Ok(body) => source(&body).map(Some).ok_or_else(|| failed(ErrorKind::Protocol)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl SourceReader for KubernetesSources {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+        // Nothing but a DNS label reaches a URL.
+        if !is_dns_label(name) {
+            return Ok(None);
+        }
+        self.read(name, &format!("/api/v1/namespaces/{name}"), deadline).await
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Source>, BackendError> {
+        // A service account's name is a DNS subdomain, as a Secret's is; one that is not does not exist.
+        if !is_dns_label(namespace) || name.parse::<crate::injection::SecretName>().is_err() {
+            return Ok(None);
+        }
+        self.read(namespace, &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}"), deadline).await
+    }
+}
+
+/// A `PartialObjectMetadata`; `None` when it is none.
+fn source(body: &[u8]) -> Option<Source> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        kind: Text<'a>,
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow, default)]
+        annotations: Option<std::collections::BTreeMap<Text<'a>, Text<'a>>>,
+        #[serde(borrow, default)]
+        labels: Option<std::collections::BTreeMap<Text<'a>, Text<'a>>>,
+    }
+    let object: Object<'_> = serde_json::from_slice(body).ok()?;
+    if object.kind.as_str() != "PartialObjectMetadata" {
+        return None;
+    }
+    let annotations = object.metadata.annotations.unwrap_or_default();
+    let says = |map: &std::collections::BTreeMap<Text<'_>, Text<'_>>, key: &'static str, value: &str| {
+        map.get(&Text::from(key)).is_some_and(|text| text.as_str() == value)
+    };
+    Some(Source {
+        enforces_mountable_secrets: says(&annotations, "kubernetes.io/enforce-mountable-secrets", "true"),
+        enabled: object.metadata.labels.is_some_and(|labels| says(&labels, ENABLED_LABEL.0, ENABLED_LABEL.1)),
+        annotations: Annotations::from_pairs(
+            annotations.into_iter().filter(|(key, _)| key.as_str() != MIRROR_ANNOTATION).map(|(key, value)| {
+                let own = |text: Text<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
+                (own(key), own(value))
+            }),
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_becomes_a_source() {
+        let body = br#"{"kind":"PartialObjectMetadata","metadata":{"name":"n","labels":{"secrets.floe.dev/inject":"enabled"},
+            "annotations":{"secrets.floe.dev/env-from":"a","x":"y","kubernetes.io/enforce-mountable-secrets":"true"}}}"#;
+        let source = source(body).unwrap();
+        assert!(source.enabled && source.enforces_mountable_secrets);
+        assert_eq!(source.annotations.ours().collect::<Vec<_>>(), [("env-from", "a")]);
+    }
+
+    #[test]
+    fn what_is_no_metadata_is_no_source() {
+        assert_eq!(source(br#"{"kind":"Secret","metadata":{}}"#), None);
+        assert_eq!(source(b"<html>"), None);
+    }
+}

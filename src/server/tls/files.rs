@@ -1,0 +1,93 @@
+//! Certificates in files, read again and again.
+//!
+//! Polling, not inotify: a mounted Secret changes by swapping a symlink two levels up, which a watch on the file sees
+//! once and then never again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{CertStore, TlsError};
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CA that callers' certificates come from; goes with [`super::ClientAuth::Required`].
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Between two looks at the files. The kubelet itself takes up to a minute to bring a changed Secret.
+    pub const EVERY: Duration = Duration::from_secs(10);
+
+    /// Loads all files; at start, where there is nothing older to serve on with.
+    ///
+    /// # Errors
+    /// What is wrong with the first file that is wrong.
+    pub async fn load(&self, store: &CertStore) -> Result<(), TlsError> {
+        if let Some(path) = &self.client_ca {
+            store.offer_client_ca(&read(path).await?)?;
+        }
+        let (cert, key) = self.read_pair().await?;
+        store.offer(&cert, &key)?;
+        Ok(())
+    }
+
+    /// Looks at the files every so often until told to stop, and hands what changed to the store.
+    pub async fn watch(self, store: &CertStore, every: Duration, stop: CancellationToken) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.reload(store).await,
+            }
+        }
+    }
+
+    async fn reload(&self, store: &CertStore) {
+        if let Some(path) = &self.client_ca {
+            let (content, outcome) = match read(path).await {
+                Ok(ca) => {
+                    let outcome = store.offer_client_ca(&ca);
+                    (ca, outcome)
+                }
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            store.record(&[&content], &outcome);
+        }
+        let (cert, key, outcome) = match self.read_pair().await {
+            Ok((cert, key)) => {
+                let outcome = store.offer(&cert, &key);
+                (cert, key, outcome)
+            }
+            Err(error) => (Vec::new(), Vec::new(), Err(error)),
+        };
+        store.record(&[&cert, &key], &outcome);
+    }
+
+    /// Both files as they stood at one time, if that can be had: a swap between the two reads gives an old half and a
+    /// new half, which would be refused, and warned about, for nothing.
+    async fn read_pair(&self) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
+        let mut cert = read(&self.cert).await?;
+        let mut key = read(&self.key).await?;
+        for _ in 0..3 {
+            let again = read(&self.cert).await?;
+            if again == cert {
+                break;
+            }
+            (cert, key) = (again, read(&self.key).await?);
+        }
+        Ok((cert, key))
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    tokio::fs::read(path).await.map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}

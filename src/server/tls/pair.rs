@@ -1,0 +1,162 @@
+//! A certificate chain and its key, checked before they serve.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why a certificate, key or client CA is refused.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No certificate in what should hold one.
+    #[error("the certificate holds no readable PEM block \"CERTIFICATE\"")]
+    NoCertificate,
+    /// PEM, but not a certificate.
+    #[error("the first certificate of the chain is not a valid X.509 certificate")]
+    BadCertificate,
+    /// No key in what should hold one.
+    #[error("the key holds no readable PEM block \"PRIVATE KEY\"")]
+    NoKey,
+    /// A key that is not usable, or that does not match. The latter is also how reading in the middle of a swap looks.
+    #[error("the private key is not usable or does not belong to the certificate")]
+    Key {
+        /// What rustls says.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A certificate without names.
+    #[error("the certificate has no subjectAltName; the API server accepts none without")]
+    NoName,
+    /// Valid only later.
+    #[error("the certificate is not valid before {not_before}")]
+    NotYetValid {
+        /// From when.
+        not_before: Timestamp,
+    },
+    /// Valid no more.
+    #[error("the certificate expired at {not_after}")]
+    Expired {
+        /// Since when.
+        not_after: Timestamp,
+    },
+    /// The client CA is not usable.
+    #[error("the client CA holds no usable certificate")]
+    ClientCa {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A pair that passed.
+pub(super) struct Pair {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) not_after: Timestamp,
+}
+
+impl Pair {
+    pub(super) fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        provider: &CryptoProvider,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().unwrap_or_default();
+        let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| TlsError::BadCertificate)?;
+        let time = |time: i64| Timestamp::from_second(time).map_err(|_| TlsError::BadCertificate);
+        let not_before = time(parsed.validity().not_before.timestamp())?;
+        let not_after = time(parsed.validity().not_after.timestamp())?;
+        if now < not_before {
+            return Err(TlsError::NotYetValid { not_before });
+        }
+        if not_after <= now {
+            return Err(TlsError::Expired { not_after });
+        }
+        let names = parsed.subject_alternative_name().map_err(|_| TlsError::BadCertificate)?;
+        if names.is_none_or(|names| names.value.general_names.is_empty()) {
+            return Err(TlsError::NoName);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Key { source })?;
+        Ok(Self { key: Arc::new(key), not_after })
+    }
+}
+
+/// All certificates of a client CA file; one that cannot be used refuses the file, as half a CA is a riddle.
+pub(super) fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca) {
+        let certificate = certificate.map_err(|source| TlsError::ClientCa { source: source.into() })?;
+        roots.add(certificate).map_err(|source| TlsError::ClientCa { source: source.into() })?;
+    }
+    Ok(roots)
+}
+
+pub(super) fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rstest::rstest;
+    use rustls::crypto::aws_lc_rs;
+
+    fn pair(names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2026, 2, 1);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[rstest]
+    #[case("2026-01-15T00:00:00Z", "ok")]
+    #[case("2025-12-31T23:59:59Z", "the certificate is not valid before 2026-01-01T00:00:00Z")]
+    #[case("2026-02-01T00:00:00Z", "the certificate expired at 2026-02-01T00:00:00Z")]
+    fn a_pair_serves_only_within_its_dates(#[case] now: Timestamp, #[case] expected: &str) {
+        let (cert, key) = pair(&["webhook.test"]);
+        let got = Pair::from_pem(cert.as_bytes(), key.as_bytes(), &aws_lc_rs::default_provider(), now);
+        assert_eq!(got.map_or_else(|e| e.to_string(), |_| "ok".into()), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_the_key_is_not() {
+        let now: Timestamp = "2026-01-15T00:00:00Z".parse().unwrap();
+        let (cert, key) = pair(&["webhook.test"]);
+        let (_, other) = pair(&["webhook.test"]);
+        let (nameless, nameless_key) = pair(&[]);
+        let check = |cert: &str, key: &str| {
+            let error = Pair::from_pem(cert.as_bytes(), key.as_bytes(), &aws_lc_rs::default_provider(), now)
+                .map(|_| ())
+                .unwrap_err();
+            crate::redact::ErrorChain(&error).to_string()
+        };
+        assert!(check("", &key).contains("CERTIFICATE"));
+        assert!(check(&cert, "").contains("PRIVATE KEY"));
+        assert!(check(&cert, &other).contains("does not belong"));
+        assert!(check(&nameless, &nameless_key).contains("subjectAltName"));
+        assert!(check(&key, &key).contains("CERTIFICATE"));
+        let garbled = key.replace('M', "N");
+        assert!(!check(&cert, &garbled).contains(garbled.lines().nth(1).unwrap()));
+    }
+}

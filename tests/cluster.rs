@@ -1,0 +1,301 @@
+//! What only running containers can show: the values that they see. On a real node, with the webhook's own pods
+//! installed by the plain manifests.
+//!
+//! `make test-cluster` installs the webhook and names the cluster by KUBECTL (a kubectl that reaches it) and
+//! BUSYBOX_IMAGE (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Nothing here takes this long unless it is broken; a Job whose secret comes late waits out a back-off.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[expect(clippy::disallowed_methods, reason = "the script that starts these tests says where the cluster is")]
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make test-cluster`"))
+}
+
+/// Runs kubectl; panics with what it said when it fails.
+fn kubectl(args: &[&str], stdin: &str) -> String {
+    let (ok, out, err) = try_kubectl(args, stdin);
+    assert!(ok, "kubectl {args:?}: {err}");
+    out
+}
+
+fn try_kubectl(args: &[&str], stdin: &str) -> (bool, String, String) {
+    let mut child = Command::new(setting("KUBECTL"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("kubectl reads");
+    let output = child.wait_with_output().expect("kubectl ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// Asks until the answer is there.
+fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// A namespace of the test's own, deleted on drop.
+struct Namespace(String);
+
+impl Namespace {
+    fn new(stem: &str, metadata: Value) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        namespace["metadata"]["name"] = name.as_str().into();
+        kubectl(&["create", "-f", "-"], &namespace.to_string());
+        let made = Self(name);
+        wait_for("the namespace's service account", || made.try_get("serviceaccount/default"));
+        made
+    }
+
+    fn apply(&self, object: &Value) -> String {
+        kubectl(&["-n", &self.0, "apply", "-f", "-"], &object.to_string())
+    }
+
+    fn try_get(&self, what: &str) -> Option<Value> {
+        let (ok, out, _) = try_kubectl(&["-n", &self.0, "get", what, "-o", "json"], "");
+        ok.then(|| serde_json::from_str(&out).expect("JSON"))
+    }
+
+    fn secret(&self, name: &str, data: &Value) {
+        self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}));
+    }
+
+    /// Waits until the Job is complete.
+    fn complete(&self, job: &str) {
+        wait_for(&format!("job {job} to complete"), || {
+            let status = self.try_get(&format!("job/{job}"))?["status"].clone();
+            assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
+            (status["succeeded"] == 1).then_some(())
+        });
+    }
+
+    /// The lines that a container printed, in order.
+    fn logs(&self, what: &str, container: &str) -> Vec<String> {
+        let mut lines: Vec<String> =
+            kubectl(&["-n", &self.0, "logs", what, "-c", container], "").lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        try_kubectl(&["delete", "namespace", &self.0, "--wait=false"], "");
+    }
+}
+
+/// A container that prints the variables whose names start so, and then does what `more` says.
+fn printer(name: &str, pattern: &str, more: &str) -> Value {
+    json!({
+        "name": name, "image": setting("BUSYBOX_IMAGE"), "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", format!("env | grep -E '^({pattern})'; {more}")],
+    })
+}
+
+fn template(annotations: &Value, containers: &Value, init: &Value) -> Value {
+    json!({
+        "metadata": {"annotations": annotations},
+        "spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+            "containers": containers, "initContainers": init,
+        },
+    })
+}
+
+fn job(name: &str, template: &Value) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": template},
+    })
+}
+
+const OURS: &str = "SNOWFLAKE_|FLOE_SECRET_|AWS_|DBT_";
+
+/// Bulk, reference, `name/*`, reference without a key, and alias, in one pod.
+fn every_way() -> Value {
+    json!({
+        "secrets.floe.dev/env-from": "snowflake-credentials",
+        "secrets.floe.dev/refs": "db-creds/pass-word, api-token, all-of/*",
+        "secrets.floe.dev/env.AWS_ACCESS_KEY_ID": "s3/access.key",
+    })
+}
+
+fn every_secret(ns: &Namespace) {
+    ns.secret("snowflake-credentials", &json!({"SNOWFLAKE_USER": "loader", "SNOWFLAKE_PASSWORD": "p w=d"}));
+    ns.secret("db-creds", &json!({"pass-word": "db$(HOME)", "unasked": "never"}));
+    ns.secret("api-token", &json!({"value": "t0ken"}));
+    ns.secret("all-of", &json!({"one": "1", "Two.x": "2"}));
+    ns.secret("s3", &json!({"access.key": "AKIA"}));
+}
+
+const EVERY_VALUE: [&str; 7] = [
+    "AWS_ACCESS_KEY_ID=AKIA",
+    "FLOE_SECRET_ALL_OF_ONE=1",
+    "FLOE_SECRET_ALL_OF_TWO_X=2",
+    "FLOE_SECRET_API_TOKEN=t0ken",
+    "FLOE_SECRET_DB_CREDS_PASS_WORD=db$(HOME)",
+    "SNOWFLAKE_PASSWORD=p w=d",
+    "SNOWFLAKE_USER=loader",
+];
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_jobs_container_sees_every_value_under_its_name() {
+    let ns = Namespace::new("job", json!({}));
+    every_secret(&ns);
+    let containers = json!([printer("main", OURS, "true")]);
+    ns.apply(&job("load", &template(&every_way(), &containers, &json!([]))));
+    ns.complete("load");
+    assert_eq!(ns.logs("job/load", "main"), EVERY_VALUE);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_cronjobs_container_sees_every_value_under_its_name() {
+    let ns = Namespace::new("cron", json!({}));
+    every_secret(&ns);
+    let containers = json!([printer("main", OURS, "true")]);
+    let template = template(&every_way(), &containers, &json!([]));
+    ns.apply(&json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
+        // Its own schedule makes the Job: once a minute is the fastest there is.
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"backoffLimit": 0, "template": template}}},
+    }));
+    let name = wait_for("the CronJob's Job", || {
+        let jobs = ns.try_get("jobs")?;
+        Some(jobs["items"].get(0)?["metadata"]["name"].as_str()?.to_owned())
+    });
+    ns.complete(&name);
+    assert_eq!(ns.logs(&format!("job/{name}"), "main"), EVERY_VALUE);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
+    let ns = Namespace::new("init", json!({}));
+    ns.secret("db", &json!({"password": "v"}));
+    let annotations = json!({
+        "secrets.floe.dev/refs": "db/password",
+        "secrets.floe.dev/containers": "main",
+        "secrets.floe.dev/init-containers": "migrate,side*",
+    });
+    let mut sidecar = printer("sidecar", OURS, "trap exit TERM; while :; do sleep 1; done");
+    sidecar["restartPolicy"] = "Always".into();
+    let init = json!([printer("migrate", OURS, "true"), printer("other", OURS, "true"), sidecar]);
+    let containers = json!([printer("main", OURS, "true"), printer("beside", OURS, "true")]);
+    ns.apply(&job("load", &template(&annotations, &containers, &init)));
+    ns.complete("load");
+    let seen = ["FLOE_SECRET_DB_PASSWORD=v"];
+    for container in ["main", "migrate", "sidecar"] {
+        assert_eq!(ns.logs("job/load", container), seen, "{container}");
+    }
+    for container in ["beside", "other"] {
+        assert!(ns.logs("job/load", container).is_empty(), "{container}");
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn what_the_author_wrote_wins_in_the_container_too() {
+    let ns = Namespace::new("author", json!({}));
+    ns.secret("ours", &json!({"SNOWFLAKE_A": "ours", "SNOWFLAKE_B": "ours", "SNOWFLAKE_C": "ours"}));
+    ns.secret("theirs", &json!({"SNOWFLAKE_B": "theirs"}));
+    ns.secret("db", &json!({"password": "v"}));
+    let annotations = json!({"secrets.floe.dev/env-from": "ours", "secrets.floe.dev/refs": "db/password"});
+    let mut main = printer("main", OURS, "true");
+    main["envFrom"] = json!([{"secretRef": {"name": "theirs"}}]);
+    main["env"] = json!([
+        {"name": "SNOWFLAKE_C", "value": "literal"},
+        {"name": "DBT_URL", "value": "db://u:$(FLOE_SECRET_DB_PASSWORD)@h"},
+    ]);
+    ns.apply(&job("load", &template(&annotations, &json!([main]), &json!([]))));
+    ns.complete("load");
+    let expected = [
+        "DBT_URL=db://u:v@h",
+        "FLOE_SECRET_DB_PASSWORD=v",
+        "SNOWFLAKE_A=ours",
+        "SNOWFLAKE_B=theirs",
+        "SNOWFLAKE_C=literal",
+    ];
+    assert_eq!(ns.logs("job/load", "main"), expected);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_job_whose_secret_comes_late_runs_when_it_comes() {
+    let ns = Namespace::new("late", json!({}));
+    let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
+    let containers = json!([printer("main", OURS, "true")]);
+    ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));
+    let sentence = format!(
+        "secret \"late\" not found in namespace \"{}\" (backend kubernetes; asked for by annotation \
+         secrets.floe.dev/env.DBT_TOKEN). Create it or correct the annotation.",
+        ns.0
+    );
+    wait_for("the refusal in the Job's events", || {
+        let events = ns.try_get("events")?;
+        let said = |event: &Value| {
+            event["reason"] == "FailedCreate" && event["message"].as_str().is_some_and(|m| m.contains(&sentence))
+        };
+        events["items"].as_array()?.iter().any(said).then_some(())
+    });
+    let status = ns.try_get("job/load").expect("the Job")["status"].clone();
+    assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
+    assert!(status["conditions"].as_array().is_none_or(Vec::is_empty), "{status}");
+    ns.secret("late", &json!({"token": "here"}));
+    ns.complete("load");
+    assert_eq!(ns.logs("job/load", "main"), ["DBT_TOKEN=here"]);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
+    let metadata = json!({
+        "labels": {"secrets.floe.dev/inject": "enabled"},
+        "annotations": {"secrets.floe.dev/env-from": "snowflake-credentials"},
+    });
+    let ns = Namespace::new("defaults", metadata);
+    ns.secret("snowflake-credentials", &json!({"SNOWFLAKE_USER": "loader"}));
+    let mut plain = template(&json!({}), &json!([printer("main", OURS, "true")]), &json!([]));
+    plain.as_object_mut().expect("a template").remove("metadata");
+    ns.apply(&job("load", &plain));
+    ns.complete("load");
+    assert_eq!(ns.logs("job/load", "main"), ["SNOWFLAKE_USER=loader"]);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_warned_pod_waits_for_its_secret_and_then_runs() {
+    let ns = Namespace::new("warn", json!({}));
+    let annotations = json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
+    let containers = json!([printer("main", OURS, "true")]);
+    ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));
+    wait_for("the container waits for its configuration", || {
+        let pods = ns.try_get("pods")?;
+        let waiting = &pods["items"].get(0)?["status"]["containerStatuses"].get(0)?["state"]["waiting"]["reason"];
+        (waiting == "CreateContainerConfigError").then_some(())
+    });
+    ns.secret("late", &json!({"SNOWFLAKE_USER": "late"}));
+    ns.complete("load");
+    assert_eq!(ns.logs("job/load", "main"), ["SNOWFLAKE_USER=late"]);
+}

@@ -1,0 +1,308 @@
+//! A real control plane on loopback ports: etcd, kube-apiserver and, unless told otherwise, kube-controller-manager.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use super::pki::{Authority, Pair, signing_key};
+use super::process::{Folder, Process};
+use super::{free_ports, poll, tools};
+
+const STARTING: Duration = Duration::from_mins(2);
+const ATTEMPTS: usize = 3;
+
+/// What kind of control plane a test needs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Without it there are no pods of Deployments and Jobs and no garbage collection, and a start is quicker.
+    pub controller_manager: bool,
+    /// More flags for kube-apiserver, such as `--max-requests-inflight=5`.
+    pub apiserver_flags: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { controller_manager: true, apiserver_flags: Vec::new() }
+    }
+}
+
+/// A running control plane.
+pub struct ControlPlane {
+    /// Signed everything here; webhook servers get their certificates from it too.
+    pub authority: Authority,
+    /// The administrator's kubeconfig, of group `system:masters`.
+    pub kubeconfig: PathBuf,
+    /// The API server's address.
+    pub server: String,
+    /// Keys, data and the components' logs.
+    pub folder: Folder,
+    pub(super) programs: Programs,
+    pub(super) options: Options,
+    pub(super) admin: Config,
+    // In this order they are stopped: an API server that has lost etcd does not stop.
+    controller_manager: Option<Process>,
+    apiserver: Process,
+    etcd: Process,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Programs {
+    etcd: PathBuf,
+    apiserver: PathBuf,
+    controller_manager: PathBuf,
+    pub(super) kubectl: PathBuf,
+}
+
+impl ControlPlane {
+    /// The one of this test binary, with a controller manager. It ends with the test process.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
+        let shared = SHARED.get_or_init(|| Self::try_start(Options::default())).await;
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// One of the test's own, stopped on drop.
+    pub async fn start(options: Options) -> Self {
+        Self::try_start(options).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start(options: Options) -> Result<Self, String> {
+        // Both rcgen and kube find the provider themselves; our own servers need it installed.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let programs = tokio::task::spawn_blocking(|| {
+            let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+            let [etcd, apiserver, controller_manager, kubectl] = tools::paths(names);
+            Programs { etcd, apiserver, controller_manager, kubectl }
+        });
+        let programs = programs.await.map_err(|_| "the control plane's programs are missing, see above".to_owned())?;
+        let mut error = String::new();
+        for _ in 0..ATTEMPTS {
+            match Self::attempt(programs.clone(), options.clone()).await {
+                Ok(started) => return Ok(started),
+                Err(failure) => error = failure,
+            }
+            // Somebody took a port between our look and the component's bind.
+            if !error.contains("address already in use") {
+                break;
+            }
+        }
+        Err(error)
+    }
+
+    async fn attempt(programs: Programs, options: Options) -> Result<Self, String> {
+        let folder = Folder::new();
+        let authority = Authority::new("floe-secrets-test-ca");
+        let [etcd_port, peer_port, api_port, manager_port] = free_ports();
+        let server = format!("https://127.0.0.1:{api_port}");
+
+        folder.write("ca.crt", authority.pem());
+        let (private, public) = signing_key();
+        folder.write("sa.key", private);
+        folder.write("sa.pub", public);
+        let hosts = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"];
+        authority.server(&hosts).write(&folder, "apiserver");
+        let admin = authority.client("floe-admin", &["system:masters"]);
+        let kubeconfig = folder.write("admin.kubeconfig", client_kubeconfig(&server, &authority, &admin));
+
+        let etcd =
+            Process::start("etcd", folder.path(), &programs.etcd, &etcd_flags(&folder, etcd_port, peer_port), &[]);
+        let mut flags = apiserver_flags(&folder, etcd_port, api_port);
+        flags.extend(options.apiserver_flags.iter().cloned());
+        let apiserver = Process::start("kube-apiserver", folder.path(), &programs.apiserver, &flags, &[]);
+
+        let admin = config(&kubeconfig).await;
+        let mut started = Self {
+            authority,
+            kubeconfig,
+            server,
+            folder,
+            programs,
+            options,
+            admin,
+            controller_manager: None,
+            apiserver,
+            etcd,
+        };
+        let client = started.client();
+        started.await_component("the API server's /readyz", || async { ready(&client).await }).await?;
+        if started.options.controller_manager {
+            started.start_controller_manager(manager_port);
+        } else {
+            create_default_service_account(&client, "default").await;
+        }
+        started
+            .await_component("ServiceAccount default/default", || async { has_default(&client, "default").await })
+            .await?;
+        Ok(started)
+    }
+
+    fn start_controller_manager(&mut self, port: u16) {
+        let manager = self.authority.client("system:kube-controller-manager", &[]);
+        let content = client_kubeconfig(&self.server, &self.authority, &manager);
+        let kubeconfig = self.folder.write("controller-manager.kubeconfig", content);
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let flags = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            format!("--root-ca-file={}", file("ca.crt")),
+            "--leader-elect=false".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            "--use-service-account-credentials".to_owned(),
+            "--kube-api-qps=500".to_owned(),
+            "--kube-api-burst=1000".to_owned(),
+        ];
+        let program = &self.programs.controller_manager;
+        self.controller_manager =
+            Some(Process::start("kube-controller-manager", self.folder.path(), program, &flags, &[]));
+    }
+
+    /// Waits for `probe`, and gives the components' last words when one ends or the time is over.
+    async fn await_component<F>(&self, what: &str, mut probe: impl FnMut() -> F) -> Result<(), String>
+    where
+        F: Future<Output = bool>,
+    {
+        let outcome = poll(STARTING, || {
+            let probing = probe();
+            async {
+                match self.components().find_map(Process::exited) {
+                    Some(status) => Some(Err(format!("a component ended ({status}) before {what}"))),
+                    None => probing.await.then_some(Ok(())),
+                }
+            }
+        });
+        let failure = match outcome.await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(failure)) => failure,
+            None => format!("not within {STARTING:?}: {what}"),
+        };
+        let tails: Vec<String> = self.components().map(Process::tail).collect();
+        Err(format!("the control plane did not start: {failure}\n{}", tails.join("\n")))
+    }
+
+    fn components(&self) -> impl Iterator<Item = &Process> {
+        [&self.etcd, &self.apiserver].into_iter().chain(&self.controller_manager)
+    }
+
+    /// The administrator's client. Each test needs its own: a client's worker lives in the runtime that made it.
+    pub fn client(&self) -> Client {
+        Client::try_from(self.admin.clone()).expect("the administrator's configuration")
+    }
+
+    /// Of etcd, the API server and the controller manager, in this order, for figures from `/proc`.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.components().map(Process::pid).collect()
+    }
+
+    /// What the API server logged.
+    pub fn apiserver_log(&self) -> String {
+        self.apiserver.log()
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(manager) = &self.controller_manager {
+            manager.kill();
+        }
+        self.apiserver.kill();
+        self.etcd.kill();
+    }
+}
+
+fn etcd_flags(folder: &Folder, port: u16, peer_port: u16) -> Vec<String> {
+    let client = format!("http://127.0.0.1:{port}");
+    vec![
+        format!("--data-dir={}", folder.path().join("etcd").display()),
+        "--unsafe-no-fsync".to_owned(),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
+        "--log-level=error".to_owned(),
+    ]
+}
+
+fn apiserver_flags(folder: &Folder, etcd_port: u16, port: u16) -> Vec<String> {
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    vec![
+        format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--tls-cert-file={}", file("apiserver.crt")),
+        format!("--tls-private-key-file={}", file("apiserver.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        format!("--service-account-key-file={}", file("sa.pub")),
+        format!("--service-account-signing-key-file={}", file("sa.key")),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--allow-privileged=true".to_owned(),
+    ]
+}
+
+fn client_kubeconfig(server: &str, authority: &Authority, pair: &Pair) -> String {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    kubeconfig(
+        server,
+        authority,
+        &json!({"client-certificate-data": encode(&pair.cert), "client-key-data": encode(&pair.key)}),
+    )
+}
+
+/// A kubeconfig for one user; JSON is YAML too.
+pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json::Value) -> String {
+    use base64::Engine as _;
+    let ca = base64::engine::general_purpose::STANDARD.encode(authority.pem());
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    })
+    .to_string()
+}
+
+/// kube's configuration from a kubeconfig file.
+pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
+    let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a kubeconfig that we wrote")
+}
+
+async fn ready(client: &Client) -> bool {
+    let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+    // Ready comes a moment before the namespaces that the server makes itself.
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    client.request_text(request).await.is_ok() && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
+}
+
+async fn has_default(client: &Client, namespace: &str) -> bool {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    matches!(accounts.get_opt("default").await, Ok(Some(_)))
+}
+
+/// What the controller manager would make: pods are refused without it.
+pub(super) async fn create_default_service_account(client: &Client, namespace: &str) {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let metadata = ObjectMeta { name: Some("default".to_owned()), ..ObjectMeta::default() };
+    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+    accounts.create(&PostParams::default(), &account).await.expect("the default ServiceAccount is created");
+}
+
+/// Waits until pods can be created in the namespace.
+pub(super) async fn await_default_service_account(client: &Client, namespace: &str) {
+    super::wait_for(&format!("ServiceAccount {namespace}/default"), || async {
+        has_default(client, namespace).await.then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,87 @@
+//! What the integration tests share: a real control plane, real kubectl, a webhook server that
+//! records what it is asked, and our own program as a child process.
+//!
+//! ```ignore
+//! let cp = ControlPlane::shared().await;               // etcd, API server, controller manager: once per binary
+//! let ns = cp.namespace("orders").await;               // deleted on drop
+//! let stub = Stub::start(&cp.authority).await;         // answers "allowed", records each call
+//! let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+//! let answer = cp.create(&json!({...})).await;         // status, body, warnings
+//! ```
+//!
+//! Nothing is skipped when a program is missing: the tests fail and say how to get it.
+
+#![allow(dead_code, reason = "each test binary compiles all of this and uses a part")]
+#![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+pub mod control_plane;
+pub mod kubectl;
+pub mod namespace;
+pub mod objects;
+pub mod pki;
+pub mod process;
+pub mod stub_server;
+pub mod tools;
+pub mod webhook;
+pub mod webhook_process;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that usually takes a moment: tests share the machine with builds.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Asks until the answer is there, and panics with `what` when [`PATIENCE`] is over.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    wait_within(PATIENCE, what, probe).await
+}
+
+/// [`wait_for`] with a deadline of its own.
+pub async fn wait_within<T, F>(deadline: Duration, what: &str, probe: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    poll(deadline, probe).await.unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
+}
+
+/// Asks until the answer is there or the deadline is over.
+pub async fn poll<T, F>(deadline: Duration, mut probe: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let end = Instant::now() + deadline;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        if let Some(answer) = probe().await {
+            return Some(answer);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Ports that nobody uses now. Another process may take one before it is used: starting must be tried again then.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound listener has an address").port())
+}
+
+/// A name that no other test and no other run uses.
+pub fn unique(stem: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs the future to its end in a thread of its own: what `Drop` needs, inside or outside a runtime.
+pub fn block_on_elsewhere(work: impl Future<Output = ()> + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
+    });
+    // A panic in there must not abort a test that is already failing.
+    drop(thread.join());
+}

@@ -1,0 +1,109 @@
+//! Namespaces of a test's own, and ordinary `ServiceAccount`s in them.
+
+use std::path::PathBuf;
+
+use http::Method;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DeleteParams;
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+
+use super::control_plane::{
+    ControlPlane, await_default_service_account, config, create_default_service_account, kubeconfig,
+};
+use super::{block_on_elsewhere, unique};
+
+/// A namespace that nobody else uses; deleted on drop, without waiting until it is gone.
+pub struct TestNamespace {
+    /// Its name.
+    pub name: String,
+    admin: Config,
+}
+
+/// Somebody who may use the API server.
+#[derive(Clone)]
+pub struct Identity {
+    /// A kubeconfig with their token.
+    pub kubeconfig: PathBuf,
+    /// Their name, as in `system:serviceaccount:NAMESPACE:NAME`.
+    pub username: String,
+    config: Config,
+}
+
+impl Identity {
+    /// Their client. Each test needs its own: a client's worker lives in the runtime that made it.
+    pub fn client(&self) -> Client {
+        Client::try_from(self.config.clone()).expect("a configuration that we made")
+    }
+}
+
+impl ControlPlane {
+    /// A new namespace whose name starts with `stem`, ready for pods.
+    pub async fn namespace(&self, stem: &str) -> TestNamespace {
+        self.namespace_with(stem, &json!({})).await
+    }
+
+    /// A new namespace with more metadata, such as `{"labels": {…}}`.
+    pub async fn namespace_with(&self, stem: &str, metadata: &Value) -> TestNamespace {
+        let name = unique(stem);
+        let mut metadata = metadata.clone();
+        metadata["name"] = name.clone().into();
+        self.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await.object();
+        let namespace = TestNamespace { name, admin: self.admin.clone() };
+        if self.options.controller_manager {
+            await_default_service_account(&self.client(), &namespace.name).await;
+        } else {
+            create_default_service_account(&self.client(), &namespace.name).await;
+        }
+        namespace
+    }
+
+    /// A new `ServiceAccount` that may do in its own namespace what `rules` (of a Role) say, and nothing else.
+    pub async fn service_account(&self, namespace: &str, name: &str, rules: &Value) -> Identity {
+        let metadata = json!({"name": name, "namespace": namespace});
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
+        let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+        let rbac = "rbac.authorization.k8s.io/v1";
+        for object in [
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+            json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules}),
+            json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]}),
+        ] {
+            self.create(&object).await.object();
+        }
+        self.identity(namespace, name).await
+    }
+
+    /// Access as a `ServiceAccount` that exists.
+    pub async fn identity(&self, namespace: &str, name: &str) -> Identity {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [], "expirationSeconds": 24 * 3600},
+        });
+        let answer = self.request(Method::POST, &path, Some(&request)).await.object();
+        let token = answer["status"]["token"].as_str().expect("a token");
+        let content = kubeconfig(&self.server, &self.authority, &json!({"token": token}));
+        let kubeconfig = self.folder.write(&format!("{}.kubeconfig", unique(name)), content);
+        let config = config(&kubeconfig).await;
+        Identity { kubeconfig, username: format!("system:serviceaccount:{namespace}:{name}"), config }
+    }
+}
+
+impl TestNamespace {
+    /// An object's metadata in here.
+    pub fn named(&self, name: &str) -> Value {
+        json!({"name": name, "namespace": self.name})
+    }
+}
+
+impl Drop for TestNamespace {
+    fn drop(&mut self) {
+        let (admin, name) = (self.admin.clone(), self.name.clone());
+        block_on_elsewhere(async move {
+            let client = Client::try_from(admin).expect("the administrator's configuration");
+            Api::<Namespace>::all(client).delete(&name, &DeleteParams::default()).await.ok();
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! Objects as JSON, sent as a plain client would send them, and the API server's whole answer: kube's typed
+//! calls hide the admission warnings.
+
+use http::Method;
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::Value;
+
+use super::control_plane::ControlPlane;
+
+/// What the API server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The object, or a `Status`.
+    pub body: Value,
+    /// The texts of the `Warning` headers, in order.
+    pub warnings: Vec<String>,
+}
+
+impl Answer {
+    /// Whether it did what it was asked.
+    pub fn accepted(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// A `Status`'s message; empty for an object.
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+
+    /// The object, when accepted; panics with the refusal otherwise.
+    #[track_caller]
+    pub fn object(self) -> Value {
+        assert!(self.accepted(), "refused with {}: {}", self.status, self.body);
+        self.body
+    }
+}
+
+impl ControlPlane {
+    /// Creates an object as the administrator.
+    pub async fn create(&self, object: &Value) -> Answer {
+        send(&self.client(), Method::POST, &collection(object), Some(object)).await
+    }
+
+    /// Has everything done but the storing.
+    pub async fn create_dry(&self, object: &Value) -> Answer {
+        send(&self.client(), Method::POST, &format!("{}?dryRun=All", collection(object)), Some(object)).await
+    }
+
+    /// Applies YAML documents server-side, one after the other, and takes over what others own.
+    pub async fn apply(&self, text: &str) -> Vec<Value> {
+        let client = self.client();
+        let mut applied = Vec::new();
+        for object in yaml(text) {
+            applied.push(apply(&client, &object).await.object());
+        }
+        applied
+    }
+
+    /// Any other request as the administrator; `path` may carry a query.
+    pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        send(&self.client(), method, path, body).await
+    }
+}
+
+/// The documents of a YAML text.
+pub fn yaml(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The path that objects of this kind are created at.
+pub fn collection(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{}", resource.plural),
+        None => format!("{root}/{}", resource.plural),
+    }
+}
+
+/// The path of the object itself.
+pub fn path(object: &Value) -> String {
+    format!("{}/{}", collection(object), object["metadata"]["name"].as_str().expect("the object has a name"))
+}
+
+/// Applies an object server-side with force.
+pub async fn apply(client: &Client, object: &Value) -> Answer {
+    let path = format!("{}?fieldManager=floe-secrets-test&force=true", path(object));
+    send_as(client, Method::PATCH, &path, Some(object), "application/apply-patch+yaml").await
+}
+
+/// Sends a request and reads all of the answer. A PATCH is a JSON merge patch.
+pub async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    let content_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    send_as(client, method, path, body, content_type).await
+}
+
+/// [`send`] with a content type of its own.
+pub async fn send_as(client: &Client, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Answer {
+    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content_type)
+        .body(kube::client::Body::from(body))
+        .expect("a request");
+    let (head, body) = client.send(request).await.expect("the API server answers").into_parts();
+    let body = body.collect().await.expect("the answer's body").to_bytes();
+    let warnings = head.headers.get_all("warning").iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    Answer { status: head.status.as_u16(), body, warnings }
+}
+
+/// The text of a header such as `299 - "text"`.
+fn warning(header: &str) -> Option<String> {
+    let quoted = header.split_once('"')?.1.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        text.push(if character == '\\' { characters.next()? } else { character });
+    }
+    Some(text)
+}

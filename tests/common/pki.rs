@@ -1,0 +1,93 @@
+//! Certificates for the test bed. Every leaf is X.509 v3 with SAN and extended key usage: rustls refuses others.
+
+use std::path::PathBuf;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+
+use super::process::Folder;
+
+/// A certificate authority of our own.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub struct Pair {
+    /// The certificate.
+    pub cert: String,
+    /// The private key, PKCS #8.
+    pub key: String,
+}
+
+impl Authority {
+    /// Makes a new authority.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let issuer = CertifiedIssuer::self_signed(params, key()).expect("a self-signed certificate");
+        Self { issuer }
+    }
+
+    /// The authority's own certificate: a CA bundle.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server's certificate for these host names and IP addresses.
+    pub fn server(&self, hosts: &[&str]) -> Pair {
+        let hosts: Vec<String> = hosts.iter().copied().map(str::to_owned).collect();
+        let mut params = CertificateParams::new(hosts.clone()).expect("host names");
+        params.distinguished_name = distinguished_name(&hosts[0], &[]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params)
+    }
+
+    /// A client's certificate: its common name is the user, its organisations are the groups.
+    pub fn client(&self, user: &str, groups: &[&str]) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(user, groups);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params)
+    }
+
+    /// Any other certificate. Without dates it is valid for ages.
+    pub fn issue(&self, mut params: CertificateParams) -> Pair {
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let key = key();
+        let cert = params.signed_by(&key, &self.issuer).expect("a signed certificate");
+        Pair { cert: cert.pem(), key: key.serialize_pem() }
+    }
+}
+
+impl Pair {
+    /// Writes `STEM.crt` and `STEM.key`.
+    pub fn write(&self, folder: &Folder, stem: &str) -> (PathBuf, PathBuf) {
+        (folder.write(&format!("{stem}.crt"), &self.cert), folder.write(&format!("{stem}.key"), &self.key))
+    }
+}
+
+/// A new key in PEM, private and public, such as the one that signs `ServiceAccount` tokens.
+pub fn signing_key() -> (String, String) {
+    let key = key();
+    (key.serialize_pem(), key.public_key_pem())
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+fn distinguished_name(common_name: &str, organisations: &[&str]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organisation in organisations {
+        name.push(DnType::OrganizationName, *organisation);
+    }
+    name.push(DnType::CommonName, common_name);
+    name
+}

@@ -1,0 +1,207 @@
+//! The webhook configuration of `manifests/webhook/`, registered for a server on this machine.
+//!
+//! Only `clientConfig` is replaced: rules, selectors and conditions are tested as they are shipped.
+
+use std::time::Duration;
+
+use http::Method;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::control_plane::ControlPlane;
+use super::namespace::Identity;
+use super::objects::{self, send, yaml};
+use super::{block_on_elsewhere, poll, tools, unique, wait_for};
+
+/// The namespace that the manifests install into.
+pub const NAMESPACE: &str = "floe-secrets-webhook";
+/// The name of the shipped configuration.
+pub const CONFIGURATION: &str = "zz-floe-secrets-webhook";
+/// The host name that the API server expects in the certificate when it calls the Service.
+pub const SERVICE_HOST: &str = "floe-secrets-webhook.floe-secrets-webhook.svc";
+
+/// Where the API server finds the webhook.
+#[derive(Debug, Clone, Copy)]
+pub enum Target {
+    /// At `https://127.0.0.1:PORT`.
+    Url {
+        /// The server's port.
+        port: u16,
+    },
+    /// By the Service that the configuration names, which is made to lead to this machine.
+    Service {
+        /// The server's port.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// Points every entry of the configuration at the target.
+    pub fn aim(self, mut configuration: Value, ca_bundle: &str) -> Value {
+        use base64::Engine as _;
+        let ca_bundle = base64::engine::general_purpose::STANDARD.encode(ca_bundle);
+        for entry in configuration["webhooks"].as_array_mut().expect("entries") {
+            let mut client_config = entry["clientConfig"].take();
+            match self {
+                Self::Url { port } => {
+                    let path = client_config["service"]["path"].as_str().expect("a path");
+                    client_config = json!({"url": format!("https://127.0.0.1:{port}{path}")});
+                }
+                Self::Service { port } => client_config["service"]["port"] = port.into(),
+            }
+            client_config["caBundle"] = ca_bundle.clone().into();
+            entry["clientConfig"] = client_config;
+        }
+        configuration
+    }
+}
+
+/// A file of `manifests/webhook/`.
+pub fn manifest(file: &str) -> String {
+    let path = tools::project().join("manifests/webhook").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The configuration as it is shipped, without `caBundle`.
+pub fn shipped_configuration() -> Value {
+    let [configuration]: [Value; 1] =
+        yaml(&manifest("mutatingwebhookconfiguration.yaml")).try_into().expect("one document");
+    configuration
+}
+
+/// Makes every entry see these namespaces only, so that tests with servers of their own can run side by side.
+pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
+    for entry in configuration["webhooks"].as_array_mut().expect("entries") {
+        let only = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces});
+        entry["namespaceSelector"]["matchExpressions"].as_array_mut().expect("expressions").push(only);
+    }
+    configuration["metadata"]["name"] = unique(CONFIGURATION).into();
+    configuration
+}
+
+/// A configuration that is in force. Taken back, and no longer in force, on drop.
+pub struct Registration {
+    admin: Config,
+    /// What to delete, in this order; the marker comes last.
+    paths: Vec<String>,
+    marker: Marker,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Registration {
+    /// Registers a configuration that concerns every namespace. Other tests of this binary that do so wait.
+    pub async fn exclusive(cp: &ControlPlane, configuration: &Value) -> Self {
+        let turn = Self::turn().await;
+        Self::put(cp, configuration, Some(turn)).await
+    }
+
+    /// Registers a configuration that [`narrowed_to`] has limited, or the only one that this binary uses.
+    pub async fn shared(cp: &ControlPlane, configuration: &Value) -> Self {
+        Self::put(cp, configuration, None).await
+    }
+
+    /// Waits until no other test has an exclusive registration.
+    pub async fn turn() -> MutexGuard<'static, ()> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        TURN.lock().await
+    }
+
+    async fn put(cp: &ControlPlane, configuration: &Value, turn: Option<MutexGuard<'static, ()>>) -> Self {
+        let mut registration = Self { admin: cp.admin.clone(), paths: Vec::new(), marker: Marker::new(), _turn: turn };
+        if configuration.pointer("/webhooks/0/clientConfig/service").is_some() {
+            registration.paths.push(service_on_this_machine(cp).await);
+        }
+        registration.paths.push(objects::path(configuration));
+        cp.create(configuration).await.object();
+        // The API server learns of configurations one after the other: once the marker counts, ours does.
+        registration.paths.push(registration.marker.path());
+        cp.create(&registration.marker.configuration()).await.object();
+        let (client, marker) = (cp.client(), registration.marker.clone());
+        wait_for("the webhook configuration is in force", || async { marker.in_force(&client).await.then_some(()) })
+            .await;
+        registration
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let (admin, paths, marker) = (self.admin.clone(), std::mem::take(&mut self.paths), self.marker.clone());
+        block_on_elsewhere(async move {
+            let client = Client::try_from(admin).expect("the administrator's configuration");
+            for path in paths {
+                send(&client, Method::DELETE, &path, None).await;
+            }
+            poll(Duration::from_secs(30), || async { (!marker.in_force(&client).await).then_some(()) }).await;
+        });
+    }
+}
+
+/// A webhook that refuses `ConfigMap`s with its own label and concerns nobody else.
+#[derive(Debug, Clone)]
+struct Marker {
+    name: String,
+}
+
+impl Marker {
+    fn new() -> Self {
+        Self { name: unique("marker") }
+    }
+
+    fn path(&self) -> String {
+        objects::path(&self.configuration())
+    }
+
+    fn configuration(&self) -> Value {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": self.name},
+            "webhooks": [{
+                "name": "marker.tests.floe.dev",
+                // Nobody listens there.
+                "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "rules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"],
+                }],
+                "objectSelector": {"matchLabels": {"marker.tests.floe.dev": self.name}},
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "timeoutSeconds": 1,
+                "admissionReviewVersions": ["v1"],
+            }],
+        })
+    }
+
+    async fn in_force(&self, client: &Client) -> bool {
+        let metadata =
+            json!({"name": self.name, "namespace": "default", "labels": {"marker.tests.floe.dev": self.name}});
+        let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        let path = format!("{}?dryRun=All", objects::collection(&probe));
+        !send(client, Method::POST, &path, Some(&probe)).await.accepted()
+    }
+}
+
+/// Makes the Service of the manifests lead to this machine, without any proxy, and says where it is.
+async fn service_on_this_machine(cp: &ControlPlane) -> String {
+    let client = cp.client();
+    for namespace in yaml(&manifest("namespace.yaml")) {
+        objects::apply(&client, &namespace).await.object();
+    }
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "floe-secrets-webhook", "namespace": NAMESPACE},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    });
+    cp.create(&service).await.object();
+    objects::path(&service)
+}
+
+/// Access with exactly the rights that `manifests/webhook/` gives to the webhook.
+pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
+    cp.apply(&manifest("namespace.yaml")).await;
+    cp.apply(&manifest("rbac.yaml")).await;
+    cp.apply(&manifest("flowcontrol.yaml")).await;
+    cp.identity(NAMESPACE, "floe-secrets-webhook").await
+}

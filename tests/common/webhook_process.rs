@@ -1,0 +1,140 @@
+//! Our own program as a child process: `floe-secrets-webhook serve` with the shipped rights.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::control_plane::ControlPlane;
+use super::namespace::Identity;
+use super::process::{Folder, Process};
+use super::webhook::{NAMESPACE, SERVICE_HOST, Target, shipped_configuration};
+use super::{free_ports, wait_for};
+
+/// How a server is started. Tests add or replace arguments before [`Launch::start`].
+pub struct Launch {
+    /// The arguments.
+    pub args: Vec<String>,
+    /// More environment variables.
+    pub env: Vec<(String, String)>,
+    /// The admission listener's port.
+    pub port: u16,
+    /// The port of `/livez`, `/readyz` and `/metrics`.
+    pub ops_port: u16,
+    /// The certificate, the key and the log.
+    pub folder: Folder,
+    ca: String,
+}
+
+impl Launch {
+    /// `serve` as `identity` (see [`super::webhook::webhook_identity`]), with a certificate of the control plane's CA.
+    pub fn serve(cp: &ControlPlane, identity: &Identity) -> Self {
+        let folder = Folder::new();
+        let [port, ops_port] = free_ports();
+        let pair = cp.authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
+        let (cert, key) = pair.write(&folder, "tls");
+        let mut args = vec!["serve".to_owned()];
+        for (flag, value) in [
+            ("--tls-cert", cert.display().to_string()),
+            ("--tls-key", key.display().to_string()),
+            ("--listen", format!("127.0.0.1:{port}")),
+            ("--ops-listen", format!("127.0.0.1:{ops_port}")),
+            ("--kubeconfig", identity.kubeconfig.display().to_string()),
+            ("--own-namespace", NAMESPACE.to_owned()),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        Self { args, env: Vec::new(), port, ops_port, folder, ca: cp.authority.pem() }
+    }
+
+    /// Adds arguments.
+    pub fn with(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().copied().map(str::to_owned));
+        self
+    }
+
+    /// Starts the program and waits until it is ready; panics with its log when it ends instead.
+    pub async fn start(self) -> WebhookProcess {
+        let started = self.spawn();
+        wait_for("the webhook is ready", || async {
+            let ended = started.process.exited();
+            assert!(ended.is_none(), "the webhook ended: {ended:?}\n{}", started.process.tail());
+            started.get("/readyz").filter(|(status, _)| *status == 200).map(drop)
+        })
+        .await;
+        started
+    }
+
+    /// Starts the program without waiting.
+    pub fn spawn(self) -> WebhookProcess {
+        // Examples share this module and have no binary.
+        let program = option_env!("CARGO_BIN_EXE_floe-secrets-webhook").map(Path::new).expect("run by cargo test");
+        let process = Process::start("floe-secrets-webhook", self.folder.path(), program, &self.args, &self.env);
+        WebhookProcess { process, launch: self }
+    }
+}
+
+/// The running program. Killed on drop.
+pub struct WebhookProcess {
+    // Before the folder that it writes its log into.
+    process: Process,
+    /// What it was started with.
+    pub launch: Launch,
+}
+
+impl WebhookProcess {
+    /// The shipped configuration, pointed here by URL.
+    pub fn by_url(&self) -> Value {
+        Target::Url { port: self.launch.port }.aim(shipped_configuration(), &self.launch.ca)
+    }
+
+    /// The shipped configuration, pointed here by the Service that it names.
+    pub fn by_service(&self) -> Value {
+        Target::Service { port: self.launch.port }.aim(shipped_configuration(), &self.launch.ca)
+    }
+
+    /// Status and body of a GET on the ops port; `None` when nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.ops_port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Everything that it logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its process id, for figures from `/proc`.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// SIGTERM without waiting, so that a test can watch it end.
+    pub fn terminate(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// How it ended, once it has.
+    pub fn exited(&self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// SIGTERM, and waits for the end; panics with the log when it does not end.
+    pub async fn stop(self) -> ExitStatus {
+        let status = self.process.stop(Duration::from_secs(45)).await;
+        status.unwrap_or_else(|| panic!("the webhook ignores SIGTERM\n{}", self.process.tail()))
+    }
+
+    /// SIGKILL: a crash.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+}

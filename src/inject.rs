@@ -3,14 +3,16 @@
 //! Patched manifests go to stdout and everything said to a person to stderr. All or nothing: a mistake in any
 //! document leaves stdout empty.
 
+mod cluster;
 mod documents;
 mod explain;
 mod objects;
 mod offline;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +20,16 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::cluster::{Cluster, Layered};
 use self::documents::{Input, Unreadable};
 use self::objects::{Object, objects};
 use self::offline::{Assumed, Known};
-use crate::admission::defaults::{Defaults, Governing, SourceReader};
 use crate::admission::error::AdmissionError;
-use crate::admission::mutator::{Injection, Mutator, OnUnavailable, Outcome, Policy, Surface, Window};
+use crate::admission::mutator::{Answering, Binders, Injection, Mutator, Outcome, Policy, Surface, Window};
 use crate::admission::response::sentences;
-use crate::backend::{Binders, SecretBinder};
 use crate::cli::InjectArgs;
-use crate::injection::{self, Pattern, PodView, SecretSource, SkipReason, Sources};
+use crate::defaults::{Defaults, Governing, SourceReader};
+use crate::injection::{self, Annotations, Pattern, PodView, SecretSource, SkipReason, Sources};
 
 /// Namespaces whose pods the webhook never touches, whatever its configuration says.
 const EXEMPT: [&str; 2] = ["kube-system", "kube-node-lease"];
@@ -55,63 +57,15 @@ pub fn run(args: InjectArgs) -> ExitCode {
 
 fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn Write) -> Status {
     let mut teller = Teller { err, status: Status::Done };
-    let InjectArgs { filename, secrets, cluster, kubernetes: _, namespace, sidecar_containers, explain } = args;
-    if cluster {
-        teller.error(Status::Unreadable, "--cluster is not built in yet");
-        return teller.status;
-    }
-    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-
-    let mut stdin = Some(stdin);
-    let mut open = |paths: &[std::path::PathBuf]| -> Vec<Input> {
-        let opened = paths.iter().map(|path| Input::open(path, &mut stdin));
-        opened.filter_map(|input| input.map_err(|error| teller.error(Status::Unreadable, error)).ok()).collect()
-    };
-    let inputs = open(&filename);
-    let checks = open(&secrets);
-    let mut known = Known::default();
-    for input in inputs.iter().chain(&checks) {
-        for error in known.learn(input, &namespace) {
-            teller.error(Status::Unreadable, error);
-        }
-    }
-    if teller.status != Status::Done {
-        return teller.status;
-    }
-    let checked = !checks.is_empty();
-
-    let known = Arc::new(known);
-    let binder: Arc<dyn SecretBinder> = if checked { known.clone() } else { Arc::new(Assumed) };
-    let reader: Arc<dyn SourceReader> = known.clone();
-    let defaults = Arc::new(Defaults::new(reader));
-    let policy = Policy {
-        sidecars: sidecar_containers.clone(),
-        exempt_namespaces: BTreeSet::new(),
-        on_unavailable: OnUnavailable::Deny,
-    };
-    let injector = Injector {
-        mutator: Mutator::new(Binders::from([(SecretSource::Kubernetes, binder)]), defaults.clone(), policy),
-        defaults,
-        known,
-        namespace,
-        sidecars: sidecar_containers,
-        explain,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
+    // Without one, nothing could be asked and no time be kept.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             teller.error(Status::Unreadable, format_args!("no runtime could be started: {error}"));
             return teller.status;
         }
     };
-    let (changed, asked) = runtime.block_on(async {
-        injector.check_sources(&mut teller);
-        injector.inject_all(&inputs, &mut teller).await
-    });
-    if asked && !checked {
-        teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
-    }
+    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut teller)) else { return teller.status };
     if teller.status != Status::Done {
         return teller.status;
     }
@@ -124,6 +78,67 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
             teller.status
         }
     }
+}
+
+/// Reads everything and plans for every object; `None` when something cannot be read.
+async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Option<(Vec<Input>, Changed)> {
+    let InjectArgs { filename, secrets, cluster, kubernetes, namespace, sidecar_containers, explain } = args;
+    let cluster = match cluster.then(|| Cluster::connect(kubernetes)) {
+        None => None,
+        Some(connected) => match connected.await {
+            Ok(cluster) => Some(cluster),
+            Err(error) => {
+                teller.error(Status::Unreadable, error);
+                return None;
+            }
+        },
+    };
+    let of_context = || cluster.as_ref().map_or("default", |cluster| cluster.namespace.as_str()).to_owned();
+    let namespace = namespace.unwrap_or_else(of_context);
+
+    let mut stdin = Some(stdin);
+    let mut open = |paths: &[PathBuf]| -> Vec<Input> {
+        let opened = paths.iter().map(|path| Input::open(path, &mut stdin));
+        opened.filter_map(|input| input.map_err(|error| teller.error(Status::Unreadable, error)).ok()).collect()
+    };
+    let inputs = open(&filename);
+    let checks = open(&secrets);
+    let mut known = Known::default();
+    for input in inputs.iter().chain(&checks) {
+        for error in known.learn(input, &namespace) {
+            teller.error(Status::Unreadable, error);
+        }
+    }
+    if teller.status != Status::Done {
+        return None;
+    }
+
+    let known = Arc::new(known);
+    let unchecked = cluster.is_none() && checks.is_empty();
+    let (answering, reader) = answering(cluster, Arc::clone(&known), unchecked);
+    let injector = Injector::new(answering, reader, namespace, sidecar_containers, explain);
+    for (place, annotations) in known.sources() {
+        injector.check_source(place, annotations, teller);
+    }
+    let (changed, asked) = injector.inject_all(&inputs, teller).await;
+    if asked && unchecked {
+        teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
+    }
+    Some((inputs, changed))
+}
+
+/// Who is asked about secrets, and about defaults.
+fn answering(cluster: Option<Cluster>, known: Arc<Known>, unchecked: bool) -> (Answering, Arc<dyn SourceReader>) {
+    if let Some(cluster) = cluster {
+        let layered = Arc::new(Layered { cluster, known });
+        return (Answering { binder: layered.clone(), names: Some(layered.clone()) }, layered);
+    }
+    let answering = if unchecked {
+        Answering { binder: Arc::new(Assumed), names: None }
+    } else {
+        Answering { binder: known.clone(), names: Some(known.clone()) }
+    };
+    (answering, known)
 }
 
 /// Says things to a person, and remembers how bad they were.
@@ -159,19 +174,31 @@ type Changed = BTreeMap<(usize, usize), Value>;
 struct Injector {
     mutator: Mutator,
     defaults: Arc<Defaults>,
-    known: Arc<Known>,
+    reader: Arc<dyn SourceReader>,
     namespace: String,
     sidecars: Vec<Pattern>,
     explain: bool,
 }
 
 impl Injector {
+    fn new(
+        answering: Answering,
+        reader: Arc<dyn SourceReader>,
+        namespace: String,
+        sidecars: Vec<Pattern>,
+        explain: bool,
+    ) -> Self {
+        let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
+        let policy = Policy { sidecars: sidecars.clone(), ..Policy::default() };
+        let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
+        let mutator = Mutator::new(binders, Arc::clone(&defaults), policy);
+        Self { mutator, defaults, reader, namespace, sidecars, explain }
+    }
+
     /// Refuses malformed defaults, as the webhook would where they are written.
-    fn check_sources(&self, teller: &mut Teller<'_>) {
-        for (place, annotations) in self.known.sources() {
-            if let Err(error) = self.mutator.validate(Some(annotations)) {
-                refuse(place, &error, teller);
-            }
+    fn check_source(&self, place: &str, annotations: &Annotations<'_>, teller: &mut Teller<'_>) {
+        if let Err(error) = self.mutator.validate(Some(annotations)) {
+            refuse(place, &error, teller);
         }
     }
 
@@ -267,12 +294,16 @@ impl Injector {
             None => {
                 let arrived = Instant::now();
                 let window = Window { arrived, deadline: arrived + PATIENCE };
-                self.mutator.inject(self.surface(namespace), namespace, &pod, window).await
+                let surface = self.surface(namespace, place, window, teller).await;
+                let outcome = self.mutator.inject(surface, namespace, &pod, window).await;
+                if let Ok(Outcome::Injected(injection)) = &outcome {
+                    self.tell(place, surface, namespace, &pod, injection, teller).await;
+                }
+                outcome
             }
         };
         match outcome {
             Ok(Outcome::Injected(injection)) => {
-                self.tell(place, namespace, &pod, &injection, teller).await;
                 Ok(Some(injection::render(&injection.plan, &object.pointer(root))))
             }
             Ok(Outcome::Skipped(reason)) => {
@@ -291,14 +322,24 @@ impl Injector {
         }
     }
 
-    /// Whether defaults apply in the namespace.
-    fn surface(&self, namespace: &str) -> Surface {
-        if self.known.defaults_apply(namespace) { Surface::DefaultsPods } else { Surface::Pods }
+    /// Whether defaults apply in the namespace: where its label cannot be read, they do not.
+    async fn surface(&self, namespace: &str, place: &str, window: Window, teller: &mut Teller<'_>) -> Surface {
+        match self.reader.namespace(namespace, window.deadline).await {
+            Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
+            Ok(_) => Surface::Pods,
+            Err(_) => {
+                teller.warning(format_args!(
+                    "{place}: the namespace could not be read; if defaults are set there, they are not applied"
+                ));
+                Surface::Pods
+            }
+        }
     }
 
     async fn tell(
         &self,
         place: &str,
+        surface: Surface,
         namespace: &str,
         pod: &PodView<'_>,
         injection: &Injection,
@@ -313,7 +354,7 @@ impl Injector {
         if !self.explain {
             return;
         }
-        let governing = match self.surface(namespace) {
+        let governing = match surface {
             // Read a moment ago, and kept.
             Surface::DefaultsPods => self
                 .defaults
@@ -339,8 +380,6 @@ fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
         Some(SkipReason::ExemptNamespace)
     } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
         Some(SkipReason::MirrorPod)
-    } else if pod.is_terminal() {
-        Some(SkipReason::TerminalPod)
     } else {
         None
     }

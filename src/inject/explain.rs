@@ -14,7 +14,6 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
         SkipReason::NotThisOperation | SkipReason::NotThisKind => "nothing to do: it is no pod and has no pod template",
         SkipReason::ExemptNamespace => "nothing to do: pods of this namespace are never touched",
         SkipReason::MirrorPod => "nothing to do: it stands for a static pod, which may not refer to Secrets",
-        SkipReason::TerminalPod => "nothing to do: the pod has ended",
         SkipReason::Unchanged => "nothing to do: its annotations are as they were",
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Of a Secret, names and key names are read; its values are skipped unbuilt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,22 +11,20 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokio::time::Instant;
 
 use super::documents::{Document, Input, Unreadable};
-use crate::admission::defaults::{Source, SourceReader};
-use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
+use crate::backend::cached::RecentNames;
+use crate::backend::static_binder::StaticBinder;
+use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
+use crate::defaults::{ENABLED_LABEL, Source, SourceReader};
 use crate::injection::{Annotations, PREFIX, SecretBinding};
-
-/// The label by which an operator has a namespace's defaults apply, and its value.
-const LABEL: (&str, &str) = ("secrets.floe.dev/inject", "enabled");
 
 /// On a ServiceAccount: its pods may use the secrets that it lists, and no others.
 const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
 /// Secrets, Namespaces and ServiceAccounts, as far as manifests name them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Known {
-    secrets: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
-    /// With whether defaults apply there.
-    namespaces: BTreeMap<String, (Source, bool)>,
+    secrets: StaticBinder,
+    namespaces: BTreeMap<String, Source>,
     service_accounts: BTreeMap<(String, String), Source>,
     /// Every Namespace and ServiceAccount: where it stands, and the defaults that it sets.
     sources: Vec<(String, Annotations<'static>)>,
@@ -62,18 +60,17 @@ impl Known {
         let source = Source {
             annotations: Annotations::from_pairs(annotations.ours),
             enforces_mountable_secrets: annotations.enforces_mountable_secrets,
+            enabled: labels.enabled,
         };
         if matches!(kind, "Namespace" | "ServiceAccount") {
             self.sources.push((format!("{place}, {kind} \"{name}\""), source.annotations.clone()));
         }
         match kind {
             "Secret" => {
-                let keys = self.secrets.entry(namespace).or_default().entry(name).or_default();
-                keys.extend(head.data.0);
-                keys.extend(head.string_data.0);
+                self.secrets.insert(namespace, name, head.data.0.into_iter().chain(head.string_data.0));
             }
             "Namespace" => {
-                self.namespaces.insert(name, (source, labels.defaults_apply));
+                self.namespaces.insert(name, source);
             }
             "ServiceAccount" => {
                 self.service_accounts.insert((namespace, name), source);
@@ -85,11 +82,6 @@ impl Known {
     /// Every Namespace and ServiceAccount: where it stands, and the defaults that it sets.
     pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &Annotations<'static>)> {
         self.sources.iter().map(|(place, annotations)| (place.as_str(), annotations))
-    }
-
-    /// Whether the namespace is known to be labelled, so that defaults apply there.
-    pub(super) fn defaults_apply(&self, namespace: &str) -> bool {
-        self.namespaces.get(namespace).is_some_and(|(_, labelled)| *labelled)
     }
 }
 
@@ -105,19 +97,17 @@ pub(super) fn is_secret(input: &Input, document: &Document) -> Result<bool, Unre
 #[async_trait]
 impl SecretBinder for Known {
     fn kind(&self) -> BackendKind {
-        BackendKind::Files
+        self.secrets.kind()
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let name = &query.secret.name;
-        let found = self.secrets.get(&query.namespace).and_then(|secrets| secrets.get(name.as_str()));
-        let keys = found
-            .ok_or_else(|| BackendError::new(ErrorKind::NotFound, self.kind(), &query.namespace, Some(name)))?;
-        Ok(SecretBinding { secret_name: name.to_string(), keys: Some(keys.clone()) })
+        self.secrets.bind(query).await
     }
+}
 
+impl RecentNames for Known {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
-        self.secrets.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.secrets.recent_names(namespace)
     }
 }
 
@@ -125,7 +115,7 @@ impl SecretBinder for Known {
 #[async_trait]
 impl SourceReader for Known {
     async fn namespace(&self, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
-        Ok(self.namespaces.get(name).map(|(source, _)| source.clone()))
+        Ok(self.namespaces.get(name).cloned())
     }
 
     async fn service_account(
@@ -150,10 +140,6 @@ impl SecretBinder for Assumed {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         Ok(SecretBinding { secret_name: query.secret.name.to_string(), keys: None })
-    }
-
-    fn recent_names(&self, _: &str) -> Vec<String> {
-        Vec::new()
     }
 }
 
@@ -188,7 +174,7 @@ struct HeadAnnotations {
 
 #[derive(Debug, Default)]
 struct HeadLabels {
-    defaults_apply: bool,
+    enabled: bool,
 }
 
 /// The keys of a map whose values are not looked at.
@@ -262,9 +248,9 @@ impl Gather for HeadAnnotations {
 
 impl Gather for HeadLabels {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key == LABEL.0 {
+        if key == ENABLED_LABEL.0 {
             let Word(value) = map.next_value()?;
-            self.defaults_apply = value.as_deref() == Some(LABEL.1);
+            self.enabled = value.as_deref() == Some(ENABLED_LABEL.1);
         } else {
             map.next_value::<IgnoredAny>()?;
         }

@@ -80,9 +80,6 @@ pub struct PodView<'a> {
     /// The containers and the service account.
     #[serde(borrow, default)]
     pub spec: PodSpecView<'a>,
-    /// The phase, on pods that are created with one.
-    #[serde(borrow, default)]
-    pub status: Option<PodStatusView<'a>>,
 }
 
 /// The part of `metadata` that matters here.
@@ -223,14 +220,6 @@ pub struct PodSpecView<'a> {
     pub service_account_name: Option<Text<'a>>,
 }
 
-/// `status.phase`, where a pod is created with one.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct PodStatusView<'a> {
-    /// `Pending`, `Succeeded`, …
-    #[serde(borrow, default)]
-    pub phase: Option<Text<'a>>,
-}
-
 /// A container: its name and its environment, without values.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -346,12 +335,6 @@ impl<'a> PodView<'a> {
         named.filter(|name| !name.is_empty()).unwrap_or("default")
     }
 
-    /// Whether the pod has ended: nothing will read its environment any more.
-    #[must_use]
-    pub fn is_terminal(&self) -> bool {
-        let phase = self.status.as_ref().and_then(|status| status.phase.as_ref());
-        phase.is_some_and(|phase| matches!(phase.as_str(), "Succeeded" | "Failed"))
-    }
 }
 
 #[cfg(test)]

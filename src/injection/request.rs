@@ -217,8 +217,6 @@ pub enum SkipReason {
     ExemptNamespace,
     /// The API object of a static pod: it may not reference Secrets.
     MirrorPod,
-    /// The pod has ended.
-    TerminalPod,
     /// An update that leaves our annotations as they were.
     Unchanged,
 }
@@ -235,7 +233,6 @@ impl SkipReason {
             Self::NotThisKind => "not_this_kind",
             Self::ExemptNamespace => "exempt_namespace",
             Self::MirrorPod => "mirror_pod",
-            Self::TerminalPod => "terminal_pod",
             Self::Unchanged => "unchanged",
         }
     }

@@ -230,8 +230,10 @@ pub enum HealthState {
 pub enum BackendKind {
     /// Kubernetes Secrets.
     Kubernetes,
-    /// Scripted, in memory; also the offline files of `inject --secrets`.
+    /// Scripted, in memory.
     Memory,
+    /// The manifests that `inject` was given.
+    Files,
 }
 
 impl BackendKind {
@@ -241,6 +243,7 @@ impl BackendKind {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Memory => "memory",
+            Self::Files => "files",
         }
     }
 }

@@ -303,9 +303,7 @@ impl Injector {
             }
         };
         match outcome {
-            Ok(Outcome::Injected(injection)) => {
-                Ok(Some(injection::render(&injection.plan, &object.pointer(root))))
-            }
+            Ok(Outcome::Injected(injection)) => Ok(Some(injection::render(&injection.plan, &object.pointer(root)))),
             Ok(Outcome::Skipped(reason)) => {
                 // Whoever asks and gets nothing should hear it; whoever did not ask, only when they want to know.
                 let asks = pod.annotations().is_some_and(|annotations| !annotations.is_empty());

@@ -188,7 +188,8 @@ impl<'v> Object<'v> {
 fn metadata_view<'v>(metadata: &'v Value, at: &str) -> Result<MetadataView<'v>, String> {
     MetadataView::deserialize(metadata).map_err(|_| {
         let annotations = metadata.get("annotations").and_then(Value::as_object);
-        let bare = annotations.into_iter().flatten().find(|(name, value)| name.starts_with(PREFIX) && !value.is_string());
+        let bare =
+            annotations.into_iter().flatten().find(|(name, value)| name.starts_with(PREFIX) && !value.is_string());
         match bare {
             Some((name, _)) => format!("the annotation {name} is not a text; write its value in quotes"),
             None => format!("{at} has a field of another type than Kubernetes has there"),

@@ -334,7 +334,6 @@ impl<'a> PodView<'a> {
         let named = self.spec.service_account_name.as_ref().map(Text::as_str);
         named.filter(|name| !name.is_empty()).unwrap_or("default")
     }
-
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use proptest::test_runner::FileFailurePersistence;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -62,7 +63,7 @@ fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
 
 fn patched(pod: &Value, patch: &Value) -> Value {
     let mut pod = pod.clone();
-    json_patch::patch(&mut pod, &serde_json::from_value(patch.clone()).unwrap()).unwrap();
+    json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap()).unwrap();
     pod
 }
 
@@ -83,7 +84,7 @@ const VARIABLES: [&str; 6] = ["X", "Y", "FLOE_SECRET_A", "FLOE_SECRET_A_K", "FLO
 const CONTAINERS: [&str; 5] = ["app", "web", "istio-proxy", "init", "late"];
 
 fn list(items: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-    vec(items, 1..4).prop_map(|items| items.join(","))
+    vec(items, 1..3).prop_map(|items| items.join(","))
 }
 
 fn source() -> impl Strategy<Value = &'static str> {
@@ -91,12 +92,12 @@ fn source() -> impl Strategy<Value = &'static str> {
 }
 
 fn reference() -> impl Strategy<Value = String> {
-    let key = prop_oneof![3 => select(&KEYS[..]).prop_map(|key| format!("/{key}")), 1 => Just("/*".to_owned()), 1 => Just(String::new())];
+    let key = prop_oneof![3 => select(&KEYS[..]).prop_map(|key| format!("/{key}")), 1 => Just("/*".to_owned()), 2 => Just(String::new())];
     (source(), select(&SECRETS[..]), key).prop_map(|(source, name, key)| format!("{source}{name}{key}"))
 }
 
 fn choice() -> impl Strategy<Value = String> {
-    prop_oneof![Just("*".to_owned()), list(select(&["app", "web*", "?nit", "*"][..]).prop_map(str::to_owned))]
+    prop_oneof![Just("*".to_owned()), list(select(&["a*", "web*", "?nit", "*", "app"][..]).prop_map(str::to_owned))]
 }
 
 /// Annotations that mostly ask for something that can be had.
@@ -109,7 +110,7 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
         option::weighted(0.7, list(reference())),
         option::weighted(0.3, choice()),
         option::weighted(0.3, choice()),
-        option::weighted(0.5, Just("warn".to_owned())),
+        option::weighted(0.8, Just("warn".to_owned())),
         option::weighted(0.2, prop_oneof![record(), any::<String>()]),
     );
     (fixed, btree_map(select(&VARIABLES[..]), aliased, 0..3)).prop_map(
@@ -245,7 +246,7 @@ fn bound(name: &'static str) -> impl Strategy<Value = Bound> {
     let keys = subsequence(&KEYS[..], 0..=KEYS.len());
     let bound_name = prop_oneof![4 => Just(name), 1 => Just("managed-a")];
     prop_oneof![
-        8 => (bound_name, option::weighted(0.9, keys)).prop_map(|(name, keys)| Bound::Found(SecretBinding {
+        8 => (bound_name, option::weighted(0.95, keys)).prop_map(|(name, keys)| Bound::Found(SecretBinding {
             secret_name: name.to_owned(),
             keys: keys.map(|keys| keys.into_iter().map(str::to_owned).collect()),
         })),
@@ -298,6 +299,18 @@ fn hostile_annotations() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 // === properties ===
+
+/// Properties say nothing about pods that are skipped or refused: most that are made up must be neither.
+#[test]
+fn most_pods_that_are_made_up_are_injected() {
+    let mut runner = TestRunner::deterministic();
+    let mut injected = 0;
+    for _ in 0..500 {
+        let (pod, world) = (pod(), world()).new_tree(&mut runner).unwrap().current();
+        injected += usize::from(admit(&pod, &world).is_some_and(|(plan, _)| !plan.is_empty()));
+    }
+    assert!(injected >= 150, "{injected} of 500");
+}
 
 proptest! {
     #![proptest_config(config())]

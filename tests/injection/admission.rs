@@ -12,7 +12,7 @@ use floe_secrets_webhook::injection::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::additive::assert_only_added;
+use crate::additive::difference;
 
 pub(crate) const PREFIX: &str = "secrets.floe.dev/";
 pub(crate) const NAMESPACE: &str = "floe-jobs";
@@ -99,7 +99,7 @@ impl Admission {
     pub(crate) fn admit(&self) -> Outcome {
         let outcome = self.once();
         if let Outcome::Admitted(admitted) = &outcome {
-            assert_only_added(&self.pod, &admitted.pod);
+            assert_eq!(difference(&self.pod, &admitted.pod), Ok(()), "{:#}\n{:#}", self.pod, admitted.pod);
             let again = Self { pod: admitted.pod.clone(), ..self.clone() };
             let Outcome::Admitted(second) = again.once() else { panic!("the second pass does not admit: {again:?}") };
             assert_eq!(second.patch, "[]", "the second pass adds to {:#}", admitted.pod);

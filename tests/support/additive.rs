@@ -5,15 +5,6 @@ use serde_json::{Map, Value};
 
 const INJECTED: &str = "secrets.floe.dev/injected";
 
-/// # Panics
-/// When anything that the author wrote is gone, changed or in another order, or anything else was added.
-pub fn assert_only_added(before: &Value, after: &Value) {
-    match difference(before, after) {
-        Ok(()) => {}
-        Err(difference) => panic!("{difference}\nbefore: {before:#}\nafter: {after:#}"),
-    }
-}
-
 /// The first place where `after` is more than `before` with our additions.
 pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
     let empty = Map::new();

@@ -219,6 +219,8 @@ pub enum SkipReason {
     MirrorPod,
     /// An update that leaves our annotations as they were.
     Unchanged,
+    /// What is being deleted is left alone.
+    BeingDeleted,
 }
 
 impl SkipReason {
@@ -234,6 +236,7 @@ impl SkipReason {
             Self::ExemptNamespace => "exempt_namespace",
             Self::MirrorPod => "mirror_pod",
             Self::Unchanged => "unchanged",
+            Self::BeingDeleted => "being_deleted",
         }
     }
 }

@@ -105,7 +105,7 @@ pub enum OnMissing {
     Warn,
 }
 
-/// How a workload restarts when a secret changes (DESIGN section 5); on pods it has no effect.
+/// How a workload restarts when a secret changes; on pods it has no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadMode {
     /// `reloader`, unless the workload already has a mechanism.

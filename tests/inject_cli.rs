@@ -524,7 +524,7 @@ items:
       spec: {template: {spec: {containers: [{name: main}, {name: side}]}}}
 ";
     let ran = inject(&[], manifest, &["-f", "-"]);
-    let template = printed(&ran, "")["items"][0]["spec"]["jobTemplate"]["spec"]["template"].clone();
+    let template = printed(&ran, "/spec/jobTemplate/spec/template");
     let annotations = &template["metadata"]["annotations"];
     assert_eq!(annotations["secrets.floe.dev/env-from"], "b", "the nearer one");
     assert_eq!(annotations["secrets.floe.dev/containers"], "main");

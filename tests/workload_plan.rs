@@ -492,7 +492,7 @@ fn what_has_become_the_authors_stays() {
         template(&kept)["spec"]["containers"][0]["env"],
         theirs["spec"]["template"]["spec"]["containers"][0]["env"]
     );
-    assert_eq!(sources(&kept), ["b", "a"]);
+    assert_eq!(sources(&kept), ["a", "b"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::control_plane::ControlPlane;
 use common::kubectl::Output;
 use common::namespace::TestNamespace;
+use common::objects::send_as;
 use common::wait_for;
 use common::webhook::{Registration, narrowed_to, webhook_identity};
 use common::webhook_process::{Launch, WebhookProcess};
@@ -257,12 +258,18 @@ async fn applying_again_changes_nothing() {
             assert_eq!(again.stderr, "", "{way:?} {round}");
             assert_eq!(still(&bed.get(&what).await), still(&live), "{way:?} {round}");
         }
-        // A second field manager with a field of its own, and then one that shares all of them.
-        let mut own =
-            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"cost": "b"}}});
-        bed.apply(&own, &["--server-side", "--field-manager=second"]).await.succeeded();
-        own["metadata"]["annotations"] = json!({ENV_FROM: "db"});
-        bed.apply(&own, &["--server-side", "--field-manager=second"]).await.succeeded();
+        // A second field manager with a field of its own, and then one that shares ours. Not by kubectl, which would
+        // take over what it applied client-side before.
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/{name}?fieldManager=second", bed.ns.name);
+        let metadata = json!({"name": name, "namespace": bed.ns.name, "labels": {"cost": "b"}});
+        let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
+        for shares in [false, true] {
+            if shares {
+                own["metadata"]["annotations"] = json!({ENV_FROM: "db"});
+            }
+            let apply = "application/apply-patch+yaml";
+            send_as(&bed.cp.client(), Method::PATCH, &path, Some(&own), apply).await.object();
+        }
         let labelled = bed.settled(&what).await;
         assert_eq!(labelled["metadata"]["generation"], live["metadata"]["generation"]);
         assert_eq!(labelled["spec"], live["spec"]);

@@ -36,6 +36,10 @@ const ABOUT_OTHERS: [&str; 4] = [
     "secretproviderclass.reloader.stakater.com/auto",
 ];
 
+/// `secrets.infisical.com/managed-secret.<name>` ends at 63 characters after the prefix; the operator's whole update is
+/// refused beyond.
+const MAX_MANAGED: usize = 48;
+
 type Told = BTreeMap<String, String>;
 
 /// What the plan depends on.
@@ -98,6 +102,8 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
     if input.mode == ReloadMode::Infisical {
         return if input.kind == WorkloadKind::Rollout {
             asked(NoRestart::NotThisKind)
+        } else if input.secrets.iter().any(|name| name.len() > MAX_MANAGED) {
+            asked(NoRestart::NameTooLong)
         } else if author.get(INFISICAL).is_some_and(|value| value != "true") {
             asked(NoRestart::OptedOut)
         } else if told.any(LIST, |list| !list.trim().is_empty()) || told.watches() {
@@ -383,6 +389,15 @@ mod tests {
     ) {
         let (after, first) = plan(kind, ReloadMode::Infisical, &["a"], metadata, template);
         assert_eq!((after, first.warning), (owned(Some(&annotations(expected))), warning));
+    }
+
+    #[test]
+    fn infisical_cannot_name_every_secret() {
+        let long = "s".repeat(49);
+        for (name, warning) in [(&long[..48], None), (&long[..], Some(NoRestart::NameTooLong))] {
+            let (after, first) = plan(WorkloadKind::Deployment, ReloadMode::Infisical, &[name], &[], &[]);
+            assert_eq!((after.is_empty(), first.warning), (warning.is_some(), warning));
+        }
     }
 
     #[rstest::rstest]

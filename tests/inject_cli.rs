@@ -214,7 +214,10 @@ kind: Secret
 metadata: {name: token}
 stringData: {value: !!str 12}
 ";
-    let second = format!("# of the pod\n{}--- # another\napiVersion: v1\nkind: Service\nmetadata: {{name: s}}", pod("secrets.floe.dev/refs: token"));
+    let second = format!(
+        "# of the pod\n{}--- # another\napiVersion: v1\nkind: Service\nmetadata: {{name: s}}",
+        pod("secrets.floe.dev/refs: token")
+    );
     let args = ["-f", "first.yaml", "-f", "-", "-f", "third.json", "--secrets", "first.yaml"];
     let third = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud83d\ude00\/"}}"#;
     let ran = inject(&[("first.yaml", first), ("third.json", third)], &second, &args);
@@ -263,8 +266,12 @@ metadata: {{name: s}}
 #[case::json_after_a_separator("--- {\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\"}\n")]
 #[case::an_empty_list("apiVersion: v1\nkind: List\nitems: []\n")]
 #[case::a_kind_that_only_sounds_like_a_list("apiVersion: x/v1\nkind: DenyList\nitems: [a, b]\n")]
-#[case::a_template_without_containers("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {workloadRef: {name: x}}\n")]
-#[case::an_opted_out_pod("apiVersion: v1\nkind: Pod\nmetadata: {annotations: {secrets.floe.dev/inject: 'false', secrets.floe.dev/refs: a/b}}\nspec: {containers: [{name: c}]}\n")]
+#[case::a_template_without_containers(
+    "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {workloadRef: {name: x}}\n"
+)]
+#[case::an_opted_out_pod(
+    "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {secrets.floe.dev/inject: 'false', secrets.floe.dev/refs: a/b}}\nspec: {containers: [{name: c}]}\n"
+)]
 fn input_without_work_comes_out_byte_for_byte(#[case] input: &str) {
     let ran = inject(&[], input, &["-f", "-"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, input, ""));
@@ -383,16 +390,27 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
     let ran = inject(&[("s.yaml", SECRETS)], &manifests, &["-f", "-", "--secrets", "s.yaml"]);
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     let lines: Vec<&str> = ran.err.lines().collect();
-    let place = |document: usize| {
-        format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ")
-    };
+    let place =
+        |document: usize| format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ");
     let expected = [
-        (1, "secret \"snowflake\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation."),
-        (1, "secret \"tokn\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation. Did you mean \"token\"?"),
+        (
+            1,
+            "secret \"snowflake\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation.",
+        ),
+        (
+            1,
+            "secret \"tokn\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation. Did you mean \"token\"?",
+        ),
         (3, "annotation secrets.floe.dev/containers: is empty; name at least one, or remove the annotation."),
-        (3, "annotation secrets.floe.dev/refs: \"Bad\" is not a Secret name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit, at most 253 characters."),
+        (
+            3,
+            "annotation secrets.floe.dev/refs: \"Bad\" is not a Secret name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit, at most 253 characters.",
+        ),
         (4, "the pod has no container \"nobody\" (named by annotation secrets.floe.dev/containers). It has: main."),
-        (5, "secret \"token\" in namespace \"default\" has no key \"other\" (asked for by annotation secrets.floe.dev/refs). Add the key or correct the annotation."),
+        (
+            5,
+            "secret \"token\" in namespace \"default\" has no key \"other\" (asked for by annotation secrets.floe.dev/refs). Add the key or correct the annotation.",
+        ),
     ];
     let expected: Vec<String> = expected.iter().map(|(document, said)| place(*document) + said).collect();
     assert_eq!(lines, expected);
@@ -490,7 +508,7 @@ metadata: {name: c, annotations: {secrets.floe.dev/refs: a/b}}
     let expected = "\
 warning: standard input: document 1, CronJob \"nightly\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.jobTemplate.spec.template.metadata.annotations
 warning: standard input: document 1, CronJob \"nightly\": annotation secrets.floe.dev/env-from in spec.jobTemplate.metadata.annotations has no effect there; move it to spec.jobTemplate.spec.template.metadata.annotations
-warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; they belong to pods and pod templates
+warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; it belongs to pods and pod templates
 ";
     assert_eq!(ran.err, expected);
 }
@@ -529,7 +547,9 @@ kind: Pod
 metadata: {name: s, annotations: {secrets.floe.dev/refs: token}}
 spec: {containers: [{name: envoy}, {name: main}]}
 ";
-    let secrets = format!("{SECRETS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: jobs}}\nstringData: {{a: x, b: y}}\n");
+    let secrets = format!(
+        "{SECRETS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: jobs}}\nstringData: {{a: x, b: y}}\n"
+    );
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", secrets.as_str())];
     let ran = inject(&files, manifest, &["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml", "--explain"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -583,7 +603,12 @@ fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, 
         assert!(ran.err.starts_with("error: s.yaml:"), "{}", ran.err);
         // The same among the manifests.
         let ran = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
-        assert_eq!((ran.code, ran.out.contains("canary"), ran.err.contains("canary")), (2, false, false), "{}", ran.err);
+        assert_eq!(
+            (ran.code, ran.out.contains("canary"), ran.err.contains("canary")),
+            (2, false, false),
+            "{}",
+            ran.err
+        );
     }
 }
 
@@ -598,10 +623,56 @@ fn tricky_texts() -> Vec<String> {
     let mut texts: Vec<String> = words.split(' ').map(str::to_owned).collect();
     texts.extend(
         [
-            "", " ", "  lead", "trail  ", "a: b", "a #b", "- a", "? a", ": a", "a\nb", "a\nb\n", "a\nb\n\n", "\na", "\n", "\n\n", " \n a",
-            "  a\nb", "a\n  b\n c", "a \nb", "a\n \nb", "a\r\nb", "a\rb", "tab\tin", "\ttab", "a\n\tb\n", "--- \na", "a\n---\nb\n", "a\n...\nb",
-            "#!/bin/sh\nset -e\necho \"$HOME\" # x\n", "é", "日本", "😀", "a\u{85}b", "a\u{a0}b", "a\u{2028}b", "\u{feff}a", "a\u{feff}",
-            "\u{0}", "\u{1}\u{7f}", "\u{1b}[0m", "\\", "\\u0041", "$(A)", "{{ .x }}", "%{x}", "key: |\n  x", "'", "\"", "''", "a'b\"c",
+            "",
+            " ",
+            "  lead",
+            "trail  ",
+            "a: b",
+            "a #b",
+            "- a",
+            "? a",
+            ": a",
+            "a\nb",
+            "a\nb\n",
+            "a\nb\n\n",
+            "\na",
+            "\n",
+            "\n\n",
+            " \n a",
+            "  a\nb",
+            "a\n  b\n c",
+            "a \nb",
+            "a\n \nb",
+            "a\r\nb",
+            "a\rb",
+            "tab\tin",
+            "\ttab",
+            "a\n\tb\n",
+            "--- \na",
+            "a\n---\nb\n",
+            "a\n...\nb",
+            "#!/bin/sh\nset -e\necho \"$HOME\" # x\n",
+            "é",
+            "日本",
+            "😀",
+            "a\u{85}b",
+            "a\u{a0}b",
+            "a\u{2028}b",
+            "\u{feff}a",
+            "a\u{feff}",
+            "\u{0}",
+            "\u{1}\u{7f}",
+            "\u{1b}[0m",
+            "\\",
+            "\\u0041",
+            "$(A)",
+            "{{ .x }}",
+            "%{x}",
+            "key: |\n  x",
+            "'",
+            "\"",
+            "''",
+            "a'b\"c",
         ]
         .map(str::to_owned),
     );
@@ -703,7 +774,8 @@ spec:
 fn a_reader_that_stops_reading_is_no_panic() {
     let folder = TempDir::new().unwrap();
     let big = "x".repeat(4 << 20);
-    std::fs::write(folder.path().join("m.yaml"), format!("apiVersion: v1\nkind: ConfigMap\ndata: {{a: {big}}}\n")).unwrap();
+    std::fs::write(folder.path().join("m.yaml"), format!("apiVersion: v1\nkind: ConfigMap\ndata: {{a: {big}}}\n"))
+        .unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
         .args(["inject", "-f", "m.yaml"])
         .current_dir(folder.path())

@@ -91,7 +91,13 @@ impl SecretBinder for Layered {
 impl RecentNames for Layered {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
         let listed = self.cluster.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.get(namespace).cloned().unwrap_or_default().into_iter().chain(self.known.recent_names(namespace)).collect()
+        listed
+            .get(namespace)
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .chain(self.known.recent_names(namespace))
+            .collect()
     }
 }
 

@@ -43,9 +43,10 @@ pub(super) fn injected(
                 }
                 Some(planned) => {
                     let whole = planned.env_from.iter().map(|(_, secret)| whole(&request, secret));
-                    let before = planned.env_before.iter().map(|entry| {
-                        format!("{}, before the variables that refer to it", variable(&request, entry))
-                    });
+                    let before = planned
+                        .env_before
+                        .iter()
+                        .map(|entry| format!("{}, before the variables that refer to it", variable(&request, entry)));
                     let after = planned.env_after.iter().map(|entry| variable(&request, entry));
                     lines.extend(whole.chain(before).chain(after).map(|what| format!("{list} \"{name}\" {what}")));
                 }

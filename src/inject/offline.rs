@@ -118,12 +118,7 @@ impl SourceReader for Known {
         Ok(self.namespaces.get(name).cloned())
     }
 
-    async fn service_account(
-        &self,
-        namespace: &str,
-        name: &str,
-        _: Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    async fn service_account(&self, namespace: &str, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
         Ok(self.service_accounts.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 }

@@ -1,6 +1,12 @@
 //! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read what it
 //! prints.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,6 +1,12 @@
 //! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read what it
 //! prints.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -508,7 +514,7 @@ metadata: {name: c, annotations: {secrets.floe.dev/refs: a/b}}
     let expected = "\
 warning: standard input: document 1, CronJob \"nightly\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.jobTemplate.spec.template.metadata.annotations
 warning: standard input: document 1, CronJob \"nightly\": annotation secrets.floe.dev/env-from in spec.jobTemplate.metadata.annotations has no effect there; move it to spec.jobTemplate.spec.template.metadata.annotations
-warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; they belong to pods and pod templates
+warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; it belongs to pods and pod templates
 ";
     assert_eq!(ran.err, expected);
 }

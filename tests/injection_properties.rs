@@ -166,7 +166,8 @@ fn hostile_key() -> impl Strategy<Value = String> {
 /// Fields of a newer Kubernetes; their names never meet those that are known.
 fn unknown_fields() -> impl Strategy<Value = Map<String, Value>> {
     let key = hostile_key().prop_map(|key| format!("new{key}"));
-    btree_map(key, anything(), 0..3).prop_map(|map| map.into_iter().collect())
+    let some = btree_map(key, anything(), 1..3).prop_map(|map| map.into_iter().collect());
+    prop_oneof![3 => Just(Map::new()), 1 => some]
 }
 
 fn object(known: Vec<(&str, Option<Value>)>, unknown: Map<String, Value>) -> Value {

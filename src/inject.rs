@@ -25,14 +25,13 @@ use self::documents::{Input, Unreadable};
 use self::objects::{Object, objects};
 use self::offline::{Assumed, Known};
 use crate::admission::error::{AdmissionError, Kind};
-use crate::admission::mutator::{Answering, Binders, Injection, Mutator, Outcome, Policy, Surface, Window};
+use crate::admission::mutator::{
+    Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
+};
 use crate::admission::response::sentences;
 use crate::cli::InjectArgs;
 use crate::defaults::{Defaults, Governing, SourceReader};
 use crate::injection::{self, Annotations, Pattern, PodView, SecretSource, SkipReason, Sources};
-
-/// Namespaces whose pods the webhook never touches, whatever its configuration says.
-const EXEMPT: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// How long one object may take: a cluster that does not answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -375,7 +374,7 @@ impl Injector {
 
 /// What the webhook would never touch.
 fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
-    if EXEMPT.contains(&namespace) {
+    if CLUSTER_NAMESPACES.contains(&namespace) {
         Some(SkipReason::ExemptNamespace)
     } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
         Some(SkipReason::MirrorPod)

@@ -27,5 +27,5 @@ for target; do
     mkdir -p "$found/$target"
     echo "fuzz $target: ${seconds} s"
     cargo-fuzz run -s none "$target" "$found/$target" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 -verbosity=0
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -verbosity=0 -print_funcs=0
 done

@@ -95,12 +95,15 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
     background.spawn(signals.run(shutdown.clone()));
 
-    let serving = async {
-        tokio::join!(
-            admission.serve(routes::admission(handler, limits), shutdown.clone()),
-            ops.serve(ops::router(Arc::new(registry), checks), shutdown.clone()),
-        )
+    // The ops port ends last: it says "not ready" all through the drain.
+    let ended = Shutdown::new();
+    let admission = async {
+        let drained = admission.serve(routes::admission(handler, limits), shutdown.clone()).await;
+        ended.abort();
+        drained
     };
+    let ops = ops.serve(ops::router(Arc::new(registry), checks), ended.clone());
+    let serving = futures::future::join(admission, ops);
     tokio::pin!(serving);
     loop {
         tokio::select! {

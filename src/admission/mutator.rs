@@ -187,9 +187,6 @@ impl Mutator {
         if pod.annotations().is_some_and(|annotations| annotations.mirror) {
             return Err(SkipReason::MirrorPod);
         }
-        if pod.is_terminal() {
-            return Err(SkipReason::TerminalPod);
-        }
         Ok(pod)
     }
 
@@ -302,7 +299,14 @@ impl Mutator {
         bindings: &BTreeMap<SecretId, Bound>,
         unbound: Vec<Unbound>,
     ) -> Result<InjectionPlan, AdmissionError> {
-        let input = PlanInput { pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
+        let input = PlanInput {
+            surface: injection::Surface::Pods,
+            pod,
+            namespace,
+            request,
+            bindings,
+            sidecars: &self.policy.sidecars,
+        };
         let planned = injection::plan(&input);
         if unbound.is_empty() {
             return planned.map_err(AdmissionError::Plan);

@@ -240,6 +240,7 @@ fn causes(error: &AdmissionError) -> Vec<Cause> {
                     | PlanError::NoSuchContainer { .. }
                     | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
                     PlanError::Collision { .. } => "FieldValueDuplicate",
+                    PlanError::TooMany { .. } => "FieldValueTooMany",
                 },
                 message: error.to_string(),
                 field: field(error.site()),

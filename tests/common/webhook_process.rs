@@ -64,6 +64,13 @@ impl Launch {
         self
     }
 
+    /// Gives another value to an argument that is there.
+    pub fn set(mut self, flag: &str, value: &str) -> Self {
+        let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+        value.clone_into(&mut self.args[place + 1]);
+        self
+    }
+
     /// Starts the program and waits until it is ready; panics with its log when it ends instead.
     pub async fn start(self) -> WebhookProcess {
         let started = self.spawn();

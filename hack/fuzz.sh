@@ -22,6 +22,7 @@ export RUSTC_BOOTSTRAP=1
 found=$cache/fuzz
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
 
+# shellcheck disable=SC2046 # one word a target
 [ $# -gt 0 ] || set -- $(cargo-fuzz list)
 for target; do
     mkdir -p "$found/$target"

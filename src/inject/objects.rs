@@ -33,12 +33,15 @@ pub(super) struct Misplaced {
 impl fmt::Display for Misplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { names, at, belongs } = self;
-        let (annotations, have, they) =
-            if names.len() == 1 { ("annotation", "has", "it") } else { ("annotations", "have", "them") };
+        let (annotations, have, them, belong) = if names.len() == 1 {
+            ("annotation", "has", "it", "it belongs")
+        } else {
+            ("annotations", "have", "them", "they belong")
+        };
         write!(f, "{annotations} {} in {at} {have} no effect there; ", names.join(", "))?;
         match belongs {
-            Some(belongs) => write!(f, "move {they} to {belongs}"),
-            None => f.write_str("they belong to pods and pod templates"),
+            Some(belongs) => write!(f, "move {them} to {belongs}"),
+            None => write!(f, "{belong} to pods and pod templates"),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod objects;
 pub mod pki;
 pub mod process;
+pub mod served;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use self::cluster::{Cluster, Layered};
 use self::documents::{Input, Unreadable};
-use self::objects::{Object, objects};
+use self::objects::{Addition, Object, objects};
 use self::offline::{Assumed, Known};
 use crate::admission::error::{AdmissionError, Kind};
 use crate::admission::mutator::{
@@ -288,7 +288,8 @@ impl Injector {
         }
         let Some(root) = object.root() else { return Ok(None) };
         let carried = object.carried()?;
-        let value = patched(object.value(), &additions(&[], &carried));
+        let mut value = object.value().clone();
+        json_patch::patch(&mut value, &additions(&[], &carried)).expect("the additions were made for this object");
         let object = &object.with(&value);
         let pod = object.pod(root)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
@@ -391,19 +392,13 @@ fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
 }
 
 /// What a workload's template gets from its own annotations, for a workload that stands at `root`.
-fn additions(root: &[&str], carried: &[(Vec<&'static str>, String, Value)]) -> json_patch::Patch {
-    let add = |(path, name, value): &(Vec<&'static str>, String, Value)| {
+fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
+    let add = |Addition { path, name, value }: &Addition| {
         let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
         let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
         json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
     };
     json_patch::Patch(carried.iter().map(add).collect())
-}
-
-fn patched(value: &Value, patch: &json_patch::Patch) -> Value {
-    let mut value = value.clone();
-    json_patch::patch(&mut value, patch).expect("the additions were made for this object");
-    value
 }
 
 fn refuse(place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {

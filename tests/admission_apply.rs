@@ -145,7 +145,7 @@ spec: SPEC
     // Templates stay as the author wrote them, so nobody's second apply conflicts or restarts anything.
     for path in ["apis/apps/v1/namespaces/NS/deployments/api", "apis/batch/v1/namespaces/NS/cronjobs/nightly"] {
         let object = cp.request(Method::GET, &format!("/{}", path.replace("NS", &ns.name)), None).await.object();
-        assert!(!object.to_string().contains("secrets.floe.dev/injected"), "{object}");
+        assert!(!object["spec"].to_string().contains("secrets.floe.dev/injected"), "{object}");
         assert_eq!(object["metadata"]["generation"], 1);
     }
     let (secret, workloads) = (&documents[..1], &documents[1..5]);

@@ -219,10 +219,12 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
     let containers = json!([container()]);
     let started = std::time::Instant::now();
-    // Applied without a word: templates are not refused.
+    // Applied with a warning: workloads are not refused.
+    let warning =
+        format!("Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n", ns.name);
     for object in [job("load", &annotations, &containers), deployment("api", &annotations, &containers)] {
         let applied = cp.kubectl_apply(&ns.name, &object).await.succeeded();
-        assert_eq!(applied.stderr, "");
+        assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
     let said = format!("Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}");

@@ -273,7 +273,8 @@ async fn applying_again_changes_nothing() {
         let labelled = bed.settled(&what).await;
         assert_eq!(labelled["metadata"]["generation"], live["metadata"]["generation"]);
         assert_eq!(labelled["spec"], live["spec"]);
-        // The first time, the API server may write down anew who owns what; nothing else, and nothing after that.
+        // Once, the API server writes down in another order who owns what: by the time of their last apply. Nothing
+        // else changes, and nothing after that.
         let mut before = labelled;
         for round in 1..=2 {
             let again = bed.apply(&manifest, way).await.succeeded();

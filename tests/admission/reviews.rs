@@ -165,7 +165,7 @@ async fn what_is_no_review_is_answered_and_nothing_breaks() {
         (Method::POST, "/admit/pods", large, 413),
         (Method::POST, "/", format!("{head}}}"), 404),
         (Method::POST, "/admit/pods/", format!("{head}}}"), 404),
-        (Method::POST, "/admit/workloads", format!("{head}}}"), 404),
+        (Method::POST, "/admit/nothing", format!("{head}}}"), 404),
         (Method::GET, "/admit/pods", String::new(), 405),
         (Method::GET, "/metrics", String::new(), 404),
     ];

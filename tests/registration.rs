@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use common::control_plane::{ControlPlane, Options};
 use common::namespace::TestNamespace;
 use common::objects::Answer;
-use common::stub_server::Stub;
+use common::stub_server::{Call, Stub};
 use common::webhook::{self, NAMESPACE, Registration, shipped_configuration};
 use common::{unique, wait_for};
 use http::Method;
@@ -343,7 +343,7 @@ async fn a_job_is_sent_and_then_its_pod() {
     let call = wait_for("the job's pod is sent", || async { stub.calls().into_iter().nth(1) }).await;
     assert_eq!(call.summary(), PODS);
     assert_eq!(call.request["userInfo"]["username"], "system:serviceaccount:kube-system:job-controller");
-    assert_eq!(stub.calls().iter().map(|call| call.summary()).collect::<Vec<_>>(), ["CREATE /admit/workloads", PODS]);
+    assert_eq!(stub.calls().iter().map(Call::summary).collect::<Vec<_>>(), ["CREATE /admit/workloads", PODS]);
 }
 
 /// A kind with a pod template, and where that stands.
@@ -360,16 +360,14 @@ fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str))
     let restart = if version == "batch/v1" { "Never" } else { "Always" };
     let template = json!({"metadata": {"labels": {"app": name}},
         "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "none"}]}});
-    let mut spec = match kind {
+    let selector = json!({"matchLabels": {"app": name}});
+    let spec = match kind {
         "Job" => json!({"suspend": true, "template": template}),
         "CronJob" => json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}),
-        _ => json!({"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}),
+        "DaemonSet" => json!({"selector": selector, "template": template}),
+        "StatefulSet" => json!({"replicas": 0, "serviceName": "none", "selector": selector, "template": template}),
+        _ => json!({"replicas": 0, "selector": selector, "template": template}),
     };
-    match kind {
-        "DaemonSet" => drop(spec.as_object_mut().expect("a spec").remove("replicas")),
-        "StatefulSet" => spec["serviceName"] = "none".into(),
-        _ => {}
-    }
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
 

@@ -1,6 +1,8 @@
 //! Workloads on a real API server with its controllers and kubectl, by our own binary under the shipped rights and
 //! the shipped configuration: what `kubectl apply` leads to, what stands still, and what is taken back.
 
+#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+
 mod common;
 
 use std::time::Duration;

@@ -87,7 +87,7 @@ impl Bed {
             if !observed.is_null() && *observed != before["metadata"]["generation"] {
                 return None;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             let after = self.get(what).await;
             (after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]).then_some(after)
         })

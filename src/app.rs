@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::handler::Handler;
-use crate::admission::mutator::{Answering, Binders, Mutator, Policy};
+use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
 use crate::admission::observe::AdmissionMetrics;
 use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect};
 use crate::backend::registry::{Backend, Tuning};
@@ -26,9 +26,6 @@ use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::tls::{CertStore, ClientAuth, TlsFiles};
 use crate::server::{Clock, panics};
 use crate::telemetry;
-
-/// Namespaces of the cluster itself: a webhook that could refuse their pods could stop the cluster.
-const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// Runs `serve` until it is told to stop.
 #[must_use]

@@ -22,17 +22,16 @@ use tokio::time::Instant;
 
 use self::cluster::{Cluster, Layered};
 use self::documents::{Input, Unreadable};
-use self::objects::{Object, objects};
+use self::objects::{Addition, Object, objects};
 use self::offline::{Assumed, Known};
-use crate::admission::error::AdmissionError;
-use crate::admission::mutator::{Answering, Binders, Injection, Mutator, Outcome, Policy, Surface, Window};
+use crate::admission::error::{AdmissionError, Kind};
+use crate::admission::mutator::{
+    Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
+};
 use crate::admission::response::sentences;
 use crate::cli::InjectArgs;
 use crate::defaults::{Defaults, Governing, SourceReader};
 use crate::injection::{self, Annotations, Pattern, PodView, SecretSource, SkipReason, Sources};
-
-/// Namespaces whose pods the webhook never touches, whatever its configuration says.
-const EXEMPT: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// How long one object may take: a cluster that does not answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -240,13 +239,15 @@ impl Injector {
         let mut patches = Vec::new();
         for object in objects(&value).map_err(|problem| input.unreadable(document, problem))? {
             let title = object.title();
-            let patched = self.object(&object, &format!("{place}, {title}"), teller).await;
-            match patched.map_err(|problem| input.unreadable(document, format!("{title}: {problem}")))? {
-                Some(patch) => {
+            match self.object(&object, &format!("{place}, {title}"), teller).await {
+                Ok(None) => {}
+                Ok(Some(patch)) => {
                     injected.asked = true;
                     patches.push(patch);
                 }
-                None => {}
+                Err(problem) => {
+                    teller.error(Status::Unreadable, input.unreadable(document, format!("{title}: {problem}")));
+                }
             }
         }
         if patches.iter().any(|patch| !patch.0.is_empty()) {
@@ -287,23 +288,23 @@ impl Injector {
         }
         let Some(root) = object.root() else { return Ok(None) };
         let carried = object.carried()?;
-        let value = patched(object.value(), &additions(&[], &carried));
+        let mut value = object.value().clone();
+        json_patch::patch(&mut value, &additions(&[], &carried)).expect("the additions were made for this object");
         let object = &object.with(&value);
         let pod = object.pod(root)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
         let place = &format!("{place} in namespace \"{namespace}\"");
-        let outcome = match gate(namespace, &pod) {
-            Some(reason) => Ok(Outcome::Skipped(reason)),
-            None => {
-                let arrived = Instant::now();
-                let window = Window { arrived, deadline: arrived + PATIENCE };
-                let surface = self.surface(namespace, place, window, teller).await;
-                let outcome = self.mutator.inject(surface, namespace, &pod, window).await;
-                if let Ok(Outcome::Injected(injection)) = &outcome {
-                    self.tell(place, surface, namespace, &pod, injection, teller).await;
-                }
-                outcome
+        let outcome = if let Some(reason) = gate(namespace, &pod) {
+            Ok(Outcome::Skipped(reason))
+        } else {
+            let arrived = Instant::now();
+            let window = Window { arrived, deadline: arrived + PATIENCE };
+            let surface = self.surface(namespace, place, window, teller).await;
+            let outcome = self.mutator.inject(surface, namespace, &pod, window).await;
+            if let Ok(Outcome::Injected(injection)) = &outcome {
+                self.tell(place, surface, namespace, &pod, injection, teller).await;
             }
+            outcome
         };
         match outcome {
             Ok(Outcome::Injected(injection)) => {
@@ -381,7 +382,7 @@ impl Injector {
 
 /// What the webhook would never touch.
 fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
-    if EXEMPT.contains(&namespace) {
+    if CLUSTER_NAMESPACES.contains(&namespace) {
         Some(SkipReason::ExemptNamespace)
     } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
         Some(SkipReason::MirrorPod)
@@ -391,8 +392,8 @@ fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
 }
 
 /// What a workload's template gets from its own annotations, for a workload that stands at `root`.
-fn additions(root: &[&str], carried: &[(Vec<&'static str>, String, Value)]) -> json_patch::Patch {
-    let add = |(path, name, value): &(Vec<&'static str>, String, Value)| {
+fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
+    let add = |Addition { path, name, value }: &Addition| {
         let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
         let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
         json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
@@ -400,14 +401,11 @@ fn additions(root: &[&str], carried: &[(Vec<&'static str>, String, Value)]) -> j
     json_patch::Patch(carried.iter().map(add).collect())
 }
 
-fn patched(value: &Value, patch: &json_patch::Patch) -> Value {
-    let mut value = value.clone();
-    json_patch::patch(&mut value, patch).expect("the additions were made for this object");
-    value
-}
-
 fn refuse(place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {
     for sentence in sentences(error) {
         teller.error(Status::Refused, format_args!("{place}: {sentence}"));
+    }
+    if error.kind() == Kind::PermissionDenied {
+        teller.note(format_args!("{place}: the cluster was asked with your own rights, not with the webhook's"));
     }
 }

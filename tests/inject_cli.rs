@@ -1,6 +1,12 @@
 //! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read what it
 //! prints.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -504,7 +510,7 @@ metadata: {name: c, annotations: {secrets.floe.dev/refs: a/b}}
     assert_eq!((ran.code, ran.out.as_str()), (0, manifest));
     let expected = "\
 warning: standard input: document 1, ReplicaSet \"web\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.template.metadata.annotations
-warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; they belong to pods and pod templates
+warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; it belongs to pods and pod templates
 ";
     assert_eq!(ran.err, expected);
 }

@@ -1,7 +1,7 @@
 //! Workloads through the whole admission path, without a cluster: reviews in, patched objects out. Tables first, then
 //! what holds for every workload. `PROPTEST_CASES` asks for more of them.
 
-#![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -178,12 +178,13 @@ fn ours(pairs: &[(&str, &str)]) -> Value {
     pairs.iter().map(|(key, value)| (format!("{PREFIX}{key}"), json!(value))).collect::<Map<_, _>>().into()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what a test writes is written where it is used")]
 fn deployment(metadata: Value, template: Value, container: Value) -> Value {
-    workload("Deployment", metadata, template, container)
+    workload("Deployment", &metadata, &template, &container)
 }
 
 /// A workload with these annotations on its metadata and its template, and this container.
-fn workload(kind: &str, metadata: Value, template: Value, container: Value) -> Value {
+fn workload(kind: &str, metadata: &Value, template: &Value, container: &Value) -> Value {
     let version = match kind {
         "Job" | "CronJob" => "batch/v1",
         "Rollout" => "argoproj.io/v1alpha1",
@@ -239,7 +240,7 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
 #[case::cron_job("CronJob", false)]
 fn keys_are_carried_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
     let bed = Bed::new(false);
-    let original = workload(kind, ours(&[("env-from", "a.b"), ("refs", "c/k")]), json!({"x": "y"}), json!({}));
+    let original = workload(kind, &ours(&[("env-from", "a.b"), ("refs", "c/k")]), &json!({"x": "y"}), &json!({}));
     let live = bed.create(&original);
     let mut expected = ours(&[("env-from", "a.b"), ("refs", "c/k")]);
     expected["x"] = json!("y");
@@ -263,7 +264,7 @@ fn keys_are_carried_and_what_can_restart_is_told(#[case] kind: &str, #[case] res
 
 #[test]
 fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
-    let mut object = workload("CronJob", ours(&[("env-from", "a"), ("on-missing", "warn")]), json!({}), json!({}));
+    let mut object = workload("CronJob", &ours(&[("env-from", "a"), ("on-missing", "warn")]), &json!({}), &json!({}));
     object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
     let live = Bed::new(false).create(&object);
     assert_eq!(template(&live)["metadata"]["annotations"], ours(&[("env-from", "b"), ("on-missing", "warn")]));
@@ -417,7 +418,7 @@ fn what_is_not_a_workloads_own_change_is_left_alone() {
     let mut replica_set = object.clone();
     replica_set["kind"] = json!("ReplicaSet");
     assert!(bed.admit(&replica_set, None).patch.is_empty());
-    let job = workload("Job", ours(&[("env-from", "a")]), json!({}), json!({}));
+    let job = workload("Job", &ours(&[("env-from", "a")]), &json!({}), &json!({}));
     assert!(bed.admit(&touched(&job), Some(&job)).patch.is_empty());
 }
 
@@ -540,7 +541,8 @@ fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
     assert_eq!(other["metadata"]["annotations"][LIST], "a");
     assert_eq!(sources(&other), Vec::<&str>::new());
     // Its next run reads the new value: nothing to do for a Job.
-    let job = bed.create(&workload("Job", ours(&[("env-from", "a"), ("reload", "infisical")]), json!({}), json!({})));
+    let job =
+        bed.create(&workload("Job", &ours(&[("env-from", "a"), ("reload", "infisical")]), &json!({}), &json!({})));
     assert_eq!((sources(&job).len(), &job["metadata"]["annotations"][INFISICAL]), (0, &json!(null)));
 }
 
@@ -618,7 +620,7 @@ fn made_up() -> impl Strategy<Value = Value> {
     (kind, asked(), restart_annotations(), restart_annotations(), container("main"), container("side")).prop_map(
         |(kind, ours, own, inner, main, side)| {
             let own: BTreeMap<String, String> = ours.into_iter().chain(own).collect();
-            let mut object = workload(kind, json!(own), json!(inner), json!({}));
+            let mut object = workload(kind, &json!(own), &json!(inner), &json!({}));
             let path = if kind == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };
             object.pointer_mut(path).unwrap()["spec"]["containers"] = json!([main, side]);
             stored(object)

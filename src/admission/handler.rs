@@ -92,6 +92,7 @@ impl Handler {
         let owner = owner.map(|owner| format!("{}/{}", owner.kind.as_str(), owner.name.as_str())).unwrap_or_default();
         let subject = Subject {
             uid: request.uid.as_str(),
+            resource: request.resource.resource.as_str(),
             namespace: request.namespace(),
             name: &name(&request.name),
             generate_name: &metadata.map(|metadata| name(&metadata.generate_name)).unwrap_or_default(),

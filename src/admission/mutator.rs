@@ -59,6 +59,9 @@ pub struct Answering {
 /// The sources that this process was configured with.
 pub type Binders = BTreeMap<SecretSource, Answering>;
 
+/// Namespaces of the cluster itself: a webhook that could refuse their pods could stop the cluster.
+pub const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];
+
 /// What the operator decides.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {

@@ -100,6 +100,8 @@ pub struct DecisionLabels {
 pub struct Subject<'a> {
     /// The request's uid: our event id, and in the API server's audit log.
     pub uid: &'a str,
+    /// The resource, as in `pods`.
+    pub resource: &'a str,
     /// The namespace.
     pub namespace: &'a str,
     /// The object's name; empty when it is still to be made.
@@ -198,13 +200,14 @@ fn log(
         }
         _ => String::new(),
     };
-    let Subject { uid, namespace, name, generate_name, owner, user, dry_run } = subject;
+    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run } = subject;
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 uid,
                 surface = surface.as_str(),
                 operation = operation.as_str(),
+                resource,
                 namespace,
                 name,
                 generate_name,

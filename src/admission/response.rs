@@ -115,8 +115,9 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
         }
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
-            response.warnings =
-                warnings(sentences(error).into_iter().map(|said| format!("{said} Admitted without secrets.")));
+            // The consequence first: the end of a long warning is cut off.
+            let said = degraded(error).into_iter().map(|problem| format!("admitted without its secrets: {problem}"));
+            response.warnings = warnings(said);
         }
         Err(error) => {
             response.audit_annotations.insert("refused", reason(error.kind()).to_owned());
@@ -205,13 +206,23 @@ pub fn sentences(error: &AdmissionError) -> Vec<String> {
     }
 }
 
+/// What is said about a pod that is admitted all the same: no advice, because nobody has to do anything.
+fn degraded(error: &AdmissionError) -> Vec<String> {
+    match error {
+        AdmissionError::Backend(unbound) => unbound.iter().map(backend_problem).collect(),
+        AdmissionError::Annotations(_) | AdmissionError::Plan(_) | AdmissionError::Unreadable(_) => sentences(error),
+    }
+}
+
+fn backend_problem(Unbound { error, site }: &Unbound) -> String {
+    match site {
+        Some(site) => format!("{error} (asked for by {site})"),
+        None => format!("{error} (the defaults of the namespace and service account could not be read)"),
+    }
+}
+
 fn backend_sentence(unbound: &Unbound) -> String {
-    let Unbound { error, site } = unbound;
-    let asked = site.as_ref().map_or_else(
-        || " (the defaults of the namespace and service account could not be read)".to_owned(),
-        |site| format!(" (asked for by {site})"),
-    );
-    let advice = match Kind::from(error.kind) {
+    let advice = match Kind::from(unbound.error.kind) {
         Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
         Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
         Kind::Invalid
@@ -222,7 +233,7 @@ fn backend_sentence(unbound: &Unbound) -> String {
         | Kind::Timeout
         | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
     };
-    format!("{error}{asked}. {advice}")
+    format!("{}. {advice}", backend_problem(unbound))
 }
 
 fn causes(error: &AdmissionError) -> Vec<Cause> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing is refused here but what waiting cannot mend: malformed annotations, and a missing secret where the author
 //! asks for that. Pods are where a missing secret is refused; refusing the workload would break the order in which
-//! `helm install` and GitOps create things.
+//! `helm install` and other tools create things.
 
 use std::collections::BTreeMap;
 

@@ -81,7 +81,7 @@ impl Input {
     pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, Unreadable> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = 1 + valid.iter().filter(|b| **b == b'\n').count();
+            let line = valid.split(|b| *b == b'\n').count();
             Unreadable { input: name.clone(), line: Some((line, None)), problem: "is not UTF-8 text".to_owned() }
         })?;
         let documents = split(&text);

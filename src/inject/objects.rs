@@ -19,6 +19,17 @@ pub(super) struct Object<'v> {
     pub kind: &'v str,
 }
 
+/// What an object's template gets from the object's own annotations.
+#[derive(Debug)]
+pub(super) struct Addition {
+    /// Where, from the object on.
+    pub path: Vec<&'static str>,
+    /// The field.
+    pub name: String,
+    /// What.
+    pub value: Value,
+}
+
 /// Annotations of ours where they have no effect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misplaced {
@@ -33,13 +44,23 @@ pub(super) struct Misplaced {
 impl fmt::Display for Misplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { names, at, belongs } = self;
-        let (annotations, have, they) =
-            if names.len() == 1 { ("annotation", "has", "it") } else { ("annotations", "have", "them") };
+        let (annotations, have, them, belong) = if names.len() == 1 {
+            ("annotation", "has", "it", "it belongs")
+        } else {
+            ("annotations", "have", "them", "they belong")
+        };
         write!(f, "{annotations} {} in {at} {have} no effect there; ", names.join(", "))?;
         match belongs {
-            Some(belongs) => write!(f, "move {they} to {belongs}"),
-            None => f.write_str("they belong to pods and pod templates"),
+            Some(belongs) => write!(f, "move {them} to {belongs}"),
+            None => write!(f, "{belong} to pods and pod templates"),
         }
+    }
+}
+
+impl Addition {
+    /// An empty map.
+    fn map(path: Vec<&'static str>, name: &str) -> Self {
+        Self { path, name: name.to_owned(), value: Value::Object(serde_json::Map::new()) }
     }
 }
 
@@ -159,8 +180,8 @@ impl<'v> Object<'v> {
     }
 
     /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
-    /// have it: where from the object on, and what. Each parent comes before what stands in it.
-    pub(super) fn carried(&self) -> Result<Vec<(Vec<&'static str>, String, Value)>, String> {
+    /// have it. Each parent comes before what stands in it.
+    pub(super) fn carried(&self) -> Result<Vec<Addition>, String> {
         let Some(kind) = WorkloadKind::of_manifest(self.api_version, self.kind) else { return Ok(Vec::new()) };
         if self.root() != Some(kind.template()) {
             return Ok(Vec::new());
@@ -180,14 +201,18 @@ impl<'v> Object<'v> {
             return Ok(adds);
         }
         if self.at(&metadata).is_none_or(Value::is_null) {
-            adds.push((kind.template().to_vec(), "metadata".to_owned(), Value::Object(serde_json::Map::new())));
+            adds.push(Addition::map(kind.template().to_vec(), "metadata"));
         }
         if template.annotations.is_none() {
-            adds.push((metadata.clone(), "annotations".to_owned(), Value::Object(serde_json::Map::new())));
+            adds.push(Addition::map(metadata.clone(), "annotations"));
         }
         let annotations: Vec<&'static str> = metadata.into_iter().chain(["annotations"]).collect();
         let changes = carry.changes.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        adds.extend(changes.map(|(key, value)| (annotations.clone(), format!("{PREFIX}{key}"), Value::from(value))));
+        adds.extend(changes.map(|(key, value)| Addition {
+            path: annotations.clone(),
+            name: format!("{PREFIX}{key}"),
+            value: Value::from(value),
+        }));
         Ok(adds)
     }
 

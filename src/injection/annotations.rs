@@ -221,12 +221,11 @@ impl Reader {
                 .map(|known| (strsim::damerau_levenshtein(known, &site.key), known))
                 .min()
                 .filter(|(distance, _)| *distance <= 3)
-                .map(|(_, known)| format!("; did you mean {PREFIX}{known}?"));
+                .map_or_else(|| "the".to_owned(), |(_, known)| format!("did you mean {PREFIX}{known}? The"));
             self.mistake(
                 site,
                 format!(
-                    "unknown annotation{}; the annotations are env-from, refs, env.<VAR>, containers, init-containers, on-missing, reload, infisical.<name> and inject",
-                    near.unwrap_or_default()
+                    "unknown annotation; {near} annotations are env-from, refs, env.<VAR>, containers, init-containers, on-missing, reload, infisical.<name> and inject"
                 ),
             );
         }

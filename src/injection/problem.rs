@@ -210,6 +210,8 @@ pub enum NoRestart {
     Unseen,
     /// The Infisical operator does not know this kind.
     NotThisKind,
+    /// The Infisical operator marks a workload by an annotation with the secret's name in its own.
+    NameTooLong,
 }
 
 impl fmt::Display for NoRestart {
@@ -226,6 +228,9 @@ impl fmt::Display for NoRestart {
             }
             Self::NotThisKind => {
                 "the Infisical operator does not restart this kind of workload; use secrets.floe.dev/reload: reloader"
+            }
+            Self::NameTooLong => {
+                "the Infisical operator restarts nothing for a secret whose name is longer than 48 characters; use secrets.floe.dev/reload: reloader"
             }
         };
         f.write_str(why)

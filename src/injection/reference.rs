@@ -75,7 +75,8 @@ pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReferen
     let unreadable = |error: serde_saphyr::Error| {
         // The first line is the message; a drawing of the place follows it.
         let message = error.to_string();
-        let line = excerpt(message.lines().next().unwrap_or_default());
+        let line = message.lines().next().unwrap_or_default();
+        let line = excerpt(line.strip_prefix("error: ").unwrap_or(line));
         format!("is not a list of {{source, name, key}}: {line}")
     };
     let documents: Vec<ReferenceDocument> = if text.starts_with('{') {

@@ -36,6 +36,10 @@ const ABOUT_OTHERS: [&str; 4] = [
     "secretproviderclass.reloader.stakater.com/auto",
 ];
 
+/// `secrets.infisical.com/managed-secret.<name>` ends at 63 characters after the prefix; the operator's whole update is
+/// refused beyond.
+const MAX_MANAGED: usize = 48;
+
 type Told = BTreeMap<String, String>;
 
 /// What the plan depends on.
@@ -98,6 +102,8 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
     if input.mode == ReloadMode::Infisical {
         return if input.kind == WorkloadKind::Rollout {
             asked(NoRestart::NotThisKind)
+        } else if input.secrets.iter().any(|name| name.len() > MAX_MANAGED) {
+            asked(NoRestart::NameTooLong)
         } else if author.get(INFISICAL).is_some_and(|value| value != "true") {
             asked(NoRestart::OptedOut)
         } else if told.any(LIST, |list| !list.trim().is_empty()) || told.watches() {
@@ -385,6 +391,15 @@ mod tests {
         assert_eq!((after, first.warning), (owned(Some(&annotations(expected))), warning));
     }
 
+    #[test]
+    fn infisical_cannot_name_every_secret() {
+        let long = "s".repeat(49);
+        for (name, warning) in [(&long[..48], None), (&long[..], Some(NoRestart::NameTooLong))] {
+            let (after, first) = plan(WorkloadKind::Deployment, ReloadMode::Infisical, &[name], &[], &[]);
+            assert_eq!((after.is_empty(), first.warning), (warning.is_some(), warning));
+        }
+    }
+
     #[rstest::rstest]
     fn jobs_are_never_restarted_and_off_is_off(
         #[values(ReloadMode::Auto, ReloadMode::Reloader, ReloadMode::Infisical, ReloadMode::Off)] mode: ReloadMode,
@@ -423,5 +438,70 @@ mod tests {
     #[case(r"a+b*(c)|[d]{e}^$?\", r"a\+b\*\(c\)\|\[d\]\{e\}\^\$\?\\")]
     fn names_are_quoted_as_go_quotes_them(#[case] name: &str, #[case] expected: &str) {
         assert_eq!(escape(name), expected);
+    }
+
+    /// As Reloader matches an item: `^` before it and `$` after it, without a group. Of Go's syntax as much as the
+    /// tables here use: characters, escaped ones, `.`, `*` and `|`.
+    fn matches(item: &str, name: &str) -> bool {
+        fn here(pattern: &[char], text: &[char], to_the_end: bool) -> bool {
+            let (token, rest) = match pattern {
+                [] => return text.is_empty() || !to_the_end,
+                ['\\', escaped, rest @ ..] => (Some(escaped), rest),
+                ['.', rest @ ..] => (None, rest),
+                [literal, rest @ ..] => (Some(literal), rest),
+            };
+            let is = |text: &[char]| text.first().is_some_and(|c| token.is_none_or(|token| token == c));
+            match rest {
+                ['*', rest @ ..] => {
+                    here(rest, text, to_the_end)
+                        || (is(text) && here(pattern, text.get(1..).unwrap_or(&[]), to_the_end))
+                }
+                rest => is(text) && here(rest, text.get(1..).unwrap_or(&[]), to_the_end),
+            }
+        }
+        let name: Vec<char> = name.chars().collect();
+        let alternatives: Vec<Vec<char>> = item.split('|').map(|one| one.chars().collect()).collect();
+        alternatives.iter().enumerate().any(|(at, one)| {
+            let (first, last) = (at == 0, at + 1 == alternatives.len());
+            let starts = if first { 0..=0 } else { 0..=name.len() };
+            starts.into_iter().any(|start| here(one, name.get(start..).unwrap_or(&[]), last))
+        })
+    }
+
+    #[rstest::rstest]
+    #[case("a.b", "a.b", true)]
+    #[case("a.b", "axb", true)]
+    #[case(r"a\.b", "a.b", true)]
+    #[case(r"a\.b", "axb", false)]
+    #[case("a", "ab", false)]
+    #[case("a", "ba", false)]
+    #[case("db-.*", "db-x", true)]
+    #[case("a|b", "ax", true)]
+    #[case("a|b", "xb", true)]
+    #[case("a|b", "bx", false)]
+    #[case("", "", true)]
+    #[case("", "a", false)]
+    fn an_item_matches_as_gos_regexp_would(#[case] item: &str, #[case] name: &str, #[case] expected: bool) {
+        assert_eq!(matches(item, name), expected);
+    }
+
+    /// Every name of up to four characters against every other.
+    #[test]
+    fn our_entry_matches_its_secret_and_no_look_alike() {
+        let mut names = vec![String::new()];
+        for _ in 0..4 {
+            let longer: Vec<String> =
+                names.iter().flat_map(|name| ["a", "b", ".", "-"].map(|next| format!("{name}{next}"))).collect();
+            names.extend(longer);
+        }
+        names.sort();
+        names.dedup();
+        for one in &names {
+            let entry = escape(one);
+            assert!(!entry.contains(','));
+            for other in &names {
+                assert_eq!(matches(&entry, other), one == other, "{entry} and {other}");
+            }
+        }
     }
 }

@@ -23,6 +23,7 @@ pub mod process;
 pub mod reloader;
 pub mod reloader_model;
 pub mod reloader_rules;
+pub mod served;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;

@@ -4,9 +4,17 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
 
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
@@ -53,6 +61,13 @@ impl Launch {
     /// Adds arguments.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().copied().map(str::to_owned));
+        self
+    }
+
+    /// Gives another value to an argument that is there.
+    pub fn set(mut self, flag: &str, value: &str) -> Self {
+        let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+        value.clone_into(&mut self.args[place + 1]);
         self
     }
 
@@ -107,9 +122,49 @@ impl WebhookProcess {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
+    /// Any request to the admission port, as anyone in the cluster can send it: status and body of the answer.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, String) {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.launch.ca.as_bytes()).expect("a certificate that we made");
+        roots.add(ca).expect("an authority that we made");
+        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.port)).await.expect("it listens");
+        let name = ServerName::try_from(SERVICE_HOST).expect("a host name");
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("its certificate is good");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP/1.1");
+        let driver = tokio::spawn(connection);
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", SERVICE_HOST)
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .expect("a request");
+        let (head, body) = sender.send_request(request).await.expect("it answers").into_parts();
+        let body = body.collect().await.expect("the answer's body").to_bytes();
+        driver.abort();
+        (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// The answer to a review on this path.
+    pub async fn review(&self, path: &str, review: &Value) -> Value {
+        let (status, body) = self.send(Method::POST, path, review.to_string()).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("an AdmissionReview")
+    }
+
     /// Everything that it logged.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its log lines about admissions of which `field` is `value`.
+    pub fn admissions(&self, field: &str, value: &str) -> Vec<Value> {
+        let log = self.log();
+        // The last line may still be being written.
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "admission" && line[field] == value).collect()
     }
 
     /// Its process id, for figures from `/proc`.
@@ -136,5 +191,12 @@ impl WebhookProcess {
     /// SIGKILL: a crash.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Starts it again as it was, on the same ports, after it has ended or by a crash; the log goes on.
+    pub async fn restart(self) -> Self {
+        let Self { process, launch } = self;
+        drop(process);
+        launch.start().await
     }
 }

@@ -80,10 +80,11 @@ fn a_forged_record_changes_nothing(#[case] forged: &str) {
     r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#,
 )]
 #[case::nothing_claimed(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{}}}"#)]
+#[case::a_literal_of_another_name(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"env":["OTHER"]}}}"#)]
 #[case::what_was_never_added(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"envFrom":["zzz"]}}}"#)]
 fn a_record_is_borne_out_by_references_not_by_names(#[case] env: Value, #[case] forged: &str) {
     let mut spec = two_containers();
-    spec["containers"][0]["env"] = json!([env]);
+    spec["containers"][0]["env"] = json!([env, { "name": "OTHER", "value": "x" }]);
     spec["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "a" } }]);
     let admitted = Admission::of(with_record(pod_with(&REQUEST, spec), forged)).admitted();
     assert_eq!(admitted.env_from("web"), ["a"], "the other container is served all the same");

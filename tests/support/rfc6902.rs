@@ -29,7 +29,7 @@ fn add(document: &mut Value, pointer: &str, value: Value) -> Result<(), String> 
         let token = unescape(token)?;
         let next = match at {
             Value::Object(map) => map.get_mut(&token),
-            Value::Array(list) => list.get_mut(index(&token)?),
+            Value::Array(items) => items.get_mut(index(&token)?),
             _ => None,
         };
         at = next.ok_or(format!("{pointer}: {token:?} does not exist"))?;
@@ -39,13 +39,13 @@ fn add(document: &mut Value, pointer: &str, value: Value) -> Result<(), String> 
         Value::Object(map) => {
             map.insert(last, value);
         }
-        Value::Array(list) if last == "-" => list.push(value),
-        Value::Array(list) => {
+        Value::Array(items) if last == "-" => items.push(value),
+        Value::Array(items) => {
             let index = index(&last)?;
-            if index > list.len() {
+            if index > items.len() {
                 return Err(format!("{pointer} is past the end of the list"));
             }
-            list.insert(index, value);
+            items.insert(index, value);
         }
         _ => return Err(format!("{pointer}: the parent is neither an object nor a list")),
     }

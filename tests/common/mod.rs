@@ -15,6 +15,7 @@
 #![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 pub mod control_plane;
+pub mod figures;
 pub mod kubectl;
 pub mod namespace;
 pub mod objects;

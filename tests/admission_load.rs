@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::control_plane::{ControlPlane, Options};
 use common::namespace::{Identity, TestNamespace};
 use common::objects::{Answer, path, send};
+use common::reviewer::kubeconfig_for;
 use common::webhook::{Registration, manifest, narrowed_to, webhook_identity};
 use common::webhook_process::{Launch, WebhookProcess};
 use common::{free_ports, objects, wait_for};
@@ -291,13 +292,7 @@ async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(#[case] death
     let cp = ControlPlane::shared().await;
     let (url, _hole) = death.url().await;
     let mut identity = webhook_identity(cp).await;
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "dead",
-        "clusters": [{"name": "dead", "cluster": {"server": url, "insecure-skip-tls-verify": true}}],
-        "contexts": [{"name": "dead", "context": {"cluster": "dead", "user": "dead"}}],
-        "users": [{"name": "dead", "user": {}}],
-    });
-    identity.kubeconfig = cp.folder.write(&format!("{}.kubeconfig", common::unique("dead")), kubeconfig.to_string());
+    identity.kubeconfig = kubeconfig_for(&cp.folder, &url);
     let scene = Scene::new(cp, &identity).await;
     let (ns, client) = (&scene.ns, cp.client());
 

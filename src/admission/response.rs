@@ -109,8 +109,9 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
         Ok(Outcome::Injected(injection)) => inject(&mut response, injection),
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
-            response.warnings =
-                warnings(sentences(error).into_iter().map(|said| format!("{said} Admitted without secrets.")));
+            // Before the rest, which may be cut; and no advice to try again: this pod is not made a second time.
+            let said = facts(error).into_iter().map(|fact| format!("Admitted without secrets: {fact}"));
+            response.warnings = warnings(said);
         }
         Err(error) => {
             response.audit_annotations.insert("refused", reason(error.kind()).to_owned());
@@ -200,13 +201,24 @@ pub fn sentences(error: &AdmissionError) -> Vec<String> {
     }
 }
 
-fn backend_sentence(unbound: &Unbound) -> String {
-    let Unbound { error, site } = unbound;
+/// What was met, for somebody who need not do anything about it.
+fn facts(error: &AdmissionError) -> Vec<String> {
+    match error {
+        AdmissionError::Backend(unbound) => unbound.iter().map(fact).collect(),
+        AdmissionError::Annotations(_) | AdmissionError::Plan(_) | AdmissionError::Unreadable(_) => sentences(error),
+    }
+}
+
+fn fact(Unbound { error, site }: &Unbound) -> String {
     let asked = site.as_ref().map_or_else(
-        || " (the defaults of the namespace and service account could not be read)".to_owned(),
-        |site| format!(" (asked for by {site})"),
+        || "the defaults of the namespace and service account could not be read".to_owned(),
+        |site| format!("asked for by {site}"),
     );
-    let advice = match Kind::from(error.kind) {
+    format!("{error} ({asked})")
+}
+
+fn backend_sentence(unbound: &Unbound) -> String {
+    let advice = match Kind::from(unbound.error.kind) {
         Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
         Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
         Kind::Invalid
@@ -217,7 +229,7 @@ fn backend_sentence(unbound: &Unbound) -> String {
         | Kind::Timeout
         | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
     };
-    format!("{error}{asked}. {advice}")
+    format!("{}. {advice}", fact(unbound))
 }
 
 fn causes(error: &AdmissionError) -> Vec<Cause> {

@@ -16,11 +16,14 @@
 
 pub mod control_plane;
 pub mod figures;
+#[cfg(feature = "test-util")]
+pub mod in_process;
 pub mod kubectl;
 pub mod namespace;
 pub mod objects;
 pub mod pki;
 pub mod process;
+pub mod reviewer;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;

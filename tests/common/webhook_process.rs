@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
+use super::pki::Authority;
 use super::process::{Folder, Process};
 use super::webhook::{NAMESPACE, SERVICE_HOST, Target, shipped_configuration};
 use super::{free_ports, wait_for};
@@ -26,15 +27,20 @@ pub struct Launch {
     pub ops_port: u16,
     /// The certificate, the key and the log.
     pub folder: Folder,
-    ca: String,
+    pub(super) ca: String,
 }
 
 impl Launch {
     /// `serve` as `identity` (see [`super::webhook::webhook_identity`]), with a certificate of the control plane's CA.
     pub fn serve(cp: &ControlPlane, identity: &Identity) -> Self {
+        Self::alone(&cp.authority, &identity.kubeconfig)
+    }
+
+    /// `serve` without a control plane, or with another backend than its own.
+    pub fn alone(authority: &Authority, kubeconfig: &Path) -> Self {
         let folder = Folder::new();
         let [port, ops_port] = free_ports();
-        let pair = cp.authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
+        let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
         let (cert, key) = pair.write(&folder, "tls");
         let mut args = vec!["serve".to_owned()];
         for (flag, value) in [
@@ -42,12 +48,12 @@ impl Launch {
             ("--tls-key", key.display().to_string()),
             ("--listen", format!("127.0.0.1:{port}")),
             ("--ops-listen", format!("127.0.0.1:{ops_port}")),
-            ("--kubeconfig", identity.kubeconfig.display().to_string()),
+            ("--kubeconfig", kubeconfig.display().to_string()),
             ("--own-namespace", NAMESPACE.to_owned()),
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        Self { args, env: Vec::new(), port, ops_port, folder, ca: cp.authority.pem() }
+        Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem() }
     }
 
     /// Adds arguments.

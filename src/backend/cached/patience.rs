@@ -141,7 +141,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_comes_into_a_silence_hardly_waits() {
         let patience = Patience::new(LIMIT);
-        let keeper = timed(&patience, &query("jobs", "db"), pending::<()>());
+        let first = query("jobs", "db");
+        let keeper = timed(&patience, &first, pending::<()>());
         let later = async {
             sleep(Duration::from_secs(2)).await;
             let told = timed(&patience, &query("jobs", "db"), pending::<()>()).await;

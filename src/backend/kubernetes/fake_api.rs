@@ -86,6 +86,7 @@ struct Stored {
     version: u64,
     next: VecDeque<ApiFault>,
     always: Option<ApiFault>,
+    about: BTreeMap<String, ApiFault>,
     seen: Vec<Seen>,
 }
 
@@ -164,6 +165,16 @@ impl FakeApi {
         self.server.stored().always = fault;
     }
 
+    /// What every request about the Secret of this name meets, in any namespace and before any other script.
+    pub fn about(&self, name: &str, fault: ApiFault) {
+        self.server.stored().about.insert(name.to_owned(), fault);
+    }
+
+    /// Deletes a Secret as another program would.
+    pub fn delete(&self, namespace: &str, name: &str) {
+        self.server.stored().secrets.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
     /// All requests so far.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
@@ -226,8 +237,9 @@ async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -
     let seen = Seen::of(&request);
     let fault = {
         let mut stored = server.stored();
+        let about = seen.path.rsplit('/').next().and_then(|name| stored.about.get(name)).copied();
         stored.seen.push(seen);
-        stored.next.pop_front().or(stored.always)
+        about.or_else(|| stored.next.pop_front()).or(stored.always)
     };
     match fault {
         None => next.run(request).await,

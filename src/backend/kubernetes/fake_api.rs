@@ -77,6 +77,7 @@ pub struct FakeApi {
 struct Server {
     state: Mutex<Stored>,
     in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +187,12 @@ impl FakeApi {
     pub fn in_flight(&self) -> usize {
         self.server.in_flight.load(Ordering::SeqCst)
     }
+
+    /// How many it ever worked on at once.
+    #[must_use]
+    pub fn most_in_flight(&self) -> usize {
+        self.server.most_in_flight.load(Ordering::SeqCst)
+    }
 }
 
 impl Server {
@@ -232,7 +239,8 @@ impl Seen {
 
 /// Notes the request, then answers it or does what is scripted.
 async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    server.in_flight.fetch_add(1, Ordering::SeqCst);
+    let in_flight = server.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+    server.most_in_flight.fetch_max(in_flight, Ordering::SeqCst);
     let _flight = Flight(Arc::clone(&server));
     let seen = Seen::of(&request);
     let fault = {

@@ -15,6 +15,7 @@ title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ kubectl -n %s %s\033[0m\n' "$NAMESPACE" "$*"; k -n "$NAMESPACE" "$@"; }
 manifest() { sed "s|BUSYBOX|$(target_busybox)|" "$DEMO/$1"; }
 
+cd "$ROOT"
 target_choose
 case $TARGET in
     own) title "Your own cluster, by KUBECONFIG" ;;
@@ -65,7 +66,7 @@ k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
 title "1. The manifest: a Job that names a secret"
 manifest job.yaml
 title "2. kubectl apply"
-show apply -f "$DEMO/secret.yaml"
+show apply -f hack/demo/secret.yaml
 printf '\033[2m$ kubectl -n %s apply -f job.yaml\033[0m\n' "$NAMESPACE"
 manifest job.yaml | k -n "$NAMESPACE" apply -f -
 
@@ -95,7 +96,7 @@ echo "The Job has no pod; its events say why:"
 printf '  \033[33m%s\033[0m\n' "$(refusal)"
 
 title "6. The secret is created, and the Job heals by itself"
-show apply -f "$DEMO/late-secret.yaml"
+show apply -f hack/demo/late-secret.yaml
 started=$SECONDS
 wait_until 90 "the Job's pod" pod_of late-load
 echo "The Job's pod was created $((SECONDS - started)) s after its secret."

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the webhook of this checkout on a cluster by the plain manifests: hack/install.sh [remove]
+# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
 # The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
 set -euo pipefail
 
@@ -18,16 +19,19 @@ remove() {
 
 # Builds the image, brings it to the cluster's nodes and prints its name.
 image() {
-    local binary=${CARGO_TARGET_DIR:-$ROOT/target}/release/floe-secrets-webhook name tar context
+    local profile=${PROFILE:-release} folder name tar context binary
+    folder=${CARGO_TARGET_DIR:-$ROOT/target}
+    # Cargo's one exception: the profile `dev` builds into `debug`.
+    binary=$folder/${profile/#dev/debug}/floe-secrets-webhook
     if [ -n "${IMAGE:-}" ]; then
         echo "$IMAGE"
         return
     fi
-    say "building the release binary (the first time usually about 6 minutes, then seconds)"
-    (cd "$ROOT" && cargo build --release --locked >&2)
+    say "building the binary, profile $profile (the first time usually 4 to 10 minutes, then seconds)"
+    (cd "$ROOT" && cargo build --profile "$profile" --locked >&2)
     # By content, so that a changed binary rolls the pods and an unchanged one is not imported again.
     name=localhost/floe-secrets-webhook:$(sha256sum "$binary" | cut -c1-12)
-    tar=$ROOT/target/image.tar
+    tar=$folder/image.tar
     say "making the image $name"
     "$ROOT/hack/cluster/images.sh" webhook "$binary" "$tar" "$name" >&2
     case $TARGET in
@@ -50,7 +54,7 @@ image() {
 }
 
 install() {
-    local image certs=$ROOT/target/certs ca index count patch=""
+    local image certs=${CARGO_TARGET_DIR:-$ROOT/target}/certs ca index count patch=""
     if [ "$TARGET" = node ]; then
         say "starting the one-node cluster (building it the first time usually takes 10 to 15 minutes)"
         "$ROOT/hack/cluster/cluster.sh" up >&2

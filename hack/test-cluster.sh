@@ -20,7 +20,8 @@ cleanup() {
     fi
 }
 trap cleanup EXIT
-"$ROOT/hack/install.sh"
+# The binary that the other tests built already.
+PROFILE=${PROFILE:-dev} "$ROOT/hack/install.sh"
 if [ "$TARGET" = node ]; then export KUBECTL=$ROOT/hack/cluster/kubectl; else export KUBECTL=${KUBECTL:-kubectl}; fi
 BUSYBOX_IMAGE=$(target_busybox)
 export BUSYBOX_IMAGE

@@ -1,6 +1,6 @@
 //! The composition root of `serve`: build, spawn, serve, drain.
 
-mod routes;
+pub mod routes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::handler::Handler;
-use crate::admission::mutator::{Answering, Binders, Mutator, Policy};
+use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
 use crate::admission::observe::AdmissionMetrics;
 use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect};
 use crate::backend::registry::{Backend, Tuning};
@@ -26,9 +26,6 @@ use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::tls::{CertStore, ClientAuth, TlsFiles};
 use crate::server::{Clock, panics};
 use crate::telemetry;
-
-/// Namespaces of the cluster itself: a webhook that could refuse their pods could stop the cluster.
-const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// Runs `serve` until it is told to stop.
 #[must_use]
@@ -95,12 +92,15 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
     background.spawn(signals.run(shutdown.clone()));
 
-    let serving = async {
-        tokio::join!(
-            admission.serve(routes::admission(handler, limits), shutdown.clone()),
-            ops.serve(ops::router(Arc::new(registry), checks), shutdown.clone()),
-        )
+    // The ops port ends last: it says "not ready" all through the drain.
+    let ended = Shutdown::new();
+    let admission = async {
+        let drained = admission.serve(routes::admission(handler, limits), shutdown.clone()).await;
+        ended.abort();
+        drained
     };
+    let ops = ops.serve(ops::router(Arc::new(registry), checks), ended.clone());
+    let serving = futures::future::join(admission, ops);
     tokio::pin!(serving);
     loop {
         tokio::select! {

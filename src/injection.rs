@@ -8,13 +8,16 @@
 
 mod annotations;
 mod binding;
+mod excerpt;
 mod near;
 mod patch;
 mod plan;
 mod pod;
 mod problem;
 mod record;
+mod reference;
 mod request;
+mod resolve;
 mod secret_ref;
 mod selector;
 
@@ -22,7 +25,7 @@ pub use annotations::{Decision, INJECTED, InvalidAnnotation, PREFIX, Sources, pa
 pub use binding::SecretBinding;
 pub use near::nearest;
 pub use patch::render;
-pub use plan::{Absent, Bound, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, plan};
+pub use plan::{Absent, Bound, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, Surface, plan};
 pub use pod::{
     Annotations, ContainerView, EnvView, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView, PodView,
     Text,

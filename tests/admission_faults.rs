@@ -49,7 +49,7 @@ impl Scene {
 
     /// A review of a pod that asks for this secret.
     async fn ask(&self, secret: &str, timeout: &str) -> Reply {
-        self.webhook.review(&asking(secret), timeout).await
+        self.webhook.admit(&asking(secret), timeout).await
     }
 }
 
@@ -205,7 +205,7 @@ async fn an_operator_may_admit_without_a_verdict(#[case] fault: ApiFault, #[case
     let response = scene.ask("db", "1s").await.response();
     let uid = response["uid"].clone();
     let said = format!(
-        "Admitted without secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
+        "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
          be checked (asked for by annotation secrets.floe.dev/env-from)"
     );
     let whole = json!({
@@ -291,7 +291,7 @@ async fn reviews_that_hang_hold_up_no_others() {
         for at in 0..20 {
             let began = Instant::now();
             let asked = if at % 2 == 0 { pod(&json!({})) } else { asking("known") };
-            let response = scene.webhook.review(&asked, "5s").await.response();
+            let response = scene.webhook.admit(&asked, "5s").await.response();
             assert_eq!(response["allowed"], true, "{response}");
             slowest = slowest.max(began.elapsed());
         }

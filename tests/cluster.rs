@@ -1,8 +1,10 @@
 //! What only running containers can show: the values that they see. On a real node, with the webhook's own pods
 //! installed by the plain manifests.
 //!
-//! `make test-cluster` installs the webhook and names the cluster by KUBECTL (a kubectl that reaches it) and
-//! BUSYBOX_IMAGE (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
+//! `make test-cluster` installs the webhook and names the cluster by `KUBECTL` (a kubectl that reaches it) and
+//! `BUSYBOX_IMAGE` (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
+
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Nothing here takes this long unless it is broken; a Job whose secret comes late waits out a back-off.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[expect(clippy::disallowed_methods, reason = "the script that starts these tests says where the cluster is")]
 fn setting(name: &str) -> String {
@@ -56,7 +58,7 @@ fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 struct Namespace(String);
 
 impl Namespace {
-    fn new(stem: &str, metadata: Value) -> Self {
+    fn new(stem: &str, metadata: &Value) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
@@ -161,7 +163,7 @@ const EVERY_VALUE: [&str; 7] = [
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_jobs_container_sees_every_value_under_its_name() {
-    let ns = Namespace::new("job", json!({}));
+    let ns = Namespace::new("job", &json!({}));
     every_secret(&ns);
     let containers = json!([printer("main", OURS, "true")]);
     ns.apply(&job("load", &template(&every_way(), &containers, &json!([]))));
@@ -172,7 +174,7 @@ fn a_jobs_container_sees_every_value_under_its_name() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_cronjobs_container_sees_every_value_under_its_name() {
-    let ns = Namespace::new("cron", json!({}));
+    let ns = Namespace::new("cron", &json!({}));
     every_secret(&ns);
     let containers = json!([printer("main", OURS, "true")]);
     let template = template(&every_way(), &containers, &json!([]));
@@ -192,7 +194,7 @@ fn a_cronjobs_container_sees_every_value_under_its_name() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
-    let ns = Namespace::new("init", json!({}));
+    let ns = Namespace::new("init", &json!({}));
     ns.secret("db", &json!({"password": "v"}));
     let annotations = json!({
         "secrets.floe.dev/refs": "db/password",
@@ -217,7 +219,7 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn what_the_author_wrote_wins_in_the_container_too() {
-    let ns = Namespace::new("author", json!({}));
+    let ns = Namespace::new("author", &json!({}));
     ns.secret("ours", &json!({"SNOWFLAKE_A": "ours", "SNOWFLAKE_B": "ours", "SNOWFLAKE_C": "ours"}));
     ns.secret("theirs", &json!({"SNOWFLAKE_B": "theirs"}));
     ns.secret("db", &json!({"password": "v"}));
@@ -243,7 +245,7 @@ fn what_the_author_wrote_wins_in_the_container_too() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_job_whose_secret_comes_late_runs_when_it_comes() {
-    let ns = Namespace::new("late", json!({}));
+    let ns = Namespace::new("late", &json!({}));
     let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
     let containers = json!([printer("main", OURS, "true")]);
     ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));
@@ -274,7 +276,7 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
         "labels": {"secrets.floe.dev/inject": "enabled"},
         "annotations": {"secrets.floe.dev/env-from": "snowflake-credentials"},
     });
-    let ns = Namespace::new("defaults", metadata);
+    let ns = Namespace::new("defaults", &metadata);
     ns.secret("snowflake-credentials", &json!({"SNOWFLAKE_USER": "loader"}));
     let mut plain = template(&json!({}), &json!([printer("main", OURS, "true")]), &json!([]));
     plain.as_object_mut().expect("a template").remove("metadata");
@@ -286,7 +288,7 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_warned_pod_waits_for_its_secret_and_then_runs() {
-    let ns = Namespace::new("warn", json!({}));
+    let ns = Namespace::new("warn", &json!({}));
     let annotations = json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
     let containers = json!([printer("main", OURS, "true")]);
     ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));

@@ -36,8 +36,7 @@ fn kinds() -> Vec<Kind> {
 
 fn skips() -> Vec<SkipReason> {
     all!(SkipReason:
-        NotRequested, OptedOut, AlreadyInjected, NotThisOperation, NotThisKind, ExemptNamespace, MirrorPod, TerminalPod,
-        Unchanged,
+        NotRequested, OptedOut, AlreadyInjected, NotThisOperation, NotThisKind, ExemptNamespace, MirrorPod, Unchanged,
     )
     .to_vec()
 }
@@ -277,8 +276,6 @@ async fn skip_rows() -> Vec<Row> {
 
     let mut mirror = asking();
     mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "hash".into();
-    let mut ended = asking();
-    ended["status"] = json!({"phase": "Succeeded"});
     let mut exempt = Row::new("exempt namespace", &asking(), skipped(SkipReason::ExemptNamespace))
         .request("/request/namespace", json!("kube-system"));
     exempt.policy.exempt_namespaces.insert("kube-system".to_owned());
@@ -303,7 +300,6 @@ async fn skip_rows() -> Vec<Row> {
             .request("/request/resource/resource", json!("deployments")),
         exempt,
         Row::new("mirror pod", &mirror, skipped(SkipReason::MirrorPod)),
-        Row::new("ended pod", &ended, skipped(SkipReason::TerminalPod)),
         defaults,
         Row::new("new defaults", &asking(), validated)
             .on(Surface::Sources)

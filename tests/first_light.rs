@@ -1,6 +1,8 @@
 //! The main job on a real API server, by our own binary under the shipped rights: kubectl applies, pods come out
 //! injected, and what is refused is refused with the sentence that a person reads.
 
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
 mod common;
 
 use common::control_plane::ControlPlane;

@@ -269,7 +269,7 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
             for key in ["env-from", "refs", "env.PASSWORD"] {
                 let secret = format!("secret-{at}{}", if key.starts_with("env.") { "/password" } else { "" });
                 let asking = laden(&json!({format!("secrets.floe.dev/{key}"): secret}));
-                said.reply(&webhook.review(&asking, "1s").await);
+                said.reply(&webhook.admit(&asking, "1s").await);
                 let body = review(&asking).to_string();
                 said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
             }

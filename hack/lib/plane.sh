@@ -2,14 +2,15 @@
 # shellcheck shell=bash
 
 plane_start() {
-    local dir=$ROOT/target/plane port=18443 index count ca patch="" paths=(/admit/pods /admit/defaults/pods /admit/sources)
+    local target=${CARGO_TARGET_DIR:-$ROOT/target} port=18443 index count ca patch="" paths=(/admit/pods /admit/defaults/pods /admit/sources)
+    local dir=$target/plane
     mkdir -p "$dir"
     echo "building (the first time usually 10 to 15 minutes, for the API server most of all)"
     (cd "$ROOT" && cargo build --release --locked && cargo build --example control_plane --locked) >&2
     rm -f "$dir/in" "$dir/out"
     mkfifo "$dir/in"
     : >"$dir/out"
-    "$ROOT/target/debug/examples/control_plane" <"$dir/in" >"$dir/out" &
+    "$target/debug/examples/control_plane" <"$dir/in" >"$dir/out" &
     PLANE_PID=$!
     # As long as this descriptor is open, the control plane runs; it ends with this script, however that ends.
     exec 7>"$dir/in"
@@ -19,7 +20,7 @@ plane_start() {
     export PLANE_KUBECONFIG KUBECTL
 
     "$ROOT/hack/certs.sh" "$dir" IP:127.0.0.1
-    "$ROOT/target/release/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
+    "$target/release/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
         --tls-key "$dir/tls.key" --listen 127.0.0.1:$port --ops-listen 127.0.0.1:18080 --shutdown-delay 0s \
         >"$dir/webhook.log" 2>&1 &
     PLANE_WEBHOOK_PID=$!

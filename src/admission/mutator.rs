@@ -53,6 +53,9 @@ pub struct Answering {
 /// The sources that this process was configured with.
 pub type Binders = BTreeMap<SecretSource, Answering>;
 
+/// Namespaces of the cluster itself: a webhook that could refuse their pods could stop the cluster.
+pub const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];
+
 /// What the operator decides.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -187,9 +190,6 @@ impl Mutator {
         if pod.annotations().is_some_and(|annotations| annotations.mirror) {
             return Err(SkipReason::MirrorPod);
         }
-        if pod.is_terminal() {
-            return Err(SkipReason::TerminalPod);
-        }
         Ok(pod)
     }
 
@@ -302,7 +302,14 @@ impl Mutator {
         bindings: &BTreeMap<SecretId, Bound>,
         unbound: Vec<Unbound>,
     ) -> Result<InjectionPlan, AdmissionError> {
-        let input = PlanInput { pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
+        let input = PlanInput {
+            surface: injection::Surface::Pods,
+            pod,
+            namespace,
+            request,
+            bindings,
+            sidecars: &self.policy.sidecars,
+        };
         let planned = injection::plan(&input);
         if unbound.is_empty() {
             return planned.map_err(AdmissionError::Plan);

@@ -109,8 +109,8 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
         Ok(Outcome::Injected(injection)) => inject(&mut response, injection),
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
-            // Before the rest, which may be cut; and no advice to try again: this pod is not made a second time.
-            let said = facts(error).into_iter().map(|fact| format!("Admitted without secrets: {fact}"));
+            // The consequence first: the end of a long warning is cut off.
+            let said = degraded(error).into_iter().map(|problem| format!("admitted without its secrets: {problem}"));
             response.warnings = warnings(said);
         }
         Err(error) => {
@@ -201,20 +201,19 @@ pub fn sentences(error: &AdmissionError) -> Vec<String> {
     }
 }
 
-/// What was met, for somebody who need not do anything about it.
-fn facts(error: &AdmissionError) -> Vec<String> {
+/// What is said about a pod that is admitted all the same: no advice, because nobody has to do anything.
+fn degraded(error: &AdmissionError) -> Vec<String> {
     match error {
-        AdmissionError::Backend(unbound) => unbound.iter().map(fact).collect(),
+        AdmissionError::Backend(unbound) => unbound.iter().map(backend_problem).collect(),
         AdmissionError::Annotations(_) | AdmissionError::Plan(_) | AdmissionError::Unreadable(_) => sentences(error),
     }
 }
 
-fn fact(Unbound { error, site }: &Unbound) -> String {
-    let asked = site.as_ref().map_or_else(
-        || "the defaults of the namespace and service account could not be read".to_owned(),
-        |site| format!("asked for by {site}"),
-    );
-    format!("{error} ({asked})")
+fn backend_problem(Unbound { error, site }: &Unbound) -> String {
+    match site {
+        Some(site) => format!("{error} (asked for by {site})"),
+        None => format!("{error} (the defaults of the namespace and service account could not be read)"),
+    }
 }
 
 fn backend_sentence(unbound: &Unbound) -> String {
@@ -229,7 +228,7 @@ fn backend_sentence(unbound: &Unbound) -> String {
         | Kind::Timeout
         | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
     };
-    format!("{}. {advice}", fact(unbound))
+    format!("{}. {advice}", backend_problem(unbound))
 }
 
 fn causes(error: &AdmissionError) -> Vec<Cause> {
@@ -252,6 +251,7 @@ fn causes(error: &AdmissionError) -> Vec<Cause> {
                     | PlanError::NoSuchContainer { .. }
                     | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
                     PlanError::Collision { .. } => "FieldValueDuplicate",
+                    PlanError::TooMany { .. } => "FieldValueTooMany",
                 },
                 message: error.to_string(),
                 field: field(error.site()),

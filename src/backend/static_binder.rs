@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
+use super::cached::RecentNames;
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::injection::SecretBinding;
 
@@ -23,17 +24,12 @@ impl StaticBinder {
     ) {
         self.namespaces.entry(namespace.into()).or_default().entry(name.into()).or_default().extend(keys);
     }
-
-    /// The names known in a namespace, in order.
-    pub fn names(&self, namespace: &str) -> impl Iterator<Item = &str> {
-        self.namespaces.get(namespace).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
-    }
 }
 
 #[async_trait]
 impl SecretBinder for StaticBinder {
     fn kind(&self) -> BackendKind {
-        BackendKind::Memory
+        BackendKind::Files
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
@@ -44,5 +40,11 @@ impl SecretBinder for StaticBinder {
             }
             None => Err(BackendError::about(ErrorKind::NotFound, self.kind(), query)),
         }
+    }
+}
+
+impl RecentNames for StaticBinder {
+    fn recent_names(&self, namespace: &str) -> Vec<String> {
+        self.namespaces.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 }

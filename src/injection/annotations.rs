@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
+use super::excerpt::excerpt;
 use super::pod::Annotations;
+use super::reference::{parse_reference, reference_documents, split_source};
 use super::request::{
     Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason, Variable,
 };
-use super::secret_ref::{EnvVarName, KeyChoice, NameError, SecretId, SecretName, SecretReference, SecretSource};
+use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretName, SecretReference, SecretSource};
 use super::selector::Pattern;
 
 /// The prefix of every annotation of the contract.
@@ -26,6 +26,10 @@ pub(super) const RECORD_KEY: &str = "injected";
 
 /// Annotation names end at 63 characters after the prefix.
 const MAX_KEY: usize = 63;
+
+/// The most annotations that are read, and the most items of one list. Admission comes before the API server's
+/// own limit on annotations, so without this one pod could ask a backend for a hundred thousand secrets.
+pub(super) const MAX_ITEMS: usize = 256;
 
 /// The keys with one fixed name, for suggestions.
 const FIXED_KEYS: [&str; 8] =
@@ -66,30 +70,33 @@ pub struct InvalidAnnotation {
 /// Reads the contract.
 ///
 /// # Errors
-/// Every mistake in an annotation that counts, in the order of the annotations' names.
+/// Every mistake in an annotation that counts, in the order of the annotations' names. What opts out is not
+/// governed by defaults, so their mistakes do not count against it.
 pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
     let effective = nearest(sources);
     let mut reader = Reader::default();
     let mut inject = true;
-    for (key, (value, origin)) in &effective {
+    for (read, (key, (value, origin))) in effective.iter().enumerate() {
         let site = Site { key: (*key).to_owned(), origin: origin.clone() };
+        if read == MAX_ITEMS {
+            reader.mistake(&site, format!("there are {} annotations; at most {MAX_ITEMS} are read", effective.len()));
+            break;
+        }
         match *key {
             "env-from" => reader.env_from(&site, value),
             "refs" => reader.refs(&site, value),
             "containers" => reader.request.containers = Some(reader.selection(&site, value, None)),
             "init-containers" => reader.request.init_containers = Some(reader.selection(&site, value, Some("none"))),
-            "on-missing" => reader
-                .word(&site, value, &[("deny", OnMissing::Deny), ("warn", OnMissing::Warn)], |r| &mut r.on_missing),
-            "reload" => reader.word(&site, value, &RELOAD_WORDS, |r| &mut r.reload),
-            "inject" => match *value {
-                "true" => inject = true,
-                "false" => inject = false,
-                _ => reader.mistake(&site, format!("{value:?} is neither \"true\" nor \"false\"")),
-            },
+            "on-missing" => reader.request.on_missing = reader.word(&site, value, &ON_MISSING_WORDS),
+            "reload" => reader.request.reload = reader.word(&site, value, &RELOAD_WORDS).unwrap_or_default(),
+            "inject" => inject = reader.word(&site, value, &INJECT_WORDS).unwrap_or(true),
             // Our own record: information, never proof, so a forged one is no mistake.
             RECORD_KEY => {}
             _ => reader.patterned(&site, value),
         }
+    }
+    if !inject {
+        reader.mistakes.retain(|mistake| !mistake.site.origin.is_default());
     }
     if !reader.mistakes.is_empty() {
         return Err(reader.mistakes);
@@ -102,6 +109,8 @@ pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> 
     })
 }
 
+const INJECT_WORDS: [(&str, bool); 2] = [("true", true), ("false", false)];
+const ON_MISSING_WORDS: [(&str, OnMissing); 2] = [("deny", OnMissing::Deny), ("warn", OnMissing::Warn)];
 const RELOAD_WORDS: [(&str, ReloadMode); 4] = [
     ("auto", ReloadMode::Auto),
     ("reloader", ReloadMode::Reloader),
@@ -161,7 +170,7 @@ impl Reader {
             match parsed {
                 Ok(secret) if secret.source == SecretSource::Env => self.mistake(
                     site,
-                    format!("{item:?}: source \"env\" names single variables that are already set; it cannot be brought in whole"),
+                    format!("{:?}: source \"env\" names single variables that are already set; it cannot be brought in whole", excerpt(item)),
                 ),
                 Ok(secret) => {
                     if self.supported(site, &secret) && !self.request.bulk.iter().any(|bulk| bulk.secret == secret) {
@@ -212,12 +221,11 @@ impl Reader {
                 .map(|known| (strsim::damerau_levenshtein(known, &site.key), known))
                 .min()
                 .filter(|(distance, _)| *distance <= 3)
-                .map(|(_, known)| format!("; did you mean {PREFIX}{known}?"));
+                .map_or_else(|| "the".to_owned(), |(_, known)| format!("did you mean {PREFIX}{known}? The"));
             self.mistake(
                 site,
                 format!(
-                    "unknown annotation{}; the annotations are env-from, refs, env.<VAR>, containers, init-containers, on-missing, reload, infisical.<name> and inject",
-                    near.unwrap_or_default()
+                    "unknown annotation; {near} annotations are env-from, refs, env.<VAR>, containers, init-containers, on-missing, reload, infisical.<name> and inject"
                 ),
             );
         }
@@ -232,7 +240,7 @@ impl Reader {
                 self.variable(variable, |reader| &mut reader.aliases);
             }
             (Ok(_), Ok(reference)) => {
-                self.mistake(site, format!("{:?} does not say which key; write name/key", reference.to_string()))
+                self.mistake(site, format!("{:?} does not say which key; write name/key", reference.to_string()));
             }
             (name, reference) => {
                 for error in [name.err(), reference.err()].into_iter().flatten() {
@@ -276,7 +284,10 @@ impl Reader {
                     self.mistake(site, error.to_string());
                 }
                 if path.is_none() {
-                    self.mistake(site, format!("{value:?} is not <environment>:/<path>, as in \"prod:/snowflake\""));
+                    self.mistake(
+                        site,
+                        format!("{:?} is not <environment>:/<path>, as in \"prod:/snowflake\"", excerpt(value)),
+                    );
                 }
             }
         }
@@ -300,110 +311,30 @@ impl Reader {
     }
 
     /// One of a few words.
-    fn word<T: Copy>(
-        &mut self,
-        site: &Site,
-        value: &str,
-        words: &[(&str, T)],
-        target: fn(&mut InjectionRequest) -> &mut T,
-    ) {
-        if let Some((_, word)) = words.iter().find(|(word, _)| *word == value) {
-            *target(&mut self.request) = *word;
-        } else {
+    fn word<T: Copy>(&mut self, site: &Site, value: &str, words: &[(&str, T)]) -> Option<T> {
+        let word = words.iter().find_map(|(word, meant)| (*word == value).then_some(*meant));
+        if word.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.mistake(site, format!("{value:?} is not one of {}", known.join(", ")));
+            self.mistake(site, format!("{:?} is not one of {}", excerpt(value), known.join(", ")));
         }
+        word
     }
 
     /// A list, by comma, space or newline. An empty one is a mistake: it is what a template leaves behind.
     fn items<'v>(&mut self, site: &Site, value: &'v str) -> Vec<&'v str> {
         let items: Vec<&str> =
             value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty()).collect();
-        if items.is_empty() {
-            self.mistake(site, "is empty; name at least one, or remove the annotation");
+        match items.len() {
+            0 => self.mistake(site, EMPTY),
+            1..=MAX_ITEMS => return items,
+            many => self.mistake(site, too_many(many)),
         }
-        items
+        Vec::new()
     }
 }
 
-/// `[source:]rest`.
-fn split_source(item: &str) -> Result<(SecretSource, &str), NameError> {
-    match item.split_once(':') {
-        Some((source, rest)) => Ok((SecretSource::from_str(source)?, rest)),
-        None => Ok((SecretSource::default(), item)),
-    }
-}
+pub(super) const EMPTY: &str = "is empty; name at least one, or remove the annotation";
 
-/// `[source:]name[/key]`, where the key may be `*`.
-fn parse_reference(item: &str) -> Result<SecretReference, NameError> {
-    let (source, rest) = split_source(item)?;
-    let (name, key) = match rest.split_once('/') {
-        Some((name, key)) => (name, Some(key)),
-        None => (rest, None),
-    };
-    let key = match key {
-        None => KeyChoice::Default,
-        Some("*") => KeyChoice::All,
-        Some(key) => KeyChoice::Key(key.parse()?),
-    };
-    Ok(SecretReference { secret: SecretId { source, name: name.parse()? }, key })
-}
-
-/// The floe spec's `SecretReference` as a document: unknown fields are refused, an empty key is no key.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReferenceDocument {
-    #[serde(default)]
-    source: Option<String>,
-    name: String,
-    #[serde(default)]
-    key: Option<String>,
-}
-
-impl TryFrom<ReferenceDocument> for SecretReference {
-    type Error = NameError;
-
-    fn try_from(document: ReferenceDocument) -> Result<Self, NameError> {
-        let source = document.source.as_deref().map_or(Ok(SecretSource::default()), SecretSource::from_str)?;
-        let key = match document.key.as_deref() {
-            None | Some("") => KeyChoice::Default,
-            Some("*") => KeyChoice::All,
-            Some(key) => KeyChoice::Key(key.parse()?),
-        };
-        Ok(Self { secret: SecretId { source, name: document.name.parse()? }, key })
-    }
-}
-
-impl FromStr for SecretReference {
-    type Err = String;
-
-    /// A reference as annotations write it, `[source:]name[/key]`, or as the spec's JSON document.
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim_start().starts_with('{') {
-            let document: ReferenceDocument =
-                serde_json::from_str(text).map_err(|error| format!("is no reference: {error}"))?;
-            return document.try_into().map_err(|error: NameError| error.to_string());
-        }
-        parse_reference(text).map_err(|error| error.to_string())
-    }
-}
-
-/// A YAML or JSON list of `{source, name, key}`, or a single one.
-fn reference_documents(text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
-    let unreadable = |error: serde_saphyr::Error| {
-        // The first line is the message; a drawing of the place follows it.
-        let message = error.to_string();
-        let line = message.lines().next().unwrap_or_default();
-        format!("is not a list of {{source, name, key}}: {line}")
-    };
-    let documents: Vec<ReferenceDocument> = if text.starts_with('{') {
-        vec![serde_saphyr::from_str(text).map_err(unreadable)?]
-    } else {
-        serde_saphyr::from_str(text).map_err(unreadable)?
-    };
-    if documents.is_empty() {
-        return Err("is empty; name at least one, or remove the annotation".to_owned());
-    }
-    let each = |document: ReferenceDocument| document.try_into().map_err(|error: NameError| error.to_string());
-    Ok(documents.into_iter().map(each).collect())
+pub(super) fn too_many(items: usize) -> String {
+    format!("lists {items} items; at most {MAX_ITEMS} are allowed")
 }

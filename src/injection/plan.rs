@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::binding::SecretBinding;
-use super::pod::{ContainerView, PodView};
+use super::pod::{ContainerView, EnvView, Literal, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
-use super::request::{Choice, InjectionRequest, OnMissing, Selection, Variable};
-use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId};
+use super::request::{Choice, InjectionRequest, Selection};
+use super::resolve::{Findings, Wanted, resolve};
+use super::secret_ref::SecretId;
 use super::selector::Pattern;
 
 /// What is known about a referenced secret.
@@ -30,9 +31,25 @@ pub enum Bound {
     Unchecked,
 }
 
+/// The most entries that one plan may add: their patch alone is more than an API server stores. Admission comes
+/// before the API server's own limits, so that without this one a request could grow a thousandfold here.
+pub(super) const MAX_ENTRIES: usize = 16_384;
+
+/// What the pod under review is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// A pod: what it asks for is there now, or it is refused.
+    Pods,
+    /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
+    /// the author says otherwise, and so is a container that another webhook may still add.
+    Workloads,
+}
+
 /// Everything that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a> {
+    /// What `pod` is.
+    pub surface: Surface,
     /// The pod, or the template of one.
     pub pod: &'a PodView<'a>,
     /// Where it will run, for sentences.
@@ -138,6 +155,13 @@ pub struct EnvEntry {
     pub key: String,
 }
 
+impl EnvEntry {
+    /// Whether the entry that is there refers to the same key of the same Secret.
+    fn is(&self, there: &EnvView<'_>) -> bool {
+        there.secret_key() == Some((self.secret.as_str(), self.key.as_str()))
+    }
+}
+
 /// Plans the injection.
 ///
 /// # Errors
@@ -147,6 +171,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let mut findings = Findings::default();
     let wanted = resolve(input, &mut findings);
     let selected = select(input, &mut findings);
+    let entries = selected.len().saturating_mul(wanted.len());
+    if let Some(site) = input.request.first_site().filter(|_| entries > MAX_ENTRIES && findings.errors.is_empty()) {
+        findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: site.clone() });
+    }
     if !findings.errors.is_empty() {
         return Err(findings.errors);
     }
@@ -154,6 +182,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let known = input.pod.annotations().and_then(|a| a.get(super::annotations::RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = known.clone().unwrap_or_default();
+    let known = known.filter(|_| input.surface == Surface::Pods);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
         let name = container.name.as_str();
@@ -182,172 +211,6 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     })
 }
 
-/// What has to be said, for or against.
-#[derive(Debug, Default)]
-struct Findings {
-    errors: Vec<PlanError>,
-    warnings: Vec<Warning>,
-}
-
-/// The entries that every selected container should have.
-#[derive(Debug, Default)]
-struct Wanted {
-    env_from: Vec<String>,
-    env: Vec<EnvEntry>,
-}
-
-// === references to entries ===
-
-fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted {
-    for (secret, need) in input.request.needs() {
-        missing(input, secret, &need.keys, findings);
-    }
-    let mut wanted = Wanted::default();
-    for bulk in &input.request.bulk {
-        let name = secret_name(input, &bulk.secret);
-        if !wanted.env_from.contains(&name) {
-            wanted.env_from.push(name);
-        }
-    }
-    let mut taken: BTreeMap<String, (EnvEntry, String)> = BTreeMap::new();
-    for variable in &input.request.variables {
-        for entry in entries(input, variable, findings) {
-            let said = format!("{} ({})", variable.reference, variable.site);
-            match taken.get(&entry.name) {
-                Some((same, _)) if *same == entry => {}
-                Some((_, other)) => findings.errors.push(PlanError::Collision {
-                    variable: entry.name,
-                    one: other.clone(),
-                    other: said,
-                    site: variable.site.clone(),
-                }),
-                None => {
-                    wanted.env.push(entry.clone());
-                    taken.insert(entry.name.clone(), (entry, said));
-                }
-            }
-        }
-    }
-    shared_keys(input, findings);
-    wanted
-}
-
-/// Says which of `keys`, or that all of the secret, is missing.
-fn missing(
-    input: &PlanInput<'_>,
-    secret: &SecretId,
-    keys: &BTreeSet<super::secret_ref::SecretKey>,
-    findings: &mut Findings,
-) {
-    let Some(site) = input.request.site_of(secret) else { return };
-    let namespace = input.namespace.to_owned();
-    match input.bindings.get(secret) {
-        None | Some(Bound::Unchecked) => {}
-        Some(Bound::Missing { backend, near }) => {
-            let error = PlanError::MissingSecret {
-                secret: secret.clone(),
-                namespace,
-                backend,
-                near: near.clone(),
-                site: site.clone(),
-            };
-            findings.missing(input.request.on_missing, error);
-        }
-        Some(Bound::Found(binding)) => {
-            let Some(known) = &binding.keys else { return };
-            for key in keys.iter().filter(|key| !known.contains(key.as_str())) {
-                let asks = |v: &&Variable| {
-                    v.reference.secret == *secret
-                        && match &v.reference.key {
-                            KeyChoice::Key(wanted) => wanted == key,
-                            KeyChoice::Default => key.as_str() == DEFAULT_KEY,
-                            KeyChoice::All => false,
-                        }
-                };
-                let asked = input.request.variables.iter().find(asks);
-                let error = PlanError::MissingKey {
-                    secret: secret.clone(),
-                    key: key.clone(),
-                    namespace: namespace.clone(),
-                    near: super::near::nearest(key.as_str(), known.iter().map(String::as_str)),
-                    by_default: asked.is_some_and(|v| v.reference.key == KeyChoice::Default),
-                    site: asked.map_or_else(|| site.clone(), |v| v.site.clone()),
-                };
-                findings.missing(input.request.on_missing, error);
-            }
-        }
-    }
-}
-
-impl Findings {
-    fn missing(&mut self, on_missing: OnMissing, error: PlanError) {
-        match on_missing {
-            OnMissing::Deny => self.errors.push(error),
-            OnMissing::Warn => self.warnings.push(Warning::Missing(error)),
-        }
-    }
-}
-
-/// The Secret in the pod's namespace; by its own name while nothing better is known.
-fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
-    match input.bindings.get(secret) {
-        Some(Bound::Found(binding)) => binding.secret_name.clone(),
-        Some(Bound::Missing { .. } | Bound::Unchecked) | None => secret.name.to_string(),
-    }
-}
-
-/// The entries of one reference; several for `name/*`.
-fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) -> Vec<EnvEntry> {
-    let reference = &variable.reference;
-    let secret = secret_name(input, &reference.secret);
-    let name = |key: Option<&str>| match &variable.alias {
-        Some(alias) => alias.to_string(),
-        None => EnvVarName::for_reference(&reference.secret.name, key).to_string(),
-    };
-    match &reference.key {
-        KeyChoice::Default => vec![EnvEntry { name: name(None), secret, key: DEFAULT_KEY.to_owned() }],
-        KeyChoice::Key(key) => vec![EnvEntry { name: name(Some(key.as_str())), secret, key: key.to_string() }],
-        KeyChoice::All => match input.bindings.get(&reference.secret) {
-            Some(Bound::Found(SecretBinding { keys: Some(keys), .. })) => {
-                if keys.is_empty() {
-                    findings
-                        .warnings
-                        .push(Warning::NothingToExpand { reference: reference.clone(), site: variable.site.clone() });
-                }
-                let entry = |key: &String| EnvEntry { name: name(Some(key)), secret: secret.clone(), key: key.clone() };
-                keys.iter().map(entry).collect()
-            }
-            // Said already; which keys there will be, nobody knows.
-            Some(Bound::Missing { .. }) => Vec::new(),
-            Some(Bound::Found(SecretBinding { keys: None, .. }) | Bound::Unchecked) | None => {
-                findings
-                    .errors
-                    .push(PlanError::UnknownKeys { reference: reference.clone(), site: variable.site.clone() });
-                Vec::new()
-            }
-        },
-    }
-}
-
-/// Two secrets brought in whole that both have a key: the later one wins, and somebody should know.
-fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
-    let mut seen: BTreeMap<&str, &SecretId> = BTreeMap::new();
-    for bulk in &input.request.bulk {
-        let Some(Bound::Found(SecretBinding { keys: Some(keys), .. })) = input.bindings.get(&bulk.secret) else {
-            continue;
-        };
-        for key in keys {
-            if let Some(first) = seen.insert(key, &bulk.secret) {
-                findings.warnings.push(Warning::SharedKey {
-                    key: key.clone(),
-                    loser: first.clone(),
-                    winner: bulk.secret.clone(),
-                });
-            }
-        }
-    }
-}
-
 // === containers ===
 
 struct Selected<'a> {
@@ -368,7 +231,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
     for (list, containers, selection) in lists {
         let containers = containers.as_deref().unwrap_or_default();
         if let Some(selection) = selection {
-            unmatched(input.pod, list, containers, selection, findings);
+            unmatched(input, list, containers, selection, findings);
         }
         for (index, container) in containers.iter().enumerate() {
             let name = container.name.as_str();
@@ -392,7 +255,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
 
 /// Says which patterns match no container.
 fn unmatched(
-    pod: &PodView<'_>,
+    input: &PlanInput<'_>,
     list: ContainerList,
     containers: &[ContainerView<'_>],
     selection: &Selection,
@@ -404,13 +267,16 @@ fn unmatched(
             continue;
         }
         let site = selection.site.clone();
+        if pattern.is_all() {
+            continue;
+        }
         if !pattern.is_exact() {
             findings.warnings.push(Warning::Unmatched { pattern: pattern.to_string(), list, site });
             continue;
         }
         let other = match list {
-            ContainerList::Containers => &pod.spec.init_containers,
-            ContainerList::InitContainers => &pod.spec.containers,
+            ContainerList::Containers => &input.pod.spec.init_containers,
+            ContainerList::InitContainers => &input.pod.spec.containers,
         };
         let error = PlanError::NoSuchContainer {
             name: pattern.to_string(),
@@ -420,7 +286,7 @@ fn unmatched(
             site,
         };
         // A default is written for many pods; that one of them lacks a container is no mistake of its author.
-        if error.site().origin.is_default() {
+        if error.site().origin.is_default() || input.surface == Surface::Workloads {
             findings.warnings.push(Warning::NoSuchContainer(error));
         } else {
             findings.errors.push(error);
@@ -428,20 +294,31 @@ fn unmatched(
     }
 }
 
-/// Whether every container that the record names really has all that is wanted. A forged record fails here.
+/// Whether every container that the record names really carries our references: all that is wanted is there, and
+/// what the record says we added is a reference to a Secret. A forged record fails here.
 fn carries(record: &Record, pod: &PodView<'_>, wanted: &Wanted) -> bool {
     let lists =
         [(ContainerList::Containers, &pod.spec.containers), (ContainerList::InitContainers, &pod.spec.init_containers)];
-    let complete = |container: &ContainerView<'_>| {
-        wanted.env_from.iter().all(|secret| container.env_from_position(secret).is_some())
-            && wanted.env.iter().all(|entry| container.env_named(&entry.name).is_some())
+    let complete = |container: &ContainerView<'_>, added: &Added| {
+        let (sources, env) = (container.whole_secrets(), container.env_by_name());
+        let claimed: BTreeSet<&str> = added.env.iter().map(String::as_str).collect();
+        *added != Added::default()
+            && wanted.env_from.iter().chain(&added.env_from).all(|secret| sources.contains_key(secret.as_str()))
+            && claimed.iter().all(|name| env.get(name).is_some_and(|entry| entry.secret_key().is_some()))
+            && wanted.env.iter().all(|entry| {
+                // The author's own entry of the same name was left alone, and is not in the record.
+                env.get(entry.name.as_str())
+                    .is_some_and(|there| entry.is(there) || !claimed.contains(entry.name.as_str()))
+            })
     };
     !record.is_empty()
         && lists.into_iter().all(|(list, containers)| {
+            let containers: BTreeMap<&str, &ContainerView<'_>> =
+                containers.iter().flatten().map(|container| (container.name.as_str(), container)).collect();
             record
                 .list(list)
-                .keys()
-                .all(|name| containers.iter().flatten().find(|c| c.name.as_str() == name).is_some_and(complete))
+                .iter()
+                .all(|(name, added)| containers.get(name.as_str()).is_some_and(|there| complete(there, added)))
         })
 }
 
@@ -463,21 +340,18 @@ fn lacking(
         env_before: Vec::new(),
         env_after: Vec::new(),
     };
-    for entry in &wanted.env {
-        match container.env_named(&entry.name) {
-            Some(theirs) if theirs.is_key_of(&entry.secret, &entry.key) => {}
-            Some(_) => warnings.push(Warning::LeftAlone {
-                variable: entry.name.clone(),
-                container: container.name.as_str().to_owned(),
-            }),
-            None => {
-                let needed_by_theirs = container
-                    .env
-                    .iter()
-                    .flatten()
-                    .any(|theirs| theirs.value.as_ref().is_some_and(|value| value.mentions(&entry.name)));
-                let place = if needed_by_theirs { &mut plan.env_before } else { &mut plan.env_after };
-                place.push(entry.clone());
+    if !wanted.env.is_empty() {
+        let env = container.env_by_name();
+        let literals = container.env.iter().flatten().filter_map(|entry| entry.value.as_ref());
+        let mentioned: BTreeSet<&str> = literals.flat_map(Literal::mentions).collect();
+        for entry in &wanted.env {
+            match env.get(entry.name.as_str()) {
+                Some(theirs) if entry.is(theirs) => {}
+                Some(_) => {
+                    warnings.push(Warning::LeftAlone { variable: entry.name.clone(), container: plan.name.clone() });
+                }
+                None if mentioned.contains(entry.name.as_str()) => plan.env_before.push(entry.clone()),
+                None => plan.env_after.push(entry.clone()),
             }
         }
     }
@@ -490,10 +364,11 @@ fn lacking(
 
 /// Our sources stand before the author's, in the annotation's order; those that are there stay where they are.
 fn missing_sources(container: &ContainerView<'_>, wanted: &Wanted) -> Vec<(usize, String)> {
+    let there = container.whole_secrets();
     let mut inserted = Vec::new();
     let mut front = 0;
     for secret in &wanted.env_from {
-        match container.env_from_position(secret) {
+        match there.get(secret.as_str()) {
             Some(place) if place + inserted.len() == front => front += 1,
             Some(_) => {}
             None => {

@@ -4,6 +4,7 @@
 //! A view is decoded from the bytes of a review, or from a `serde_json::Value` for `inject`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -47,24 +48,25 @@ impl fmt::Debug for Literal<'_> {
 }
 
 impl Literal<'_> {
-    /// Whether the kubelet will expand `$(name)` in this value. `$$(name)` is an escape and is not
+    /// The names whose `$(NAME)` the kubelet will expand in this value. `$$(NAME)` is an escape and is not
     /// expanded (`third_party/forked/golang/expansion` in Kubernetes).
-    #[must_use]
-    pub fn mentions(&self, name: &str) -> bool {
+    pub fn mentions(&self) -> impl Iterator<Item = &str> {
         let mut rest: &str = &self.0;
-        while let Some((_, after)) = rest.split_once('$') {
-            rest = if let Some(escaped) = after.strip_prefix('$') {
-                escaped
-            } else if let Some((inside, tail)) = after.strip_prefix('(').and_then(|open| open.split_once(')')) {
-                if inside == name {
-                    return true;
+        std::iter::from_fn(move || {
+            while let Some((_, after)) = rest.split_once('$') {
+                if let Some(escaped) = after.strip_prefix('$') {
+                    rest = escaped;
+                } else if let Some(open) = after.strip_prefix('(') {
+                    // Without an end here there is none further on.
+                    let (name, tail) = open.split_once(')')?;
+                    rest = tail;
+                    return Some(name);
+                } else {
+                    rest = after;
                 }
-                tail
-            } else {
-                after
-            };
-        }
-        false
+            }
+            None
+        })
     }
 }
 
@@ -78,9 +80,6 @@ pub struct PodView<'a> {
     /// The containers and the service account.
     #[serde(borrow, default)]
     pub spec: PodSpecView<'a>,
-    /// The phase, on pods that are created with one.
-    #[serde(borrow, default)]
-    pub status: Option<PodStatusView<'a>>,
 }
 
 /// The part of `metadata` that matters here.
@@ -118,7 +117,7 @@ pub struct OwnerView<'a> {
 /// The annotations under our prefix, in the order of their names, and whether the pod is a mirror pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations<'a> {
-    ours: std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    ours: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// The kubelet made this object for a static pod.
     pub mirror: bool,
 }
@@ -221,14 +220,6 @@ pub struct PodSpecView<'a> {
     pub service_account_name: Option<Text<'a>>,
 }
 
-/// `status.phase`, where a pod is created with one.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct PodStatusView<'a> {
-    /// `Pending`, `Succeeded`, …
-    #[serde(borrow, default)]
-    pub phase: Option<Text<'a>>,
-}
-
 /// A container: its name and its environment, without values.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -245,16 +236,17 @@ pub struct ContainerView<'a> {
 }
 
 impl ContainerView<'_> {
-    /// The author's (or our earlier) entry for a variable.
+    /// Each variable's entry, the author's or ours of an earlier pass: of two for one variable the last, which counts.
     #[must_use]
-    pub fn env_named(&self, name: &str) -> Option<&EnvView<'_>> {
-        self.env.iter().flatten().find(|entry| entry.name.as_str() == name)
+    pub fn env_by_name(&self) -> BTreeMap<&str, &EnvView<'_>> {
+        self.env.iter().flatten().map(|entry| (entry.name.as_str(), entry)).collect()
     }
 
-    /// Where the list of sources names this Secret whole, without a prefix.
+    /// Where each Secret first stands among the sources, whole and without a prefix.
     #[must_use]
-    pub fn env_from_position(&self, secret: &str) -> Option<usize> {
-        self.env_from.iter().flatten().position(|source| source.is_whole_secret(secret))
+    pub fn whole_secrets(&self) -> BTreeMap<&str, usize> {
+        let sources = self.env_from.as_deref().unwrap_or_default().iter().enumerate().rev();
+        sources.filter_map(|(place, source)| Some((source.whole_secret()?, place))).collect()
     }
 }
 
@@ -274,13 +266,11 @@ pub struct EnvView<'a> {
 }
 
 impl EnvView<'_> {
-    /// Whether this entry takes its value from that key of that Secret.
+    /// Which key of which Secret this entry takes its value from.
     #[must_use]
-    pub fn is_key_of(&self, secret: &str, key: &str) -> bool {
-        self.value_from
-            .as_ref()
-            .and_then(|from| from.secret_key_ref.as_ref())
-            .is_some_and(|from| from.name.as_str() == secret && from.key.as_str() == key)
+    pub fn secret_key(&self) -> Option<(&str, &str)> {
+        let from = self.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        Some((from.name.as_str(), from.key.as_str()))
     }
 }
 
@@ -317,9 +307,9 @@ pub struct EnvFromView<'a> {
 }
 
 impl EnvFromView<'_> {
-    fn is_whole_secret(&self, secret: &str) -> bool {
-        self.prefix.as_ref().is_none_or(|prefix| prefix.as_str().is_empty())
-            && self.secret_ref.as_ref().is_some_and(|from| from.name.as_str() == secret)
+    fn whole_secret(&self) -> Option<&str> {
+        let whole = self.prefix.as_ref().is_none_or(|prefix| prefix.as_str().is_empty());
+        self.secret_ref.as_ref().filter(|_| whole).map(|from| from.name.as_str())
     }
 }
 
@@ -344,13 +334,6 @@ impl<'a> PodView<'a> {
         let named = self.spec.service_account_name.as_ref().map(Text::as_str);
         named.filter(|name| !name.is_empty()).unwrap_or("default")
     }
-
-    /// Whether the pod has ended: nothing will read its environment any more.
-    #[must_use]
-    pub fn is_terminal(&self) -> bool {
-        let phase = self.status.as_ref().and_then(|status| status.phase.as_ref());
-        phase.is_some_and(|phase| matches!(phase.as_str(), "Succeeded" | "Failed"))
-    }
 }
 
 #[cfg(test)]
@@ -368,7 +351,7 @@ mod tests {
     #[case("$A", false)]
     #[case("$($(A)", false)]
     fn a_literal_mentions_what_the_kubelet_would_expand(#[case] value: &str, #[case] expected: bool) {
-        assert_eq!(Literal(Cow::Borrowed(value)).mentions("A"), expected, "{value}");
+        assert_eq!(Literal(Cow::Borrowed(value)).mentions().any(|name| name == "A"), expected, "{value}");
     }
 
     #[test]

@@ -62,6 +62,13 @@ pub enum PlanError {
         /// Who named it.
         site: Site,
     },
+    /// More entries than any API server would store.
+    TooMany {
+        /// How many are too many.
+        limit: usize,
+        /// Who asked for them, or for the first of them.
+        site: Site,
+    },
     /// `name/*` cannot be expanded, because nobody was asked for the keys.
     UnknownKeys {
         /// The reference.
@@ -80,6 +87,7 @@ impl PlanError {
             | Self::MissingKey { site, .. }
             | Self::Collision { site, .. }
             | Self::NoSuchContainer { site, .. }
+            | Self::TooMany { site, .. }
             | Self::UnknownKeys { site, .. } => site,
         }
     }
@@ -112,7 +120,7 @@ impl fmt::Display for PlanError {
             }
             Self::Collision { variable, one, other, .. } => write!(
                 f,
-                "{one} and {other} would both set the variable {variable}. Give one of them a name of its own with {PREFIX}env.<VAR>."
+                "{one} and {other} would both set the variable {variable}. Ask for one of them by {PREFIX}env.<VAR> instead, under a name of its own."
             ),
             Self::NoSuchContainer { name, list, known, in_other_list, site } => {
                 write!(f, "the pod has no {list} \"{name}\" (named by {site}).")?;
@@ -127,6 +135,10 @@ impl fmt::Display for PlanError {
                     (false, _) => write!(f, " It has: {}.", known.join(", ")),
                 }
             }
+            Self::TooMany { limit, site } => write!(
+                f,
+                "more than {limit} entries would be added to the pod's containers (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
+            ),
             Self::UnknownKeys { reference, site } => write!(
                 f,
                 "\"{reference}\" stands for all keys of the secret, which are not known here (asked for by {site}). Give the Secret with --secrets, ask a cluster with --cluster, or name the keys."
@@ -143,7 +155,7 @@ impl std::error::Error for PlanError {}
 pub enum Warning {
     /// A secret or key is missing, and `on-missing: warn` admits the pod all the same.
     Missing(PlanError),
-    /// A default names a container that this pod does not have.
+    /// A container is named that this pod does not have, by a default, or in a template that may get it later.
     NoSuchContainer(PlanError),
     /// No container was left to inject into.
     NoContainer,
@@ -154,10 +166,12 @@ pub enum Warning {
         /// Where.
         container: String,
     },
-    /// Two secrets brought in whole both have this key.
-    SharedKey {
-        /// The key.
+    /// Two secrets brought in whole have keys in common.
+    SharedKeys {
+        /// The first of them.
         key: String,
+        /// How many more.
+        more: usize,
         /// Whose value is hidden.
         loser: SecretId,
         /// Whose value counts.
@@ -198,11 +212,14 @@ impl fmt::Display for Warning {
             Self::LeftAlone { variable, container } => {
                 write!(f, "container \"{container}\" already sets {variable}; it was left as it is")
             }
-            Self::SharedKey { key, loser, winner } => {
-                write!(
-                    f,
-                    "secrets \"{loser}\" and \"{winner}\" both have the key {key}; the value of \"{winner}\" counts"
-                )
+            Self::SharedKeys { key, more, loser, winner } => {
+                write!(f, "secrets \"{loser}\" and \"{winner}\" both have the key {key}")?;
+                match more {
+                    0 => {}
+                    1 => f.write_str(" and 1 more")?,
+                    more => write!(f, " and {more} more")?,
+                }
+                write!(f, "; the value of \"{winner}\" counts")
             }
             Self::NothingToExpand { reference, site } => {
                 write!(f, "\"{reference}\" ({site}) brings in nothing: the secret has no keys")

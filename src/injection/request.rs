@@ -97,10 +97,9 @@ pub enum Choice {
 }
 
 /// What to do about a secret that does not exist.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMissing {
-    /// Refuse the pod.
-    #[default]
+    /// Refuse the object.
     Deny,
     /// Admit it with a warning; the kubelet waits for the secret.
     Warn,
@@ -140,8 +139,8 @@ pub struct InjectionRequest {
     pub containers: Option<Selection>,
     /// Init containers and native sidecars; `None` is none.
     pub init_containers: Option<Selection>,
-    /// What to do about a missing secret.
-    pub on_missing: OnMissing,
+    /// What to do about a missing secret; `None` leaves it to the surface.
+    pub on_missing: Option<OnMissing>,
     /// For workloads.
     pub reload: ReloadMode,
     /// For the Infisical backend.
@@ -186,6 +185,13 @@ impl InjectionRequest {
         needs
     }
 
+    /// The first annotation that asks for anything.
+    #[must_use]
+    pub fn first_site(&self) -> Option<&Site> {
+        let bulk = self.bulk.first().map(|bulk| &bulk.site);
+        bulk.or_else(|| self.variables.first().map(|variable| &variable.site))
+    }
+
     /// The first annotation that asks for a secret, for sentences about it.
     #[must_use]
     pub fn site_of(&self, secret: &SecretId) -> Option<&Site> {
@@ -211,8 +217,6 @@ pub enum SkipReason {
     ExemptNamespace,
     /// The API object of a static pod: it may not reference Secrets.
     MirrorPod,
-    /// The pod has ended.
-    TerminalPod,
     /// An update that leaves our annotations as they were.
     Unchanged,
 }
@@ -229,7 +233,6 @@ impl SkipReason {
             Self::NotThisKind => "not_this_kind",
             Self::ExemptNamespace => "exempt_namespace",
             Self::MirrorPod => "mirror_pod",
-            Self::TerminalPod => "terminal_pod",
             Self::Unchanged => "unchanged",
         }
     }

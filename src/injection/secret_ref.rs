@@ -9,7 +9,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::excerpt::excerpt;
 
 /// The data key that a reference without a key means (floe spec: `SecretReference.key` unset).
 pub const DEFAULT_KEY: &str = "value";
@@ -64,7 +67,7 @@ impl FromStr for SecretSource {
         Self::ALL
             .into_iter()
             .find(|source| source.as_str() == text)
-            .ok_or_else(|| NameError::UnknownSource(text.to_owned()))
+            .ok_or_else(|| NameError::UnknownSource(excerpt(text).into_owned()))
     }
 }
 
@@ -116,7 +119,7 @@ macro_rules! name_type {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let rule: fn(&str) -> bool = $rule;
-                if rule(text) { Ok(Self(text.to_owned())) } else { Err($error(text.to_owned())) }
+                if rule(text) { Ok(Self(text.to_owned())) } else { Err($error(excerpt(text).into_owned())) }
             }
         }
         impl fmt::Display for $type {
@@ -232,6 +235,22 @@ pub struct SecretReference {
     pub secret: SecretId,
     /// Which of its keys.
     pub key: KeyChoice,
+}
+
+/// As the spec's document: `source`, `name`, `key`, in that order.
+impl Serialize for SecretReference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = match &self.key {
+            KeyChoice::Default => None,
+            KeyChoice::Key(key) => Some(key.as_str()),
+            KeyChoice::All => Some("*"),
+        };
+        let mut document = serializer.serialize_struct("SecretReference", 3)?;
+        document.serialize_field("source", &self.secret.source)?;
+        document.serialize_field("name", &self.secret.name)?;
+        document.serialize_field("key", &key)?;
+        document.end()
+    }
 }
 
 impl fmt::Display for SecretReference {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use wildmatch::WildMatch;
 
+use super::excerpt::excerpt;
+
 /// A pattern for container names, also used for the operator's list of sidecars.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -32,7 +34,7 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'*' | b'?');
         if text.is_empty() || text.len() > 253 || !text.bytes().all(fits) {
-            return Err(PatternError(text.to_owned()));
+            return Err(PatternError(excerpt(text).into_owned()));
         }
         let glob = text.contains(['*', '?']).then(|| WildMatch::new(text));
         Ok(Self { text: text.to_owned(), glob })
@@ -44,6 +46,12 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.glob.as_ref().map_or(self.text == name, |glob| glob.matches(name))
+    }
+
+    /// Whether it is `*`: all there are, be it none.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.text == "*"
     }
 
     /// Whether it names one container, so that a miss is a mistake and not an empty match.

@@ -24,6 +24,7 @@ pub mod objects;
 pub mod pki;
 pub mod process;
 pub mod reviewer;
+pub mod served;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::process::Folder;
 use super::unique;
+use super::webhook::SERVICE_HOST;
 use super::webhook_process::WebhookProcess;
 
 /// What the webhook answered.
@@ -59,33 +60,36 @@ impl WebhookProcess {
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.expect("the provider's versions").with_root_certificates(roots).with_no_client_auth();
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.port)).await.expect("the webhook listens");
-        let name = ServerName::try_from("localhost").expect("a name");
+        let name = ServerName::try_from(SERVICE_HOST).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the webhook's certificate is ours")
     }
 
-    /// POSTs a body on a connection of its own; `path` carries the query.
+    /// POSTs a body; `path` carries the query.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
+        self.exchange(Method::POST, path, body).await
+    }
+
+    /// Any request to the admission port, on a connection of its own.
+    pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(self.dial().await))
             .await
             .expect("HTTP begins with nothing");
         let connection = tokio::spawn(connection);
-        let request = Request::post(path)
-            .header("host", "localhost")
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", SERVICE_HOST)
             .header("content-type", "application/json")
             .body(Full::new(body.into()))
             .expect("a request");
         let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
         let text = body.collect().await.expect("the whole answer").to_bytes();
         connection.abort();
-        Reply {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            text: String::from_utf8(text.to_vec()).expect("answers are text"),
-        }
+        Reply { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() }
     }
 
     /// Sends a pod's review, as the API server does that waits `timeout` for the answer.
-    pub async fn review(&self, pod: &Value, timeout: &str) -> Reply {
+    pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
         self.post(&format!("/admit/pods?timeout={timeout}"), review(pod).to_string()).await
     }
 }

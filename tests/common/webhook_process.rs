@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
 use serde_json::Value;
 
 use super::control_plane::ControlPlane;
@@ -62,6 +64,13 @@ impl Launch {
         self
     }
 
+    /// Gives another value to an argument that is there.
+    pub fn set(mut self, flag: &str, value: &str) -> Self {
+        let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+        value.clone_into(&mut self.args[place + 1]);
+        self
+    }
+
     /// Starts the program and waits until it is ready; panics with its log when it ends instead.
     pub async fn start(self) -> WebhookProcess {
         let started = self.spawn();
@@ -113,9 +122,30 @@ impl WebhookProcess {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
+    /// Any request to the admission port, as anyone in the cluster can send it: status and body of the answer.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, String) {
+        let reply = self.exchange(method, path, body).await;
+        (reply.status, reply.text)
+    }
+
+    /// The answer to a review on this path.
+    pub async fn review(&self, path: &str, review: &Value) -> Value {
+        let (status, body) = self.send(Method::POST, path, review.to_string()).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("an AdmissionReview")
+    }
+
     /// Everything that it logged.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its log lines about admissions of which `field` is `value`.
+    pub fn admissions(&self, field: &str, value: &str) -> Vec<Value> {
+        let log = self.log();
+        // The last line may still be being written.
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "admission" && line[field] == value).collect()
     }
 
     /// Its process id, for figures from `/proc`.
@@ -142,5 +172,12 @@ impl WebhookProcess {
     /// SIGKILL: a crash.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Starts it again as it was, on the same ports, after it has ended or by a crash; the log goes on.
+    pub async fn restart(self) -> Self {
+        let Self { process, launch } = self;
+        drop(process);
+        launch.start().await
     }
 }

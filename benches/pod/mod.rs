@@ -1,0 +1,90 @@
+//! The pod of the benchmarks, and its path.
+
+use std::collections::BTreeMap;
+
+use floe_secrets_webhook::injection::{
+    Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Surface, parse, plan, render,
+};
+use serde_json::{Value, json};
+
+/// A pod of a Dagster run as the API server sends it, 6 kB of JSON.
+const POD: &str = include_str!("pod.json");
+
+/// It asks for three secrets in all three ways.
+pub fn asking() -> Vec<u8> {
+    POD.trim_end().as_bytes().to_vec()
+}
+
+/// The same pod without our annotations.
+///
+/// # Panics
+/// Never: the pod is JSON.
+pub fn indifferent() -> Vec<u8> {
+    let mut pod: Value = serde_json::from_str(POD).expect("JSON");
+    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !key.starts_with("secrets.floe.dev/"));
+    }
+    pod.to_string().into_bytes()
+}
+
+/// The secrets that exist, and the operator's sidecars.
+pub struct World {
+    bindings: BTreeMap<SecretId, Bound>,
+    sidecars: Vec<Pattern>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let secrets = json!({
+            "snowflake-credentials": ["SNOWFLAKE_ACCOUNT", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"],
+            "polaris": ["credential"],
+            "s3": ["access-key", "secret-key"],
+        });
+        let bound = |(name, keys): (&String, &Value)| {
+            let keys = serde_json::from_value(keys.clone()).expect("a list of keys");
+            let binding = SecretBinding { secret_name: name.clone(), keys: Some(keys) };
+            let id = SecretId { source: "kubernetes".parse().expect("a source"), name: name.parse().expect("a name") };
+            (id, Bound::Found(binding))
+        };
+        let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"].map(|name| name.parse().expect("a pattern"));
+        Self { bindings: secrets.as_object().into_iter().flatten().map(bound).collect(), sidecars: sidecars.to_vec() }
+    }
+}
+
+/// Whether there is nothing to do for a pod.
+///
+/// # Panics
+/// When it is no pod.
+pub fn skips(pod: &[u8]) -> bool {
+    let view: PodView<'_> = serde_json::from_slice(pod).expect("a pod");
+    matches!(parse(&Sources { object: view.annotations(), ..Sources::default() }), Ok(Decision::Skip(_)))
+}
+
+/// From the pod's bytes to the patch's.
+///
+/// # Panics
+/// When the pod is not admitted: then there is nothing to measure.
+pub fn admit(pod: &[u8], world: &World) -> Vec<u8> {
+    patch(&serde_json::from_slice(pod).expect("a pod"), world)
+}
+
+/// From the pod's view to the patch's bytes.
+///
+/// # Panics
+/// When the pod is not admitted: then there is nothing to measure.
+pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
+    let Ok(Decision::Inject(request)) = parse(&Sources { object: view.annotations(), ..Sources::default() }) else {
+        panic!("the pod asks for secrets")
+    };
+    let plan = plan(&PlanInput {
+        surface: Surface::Pods,
+        pod: view,
+        namespace: "floe-platform",
+        request: &request,
+        bindings: &world.bindings,
+        sidecars: &world.sidecars,
+    })
+    .expect("nothing stands against it");
+    assert_eq!(plan.containers.len(), 3, "all containers are served");
+    serde_json::to_vec(&render(&plan, &[])).expect("a patch is JSON")
+}

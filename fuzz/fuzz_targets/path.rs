@@ -1,0 +1,59 @@
+//! The path from a pod's view to its patched document, and what must hold on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use floe_secrets_webhook::injection::{
+    Bound, Decision, EnvVarName, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Surface, parse,
+    plan, render,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Every secret exists and has the keys that are asked for, and two more.
+fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, Bound> {
+    let found = |(id, need): (&SecretId, floe_secrets_webhook::injection::Need)| {
+        let more = ["password".to_owned(), "pass.word".to_owned()];
+        let keys: BTreeSet<String> = need.keys.iter().map(ToString::to_string).chain(more).collect();
+        (id.clone(), Bound::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
+    };
+    request.needs().into_iter().map(found).collect()
+}
+
+/// Admits the pod that `view` shows of `document`: the patch applies, and a second pass adds nothing.
+pub fn admit(view: &PodView<'_>, document: &Value) {
+    let Some(patch) = patch(view) else { return };
+    let mut patched = document.clone();
+    json_patch::patch(&mut patched, &patch).expect("our patch applies to the pod it was made for");
+    if !patch.0.is_empty() {
+        let again = PodView::deserialize(&patched).expect("a patched pod is a pod");
+        let second = self::patch(&again).expect("what was admitted is admitted again");
+        assert!(second.0.is_empty(), "a second pass adds {second}");
+    }
+}
+
+fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
+    let request = match parse(&Sources { object: view.annotations(), ..Sources::default() }) {
+        Ok(Decision::Inject(request)) => request,
+        Ok(Decision::Skip(_)) => return None,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                assert!(mistake.to_string().len() < 4096, "a mistake is one sentence");
+            }
+            return None;
+        }
+    };
+    let bindings = bindings(&request);
+    let input = PlanInput {
+        surface: Surface::Pods,
+        pod: view,
+        namespace: "floe-jobs",
+        request: &request,
+        bindings: &bindings,
+        sidecars: &["istio-proxy".parse().expect("a pattern")],
+    };
+    let plan = plan(&input).ok()?;
+    for entry in plan.containers.iter().flat_map(|container| container.env_before.iter().chain(&container.env_after)) {
+        entry.name.parse::<EnvVarName>().expect("every variable that is added is a C identifier");
+    }
+    Some(render(&plan, &[]))
+}

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Counts the instructions of the pure path per admission, and compares them with benches/instructions.txt.
+# Counts are stable where times are not, but they belong to a compiler and a processor architecture.
+# usage: hack/instructions.sh [--update]
+set -eu
+
+cd "$(dirname "$0")/.."
+budget=benches/instructions.txt
+tolerance=5
+
+command -v valgrind >/dev/null || {
+    echo "hack/instructions.sh needs valgrind (Debian package valgrind); it is not installed" >&2
+    exit 1
+}
+
+binary=$(cargo bench --quiet --no-run --bench instructions --message-format=json |
+    sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
+
+count() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 |
+        sed -n 's/.*Collected : //p'
+}
+
+failed=0
+counted=$(mktemp)
+trap 'rm -f "$counted"' EXIT
+for case in injected skipped; do
+    # The difference of two runs leaves out what happens once.
+    few=$(count "$case" 100)
+    many=$(count "$case" 600)
+    per=$(((many - few) / 500))
+    echo "$case $per" >>"$counted"
+    allowed=$(sed -n "s/^$case //p" "$budget")
+    if [ "${1:-}" != --update ] && [ "$per" -gt $((allowed + allowed * tolerance / 100)) ]; then
+        echo "$case: $per instructions per admission, more than $tolerance % above the budget of $allowed" >&2
+        failed=1
+    else
+        echo "$case: $per instructions per admission (budget ${allowed:-none})"
+    fi
+done
+[ "${1:-}" != --update ] || cp "$counted" "$budget"
+exit $failed

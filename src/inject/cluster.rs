@@ -1,0 +1,124 @@
+//! `--cluster`: the live cluster of the user's kubeconfig, asked with the user's own rights.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use super::offline::Known;
+use crate::backend::cached::RecentNames;
+use crate::backend::kubernetes::{ClientSettings, ConnectError, KubernetesBackend, connect};
+use crate::backend::registry::{Backend, Tuning};
+use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend};
+use crate::cli::KubernetesArgs;
+use crate::defaults::{KubernetesSources, Source, SourceReader};
+use crate::injection::SecretBinding;
+use crate::metrics::Metrics;
+
+/// A cluster to which the manifests will be applied: what they hold exists there too, by then.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    /// The context's.
+    pub namespace: String,
+    binder: Arc<dyn SecretBinder>,
+    values: Arc<dyn SecretsBackend>,
+    sources: KubernetesSources,
+    /// Names by namespace, of those in which a secret was not found.
+    listed: Mutex<BTreeMap<String, Vec<String>>>,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig. Whether the cluster answers shows with the first question.
+    pub(super) async fn connect(args: KubernetesArgs) -> Result<Self, ConnectError> {
+        let KubernetesArgs { kubeconfig, context } = args;
+        let client = connect(&ClientSettings { kubeconfig, context, ..ClientSettings::default() }).await?;
+        // Nobody scrapes a program that ends in a moment.
+        let metrics = Metrics::register(&mut Registry::default());
+        let backend = KubernetesBackend::new(client.clone(), None);
+        let Backend { binder, values, .. } = Backend::assemble(backend, Tuning::default(), &metrics);
+        let namespace = client.default_namespace().to_owned();
+        Ok(Self { namespace, binder, values, sources: KubernetesSources(client), listed: Mutex::default() })
+    }
+
+    /// Lists a namespace's names, for "did you mean". A user who may not list is told none.
+    async fn list(&self, namespace: &str) {
+        let listed = || self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if listed().contains_key(namespace) {
+            return;
+        }
+        let names = self.values.list_secrets(namespace, "").await.unwrap_or_default();
+        let names = names.into_iter().map(|name| name.to_string()).collect();
+        listed().insert(namespace.to_owned(), names);
+    }
+}
+
+/// A cluster, and the manifests that will be applied to it.
+#[derive(Debug)]
+pub(super) struct Layered {
+    /// Asked first.
+    pub cluster: Cluster,
+    /// What the manifests add.
+    pub known: Arc<Known>,
+}
+
+#[async_trait]
+impl SecretBinder for Layered {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Kubernetes
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        let manifest = self.known.bind(query).await;
+        match (self.cluster.binder.bind(query).await, manifest) {
+            (Ok(mut live), Ok(manifest)) => {
+                if let (Some(keys), Some(more)) = (&mut live.keys, manifest.keys) {
+                    keys.extend(more);
+                }
+                Ok(live)
+            }
+            (Err(error), Ok(manifest)) if error.kind == ErrorKind::NotFound => Ok(manifest),
+            (Err(error), _) if error.kind == ErrorKind::NotFound => {
+                self.cluster.list(&query.namespace).await;
+                Err(error)
+            }
+            (live, _) => live,
+        }
+    }
+}
+
+impl RecentNames for Layered {
+    fn recent_names(&self, namespace: &str) -> Vec<String> {
+        let listed = self.cluster.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed
+            .get(namespace)
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .chain(self.known.recent_names(namespace))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl SourceReader for Layered {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+        match self.cluster.sources.namespace(name, deadline).await? {
+            Some(live) => Ok(Some(live)),
+            None => self.known.namespace(name, deadline).await,
+        }
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Source>, BackendError> {
+        match self.cluster.sources.service_account(namespace, name, deadline).await? {
+            Some(live) => Ok(Some(live)),
+            None => self.known.service_account(namespace, name, deadline).await,
+        }
+    }
+}

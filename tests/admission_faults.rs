@@ -1,6 +1,7 @@
 //! A backend that fails, over real sockets: our binary before a fake API server with faults on demand. Each fault has
 //! its verdict, in time, and nothing goes on afterwards.
 #![cfg(feature = "test-util")]
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 mod common;
 

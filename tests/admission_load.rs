@@ -4,6 +4,8 @@
 //! The load comes from an ordinary `ServiceAccount`: `system:masters` is exempt from flow control and hides starvation.
 //! What is asserted is what happened, never how fast; the one deadline is that of a promise. Figures are printed.
 
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! Every backend, decorator and fake keeps the contract that the traits write down.
 #![cfg(feature = "test-util")]
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 mod common;
 mod support;

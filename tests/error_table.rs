@@ -1,6 +1,7 @@
 //! Every row of `docs/ERRORS.md`: what was met, and the whole verdict. A new kind of error or reason to skip does not
 //! compile here until it is listed, and fails until a row tries it.
 #![cfg(feature = "test-util")]
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 mod common;
 

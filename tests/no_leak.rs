@@ -1,6 +1,7 @@
 //! No value ever comes out of the webhook. Canaries are planted wherever a value can stand, our binary is made to talk as
 //! much as it can, and then everything that it said is searched.
 #![cfg(feature = "test-util")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests, which clippy does not see as such")]
 
 mod common;
 
@@ -98,10 +99,18 @@ fn shows(line: &str, canary: &str) -> bool {
         let encoded = STANDARD_NO_PAD.encode(&padded[..padded.len() / 3 * 3]);
         encoded[if before == 0 { 0 } else { 4 }..].to_owned()
     });
-    let hexadecimal = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hexadecimal = hexadecimal(canary);
     let numbers = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let forms = [canary.to_owned(), hexadecimal, numbers.join(","), numbers.join(", ")];
     forms.into_iter().chain(anywhere).any(|form| line.contains(&form))
+}
+
+fn hexadecimal(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes everything");
+        digits
+    })
 }
 
 #[test]
@@ -113,7 +122,7 @@ fn a_canary_is_recognised_however_it_is_written() {
         whole(&format!("x{STORED}y")),
         whole(&format!("{{\"password\":\"{STORED}\"}}")),
         format!("{:?}", STORED.as_bytes()),
-        STORED.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        hexadecimal(STORED),
     ] {
         assert!(shows(&line, STORED), "{line}");
     }

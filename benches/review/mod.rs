@@ -1,7 +1,7 @@
 //! Reviews of the benchmarks' pod, and a handler that knows its secrets.
 
 #[path = "../pod/mod.rs"]
-#[allow(dead_code, reason = "the pure path is measured elsewhere")]
+#[expect(dead_code, reason = "the pure path is measured elsewhere")]
 mod pod;
 
 use std::sync::Arc;

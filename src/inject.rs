@@ -356,7 +356,7 @@ impl Injector {
             // Read a moment ago, and kept.
             Surface::DefaultsPods => self
                 .defaults
-                .governing(namespace, pod.service_account(), Instant::now() + PATIENCE)
+                .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
                 .await
                 .unwrap_or_default(),
             Surface::Pods | Surface::Sources => Governing::default(),

@@ -49,7 +49,10 @@ struct Scene<'cp> {
 
 impl<'cp> Scene<'cp> {
     async fn new(cp: &'cp ControlPlane, identity: &Identity) -> Self {
-        let ns = cp.namespace("load").await;
+        Self::in_namespace(cp, identity, cp.namespace("load").await).await
+    }
+
+    async fn in_namespace(cp: &'cp ControlPlane, identity: &Identity, ns: TestNamespace) -> Self {
         let webhook = Launch::serve(cp, identity).start().await;
         let registration = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
         let rules = json!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["create"]}]);
@@ -280,36 +283,50 @@ fn job(ns: &TestNamespace, name: &str, annotations: &Value) -> Value {
     })
 }
 
-/// The Job controller has five workers, and each annotated Job holds one while its pod is being refused.
+/// What the annotated Jobs ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// All for the same.
+    OneSecret,
+    ASecretEach,
+    /// For nothing themselves: whether their namespace does must be read first.
+    Defaults,
+}
+
+/// The Job controller has five workers, and each Job that asks for secrets holds one while its pod is being refused.
 #[rstest::rstest]
-#[case::closed_port_one_secret(Death::ClosedPort, false)]
-#[case::closed_port_a_secret_each(Death::ClosedPort, true)]
-#[case::black_hole_one_secret(Death::BlackHole { scheme: "http" }, false)]
-#[case::black_hole_a_secret_each(Death::BlackHole { scheme: "http" }, true)]
-#[case::black_hole_without_tls(Death::BlackHole { scheme: "https" }, true)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(#[case] death: Death, #[case] a_secret_each: bool) {
+async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
+    #[values(Death::ClosedPort, Death::BlackHole { scheme: "http" }, Death::BlackHole { scheme: "https" })]
+    death: Death,
+    #[values(Asking::OneSecret, Asking::ASecretEach, Asking::Defaults)] asking: Asking,
+) {
     const PROMISED: Duration = Duration::from_secs(2);
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
     let (url, _hole) = death.url().await;
     let mut identity = webhook_identity(cp).await;
     identity.kubeconfig = kubeconfig_for(&cp.folder, &url);
-    let scene = Scene::new(cp, &identity).await;
-    let (ns, client) = (&scene.ns, cp.client());
+    let label = if asking == Asking::Defaults { "enabled" } else { "no" };
+    let ns = cp.namespace_with("asking", &json!({"labels": {"secrets.floe.dev/inject": label}})).await;
+    let scene = Scene::in_namespace(cp, &identity, ns).await;
+    let (elsewhere, client) = (cp.namespace("plain").await, cp.client());
 
     for at in 0..10 {
-        let secret = if a_secret_each { format!("secret-{at}") } else { "secret".to_owned() };
-        let annotations = json!({"secrets.floe.dev/env-from": secret});
-        create(&client, job(ns, &format!("asking-{at}"), &annotations)).await.0.object();
+        let annotations = match asking {
+            Asking::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
+            Asking::ASecretEach => json!({"secrets.floe.dev/env-from": format!("secret-{at}")}),
+            Asking::Defaults => json!({}),
+        };
+        create(&client, job(&scene.ns, &format!("asking-{at}"), &annotations)).await.0.object();
     }
     let mut waits = Vec::new();
     // At once, and again and again while the controller tries the others once more.
     for at in 0..6 {
         let name = format!("plain-{at}");
-        create(&client, job(ns, &name, &json!({}))).await.0.object();
+        create(&client, job(&elsewhere, &name, &json!({}))).await.0.object();
         let created = Instant::now();
-        let list = format!("/api/v1/namespaces/{}/pods?labelSelector=job-name={name}", ns.name);
+        let list = format!("/api/v1/namespaces/{}/pods?labelSelector=job-name={name}", elsewhere.name);
         wait_for("the plain Job's pod", || async {
             let pods = send(&client, Method::GET, &list, None).await.object();
             pods["items"].as_array().filter(|pods| !pods.is_empty()).map(drop)
@@ -319,8 +336,8 @@ async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(#[case] death
         tokio::time::sleep(Duration::from_millis(700).saturating_sub(created.elapsed())).await;
     }
     let refused = scene.webhook.counted("admission_requests", &["decision=\"denied\""]);
-    eprintln!("{death:?}, a secret each: {a_secret_each}: plain Jobs' pods after {waits:?}; {refused} refusals");
-    assert!(refused >= 10, "only {refused} refusals: the annotated Jobs were not even tried");
+    eprintln!("{death:?}, {asking:?}: plain Jobs' pods after {waits:?}; {refused} refusals");
+    assert!(refused >= 10, "only {refused} refusals: the others were not even tried");
     let late: Vec<_> = waits.iter().filter(|wait| **wait > PROMISED).collect();
     assert!(late.is_empty(), "later than {PROMISED:?}: {late:?}\n{}", scene.webhook.log());
 }

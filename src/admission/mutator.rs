@@ -228,7 +228,7 @@ impl Mutator {
 
     /// The defaults that apply to the pod.
     async fn govern(&self, namespace: &str, pod: &PodView<'_>, window: Window) -> Result<Governing, AdmissionError> {
-        let read = self.defaults.governing(namespace, pod.service_account(), window.deadline);
+        let read = self.defaults.governing(namespace, pod.service_account(), window.arrived, window.deadline);
         let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
         timeout_at(window.deadline, read)
             .await

@@ -5,7 +5,6 @@
 //! own time, shared with everyone who waits for the same secret ([`flight`]).
 
 mod flight;
-mod patience;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use moka::policy::EvictionPolicy;
 use tokio::time::Instant;
 
 use self::flight::{Ask, Flights, Outcome};
-use self::patience::Patience;
+use super::patience::{Patience, SILENCE};
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
 use crate::injection::{SecretBinding, SecretId};
 use crate::metrics::{BackendCache, CacheResult, Metrics};
@@ -31,8 +30,7 @@ pub struct CacheSettings {
     pub negative_ttl: Option<Duration>,
     /// How old a stored binding may be to stand in for a backend that is unavailable.
     pub stale: Duration,
-    /// When nobody was answered for this long, one review waits on and the others are told "unavailable". A read of
-    /// the API server takes less by far, unless it is overloaded: and then it answers somebody.
+    /// When nobody was answered for this long, one review waits on and the others are told "unavailable".
     pub silence: Duration,
     /// About how many bytes of names are kept.
     pub max_bytes: u64,
@@ -44,7 +42,7 @@ impl Default for CacheSettings {
             ttl: Duration::from_secs(30),
             negative_ttl: None,
             stale: Duration::from_mins(10),
-            silence: Duration::from_millis(750),
+            silence: SILENCE,
             max_bytes: 16 * 1024 * 1024,
         }
     }
@@ -134,7 +132,7 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
             self.flights.join(&key.clone(), ask, query.arrived, move |ask, began| memory.read(key, ask, began))
         };
         // The read serves others too, and some may be more patient.
-        let outcome = match self.memory.patience.wait(query, read).await {
+        let outcome = match self.memory.patience.wait(query.arrived, query.deadline, read).await {
             Ok(outcome) => outcome,
             Err(kind) => Err(BackendError::about(kind, self.kind(), query).because("nobody was answered in a while")),
         };
@@ -203,10 +201,7 @@ impl<B: SecretBinder> Memory<B> {
             deadline: ask.deadline,
         };
         let answer = self.inner.bind(&query).await;
-        // Rate limits and refused credentials are answers too; who is "unavailable" may not even have been asked.
-        if !matches!(&answer, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline)) {
-            self.patience.heard();
-        }
+        self.patience.learn(&answer);
         match answer {
             Ok(binding) => {
                 let bound = Arc::new(Bound { binding, began });

@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::backend::{BindQuery, ErrorKind};
+use super::{BackendError, ErrorKind};
+
+/// So long without an answer to anybody is a silence. A read takes far less unless the backend is overloaded, and then
+/// it answers somebody.
+pub(crate) const SILENCE: Duration = Duration::from_millis(750);
 
 /// Who comes into a silence gives a backend that is well again the time to say so.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// Knows when the backend last answered anybody, and who waits on.
 #[derive(Debug)]
-pub(super) struct Patience {
-    /// So long without an answer to anybody is a silence.
+pub(crate) struct Patience {
     limit: Duration,
     state: Mutex<State>,
 }
@@ -31,37 +34,44 @@ struct State {
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, state: Mutex::default() }
     }
 
-    /// The backend spoke, whatever it said.
-    pub(super) fn heard(&self) {
-        self.state().last_answer = Some(Instant::now());
+    /// Takes note of an answer, whatever it says. Who was told "unavailable" may not even have been asked.
+    pub(crate) fn learn<T>(&self, answer: &Result<T, BackendError>) {
+        if !matches!(answer, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline)) {
+            self.state().last_answer = Some(Instant::now());
+        }
     }
 
-    /// Waits for `read` until the query's deadline, or until it turns out that nobody is being answered.
+    /// Waits for what a review reads until its deadline, or until it turns out that nobody is being answered.
     ///
     /// # Errors
     /// [`ErrorKind::Deadline`], or [`ErrorKind::Unavailable`] in a silence in which another review waits on.
-    pub(super) async fn wait<T>(&self, query: &BindQuery, read: impl Future<Output = T>) -> Result<T, ErrorKind> {
+    pub(crate) async fn wait<T>(
+        &self,
+        arrived: Instant,
+        deadline: Instant,
+        read: impl Future<Output = T>,
+    ) -> Result<T, ErrorKind> {
         let mut read = pin!(read);
         let mut since = Instant::now();
         let keeper = loop {
-            let limit = if self.is_kept_by_another(query.arrived) { MOMENT } else { self.limit };
-            if let Ok(answer) = timeout_at(query.deadline.min(since + limit), read.as_mut()).await {
+            let limit = if self.is_kept_by_another(arrived) { MOMENT } else { self.limit };
+            if let Ok(answer) = timeout_at(deadline.min(since + limit), read.as_mut()).await {
                 return Ok(answer);
             }
-            if Instant::now() >= query.deadline {
+            if Instant::now() >= deadline {
                 return Err(ErrorKind::Deadline);
             }
             match self.last_answer() {
                 // Others are answered: it is our turn that takes long.
                 Some(last) if last > since => since = last,
-                _ => break self.keep(query.arrived).ok_or(ErrorKind::Unavailable)?,
+                _ => break self.keep(arrived).ok_or(ErrorKind::Unavailable)?,
             }
         };
-        let answer = timeout_at(query.deadline, read).await;
+        let answer = timeout_at(deadline, read).await;
         drop(keeper);
         answer.map_err(|_| ErrorKind::Deadline)
     }
@@ -111,9 +121,8 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::backend::BindQuery;
     use crate::backend::memory::query;
-
-    const LIMIT: Duration = Duration::from_millis(750);
 
     /// Milliseconds until the wait ended, and how.
     async fn timed<T>(
@@ -122,13 +131,13 @@ mod tests {
         read: impl Future<Output = T>,
     ) -> (u128, Option<ErrorKind>) {
         let began = Instant::now();
-        let kind = patience.wait(query, read).await.err();
+        let kind = patience.wait(query.arrived, query.deadline, read).await.err();
         (began.elapsed().as_millis(), kind)
     }
 
     #[tokio::test(start_paused = true)]
     async fn in_a_silence_one_review_waits_on() {
-        let patience = Patience::new(LIMIT);
+        let patience = Patience::new(SILENCE);
         let reviews = (0..5).map(async |at| {
             sleep(Duration::from_millis(at)).await;
             timed(&patience, &query("jobs", "db"), pending::<()>()).await
@@ -140,7 +149,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_into_a_silence_hardly_waits() {
-        let patience = Patience::new(LIMIT);
+        let patience = Patience::new(SILENCE);
         let first = query("jobs", "db");
         let keeper = timed(&patience, &first, pending::<()>());
         let later = async {
@@ -155,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_backend_has_the_whole_deadline_for_all_secrets_of_a_review() {
-        let patience = Patience::new(LIMIT);
+        let patience = Patience::new(SILENCE);
         let review = query("jobs", "db");
         let waits = join_all((0..3).map(|_| timed(&patience, &review, sleep(Duration::from_secs(3))))).await;
         assert!(waits.iter().all(|wait| *wait == (3000, None)), "{waits:?}");
@@ -163,11 +172,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_others_are_answered_everybody_waits() {
-        let patience = Patience::new(LIMIT);
+        let patience = Patience::new(SILENCE);
         let answers = async {
             for _ in 0..20 {
                 sleep(Duration::from_millis(200)).await;
-                patience.heard();
+                patience.learn(&Ok(()));
             }
         };
         let queued = (0..5).map(async |at| {
@@ -180,9 +189,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_keeper_that_leaves_makes_room_for_the_next() {
-        let patience = Patience::new(LIMIT);
+        let patience = Patience::new(SILENCE);
         let first = query("jobs", "db");
-        assert!(tokio::time::timeout(Duration::from_secs(1), patience.wait(&first, pending::<()>())).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(1), patience.wait(first.arrived, first.deadline, pending::<()>())).await.is_err());
         let next = timed(&patience, &query("jobs", "db"), sleep(Duration::from_secs(2))).await;
         assert_eq!(next, (2000, None));
     }

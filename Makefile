@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint deny fuzz bench release clean
+.PHONY: help demo test test-cluster lint deny fuzz bench instructions release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -32,6 +32,10 @@ fuzz:
 ## bench: parse, plan and render; the handler beside one that answers a constant
 bench:
 	cargo bench --all-features --locked
+
+## instructions: instructions per admission, held against benches/instructions.txt
+instructions:
+	hack/instructions.sh
 
 ## release: the small stripped binary
 release:

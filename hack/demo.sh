@@ -22,7 +22,7 @@ case $TARGET in
     node) title "A real one-node cluster of its own (kubelet, containerd, runc)" ;;
     plane)
         title "A control plane alone"
-        echo "Not root on Linux, and no KUBECONFIG: nothing here runs a container. You will see the pod as the API"
+        echo "Without root on Linux or a KUBECONFIG, nothing here runs a container. You will see the pod as the API"
         echo "server admitted it, but not what its container prints. Run as root, or set KUBECONFIG, to see that too."
         ;;
 esac

@@ -15,13 +15,14 @@ if [ "$(cargo-fuzz --version 2>/dev/null || true)" != "cargo-fuzz $cargo_fuzz_ve
     cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$cache"
 fi
 
-# Coverage flags are unstable, but the stable compiler has them: no nightly is needed. The code is free of
+# Coverage flags are unstable, but the stable compiler has them: no nightly is needed. Our code is free of
 # `unsafe`, so that no sanitizer is missed.
 export RUSTC_BOOTSTRAP=1
 # What the fuzzer finds new is worth keeping for the next run, and not worth checking in.
 found=$cache/fuzz
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
 
+# shellcheck disable=SC2046 # one word a target
 [ $# -gt 0 ] || set -- $(cargo-fuzz list)
 for target; do
     mkdir -p "$found/$target"

@@ -8,16 +8,13 @@ cd "$(dirname "$0")/.."
 budget=benches/instructions.txt
 tolerance=5
 
-command -v valgrind >/dev/null || {
-    echo "hack/instructions.sh needs valgrind (Debian package valgrind); it is not installed" >&2
-    exit 1
-}
+valgrind=$(hack/tools/tools.sh path valgrind)
 
-binary=$(cargo bench --quiet --no-run --bench instructions --message-format=json |
+binary=$(cargo bench --quiet --locked --no-run --bench instructions --message-format=json |
     sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
 
 count() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 |
+    "$valgrind" --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 |
         sed -n 's/.*Collected : //p'
 }
 

@@ -1,7 +1,7 @@
 //! The admission path: a review's bytes in, its answer out.
 //!
-//! In order: [`review`] decodes, [`mutator`] parses, binds, plans and renders, [`response`] answers by one
-//! table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
+//! In order: [`review`] decodes, [`mutator`] (for workloads [`workload`]) parses, binds and plans, [`response`]
+//! renders and answers by one table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
 
 pub mod deadline;
 pub mod error;
@@ -10,3 +10,4 @@ pub mod mutator;
 pub mod observe;
 pub mod response;
 pub mod review;
+pub mod workload;

@@ -116,12 +116,20 @@ fn allowed(policy: &PolicyArgs) -> Option<std::collections::BTreeSet<String>> {
 }
 
 fn decide(policy: PolicyArgs) -> Policy {
-    let PolicyArgs { sidecar_containers, on_unavailable, own_namespace, exempt_namespaces, namespaces: _ } = policy;
+    let PolicyArgs {
+        sidecar_containers,
+        on_unavailable,
+        own_namespace,
+        exempt_namespaces,
+        namespaces: _,
+        workloads_inject_template,
+    } = policy;
     let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
     Policy {
         sidecars: sidecar_containers,
         exempt_namespaces: cluster.chain(own_namespace).chain(exempt_namespaces).collect(),
         on_unavailable,
+        inject_template: workloads_inject_template,
     }
 }
 

@@ -82,6 +82,10 @@ pub struct PolicyArgs {
     /// Read Secrets in these namespaces alone; in all when none is named.
     #[arg(long, env = "FLOE_SECRETS_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
     pub namespaces: Vec<String>,
+    /// Inject into the pod templates of workloads too, and not only into pods. Server-side apply of a template by
+    /// two field managers may then meet conflicts.
+    #[arg(long, env = "FLOE_SECRETS_WORKLOADS_INJECT_TEMPLATE")]
+    pub workloads_inject_template: bool,
 }
 
 /// The listeners of `serve`.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use self::cluster::{Cluster, Layered};
 use self::documents::{Input, Unreadable};
-use self::objects::{Object, objects};
+use self::objects::{Addition, Object, objects};
 use self::offline::{Assumed, Known};
 use crate::admission::error::{AdmissionError, Kind};
 use crate::admission::mutator::{
@@ -287,6 +287,10 @@ impl Injector {
             teller.warning(format_args!("{place}: {misplaced}"));
         }
         let Some(root) = object.root() else { return Ok(None) };
+        let carried = object.carried()?;
+        let mut value = object.value().clone();
+        json_patch::patch(&mut value, &additions(&[], &carried)).expect("the additions were made for this object");
+        let object = &object.with(&value);
         let pod = object.pod(root)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
         let place = &format!("{place} in namespace \"{namespace}\"");
@@ -303,7 +307,11 @@ impl Injector {
             outcome
         };
         match outcome {
-            Ok(Outcome::Injected(injection)) => Ok(Some(injection::render(&injection.plan, &object.pointer(root)))),
+            Ok(Outcome::Injected(injection)) => {
+                let mut patch = additions(&object.pointer(&[]), &carried);
+                patch.0.extend(injection::render(&injection.plan, &object.pointer(root)).0);
+                Ok(Some(patch))
+            }
             Ok(Outcome::Skipped(reason)) => {
                 // Whoever asks and gets nothing should hear it; whoever did not ask, only when they want to know.
                 let asks = pod.annotations().is_some_and(|annotations| !annotations.is_empty());
@@ -312,7 +320,7 @@ impl Injector {
                 }
                 Ok(None)
             }
-            Ok(Outcome::Validated) => Ok(None),
+            Ok(Outcome::Validated | Outcome::Prepared(_)) => Ok(None),
             Ok(Outcome::Degraded(error)) | Err(error) => {
                 refuse(place, &error, teller);
                 Ok(None)
@@ -354,12 +362,12 @@ impl Injector {
         }
         let governing = match surface {
             // Read a moment ago, and kept.
-            Surface::DefaultsPods => self
+            Surface::DefaultsPods | Surface::DefaultsWorkloads => self
                 .defaults
                 .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
                 .await
                 .unwrap_or_default(),
-            Surface::Pods | Surface::Sources => Governing::default(),
+            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
         };
         let sources = Sources {
             object: pod.annotations(),
@@ -381,6 +389,16 @@ fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
     } else {
         None
     }
+}
+
+/// What a workload's template gets from its own annotations, for a workload that stands at `root`.
+fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
+    let add = |Addition { path, name, value }: &Addition| {
+        let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
+        let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
+        json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
+    };
+    json_patch::Patch(carried.iter().map(add).collect())
 }
 
 fn refuse(place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {

@@ -3,11 +3,15 @@
 //! Nothing here knows IO, a clock, the environment or a Kubernetes client, and nothing is `async`:
 //! the same input gives the same patch, byte for byte.
 //!
+//! Workloads go the same way, with two steps more: [`Review`] says what an update changes, [`carry`] brings a
+//! workload's own annotations to its template.
+//!
 //! The path: [`parse`] annotations to an [`InjectionRequest`], [`plan`] it for a [`PodView`] with what the
 //! backends said, [`render`] the plan as a patch.
 
 mod annotations;
 mod binding;
+mod carry;
 mod excerpt;
 mod near;
 mod patch;
@@ -16,13 +20,19 @@ mod pod;
 mod problem;
 mod record;
 mod reference;
+mod reload;
 mod request;
 mod resolve;
+mod revise;
 mod secret_ref;
 mod selector;
+mod workload;
+mod workload_patch;
+mod workload_plan;
 
 pub use annotations::{Decision, INJECTED, InvalidAnnotation, PREFIX, Sources, parse};
 pub use binding::SecretBinding;
+pub use carry::{Carry, carry};
 pub use near::nearest;
 pub use patch::render;
 pub use plan::{Absent, Bound, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, Surface, plan};
@@ -30,8 +40,8 @@ pub use pod::{
     Annotations, ContainerView, EnvView, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView, PodView,
     Text,
 };
-pub use problem::{PlanError, Warning};
-pub use record::{Added, Record};
+pub use problem::{NoRestart, PlanError, Warning};
+pub use record::{Added, Record, Restart};
 pub use request::{
     Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason,
     Variable,
@@ -40,3 +50,6 @@ pub use secret_ref::{
     DEFAULT_KEY, EnvVarName, KeyChoice, NameError, SecretId, SecretKey, SecretName, SecretReference, SecretSource,
 };
 pub use selector::{Pattern, PatternError};
+pub use workload::{JobTemplateView, TemplateView, WorkloadKind, WorkloadSpecView, WorkloadView};
+pub use workload_patch::render_workload;
+pub use workload_plan::{Review, Scope, Template, WorkloadPlan, restarting_secrets};

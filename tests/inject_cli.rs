@@ -497,13 +497,10 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
 #[test]
 fn annotations_that_nobody_reads_are_named() {
     let manifest = "
-apiVersion: batch/v1
-kind: CronJob
-metadata: {name: nightly, annotations: {secrets.floe.dev/refs: a/b, secrets.floe.dev/containers: main, other: x}}
-spec:
-  jobTemplate:
-    metadata: {annotations: {secrets.floe.dev/env-from: a}}
-    spec: {template: {spec: {containers: [{name: main}]}}}
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: web, annotations: {secrets.floe.dev/refs: a/b, secrets.floe.dev/containers: main, other: x}}
+spec: {template: {spec: {containers: [{name: main}]}}}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -512,11 +509,34 @@ metadata: {name: c, annotations: {secrets.floe.dev/refs: a/b}}
     let ran = inject(&[], manifest, &["-f", "-"]);
     assert_eq!((ran.code, ran.out.as_str()), (0, manifest));
     let expected = "\
-warning: standard input: document 1, CronJob \"nightly\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.jobTemplate.spec.template.metadata.annotations
-warning: standard input: document 1, CronJob \"nightly\": annotation secrets.floe.dev/env-from in spec.jobTemplate.metadata.annotations has no effect there; move it to spec.jobTemplate.spec.template.metadata.annotations
+warning: standard input: document 1, ReplicaSet \"web\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.template.metadata.annotations
 warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; it belongs to pods and pod templates
 ";
     assert_eq!(ran.err, expected);
+}
+
+#[test]
+fn a_workloads_own_annotations_reach_its_template_as_they_would_on_a_cluster() {
+    let manifest = "
+apiVersion: v1
+kind: List
+items:
+- apiVersion: batch/v1
+  kind: CronJob
+  metadata: {name: nightly, annotations: {secrets.floe.dev/env-from: a, secrets.floe.dev/containers: main}}
+  spec:
+    jobTemplate:
+      metadata: {annotations: {secrets.floe.dev/env-from: b}}
+      spec: {template: {spec: {containers: [{name: main}, {name: side}]}}}
+";
+    let ran = inject(&[], manifest, &["-f", "-"]);
+    let template = printed(&ran, "/spec/jobTemplate/spec/template");
+    let annotations = &template["metadata"]["annotations"];
+    assert_eq!(annotations["secrets.floe.dev/env-from"], "b", "the nearer one");
+    assert_eq!(annotations["secrets.floe.dev/containers"], "main");
+    assert_eq!(template["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "b" } }]));
+    assert_eq!(template["spec"]["containers"][1], json!({ "name": "side" }));
+    assert_eq!(ran.err, "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n");
 }
 
 #[test]

@@ -330,7 +330,7 @@ async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
 }
 
 #[tokio::test]
-async fn a_jobs_pod_is_sent_and_its_template_is_not() {
+async fn a_job_is_sent_and_then_its_pod() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let stub = Stub::start(&cp.authority).await;
@@ -340,10 +340,139 @@ async fn a_jobs_pod_is_sent_and_its_template_is_not() {
     let job =
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("load"), "spec": {"template": template}});
     cp.create(&job).await.object();
-    let call = wait_for("the job's pod is sent", || async { stub.calls().into_iter().next() }).await;
+    let call = wait_for("the job's pod is sent", || async { stub.calls().into_iter().nth(1) }).await;
     assert_eq!(call.summary(), PODS);
     assert_eq!(call.request["userInfo"]["username"], "system:serviceaccount:kube-system:job-controller");
-    assert_eq!(stub.calls().len(), 1);
+    assert_eq!(stub.calls().iter().map(|call| call.summary()).collect::<Vec<_>>(), ["CREATE /admit/workloads", PODS]);
+}
+
+/// A kind with a pod template, and where that stands.
+const WORKLOADS: [(&str, &str, &str); 6] = [
+    ("apps/v1", "Deployment", "/spec/template"),
+    ("apps/v1", "StatefulSet", "/spec/template"),
+    ("apps/v1", "DaemonSet", "/spec/template"),
+    ("batch/v1", "Job", "/spec/template"),
+    ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template"),
+    ("argoproj.io/v1alpha1", "Rollout", "/spec/template"),
+];
+
+fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str)) -> Value {
+    let restart = if version == "batch/v1" { "Never" } else { "Always" };
+    let template = json!({"metadata": {"labels": {"app": name}},
+        "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "none"}]}});
+    let mut spec = match kind {
+        "Job" => json!({"suspend": true, "template": template}),
+        "CronJob" => json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}),
+        _ => json!({"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}),
+    };
+    match kind {
+        "DaemonSet" => drop(spec.as_object_mut().expect("a spec").remove("replicas")),
+        "StatefulSet" => spec["serviceName"] = "none".into(),
+        _ => {}
+    }
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+/// As far as an API server needs it: Argo Rollouts itself is not there.
+async fn install_rollouts(cp: &ControlPlane) {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let version =
+        json!({"name": "v1alpha1", "served": true, "storage": true, "schema": schema, "subresources": {"status": {}}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rollouts.argoproj.io"},
+        "spec": {"group": "argoproj.io", "scope": "Namespaced", "versions": [version],
+            "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"}},
+    });
+    cp.create(&definition).await.object();
+    wait_for("rollouts are served", || async {
+        cp.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None).await.accepted().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_workload_goes_to_its_own_entry_or_to_none() {
+    let cp = ControlPlane::shared().await;
+    install_rollouts(cp).await;
+    let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
+    let stub = Stub::start(&cp.authority).await;
+    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    for kind in WORKLOADS {
+        let (_, name_of_kind, template) = kind;
+        for (namespace, path, always) in
+            [(&plain.name, "/admit/workloads", false), (&defaults.name, "/admit/defaults/workloads", true)]
+        {
+            let create = format!("CREATE {path}");
+            let told = |annotated: bool| if annotated || always { vec![create.clone()] } else { Vec::new() };
+            for place in ["", template, "/spec/jobTemplate"] {
+                let name = unique("workload");
+                let mut object = workload(namespace, &name, kind);
+                // Only a CronJob has a jobTemplate.
+                let Some(place) = object.pointer_mut(place) else { continue };
+                place["metadata"]["annotations"] = asking();
+                cp.create_dry(&object).await.object();
+                assert_eq!(stub.calls_about(&name), told(true), "{name_of_kind} in {namespace}");
+            }
+            let name = unique("workload");
+            let mut object = workload(namespace, &name, kind);
+            object["metadata"]["annotations"] = json!({"secrets.floe.development/env-from": "a"});
+            cp.create_dry(&object).await.object();
+            assert_eq!(stub.calls_about(&name), told(false), "{name_of_kind} in {namespace}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("plain").await;
+    let stub = Stub::start(&cp.authority).await;
+    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    for kind in WORKLOADS.into_iter().filter(|(_, kind, _)| *kind != "Rollout") {
+        let (_, name_of_kind, _) = kind;
+        let name = unique("workload");
+        let mut object = workload(&ns.name, &name, kind);
+        object["metadata"]["finalizers"] = json!(["tests.floe.dev/stay"]);
+        cp.create(&object).await.object();
+        let path = common::objects::path(&object);
+        // Controllers write in between, and then the API server asks again.
+        let by_us = || {
+            let ours = stub.calls().into_iter().filter(|call| {
+                let admin = call.request["userInfo"]["username"] == "floe-admin";
+                admin && call.object_name() == name && call.summary() == "UPDATE /admit/workloads"
+            });
+            ours.count()
+        };
+        let is_seen = async |metadata: Value| {
+            let before = by_us();
+            cp.request(Method::PATCH, &path, Some(&json!({"metadata": metadata}))).await.object();
+            by_us() > before
+        };
+        // A Job is seen when it is created, and never again.
+        let updates = name_of_kind != "Job";
+        let removed = json!({"annotations": {"secrets.floe.dev/env-from": null}});
+        assert!(!is_seen(json!({"labels": {"a": "b"}})).await, "{name_of_kind}: without them");
+        assert_eq!(is_seen(json!({"annotations": asking()})).await, updates, "{name_of_kind}: added");
+        assert_eq!(is_seen(json!({"labels": {"a": "c"}})).await, updates, "{name_of_kind}: still there");
+        let seen = by_us();
+        for subresource in ["status", "scale"] {
+            let body = if subresource == "scale" { json!({"spec": {"replicas": 0}}) } else { json!({"status": {}}) };
+            let path = format!("{path}/{subresource}");
+            let answer = cp.request(Method::PATCH, &path, Some(&body)).await;
+            assert!(answer.accepted() || answer.status == 404, "{name_of_kind}/{subresource}: {answer:?}");
+        }
+        assert_eq!(by_us(), seen, "{name_of_kind}: never a subresource");
+        assert_eq!(is_seen(removed).await, updates, "{name_of_kind}: gone");
+        assert!(!is_seen(json!({"labels": null})).await, "{name_of_kind}: without them again");
+        assert_eq!(is_seen(json!({"annotations": asking()})).await, updates, "{name_of_kind}: back");
+        let seen = by_us();
+        cp.request(Method::DELETE, &path, None).await.object();
+        let going = json!({"metadata": {"finalizers": null, "labels": {"x": "y"}}});
+        let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
+        assert!(answer.accepted() || answer.status == 404, "{answer:?}");
+        assert_eq!(by_us(), seen, "{name_of_kind}: not while it is deleted");
+    }
 }
 
 /// What the rules name, whatever the conditions say.
@@ -366,7 +495,11 @@ fn no_rule_names_secrets_replicasets_or_subresources() {
             assert!(!deletes, "deleting never depends on the webhook: {rule}");
         }
     }
-    assert_eq!(named, BTreeSet::from(["namespaces", "pods", "serviceaccounts"]));
+    let workloads = ["cronjobs", "daemonsets", "deployments", "jobs", "rollouts", "statefulsets"];
+    assert_eq!(
+        named,
+        BTreeSet::from(["namespaces", "pods", "serviceaccounts"]).union(&workloads.into()).copied().collect()
+    );
 }
 
 #[test]
@@ -374,8 +507,20 @@ fn every_entry_keeps_the_rules_of_the_file() {
     let configuration = shipped_configuration();
     let entries = configuration["webhooks"].as_array().expect("entries");
     let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
-    assert_eq!(names, ["pods.secrets.floe.dev", "defaults.pods.secrets.floe.dev", "sources.secrets.floe.dev"]);
+    assert_eq!(
+        names,
+        [
+            "pods.secrets.floe.dev",
+            "workloads.secrets.floe.dev",
+            "defaults.pods.secrets.floe.dev",
+            "defaults.workloads.secrets.floe.dev",
+            "sources.secrets.floe.dev",
+        ]
+    );
     for entry in entries {
+        // Only a pod waits for the webhook.
+        let fails = entry["name"].as_str().is_some_and(|name| name.contains("pods."));
+        assert_eq!(entry["failurePolicy"], if fails { "Fail" } else { "Ignore" }, "{entry}");
         assert!(entry["clientConfig"].get("caBundle").is_none(), "the certificate's issuer owns caBundle: {entry}");
         assert_eq!(entry["reinvocationPolicy"], "IfNeeded");
         assert_eq!(entry["sideEffects"], "NoneOnDryRun");
@@ -405,8 +550,6 @@ async fn nobody_else_is_sent_even_with_our_annotations() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}),
         json!({"apiVersion": "v1", "kind": "PodTemplate", "metadata": metadata, "template": template}),
         json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata,
-            "spec": {"replicas": 0, "selector": selector, "template": template}}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
             "spec": {"replicas": 0, "selector": selector, "template": template}}),
     ] {
         cp.create_dry(&object).await.object();
@@ -440,7 +583,7 @@ async fn the_readme_installs_and_removes_it() {
         entries.iter().filter_map(|entry| entry["clientConfig"]["caBundle"].as_str().map(str::to_owned)).collect()
     };
     let before: Vec<String> = bundles().await;
-    assert_eq!(before.len(), 3, "every entry has one");
+    assert_eq!(before.len(), 5, "every entry has one");
 
     // Again, in every way that people and their tools have: no conflict, no change, and the caBundle stays.
     for flags in [&["--dry-run=server"][..], &[], &["--server-side", "--force-conflicts"], &["--server-side"]] {

@@ -2,11 +2,11 @@
 # shellcheck shell=bash
 
 plane_start() {
-    local target=${CARGO_TARGET_DIR:-$ROOT/target} port=18443 index count ca patch="" paths=(/admit/pods /admit/defaults/pods /admit/sources)
+    local target=${CARGO_TARGET_DIR:-$ROOT/target} profile=${PROFILE:-release} port=18443 index ca patch="" paths
     local dir=$target/plane
     mkdir -p "$dir"
     echo "building (the first time usually 10 to 15 minutes, for the API server most of all)"
-    (cd "$ROOT" && cargo build --release --locked && cargo build --example control_plane --locked) >&2
+    (cd "$ROOT" && cargo build --profile "$profile" --locked && cargo build --example control_plane --locked) >&2
     rm -f "$dir/in" "$dir/out"
     mkfifo "$dir/in"
     : >"$dir/out"
@@ -20,7 +20,7 @@ plane_start() {
     export PLANE_KUBECONFIG KUBECTL
 
     "$ROOT/hack/certs.sh" "$dir" IP:127.0.0.1
-    "$target/release/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
+    "$target/${profile/#dev/debug}/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
         --tls-key "$dir/tls.key" --listen 127.0.0.1:$port --ops-listen 127.0.0.1:18080 --shutdown-delay 0s \
         >"$dir/webhook.log" 2>&1 &
     PLANE_WEBHOOK_PID=$!
@@ -28,8 +28,9 @@ plane_start() {
     k apply -f "$ROOT/manifests/webhook/namespace.yaml" >&2
     k apply -f "$ROOT/manifests/webhook/mutatingwebhookconfiguration.yaml" >&2
     ca=$(base64 -w0 <"$dir/ca.crt")
-    count=${#paths[@]}
-    for ((index = 0; index < count; index++)); do
+    read -ra paths < <(k get mutatingwebhookconfiguration zz-floe-secrets-webhook \
+        -o jsonpath='{.webhooks[*].clientConfig.service.path}' && echo)
+    for index in "${!paths[@]}"; do
         patch+=${patch:+,}'{"op":"replace","path":"/webhooks/'$index'/clientConfig","value":{"url":"https://127.0.0.1:'
         patch+=$port${paths[index]}'","caBundle":"'$ca'"}}'
     done

@@ -4,10 +4,14 @@
 #   node   a real one-node cluster of hack/cluster (Linux and root)
 #   plane  a control plane alone: nothing runs a container there
 #
+# TARGET in the environment chooses one.
+#
 # shellcheck shell=bash
 
 target_choose() {
-    if [ -n "${KUBECONFIG:-}" ]; then
+    if [ -n "${TARGET:-}" ]; then
+        case $TARGET in own | node | plane) ;; *) echo "TARGET is own, node or plane" >&2; exit 2 ;; esac
+    elif [ -n "${KUBECONFIG:-}" ]; then
         TARGET=own
     elif [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ]; then
         TARGET=node

@@ -50,6 +50,7 @@ host-local|cni|github.com/containernetworking/plugins/plugins/ipam/host-local|no
 loopback|cni|github.com/containernetworking/plugins/plugins/main/loopback|node|5
 runc|debian|runc|node|5
 busybox|debian|busybox-static|node|5
+valgrind|debian|valgrind|measure|10
 X
 }
 
@@ -226,7 +227,16 @@ get_debian() { # get_debian NAME FOLDER
     }
   fi
   dpkg-deb -x "$out"/*.deb "$out/files"
-  file=$(find "$out/files" -type f -name "$name" -perm -100 | head -n 1)
+  if [ "$name" = valgrind ]; then
+    # It is not one file: its tools stand beside it, where only this variable lets them be found.
+    mv "$out/files" "$folder/files"
+    file=$out/$name
+    printf '#!/bin/sh\nVALGRIND_LIB=%s exec %s "$@"\n' "'$folder/files/usr/libexec/valgrind'" \
+      "'$folder/files/usr/bin/valgrind.bin'" >"$file"
+    chmod +x "$file"
+  else
+    file=$(find "$out/files" -type f -name "$name" -perm -100 | head -n 1)
+  fi
   usable "$name" "$file" || { rm -rf "$out"; die "$name from the package $package does not run on this machine. Install $name."; }
   mv "$file" "$folder/$name"
   rm -rf "$out"

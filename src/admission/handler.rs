@@ -10,7 +10,7 @@ use super::mutator::{Mutator, Outcome, Surface, Window};
 use super::observe::{AdmissionMetrics, Subject, observe};
 use super::response::{Answer, respond, unreadable};
 use super::review::{self, Operation, Request, SourceView, Unreadable};
-use crate::injection::{MetadataView, PodView, Text};
+use crate::injection::{MetadataView, PodView, Text, WorkloadView};
 
 /// Answers reviews.
 #[derive(Clone, Debug)]
@@ -44,6 +44,15 @@ impl Handler {
                 Ok(request) => {
                     let outcome = self.mutator.admit_pod(surface, &request, window).await;
                     let metadata = request.object.as_ref().and_then(|pod| pod.metadata.as_ref());
+                    self.tell(surface, &request, metadata, &outcome, arrived);
+                    Ok(respond(request.uid.as_str(), &outcome))
+                }
+                Err(error) => Err(error),
+            },
+            Surface::Workloads | Surface::DefaultsWorkloads => match review::decode::<WorkloadView<'_>>(body) {
+                Ok(request) => {
+                    let outcome = self.mutator.admit_workload(surface, &request, window).await;
+                    let metadata = request.object.as_ref().and_then(|object| object.metadata.as_ref());
                     self.tell(surface, &request, metadata, &outcome, arrived);
                     Ok(respond(request.uid.as_str(), &outcome))
                 }
@@ -83,6 +92,7 @@ impl Handler {
         let owner = owner.map(|owner| format!("{}/{}", owner.kind.as_str(), owner.name.as_str())).unwrap_or_default();
         let subject = Subject {
             uid: request.uid.as_str(),
+            resource: request.resource.resource.as_str(),
             namespace: request.namespace(),
             name: &name(&request.name),
             generate_name: &metadata.map(|metadata| name(&metadata.generate_name)).unwrap_or_default(),

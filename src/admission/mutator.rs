@@ -15,7 +15,7 @@ use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted
 use crate::defaults::{Defaults, Governing};
 use crate::injection::{
     self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
-    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, nearest,
+    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, WorkloadPlan, nearest,
 };
 
 /// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.
@@ -25,6 +25,10 @@ pub enum Surface {
     Pods,
     /// Pods in labelled namespaces: defaults of the service account and the namespace apply too.
     DefaultsPods,
+    /// Objects with a pod template, in namespaces without the label.
+    Workloads,
+    /// The same in labelled namespaces.
+    DefaultsWorkloads,
     /// Namespaces and service accounts, whose annotations are such defaults.
     Sources,
 }
@@ -36,6 +40,8 @@ impl Surface {
         match self {
             Self::Pods => "pods",
             Self::DefaultsPods => "defaults.pods",
+            Self::Workloads => "workloads",
+            Self::DefaultsWorkloads => "defaults.workloads",
             Self::Sources => "sources",
         }
     }
@@ -65,6 +71,8 @@ pub struct Policy {
     pub exempt_namespaces: BTreeSet<String>,
     /// What to answer while a backend gives no verdict.
     pub on_unavailable: OnUnavailable,
+    /// Inject into the templates of workloads, and not only into their pods.
+    pub inject_template: bool,
 }
 
 /// What to answer while a backend gives no verdict.
@@ -84,6 +92,8 @@ pub enum Outcome {
     Skipped(SkipReason),
     /// This.
     Injected(Injection),
+    /// A workload's.
+    Prepared(Preparation),
     /// The annotations of a Namespace or ServiceAccount are well formed.
     Validated,
     /// No verdict, and the operator admits all the same.
@@ -95,6 +105,17 @@ pub enum Outcome {
 pub struct Injection {
     /// What to add; may be empty and still have warnings.
     pub plan: InjectionPlan,
+    /// The secrets asked for, for the log and the audit annotations.
+    pub secrets: Vec<SecretId>,
+    /// What else has to be said.
+    pub notes: Vec<String>,
+}
+
+/// What is done to a workload, and what it rests on.
+#[derive(Clone, Debug)]
+pub struct Preparation {
+    /// What to change; may be empty and still have warnings.
+    pub plan: WorkloadPlan,
     /// The secrets asked for, for the log and the audit annotations.
     pub secrets: Vec<SecretId>,
     /// What else has to be said.
@@ -115,7 +136,7 @@ pub struct Window {
 pub struct Mutator {
     binders: Binders,
     defaults: Arc<Defaults>,
-    policy: Policy,
+    pub(super) policy: Policy,
 }
 
 impl Mutator {
@@ -205,8 +226,8 @@ impl Mutator {
         window: Window,
     ) -> Result<Outcome, AdmissionError> {
         let governing = match surface {
-            Surface::DefaultsPods => self.govern(namespace, pod, window).await?,
-            Surface::Pods | Surface::Sources => Governing::default(),
+            Surface::DefaultsPods | Surface::DefaultsWorkloads => self.govern(namespace, pod, window).await?,
+            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
         };
         let sources = Sources {
             object: pod.annotations(),
@@ -227,7 +248,12 @@ impl Mutator {
     }
 
     /// The defaults that apply to the pod.
-    async fn govern(&self, namespace: &str, pod: &PodView<'_>, window: Window) -> Result<Governing, AdmissionError> {
+    pub(super) async fn govern(
+        &self,
+        namespace: &str,
+        pod: &PodView<'_>,
+        window: Window,
+    ) -> Result<Governing, AdmissionError> {
         let read = self.defaults.governing(namespace, pod.service_account(), window.arrived, window.deadline);
         let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
         timeout_at(window.deadline, read)
@@ -237,7 +263,7 @@ impl Mutator {
     }
 
     /// Annotations to a request, or every mistake in them, unknown backends among them.
-    fn parse(&self, sources: &Sources<'_>) -> Result<Decision, AdmissionError> {
+    pub(super) fn parse(&self, sources: &Sources<'_>) -> Result<Decision, AdmissionError> {
         let decision = injection::parse(sources).map_err(AdmissionError::Annotations)?;
         let Decision::Inject(request) = &decision else { return Ok(decision) };
         let unknown: Vec<InvalidAnnotation> = request
@@ -264,7 +290,7 @@ impl Mutator {
     }
 
     /// Asks the backends about every secret at once.
-    async fn bind(
+    pub(super) async fn bind(
         &self,
         namespace: &str,
         request: &InjectionRequest,

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::error::{AdmissionError, Kind};
-use super::mutator::{Outcome, Surface};
+use super::mutator::{Injection, Outcome, Preparation, Surface};
 use super::response::{reason, sentences};
 use super::review::Operation;
 use crate::injection::SkipReason;
@@ -25,6 +25,8 @@ label!(Reason);
 pub enum Decision {
     /// Admitted with a patch.
     Injected,
+    /// A workload, admitted with what its pods and its restart need.
+    Prepared,
     /// Admitted as it was.
     Skipped,
     /// Admitted, being well formed.
@@ -41,6 +43,7 @@ impl Decision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Injected => "injected",
+            Self::Prepared => "prepared",
             Self::Skipped => "skipped",
             Self::Validated => "validated",
             Self::Degraded => "degraded",
@@ -97,6 +100,8 @@ pub struct DecisionLabels {
 pub struct Subject<'a> {
     /// The request's uid: our event id, and in the API server's audit log.
     pub uid: &'a str,
+    /// The resource, as in `pods`.
+    pub resource: &'a str,
     /// The namespace.
     pub namespace: &'a str,
     /// The object's name; empty when it is still to be made.
@@ -120,6 +125,10 @@ pub fn verdict(outcome: &Result<Outcome, AdmissionError>) -> (Decision, Reason) 
             (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
         }
         Ok(Outcome::Injected(_)) => (Decision::Injected, Reason::Ok),
+        Ok(Outcome::Prepared(preparation)) if preparation.plan.is_empty() => {
+            (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
+        }
+        Ok(Outcome::Prepared(_)) => (Decision::Prepared, Reason::Ok),
         Ok(Outcome::Validated) => (Decision::Validated, Reason::Ok),
         Ok(Outcome::Degraded(error)) => (Decision::Degraded, Reason::Error(error.kind())),
         Err(error) => (Decision::Denied, Reason::Error(error.kind())),
@@ -176,8 +185,8 @@ fn log(
     took: Duration,
 ) {
     let secrets = match outcome {
-        Ok(Outcome::Injected(injection)) => {
-            injection.secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        Ok(Outcome::Injected(Injection { secrets, .. }) | Outcome::Prepared(Preparation { secrets, .. })) => {
+            secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         }
         _ => String::new(),
     };
@@ -191,13 +200,14 @@ fn log(
         }
         _ => String::new(),
     };
-    let Subject { uid, namespace, name, generate_name, owner, user, dry_run } = subject;
+    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run } = subject;
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 uid,
                 surface = surface.as_str(),
                 operation = operation.as_str(),
+                resource,
                 namespace,
                 name,
                 generate_name,

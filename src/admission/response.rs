@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
 use serde::Serialize;
 
 use super::error::{AdmissionError, Kind, Unbound};
-use super::mutator::{Injection, Outcome};
+use super::mutator::{Injection, Outcome, Preparation};
 use super::review::{API_VERSION, KIND};
-use crate::injection::{self, PlanError};
+use crate::injection::{self, PlanError, SecretId, Warning};
 
 /// As many warnings as reach a person: the API server cuts all of them once they are long in total.
 const MAX_WARNINGS: usize = 5;
@@ -106,7 +107,12 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
             response.audit_annotations.insert("skipped", reason.as_str().to_owned());
         }
         Ok(Outcome::Validated) => {}
-        Ok(Outcome::Injected(injection)) => inject(&mut response, injection),
+        Ok(Outcome::Injected(Injection { plan, secrets, notes })) => {
+            admit(&mut response, &injection::render(plan, &[]), secrets, &plan.warnings, notes);
+        }
+        Ok(Outcome::Prepared(Preparation { plan, secrets, notes })) => {
+            admit(&mut response, &injection::render_workload(plan), secrets, &plan.warnings, notes);
+        }
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
             // The consequence first: the end of a long warning is cut off.
@@ -121,17 +127,16 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
     Answer { api_version: API_VERSION, kind: KIND, response }
 }
 
-fn inject(response: &mut Response, injection: &Injection) {
-    let patch = injection::render(&injection.plan, &[]);
+fn admit(response: &mut Response, patch: &Patch, secrets: &[SecretId], said: &[Warning], notes: &[String]) {
     if !patch.0.is_empty() {
-        let bytes = serde_json::to_vec(&patch).expect("a patch of strings and maps serialises");
+        let bytes = serde_json::to_vec(patch).expect("a patch of strings and maps serialises");
         response.patch = Some(STANDARD.encode(bytes));
         response.patch_type = Some("JSONPatch");
     }
-    let secrets: Vec<String> = injection.secrets.iter().map(ToString::to_string).collect();
+    let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     response.audit_annotations.insert("secrets", secrets.join(","));
-    let said = injection.plan.warnings.iter().map(ToString::to_string);
-    response.warnings = warnings(said.chain(injection.notes.iter().cloned()));
+    let said = said.iter().map(ToString::to_string);
+    response.warnings = warnings(said.chain(notes.iter().cloned()));
     // Warnings about a controller's pod are seen by nobody; the audit log keeps them.
     if !response.warnings.is_empty() {
         response.audit_annotations.insert("warnings", response.warnings.join("; "));

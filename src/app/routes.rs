@@ -12,12 +12,14 @@ use crate::admission::handler::Handler;
 use crate::admission::mutator::Surface;
 use crate::server::limits::BodyLimits;
 
-/// `/admit/pods`, `/admit/defaults/pods` and `/admit/sources`.
+/// `/admit/pods`, `/admit/workloads`, the two of `/admit/defaults`, and `/admit/sources`.
 pub fn admission(handler: Handler, limits: BodyLimits) -> Router {
     let admit = |surface| post(move |state, request| admit(surface, state, request));
     Router::new()
         .route("/admit/pods", admit(Surface::Pods))
         .route("/admit/defaults/pods", admit(Surface::DefaultsPods))
+        .route("/admit/workloads", admit(Surface::Workloads))
+        .route("/admit/defaults/workloads", admit(Surface::DefaultsWorkloads))
         .route("/admit/sources", admit(Surface::Sources))
         .with_state((handler, limits))
 }

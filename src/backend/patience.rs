@@ -191,7 +191,11 @@ mod tests {
     async fn a_keeper_that_leaves_makes_room_for_the_next() {
         let patience = Patience::new(SILENCE);
         let first = query("jobs", "db");
-        assert!(tokio::time::timeout(Duration::from_secs(1), patience.wait(first.arrived, first.deadline, pending::<()>())).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), patience.wait(first.arrived, first.deadline, pending::<()>()))
+                .await
+                .is_err()
+        );
         let next = timed(&patience, &query("jobs", "db"), sleep(Duration::from_secs(2))).await;
         assert_eq!(next, (2000, None));
     }

@@ -15,6 +15,7 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
         SkipReason::ExemptNamespace => "nothing to do: pods of this namespace are never touched",
         SkipReason::MirrorPod => "nothing to do: it stands for a static pod, which may not refer to Secrets",
         SkipReason::Unchanged => "nothing to do: its annotations are as they were",
+        SkipReason::BeingDeleted => "nothing to do: it is being deleted",
     }
 }
 

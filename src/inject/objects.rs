@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::injection::{ContainerView, INJECTED, MetadataView, PREFIX, PodView};
+use crate::injection::{ContainerView, INJECTED, MetadataView, PREFIX, PodView, WorkloadKind, carry};
 
 /// One object of a document; a list has many.
 #[derive(Debug)]
@@ -17,6 +17,17 @@ pub(super) struct Object<'v> {
     api_version: &'v str,
     /// Its kind.
     pub kind: &'v str,
+}
+
+/// What an object's template gets from the object's own annotations.
+#[derive(Debug)]
+pub(super) struct Addition {
+    /// Where, from the object on.
+    pub path: Vec<&'static str>,
+    /// The field.
+    pub name: String,
+    /// What.
+    pub value: Value,
 }
 
 /// Annotations of ours where they have no effect.
@@ -43,6 +54,13 @@ impl fmt::Display for Misplaced {
             Some(belongs) => write!(f, "move {them} to {belongs}"),
             None => write!(f, "{belong} to pods and pod templates"),
         }
+    }
+}
+
+impl Addition {
+    /// An empty map.
+    fn map(path: Vec<&'static str>, name: &str) -> Self {
+        Self { path, name: name.to_owned(), value: Value::Object(serde_json::Map::new()) }
     }
 }
 
@@ -161,10 +179,61 @@ impl<'v> Object<'v> {
         })
     }
 
+    /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
+    /// have it. Each parent comes before what stands in it.
+    pub(super) fn carried(&self) -> Result<Vec<Addition>, String> {
+        let Some(kind) = WorkloadKind::of_manifest(self.api_version, self.kind) else { return Ok(Vec::new()) };
+        if self.root() != Some(kind.template()) {
+            return Ok(Vec::new());
+        }
+        let at = |path: &[&str], name: &str| match self.at(path) {
+            None | Some(Value::Null) => Ok(MetadataView::default()),
+            Some(metadata) => metadata_view(metadata, name),
+        };
+        let own = at(&["metadata"], "metadata")?;
+        let job = at(&["spec", "jobTemplate", "metadata"], "spec.jobTemplate.metadata")?;
+        let metadata: Vec<&'static str> = kind.template().iter().copied().chain(["metadata"]).collect();
+        let template = at(&metadata, &metadata.join("."))?;
+        let from = [job.annotations.as_ref(), own.annotations.as_ref()];
+        let carry = carry(from, template.annotations.as_ref(), &std::collections::BTreeMap::new());
+        let mut adds = Vec::new();
+        if carry.changes.is_empty() {
+            return Ok(adds);
+        }
+        if self.at(&metadata).is_none_or(Value::is_null) {
+            adds.push(Addition::map(kind.template().to_vec(), "metadata"));
+        }
+        if template.annotations.is_none() {
+            adds.push(Addition::map(metadata.clone(), "annotations"));
+        }
+        let annotations: Vec<&'static str> = metadata.into_iter().chain(["annotations"]).collect();
+        let changes = carry.changes.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        adds.extend(changes.map(|(key, value)| Addition {
+            path: annotations.clone(),
+            name: format!("{PREFIX}{key}"),
+            value: Value::from(value),
+        }));
+        Ok(adds)
+    }
+
+    /// The same object with another value.
+    pub(super) fn with<'w>(&self, value: &'w Value) -> Object<'w>
+    where
+        'v: 'w,
+    {
+        Object { value, path: self.path.clone(), api_version: self.api_version, kind: self.kind }
+    }
+
+    /// Its value.
+    pub(super) fn value(&self) -> &'v Value {
+        self.value
+    }
+
     /// Annotations of ours beside the place where they are read.
     pub(super) fn misplaced(&self) -> Vec<Misplaced> {
         let root = self.root();
-        if root == Some(POD) || self.is_core("Namespace") || self.is_core("ServiceAccount") {
+        let carried = WorkloadKind::of_manifest(self.api_version, self.kind).is_some() && root.is_some();
+        if root == Some(POD) || carried || self.is_core("Namespace") || self.is_core("ServiceAccount") {
             return Vec::new();
         }
         let belongs = root.map(|root| format!("{}.metadata.annotations", root.join(".")));

@@ -1,7 +1,8 @@
-//! From a plan to its JSON patch (RFC 6902): `add` operations only, every parent made before it is used.
+//! From a plan to its JSON patch (RFC 6902): every parent is made before it is used. A pod's patch has `add`
+//! operations alone.
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation};
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Value, json};
 
 use super::INJECTED;
@@ -12,9 +13,7 @@ use super::plan::{ContainerPlan, EnvEntry, InjectionPlan};
 #[must_use]
 pub fn render(plan: &InjectionPlan, root: &[&str]) -> Patch {
     let mut patch = Builder { root, operations: Vec::new() };
-    for container in &plan.containers {
-        patch.container(container);
-    }
+    patch.containers(&plan.containers);
     if let Some(record) = &plan.record {
         if plan.absent.metadata {
             patch.add(&["metadata"], json!({}));
@@ -33,16 +32,39 @@ pub fn render(plan: &InjectionPlan, root: &[&str]) -> Patch {
     Patch(patch.operations)
 }
 
-struct Builder<'a> {
-    root: &'a [&'a str],
-    operations: Vec<PatchOperation>,
+/// Gathers operations on what stands at `root`.
+pub(super) struct Builder<'a> {
+    pub(super) root: &'a [&'a str],
+    pub(super) operations: Vec<PatchOperation>,
 }
 
 impl Builder<'_> {
     /// `PointerBuf` escapes `/` and `~` in each token (RFC 6901).
-    fn add(&mut self, path: &[&str], value: Value) {
-        let path = PointerBuf::from_tokens(self.root.iter().chain(path).copied());
+    fn path(&self, path: &[&str]) -> PointerBuf {
+        PointerBuf::from_tokens(self.root.iter().chain(path).copied())
+    }
+
+    pub(super) fn add(&mut self, path: &[&str], value: Value) {
+        let path = self.path(path);
         self.operations.push(PatchOperation::Add(AddOperation { path, value }));
+    }
+
+    /// Says what must be there for the operations that follow.
+    pub(super) fn test(&mut self, path: &[&str], value: Value) {
+        let path = self.path(path);
+        self.operations.push(PatchOperation::Test(TestOperation { path, value }));
+    }
+
+    /// Always behind a `test`.
+    pub(super) fn remove(&mut self, path: &[&str]) {
+        let path = self.path(path);
+        self.operations.push(PatchOperation::Remove(RemoveOperation { path }));
+    }
+
+    pub(super) fn containers(&mut self, plans: &[ContainerPlan]) {
+        for plan in plans {
+            self.container(plan);
+        }
     }
 
     fn container(&mut self, plan: &ContainerPlan) {

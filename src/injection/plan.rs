@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::binding::SecretBinding;
-use super::pod::{ContainerView, EnvView, Literal, PodView};
+use super::pod::{ContainerView, EnvView, Literal, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
 use super::request::{Choice, InjectionRequest, Selection};
@@ -123,6 +123,16 @@ pub struct Absent {
     pub labels: bool,
 }
 
+impl Absent {
+    pub(super) fn of(metadata: Option<&MetadataView<'_>>) -> Self {
+        Self {
+            metadata: metadata.is_none(),
+            annotations: metadata.is_none_or(|m| m.annotations.is_none()),
+            labels: metadata.is_none_or(|m| m.labels.is_none()),
+        }
+    }
+}
+
 /// What one container lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerPlan {
@@ -157,7 +167,7 @@ pub struct EnvEntry {
 
 impl EnvEntry {
     /// Whether the entry that is there refers to the same key of the same Secret.
-    fn is(&self, there: &EnvView<'_>) -> bool {
+    pub(super) fn is(&self, there: &EnvView<'_>) -> bool {
         there.secret_key() == Some((self.secret.as_str(), self.key.as_str()))
     }
 }
@@ -168,17 +178,7 @@ impl EnvEntry {
 /// Everything that stands against it, at once: missing secrets and keys (unless `on-missing: warn`),
 /// references that meet in one variable, containers that do not exist.
 pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
-    let mut findings = Findings::default();
-    let wanted = resolve(input, &mut findings);
-    let selected = select(input, &mut findings);
-    let entries = selected.len().saturating_mul(wanted.len());
-    if let Some(site) = input.request.first_site().filter(|_| entries > MAX_ENTRIES && findings.errors.is_empty()) {
-        findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: site.clone() });
-    }
-    if !findings.errors.is_empty() {
-        return Err(findings.errors);
-    }
-
+    let Settled { wanted, selected, mut warnings } = settle(input)?;
     let known = input.pod.annotations().and_then(|a| a.get(super::annotations::RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = known.clone().unwrap_or_default();
@@ -190,32 +190,50 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
         if by_default && known.as_ref().is_some_and(|record| !record.list(list).contains_key(name)) {
             continue;
         }
-        let lacks = lacking(list, index, container, &wanted, &mut findings.warnings);
+        let lacks = lacking(list, index, container, &wanted, &mut warnings);
         if let Some((plan, added)) = lacks {
             record.add(list, name, added);
             containers.push(plan);
         }
     }
-    findings.warnings.sort();
-    findings.warnings.dedup();
-    let metadata = input.pod.metadata.as_ref();
+    warnings.sort();
+    warnings.dedup();
     Ok(InjectionPlan {
         record: (!containers.is_empty()).then_some(record),
         containers,
-        absent: Absent {
-            metadata: metadata.is_none(),
-            annotations: metadata.is_none_or(|m| m.annotations.is_none()),
-            labels: metadata.is_none_or(|m| m.labels.is_none()),
-        },
-        warnings: findings.warnings,
+        absent: Absent::of(input.pod.metadata.as_ref()),
+        warnings,
     })
+}
+
+/// What every selected container should have, and which these are.
+pub(super) struct Settled<'a> {
+    pub(super) wanted: Wanted,
+    pub(super) selected: Vec<Selected<'a>>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// What is wanted where, whatever is there already.
+pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanError>> {
+    let mut findings = Findings::default();
+    let wanted = resolve(input, &mut findings);
+    let selected = select(input, &mut findings);
+    let entries = selected.len().saturating_mul(wanted.len());
+    if let Some(site) = input.request.first_site().filter(|_| entries > MAX_ENTRIES && findings.errors.is_empty()) {
+        findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: site.clone() });
+    }
+    if findings.errors.is_empty() {
+        Ok(Settled { wanted, selected, warnings: findings.warnings })
+    } else {
+        Err(findings.errors)
+    }
 }
 
 // === containers ===
 
-struct Selected<'a> {
-    list: ContainerList,
-    index: usize,
+pub(super) struct Selected<'a> {
+    pub(super) list: ContainerList,
+    pub(super) index: usize,
     container: &'a ContainerView<'a>,
     /// No annotation chose it: the selection was left unset.
     by_default: bool,
@@ -323,7 +341,7 @@ fn carries(record: &Record, pod: &PodView<'_>, wanted: &Wanted) -> bool {
 }
 
 /// What one container lacks, and how the record will tell it.
-fn lacking(
+pub(super) fn lacking(
     list: ContainerList,
     index: usize,
     container: &ContainerView<'_>,

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::PREFIX;
+use super::reload::{INFISICAL, RELOADER_DOMAIN};
 
 /// The annotation by which the kubelet marks the API object of a static pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -101,6 +102,9 @@ pub struct MetadataView<'a> {
     /// Who made the pod, for logs and audit alone: authors can write it too.
     #[serde(borrow, default)]
     pub owner_references: Option<Vec<OwnerView<'a>>>,
+    /// Set on what is being deleted.
+    #[serde(borrow, default)]
+    pub deletion_timestamp: Option<Text<'a>>,
 }
 
 /// One owner reference: information, never proof.
@@ -114,12 +118,22 @@ pub struct OwnerView<'a> {
     pub name: Text<'a>,
 }
 
-/// The annotations under our prefix, in the order of their names, and whether the pod is a mirror pod.
+/// The annotations under our prefix, in the order of their names, those by which other programs are told to restart
+/// a workload, and whether the pod is a mirror pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations<'a> {
     ours: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    restarts: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// The kubelet made this object for a static pod.
     pub mirror: bool,
+}
+
+/// Whether an annotation tells Reloader or the Infisical operator about restarts.
+fn restarts(key: &str) -> bool {
+    let domain = key.split('/').next().unwrap_or_default();
+    domain == RELOADER_DOMAIN
+        || domain.strip_suffix(RELOADER_DOMAIN).is_some_and(|sub| sub.ends_with('.'))
+        || key == INFISICAL
 }
 
 impl<'a> Annotations<'a> {
@@ -139,6 +153,9 @@ impl<'a> Annotations<'a> {
         if key.starts_with(PREFIX) {
             let value = value()?;
             self.ours.insert(key, value);
+        } else if restarts(&key) {
+            let value = value()?;
+            self.restarts.insert(key, value);
         } else if key == MIRROR_ANNOTATION {
             self.mirror = true;
         }
@@ -156,6 +173,17 @@ impl<'a> Annotations<'a> {
         self.ours().find_map(|(name, value)| (name == key).then_some(value))
     }
 
+    /// What other programs that restart workloads are told, by the annotation's whole name.
+    #[must_use]
+    pub fn restarts(&self) -> BTreeMap<&str, &str> {
+        self.restarts.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect()
+    }
+
+    /// The value of an annotation that is kept, by its whole name.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.ours.get(name).or_else(|| self.restarts.get(name)).map(AsRef::as_ref)
+    }
+
     /// Whether none is ours.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -166,7 +194,8 @@ impl<'a> Annotations<'a> {
     #[must_use]
     pub fn into_owned(self) -> Annotations<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        Annotations { ours: self.ours.into_iter().map(|(k, v)| (own(k), own(v))).collect(), mirror: self.mirror }
+        let all = |map: BTreeMap<_, _>| map.into_iter().map(|(k, v)| (own(k), own(v))).collect();
+        Annotations { ours: all(self.ours), restarts: all(self.restarts), mirror: self.mirror }
     }
 }
 

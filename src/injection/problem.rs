@@ -155,6 +155,10 @@ impl std::error::Error for PlanError {}
 pub enum Warning {
     /// A secret or key is missing, and `on-missing: warn` admits the pod all the same.
     Missing(PlanError),
+    /// A secret or key is missing, and the workload is admitted all the same: its pods will not be, until it exists.
+    Awaited(PlanError),
+    /// The author asks for a restart that cannot be had, or that would not come.
+    NoRestart(NoRestart),
     /// A container is named that this pod does not have, by a default, or in a template that may get it later.
     NoSuchContainer(PlanError),
     /// No container was left to inject into.
@@ -195,6 +199,44 @@ pub enum Warning {
     },
 }
 
+/// Why a changed secret will not restart a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoRestart {
+    /// The workload's Reloader annotations say no.
+    OptedOut,
+    /// Another mechanism is in charge already.
+    OtherMechanism,
+    /// `reloader.stakater.com/auto` or `search` does not see secrets that come in at the pod.
+    Unseen,
+    /// The Infisical operator does not know this kind.
+    NotThisKind,
+    /// The Infisical operator marks a workload by an annotation with the secret's name in its own.
+    NameTooLong,
+}
+
+impl fmt::Display for NoRestart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self {
+            Self::OptedOut => {
+                "the workload's own annotations for its restart program opt out, so a changed secret will not restart it"
+            }
+            Self::OtherMechanism => {
+                "the workload's own annotations already name another way to restart it; secrets.floe.dev/reload was not followed"
+            }
+            Self::Unseen => {
+                "reloader.stakater.com/auto and search see no injected secret; set secrets.floe.dev/reload: reloader to restart when one changes"
+            }
+            Self::NotThisKind => {
+                "the Infisical operator does not restart this kind of workload; use secrets.floe.dev/reload: reloader"
+            }
+            Self::NameTooLong => {
+                "the Infisical operator restarts nothing for a secret whose name is longer than 48 characters; use secrets.floe.dev/reload: reloader"
+            }
+        };
+        f.write_str(why)
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -207,7 +249,22 @@ impl fmt::Display for Warning {
                     "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; the pod waits until it has"
                 )
             }
-            Self::Missing(error) | Self::NoSuchContainer(error) => error.fmt(f),
+            Self::Awaited(PlanError::MissingSecret { secret, namespace, near, .. }) => {
+                write!(
+                    f,
+                    "secret \"{secret}\" not found in namespace \"{namespace}\"; pods are refused until it exists.{}",
+                    DidYouMean(near)
+                )
+            }
+            Self::Awaited(PlanError::MissingKey { secret, key, namespace, near, .. }) => {
+                write!(
+                    f,
+                    "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; pods are refused until it has.{}",
+                    DidYouMean(near)
+                )
+            }
+            Self::NoRestart(why) => why.fmt(f),
+            Self::Missing(error) | Self::Awaited(error) | Self::NoSuchContainer(error) => error.fmt(f),
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
             Self::LeftAlone { variable, container } => {
                 write!(f, "container \"{container}\" already sets {variable}; it was left as it is")

@@ -105,7 +105,7 @@ pub enum OnMissing {
     Warn,
 }
 
-/// How a workload restarts when a secret changes (DESIGN section 5); on pods it has no effect.
+/// How a workload restarts when a secret changes; on pods it has no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadMode {
     /// `reloader`, unless the workload already has a mechanism.
@@ -219,6 +219,8 @@ pub enum SkipReason {
     MirrorPod,
     /// An update that leaves our annotations as they were.
     Unchanged,
+    /// What is being deleted is left alone.
+    BeingDeleted,
 }
 
 impl SkipReason {
@@ -234,6 +236,7 @@ impl SkipReason {
             Self::ExemptNamespace => "exempt_namespace",
             Self::MirrorPod => "mirror_pod",
             Self::Unchanged => "unchanged",
+            Self::BeingDeleted => "being_deleted",
         }
     }
 }

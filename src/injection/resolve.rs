@@ -122,13 +122,10 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
 
 impl Findings {
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
-        let unsaid = match input.surface {
-            Surface::Pods => OnMissing::Deny,
-            Surface::Workloads => OnMissing::Warn,
-        };
-        match input.request.on_missing.unwrap_or(unsaid) {
-            OnMissing::Deny => self.errors.push(error),
-            OnMissing::Warn => self.warnings.push(Warning::Missing(error)),
+        match (input.request.on_missing, input.surface) {
+            (Some(OnMissing::Deny), _) | (None, Surface::Pods) => self.errors.push(error),
+            (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
+            (None, Surface::Workloads) => self.warnings.push(Warning::Awaited(error)),
         }
     }
 }

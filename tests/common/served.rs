@@ -92,7 +92,12 @@ pub fn with(object: &mut Value, fields: &Value) {
 
 /// A container named `main`.
 pub fn container() -> Value {
-    json!({"name": "main", "image": "none"})
+    container_named("main")
+}
+
+/// A container of another name.
+pub fn container_named(name: &str) -> Value {
+    json!({"name": name, "image": "none"})
 }
 
 /// A pod of [`container`] alone.

@@ -40,6 +40,7 @@ fn secret(name: &str) -> Value {
 #[case::one_is_there_last(json!([config_map("c"), secret("a")]), "b,a", &["b", "configmap:c", "a"])]
 #[case::one_is_there_first(json!([secret("a"), config_map("c")]), "a,b", &["a", "b", "configmap:c"])]
 #[case::one_is_there_between(json!([secret("b")]), "a,b,d", &["a", "b", "d"])]
+#[case::one_is_there_twice(json!([secret("a"), config_map("c"), secret("a")]), "a,b", &["a", "b", "configmap:c", "a"])]
 #[case::all_are_there(json!([secret("a"), config_map("c"), secret("b")]), "b,a", &["a", "configmap:c", "b"])]
 #[case::with_a_prefix_it_is_another(json!([{ "prefix": "P_", "secretRef": { "name": "a" } }]), "a", &["a", "a"])]
 #[case::an_empty_prefix_is_none(json!([{ "prefix": "", "secretRef": { "name": "a" } }]), "a", &["a"])]

@@ -1,14 +1,12 @@
 //! What people read when they are refused or warned, word for word as the real kubectl prints it; what the events of
 //! their controllers say; and how a refusal heals by itself.
 
-mod common;
-
 use std::fmt::Write as _;
 
-use common::served::{container, deployment, job, named, pod, prefixed, served, sources, variables};
-use common::webhook::{Registration, narrowed_to};
-use common::webhook_process::Launch;
-use common::{free_ports, unique, wait_for};
+use crate::common::served::{container, deployment, job, named, pod, prefixed, served, sources, variables};
+use crate::common::webhook::{Registration, narrowed_to};
+use crate::common::webhook_process::Launch;
+use crate::common::{free_ports, unique, wait_for};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -205,8 +203,8 @@ async fn each_warning_reaches_the_person() {
         pod["spec"]["containers"][0]["env"] = env;
         let applied = cp.kubectl_apply(&ns.name, &pod).await.succeeded();
         assert_eq!(applied.stdout, format!("pod/{name} created\n"));
-        let printed: String = warnings.iter().map(|text| format!("Warning: {text}\n")).collect();
-        assert_eq!(applied.stderr, printed, "{short}");
+        let printed: Vec<String> = warnings.iter().map(|text| format!("Warning: {text}\n")).collect();
+        assert_eq!(applied.stderr, printed.concat(), "{short}");
         assert!(warnings.iter().all(|text| text.chars().count() < 250), "the API server would cut it");
     }
 }
@@ -219,10 +217,12 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
     let containers = json!([container()]);
     let started = std::time::Instant::now();
-    // Applied without a word: templates are not refused.
+    // Applied with a warning: workloads are not refused.
+    let warning =
+        format!("Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n", ns.name);
     for object in [job("load", &annotations, &containers), deployment("api", &annotations, &containers)] {
         let applied = cp.kubectl_apply(&ns.name, &object).await.succeeded();
-        assert_eq!(applied.stderr, "");
+        assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
     let said = format!("Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}");

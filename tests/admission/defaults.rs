@@ -1,11 +1,9 @@
 //! Namespaces whose defaults count, on a real API server: pods that say nothing themselves are served, mistakes are
 //! refused where they are written, and nobody else is concerned.
 
-mod common;
-
-use common::namespace::TestNamespace;
-use common::served::{Served, job, named, pod, prefixed, served, sources, variables, with};
-use common::{unique, wait_for};
+use crate::common::namespace::TestNamespace;
+use crate::common::served::{Served, job, named, pod, prefixed, served, sources, variables, with};
+use crate::common::{unique, wait_for};
 use serde_json::{Value, json};
 
 /// A labelled namespace with these defaults.

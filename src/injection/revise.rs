@@ -1,0 +1,194 @@
+//! Injecting into a template a second time: what earlier additions stay, which are withdrawn, what is new.
+
+use super::plan::{
+    Absent, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, Settled, lacking, plan, settle,
+};
+use super::pod::{ContainerView, EnvView, PodView};
+use super::problem::{PlanError, Warning};
+use super::record::{Added, Record};
+use super::resolve::Wanted;
+
+/// What to do to a template's containers: first take back, then add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Revision {
+    pub withdrawn: Vec<Withdrawn>,
+    /// Its places count once the withdrawn entries are gone.
+    pub containers: Vec<ContainerPlan>,
+    /// What the template's record says then.
+    pub record: Record,
+    pub warnings: Vec<Warning>,
+}
+
+/// Entries of one container that the record names and nobody asks for any more, each with its place; last first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Withdrawn {
+    pub list: ContainerList,
+    pub index: usize,
+    /// Place and Secret.
+    pub env_from: Vec<(usize, String)>,
+    /// Place and variable.
+    pub env: Vec<(usize, String)>,
+}
+
+fn lists<'p, 'a>(pod: &'p PodView<'a>) -> [(ContainerList, &'p [ContainerView<'a>]); 2] {
+    let of = |list: &'p Option<Vec<ContainerView<'a>>>| list.as_deref().unwrap_or_default();
+    [
+        (ContainerList::Containers, of(&pod.spec.containers)),
+        (ContainerList::InitContainers, of(&pod.spec.init_containers)),
+    ]
+}
+
+fn find<'p, 'a>(pod: Option<&'p PodView<'a>>, list: ContainerList, name: &str) -> Option<&'p ContainerView<'a>> {
+    let lists = pod.map(lists)?;
+    let (_, containers) = lists.into_iter().find(|(known, _)| *known == list)?;
+    containers.iter().find(|container| container.name.as_str() == name)
+}
+
+/// Plans anew for a template in which `recorded` was added earlier; without an input, all of that is withdrawn.
+pub(super) fn revise(
+    input: Option<&PlanInput<'_>>,
+    pod: &PodView<'_>,
+    old: Option<&PodView<'_>>,
+    recorded: &Record,
+) -> Result<Revision, Vec<PlanError>> {
+    let settled = input.map(settle).transpose()?;
+    let mut revision = Revision::default();
+    let mut reduced = pod.clone();
+    for (list, containers) in lists(pod) {
+        for (index, container) in containers.iter().enumerate() {
+            let Some(added) = recorded.list(list).get(container.name.as_str()) else { continue };
+            let before = find(old, list, container.name.as_str());
+            let (kept, withdrawn) = sort(list, index, container, before, added, settled.as_ref());
+            if kept != Added::default() {
+                revision.record.add(list, container.name.as_str(), kept);
+            }
+            if let Some(withdrawn) = withdrawn {
+                reduce(&mut reduced, &withdrawn);
+                revision.withdrawn.push(withdrawn);
+            }
+        }
+    }
+    if let Some(input) = input {
+        // Not by the record of the pod surface: it is about containers that came late to a pod.
+        let InjectionPlan { containers, record: _, absent: _, warnings } =
+            plan(&PlanInput { pod: &reduced, ..*input })?;
+        for planned in &containers {
+            revision.record.add(planned.list, &planned.name, added(planned));
+        }
+        revision.containers = containers;
+        revision.warnings = warnings;
+    }
+    Ok(revision)
+}
+
+fn added(planned: &ContainerPlan) -> Added {
+    Added {
+        env_from: planned.env_from.iter().map(|(_, secret)| secret.clone()).collect(),
+        env: planned.env_before.iter().chain(&planned.env_after).map(|entry| entry.name.clone()).collect(),
+    }
+}
+
+/// What of a container's recorded additions stays, and what goes. What has become the author's is neither.
+fn sort(
+    list: ContainerList,
+    index: usize,
+    container: &ContainerView<'_>,
+    before: Option<&ContainerView<'_>>,
+    added: &Added,
+    settled: Option<&Settled<'_>>,
+) -> (Added, Option<Withdrawn>) {
+    let wanted = settled
+        .filter(|settled| settled.selected.iter().any(|selected| selected.list == list && selected.index == index))
+        .map(|settled| &settled.wanted);
+    let mut kept = Added::default();
+    let mut withdrawn = Withdrawn { list, index, env_from: Vec::new(), env: Vec::new() };
+    let sources = container.whole_secrets();
+    // `envFrom` is one whole: when some of ours are gone, whoever sent the list wrote what is left.
+    let resent = before.is_some() && added.env_from.iter().any(|secret| !sources.contains_key(secret.as_str()));
+    for secret in &added.env_from {
+        let Some(place) = sources.get(secret.as_str()).filter(|_| !resent) else { continue };
+        if wanted.is_some_and(|wanted| wanted.env_from.contains(secret)) {
+            kept.env_from.push(secret.clone());
+        } else {
+            withdrawn.env_from.push((*place, secret.clone()));
+        }
+    }
+    let was = before.map(ContainerView::env_by_name);
+    for name in &added.env {
+        let entries = container.env.iter().flatten().enumerate();
+        let Some((place, entry)) = entries.filter(|(_, entry)| entry.name.as_str() == name).last() else { continue };
+        let changed = was
+            .as_ref()
+            .is_some_and(|was| was.get(name.as_str()).copied().and_then(EnvView::secret_key) != entry.secret_key());
+        if wanted.is_some_and(|wanted| wanted.env.iter().any(|wanted| wanted.name == *name && wanted.is(entry))) {
+            kept.env.push(name.clone());
+        } else if entry.secret_key().is_some() && !changed {
+            withdrawn.env.push((place, name.clone()));
+        }
+    }
+    withdrawn.env_from.sort_by(|one, other| other.cmp(one));
+    withdrawn.env.sort_by(|one, other| other.cmp(one));
+    let any = !withdrawn.env_from.is_empty() || !withdrawn.env.is_empty();
+    (kept, any.then_some(withdrawn))
+}
+
+/// The template as it is once the withdrawn entries are gone.
+fn reduce(pod: &mut PodView<'_>, withdrawn: &Withdrawn) {
+    let containers = match withdrawn.list {
+        ContainerList::Containers => &mut pod.spec.containers,
+        ContainerList::InitContainers => &mut pod.spec.init_containers,
+    };
+    let Some(container) = containers.as_mut().and_then(|containers| containers.get_mut(withdrawn.index)) else {
+        return;
+    };
+    // Last first, so that the places hold.
+    for (place, _) in &withdrawn.env_from {
+        if let Some(list) = container.env_from.as_mut().filter(|list| list.len() > *place) {
+            list.remove(*place);
+        }
+    }
+    for (place, _) in &withdrawn.env {
+        if let Some(list) = container.env.as_mut().filter(|list| list.len() > *place) {
+            list.remove(*place);
+        }
+    }
+}
+
+/// Puts back what was recorded and stood there before the update, and nothing else.
+pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -> Revision {
+    let mut revision = Revision { record: recorded.clone(), ..Revision::default() };
+    for (list, containers) in lists(pod) {
+        for (index, container) in containers.iter().enumerate() {
+            let name = container.name.as_str();
+            let (Some(added), Some(before)) = (recorded.list(list).get(name), find(Some(old), list, name)) else {
+                continue;
+            };
+            let (sources, env) = (before.whole_secrets(), before.env_by_name());
+            let entry = |name: &String| {
+                let (secret, key) = env.get(name.as_str())?.secret_key()?;
+                Some(EnvEntry { name: name.clone(), secret: secret.to_owned(), key: key.to_owned() })
+            };
+            let wanted = Wanted {
+                env_from: added
+                    .env_from
+                    .iter()
+                    .filter(|secret| sources.contains_key(secret.as_str()))
+                    .cloned()
+                    .collect(),
+                env: added.env.iter().filter_map(entry).collect(),
+            };
+            // That an author's entry stands in the way was said when it came.
+            if let Some((plan, _)) = lacking(list, index, container, &wanted, &mut Vec::new()) {
+                revision.containers.push(plan);
+            }
+        }
+    }
+    revision
+}
+
+impl Revision {
+    /// Which parents of the template's annotations and labels are missing.
+    pub(super) fn absent(pod: &PodView<'_>) -> Absent {
+        Absent::of(pod.metadata.as_ref())
+    }
+}

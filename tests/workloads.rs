@@ -1,0 +1,438 @@
+//! Workloads on a real API server with its controllers and kubectl, by our own binary under the shipped rights and
+//! the shipped configuration: what `kubectl apply` leads to, what stands still, and what is taken back.
+
+mod common;
+
+use std::time::Duration;
+
+use common::control_plane::ControlPlane;
+use common::kubectl::Output;
+use common::namespace::TestNamespace;
+use common::objects::send_as;
+use common::wait_for;
+use common::webhook::{Registration, narrowed_to, webhook_identity};
+use common::webhook_process::{Launch, WebhookProcess};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+const ENV_FROM: &str = "secrets.floe.dev/env-from";
+const RECORD: &str = "secrets.floe.dev/injected";
+const LIST: &str = "secret.reloader.stakater.com/reload";
+
+/// A namespace with a webhook of its own.
+struct Bed {
+    // In this order they end: nobody calls a webhook that is gone.
+    registered: Option<Registration>,
+    webhook: WebhookProcess,
+    ns: TestNamespace,
+    cp: &'static ControlPlane,
+}
+
+impl Bed {
+    async fn new(stem: &str, args: &[&str]) -> Self {
+        Self::with(stem, &json!({}), args).await
+    }
+
+    async fn with(stem: &str, metadata: &Value, args: &[&str]) -> Self {
+        let cp = ControlPlane::shared().await;
+        let ns = cp.namespace_with(stem, metadata).await;
+        for name in ["db", "api.token"] {
+            let secret =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": {"k": "x"}});
+            cp.create(&secret).await.object();
+        }
+        let (webhook, registered) = Self::serve(cp, &ns, args).await;
+        Self { registered: Some(registered), webhook, ns, cp }
+    }
+
+    async fn serve(cp: &ControlPlane, ns: &TestNamespace, args: &[&str]) -> (WebhookProcess, Registration) {
+        // One at a time: all of them apply the same manifests.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = TURN.lock().await;
+        let identity = webhook_identity(cp).await;
+        let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
+        let configuration = narrowed_to(webhook.by_url(), &[&ns.name]);
+        let registered = Registration::shared(cp, &configuration).await;
+        (webhook, registered)
+    }
+
+    /// The same namespace under another webhook.
+    async fn replace(&mut self, args: &[&str]) {
+        self.registered = None;
+        let (webhook, registered) = Self::serve(self.cp, &self.ns, args).await;
+        self.webhook = webhook;
+        self.registered = Some(registered);
+    }
+
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+        self.cp.kubectl(&[&["-n", &self.ns.name], args].concat(), stdin).await
+    }
+
+    async fn apply(&self, manifest: &Value, flags: &[&str]) -> Output {
+        self.kubectl(&[&["apply", "-f", "-"], flags].concat(), &manifest.to_string()).await
+    }
+
+    async fn get(&self, what: &str) -> Value {
+        let got = self.kubectl(&["get", what, "-o", "json"], "").await.succeeded();
+        serde_json::from_str(&got.stdout).expect("JSON")
+    }
+
+    /// Once the controllers have nothing more to write.
+    async fn settled(&self, what: &str) -> Value {
+        wait_for("the controllers are done", || async {
+            let before = self.get(what).await;
+            let observed = &before["status"]["observedGeneration"];
+            if !observed.is_null() && *observed != before["metadata"]["generation"] {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let after = self.get(what).await;
+            (after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]).then_some(after)
+        })
+        .await
+    }
+
+    async fn list(&self, kind: &str) -> Vec<Value> {
+        self.get(kind).await["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    async fn pod(&self) -> Value {
+        wait_for("a pod", || async { self.list("pods").await.pop() }).await
+    }
+}
+
+fn annotations(pairs: &[(&str, &str)]) -> Value {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>().into()
+}
+
+fn template(restart: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "web"}},
+        "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "none"}]}})
+}
+
+fn deployment(name: &str, pairs: &[(&str, &str)]) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "annotations": annotations(pairs)},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("Always")}})
+}
+
+fn note(object: &Value, key: &str) -> Value {
+    object["metadata"]["annotations"][key].clone()
+}
+
+/// What `kubectl` must not move.
+fn still(object: &Value) -> (Value, Value) {
+    (object["metadata"]["generation"].clone(), object["metadata"]["resourceVersion"].clone())
+}
+
+#[tokio::test]
+async fn annotations_on_a_deployment_reach_its_pods() {
+    let bed = Bed::new("carried", &[]).await;
+    let applied = bed.apply(&deployment("web", &[(ENV_FROM, "db, api.token")]), &[]).await.succeeded();
+    assert_eq!(applied.stderr, "");
+    let live = bed.settled("deployment/web").await;
+    assert_eq!(note(&live["spec"]["template"], ENV_FROM), "db, api.token");
+    assert_eq!(note(&live, LIST), r"api\.token,db");
+    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], json!(null), "annotations alone");
+    let pod = bed.pod().await;
+    let sources = json!([{"secretRef": {"name": "db"}}, {"secretRef": {"name": "api.token"}}]);
+    assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources);
+    assert_eq!(bed.list("replicasets").await.len(), 1);
+    let metrics = bed.webhook.get("/metrics").expect("metrics").1;
+    assert!(metrics.contains(r#"surface="workloads",operation="create",decision="prepared",reason="ok""#), "{metrics}");
+    // Nothing happens while nobody does anything: no hot loop between us and the controllers.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(still(&bed.get("deployment/web").await), still(&live));
+    assert_eq!(bed.list("replicasets").await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_kind_is_carried_and_told_what_it_can_be() {
+    let bed = Bed::new("kinds", &[]).await;
+    let metadata = |name: &str| json!({"name": name, "annotations": annotations(&[(ENV_FROM, "db")])});
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let job = json!({"backoffLimit": 0, "template": template("Never")});
+    for (version, kind, spec, pointer, restarts) in [
+        (
+            "apps/v1",
+            "StatefulSet",
+            json!({"serviceName": "web", "selector": selector, "template": template("Always")}),
+            "/spec/template",
+            true,
+        ),
+        ("apps/v1", "DaemonSet", json!({"selector": selector, "template": template("Always")}), "/spec/template", true),
+        ("batch/v1", "Job", job.clone(), "/spec/template", false),
+        (
+            "batch/v1",
+            "CronJob",
+            json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}),
+            "/spec/jobTemplate/spec/template",
+            false,
+        ),
+    ] {
+        let name = kind.to_lowercase();
+        let manifest = json!({"apiVersion": version, "kind": kind, "metadata": metadata(&name), "spec": spec});
+        for flags in [&[][..], &[], &["--server-side", "--force-conflicts"], &["--server-side"]] {
+            let applied = bed.apply(&manifest, flags).await.succeeded();
+            assert_eq!(applied.stderr, "", "{kind} {flags:?}");
+        }
+        let live = bed.get(&format!("{name}/{name}")).await;
+        assert_eq!(note(live.pointer(pointer).expect("a template"), ENV_FROM), "db", "{kind}");
+        assert_eq!(note(&live, LIST), if restarts { json!("db") } else { json!(null) }, "{kind}");
+    }
+    bed.kubectl(&["create", "job", "--from=cronjob/cronjob", "by-hand"], "").await.succeeded();
+    for (job, what) in [("job", "a Job's own pod"), ("by-hand", "the pod of a CronJob's Job")] {
+        let pods = wait_for(what, || async {
+            let pods =
+                bed.kubectl(&["get", "pods", "-l", &format!("job-name={job}"), "-o", "json"], "").await.succeeded();
+            let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
+            pods["items"].as_array().filter(|items| !items.is_empty()).cloned()
+        })
+        .await;
+        assert_eq!(pods[0]["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "db"}}]), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_secret_warns_and_a_mistake_refuses() {
+    let bed = Bed::new("missing", &[]).await;
+    let applied = bed.apply(&deployment("web", &[(ENV_FROM, "dbb")]), &[]).await.succeeded();
+    let warning = format!(
+        "Warning: secret \"dbb\" not found in namespace \"{}\"; pods are refused until it exists.",
+        bed.ns.name
+    );
+    assert!(applied.stderr.starts_with(&warning), "{}", applied.stderr);
+    let events = wait_for("the controller is told why", || async {
+        let events = bed.list("events").await;
+        let said: Vec<String> = events
+            .iter()
+            .filter(|event| event["reason"] == "FailedCreate")
+            .filter_map(|event| event["message"].as_str().map(str::to_owned))
+            .collect();
+        said.into_iter().find(|said| said.contains("secret \"dbb\" not found"))
+    })
+    .await;
+    assert!(events.contains("pods.secrets.floe.dev"), "{events}");
+
+    let denied =
+        bed.apply(&deployment("strict", &[(ENV_FROM, "dbb"), ("secrets.floe.dev/on-missing", "deny")]), &[]).await;
+    assert_eq!(denied.code, 1);
+    assert!(denied.stderr.contains("secret \"dbb\" not found in namespace"), "{}", denied.stderr);
+
+    let wrong = bed
+        .apply(&deployment("wrong", &[("secrets.floe.dev/envfrom", "db"), ("secrets.floe.dev/reload", "yes")]), &[])
+        .await;
+    assert_eq!(wrong.code, 1);
+    for sentence in ["did you mean secrets.floe.dev/env-from?", "annotation secrets.floe.dev/reload"] {
+        assert!(wrong.stderr.contains(sentence), "{}", wrong.stderr);
+    }
+    // Nobody who does not touch our annotations is refused because of them.
+    bed.kubectl(&["label", "deployment/web", "a=b"], "").await.succeeded();
+    bed.kubectl(&["scale", "deployment/web", "--replicas=2"], "").await.succeeded();
+}
+
+/// An author's own list and their own sources make it harder: both are sent again with every apply.
+fn stubborn(name: &str) -> Value {
+    let mut manifest = deployment(name, &[(ENV_FROM, "db"), (LIST, "other-.*")]);
+    manifest["spec"]["template"]["metadata"]["annotations"] = json!({"team": "a"});
+    manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "config"}}]);
+    manifest
+}
+
+#[tokio::test]
+async fn applying_again_changes_nothing() {
+    let bed = Bed::new("gitops", &[]).await;
+    for way in [&[][..], &["--server-side"]] {
+        let name = if way.is_empty() { "client" } else { "server" };
+        let mut manifest = stubborn(name);
+        manifest["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        bed.apply(&manifest, way).await.succeeded();
+        let what = format!("deployment/{name}");
+        let live = bed.settled(&what).await;
+        assert_eq!(note(&live, LIST), "other-.*,db");
+        for round in 1..=2 {
+            let diff = bed.kubectl(&[&["diff", "-f", "-"], way].concat(), &manifest.to_string()).await;
+            assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{way:?} {round}: {}", diff.stderr);
+            let again = bed.apply(&manifest, way).await.succeeded();
+            assert_eq!(again.stderr, "", "{way:?} {round}");
+            assert_eq!(still(&bed.get(&what).await), still(&live), "{way:?} {round}");
+        }
+        // A second field manager with a field of its own, and then one that shares ours. Not by kubectl, which would
+        // take over what it applied client-side before.
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/{name}?fieldManager=second", bed.ns.name);
+        let metadata = json!({"name": name, "namespace": bed.ns.name, "labels": {"cost": "b"}});
+        let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
+        for shares in [false, true] {
+            if shares {
+                own["metadata"]["annotations"] = json!({ENV_FROM: "db"});
+            }
+            let apply = "application/apply-patch+yaml";
+            send_as(&bed.cp.client(), Method::PATCH, &path, Some(&own), apply).await.object();
+        }
+        let labelled = bed.settled(&what).await;
+        assert_eq!(labelled["metadata"]["generation"], live["metadata"]["generation"]);
+        assert_eq!(labelled["spec"], live["spec"]);
+        // Once, the API server writes down in another order who owns what: by the time of their last apply. Nothing
+        // else changes, and nothing after that.
+        let mut before = labelled;
+        for round in 1..=2 {
+            let again = bed.apply(&manifest, way).await.succeeded();
+            assert_eq!(again.stderr, "", "{way:?} {round}: no conflict");
+            let after = bed.get(&what).await;
+            assert_eq!(after["spec"], live["spec"], "{way:?} {round}");
+            assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"], "{way:?} {round}");
+            assert_eq!(after["metadata"]["generation"], live["metadata"]["generation"], "{way:?} {round}");
+            assert!(round == 1 || still(&after) == still(&before), "{way:?}");
+            before = after;
+        }
+    }
+    assert_eq!(bed.list("replicasets").await.len(), 2, "one for each");
+}
+
+#[tokio::test]
+async fn applying_again_changes_nothing_with_the_template_injected() {
+    let bed = Bed::new("template", &["--workloads-inject-template"]).await;
+    let manifest = stubborn("web");
+    bed.apply(&manifest, &[]).await.succeeded();
+    let live = bed.settled("deployment/web").await;
+    let sources = json!([{"secretRef": {"name": "db"}}, {"configMapRef": {"name": "config"}}]);
+    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], sources);
+    for round in 1..=2 {
+        let diff = bed.kubectl(&["diff", "-f", "-"], &manifest.to_string()).await;
+        assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{round}: {}", diff.stderr);
+        bed.apply(&manifest, &[]).await.succeeded();
+        assert_eq!(still(&bed.get("deployment/web").await), still(&live), "{round}");
+    }
+    let pod = bed.pod().await;
+    assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources, "once, and not twice");
+    let bare = {
+        let mut bare = manifest.clone();
+        bare["metadata"]["annotations"] = json!({LIST: "other-.*"});
+        bare
+    };
+    bed.apply(&bare, &[]).await.succeeded();
+    let left = bed.settled("deployment/web").await;
+    assert_eq!(
+        left["spec"]["template"]["spec"]["containers"][0]["envFrom"],
+        json!([{"configMapRef": {"name": "config"}}])
+    );
+    assert_eq!(left["spec"]["template"]["metadata"], bare["spec"]["template"]["metadata"]);
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_what_was_written() {
+    let bed = Bed::new("removal", &[]).await;
+    for (name, extra) in [("plain", None), ("listed", Some((LIST, "x.*,y")))] {
+        let pairs: Vec<(&str, &str)> = [(ENV_FROM, "db")].into_iter().chain(extra).collect();
+        let mut manifest = deployment(name, &pairs);
+        manifest["spec"]["template"]["metadata"]["annotations"] = json!({"secrets.floe.dev/on-missing": "warn"});
+        bed.apply(&manifest, &[]).await.succeeded();
+        let what = format!("deployment/{name}");
+        assert!(note(&bed.get(&what).await, RECORD).is_string());
+        manifest["metadata"]["annotations"] = annotations(&pairs[1..]);
+        bed.apply(&manifest, &[]).await.succeeded();
+        let live = bed.get(&what).await;
+        assert_eq!(note(&live, RECORD), json!(null));
+        assert_eq!(note(&live, LIST), extra.map_or(json!(null), |(_, list)| json!(list)));
+        assert_eq!(live["spec"]["template"]["metadata"]["annotations"], json!({"secrets.floe.dev/on-missing": "warn"}));
+    }
+}
+
+#[tokio::test]
+async fn an_authors_no_is_a_no() {
+    let bed = Bed::new("no", &[]).await;
+    for (at, key, value) in [
+        ("metadata", "reloader.stakater.com/auto", "false"),
+        ("template", "reloader.stakater.com/auto", "false"),
+        ("metadata", "secrets.exclude.reloader.stakater.com/reload", "db"),
+        ("metadata", "reloader.stakater.com/ignore", "true"),
+        ("metadata", "reloader.stakater.com/auto", "true"),
+        ("metadata", "secrets.infisical.com/auto-reload", "true"),
+        ("metadata", "secrets.floe.dev/reload", "off"),
+    ] {
+        let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
+        let place = if at == "metadata" { &mut manifest } else { &mut manifest["spec"]["template"] };
+        place["metadata"]["annotations"][key] = json!(value);
+        manifest["metadata"]["namespace"] = json!(bed.ns.name);
+        let created = bed.cp.create_dry(&manifest).await.object();
+        assert_eq!(note(&created, LIST), json!(null), "{at} {key}: {value}");
+        assert_eq!(note(&created["spec"]["template"], ENV_FROM), "db", "{at} {key}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn another_version_of_ours_rolls_nothing_out() {
+    let mut bed = Bed::new("fleet", &[]).await;
+    let manifests: Vec<Value> = (0..20)
+        .map(|index| {
+            let mut manifest =
+                deployment(&format!("web-{index}"), &[(ENV_FROM, "db"), ("secrets.floe.dev/refs", "api.token/*")]);
+            let label = json!(format!("web-{index}"));
+            manifest["spec"]["selector"]["matchLabels"]["app"] = label.clone();
+            manifest["spec"]["template"]["metadata"]["labels"]["app"] = label;
+            manifest
+        })
+        .collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
+    bed.apply(&list, &[]).await.succeeded();
+    wait_for("every ReplicaSet", || async { (bed.list("replicasets").await.len() == 20).then_some(()) }).await;
+    let generations = async |bed: &Bed| -> Vec<Value> {
+        bed.list("deployments").await.iter().map(|object| object["metadata"]["generation"].clone()).collect()
+    };
+    let before = generations(&bed).await;
+    // One that would write more into every template than the first did.
+    bed.replace(&["--workloads-inject-template"]).await;
+    bed.kubectl(&["label", "deployments", "--all", "touched=yes"], "").await.succeeded();
+    assert_eq!(generations(&bed).await, before, "a label is no new generation");
+    bed.apply(&list, &[]).await.succeeded();
+    assert_eq!(generations(&bed).await, before);
+    bed.kubectl(&["scale", "deployment/web-0", "--replicas=2"], "").await.succeeded();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bed.list("replicasets").await.len(), 20, "no rollout");
+    // What is touched does follow.
+    bed.kubectl(&["rollout", "restart", "deployment/web-1"], "").await.succeeded();
+    let live = bed.get("deployment/web-1").await;
+    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "db"}}]));
+}
+
+#[tokio::test]
+async fn without_the_webhook_workloads_go_on() {
+    let bed = Bed::new("down", &[]).await;
+    let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
+    bed.apply(&manifest, &[]).await.succeeded();
+    let first = bed.settled("deployment/web").await;
+    manifest["metadata"]["annotations"][ENV_FROM] = json!("api.token");
+    bed.apply(&manifest, &[]).await.succeeded();
+    bed.settled("deployment/web").await;
+    assert_eq!(bed.list("replicasets").await.len(), 2);
+
+    bed.webhook.kill();
+    bed.kubectl(&["rollout", "undo", "deployment/web"], "").await.succeeded();
+    let undone = bed.get("deployment/web").await;
+    assert_eq!(undone["spec"]["template"], first["spec"]["template"]);
+    assert_eq!(note(&undone, RECORD), note(&first, RECORD), "the record goes back with it");
+    bed.kubectl(&["scale", "deployment/web", "--replicas=0"], "").await.succeeded();
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments/web/status", bed.ns.name);
+    let status = json!({"status": {"conditions": []}});
+    assert!(bed.cp.request(Method::PATCH, &path, Some(&status)).await.accepted());
+    bed.apply(&deployment("new", &[(ENV_FROM, "db")]), &[]).await.succeeded();
+    bed.kubectl(&["delete", "deployment/web", "deployment/new"], "").await.succeeded();
+}
+
+#[tokio::test]
+async fn defaults_lead_to_a_restart_and_carry_nothing() {
+    let metadata = json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {ENV_FROM: "db"}});
+    let bed = Bed::with("defaults", &metadata, &[]).await;
+    bed.apply(&deployment("web", &[]), &[]).await.succeeded();
+    let live = bed.settled("deployment/web").await;
+    assert_eq!(note(&live, LIST), "db");
+    assert_eq!(live["spec"]["template"]["metadata"]["annotations"], json!(null));
+    assert_eq!(bed.pod().await["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "db"}}]));
+    bed.apply(&deployment("out", &[("secrets.floe.dev/inject", "false")]), &[]).await.succeeded();
+    let out = bed.get("deployment/out").await;
+    assert_eq!(
+        (note(&out, LIST), note(&out["spec"]["template"], "secrets.floe.dev/inject")),
+        (json!(null), json!("false"))
+    );
+}

@@ -1,6 +1,6 @@
 //! The composition root of `serve`: build, spawn, serve, drain.
 
-mod routes;
+pub mod routes;
 
 use std::process::ExitCode;
 use std::sync::Arc;

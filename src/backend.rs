@@ -16,6 +16,7 @@ pub mod kubernetes;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod metered;
+pub(crate) mod patience;
 pub mod registry;
 pub mod retrying;
 pub mod static_binder;

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use moka::future::Cache;
 use tokio::time::Instant;
 
-use crate::backend::BackendError;
+use crate::backend::patience::{Patience, SILENCE};
+use crate::backend::{BackendError, BackendKind};
 use crate::injection::Annotations;
 
 pub use kubernetes::KubernetesSources;
@@ -68,16 +69,18 @@ pub struct Defaults {
     reader: Arc<dyn SourceReader>,
     /// By namespace and, for a service account, its name.
     cache: Cache<(String, Option<String>), Option<Arc<Source>>>,
+    patience: Patience,
 }
 
 impl Defaults {
     /// A cache over `reader`.
     #[must_use]
     pub fn new(reader: Arc<dyn SourceReader>) -> Self {
-        Self { reader, cache: Cache::builder().max_capacity(CAPACITY).time_to_live(TTL).build() }
+        let cache = Cache::builder().max_capacity(CAPACITY).time_to_live(TTL).build();
+        Self { reader, cache, patience: Patience::new(SILENCE) }
     }
 
-    /// The defaults that govern a pod of that service account.
+    /// The defaults that govern a pod of that service account, for a review that arrived then.
     ///
     /// # Errors
     /// When either could not be read: a pod is never admitted on half of its defaults.
@@ -85,16 +88,24 @@ impl Defaults {
         &self,
         namespace: &str,
         service_account: &str,
+        arrived: Instant,
         deadline: Instant,
     ) -> Result<Governing, BackendError> {
         let of_namespace = self.cache.try_get_with((namespace.to_owned(), None), async {
-            Ok(self.reader.namespace(namespace, deadline).await?.map(Arc::new))
+            let answer = self.reader.namespace(namespace, deadline).await;
+            self.patience.learn(&answer);
+            Ok(answer?.map(Arc::new))
         });
         let key = (namespace.to_owned(), Some(service_account.to_owned()));
         let of_account = self.cache.try_get_with(key, async {
-            Ok(self.reader.service_account(namespace, service_account, deadline).await?.map(Arc::new))
+            let answer = self.reader.service_account(namespace, service_account, deadline).await;
+            self.patience.learn(&answer);
+            Ok(answer?.map(Arc::new))
         });
-        let read = futures::try_join!(of_namespace, of_account);
+        let both = async { futures::try_join!(of_namespace, of_account) };
+        let read = self.patience.wait(arrived, deadline, both).await.map_err(|kind| {
+            BackendError::new(kind, BackendKind::Kubernetes, namespace, None).because("nobody was answered in a while")
+        })?;
         let (namespace, service_account) = read.map_err(|error: Arc<BackendError>| (*error).clone())?;
         Ok(Governing { namespace, service_account })
     }

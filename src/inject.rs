@@ -364,7 +364,7 @@ impl Injector {
             // Read a moment ago, and kept.
             Surface::DefaultsPods | Surface::DefaultsWorkloads => self
                 .defaults
-                .governing(namespace, pod.service_account(), Instant::now() + PATIENCE)
+                .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
                 .await
                 .unwrap_or_default(),
             Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),

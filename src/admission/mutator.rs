@@ -254,7 +254,7 @@ impl Mutator {
         pod: &PodView<'_>,
         window: Window,
     ) -> Result<Governing, AdmissionError> {
-        let read = self.defaults.governing(namespace, pod.service_account(), window.deadline);
+        let read = self.defaults.governing(namespace, pod.service_account(), window.arrived, window.deadline);
         let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
         timeout_at(window.deadline, read)
             .await

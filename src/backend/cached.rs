@@ -12,9 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use self::flight::{Ask, Flights, Outcome};
+use super::patience::{Patience, SILENCE};
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
 use crate::injection::{SecretBinding, SecretId};
 use crate::metrics::{BackendCache, CacheResult, Metrics};
@@ -29,6 +30,8 @@ pub struct CacheSettings {
     pub negative_ttl: Option<Duration>,
     /// How old a stored binding may be to stand in for a backend that is unavailable.
     pub stale: Duration,
+    /// When nobody was answered for this long, one review waits on and the others are told "unavailable".
+    pub silence: Duration,
     /// About how many bytes of names are kept.
     pub max_bytes: u64,
 }
@@ -39,6 +42,7 @@ impl Default for CacheSettings {
             ttl: Duration::from_secs(30),
             negative_ttl: None,
             stale: Duration::from_mins(10),
+            silence: SILENCE,
             max_bytes: 16 * 1024 * 1024,
         }
     }
@@ -85,6 +89,7 @@ struct Memory<B> {
     inner: B,
     settings: CacheSettings,
     stored: Cache<BindKey, Stored>,
+    patience: Patience,
 }
 
 impl<B: SecretBinder> Cached<B> {
@@ -98,7 +103,8 @@ impl<B: SecretBinder> Cached<B> {
             // Only so that nothing is kept for nothing: what counts is decided by `usable` and `stale`.
             .time_to_live(settings.stale.max(settings.ttl))
             .build();
-        Self { memory: Arc::new(Memory { inner, settings, stored }), flights: Arc::default(), metrics }
+        let patience = Patience::new(settings.silence);
+        Self { memory: Arc::new(Memory { inner, settings, stored, patience }), flights: Arc::default(), metrics }
     }
 
     fn count(&self, result: CacheResult) {
@@ -126,9 +132,9 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
             self.flights.join(&key.clone(), ask, query.arrived, move |ask, began| memory.read(key, ask, began))
         };
         // The read serves others too, and some may be more patient.
-        let outcome = match timeout_at(query.deadline, read).await {
+        let outcome = match self.memory.patience.wait(query.arrived, query.deadline, read).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(BackendError::about(ErrorKind::Deadline, self.kind(), query)),
+            Err(kind) => Err(BackendError::about(kind, self.kind(), query).because("nobody was answered in a while")),
         };
         match outcome {
             Err(error) if error.kind.is_unavailable() => match self.memory.stand_in(&key, query).await {
@@ -194,7 +200,9 @@ impl<B: SecretBinder> Memory<B> {
             arrived: began,
             deadline: ask.deadline,
         };
-        match self.inner.bind(&query).await {
+        let answer = self.inner.bind(&query).await;
+        self.patience.learn(&answer);
+        match answer {
             Ok(binding) => {
                 let bound = Arc::new(Bound { binding, began });
                 self.stored.insert(key, Stored::Bound(Arc::clone(&bound))).await;

@@ -15,6 +15,9 @@
 #![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 pub mod control_plane;
+pub mod figures;
+#[cfg(feature = "test-util")]
+pub mod in_process;
 pub mod kubectl;
 pub mod namespace;
 pub mod objects;
@@ -23,6 +26,7 @@ pub mod process;
 pub mod reloader;
 pub mod reloader_model;
 pub mod reloader_rules;
+pub mod reviewer;
 pub mod served;
 pub mod stub_server;
 pub mod tools;

@@ -4,20 +4,15 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use tokio_rustls::TlsConnector;
 
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
+use super::pki::Authority;
 use super::process::{Folder, Process};
 use super::webhook::{NAMESPACE, SERVICE_HOST, Target, shipped_configuration};
 use super::{free_ports, wait_for};
@@ -34,15 +29,20 @@ pub struct Launch {
     pub ops_port: u16,
     /// The certificate, the key and the log.
     pub folder: Folder,
-    ca: String,
+    pub(super) ca: String,
 }
 
 impl Launch {
     /// `serve` as `identity` (see [`super::webhook::webhook_identity`]), with a certificate of the control plane's CA.
     pub fn serve(cp: &ControlPlane, identity: &Identity) -> Self {
+        Self::alone(&cp.authority, &identity.kubeconfig)
+    }
+
+    /// `serve` without a control plane, or with another backend than its own.
+    pub fn alone(authority: &Authority, kubeconfig: &Path) -> Self {
         let folder = Folder::new();
         let [port, ops_port] = free_ports();
-        let pair = cp.authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
+        let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
         let (cert, key) = pair.write(&folder, "tls");
         let mut args = vec!["serve".to_owned()];
         for (flag, value) in [
@@ -50,12 +50,12 @@ impl Launch {
             ("--tls-key", key.display().to_string()),
             ("--listen", format!("127.0.0.1:{port}")),
             ("--ops-listen", format!("127.0.0.1:{ops_port}")),
-            ("--kubeconfig", identity.kubeconfig.display().to_string()),
+            ("--kubeconfig", kubeconfig.display().to_string()),
             ("--own-namespace", NAMESPACE.to_owned()),
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        Self { args, env: Vec::new(), port, ops_port, folder, ca: cp.authority.pem() }
+        Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem() }
     }
 
     /// Adds arguments.
@@ -124,27 +124,8 @@ impl WebhookProcess {
 
     /// Any request to the admission port, as anyone in the cluster can send it: status and body of the answer.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, String) {
-        let mut roots = rustls::RootCertStore::empty();
-        let ca = CertificateDer::from_pem_slice(self.launch.ca.as_bytes()).expect("a certificate that we made");
-        roots.add(ca).expect("an authority that we made");
-        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.port)).await.expect("it listens");
-        let name = ServerName::try_from(SERVICE_HOST).expect("a host name");
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("its certificate is good");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP/1.1");
-        let driver = tokio::spawn(connection);
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", SERVICE_HOST)
-            .header("content-type", "application/json")
-            .body(Full::new(body.into()))
-            .expect("a request");
-        let (head, body) = sender.send_request(request).await.expect("it answers").into_parts();
-        let body = body.collect().await.expect("the answer's body").to_bytes();
-        driver.abort();
-        (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
+        let reply = self.exchange(method, path, body).await;
+        (reply.status, reply.text)
     }
 
     /// The answer to a review on this path.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tower::limit::ConcurrencyLimitLayer;
 
 /// The user agent where none is set, for the API server's audit log.
 pub const DEFAULT_USER_AGENT: &str = concat!("floe-secrets-webhook/", env!("CARGO_PKG_VERSION"));
@@ -16,6 +18,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Silence that long means a dead connection; half of an admission's time is then left for another one.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Requests under way at once. Each has a connection to itself, so a burst of pods would be a burst of TLS handshakes
+/// with the very server that is waiting for our answers; the others wait here for a connection that is open already.
+/// As many as the shipped `PriorityLevelConfiguration` lets through together under the API server's own defaults.
+const CONCURRENCY: usize = 24;
 
 /// Where the API server is and who we are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +86,7 @@ pub fn client(mut config: Config) -> Result<Client, ConnectError> {
     // Else the time a pooled connection sat idle counts against the next answer.
     config.reset_reader_on_write = true;
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| {
+    let builder = ClientBuilder::try_from(config).map_err(|error| {
         ConnectError::Client(match error {
             kube::Error::Auth(_) => "no credential for the API server could be obtained",
             kube::Error::RustlsTls(_) => "the API server's CA or our client certificate cannot be used",
@@ -88,7 +95,8 @@ pub fn client(mut config: Config) -> Result<Client, ConnectError> {
             }
             _ => "the configuration of the API server cannot be used",
         })
-    })
+    })?;
+    Ok(builder.with_layer(&ConcurrencyLimitLayer::new(CONCURRENCY)).build())
 }
 
 async fn configuration(settings: &ClientSettings) -> Result<Config, ConnectError> {

@@ -77,6 +77,7 @@ pub struct FakeApi {
 struct Server {
     state: Mutex<Stored>,
     in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +87,7 @@ struct Stored {
     version: u64,
     next: VecDeque<ApiFault>,
     always: Option<ApiFault>,
+    about: BTreeMap<String, ApiFault>,
     seen: Vec<Seen>,
 }
 
@@ -164,6 +166,16 @@ impl FakeApi {
         self.server.stored().always = fault;
     }
 
+    /// What every request about the Secret of this name meets, in any namespace and before any other script.
+    pub fn about(&self, name: &str, fault: ApiFault) {
+        self.server.stored().about.insert(name.to_owned(), fault);
+    }
+
+    /// Deletes a Secret as another program would.
+    pub fn delete(&self, namespace: &str, name: &str) {
+        self.server.stored().secrets.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
     /// All requests so far.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
@@ -174,6 +186,12 @@ impl FakeApi {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.server.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// How many it ever worked on at once.
+    #[must_use]
+    pub fn most_in_flight(&self) -> usize {
+        self.server.most_in_flight.load(Ordering::SeqCst)
     }
 }
 
@@ -221,13 +239,15 @@ impl Seen {
 
 /// Notes the request, then answers it or does what is scripted.
 async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    server.in_flight.fetch_add(1, Ordering::SeqCst);
+    let in_flight = server.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+    server.most_in_flight.fetch_max(in_flight, Ordering::SeqCst);
     let _flight = Flight(Arc::clone(&server));
     let seen = Seen::of(&request);
     let fault = {
         let mut stored = server.stored();
+        let about = seen.path.rsplit('/').next().and_then(|name| stored.about.get(name)).copied();
         stored.seen.push(seen);
-        stored.next.pop_front().or(stored.always)
+        about.or_else(|| stored.next.pop_front()).or(stored.always)
     };
     match fault {
         None => next.run(request).await,

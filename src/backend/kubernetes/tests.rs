@@ -102,6 +102,27 @@ async fn long_silence_is_a_dead_connection() {
     backend.bind(&keyed()).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_burst_shares_a_few_connections_and_is_answered_to_the_last() {
+    let (api, backend) = subject().await;
+    api.always(Some(ApiFault::Slow(Duration::from_millis(5))));
+    let query = query("jobs", "db");
+    let answers = futures::future::join_all((0..200).map(|_| backend.bind(&query))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert!((2..=24).contains(&api.most_in_flight()), "{}", api.most_in_flight());
+}
+
+#[tokio::test]
+async fn those_who_leave_make_room_for_those_who_wait() {
+    let (api, backend) = subject().await;
+    api.always(Some(ApiFault::Never));
+    let patient = query("jobs", "db");
+    let leaving = futures::future::join_all((0..100).map(|_| backend.bind(&patient)));
+    assert!(timeout(Duration::from_millis(300), leaving).await.is_err());
+    api.always(None);
+    timeout(Duration::from_secs(2), backend.bind(&patient)).await.expect("there is room").unwrap();
+}
+
 #[rstest]
 #[case("..")]
 #[case("jobs/secrets/other")]

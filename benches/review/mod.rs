@@ -1,0 +1,108 @@
+//! Reviews of the benchmarks' pod, and a handler that knows its secrets.
+
+#[path = "../pod/mod.rs"]
+#[expect(dead_code, reason = "the pure path is measured elsewhere")]
+mod pod;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use floe_secrets_webhook::admission::handler::Handler;
+use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
+use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::backend::BackendError;
+use floe_secrets_webhook::backend::cached::{CacheSettings, Cached};
+use floe_secrets_webhook::backend::static_binder::StaticBinder;
+use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::injection::SecretSource;
+use floe_secrets_webhook::metrics::{Metrics, PREFIX};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::time::Instant;
+
+/// A review of the pod's creation, as the API server frames it.
+fn review(pod: &[u8]) -> Vec<u8> {
+    let pod: serde_json::Value = serde_json::from_slice(pod).expect("a pod");
+    let review = json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "0f6f5c1e-6f1c-4ad2-b1d9-3c7ec6c0ef7a",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+            "requestResource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "floe-platform", "operation": "CREATE",
+            "userInfo": {
+                "username": "system:serviceaccount:kube-system:job-controller",
+                "uid": "6d9f0e3c-6a0f-4f0e-9d51-0c7a2f5b9a11",
+                "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
+            },
+            "object": pod, "oldObject": null, "dryRun": false,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        },
+    });
+    review.to_string().into_bytes()
+}
+
+/// The review of the pod that asks for three secrets.
+#[must_use]
+pub fn asking() -> Vec<u8> {
+    review(&pod::asking())
+}
+
+/// The review of the same pod without our annotations.
+#[must_use]
+pub fn indifferent() -> Vec<u8> {
+    review(&pod::indifferent())
+}
+
+/// A handler as `serve` has it, whose cache holds the three secrets.
+///
+/// # Panics
+/// When it does not answer: then there is nothing to measure.
+pub async fn handler() -> Handler {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let metrics = Metrics::register(&mut registry);
+    let mut secrets = StaticBinder::default();
+    for (name, keys) in [
+        ("snowflake-credentials", &["SNOWFLAKE_ACCOUNT", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"][..]),
+        ("polaris", &["credential"]),
+        ("s3", &["access-key", "secret-key"]),
+    ] {
+        secrets.insert("floe-platform", name, keys.iter().map(|&key| key.to_owned()));
+    }
+    let cached = Arc::new(Cached::new(secrets, CacheSettings::default(), metrics));
+    let answering = Answering { binder: cached.clone(), names: Some(cached) };
+    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
+    let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
+    let mutator = Arc::new(Mutator::new(binders, defaults, Policy::default()));
+    let handler = Handler::new(mutator, AdmissionMetrics::register(&mut registry));
+    // The first one fills the cache.
+    assert!(answer(&handler, &asking()).await > 500, "the pod is injected");
+    handler
+}
+
+/// The length of the answer.
+///
+/// # Panics
+/// When the bytes are no review.
+pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
+    let answer = handler.answer(Surface::Pods, Some("timeout=5s"), body, Instant::now()).await.expect("a review");
+    assert!(answer.response.allowed, "{:?}", answer.response.status);
+    serde_json::to_vec(&answer).expect("an answer is JSON").len()
+}
+
+/// No defaults anywhere.
+#[derive(Debug)]
+struct NoDefaults;
+
+#[async_trait]
+impl SourceReader for NoDefaults {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+        Ok(None)
+    }
+
+    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,394 @@
+//! A backend that fails, over real sockets: our binary before a fake API server with faults on demand. Each fault has
+//! its verdict, in time, and nothing goes on afterwards.
+#![cfg(feature = "test-util")]
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::in_process::World;
+use common::pki::Authority;
+use common::process::Folder;
+use common::reviewer::{Reply, kubeconfig_for, pod, review};
+use common::wait_within;
+use common::webhook_process::{Launch, WebhookProcess};
+use floe_secrets_webhook::admission::mutator::Policy;
+use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
+use floe_secrets_webhook::backend::memory::Fault;
+use futures::future::join_all;
+use http::header::RETRY_AFTER;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+/// Our binary and the API server that it believes in.
+struct Scene {
+    webhook: WebhookProcess,
+    api: FakeApi,
+    _folder: Folder,
+}
+
+impl Scene {
+    async fn new(args: &[&str]) -> Self {
+        let api = FakeApi::start(&["jobs"]).await;
+        let folder = Folder::new();
+        let kubeconfig = kubeconfig_for(&folder, &api.url());
+        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(args).start().await;
+        Self { webhook, api, _folder: folder }
+    }
+
+    /// Nothing is asked of the backend any more.
+    async fn is_at_rest(&self) {
+        wait_within(Duration::from_secs(1), "no call is left behind", || async {
+            (self.api.in_flight() == 0).then_some(())
+        })
+        .await;
+        let seen = self.api.seen().len();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(self.api.seen().len(), seen, "somebody goes on asking");
+    }
+
+    /// A review of a pod that asks for this secret.
+    async fn ask(&self, secret: &str, timeout: &str) -> Reply {
+        self.webhook.admit(&asking(secret), timeout).await
+    }
+}
+
+fn asking(secret: &str) -> Value {
+    pod(&json!({"secrets.floe.dev/env-from": secret}))
+}
+
+/// What is to be said of a secret.
+#[derive(Clone, Copy)]
+struct Said {
+    code: u64,
+    reason: &'static str,
+    label: &'static str,
+    /// With `SECRET` for its name.
+    sentence: &'static str,
+}
+
+const MISSING: Said = Said {
+    code: 422,
+    reason: "Invalid",
+    label: "not_found",
+    sentence: "secret \"SECRET\" not found in namespace \"jobs\" (backend kubernetes; asked for by annotation \
+               secrets.floe.dev/env-from). Create it or correct the annotation.",
+};
+const REFUSED: Said = Said {
+    code: 403,
+    reason: "Forbidden",
+    label: "permission_denied",
+    sentence: "the webhook may not read secret \"SECRET\" in namespace \"jobs\" (backend kubernetes) (asked for by \
+               annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
+};
+const UNAVAILABLE: Said = Said {
+    code: 503,
+    reason: "ServiceUnavailable",
+    label: "unavailable",
+    sentence: "the secrets backend kubernetes is unavailable; secret \"SECRET\" in namespace \"jobs\" could not be \
+               checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
+               by themselves.",
+};
+const CREDENTIAL: Said = Said { label: "unauthenticated", ..UNAVAILABLE };
+const OVERLOADED: Said = Said {
+    sentence: "the secrets backend kubernetes is overloaded; secret \"SECRET\" in namespace \"jobs\" could not be \
+               checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
+               by themselves.",
+    ..UNAVAILABLE
+};
+const LATE: Said = Said {
+    code: 504,
+    reason: "Timeout",
+    label: "timeout",
+    sentence: "the secrets backend kubernetes did not answer in time; secret \"SECRET\" in namespace \"jobs\" could \
+               not be checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers \
+               do so by themselves.",
+};
+const UNREADABLE: Said = Said {
+    code: 500,
+    reason: "InternalError",
+    label: "protocol",
+    sentence: "the secrets backend kubernetes gave an unreadable answer about secret \"SECRET\" in namespace \"jobs\" \
+               (asked for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says \
+               more.",
+};
+const NONSENSE: Said = Said {
+    sentence: "the secrets backend kubernetes refused the request for secret \"SECRET\" in namespace \"jobs\" (asked \
+               for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says more.",
+    ..UNREADABLE
+};
+
+#[rstest::rstest]
+#[case::not_there(None, MISSING)]
+#[case::bad_request(Some(ApiFault::Status(400)), NONSENSE)]
+#[case::unauthorized(Some(ApiFault::Status(401)), CREDENTIAL)]
+#[case::forbidden(Some(ApiFault::Status(403)), REFUSED)]
+#[case::page_not_found(Some(ApiFault::PageNotFound), UNREADABLE)]
+#[case::too_many(Some(ApiFault::Status(429)), OVERLOADED)]
+#[case::too_many_for_a_second(Some(ApiFault::TooManyRequests(1)), OVERLOADED)]
+#[case::too_many_for_a_minute(Some(ApiFault::TooManyRequests(60)), OVERLOADED)]
+#[case::internal(Some(ApiFault::Status(500)), UNAVAILABLE)]
+#[case::no_json(Some(ApiFault::Garbage), UNREADABLE)]
+#[case::half_a_secret(Some(ApiFault::Truncated), UNREADABLE)]
+#[case::broken_off(Some(ApiFault::BrokenOff), UNAVAILABLE)]
+#[case::another_secret(Some(ApiFault::OtherObject), UNREADABLE)]
+#[case::endless(Some(ApiFault::Endless), UNREADABLE)]
+#[case::silent(Some(ApiFault::Never), LATE)]
+#[tokio::test]
+async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
+    let scene = Scene::new(&[]).await;
+    scene.api.always(fault);
+    for patience in [1, 2, 5] {
+        let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
+        let began = Instant::now();
+        let reply = scene.ask(&secret, &timeout).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(patience), "{took:?}: the API server gave up after {timeout}");
+
+        let response = reply.response();
+        let sentence = said.sentence.replace("SECRET", &secret);
+        let status = &response["status"];
+        assert_eq!(response["allowed"], false);
+        assert_eq!((&status["code"], &status["reason"]), (&json!(said.code), &json!(said.reason)), "{response}");
+        assert_eq!(status["message"], sentence);
+        assert_eq!(response["auditAnnotations"]["refused"], said.label);
+        let causes = (said.code == 422).then(|| {
+            let field = "metadata.annotations[secrets.floe.dev/env-from]";
+            json!({"causes": [{"reason": "FieldValueNotFound", "message": sentence, "field": field}]})
+        });
+        assert_eq!(status.get("details"), causes.as_ref());
+        assert!(response["patch"].is_null() && response["warnings"].is_null(), "{response}");
+        assert!(!reply.text.contains("retryAfter") && !reply.headers.contains_key(RETRY_AFTER), "{}", reply.text);
+        scene.is_at_rest().await;
+    }
+    assert_eq!(scene.webhook.counted("admission_requests", &[&format!("reason=\"{}\"", said.label)]), 3);
+}
+
+#[tokio::test]
+async fn a_slow_answer_within_the_deadline_is_waited_for() {
+    let scene = Scene::new(&[]).await;
+    for (patience, slow) in [(1, 200), (2, 600), (5, 2500)] {
+        let secret = format!("secret-{patience}");
+        scene.api.put("jobs", &secret, &[]);
+        scene.api.always(Some(ApiFault::Slow(Duration::from_millis(slow))));
+        let response = scene.ask(&secret, &format!("{patience}s")).await.response();
+        assert!(response["allowed"] == true && response["patch"].is_string(), "{response}");
+    }
+    scene.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
+    let scene = Scene::new(&[]).await;
+    scene.api.put("jobs", "db", &[]);
+    scene.api.next(ApiFault::TooManyRequests(1));
+    let began = Instant::now();
+    let response = scene.ask("db", "1s").await.response();
+    assert_eq!(response["status"]["code"], 503, "{response}");
+    assert!(began.elapsed() < Duration::from_millis(900), "waiting would have been in vain");
+    scene.api.next(ApiFault::TooManyRequests(1));
+    let began = Instant::now();
+    let response = scene.ask("db", "5s").await.response();
+    assert_eq!(response["allowed"], true, "{response}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "that was too soon");
+}
+
+#[rstest::rstest]
+#[case::unauthorized(ApiFault::Status(401), "unauthenticated", "is unavailable")]
+#[case::too_many(ApiFault::TooManyRequests(60), "unavailable", "is overloaded")]
+#[case::internal(ApiFault::Status(500), "unavailable", "is unavailable")]
+#[case::silent(ApiFault::Never, "timeout", "did not answer in time")]
+#[tokio::test]
+async fn an_operator_may_admit_without_a_verdict(#[case] fault: ApiFault, #[case] label: &str, #[case] met: &str) {
+    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
+    scene.api.always(Some(fault));
+    let response = scene.ask("db", "1s").await.response();
+    let uid = response["uid"].clone();
+    let said = format!(
+        "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
+         be checked (asked for by annotation secrets.floe.dev/env-from)"
+    );
+    let whole = json!({
+        "uid": uid, "allowed": true, "warnings": [said],
+        "auditAnnotations": {"event-id": uid, "degraded": label},
+    });
+    assert_eq!(response, whole);
+}
+
+/// What the operator gives leave for is a missing verdict, not a bad one.
+#[rstest::rstest]
+#[case::not_there(None, 422)]
+#[case::forbidden(Some(ApiFault::Status(403)), 403)]
+#[case::half_a_secret(Some(ApiFault::Truncated), 500)]
+#[tokio::test]
+async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] code: u16) {
+    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
+    scene.api.always(fault);
+    let response = scene.ask("db", "1s").await.response();
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(code)));
+}
+
+#[tokio::test]
+async fn what_is_certain_is_said_before_what_is_not() {
+    let scene = Scene::new(&[]).await;
+    for fault in [ApiFault::Status(403), ApiFault::Status(500), ApiFault::Garbage, ApiFault::Never] {
+        scene.api.about("failing", fault);
+        let response = scene.ask("failing, gone", "1s").await.response();
+        assert_eq!(response["status"]["message"], MISSING.sentence.replace("SECRET", "gone"), "{fault:?}");
+    }
+}
+
+/// What two backends' errors come to: the one that a human must mend is said.
+#[tokio::test]
+async fn a_refusal_comes_before_a_fault_and_all_are_told() {
+    let scene = Scene::new(&[]).await;
+    scene.api.about("forbidden", ApiFault::Status(403));
+    scene.api.about("dead", ApiFault::Status(500));
+    let response = scene.ask("dead, forbidden", "1s").await.response();
+    assert_eq!(response["status"]["code"], 403);
+    let sentences = format!(
+        "{} {}",
+        UNAVAILABLE.sentence.replace("SECRET", "dead"),
+        REFUSED.sentence.replace("SECRET", "forbidden")
+    );
+    assert_eq!(response["status"]["message"], sentences);
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_no_longer_worked_for() {
+    let scene = Scene::new(&[]).await;
+    scene.api.always(Some(ApiFault::Never));
+    let mut connections = Vec::new();
+    for at in 0..5 {
+        let body = review(&asking(&format!("secret-{at}"))).to_string();
+        let mut connection = scene.webhook.dial().await;
+        let head = format!(
+            "POST /admit/pods?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.write_all(format!("{head}{body}").as_bytes()).await.expect("it is read");
+        connection.flush().await.expect("it is read");
+        connections.push(connection);
+    }
+    let in_flight = || async { (scene.api.in_flight() > 0).then_some(()) };
+    wait_within(Duration::from_secs(5), "the backend is asked", in_flight).await;
+    drop(connections);
+    scene.is_at_rest().await;
+}
+
+/// Two hundred reviews that hang, and among them some that need no backend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reviews_that_hang_hold_up_no_others() {
+    let scene = Scene::new(&[]).await;
+    scene.api.put("jobs", "known", &[]);
+    assert_eq!(scene.ask("known", "5s").await.response()["allowed"], true);
+    scene.api.always(Some(ApiFault::Never));
+    let hanging = join_all((0..200).map(async |at| scene.ask(&format!("secret-{at}"), "5s").await));
+    let quick = async {
+        wait_within(Duration::from_secs(10), "reviews hang", || async { (scene.api.in_flight() > 0).then_some(()) })
+            .await;
+        let mut slowest = Duration::ZERO;
+        for at in 0..20 {
+            let began = Instant::now();
+            let asked = if at % 2 == 0 { pod(&json!({})) } else { asking("known") };
+            let response = scene.webhook.admit(&asked, "5s").await.response();
+            assert_eq!(response["allowed"], true, "{response}");
+            slowest = slowest.max(began.elapsed());
+        }
+        (slowest, scene.api.in_flight())
+    };
+    let (replies, (slowest, still)) = tokio::join!(hanging, quick);
+    eprintln!("20 reviews answered while 200 hung, the slowest after {slowest:?}; calls then under way: {still}");
+    assert!(still > 0, "the others had been answered before: nothing was shown");
+    let codes: Vec<Value> = replies.iter().map(|reply| reply.response()["status"]["code"].clone()).collect();
+    assert!(codes.iter().all(|code| *code == 503 || *code == 504), "{codes:?}");
+    scene.is_at_rest().await;
+}
+
+/// Bytes that are no review, or too many.
+#[tokio::test]
+async fn nonsense_is_answered_and_not_quoted() {
+    let scene = Scene::new(&[]).await;
+    let no_uid = scene.webhook.post("/admit/pods?timeout=5s", r#"{"kind":"nonsense-7f3a"}"#).await;
+    assert_eq!(no_uid.status, 400);
+    let body = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","object":7}}"#;
+    let with_uid = scene.webhook.post("/admit/pods?timeout=5s", body).await.response();
+    assert_eq!((&with_uid["uid"], &with_uid["status"]["code"]), (&json!("u-1"), &json!(400)));
+    let too_long = scene.webhook.post("/admit/pods?timeout=5s", vec![b' '; 9 << 20]).await;
+    assert_eq!(too_long.status, 413);
+    for text in [no_uid.text, too_long.text, scene.webhook.log()] {
+        assert!(!text.contains("nonsense-7f3a"), "{text}");
+    }
+}
+
+// === what is remembered, on paused time ===
+
+fn refused_with(response: &Value) -> &Value {
+    &response["status"]["code"]
+}
+
+fn env_from(secret: &str) -> Value {
+    json!({"secrets.floe.dev/env-from": secret})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
+    let world = World::new(Policy::default());
+    world.backend.put("jobs", "db", &[]);
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    for fault in [Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable), Fault::Hang] {
+        world.backend.always(Some(fault));
+        let known = world.admit(&env_from("db")).await;
+        assert!(known["allowed"] == true && known["patch"].is_string(), "{known}");
+        assert_eq!(world.admit(&env_from("other")).await["allowed"], false, "nothing is known of that one");
+        // Past the 30 s in which nobody is asked, within the 10 min in which an old answer stands in.
+        tokio::time::advance(Duration::from_mins(2)).await;
+        let stale = world.admit(&env_from("db")).await;
+        assert!(stale["allowed"] == true && stale["patch"].is_string(), "{stale}");
+    }
+    tokio::time::advance(Duration::from_mins(7)).await;
+    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 504, "too old");
+}
+
+/// A yes counts for 30 s; the kubelet says the rest.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_secret_is_missed_within_half_a_minute() {
+    let world = World::new(Policy::default());
+    world.backend.put("jobs", "db", &[]);
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    world.backend.remove("jobs", "db");
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
+    // And no outage brings it back.
+    world.backend.always(Some(Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable)));
+    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
+}
+
+/// A no, and an expansion, rest on a read of the review's own time.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_and_an_expansion_are_never_remembered() {
+    let world = World::new(Policy::default());
+    let all = json!({"secrets.floe.dev/refs": "db/*"});
+    let one = json!({"secrets.floe.dev/refs": "db/token"});
+    assert_eq!(refused_with(&world.admit(&all).await), 422);
+    world.backend.put("jobs", "db", &[("user", "u")]);
+    let expanded = common::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_USER"]);
+    assert_eq!(refused_with(&world.admit(&one).await), 422);
+    world.backend.put("jobs", "db", &[("token", "t")]);
+    assert_eq!(world.admit(&one).await["allowed"], true);
+    let expanded = common::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
+    // An outage leaves an expansion without a verdict: what the keys were is no answer to what they are.
+    world.backend.always(Some(Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable)));
+    assert_eq!(refused_with(&world.admit(&all).await), 503);
+    assert_eq!(world.admit(&one).await["allowed"], true);
+}
+
+fn variables(pod: &Value) -> Vec<&str> {
+    let env = pod["spec"]["containers"][0]["env"].as_array().expect("variables");
+    env.iter().filter_map(|entry| entry["name"].as_str()).collect()
+}

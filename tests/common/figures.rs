@@ -1,0 +1,33 @@
+//! Figures of a running program: its own counters, and what the kernel says of it.
+
+use super::webhook_process::WebhookProcess;
+
+/// The sum of all series of a counter whose labels contain all of `labels`, such as `result="ok"`.
+pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
+    let series = exposition.lines().filter_map(|line| {
+        let rest = line.strip_prefix("floe_secrets_webhook_")?.strip_prefix(counter)?;
+        let (shown, value) = rest.strip_prefix("_total").unwrap_or(rest).rsplit_once(' ')?;
+        let this = shown.is_empty() || shown.starts_with('{');
+        (this && labels.iter().all(|label| shown.contains(label))).then(|| value.parse::<u64>().ok())?
+    });
+    series.sum()
+}
+
+impl WebhookProcess {
+    /// [`counted`] on what `/metrics` says now.
+    pub fn counted(&self, counter: &str, labels: &[&str]) -> u64 {
+        let (status, text) = self.get("/metrics").expect("the ops port answers");
+        assert_eq!(status, 200, "{text}");
+        counted(&text, counter, labels)
+    }
+
+    /// How much memory it holds now, and the most it ever held, in KiB.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says so");
+            line.trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+}

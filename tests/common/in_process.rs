@@ -1,0 +1,122 @@
+//! The handler in this process, as `serve` assembles it, over a scripted backend in memory: what happens on paused time.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use floe_secrets_webhook::admission::handler::Handler;
+use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
+use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::admission::review::Unreadable;
+use floe_secrets_webhook::backend::BackendError;
+use floe_secrets_webhook::backend::memory::MemoryBackend;
+use floe_secrets_webhook::backend::registry::{Backend, Tuning};
+use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::injection::SecretSource;
+use floe_secrets_webhook::metrics::{Metrics, PREFIX};
+use floe_secrets_webhook::telemetry::{LogFormat, subscriber};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::subscriber::DefaultGuard;
+
+use super::reviewer::{pod, review};
+
+/// A handler and the world around it.
+pub struct World {
+    pub backend: Arc<MemoryBackend>,
+    handler: Handler,
+    registry: Registry,
+    log: Log,
+    // This thread's log goes to `log`: tests have one thread each.
+    _logging: DefaultGuard,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let metrics = Metrics::register(&mut registry);
+        let admission_metrics = AdmissionMetrics::register(&mut registry);
+        let backend = Arc::new(MemoryBackend::new());
+        let Backend { binder, names, .. } = Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
+        let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: Some(names) })]);
+        let mutator = Mutator::new(binders, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
+        let logging = tracing::subscriber::set_default(lines);
+        Self { backend, handler: Handler::new(Arc::new(mutator), admission_metrics), registry, log, _logging: logging }
+    }
+
+    /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
+    pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
+        let answered = self.handler.answer(surface, Some("timeout=5s"), body, Instant::now()).await;
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(Unreadable { .. }) => return None,
+        };
+        let mut review = serde_json::to_value(&answer).expect("an answer is JSON");
+        Some(review["response"].take())
+    }
+
+    /// The response to a pod's creation.
+    pub async fn admit(&self, annotations: &Value) -> Value {
+        let review = review(&pod(annotations));
+        self.answer(Surface::Pods, review.to_string().as_bytes()).await.expect("a review")
+    }
+
+    /// What `/metrics` shows.
+    pub fn exposition(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes everything");
+        text
+    }
+
+    /// The log lines about admissions.
+    pub fn admissions(&self) -> Vec<Value> {
+        let text = self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lines = String::from_utf8(text).expect("logs are text");
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
+        lines.filter(|line| line["message"] == "admission").collect()
+    }
+}
+
+/// No defaults anywhere.
+#[derive(Debug)]
+struct NoDefaults;
+
+#[async_trait]
+impl SourceReader for NoDefaults {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+        Ok(None)
+    }
+
+    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+        Ok(None)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The pod as the response's patch makes it.
+pub fn patched(mut pod: Value, response: &Value) -> Value {
+    use base64::Engine as _;
+    if let Some(patch) = response["patch"].as_str() {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(patch).expect("the patch is base64");
+        let patch: json_patch::Patch = serde_json::from_slice(&bytes).expect("a JSON patch");
+        json_patch::patch(&mut pod, &patch).expect("the patch applies");
+    }
+    pod
+}

@@ -1,0 +1,129 @@
+//! Asks a running webhook as the API server would, without one: what no API server can be made to send, and the bytes
+//! of the answer.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::process::Folder;
+use super::unique;
+use super::webhook::SERVICE_HOST;
+use super::webhook_process::WebhookProcess;
+
+/// What the webhook answered.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The HTTP headers.
+    pub headers: HeaderMap,
+    /// The body, as it came.
+    pub text: String,
+}
+
+impl Reply {
+    /// The `AdmissionReview`'s response; panics when there is none.
+    #[track_caller]
+    pub fn response(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        let mut review: Value = serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text));
+        review["response"].take()
+    }
+
+    /// The patch, decoded; empty when there is none.
+    pub fn patch(&self) -> String {
+        use base64::Engine as _;
+        let patch = self.response()["patch"].as_str().map(str::to_owned).unwrap_or_default();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(patch).expect("the patch is base64");
+        String::from_utf8(bytes).expect("the patch is text")
+    }
+}
+
+impl WebhookProcess {
+    /// A new TLS connection to the admission port.
+    pub async fn dial(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.launch.ca.as_bytes()).expect("our CA")).expect("our CA");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.expect("the provider's versions").with_root_certificates(roots).with_no_client_auth();
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.port)).await.expect("the webhook listens");
+        let name = ServerName::try_from(SERVICE_HOST).expect("a name");
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the webhook's certificate is ours")
+    }
+
+    /// POSTs a body; `path` carries the query.
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
+        self.exchange(Method::POST, path, body).await
+    }
+
+    /// Any request to the admission port, on a connection of its own.
+    pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(self.dial().await))
+            .await
+            .expect("HTTP begins with nothing");
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", SERVICE_HOST)
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .expect("a request");
+        let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
+        let text = body.collect().await.expect("the whole answer").to_bytes();
+        connection.abort();
+        Reply { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// Sends a pod's review, as the API server does that waits `timeout` for the answer.
+    pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
+        self.post(&format!("/admit/pods?timeout={timeout}"), review(pod).to_string()).await
+    }
+}
+
+/// The review of a pod's creation in the namespace `jobs`.
+pub fn review(pod: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": unique("review"),
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "jobs", "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:jobs:loader"},
+            "object": pod, "dryRun": false,
+        },
+    })
+}
+
+/// A pod with one container, `main`, and these annotations.
+pub fn pod(annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "job-", "annotations": annotations},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    })
+}
+
+/// A kubeconfig without credentials for this server.
+pub fn kubeconfig_for(folder: &Folder, server: &str) -> PathBuf {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "users": [{"name": "it", "user": {}}],
+    });
+    folder.write(&format!("{}.kubeconfig", unique("other")), kubeconfig.to_string())
+}

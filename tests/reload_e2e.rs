@@ -1,6 +1,8 @@
 //! A changed Secret restarts what uses it: our annotation, our webhook under the shipped rights, and Reloader, the
 //! real one with `RELOADER_BIN` and otherwise the model of it. What Reloader does by itself is in `reloader.rs`.
 
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -37,6 +39,8 @@ struct Bed {
 
 impl Bed {
     async fn new(stem: &str, args: &[&str]) -> Self {
+        // One at a time: all of them apply the same manifests.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
         let ns = cp.namespace(stem).await;
@@ -45,8 +49,6 @@ impl Bed {
             let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": data});
             cp.create(&secret).await.object();
         }
-        // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;

@@ -42,7 +42,8 @@ impl Handler {
         let answered = match surface {
             Surface::Pods | Surface::DefaultsPods => match review::decode::<PodView<'_>>(body) {
                 Ok(request) => {
-                    let outcome = self.mutator.admit_pod(surface, &request, window).await;
+                    // On the heap: every connection's task would carry room for one.
+                    let outcome = Box::pin(self.mutator.admit_pod(surface, &request, window)).await;
                     let metadata = request.object.as_ref().and_then(|pod| pod.metadata.as_ref());
                     self.tell(surface, &request, metadata, &outcome, arrived);
                     Ok(respond(request.uid.as_str(), &outcome))
@@ -51,7 +52,7 @@ impl Handler {
             },
             Surface::Workloads | Surface::DefaultsWorkloads => match review::decode::<WorkloadView<'_>>(body) {
                 Ok(request) => {
-                    let outcome = self.mutator.admit_workload(surface, &request, window).await;
+                    let outcome = Box::pin(self.mutator.admit_workload(surface, &request, window)).await;
                     let metadata = request.object.as_ref().and_then(|object| object.metadata.as_ref());
                     self.tell(surface, &request, metadata, &outcome, arrived);
                     Ok(respond(request.uid.as_str(), &outcome))

@@ -40,20 +40,17 @@ impl Reloader {
     /// Starts one and waits until it reloads. Two real ones at a time cannot be: each wants port 9090.
     pub async fn start(cp: &ControlPlane) -> Self {
         let identity = identity(cp).await;
-        let started = match program() {
-            Some(program) => {
-                say(&format!("Reloader: the real one, {}", program.display()));
-                let folder = Folder::new();
-                let env = [("KUBECONFIG", identity.kubeconfig.display().to_string())];
-                let env = env.map(|(name, value)| (name.to_owned(), value));
-                let args = ["--log-level=debug".to_owned()];
-                let process = Process::start("reloader", folder.path(), &program, &args, &env);
-                Self { runs: Runs::Real(process, folder) }
-            }
-            None => {
-                say("Reloader: the model of it (RELOADER_BIN names no program)");
-                Self { runs: Runs::Model(Model::start(&identity)) }
-            }
+        let started = if let Some(program) = program() {
+            say(&format!("Reloader: the real one, {}", program.display()));
+            let folder = Folder::new();
+            let env = [("KUBECONFIG", identity.kubeconfig.display().to_string())];
+            let env = env.map(|(name, value)| (name.to_owned(), value));
+            let args = ["--log-level=debug".to_owned()];
+            let process = Process::start("reloader", folder.path(), &program, &args, &env);
+            Self { runs: Runs::Real(process, folder) }
+        } else {
+            say("Reloader: the model of it (RELOADER_BIN names no program)");
+            Self { runs: Runs::Model(Model::start(&identity)) }
         };
         started.await_first_reload(cp).await;
         started

@@ -266,7 +266,9 @@ fn anew(mut job: Value) -> Value {
     job["kind"] = json!("Job");
     let without = |object: &mut Value, keys: &[&str]| {
         if let Some(object) = object.as_object_mut() {
-            keys.iter().for_each(|key| drop(object.remove(*key)));
+            for key in keys {
+                object.remove(*key);
+            }
         }
     };
     without(&mut job["metadata"], &["resourceVersion", "uid", "creationTimestamp"]);

@@ -60,7 +60,7 @@ pub fn matches(entry: &str, name: &str) -> Option<bool> {
 
 /// An expression in Go's syntax in that of the `regex` crate; `None` when Go refuses it and the crate would not.
 fn as_rust(expression: &str) -> Option<String> {
-    let mut rust = String::new();
+    let mut translated = String::new();
     let mut rest = expression;
     let mut repeated = false;
     while let Some(first) = rest.chars().next() {
@@ -98,15 +98,15 @@ fn as_rust(expression: &str) -> Option<String> {
         if repeats && repeated {
             return None;
         }
-        rust.push_str(&piece);
+        translated.push_str(&piece);
         rest = rest.get(length..)?;
         repeated = repeats;
         if repeats && rest.starts_with('?') {
-            rust.push('?');
+            translated.push('?');
             rest = rest.get(1..)?;
         }
     }
-    Some(rust)
+    Some(translated)
 }
 
 /// The length of a valid count such as `{2}` or `{2,}`: a list's entry has no comma, so here it is `{2}` alone.
@@ -156,10 +156,10 @@ fn escape(rest: &str) -> Option<(usize, String)> {
 
 /// A class in brackets: its length, and the same with what only the crate takes for an operator escaped.
 fn class(rest: &str) -> Option<(usize, String)> {
-    let mut rust = String::from("[");
+    let mut translated = String::from("[");
     let mut at = 1;
     if rest.get(at..)?.starts_with('^') {
-        rust.push('^');
+        translated.push('^');
         at += 1;
     }
     let (first, mut ranging) = (at, false);
@@ -169,14 +169,14 @@ fn class(rest: &str) -> Option<(usize, String)> {
         // Between two others a hyphen makes a range, and elsewhere only an edge is its place.
         let range = character == '-' && at > first && !ranging && !tail.starts_with("-]");
         let (used, piece) = match character {
-            ']' if at > first => return Some((at + 1, rust + "]")),
+            ']' if at > first => return Some((at + 1, translated + "]")),
             '[' if tail.starts_with("[:") && tail.contains(":]") => named_class(tail)?,
             '\\' => escape(tail)?,
             '-' if range => (1, "-".to_owned()),
             _ if character.is_ascii_punctuation() => (1, format!("\\{character}")),
             _ => (character.len_utf8(), character.to_string()),
         };
-        rust.push_str(&piece);
+        translated.push_str(&piece);
         at += used;
         ranging = range;
     }
@@ -245,5 +245,5 @@ pub fn hash<'a>(data: impl Iterator<Item = (&'a String, &'a [u8])>) -> String {
     let mut pairs: Vec<Vec<u8>> = data.map(|(key, value)| [key.as_bytes(), b"=", value].concat()).collect();
     pairs.sort();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &pairs.join(&b';'));
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -38,8 +38,13 @@ fn kinds() -> Vec<Kind> {
 fn skips() -> Vec<SkipReason> {
     all!(SkipReason:
         NotRequested, OptedOut, AlreadyInjected, NotThisOperation, NotThisKind, ExemptNamespace, MirrorPod, Unchanged,
+        BeingDeleted,
     )
     .to_vec()
+}
+
+fn surfaces() -> Vec<Surface> {
+    all!(Surface: Pods, DefaultsPods, Workloads, DefaultsWorkloads, Sources).to_vec()
 }
 
 fn backend_errors() -> Vec<ErrorKind> {
@@ -91,6 +96,13 @@ impl Row {
         *review.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = value;
         self.body = review.to_string();
         self
+    }
+
+    fn with(self, pointer: &str, key: &str, value: Value) -> Self {
+        let review: Value = serde_json::from_str(&self.body).expect("a review");
+        let mut object = review.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer}"));
+        object[key] = value;
+        self.request(pointer, object)
     }
 
     fn admitting(mut self) -> Self {
@@ -235,7 +247,52 @@ async fn rows() -> Vec<Row> {
     for kind in backend_errors() {
         rows.extend(backend_rows(kind));
     }
+    for surface in [Surface::Workloads, Surface::DefaultsWorkloads] {
+        rows.extend(workload_rows().map(|row| row.on(surface)));
+    }
     rows
+}
+
+/// About workloads less is refused.
+fn workload_rows() -> impl Iterator<Item = Row> {
+    let row = |what, annotations: &Value, expected| {
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "annotations": annotations},
+            "spec": {"template": {"spec": {"containers": [{"name": "main", "image": "none"}]}}},
+        });
+        Row::new(what, &deployment, expected).request("/request/resource", deployments())
+    };
+    let prepared = |warnings| Verdict { decision: "prepared".to_owned(), ..injected(warnings) };
+    let asks = |secret: &str| json!({"secrets.floe.dev/env-from": secret});
+    let strict = json!({"secrets.floe.dev/env-from": "gone", "secrets.floe.dev/on-missing": "deny"});
+    let rows = [
+        row("a workload", &asks("db"), prepared(0)),
+        row("a workload whose secret is missing", &asks("gone"), prepared(1)),
+        row(
+            "a workload that is to be refused",
+            &strict,
+            denied(Kind::NotFound, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
+        ),
+        row(
+            "a malformed workload",
+            &json!({"secrets.floe.dev/env-form": "db"}),
+            denied(Kind::Invalid, 422, "Invalid", &["FieldValueInvalid"], "INFO"),
+        ),
+        row("a workload that asks for nothing", &json!({}), skipped(SkipReason::NotRequested)),
+        row("a workload that is going", &asks("db"), skipped(SkipReason::BeingDeleted)).with(
+            "/request/object/metadata",
+            "deletionTimestamp",
+            json!("2026-01-01T00:00:00Z"),
+        ),
+        row("a workload and a dead backend", &asks("db"), prepared(1)).fault(Fault::Fail(ErrorKind::Unavailable)),
+        row("a workload and a backend that refuses", &asks("db"), prepared(1))
+            .fault(Fault::Fail(ErrorKind::PermissionDenied)),
+    ];
+    rows.into_iter()
+}
+
+fn deployments() -> Value {
+    json!({"group": "apps", "version": "v1", "resource": "deployments"})
 }
 
 impl Row {
@@ -328,6 +385,8 @@ async fn every_kind_and_every_skip_has_a_row() {
     let all = kinds().into_iter().map(Reason::Error).chain(skips().into_iter().map(Reason::Skip)).chain([Reason::Ok]);
     let all: BTreeSet<String> = all.map(|reason| reason.as_str().to_owned()).collect();
     assert_eq!(tried, all);
+    let tried: Vec<Surface> = rows().await.into_iter().map(|row| row.surface).collect();
+    assert!(surfaces().iter().all(|surface| tried.contains(surface)), "{tried:?}");
 }
 
 /// Bytes without a uid get no answer that an API server could take for one.

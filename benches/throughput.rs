@@ -2,7 +2,7 @@
 //! the server's CPU for each, and how long the slowest took. Rounds are interleaved, because minutes drift on a shared
 //! machine; what is printed are medians and the spread.
 //!
-//! usage: cargo bench --bench throughput [-- ROUNDS]
+//! usage: cargo bench --bench throughput [-- ROUNDS [LOG-FILTER]]
 
 mod review;
 
@@ -56,10 +56,10 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["serve", folder] => serve(Path::new(folder)),
-        [] => compare(7),
-        [rounds] => match rounds.parse() {
-            Ok(rounds) => compare(rounds),
+        ["serve", folder, filter] => serve(Path::new(folder), filter),
+        [] => compare(7, "info"),
+        [rounds, filter @ ..] if filter.len() < 2 => match rounds.parse() {
+            Ok(rounds) => compare(rounds, filter.first().unwrap_or(&"info")),
             Err(_) => return ExitCode::from(2),
         },
         _ => return ExitCode::from(2),
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
 
 // === the server, a process of its own, so that its CPU can be told from the client's ===
 
-fn serve(folder: &Path) {
-    telemetry::init(LogFormat::Json, "info", std::io::stdout).expect("a valid filter");
+fn serve(folder: &Path, filter: &str) {
+    telemetry::init(LogFormat::Json, filter, std::io::stdout).expect("a valid filter");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (_, metrics) = registry();
@@ -107,10 +107,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &Path) -> Self {
+    fn start(folder: &Path, filter: &str) -> Self {
         let program = std::env::current_exe().expect("our own path");
         let mut child = Command::new(program)
-            .args(["serve".as_ref(), folder.as_os_str()])
+            .args(["serve".as_ref(), folder.as_os_str(), filter.as_ref()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -147,15 +147,15 @@ struct Round {
     p99_micros: f64,
 }
 
-fn compare(rounds: usize) {
+fn compare(rounds: usize, filter: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     std::fs::write(folder.path().join("tls.crt"), certificate.cert.pem()).expect("the folder can be written");
     std::fs::write(folder.path().join("tls.key"), certificate.signing_key.serialize_pem()).expect("as before");
-    let server = Server::start(folder.path());
+    let server = Server::start(folder.path(), filter);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (asking, indifferent) = (review::asking(), review::indifferent());
-    say(&format!("review of {} bytes; {rounds} rounds of {LENGTH:?}", asking.len()));
+    say(&format!("review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}", asking.len()));
     for connections in [1, 16] {
         let mut results: BTreeMap<Case, Vec<Round>> = BTreeMap::new();
         for _ in 0..rounds {

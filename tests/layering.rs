@@ -23,10 +23,12 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// Module, and what it must not name.
-const LAYERS: [(&str, &[&str]); 4] = [
+const LAYERS: [(&str, &[&str]); 6] = [
     ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),
     ("src/defaults", &["crate::admission", "crate::server", "crate::app", "crate::inject::"]),
     ("src/admission", &["crate::server", "crate::app", "crate::inject::"]),
+    ("src/api", &["crate::backend", "crate::admission", "crate::server", "crate::app", "crate::scan"]),
+    ("src/scan", &["crate::server", "crate::app", "crate::inject::", "crate::controller"]),
     ("src/server", &["crate::app", "crate::admission", "crate::inject::", "crate::backend"]),
 ];
 

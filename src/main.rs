@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     debug_assert!(installed.is_ok(), "nothing installs a provider before main");
     match Cli::parse().command {
         Command::Serve(args) => app::run(*args, std::sync::Arc::new(jiff::Timestamp::now)),
+        Command::Controller(args) => app::controller::run(*args),
         Command::Inject(args) => inject::run(*args),
         Command::Scan(args) => scan::run(*args),
     }

@@ -213,13 +213,13 @@ impl ObjectApi {
         self.call(Method::POST, path, "application/json", Some(("application/json", object))).await.map(drop)
     }
 
-    /// Merges `patch` into an object; only metadata come back.
+    /// Merges `change` into an object; only metadata come back.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Conflict`] when the object is another one than the patch says.
-    pub async fn merge(&self, path: &str, patch: &Value) -> Result<(), ApiError> {
+    /// [`ApiErrorKind::Conflict`] when the object is another one than the change says.
+    pub async fn merge(&self, path: &str, change: &Value) -> Result<(), ApiError> {
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", patch))).await.map(drop)
+        self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", change))).await.map(drop)
     }
 
     async fn call(

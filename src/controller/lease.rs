@@ -124,10 +124,10 @@ impl Election {
         }
         if self.leads() {
             self.lead(false);
-            match timeout(RELEASE, self.release()).await {
-                Ok(Ok(())) => info!("gave up the leader lease"),
-                // It runs out by itself.
-                Ok(Err(_)) | Err(_) => warn!("the leader lease could not be given up; it runs out by itself"),
+            if let Ok(Ok(())) = timeout(RELEASE, self.release()).await {
+                info!("gave up the leader lease");
+            } else {
+                warn!("the leader lease could not be given up; it runs out by itself");
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The nudge: when the secrets that a refused pod waits for exist, its owner's controller is told at once.
 //!
 //! Controllers try a refused pod again after pauses that grow up to 16 minutes. An annotation on the owner makes them
-//! look immediately. Its value is the secrets' uids, so that telling it again changes nothing.
+//! look immediately. Its value is the secrets' uids, so that telling it again changes nothing; only an owner that has
+//! waited once more for a key of the same secret is told by the secret's version too.
 
 mod owner;
 mod paced;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use self::owner::{ANNOTATION, Owner, Prospect, prospect, wants_pods};
+use self::owner::{ANNOTATION, Owner, Prospect, mark, prospect, wants_pods};
 use self::paced::Paced;
 use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, NudgeResult};
@@ -81,6 +82,15 @@ struct Waiting {
     /// By namespace and name: the version that was last seen; `None` when there was none.
     secrets: BTreeMap<(String, SecretId), Option<String>>,
     given_up: VecDeque<String>,
+}
+
+impl Waiting {
+    /// Not before the next round, in which its secrets are seen as if for the first time.
+    fn postpone(&mut self, owner: &Owner) {
+        for secret in self.owners.get(owner).iter().flat_map(|wait| &wait.awaits) {
+            self.secrets.remove(&(owner.namespace.clone(), secret.clone()));
+        }
+    }
 }
 
 impl Nudge {
@@ -192,7 +202,7 @@ impl Nudge {
     /// Plans for an owner and does what follows.
     async fn consider(&self, owner: Owner, waiting: &mut Waiting) {
         let before = waiting.owners.get(&owner);
-        let (since, read) = before.map_or_else(|| (Instant::now(), None), |wait| (wait.since, Some(wait.read)));
+        let (since, waited) = before.map_or_else(|| (Instant::now(), false), |wait| (wait.since, true));
         let object = match self.object(&owner).await {
             Ok(Some(object)) if wants_pods(&owner, &object) => object,
             Ok(_) => {
@@ -203,7 +213,7 @@ impl Nudge {
             }
             Err(error) => {
                 debug!(error = %ErrorChain(&error), "an owner could not be read");
-                return self.postpone(&owner, waiting);
+                return waiting.postpone(&owner);
             }
         };
         if since.elapsed() >= HOUR {
@@ -229,25 +239,18 @@ impl Nudge {
                 waiting.owners.insert(owner, Wait { since, read: Instant::now(), awaits });
             }
             Prospect::Ready(secrets) => {
-                waiting.owners.remove(&owner);
-                self.nudge(&owner, &object, &secrets, read.is_some()).await;
+                if self.nudge(&owner, &object, &secrets, waited).await {
+                    waiting.owners.remove(&owner);
+                } else {
+                    waiting.postpone(&owner);
+                }
             }
             Prospect::Hopeless => {
                 if waiting.owners.remove(&owner).is_some() {
                     self.metrics.nudged(NudgeResult::Gone);
                 }
             }
-            Prospect::Unknown => self.postpone(&owner, waiting),
-        }
-    }
-
-    /// Not before the next round.
-    fn postpone(&self, owner: &Owner, waiting: &mut Waiting) {
-        if let Some(wait) = waiting.owners.get_mut(owner) {
-            // What was seen of its secrets is seen anew in the next round.
-            for secret in &wait.awaits {
-                waiting.secrets.remove(&(owner.namespace.clone(), secret.clone()));
-            }
+            Prospect::Unknown => waiting.postpone(&owner),
         }
     }
 
@@ -271,27 +274,26 @@ impl Nudge {
         prospect(self.mutator.inject(surface, &owner.namespace, &pod, window).await)
     }
 
-    /// Tells the owner's controller, unless it has been told the same before.
-    async fn nudge(&self, owner: &Owner, object: &Value, secrets: &BTreeSet<SecretId>, waited: bool) {
-        let mut uids = Vec::new();
+    /// Tells the owner's controller, unless it has been told the same before. `false` when it has to be tried again.
+    async fn nudge(&self, owner: &Owner, object: &Value, secrets: &BTreeSet<SecretId>, waited: bool) -> bool {
+        let mut heads = Vec::new();
         for secret in secrets {
             match self.head(&owner.namespace, secret).await {
-                Ok(Some(head)) => uids.push(head.uid),
-                // Gone again already: its pods will be refused again, and that is a new event.
-                Ok(None) => return,
-                Err(_) => return self.metrics.nudged(NudgeResult::Failed),
+                Ok(Some(head)) => heads.push((head.uid, head.resource_version)),
+                // Gone again already, or nobody can say.
+                Ok(None) | Err(_) => return false,
             }
         }
-        let value = uids.join(",");
         let known = object.get("metadata").and_then(|m| m.get("annotations")?.get(ANNOTATION)?.as_str());
-        if known == Some(value.as_str()) {
-            return self.metrics.nudged(NudgeResult::Unchanged);
-        }
-        let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
+        let Some(value) = mark(known, &heads, waited) else {
+            self.metrics.nudged(NudgeResult::Unchanged);
+            return true;
+        };
+        let marked = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
         let path = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
         let Owner { kind, namespace, name, .. } = owner;
         let kind = kind.as_str();
-        match self.api.merge(&path, &patch).await {
+        match self.api.merge(&path, &marked).await {
             Ok(()) => {
                 self.metrics.nudged(NudgeResult::Nudged);
                 info!(kind, namespace, name, waited, "told an owner that its secrets exist");
@@ -301,11 +303,13 @@ impl Nudge {
             Err(error) if matches!(error.kind, ApiErrorKind::NotFound | ApiErrorKind::Conflict) => {
                 self.metrics.nudged(NudgeResult::Gone);
             }
+            Err(error) if error.kind == ApiErrorKind::Unavailable => return false,
             Err(error) => {
                 self.metrics.nudged(NudgeResult::Failed);
                 warn!(error = %ErrorChain(&error), kind, namespace, name, "an owner could not be told that its secrets exist");
             }
         }
+        true
     }
 
     async fn say(&self, owner: &Owner, reason: Reason, message: &str) {

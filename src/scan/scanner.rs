@@ -69,21 +69,21 @@ pub enum ScanError {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     api_version: &'static str,
-    kind: &'static str,
+    name: &'static str,
     plural: &'static str,
     form: Form,
 }
 
-const PODS: Kind = Kind { api_version: "v1", kind: "Pod", plural: "pods", form: Form::Metadata };
+const PODS: Kind = Kind { api_version: "v1", name: "Pod", plural: "pods", form: Form::Metadata };
 
 /// A CronJob's jobTemplate has metadata of its own, which a list of metadata does not show.
 const WORKLOADS: [Kind; 6] = [
-    Kind { api_version: "apps/v1", kind: "Deployment", plural: "deployments", form: Form::Metadata },
-    Kind { api_version: "apps/v1", kind: "StatefulSet", plural: "statefulsets", form: Form::Metadata },
-    Kind { api_version: "apps/v1", kind: "DaemonSet", plural: "daemonsets", form: Form::Metadata },
-    Kind { api_version: "batch/v1", kind: "Job", plural: "jobs", form: Form::Metadata },
-    Kind { api_version: "batch/v1", kind: "CronJob", plural: "cronjobs", form: Form::Whole },
-    Kind { api_version: "argoproj.io/v1alpha1", kind: "Rollout", plural: "rollouts", form: Form::Metadata },
+    Kind { api_version: "apps/v1", name: "Deployment", plural: "deployments", form: Form::Metadata },
+    Kind { api_version: "apps/v1", name: "StatefulSet", plural: "statefulsets", form: Form::Metadata },
+    Kind { api_version: "apps/v1", name: "DaemonSet", plural: "daemonsets", form: Form::Metadata },
+    Kind { api_version: "batch/v1", name: "Job", plural: "jobs", form: Form::Metadata },
+    Kind { api_version: "batch/v1", name: "CronJob", plural: "cronjobs", form: Form::Whole },
+    Kind { api_version: "argoproj.io/v1alpha1", name: "Rollout", plural: "rollouts", form: Form::Metadata },
 ];
 
 impl Kind {
@@ -98,7 +98,7 @@ impl Kind {
 
     /// A kind that a cluster need not have.
     fn is_optional(self) -> bool {
-        self.kind == "Rollout"
+        self.name == "Rollout"
     }
 }
 
@@ -220,7 +220,7 @@ impl Scanner {
             return None;
         }
         let annotations = meta.annotations.clone().unwrap_or_default();
-        let governed = kind.kind == "Pod" && enabled.contains(namespace);
+        let governed = kind.name == "Pod" && enabled.contains(namespace);
         // What stands in a jobTemplate shows only in the whole object.
         let may_ask = judge::asks(&annotations) || governed || kind.form == Form::Whole;
         if !may_ask || annotations.mirror || annotations.get("inject") == Some("false") {
@@ -228,7 +228,7 @@ impl Scanner {
         }
         // A Job of a CronJob has its annotations from there, and is mended there.
         let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        if kind.kind == "Job" && owner.is_some_and(|owner| owner.kind == "CronJob") {
+        if kind.name == "Job" && owner.is_some_and(|owner| owner.kind == "CronJob") {
             return None;
         }
         Some(Candidate {
@@ -256,12 +256,12 @@ impl Scanner {
         };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
-        let problems = if kind.kind == "Pod" {
+        let problems = if kind.name == "Pod" {
             self.judge_pod(&namespace, &body, enabled.contains(&namespace)).await?
         } else {
             judge_workload(&body)
         };
-        let finding = Finding { namespace, api_version: kind.api_version, kind: kind.kind, name, uid, owner, problems };
+        let finding = Finding { namespace, api_version: kind.api_version, kind: kind.name, name, uid, owner, problems };
         Ok((!finding.problems.is_empty()).then_some(finding))
     }
 

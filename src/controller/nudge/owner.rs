@@ -148,7 +148,6 @@ pub(super) enum Prospect {
 pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
     match outcome {
         Ok(Outcome::Injected(injection)) => Prospect::Ready(injection.secrets.into_iter().collect()),
-        Ok(Outcome::Skipped(_) | Outcome::Validated) => Prospect::Hopeless,
         Err(AdmissionError::Plan(errors)) => {
             let missing = errors.iter().map(|error| match error {
                 PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => Some(secret.clone()),
@@ -159,9 +158,25 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
             });
             missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Prospect::Hopeless, Prospect::Awaits)
         }
-        Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_)) => Prospect::Hopeless,
+        Ok(Outcome::Skipped(_) | Outcome::Validated)
+        | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_)) => Prospect::Hopeless,
         Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Prospect::Unknown,
     }
+}
+
+/// The annotation's new value, from the secrets' uids and versions; `None` when the owner has been told already.
+///
+/// A StatefulSet keeps its annotation when its template changes: that it waited again, for another key of a secret
+/// which it was told of, shows only in the secret's version.
+pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bool) -> Option<String> {
+    let join = |parts: Vec<String>| parts.join(",");
+    let uids = join(secrets.iter().map(|(uid, _)| uid.clone()).collect());
+    let told = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
+    if told.as_ref() != Some(&uids) {
+        return Some(uids);
+    }
+    let versions = join(secrets.iter().map(|(uid, version)| format!("{uid}/{version}")).collect());
+    (waited && known != Some(versions.as_str())).then_some(versions)
 }
 
 #[cfg(test)]
@@ -195,6 +210,19 @@ mod tests {
         assert_eq!(wants_pods(&owner(kind), &object), wants);
         let other = json!({"metadata": {"uid": "other"}, "spec": spec, "status": status});
         assert!(!wants_pods(&owner(kind), &other), "another object of the same name");
+    }
+
+    #[rstest::rstest]
+    #[case(None, false, Some("a,b"))]
+    #[case(Some("a"), false, Some("a,b"))]
+    #[case(Some("a,b"), false, None)]
+    #[case(Some("a,b"), true, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/1"), true, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/2"), true, None)]
+    #[case(Some("a/1,b/1"), false, None)]
+    fn a_repeat_changes_nothing(#[case] known: Option<&str>, #[case] waited: bool, #[case] value: Option<&str>) {
+        let secrets = [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
+        assert_eq!(mark(known, &secrets, waited).as_deref(), value);
     }
 
     #[test]

@@ -27,7 +27,8 @@ fuzz_target!(|data: &[u8]| {
 /// A uid that stands in a readable document once is never lost; the sentence never quotes the bytes.
 fn check(error: &Unreadable, uid: Option<&str>, data: &[u8]) {
     let once = |key: &str| data.windows(key.len()).filter(|window| *window == key.as_bytes()).count() == 1;
-    if uid.is_some() && once("\"uid\"") && once("\"request\"") {
+    // Escapes could write either key a second time.
+    if uid.is_some() && once("\"uid\"") && once("\"request\"") && !data.contains(&b'\\') {
         assert_eq!(error.uid.as_deref(), uid);
     }
     assert!(error.to_string().len() < 200);

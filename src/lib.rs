@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod app;
 pub mod backend;
+pub mod certificates;
 pub mod cli;
 pub mod defaults;
 pub mod inject;

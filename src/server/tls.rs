@@ -4,7 +4,6 @@
 //! Secret). What does not pass every check is refused and the last good pair serves on.
 
 mod files;
-mod pair;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -22,12 +21,11 @@ use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
 pub use files::TlsFiles;
-pub use pair::TlsError;
 
 use super::Clock;
+use crate::certificates::{self, Pair, TlsError};
 use crate::metrics::{Metrics, Reload, ReloadResult};
 use crate::redact::ErrorChain;
-use pair::Pair;
 
 /// Whether callers must show a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +115,7 @@ impl CertStore {
         if self.known().client_ca == Some(print) {
             return Ok(Offer::Unchanged);
         }
-        let roots = pair::client_roots(ca)?;
+        let roots = certificates::client_roots(ca)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
             .map_err(|source| TlsError::ClientCa { source: source.into() })?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{CertStore, TlsError};
+use super::CertStore;
+use crate::certificates::TlsError;
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug)]

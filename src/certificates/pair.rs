@@ -1,5 +1,7 @@
 //! A certificate chain and its key, checked before they serve.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why a certificate, key or client CA is refused.
 #[derive(Debug, Error)]
@@ -65,13 +67,35 @@ pub enum TlsError {
 }
 
 /// A pair that passed.
-pub(super) struct Pair {
-    pub(super) key: Arc<CertifiedKey>,
-    pub(super) not_after: Timestamp,
+pub struct Pair {
+    /// The chain and its key, for handshakes.
+    pub key: Arc<CertifiedKey>,
+    /// The leaf's begin of validity.
+    pub not_before: Timestamp,
+    /// Its end.
+    pub not_after: Timestamp,
+    /// Its DNS names.
+    pub names: BTreeSet<String>,
+}
+
+/// By hand: it holds a key.
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key: _, not_before, not_after, names } = self;
+        f.debug_struct("Pair")
+            .field("not_before", not_before)
+            .field("not_after", not_after)
+            .field("names", names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Pair {
-    pub(super) fn from_pem(
+    /// Reads a chain, leaf first, and its key, both PEM.
+    ///
+    /// # Errors
+    /// What keeps them from serving at `now`.
+    pub fn from_pem(
         chain: &[u8],
         key: &[u8],
         provider: &CryptoProvider,
@@ -90,17 +114,23 @@ impl Pair {
             return Err(TlsError::Expired { not_after });
         }
         let names = parsed.subject_alternative_name().map_err(|_| TlsError::BadCertificate)?;
-        if names.is_none_or(|names| names.value.general_names.is_empty()) {
-            return Err(TlsError::NoName);
-        }
+        let names = names.map(|names| &names.value.general_names).filter(|names| !names.is_empty());
+        let names = names.ok_or(TlsError::NoName)?.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let names = names.collect();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Key { source })?;
-        Ok(Self { key: Arc::new(key), not_after })
+        Ok(Self { key: Arc::new(key), not_before, not_after, names })
     }
 }
 
 /// All certificates of a client CA file; one that cannot be used refuses the file, as half a CA is a riddle.
-pub(super) fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
+///
+/// # Errors
+/// [`TlsError::ClientCa`].
+pub fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {
         let certificate = certificate.map_err(|source| TlsError::ClientCa { source: source.into() })?;

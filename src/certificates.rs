@@ -1,0 +1,13 @@
+//! Certificates: what a pair must be before it serves, how one is made, and when the next one is due.
+//!
+//! Nothing here does IO: PEM comes in and PEM goes out, and the time is an argument.
+
+mod bundle;
+mod issue;
+mod pair;
+mod renewal;
+
+pub use bundle::Bundle;
+pub use issue::{IssueError, Issued, issue};
+pub use pair::{Pair, TlsError, client_roots};
+pub use renewal::{Due, due};

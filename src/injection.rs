@@ -12,7 +12,12 @@
 mod annotations;
 mod binding;
 mod carry;
+mod container_list;
+mod env_entry;
 mod excerpt;
+mod input;
+mod items;
+mod keys;
 mod near;
 mod patch;
 mod plan;
@@ -26,16 +31,22 @@ mod resolve;
 mod revise;
 mod secret_ref;
 mod selector;
+mod template_edit;
+mod template_patch;
 mod workload;
 mod workload_patch;
 mod workload_plan;
 
-pub use annotations::{Decision, INJECTED, InvalidAnnotation, PREFIX, Sources, parse};
-pub use binding::SecretBinding;
+pub use annotations::{Decision, InvalidAnnotation, Sources, parse};
+pub use binding::{Bound, SecretBinding};
 pub use carry::{Carry, carry};
+pub use container_list::ContainerList;
+pub use env_entry::EnvEntry;
+pub use input::{PlanInput, Subject};
+pub use keys::{INJECTED, PREFIX};
 pub use near::nearest;
 pub use patch::render;
-pub use plan::{Absent, Bound, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, Surface, plan};
+pub use plan::{Absent, ContainerPlan, InjectionPlan, plan};
 pub use pod::{
     Annotations, ContainerView, EnvView, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView, PodView,
     Text,

@@ -4,7 +4,7 @@
 //! certificate, [`limits`] bounds bodies, [`ops`] answers the kubelet and Prometheus, [`shutdown`] hears signals and
 //! [`panics`] keeps a panic from ending more than its request.
 
-mod activity;
+pub mod activity;
 pub mod connection;
 pub mod limits;
 pub mod listener;

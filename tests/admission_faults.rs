@@ -79,8 +79,8 @@ const REFUSED: Said = Said {
     code: 403,
     reason: "Forbidden",
     label: "permission_denied",
-    sentence: "the webhook may not read secret \"SECRET\" in namespace \"jobs\" (backend kubernetes) (asked for by \
-               annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
+    sentence: "the secrets backend kubernetes does not allow reading secret \"SECRET\" in namespace \"jobs\" (asked for \
+               by annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
 };
 const UNAVAILABLE: Said = Said {
     code: 503,

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use floe_secrets_webhook::metrics::{self, Metrics, OnPort, Port, Shed as ShedLabel, ShedReason};
-use floe_secrets_webhook::server::connection::ConnectionSettings;
+use floe_secrets_webhook::server::activity::ConnectionSettings;
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
 use floe_secrets_webhook::server::listener::{Drained, ListenerSettings};
 use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};

@@ -85,7 +85,7 @@ async fn only_what_the_caller_may_read_counts() {
     let nobody = cp.service_account(&ns.name, "nobody", &json!([])).await;
     let (code, out, err) = inject(&nobody.kubeconfig, &manifest, &args).await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("may not read secret \"snowflake\"") && err.contains("your own rights"), "{err}");
+    assert!(err.contains("does not allow reading secret \"snowflake\"") && err.contains("your own rights"), "{err}");
 
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
     let reader = cp.service_account(&ns.name, "reader", &rules).await;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
     Annotations, Bound, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal, Pattern, PlanError, PlanInput,
-    PodView, Record, SecretBinding, SecretId, Sources, Surface, parse, plan, render,
+    PodView, Record, SecretBinding, SecretId, Sources, Subject, parse, plan, render,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -47,10 +47,10 @@ fn plan_of(
     view: &PodView<'_>,
     request: &InjectionRequest,
     bindings: &Bindings,
-    surface: Surface,
+    subject: Subject,
 ) -> Result<InjectionPlan, Vec<PlanError>> {
     let sidecars: [Pattern; 1] = ["istio-proxy".parse().unwrap()];
-    plan(&PlanInput { surface, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars })
+    plan(&PlanInput { subject, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars })
 }
 
 /// Decodes, parses and plans; `None` where the pod is skipped or refused.
@@ -58,7 +58,7 @@ fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
     let view = PodView::deserialize(pod).unwrap();
     let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let request = request_of(&view, &defaults)?;
-    let plan = plan_of(&view, &request, &world.bindings, world.surface).ok()?;
+    let plan = plan_of(&view, &request, &world.bindings, world.subject).ok()?;
     let patch = serde_json::to_value(render(&plan, &[])).unwrap();
     Some((plan, patch))
 }
@@ -76,7 +76,7 @@ fn patched(pod: &Value, patch: &Value) -> Value {
 struct World {
     bindings: Bindings,
     defaults: BTreeMap<String, String>,
-    surface: Surface,
+    subject: Subject,
 }
 
 /// Few names, so that they meet.
@@ -267,11 +267,11 @@ fn world() -> impl Strategy<Value = World> {
         .collect();
     let bindings: Vec<_> = ids.into_iter().map(|(id, name)| (Just(id), bound(name))).collect();
     let defaults = prop_oneof![Just(BTreeMap::new()), contract()];
-    let surface = prop_oneof![4 => Just(Surface::Pods), 1 => Just(Surface::Workloads)];
-    (bindings, defaults, surface).prop_map(|(bindings, defaults, surface)| World {
+    let subject = prop_oneof![4 => Just(Subject::Pod), 1 => Just(Subject::Template)];
+    (bindings, defaults, subject).prop_map(|(bindings, defaults, subject)| World {
         bindings: bindings.into_iter().collect(),
         defaults,
-        surface,
+        subject,
     })
 }
 
@@ -359,7 +359,7 @@ proptest! {
         let view = PodView::deserialize(&pod).unwrap();
         let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         if let Some(request) = request_of(&view, &defaults)
-            && let Ok(plan) = plan_of(&view, &request, &world.bindings, world.surface)
+            && let Ok(plan) = plan_of(&view, &request, &world.bindings, world.subject)
         {
             let mut workload = json!({ "spec": { "template": pod } });
             json_patch::patch(&mut workload, &render(&plan, &["spec", "template"])).unwrap();
@@ -374,7 +374,7 @@ proptest! {
         let defaults = Annotations::from_pairs(world.defaults.iter().rev().map(|(k, v)| (k.as_str(), v.as_str())));
         let from_bytes: PodView<'_> = serde_json::from_slice(&bytes).unwrap();
         let patch = request_of(&from_bytes, &defaults)
-            .and_then(|request| plan_of(&from_bytes, &request, &world.bindings, world.surface).ok())
+            .and_then(|request| plan_of(&from_bytes, &request, &world.bindings, world.subject).ok())
             .map(|plan| (serde_json::to_vec(&render(&plan, &[])).unwrap(), plan.warnings));
         for _ in 0..3 {
             let again = admit(&pod, &world).map(|(plan, patch)| (serde_json::to_vec(&patch).unwrap(), plan.warnings));
@@ -396,7 +396,7 @@ proptest! {
                 let keys = keys.iter().cloned().chain(need.keys.iter().map(ToString::to_string)).collect();
                 (id.clone(), Bound::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
             }).collect();
-            if let Ok(plan) = plan_of(&view, &request, &bindings, Surface::Pods) {
+            if let Ok(plan) = plan_of(&view, &request, &bindings, Subject::Pod) {
                 for entry in plan.containers.iter().flat_map(|c| c.env_before.iter().chain(&c.env_after)) {
                     prop_assert!(entry.name.parse::<EnvVarName>().is_ok(), "{entry:?}");
                     prop_assert!(entry.name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'));

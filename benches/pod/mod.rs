@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Surface, parse, plan, render,
+    Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse, plan, render,
 };
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
         panic!("the pod asks for secrets")
     };
     let plan = plan(&PlanInput {
-        surface: Surface::Pods,
+        subject: Subject::Pod,
         pod: view,
         namespace: "floe-platform",
         request: &request,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, EnvVarName, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Surface, parse,
+    Bound, Decision, EnvVarName, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse,
     plan, render,
 };
 use serde::Deserialize;
@@ -44,7 +44,7 @@ fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
     };
     let bindings = bindings(&request);
     let input = PlanInput {
-        surface: Surface::Pods,
+        subject: Subject::Pod,
         pod: view,
         namespace: "floe-jobs",
         request: &request,

@@ -15,7 +15,7 @@ use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted
 use crate::defaults::{Defaults, Governing};
 use crate::injection::{
     self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
-    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, WorkloadPlan, nearest,
+    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, WorkloadPlan, nearest,
 };
 
 /// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.
@@ -280,7 +280,7 @@ impl Mutator {
         request.site_of(secret).map(|site| InvalidAnnotation {
             site: site.clone(),
             problem: format!(
-                "source \"{}\" of \"{}\" is not configured on this cluster; it has: {}",
+                "source \"{}\" of \"{}\" is not configured here; configured: {}",
                 secret.source,
                 secret.name,
                 known.join(", ")
@@ -328,14 +328,8 @@ impl Mutator {
         bindings: &BTreeMap<SecretId, Bound>,
         unbound: Vec<Unbound>,
     ) -> Result<InjectionPlan, AdmissionError> {
-        let input = PlanInput {
-            surface: injection::Surface::Pods,
-            pod,
-            namespace,
-            request,
-            bindings,
-            sidecars: &self.policy.sidecars,
-        };
+        let input =
+            PlanInput { subject: Subject::Pod, pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
         let planned = injection::plan(&input);
         if unbound.is_empty() {
             return planned.map_err(AdmissionError::Plan);

@@ -13,7 +13,7 @@ use super::review::{Operation, Request};
 use crate::defaults::Governing;
 use crate::injection::{
     self, Decision, InjectionRequest, PlanError, PlanInput, ReloadMode, Review, Scope, SecretId, SkipReason, Sources,
-    Template, Warning, WorkloadKind, WorkloadView, restarting_secrets,
+    Subject, Template, Warning, WorkloadKind, WorkloadView, restarting_secrets,
 };
 
 impl Mutator {
@@ -90,7 +90,7 @@ impl Mutator {
         };
         let secrets = request.as_ref().map(|request| restarting_secrets(request, &bindings)).unwrap_or_default();
         let input = asked.map(|request| PlanInput {
-            surface: injection::Surface::Workloads,
+            subject: Subject::Template,
             pod: review.pod(),
             namespace,
             request,

@@ -109,7 +109,7 @@ impl BackendError {
         match kind {
             ErrorKind::NotFound => format!("{what} not found in namespace \"{namespace}\" (backend {backend})"),
             ErrorKind::PermissionDenied => {
-                format!("the webhook may not read {what} in namespace \"{namespace}\" (backend {backend})")
+                format!("the secrets backend {backend} does not allow reading {what} in namespace \"{namespace}\"")
             }
             ErrorKind::Unavailable | ErrorKind::Unauthenticated => {
                 format!(

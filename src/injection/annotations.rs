@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::excerpt::excerpt;
+use super::items::{MAX_ITEMS, check_count};
+use super::keys::{PREFIX, RECORD_KEY};
 use super::pod::Annotations;
 use super::reference::{parse_reference, reference_documents, split_source};
 use super::request::{
@@ -15,21 +17,8 @@ use super::request::{
 use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretName, SecretReference, SecretSource};
 use super::selector::Pattern;
 
-/// The prefix of every annotation of the contract.
-pub const PREFIX: &str = "secrets.floe.dev/";
-
-/// The label on what was injected and, as an annotation's name after the prefix, the record of what was added.
-pub const INJECTED: &str = "secrets.floe.dev/injected";
-
-/// The record's name after the prefix.
-pub(super) const RECORD_KEY: &str = "injected";
-
 /// Annotation names end at 63 characters after the prefix.
 const MAX_KEY: usize = 63;
-
-/// The most annotations that are read, and the most items of one list. Admission comes before the API server's
-/// own limit on annotations, so without this one pod could ask a backend for a hundred thousand secrets.
-pub(super) const MAX_ITEMS: usize = 256;
 
 /// The keys with one fixed name, for suggestions.
 const FIXED_KEYS: [&str; 8] =
@@ -324,17 +313,12 @@ impl Reader {
     fn items<'v>(&mut self, site: &Site, value: &'v str) -> Vec<&'v str> {
         let items: Vec<&str> =
             value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty()).collect();
-        match items.len() {
-            0 => self.mistake(site, EMPTY),
-            1..=MAX_ITEMS => return items,
-            many => self.mistake(site, too_many(many)),
+        match check_count(items.len()) {
+            Ok(()) => items,
+            Err(problem) => {
+                self.mistake(site, problem);
+                Vec::new()
+            }
         }
-        Vec::new()
     }
-}
-
-pub(super) const EMPTY: &str = "is empty; name at least one, or remove the annotation";
-
-pub(super) fn too_many(items: usize) -> String {
-    format!("lists {items} items; at most {MAX_ITEMS} are allowed")
 }

@@ -11,3 +11,19 @@ pub struct SecretBinding {
     /// that our annotations can name.
     pub keys: Option<BTreeSet<String>>,
 }
+
+/// What is known about a referenced secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It exists.
+    Found(SecretBinding),
+    /// It does not.
+    Missing {
+        /// The backend that said so, for the sentence.
+        backend: &'static str,
+        /// A name that was seen in that namespace and looks alike.
+        near: Option<String>,
+    },
+    /// Nobody was asked (`inject` without a cluster and without files of Secrets).
+    Unchecked,
+}

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::annotations::RECORD_KEY;
+use super::keys::RECORD_KEY;
 use super::pod::Annotations;
 
 /// What a template's annotations lack, and what earlier copies are no longer wanted; names are the part after the

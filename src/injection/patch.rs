@@ -5,8 +5,9 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Value, json};
 
-use super::INJECTED;
-use super::plan::{ContainerPlan, EnvEntry, InjectionPlan};
+use super::env_entry::EnvEntry;
+use super::keys::INJECTED;
+use super::plan::{ContainerPlan, InjectionPlan};
 
 /// The patch of a plan, for a document whose pod (or template) stands at `root`: empty for a pod,
 /// `["spec", "template"]` for most workloads. An empty plan gives an empty patch.

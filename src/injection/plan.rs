@@ -4,92 +4,16 @@
 //! added again, so that planning what was planned comes to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use super::binding::SecretBinding;
-use super::pod::{ContainerView, EnvView, Literal, MetadataView, PodView};
+use super::container_list::ContainerList;
+use super::env_entry::EnvEntry;
+use super::input::{MAX_ENTRIES, PlanInput, Subject};
+use super::keys::RECORD_KEY;
+use super::pod::{ContainerView, Literal, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
-use super::request::{Choice, InjectionRequest, Selection};
+use super::request::{Choice, Selection};
 use super::resolve::{Findings, Wanted, resolve};
-use super::secret_ref::SecretId;
-use super::selector::Pattern;
-
-/// What is known about a referenced secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// It exists.
-    Found(SecretBinding),
-    /// It does not.
-    Missing {
-        /// The backend that said so, for the sentence.
-        backend: &'static str,
-        /// A name that was seen in that namespace and looks alike.
-        near: Option<String>,
-    },
-    /// Nobody was asked (`inject` without a cluster and without files of Secrets).
-    Unchecked,
-}
-
-/// The most entries that one plan may add: their patch alone is more than an API server stores. Admission comes
-/// before the API server's own limits, so that without this one a request could grow a thousandfold here.
-pub(super) const MAX_ENTRIES: usize = 16_384;
-
-/// What the pod under review is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
-    /// A pod: what it asks for is there now, or it is refused.
-    Pods,
-    /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
-    /// the author says otherwise, and so is a container that another webhook may still add.
-    Workloads,
-}
-
-/// Everything that a plan depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct PlanInput<'a> {
-    /// What `pod` is.
-    pub surface: Surface,
-    /// The pod, or the template of one.
-    pub pod: &'a PodView<'a>,
-    /// Where it will run, for sentences.
-    pub namespace: &'a str,
-    /// What it asks for.
-    pub request: &'a InjectionRequest,
-    /// What is known of each secret of `request.needs()`.
-    pub bindings: &'a BTreeMap<SecretId, Bound>,
-    /// The operator's list of containers that the unset selection leaves out.
-    pub sidecars: &'a [Pattern],
-}
-
-/// A list of containers in a pod's spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ContainerList {
-    /// `spec.containers`.
-    Containers,
-    /// `spec.initContainers`.
-    InitContainers,
-}
-
-impl ContainerList {
-    /// The field's name under `spec`.
-    #[must_use]
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Containers => "containers",
-            Self::InitContainers => "initContainers",
-        }
-    }
-}
-
-impl fmt::Display for ContainerList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Containers => "container",
-            Self::InitContainers => "init container",
-        })
-    }
-}
 
 /// What to add to a pod. [`super::render`] makes the patch of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,24 +78,6 @@ pub struct ContainerPlan {
     pub env_after: Vec<EnvEntry>,
 }
 
-/// An `env` entry by `secretKeyRef`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EnvEntry {
-    /// The variable.
-    pub name: String,
-    /// The Secret.
-    pub secret: String,
-    /// Its data key.
-    pub key: String,
-}
-
-impl EnvEntry {
-    /// Whether the entry that is there refers to the same key of the same Secret.
-    pub(super) fn is(&self, there: &EnvView<'_>) -> bool {
-        there.secret_key() == Some((self.secret.as_str(), self.key.as_str()))
-    }
-}
-
 /// Plans the injection.
 ///
 /// # Errors
@@ -179,10 +85,10 @@ impl EnvEntry {
 /// references that meet in one variable, containers that do not exist.
 pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let Settled { wanted, selected, mut warnings } = settle(input)?;
-    let known = input.pod.annotations().and_then(|a| a.get(super::annotations::RECORD_KEY)).and_then(Record::read);
+    let known = input.pod.annotations().and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = known.clone().unwrap_or_default();
-    let known = known.filter(|_| input.surface == Surface::Pods);
+    let known = known.filter(|_| input.subject == Subject::Pod);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
         let name = container.name.as_str();
@@ -304,7 +210,7 @@ fn unmatched(
             site,
         };
         // A default is written for many pods; that one of them lacks a container is no mistake of its author.
-        if error.site().origin.is_default() || input.surface == Surface::Workloads {
+        if error.site().origin.is_default() || input.subject == Subject::Template {
             findings.warnings.push(Warning::NoSuchContainer(error));
         } else {
             findings.errors.push(error);

@@ -10,8 +10,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::PREFIX;
-use super::reload::{INFISICAL, RELOADER_DOMAIN};
+use super::keys::{INFISICAL, PREFIX, RELOADER_DOMAIN};
 
 /// The annotation by which the kubelet marks the API object of a static pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -229,7 +228,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
 /// What our own label says, in a map that may hold any others.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Labels<'a> {
-    /// [`super::INJECTED`], as label.
+    /// [`super::keys::INJECTED`], as label.
     #[serde(borrow, default, rename = "secrets.floe.dev/injected")]
     pub injected: Option<Text<'a>>,
 }

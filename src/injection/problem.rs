@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::PREFIX;
-use super::plan::ContainerList;
+use super::container_list::ContainerList;
+use super::keys::PREFIX;
 use super::request::Site;
 use super::secret_ref::{SecretId, SecretKey, SecretReference};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::ContainerList;
+use super::container_list::ContainerList;
 
 /// By list, container and kind of entry, the names of what was added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

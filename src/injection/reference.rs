@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::annotations::{EMPTY, MAX_ITEMS, too_many};
 use super::excerpt::excerpt;
+use super::items::check_count;
 use super::secret_ref::{KeyChoice, NameError, SecretId, SecretReference, SecretSource};
 
 /// `[source:]rest`.
@@ -84,11 +84,7 @@ pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReferen
     } else {
         serde_saphyr::from_str(text).map_err(unreadable)?
     };
-    match documents.len() {
-        0 => return Err(EMPTY.to_owned()),
-        1..=MAX_ITEMS => {}
-        many => return Err(too_many(many)),
-    }
+    check_count(documents.len())?;
     let each = |document: ReferenceDocument| document.try_into().map_err(|error: NameError| error.to_string());
     Ok(documents.into_iter().map(each).collect())
 }

@@ -6,17 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::INFISICAL;
 use super::pod::Annotations;
 use super::problem::NoRestart;
 use super::record::Restart;
 use super::request::ReloadMode;
 use super::workload::WorkloadKind;
-
-/// The domain of Reloader's annotations; subdomains are its too.
-pub(super) const RELOADER_DOMAIN: &str = "reloader.stakater.com";
-
-/// The Infisical operator's.
-pub(super) const INFISICAL: &str = "secrets.infisical.com/auto-reload";
 
 const LIST: &str = "secret.reloader.stakater.com/reload";
 const AUTO: &str = "reloader.stakater.com/auto";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::PREFIX;
+use super::keys::PREFIX;
 use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretKey, SecretName, SecretReference};
 use super::selector::Pattern;
 

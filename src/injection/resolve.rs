@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::binding::SecretBinding;
+use super::binding::{Bound, SecretBinding};
+use super::env_entry::EnvEntry;
+use super::input::{MAX_ENTRIES, PlanInput, Subject};
 use super::near::nearest;
-use super::plan::{Bound, EnvEntry, MAX_ENTRIES, PlanInput, Surface};
 use super::problem::{PlanError, Warning};
 use super::request::{Bulk, OnMissing, Variable};
 use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey};
@@ -122,10 +123,10 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
 
 impl Findings {
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
-        match (input.request.on_missing, input.surface) {
-            (Some(OnMissing::Deny), _) | (None, Surface::Pods) => self.errors.push(error),
+        match (input.request.on_missing, input.subject) {
+            (Some(OnMissing::Deny), _) | (None, Subject::Pod) => self.errors.push(error),
             (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
-            (None, Surface::Workloads) => self.warnings.push(Warning::Awaited(error)),
+            (None, Subject::Template) => self.warnings.push(Warning::Awaited(error)),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Injecting into a template a second time: what earlier additions stay, which are withdrawn, what is new.
 
-use super::plan::{
-    Absent, ContainerList, ContainerPlan, EnvEntry, InjectionPlan, PlanInput, Settled, lacking, plan, settle,
-};
+use super::container_list::ContainerList;
+use super::env_entry::EnvEntry;
+use super::input::PlanInput;
+use super::plan::{Absent, ContainerPlan, InjectionPlan, Settled, lacking, plan, settle};
 use super::pod::{ContainerView, EnvView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};

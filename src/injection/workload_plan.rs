@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::annotations::RECORD_KEY;
 use super::carry::{self, Carry, authored, carry};
-use super::plan::PlanInput;
+use super::input::PlanInput;
+use super::keys::{INJECTED, PREFIX, RECORD_KEY};
 use super::pod::{Annotations, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Record, Restart};
 use super::reload::{RestartInput, restart};
 use super::request::{InjectionRequest, ReloadMode};
 use super::revise::{Revision, restore, revise};
+use super::template_edit::{Changes, TemplateEdit};
+use super::template_patch::render_template;
 use super::workload::{TemplateView, WorkloadKind, WorkloadView};
-use super::workload_patch::render_template;
-use super::{INJECTED, PREFIX};
 
 /// How much of a workload an update touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,52 +68,11 @@ pub struct WorkloadPlan {
     pub warnings: Vec<Warning>,
 }
 
-/// Changes to a map of annotations; values are compared with what is there when the patch is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// By whole name: what is there, and what shall be.
-    pub entries: BTreeMap<String, (Option<String>, Option<String>)>,
-    pub no_metadata: bool,
-    pub no_map: bool,
-}
-
-impl Changes {
-    /// Those of `wanted` that are not so already.
-    fn of(annotations: Option<&Annotations<'_>>, no_metadata: bool, wanted: BTreeMap<String, Option<String>>) -> Self {
-        let there = |key: &str| annotations.and_then(|annotations| annotations.value(key)).map(str::to_owned);
-        let entries = wanted.into_iter().map(|(key, wanted)| (key.clone(), (there(&key), wanted)));
-        Self {
-            entries: entries.filter(|(_, (there, wanted))| there != wanted).collect(),
-            no_metadata,
-            no_map: annotations.is_none(),
-        }
-    }
-}
-
-/// Changes to a pod template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TemplateEdit {
-    pub annotations: Changes,
-    /// Our label: set it, or take it away.
-    pub label: Option<bool>,
-    pub no_labels: bool,
-    pub revision: Revision,
-}
-
 impl WorkloadPlan {
     /// Whether nothing is to be changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.metadata.entries.is_empty() && self.template.is_empty()
-    }
-}
-
-impl TemplateEdit {
-    fn is_empty(&self) -> bool {
-        self.annotations.entries.is_empty()
-            && self.label.is_none()
-            && self.revision.withdrawn.is_empty()
-            && self.revision.containers.is_empty()
     }
 }
 

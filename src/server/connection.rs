@@ -21,36 +21,10 @@ use tokio::sync::watch;
 use tower::Service;
 use tracing::debug;
 
-use super::activity::{Activity, Busy, Verdict, Watchdog, Watched};
+use super::activity::{Activity, Busy, ConnectionSettings, Verdict, Watchdog, Watched};
 use super::panics;
 use crate::metrics::Metrics;
 use crate::redact::ErrorChain;
-
-/// How long a connection may do what.
-#[derive(Clone, Debug)]
-pub struct ConnectionSettings {
-    /// From the first byte of a request's head to its last.
-    pub header_timeout: Duration,
-    /// Without any request. The API server keeps its idle connections for 90 s; ending one before it does costs it
-    /// the POST that crosses our end on the wire.
-    pub idle_timeout: Duration,
-    /// The same, once the program no longer accepts. It has said `Connection: close` for a while by then.
-    pub idle_at_stop: Duration,
-    /// After this, the next response ends the connection, so that new replicas get their share. Each connection's own
-    /// limit lies within a tenth of it, so that they do not all come back at once.
-    pub max_age: Duration,
-}
-
-impl Default for ConnectionSettings {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_mins(3),
-            idle_at_stop: Duration::from_millis(500),
-            max_age: Duration::from_mins(10),
-        }
-    }
-}
 
 /// Who is at the other end; in the extensions of each request.
 #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, debug_span, error, info, warn};
 
-use super::connection::{ConnectionSettings, Peer, Phase, Serve};
+use super::activity::ConnectionSettings;
+use super::connection::{Peer, Phase, Serve};
 use super::shutdown::Shutdown;
 use super::tls::{CertStore, common_name};
 use crate::metrics::{Metrics, OnPort, Port, Shed, ShedReason};

@@ -127,7 +127,7 @@ async fn each_refusal_is_its_sentences() {
         ),
         (
             json!({"refs": "infisical:db-creds/password"}),
-            vec![("refs", about("refs", "source \"infisical\" of \"db-creds\" is not configured on this cluster; it has: kubernetes"))],
+            vec![("refs", about("refs", "source \"infisical\" of \"db-creds\" is not configured here; configured: kubernetes"))],
         ),
     ];
     for (short, causes) in cases {
@@ -274,12 +274,10 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
     let gone = kubeconfig.replace(&cp.server, &format!("https://127.0.0.1:{nobody}"));
     let gone = cp.folder.write("gone.kubeconfig", gone).display().to_string();
     let with_rights = powerless.kubeconfig.display().to_string();
-    let here = format!(
-        "in namespace \"{}\" (backend kubernetes) (asked for by annotation secrets.floe.dev/env-from)",
-        ns.name
-    );
     let forbidden = format!(
-        "the webhook may not read secret \"db-creds\" {here}. Ask the platform operator to let the webhook read it."
+        "the secrets backend kubernetes does not allow reading secret \"db-creds\" in namespace \"{}\" (asked for by \
+         annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
+        ns.name
     );
     let unavailable = format!(
         "the secrets backend kubernetes is unavailable; secret \"db-creds\" in namespace \"{}\" could not be checked \

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
     Annotations, Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, SecretName, SecretSource,
-    SkipReason, Sources, Surface, parse, plan, render,
+    SkipReason, Sources, Subject, parse, plan, render,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(crate) const NAMESPACE: &str = "floe-jobs";
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     pub(crate) pod: Value,
-    pub(crate) surface: Surface,
+    pub(crate) subject: Subject,
     bindings: BTreeMap<SecretId, Bound>,
     service_account: Option<(String, Vec<(String, String)>)>,
     namespace: Option<Vec<(String, String)>>,
@@ -58,7 +58,7 @@ impl Admission {
     pub(crate) fn of(pod: Value) -> Self {
         Self {
             pod,
-            surface: Surface::Pods,
+            subject: Subject::Pod,
             bindings: BTreeMap::new(),
             service_account: None,
             namespace: None,
@@ -91,8 +91,8 @@ impl Admission {
         self
     }
 
-    pub(crate) fn surface(mut self, surface: Surface) -> Self {
-        self.surface = surface;
+    pub(crate) fn subject(mut self, subject: Subject) -> Self {
+        self.subject = subject;
         self
     }
 
@@ -147,7 +147,7 @@ impl Admission {
                 .or_insert_with(|| Bound::Found(SecretBinding { secret_name: secret.name.to_string(), keys: None }));
         }
         let input = PlanInput {
-            surface: self.surface,
+            subject: self.subject,
             pod: &view,
             namespace: NAMESPACE,
             request: &request,

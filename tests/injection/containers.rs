@@ -1,6 +1,6 @@
 //! Which containers are served.
 
-use floe_secrets_webhook::injection::Surface;
+use floe_secrets_webhook::injection::Subject;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ fn a_container_that_is_not_there_is_refused(#[case] key: &str, #[case] name: &st
     let admission = Admission::of(pod_with(&[("env-from", "a"), (key, name)], spec()));
     assert_eq!(admission.refused(), [sentence]);
     // In a template another webhook may still add it.
-    let template = admission.surface(Surface::Workloads).admitted();
+    let template = admission.subject(Subject::Template).admitted();
     assert!(template.warnings.contains(&sentence.to_owned()), "{:?}", template.warnings);
 }
 

@@ -1,6 +1,6 @@
 //! What the backends said: bindings, missing secrets and keys, names that meet.
 
-use floe_secrets_webhook::injection::{Bound, SecretBinding, Surface};
+use floe_secrets_webhook::injection::{Bound, SecretBinding, Subject};
 use rstest::rstest;
 
 use crate::admission::{Admission, pod};
@@ -114,17 +114,17 @@ fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
 }
 
 #[rstest]
-#[case::a_pod_is_refused(Surface::Pods, &[], true)]
-#[case::a_workload_is_warned(Surface::Workloads, &[], false)]
-#[case::a_workload_that_asks_for_it_is_refused(Surface::Workloads, &[("on-missing", "deny")], true)]
-#[case::a_pod_that_asks_for_it_is_warned(Surface::Pods, &[("on-missing", "warn")], false)]
-fn what_is_unsaid_about_missing_secrets_is_up_to_the_surface(
-    #[case] surface: Surface,
+#[case::a_pod_is_refused(Subject::Pod, &[], true)]
+#[case::a_workload_is_warned(Subject::Template, &[], false)]
+#[case::a_workload_that_asks_for_it_is_refused(Subject::Template, &[("on-missing", "deny")], true)]
+#[case::a_pod_that_asks_for_it_is_warned(Subject::Pod, &[("on-missing", "warn")], false)]
+fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
+    #[case] subject: Subject,
     #[case] said: &[(&str, &str)],
     #[case] refused: bool,
 ) {
     let annotations: Vec<(&str, &str)> = said.iter().copied().chain([("env-from", "gone")]).collect();
-    let admission = Admission::of(pod(&annotations)).missing("gone").surface(surface);
+    let admission = Admission::of(pod(&annotations)).missing("gone").subject(subject);
     if refused {
         assert_eq!(admission.refused().len(), 1);
     } else {

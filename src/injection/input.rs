@@ -1,0 +1,40 @@
+//! Everything that a plan depends on.
+
+use std::collections::BTreeMap;
+
+use super::binding::Bound;
+use super::pod::PodView;
+use super::request::InjectionRequest;
+use super::secret_ref::SecretId;
+use super::selector::Pattern;
+
+/// The most entries that one plan may add: their patch alone is more than an API server stores. Admission comes
+/// before the API server's own limits, so that without this one a request could grow a thousandfold here.
+pub(super) const MAX_ENTRIES: usize = 16_384;
+
+/// What is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A pod: what it asks for is there now, or it is refused.
+    Pod,
+    /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
+    /// the author says otherwise, and so is a container that another webhook may still add.
+    Template,
+}
+
+/// Everything that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanInput<'a> {
+    /// What `pod` is.
+    pub subject: Subject,
+    /// The pod, or the template of one.
+    pub pod: &'a PodView<'a>,
+    /// Where it will run, for sentences.
+    pub namespace: &'a str,
+    /// What it asks for.
+    pub request: &'a InjectionRequest,
+    /// What is known of each secret of `request.needs()`.
+    pub bindings: &'a BTreeMap<SecretId, Bound>,
+    /// The operator's list of containers that the unset selection leaves out.
+    pub sidecars: &'a [Pattern],
+}

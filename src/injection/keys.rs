@@ -1,0 +1,16 @@
+//! Names of annotations and labels: ours, and those of the programs that restart workloads.
+
+/// The prefix of every annotation of the contract.
+pub const PREFIX: &str = "secrets.floe.dev/";
+
+/// The label on what was injected and, as an annotation's name after the prefix, the record of what was added.
+pub const INJECTED: &str = "secrets.floe.dev/injected";
+
+/// The record's name after the prefix.
+pub(super) const RECORD_KEY: &str = "injected";
+
+/// The domain of Reloader's annotations; subdomains are its too.
+pub(super) const RELOADER_DOMAIN: &str = "reloader.stakater.com";
+
+/// The Infisical operator's.
+pub(super) const INFISICAL: &str = "secrets.infisical.com/auto-reload";

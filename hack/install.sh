@@ -77,6 +77,7 @@ install() {
     done
     k patch mutatingwebhookconfiguration "$CONFIGURATION" --type=json -p "[$patch]" >&2
     k -n "$NAMESPACE" rollout status deployment/floe-secrets-webhook --timeout=120s >&2
+    k -n "$NAMESPACE" rollout status deployment/floe-secrets-controller --timeout=120s >&2
     say "the webhook serves"
 }
 

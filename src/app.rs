@@ -1,5 +1,6 @@
-//! The composition root of `serve`: build, spawn, serve, drain.
+//! The composition roots. Here that of `serve`: build, spawn, serve, drain; [`controller`] has its own.
 
+pub mod controller;
 pub mod routes;
 
 use std::process::ExitCode;

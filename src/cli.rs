@@ -26,8 +26,12 @@ pub struct Cli {
 pub enum Command {
     /// Serve the admission webhook.
     Serve(Box<ServeArgs>),
+    /// Watch over what was injected: the drift scan and the nudge, by the one replica that leads.
+    Controller(Box<ControllerArgs>),
     /// Inject into manifests, offline: YAML in, patched YAML out.
     Inject(Box<InjectArgs>),
+    /// Find what runs without the secrets that it asks for.
+    Scan(Box<ScanArgs>),
 }
 
 /// `serve`.
@@ -163,10 +167,125 @@ pub struct InjectArgs {
     pub explain: bool,
 }
 
+/// `controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// How to reach Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// Who leads.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
+    #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub ops_listen: SocketAddr,
+    /// How often everything is looked through for what runs without its secrets.
+    #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub drift_interval: std::time::Duration,
+    /// Tell the owners of refused pods when the secrets that they wait for exist, so that they try again at once.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_NUDGE",
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true"
+    )]
+    pub nudge: bool,
+    /// Containers that get nothing unless an annotation names them, as `serve` has it.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+    )]
+    pub sidecar_containers: Vec<Pattern>,
+    /// The namespace that this program runs in: its pods are left alone, and the lease is there.
+    #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
+    pub own_namespace: Option<String>,
+    /// More namespaces that the webhook leaves alone, beside the own one, kube-system and kube-node-lease.
+    #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    pub exempt_namespaces: Vec<String>,
+    /// What is logged.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// The leader lease.
+#[derive(Clone, Debug, Args)]
+pub struct LeaseArgs {
+    /// The lease's name.
+    #[arg(long, env = "FLOE_SECRETS_LEASE_NAME", value_name = "NAME", default_value = "floe-secrets-controller")]
+    pub lease_name: String,
+    /// How long a leader that is silent is believed to live.
+    #[arg(long, env = "FLOE_SECRETS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
+    pub lease_duration: std::time::Duration,
+    /// Who this replica is, for people who read the lease; something unique is added.
+    #[arg(long, env = "FLOE_SECRETS_IDENTITY", value_name = "NAME", default_value = "controller")]
+    pub identity: String,
+}
+
+/// `scan`.
+///
+/// Pods and workloads that were created while the webhook was away, or changed by another webhook later. Looks with
+/// your own rights, and reads no Secret. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// The namespace; else the context's.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// What is printed.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+    )]
+    pub sidecar_containers: Vec<Pattern>,
+    /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "floe-secrets-webhook"
+    )]
+    pub exempt_namespaces: Vec<String>,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// Columns, for people.
+    Table,
+    /// One JSON object, for programs.
+    Json,
+}
+
 /// A duration as Go and Kubernetes write it: `10s`, `1m30s`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 10s"))?;
     std::time::Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// A duration in which a lease can be renewed a few times; whole seconds, as a Lease says it.
+fn lease_duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = duration(text)?;
+    let fits = parsed.subsec_nanos() == 0 && (3..=3600).contains(&parsed.as_secs());
+    if fits { Ok(parsed) } else { Err(format!("{text:?} is not whole seconds from 3s to 1h")) }
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
 //! floe-secrets-webhook: pods ask for secrets by name, the webhook injects references to them.
 //!
 //! Modules, lower first; an upper one may use those below it, never the other way:
-//! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`.
+//! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`. Beside the request path stand [`scan`] and
+//! [`controller`], which see the cluster through [`api`].
 
 pub mod admission;
+pub mod api;
 pub mod app;
 pub mod backend;
 pub mod certificates;
 pub mod cli;
+pub mod controller;
 pub mod defaults;
 pub mod inject;
 pub mod injection;
 pub mod metrics;
 pub mod redact;
+pub mod scan;
 pub mod server;
 pub mod telemetry;

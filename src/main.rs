@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use floe_secrets_webhook::cli::{Cli, Command};
-use floe_secrets_webhook::{app, inject};
+use floe_secrets_webhook::{app, inject, scan};
 
 fn main() -> ExitCode {
     // One provider for the whole process, before anything could make a TLS configuration.
@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     debug_assert!(installed.is_ok(), "nothing installs a provider before main");
     match Cli::parse().command {
         Command::Serve(args) => app::run(*args, std::sync::Arc::new(jiff::Timestamp::now)),
+        Command::Controller(args) => app::controller::run(*args),
         Command::Inject(args) => inject::run(*args),
+        Command::Scan(args) => scan::run(*args),
     }
 }

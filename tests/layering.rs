@@ -23,10 +23,13 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// Module, and what it must not name.
-const LAYERS: [(&str, &[&str]); 4] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),
     ("src/defaults", &["crate::admission", "crate::server", "crate::app", "crate::inject::"]),
     ("src/admission", &["crate::server", "crate::app", "crate::inject::"]),
+    ("src/api", &["crate::backend", "crate::admission", "crate::server", "crate::app", "crate::scan"]),
+    ("src/scan", &["crate::server", "crate::app", "crate::inject::", "crate::controller"]),
+    ("src/controller", &["crate::server", "crate::app", "crate::inject::"]),
     ("src/server", &["crate::app", "crate::admission", "crate::inject::", "crate::backend"]),
 ];
 

@@ -24,7 +24,7 @@ use kube::client::Body;
 use secrecy::SecretString;
 use tokio::time::{timeout, timeout_at};
 
-pub use self::connect::{ClientSettings, ConnectError, DEFAULT_USER_AGENT, client, connect};
+pub use self::connect::{ClientSettings, ConnectError, DEFAULT_USER_AGENT, client, connect, connect_patiently};
 use self::transport::Failure;
 use self::wire::{Unreadable, Value};
 use super::{

@@ -205,3 +205,10 @@ pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
     cp.apply(&manifest("flowcontrol.yaml")).await;
     cp.identity(NAMESPACE, "floe-secrets-webhook").await
 }
+
+/// Access with exactly the rights that `manifests/webhook/` gives to the controller.
+pub async fn controller_identity(cp: &ControlPlane) -> Identity {
+    cp.apply(&manifest("namespace.yaml")).await;
+    cp.apply(&manifest("controller-rbac.yaml")).await;
+    cp.identity(NAMESPACE, "floe-secrets-controller").await
+}

@@ -58,6 +58,20 @@ impl Launch {
         Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem() }
     }
 
+    /// `controller` as `identity` (see [`super::webhook::controller_identity`]).
+    pub fn controller(cp: &ControlPlane, identity: &Identity) -> Self {
+        let [ops_port] = free_ports();
+        let mut args = vec!["controller".to_owned()];
+        for (flag, value) in [
+            ("--ops-listen", format!("127.0.0.1:{ops_port}")),
+            ("--kubeconfig", identity.kubeconfig.display().to_string()),
+            ("--own-namespace", NAMESPACE.to_owned()),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        Self { args, env: Vec::new(), port: 0, ops_port, folder: Folder::new(), ca: cp.authority.pem() }
+    }
+
     /// Adds arguments.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().copied().map(str::to_owned));

@@ -16,6 +16,9 @@ pub const DEFAULT_USER_AGENT: &str = concat!("floe-secrets-webhook/", env!("CARG
 /// A connection not made in this time will not be made in time for an admission.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The same where nobody waits in a request.
+const PATIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Silence that long means a dead connection; half of an admission's time is then left for another one.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -69,11 +72,31 @@ pub enum ConnectError {
 /// # Errors
 /// When no configuration is found, or the one found cannot be used.
 pub async fn connect(settings: &ClientSettings) -> Result<Client, ConnectError> {
+    client(named(settings).await?)
+}
+
+/// A client for what is not on the request path: long lists, and watches that are silent for minutes. Whoever calls
+/// sets a time for each call, and how many there are: nothing waits in here, or the renewal of a leader's lease would
+/// wait behind a slow list.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_patiently(settings: &ClientSettings) -> Result<Client, ConnectError> {
+    let mut config = named(settings).await?;
+    config.connect_timeout = Some(PATIENT_CONNECT_TIMEOUT);
+    config.read_timeout = None;
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error))?;
+    Ok(builder.build())
+}
+
+/// The configuration, with our name in it.
+async fn named(settings: &ClientSettings) -> Result<Config, ConnectError> {
     let mut config = configuration(settings).await?;
     let user_agent = settings.user_agent.as_deref().unwrap_or(DEFAULT_USER_AGENT);
     let user_agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent)?;
     config.headers.push((USER_AGENT, user_agent));
-    client(config)
+    Ok(config)
 }
 
 /// A client with the request path's patience, from a configuration made elsewhere.
@@ -86,17 +109,19 @@ pub fn client(mut config: Config) -> Result<Client, ConnectError> {
     // Else the time a pooled connection sat idle counts against the next answer.
     config.reset_reader_on_write = true;
     config.default_retry = false;
-    let builder = ClientBuilder::try_from(config).map_err(|error| {
-        ConnectError::Client(match error {
-            kube::Error::Auth(_) => "no credential for the API server could be obtained",
-            kube::Error::RustlsTls(_) => "the API server's CA or our client certificate cannot be used",
-            kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
-                "the kubeconfig's proxy-url is not supported"
-            }
-            _ => "the configuration of the API server cannot be used",
-        })
-    })?;
+    let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error))?;
     Ok(builder.with_layer(&ConcurrencyLimitLayer::new(CONCURRENCY)).build())
+}
+
+fn unusable(error: &kube::Error) -> ConnectError {
+    ConnectError::Client(match error {
+        kube::Error::Auth(_) => "no credential for the API server could be obtained",
+        kube::Error::RustlsTls(_) => "the API server's CA or our client certificate cannot be used",
+        kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
+            "the kubeconfig's proxy-url is not supported"
+        }
+        _ => "the configuration of the API server cannot be used",
+    })
 }
 
 async fn configuration(settings: &ClientSettings) -> Result<Config, ConnectError> {

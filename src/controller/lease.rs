@@ -1,0 +1,214 @@
+//! Who leads: a Lease of `coordination.k8s.io`.
+//!
+//! As client-go does it: a holder that has not been seen to renew for the lease's length is gone, by our own monotonic
+//! clock and not by comparing anybody's time of day. The object's resourceVersion decides between two who try at once.
+//! A holder stops well before others may take over, and gives the lease up when it ends in good order.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::redact::ErrorChain;
+
+/// How long giving up the lease may take.
+const RELEASE: Duration = Duration::from_secs(3);
+
+/// Which lease, and for whom.
+#[derive(Clone, Debug)]
+pub struct LeaseSettings {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Who we are; no two processes may be the same.
+    pub identity: String,
+    /// How long a holder that is silent is believed to live.
+    pub duration: Duration,
+}
+
+impl LeaseSettings {
+    /// How long a holder may fail to renew before it stops working.
+    fn renew_deadline(&self) -> Duration {
+        self.duration * 2 / 3
+    }
+
+    /// How often it renews, and others look.
+    fn period(&self) -> Duration {
+        self.duration * 2 / 15
+    }
+}
+
+/// Seeks, holds and gives up the lease.
+pub struct Election {
+    api: Api<Lease>,
+    settings: LeaseSettings,
+    now: fn() -> jiff::Timestamp,
+    /// Somebody else's lease as it was last seen to change, and when.
+    observed: Option<(String, Instant)>,
+    leading: watch::Sender<bool>,
+    gauge: Gauge,
+}
+
+/// By hand: a client has no `Debug`.
+impl std::fmt::Debug for Election {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Election").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Election {
+    /// An election, and where to hear who leads. `now` writes the times that people read.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        settings: LeaseSettings,
+        now: fn() -> jiff::Timestamp,
+        gauge: Gauge,
+    ) -> (Self, watch::Receiver<bool>) {
+        let (leading, receiver) = watch::channel(false);
+        let api = Api::namespaced(client, &settings.namespace);
+        (Self { api, settings, now, observed: None, leading, gauge }, receiver)
+    }
+
+    /// Seeks and holds the lease until `stop`, then gives it up.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut renewed = Instant::now();
+        let mut failing = false;
+        loop {
+            let began = Instant::now();
+            // A call that hangs must not outlast the right to work.
+            let patience = if self.leads() {
+                (renewed + self.settings.renew_deadline()).saturating_duration_since(began)
+            } else {
+                self.settings.renew_deadline()
+            };
+            let tried = tokio::select! {
+                tried = timeout(patience, self.attempt()) => tried,
+                () = stop.cancelled() => break,
+            };
+            match tried {
+                Ok(Ok(held)) => {
+                    failing = false;
+                    if held {
+                        renewed = began;
+                    }
+                    self.lead(held);
+                }
+                Ok(Err(error)) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(error = %ErrorChain(&error), "the leader lease cannot be read or written; trying again");
+                    }
+                }
+                Err(_) if !failing => {
+                    failing = true;
+                    warn!("the API server did not answer about the leader lease in time; trying again");
+                }
+                Err(_) => {}
+            }
+            if self.leads() && renewed.elapsed() >= self.settings.renew_deadline() {
+                warn!("the leader lease could not be renewed");
+                self.lead(false);
+            }
+            tokio::select! {
+                () = sleep(self.settings.period()) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if self.leads() {
+            self.lead(false);
+            if let Ok(Ok(())) = timeout(RELEASE, self.release()).await {
+                info!("gave up the leader lease");
+            } else {
+                warn!("the leader lease could not be given up; it runs out by itself");
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        *self.leading.borrow()
+    }
+
+    fn lead(&self, leads: bool) {
+        self.gauge.set(i64::from(leads));
+        if self.leading.send_replace(leads) != leads {
+            info!(identity = self.settings.identity, "{}", if leads { "leading" } else { "no longer leading" });
+        }
+    }
+
+    /// One look, and one write where it is ours to write. Says whether we hold it.
+    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+        let Some(mut lease) = self.api.get_opt(&self.settings.name).await? else {
+            let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            return won(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = lease.spec.take();
+        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        if holder != self.settings.identity && !holder.is_empty() {
+            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+            let length = spec.as_ref().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+            let length = length.map_or(self.settings.duration, Duration::from_secs);
+            let seen = self.observed.as_ref().filter(|(seen, _)| *seen == version).map(|(_, at)| *at);
+            match seen {
+                None => {
+                    self.observed = Some((version, Instant::now()));
+                    return Ok(false);
+                }
+                Some(at) if at.elapsed() < length => return Ok(false),
+                Some(_) => info!(holder, "the holder of the leader lease is silent; taking over"),
+            }
+        }
+        lease.spec = Some(self.spec(spec.as_ref()));
+        // Carries the resourceVersion that was read: whoever else wrote in between has won.
+        won(self.api.replace(&self.settings.name, &PostParams::default(), &lease).await)
+    }
+
+    /// The lease as ours.
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime((self.now)());
+        let ours = before.filter(|spec| self.is_ours(spec));
+        let transitions = before.map_or(0, |spec| spec.lease_transitions.unwrap_or(0) + i32::from(ours.is_none()));
+        LeaseSpec {
+            holder_identity: Some(self.settings.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.settings.duration.as_secs()).unwrap_or(i32::MAX).max(1)),
+            acquire_time: ours.and_then(|spec| spec.acquire_time.clone()).or_else(|| Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Empties the holder, so that nobody has to wait. A renewal that was under way may still arrive in between.
+    async fn release(&self) -> Result<(), kube::Error> {
+        loop {
+            let mut lease = self.api.get(&self.settings.name).await?;
+            let Some(spec) = lease.spec.as_mut().filter(|spec| self.is_ours(spec)) else { return Ok(()) };
+            spec.holder_identity = None;
+            spec.renew_time = Some(MicroTime((self.now)()));
+            if won(self.api.replace(&self.settings.name, &PostParams::default(), &lease).await)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_ours(&self, spec: &LeaseSpec) -> bool {
+        spec.holder_identity.as_deref() == Some(&self.settings.identity)
+    }
+}
+
+/// A write that met another writer lost; that is no failure.
+fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

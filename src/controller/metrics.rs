@@ -1,0 +1,153 @@
+//! What the controller counts.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::label;
+
+/// What runs without its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drifted {
+    /// Pods.
+    Pod,
+    /// Objects with a pod template.
+    Workload,
+}
+
+impl Drifted {
+    /// The label's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+/// How a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScanResult {
+    /// Everything was looked at.
+    Complete,
+    /// Not everything.
+    Failed,
+}
+
+impl ScanResult {
+    /// The label's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a wait for secrets ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NudgeResult {
+    /// The owner was told.
+    Nudged,
+    /// It had been told before.
+    Unchanged,
+    /// The owner went away or has its pods.
+    Gone,
+    /// Not within an hour.
+    GaveUp,
+    /// Too many were waiting already.
+    Full,
+    /// The owner could not be told.
+    Failed,
+}
+
+impl NudgeResult {
+    /// The label's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nudged => "nudged",
+            Self::Unchanged => "unchanged",
+            Self::Gone => "gone",
+            Self::GaveUp => "gave_up",
+            Self::Full => "full",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+label!(Drifted);
+label!(ScanResult);
+label!(NudgeResult);
+
+/// `{kind}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfKind {
+    /// What.
+    pub kind: Drifted,
+}
+
+/// `{result}` of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfScan {
+    /// How it ended.
+    pub result: ScanResult,
+}
+
+/// `{result}` of a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfNudge {
+    /// How it ended.
+    pub result: NudgeResult,
+}
+
+/// All families. Clones count into the same place.
+#[derive(Clone, Debug, Default)]
+pub struct ControllerMetrics {
+    /// Whether this replica leads.
+    pub leader: Gauge,
+    /// What the last complete scan found; 0 on replicas that do not lead.
+    pub uninjected: Family<OfKind, Gauge>,
+    /// Scans.
+    pub scans: Family<OfScan, Counter>,
+    /// Owners that wait for secrets.
+    pub waiting: Gauge,
+    /// Waits that ended.
+    pub nudges: Family<OfNudge, Counter>,
+}
+
+impl ControllerMetrics {
+    /// Makes the families and registers them.
+    #[must_use]
+    pub fn register(r: &mut Registry) -> Self {
+        let metrics = Self::default();
+        r.register("leader", "1 on the controller replica that leads", metrics.leader.clone());
+        let help = "Objects that run without the secrets that they ask for, by the leader's last complete scan";
+        r.register("uninjected", help, metrics.uninjected.clone());
+        r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
+        r.register("nudge_waiting", "Owners of pods that wait for secrets", metrics.waiting.clone());
+        r.register("nudges", "Waits for secrets by how they ended", metrics.nudges.clone());
+        metrics.found(0, 0);
+        metrics
+    }
+
+    /// The last scan's figures.
+    pub fn found(&self, pods: i64, workloads: i64) {
+        self.uninjected.get_or_create(&OfKind { kind: Drifted::Pod }).set(pods);
+        self.uninjected.get_or_create(&OfKind { kind: Drifted::Workload }).set(workloads);
+    }
+
+    /// A scan ended.
+    pub fn scanned(&self, result: ScanResult) {
+        self.scans.get_or_create(&OfScan { result }).inc();
+    }
+
+    /// A wait ended.
+    pub fn nudged(&self, result: NudgeResult) {
+        self.nudges.get_or_create(&OfNudge { result }).inc();
+    }
+}

@@ -1,0 +1,235 @@
+//! The owners of refused pods: what they are, whether they still wait, and what for.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::admission::error::AdmissionError;
+use crate::admission::mutator::Outcome;
+use crate::backend::kubernetes::is_dns_label;
+use crate::injection::{PlanError, SecretId, SecretName};
+
+/// Outside of our prefix, where unknown annotations are refused.
+pub(super) const ANNOTATION: &str = "nudge.floe.dev/secret";
+
+/// The kinds whose controllers make pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OwnerKind {
+    ReplicaSet,
+    StatefulSet,
+    DaemonSet,
+    Job,
+}
+
+impl OwnerKind {
+    pub(super) fn read(kind: &str) -> Option<Self> {
+        [Self::ReplicaSet, Self::StatefulSet, Self::DaemonSet, Self::Job].into_iter().find(|k| k.as_str() == kind)
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::Job => "Job",
+        }
+    }
+
+    pub(super) fn api_version(self) -> &'static str {
+        match self {
+            Self::ReplicaSet | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+            Self::Job => "batch/v1",
+        }
+    }
+}
+
+/// One owner. Its uid alone tells it from another of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Owner {
+    pub uid: String,
+    pub kind: OwnerKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Owner {
+    pub(super) fn path(&self) -> String {
+        let (version, plural) = (self.kind.api_version(), self.kind.as_str().to_ascii_lowercase());
+        format!("/apis/{version}/namespaces/{}/{plural}s/{}", self.namespace, self.name)
+    }
+
+    /// Whether its names may stand in a URL: events are written by anybody.
+    pub(super) fn is_sound(&self) -> bool {
+        is_dns_label(&self.namespace) && self.name.parse::<SecretName>().is_ok() && !self.uid.is_empty()
+    }
+}
+
+/// The part of an owner that says whether it still wants pods.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Wants {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    uid: String,
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    replicas: Option<i64>,
+    parallelism: Option<i64>,
+    completions: Option<i64>,
+    suspend: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    replicas: i64,
+    desired_number_scheduled: i64,
+    current_number_scheduled: i64,
+    active: i64,
+    succeeded: i64,
+    completion_time: Option<String>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    of: String,
+    status: String,
+}
+
+/// Whether the object is this owner, and its controller still has pods to make.
+pub(super) fn wants_pods(owner: &Owner, object: &Value) -> bool {
+    let Ok(Wants { metadata, spec, status }) = Wants::deserialize(object) else { return false };
+    if metadata.uid != owner.uid || metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    match owner.kind {
+        OwnerKind::ReplicaSet | OwnerKind::StatefulSet => status.replicas < spec.replicas.unwrap_or(1),
+        OwnerKind::DaemonSet => {
+            // What has not been counted yet may be anything.
+            status.desired_number_scheduled == 0 || status.current_number_scheduled < status.desired_number_scheduled
+        }
+        OwnerKind::Job => {
+            let failed = |c: &Condition| matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True";
+            let ended = status.completion_time.is_some() || status.conditions.iter().flatten().any(failed);
+            let left = spec.completions.map_or(i64::MAX, |all| all - status.succeeded);
+            !ended && spec.suspend != Some(true) && status.active < spec.parallelism.unwrap_or(1).min(left)
+        }
+    }
+}
+
+/// What an owner's pods would be told now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Prospect {
+    /// Refused for want of these.
+    Awaits(BTreeSet<SecretId>),
+    /// Admitted, with these.
+    Ready(BTreeSet<SecretId>),
+    /// Refused whatever secrets come, or not ours.
+    Hopeless,
+    /// Nobody can say at the moment.
+    Unknown,
+}
+
+/// What the webhook's own decision about the template means to its owner.
+pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
+    match outcome {
+        Ok(Outcome::Injected(injection)) => Prospect::Ready(injection.secrets.into_iter().collect()),
+        Err(AdmissionError::Plan(errors)) => {
+            let missing = errors.iter().map(|error| match error {
+                PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => Some(secret.clone()),
+                PlanError::Collision { .. }
+                | PlanError::NoSuchContainer { .. }
+                | PlanError::UnknownKeys { .. }
+                | PlanError::TooMany { .. } => None,
+            });
+            missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Prospect::Hopeless, Prospect::Awaits)
+        }
+        Ok(Outcome::Skipped(_) | Outcome::Validated | Outcome::Prepared(_))
+        | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_)) => Prospect::Hopeless,
+        Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Prospect::Unknown,
+    }
+}
+
+/// The annotation's new value, from the secrets' uids and versions; `None` when the owner has been told already.
+///
+/// A StatefulSet keeps its annotation when its template changes: that it waited again, for another key of a secret
+/// which it was told of, shows only in the secret's version.
+pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bool) -> Option<String> {
+    let join = |parts: Vec<String>| parts.join(",");
+    let uids = join(secrets.iter().map(|(uid, _)| uid.clone()).collect());
+    let told = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
+    if told.as_ref() != Some(&uids) {
+        return Some(uids);
+    }
+    let versions = join(secrets.iter().map(|(uid, version)| format!("{uid}/{version}")).collect());
+    (waited && known != Some(versions.as_str())).then_some(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn owner(kind: OwnerKind) -> Owner {
+        Owner { uid: "u".to_owned(), kind, namespace: "jobs".to_owned(), name: "load".to_owned() }
+    }
+
+    #[rstest::rstest]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 1}), true)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 2}), false)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 0}), json!({}), false)]
+    #[case(OwnerKind::StatefulSet, json!({}), json!({}), true)]
+    #[case(OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3}), false)]
+    #[case(OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 1}), true)]
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({}), true)]
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({"active": 1}), false)]
+    #[case(OwnerKind::Job, json!({"suspend": true}), json!({}), false)]
+    #[case(OwnerKind::Job, json!({"completions": 1}), json!({"succeeded": 1}), false)]
+    #[case(OwnerKind::Job, json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}), false)]
+    fn who_has_its_pods_wants_none(
+        #[case] kind: OwnerKind,
+        #[case] spec: Value,
+        #[case] status: Value,
+        #[case] wants: bool,
+    ) {
+        let object = json!({"metadata": {"uid": "u"}, "spec": spec, "status": status});
+        assert_eq!(wants_pods(&owner(kind), &object), wants);
+        let other = json!({"metadata": {"uid": "other"}, "spec": spec, "status": status});
+        assert!(!wants_pods(&owner(kind), &other), "another object of the same name");
+    }
+
+    #[rstest::rstest]
+    #[case(None, false, Some("a,b"))]
+    #[case(Some("a"), false, Some("a,b"))]
+    #[case(Some("a,b"), false, None)]
+    #[case(Some("a,b"), true, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/1"), true, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/2"), true, None)]
+    #[case(Some("a/1,b/1"), false, None)]
+    fn a_repeat_changes_nothing(#[case] known: Option<&str>, #[case] waited: bool, #[case] value: Option<&str>) {
+        let secrets = [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
+        assert_eq!(mark(known, &secrets, waited).as_deref(), value);
+    }
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        assert_eq!(owner(OwnerKind::Job).path(), "/apis/batch/v1/namespaces/jobs/jobs/load");
+        assert_eq!(owner(OwnerKind::ReplicaSet).path(), "/apis/apps/v1/namespaces/jobs/replicasets/load");
+        let forged = Owner { name: "../secrets/x".to_owned(), ..owner(OwnerKind::Job) };
+        assert!(!forged.is_sound() && owner(OwnerKind::Job).is_sound());
+    }
+}

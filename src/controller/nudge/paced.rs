@@ -1,0 +1,48 @@
+//! Reads that take turns, so that the API server is asked a bounded number of times in a second.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::api::Pace;
+use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
+use crate::defaults::{Source, SourceReader};
+use crate::injection::SecretBinding;
+
+/// `inner`, one call after the other at a pace.
+#[derive(Debug)]
+pub(super) struct Paced<T> {
+    pub inner: T,
+    pub pace: Arc<Pace>,
+}
+
+#[async_trait]
+impl<B: SecretBinder> SecretBinder for Paced<B> {
+    fn kind(&self) -> BackendKind {
+        self.inner.kind()
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        self.pace.turn().await;
+        self.inner.bind(query).await
+    }
+}
+
+#[async_trait]
+impl<S: SourceReader> SourceReader for Paced<S> {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+        self.pace.turn().await;
+        self.inner.namespace(name, deadline).await
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Source>, BackendError> {
+        self.pace.turn().await;
+        self.inner.service_account(namespace, name, deadline).await
+    }
+}

@@ -1,0 +1,66 @@
+//! What a scan finds, and what it looked at.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// An object that runs without what its annotations ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// Where.
+    pub namespace: String,
+    /// `v1`, `apps/v1`, …
+    pub api_version: &'static str,
+    /// `Pod`, `Deployment`, …
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// `Kind/name` of what made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// What is missing, each a sentence.
+    pub problems: Vec<String>,
+}
+
+/// How far a scan has come. Shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    objects: AtomicU64,
+    read: AtomicU64,
+    found: AtomicU64,
+}
+
+/// What a scan looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Looked {
+    /// Objects of which metadata were listed.
+    pub objects: u64,
+    /// Objects that were read whole.
+    pub read: u64,
+    /// Findings.
+    pub found: u64,
+}
+
+impl Progress {
+    pub(super) fn listed(&self, objects: usize) {
+        self.objects.fetch_add(objects as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) {
+        self.read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn found(&self) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub fn looked(&self) -> Looked {
+        let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Looked { objects: get(&self.objects), read: get(&self.read), found: get(&self.found) }
+    }
+}

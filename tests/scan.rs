@@ -1,0 +1,184 @@
+//! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
+//! else, by a user who may read pods and workloads and no Secret.
+
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::control_plane::ControlPlane;
+use common::kubectl::Output;
+use common::served::{container, deployment, job, pod, prefixed};
+use futures::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
+
+/// What somebody needs who scans a namespace.
+fn readers_rules() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["namespaces", "serviceaccounts"], "verbs": ["get"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["get", "list"]},
+    ])
+}
+
+/// What `scan` said, and the most memory that it was seen to hold.
+async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    command.arg("scan").arg("--kubeconfig").arg(kubeconfig).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("it starts");
+    let status = format!("/proc/{}/status", child.id());
+    let watching = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Ok(status) = std::fs::read_to_string(&status) {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()) else {
+                break;
+            };
+            peak = kib.max(peak);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        peak
+    });
+    tokio::task::spawn_blocking(move || {
+        let output = child.wait_with_output().expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = Output {
+            code: output.status.code().expect("an exit code"),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        (said, watching.join().expect("a figure"))
+    })
+    .await
+    .expect("no panic")
+}
+
+fn names(findings: &Value) -> Vec<String> {
+    let each = |finding: &Value| format!("{}/{}", finding["kind"].as_str().unwrap(), finding["name"].as_str().unwrap());
+    findings["findings"].as_array().expect("findings").iter().map(each).collect()
+}
+
+#[tokio::test]
+async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("scan").await;
+    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
+    let n = ns.name.as_str();
+    let asks = prefixed(&json!({"env-from": "db"}));
+
+    // The webhook is off: nobody looks at these.
+    for (name, annotations) in [
+        ("bare", asks.clone()),
+        ("plain", json!({})),
+        ("opted-out", prefixed(&json!({"env-from": "db", "inject": "false"}))),
+        ("mistaken", prefixed(&json!({"env_from": "db"}))),
+        ("forged", prefixed(&json!({"env-from": "db", "injected": r#"{"containers":{"main":{"envFrom":["db"]}}}"#}))),
+        ("later", json!({})),
+    ] {
+        cp.create(&pod(n, name, &annotations)).await.object();
+    }
+    let mut complete = pod(n, "complete", &asks);
+    complete["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
+    cp.create(&complete).await.object();
+    // Another webhook, or a person, adds our annotation when it is too late.
+    cp.kubectl(&["-n", n, "annotate", "pod", "later", "secrets.floe.dev/refs=db/password"], "").await.succeeded();
+    // A Job whose pod asks, and workloads whose own annotations reach no pod.
+    let containers = json!([container()]);
+    cp.kubectl_apply(n, &job("load", &asks, &containers)).await.succeeded();
+    cp.pod_of(n, "app=load").await;
+    let mut lost = deployment("lost", &json!({}), &containers);
+    lost["spec"]["replicas"] = 0.into();
+    lost["metadata"]["annotations"] = asks.clone();
+    cp.kubectl_apply(n, &lost).await.succeeded();
+    let mut nightly = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
+        "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job("x", &json!({}), &containers)["spec"]}},
+    });
+    nightly["spec"]["jobTemplate"]["metadata"] = json!({"annotations": asks});
+    cp.kubectl_apply(n, &nightly).await.succeeded();
+
+    let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
+    assert_eq!(json.code, 1, "{json:?}");
+    let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let all = names(&found);
+    let fixed: Vec<&str> = all.iter().map(String::as_str).filter(|name| !name.starts_with("Pod/load-")).collect();
+    assert_eq!(
+        fixed,
+        ["CronJob/nightly", "Deployment/lost", "Pod/bare", "Pod/forged", "Pod/later", "Pod/mistaken"],
+        "{found:#}"
+    );
+    assert_eq!(all.len(), fixed.len() + 1, "and the Job's pod");
+    let of = |name: &str| found["findings"].as_array().unwrap().iter().find(|f| f["name"] == name).unwrap().clone();
+    assert_eq!(of("bare")["problems"], json!(["container \"main\" runs without secret \"db\""]));
+    assert_eq!(of("bare")["namespace"], n);
+    let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
+    assert!(jobs_pod.is_some(), "{found:#}");
+
+    let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
+    assert_eq!(table.code, 1, "{table:?}");
+    println!("{}{}", table.stdout, table.stderr);
+    assert!(table.stdout.starts_with("NAMESPACE"), "{table:?}");
+    let row = table.stdout.lines().find(|line| line.contains(" bare ")).expect("a row");
+    let cells: Vec<&str> = row.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(cells, [n, "Pod", "bare", "-", "container \"main\" runs without secret \"db\""]);
+    assert!(table.stderr.contains("7 run without what they ask for"), "{table:?}");
+
+    // Rights: this user sees this namespace alone.
+    let (refused, _) = scan(&user.kubeconfig, &["-A"]).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
+    assert!(refused.stderr.contains("cannot list resource \"namespaces\""), "{refused:?}");
+    let (usage, _) = scan(&user.kubeconfig, &["-A", "-n", n]).await;
+    assert_eq!(usage.code, 2);
+}
+
+#[tokio::test]
+async fn defaults_govern_pods_in_labelled_namespaces() {
+    let cp = ControlPlane::shared().await;
+    let labelled = json!({
+        "labels": {"secrets.floe.dev/inject": "enabled"},
+        "annotations": {"secrets.floe.dev/env-from": "db"},
+    });
+    let ns = cp.namespace_with("scan-defaults", &labelled).await;
+    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
+    cp.create(&pod(&ns.name, "governed", &json!({}))).await.object();
+    cp.create(&pod(&ns.name, "free", &prefixed(&json!({"inject": "false"})))).await.object();
+    let (json, _) = scan(&user.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
+    assert_eq!(json.code, 1, "{json:?}");
+    assert_eq!(names(&serde_json::from_str(&json.stdout).expect("JSON")), ["Pod/governed"]);
+}
+
+#[tokio::test]
+async fn many_plain_pods_are_paged_through_and_never_read() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("many").await;
+    let began = Instant::now();
+    let client = cp.client();
+    let path = format!("/api/v1/namespaces/{}/pods", ns.name);
+    stream::iter(0..1200)
+        .for_each_concurrent(16, |number| {
+            let (client, path) = (client.clone(), path.clone());
+            let pod = pod(&ns.name, &format!("plain-{number}"), &json!({}));
+            async move {
+                common::objects::send(&client, http::Method::POST, &path, Some(&pod)).await.object();
+            }
+        })
+        .await;
+    println!("1200 pods created in {:?}", began.elapsed());
+
+    let (few, few_peak) = scan(&cp.kubeconfig, &["-n", "default", "-o", "json"]).await;
+    assert_eq!(few.code, 0, "{few:?}");
+    let began = Instant::now();
+    let (many, many_peak) = scan(&cp.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
+    println!("1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none", began.elapsed());
+    assert_eq!(many.code, 0, "{many:?}");
+    let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
+    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0}));
+    assert!(many_peak < few_peak + 24 * 1024, "memory is a page's, whatever the cluster holds");
+    let (clean, _) = scan(&cp.kubeconfig, &["-n", &ns.name]).await;
+    assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));
+}

@@ -75,7 +75,7 @@ fn serve(folder: &Path, filter: &str) {
     runtime.block_on(async {
         let (_, metrics) = registry();
         let store = CertStore::new(ClientAuth::None, Arc::new(jiff::Timestamp::now), metrics.clone());
-        let files = TlsFiles { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_ca: None };
+        let files = TlsFiles { pair: Some((folder.join("tls.crt"), folder.join("tls.key"))), client_ca: None };
         files.load(&store).await.expect("a certificate");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = Listener::bind(address, Port::Admission, ListenerSettings::default(), metrics.clone()).await;

@@ -1,7 +1,7 @@
 //! The API server for what is not on the request path: pages of metadata, single objects, watches and patches, as JSON.
 //!
 //! `kube::Client::send` is the only way out, as in the backend: nothing here logs a body. Whole objects other than
-//! Secrets are read here; Secrets never, but for their metadata.
+//! Secrets are read here; of Secrets only the metadata, and the one that this program keeps its own certificate in.
 
 mod watch;
 
@@ -222,6 +222,17 @@ impl ObjectApi {
         self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", change))).await.map(drop)
     }
 
+    /// Makes an object's fields what `object` says, as `manager`, by server-side apply; whoever else set them loses them.
+    /// With `metadata.uid` in it, an object that is not there (or another of the same name) is a conflict.
+    ///
+    /// # Errors
+    /// [`ApiErrorKind::Conflict`] as said.
+    pub async fn apply(&self, path: &str, manager: &str, object: &Value) -> Result<(), ApiError> {
+        let url = format!("{path}?fieldManager={manager}&force=true");
+        let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        self.call(Method::PATCH, &url, accept, Some(("application/apply-patch+yaml", object))).await.map(drop)
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -301,7 +312,7 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> ApiError {
 }
 
 /// Reads an answer; `serde_json`'s own words would quote it.
-fn read<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, ApiError> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body)
         .map_err(|_| ApiError::new(ApiErrorKind::Refused, what, "the answer is not what was asked for"))
 }

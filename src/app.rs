@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod routes;
+mod tls_secret;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::handler::Handler;
 use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
 use crate::admission::observe::AdmissionMetrics;
-use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect};
+use crate::api::ObjectApi;
+use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
 use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs};
 use crate::defaults::{Defaults, KubernetesSources};
@@ -27,6 +29,7 @@ use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::tls::{CertStore, ClientAuth, TlsFiles};
 use crate::server::{Clock, panics};
 use crate::telemetry;
+use crate::tls_secret::TlsSecret;
 
 /// Runs `serve` until it is told to stop.
 #[must_use]
@@ -64,6 +67,7 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     let settings =
         ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
     let client = connect(&settings).await?;
+    let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let defaults = Arc::new(Defaults::new(Arc::new(KubernetesSources(client.clone()))));
     let backend = Backend::assemble(KubernetesBackend::new(client, allowed(&policy)), Tuning::default(), &metrics);
     let answering = Answering { binder: backend.binder, names: Some(backend.names) };
@@ -90,6 +94,11 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     let checks = readiness(&store, &shutdown);
     let mut background = JoinSet::new();
     // Until the end: a drain may outlast a certificate. Dropping the set ends it.
+    if let Some(name) = &listener.tls_secret {
+        let api = ObjectApi::new(connect_patiently(&settings).await?);
+        let (secret, store) = (TlsSecret::new(api, &own_namespace, name), Arc::clone(&store));
+        background.spawn(async move { tls_secret::watch(secret, &store, listener.tls_poll).await });
+    }
     background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
     background.spawn(signals.run(shutdown.clone()));
 
@@ -142,8 +151,7 @@ async fn certificate(
     let auth = if listener.tls_client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
     let store = CertStore::new(auth, clock, metrics.clone());
     let files = TlsFiles {
-        cert: listener.tls_cert.clone(),
-        key: listener.tls_key.clone(),
+        pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
         client_ca: listener.tls_client_ca.clone(),
     };
     files.load(&store).await.context("the serving certificate could not be loaded")?;

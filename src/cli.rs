@@ -102,15 +102,24 @@ pub struct ListenerArgs {
     #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub ops_listen: SocketAddr,
     /// The serving certificate and its chain, PEM; read again when it changes.
-    #[arg(long, env = "FLOE_SECRETS_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: PathBuf,
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key",
+        required_unless_present = "tls_secret"
+    )]
+    pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
-    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE")]
-    pub tls_key: PathBuf,
+    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Instead of files: the Secret, in the own namespace, in which the controller keeps the certificate.
+    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub tls_secret: Option<String>,
     /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// How often the certificate files are looked at.
+    /// How often the certificate is looked at.
     #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub tls_poll: std::time::Duration,
     /// How long new connections are still accepted after the signal to stop, while endpoints are updated.
@@ -209,9 +218,40 @@ pub struct ControllerArgs {
     /// More namespaces that the webhook leaves alone, beside the own one, kube-system and kube-node-lease.
     #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
     pub exempt_namespaces: Vec<String>,
+    /// The serving certificate, when it is made here.
+    #[command(flatten)]
+    pub certificate: CertificateArgs,
     /// What is logged.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+}
+
+/// The self-managed certificate: made, made anew in time, and trusted by the webhook configuration.
+#[derive(Clone, Debug, Args)]
+pub struct CertificateArgs {
+    /// Make the serving certificate and keep it in this Secret of the own namespace, which exists already.
+    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", requires = "tls_names")]
+    pub tls_secret: Option<String>,
+    /// The DNS names under which the API server calls the webhook.
+    #[arg(long, env = "FLOE_SECRETS_TLS_NAMES", value_name = "LIST", value_delimiter = ',')]
+    pub tls_names: Vec<String>,
+    /// The MutatingWebhookConfiguration whose entries shall trust the certificate's CA.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION",
+        value_name = "NAME",
+        default_value = "zz-floe-secrets-webhook"
+    )]
+    pub webhook_configuration: String,
+    /// How long a certificate is valid; the next is made when two thirds are over.
+    #[arg(long, env = "FLOE_SECRETS_TLS_VALIDITY", value_name = "DURATION", default_value = "2160h", value_parser = duration)]
+    pub tls_validity: std::time::Duration,
+    /// How long API servers get to learn of a new CA before its certificate serves.
+    #[arg(long, env = "FLOE_SECRETS_CA_GRACE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub ca_grace: std::time::Duration,
+    /// How often the certificate and the trust in it are looked at.
+    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub tls_poll: std::time::Duration,
 }
 
 /// The leader lease.

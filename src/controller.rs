@@ -3,6 +3,7 @@
 //! Admission never depends on it. A [`lease`] says who leads; whoever leads works until it no longer does, and then
 //! everything is dropped where it stands: nothing here is half done, because every write is one call.
 
+pub mod certificates;
 pub mod drift;
 mod events;
 pub mod lease;

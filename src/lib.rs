@@ -2,7 +2,7 @@
 //!
 //! Modules, lower first; an upper one may use those below it, never the other way:
 //! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`. Beside the request path stand [`scan`] and
-//! [`controller`], which see the cluster through [`api`].
+//! [`controller`], which see the cluster through [`api`]; [`certificates`] and [`tls_secret`] serve whoever needs a certificate.
 
 pub mod admission;
 pub mod api;
@@ -19,3 +19,4 @@ pub mod redact;
 pub mod scan;
 pub mod server;
 pub mod telemetry;
+pub mod tls_secret;

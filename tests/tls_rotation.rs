@@ -56,7 +56,7 @@ impl Volume {
 
     fn files(&self) -> TlsFiles {
         let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
-        TlsFiles { cert: path("tls.crt"), key: path("tls.key"), client_ca: None }
+        TlsFiles { pair: Some((path("tls.crt"), path("tls.key"))), client_ca: None }
     }
 }
 

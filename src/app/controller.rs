@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::fail;
 use crate::api::{ObjectApi, Pace};
 use crate::backend::kubernetes::{ClientSettings, connect_patiently};
-use crate::cli::{ControllerArgs, LeaseArgs};
+use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs};
+use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::lease::{Election, LeaseSettings};
 use crate::controller::metrics::ControllerMetrics;
@@ -61,6 +62,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
         sidecar_containers,
         own_namespace,
         exempt_namespaces,
+        certificate,
         telemetry: _,
     } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
@@ -80,6 +82,9 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let exempt = scan::exempt(exempt_namespaces.into_iter().chain([own_namespace.clone()]));
     let api = ObjectApi::new(client.clone());
+
+    let certificates = self_managed(certificate, &own_namespace)
+        .map(|settings| Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now));
 
     let LeaseArgs { lease_name, lease_duration, identity } = lease;
     let settings = LeaseSettings {
@@ -119,7 +124,13 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(drift.run(), nudging);
+        let certifying = async {
+            match &certificates {
+                Some(certificates) => certificates.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(drift.run(), nudging, certifying);
     };
     tokio::select! {
         // Work ends before the lead is given up.
@@ -138,6 +149,20 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     }
     ended.abort();
     Ok(())
+}
+
+/// The certificate, when it is made here.
+fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
+    let CertificateArgs { tls_secret, tls_names, webhook_configuration, tls_validity, ca_grace, tls_poll } = args;
+    tls_secret.map(|secret| CertificateSettings {
+        namespace: own_namespace.to_owned(),
+        secret,
+        configuration: webhook_configuration,
+        names: tls_names.into_iter().collect(),
+        validity: tls_validity,
+        ca_grace,
+        every: tls_poll,
+    })
 }
 
 /// Ready is: no end in sight. A replica that does not lead is as ready as the one that does.

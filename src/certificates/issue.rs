@@ -15,7 +15,10 @@ use time::OffsetDateTime;
 use super::Bundle;
 
 /// Clocks of API servers differ; one that is a little behind takes a new certificate too.
-const SKEW: i64 = 60;
+const SKEW: u64 = 60;
+
+/// Of a short validity it is only so small a part, as the next certificate is due after two thirds of the whole.
+const SKEW_PART: u64 = 30;
 
 /// Why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Makes a CA and, by it, a serving certificate for these DNS names (ECDSA P-256 both).
+/// Makes a CA and, by it, a serving certificate for these DNS names and IP addresses (ECDSA P-256 both).
 ///
 /// The CA's key is dropped here: whoever reads the Secret where the pair is kept can serve with it, and can sign
 /// nothing.
@@ -57,7 +60,9 @@ impl fmt::Debug for Issued {
 pub fn issue(names: &BTreeSet<String>, validity: Duration, now: Timestamp) -> Result<Issued, IssueError> {
     let not_after = now.checked_add(validity).map_err(|_| IssueError::Validity)?;
     let time = |at: i64| OffsetDateTime::from_unix_timestamp(at).map_err(|_| IssueError::Validity);
-    let (begin, end) = (time(now.as_second() - SKEW)?, time(not_after.as_second())?);
+    let skew = Duration::from_secs(SKEW.min(validity.as_secs() / SKEW_PART));
+    let not_before = now.checked_sub(skew).map_err(|_| IssueError::Validity)?;
+    let (begin, end) = (time(not_before.as_second())?, time(not_after.as_second())?);
 
     let mut authority = CertificateParams::default();
     authority.not_before = begin;

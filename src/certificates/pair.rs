@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ pub struct Pair {
     pub not_before: Timestamp,
     /// Its end.
     pub not_after: Timestamp,
-    /// Its DNS names.
+    /// Its DNS names and IP addresses.
     pub names: BTreeSet<String>,
 }
 
@@ -117,6 +118,7 @@ impl Pair {
         let names = names.map(|names| &names.value.general_names).filter(|names| !names.is_empty());
         let names = names.ok_or(TlsError::NoName)?.iter().filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets),
             _ => None,
         });
         let names = names.collect();
@@ -124,6 +126,12 @@ impl Pair {
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Key { source })?;
         Ok(Self { key: Arc::new(key), not_before, not_after, names })
     }
+}
+
+fn address(octets: &[u8]) -> Option<String> {
+    let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?));
+    let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?));
+    v4().or_else(v6).map(|address| address.to_string())
 }
 
 /// All certificates of a client CA file; one that cannot be used refuses the file, as half a CA is a riddle.

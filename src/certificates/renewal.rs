@@ -66,17 +66,18 @@ mod tests {
     #[rstest]
     #[case::new(&["a.b.svc"], 1, None)]
     #[case::a_name_less(&["a.b.svc", "c.d.svc"], 1, None)]
-    #[case::before_two_thirds(&["a.b.svc"], 2000, None)]
-    #[case::two_thirds(&["a.b.svc"], 2040, Some(Due::Age))]
+    #[case::before_two_thirds(&["a.b.svc"], 2379, None)]
+    #[case::two_thirds(&["a.b.svc"], 2380, Some(Due::Age))]
     #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
+    #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
     fn the_next_is_due_in_time(#[case] wanted: &[&str], #[case] second: i64, #[case] expected: Option<Due>) {
-        let issued = issue(&names(&["a.b.svc", "c.d.svc"]), Duration::from_secs(3060), at(0)).expect("a certificate");
+        let issued = issue(&names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]), Duration::from_secs(3600), at(0)).expect("a certificate");
         let provider = aws_lc_rs::default_provider();
         let read = |now| Pair::from_pem(issued.chain.as_bytes(), issued.key.expose_secret().as_bytes(), &provider, now);
         assert_eq!(due(read(at(second)).as_ref(), &names(wanted), at(second)), expected);
         assert_eq!(
-            due(read(at(3060)).as_ref(), &names(wanted), at(3060)),
-            Some(Due::Unusable(format!("the certificate expired at {}", at(3060))))
+            due(read(at(3600)).as_ref(), &names(wanted), at(3600)),
+            Some(Due::Unusable(format!("the certificate expired at {}", at(3600))))
         );
     }
 }

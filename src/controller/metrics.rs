@@ -80,7 +80,28 @@ impl NudgeResult {
     }
 }
 
+/// What became of a certificate that was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RotationResult {
+    /// A new one serves.
+    Rotated,
+    /// The old one still does; it is tried again.
+    Failed,
+}
+
+impl RotationResult {
+    /// The label's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 label!(Drifted);
+label!(RotationResult);
 label!(ScanResult);
 label!(NudgeResult);
 
@@ -105,6 +126,13 @@ pub struct OfNudge {
     pub result: NudgeResult,
 }
 
+/// `{result}` of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfRotation {
+    /// How it ended.
+    pub result: RotationResult,
+}
+
 /// All families. Clones count into the same place.
 #[derive(Clone, Debug, Default)]
 pub struct ControllerMetrics {
@@ -118,6 +146,10 @@ pub struct ControllerMetrics {
     pub waiting: Gauge,
     /// Waits that ended.
     pub nudges: Family<OfNudge, Counter>,
+    /// Certificates that were due.
+    pub rotations: Family<OfRotation, Counter>,
+    /// End of validity of the self-managed certificate, in seconds since 1970; 0 on replicas that do not lead.
+    pub certificate_not_after: Gauge,
 }
 
 impl ControllerMetrics {
@@ -131,6 +163,9 @@ impl ControllerMetrics {
         r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
         r.register("nudge_waiting", "Owners of pods that wait for secrets", metrics.waiting.clone());
         r.register("nudges", "Waits for secrets by how they ended", metrics.nudges.clone());
+        r.register("certificate_rotations", "Self-managed certificates by what became of them", metrics.rotations.clone());
+        let help = "End of validity of the self-managed certificate, on the leader";
+        r.register("certificate_not_after_seconds", help, metrics.certificate_not_after.clone());
         metrics.found(0, 0);
         metrics
     }
@@ -144,6 +179,11 @@ impl ControllerMetrics {
     /// A scan ended.
     pub fn scanned(&self, result: ScanResult) {
         self.scans.get_or_create(&OfScan { result }).inc();
+    }
+
+    /// A certificate was due.
+    pub fn rotated(&self, result: RotationResult) {
+        self.rotations.get_or_create(&OfRotation { result }).inc();
     }
 
     /// A wait ended.

@@ -72,6 +72,15 @@ impl Launch {
         Self { args, env: Vec::new(), port: 0, ops_port, folder: Folder::new(), ca: cp.authority.pem() }
     }
 
+    /// Reads the certificate from this Secret instead of files, as in self-managed mode.
+    pub fn with_tls_secret(mut self, name: &str) -> Self {
+        for flag in ["--tls-cert", "--tls-key"] {
+            let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+            self.args.drain(place..place + 2);
+        }
+        self.with(&["--tls-secret", name, "--tls-poll", "500ms"])
+    }
+
     /// Adds arguments.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().copied().map(str::to_owned));

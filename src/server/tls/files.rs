@@ -15,10 +15,8 @@ use crate::certificates::TlsError;
 /// Where the certificate comes from.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The chain, leaf first.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+    /// The chain, leaf first, and its key; none when the pair comes from elsewhere.
+    pub pair: Option<(PathBuf, PathBuf)>,
     /// The CA that callers' certificates come from; goes with [`super::ClientAuth::Required`].
     pub client_ca: Option<PathBuf>,
 }
@@ -35,8 +33,10 @@ impl TlsFiles {
         if let Some(path) = &self.client_ca {
             store.offer_client_ca(&read(path).await?)?;
         }
-        let (cert, key) = self.read_pair().await?;
-        store.offer(&cert, &key)?;
+        if let Some((cert, key)) = &self.pair {
+            let (cert, key) = read_pair(cert, key).await?;
+            store.offer(&cert, &key)?;
+        }
         Ok(())
     }
 
@@ -63,7 +63,8 @@ impl TlsFiles {
             };
             store.record(&[&content], &outcome);
         }
-        let (cert, key, outcome) = match self.read_pair().await {
+        let Some((cert, key)) = &self.pair else { return };
+        let (cert, key, outcome) = match read_pair(cert, key).await {
             Ok((cert, key)) => {
                 let outcome = store.offer(&cert, &key);
                 (cert, key, outcome)
@@ -72,21 +73,21 @@ impl TlsFiles {
         };
         store.record(&[&cert, &key], &outcome);
     }
+}
 
-    /// Both files as they stood at one time, if that can be had: a swap between the two reads gives an old half and a
-    /// new half, which would be refused, and warned about, for nothing.
-    async fn read_pair(&self) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
-        let mut cert = read(&self.cert).await?;
-        let mut key = read(&self.key).await?;
-        for _ in 0..3 {
-            let again = read(&self.cert).await?;
-            if again == cert {
-                break;
-            }
-            (cert, key) = (again, read(&self.key).await?);
+/// Both files as they stood at one time, if that can be had: a swap between the two reads gives an old half and a new
+/// half, which would be refused, and warned about, for nothing.
+async fn read_pair(cert_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
+    let mut cert = read(cert_file).await?;
+    let mut key = read(key_file).await?;
+    for _ in 0..3 {
+        let again = read(cert_file).await?;
+        if again == cert {
+            break;
         }
-        Ok((cert, key))
+        (cert, key) = (again, read(key_file).await?);
     }
+    Ok((cert, key))
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

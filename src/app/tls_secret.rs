@@ -1,0 +1,44 @@
+//! `serve` in self-managed mode: the certificate is read from its Secret again and again.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::certificates::TlsError;
+use crate::redact::ErrorChain;
+use crate::server::tls::{CertStore, Offer};
+use crate::tls_secret::TlsSecret;
+
+/// Between two looks while nothing serves yet.
+const EAGER: Duration = Duration::from_millis(500);
+
+/// Hands what the Secret holds to the store, every so often, until it is dropped.
+pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration) {
+    let mut said = None;
+    loop {
+        match secret.read().await {
+            Ok(kept) if kept.chain.is_empty() => {
+                if said.replace("empty".to_owned()).as_deref() != Some("empty") {
+                    info!("waiting for the controller to make the first certificate");
+                }
+            }
+            Ok(kept) => {
+                said = None;
+                let key = kept.key.expose_secret().as_bytes();
+                let offered: Result<Offer, TlsError> = store.offer(&kept.chain, key);
+                store.record(&[&kept.chain, key], &offered);
+            }
+            Err(error) => {
+                let error = ErrorChain(&error).to_string();
+                if said.as_deref() != Some(&*error) {
+                    warn!(error, "the serving certificate could not be read; the last good one serves on");
+                }
+                said = Some(error);
+            }
+        }
+        let serves = store.not_after().is_some();
+        sleep(if serves { every } else { every.min(EAGER) }).await;
+    }
+}

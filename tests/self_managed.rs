@@ -1,0 +1,284 @@
+//! Self-managed certificates on a real API server: made, trusted, made anew under load, and mended.
+
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::control_plane::{ControlPlane, Options};
+use common::namespace::Identity;
+use common::objects::{self, send_as};
+use common::served::{pod, prefixed};
+use common::webhook::{
+    CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity, shipped_configuration, webhook_identity,
+};
+use common::webhook_process::{Launch, WebhookProcess};
+use common::wait_for;
+use http::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const SECRET: &str = "floe-secrets-webhook-tls";
+
+/// What self-managed mode needs beyond the shipped rights: two named objects.
+fn rights() -> String {
+    let subject = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
+    let group = "rbac.authorization.k8s.io";
+    let objects = [
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Role",
+            "metadata": {"name": "floe-secrets-controller-tls", "namespace": NAMESPACE},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "patch"]}],
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+            "metadata": {"name": "floe-secrets-controller-tls", "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "floe-secrets-controller-tls"}, "subjects": subject,
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+            "metadata": {"name": "floe-secrets-controller-tls"},
+            "rules": [{
+                "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+                "resourceNames": [CONFIGURATION], "verbs": ["get", "patch"],
+            }],
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding",
+            "metadata": {"name": "floe-secrets-controller-tls"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "floe-secrets-controller-tls"},
+            "subjects": subject,
+        }),
+    ];
+    objects.map(|object| object.to_string()).join("\n---\n")
+}
+
+/// A control plane with an empty Secret, and who runs there.
+struct Scene {
+    cp: ControlPlane,
+    controller: Identity,
+    webhook: Identity,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+        let (controller, webhook) = (controller_identity(&cp).await, webhook_identity(&cp).await);
+        cp.apply(&rights()).await;
+        let metadata = json!({"name": SECRET, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/name": "kept"}});
+        cp.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await.object();
+        Self { cp, controller, webhook }
+    }
+
+    fn controller(&self, validity: &str) -> Launch {
+        let names = format!("{SERVICE_HOST},127.0.0.1");
+        Launch::controller(&self.cp, &self.controller).with(&[
+            "--tls-secret",
+            SECRET,
+            "--tls-names",
+            &names,
+            "--tls-validity",
+            validity,
+            "--ca-grace",
+            "2s",
+            "--tls-poll",
+            "500ms",
+        ])
+    }
+
+    fn serve(&self) -> Launch {
+        Launch::serve(&self.cp, &self.webhook).with_tls_secret(SECRET)
+    }
+
+    async fn configuration(&self) -> Value {
+        self.cp.request(Method::GET, &path(), None).await.object()
+    }
+
+    /// The trust of all entries, if it is one.
+    async fn trusted(&self) -> Option<String> {
+        let configuration = self.configuration().await;
+        let bundles = configuration["webhooks"].as_array()?.iter().map(|entry| entry["clientConfig"]["caBundle"].as_str());
+        let mut bundles: Vec<&str> = bundles.collect::<Option<_>>()?;
+        bundles.dedup();
+        let [bundle] = bundles.as_slice() else { return None };
+        String::from_utf8(STANDARD.decode(bundle).ok()?).ok()
+    }
+
+    async fn kept(&self) -> Value {
+        self.cp.request(Method::GET, &secret_path(), None).await.object()
+    }
+}
+
+fn path() -> String {
+    format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{CONFIGURATION}")
+}
+
+fn secret_path() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/secrets/{SECRET}")
+}
+
+/// The shipped configuration as the chart renders it: it says nothing about trust.
+fn without_trust(mut configuration: Value) -> Value {
+    for entry in configuration["webhooks"].as_array_mut().expect("entries") {
+        entry["clientConfig"].as_object_mut().expect("a clientConfig").remove("caBundle");
+    }
+    configuration
+}
+
+/// Shakes hands as an API server with this trust does.
+async fn handshake(port: u16, trusted: &str) -> Result<CertificateDer<'static>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        roots.add(certificate.expect("PEM")).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(SERVICE_HOST).expect("a name");
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())?;
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    Ok(shown.first().expect("a certificate").clone().into_owned())
+}
+
+fn rotations(controller: &WebhookProcess) -> u64 {
+    let (_, text) = controller.get("/metrics").expect("metrics");
+    let line = "floe_secrets_webhook_certificate_rotations_total{result=\"rotated\"} ";
+    text.lines().find_map(|text| text.strip_prefix(line)).map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn certificates_are_made_anew_under_load_and_no_create_fails() {
+    let scene = Scene::new().await;
+    // Nobody waits for anybody: the server starts before there is a certificate, and the controller makes one.
+    let starting = scene.serve().spawn();
+    wait_for("the server says that it waits", || async {
+        let (status, body) = starting.get("/readyz")?;
+        (status == 503 && body.contains("no certificate yet")).then_some(())
+    })
+    .await;
+    let controller = scene.controller("12s").start().await;
+    let webhook = starting;
+    wait_for("the server is ready", || async { webhook.get("/readyz").filter(|(status, _)| *status == 200).map(drop) })
+        .await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    wait_for("the configuration trusts the CA", || scene.trusted()).await;
+
+    let ns = scene.cp.namespace("jobs").await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"a": "b"}});
+    scene.cp.create(&secret).await.object();
+    let asking = pod(&ns.name, "asks", &prefixed(&json!({"env-from": "db"})));
+    wait_for("the API server trusts the webhook", || async { scene.cp.create_dry(&asking).await.accepted().then_some(()) })
+        .await;
+
+    let (over, created) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let creating = async {
+        while !over.load(Ordering::Relaxed) {
+            let answer = scene.cp.create_dry(&asking).await;
+            assert!(answer.accepted(), "after {} creates: {}", created.load(Ordering::Relaxed), answer.message());
+            let admitted = answer.object();
+            assert_eq!(admitted["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"], "db");
+            created.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    // The API server keeps its connections. A new one at any time has to be possible too.
+    let mut shown: Vec<CertificateDer<'static>> = Vec::new();
+    let shaking = async {
+        while !over.load(Ordering::Relaxed) {
+            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let certificate = handshake(webhook.launch.port, &trusted).await.expect("a trusted certificate");
+            if !shown.contains(&certificate) {
+                shown.push(certificate);
+            }
+        }
+    };
+    let began = rotations(&controller);
+    let watching = async {
+        wait_for("four more certificates", || async { (rotations(&controller) >= began + 4).then_some(()) }).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    futures::future::join3(creating, shaking, watching).await;
+    println!("{} creates, {} certificates", created.load(Ordering::Relaxed), shown.len());
+    assert!(created.load(Ordering::Relaxed) > 50 && shown.len() >= 4);
+    assert_eq!(scene.kept().await["metadata"]["labels"]["app.kubernetes.io/name"], "kept");
+    for log in [controller.log(), webhook.log()] {
+        assert!(!log.contains("PRIVATE KEY"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let registered = without_trust(webhook.by_url());
+    let registration = Registration::shared(&scene.cp, &registered).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let client = scene.cp.client();
+
+    // Somebody takes the trust away, or writes nonsense over the Secret.
+    let patch = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]);
+    send_as(&client, Method::PATCH, &path(), Some(&patch), "application/json-patch+json").await.object();
+    assert_eq!(wait_for("the trust is back", || scene.trusted()).await, first);
+    let garbage = json!({"data": {"tls.key": STANDARD.encode("garbage")}});
+    send_as(&client, Method::PATCH, &secret_path(), Some(&garbage), "application/merge-patch+json").await.object();
+    let second = wait_for("another CA is trusted", || async { scene.trusted().await.filter(|now| *now != first) }).await;
+    assert!(second.ends_with(&first), "the old CA stays trusted while a replica may still serve with its leaf");
+    wait_for("the server shows a certificate of the new CA", || async {
+        let new = second.strip_suffix(&first)?.to_owned();
+        handshake(webhook.launch.port, &new).await.ok()
+    })
+    .await;
+
+    // The owners of the rest apply it again, in both ways, and change it.
+    let mut changed = registered.clone();
+    changed["webhooks"][0]["timeoutSeconds"] = json!(7);
+    let apply = format!("{}?fieldManager=helm", path());
+    let applied = send_as(&client, Method::PATCH, &apply, Some(&changed), "application/apply-patch+yaml").await;
+    assert!(applied.accepted(), "{}", applied.message());
+    assert_eq!(scene.trusted().await.as_deref(), Some(&*second), "applying says nothing about the trust");
+    let live = scene.configuration().await;
+    assert_eq!(live["webhooks"][0]["timeoutSeconds"], 7);
+    let fields = live["metadata"]["managedFields"].as_array().expect("managed fields");
+    let ours = fields.iter().find(|entry| entry["manager"] == "floe-secrets-controller-certificates").expect("ours");
+    let entry = &ours["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
+    let expected = json!({".": {}, "f:name": {}, "f:clientConfig": {"f:caBundle": {}}});
+    assert_eq!(entry, &expected, "no other field is ours");
+
+    // The configuration goes, and nobody brings it back.
+    drop(registration);
+    let looked = controller.log().lines().count();
+    let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
+    send_as(&client, Method::PATCH, &secret_path(), Some(&garbage), "application/merge-patch+json").await.object();
+    let count = rotations(&controller);
+    wait_for("another certificate without a configuration", || async { (rotations(&controller) > count).then_some(()) })
+        .await;
+    assert_eq!(scene.cp.request(Method::GET, &path(), None).await.status, 404, "{looked} lines before");
+
+    // Without its Secret it says what to do, and goes on once it is there.
+    scene.cp.request(Method::DELETE, &secret_path(), None).await.object();
+    wait_for("the missing Secret is named", || async {
+        let sentence = format!("Secret \\\"{SECRET}\\\" not found in namespace \\\"{NAMESPACE}\\\"; create it empty");
+        controller.log().contains(&sentence).then_some(())
+    })
+    .await;
+    let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}});
+    assert_eq!(objects::path(&again), secret_path());
+    scene.cp.create(&again).await.object();
+    wait_for("the Secret is filled", || async { scene.kept().await["data"]["tls.crt"].is_string().then_some(()) }).await;
+    assert!(controller.exited().is_none() && webhook.exited().is_none());
+    // The shipped file itself is the one that was tried here.
+    assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
+}

@@ -14,11 +14,11 @@ use common::control_plane::{ControlPlane, Options};
 use common::namespace::Identity;
 use common::objects::{self, send_as};
 use common::served::{pod, prefixed};
+use common::wait_for;
 use common::webhook::{
     CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity, shipped_configuration, webhook_identity,
 };
 use common::webhook_process::{Launch, WebhookProcess};
-use common::wait_for;
 use http::Method;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -106,7 +106,8 @@ impl Scene {
     /// The trust of all entries, if it is one.
     async fn trusted(&self) -> Option<String> {
         let configuration = self.configuration().await;
-        let bundles = configuration["webhooks"].as_array()?.iter().map(|entry| entry["clientConfig"]["caBundle"].as_str());
+        let bundles =
+            configuration["webhooks"].as_array()?.iter().map(|entry| entry["clientConfig"]["caBundle"].as_str());
         let mut bundles: Vec<&str> = bundles.collect::<Option<_>>()?;
         bundles.dedup();
         let [bundle] = bundles.as_slice() else { return None };
@@ -180,8 +181,10 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"a": "b"}});
     scene.cp.create(&secret).await.object();
     let asking = pod(&ns.name, "asks", &prefixed(&json!({"env-from": "db"})));
-    wait_for("the API server trusts the webhook", || async { scene.cp.create_dry(&asking).await.accepted().then_some(()) })
-        .await;
+    wait_for("the API server trusts the webhook", || async {
+        scene.cp.create_dry(&asking).await.accepted().then_some(())
+    })
+    .await;
 
     let (over, created) = (AtomicBool::new(false), AtomicUsize::new(0));
     let creating = async {
@@ -234,7 +237,8 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     assert_eq!(wait_for("the trust is back", || scene.trusted()).await, first);
     let garbage = json!({"data": {"tls.key": STANDARD.encode("garbage")}});
     send_as(&client, Method::PATCH, &secret_path(), Some(&garbage), "application/merge-patch+json").await.object();
-    let second = wait_for("another CA is trusted", || async { scene.trusted().await.filter(|now| *now != first) }).await;
+    let second =
+        wait_for("another CA is trusted", || async { scene.trusted().await.filter(|now| *now != first) }).await;
     assert!(second.ends_with(&first), "the old CA stays trusted while a replica may still serve with its leaf");
     wait_for("the server shows a certificate of the new CA", || async {
         let new = second.strip_suffix(&first)?.to_owned();
@@ -263,8 +267,10 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
     send_as(&client, Method::PATCH, &secret_path(), Some(&garbage), "application/merge-patch+json").await.object();
     let count = rotations(&controller);
-    wait_for("another certificate without a configuration", || async { (rotations(&controller) > count).then_some(()) })
-        .await;
+    wait_for("another certificate without a configuration", || async {
+        (rotations(&controller) > count).then_some(())
+    })
+    .await;
     assert_eq!(scene.cp.request(Method::GET, &path(), None).await.status, 404, "{looked} lines before");
 
     // Without its Secret it says what to do, and goes on once it is there.
@@ -277,7 +283,8 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}});
     assert_eq!(objects::path(&again), secret_path());
     scene.cp.create(&again).await.object();
-    wait_for("the Secret is filled", || async { scene.kept().await["data"]["tls.crt"].is_string().then_some(()) }).await;
+    wait_for("the Secret is filled", || async { scene.kept().await["data"]["tls.crt"].is_string().then_some(()) })
+        .await;
     assert!(controller.exited().is_none() && webhook.exited().is_none());
     // The shipped file itself is the one that was tried here.
     assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);

@@ -74,10 +74,8 @@ mod tests {
     fn the_new_comes_before_what_is_still_valid() {
         let at = |second| Timestamp::from_second(1_800_000_000 + second).expect("a time");
         let names = BTreeSet::from(["a.b.svc".to_owned()]);
-        let [first, second, third] =
-            [(0, 100), (50, 1000), (200, 1000)].map(|(begin, length)| {
-                issue(&names, Duration::from_secs(length), at(begin)).expect("a certificate").ca
-            });
+        let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)]
+            .map(|(begin, length)| issue(&names, Duration::from_secs(length), at(begin)).expect("a certificate").ca);
         let both = second.before(&first, 1, at(60));
         assert_eq!(Bundle::from_pem(both.to_pem().as_bytes()), both);
         assert_eq!(both.0, [second.0.clone(), first.0.clone()].concat());

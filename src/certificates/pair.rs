@@ -96,12 +96,7 @@ impl Pair {
     ///
     /// # Errors
     /// What keeps them from serving at `now`.
-    pub fn from_pem(
-        chain: &[u8],
-        key: &[u8],
-        provider: &CryptoProvider,
-        now: Timestamp,
-    ) -> Result<Self, TlsError> {
+    pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider, now: Timestamp) -> Result<Self, TlsError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().unwrap_or_default();
         let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| TlsError::BadCertificate)?;

@@ -163,7 +163,11 @@ impl ControllerMetrics {
         r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
         r.register("nudge_waiting", "Owners of pods that wait for secrets", metrics.waiting.clone());
         r.register("nudges", "Waits for secrets by how they ended", metrics.nudges.clone());
-        r.register("certificate_rotations", "Self-managed certificates by what became of them", metrics.rotations.clone());
+        r.register(
+            "certificate_rotations",
+            "Self-managed certificates by what became of them",
+            metrics.rotations.clone(),
+        );
         let help = "End of validity of the self-managed certificate, on the leader";
         r.register("certificate_not_after_seconds", help, metrics.certificate_not_after.clone());
         metrics.found(0, 0);

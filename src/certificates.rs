@@ -9,5 +9,5 @@ mod renewal;
 
 pub use bundle::Bundle;
 pub use issue::{IssueError, Issued, issue};
-pub use pair::{Pair, TlsError, client_roots};
+pub use pair::{Pair, TlsError, client_roots, common_name};
 pub use renewal::{Due, due};

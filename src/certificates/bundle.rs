@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_new_comes_before_what_is_still_valid() {
-        let at = |second| Timestamp::from_second(1_800_000_000 + second).expect("a time");
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).expect("a time");
         let names = BTreeSet::from(["a.b.svc".to_owned()]);
         let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)]
             .map(|(begin, length)| issue(&names, Duration::from_secs(length), at(begin)).expect("a certificate").ca);

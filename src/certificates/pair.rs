@@ -142,7 +142,9 @@ pub fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-pub(super) fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
+/// The name in a caller's verified certificate, as the API server's authenticator would read it.
+#[must_use]
+pub fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
     parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
 }

@@ -9,7 +9,7 @@ use crate::admission::error::AdmissionError;
 use crate::admission::response::sentences;
 use crate::injection::{
     self, Annotations, Bound, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, INJECTED, InjectionRequest, PREFIX,
-    Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Surface,
+    Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject,
 };
 
 /// What a running pod lacks, each a sentence; none when it has everything.
@@ -21,7 +21,7 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: 
         Err(mistakes) => return refused(&AdmissionError::Annotations(mistakes)),
     };
     let bindings = carried(pod, &request);
-    let input = PlanInput { surface: Surface::Pods, pod, namespace, request: &request, bindings: &bindings, sidecars };
+    let input = PlanInput { subject: Subject::Pod, pod, namespace, request: &request, bindings: &bindings, sidecars };
     match injection::plan(&input) {
         Ok(plan) => plan.containers.iter().map(lacks).collect(),
         Err(errors) => refused(&AdmissionError::Plan(errors)),

@@ -16,7 +16,8 @@ use tracing::{Instrument, debug, debug_span, error, info, warn};
 use super::activity::ConnectionSettings;
 use super::connection::{Peer, Phase, Serve};
 use super::shutdown::Shutdown;
-use super::tls::{CertStore, common_name};
+use super::tls::CertStore;
+use crate::certificates::common_name;
 use crate::metrics::{Metrics, OnPort, Port, Shed, ShedReason};
 use crate::redact::ErrorChain;
 

@@ -14,7 +14,6 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -208,9 +207,4 @@ impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load().as_ref().map(|pair| Arc::clone(&pair.key))
     }
-}
-
-/// The name in a caller's verified certificate, as the API server's authenticator would read it.
-pub(crate) fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
-    pair::common_name(leaf)
 }

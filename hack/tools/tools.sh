@@ -25,13 +25,16 @@ X
 tools() {
   # Without the version stamp, Kubernetes says v0.0.0 and clients refuse it.
   local kube=k8s.io/component-base/version ctrd=github.com/containerd/containerd/v2 prom=github.com/prometheus
+  # Which Kubernetes it renders for, when it has no cluster: that of its client, as in its own releases.
+  local helm3="-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"
+  helm3+=" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=37"
   cat <<X
 etcd|go.etcd.io/etcd/server/v3||
 kubernetes|k8s.io/kubernetes||-X $kube.gitVersion=@V@ -X $kube.gitMajor=@MAJOR@ -X $kube.gitMinor=@MINOR@ -X $kube.gitTreeState=clean
 containerd|$ctrd|osusergo netgo static_build no_btrfs no_devmapper no_zfs|-X $ctrd/version.Version=@V@ -X $ctrd/version.Package=$ctrd
 cni|github.com/containernetworking/plugins||
 helm|helm.sh/helm/v4||-X helm.sh/helm/v4/internal/version.version=@V@
-helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@
+helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@ $helm3
 certmanager|github.com/cert-manager/cert-manager||
 promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X

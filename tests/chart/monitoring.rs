@@ -1,5 +1,6 @@
 //! Alerts and dashboard: well formed, firing when they should, and about metrics that are really there.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,7 +16,7 @@ use crate::common::served::{pod, prefixed};
 use crate::common::tools::{paths, project};
 use crate::common::webhook::{Registration, controller_identity, webhook_identity};
 use crate::common::webhook_process::{Launch, WebhookProcess};
-use crate::common::{unique, wait_for};
+use crate::common::{PATIENCE, poll, unique, wait_for};
 use crate::{existing, merged};
 
 fn monitored() -> Vec<Value> {
@@ -252,12 +253,15 @@ async fn every_query_is_about_a_metric_that_is_served() {
     assert_eq!(status, 413);
     bad_handshake(&webhook);
 
-    wait_for(&format!("all of {used:?}"), || async {
+    let missing = RefCell::new(BTreeSet::new());
+    let all = poll(PATIENCE, || async {
         let apiserver = cp.kubectl(&["get", "--raw", "/metrics"], "").await.succeeded().stdout;
         let texts = [webhook.get("/metrics")?.1, controller.get("/metrics")?.1, apiserver];
         let served: BTreeSet<String> = texts.iter().flat_map(|text| served_names(text)).collect();
-        used.is_subset(&served).then_some(())
+        *missing.borrow_mut() = used.difference(&served).cloned().collect();
+        missing.borrow().is_empty().then_some(())
     })
     .await;
+    assert!(all.is_some(), "not served: {missing:?}");
     drop(registered);
 }

@@ -113,8 +113,6 @@ async fn no_drain_is_ever_blocked() {
         let fullname = format!("{}-{NAME}", namespace.name);
         let mut deployment = named(&objects, "Deployment", &fullname).clone();
         deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default".into();
-        // So that the scheduler, which is not there, is not missed.
-        deployment["spec"]["template"]["spec"]["nodeName"] = "none".into();
         let mut budget = named(&objects, "PodDisruptionBudget", &fullname).clone();
         assert!(budget["spec"]["minAvailable"].is_null());
         for object in [&mut deployment, &mut budget] {

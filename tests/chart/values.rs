@@ -180,6 +180,11 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
         (json!({"rbac": {"namespaces": ["a"]}}), "Set rbac.scope=namespaces"),
         (json!({"rbac": {"scope": "namespaces", "namespaces": [NAME]}}), "Take it out of the list"),
         (json!({"tls": {"mode": "self-managed"}, "controller": {"enabled": false}}), "Set controller.enabled=true"),
+        (json!({"tls": {"mode": "self-managed"}, "webhook": {"url": "https://192.0.2.1"}}), "Give it a name"),
+        (
+            json!({"tls": {"mode": "self-managed"}, "replicas": 0, "webhook": {"url": "https://hooks.example.com"}}),
+            "Choose another tls.mode",
+        ),
         (json!({"tls": {"clientCA": {"secretName": "a", "configMapName": "b"}}}), "from one of them alone"),
         (json!({"tls": {"certManager": {"renewBefore": "2160h"}}}), "renewBefore=2160h is not shorter"),
         (json!({"tls": {"certManager": {"caRenewBefore": "43800h"}}}), "caRenewBefore=43800h is not shorter"),

@@ -35,6 +35,12 @@
 {{- if and (eq $v.tls.mode "self-managed") (not $v.controller.enabled) }}
 {{- fail "tls.mode=self-managed needs the controller, which makes the certificates. Set controller.enabled=true, or another tls.mode." }}
 {{- end }}
+{{- if and (eq $v.tls.mode "self-managed") (include "floe.urlAddress" .) }}
+{{- fail (printf "tls.mode=self-managed makes certificates for DNS names, and webhook.url=%s has an address. Give it a name, or choose another tls.mode." $v.webhook.url) }}
+{{- end }}
+{{- if and (eq $v.tls.mode "self-managed") (not (include "floe.serves" .)) }}
+{{- fail "tls.mode=self-managed serves from inside the cluster: with replicas=0 nobody would read the certificate. Choose another tls.mode." }}
+{{- end }}
 {{- $hours := dict }}
 {{- range $name := list "duration" "renewBefore" "caDuration" "caRenewBefore" }}
 {{- $_ := set $hours $name (get $v.tls.certManager $name | trimSuffix "h" | int) }}

@@ -43,6 +43,25 @@
 {{- printf "%s-ca" (include "floe.tlsSecretName" .) }}
 {{- end }}
 
+{{/* The names under which the API server calls, as a JSON list: the Service's, and the URL's host unless that is an
+     address. */}}
+{{- define "floe.tlsNames" -}}
+{{- $names := concat (list (printf "%s.%s.svc" (include "floe.fullname" .) (include "floe.namespace" .))) .Values.tls.extraDnsNames }}
+{{- $host := include "floe.urlHost" . }}
+{{- if and $host (not (include "floe.urlAddress" .)) }}{{ $names = append $names $host }}{{ end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+
+{{- define "floe.urlHost" -}}
+{{- if .Values.webhook.url }}{{ (urlParse .Values.webhook.url).hostname }}{{ end }}
+{{- end }}
+
+{{/* The same when it is an IP address. */}}
+{{- define "floe.urlAddress" -}}
+{{- $host := include "floe.urlHost" . }}
+{{- if regexMatch "^[0-9.]+$|:" $host }}{{ $host }}{{ end }}
+{{- end }}
+
 {{/* With webhook.url and no replicas, somebody else serves. */}}
 {{- define "floe.serves" -}}
 {{- if or (gt (int .Values.replicas) 0) .Values.autoscaling.enabled }}yes{{ end }}

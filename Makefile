@@ -2,11 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint deny fuzz bench instructions release clean
+.PHONY: help demo demo-helm test test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
 	hack/demo.sh
+
+## demo-helm: the chart on a real node: install, test, use, upgrade, uninstall (Linux and root, or KUBECONFIG)
+demo-helm:
+	hack/demo-helm.sh
 
 ## test: all tests but those that need root
 test:
@@ -15,6 +19,20 @@ test:
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
 test-cluster:
 	hack/test-cluster.sh
+
+## chart-lint: Helm's own lint, strictly
+chart-lint:
+	"$$(hack/tools/tools.sh path helm)" lint --strict --namespace floe-secrets-webhook charts/floe-secrets-webhook
+
+## chart-render: the files that are made from the chart: manifests/, and the table of values in its README
+chart-render:
+	hack/values-table.py
+	hack/render-manifests.sh
+
+## check-generated: fails when they are not what chart-render would make
+check-generated:
+	hack/values-table.py --check
+	hack/render-manifests.sh --check
 
 ## lint: formatting and clippy, as CI wants them
 lint:

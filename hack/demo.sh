@@ -8,12 +8,9 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/hack/lib/target.sh"
 # shellcheck source=hack/lib/plane.sh
 source "$ROOT/hack/lib/plane.sh"
+# shellcheck source=hack/lib/demo.sh
+source "$ROOT/hack/lib/demo.sh"
 NAMESPACE=floe-demo
-DEMO=$ROOT/hack/demo
-
-title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-show() { printf '\033[2m$ kubectl -n %s %s\033[0m\n' "$NAMESPACE" "$*"; k -n "$NAMESPACE" "$@"; }
-manifest() { sed "s|BUSYBOX|$(target_busybox)|" "$DEMO/$1"; }
 
 cd "$ROOT"
 target_choose
@@ -53,30 +50,21 @@ trap cleanup EXIT
 case $TARGET in
     plane) plane_start ;;
     *)
-        if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then was_up=yes; fi
+        was_up=$(node_was_up)
         "$ROOT/hack/install.sh"
         ;;
 esac
 
-k create namespace "$NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null
-wait_until 30 "the namespace's service account" k -n "$NAMESPACE" get serviceaccount default
-k -n "$NAMESPACE" delete job --all --ignore-not-found >/dev/null
-k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
+demo_namespace
 
 title "1. The manifest: a Job that names a secret"
 manifest job.yaml
 title "2. kubectl apply"
 show apply -f hack/demo/secret.yaml
-printf '\033[2m$ kubectl -n %s apply -f job.yaml\033[0m\n' "$NAMESPACE"
-manifest job.yaml | k -n "$NAMESPACE" apply -f -
-
-pod_of() { k -n "$NAMESPACE" get pod -l "job-name=$1" -o name | grep -q .; }
-finished() { k -n "$NAMESPACE" wait --for=condition=complete --timeout=1s "job/$1"; }
+apply_manifest job.yaml
 
 title "3. The pod, as the API server admitted it"
-wait_until 30 "the Job's pod" pod_of nightly-load
-show get pod -l job-name=nightly-load -o \
-    jsonpath='envFrom: {.items[0].spec.containers[0].envFrom}{"\n"}env:     {.items[0].spec.containers[0].env}{"\n"}label:   {.items[0].metadata.labels.secrets\.floe\.dev/injected}{"\n"}'
+show_pod nightly-load
 
 if [ "$TARGET" != plane ]; then
     title "4. What the container sees (values masked)"
@@ -85,8 +73,7 @@ if [ "$TARGET" != plane ]; then
 fi
 
 title "5. A Job whose secret does not exist"
-printf '\033[2m$ kubectl -n %s apply -f late-job.yaml\033[0m\n' "$NAMESPACE"
-manifest late-job.yaml | k -n "$NAMESPACE" apply -f -
+apply_manifest late-job.yaml
 refusal() {
     k -n "$NAMESPACE" get events --field-selector involvedObject.name=late-load,reason=FailedCreate \
         -o jsonpath='{range .items[*]}{.message}{"\n"}{end}' | grep -m1 .

@@ -76,12 +76,14 @@ async fn one_leads_and_says_what_drifted_and_another_takes_over() {
     assert_eq!(lease(&cp).await["spec"]["holderIdentity"], holder);
 
     // A crash: nobody gives anything up.
+    let transitions = async || lease(&cp).await["spec"]["leaseTransitions"].as_i64().expect("a number");
+    let before = transitions().await;
     first.kill();
     let killed = Instant::now();
     wait_for("the second takes over", || async { (metric(&second, "leader") == Some(1)).then_some(()) }).await;
     println!("taken over {:?} after kill -9", killed.elapsed());
     assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
-    assert_eq!(lease(&cp).await["spec"]["leaseTransitions"], 1);
+    assert_eq!(transitions().await, before + 1);
     wait_for("the second scans", || async { (metric(&second, "uninjected{kind=\"pod\"}") == Some(1)).then_some(()) })
         .await;
 

@@ -9,7 +9,7 @@ CACHE=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook
 usage() {
   cat <<'X'
 usage: tools.sh path NAME...     print where each program is, one per line; build what is missing
-       tools.sh build GROUP...   build all of a group: control-plane, or node (which has both)
+       tools.sh build GROUP...   build all of a group: control-plane, node (which has both) or chart
        tools.sh list             the programs, their versions, and which are built
 
 Programs are cached in ${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/floe-secrets-webhook}/tools.
@@ -24,12 +24,19 @@ X
 # In the settings, @V@, @MAJOR@ and @MINOR@ stand for that version.
 tools() {
   # Without the version stamp, Kubernetes says v0.0.0 and clients refuse it.
-  local kube=k8s.io/component-base/version ctrd=github.com/containerd/containerd/v2
+  local kube=k8s.io/component-base/version ctrd=github.com/containerd/containerd/v2 prom=github.com/prometheus
+  # Which Kubernetes it renders for, when it has no cluster: that of its client, as in its own releases.
+  local helm3="-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"
+  helm3+=" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=37"
   cat <<X
 etcd|go.etcd.io/etcd/server/v3||
 kubernetes|k8s.io/kubernetes||-X $kube.gitVersion=@V@ -X $kube.gitMajor=@MAJOR@ -X $kube.gitMinor=@MINOR@ -X $kube.gitTreeState=clean
 containerd|$ctrd|osusergo netgo static_build no_btrfs no_devmapper no_zfs|-X $ctrd/version.Version=@V@ -X $ctrd/version.Package=$ctrd
 cni|github.com/containernetworking/plugins||
+helm|helm.sh/helm/v4||-X helm.sh/helm/v4/internal/version.version=@V@
+helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@ $helm3
+certmanager|github.com/cert-manager/cert-manager||
+promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X
 }
 
@@ -48,6 +55,10 @@ ctr|containerd|github.com/containerd/containerd/v2/cmd/ctr|node|10
 bridge|cni|github.com/containernetworking/plugins/plugins/main/bridge|node|5
 host-local|cni|github.com/containernetworking/plugins/plugins/ipam/host-local|node|5
 loopback|cni|github.com/containernetworking/plugins/plugins/main/loopback|node|5
+helm|helm|helm.sh/helm/v4/cmd/helm|chart|120
+helm3|helm3|helm.sh/helm/v3/cmd/helm|chart|120
+certmanager|certmanager|.|chart|140
+promtool|promtool|github.com/prometheus/prometheus/cmd/promtool|chart|120
 runc|debian|runc|node|5
 busybox|debian|busybox-static|node|5
 valgrind|debian|valgrind|measure|10
@@ -180,6 +191,12 @@ build_go() { # build_go TOOL FOLDER NAME...
     cd "$HERE/$tool"
     CGO_ENABLED=0 GOFLAGS='' GOWORK=off go build "${flags[@]}" -o "$output" "${packages[@]}" >&2
   ) || { rm -rf "$out"; die "building $tool failed"; }
+  # It is of no use in a cluster that does not know its kinds.
+  if [ "$tool" = certmanager ]; then
+    rm -rf "$folder/crds"
+    cp -r "$(cd "$HERE/$tool" && GOFLAGS='' go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager)/deploy/crds" "$folder/crds"
+    chmod -R u+w "$folder/crds"
+  fi
   for name in "${missing[@]}"; do mv "$out/$name" "$folder/$name"; done
   rmdir "$out"
   say "built ${missing[*]} in $(in_words $((SECONDS - start)))"

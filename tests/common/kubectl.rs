@@ -47,7 +47,7 @@ impl ControlPlane {
         self.run(command, &self.kubeconfig, "").await
     }
 
-    async fn run(&self, mut command: Command, kubeconfig: &Path, stdin: &str) -> Output {
+    pub(super) async fn run(&self, mut command: Command, kubeconfig: &Path, stdin: &str) -> Output {
         #[expect(clippy::disallowed_methods, reason = "the PATH to add kubectl to")]
         let path = std::env::var("PATH").unwrap_or_default();
         let kubectl = self.programs.kubectl.parent().expect("kubectl is in a folder").display();

@@ -16,6 +16,7 @@
 
 pub mod control_plane;
 pub mod figures;
+pub mod helm;
 #[cfg(feature = "test-util")]
 pub mod in_process;
 pub mod kubectl;

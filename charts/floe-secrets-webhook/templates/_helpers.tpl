@@ -1,0 +1,184 @@
+{{/* Names */}}
+
+{{- define "floe.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "floe.fullname" -}}
+{{- $name := include "floe.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "floe.controllerName" -}}
+{{- printf "%s-controller" (include "floe.fullname" . | trimSuffix "-webhook") }}
+{{- end }}
+
+{{- define "floe.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- define "floe.configurationName" -}}
+{{- printf "%s%s" .Values.webhook.namePrefix (include "floe.fullname" .) }}
+{{- end }}
+
+{{- define "floe.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "floe.fullname" .) }}
+{{- end }}
+
+{{- define "floe.controllerServiceAccountName" -}}
+{{- .Values.controller.serviceAccount.name | default (include "floe.controllerName" .) }}
+{{- end }}
+
+{{- define "floe.tlsSecretName" -}}
+{{- .Values.tls.secretName | default (printf "%s-tls" (include "floe.fullname" .)) }}
+{{- end }}
+
+{{- define "floe.caSecretName" -}}
+{{- printf "%s-ca" (include "floe.tlsSecretName" .) }}
+{{- end }}
+
+{{/* The names under which the API server calls, as a JSON list: the Service's, and the URL's host unless that is an
+     address. */}}
+{{- define "floe.tlsNames" -}}
+{{- $names := concat (list (printf "%s.%s.svc" (include "floe.fullname" .) (include "floe.namespace" .))) .Values.tls.extraDnsNames }}
+{{- $host := include "floe.urlHost" . }}
+{{- if and $host (not (include "floe.urlAddress" .)) }}{{ $names = append $names $host }}{{ end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+
+{{- define "floe.urlHost" -}}
+{{- if .Values.webhook.url }}{{ (urlParse .Values.webhook.url).hostname }}{{ end }}
+{{- end }}
+
+{{/* The same when it is an IP address. */}}
+{{- define "floe.urlAddress" -}}
+{{- $host := include "floe.urlHost" . }}
+{{- if regexMatch "^[0-9.]+$|:" $host }}{{ $host }}{{ end }}
+{{- end }}
+
+{{/* With webhook.url and no replicas, somebody else serves. */}}
+{{- define "floe.serves" -}}
+{{- if or (gt (int .Values.replicas) 0) .Values.autoscaling.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* Labels. The selectors' may never change: a Deployment's selector cannot. */}}
+
+{{- define "floe.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "floe.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "floe.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "floe.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Pods */}}
+
+{{- define "floe.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{/* What all pods have in common. */}}
+{{- define "floe.podSpec" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- if not (kindIs "invalid" .Values.hostUsers) }}
+hostUsers: {{ .Values.hostUsers }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end }}
+
+{{/* Replicas of a component apart from each other where the cluster allows it; a cluster of one node is fine.
+     Takes the root and the component. */}}
+{{- define "floe.apart" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "floe.selectorLabels" .root | nindent 12 }}
+            app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "floe.logArgs" -}}
+- --log-format={{ .Values.log.format }}
+- {{ printf "--log=%s" .Values.log.filter | quote }}
+{{- end }}
+
+{{/* What the webhook and the controller have to agree about. */}}
+{{- define "floe.sharedArgs" -}}
+# Pods in here are never touched.
+- --own-namespace=$(POD_NAMESPACE)
+{{- with .Values.webhook.exemptNamespaces }}
+- --exempt-namespaces={{ join "," . }}
+{{- end }}
+- {{ printf "--sidecar-containers=%s" (join "," .Values.sidecarContainers) | quote }}
+{{- end }}
+
+{{/* host:port as a listener wants it. Takes the root and the port. */}}
+{{- define "floe.listen" -}}
+{{ .root.Values.listenAddress }}:{{ .port }}
+{{- end }}
+
+{{- define "floe.probes" -}}
+startupProbe:
+  httpGet:
+    path: /livez
+    port: ops
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet:
+    path: /livez
+    port: ops
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: ops
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end }}

@@ -1,0 +1,98 @@
+{{/* Parts that the entries of the webhook configuration share. */}}
+
+{{/* Where the API server finds the entry. Takes the root and the path. */}}
+{{- define "floe.clientConfig" -}}
+clientConfig:
+{{- if .root.Values.webhook.url }}
+  url: {{ printf "%s%s" (trimSuffix "/" .root.Values.webhook.url) .path | quote }}
+{{- else }}
+  service:
+    namespace: {{ include "floe.namespace" .root }}
+    name: {{ include "floe.fullname" .root }}
+    port: {{ .root.Values.service.port }}
+    path: {{ .path }}
+{{- end }}
+{{- end }}
+
+{{/* Which namespaces. Takes the root, and for entries that tell apart whether defaults count, `NotIn` or `In`. */}}
+{{- define "floe.namespaceSelector" -}}
+{{- $v := .root.Values }}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values: [{{ concat (list "kube-system" "kube-node-lease" (include "floe.namespace" .root)) $v.webhook.exemptNamespaces | uniq | join ", " }}]
+    {{- if eq $v.rbac.scope "namespaces" }}
+    - key: kubernetes.io/metadata.name
+      operator: In
+      values: [{{ $v.rbac.namespaces | uniq | join ", " }}]
+    {{- end }}
+    {{- with .defaults }}
+    - key: secrets.floe.dev/inject
+      operator: {{ . }}
+      values: [enabled]
+    {{- end }}
+    {{- with $v.webhook.namespaceSelector.matchExpressions }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $v.webhook.namespaceSelector.matchLabels }}
+  matchLabels:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- if and .defaults $v.webhook.objectSelector }}
+objectSelector:
+  {{- toYaml $v.webhook.objectSelector | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "floe.extraMatchConditions" -}}
+{{- range .Values.webhook.extraMatchConditions }}
+- name: {{ .name }}
+  expression: {{ .expression | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The end of every entry. Takes the root and the failure policy. */}}
+{{- define "floe.manner" -}}
+failurePolicy: {{ .failurePolicy }}
+matchPolicy: Equivalent
+reinvocationPolicy: IfNeeded
+sideEffects: NoneOnDryRun
+timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
+admissionReviewVersions: [v1]
+{{- end }}
+
+{{- define "floe.podRules" -}}
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    operations: [CREATE]
+    scope: Namespaced
+{{- end }}
+
+{{- define "floe.workloadRules" -}}
+rules:
+  - apiGroups: [apps]
+    apiVersions: [v1]
+    resources: [deployments, statefulsets, daemonsets]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+  - apiGroups: [batch]
+    apiVersions: [v1]
+    resources: [cronjobs]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+  # The template of a Job never changes.
+  - apiGroups: [batch]
+    apiVersions: [v1]
+    resources: [jobs]
+    operations: [CREATE]
+    scope: Namespaced
+  # Where Argo Rollouts is installed.
+  - apiGroups: [argoproj.io]
+    apiVersions: [v1alpha1]
+    resources: [rollouts]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+{{- end }}

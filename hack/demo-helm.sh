@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# The chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
+# The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
+# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
+# KEEP=1 leaves everything as it is at the end.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib/target.sh
+source "$ROOT/hack/lib/target.sh"
+# shellcheck source=hack/lib/image.sh
+source "$ROOT/hack/lib/image.sh"
+# shellcheck source=hack/lib/demo.sh
+source "$ROOT/hack/lib/demo.sh"
+NAMESPACE=floe-demo
+RELEASE=floe-secrets-webhook
+OURS=floe-secrets-webhook
+
+helm() {
+    printf '\033[2m$ helm %s\033[0m\n' "$*" >&2
+    case $TARGET in
+        node) "$ROOT/hack/cluster/cluster.sh" exec "$HELM" "$@" ;;
+        own) "$HELM" "$@" ;;
+    esac
+}
+
+# What is in the cluster because of us, the namespaces themselves and events excepted.
+ours() {
+    local kinds
+    kinds=$(k api-resources --verbs=list -o name | grep -v '^events' | paste -sd,)
+    k get "$kinds" -A --no-headers --ignore-not-found \
+        -o custom-columns=NS:.metadata.namespace,KIND:.kind,NAME:.metadata.name |
+        awk -v ns="$OURS" '($1 == ns || $3 ~ /floe-secrets/) && $3 != "kube-root-ca.crt" && $3 != "default" &&
+            $2 != "Namespace" { print $1, $2, $3 }'
+}
+
+cd "$ROOT"
+target_choose
+if [ "$TARGET" = plane ]; then
+    echo "demo-helm: needs a cluster that runs containers: set KUBECONFIG, or be root on Linux" >&2
+    exit 3
+fi
+HELM=$("$ROOT/hack/tools/tools.sh" path helm)
+was_up=$(node_was_up)
+stream_pid=""
+cleanup() {
+    local status=$?
+    if [ -n "$stream_pid" ]; then kill "$stream_pid" 2>/dev/null || true; fi
+    [ "$status" = 0 ] || echo "the demo failed" >&2
+    if [ "${KEEP:-0}" = 1 ]; then
+        echo "left as it is (KEEP=1)"
+        return
+    fi
+    title "Cleaning up"
+    if [ "$TARGET" = node ] && [ "$was_up" = no ]; then
+        "$ROOT/hack/cluster/cluster.sh" down
+        return
+    fi
+    if helm status "$RELEASE" -n "$OURS" >/dev/null 2>&1; then helm uninstall "$RELEASE" -n "$OURS" --wait; fi
+    k delete namespace "$NAMESPACE" "$OURS" --ignore-not-found --wait=false
+}
+trap cleanup EXIT
+
+cluster_up
+image=$(image)
+
+title "1. A namespace that admits restricted pods alone, and a certificate"
+k apply -f manifests/webhook/namespace.yaml
+ca=$(certificate "$OURS")
+
+title "2. helm install: two replicas, as real restricted pods"
+values=$(mktemp)
+cat >"$values" <<X
+image:
+  repository: ${image%:*}
+  tag: ${image##*:}
+tls:
+  mode: existing
+X
+helm install "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --wait --timeout 3m
+trust "$ca"
+NAMESPACE=$OURS show get pods -o wide
+
+title "3. helm test: a pod asks for a secret and has it"
+helm test "$RELEASE" -n "$OURS" --timeout 2m
+
+title "4. A Job's container sees its variables (values masked)"
+demo_namespace
+show apply -f hack/demo/secret.yaml
+apply_manifest job.yaml
+show_pod nightly-load
+wait_until 60 "the Job to complete" finished nightly-load
+show logs job/nightly-load
+
+title "5. helm upgrade under a stream of creates"
+# Dry runs go through the webhook as any other. A line each: yes, no (admitted without its secrets), or the refusal.
+stream() {
+    local answer
+    while true; do
+        answer=$(manifest stream-pod.yaml | k -n "$NAMESPACE" create --dry-run=server -f - \
+            -o jsonpath='{.spec.containers[0].envFrom[0].secretRef.name}' 2>&1) || answer="refused: $answer"
+        case $answer in
+            snowflake-credentials) echo yes ;;
+            *) echo "no: $answer" ;;
+        esac
+    done
+}
+answers=$(mktemp)
+stream >"$answers" 2>&1 &
+stream_pid=$!
+helm upgrade "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --set replicas=3 \
+    --set-string podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
+NAMESPACE=$OURS show get pods
+kill "$stream_pid"
+wait "$stream_pid" 2>/dev/null || true
+stream_pid=""
+echo "creates meanwhile: $(wc -l <"$answers"), all injected but $(grep -vc '^yes$' "$answers" || true)"
+if grep -v '^yes$' "$answers" >&2; then exit 1; fi
+
+title "6. helm uninstall"
+helm uninstall "$RELEASE" -n "$OURS" --wait
+k -n "$OURS" delete secret floe-secrets-webhook-tls   # the certificate that we brought ourselves
+nothing_left() { [ -z "$(ours)" ]; }
+wait_until 60 "nothing of ours to be left" nothing_left || { ours >&2; exit 1; }
+echo "nothing of ours is left in the cluster"
+show get pod -l job-name=nightly-load -o jsonpath='what ran keeps what it got: {.items[0].spec.containers[0].envFrom}{"\n"}'
+manifest stream-pod.yaml | k -n "$NAMESPACE" create --dry-run=server -f - -o name
+rm -f "$values" "$answers"
+
+title "Done in $SECONDS s"

@@ -1,0 +1,80 @@
+# An image of the webhook of this checkout, on the cluster's nodes. Sourced; needs ROOT and target.sh.
+# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
+# shellcheck shell=bash
+
+say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
+
+# Builds the image, brings it to the cluster's nodes and prints its name.
+image() {
+    local profile=${PROFILE:-release} folder name tar context binary
+    folder=${CARGO_TARGET_DIR:-$ROOT/target}
+    # Cargo's one exception: the profile `dev` builds into `debug`.
+    binary=$folder/${profile/#dev/debug}/floe-secrets-webhook
+    if [ -n "${IMAGE:-}" ]; then
+        echo "$IMAGE"
+        return
+    fi
+    say "building the binary, profile $profile (the first time usually 4 to 10 minutes, then seconds)"
+    (cd "$ROOT" && cargo build --profile "$profile" --locked >&2)
+    # By content, so that a changed binary rolls the pods and an unchanged one is not imported again.
+    name=localhost/floe-secrets-webhook:$(sha256sum "$binary" | cut -c1-12)
+    tar=$folder/image.tar
+    say "making the image $name"
+    "$ROOT/hack/cluster/images.sh" webhook "$binary" "$tar" "$name" >&2
+    case $TARGET in
+        node) "$ROOT/hack/cluster/cluster.sh" load "$tar" >&2 ;;
+        own)
+            context=$(k config current-context)
+            case $context in
+                kind-*) kind load image-archive "$tar" --name "${context#kind-}" >&2 ;;
+                k3d-*) k3d image import "$tar" --cluster "${context#k3d-}" >&2 ;;
+                minikube) minikube image load "$tar" >&2 ;;
+                *)
+                    echo "install: context $context is neither kind, k3d nor minikube. Push an image of the webhook" >&2
+                    echo "to a registry that its nodes reach and say IMAGE=registry/name:tag." >&2
+                    return 1
+                    ;;
+            esac
+            ;;
+    esac
+    echo "$name"
+}
+
+# Starts the one-node cluster where that is the target.
+cluster_up() {
+    if [ "$TARGET" = node ]; then
+        say "starting the one-node cluster (building it the first time usually takes 10 to 15 minutes)"
+        "$ROOT/hack/cluster/cluster.sh" up >&2
+    fi
+}
+
+# A certificate of our own in the Secret that the webhook mounts, once: certificate NAMESPACE. Prints the CA's file.
+certificate() {
+    local namespace=$1 certs=${CARGO_TARGET_DIR:-$ROOT/target}/certs
+    if ! k -n "$namespace" get secret floe-secrets-webhook-tls >/dev/null 2>&1 || [ ! -e "$certs/ca.crt" ]; then
+        "$ROOT/hack/certs.sh" "$certs" "floe-secrets-webhook.$namespace.svc"
+        k -n "$namespace" create secret tls floe-secrets-webhook-tls --cert "$certs/tls.crt" --key "$certs/tls.key" \
+            --dry-run=client -o yaml | k apply -f - >&2
+    fi
+    echo "$certs/ca.crt"
+}
+
+# Tells the API server which CA that is: trust CA-FILE. The manifests and the chart carry none: an empty one would be
+# fought over by whoever issues the certificate.
+trust() {
+    local ca index count patch="" configuration=zz-floe-secrets-webhook
+    ca=$(base64 -w0 <"$1")
+    count=$(k get mutatingwebhookconfiguration "$configuration" -o jsonpath='{.webhooks[*].name}' | wc -w)
+    for ((index = 0; index < count; index++)); do
+        patch+=${patch:+,}'{"op":"add","path":"/webhooks/'$index'/clientConfig/caBundle","value":"'$ca'"}'
+    done
+    k patch mutatingwebhookconfiguration "$configuration" --type=json -p "[$patch]" >&2
+}
+
+# Waits until both Deployments are rolled out: rolled_out NAMESPACE
+rolled_out() {
+    local deployment
+    for deployment in floe-secrets-webhook floe-secrets-controller; do
+        k -n "$1" rollout status "deployment/$deployment" --timeout=120s >&2
+    done
+}

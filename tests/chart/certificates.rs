@@ -1,0 +1,151 @@
+//! The chart's certificates by the real cert-manager: issued, put into the webhook configuration, renewed, and gone
+//! after an uninstallation.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::common::control_plane::{ControlPlane, Options};
+use crate::common::helm::{Helm, NAME, chart};
+use crate::common::process::{Folder, Process};
+use crate::common::served::{pod, prefixed};
+use crate::common::tools::paths;
+use crate::common::wait_for;
+use crate::common::webhook_process::Launch;
+
+/// cert-manager's controllers, with their definitions. Ended on drop.
+struct CertManager {
+    _process: Process,
+    _folder: Folder,
+}
+
+impl CertManager {
+    async fn start(cp: &ControlPlane) -> Self {
+        let [program] = paths(["certmanager"]);
+        let definitions = program.parent().expect("a folder").join("crds").display().to_string();
+        // They are too large for the annotation of a client-side apply.
+        cp.kubectl(&["create", "--filename", &definitions], "").await.succeeded();
+        let established = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", &definitions];
+        cp.kubectl(&established, "").await.succeeded();
+        let folder = Folder::new();
+        let args = ["-kubeconfig".to_owned(), cp.kubeconfig.display().to_string()];
+        let process = Process::start("certmanager", folder.path(), &program, &args, &[]);
+        Self { _process: process, _folder: folder }
+    }
+}
+
+fn decoded(secret: &Value, key: &str) -> Option<String> {
+    let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");
+    Some(String::from_utf8(bytes).expect("PEM"))
+}
+
+#[tokio::test]
+async fn cert_manager_issues_renews_and_nothing_is_left() {
+    let cp = &ControlPlane::start(Options::default()).await;
+    let _cert_manager = CertManager::start(cp).await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
+    let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
+    let configuration = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
+
+    // The Service leads to this machine, to the port that the configuration names.
+    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let values = json!({"service": {"port": launch.port}});
+    let install = ["install", NAME, &chart(), "--namespace", NAME];
+    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
+    cp.request(Method::DELETE, &service, None).await.object();
+    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
+        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    cp.create(&external).await.object();
+
+    let pair = async || -> Option<(String, String, String)> {
+        let answer = cp.request(Method::GET, &secret, None).await;
+        let secret = answer.accepted().then_some(answer.body)?;
+        Some((decoded(&secret, "tls.crt")?, decoded(&secret, "tls.key")?, decoded(&secret, "ca.crt")?))
+    };
+    let (cert, key, ca) = wait_for("the certificate", pair).await;
+    assert_ne!(cert, ca, "the certificate does not sign itself");
+    let bundles = async || -> Option<Vec<String>> {
+        let configuration = cp.request(Method::GET, configuration, None).await.object();
+        let entries = configuration["webhooks"].as_array().expect("entries").clone();
+        entries.iter().map(|entry| Some(entry["clientConfig"]["caBundle"].as_str()?.to_owned())).collect()
+    };
+    let injected = wait_for("the CA in every entry", bundles).await;
+    assert_eq!(injected, vec![STANDARD.encode(&ca); 5]);
+
+    // Our program serves with it, under the rights of the release, and the API server trusts it.
+    let identity = cp.identity(NAME, NAME).await;
+    let launch = launch.set("--kubeconfig", &identity.kubeconfig.display().to_string());
+    launch.folder.write("tls.crt", &cert);
+    launch.folder.write("tls.key", &key);
+    let webhook = launch.with(&["--tls-poll", "100ms"]).start().await;
+    cp.secret("default", "db", &["k"], "v").await;
+    let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
+    let source = |pod: &Value| pod.pointer("/spec/containers/0/envFrom/0/secretRef/name").cloned();
+    wait_for("a pod gets its secret", || async {
+        let answer = cp.create_dry(&asks).await;
+        (answer.accepted() && source(&answer.body) == Some("db".into())).then_some(())
+    })
+    .await;
+
+    // Renewed now; the files follow as the kubelet would bring them, key and certificate.
+    let certificate =
+        format!("/apis/cert-manager.io/v1/namespaces/{NAME}/certificates/floe-secrets-webhook-tls/status");
+    let issuing = json!([{"op": "add", "path": "/status/conditions/-", "value": {
+        "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "by a test",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}}]);
+    let client = cp.client();
+    let json_patch = "application/json-patch+json";
+    let patched =
+        crate::common::objects::send_as(&client, Method::PATCH, &certificate, Some(&issuing), json_patch).await;
+    patched.object();
+    let (renewed, key, _) = wait_for("another certificate", || async {
+        let found = pair().await?;
+        (found.0 != cert).then_some(found)
+    })
+    .await;
+    webhook.launch.folder.write("tls.key", key);
+    webhook.launch.folder.write("tls.crt", renewed);
+    wait_for("the new certificate serves", || async {
+        let (_, metrics) = webhook.get("/metrics")?;
+        metrics.contains(r#"tls_reloads_total{result="loaded"} 1"#).then_some(())
+    })
+    .await;
+    let answer = cp.create_dry(&asks).await.object();
+    assert_eq!(source(&answer), Some("db".into()));
+
+    // An upgrade takes nothing, by either Helm's way of applying.
+    let before = bundles().await;
+    cp.helm(Helm::Four, &["upgrade", NAME, &chart(), "--namespace", NAME, "--reuse-values"], &Value::Null)
+        .await
+        .succeeded();
+    assert_eq!(bundles().await, before);
+    assert_eq!(pair().await.map(|pair| pair.2), Some(ca));
+
+    cp.helm(Helm::Four, &["uninstall", NAME, "--namespace", NAME], &Value::Null).await.succeeded();
+    nothing_left(cp).await;
+    assert_eq!(cp.request(Method::GET, configuration, None).await.status, 404);
+    // A pod that asks is not refused any more, because nobody is asked.
+    cp.create_dry(&asks).await.object();
+
+    // From rendered files: cert-manager fills the Secrets that are among them, which the next apply leaves alone.
+    let template = ["template", NAME, &chart(), "--namespace", NAME, "--skip-tests"];
+    let rendered = cp.helm(Helm::Four, &template, &json!({})).await.succeeded().stdout;
+    cp.kubectl(&["apply", "--filename", "-"], &rendered).await.succeeded();
+    let (again, ..) = wait_for("the certificate", pair).await;
+    wait_for("the CA in every entry", bundles).await;
+    cp.kubectl(&["apply", "--filename", "-"], &rendered).await.succeeded();
+    assert_eq!(pair().await.map(|pair| pair.0), Some(again));
+    cp.kubectl(&["delete", "--filename", "-"], &rendered).await.succeeded();
+    nothing_left(cp).await;
+}
+
+async fn nothing_left(cp: &ControlPlane) {
+    let kinds = "secrets,certificates,issuers,certificaterequests,deployments,services,leases";
+    wait_for("nothing is left", || async {
+        let args = ["-n", NAME, "get", kinds, "--output=name", "--ignore-not-found"];
+        cp.kubectl(&args, "").await.succeeded().stdout.is_empty().then_some(())
+    })
+    .await;
+}

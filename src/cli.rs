@@ -235,7 +235,7 @@ pub struct CertificateArgs {
     /// The DNS names under which the API server calls the webhook.
     #[arg(long, env = "FLOE_SECRETS_TLS_NAMES", value_name = "LIST", value_delimiter = ',')]
     pub tls_names: Vec<String>,
-    /// The MutatingWebhookConfiguration whose entries shall trust the certificate's CA.
+    /// The webhook configuration whose entries shall trust the certificate's CA.
     #[arg(
         long,
         env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION",

@@ -120,7 +120,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     let work = || async {
         let nudging = async {
             match &nudge {
-                Some(nudge) => nudge.run().await,
+                Some(nudge) => Box::pin(nudge.run()).await,
                 None => std::future::pending().await,
             }
         };

@@ -71,7 +71,7 @@ mod tests {
     #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
     #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
     fn the_next_is_due_in_time(#[case] wanted: &[&str], #[case] second: i64, #[case] expected: Option<Due>) {
-        let issued = issue(&names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]), Duration::from_secs(3600), at(0))
+        let issued = issue(&names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]), Duration::from_hours(1), at(0))
             .expect("a certificate");
         let provider = aws_lc_rs::default_provider();
         let read = |now| Pair::from_pem(issued.chain.as_bytes(), issued.key.expose_secret().as_bytes(), &provider, now);

@@ -2,7 +2,6 @@
 //! version 3. Pods do not run here; `make demo-helm` installs it on a real node.
 
 #![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
-#![expect(clippy::too_many_lines, reason = "a table of cases is read from top to bottom")]
 
 mod certificates;
 mod client_certificate;

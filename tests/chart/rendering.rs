@@ -49,8 +49,8 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
         }
         for object in Helm::Four.objects(NAME, &values) {
             if object["kind"] == "Secret" {
-                let test = object["metadata"]["labels"]["app.kubernetes.io/component"] == "test";
-                assert!(object["data"].is_null() && (test || object["stringData"].is_null()), "{what}: {object}");
+                let is_test = object["metadata"]["labels"]["app.kubernetes.io/component"] == "test";
+                assert!(object["data"].is_null() && (is_test || object["stringData"].is_null()), "{what}: {object}");
             }
         }
     }

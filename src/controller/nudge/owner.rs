@@ -166,7 +166,7 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
 
 /// The annotation's new value, from the secrets' uids and versions; `None` when the owner has been told already.
 ///
-/// A StatefulSet keeps its annotation when its template changes: that it waited again, for another key of a secret
+/// A `StatefulSet` keeps its annotation when its template changes: that it waited again, for another key of a secret
 /// which it was told of, shows only in the secret's version.
 pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bool) -> Option<String> {
     let join = |parts: Vec<String>| parts.join(",");

@@ -14,7 +14,7 @@ use moka::future::Cache;
 use tokio::time::Instant;
 
 use crate::backend::patience::{Patience, SILENCE};
-use crate::backend::{BackendError, BackendKind};
+use crate::backend::{BackendError, BackendKind, ErrorKind};
 use crate::injection::Annotations;
 
 pub use kubernetes::KubernetesSources;
@@ -27,6 +27,9 @@ pub const TTL: Duration = Duration::from_secs(30);
 
 /// As many of them as are kept; each is a few hundred bytes.
 const CAPACITY: u64 = 10_000;
+
+/// Longer than any deadline.
+const FOREVER: Duration = Duration::from_hours(24);
 
 /// What a Namespace or a ServiceAccount says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +83,12 @@ impl Defaults {
         Self { reader, cache, patience: Patience::new(SILENCE) }
     }
 
+    /// The same for those whom no controller waits for: in a silence, everybody waits until their own deadline.
+    #[must_use]
+    pub fn patient(reader: Arc<dyn SourceReader>) -> Self {
+        Self { patience: Patience::new(FOREVER), ..Self::new(reader) }
+    }
+
     /// The defaults that govern a pod of that service account, for a review that arrived then.
     ///
     /// # Errors
@@ -91,11 +100,7 @@ impl Defaults {
         arrived: Instant,
         deadline: Instant,
     ) -> Result<Governing, BackendError> {
-        let of_namespace = self.cache.try_get_with((namespace.to_owned(), None), async {
-            let answer = self.reader.namespace(namespace, deadline).await;
-            self.patience.learn(&answer);
-            Ok(answer?.map(Arc::new))
-        });
+        let of_namespace = self.of_namespace(namespace, deadline);
         let key = (namespace.to_owned(), Some(service_account.to_owned()));
         let of_account = self.cache.try_get_with(key, async {
             let answer = self.reader.service_account(namespace, service_account, deadline).await;
@@ -103,10 +108,35 @@ impl Defaults {
             Ok(answer?.map(Arc::new))
         });
         let both = async { futures::try_join!(of_namespace, of_account) };
-        let read = self.patience.wait(arrived, deadline, both).await.map_err(|kind| {
-            BackendError::new(kind, BackendKind::Kubernetes, namespace, None).because("nobody was answered in a while")
-        })?;
+        let read = self.patience.wait(arrived, deadline, both).await.map_err(|kind| silence(kind, namespace))?;
         let (namespace, service_account) = read.map_err(|error: Arc<BackendError>| (*error).clone())?;
         Ok(Governing { namespace, service_account })
     }
+
+    /// The namespace alone, whether or not defaults apply there; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn namespace(
+        &self,
+        namespace: &str,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Source>>, BackendError> {
+        let read = self.patience.wait(arrived, deadline, self.of_namespace(namespace, deadline)).await;
+        read.map_err(|kind| silence(kind, namespace))?.map_err(|error| (*error).clone())
+    }
+
+    async fn of_namespace(&self, namespace: &str, deadline: Instant) -> Result<Option<Arc<Source>>, Arc<BackendError>> {
+        let read = async {
+            let answer = self.reader.namespace(namespace, deadline).await;
+            self.patience.learn(&answer);
+            Ok(answer?.map(Arc::new))
+        };
+        self.cache.try_get_with((namespace.to_owned(), None), read).await
+    }
+}
+
+fn silence(kind: ErrorKind, namespace: &str) -> BackendError {
+    BackendError::new(kind, BackendKind::Kubernetes, namespace, None).because("nobody was answered in a while")
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-pub use finding::{Finding, Looked, Progress};
-pub use scanner::{Rules, ScanError, Scanner, Scope};
+pub use finding::{Finding, Found, Looked, Owner, Progress, Warned};
+pub use scanner::{Rules, ScanError, Scanner, Scope, Task};
 
 use crate::admission::mutator::CLUSTER_NAMESPACES;
 use crate::api::ObjectApi;
@@ -28,8 +28,11 @@ use crate::cli::{OutputFormat, ScanArgs};
 /// Findings on their way.
 const WAITING: usize = 64;
 
-/// How often somebody who looks on is told how far it is; the first time after as long.
+/// How often a person who looks on is told how far it is; the first time after as long.
 const TELL: Duration = Duration::from_secs(2);
+
+/// The same where it is written down, line by line.
+const NOTE: Duration = Duration::from_secs(10);
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,26 +70,31 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     } else {
         Scope::Namespace(namespace.unwrap_or_else(|| client.default_namespace().to_owned()))
     };
+    let task = Task { scope, warned_since: None };
     let rules = Rules { sidecars: sidecar_containers, exempt: exempt(exempt_namespaces) };
     let scanner = Scanner::new(ObjectApi::new(client), rules);
     let progress = Progress::default();
     let (sender, mut receiver) = mpsc::channel(WAITING);
     let scanning = async {
-        let ended = scanner.scan(&scope, &progress, &sender).await;
+        let ended = scanner.scan(&task, &progress, &sender).await;
         drop(sender);
         ended
     };
     let collecting = async {
         let mut findings = Vec::new();
-        while let Some(finding) = receiver.recv().await {
-            findings.push(finding);
+        while let Some(found) = receiver.recv().await {
+            match found {
+                Found::Drifted(finding) => findings.push(finding),
+                // Not asked for.
+                Found::Warned(_) => {}
+            }
         }
         findings
     };
     let both = futures::future::join(scanning, collecting);
     let (ended, mut findings) = tokio::select! {
         done = both => done,
-        never = tell(&progress, io::stderr().is_terminal()) => match never {},
+        never = tell(&progress, io::stderr().is_terminal(), say) => match never {},
     };
     findings
         .sort_by(|one, other| (&one.namespace, one.kind, &one.name).cmp(&(&other.namespace, other.kind, &other.name)));
@@ -113,24 +121,30 @@ pub(crate) fn exempt(more: impl IntoIterator<Item = String>) -> BTreeSet<String>
     CLUSTER_NAMESPACES.into_iter().map(str::to_owned).chain(more).collect()
 }
 
-/// Shows how far it is, to a person who waits.
-async fn tell(progress: &Progress, person: bool) -> Infallible {
-    /// Ends the line's remains when the scan is over.
-    struct Line(bool);
-    impl Drop for Line {
+/// Says how far it is for as long as it is polled: to a person in one line that changes, else in lines of their own.
+async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallible {
+    /// Wipes the person's line when the scan is over.
+    struct Line<S: Fn(&str)> {
+        dirty: bool,
+        say: S,
+    }
+    impl<S: Fn(&str)> Drop for Line<S> {
         fn drop(&mut self) {
-            if self.0 {
-                say("\r\x1b[K");
+            if self.dirty {
+                (self.say)("\r\x1b[K");
             }
         }
     }
-    let mut line = Line(false);
+    let mut line = Line { dirty: false, say };
     loop {
-        tokio::time::sleep(TELL).await;
+        tokio::time::sleep(if person { TELL } else { NOTE }).await;
+        let Looked { objects, read, found } = progress.looked();
+        let far = format!("{objects} objects looked at, {read} of them whole, {found} found so far");
         if person {
-            line.0 = true;
-            let Looked { objects, read, found } = progress.looked();
-            say(&format!("\r{objects} objects looked at, {read} of them whole, {found} found so far"));
+            line.dirty = true;
+            (line.say)(&format!("\r{far}"));
+        } else {
+            (line.say)(&format!("{far}\n"));
         }
     }
 }
@@ -138,4 +152,40 @@ async fn tell(progress: &Progress, person: bool) -> Infallible {
 fn say(text: &str) {
     // Nobody is left to be told that this failed.
     drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// What is said in so many seconds.
+    async fn said(person: bool, seconds: f64) -> Vec<String> {
+        let progress = Progress::default();
+        let said = RefCell::new(Vec::new());
+        let note = |text: &str| {
+            said.borrow_mut().push(text.to_owned());
+            progress.listed(500);
+        };
+        progress.listed(500);
+        let told = timeout(Duration::from_secs_f64(seconds), tell(&progress, person, note)).await;
+        assert!(told.is_err(), "it never ends by itself");
+        said.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_person_sees_one_line_move_and_vanish() {
+        let line = |objects| format!("\r{objects} objects looked at, 0 of them whole, 0 found so far");
+        assert_eq!(said(true, 5.0).await, [line(500), line(1000), "\r\x1b[K".to_owned()]);
+        assert_eq!(said(true, 1.9).await, [""; 0], "a short run says nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_down_has_lines_of_its_own() {
+        let line = |objects| format!("{objects} objects looked at, 0 of them whole, 0 found so far\n");
+        assert_eq!(said(false, 25.0).await, [line(500), line(1000)]);
+    }
 }

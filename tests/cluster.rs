@@ -301,3 +301,69 @@ fn a_warned_pod_waits_for_its_secret_and_then_runs() {
     ns.complete("load");
     assert_eq!(ns.logs("job/load", "main"), ["SNOWFLAKE_USER=late"]);
 }
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn the_controllers_pods_run_and_one_of_them_leads() {
+    let get = |what: &[&str]| -> Value {
+        let args = [&["-n", "floe-secrets-webhook", "get", "-o", "json"], what].concat();
+        serde_json::from_str(&kubectl(&args, "")).expect("JSON")
+    };
+    wait_for("the controller's replicas", || {
+        let status = get(&["deployment/floe-secrets-controller"])["status"].clone();
+        (status["readyReplicas"] == 2).then_some(())
+    });
+    let holder = wait_for("a leader", || {
+        get(&["lease/floe-secrets-controller"])["spec"]["holderIdentity"].as_str().map(str::to_owned)
+    });
+    let pods = get(&["pods", "-l", "app.kubernetes.io/component=controller"]);
+    let names: Vec<&str> =
+        pods["items"].as_array().expect("pods").iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+    assert!(names.iter().any(|name| holder.starts_with(name)), "{holder} leads, and there are {names:?}");
+}
+
+/// What needs the secret comes first, as Helm does it when the secret comes from elsewhere.
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
+    let ns = Namespace::new("first", &json!({}));
+    let asks = json!({"secrets.floe.dev/env-from": "late"});
+    let sleeps = json!([printer("main", OURS, "trap exit TERM; while :; do sleep 1; done")]);
+    for (kind, name) in [("Deployment", "api"), ("StatefulSet", "db"), ("DaemonSet", "agent")] {
+        let labels = json!({"app": name});
+        ns.apply(&json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels, "annotations": asks},
+                    "spec": {"terminationGracePeriodSeconds": 1, "containers": sleeps},
+                },
+            },
+        }));
+    }
+    // Until the pauses between tries are long: each is twice the one before.
+    for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
+        wait_for(&format!("a dozen tries of the {kind}, and the word that it waits"), || {
+            let events = ns.try_get("events")?;
+            let of = |reason: &str| -> i64 {
+                let all = events["items"].as_array().into_iter().flatten();
+                let these = all.filter(|event| event["reason"] == reason && event["involvedObject"]["kind"] == kind);
+                these.map(|event| event["count"].as_i64().unwrap_or(1)).sum()
+            };
+            (of("FailedCreate") > 12 && of("AwaitingSecrets") > 0).then_some(())
+        });
+    }
+    ns.secret("late", &json!({"SNOWFLAKE_USER": "late"}));
+    let since = Instant::now();
+    let mut took = Vec::new();
+    for (what, ready) in
+        [("deployment/api", "readyReplicas"), ("statefulset/db", "readyReplicas"), ("daemonset/agent", "numberReady")]
+    {
+        wait_for(&format!("{what} to be ready"), || (ns.try_get(what)?["status"][ready] == 1).then_some(()));
+        took.push((what, since.elapsed()));
+    }
+    println!("ready after the Secret: {took:?}");
+    assert!(took.iter().all(|(_, took)| *took < Duration::from_secs(5)), "{took:?}");
+    assert_eq!(ns.logs("deployment/api", "main"), ["SNOWFLAKE_USER=late"]);
+}

@@ -371,28 +371,10 @@ fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str))
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
 
-/// As far as an API server needs it: Argo Rollouts itself is not there.
-async fn install_rollouts(cp: &ControlPlane) {
-    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let version =
-        json!({"name": "v1alpha1", "served": true, "storage": true, "schema": schema, "subresources": {"status": {}}});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "rollouts.argoproj.io"},
-        "spec": {"group": "argoproj.io", "scope": "Namespaced", "versions": [version],
-            "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"}},
-    });
-    cp.create(&definition).await.object();
-    wait_for("rollouts are served", || async {
-        cp.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None).await.accepted().then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn each_workload_goes_to_its_own_entry_or_to_none() {
     let cp = ControlPlane::shared().await;
-    install_rollouts(cp).await;
+    cp.install_rollouts().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     let stub = Stub::start(&cp.authority).await;
     let _registered = Registration::exclusive(cp, &stub.by_url()).await;

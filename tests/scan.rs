@@ -1,17 +1,17 @@
 //! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
 //! else, by a user who may read pods and workloads and no Secret.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
-
 mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::audit::Audit;
 use common::control_plane::ControlPlane;
 use common::kubectl::Output;
 use common::served::{container, deployment, job, pod, prefixed};
+use common::wait_for;
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
@@ -59,7 +59,8 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
 }
 
 fn names(findings: &Value) -> Vec<String> {
-    let each = |finding: &Value| format!("{}/{}", finding["kind"].as_str().unwrap(), finding["name"].as_str().unwrap());
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let each = |finding: &Value| format!("{}/{}", text(&finding["kind"]), text(&finding["name"]));
     findings["findings"].as_array().expect("findings").iter().map(each).collect()
 }
 
@@ -114,8 +115,13 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     );
     assert_eq!(all.len(), fixed.len() + 1, "and the Job's pod");
     let of = |name: &str| found["findings"].as_array().unwrap().iter().find(|f| f["name"] == name).unwrap().clone();
-    assert_eq!(of("bare")["problems"], json!(["container \"main\" runs without secret \"db\""]));
-    assert_eq!(of("bare")["namespace"], n);
+    let uid = of("bare")["uid"].clone();
+    let bare = json!({
+        "apiVersion": "v1", "kind": "Pod", "namespace": n, "name": "bare", "uid": uid,
+        "problems": ["container \"main\" runs without secret \"db\""],
+    });
+    assert_eq!(of("bare"), bare, "what programs read");
+    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7}));
     let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
     assert!(jobs_pod.is_some(), "{found:#}");
 
@@ -154,7 +160,8 @@ async fn defaults_govern_pods_in_labelled_namespaces() {
 
 #[tokio::test]
 async fn many_plain_pods_are_paged_through_and_never_read() {
-    let cp = ControlPlane::shared().await;
+    let audit = Audit::new();
+    let cp = ControlPlane::start(audit.options(false)).await;
     let ns = cp.namespace("many").await;
     let began = Instant::now();
     let client = cp.client();
@@ -178,6 +185,17 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     assert_eq!(many.code, 0, "{many:?}");
     let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
     assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0}));
+    let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
+    let read = wait_for("the scan is in the audit log", || async {
+        let mut asked = audit.by("floe-admin");
+        asked.retain(|asked| matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods));
+        (asked.len() >= 3).then_some(asked)
+    })
+    .await;
+    let token = |uri: &str| uri.contains("&continue=");
+    let pages: Vec<(bool, bool)> =
+        read.iter().map(|asked| (asked.uri.starts_with(&format!("{pods}?limit=500")), token(&asked.uri))).collect();
+    assert_eq!(pages, [(true, false), (true, true), (true, true)], "{read:?}");
     assert!(many_peak < few_peak + 24 * 1024, "memory is a page's, whatever the cluster holds");
     let (clean, _) = scan(&cp.kubeconfig, &["-n", &ns.name]).await;
     assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));

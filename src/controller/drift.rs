@@ -1,5 +1,7 @@
-//! The drift scan: from time to time, what runs without its secrets becomes a figure, Events and one log line.
+//! The drift scan: from time to time, what runs without its secrets becomes a figure, Events and one log line, and what
+//! admission said about a controller's pod becomes an Event where somebody sees it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,10 +12,13 @@ use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, ScanResult};
 use crate::api::ObjectApi;
 use crate::redact::ErrorChain;
-use crate::scan::{Finding, Progress, Rules, Scanner, Scope};
+use crate::scan::{Finding, Found, Owner, Progress, Rules, Scanner, Scope, Task, Warned};
 
 /// Findings on their way.
 const WAITING: usize = 64;
+
+/// The most owners that one scan tells about warnings.
+const OWNERS: usize = 1000;
 
 /// Scans again and again.
 #[derive(Debug)]
@@ -22,6 +27,18 @@ pub struct Drift {
     events: Recorder,
     interval: Duration,
     metrics: ControllerMetrics,
+    now: fn() -> jiff::Timestamp,
+}
+
+/// What came of one scan.
+#[derive(Debug, Default)]
+struct Told {
+    pods: i64,
+    workloads: i64,
+    /// By uid: the owners that were told about warnings.
+    warned: BTreeSet<String>,
+    /// Events that could not be written.
+    failed: u64,
 }
 
 impl Drift {
@@ -34,7 +51,8 @@ impl Drift {
         metrics: ControllerMetrics,
         now: fn() -> jiff::Timestamp,
     ) -> Self {
-        Self { scanner: Scanner::new(api.clone(), rules), events: Recorder::new(api.clone(), now), interval, metrics }
+        let events = Recorder::new(api.clone(), now);
+        Self { scanner: Scanner::new(api.clone(), rules), events, interval, metrics, now }
     }
 
     /// Scans for as long as it is polled.
@@ -57,24 +75,26 @@ impl Drift {
         let began = Instant::now();
         let progress = Progress::default();
         let (sender, mut receiver) = mpsc::channel(WAITING);
+        // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
+        let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
+        let task = Task { scope: Scope::All, warned_since };
         let scanning = async {
-            let ended = self.scanner.scan(&Scope::All, &progress, &sender).await;
+            let ended = self.scanner.scan(&task, &progress, &sender).await;
             drop(sender);
             ended
         };
         let telling = async {
-            let (mut pods, mut workloads, mut untold) = (0, 0, 0);
-            while let Some(finding) = receiver.recv().await {
-                if finding.kind == "Pod" {
-                    pods += 1;
-                } else {
-                    workloads += 1;
+            let mut told = Told::default();
+            while let Some(found) = receiver.recv().await {
+                match found {
+                    Found::Drifted(finding) => self.drifted(&finding, &mut told).await,
+                    Found::Warned(warned) => self.warned(&warned, &mut told).await,
                 }
-                untold += u64::from(!self.tell(&finding).await);
             }
-            (pods, workloads, untold)
+            told
         };
-        let (ended, (pods, workloads, untold)) = futures::future::join(scanning, telling).await;
+        let (ended, told) = futures::future::join(scanning, telling).await;
+        let Told { pods, workloads, warned, failed } = told;
         let looked = progress.looked();
         match ended {
             Ok(()) => {
@@ -83,9 +103,10 @@ impl Drift {
                 info!(
                     pods,
                     workloads,
+                    owners_warned = warned.len(),
                     objects = looked.objects,
                     read = looked.read,
-                    events_failed = untold,
+                    events_failed = failed,
                     seconds = began.elapsed().as_secs_f64(),
                     "drift scan"
                 );
@@ -98,8 +119,9 @@ impl Drift {
     }
 
     /// Says it on the object.
-    async fn tell(&self, finding: &Finding) -> bool {
+    async fn drifted(&self, finding: &Finding, told: &mut Told) {
         let Finding { namespace, api_version, kind, name, uid, owner: _, problems } = finding;
+        *if *kind == "Pod" { &mut told.pods } else { &mut told.workloads } += 1;
         let about = Involved { api_version, kind, namespace, name, uid };
         let remedy = match *kind {
             "Pod" => "delete the pod, so that its controller makes a new one",
@@ -107,6 +129,20 @@ impl Drift {
             _ => "apply the object again, or move the annotations to the pod template",
         };
         let message = format!("{}; it was created or changed without the webhook: {remedy}", problems.join("; "));
-        self.events.say(&about, Reason::SecretsNotInjected, &message).await.is_ok()
+        let said = self.events.say(&about, Reason::SecretsNotInjected, &message).await;
+        told.failed += u64::from(said.is_err());
+    }
+
+    /// Says it on the owner, once for all of its pods: the API server tells whoever creates a pod, and that is a
+    /// program.
+    async fn warned(&self, warned: &Warned, told: &mut Told) {
+        let Warned { namespace, owner: Owner { api_version, kind, name, uid }, warnings } = warned;
+        if told.warned.len() >= OWNERS || !told.warned.insert(uid.clone()) {
+            return;
+        }
+        let about = Involved { api_version, kind, namespace, name, uid };
+        let message = format!("its pods were admitted with warnings: {}", warnings.join("; "));
+        let said = self.events.say_once(&about, Reason::InjectionWarnings, &message).await;
+        told.failed += u64::from(said.is_err());
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Involved<'a> {
 pub(super) enum Reason {
     /// It runs without the secrets that it asks for.
     SecretsNotInjected,
+    /// Its pods have their secrets, and their author should know more.
+    InjectionWarnings,
     /// Its pods are refused until secrets exist.
     AwaitingSecrets,
     /// They exist now, and its controller was told.
@@ -36,6 +38,7 @@ impl Reason {
     fn as_str(self) -> &'static str {
         match self {
             Self::SecretsNotInjected => "SecretsNotInjected",
+            Self::InjectionWarnings => "InjectionWarnings",
             Self::AwaitingSecrets => "AwaitingSecrets",
             Self::SecretsArrived => "SecretsArrived",
         }
@@ -43,7 +46,7 @@ impl Reason {
 
     fn level(self) -> &'static str {
         match self {
-            Self::SecretsNotInjected => "Warning",
+            Self::SecretsNotInjected | Self::InjectionWarnings => "Warning",
             Self::AwaitingSecrets | Self::SecretsArrived => "Normal",
         }
     }
@@ -61,8 +64,17 @@ impl Recorder {
         Self { api, now }
     }
 
-    /// Says it; again when it was said before.
+    /// Says it; when it was said before, the event counts one more.
     pub(super) async fn say(&self, about: &Involved<'_>, reason: Reason, message: &str) -> Result<(), ApiError> {
+        self.write(about, reason, message, true).await
+    }
+
+    /// Says it unless an event says the same.
+    pub(super) async fn say_once(&self, about: &Involved<'_>, reason: Reason, message: &str) -> Result<(), ApiError> {
+        self.write(about, reason, message, false).await
+    }
+
+    async fn write(&self, about: &Involved<'_>, reason: Reason, message: &str, again: bool) -> Result<(), ApiError> {
         let message: String = message.chars().take(MESSAGE).collect();
         let path = format!("/api/v1/namespaces/{}/events", about.namespace);
         let name = name(about, reason);
@@ -70,10 +82,14 @@ impl Recorder {
         match self.api.create(&path, &event(about, reason, &message, &name, &now)).await {
             Err(error) if error.kind == ApiErrorKind::Conflict => {
                 let path = format!("{path}/{name}");
-                let before = self.api.get(&path, Form::Whole).await?;
-                let count = before.map_or(0, |body| count(&body)).saturating_add(1);
-                let again = json!({"message": message, "lastTimestamp": now, "count": count});
-                self.api.merge(&path, &again).await
+                let before = self.api.get(&path, Form::Whole).await?.map(|body| Said::read(&body)).unwrap_or_default();
+                if !again && before.message == message {
+                    return Ok(());
+                }
+                let change = json!({
+                    "message": message, "lastTimestamp": now, "count": before.count.saturating_add(1),
+                });
+                self.api.merge(&path, &change).await
             }
             said => said,
         }
@@ -114,13 +130,18 @@ fn event(about: &Involved<'_>, reason: Reason, message: &str, name: &str, now: &
     })
 }
 
-fn count(body: &[u8]) -> i32 {
-    #[derive(Deserialize)]
-    struct Event {
-        #[serde(default)]
-        count: i32,
+/// What an event says already.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    message: String,
+    count: i32,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
     }
-    serde_json::from_slice::<Event>(body).map_or(0, |event| event.count)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 mod owner;
 mod paced;
 mod refusals;
+mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,29 +21,24 @@ use tracing::{debug, info, warn};
 
 use self::owner::{ANNOTATION, Owner, Prospect, mark, prospect, wants_pods};
 use self::paced::Paced;
+use self::waiting::{Arrival, Head, OWNERS, Sight, Waiting};
 use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, NudgeResult};
 use crate::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Pace};
 use crate::backend::kubernetes::KubernetesBackend;
-use crate::defaults::{Defaults, KubernetesSources, SourceReader};
-use crate::injection::{Pattern, PodView, SecretId, SecretSource};
+use crate::defaults::{Defaults, KubernetesSources};
+use crate::injection::{self, Decision, Pattern, PodView, SecretId, SecretSource, Sources};
 use crate::redact::ErrorChain;
 
 /// How often awaited secrets are looked for.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often an owner that waits is read again: it may be gone, or ask for something else.
-const AGAIN: Duration = Duration::from_mins(1);
-
-/// How long is waited for secrets.
-const HOUR: Duration = Duration::from_hours(1);
-
-/// The most owners that wait at the same time, and the most that are remembered as given up.
-const OWNERS: usize = 1000;
-
 /// GETs in a second, over all.
 const GETS: u32 = 50;
+
+/// The most secrets that one owner's template may ask for: planning reads them all, and others wait for that.
+const SECRETS: usize = 100;
 
 /// Refused owners on their way.
 const ARRIVING: usize = 256;
@@ -61,36 +57,10 @@ pub struct Nudge {
     /// Reads, at a pace.
     reader: ObjectApi,
     mutator: Mutator,
-    sources: Arc<dyn SourceReader>,
+    defaults: Arc<Defaults>,
     exempt: BTreeSet<String>,
     events: Recorder,
     metrics: ControllerMetrics,
-}
-
-/// An owner that waits.
-#[derive(Debug)]
-struct Wait {
-    since: Instant,
-    read: Instant,
-    awaits: BTreeSet<SecretId>,
-}
-
-/// Who waits, and what was last seen of the secrets.
-#[derive(Debug, Default)]
-struct Waiting {
-    owners: BTreeMap<Owner, Wait>,
-    /// By namespace and name: the version that was last seen; `None` when there was none.
-    secrets: BTreeMap<(String, SecretId), Option<String>>,
-    given_up: VecDeque<String>,
-}
-
-impl Waiting {
-    /// Not before the next round, in which its secrets are seen as if for the first time.
-    fn postpone(&mut self, owner: &Owner) {
-        for secret in self.owners.get(owner).iter().flat_map(|wait| &wait.awaits) {
-            self.secrets.remove(&(owner.namespace.clone(), secret.clone()));
-        }
-    }
 }
 
 impl Nudge {
@@ -106,15 +76,15 @@ impl Nudge {
         let pace = Pace::per_second(GETS);
         let backend = KubernetesBackend::new(api.client(), None);
         let binder = Arc::new(Paced { inner: backend, pace: Arc::clone(&pace) });
-        let sources: Arc<dyn SourceReader> =
-            Arc::new(Paced { inner: KubernetesSources(api.client()), pace: Arc::clone(&pace) });
+        let sources = Paced { inner: KubernetesSources(api.client()), pace: Arc::clone(&pace) };
+        let defaults = Arc::new(Defaults::patient(Arc::new(sources)));
         let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: None })]);
         let policy = Policy { sidecars, ..Policy::default() };
         Self {
             api: api.clone(),
             reader: api.paced(&pace),
-            mutator: Mutator::new(binders, Arc::new(Defaults::new(Arc::clone(&sources))), policy),
-            sources,
+            mutator: Mutator::new(binders, Arc::clone(&defaults), policy),
+            defaults,
             exempt,
             events: Recorder::new(api.clone(), now),
             metrics,
@@ -144,114 +114,97 @@ impl Nudge {
                 _ = looks.tick() => self.look(&mut waiting).await,
                 Some(owner) = arriving.recv() => self.arrive(owner, &mut waiting).await,
             }
-            self.metrics.waiting.set(i64::try_from(waiting.owners.len()).unwrap_or(i64::MAX));
+            self.metrics.waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         }
     }
 
     /// A refusal: plans, and waits or tells.
     async fn arrive(&self, owner: Owner, waiting: &mut Waiting) {
-        let known = waiting.owners.contains_key(&owner) || waiting.given_up.contains(&owner.uid);
-        if known || self.exempt.contains(&owner.namespace) {
+        if self.exempt.contains(&owner.namespace) {
             return;
         }
-        if waiting.owners.len() >= OWNERS {
-            warn!(limit = OWNERS, "too many owners wait for secrets; this one relies on its controller's own retries");
-            self.metrics.nudged(NudgeResult::Full);
-            return;
+        match waiting.arrival(&owner) {
+            Arrival::Known => {}
+            Arrival::New => self.consider(owner, waiting).await,
+            Arrival::Full => {
+                warn!(
+                    limit = OWNERS,
+                    "too many owners wait for secrets; this one relies on its controller's own retries"
+                );
+                self.metrics.nudged(NudgeResult::Full);
+            }
         }
-        self.consider(owner, waiting).await;
     }
 
-    /// Looks for every awaited secret once; owners whose secrets changed are planned for again.
+    /// Looks for what is awaited; owners whose secret changed are planned for again.
     async fn look(&self, waiting: &mut Waiting) {
-        let mut awaited: BTreeMap<(String, SecretId), Option<String>> = BTreeMap::new();
-        for (owner, wait) in &waiting.owners {
-            awaited.extend(wait.awaits.iter().map(|secret| ((owner.namespace.clone(), secret.clone()), None)));
-        }
-        let mut changed = BTreeSet::new();
-        for ((namespace, secret), version) in &mut awaited {
-            let key = (namespace.clone(), secret.clone());
-            match self.head(namespace, secret).await {
-                Ok(head) => *version = head.map(|head| head.resource_version),
-                // Not seen is not gone: whatever was known stays.
+        let mut sights = BTreeMap::new();
+        for (namespace, secret) in waiting.awaited() {
+            let sight = match self.head(&namespace, &secret).await {
+                Ok(head) => head.map_or(Sight::Absent, Sight::There),
                 Err(error) => {
                     debug!(error = %ErrorChain(&error), "an awaited secret could not be looked for");
-                    *version = waiting.secrets.get(&key).cloned().flatten();
-                    continue;
+                    Sight::Unseen
                 }
-            }
-            if version.is_some() && waiting.secrets.get(&key) != Some(&*version) {
-                changed.insert(key);
-            }
+            };
+            sights.insert((namespace, secret), sight);
         }
-        waiting.secrets = awaited;
-        let due: Vec<Owner> = waiting
-            .owners
-            .iter()
-            .filter(|(owner, wait)| {
-                let came = wait.awaits.iter().any(|s| changed.contains(&(owner.namespace.clone(), s.clone())));
-                came || wait.read.elapsed() >= AGAIN
-            })
-            .map(|(owner, _)| owner.clone())
-            .collect();
-        for owner in due {
+        for owner in waiting.look(sights) {
             self.consider(owner, waiting).await;
         }
     }
 
     /// Plans for an owner and does what follows.
     async fn consider(&self, owner: Owner, waiting: &mut Waiting) {
-        let before = waiting.owners.get(&owner);
-        let (since, waited) = before.map_or_else(|| (Instant::now(), false), |wait| (wait.since, true));
         let object = match self.object(&owner).await {
             Ok(Some(object)) if wants_pods(&owner, &object) => object,
-            Ok(_) => {
-                if waiting.owners.remove(&owner).is_some() {
-                    self.metrics.nudged(NudgeResult::Gone);
-                }
-                return;
-            }
+            Ok(_) => return self.gone(&owner, waiting),
             Err(error) => {
                 debug!(error = %ErrorChain(&error), "an owner could not be read");
-                return waiting.postpone(&owner);
+                return self.postpone(owner, waiting);
             }
         };
-        if since.elapsed() >= HOUR {
-            waiting.owners.remove(&owner);
-            info!(
-                kind = owner.kind.as_str(),
-                namespace = owner.namespace,
-                name = owner.name,
-                "gave up waiting for secrets"
-            );
-            waiting.given_up.push_back(owner.uid);
-            if waiting.given_up.len() > OWNERS {
-                waiting.given_up.pop_front();
-            }
-            return self.metrics.nudged(NudgeResult::GaveUp);
-        }
         match self.prospect(&owner, &object).await {
             Prospect::Awaits(awaits) => {
-                let news = waiting.owners.get(&owner).is_none_or(|wait| wait.awaits != awaits);
-                if news {
-                    self.say(&owner, Reason::AwaitingSecrets, &awaiting(&awaits)).await;
+                if waiting.is_too_long(&owner) {
+                    return self.give_up(&owner, waiting);
                 }
-                waiting.owners.insert(owner, Wait { since, read: Instant::now(), awaits });
+                let sentence = awaiting(&awaits);
+                if waiting.wait(owner.clone(), awaits) {
+                    self.say(&owner, Reason::AwaitingSecrets, &sentence).await;
+                }
             }
             Prospect::Ready(secrets) => {
-                if self.nudge(&owner, &object, &secrets, waited).await {
-                    waiting.owners.remove(&owner);
+                if self.nudge(&owner, &object, &secrets, waiting).await {
+                    waiting.forget(&owner);
                 } else {
-                    waiting.postpone(&owner);
+                    self.postpone(owner, waiting);
                 }
             }
-            Prospect::Hopeless => {
-                if waiting.owners.remove(&owner).is_some() {
-                    self.metrics.nudged(NudgeResult::Gone);
-                }
-            }
-            Prospect::Unknown => waiting.postpone(&owner),
+            Prospect::Hopeless => self.gone(&owner, waiting),
+            Prospect::Unknown => self.postpone(owner, waiting),
         }
+    }
+
+    fn gone(&self, owner: &Owner, waiting: &mut Waiting) {
+        if waiting.forget(owner) {
+            self.metrics.nudged(NudgeResult::Gone);
+        }
+    }
+
+    fn postpone(&self, owner: Owner, waiting: &mut Waiting) {
+        if waiting.is_too_long(&owner) {
+            self.give_up(&owner, waiting);
+        } else {
+            waiting.postpone(owner);
+        }
+    }
+
+    fn give_up(&self, owner: &Owner, waiting: &mut Waiting) {
+        let Owner { kind, namespace, name, .. } = owner;
+        info!(kind = kind.as_str(), namespace, name, "gave up waiting for secrets");
+        waiting.give_up(owner);
+        self.metrics.nudged(NudgeResult::GaveUp);
     }
 
     async fn object(&self, owner: &Owner) -> Result<Option<Value>, ApiError> {
@@ -262,24 +215,37 @@ impl Nudge {
     /// What the webhook would say to a pod of this owner.
     async fn prospect(&self, owner: &Owner, object: &Value) -> Prospect {
         let Some(template) = object.pointer("/spec/template") else { return Prospect::Hopeless };
-        let Ok(pod) = PodView::deserialize(template) else { return Prospect::Hopeless };
+        let Ok(mut pod) = PodView::deserialize(template) else { return Prospect::Hopeless };
+        if asks_for_too_many(&pod) {
+            return Prospect::Hopeless;
+        }
+        // What a template refers to already is awaited all the same, and a plan is not empty for it.
+        for container in [&mut pod.spec.containers, &mut pod.spec.init_containers].into_iter().flatten().flatten() {
+            (container.env, container.env_from) = (None, None);
+        }
         let arrived = Instant::now();
         let window = Window { arrived, deadline: arrived + PATIENCE };
-        let surface = match self.sources.namespace(&owner.namespace, window.deadline).await {
+        let surface = match self.defaults.namespace(&owner.namespace, window.arrived, window.deadline).await {
             Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
             Ok(Some(_)) => Surface::Pods,
             Ok(None) => return Prospect::Hopeless,
             Err(_) => return Prospect::Unknown,
         };
-        prospect(self.mutator.inject(surface, &owner.namespace, &pod, window).await)
+        prospect(Box::pin(self.mutator.inject(surface, &owner.namespace, &pod, window)).await)
     }
 
     /// Tells the owner's controller, unless it has been told the same before. `false` when it has to be tried again.
-    async fn nudge(&self, owner: &Owner, object: &Value, secrets: &BTreeSet<SecretId>, waited: bool) -> bool {
+    async fn nudge(&self, owner: &Owner, object: &Value, secrets: &BTreeSet<SecretId>, waiting: &Waiting) -> bool {
+        let waited = waiting.has_waited(owner);
         let mut heads = Vec::new();
         for secret in secrets {
-            match self.head(&owner.namespace, secret).await {
-                Ok(Some(head)) => heads.push((head.uid, head.resource_version)),
+            let seen = waiting.seen(&(owner.namespace.clone(), secret.clone())).cloned();
+            let head = match seen {
+                Some(head) => Ok(Some(head)),
+                None => self.head(&owner.namespace, secret).await,
+            };
+            match head {
+                Ok(Some(Head { uid, resource_version })) => heads.push((uid, resource_version)),
                 // Gone again already, or nobody can say.
                 Ok(None) | Err(_) => return false,
             }
@@ -328,16 +294,15 @@ impl Nudge {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Object {
-    metadata: Head,
+/// By its own annotations; what the operator writes as defaults is the operator's to bound.
+fn asks_for_too_many(pod: &PodView<'_>) -> bool {
+    let own = Sources { object: pod.annotations(), ..Sources::default() };
+    matches!(injection::parse(&own), Ok(Decision::Inject(request)) if request.needs().len() > SECRETS)
 }
 
 #[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head {
-    uid: String,
-    resource_version: String,
+struct Object {
+    metadata: Head,
 }
 
 fn listed(secrets: &BTreeSet<SecretId>) -> String {

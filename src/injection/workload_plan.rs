@@ -143,6 +143,13 @@ impl<'r, 'a> Review<'r, 'a> {
         self.recorded.template
     }
 
+    /// What the template's annotations lack of those beside it, and which copies in it are stale. Nothing, in a stored
+    /// object of which every change was reviewed.
+    #[must_use]
+    pub fn carry(&self) -> Carry {
+        carry(self.object.beside_template(), self.template.pod.annotations(), &self.recorded.copied)
+    }
+
     /// Plans for what is asked for; `None` when that cannot be read, and then what was written stays.
     ///
     /// # Errors
@@ -154,9 +161,7 @@ impl<'r, 'a> Review<'r, 'a> {
         template: Template<'_>,
     ) -> Result<WorkloadPlan, Vec<PlanError>> {
         let carry = match self.scope {
-            Scope::Annotations | Scope::Template => {
-                carry(self.object.beside_template(), self.template.pod.annotations(), &self.recorded.copied)
-            }
+            Scope::Annotations | Scope::Template => self.carry(),
             Scope::Neither => carry::restore(self.template.pod.annotations(), &self.recorded.copied),
         };
         let ours = if self.recorded.template { &self.in_template } else { &Record::default() };

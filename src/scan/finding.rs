@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An object that runs without what its annotations ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +23,42 @@ pub struct Finding {
     pub owner: Option<String>,
     /// What is missing, each a sentence.
     pub problems: Vec<String>,
+}
+
+/// What a scan has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// An object runs without what it asks for.
+    Drifted(Finding),
+    /// A pod was made lately, and whoever made it was warned: a controller, which passes nothing on.
+    Warned(Warned),
+}
+
+/// A controller's pod that has its secrets, and of which more has to be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warned {
+    /// Where.
+    pub namespace: String,
+    /// What made the pod.
+    pub owner: Owner,
+    /// What its admission had to say that rests on the pod alone.
+    pub warnings: Vec<String>,
+}
+
+/// The controller among an object's owner references.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// `apps/v1`, …
+    #[serde(default)]
+    pub api_version: String,
+    /// `ReplicaSet`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    #[serde(default)]
+    pub uid: String,
 }
 
 /// How far a scan has come. Shared with whoever shows it.

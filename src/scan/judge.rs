@@ -9,41 +9,76 @@ use crate::admission::error::AdmissionError;
 use crate::admission::response::sentences;
 use crate::injection::{
     self, Annotations, Bound, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, INJECTED, InjectionRequest, PREFIX,
-    Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject,
+    Pattern, PlanInput, PodView, Review, SecretBinding, SecretId, Sources, Subject, Warning, WorkloadKind,
+    WorkloadView,
 };
 
-/// What a running pod lacks, each a sentence; none when it has everything.
+/// What is thought of a pod, in sentences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What it lacks; none when it has everything.
+    pub problems: Vec<String>,
+    /// What its admission had to say about a pod that has everything, as far as that rests on the pod alone: no secret
+    /// is looked at here.
+    pub warnings: Vec<String>,
+}
+
+/// Judges a running pod.
 #[must_use]
-pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: &[Pattern]) -> Vec<String> {
+pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: &[Pattern]) -> Judgement {
+    let wrong = |problems| Judgement { problems, ..Judgement::default() };
     let request = match injection::parse(sources) {
-        Ok(Decision::Skip(_)) => return Vec::new(),
+        Ok(Decision::Skip(_)) => return Judgement::default(),
         Ok(Decision::Inject(request)) => request,
-        Err(mistakes) => return refused(&AdmissionError::Annotations(mistakes)),
+        Err(mistakes) => return wrong(refused(&AdmissionError::Annotations(mistakes))),
     };
     let bindings = carried(pod, &request);
     let input = PlanInput { subject: Subject::Pod, pod, namespace, request: &request, bindings: &bindings, sidecars };
     match injection::plan(&input) {
-        Ok(plan) => plan.containers.iter().map(lacks).collect(),
-        Err(errors) => refused(&AdmissionError::Plan(errors)),
+        Ok(plan) if plan.is_empty() => {
+            let warnings = plan.warnings.iter().filter(|warning| rests_on_the_pod(warning)).map(ToString::to_string);
+            Judgement { warnings: warnings.collect(), ..Judgement::default() }
+        }
+        Ok(plan) => wrong(plan.containers.iter().map(lacks).collect()),
+        Err(errors) => wrong(refused(&AdmissionError::Plan(errors))),
     }
 }
 
-/// Our annotations on a workload's own metadata (or a CronJob's jobTemplate's) that its pod template does not carry:
-/// its pods ask for nothing.
-#[must_use]
-pub fn workload(own: &[&Annotations<'_>], template: Option<&Annotations<'_>>) -> Vec<String> {
-    let on_template = |key: &str| template.is_some_and(|template| template.get(key).is_some());
-    let lost: BTreeSet<String> = own
-        .iter()
-        .flat_map(|annotations| annotations.ours())
-        .filter(|(key, _)| !is_record(key) && !on_template(key))
-        .map(|(key, _)| format!("{PREFIX}{key}"))
-        .collect();
-    if lost.is_empty() {
-        return Vec::new();
+fn rests_on_the_pod(warning: &Warning) -> bool {
+    match warning {
+        Warning::NoSuchContainer(_) | Warning::NoContainer | Warning::LeftAlone { .. } | Warning::Unmatched { .. } => {
+            true
+        }
+        Warning::Missing(_)
+        | Warning::Awaited(_)
+        | Warning::NoRestart(_)
+        | Warning::SharedKeys { .. }
+        | Warning::NothingToExpand { .. } => false,
     }
-    let names: Vec<String> = lost.into_iter().collect();
-    vec![format!("its pod template does not carry {}, so its pods ask for nothing by it", names.join(", "))]
+}
+
+/// What of the annotations beside its pod template (its own, or a CronJob's jobTemplate's) does not reach a workload's
+/// pods, each a sentence.
+#[must_use]
+pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
+    let Some(review) = Review::of(kind, object, None) else { return Vec::new() };
+    let template = review.pod().annotations();
+    let (mut absent, mut stale) = (Vec::new(), Vec::new());
+    for key in review.carry().changes.into_keys() {
+        let there = template.is_some_and(|template| template.get(&key).is_some());
+        if there { &mut stale } else { &mut absent }.push(format!("{PREFIX}{key}"));
+    }
+    let mut problems = Vec::new();
+    if !absent.is_empty() {
+        let names = absent.join(", ");
+        problems.push(format!("its pod template does not carry {names}, so its pods ask for nothing by it"));
+    }
+    if !stale.is_empty() {
+        let names = stale.join(", ");
+        problems
+            .push(format!("its pod template carries {names} as it was, so its pods ask for what was asked for then"));
+    }
+    problems
 }
 
 /// Whether annotations ask for anything: the record alone does not.
@@ -101,11 +136,15 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn judged(annotations: &Value, containers: &Value) -> Vec<String> {
+    fn judged(annotations: &Value, containers: &Value) -> Judgement {
         let text = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}}).to_string();
         let view: PodView<'_> = serde_json::from_str(&text).unwrap();
         let sources = Sources { object: view.annotations(), ..Sources::default() };
         pod("jobs", &view, &sources, &["istio-proxy".parse().unwrap()])
+    }
+
+    fn problems(annotations: &Value, containers: &Value) -> Vec<String> {
+        judged(annotations, containers).problems
     }
 
     fn variable(name: &str, key: &str) -> Value {
@@ -116,9 +155,9 @@ mod tests {
     fn what_the_plan_would_add_is_missing() {
         let bulk = json!({"secrets.floe.dev/env-from": "db s3", "secrets.floe.dev/refs": "db/k"});
         let bare = json!([{"name": "main"}, {"name": "istio-proxy"}]);
-        assert_eq!(judged(&bulk, &bare), ["container \"main\" runs without secrets \"db\", \"s3\""]);
-        assert_eq!(judged(&json!({}), &bare), [""; 0]);
-        assert_eq!(judged(&json!({"secrets.floe.dev/inject": "false"}), &bare), [""; 0]);
+        assert_eq!(problems(&bulk, &bare), ["container \"main\" runs without secrets \"db\", \"s3\""]);
+        assert_eq!(problems(&json!({}), &bare), [""; 0]);
+        assert_eq!(problems(&json!({"secrets.floe.dev/inject": "false"}), &bare), [""; 0]);
     }
 
     #[test]
@@ -127,38 +166,67 @@ mod tests {
             "secrets.floe.dev/env-from": "db",
             "secrets.floe.dev/injected": "{\"containers\":{\"main\":{\"envFrom\":[\"db\"]}}}",
         });
-        assert_eq!(judged(&forged, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
+        assert_eq!(problems(&forged, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
         let there = json!([{"name": "main", "envFrom": [{"secretRef": {"name": "db"}}]}, {"name": "late"}]);
-        assert_eq!(judged(&forged, &there), [""; 0], "a container that came later is no drift");
+        assert_eq!(problems(&forged, &there), [""; 0], "a container that came later is no drift");
     }
 
     #[test]
     fn an_expansion_is_judged_by_what_the_pod_carries() {
         let all = json!({"secrets.floe.dev/refs": "db/*"});
-        assert_eq!(judged(&all, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
+        assert_eq!(problems(&all, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
         let there = json!([{"name": "main", "env": [variable("FLOE_SECRET_DB_A", "a")]}]);
-        assert_eq!(judged(&all, &there), [""; 0], "keys that came later are no drift");
+        assert_eq!(problems(&all, &there), [""; 0], "keys that came later are no drift");
     }
 
     #[test]
     fn a_mistake_is_what_the_webhook_would_say() {
-        let said = judged(&json!({"secrets.floe.dev/env_from": "db"}), &json!([{"name": "main"}]));
+        let said = problems(&json!({"secrets.floe.dev/env_from": "db"}), &json!([{"name": "main"}]));
         assert!(said.len() == 1 && said[0].starts_with("the webhook would refuse it: annotation"), "{said:?}");
     }
 
     #[test]
+    fn what_admission_had_to_say_about_the_pod_is_said_again() {
+        let asks = json!({"secrets.floe.dev/refs": "db/k", "secrets.floe.dev/containers": "main, job-*"});
+        let theirs = json!([{"name": "main", "env": [{"name": "FLOE_SECRET_DB_K", "value": "mine"}]}]);
+        let Judgement { problems, warnings } = judged(&asks, &theirs);
+        assert_eq!(problems, [""; 0]);
+        let said = [
+            "container \"main\" already sets FLOE_SECRET_DB_K; it was left as it is",
+            "\"job-*\" (annotation secrets.floe.dev/containers) matches no container",
+        ];
+        assert_eq!(warnings, said);
+        let sidecar = json!([{"name": "istio-proxy"}]);
+        let none = judged(&json!({"secrets.floe.dev/refs": "db/k"}), &sidecar);
+        assert_eq!(none.warnings, ["no container is selected, so no secret was injected"]);
+    }
+
+    fn judged_workload(own: &Value, template: &Value) -> Vec<String> {
+        let metadata = json!({"metadata": {"annotations": template}, "spec": {"containers": []}});
+        let text = json!({"metadata": {"annotations": own}, "spec": {"template": metadata}}).to_string();
+        let view: WorkloadView<'_> = serde_json::from_str(&text).unwrap();
+        workload(WorkloadKind::Deployment, &view)
+    }
+
+    #[test]
     fn a_workload_lacks_what_its_template_does_not_carry() {
-        let own = Annotations::from_pairs([
-            ("secrets.floe.dev/env-from", "db"),
-            ("secrets.floe.dev/reload", "off"),
-            ("secrets.floe.dev/injected", "{}"),
-        ]);
-        let template = Annotations::from_pairs([("secrets.floe.dev/reload", "auto")]);
-        let said = workload(&[&own], Some(&template));
-        assert_eq!(
-            said,
-            ["its pod template does not carry secrets.floe.dev/env-from, so its pods ask for nothing by it"]
-        );
-        assert!(workload(&[&own], Some(&own)).is_empty() && workload(&[], None).is_empty());
+        let own = json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/reload": "off"});
+        let lacks =
+            "its pod template does not carry secrets.floe.dev/env-from, so its pods ask for nothing by it".to_owned();
+        assert_eq!(judged_workload(&own, &json!({"secrets.floe.dev/reload": "auto"})), [lacks]);
+        assert_eq!(judged_workload(&own, &own), [""; 0]);
+        assert_eq!(judged_workload(&json!({}), &own), [""; 0]);
+    }
+
+    #[test]
+    fn a_copy_that_is_no_longer_what_was_copied_is_stale() {
+        let recorded = r#"{"copied":{"env-from":"old","refs":"a/b"}}"#;
+        let own = json!({"secrets.floe.dev/env-from": "new", "secrets.floe.dev/injected": recorded});
+        let stale = "its pod template carries secrets.floe.dev/env-from, secrets.floe.dev/refs as it was, so its pods \
+                     ask for what was asked for then";
+        let template = json!({"secrets.floe.dev/env-from": "old", "secrets.floe.dev/refs": "a/b"});
+        assert_eq!(judged_workload(&own, &template), [stale]);
+        let theirs = json!({"secrets.floe.dev/env-from": "authors"});
+        assert_eq!(judged_workload(&own, &theirs), [""; 0], "the template's own annotation wins");
     }
 }

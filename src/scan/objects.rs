@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::judge;
+use super::finding::Owner;
 use crate::defaults::ENABLED_LABEL;
 use crate::injection::{Annotations, Text};
 
@@ -19,16 +19,32 @@ pub(super) struct Meta<'a> {
     pub annotations: Option<Annotations<'a>>,
     #[serde(borrow, default)]
     pub deletion_timestamp: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub creation_timestamp: Option<Text<'a>>,
     #[serde(default)]
-    pub owner_references: Option<Vec<OwnerReference>>,
+    owner_references: Option<Vec<Reference>>,
+}
+
+impl Meta<'_> {
+    /// What made it and keeps it.
+    pub(super) fn controller(&mut self) -> Option<Owner> {
+        let references = self.owner_references.take().unwrap_or_default();
+        references.into_iter().find(|reference| reference.controller == Some(true)).map(|reference| reference.owner)
+    }
+
+    /// Whether it was created at that time or later.
+    pub(super) fn is_since(&self, time: jiff::Timestamp) -> bool {
+        let created = self.creation_timestamp.as_ref().and_then(|created| created.as_str().parse().ok());
+        created.is_some_and(|created: jiff::Timestamp| created >= time)
+    }
 }
 
 #[derive(Deserialize)]
-pub(super) struct OwnerReference {
-    pub kind: String,
-    pub name: String,
+struct Reference {
+    #[serde(flatten)]
+    owner: Owner,
     #[serde(default)]
-    pub controller: Option<bool>,
+    controller: Option<bool>,
 }
 
 pub(super) fn meta(item: &RawValue) -> Option<Meta<'_>> {
@@ -54,44 +70,18 @@ pub(super) fn is_enabled(body: &[u8]) -> bool {
         .is_ok_and(|object| object.metadata.labels.get(ENABLED_LABEL.0).is_some_and(|value| value == ENABLED_LABEL.1))
 }
 
-/// A workload as far as annotations and its end go.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Workload<'a> {
+#[serde(default)]
+struct Ended<'a> {
     #[serde(borrow)]
-    metadata: Annotated<'a>,
-    #[serde(borrow)]
-    spec: Option<WorkloadSpec<'a>>,
-    #[serde(borrow)]
-    status: Option<WorkloadStatus<'a>>,
+    status: Option<Status<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Annotated<'a> {
+struct Status<'a> {
     #[serde(borrow)]
-    annotations: Option<Annotations<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WorkloadSpec<'a> {
-    #[serde(borrow)]
-    template: Option<Template<'a>>,
-    #[serde(borrow)]
-    job_template: Option<Box<Workload<'a>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Template<'a> {
-    #[serde(borrow)]
-    metadata: Option<Annotated<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WorkloadStatus<'a> {
+    phase: Text<'a>,
     #[serde(borrow)]
     conditions: Option<Vec<Condition<'a>>>,
 }
@@ -105,24 +95,19 @@ struct Condition<'a> {
     status: Text<'a>,
 }
 
-pub(super) fn judge_workload(body: &[u8]) -> Vec<String> {
-    let Ok(workload) = serde_json::from_slice::<Workload<'_>>(body) else { return Vec::new() };
-    let conditions = workload.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    // A Job that has ended makes no more pods.
+/// Whether a pod has ended.
+pub(super) fn pod_has_ended(body: &[u8]) -> bool {
+    status(body).is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"))
+}
+
+/// Whether a Job has ended: it makes no more pods.
+pub(super) fn job_has_ended(body: &[u8]) -> bool {
     let ended = |condition: &Condition<'_>| {
         matches!(condition.of.as_str(), "Complete" | "Failed") && condition.status.as_str() == "True"
     };
-    let Some(spec) = workload.spec.as_ref().filter(|_| !conditions.into_iter().any(ended)) else { return Vec::new() };
-    let job = spec.job_template.as_deref();
-    let own: Vec<&Annotations<'_>> = [Some(&workload.metadata), job.map(|job| &job.metadata)]
-        .into_iter()
-        .flatten()
-        .filter_map(|m| m.annotations.as_ref())
-        .collect();
-    let template = match job {
-        Some(job) => job.spec.as_ref().and_then(|spec| spec.template.as_ref()),
-        None => spec.template.as_ref(),
-    };
-    let template = template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref());
-    judge::workload(&own, template)
+    status(body).is_some_and(|status| status.conditions.iter().flatten().any(ended))
+}
+
+fn status(body: &[u8]) -> Option<Status<'_>> {
+    serde_json::from_slice::<Ended<'_>>(body).ok()?.status
 }

@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::finding::{Finding, Progress};
-use super::judge;
-use super::objects::{is_enabled, judge_workload, meta};
+use super::finding::{Finding, Found, Owner, Progress, Warned};
+use super::judge::{self, Judgement};
+use super::objects::{is_enabled, job_has_ended, meta, pod_has_ended};
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi};
 use crate::backend::BackendError;
 use crate::defaults::{Defaults, ENABLED_LABEL, Governing, KubernetesSources};
-use crate::injection::{Pattern, PodView, Sources, Text};
+use crate::injection::{Pattern, PodView, Sources, WorkloadKind, WorkloadView};
 
 /// Objects in a page of metadata.
 const PAGE: usize = 500;
@@ -71,22 +70,29 @@ struct Kind {
     api_version: &'static str,
     name: &'static str,
     plural: &'static str,
+    /// `None` for pods.
+    workload: Option<WorkloadKind>,
     form: Form,
 }
 
-const PODS: Kind = Kind { api_version: "v1", name: "Pod", plural: "pods", form: Form::Metadata };
+const PODS: Kind = Kind { api_version: "v1", name: "Pod", plural: "pods", workload: None, form: Form::Metadata };
 
-/// A CronJob's jobTemplate has metadata of its own, which a list of metadata does not show.
 const WORKLOADS: [Kind; 6] = [
-    Kind { api_version: "apps/v1", name: "Deployment", plural: "deployments", form: Form::Metadata },
-    Kind { api_version: "apps/v1", name: "StatefulSet", plural: "statefulsets", form: Form::Metadata },
-    Kind { api_version: "apps/v1", name: "DaemonSet", plural: "daemonsets", form: Form::Metadata },
-    Kind { api_version: "batch/v1", name: "Job", plural: "jobs", form: Form::Metadata },
-    Kind { api_version: "batch/v1", name: "CronJob", plural: "cronjobs", form: Form::Whole },
-    Kind { api_version: "argoproj.io/v1alpha1", name: "Rollout", plural: "rollouts", form: Form::Metadata },
+    Kind::of("apps/v1", "Deployment", "deployments", WorkloadKind::Deployment),
+    Kind::of("apps/v1", "StatefulSet", "statefulsets", WorkloadKind::StatefulSet),
+    Kind::of("apps/v1", "DaemonSet", "daemonsets", WorkloadKind::DaemonSet),
+    Kind::of("batch/v1", "Job", "jobs", WorkloadKind::Job),
+    Kind::of("batch/v1", "CronJob", "cronjobs", WorkloadKind::CronJob),
+    Kind::of("argoproj.io/v1alpha1", "Rollout", "rollouts", WorkloadKind::Rollout),
 ];
 
 impl Kind {
+    const fn of(api_version: &'static str, name: &'static str, plural: &'static str, workload: WorkloadKind) -> Self {
+        // A CronJob's jobTemplate has metadata of its own, which a list of metadata does not show.
+        let form = if matches!(workload, WorkloadKind::CronJob) { Form::Whole } else { Form::Metadata };
+        Self { api_version, name, plural, workload: Some(workload), form }
+    }
+
     fn path(self, namespace: Option<&str>) -> String {
         let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
         let Self { api_version, plural, .. } = self;
@@ -98,8 +104,17 @@ impl Kind {
 
     /// A kind that a cluster need not have.
     fn is_optional(self) -> bool {
-        self.name == "Rollout"
+        self.workload == Some(WorkloadKind::Rollout)
     }
+}
+
+/// What one scan is to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Where.
+    pub scope: Scope,
+    /// The warnings about pods that were created since are wanted too.
+    pub warned_since: Option<jiff::Timestamp>,
 }
 
 /// Scans a cluster.
@@ -110,11 +125,20 @@ pub struct Scanner {
     rules: Rules,
 }
 
+/// One scan under way.
+#[derive(Clone, Copy)]
+struct Run<'r> {
+    task: &'r Task,
+    enabled: &'r BTreeSet<String>,
+    progress: &'r Progress,
+    found: &'r mpsc::Sender<Found>,
+}
+
 impl Scanner {
     /// A scanner with the rights of the client.
     #[must_use]
     pub fn new(api: ObjectApi, rules: Rules) -> Self {
-        let defaults = Defaults::new(Arc::new(KubernetesSources(api.client())));
+        let defaults = Defaults::patient(Arc::new(KubernetesSources(api.client())));
         Self { api, defaults, rules }
     }
 
@@ -122,15 +146,11 @@ impl Scanner {
     ///
     /// # Errors
     /// When something could not be read: then not everything was found.
-    pub async fn scan(
-        &self,
-        scope: &Scope,
-        progress: &Progress,
-        found: &mpsc::Sender<Finding>,
-    ) -> Result<(), ScanError> {
-        let enabled = self.enabled(scope).await?;
+    pub async fn scan(&self, task: &Task, progress: &Progress, found: &mpsc::Sender<Found>) -> Result<(), ScanError> {
+        let enabled = self.enabled(&task.scope).await?;
+        let run = Run { task, enabled: &enabled, progress, found };
         for kind in [PODS].into_iter().chain(WORKLOADS) {
-            match self.list(kind, scope, &enabled, progress, found).await {
+            match self.list(kind, run).await {
                 Err(ScanError::Api(error)) if error.kind == ApiErrorKind::NotFound && kind.is_optional() => {}
                 // Who cannot see Rollouts need not know whether there are any.
                 Err(ScanError::Api(error)) if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
@@ -163,15 +183,8 @@ impl Scanner {
     }
 
     /// All objects of a kind, page by page.
-    async fn list(
-        &self,
-        kind: Kind,
-        scope: &Scope,
-        enabled: &BTreeSet<String>,
-        progress: &Progress,
-        found: &mpsc::Sender<Finding>,
-    ) -> Result<(), ScanError> {
-        let path = kind.path(match scope {
+    async fn list(&self, kind: Kind, run: Run<'_>) -> Result<(), ScanError> {
+        let path = kind.path(match &run.task.scope {
             Scope::Namespace(name) => Some(name),
             Scope::All => None,
         });
@@ -187,20 +200,22 @@ impl Scanner {
                 }
                 page => page?,
             };
-            progress.listed(page.items.len());
+            run.progress.listed(page.items.len());
             let mut candidates = Vec::new();
             for item in page.items {
-                candidates.extend(self.candidate(kind, &item, enabled));
+                candidates.extend(self.candidate(kind, &item, run));
             }
-            let judged = candidates.into_iter().map(|candidate| self.judge(kind, candidate, enabled, progress));
+            let judged = candidates.into_iter().map(|candidate| self.judge(kind, candidate, run));
             let mut judged = stream::iter(judged).buffer_unordered(AT_ONCE);
-            while let Some(finding) = judged.next().await {
-                if let Some(finding) = finding?
-                    && sent.insert(finding.uid.clone())
+            while let Some(judged) = judged.next().await {
+                if let Some((uid, found)) = judged?
+                    && sent.insert(uid)
                 {
-                    progress.found();
+                    if matches!(found, Found::Drifted(_)) {
+                        run.progress.found();
+                    }
                     // Nobody listens any more: nobody needs the rest either.
-                    if found.send(finding).await.is_err() {
+                    if run.found.send(found).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -213,79 +228,73 @@ impl Scanner {
     }
 
     /// What of a page has to be looked at closely.
-    fn candidate(&self, kind: Kind, item: &RawValue, enabled: &BTreeSet<String>) -> Option<Candidate> {
-        let meta = meta(item)?;
-        let namespace = meta.namespace.as_deref()?;
-        if meta.deletion_timestamp.is_some() || self.rules.exempt.contains(namespace) {
+    fn candidate(&self, kind: Kind, item: &RawValue, run: Run<'_>) -> Option<Candidate> {
+        let mut meta = meta(item)?;
+        let namespace = meta.namespace.clone()?;
+        if meta.deletion_timestamp.is_some() || self.rules.exempt.contains(&namespace) {
             return None;
         }
-        let annotations = meta.annotations.clone().unwrap_or_default();
-        let governed = kind.name == "Pod" && enabled.contains(namespace);
+        let annotations = meta.annotations.take().unwrap_or_default();
+        let governed = kind.workload.is_none() && run.enabled.contains(&namespace);
         // What stands in a jobTemplate shows only in the whole object.
         let may_ask = judge::asks(&annotations) || governed || kind.form == Form::Whole;
-        if !may_ask || annotations.mirror || annotations.get("inject") == Some("false") {
+        let opted_out = kind.workload.is_none() && annotations.get("inject") == Some("false");
+        if !may_ask || annotations.mirror || opted_out {
             return None;
         }
         // A Job of a CronJob has its annotations from there, and is mended there.
-        let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        if kind.name == "Job" && owner.is_some_and(|owner| owner.kind == "CronJob") {
+        let owner = meta.controller();
+        if kind.workload == Some(WorkloadKind::Job) && owner.as_ref().is_some_and(|owner| owner.kind == "CronJob") {
             return None;
         }
         Some(Candidate {
-            namespace: namespace.to_owned(),
-            owner: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
+            namespace,
+            owner,
+            whole: (kind.form == Form::Whole).then(|| Bytes::copy_from_slice(item.get().as_bytes())),
+            is_new: run.task.warned_since.is_some_and(|since| meta.is_since(since)),
             name: meta.name,
             uid: meta.uid,
-            whole: (kind.form == Form::Whole).then(|| Bytes::copy_from_slice(item.get().as_bytes())),
         })
     }
 
+    /// What has to be said about an object, and its uid.
     async fn judge(
         &self,
         kind: Kind,
         candidate: Candidate,
-        enabled: &BTreeSet<String>,
-        progress: &Progress,
-    ) -> Result<Option<Finding>, ScanError> {
-        let Candidate { namespace, name, uid, owner, whole } = candidate;
+        run: Run<'_>,
+    ) -> Result<Option<(String, Found)>, ScanError> {
+        let Candidate { namespace, name, uid, owner, is_new, whole } = candidate;
         let body = if whole.is_some() {
             whole
         } else {
-            progress.read();
+            run.progress.read();
             self.api.get(&format!("{}/{name}", kind.path(Some(&namespace))), Form::Whole).await?
         };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
-        let problems = if kind.name == "Pod" {
-            self.judge_pod(&namespace, &body, enabled.contains(&namespace)).await?
-        } else {
-            judge_workload(&body)
+        let Judgement { problems, warnings } = match kind.workload {
+            None => self.judge_pod(&namespace, &body, run.enabled.contains(&namespace)).await?,
+            Some(kind) => judge_workload(kind, &body),
         };
-        let finding = Finding { namespace, api_version: kind.api_version, kind: kind.name, name, uid, owner, problems };
-        Ok((!finding.problems.is_empty()).then_some(finding))
+        if !problems.is_empty() {
+            let owner = owner.map(|owner| format!("{}/{}", owner.kind, owner.name));
+            let Kind { api_version, name: kind, .. } = kind;
+            let finding = Finding { namespace, api_version, kind, name, uid: uid.clone(), owner, problems };
+            return Ok(Some((uid, Found::Drifted(finding))));
+        }
+        // Who makes a pod by hand was told.
+        let warned = owner.filter(|_| is_new && !warnings.is_empty());
+        Ok(warned.map(|owner| (uid, Found::Warned(Warned { namespace, owner, warnings }))))
     }
 
-    async fn judge_pod(&self, namespace: &str, body: &[u8], governed: bool) -> Result<Vec<String>, ScanError> {
-        #[derive(Deserialize)]
-        struct Running<'a> {
-            #[serde(borrow, default)]
-            status: Phase<'a>,
-        }
-        #[derive(Default, Deserialize)]
-        struct Phase<'a> {
-            #[serde(borrow, default)]
-            phase: Text<'a>,
-        }
-        let ended = serde_json::from_slice::<Running<'_>>(body)
-            .is_ok_and(|pod| matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"));
-        let Some(pod) = serde_json::from_slice::<PodView<'_>>(body).ok().filter(|_| !ended) else {
-            return Ok(Vec::new());
+    async fn judge_pod(&self, namespace: &str, body: &[u8], governed: bool) -> Result<Judgement, ScanError> {
+        let Some(pod) = serde_json::from_slice::<PodView<'_>>(body).ok().filter(|_| !pod_has_ended(body)) else {
+            return Ok(Judgement::default());
         };
         let governing = if governed {
-            {
-                let now = Instant::now();
-                self.defaults.governing(namespace, pod.service_account(), now, now + PATIENCE).await?
-            }
+            let now = Instant::now();
+            self.defaults.governing(namespace, pod.service_account(), now, now + PATIENCE).await?
         } else {
             Governing::default()
         };
@@ -298,11 +307,19 @@ impl Scanner {
     }
 }
 
+fn judge_workload(kind: WorkloadKind, body: &[u8]) -> Judgement {
+    let workload = serde_json::from_slice::<WorkloadView<'_>>(body).ok();
+    let workload = workload.filter(|_| kind != WorkloadKind::Job || !job_has_ended(body));
+    let problems = workload.map(|workload| judge::workload(kind, &workload)).unwrap_or_default();
+    Judgement { problems, ..Judgement::default() }
+}
+
 /// An object that asks for secrets, or may be governed by defaults.
 struct Candidate {
     namespace: String,
     name: String,
     uid: String,
-    owner: Option<String>,
+    owner: Option<Owner>,
+    is_new: bool,
     whole: Option<Bytes>,
 }

@@ -14,6 +14,7 @@
 #![allow(dead_code, reason = "each test binary compiles all of this and uses a part")]
 #![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
+pub mod audit;
 pub mod control_plane;
 pub mod figures;
 pub mod helm;

@@ -5,9 +5,10 @@ use http::Method;
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::core::{ApiResource, GroupVersionKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
+use super::wait_for;
 
 /// What the API server answered.
 #[derive(Debug, Clone)]
@@ -63,6 +64,25 @@ impl ControlPlane {
     /// Any other request as the administrator; `path` may carry a query.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         send(&self.client(), method, path, body).await
+    }
+
+    /// Argo Rollouts, as far as an API server needs it: the program itself is not there.
+    pub async fn install_rollouts(&self) {
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let version = json!({
+            "name": "v1alpha1", "served": true, "storage": true, "schema": schema, "subresources": {"status": {}},
+        });
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "rollouts.argoproj.io"},
+            "spec": {"group": "argoproj.io", "scope": "Namespaced", "versions": [version],
+                "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"}},
+        });
+        self.create(&definition).await.object();
+        wait_for("rollouts are served", || async {
+            self.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None).await.accepted().then_some(())
+        })
+        .await;
     }
 }
 

@@ -142,8 +142,13 @@ fn refused(event: &[u8]) -> Option<Owner> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
     use serde_json::{Value, json};
+
+    use super::*;
 
     fn event(kind: &str, message: &str) -> Value {
         json!({
@@ -181,5 +186,99 @@ mod tests {
         let Change::Event { owner: None, resource_version } = change(bookmark.to_string().as_bytes()) else { panic!() };
         assert_eq!(resource_version.as_deref(), Some("9"));
         assert!(matches!(change(br#"{"type":"ERROR","object":{"code":410}}"#), Change::Error));
+    }
+
+    /// An API server that says what it is told to, and what it was asked.
+    struct Script {
+        answers: VecDeque<(u16, String)>,
+        asked: Vec<String>,
+    }
+
+    /// A list of these, or lines of a watch.
+    fn list(version: &str, items: &[Value]) -> (u16, String) {
+        (200, json!({"metadata": {"resourceVersion": version}, "items": items}).to_string())
+    }
+
+    fn lines(lines: &[Value]) -> (u16, String) {
+        (200, lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect())
+    }
+
+    fn about(name: &str, version: &str) -> Value {
+        let mut event = event("Job", OURS);
+        (event["involvedObject"]["name"], event["metadata"]["resourceVersion"]) = (name.into(), version.into());
+        event
+    }
+
+    async fn scripted(answers: Vec<(u16, String)>, owners: usize) -> (Vec<String>, Vec<String>) {
+        let script = Arc::new(Mutex::new(Script { answers: answers.into(), asked: Vec::new() }));
+        let server = Arc::clone(&script);
+        let answer = tower::service_fn(move |request: http::Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let mut server = server.lock().unwrap();
+            let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(str::to_owned);
+            server.asked.push(match parameter("resourceVersion=") {
+                Some(version) => format!("watch from {version}"),
+                None => "list".to_owned(),
+            });
+            let next = server.answers.pop_front();
+            async move {
+                let Some((status, body)) = next else { return std::future::pending().await };
+                let response = http::Response::builder().status(status).body(Body::from(body.into_bytes()));
+                Ok::<_, tower::BoxError>(response.unwrap())
+            }
+        });
+        let api = ObjectApi::new(kube::Client::new(answer, "default"));
+        let (sender, mut receiver) = mpsc::channel::<Owner>(8);
+        let receiving = async {
+            let mut names = Vec::new();
+            for _ in 0..owners {
+                names.push(receiver.recv().await.unwrap().name);
+            }
+            names
+        };
+        let names = tokio::select! {
+            names = receiving => names,
+            () = follow(&api, &sender) => unreachable!("somebody receives"),
+        };
+        let asked = std::mem::take(&mut script.lock().unwrap().asked);
+        (names, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_gone_begins_anew_with_a_list() {
+        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}});
+        let (names, asked) = scripted(
+            vec![
+                list("10", &[]),
+                lines(&[gone]),
+                // What was missed is in the list.
+                list("20", &[about("one", "15")]),
+                (410, "{}".to_owned()),
+                list("30", &[]),
+                lines(&[json!({"type": "ADDED", "object": about("two", "31")})]),
+            ],
+            2,
+        )
+        .await;
+        assert_eq!(names, ["one", "two"]);
+        assert_eq!(asked[..6], ["list", "watch from 10", "list", "watch from 20", "list", "watch from 30"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_ends_in_good_order_goes_on_where_it_was() {
+        let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "Event", "metadata": {"resourceVersion": "40"}}});
+        let (names, asked) = scripted(
+            vec![
+                list("10", &[]),
+                lines(&[json!({"type": "MODIFIED", "object": about("one", "12")}), bookmark]),
+                lines(&[]),
+                (500, "{}".to_owned()),
+                list("50", &[about("two", "45")]),
+            ],
+            2,
+        )
+        .await;
+        assert_eq!(names, ["one", "two"]);
+        assert_eq!(asked[..5], ["list", "watch from 10", "watch from 40", "watch from 40", "list"]);
     }
 }

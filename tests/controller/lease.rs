@@ -1,0 +1,78 @@
+//! Who leads, and what happens when the leader is gone.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::common::control_plane::{ControlPlane, Options};
+use crate::common::served::{pod, prefixed, sources};
+use crate::common::wait_for;
+use crate::common::webhook::{NAMESPACE, Registration, controller_identity, webhook_identity};
+use crate::common::webhook_process::Launch;
+use crate::{metric, metric_is};
+
+async fn lease(cp: &ControlPlane) -> Value {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/floe-secrets-controller");
+    cp.request(Method::GET, &path, None).await.body
+}
+
+#[tokio::test]
+async fn one_leads_another_takes_over_and_admission_never_notices() {
+    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let ns = cp.namespace("lead").await;
+    let asks = prefixed(&json!({"env-from": "db"}));
+    // While nothing is registered, for the figure to be another than 0.
+    cp.create(&pod(&ns.name, "bare", &asks)).await.object();
+    cp.secret(&ns.name, "db", &["k"], "x").await;
+    let webhook = Launch::serve(&cp, &webhook_identity(&cp).await).start().await;
+    let _registered = Registration::shared(&cp, &webhook.by_url()).await;
+    let identity = controller_identity(&cp).await;
+    let launch = || Launch::controller(&cp, &identity).with(&["--drift-interval", "2s"]);
+
+    let first = launch().start().await;
+    metric_is(&first, "leader", 1).await;
+    metric_is(&first, "uninjected{kind=\"pod\"}", 1).await;
+
+    // A second one is ready, and waits.
+    let second = launch().start().await;
+    let holder = lease(&cp).await["spec"]["holderIdentity"].clone();
+    let renewed = async || lease(&cp).await["spec"]["renewTime"].clone();
+    for _ in 0..4 {
+        let before = renewed().await;
+        wait_for("the first renews the lease", || async { (renewed().await != before).then_some(()) }).await;
+    }
+    assert_eq!((metric(&first, "leader"), metric(&second, "leader")), (Some(1), Some(0)));
+    assert_eq!(metric(&second, "uninjected{kind=\"pod\"}"), Some(0), "the figure is the leader's alone");
+    assert_eq!(lease(&cp).await["spec"]["holderIdentity"], holder);
+
+    // A crash: nobody gives anything up. Until the lease has run out nobody leads, and pods are injected.
+    let transitions = async || lease(&cp).await["spec"]["leaseTransitions"].as_i64().expect("a number");
+    let before = transitions().await;
+    first.kill();
+    let killed = Instant::now();
+    let mut served = 0;
+    while metric(&second, "leader") != Some(1) {
+        assert!(killed.elapsed() < Duration::from_mins(1), "nobody takes over\n{}", second.log());
+        let created = cp.create(&pod(&ns.name, &format!("served-{served}"), &asks)).await.object();
+        assert_eq!(sources(&created["spec"]["containers"][0]), ["secret/db"]);
+        served += 1;
+    }
+    println!("taken over {:?} after kill -9; {served} pods were injected until then", killed.elapsed());
+    assert!(served > 0);
+    assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
+    assert_eq!(transitions().await, before + 1);
+    metric_is(&second, "uninjected{kind=\"pod\"}", 1).await;
+
+    // In good order: the next one need not wait.
+    let third = launch().start().await;
+    let stopped = Instant::now();
+    let status = second.stop().await;
+    assert!(status.success(), "{status}");
+    metric_is(&third, "leader", 1).await;
+    println!("handed over {:?} after SIGTERM", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
+    let status = third.stop().await;
+    assert!(status.success(), "{status}");
+    assert!(lease(&cp).await["spec"].get("holderIdentity").is_none(), "given up");
+}

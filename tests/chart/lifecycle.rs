@@ -103,9 +103,16 @@ impl Release {
         entries.into_iter().map(|mut entry| entry["clientConfig"]["caBundle"].take()).collect()
     }
 
+    /// Values with which no other test's objects are sent to a webhook that nobody serves.
+    fn alone(&self, values: &Value) -> Value {
+        let only = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [self.name]});
+        merged(values.clone(), &json!({"webhook": {"namespaceSelector": {"matchExpressions": [only]}}}))
+    }
+
     async fn helm(&self, helm: Helm, args: &[&str], values: &Value) -> String {
         let args = [args, &["--namespace", &self.name]].concat();
-        let answer = self.cp.helm(helm, &args, values).await.succeeded();
+        let values = if values.is_null() { Value::Null } else { self.alone(values) };
+        let answer = self.cp.helm(helm, &args, &values).await.succeeded();
         assert!(!answer.stderr.to_lowercase().contains("warning"), "{helm:?} {args:?}: {}", answer.stderr);
         answer.stdout
     }
@@ -215,7 +222,7 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
     for flags in [&[][..], &["--server-side"]] {
         let release = Release::new("files").await;
         let template = ["template", &release.name, &chart(), "--namespace", &release.name, "--skip-tests"];
-        let rendered = release.cp.helm(Helm::Four, &template, &existing()).await.succeeded().stdout;
+        let rendered = release.cp.helm(Helm::Four, &template, &release.alone(&existing())).await.succeeded().stdout;
         let documents = yaml(&rendered).into_iter().filter(|object| !object.is_null()).count();
         let apply = async || {
             let args = [&["apply", "--filename", "-"], flags].concat();

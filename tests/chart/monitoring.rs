@@ -14,7 +14,7 @@ use crate::common::helm::{Helm, NAME, named};
 use crate::common::process::Folder;
 use crate::common::served::{pod, prefixed};
 use crate::common::tools::{paths, project};
-use crate::common::webhook::{Registration, controller_identity, webhook_identity};
+use crate::common::webhook::{Registration, SERVICE_HOST, controller_identity, webhook_identity};
 use crate::common::webhook_process::{Launch, WebhookProcess};
 use crate::common::{PATIENCE, poll, unique, wait_for};
 use crate::{existing, merged};
@@ -212,7 +212,8 @@ fn bad_handshake(webhook: &WebhookProcess) {
 async fn every_query_is_about_a_metric_that_is_served() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("metrics").await;
-    let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
+    let poll_often = ["--tls-poll", "100ms"];
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await).with(&poll_often).start().await;
     let controller =
         Launch::controller(cp, &controller_identity(cp).await).with(&["--drift-interval", "1s"]).start().await;
     let registered = Registration::exclusive(cp, &webhook.by_url()).await;
@@ -252,6 +253,7 @@ async fn every_query_is_about_a_metric_that_is_served() {
     let (status, _) = webhook.send(Method::POST, "/admit/pods", vec![b' '; 9 << 20]).await;
     assert_eq!(status, 413);
     bad_handshake(&webhook);
+    cp.authority.server(&["127.0.0.1", SERVICE_HOST]).write(&webhook.launch.folder, "tls");
 
     let missing = RefCell::new(BTreeSet::new());
     let all = poll(PATIENCE, || async {

@@ -13,7 +13,7 @@ use common::control_plane::ControlPlane;
 use common::namespace::TestNamespace;
 use common::reloader::Reloader;
 use common::reloader_rules::{AUTO, EXCLUDE, IGNORE, LIST, SECRET_AUTO};
-use common::webhook::{Registration, narrowed_to, webhook_identity};
+use common::webhook::{Registration, narrowed_to, patient, webhook_identity};
 use common::webhook_process::{Launch, WebhookProcess};
 use common::{PATIENCE, poll, unique, wait_within};
 use http::Method;
@@ -52,7 +52,7 @@ impl Bed {
         let turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
-        let registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
+        let registered = Registration::shared(cp, &patient(narrowed_to(webhook.by_url(), &[&ns.name]))).await;
         drop(turn);
         let bed = Self { _registered: registered, webhook, reloader, ns, cp };
         bed.apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST}))).await;

@@ -5,15 +5,17 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::control_plane::ControlPlane;
 use common::kubectl::Output;
 use common::namespace::TestNamespace;
-use common::objects::send_as;
+use common::objects::{apply, send_as};
 use common::wait_for;
-use common::webhook::{Registration, narrowed_to, webhook_identity};
+use common::webhook::{Registration, narrowed_to, patient, webhook_identity};
 use common::webhook_process::{Launch, WebhookProcess};
+use futures::future::join_all;
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -53,7 +55,7 @@ impl Bed {
         let _turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
-        let configuration = narrowed_to(webhook.by_url(), &[&ns.name]);
+        let configuration = patient(narrowed_to(webhook.by_url(), &[&ns.name]));
         let registered = Registration::shared(cp, &configuration).await;
         (webhook, registered)
     }
@@ -398,35 +400,93 @@ async fn an_authors_no_is_a_no() {
     }
 }
 
+/// How many Deployments a new version of ours meets.
+const FLEET: usize = 100;
+/// How many of them one kubectl is told of: each allows itself five requests a second after the first ten.
+const BATCH: usize = 10;
+
+/// Applies all of them server-side, as a GitOps controller does.
+async fn apply_all(bed: &Bed, manifests: &[Value]) {
+    let client = bed.cp.client();
+    for manifest in manifests {
+        apply(&client, manifest).await.object();
+    }
+}
+
+/// All objects of a kind, without a kubectl for each look at them.
+async fn all(bed: &Bed, plural: &str) -> Vec<Value> {
+    let path = format!("/apis/apps/v1/namespaces/{}/{plural}", bed.ns.name);
+    let list = bed.cp.request(Method::GET, &path, None).await.object();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// Their pod templates as they are stored, once the controller has seen every generation.
+async fn observed_templates(bed: &Bed) -> BTreeMap<String, Value> {
+    wait_for("the controller has seen every Deployment as it is", || async {
+        let all = all(bed, "deployments").await;
+        let seen = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let templates = || all.iter().map(|object| (name(object), object["spec"]["template"].clone())).collect();
+        (all.len() == FLEET && all.iter().all(seen)).then(templates)
+    })
+    .await
+}
+
+async fn generations(bed: &Bed) -> Vec<Value> {
+    all(bed, "deployments").await.iter().map(|object| object["metadata"]["generation"].clone()).collect()
+}
+
+async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
+    let all = all(bed, "replicasets").await;
+    all.iter().map(|object| object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The other version is this one with another behaviour: it would write more into every template than the first did,
+/// which is the most that a version can do wrong here.
 #[tokio::test]
 async fn another_version_of_ours_rolls_nothing_out() {
     let mut bed = Bed::new("fleet", &[]).await;
-    let manifests: Vec<Value> = (0..20)
+    let mut manifests: Vec<Value> = (0..FLEET)
         .map(|index| {
             let mut manifest =
                 deployment(&format!("web-{index}"), &[(ENV_FROM, "db"), ("secrets.floe.dev/refs", "api.token/*")]);
             let label = json!(format!("web-{index}"));
             manifest["spec"]["selector"]["matchLabels"]["app"] = label.clone();
             manifest["spec"]["template"]["metadata"]["labels"]["app"] = label;
+            manifest["metadata"]["namespace"] = json!(bed.ns.name);
+            // A ReplicaSet is what a rollout shows in; pods would only take time.
+            manifest["spec"]["replicas"] = json!(0);
             manifest
         })
         .collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
-    bed.apply(&list, &[]).await.succeeded();
-    wait_for("every ReplicaSet", || async { (bed.list("replicasets").await.len() == 20).then_some(()) }).await;
-    let generations = async |bed: &Bed| -> Vec<Value> {
-        bed.list("deployments").await.iter().map(|object| object["metadata"]["generation"].clone()).collect()
-    };
-    let before = generations(&bed).await;
-    // One that would write more into every template than the first did.
+    apply_all(&bed, &manifests).await;
+    let before = observed_templates(&bed).await;
+    assert!(before.values().all(|template| note(template, ENV_FROM) == "db"), "each asks for secrets");
+    let (first, sets) = (generations(&bed).await, replica_sets(&bed).await);
+    assert_eq!(sets.len(), FLEET);
+
     bed.replace(&["--workloads-inject-template"]).await;
-    bed.kubectl(&["label", "deployments", "--all", "touched=yes"], "").await.succeeded();
-    assert_eq!(generations(&bed).await, before, "a label is no new generation");
-    bed.apply(&list, &[]).await.succeeded();
-    assert_eq!(generations(&bed).await, before);
-    bed.kubectl(&["scale", "deployment/web-0", "--replicas=2"], "").await.succeeded();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(bed.list("replicasets").await.len(), 20, "no rollout");
+    let names: Vec<String> = (0..FLEET).map(|index| format!("deployment/web-{index}")).collect();
+    join_all(names.chunks(BATCH).map(async |batch| {
+        let batched = batch.iter().map(String::as_str);
+        let args: Vec<&str> = ["label"].into_iter().chain(batched).chain(["touched=yes"]).collect();
+        let touched = bed.kubectl(&args, "").await.succeeded();
+        assert_eq!(touched.stdout.lines().count(), batch.len(), "{}", touched.stdout);
+    }))
+    .await;
+    assert_eq!(generations(&bed).await, first, "a label is no new generation");
+    apply_all(&bed, &manifests).await;
+    assert_eq!(generations(&bed).await, first, "nor is the same manifest");
+    // The other version was asked about each.
+    let updates = bed.webhook.counted("admission_requests", &["surface=\"workloads\"", "operation=\"update\""]);
+    assert!(updates >= FLEET as u64, "{updates} updates");
+    // A new generation without a new template: when the controller has seen it, it has seen all before it.
+    for manifest in &mut manifests {
+        manifest["spec"]["minReadySeconds"] = json!(1);
+    }
+    apply_all(&bed, &manifests).await;
+    assert_eq!(observed_templates(&bed).await, before);
+    assert_eq!(replica_sets(&bed).await, sets, "no rollout");
     // What is touched does follow.
     bed.kubectl(&["rollout", "restart", "deployment/web-1"], "").await.succeeded();
     let live = bed.get("deployment/web-1").await;

@@ -257,6 +257,8 @@ fn with(mut told: Told, written: &Restart) -> Told {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -433,6 +435,33 @@ mod tests {
     #[case(r"a+b*(c)|[d]{e}^$?\", r"a\+b\*\(c\)\|\[d\]\{e\}\^\$\?\\")]
     fn names_are_quoted_as_go_quotes_them(#[case] name: &str, #[case] expected: &str) {
         assert_eq!(escape(name), expected);
+    }
+
+    /// Both tables are what the real Reloader decided: of an entry and a Secret, and of an entry all the Secrets of
+    /// the first table for which it restarts.
+    #[test]
+    fn reloader_takes_our_entry_for_its_secret_and_for_no_other() {
+        let pairs: Vec<Vec<&str>> = table(include_str!("../../tests/testdata/reloader_matching.tsv")).collect();
+        let names: BTreeSet<&str> = pairs.iter().map(|row| row[1]).collect();
+        let restarts: BTreeMap<&str, Vec<&str>> = table(include_str!("../../tests/testdata/reloader_names.tsv"))
+            .map(|row| (row[0], row[1].split(' ').collect()))
+            .collect();
+        assert!(names.len() > 1000, "the tables are whole");
+        let mut look_alikes = 0;
+        for name in &names {
+            let entry = escape(name);
+            assert_eq!(restarts.get(entry.as_str()), Some(&vec![*name]), "{entry}");
+            look_alikes += usize::from(restarts.get(name).is_some_and(|unescaped| unescaped.len() > 1));
+        }
+        assert!(look_alikes > 100, "{look_alikes} names would mean others too, were they not escaped");
+        let ours: BTreeMap<String, &str> = names.iter().map(|name| (escape(name), *name)).collect();
+        let told = pairs.iter().filter_map(|row| Some((row, *ours.get(row[0])?)));
+        let wrong: Vec<_> = told.filter(|(row, name)| row[2] != (row[1] == *name).to_string()).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    fn table(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+        text.lines().skip(1).map(|line| line.split('\t').collect())
     }
 
     /// As Reloader matches an item: `^` before it and `$` after it, without a group. Of Go's syntax as much as the

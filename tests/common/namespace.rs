@@ -31,6 +31,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Somebody by a kubeconfig that was written for them.
+    pub async fn of(kubeconfig: PathBuf, username: &str) -> Self {
+        let config = config(&kubeconfig).await;
+        Self { kubeconfig, username: username.to_owned(), config }
+    }
+
     /// Their client. Each test needs its own: a client's worker lives in the runtime that made it.
     pub fn client(&self) -> Client {
         Client::try_from(self.config.clone()).expect("a configuration that we made")
@@ -86,8 +92,7 @@ impl ControlPlane {
         let token = answer["status"]["token"].as_str().expect("a token");
         let content = kubeconfig(&self.server, &self.authority, &json!({"token": token}));
         let kubeconfig = self.folder.write(&format!("{}.kubeconfig", unique(name)), content);
-        let config = config(&kubeconfig).await;
-        Identity { kubeconfig, username: format!("system:serviceaccount:{namespace}:{name}"), config }
+        Identity::of(kubeconfig, &format!("system:serviceaccount:{namespace}:{name}")).await
     }
 }
 

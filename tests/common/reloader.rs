@@ -5,12 +5,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
-use super::objects::path;
+use super::objects::{apply, path, send};
 use super::process::{Folder, Process};
 use super::reloader_model::Model;
 use super::reloader_rules::LIST;
@@ -18,6 +19,8 @@ use super::{unique, wait_for};
 
 /// The namespace of its `ServiceAccount`.
 const NAMESPACE: &str = "reloader";
+/// The `ServiceAccount`.
+pub const NAME: &str = "reloader";
 
 /// A running Reloader for all namespaces, with its default flags. It ends on drop.
 pub struct Reloader {
@@ -37,9 +40,18 @@ impl Reloader {
         SHARED.get_or_init(|| async { Self::start(ControlPlane::shared().await).await }).await
     }
 
-    /// Starts one and waits until it reloads. Two real ones at a time cannot be: each wants port 9090.
+    /// Starts one beside a control plane.
     pub async fn start(cp: &ControlPlane) -> Self {
-        let identity = identity(cp).await;
+        let client = cp.client();
+        for object in rights(NAMESPACE) {
+            apply(&client, &object).await.object();
+        }
+        Self::beside(&client, &cp.identity(NAMESPACE, NAME).await).await
+    }
+
+    /// Starts one with somebody's rights, and waits until it reloads what `admin` makes for it to try. Two real ones
+    /// at a time cannot be: each wants port 9090.
+    pub async fn beside(admin: &Client, identity: &Identity) -> Self {
         let started = if let Some(program) = program() {
             say(&format!("Reloader: the real one, {}", program.display()));
             let folder = Folder::new();
@@ -50,9 +62,9 @@ impl Reloader {
             Self { runs: Runs::Real(process, folder) }
         } else {
             say("Reloader: the model of it (RELOADER_BIN names no program)");
-            Self { runs: Runs::Model(Model::start(&identity)) }
+            Self { runs: Runs::Model(Model::start(identity)) }
         };
-        started.await_first_reload(cp).await;
+        started.await_first_reload(admin).await;
         started
     }
 
@@ -70,34 +82,34 @@ impl Reloader {
     }
 
     /// It does not say when it watches, so a Secret is changed until that shows.
-    async fn await_first_reload(&self, cp: &ControlPlane) {
-        let ns = cp.namespace("reloader-starts").await;
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("first")});
-        let secret_path = path(&cp.create(&secret).await.object());
-        let metadata = json!({"name": "first", "namespace": ns.name, "annotations": {LIST: "first"}});
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-            "spec": {
-                "replicas": 0, "selector": {"matchLabels": {"app": "first"}},
-                "template": {
-                    "metadata": {"labels": {"app": "first"}},
-                    "spec": {"containers": [{"name": "main", "image": "none"}]},
-                },
-            },
+    async fn await_first_reload(&self, admin: &Client) {
+        let namespace = unique("reloader-starts");
+        let metadata = json!({"name": "first", "namespace": namespace, "annotations": {LIST: "first"}});
+        let labels = json!({"app": "first"});
+        let pods = json!({"containers": [{"name": "main", "image": "none"}]});
+        let spec = json!({
+            "replicas": 0, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pods},
         });
-        cp.create(&deployment).await.object();
-        let deployment_path = path(&deployment);
+        let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
+        for object in [&home, &secret, &deployment] {
+            apply(admin, object).await.object();
+        }
+        let (secret, deployment) = (path(&secret), path(&deployment));
         wait_for("Reloader reloads", || async {
             if let Runs::Real(process, _) = &self.runs {
                 let ended = process.exited();
                 assert!(ended.is_none(), "Reloader ended: {ended:?}\n{}", process.tail());
             }
             let data = json!({"stringData": {"value": unique("first")}});
-            cp.request(Method::PATCH, &secret_path, Some(&data)).await.object();
-            let deployment = cp.request(Method::GET, &deployment_path, None).await.object();
+            send(admin, Method::PATCH, &secret, Some(&data)).await.object();
+            let deployment = send(admin, Method::GET, &deployment, None).await.object();
             deployment.pointer("/spec/template/spec/containers/0/env").map(drop)
         })
         .await;
+        send(admin, Method::DELETE, &path(&home), None).await.object();
     }
 }
 
@@ -113,9 +125,9 @@ fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
 
-/// A `ServiceAccount` with the rights that its manual asks for.
-async fn identity(cp: &ControlPlane) -> Identity {
-    let metadata = json!({"name": "reloader", "namespace": NAMESPACE});
+/// Its namespace, its `ServiceAccount` there and the rights that its manual asks for, to be applied in this order.
+pub fn rights(namespace: &str) -> [Value; 4] {
+    let metadata = json!({"name": NAME, "namespace": namespace});
     let reads = json!(["get", "list", "watch"]);
     let rules = json!([
         {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": reads},
@@ -126,16 +138,13 @@ async fn identity(cp: &ControlPlane) -> Identity {
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ]);
     let rbac = "rbac.authorization.k8s.io/v1";
-    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reloader"});
-    let subject = json!({"kind": "ServiceAccount", "name": "reloader", "namespace": NAMESPACE});
-    let objects = [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace});
+    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": namespace});
+    [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
-        json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": "reloader"}, "rules": rules}),
-        json!({"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": "reloader"},
+        json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": namespace}, "rules": rules}),
+        json!({"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": namespace},
                "roleRef": role, "subjects": [subject]}),
-    ];
-    let text: Vec<String> = objects.iter().map(Value::to_string).collect();
-    cp.apply(&text.join("\n---\n")).await;
-    cp.identity(NAMESPACE, "reloader").await
+    ]
 }

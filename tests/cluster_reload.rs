@@ -1,0 +1,203 @@
+//! A changed Secret reaches the containers: on a real node, with the webhook's own pods installed by the plain
+//! manifests, and Reloader beside the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
+//!
+//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
+//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use common::namespace::Identity;
+use common::objects::{apply, path, send};
+use common::process::Folder;
+use common::reloader::{NAME, Reloader, rights};
+use common::{block_on_elsewhere, poll, unique};
+use http::Method;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+/// From a change to the last container that prints it. The new template is promised within 30 s; the rest is the
+/// cluster's.
+const PATIENCE: Duration = Duration::from_mins(2);
+const ENV_FROM: &str = "secrets.floe.dev/env-from";
+const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+
+/// A namespace of the cluster, and Reloader with the rights of a `ServiceAccount`.
+struct Scene {
+    client: Client,
+    namespace: String,
+    reloader: Reloader,
+    _left: Left,
+    _folder: Folder,
+}
+
+/// What is deleted at the end.
+struct Left {
+    admin: Config,
+    paths: Vec<String>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let (admin, paths) = (self.admin.clone(), std::mem::take(&mut self.paths));
+        block_on_elsewhere(async move {
+            let client = Client::try_from(admin).expect("the administrator's configuration");
+            for path in paths {
+                send(&client, Method::DELETE, &path, None).await;
+            }
+        });
+    }
+}
+
+impl Scene {
+    async fn new() -> Self {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let file = Kubeconfig::read().expect("KUBECONFIG names the cluster; run `make test-cluster`");
+        let admin = Config::from_custom_kubeconfig(file.clone(), &KubeConfigOptions::default()).await;
+        let admin = admin.expect("the cluster's kubeconfig");
+        let client = Client::try_from(admin.clone()).expect("the cluster's kubeconfig");
+        let mut left = Left { admin, paths: Vec::new() };
+
+        let namespace = unique("reload");
+        let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let reloaders = unique("reloader");
+        for object in rights(&reloaders).iter().chain([&home]) {
+            left.paths.push(path(object));
+            apply(&client, object).await.object();
+        }
+        let folder = Folder::new();
+        let identity = identity(&client, file, &reloaders, &folder).await;
+        let reloader = Reloader::beside(&client, &identity).await;
+        Self { client, namespace, reloader, _left: left, _folder: folder }
+    }
+
+    fn metadata(&self, name: &str) -> Value {
+        json!({"name": name, "namespace": self.namespace})
+    }
+
+    async fn secret(&self, name: &str, value: &str) {
+        let data = json!({"PASSWORD": value});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": self.metadata(name), "stringData": data});
+        apply(&self.client, &secret).await.object();
+    }
+
+    /// A workload whose container prints the variable that it gets from the Secret, and asks for it by our annotation
+    /// on the workload's own metadata.
+    async fn workload(&self, kind: &str, name: &str, secret: &str) {
+        let mut metadata = self.metadata(name);
+        metadata["annotations"] = json!({ENV_FROM: secret});
+        let script = "echo \"$PASSWORD\"; trap exit TERM; while :; do sleep 1; done";
+        let container = json!({
+            "name": "main", "image": image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
+        });
+        let labels = json!({"app": name});
+        let mut spec = json!({
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+            },
+        });
+        if kind == "StatefulSet" {
+            spec["serviceName"] = json!(name);
+        }
+        let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        apply(&self.client, &object).await.object();
+    }
+
+    /// What each pod of a workload prints, by the pod's uid; pods that are going are left out.
+    async fn printed(&self, name: &str) -> BTreeMap<String, String> {
+        let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
+        let list = send(&self.client, Method::GET, &format!("{pods}?labelSelector=app%3D{name}"), None).await.object();
+        let mut printed = BTreeMap::new();
+        for pod in list["items"].as_array().into_iter().flatten() {
+            let metadata = &pod["metadata"];
+            if metadata["deletionTimestamp"].is_null() {
+                let name = metadata["name"].as_str().unwrap_or_default();
+                let log = send(&self.client, Method::GET, &format!("{pods}/{name}/log"), None).await;
+                // Until the container runs, there is no log to read.
+                let text = if log.accepted() { log.body.as_str().unwrap_or_default().trim() } else { "" };
+                printed.insert(metadata["uid"].as_str().unwrap_or_default().to_owned(), text.to_owned());
+            }
+        }
+        printed
+    }
+
+    /// Waits until a workload has one pod, and that one prints this; its uid.
+    async fn prints(&self, name: &str, value: &str) -> String {
+        let found = poll(PATIENCE, || async {
+            let mut printed = self.printed(name).await;
+            let (uid, text) = printed.pop_first()?;
+            (printed.is_empty() && text == value).then_some(uid)
+        });
+        match found.await {
+            Some(uid) => uid,
+            None => panic!(
+                "{name} does not print {value:?} alone, but {:?}\n{}",
+                self.printed(name).await,
+                self.reloader.tail()
+            ),
+        }
+    }
+}
+
+/// Access to the same cluster as Reloader's `ServiceAccount`.
+async fn identity(admin: &Client, mut file: Kubeconfig, namespace: &str, folder: &Folder) -> Identity {
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{NAME}/token");
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": [], "expirationSeconds": 3600},
+    });
+    let answer = send(admin, Method::POST, &path, Some(&request)).await.object();
+    let token = &answer["status"]["token"];
+    for user in &mut file.auth_infos {
+        user.auth_info = Some(serde_json::from_value(json!({"token": token})).expect("a user with a token"));
+    }
+    // JSON is YAML too.
+    let content = serde_json::to_string(&file).expect("a kubeconfig");
+    let kubeconfig = folder.write("reloader.kubeconfig", content);
+    Identity::of(kubeconfig, &format!("system:serviceaccount:{namespace}:{NAME}")).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the script that starts this says what its nodes have")]
+fn image() -> String {
+    std::env::var("BUSYBOX_IMAGE").expect("BUSYBOX_IMAGE is set; run `make test-cluster`")
+}
+
+/// Said even when all tests pass.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
+    let scene = Scene::new().await;
+    scene.secret("db.prod", "first").await;
+    scene.secret("db-prod", "theirs").await;
+    for kind in KINDS {
+        scene.workload(kind, &kind.to_lowercase(), "db.prod").await;
+    }
+    // It uses a Secret whose name looks alike.
+    scene.workload("Deployment", "bystander", "db-prod").await;
+    let bystander = scene.prints("bystander", "theirs").await;
+    let mut before = Vec::new();
+    for kind in KINDS {
+        before.push(scene.prints(&kind.to_lowercase(), "first").await);
+    }
+
+    let changed = Instant::now();
+    scene.secret("db.prod", "second").await;
+    for (kind, before) in KINDS.into_iter().zip(before) {
+        let after = scene.prints(&kind.to_lowercase(), "second").await;
+        say(&format!("{kind}: a new pod prints the new value within {:?} of the change", changed.elapsed()));
+        assert_ne!(after, before, "another pod");
+    }
+    assert_eq!(scene.prints("bystander", "theirs").await, bystander, "the same pod");
+}

@@ -405,7 +405,7 @@ const FLEET: usize = 100;
 /// How many of them one kubectl is told of: each allows itself five requests a second after the first ten.
 const BATCH: usize = 10;
 
-/// Applies all of them server-side, as a GitOps controller does.
+/// Applies all of them server-side, as a `GitOps` controller does.
 async fn apply_all(bed: &Bed, manifests: &[Value]) {
     let client = bed.cp.client();
     for manifest in manifests {

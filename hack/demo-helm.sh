@@ -42,10 +42,16 @@ if [ "$TARGET" = plane ]; then
 fi
 HELM=$("$ROOT/hack/tools/tools.sh" path helm)
 was_up=$(node_was_up)
-stream_pid=""
+streams=()
+stop_streams() {
+    [ ${#streams[@]} -gt 0 ] || return 0
+    kill "${streams[@]}" 2>/dev/null || true
+    wait "${streams[@]}" 2>/dev/null || true
+    streams=()
+}
 cleanup() {
     local status=$?
-    if [ -n "$stream_pid" ]; then kill "$stream_pid" 2>/dev/null || true; fi
+    stop_streams
     [ "$status" = 0 ] || echo "the demo failed" >&2
     if [ "${KEEP:-0}" = 1 ]; then
         echo "left as it is (KEEP=1)"
@@ -106,15 +112,18 @@ stream() {
     done
 }
 answers=$(mktemp)
-stream >"$answers" 2>&1 &
-stream_pid=$!
+for _ in 1 2 3; do
+    stream >>"$answers" 2>&1 &
+    streams+=($!)
+done
 helm upgrade "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --set replicas=3 \
     --set-string podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
+# The last of the old replicas still answer what they took.
+old_gone() { ! k -n "$OURS" get pods --no-headers | grep -q Terminating; }
+wait_until 90 "the old replicas to be gone" old_gone
+stop_streams
 NAMESPACE=$OURS show get pods
-kill "$stream_pid"
-wait "$stream_pid" 2>/dev/null || true
-stream_pid=""
-echo "creates meanwhile: $(wc -l <"$answers"), all injected but $(grep -vc '^yes$' "$answers" || true)"
+echo "creates meanwhile: $(wc -l <"$answers"), of which not injected: $(grep -vc '^yes$' "$answers" || true)"
 if grep -v '^yes$' "$answers" >&2; then exit 1; fi
 
 title "6. helm uninstall"

@@ -86,6 +86,28 @@ async fn the_program_knows_every_argument_that_it_is_given() {
     }
 }
 
+/// The pod of `helm test` has the injected variable for its only argument; not injected, it stays as it is written.
+#[tokio::test]
+async fn the_test_pod_succeeds_only_with_its_secret() {
+    let objects = Helm::Four.objects(NAME, &json!({}));
+    let pod = named(&objects, "Pod", "floe-secrets-webhook-test");
+    let secret = named(&objects, "Secret", "floe-secrets-webhook-test");
+    assert_eq!(
+        pod["metadata"]["annotations"]["secrets.floe.dev/env.FLOE_SECRETS_TEST"],
+        "floe-secrets-webhook-test/argument"
+    );
+    let written = pod["spec"]["containers"][0]["args"][0].as_str().expect("an argument");
+    assert_eq!(written, "$(FLOE_SECRETS_TEST)");
+    let injected = secret["stringData"]["argument"].as_str().expect("a value");
+    for (argument, code) in [(written, 2), (injected, 0)] {
+        let folder = Folder::new();
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+        let process = Process::start("program", folder.path(), program, &[argument.to_owned()], &[]);
+        let status = wait_for("the program ends", || async { process.exited() }).await;
+        assert_eq!(status.code(), Some(code), "{argument}: {}", process.tail());
+    }
+}
+
 #[test]
 fn a_stopping_replica_has_the_time_that_it_takes() {
     let values = merged(existing(), &json!({"shutdown": {"delaySeconds": 10, "drainSeconds": 40}}));

@@ -10,6 +10,7 @@ use super::binding::SecretBinding;
 use super::pod::{ContainerView, EnvView, Literal, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
+use super::reload::told_by_pod;
 use super::request::{Choice, InjectionRequest, Selection};
 use super::resolve::{Findings, Wanted, resolve};
 use super::secret_ref::SecretId;
@@ -40,6 +41,8 @@ pub(super) const MAX_ENTRIES: usize = 16_384;
 pub enum Surface {
     /// A pod: what it asks for is there now, or it is refused.
     Pods,
+    /// The template of a workload, planned as a pod of it would be: what it asks for is there now, or it is refused.
+    Templates,
     /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
     /// the author says otherwise, and so is a container that another webhook may still add.
     Workloads,
@@ -98,6 +101,8 @@ pub struct InjectionPlan {
     pub containers: Vec<ContainerPlan>,
     /// The new record, when anything is added.
     pub record: Option<Record>,
+    /// Of a pod: the entries of the list by which a workload would tell Reloader of these Secrets. It restarts nothing.
+    pub reload: Vec<String>,
     /// Which maps and lists have to be made first.
     pub absent: Absent,
     /// For a person, most important first.
@@ -182,7 +187,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let known = input.pod.annotations().and_then(|a| a.get(super::annotations::RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = known.clone().unwrap_or_default();
-    let known = known.filter(|_| input.surface == Surface::Pods);
+    let known = known.filter(|_| input.surface != Surface::Workloads);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
         let name = container.name.as_str();
@@ -198,7 +203,14 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     }
     warnings.sort();
     warnings.dedup();
+    // A template would not only tell: Reloader reads it.
+    let tells = input.surface == Surface::Pods && !containers.is_empty();
+    let reload = if tells { told_by_pod(input) } else { Vec::new() };
+    if !reload.is_empty() {
+        record.restart.list.clone_from(&reload);
+    }
     Ok(InjectionPlan {
+        reload,
         record: (!containers.is_empty()).then_some(record),
         containers,
         absent: Absent::of(input.pod.metadata.as_ref()),

@@ -139,7 +139,7 @@ impl Nudge {
     /// Looks for what is awaited; owners whose secret changed are planned for again.
     async fn look(&self, waiting: &mut Waiting) {
         let mut sights = BTreeMap::new();
-        for (namespace, secret) in waiting.awaited() {
+        for (namespace, secret) in waiting.turn() {
             let sight = match self.head(&namespace, &secret).await {
                 Ok(head) => head.map_or(Sight::Absent, Sight::There),
                 Err(error) => {

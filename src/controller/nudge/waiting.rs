@@ -17,6 +17,10 @@ const HOUR: Duration = Duration::from_hours(1);
 /// How often an owner that waits is read again: it may be gone, or ask for something else.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// Secrets that are looked for in one round: half of the reads that may be made until the next one. The others are for
+/// owners that come, or whose secrets came.
+const LOOKS: usize = 50;
+
 /// Owners that are read again in one round for no other reason than the time: the secrets that came are told first.
 const REREADS: usize = 15;
 
@@ -77,6 +81,8 @@ pub(super) struct Waiting {
     owners: BTreeMap<Owner, Wait>,
     /// Only what was seen of secrets that are awaited.
     seen: BTreeMap<Awaited, Sight>,
+    /// The last one that had its turn.
+    last: Option<Awaited>,
     given_up: VecDeque<String>,
 }
 
@@ -107,9 +113,16 @@ impl Waiting {
         self.owners.get(owner).is_some_and(|wait| wait.since.elapsed() >= HOUR)
     }
 
-    /// What has to be looked for: for each owner one secret, and each secret once.
-    pub(super) fn awaited(&self) -> BTreeSet<Awaited> {
-        self.owners.iter().filter_map(|(owner, wait)| wait.awaited(owner)).collect()
+    /// What has to be looked for in this round: for each owner one secret, each secret once, and those that are too many
+    /// for one round by turns.
+    pub(super) fn turn(&mut self) -> Vec<Awaited> {
+        let all: BTreeSet<Awaited> = self.owners.iter().filter_map(|(owner, wait)| wait.awaited(owner)).collect();
+        self.seen.retain(|secret, _| all.contains(secret));
+        let (before, after): (Vec<Awaited>, Vec<Awaited>) =
+            all.into_iter().partition(|secret| self.last.as_ref().is_some_and(|last| secret <= last));
+        let turn: Vec<Awaited> = after.into_iter().chain(before).take(LOOKS).collect();
+        self.last = turn.last().cloned();
+        turn
     }
 
     /// What was last seen of a secret that is looked for.
@@ -120,22 +133,21 @@ impl Waiting {
         }
     }
 
-    /// After a look at all of them: whom to plan for now. First those of whose secrets one came or changed, then a few
+    /// After a look at them: whom to plan for now. First those of whose secrets one came or changed, then a few
     /// of the others, those that were read longest ago.
-    pub(super) fn look(&mut self, mut sights: BTreeMap<Awaited, Sight>) -> Vec<Owner> {
+    pub(super) fn look(&mut self, sights: BTreeMap<Awaited, Sight>) -> Vec<Owner> {
         let mut came = BTreeSet::new();
-        for (secret, sight) in &mut sights {
-            let before = self.seen.get(secret);
-            match sight {
+        for (secret, sight) in sights {
+            match &sight {
                 // Not seen is not gone: whatever was known stays.
-                Sight::Unseen => *sight = before.cloned().unwrap_or(Sight::Absent),
-                Sight::There(_) if before != Some(sight) => {
+                Sight::Unseen => continue,
+                Sight::There(_) if self.seen.get(&secret) != Some(&sight) => {
                     came.insert(secret.clone());
                 }
                 Sight::Absent | Sight::There(_) => {}
             }
+            self.seen.insert(secret, sight);
         }
-        self.seen = sights;
         let mut now = Vec::new();
         let mut later = Vec::new();
         for (owner, wait) in &self.owners {
@@ -206,6 +218,10 @@ mod tests {
         of.iter().map(|(name, sight)| (("jobs".to_owned(), secret(name)), sight.clone())).collect()
     }
 
+    fn awaited(names: &[&str]) -> Vec<Awaited> {
+        names.iter().map(|name| ("jobs".to_owned(), secret(name))).collect()
+    }
+
     fn version(text: &str) -> Sight {
         Sight::There(Head { uid: "u".to_owned(), resource_version: text.to_owned() })
     }
@@ -216,7 +232,7 @@ mod tests {
         assert!(waiting.wait(owner(1), BTreeSet::from([secret("a")])));
         assert!(!waiting.wait(owner(1), BTreeSet::from([secret("a")])), "no news");
         waiting.wait(owner(2), BTreeSet::from([secret("b")]));
-        assert_eq!(waiting.awaited(), sights(&[("a", Sight::Absent), ("b", Sight::Absent)]).into_keys().collect());
+        assert_eq!(waiting.turn(), awaited(&["a", "b"]));
         let mut look = |a, b| waiting.look(sights(&[("a", a), ("b", b)]));
         assert_eq!(look(Sight::Absent, Sight::Absent), []);
         assert_eq!(look(version("1"), Sight::Absent), [owner(1)]);
@@ -234,11 +250,11 @@ mod tests {
     async fn of_many_secrets_one_is_looked_for() {
         let mut waiting = Waiting::default();
         waiting.wait(owner(1), BTreeSet::from([secret("a"), secret("b"), secret("c")]));
-        assert_eq!(waiting.awaited(), sights(&[("a", Sight::Absent)]).into_keys().collect());
+        assert_eq!(waiting.turn(), awaited(&["a"]));
         assert_eq!(waiting.look(sights(&[("a", version("1"))])), [owner(1)]);
         // Planning has shown that another one came too.
         assert!(waiting.wait(owner(1), BTreeSet::from([secret("c")])));
-        assert_eq!(waiting.awaited(), sights(&[("c", Sight::Absent)]).into_keys().collect());
+        assert_eq!(waiting.turn(), awaited(&["c"]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,7 +266,7 @@ mod tests {
         }
         assert_eq!((waiting.arrival(&owner(OWNERS)), waiting.len()), (Arrival::Full, 1000));
         assert_eq!(waiting.arrival(&owner(7)), Arrival::Known);
-        assert_eq!(waiting.awaited().len(), 1, "one secret is looked for once, whoever awaits it");
+        assert_eq!(waiting.turn(), awaited(&["a"]), "one secret is looked for once, whoever awaits it");
         assert!(waiting.forget(&owner(7)) && !waiting.forget(&owner(7)));
         assert_eq!(waiting.arrival(&owner(OWNERS)), Arrival::New);
         for number in 0..2 * OWNERS {
@@ -258,6 +274,25 @@ mod tests {
         }
         assert_eq!((waiting.len(), waiting.given_up.len()), (0, OWNERS));
         assert_eq!(waiting.arrival(&owner(2 * OWNERS - 1)), Arrival::Known);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_secrets_have_their_turns() {
+        let mut waiting = Waiting::default();
+        let names: Vec<String> = (0..120).map(|number| format!("s-{number:03}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            waiting.wait(owner(number), BTreeSet::from([secret(name)]));
+        }
+        let all = awaited(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(waiting.turn(), all[..50]);
+        assert_eq!(waiting.look(BTreeMap::from([(all[0].clone(), version("1"))])), [owner(0)]);
+        assert_eq!(waiting.turn(), all[50..100]);
+        assert_eq!(waiting.turn(), [&all[100..], &all[..30]].concat());
+        assert_eq!(
+            waiting.look(BTreeMap::from([(all[0].clone(), version("1"))])),
+            [],
+            "it is known from its turn before"
+        );
     }
 
     #[tokio::test(start_paused = true)]

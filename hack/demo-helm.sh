@@ -119,7 +119,7 @@ done
 helm upgrade "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --set replicas=3 \
     --set-string podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
 # The last of the old replicas still answer what they took.
-old_gone() { ! k -n "$OURS" get pods --no-headers | grep -q Terminating; }
+old_gone() { [ -z "$(k -n "$OURS" get pods -o jsonpath='{.items[*].metadata.deletionTimestamp}')" ]; }
 wait_until 90 "the old replicas to be gone" old_gone
 stop_streams
 NAMESPACE=$OURS show get pods

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
 # The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
+# TLS_MODE is the chart's tls.mode: self-managed, or existing, with a certificate that this script brings.
 # PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
 # KEEP=1 leaves everything as it is at the end.
 set -euo pipefail
@@ -15,6 +16,11 @@ source "$ROOT/hack/lib/demo.sh"
 NAMESPACE=floe-demo
 RELEASE=floe-secrets-webhook
 OURS=floe-secrets-webhook
+TLS_MODE=${TLS_MODE:-self-managed}
+case $TLS_MODE in
+    self-managed | existing) ;;
+    *) echo "demo-helm: TLS_MODE is self-managed or existing" >&2; exit 2 ;;
+esac
 
 helm() {
     printf '\033[2m$ helm %s\033[0m\n' "$*" >&2
@@ -70,9 +76,9 @@ trap cleanup EXIT
 cluster_up
 image=$(image)
 
-title "1. A namespace that admits restricted pods alone, and a certificate"
+title "1. A namespace that admits restricted pods alone"
 k apply -f manifests/webhook/namespace.yaml
-ca=$(certificate "$OURS")
+if [ "$TLS_MODE" = existing ]; then ca=$(certificate "$OURS"); fi
 
 title "2. helm install: two replicas, as real restricted pods"
 values=$(mktemp)
@@ -81,10 +87,10 @@ image:
   repository: ${image%:*}
   tag: ${image##*:}
 tls:
-  mode: existing
+  mode: $TLS_MODE
 X
 helm install "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --wait --timeout 3m
-trust "$ca"
+if [ "$TLS_MODE" = existing ]; then trust "$ca"; fi
 NAMESPACE=$OURS show get pods -o wide
 
 title "3. helm test: a pod asks for a secret and has it"
@@ -128,7 +134,8 @@ if grep -v '^yes$' "$answers" >&2; then exit 1; fi
 
 title "6. helm uninstall"
 helm uninstall "$RELEASE" -n "$OURS" --wait
-k -n "$OURS" delete secret floe-secrets-webhook-tls   # the certificate that we brought ourselves
+# The certificate that we brought ourselves.
+if [ "$TLS_MODE" = existing ]; then k -n "$OURS" delete secret floe-secrets-webhook-tls; fi
 nothing_left() { [ -z "$(ours)" ]; }
 wait_until 60 "nothing of ours to be left" nothing_left || { ours >&2; exit 1; }
 echo "nothing of ours is left in the cluster"

@@ -27,10 +27,17 @@ pub enum Command {
     /// Serve the admission webhook.
     Serve(Box<ServeArgs>),
     /// Watch over what was injected: the drift scan and the nudge, by the one replica that leads.
+    ///
+    /// Admission never depends on it. The drift scan is what `scan` does, from time to time, told by a metric and
+    /// Events. The nudge makes the controllers of refused pods try again as soon as the secrets that they wait for exist.
     Controller(Box<ControllerArgs>),
     /// Inject into manifests, offline: YAML in, patched YAML out.
     Inject(Box<InjectArgs>),
     /// Find what runs without the secrets that it asks for.
+    ///
+    /// Pods and workloads that were created while the webhook was away, or changed by another webhook later. Looks with
+    /// your own rights (get and list on pods and workloads) and reads no Secret. A long run says on stderr how far it
+    /// is. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
     Scan(Box<ScanArgs>),
 }
 
@@ -269,9 +276,6 @@ pub struct LeaseArgs {
 }
 
 /// `scan`.
-///
-/// Pods and workloads that were created while the webhook was away, or changed by another webhook later. Looks with
-/// your own rights, and reads no Secret. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// Which cluster.

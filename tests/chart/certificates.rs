@@ -141,6 +141,70 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     nothing_left(cp).await;
 }
 
+/// A container of the release, as a process on this machine: its own arguments, and its ServiceAccount's rights.
+async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, Folder) {
+    let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{deployment}");
+    let template = cp.request(Method::GET, &path, None).await.object()["spec"]["template"].take();
+    let account = template["spec"]["serviceAccountName"].as_str().expect("an account");
+    let identity = cp.identity(NAME, account).await;
+    let here = |argument: &str| match argument.split_once('=') {
+        Some(("--listen", _)) => format!("--listen=127.0.0.1:{}", ports[0]),
+        Some(("--ops-listen", _)) => format!("--ops-listen=127.0.0.1:{}", ports[1]),
+        // A test does not wait as long as people's API servers get.
+        Some(("--ca-grace", _)) => "--ca-grace=1s".to_owned(),
+        _ => argument.replace("$(POD_NAMESPACE)", NAME).replace("$(POD_NAME)", "pod"),
+    };
+    let args = template["spec"]["containers"][0]["args"].as_array().expect("arguments").iter();
+    let mut args: Vec<String> = args.map(|argument| here(argument.as_str().expect("text"))).collect();
+    args.extend(["--kubeconfig".to_owned(), identity.kubeconfig.display().to_string()]);
+    let folder = Folder::new();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    (Process::start(deployment, folder.path(), program, &args, &[]), folder)
+}
+
+/// The chart's own objects, rights and arguments, and our program: nobody else makes the certificate.
+#[tokio::test]
+async fn self_managed_certificates_need_nobody_else() {
+    let cp = &ControlPlane::start(Options::default()).await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
+    let [port, ops, controller_ops] = crate::common::free_ports();
+    let values = json!({"tls": {"mode": "self-managed"}, "service": {"port": port}});
+    let install = ["install", NAME, &chart(), "--namespace", NAME];
+    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
+    cp.request(Method::DELETE, &service, None).await.object();
+    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
+        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    cp.create(&external).await.object();
+
+    let (controller, _controller_files) = run(cp, "floe-secrets-controller", [0, controller_ops]).await;
+    let (webhook, _webhook_files) = run(cp, NAME, [port, ops]).await;
+    cp.secret("default", "db", &["k"], "v").await;
+    let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
+    let injected = async || {
+        let ended = controller.exited().or_else(|| webhook.exited());
+        assert!(ended.is_none(), "{ended:?}\n{}\n{}", controller.tail(), webhook.tail());
+        let answer = cp.create_dry(&asks).await;
+        let source = answer.body.pointer("/spec/containers/0/envFrom/0/secretRef/name").cloned();
+        (answer.accepted() && source == Some("db".into())).then_some(())
+    };
+    wait_for("a pod gets its secret", injected).await;
+
+    // What Helm does takes neither the certificate nor the CA.
+    let upgrade =
+        ["upgrade", NAME, &chart(), "--namespace", NAME, "--reuse-values", "--set", "webhook.timeoutSeconds=6"];
+    for args in [&upgrade[..], &["rollback", NAME, "1", "--namespace", NAME]] {
+        cp.helm(Helm::Four, args, &Value::Null).await.succeeded();
+        assert!(injected().await.is_some(), "after {args:?}");
+    }
+    cp.helm(Helm::Four, &["uninstall", NAME, "--namespace", NAME], &Value::Null).await.succeeded();
+    // The controller still runs, and may not make its objects anew.
+    let kinds = "secrets,leases,deployments,services,roles,rolebindings";
+    let left = cp.kubectl(&["-n", NAME, "get", kinds, "--output=name"], "").await.succeeded();
+    assert_eq!(left.stdout, "");
+    cp.create_dry(&asks).await.object();
+}
+
 async fn nothing_left(cp: &ControlPlane) {
     let kinds = "secrets,certificates,issuers,certificaterequests,deployments,services,leases";
     wait_for("nothing is left", || async {

@@ -69,7 +69,7 @@ fn arguments(container: &Value) -> Vec<String> {
 async fn the_program_knows_every_argument_that_it_is_given() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}, "listenAddress": "[::]"});
-    for values in [json!({}), everything(), scoped] {
+    for values in [json!({}), everything(), scoped, json!({"tls": {"mode": "self-managed"}})] {
         let objects = Helm::Four.objects(NAME, &values);
         for name in [NAME, "floe-secrets-controller"] {
             let template = &named(&objects, "Deployment", name)["spec"]["template"];

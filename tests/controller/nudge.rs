@@ -45,12 +45,15 @@ fn daemon_set(name: &str, annotations: &Value) -> Value {
     })
 }
 
+/// Its template refers to the secret already, as `--workloads-inject-template` writes it.
 fn stateful_set(name: &str, annotations: &Value) -> Value {
+    let mut container = container();
+    container["envFrom"] = json!([{"secretRef": {"name": "late"}}]);
     json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name},
         "spec": {
             "serviceName": name, "selector": {"matchLabels": {"app": name}},
-            "template": template(name, annotations, &json!([container()])),
+            "template": template(name, annotations, &json!([container])),
         },
     })
 }

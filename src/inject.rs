@@ -300,7 +300,11 @@ impl Injector {
             let arrived = Instant::now();
             let window = Window { arrived, deadline: arrived + PATIENCE };
             let surface = self.surface(namespace, place, window, teller).await;
-            let outcome = self.mutator.inject(surface, namespace, &pod, window).await;
+            let outcome = if root.is_empty() {
+                self.mutator.inject_pod(surface, namespace, &pod, window).await
+            } else {
+                self.mutator.inject(surface, namespace, &pod, window).await
+            };
             if let Ok(Outcome::Injected(injection)) = &outcome {
                 self.tell(place, surface, namespace, &pod, injection, teller).await;
             }

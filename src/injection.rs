@@ -57,10 +57,11 @@ pub use request::{
     Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason,
     Variable,
 };
+pub use resolve::restarting_secrets;
 pub use secret_ref::{
     DEFAULT_KEY, EnvVarName, KeyChoice, NameError, SecretId, SecretKey, SecretName, SecretReference, SecretSource,
 };
 pub use selector::{Pattern, PatternError};
 pub use workload::{JobTemplateView, TemplateView, WorkloadKind, WorkloadSpecView, WorkloadView};
 pub use workload_patch::render_workload;
-pub use workload_plan::{Review, Scope, Template, WorkloadPlan, restarting_secrets};
+pub use workload_plan::{Review, Scope, Template, WorkloadPlan};

@@ -151,6 +151,9 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
     let pod = printed(&ran, at);
     assert_eq!(pod["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "snowflake" } }]));
     assert_eq!(pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true");
+    // Reloader reads templates: what a pod only tells would run a finished Job again.
+    let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
+    assert_eq!(told, (kind == "Pod").then_some("snowflake"));
     assert_eq!(ran.err, "", "nothing to say");
 }
 
@@ -237,7 +240,8 @@ metadata:
   name: p
   annotations:
     secrets.floe.dev/refs: token
-    secrets.floe.dev/injected: \"{{\\\"containers\\\":{{\\\"main\\\":{{\\\"env\\\":[\\\"FLOE_SECRET_TOKEN\\\"]}}}}}}\"
+    secrets.floe.dev/injected: \"{{\\\"containers\\\":{{\\\"main\\\":{{\\\"env\\\":[\\\"FLOE_SECRET_TOKEN\\\"]}}}},\\\"restart\\\":{{\\\"list\\\":[\\\"token\\\"]}}}}\"
+    secret.reloader.stakater.com/reload: token
   labels:
     secrets.floe.dev/injected: \"true\"
 spec:
@@ -590,10 +594,12 @@ spec: {containers: [{name: envoy}, {name: main}]}
 {p} container \"main\" takes FLOE_SECRET_SNOWFLAKE_ROLE from key \"role\" of secret \"snowflake\" (annotation secrets.floe.dev/refs)
 {p} container \"other\" gets nothing: annotation secrets.floe.dev/containers does not select it
 {p} init container \"fetch\" gets nothing: init containers get nothing unless secrets.floe.dev/init-containers selects them
+{p} annotation secret.reloader.stakater.com/reload tells \"snowflake,token\": a record, which restarts nothing
 note: standard input: document 2, Pod \"q\" in namespace \"default\": nothing to do: no annotation asks for a secret
 note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothing to do: pods of this namespace are never touched
 {s} container \"envoy\" gets nothing: it is on the list of sidecar containers; to include it, select it in secrets.floe.dev/containers
 {s} container \"main\" takes FLOE_SECRET_TOKEN from key \"value\" of secret \"token\" (annotation secrets.floe.dev/refs)
+{s} annotation secret.reloader.stakater.com/reload tells \"token\": a record, which restarts nothing
 "
     );
     assert_eq!(ran.err, expected);

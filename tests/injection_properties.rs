@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
     Annotations, Bound, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal, Pattern, PlanError, PlanInput,
-    PodView, Record, SecretBinding, SecretId, Sources, Subject, parse, plan, render,
+    PodView, Record, SecretBinding, SecretId, Sources, Subject, parse, plan, render, restarting_secrets,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 const PREFIX: &str = "secrets.floe.dev/";
+const LIST: &str = "secret.reloader.stakater.com/reload";
 
 fn config() -> ProptestConfig {
     let kept = FileFailurePersistence::Direct("tests/testdata/injection_properties.regressions");
@@ -114,9 +115,10 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
         option::weighted(0.3, choice()),
         option::weighted(0.8, Just("warn".to_owned())),
         option::weighted(0.2, prop_oneof![record(), any::<String>()]),
+        option::weighted(0.3, select(&["auto", "reloader", "infisical", "off"][..]).prop_map(str::to_owned)),
     );
     (fixed, btree_map(select(&VARIABLES[..]), aliased, 0..3)).prop_map(
-        |((env_from, refs, containers, init_containers, on_missing, injected), aliases)| {
+        |((env_from, refs, containers, init_containers, on_missing, injected, reload), aliases)| {
             let fixed = [
                 ("env-from", env_from),
                 ("refs", refs),
@@ -124,6 +126,7 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
                 ("init-containers", init_containers),
                 ("on-missing", on_missing),
                 ("injected", injected),
+                ("reload", reload),
             ];
             let fixed = fixed.into_iter().filter_map(|(key, value)| Some((format!("{PREFIX}{key}"), value?)));
             fixed.chain(aliases.into_iter().map(|(name, value)| (format!("{PREFIX}env.{name}"), value))).collect()
@@ -218,14 +221,31 @@ fn container() -> impl Strategy<Value = Value> {
     )
 }
 
+/// What an author may tell other programs about restarts.
+fn reloaders() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let key = select(
+        &[
+            LIST,
+            "reloader.stakater.com/auto",
+            "secrets.exclude.reloader.stakater.com/reload",
+            "secrets.infisical.com/auto-reload",
+        ][..],
+    );
+    let value = select(&["true", "false", "a", "a,b", r"a\.b", ""][..]);
+    prop_oneof![
+        4 => Just(BTreeMap::new()),
+        1 => btree_map(key.prop_map(str::to_owned), value.prop_map(str::to_owned), 1..3),
+    ]
+}
+
 fn pod() -> impl Strategy<Value = Value> {
     let foreign = || btree_map(hostile_key(), ".{0,6}", 0..3);
     let annotations = prop_oneof![
         1 => Just(None),
         1 => Just(Some(Value::Null)),
-        8 => (contract(), foreign()).prop_map(|(ours, foreign)| {
+        8 => (contract(), foreign(), reloaders()).prop_map(|(ours, foreign, reloaders)| {
             // None of the foreign ones may be under our prefix by accident; `hostile_key` makes none that is.
-            Some(Value::Object(foreign.into_iter().chain(ours).map(|(k, v)| (k, Value::from(v))).collect()))
+            Some(Value::Object(foreign.into_iter().chain(reloaders).chain(ours).map(|(k, v)| (k, Value::from(v))).collect()))
         }),
     ];
     let labels = prop_oneof![
@@ -267,7 +287,7 @@ fn world() -> impl Strategy<Value = World> {
         .collect();
     let bindings: Vec<_> = ids.into_iter().map(|(id, name)| (Just(id), bound(name))).collect();
     let defaults = prop_oneof![Just(BTreeMap::new()), contract()];
-    let subject = prop_oneof![4 => Just(Subject::Pod), 1 => Just(Subject::Template)];
+    let subject = prop_oneof![4 => Just(Subject::Pod), 1 => Just(Subject::Manifest), 1 => Just(Subject::Template)];
     (bindings, defaults, subject).prop_map(|(bindings, defaults, subject)| World {
         bindings: bindings.into_iter().collect(),
         defaults,
@@ -341,6 +361,28 @@ proptest! {
             }
             if plan.is_empty() {
                 prop_assert_eq!(pod, after);
+            }
+        }
+    }
+
+    /// What is told is about Secrets that are asked for, and only where a pod gets something.
+    #[test]
+    fn a_pod_tells_of_its_own_secrets_alone(pod in pod(), world in world()) {
+        if let Some((plan, patch)) = admit(&pod, &world) {
+            let after = patched(&pod, &patch);
+            let told = |pod: &Value| pod["metadata"]["annotations"][LIST].as_str().map(str::to_owned);
+            if let Some(theirs) = told(&pod) {
+                prop_assert_eq!(told(&after), Some(theirs));
+                prop_assert!(plan.reload.is_empty());
+            } else if let Some(ours) = told(&after) {
+                prop_assert!(world.subject == Subject::Pod && !plan.is_empty());
+                prop_assert_eq!(&ours, &plan.reload.join(","));
+                let view = PodView::deserialize(&pod).unwrap();
+                let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+                let request = request_of(&view, &defaults).unwrap();
+                let asked = restarting_secrets(&request, &world.bindings);
+                let named: Vec<String> = ours.split(',').map(|entry| entry.replace('\\', "")).collect();
+                prop_assert!(named.iter().all(|name| asked.contains(name)), "{named:?} of {asked:?}");
             }
         }
     }

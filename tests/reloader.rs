@@ -103,7 +103,8 @@ impl Scene {
     }
 
     async fn list(&self, api: &str, plural: &str) -> Vec<Value> {
-        let path = format!("/apis/{api}/namespaces/{}/{plural}", self.ns.name);
+        let root = if api == "v1" { "/api/v1".to_owned() } else { format!("/apis/{api}") };
+        let path = format!("{root}/namespaces/{}/{plural}", self.ns.name);
         let list = self.cp.request(Method::GET, &path, None).await.object();
         list["items"].as_array().cloned().unwrap_or_default()
     }
@@ -581,6 +582,39 @@ async fn names_that_differ_in_punctuation_alone_share_a_marker() {
     assert_eq!(scene.reloaded_by(scene.patch("db.prod", &second)).await, set(&[]), "told already, it seems");
     assert_eq!(scene.reloaded_by(scene.change("db.prod")).await, set(&["app"]));
     assert_eq!(markers(&scene.one("Deployment", "app").await).len(), 1);
+}
+
+/// On a pod the list is for people: no pod is looked at, neither one of its own nor one of a `ReplicaSet`.
+#[tokio::test]
+async fn a_pod_is_never_read() {
+    let scene = Scene::new("pods").await;
+    scene.secret("db", &json!({})).await;
+    let spec = json!({"containers": [{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db"}}]}]});
+    let told = json!({LIST: "db", AUTO: "true"});
+    let mut metadata = scene.ns.named("alone");
+    metadata["annotations"] = told.clone();
+    scene.cp.create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).await.object();
+    let labels = json!({"app": "set"});
+    let template = json!({"metadata": {"labels": labels, "annotations": told}, "spec": spec});
+    let of_set = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
+    let mut metadata = scene.ns.named("set");
+    metadata["annotations"] = told;
+    scene
+        .cp
+        .create(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": of_set}))
+        .await
+        .object();
+    let specs = async || -> Vec<Value> {
+        let pods = scene.list("v1", "pods").await;
+        pods.iter().map(|pod| json!([pod["metadata"]["uid"], pod["metadata"]["annotations"], pod["spec"]])).collect()
+    };
+    let before = wait_for("both pods", || async {
+        let pods = specs().await;
+        (pods.len() == 2).then_some(pods)
+    })
+    .await;
+    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(&[]));
+    assert_eq!(specs().await, before);
 }
 
 // === Why Jobs and CronJobs get no annotation from us ===

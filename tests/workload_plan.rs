@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
 
+#[expect(dead_code, reason = "of the model, the decision is used here")]
+#[path = "common/reloader_rules.rs"]
+mod reloader_rules;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +23,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use reloader_rules::{MATCH, Verdict, verdict};
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -628,6 +633,77 @@ fn made_up() -> impl Strategy<Value = Value> {
     )
 }
 
+/// What Reloader writes, by its two strategies, wherever a merge puts its entry, and when it is to pause a Deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reloaded {
+    FirstVariable,
+    LastVariable,
+    Annotation,
+    Paused,
+}
+
+fn reloaded_how() -> impl Strategy<Value = Reloaded> {
+    select(&[Reloaded::FirstVariable, Reloaded::LastVariable, Reloaded::Annotation, Reloaded::Paused][..])
+}
+
+const MARKER: &str = "STAKATER_A_SECRET";
+
+fn reloaded(object: &Value, how: Reloaded) -> Value {
+    let mut object = object.clone();
+    let path = if object["kind"] == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };
+    let inner = object.pointer_mut(path).unwrap();
+    if how == Reloaded::Annotation {
+        inner["metadata"]["annotations"]["reloader.stakater.com/last-reloaded-from"] = json!("{}");
+        return object;
+    }
+    let container = &mut inner["spec"]["containers"][0];
+    let mut env = container["env"].as_array().cloned().unwrap_or_default();
+    if env.iter().all(|entry| entry["name"] != MARKER) {
+        let place = if how == Reloaded::FirstVariable { 0 } else { env.len() };
+        env.insert(place, json!({"name": MARKER, "value": "sha"}));
+    }
+    container["env"] = json!(env);
+    if how == Reloaded::Paused {
+        object["metadata"]["annotations"]["deployment.reloader.stakater.com/paused-at"] = json!("now");
+        object["spec"]["paused"] = json!(true);
+    }
+    object
+}
+
+/// An object without Reloader's variables, and these.
+fn split(object: &Value) -> (Value, Vec<Value>) {
+    let mut object = object.clone();
+    let path = if object["kind"] == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };
+    let containers = object.pointer_mut(path).unwrap()["spec"]["containers"].as_array_mut().unwrap();
+    let mut markers = Vec::new();
+    for env in containers.iter_mut().filter_map(|container| container["env"].as_array_mut()) {
+        markers.extend(env.extract_if(.., |entry| entry["name"] == MARKER));
+    }
+    (stored(object), markers)
+}
+
+/// What an author may say anew about a live workload, each by a name and a value or nothing.
+fn change() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
+    let ours = (select(&["env-from", "refs"][..]), option::of(select(&["a", "b", "a.b,b"][..])));
+    let ours = ours.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
+    let reload = option::of(select(&["auto", "reloader", "infisical", "off"][..]));
+    let reload = reload.prop_map(|value| (format!("{PREFIX}reload"), value.map(str::to_owned)));
+    let theirs = restart_annotations()
+        .prop_map(|all| all.into_iter().map(|(key, value)| (key, Some(value))).collect::<Vec<_>>());
+    (ours, option::of(reload), theirs)
+        .prop_map(|(ours, reload, theirs)| [ours].into_iter().chain(reload).chain(theirs).collect())
+}
+
+fn changed(object: &Value, change: &[(String, Option<String>)]) -> Value {
+    let mut object = object.clone();
+    for (key, value) in change {
+        if value.is_some() || object["metadata"]["annotations"].is_object() {
+            object = annotate(&object, key, value.as_deref());
+        }
+    }
+    object
+}
+
 fn without_ours(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
@@ -663,25 +739,59 @@ proptest! {
         prop_assert_eq!(bare, without_ours(&object));
     }
 
-    /// Reloader's two strategies, wherever a merge puts its entry.
     #[test]
-    fn reloaders_patches_pass_unchanged(object in made_up(), inject_template in any::<bool>(), how in 0..3) {
+    fn reloaders_patches_pass_unchanged(object in made_up(), inject_template in any::<bool>(), how in reloaded_how()) {
         let bed = Bed::new(inject_template);
         let first = bed.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
-        let mut reloaded = live.clone();
-        let path = if object["kind"] == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };
-        let inner = reloaded.pointer_mut(path).unwrap();
-        if how == 2 {
-            inner["metadata"]["annotations"]["reloader.stakater.com/last-reloaded-from"] = json!("{}");
-        } else {
-            let container = &mut inner["spec"]["containers"][0];
-            let mut env = container["env"].as_array().cloned().unwrap_or_default();
-            env.insert(if how == 0 { 0 } else { env.len() }, json!({"name": "STAKATER_A_SECRET", "value": "sha"}));
-            container["env"] = json!(env);
-        }
+        let reloaded = reloaded(&live, how);
         prop_assert_eq!(bed.update(&reloaded, &live), reloaded);
+    }
+
+    /// Whoever comes first, the author or Reloader: the same object, but for the place of Reloader's own variable.
+    #[test]
+    fn reloaders_patches_commute_with_ours(
+        object in made_up(), change in change(), inject_template in any::<bool>(), how in reloaded_how(),
+    ) {
+        let bed = Bed::new(inject_template);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        // One that was reloaded before we ever saw it.
+        let late = bed.admit(&reloaded(&object, how), None).object;
+        prop_assert_eq!(split(&late), split(&reloaded(&live, how)));
+
+        let reloaded_first = bed.update(&reloaded(&live, how), &live);
+        let then_changed = bed.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
+        let changed_first = bed.admit(&changed(&live, &change), Some(&live));
+        prop_assert_eq!(then_changed.allowed, changed_first.allowed);
+        prop_assume!(changed_first.allowed);
+        let then_reloaded = bed.update(&reloaded(&changed_first.object, how), &changed_first.object);
+        prop_assert_eq!(split(&then_changed.object), split(&then_reloaded));
+        // Told twice, it is told once.
+        prop_assert_eq!(bed.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
+        prop_assert_eq!(bed.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
+    }
+
+    /// As Reloader decides: what our list adds is our Secrets, and what it takes away is nothing.
+    #[test]
+    fn reloader_restarts_for_what_it_did_and_for_our_secrets(object in made_up(), found in any::<bool>()) {
+        let first = Bed::new(false).admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        let annotations = |object: &Value| -> [Value; 2] {
+            [object["metadata"]["annotations"].clone(), template(object)["metadata"]["annotations"].clone()]
+        };
+        let ([own, inner], [own_after, inner_after]) = (annotations(&object), annotations(&live));
+        let ours = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
+        let secret = if found { json!({MATCH: "true"}) } else { json!({}) };
+        for name in ["a", "b", "a.b", "axb", "a-b", "c", "nowhere", "x", "x1"] {
+            let before = verdict(name, &secret, &own, &inner);
+            let added = ours.contains(&json!(name.replace('.', r"\.")));
+            let expected = if added { Verdict::Named } else { before };
+            prop_assert_eq!(verdict(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
+        }
     }
 
     #[test]

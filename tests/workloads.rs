@@ -141,6 +141,8 @@ async fn annotations_on_a_deployment_reach_its_pods() {
     let pod = bed.pod().await;
     let sources = json!([{"secretRef": {"name": "db"}}, {"secretRef": {"name": "api.token"}}]);
     assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources);
+    // The pod tells what its workload tells Reloader; the template between them says nothing.
+    assert_eq!((note(&pod, LIST), note(&live["spec"]["template"], LIST)), (note(&live, LIST), json!(null)));
     assert_eq!(bed.list("replicasets").await.len(), 1);
     let metrics = bed.webhook.get("/metrics").expect("metrics").1;
     assert!(metrics.contains(r#"surface="workloads",operation="create",decision="prepared",reason="ok""#), "{metrics}");
@@ -194,6 +196,7 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
         })
         .await;
         assert_eq!(pods[0]["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "db"}}]), "{what}");
+        assert_eq!(note(&pods[0], LIST), json!(null), "{what} is never restarted");
     }
 }
 

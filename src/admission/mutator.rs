@@ -161,7 +161,7 @@ impl Mutator {
             Ok(pod) => pod,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
-        match self.inject(surface, request.namespace(), pod, window).await {
+        match self.inject_pod(surface, request.namespace(), pod, window).await {
             Err(error) if error.is_unavailable() && self.policy.on_unavailable == OnUnavailable::Admit => {
                 Ok(Outcome::Degraded(error))
             }
@@ -214,13 +214,38 @@ impl Mutator {
         Ok(pod)
     }
 
-    /// Decides about a pod that passed the gate, or about the template of one.
+    /// Decides about a pod that passed the gate.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub async fn inject_pod(
+        &self,
+        surface: Surface,
+        namespace: &str,
+        pod: &PodView<'_>,
+        window: Window,
+    ) -> Result<Outcome, AdmissionError> {
+        self.decide(surface, Subject::Pod, namespace, pod, window).await
+    }
+
+    /// Decides about the template of a workload as it would about a pod of it.
     ///
     /// # Errors
     /// [`AdmissionError`].
     pub async fn inject(
         &self,
         surface: Surface,
+        namespace: &str,
+        template: &PodView<'_>,
+        window: Window,
+    ) -> Result<Outcome, AdmissionError> {
+        self.decide(surface, Subject::Manifest, namespace, template, window).await
+    }
+
+    async fn decide(
+        &self,
+        surface: Surface,
+        subject: Subject,
         namespace: &str,
         pod: &PodView<'_>,
         window: Window,
@@ -239,7 +264,7 @@ impl Mutator {
             Decision::Inject(request) => request,
         };
         let (bindings, unbound) = self.bind(namespace, &request, window).await;
-        let plan = self.plan(namespace, pod, &request, &bindings, unbound)?;
+        let plan = self.plan(subject, namespace, pod, &request, &bindings, unbound)?;
         if plan.is_empty() && plan.warnings.is_empty() {
             return Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
         }
@@ -322,14 +347,14 @@ impl Mutator {
     /// first, because no waiting will mend that.
     fn plan(
         &self,
+        subject: Subject,
         namespace: &str,
         pod: &PodView<'_>,
         request: &InjectionRequest,
         bindings: &BTreeMap<SecretId, Bound>,
         unbound: Vec<Unbound>,
     ) -> Result<InjectionPlan, AdmissionError> {
-        let input =
-            PlanInput { subject: Subject::Pod, pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
+        let input = PlanInput { subject, pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
         let planned = injection::plan(&input);
         if unbound.is_empty() {
             return planned.map_err(AdmissionError::Plan);

@@ -54,6 +54,12 @@ pub(super) fn injected(
             }
         }
     }
+    if !plan.reload.is_empty() {
+        let list = plan.reload.join(",");
+        lines.push(format!(
+            "annotation secret.reloader.stakater.com/reload tells \"{list}\": a record, which restarts nothing"
+        ));
+    }
     lines
 }
 

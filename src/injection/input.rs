@@ -17,6 +17,8 @@ pub(super) const MAX_ENTRIES: usize = 16_384;
 pub enum Subject {
     /// A pod: what it asks for is there now, or it is refused.
     Pod,
+    /// The template in a manifest, planned as a pod of it would be: what it asks for is there now, or it is refused.
+    Manifest,
     /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
     /// the author says otherwise, and so is a container that another webhook may still add.
     Template,

@@ -14,3 +14,6 @@ pub(super) const RELOADER_DOMAIN: &str = "reloader.stakater.com";
 
 /// The Infisical operator's.
 pub(super) const INFISICAL: &str = "secrets.infisical.com/auto-reload";
+
+/// The named list by which Reloader restarts a workload.
+pub(super) const RELOADER_LIST: &str = "secret.reloader.stakater.com/reload";

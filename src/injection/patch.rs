@@ -3,10 +3,10 @@
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::env_entry::EnvEntry;
-use super::keys::INJECTED;
+use super::keys::{INJECTED, RELOADER_LIST};
 use super::plan::{ContainerPlan, InjectionPlan};
 
 /// The patch of a plan, for a document whose pod (or template) stands at `root`: empty for a pod,
@@ -19,16 +19,10 @@ pub fn render(plan: &InjectionPlan, root: &[&str]) -> Patch {
         if plan.absent.metadata {
             patch.add(&["metadata"], json!({}));
         }
-        for (absent, map, value) in [
-            (plan.absent.annotations, "annotations", record.write()),
-            (plan.absent.labels, "labels", "true".to_owned()),
-        ] {
-            if absent {
-                patch.add(&["metadata", map], json!({ INJECTED: value }));
-            } else {
-                patch.add(&["metadata", map, INJECTED], Value::String(value));
-            }
-        }
+        let told = (!plan.reload.is_empty()).then(|| (RELOADER_LIST, plan.reload.join(",")));
+        let annotations = [(INJECTED, record.write())].into_iter().chain(told);
+        patch.entries("annotations", plan.absent.annotations, annotations);
+        patch.entries("labels", plan.absent.labels, [(INJECTED, "true".to_owned())]);
     }
     Patch(patch.operations)
 }
@@ -48,6 +42,19 @@ impl Builder<'_> {
     pub(super) fn add(&mut self, path: &[&str], value: Value) {
         let path = self.path(path);
         self.operations.push(PatchOperation::Add(AddOperation { path, value }));
+    }
+
+    /// Adds entries to a map of the metadata.
+    fn entries(&mut self, map: &str, absent: bool, entries: impl IntoIterator<Item = (&'static str, String)>) {
+        if absent {
+            let made: Map<String, Value> =
+                entries.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            self.add(&["metadata", map], Value::Object(made));
+        } else {
+            for (key, value) in entries {
+                self.add(&["metadata", map, key], Value::String(value));
+            }
+        }
     }
 
     /// Says what must be there for the operations that follow.

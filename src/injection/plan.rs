@@ -12,6 +12,7 @@ use super::keys::RECORD_KEY;
 use super::pod::{ContainerView, Literal, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
+use super::reload::told_by_pod;
 use super::request::{Choice, Selection};
 use super::resolve::{Findings, Wanted, resolve};
 
@@ -22,6 +23,8 @@ pub struct InjectionPlan {
     pub containers: Vec<ContainerPlan>,
     /// The new record, when anything is added.
     pub record: Option<Record>,
+    /// Of a pod: the entries of the list by which a workload would tell Reloader of these Secrets. It restarts nothing.
+    pub reload: Vec<String>,
     /// Which maps and lists have to be made first.
     pub absent: Absent,
     /// For a person, most important first.
@@ -88,7 +91,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let known = input.pod.annotations().and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = known.clone().unwrap_or_default();
-    let known = known.filter(|_| input.subject == Subject::Pod);
+    let known = known.filter(|_| input.subject != Subject::Template);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
         let name = container.name.as_str();
@@ -104,7 +107,14 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     }
     warnings.sort();
     warnings.dedup();
+    // A template would not only tell: Reloader reads it.
+    let tells = input.subject == Subject::Pod && !containers.is_empty();
+    let reload = if tells { told_by_pod(input) } else { Vec::new() };
+    if !reload.is_empty() {
+        record.restart.list.clone_from(&reload);
+    }
     Ok(InjectionPlan {
+        reload,
         record: (!containers.is_empty()).then_some(record),
         containers,
         absent: Absent::of(input.pod.metadata.as_ref()),

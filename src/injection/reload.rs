@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::INFISICAL;
+use super::input::PlanInput;
+use super::keys::{INFISICAL, RELOADER_LIST as LIST};
 use super::pod::Annotations;
 use super::problem::NoRestart;
 use super::record::Restart;
 use super::request::ReloadMode;
+use super::resolve::restarting_secrets;
 use super::workload::WorkloadKind;
 
-const LIST: &str = "secret.reloader.stakater.com/reload";
 const AUTO: &str = "reloader.stakater.com/auto";
 const SECRET_AUTO: &str = "secret.reloader.stakater.com/auto";
 const SEARCH: &str = "reloader.stakater.com/search";
@@ -34,6 +35,9 @@ const ABOUT_OTHERS: [&str; 4] = [
 /// `secrets.infisical.com/managed-secret.<name>` ends at 63 characters after the prefix; the operator's whole update is
 /// refused beyond.
 const MAX_MANAGED: usize = 48;
+
+/// All annotations of an object may come to 256 KiB: one that only tells must not be what is too much.
+const MAX_TOLD_BY_POD: usize = 4096;
 
 type Told = BTreeMap<String, String>;
 
@@ -93,7 +97,7 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
     }
     let template = owned(input.template);
     let told = Reading { author, template: &template };
-    let asked = |why| Err((input.mode != ReloadMode::Auto).then_some(why));
+    let asked = |why| Err(Some(why));
     if input.mode == ReloadMode::Infisical {
         return if input.kind == WorkloadKind::Rollout {
             asked(NoRestart::NotThisKind)
@@ -109,16 +113,47 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
             Ok(Restart { infisical: true, ..Restart::default() })
         };
     }
+    by_name(&told, input.mode, input.secrets, input.in_template)
+}
+
+/// The named list for Reloader, or nothing and perhaps why.
+fn by_name(
+    told: &Reading<'_>,
+    mode: ReloadMode,
+    secrets: &[String],
+    in_template: bool,
+) -> Result<Restart, Option<NoRestart>> {
+    let asked = |why| Err((mode != ReloadMode::Auto).then_some(why));
     if told.opts_out() {
         return asked(NoRestart::OptedOut);
     }
-    if author.get(INFISICAL).is_some_and(|value| value == "true") {
+    if told.author.get(INFISICAL).is_some_and(|value| value == "true") {
         return asked(NoRestart::OtherMechanism);
     }
-    if input.mode == ReloadMode::Auto && told.watches() {
-        return Err((!input.in_template).then_some(NoRestart::Unseen));
+    if mode == ReloadMode::Auto && told.watches() {
+        return Err((!in_template).then_some(NoRestart::Unseen));
     }
-    told.merge(input.secrets).map_err(Some)
+    told.merge(secrets).map_err(Some)
+}
+
+/// What a pod tells of its restarts: the entries for its Secrets, decided by its own annotations as a workload's would
+/// be. Reloader never reads pods, so that this is for people alone, and nothing of the author's is touched for it:
+/// where the pod has a list already, there is nothing to add.
+pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
+    let mode = input.request.reload;
+    let by_reloader = matches!(mode, ReloadMode::Auto | ReloadMode::Reloader);
+    let owners = input.pod.metadata.iter().flat_map(|metadata| metadata.owner_references.iter().flatten());
+    // The next run of a Job reads the new value anyway: nothing of it is restarted.
+    let of_a_job = owners.into_iter().any(|owner| owner.kind.as_str() == "Job");
+    let (author, none) = (owned(input.pod.annotations()), Told::new());
+    if !by_reloader || of_a_job || author.contains_key(LIST) {
+        return Vec::new();
+    }
+    let told = Reading { author: &author, template: &none };
+    let secrets = restarting_secrets(input.request, input.bindings);
+    let list = by_name(&told, mode, &secrets, true).map(|written| written.list).unwrap_or_default();
+    let length: usize = list.iter().map(|entry| entry.len() + 1).sum();
+    if length > MAX_TOLD_BY_POD { Vec::new() } else { list }
 }
 
 /// What a workload's author tells Reloader.

@@ -105,7 +105,7 @@ pub enum OnMissing {
     Warn,
 }
 
-/// How a workload restarts when a secret changes; on pods it has no effect.
+/// How a workload restarts when a secret changes; a pod only tells of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadMode {
     /// `reloader`, unless the workload already has a mechanism.
@@ -141,7 +141,7 @@ pub struct InjectionRequest {
     pub init_containers: Option<Selection>,
     /// What to do about a missing secret; `None` leaves it to the surface.
     pub on_missing: Option<OnMissing>,
-    /// For workloads.
+    /// For workloads; a pod tells of it.
     pub reload: ReloadMode,
     /// For the Infisical backend.
     pub infisical: BTreeMap<SecretName, InfisicalPath>,

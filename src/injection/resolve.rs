@@ -7,7 +7,7 @@ use super::env_entry::EnvEntry;
 use super::input::{MAX_ENTRIES, PlanInput, Subject};
 use super::near::nearest;
 use super::problem::{PlanError, Warning};
-use super::request::{Bulk, OnMissing, Variable};
+use super::request::{Bulk, InjectionRequest, OnMissing, Variable};
 use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey};
 
 /// What has to be said, for or against.
@@ -124,7 +124,7 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
 impl Findings {
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
         match (input.request.on_missing, input.subject) {
-            (Some(OnMissing::Deny), _) | (None, Subject::Pod) => self.errors.push(error),
+            (Some(OnMissing::Deny), _) | (None, Subject::Pod | Subject::Manifest) => self.errors.push(error),
             (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
             (None, Subject::Template) => self.warnings.push(Warning::Awaited(error)),
         }
@@ -195,4 +195,15 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
         loser: loser.clone(),
         winner: winner.clone(),
     }));
+}
+
+/// The names of the Secrets whose change should restart a workload, in the order of the references.
+#[must_use]
+pub fn restarting_secrets(request: &InjectionRequest, bindings: &BTreeMap<SecretId, Bound>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let names = request.needs().into_keys().map(|secret| match bindings.get(secret) {
+        Some(Bound::Found(binding)) => binding.secret_name.clone(),
+        Some(Bound::Missing { .. } | Bound::Unchecked) | None => secret.name.to_string(),
+    });
+    names.filter(|name| seen.insert(name.clone())).collect()
 }

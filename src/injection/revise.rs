@@ -71,7 +71,7 @@ pub(super) fn revise(
     }
     if let Some(input) = input {
         // Not by the record of the pod surface: it is about containers that came late to a pod.
-        let InjectionPlan { containers, record: _, absent: _, warnings } =
+        let InjectionPlan { containers, record: _, absent: _, reload: _, warnings } =
             plan(&PlanInput { pod: &reduced, ..*input })?;
         for planned in &containers {
             revision.record.add(planned.list, &planned.name, added(planned));

@@ -3,7 +3,7 @@
 //! An update is judged by comparing the object with what it was. What a newer version of this program would do
 //! otherwise never reaches a template that nobody touched: that would restart the cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -253,18 +253,4 @@ impl<'r, 'a> Review<'r, 'a> {
             revision,
         }
     }
-}
-
-/// The names of the Secrets whose change should restart a workload, in the order of the references.
-#[must_use]
-pub fn restarting_secrets(
-    request: &InjectionRequest,
-    bindings: &BTreeMap<super::SecretId, super::Bound>,
-) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let names = request.needs().into_keys().map(|secret| match bindings.get(secret) {
-        Some(super::Bound::Found(binding)) => binding.secret_name.clone(),
-        Some(super::Bound::Missing { .. } | super::Bound::Unchecked) | None => secret.name.to_string(),
-    });
-    names.filter(|name| seen.insert(name.clone())).collect()
 }

@@ -10,6 +10,9 @@ use crate::common::served::{
 };
 use crate::common::unique;
 
+/// What a pod tells of its restarts.
+const RELOAD: &str = "secret.reloader.stakater.com/reload";
+
 #[tokio::test]
 async fn one_manifest_brings_a_secret_and_all_who_use_it() {
     let served = served().await;
@@ -117,18 +120,26 @@ spec: SPEC
         assert_eq!(pod["metadata"]["annotations"]["example.com/theirs"], "kept", "{selector}");
         let record = pod["metadata"]["annotations"]["secrets.floe.dev/injected"].as_str().expect("the record");
         let record: Value = serde_json::from_str(record).expect("JSON");
-        let added = json!({"containers": {"main": {
+        let mut added = json!({"containers": {"main": {
             "envFrom": ["snowflake-credentials"],
             "env": ["PASSWORD", "FLOE_SECRET_SNOWFLAKE_CREDENTIALS_SNOWFLAKE_USER"],
         }}});
+        // What restarts a workload, a pod tells; a Job is never restarted.
+        let restarts = !selector.starts_with("job-name=");
+        if restarts {
+            added["restart"] = json!({"list": ["snowflake-credentials"]});
+        }
         assert_eq!(record, added, "{selector}");
+        let told = pod["metadata"]["annotations"][RELOAD].as_str();
+        assert_eq!(told, restarts.then_some("snowflake-credentials"), "{selector}");
         assert!(!pod.to_string().contains(CANARY), "{selector}");
     }
 
     // Templates stay as the author wrote them, so nobody's second apply conflicts or restarts anything.
     for path in ["apis/apps/v1/namespaces/NS/deployments/api", "apis/batch/v1/namespaces/NS/cronjobs/nightly"] {
         let object = cp.request(Method::GET, &format!("/{}", path.replace("NS", &ns.name)), None).await.object();
-        assert!(!object["spec"].to_string().contains("secrets.floe.dev/injected"), "{object}");
+        let spec = object["spec"].to_string();
+        assert!(!spec.contains("secrets.floe.dev/injected") && !spec.contains(RELOAD), "{object}");
         assert_eq!(object["metadata"]["generation"], 1);
     }
     let (secret, workloads) = (&documents[..1], &documents[1..5]);
@@ -171,6 +182,24 @@ async fn workloads_are_applied_and_edited_as_ever() {
     assert_eq!(sets["items"].as_array().map(Vec::len), Some(1), "no second ReplicaSet: {sets}");
 }
 
+/// What the webhook wrote is nobody's to take away: neither entries nor what the pod tells of them.
+#[tokio::test]
+async fn a_bare_pod_is_applied_again_server_side() {
+    let served = served().await;
+    let (cp, ns) = (served.cp, served.cp.namespace("server-side").await);
+    cp.secret(&ns.name, "a", &["k"], CANARY).await;
+    let bare = pod(&ns.name, "bare", &prefixed(&json!({"env-from": "a", "env.VAR": "a/k"})));
+    let apply = ["-n", &ns.name, "apply", "--server-side", "-f", "-"];
+    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    let stored = cp.request(Method::GET, &objects::path(&bare), None).await.object();
+    assert_eq!(stored["metadata"]["annotations"][RELOAD], "a");
+    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    let again = cp.request(Method::GET, &objects::path(&bare), None).await.object();
+    for field in ["/metadata/annotations", "/metadata/labels", "/spec"] {
+        assert_eq!(again.pointer(field), stored.pointer(field), "{field}");
+    }
+}
+
 /// A bare pod cannot be changed, and `envFrom` is a list that `kubectl apply` only knows whole.
 #[tokio::test]
 async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
@@ -179,16 +208,22 @@ async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a", "env.VAR": "a/k"}));
     let theirs = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
-    for (fields, applied_again) in [
-        (json!({}), true),
-        (json!({"env": theirs}), true),
-        (json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}), false),
+    for (fields, list, applied_again) in [
+        (json!({}), json!(null), true),
+        (json!({}), json!("theirs"), true),
+        (json!({"env": theirs}), json!(null), true),
+        (json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}), json!(null), false),
     ] {
         let mut bare = pod(&ns.name, &unique("bare"), &annotations);
         with(&mut bare["spec"]["containers"][0], &fields);
+        if list.is_string() {
+            bare["metadata"]["annotations"][RELOAD] = list.clone();
+        }
         cp.kubectl_apply(&ns.name, &bare).await.succeeded();
         let path = objects::path(&bare);
         let stored = cp.request(Method::GET, &path, None).await.object();
+        let told = if list.is_string() { list } else { json!("a") };
+        assert_eq!(stored["metadata"]["annotations"][RELOAD], told, "{fields}");
         let again = cp.kubectl_apply(&ns.name, &bare).await;
         if applied_again {
             again.succeeded();

@@ -13,4 +13,5 @@ mod platform;
 mod precedence;
 mod record;
 mod reference;
+mod reload;
 mod secrets;

@@ -32,6 +32,7 @@ fn the_record_says_what_was_really_added() {
                 "web": { "envFrom": ["a", "b"], "env": ["FLOE_SECRET_S_K", "X"] },
             },
             "initContainers": { "init": { "envFrom": ["a", "b"], "env": ["FLOE_SECRET_S_K", "X"] } },
+            "restart": { "list": ["a", "b", "s"] },
         })
     );
     assert_eq!(admitted.pod["metadata"]["labels"][format!("{PREFIX}injected")], "true");

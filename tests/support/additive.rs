@@ -1,9 +1,11 @@
 //! The promise that the author's words win, as a check: what an admission made of a pod differs from the pod
-//! by added `env` and `envFrom` entries and by our own label and annotation, and by nothing else.
+//! by added `env` and `envFrom` entries, by our own label and annotation, by what it tells of its restarts where it told
+//! nothing, and by nothing else.
 
 use serde_json::{Map, Value};
 
 const INJECTED: &str = "secrets.floe.dev/injected";
+const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
 /// The first place where `after` is more than `before` with our additions.
 pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
@@ -16,7 +18,8 @@ pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
     for map in ["annotations", "labels"] {
         let of = |metadata: &Map<String, Value>| metadata.get(map).and_then(Value::as_object).cloned();
         let (old, new) = (of(&old).unwrap_or_default(), of(&new).unwrap_or_default());
-        same_besides(&old, &new, &[INJECTED], map)?;
+        let told = map == "annotations" && !old.contains_key(RELOAD);
+        same_besides(&old, &new, if told { &[INJECTED, RELOAD] } else { &[INJECTED] }, map)?;
     }
     let spec = |pod: &Map<String, Value>| pod.get("spec").and_then(Value::as_object).cloned();
     let (old, new) = (spec(before).unwrap_or_default(), spec(after).unwrap_or_default());

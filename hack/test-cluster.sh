@@ -28,6 +28,7 @@ export BUSYBOX_IMAGE
 cd "$ROOT"
 # Ignored by default, so that `cargo test` alone never needs root.
 cargo test --locked --all-features --test cluster -- --ignored --test-threads=4
-# This one asks the API server itself, and starts Reloader, or the model of it, beside it: inside the node's network.
+# These ask the API server themselves, and one starts Reloader, or the model of it, beside it: inside the node's network.
 in_network() { if [ "$TARGET" = node ]; then "$ROOT/hack/cluster/cluster.sh" exec "$@"; else "$@"; fi; }
 in_network cargo test --locked --all-features --test cluster_reload -- --ignored
+in_network cargo test --locked --all-features --test cluster_replicas -- --ignored

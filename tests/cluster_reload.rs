@@ -12,14 +12,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use common::namespace::Identity;
-use common::objects::{apply, path, send};
-use common::process::Folder;
+use common::cluster::{Cluster, shell_image};
+use common::objects::{apply, send};
 use common::reloader::{NAME, Reloader, rights};
-use common::{block_on_elsewhere, poll, unique};
+use common::{poll, unique};
 use http::Method;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
 
 /// From a change to the last container that prints it. The new template is promised within 30 s; the rest is the
@@ -33,48 +31,20 @@ struct Scene {
     client: Client,
     namespace: String,
     reloader: Reloader,
-    _left: Left,
-    _folder: Folder,
-}
-
-/// What is deleted at the end.
-struct Left {
-    admin: Config,
-    paths: Vec<String>,
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let (admin, paths) = (self.admin.clone(), std::mem::take(&mut self.paths));
-        block_on_elsewhere(async move {
-            let client = Client::try_from(admin).expect("the administrator's configuration");
-            for path in paths {
-                send(&client, Method::DELETE, &path, None).await;
-            }
-        });
-    }
+    _cluster: Cluster,
 }
 
 impl Scene {
     async fn new() -> Self {
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let file = Kubeconfig::read().expect("KUBECONFIG names the cluster; run `make test-cluster`");
-        let admin = Config::from_custom_kubeconfig(file.clone(), &KubeConfigOptions::default()).await;
-        let admin = admin.expect("the cluster's kubeconfig");
-        let client = Client::try_from(admin.clone()).expect("the cluster's kubeconfig");
-        let mut left = Left { admin, paths: Vec::new() };
-
-        let namespace = unique("reload");
-        let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let mut cluster = Cluster::connect().await;
+        let namespace = cluster.namespace("reload").await;
         let reloaders = unique("reloader");
-        for object in rights(&reloaders).iter().chain([&home]) {
-            left.paths.push(path(object));
-            apply(&client, object).await.object();
+        for object in rights(&reloaders) {
+            cluster.lend(&object).await;
         }
-        let folder = Folder::new();
-        let identity = identity(&client, file, &reloaders, &folder).await;
-        let reloader = Reloader::beside(&client, &identity).await;
-        Self { client, namespace, reloader, _left: left, _folder: folder }
+        let identity = cluster.identity(&reloaders, NAME).await;
+        let reloader = Reloader::beside(&cluster.client, &identity).await;
+        Self { client: cluster.client.clone(), namespace, reloader, _cluster: cluster }
     }
 
     fn metadata(&self, name: &str) -> Value {
@@ -94,7 +64,7 @@ impl Scene {
         metadata["annotations"] = json!({ENV_FROM: secret});
         let script = "echo \"$PASSWORD\"; trap exit TERM; while :; do sleep 1; done";
         let container = json!({
-            "name": "main", "image": image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
+            "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
         });
         let labels = json!({"app": name});
         let mut spec = json!({
@@ -145,29 +115,6 @@ impl Scene {
             ),
         }
     }
-}
-
-/// Access to the same cluster as Reloader's `ServiceAccount`.
-async fn identity(admin: &Client, mut file: Kubeconfig, namespace: &str, folder: &Folder) -> Identity {
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{NAME}/token");
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": [], "expirationSeconds": 3600},
-    });
-    let answer = send(admin, Method::POST, &path, Some(&request)).await.object();
-    let token = &answer["status"]["token"];
-    for user in &mut file.auth_infos {
-        user.auth_info = Some(serde_json::from_value(json!({"token": token})).expect("a user with a token"));
-    }
-    // JSON is YAML too.
-    let content = serde_json::to_string(&file).expect("a kubeconfig");
-    let kubeconfig = folder.write("reloader.kubeconfig", content);
-    Identity::of(kubeconfig, &format!("system:serviceaccount:{namespace}:{NAME}")).await
-}
-
-#[expect(clippy::disallowed_methods, reason = "the script that starts this says what its nodes have")]
-fn image() -> String {
-    std::env::var("BUSYBOX_IMAGE").expect("BUSYBOX_IMAGE is set; run `make test-cluster`")
 }
 
 /// Said even when all tests pass.

@@ -97,6 +97,28 @@ async fn a_handshake_that_is_not_made_is_given_up() {
     assert_eq!(failures.get(), 1);
 }
 
+/// The request is on its way before the server has looked at the certificate that is missing.
+#[tokio::test]
+async fn who_is_turned_away_at_the_handshake_reads_why() {
+    let (_, metrics) = metrics::registry();
+    let ca = Ca::new("ca");
+    let pair = ca.leaf("server");
+    let store = CertStore::new(ClientAuth::Required, Arc::new(jiff::Timestamp::now), metrics.clone());
+    store.offer(pair.cert.as_bytes(), pair.key.as_bytes()).unwrap();
+    store.offer_client_ca(ca.pem().as_bytes()).unwrap();
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    for _ in 0..50 {
+        let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+        // The whole of it, and what still fits on its way.
+        let request =
+            [b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 16384\r\n\r\n".as_slice(), &[b'x'; 16384]].concat();
+        stream.write_all(&request).await.unwrap();
+        stream.flush().await.unwrap();
+        let told = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
+        assert!(told.contains("CertificateRequired"), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
     let (_, metrics) = metrics::registry();

@@ -6,7 +6,7 @@ mod common;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,6 +15,7 @@ use common::control_plane::{ControlPlane, Options};
 use common::namespace::Identity;
 use common::objects::{self, send_as};
 use common::served::{pod, prefixed};
+use common::stream::Stream;
 use common::webhook::{
     CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity, shipped_configuration, webhook_identity,
 };
@@ -187,16 +188,10 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     })
     .await;
 
-    let (over, created) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let creating = async {
-        while !over.load(Ordering::Relaxed) {
-            let answer = scene.cp.create_dry(&asking).await;
-            assert!(answer.accepted(), "after {} creates: {}", created.load(Ordering::Relaxed), answer.message());
-            let admitted = answer.object();
-            assert_eq!(admitted["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"], "db");
-            created.fetch_add(1, Ordering::Relaxed);
-        }
-    };
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+    let loader = scene.cp.service_account(&ns.name, "loader", &rules).await;
+    let over = AtomicBool::new(false);
+    let stream = Stream::start(loader.client(), &ns.name, "db", 50);
     // The API server keeps its connections. A new one at any time has to be possible too.
     let mut shown: Vec<CertificateDer<'static>> = Vec::new();
     let shaking = async {
@@ -216,9 +211,11 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
         .await;
         over.store(true, Ordering::Relaxed);
     };
-    futures::future::join3(creating, shaking, watching).await;
-    println!("{} creates, {} certificates", created.load(Ordering::Relaxed), shown.len());
-    assert!(created.load(Ordering::Relaxed) > 50 && shown.len() >= 3);
+    futures::future::join(shaking, watching).await;
+    let report = stream.stop().await;
+    println!("{}; {} certificates", report.summary(), shown.len());
+    report.all_injected();
+    assert!(report.creates.len() > 50 && shown.len() >= 3);
     assert_eq!(scene.kept().await["metadata"]["labels"]["app.kubernetes.io/name"], "kept");
     for log in [controller.log(), webhook.log()] {
         assert!(!log.contains("PRIVATE KEY"), "{log}");

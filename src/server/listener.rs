@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -23,6 +24,10 @@ use crate::redact::ErrorChain;
 
 /// The first pause after an accept error, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How long and for how many bytes a peer whose handshake failed is listened to.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: u64 = 64 << 10;
 
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
@@ -253,9 +258,13 @@ async fn run(
         shared.serve.metrics.tls_handshake_failures.get_or_create(&OnPort { port: shared.port }).inc();
         debug!(reason = %reason, "TLS handshake failed");
     };
-    let tls = match timeout(shared.handshake_timeout, TlsAcceptor::from(config).accept(tcp)).await {
+    let handshake = TlsAcceptor::from(config).accept(tcp).into_fallible();
+    let tls = match timeout(shared.handshake_timeout, handshake).await {
         Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return failed(&ErrorChain(&error)),
+        Ok(Err((error, tcp))) => {
+            failed(&ErrorChain(&error));
+            return farewell(tcp).await;
+        }
         Err(_) => return failed(&"took too long"),
     };
     if let Some(leaf) = tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
@@ -263,6 +272,17 @@ async fn run(
         peer.name = common_name(leaf).map(Arc::from);
     }
     shared.serve.stream(tls, peer, serial, phases).await;
+}
+
+/// Lets a peer whose handshake failed read the alert that says why. With TLS 1.3 its request is on the way already:
+/// closing with bytes unread would reset the connection, and the alert would be lost with it.
+async fn farewell(mut tcp: TcpStream) {
+    let drained = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut tcp.take(FAREWELL_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether it stayed to listen is its own affair.
+    timeout(FAREWELL, drained).await.ok();
 }
 
 /// An open connection, for the cap and the gauge.

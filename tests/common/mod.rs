@@ -15,6 +15,7 @@
 #![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 pub mod audit;
+pub mod cluster;
 pub mod control_plane;
 pub mod figures;
 pub mod helm;
@@ -30,6 +31,7 @@ pub mod reloader_model;
 pub mod reloader_rules;
 pub mod reviewer;
 pub mod served;
+pub mod stream;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;
@@ -73,10 +75,22 @@ where
     }
 }
 
-/// Ports that nobody uses now. Another process may take one before it is used: starting must be tried again then.
+/// Ports that nobody uses now, and never twice the same. They lie below those that systems give to outgoing connections:
+/// a burst of such would take one away before it is listened on.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("a bound listener has an address").port())
+    use std::sync::atomic::{AtomicU32, Ordering};
+    const PORTS: std::ops::Range<u32> = 12_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run side by side start at different places.
+    let start = std::process::id().wrapping_mul(97);
+    let free = |_| {
+        (PORTS.start..PORTS.end).find_map(|_| {
+            let place = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+            let port = u16::try_from(PORTS.start + place % (PORTS.end - PORTS.start)).expect("within the range");
+            TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        })
+    };
+    std::array::from_fn(free).map(|port| port.expect("a free port"))
 }
 
 /// A name that no other test and no other run uses.

@@ -1,0 +1,232 @@
+//! Replicas come and go under load: on a real node, with the webhook's own pods, 200 creates a second by an ordinary
+//! account. What is asserted is what became of the creates, never how fast they were; figures are printed.
+//!
+//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
+//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+
+#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use common::cluster::{Cluster, shell_image};
+use common::namespace::Identity;
+use common::objects::{collection, path, send};
+use common::stream::Stream;
+use http::Method;
+use serde_json::{Value, json};
+
+/// Where the webhook is installed.
+const OURS: &str = "floe-secrets-webhook";
+const CONTROLLER: &str = "floe-secrets-controller";
+const RATE: u32 = 200;
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Said even when all tests pass.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+fn deployment(name: &str) -> String {
+    format!("/apis/apps/v1/namespaces/{OURS}/deployments/{name}")
+}
+
+fn lease() -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases/{CONTROLLER}")
+}
+
+fn pod_path(pod: &str) -> String {
+    format!("/api/v1/namespaces/{OURS}/pods/{pod}")
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().expect("a name").to_owned()
+}
+
+struct Scene {
+    cluster: Cluster,
+    namespace: String,
+    loader: Identity,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let mut cluster = Cluster::connect().await;
+        let namespace = cluster.namespace("replicas").await;
+        let metadata = |name: &str| json!({"name": name, "namespace": namespace});
+        let rbac = "rbac.authorization.k8s.io/v1";
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "loader"});
+        let subjects = json!([{"kind": "ServiceAccount", "name": "loader", "namespace": namespace}]);
+        for object in [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("db"), "stringData": {"PASSWORD": "x"}}),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("loader")}),
+            json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata("loader"), "rules": rules}),
+            json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("loader"), "roleRef": role, "subjects": subjects}),
+        ] {
+            cluster.lend(&object).await;
+        }
+        let loader = cluster.identity(&namespace, "loader").await;
+        Self { cluster, namespace, loader }
+    }
+
+    fn stream(&self) -> Stream {
+        Stream::start(self.loader.client(), &self.namespace, "db", RATE)
+    }
+
+    /// The pods of a Deployment of ours, those that are going included.
+    async fn pods(&self, of: &str) -> Vec<Value> {
+        let component = if of == CONTROLLER { "controller" } else { "webhook" };
+        let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
+        self.cluster.items(&format!("/api/v1/namespaces/{OURS}/pods?{query}")).await
+    }
+
+    /// Waits until exactly so many pods are there, ready, and none of these.
+    async fn settled(&self, of: &str, replicas: usize, without: &BTreeSet<String>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let pods = self.pods(of).await;
+            let ready = pods.iter().filter(|pod| ready(pod) && !without.contains(&name(pod))).count();
+            if (ready, pods.len()) == (replicas, replicas) {
+                return;
+            }
+            assert!(Instant::now() < end, "not {replicas} ready pods without {without:?}: {pods:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn scale(&self, replicas: usize) {
+        self.cluster.patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}})).await;
+        self.settled(OURS, replicas, &BTreeSet::new()).await;
+    }
+
+    async fn rolling_restart(&self, replicas: usize) {
+        let before = self.pods(OURS).await.iter().map(name).collect();
+        let when = format!("{:?}", Instant::now());
+        let template = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
+        self.cluster.patch(&deployment(OURS), &json!({"spec": {"template": template}})).await;
+        self.settled(OURS, replicas, &before).await;
+    }
+
+    /// SIGTERM, as for an eviction or a drain.
+    async fn end_one(&self, replicas: usize) {
+        let one = name(&self.pods(OURS).await[0]);
+        send(&self.cluster.client, Method::DELETE, &pod_path(&one), None).await.object();
+        self.settled(OURS, replicas, &BTreeSet::from([one])).await;
+    }
+
+    /// SIGKILL for the container of a pod of ours: by a pod that sees all processes of its node.
+    async fn kill(&self, pod: &str) {
+        let node = self.cluster.get(&pod_path(pod)).await.object()["spec"]["nodeName"].clone();
+        let script = format!(
+            "for p in /proc/[0-9]*; do if tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -qx HOSTNAME={pod}; \
+             then kill -9 ${{p#/proc/}} && echo killed; fi; done"
+        );
+        let killer = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"generateName": "killer-", "namespace": self.namespace},
+            "spec": {
+                "restartPolicy": "Never", "nodeName": node, "hostPID": true, "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent",
+                    "command": ["sh", "-c", script],
+                    "securityContext": {"runAsUser": 0, "capabilities": {"add": ["KILL", "SYS_PTRACE"]}},
+                }],
+            },
+        });
+        let made = send(&self.cluster.client, Method::POST, &collection(&killer), Some(&killer)).await.object();
+        self.cluster
+            .wait("the process to be killed", PATIENCE, &path(&made), |pod| match pod["status"]["phase"].as_str() {
+                Some("Succeeded") => Some(()),
+                Some("Failed") => panic!("{pod:#}"),
+                _ => None,
+            })
+            .await;
+        let log = self.cluster.get(&format!("{}/log", path(&made))).await.object();
+        assert_eq!(log.as_str().map(str::trim), Some("killed"), "exactly one process");
+    }
+
+    /// Who leads.
+    async fn leader(&self) -> String {
+        let lease = self.cluster.get(&lease()).await.object();
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        let pods = self.pods(CONTROLLER).await;
+        let leader = pods.iter().map(name).find(|pod| holder.contains(pod.as_str()));
+        leader.unwrap_or_else(|| panic!("{holder:?} is none of the controller's pods"))
+    }
+
+    async fn kill_leader(&self) {
+        let renewed = |lease: &Value| lease["spec"]["renewTime"].as_str().map(str::to_owned);
+        let leader = self.leader().await;
+        self.kill(&leader).await;
+        let killed = renewed(&self.cluster.get(&lease()).await.object()).expect("it was renewed");
+        self.cluster
+            .wait("somebody leads again", PATIENCE, &lease(), |now| {
+                renewed(now).filter(|renewed| *renewed > killed).map(drop)
+            })
+            .await;
+    }
+}
+
+fn ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn restarts(pod: &Value) -> u64 {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn replicas_come_and_go_and_no_create_is_lost() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        let told = |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
+
+        let stream = scene.stream();
+        scene.rolling_restart(replicas).await;
+        let report = stream.stop().await;
+        told("rolling restart", &report.summary());
+        report.all_injected();
+
+        let stream = scene.stream();
+        scene.end_one(replicas).await;
+        let report = stream.stop().await;
+        told("SIGTERM", &report.summary());
+        report.all_injected();
+
+        let stream = scene.stream();
+        scene.kill_leader().await;
+        let report = stream.stop().await;
+        told("leader killed", &report.summary());
+        report.all_injected();
+
+        // Whoever is cut off in the middle is told so by the API server; who comes after it is not.
+        let stream = scene.stream();
+        let victim = name(&scene.pods(OURS).await[0]);
+        let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
+        scene.kill(&victim).await;
+        let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
+        scene.cluster.wait("the container runs again", PATIENCE, &pod_path(&victim), again).await;
+        let back = Instant::now();
+        let report = stream.stop().await;
+        told("SIGKILL", &report.summary());
+        report.none_bare();
+        for (create, sentence) in report.refused() {
+            assert!(create.sent < back, "refused after the container was back: {sentence}");
+            assert!(sentence.contains("failed calling webhook"), "no clear error: {sentence}");
+        }
+        let stream = scene.stream();
+        stream.answers(200).await;
+        let report = stream.stop().await;
+        told("afterwards", &report.summary());
+        report.all_injected();
+    }
+    scene.scale(2).await;
+}

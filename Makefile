@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-helm test test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions release clean
+.PHONY: help demo demo-helm test test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions footprint release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -54,6 +54,10 @@ bench:
 ## instructions: instructions per admission, held against benches/instructions.txt
 instructions:
 	hack/instructions.sh
+
+## footprint: memory and time to ready of the release binary, in an empty cluster and in a full one (some minutes)
+footprint: release
+	WEBHOOK_BIN="$${CARGO_TARGET_DIR:-target}/release/floe-secrets-webhook" cargo test --all-features --locked --test footprint -- --ignored
 
 ## release: the small stripped binary
 release:

@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
 # Tests that need running containers, on a real one-node cluster (Linux and root), or on your own by KUBECONFIG.
+# usage: hack/test-cluster.sh [cluster|reload|replicas|power-cut]...   (all)
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=hack/lib/target.sh
 source "$ROOT/hack/lib/target.sh"
+# shellcheck source=hack/lib/image.sh
+source "$ROOT/hack/lib/image.sh"
+# shellcheck source=hack/lib/demo.sh
+source "$ROOT/hack/lib/demo.sh"
+# shellcheck source=hack/lib/power-cut.sh
+source "$ROOT/hack/lib/power-cut.sh"
+NAMESPACE=floe-power-cut
 target_choose
 if [ "$TARGET" = plane ]; then
     echo "test-cluster: needs root on Linux, or a cluster of your own by KUBECONFIG" >&2
@@ -26,9 +34,21 @@ if [ "$TARGET" = node ]; then export KUBECTL=$ROOT/hack/cluster/kubectl; else ex
 BUSYBOX_IMAGE=$(target_busybox)
 export BUSYBOX_IMAGE
 cd "$ROOT"
-# Ignored by default, so that `cargo test` alone never needs root.
-cargo test --locked --all-features --test cluster -- --ignored --test-threads=4
-# These ask the API server themselves, and one starts Reloader, or the model of it, beside it: inside the node's network.
 in_network() { if [ "$TARGET" = node ]; then "$ROOT/hack/cluster/cluster.sh" exec "$@"; else "$@"; fi; }
-in_network cargo test --locked --all-features --test cluster_reload -- --ignored
-in_network cargo test --locked --all-features --test cluster_replicas -- --ignored
+# Ignored by default, so that `cargo test` alone never needs root.
+run() { "$@" -- --ignored; }
+
+[ $# -gt 0 ] || set -- cluster reload replicas power-cut
+for tests; do
+    case $tests in
+        cluster) run cargo test --locked --all-features --test cluster ;;
+        # These ask the API server themselves, and one starts Reloader, or the model of it, beside it: inside the
+        # node's network.
+        reload | replicas) run in_network cargo test --locked --all-features --test "cluster_$tests" ;;
+        power-cut)
+            # Somebody's own cluster keeps its power.
+            if [ "$TARGET" = node ]; then power_cut; else echo "power-cut: only on the one-node cluster" >&2; fi
+            ;;
+        *) echo "test-cluster: no tests named $tests" >&2; exit 2 ;;
+    esac
+done

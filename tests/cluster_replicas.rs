@@ -122,7 +122,7 @@ impl Scene {
     async fn kill(&self, pod: &str) {
         let node = self.cluster.get(&pod_path(pod)).await.object()["spec"]["nodeName"].clone();
         let script = format!(
-            "for p in /proc/[0-9]*; do if tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -qx HOSTNAME={pod}; \
+            "for p in /proc/[0-9]*; do if (tr '\\0' '\\n' <$p/environ) 2>/dev/null | grep -qx HOSTNAME={pod}; \
              then kill -9 ${{p#/proc/}} && echo killed; fi; done"
         );
         let killer = json!({

@@ -16,7 +16,7 @@ use super::served::{pod, prefixed};
 use super::wait_for;
 
 /// Creates that may be under way at once. Beyond, the stream waits: a machine that cannot keep up is not to be buried.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 16;
 
 /// What became of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]

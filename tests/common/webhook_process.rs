@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -108,11 +108,17 @@ impl Launch {
 
     /// Starts the program without waiting.
     pub fn spawn(self) -> WebhookProcess {
-        // Examples share this module and have no binary.
-        let program = option_env!("CARGO_BIN_EXE_floe-secrets-webhook").map(Path::new).expect("run by cargo test");
-        let process = Process::start("floe-secrets-webhook", self.folder.path(), program, &self.args, &self.env);
+        let process = Process::start("floe-secrets-webhook", self.folder.path(), &program(), &self.args, &self.env);
         WebhookProcess { process, launch: self }
     }
+}
+
+/// Cargo's build of this profile, or another one by `WEBHOOK_BIN`.
+#[expect(clippy::disallowed_methods, reason = "whoever measures says which binary")]
+fn program() -> PathBuf {
+    // Examples share this module and have no binary.
+    let built = option_env!("CARGO_BIN_EXE_floe-secrets-webhook").map(PathBuf::from);
+    std::env::var_os("WEBHOOK_BIN").map(PathBuf::from).or(built).expect("run by cargo test")
 }
 
 /// The running program. Killed on drop.

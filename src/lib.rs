@@ -8,6 +8,7 @@ pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backend;
+pub mod cert_manager;
 pub mod certificates;
 pub mod cli;
 pub mod controller;

@@ -11,6 +11,8 @@ use kube::core::{ApiResource, GroupVersionKind, Object};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
+use crate::api::seen::{self, Seen};
+
 /// The API group, which is also the group of its own issuers.
 pub const GROUP: &str = "cert-manager.io";
 
@@ -96,17 +98,6 @@ pub type Certificate = Object<CertificateSpec, CertificateStatus>;
 /// An `Issuer` or a `ClusterIssuer`.
 pub type Issuer = Object<IssuerSpec, IssuerStatus>;
 
-/// One thing that was looked for.
-#[derive(Clone, Debug)]
-pub enum Seen<T> {
-    /// It is there.
-    There(T),
-    /// It is not.
-    Absent,
-    /// Nobody knows, and why.
-    Hidden(String),
-}
-
 /// The certificate and who should sign it.
 #[derive(Clone, Debug)]
 pub struct Looked {
@@ -141,7 +132,7 @@ impl fmt::Display for Trouble {
 pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
     let certificates: Api<Certificate> =
         Api::namespaced_with(client.clone(), namespace, &resource("Certificate", "certificates"));
-    let certificate = seen(certificates.get_opt(name).await);
+    let certificate = seen::look(certificates.get_opt(name)).await;
     let issuer = match &certificate {
         Seen::There(certificate) => issuer(client, namespace, &certificate.spec.issuer_ref).await,
         Seen::Absent | Seen::Hidden(_) => Seen::Hidden("its certificate is not known".to_owned()),
@@ -163,22 +154,11 @@ async fn issuer(client: &Client, namespace: &str, reference: &IssuerRef) -> Seen
     } else {
         Api::namespaced_with(client.clone(), namespace, &resource("Issuer", "issuers"))
     };
-    seen(issuers.get_opt(&reference.name).await)
+    seen::look(issuers.get_opt(&reference.name)).await
 }
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), plural)
-}
-
-fn seen<T>(read: Result<Option<T>, kube::Error>) -> Seen<T> {
-    match read {
-        Ok(Some(object)) => Seen::There(object),
-        Ok(None) => Seen::Absent,
-        // The API server's own words: who may not do what.
-        Err(kube::Error::Api(status)) if status.code == 403 => Seen::Hidden(status.message),
-        Err(kube::Error::Api(status)) => Seen::Hidden(format!("the API server answered HTTP {}", status.code)),
-        Err(_) => Seen::Hidden("the API server gave no readable answer".to_owned()),
-    }
 }
 
 impl IssuerRef {
@@ -352,8 +332,10 @@ mod tests {
         expect(issuer(&json!([is("Ready", "True", "")])), "Secret does not exist", describe);
         expect(Seen::Hidden("you may not".to_owned()), "Secret does not exist", describe);
 
-        let failed = json!({"conditions": [is("Ready", "False", "no Secret"), is("Issuing", "False", "denied by policy")]});
-        let (says, _) = says(&looked(certificate(&failed), issuer(&json!([is("Ready", "True", "")])))).expect("trouble");
+        let failed =
+            json!({"conditions": [is("Ready", "False", "no Secret"), is("Issuing", "False", "denied by policy")]});
+        let (says, _) =
+            says(&looked(certificate(&failed), issuer(&json!([is("Ready", "True", "")])))).expect("trouble");
         assert!(says.ends_with("is not Ready: denied by policy"), "{says}");
     }
 
@@ -385,7 +367,11 @@ mod tests {
         let (says, mend) = says(&looked(certificate, Seen::Absent)).expect("trouble");
         assert!(says.ends_with("clusterissuer corp not found"), "{says}");
         assert_eq!(mend, "kubectl get clusterissuers; then create clusterissuer corp");
-        let foreign = IssuerRef { name: "x".to_owned(), kind: Some("AWSPCAIssuer".to_owned()), group: Some("awspca.cert-manager.io".to_owned()) };
+        let foreign = IssuerRef {
+            name: "x".to_owned(),
+            kind: Some("AWSPCAIssuer".to_owned()),
+            group: Some("awspca.cert-manager.io".to_owned()),
+        };
         assert!(!foreign.is_ours());
     }
 }

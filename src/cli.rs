@@ -39,6 +39,14 @@ pub enum Command {
     /// your own rights (get and list on pods and workloads) and reads no Secret. A long run says on stderr how far it
     /// is. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
     Scan(Box<ScanArgs>),
+    /// Find out whether an installation is healthy, and what mends it.
+    ///
+    /// Looks from outside, with your own rights: the webhook configuration, the CA and the certificate, Service,
+    /// replicas, rights, cert-manager, Reloader. Then it asks the API server to create a pod that asks for a secret that
+    /// nobody has, as a dry run: only when the webhook's own sentence comes back does everything work. It changes
+    /// nothing, and what you may not look at is not checked. Exit code 0: healthy, warnings or not; 1: something failed;
+    /// 2: nothing could be looked at.
+    Doctor(Box<DoctorArgs>),
 }
 
 /// `serve`.
@@ -308,6 +316,34 @@ pub struct ScanArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub exempt_namespaces: Vec<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// The namespace in which a pod is created, as a dry run; one that the webhook serves.
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Where the webhook runs, when its configuration does not say so.
+    #[arg(long, env = "FLOE_SECRETS_WEBHOOK_NAMESPACE", value_name = "NAME", default_value = "floe-secrets-webhook")]
+    pub webhook_namespace: String,
+    /// The webhook configuration; found by its entries when not given.
+    #[arg(long, env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    pub webhook_configuration: Option<String>,
+    /// Create the pod.
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true")]
+    pub probe: bool,
+    /// Look through all pods and workloads for what runs without its secrets. `--drift=false` on a large cluster.
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true")]
+    pub drift: bool,
+    /// What is printed.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
 }
 
 /// How findings are printed.

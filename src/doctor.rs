@@ -147,6 +147,12 @@ fn certificate(seen: &Installation) -> Option<Check> {
     let looked = seen.certificate.as_ref()?;
     let this = format!("certificate {} in namespace {}", looked.name, looked.namespace);
     Some(match (cert_manager::trouble(looked, seen.now), &looked.certificate) {
+        // Who made them brings them back.
+        (Some(trouble), certificate)
+            if looked.served && (matches!(certificate, Seen::Absent) || matches!(looked.issuer, Seen::Absent)) =>
+        {
+            Check::failure(Id::CertManager, trouble.says, seen.origin().again())
+        }
         (Some(trouble), _) => Check::failure(Id::CertManager, trouble.says, trouble.mend),
         (None, Seen::Hidden(why)) => Check::unchecked(Id::CertManager, why.clone()),
         (None, _) => Check::ok(Id::CertManager, format!("{this} is Ready")),

@@ -122,7 +122,7 @@ fn certificate(seen: &Installation, leaf: &Leaf) -> Vec<Check> {
     if left <= 0 {
         checks.push(Check::failure(
             Id::Certificate,
-            format!("the certificate expired at {}", leaf.not_after),
+            format!("the certificate expired at {}; the next has to be for {}", leaf.not_after, hosts.join(", ")),
             renew(seen),
         ));
     } else if now < begin {
@@ -149,7 +149,9 @@ fn trust(seen: &Installation, leaf: &Leaf, chain: &[u8]) -> Vec<Check> {
         .filter_map(|entry| Some((entry.name.as_str(), verify(pem(entry)?, chain, &name, at).err()?)))
         .collect();
     let Some((_, why)) = refusing.first() else {
-        return if seen.entries().iter().any(|entry| pem(entry).is_some()) {
+        return if seen.entries().is_empty() {
+            Vec::new()
+        } else if seen.entries().iter().any(|entry| pem(entry).is_some()) {
             vec![Check::ok(Id::Trust, "the caBundle has signed the certificate")]
         } else {
             vec![Check::unchecked(Id::Trust, "there is no caBundle")]
@@ -197,6 +199,9 @@ pub(super) fn hosts(seen: &Installation) -> Vec<String> {
         };
         hosts.extend(host.filter(|host| !hosts.contains(host)));
     }
+    // Without entries, the ones that should be there.
+    let service = seen.service_name.as_ref().filter(|_| hosts.is_empty());
+    hosts.extend(service.map(|name| format!("{name}.{}.svc", seen.namespace)));
     hosts
 }
 
@@ -245,8 +250,7 @@ fn make_secret(seen: &Installation) -> String {
     let (namespace, secret) = (&seen.namespace, seen.secret_name());
     format!(
         "kubectl -n {namespace} create secret tls {secret} --cert=tls.crt --key=tls.key --dry-run=client -o yaml \
-         | kubectl apply --server-side --force-conflicts -f - (with a certificate for {})",
-        hosts(seen).join(", ")
+         | kubectl apply --server-side --force-conflicts -f -"
     )
 }
 

@@ -66,6 +66,8 @@ pub enum Origin {
         release: String,
         /// Its namespace.
         namespace: String,
+        /// It was applied on the server's side, as Helm 4 does. Then what somebody else has set since is a conflict.
+        applied: bool,
     },
     /// The plain manifests, or something unknown.
     Manifests,
@@ -82,9 +84,10 @@ impl Origin {
     #[must_use]
     pub fn set(&self, values: &str) -> String {
         match self {
-            Self::Helm { release, namespace } => {
+            Self::Helm { release, namespace, applied } => {
                 let command =
                     format!("helm upgrade {release} charts/floe-secrets-webhook -n {namespace} --reuse-values");
+                let command = if *applied { format!("{command} --force-conflicts") } else { command };
                 if values.is_empty() { command } else { format!("{command} {values}") }
             }
             Self::Manifests => "kubectl apply --server-side --force-conflicts -k manifests/webhook".to_owned(),
@@ -174,7 +177,11 @@ impl Installation {
         ];
         let helm = |metadata: &ObjectMeta| {
             let annotations = metadata.annotations.as_ref()?;
+            let mut managers = metadata.managed_fields.iter().flatten();
+            let applied = managers
+                .any(|entry| entry.manager.as_deref() == Some("helm") && entry.operation.as_deref() == Some("Apply"));
             Some(Origin::Helm {
+                applied,
                 release: annotations.get("meta.helm.sh/release-name")?.clone(),
                 namespace: annotations.get("meta.helm.sh/release-namespace")?.clone(),
             })
@@ -207,4 +214,44 @@ pub(super) fn argument<'d>(deployment: &'d Deployment, flag: &str) -> Option<&'d
 /// An object's name.
 pub(super) fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::test_support::{installation, merged};
+    use super::*;
+
+    #[test]
+    fn who_made_it_is_who_mends_it() {
+        let mut seen = installation();
+        assert_eq!(seen.origin(), Origin::Manifests);
+        let again = |seen: &mut Installation, operation: &str| {
+            if let Seen::There(service) = &mut seen.service {
+                *service = merged(
+                    service,
+                    &json!({"metadata": {
+                        "annotations": {"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"},
+                        "managedFields": [{"manager": "helm", "operation": operation}],
+                    }}),
+                );
+            }
+            seen.origin().set("--set c=d")
+        };
+        let expected = "helm upgrade a charts/floe-secrets-webhook -n b --reuse-values";
+        // Helm 3 knows no conflicts, and not the flag.
+        assert_eq!(again(&mut seen, "Update"), format!("{expected} --set c=d"));
+        assert_eq!(again(&mut seen, "Apply"), format!("{expected} --force-conflicts --set c=d"));
+    }
+
+    #[test]
+    fn arguments_say_where_things_are() {
+        let seen = installation();
+        assert_eq!(seen.secret_name(), "floe-secrets-webhook-tls");
+        assert_eq!(seen.tls(), Tls::Existing);
+        assert_eq!(seen.argument("controller", "--lease-name"), Some("floe-secrets-controller"));
+        assert_eq!(seen.argument("webhook", "--lease-name"), None);
+        assert!(seen.scope().is_empty() && seen.deployment("admin").is_none());
+    }
 }

@@ -16,8 +16,7 @@ use crate::scene::{Scene, run};
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-const AGAIN: &str =
-    "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values";
+const AGAIN: &str = "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts";
 
 async fn patch(scene: &Scene, operations: &Value) {
     let client = scene.cp.client();

@@ -40,7 +40,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     let mend = said.mend("cert-manager");
     assert_eq!(
         mend,
-        "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values"
+        "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts"
     );
     let args: Vec<&str> = mend.split_whitespace().skip(1).collect();
     cp.helm(Helm::Four, &args, &Value::Null).await.succeeded();

@@ -44,6 +44,8 @@ pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>)
     match timeout(LOOK, read).await {
         Ok(Ok(Some(object))) => Seen::There(object),
         Ok(Ok(None)) => Seen::Absent,
+        // Where the kind itself is not served, the answer is no Status, which kube does not take for "not found".
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Seen::Absent,
         Ok(Err(error)) => Seen::Hidden(said(&error)),
         Err(_) => Seen::Hidden("the API server did not answer in time".to_owned()),
     }

@@ -37,6 +37,26 @@ pub fn is_ours(entries: &[MutatingWebhook]) -> bool {
     entries.iter().any(|entry| shipped().iter().any(|shipped| shipped.name == entry.name))
 }
 
+/// Whether objects may be sent by both: two installations for different namespaces are as good as one.
+pub fn overlap(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
+    match (only(one), only(other)) {
+        (Some(one), Some(other)) => !one.is_disjoint(&other),
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// The namespaces that entries are limited to by name; `None` when any is not.
+fn only(entries: &[MutatingWebhook]) -> Option<BTreeSet<&str>> {
+    let mut all = BTreeSet::new();
+    for entry in entries {
+        let expressions = entry.namespace_selector.as_ref()?.match_expressions.as_ref()?;
+        let names =
+            expressions.iter().find(|expression| expression.key == NAME_LABEL && expression.operator == "In")?;
+        all.extend(names.values.iter().flatten().map(String::as_str));
+    }
+    Some(all)
+}
+
 /// Judges the configuration.
 pub fn judge(seen: &Installation) -> Vec<Check> {
     let Installation { name, alike, .. } = seen;
@@ -293,6 +313,7 @@ fn policy_summary(found: &[MutatingWebhook]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
     use rstest::rstest;
 
     use super::super::check::Status;
@@ -359,6 +380,26 @@ mod tests {
         .try_into()
         .expect("one");
         assert_eq!((id, status), (Id::Entries, Status::Warning));
+    }
+
+    #[test]
+    fn installations_for_different_namespaces_stand_side_by_side() {
+        let limited = |names: &[&str]| {
+            let mut entries = shipped().to_vec();
+            for entry in &mut entries {
+                let expressions =
+                    entry.namespace_selector.as_mut().and_then(|selector| selector.match_expressions.as_mut());
+                expressions.expect("expressions").push(LabelSelectorRequirement {
+                    key: NAME_LABEL.to_owned(),
+                    operator: "In".to_owned(),
+                    values: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+                });
+            }
+            entries
+        };
+        assert!(!overlap(&limited(&["a", "b"]), &limited(&["c"])));
+        assert!(overlap(&limited(&["a", "b"]), &limited(&["b"])));
+        assert!(overlap(&limited(&["a"]), shipped()));
     }
 
     #[rstest]

@@ -31,7 +31,7 @@ pub struct Installation {
     pub name: String,
     /// The configuration.
     pub configuration: Seen<MutatingWebhookConfiguration>,
-    /// Other configurations with entries of ours.
+    /// Other configurations with entries of ours that concern the same namespaces.
     pub alike: Vec<String>,
     /// Where it runs.
     pub namespace: String,

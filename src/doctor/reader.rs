@@ -156,6 +156,8 @@ async fn configurations(
     let at = ours.iter().position(|found| name(&found.metadata) == default);
     let at = at.or_else(|| (wanted.is_none() && !ours.is_empty()).then_some(0));
     let chosen = at.map(|at| ours.remove(at));
+    let entries = chosen.as_ref().and_then(|found| found.webhooks.as_deref()).unwrap_or_default();
+    ours.retain(|other| configuration::overlap(entries, other.webhooks.as_deref().unwrap_or_default()));
     let alike = ours.iter().map(|found| name(&found.metadata).to_owned()).collect();
     match chosen {
         Some(found) => (name(&found.metadata).to_owned(), Seen::There(found), alike),

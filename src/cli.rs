@@ -131,6 +131,10 @@ pub struct ListenerArgs {
     /// Instead of files: the Secret, in the own namespace, in which the controller keeps the certificate.
     #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_secret: Option<String>,
+    /// cert-manager's Certificate in the own namespace that the files come from: while they cannot serve, what it says
+    /// stands in the log and at /readyz.
+    #[arg(long, env = "FLOE_SECRETS_TLS_CERTIFICATE", value_name = "NAME", requires = "tls_cert")]
+    pub tls_certificate: Option<String>,
     /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,

@@ -1,22 +1,57 @@
 //! The chart's certificate by the real cert-manager, and what it says when it cannot make one.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::common::cert_manager::CertManager;
 use crate::common::control_plane::{ControlPlane, Options};
 use crate::common::helm::{Helm, NAME, chart};
-use crate::common::wait_within;
+use crate::common::webhook_process::Launch;
+use crate::common::{wait_for, wait_within};
 use crate::scene::{Said, doctor};
 
 async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
     let what = format!("cert-manager: {status}: {seen}");
-    wait_within(std::time::Duration::from_mins(2), &what, || async {
+    wait_within(Duration::from_mins(2), &what, || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
         let check = said.of("cert-manager").clone();
         (check["status"] == status && check["seen"] == seen).then_some(said)
     })
     .await
+}
+
+/// `serve`, with the rights of the release, says the same while it has nothing that can serve.
+async fn told_by_serve(cp: &ControlPlane, why: &str) {
+    let identity = cp.identity(NAME, NAME).await;
+    let launch = || {
+        let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
+        launch.with(&["--tls-certificate", "floe-secrets-webhook-tls", "--tls-poll", "100ms"])
+    };
+    // No files: as ever it ends, and the last line says why there are none.
+    let none = launch();
+    std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
+    let none = none.spawn();
+    wait_for("it ends", || async { none.exited() }).await;
+    assert!(none.log().contains(why) && none.log().contains("tls.crt"), "{}", none.log());
+
+    // Files whose time is over.
+    let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second()).expect("a time");
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) = (now - Duration::from_mins(1), now + Duration::from_secs(10));
+    let short = launch();
+    cp.authority.issue(params).write(&short.folder, "tls");
+    let short = short.start().await;
+    let body = wait_for("/readyz says why", || async {
+        let (status, body) = short.get("/readyz")?;
+        (status == 503 && body.contains(why)).then_some(body)
+    })
+    .await;
+    assert!(body.contains("certificate expired at "), "{body}");
+    let lines = short.log().lines().filter(|line| line.contains(why)).count();
+    assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
+    assert!(short.log().contains("there is no certificate that can serve"));
 }
 
 #[tokio::test]
@@ -37,6 +72,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     cp.kubectl(&["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"], "").await.succeeded();
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
     let said = becomes(cp, "failure", &why).await;
+    told_by_serve(cp, &why).await;
     let mend = said.mend("cert-manager");
     assert_eq!(
         mend,
@@ -51,7 +87,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     cp.kubectl(&["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls-ca", "floe-secrets-webhook-tls"], "")
         .await
         .succeeded();
-    let said = wait_within(std::time::Duration::from_mins(2), "the issuer is not Ready", || async {
+    let said = wait_within(Duration::from_mins(2), "the issuer is not Ready", || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
         let seen = said.of("cert-manager")["seen"].as_str()?.to_owned();
         seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ").then_some(said)
@@ -77,7 +113,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     )
     .await
     .succeeded();
-    let gone = wait_within(std::time::Duration::from_mins(1), "the group is gone", || async {
+    let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
         let seen = said.of("cert-manager")["seen"].as_str()?.to_owned();
         seen.contains("the cluster has no cert-manager").then_some(said)

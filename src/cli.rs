@@ -12,6 +12,9 @@ use crate::admission::mutator::OnUnavailable;
 use crate::injection::Pattern;
 use crate::telemetry::LogFormat;
 
+/// Containers that get nothing unless an annotation names them, where nobody says otherwise.
+pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar";
+
 /// Injects the secrets that pods ask for by name.
 #[derive(Debug, Parser)]
 #[command(name = "floe-secrets-webhook", version, about, propagate_version = true)]
@@ -86,7 +89,7 @@ pub struct PolicyArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// What to answer about a pod while a secrets backend is unavailable.
@@ -187,7 +190,7 @@ pub struct InjectArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// Say in plain sentences what is done and why.
@@ -228,7 +231,7 @@ pub struct ControllerArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// The namespace that this program runs in: its pods are left alone, and the lease is there.
@@ -308,7 +311,7 @@ pub struct ScanArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.

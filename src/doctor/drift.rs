@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::check::{Check, Id};
 use super::installation::Installation;
 use crate::api::ObjectApi;
+use crate::cli::SIDECARS;
 use crate::injection::Pattern;
 use crate::scan::{Found, Looked, Progress, Rules, Scanner, Scope, Task, exempt, say, tell};
 
@@ -19,13 +20,13 @@ const NAMED: usize = 3;
 
 /// Scans all namespaces, as the webhook's own arguments say what is whose.
 pub async fn look(client: &Client, seen: &Installation) -> Check {
-    let list = |flag: &str| -> Vec<String> {
-        let value = seen.argument("webhook", flag).unwrap_or_default();
+    let list = |flag: &str, default: &str| -> Vec<String> {
+        let value = seen.argument("webhook", flag).unwrap_or(default);
         value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
     };
     let sidecars: Vec<Pattern> =
-        list("--sidecar-containers").iter().filter_map(|pattern| pattern.parse().ok()).collect();
-    let exempt = exempt(list("--exempt-namespaces").into_iter().chain([seen.namespace.clone()]));
+        list("--sidecar-containers", SIDECARS).iter().filter_map(|pattern| pattern.parse().ok()).collect();
+    let exempt = exempt(list("--exempt-namespaces", "").into_iter().chain([seen.namespace.clone()]));
     let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt });
     let task = Task { scope: Scope::All, warned_since: None };
     let progress = Progress::default();

@@ -10,3 +10,4 @@ mod common;
 mod scene;
 mod unreached;
 mod users;
+mod variants;

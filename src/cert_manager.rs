@@ -183,7 +183,9 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
     if !served {
         return found(
             format!("{this} cannot exist: the cluster has no cert-manager ({GROUP}/{VERSION})"),
-            "install cert-manager, or choose another tls.mode: helm upgrade … --set tls.mode=self-managed".to_owned(),
+            "helm upgrade --install cert-manager oci://quay.io/jetstack/charts/cert-manager -n cert-manager \
+             --create-namespace --set crds.enabled=true"
+                .to_owned(),
         );
     }
     let certificate = match certificate {
@@ -203,11 +205,7 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
         return found(format!("{this} is not Ready: {why}"), mend);
     }
     let since = |time: &Option<Time>| time.as_ref().map(|time| now.as_second() - time.0.as_second());
-    let renew = format!(
-        "kubectl -n cert-manager get pods; cmctl renew -n {namespace} {name}, or delete the Secret: \
-         kubectl -n {namespace} delete secret {}",
-        certificate.spec.secret_name
-    );
+    let renew = "kubectl -n cert-manager rollout restart deployment cert-manager".to_owned();
     if since(&status.not_after).is_some_and(|since| since >= 0) {
         return found(format!("{this} has expired, and cert-manager did not renew it"), renew);
     }
@@ -230,7 +228,7 @@ fn unready(
     let at = if kind == "issuer" { format!("-n {namespace} ") } else { String::new() };
     match issuer {
         Seen::Absent => {
-            return (format!("{kind} {name} not found"), format!("kubectl {at}get {kind}s; then create {kind} {name}"));
+            return (format!("{kind} {name} not found"), format!("kubectl {at}get {kind}s"));
         }
         Seen::There(issuer) => {
             let conditions = issuer.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -317,7 +315,7 @@ mod tests {
             assert_eq!(says, format!("certificate tls in namespace floe is not Ready: {why}"));
             assert_eq!(how, mend);
         };
-        expect(Seen::Absent, "issuer ca not found", "kubectl -n floe get issuers; then create issuer ca");
+        expect(Seen::Absent, "issuer ca not found", "kubectl -n floe get issuers");
         expect(
             issuer(&json!([is("Ready", "False", "secret \"ca\" not found")])),
             "issuer ca is not Ready: secret \"ca\" not found",
@@ -366,7 +364,7 @@ mod tests {
         let certificate = Seen::There(serde_json::from_value(object).expect("a certificate"));
         let (says, mend) = says(&looked(certificate, Seen::Absent)).expect("trouble");
         assert!(says.ends_with("clusterissuer corp not found"), "{says}");
-        assert_eq!(mend, "kubectl get clusterissuers; then create clusterissuer corp");
+        assert_eq!(mend, "kubectl get clusterissuers");
         let foreign = IssuerRef {
             name: "x".to_owned(),
             kind: Some("AWSPCAIssuer".to_owned()),

@@ -72,7 +72,7 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
     let client = connect_patiently(&settings).await.map_err(|error| error.to_string())?;
     let server = reader::api_server(&client, here).await?;
     let wanted = Wanted { configuration: webhook_configuration, namespace: webhook_namespace };
-    let seen = reader::read(&client, &wanted, server.now).await;
+    let seen = reader::read(&client, &wanted, &server).await;
     let answers = rights::ask(&client, &seen, probe.then_some(namespace.as_str()), drift).await;
 
     let mut checks = vec![api_server(&server), rights::yours(&answers)];

@@ -190,9 +190,11 @@ fn conditions(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Install
             checks.push(Check::failure(Id::Conditions, says, again.as_str()));
         } else if let Some(field) = unguarded(&condition.expression) {
             let says = format!(
-                "{this} takes {field} for present: an object without it makes it fail, and is refused where Fail stands"
+                "{this} takes {field} for present: where it is not, the condition fails, and Fail refuses the object; \
+                 write {} in webhook.extraMatchConditions",
+                guarded(field)
             );
-            let mend = seen.origin().set(&format!("with {} in webhook.extraMatchConditions", guarded(field)));
+            let mend = seen.origin().set("--values values.yaml");
             checks.push(Check::warning(Id::Conditions, says, mend));
         }
     }

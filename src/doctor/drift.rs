@@ -69,5 +69,5 @@ fn judge(looked: Looked, named: &[String]) -> Check {
     let more = if found > named.len() as u64 { ", …" } else { "" };
     let says =
         format!("{found} of {objects} objects run without the secrets that they ask for: {}{more}", named.join(", "));
-    Check::warning(Id::Drift, says, "floe-secrets-webhook scan -A, and delete the pods that it names")
+    Check::warning(Id::Drift, says, "floe-secrets-webhook scan -A")
 }

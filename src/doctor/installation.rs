@@ -25,7 +25,9 @@ const INJECT_CA_FROM: &str = "cert-manager.io/inject-ca-from";
 /// What was seen. Lists are at most a page long.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// The API server's time.
+    /// The API server's version.
+    pub version: String,
+    /// Its time.
     pub now: Timestamp,
     /// The configuration's name, as it is or as it should be.
     pub name: String,
@@ -55,6 +57,15 @@ pub struct Installation {
     pub served: Option<Seen<Shown>>,
     /// cert-manager's, where it makes the certificate.
     pub certificate: Option<cert_manager::Looked>,
+}
+
+/// Whose cluster it is, where that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    /// GKE.
+    Google,
+    /// EKS.
+    Amazon,
 }
 
 /// Who made the objects, and so who mends them.
@@ -115,6 +126,15 @@ impl Installation {
     /// The entries.
     pub fn entries(&self) -> &[MutatingWebhook] {
         self.configuration.there().and_then(|found| found.webhooks.as_deref()).unwrap_or_default()
+    }
+
+    /// The cloud, by the API server's version.
+    pub fn cloud(&self) -> Option<Cloud> {
+        if self.version.contains("-gke.") {
+            Some(Cloud::Google)
+        } else {
+            self.version.contains("-eks-").then_some(Cloud::Amazon)
+        }
     }
 
     /// The Deployment of this component.

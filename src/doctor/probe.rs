@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::check::{Check, Id};
-use super::configuration;
-use super::installation::Installation;
+use super::installation::{Cloud, Installation};
+use super::{configuration, trust};
 use crate::api::Seen;
 use crate::api::seen;
 
@@ -165,10 +165,15 @@ fn unreached(seen: &Installation, message: &str) -> (String, String) {
         } else {
             "see `trust`, `certificate` and `ca-bundle` here"
         };
-        let show = format!(
-            "kubectl get mutatingwebhookconfiguration {name} -o jsonpath='{{.webhooks[0].clientConfig.caBundle}}' | base64 -d | openssl x509 -noout -subject -enddate"
-        );
-        return (format!("{end} ({help})"), show);
+        let mend = if message.contains("unknown authority") {
+            trust::publish(seen)
+        } else {
+            format!(
+                "kubectl get mutatingwebhookconfiguration {name} -o jsonpath='{{.webhooks[0].clientConfig.caBundle}}' \
+                 | base64 -d | openssl x509 -noout -subject -enddate"
+            )
+        };
+        return (format!("{end} ({help})"), mend);
     }
     if message.contains("not found") {
         return (end, seen.origin().again());
@@ -185,11 +190,14 @@ fn unreached(seen: &Installation, message: &str) -> (String, String) {
              Calico or Cilium as an overlay the value hostNetwork: true; with Konnectivity its agents \
              (kubectl -n kube-system get pods -l k8s-app=konnectivity-agent); else a NetworkPolicy"
         );
-        let mend = format!(
-            "gcloud compute firewall-rules create floe-secrets-webhook --allow=tcp:{port} --source-ranges=CONTROL_PLANE_CIDR \
-             --target-tags=NODE_TAG, or {}",
-            seen.origin().set("--set port=10250")
-        );
+        let mend = match seen.cloud() {
+            Some(Cloud::Google) => format!(
+                "gcloud compute firewall-rules create floe-secrets-webhook --allow=tcp:{port} \
+                 --source-ranges=CONTROL_PLANE_CIDR --target-tags=NODE_TAG --network=NETWORK"
+            ),
+            Some(Cloud::Amazon) => seen.origin().set("--set hostNetwork=true"),
+            None => format!("kubectl -n {namespace} describe networkpolicy"),
+        };
         return (says, mend);
     }
     (end, pods)
@@ -214,8 +222,8 @@ mod tests {
 
     #[rstest]
     #[case("no endpoints available for service \"floe-secrets-webhook\"", "describe pods")]
-    #[case("context deadline exceeded", "--allow=tcp:8443")]
-    #[case("dial tcp 10.0.0.1:443: i/o timeout", "--allow=tcp:8443")]
+    #[case("context deadline exceeded", "describe networkpolicy")]
+    #[case("dial tcp 10.0.0.1:443: i/o timeout", "describe networkpolicy")]
     #[case("tls: failed to verify certificate: x509: certificate signed by unknown authority", "openssl")]
     #[case("service \"floe-secrets-webhook\" not found", "kubectl apply")]
     #[case("dial tcp 127.0.0.1:1: connect: connection refused", "describe pods")]
@@ -225,6 +233,24 @@ mod tests {
         assert_eq!(check.status, Status::Failure);
         assert!(check.seen.contains(end) && !check.seen.contains("timeout=5s"), "{check:?}");
         assert!(check.mend.as_deref().expect("a command").contains(mend), "{check:?}");
+    }
+
+    #[test]
+    fn what_lies_between_depends_on_the_cloud() {
+        let mend = |version: &str| {
+            let mut seen = installation();
+            version.clone_into(&mut seen.version);
+            let (says, mend) = unreached(&seen, &format!("{CALL}context deadline exceeded"));
+            assert!(says.contains("firewall rule for tcp:8443") && says.contains("Konnectivity"), "{says}");
+            mend
+        };
+        assert!(
+            mend("v1.33.5-gke.1125000")
+                .contains("gcloud compute firewall-rules create floe-secrets-webhook --allow=tcp:8443")
+        );
+        // The plain manifests have no values.
+        assert!(mend("v1.33.5-eks-3025e55").starts_with("kubectl apply"));
+        assert!(mend("v1.33.5").contains("networkpolicy"));
     }
 
     #[test]

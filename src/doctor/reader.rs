@@ -86,7 +86,7 @@ pub struct Wanted {
 }
 
 /// Looks at everything.
-pub async fn read(client: &Client, wanted: &Wanted, now: Timestamp) -> Installation {
+pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Installation {
     let (name, configuration, alike) = configurations(client, wanted.configuration.as_deref()).await;
     let entries = configuration.there().and_then(|found| found.webhooks.as_deref()).unwrap_or_default();
     let reference = entries.iter().find_map(|entry| entry.client_config.service.as_ref());
@@ -98,7 +98,8 @@ pub async fn read(client: &Client, wanted: &Wanted, now: Timestamp) -> Installat
         (None, None) => Some(DEFAULT_NAME.to_owned()),
     };
     let mut seen = Installation {
-        now,
+        version: server.version.clone(),
+        now: server.now,
         name,
         configuration,
         alike,

@@ -299,7 +299,7 @@ pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
         if let Some(why) = answered.iter().find_map(|answer| answer.allowed.as_ref().err()) {
             let Installation { namespace, .. } = seen;
             let ask = format!(
-                "as somebody who may impersonate: kubectl auth can-i get secrets -A \
+                "kubectl auth can-i get secrets -A \
                  --as=system:serviceaccount:{namespace}:{account}"
             );
             checks.push(Check::unchecked(id, why.clone()).with(ask));

@@ -47,6 +47,7 @@ pub fn installation() -> Installation {
     let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": now.to_string()});
     let configuration = include_str!("../../manifests/webhook/mutatingwebhookconfiguration.yaml");
     Installation {
+        version: "v1.36.3".to_owned(),
         now,
         name: "zz-floe-secrets-webhook".to_owned(),
         configuration: Seen::There(of_kind(configuration, "MutatingWebhookConfiguration")),

@@ -206,14 +206,13 @@ pub(super) fn hosts(seen: &Installation) -> Vec<String> {
 }
 
 /// Makes the configuration trust the CA that signed the certificate.
-fn publish(seen: &Installation) -> String {
+pub(super) fn publish(seen: &Installation) -> String {
     let (namespace, configuration) = (&seen.namespace, &seen.name);
     match seen.tls() {
-        // Its CA injector writes whenever the object changes.
-        Tls::CertManager { .. } => format!(
-            "kubectl annotate mutatingwebhookconfiguration {configuration} --overwrite \
-             secrets.floe.dev.doctor/asked=again; then kubectl -n cert-manager logs deployment/cert-manager-cainjector"
-        ),
+        // Its CA injector writes when it starts.
+        Tls::CertManager { .. } => {
+            "kubectl -n cert-manager rollout restart deployment cert-manager-cainjector".to_owned()
+        }
         Tls::SelfManaged => {
             format!("kubectl -n {namespace} rollout restart deployment -l app.kubernetes.io/component=controller")
         }
@@ -238,9 +237,8 @@ fn publish(seen: &Installation) -> String {
 fn renew(seen: &Installation) -> String {
     let (namespace, secret) = (&seen.namespace, seen.secret_name());
     match seen.tls() {
-        Tls::CertManager { namespace, name } => {
-            format!("cmctl renew -n {namespace} {name}, or kubectl -n {namespace} delete secret {secret}")
-        }
+        // Replicas serve on with what they have.
+        Tls::CertManager { namespace, .. } => format!("kubectl -n {namespace} delete secret {secret}"),
         Tls::SelfManaged => format!("kubectl -n {namespace} logs -l app.kubernetes.io/component=controller"),
         Tls::Existing => make_secret(seen),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::check::{Check, Id};
@@ -38,7 +39,9 @@ fn versions(seen: &Installation) -> Check {
     let labelled: BTreeSet<&str> = labelled.map(String::as_str).collect();
     let wanted: BTreeSet<&str> = ours.iter().filter_map(|deployment| container(deployment)?.image.as_deref()).collect();
     let pods = seen.pods.there().map(Vec::as_slice).unwrap_or_default();
-    let running = pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers.first()?.image.as_deref());
+    let ours_too = |pod: &&Pod| pod.metadata.labels.as_ref().is_some_and(|labels| includes(labels, seen.selector()));
+    let running =
+        pods.iter().filter(ours_too).filter_map(|pod| pod.spec.as_ref()?.containers.first()?.image.as_deref());
     let old: BTreeSet<&str> = running.filter(|image| !wanted.contains(image)).collect();
     let list = |of: &BTreeSet<&str>| of.iter().copied().collect::<Vec<_>>().join(", ");
     if !old.is_empty() {
@@ -47,9 +50,11 @@ fn versions(seen: &Installation) -> Check {
         return Check::warning(Id::Versions, says, mend);
     }
     if labelled.iter().any(|version| *version != OWN) {
-        let says = format!("{} runs, and this program is {OWN}: what it expects may differ", list(&labelled));
-        let mend = "use the program of the version that runs, or upgrade: docs/operations/INSTALL.md#upgrade";
-        return Check::warning(Id::Versions, says, mend);
+        let says = format!(
+            "{} runs, and this program is {OWN}: use the program of the version that runs, or upgrade",
+            list(&labelled)
+        );
+        return Check::warning(Id::Versions, says, seen.origin().again());
     }
     Check::ok(Id::Versions, format!("{} ({})", list(&labelled), list(&wanted)))
 }
@@ -67,11 +72,11 @@ fn deployment(seen: &Installation) -> Check {
             Check::failure(Id::Deployment, says, seen.origin().again())
         };
     };
-    replicas(Id::Deployment, deployment, &seen.namespace, true)
+    replicas(Id::Deployment, deployment, seen)
 }
 
-fn replicas(id: Id, deployment: &Deployment, namespace: &str, must: bool) -> Check {
-    let name = name(&deployment.metadata);
+fn replicas(id: Id, deployment: &Deployment, seen: &Installation) -> Check {
+    let (name, namespace, must) = (name(&deployment.metadata), &seen.namespace, id == Id::Deployment);
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let available = status.available_replicas.unwrap_or(0);
@@ -81,7 +86,7 @@ fn replicas(id: Id, deployment: &Deployment, namespace: &str, must: bool) -> Che
     );
     if wanted == 0 {
         let says = format!("Deployment {name} is scaled to 0");
-        let mend = format!("kubectl -n {namespace} scale deployment {name} --replicas=2");
+        let mend = seen.origin().set(if must { "--set replicas=2" } else { "--set controller.replicas=2" });
         return if must { Check::failure(id, says, mend) } else { Check::warning(id, says, mend) };
     }
     let because = status.conditions.iter().flatten().find(|condition| {
@@ -102,7 +107,7 @@ fn replicas(id: Id, deployment: &Deployment, namespace: &str, must: bool) -> Che
         let says = format!(
             "Deployment {name} has one replica: pods that ask for secrets are refused while its node is drained"
         );
-        let mend = format!("kubectl -n {namespace} scale deployment {name} --replicas=2, and the value replicas");
+        let mend = seen.origin().set("--set replicas=2");
         return Check::warning(id, says, mend);
     }
     Check::ok(id, format!("{available} of {wanted} replicas of Deployment {name} are available"))
@@ -154,7 +159,7 @@ fn controller(seen: &Installation) -> Check {
     let Some(deployment) = seen.deployment("controller") else {
         return Check::ok(Id::Controller, "not installed: no drift scan, no nudge, no certificates of its own");
     };
-    let there = replicas(Id::Controller, deployment, namespace, false);
+    let there = replicas(Id::Controller, deployment, seen);
     let logs = format!("kubectl -n {namespace} logs -l app.kubernetes.io/component=controller --tail=50");
     let lease_name = seen.argument("controller", "--lease-name").unwrap_or("floe-secrets-controller");
     let lease = match &seen.lease {
@@ -236,7 +241,9 @@ mod tests {
         });
         assert!(status == Status::Warning && says.contains("0.0.9"), "{says}");
         let (status, says) = of(Id::Versions, |seen| {
-            let old = json!({"spec": {"containers": [{"name": "webhook", "image": "floe-secrets-webhook:0.0.9"}]}});
+            let labels = json!({"app.kubernetes.io/name": "floe-secrets-webhook",
+                "app.kubernetes.io/instance": "floe-secrets-webhook", "app.kubernetes.io/component": "webhook"});
+            let old = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "webhook", "image": "floe-secrets-webhook:0.0.9"}]}});
             seen.pods = Seen::There(vec![serde_json::from_value(old).expect("a pod")]);
         });
         assert!(status == Status::Warning && says.starts_with("pods of another image still run"), "{says}");

@@ -94,17 +94,21 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
         Check::unchecked(Id::Drift, "not asked for (--drift)")
     });
 
+    let outcome = outcome(&checks);
     let mut out = io::stdout().lock();
     let written = match output {
         OutputFormat::Table => output::table(&checks, &mut out),
-        OutputFormat::Json => output::json(&checks, &mut out),
+        OutputFormat::Json => output::json(&checks, outcome == Outcome::Healthy, &mut out),
     };
     match written {
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
     }
-    Ok(outcome(&checks))
+    if outcome == Outcome::Blind {
+        crate::scan::say("nothing of the installation could be looked at: see your-rights\n");
+    }
+    Ok(outcome)
 }
 
 fn outcome(checks: &[Check]) -> Outcome {

@@ -27,7 +27,7 @@ pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// One JSON object.
-pub(super) fn json(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
     #[derive(Default, Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Counts {
@@ -45,7 +45,7 @@ pub(super) fn json(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
             Status::NotChecked => &mut counts.not_checked,
         } += 1;
     }
-    let all = json!({"version": env!("CARGO_PKG_VERSION"), "healthy": counts.failure == 0, "counts": counts, "checks": checks});
+    let all = json!({"version": env!("CARGO_PKG_VERSION"), "healthy": healthy, "counts": counts, "checks": checks});
     serde_json::to_writer_pretty(&mut *out, &all)?;
     writeln!(out)?;
     out.flush()
@@ -74,7 +74,7 @@ drift        not checked   not asked for
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();
-        json(&checks, &mut out).unwrap();
+        json(&checks, false, &mut out).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = json!({
             "version": env!("CARGO_PKG_VERSION"), "healthy": false,

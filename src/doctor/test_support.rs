@@ -28,7 +28,7 @@ pub fn merged<T: Serialize + DeserializeOwned>(object: &T, change: &Value) -> T 
     serde_json::from_value(object).expect("an object")
 }
 
-/// An EndpointSlice with endpoints that are ready or not.
+/// Endpoints of a Service, ready or not.
 pub fn slice(ready: &[bool]) -> k8s_openapi::api::discovery::v1::EndpointSlice {
     let endpoints: Vec<Value> =
         ready.iter().map(|ready| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}})).collect();

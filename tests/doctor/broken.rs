@@ -23,11 +23,14 @@ async fn patch(scene: &Scene, operations: &Value) {
     send_as(&client, Method::PATCH, CONFIGURATION, Some(operations), "application/json-patch+json").await.object();
 }
 
+/// What does not work.
+fn failure(check: &str) -> (&str, &str) {
+    (check, "failure")
+}
+
 #[tokio::test]
 async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let scene = Scene::new().await;
-    let failure = |check: &'static str| (check, "failure");
-
     // As it is right after an installation with a certificate of one's own.
     let said = scene.becomes(&[failure("ca-bundle"), ("trust", "not-checked"), failure("admission")]).await;
     let seen = said.of("admission")["seen"].as_str().expect("text");
@@ -71,7 +74,19 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         assert!(!text.contains(line) && !text.contains("PRIVATE KEY"), "{text}");
     }
 
-    // The configuration is deleted, and somebody creates a pod meanwhile.
+    deleted(&scene).await;
+    another_ca(&scene).await;
+    entries(&scene).await;
+    certificates(&scene).await;
+    rights(&scene).await;
+
+    // Nothing that lasts was created by any of this.
+    let left = scene.cp.kubectl(&["get", "pods", "-A", "--output=name"], "").await.succeeded();
+    assert_eq!(left.stdout, "");
+}
+
+/// The configuration is deleted, and somebody creates a pod meanwhile.
+async fn deleted(scene: &Scene) {
     scene.cp.request(Method::DELETE, CONFIGURATION, None).await.object();
     let said = scene.becomes(&[failure("configuration"), failure("admission")]).await;
     assert_eq!(said.mend("configuration"), AGAIN);
@@ -85,19 +100,23 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     scene.cp.kubectl(&["delete", "pod", "bare", "--now"], "").await.succeeded();
     scene.follow(&said.mend("ca-bundle")).await;
     scene.becomes(&[]).await;
+}
 
-    // The CA of somebody else.
+/// The CA of somebody else.
+async fn another_ca(scene: &Scene) {
     let other = STANDARD.encode(Authority::new("another-ca").pem());
     let all: Vec<Value> = (0..5)
         .map(|entry| json!({"op": "replace", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": other}))
         .collect();
-    patch(&scene, &all.into()).await;
+    patch(scene, &all.into()).await;
     let said = scene.becomes(&[failure("trust"), failure("admission")]).await;
     scene.follow(&said.mend("trust")).await;
     scene.becomes(&[]).await;
+}
 
-    // An entry is gone; its conditions are; and the trust of the entry that comes back is not there.
-    patch(&scene, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
+/// An entry is gone; its conditions are; and the trust of the entry that comes back is not there.
+async fn entries(scene: &Scene) {
+    patch(scene, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
     let said = scene.becomes(&[failure("entries")]).await;
     let seen = said.of("entries")["seen"].as_str().expect("text");
     assert!(seen.starts_with("missing: workloads.secrets.floe.dev;"), "{seen}");
@@ -105,18 +124,20 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let said = scene.becomes(&[failure("ca-bundle")]).await;
     scene.follow(&said.mend("ca-bundle")).await;
     scene.becomes(&[]).await;
-    patch(&scene, &json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}])).await;
+    patch(scene, &json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}])).await;
     let said = scene.becomes(&[failure("conditions")]).await;
     assert_eq!(said.mend("conditions"), AGAIN);
     scene.follow(AGAIN).await;
     scene.becomes(&[]).await;
-    patch(&scene, &json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}])).await;
+    patch(scene, &json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}])).await;
     let said = scene.becomes(&[("policies", "warning")]).await;
     assert_eq!(said.mend("policies"), format!("{AGAIN} --set webhook.failurePolicy=Fail"));
     scene.follow(&said.mend("policies")).await;
     scene.becomes(&[]).await;
+}
 
-    // The next certificate in the Secret has expired; what serves is the one before, as long as nothing restarts.
+/// The next certificate in the Secret has expired; what serves is the one before, as long as nothing restarts.
+async fn certificates(scene: &Scene) {
     let mut params = CertificateParams::new(vec![SERVICE_HOST.to_owned()]).expect("a name");
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
     params.not_after = rcgen::date_time_ymd(2025, 2, 1);
@@ -138,8 +159,10 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let said = scene.doctor().await.expect(&[failure("certificate")]);
     scene.follow(&format!("cd {folder}; {}", said.mend("certificate"))).await;
     scene.doctor().await.expect(&[]);
+}
 
-    // Rights of the webhook are taken.
+/// Rights of the webhook are taken.
+async fn rights(scene: &Scene) {
     scene.cp.kubectl(&["delete", "clusterrolebinding", NAME], "").await.succeeded();
     let said = scene.becomes(&[failure("webhook-rights"), failure("admission")]).await;
     let seen = said.of("webhook-rights")["seen"].as_str().expect("text");
@@ -150,8 +173,4 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let said = scene.becomes(&[("controller-rights", "warning")]).await;
     scene.follow(&said.mend("controller-rights")).await;
     scene.becomes(&[]).await;
-
-    // Nothing that lasts was created by any of this.
-    let left = scene.cp.kubectl(&["get", "pods", "-A", "--output=name"], "").await.succeeded();
-    assert_eq!(left.stdout, "");
 }

@@ -73,9 +73,9 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
 
     // Somebody who may look at nothing, and an API server that is not there.
     let stranger = cp.service_account("default", "stranger", &json!([])).await;
-    let blind = doctor(&stranger.kubeconfig, &[]).await;
-    assert_eq!((blind.output.code, &blind.json["healthy"]), (2, &json!(false)), "{:#}", blind.json);
-    assert_eq!(blind.output.stderr, "nothing of the installation could be looked at: see your-rights\n");
+    let sightless = doctor(&stranger.kubeconfig, &[]).await;
+    assert_eq!((sightless.output.code, &sightless.json["healthy"]), (2, &json!(false)), "{:#}", sightless.json);
+    assert_eq!(sightless.output.stderr, "nothing of the installation could be looked at: see your-rights\n");
     let folder = Folder::new();
     let config =
         std::fs::read_to_string(&cp.kubeconfig).expect("the kubeconfig").replace(&cp.server, "https://127.0.0.1:1");

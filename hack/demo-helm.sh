@@ -30,6 +30,18 @@ helm() {
     esac
 }
 
+# Our program with the cluster's kubeconfig; nothing where the image came from elsewhere.
+doctor() {
+    local profile=${PROFILE:-release} program
+    program=${CARGO_TARGET_DIR:-$ROOT/target}/${profile/#dev/debug}/floe-secrets-webhook
+    if [ -n "${IMAGE:-}" ]; then return; fi
+    printf '\033[2m$ floe-secrets-webhook doctor\033[0m\n'
+    case $TARGET in
+        node) "$ROOT/hack/cluster/cluster.sh" exec "$program" doctor ;;
+        own) "$program" doctor ;;
+    esac
+}
+
 # What is in the cluster because of us, the namespaces themselves and events excepted.
 ours() {
     local kinds
@@ -95,6 +107,9 @@ NAMESPACE=$OURS show get pods -o wide
 
 title "3. helm test: a pod asks for a secret and has it"
 helm test "$RELEASE" -n "$OURS" --timeout 2m
+
+title "3a. doctor: the same seen from outside, check by check"
+doctor
 
 title "4. A Job's container sees its variables (values masked)"
 demo_namespace

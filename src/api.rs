@@ -3,6 +3,7 @@
 //! `kube::Client::send` is the only way out, as in the backend: nothing here logs a body. Whole objects other than
 //! Secrets are read here; of Secrets only the metadata, and the one that this program keeps its own certificate in.
 
+pub mod seen;
 mod watch;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
+pub use seen::Seen;
 pub use watch::Watch;
 
 /// How long one call may take: a page of a busy cluster's list takes seconds.

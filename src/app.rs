@@ -1,5 +1,6 @@
 //! The composition roots. Here that of `serve`: build, spawn, serve, drain; [`controller`] has its own.
 
+mod certificate;
 pub mod controller;
 pub mod routes;
 mod tls_secret;
@@ -75,7 +76,23 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     let mutator = Arc::new(Mutator::new(binders, defaults, decide(policy)));
     let handler = Handler::new(mutator, admission_metrics);
 
-    let (store, files) = certificate(&listener, clock, &metrics).await?;
+    let origin = match &listener.tls_certificate {
+        Some(name) => Some(certificate::Origin::new(connect_patiently(&settings).await?, &own_namespace, name)),
+        None => None,
+    };
+    let (store, files) = match certificate(&listener, Arc::clone(&clock), &metrics).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let because = match &origin {
+                Some(origin) => origin.ask(clock()).await,
+                None => None,
+            };
+            return Err(match because {
+                Some(because) => error.context(because),
+                None => error,
+            });
+        }
+    };
     let admission = Listener::bind(listener.listen, Port::Admission, listener_settings(&listener), metrics.clone())
         .await
         .with_context(|| format!("{} could not be bound", listener.listen))?
@@ -91,13 +108,17 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     );
 
     let limits = BodyLimits::new(BodySettings::default(), metrics);
-    let checks = readiness(&store, &shutdown);
+    let checks = readiness(&store, &shutdown, origin.clone());
     let mut background = JoinSet::new();
     // Until the end: a drain may outlast a certificate. Dropping the set ends it.
     if let Some(name) = &listener.tls_secret {
         let api = ObjectApi::new(connect_patiently(&settings).await?);
         let (secret, store) = (TlsSecret::new(api, &own_namespace, name), Arc::clone(&store));
         background.spawn(async move { tls_secret::watch(secret, &store, listener.tls_poll).await });
+    }
+    if let Some(origin) = origin {
+        let store = Arc::clone(&store);
+        background.spawn(async move { origin.watch(&store, || clock()).await });
     }
     background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
     background.spawn(signals.run(shutdown.clone()));
@@ -168,9 +189,15 @@ fn listener_settings(args: &ListenerArgs) -> ListenerSettings {
 
 /// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
 /// not take the endpoints away that could say so.
-fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown) -> Checks {
+fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certificate::Origin>) -> Checks {
     let (store, shutdown) = (Arc::clone(store), shutdown.clone());
-    Checks::new().with("certificate", move || store.check()).with("shutdown", move || {
+    let certificate = move || {
+        store.check().map_err(|why| match &origin {
+            Some(origin) => origin.explain(why),
+            None => why,
+        })
+    };
+    Checks::new().with("certificate", certificate).with("shutdown", move || {
         if shutdown.is_draining() { Err("the program is stopping".to_owned()) } else { Ok(()) }
     })
 }

@@ -4,10 +4,12 @@
 
 mod bundle;
 mod issue;
+mod leaf;
 mod pair;
 mod renewal;
 
 pub use bundle::Bundle;
 pub use issue::{IssueError, Issued, issue};
+pub use leaf::Leaf;
 pub use pair::{Pair, TlsError, client_roots, common_name};
 pub use renewal::{Due, due};

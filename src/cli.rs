@@ -12,6 +12,9 @@ use crate::admission::mutator::OnUnavailable;
 use crate::injection::Pattern;
 use crate::telemetry::LogFormat;
 
+/// Containers that get nothing unless an annotation names them, where nobody says otherwise.
+pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar";
+
 /// Injects the secrets that pods ask for by name.
 #[derive(Debug, Parser)]
 #[command(name = "floe-secrets-webhook", version, about, propagate_version = true)]
@@ -39,6 +42,14 @@ pub enum Command {
     /// your own rights (get and list on pods and workloads) and reads no Secret. A long run says on stderr how far it
     /// is. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
     Scan(Box<ScanArgs>),
+    /// Find out whether an installation is healthy, and what mends it.
+    ///
+    /// Looks from outside, with your own rights: the webhook configuration, the CA and the certificate, Service,
+    /// replicas, rights, cert-manager, Reloader. Then it asks the API server to create a pod that asks for a secret that
+    /// nobody has, as a dry run: only when the webhook's own sentence comes back does everything work. It changes
+    /// nothing, and what you may not look at is not checked. Exit code 0: healthy, warnings or not; 1: something failed;
+    /// 2: nothing could be looked at.
+    Doctor(Box<DoctorArgs>),
 }
 
 /// `serve`.
@@ -78,7 +89,7 @@ pub struct PolicyArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// What to answer about a pod while a secrets backend is unavailable.
@@ -123,6 +134,10 @@ pub struct ListenerArgs {
     /// Instead of files: the Secret, in the own namespace, in which the controller keeps the certificate.
     #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_secret: Option<String>,
+    /// cert-manager's Certificate in the own namespace that the files come from: while they cannot serve, what it says
+    /// stands in the log and at /readyz.
+    #[arg(long, env = "FLOE_SECRETS_TLS_CERTIFICATE", value_name = "NAME", requires = "tls_cert")]
+    pub tls_certificate: Option<String>,
     /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
@@ -175,7 +190,7 @@ pub struct InjectArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// Say in plain sentences what is done and why.
@@ -216,7 +231,7 @@ pub struct ControllerArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// The namespace that this program runs in: its pods are left alone, and the lease is there.
@@ -296,7 +311,7 @@ pub struct ScanArgs {
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar"
+        default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Pattern>,
     /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.
@@ -308,6 +323,34 @@ pub struct ScanArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub exempt_namespaces: Vec<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// The namespace in which a pod is created, as a dry run; one that the webhook serves.
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Where the webhook runs, when its configuration does not say so.
+    #[arg(long, env = "FLOE_SECRETS_WEBHOOK_NAMESPACE", value_name = "NAME", default_value = "floe-secrets-webhook")]
+    pub webhook_namespace: String,
+    /// The webhook configuration; found by its entries when not given.
+    #[arg(long, env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    pub webhook_configuration: Option<String>,
+    /// Create the pod.
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true")]
+    pub probe: bool,
+    /// Look through all pods and workloads for what runs without its secrets. `--drift=false` on a large cluster.
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true")]
+    pub drift: bool,
+    /// What is printed.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
 }
 
 /// How findings are printed.

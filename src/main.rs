@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use floe_secrets_webhook::cli::{Cli, Command};
-use floe_secrets_webhook::{app, inject, scan};
+use floe_secrets_webhook::{app, doctor, inject, scan};
 
 fn main() -> ExitCode {
     // One provider for the whole process, before anything could make a TLS configuration.
@@ -15,5 +15,6 @@ fn main() -> ExitCode {
         Command::Controller(args) => app::controller::run(*args),
         Command::Inject(args) => inject::run(*args),
         Command::Scan(args) => scan::run(*args),
+        Command::Doctor(args) => doctor::run(*args, jiff::Timestamp::now),
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn exempt(more: impl IntoIterator<Item = String>) -> BTreeSet<String>
 }
 
 /// Says how far it is for as long as it is polled: to a person in one line that changes, else in lines of their own.
-async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallible {
+pub(crate) async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallible {
     /// Wipes the person's line when the scan is over.
     struct Line<S: Fn(&str)> {
         dirty: bool,
@@ -149,7 +149,8 @@ async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallib
     }
 }
 
-fn say(text: &str) {
+/// Tells whoever started the program.
+pub(crate) fn say(text: &str) {
     // Nobody is left to be told that this failed.
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }

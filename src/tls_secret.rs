@@ -57,6 +57,15 @@ pub struct Kept {
     version: String,
 }
 
+/// The certificates that it holds, without the key: for who only looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// `tls.crt`: the chain, leaf first.
+    pub chain: Vec<u8>,
+    /// `ca.crt`: the CA, where its maker puts it there.
+    pub ca: Bundle,
+}
+
 /// By hand: it holds a key.
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,6 +94,15 @@ impl TlsSecret {
             return Err(TlsSecretError::Missing { namespace, name });
         };
         parse(&body).ok_or(TlsSecretError::Unreadable { namespace, name })
+    }
+
+    /// Reads its certificates; the key is skipped unread. `None` when there is no such Secret.
+    ///
+    /// # Errors
+    /// When the API server does not give it.
+    pub async fn certificates(&self) -> Result<Option<Shown>, ApiError> {
+        let body = self.api.get(&self.path(), Form::Whole).await?;
+        Ok(body.map(|body| shown(&body)))
     }
 
     /// Writes a new pair over what was read.
@@ -129,6 +147,25 @@ fn parse(body: &Bytes) -> Option<Kept> {
     let Data { chain, key, ca } = data.unwrap_or_default();
     let key = String::from_utf8(key).unwrap_or_default();
     Some(Kept { chain, key: key.into(), ca: Bundle::from_pem(&ca), version: metadata.resource_version })
+}
+
+/// What is no Secret holds nothing.
+fn shown(body: &Bytes) -> Shown {
+    #[derive(Default, Deserialize)]
+    struct Object {
+        #[serde(default)]
+        data: Option<Data>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Data {
+        #[serde(rename = "tls.crt", default, deserialize_with = "decoded")]
+        chain: Vec<u8>,
+        #[serde(rename = "ca.crt", default, deserialize_with = "decoded")]
+        ca: Vec<u8>,
+    }
+    let Object { data } = serde_json::from_slice(body).unwrap_or_default();
+    let Data { chain, ca } = data.unwrap_or_default();
+    Shown { chain, ca: Bundle::from_pem(&ca) }
 }
 
 fn decoded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {

@@ -23,13 +23,15 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// Module, and what it must not name.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("src/certificates", &["tokio", "kube", "crate::api", "crate::server", "crate::app", "crate::controller"]),
     ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),
     ("src/defaults", &["crate::admission", "crate::server", "crate::app", "crate::inject::"]),
     ("src/admission", &["crate::server", "crate::app", "crate::inject::"]),
     ("src/api", &["crate::backend", "crate::admission", "crate::server", "crate::app", "crate::scan"]),
     ("src/scan", &["crate::server", "crate::app", "crate::inject::", "crate::controller"]),
+    ("src/cert_manager", &["crate::admission", "crate::backend", "crate::server", "crate::app", "crate::doctor"]),
+    ("src/doctor", &["crate::server", "crate::app", "crate::inject::", "crate::controller", "crate::admission"]),
     ("src/controller", &["crate::server", "crate::app", "crate::inject::"]),
     ("src/server", &["crate::app", "crate::admission", "crate::inject::", "crate::backend"]),
 ];

@@ -45,6 +45,12 @@ impl Bundle {
         self.0.is_empty()
     }
 
+    /// How many it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// PEM, one block after the other.
     #[must_use]
     pub fn to_pem(&self) -> String {

@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Leaf;
 
 /// Why a certificate, key or client CA is refused.
 #[derive(Debug, Error)]
@@ -99,31 +101,23 @@ impl Pair {
     pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider, now: Timestamp) -> Result<Self, TlsError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().unwrap_or_default();
         let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| TlsError::BadCertificate)?;
-        let time = |time: i64| Timestamp::from_second(time).map_err(|_| TlsError::BadCertificate);
-        let not_before = time(parsed.validity().not_before.timestamp())?;
-        let not_after = time(parsed.validity().not_after.timestamp())?;
+        let Leaf { not_before, not_after, names } = Leaf::from_der(leaf)?;
         if now < not_before {
             return Err(TlsError::NotYetValid { not_before });
         }
         if not_after <= now {
             return Err(TlsError::Expired { not_after });
         }
-        let names = parsed.subject_alternative_name().map_err(|_| TlsError::BadCertificate)?;
-        let names = names.map(|names| &names.value.general_names).filter(|names| !names.is_empty());
-        let names = names.ok_or(TlsError::NoName)?.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(octets) => address(octets),
-            _ => None,
-        });
-        let names = names.collect();
+        if names.is_empty() {
+            return Err(TlsError::NoName);
+        }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Key { source })?;
         Ok(Self { key: Arc::new(key), not_before, not_after, names })
     }
 }
 
-fn address(octets: &[u8]) -> Option<String> {
+pub(super) fn address(octets: &[u8]) -> Option<String> {
     let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?));
     let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?));
     v4().or_else(v6).map(|address| address.to_string())

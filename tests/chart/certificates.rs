@@ -6,34 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::common::cert_manager::CertManager;
 use crate::common::control_plane::{ControlPlane, Options};
 use crate::common::helm::{Helm, NAME, chart};
 use crate::common::process::{Folder, Process};
 use crate::common::served::{pod, prefixed};
-use crate::common::tools::paths;
 use crate::common::wait_for;
 use crate::common::webhook_process::Launch;
-
-/// cert-manager's controllers, with their definitions. Ended on drop.
-struct CertManager {
-    _process: Process,
-    _folder: Folder,
-}
-
-impl CertManager {
-    async fn start(cp: &ControlPlane) -> Self {
-        let [program] = paths(["certmanager"]);
-        let definitions = program.parent().expect("a folder").join("crds").display().to_string();
-        // They are too large for the annotation of a client-side apply.
-        cp.kubectl(&["create", "--filename", &definitions], "").await.succeeded();
-        let established = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", &definitions];
-        cp.kubectl(&established, "").await.succeeded();
-        let folder = Folder::new();
-        let args = ["-kubeconfig".to_owned(), cp.kubeconfig.display().to_string()];
-        let process = Process::start("certmanager", folder.path(), &program, &args, &[]);
-        Self { _process: process, _folder: folder }
-    }
-}
 
 fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");

@@ -15,6 +15,7 @@
 #![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
 
 pub mod audit;
+pub mod cert_manager;
 pub mod cluster;
 pub mod control_plane;
 pub mod figures;

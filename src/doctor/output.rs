@@ -1,0 +1,90 @@
+//! Checks as a table, or as JSON.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::check::{Check, Status};
+
+/// Columns, for people; under each finding what mends it.
+pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
+    let mut rows = vec![("CHECK".to_owned(), "STATUS".to_owned(), "SEEN".to_owned())];
+    for Check { check, status, seen, mend } in checks {
+        rows.push((check.to_string(), status.to_string(), seen.clone()));
+        if let Some(mend) = mend {
+            rows.push((String::new(), String::new(), format!("→ {mend}")));
+        }
+    }
+    let width = |of: fn(&(String, String, String)) -> &String| {
+        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
+    };
+    let (first, second) = (width(|row| &row.0), width(|row| &row.1));
+    for (check, status, seen) in &rows {
+        writeln!(out, "{check:<first$}   {status:<second$}   {seen}")?;
+    }
+    out.flush()
+}
+
+/// One JSON object.
+pub(super) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
+    #[derive(Default, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Counts {
+        ok: usize,
+        warning: usize,
+        failure: usize,
+        not_checked: usize,
+    }
+    let mut counts = Counts::default();
+    for check in checks {
+        *match check.status {
+            Status::Ok => &mut counts.ok,
+            Status::Warning => &mut counts.warning,
+            Status::Failure => &mut counts.failure,
+            Status::NotChecked => &mut counts.not_checked,
+        } += 1;
+    }
+    let all = json!({"version": env!("CARGO_PKG_VERSION"), "healthy": healthy, "counts": counts, "checks": checks});
+    serde_json::to_writer_pretty(&mut *out, &all)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Id;
+    use super::*;
+
+    #[test]
+    fn what_mends_stands_under_what_is_wrong() {
+        let checks = [
+            Check::ok(Id::ApiServer, "1.36"),
+            Check::failure(Id::CaBundle, "it is empty", "kubectl patch"),
+            Check::unchecked(Id::Drift, "not asked for"),
+        ];
+        let mut out = Vec::new();
+        table(&checks, &mut out).unwrap();
+        let expected = "\
+CHECK        STATUS        SEEN
+api-server   ok            1.36
+ca-bundle    FAILURE       it is empty
+                           → kubectl patch
+drift        not checked   not asked for
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        json(&checks, false, &mut out).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let expected = json!({
+            "version": env!("CARGO_PKG_VERSION"), "healthy": false,
+            "counts": {"ok": 1, "warning": 0, "failure": 1, "notChecked": 1},
+            "checks": [
+                {"check": "api-server", "status": "ok", "seen": "1.36"},
+                {"check": "ca-bundle", "status": "failure", "seen": "it is empty", "mend": "kubectl patch"},
+                {"check": "drift", "status": "not-checked", "seen": "not asked for"},
+            ],
+        });
+        assert_eq!(read, expected);
+    }
+}

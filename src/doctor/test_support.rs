@@ -1,0 +1,67 @@
+//! An installation of the plain manifests as it looks when all is well, for unit tests.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::installation::Installation;
+use crate::api::Seen;
+use crate::tls_secret::Shown;
+
+/// The time of all of it.
+pub const NOW: i64 = 1_800_000_000;
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).expect("YAML")
+}
+
+fn of_kind<T: DeserializeOwned>(text: &str, kind: &str) -> T {
+    let found = documents(text).into_iter().find(|object| object["kind"] == kind).expect("an object of this kind");
+    serde_json::from_value(found).expect("an object")
+}
+
+/// An object with other fields.
+pub fn merged<T: Serialize + DeserializeOwned>(object: &T, change: &Value) -> T {
+    let mut object = serde_json::to_value(object).expect("an object");
+    json_patch::merge(&mut object, change);
+    serde_json::from_value(object).expect("an object")
+}
+
+/// Endpoints of a Service, ready or not.
+pub fn slice(ready: &[bool]) -> k8s_openapi::api::discovery::v1::EndpointSlice {
+    let endpoints: Vec<Value> =
+        ready.iter().map(|ready| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}})).collect();
+    serde_json::from_value(json!({"addressType": "IPv4", "metadata": {}, "endpoints": endpoints})).expect("a slice")
+}
+
+/// All is well, but that there is no certificate.
+pub fn installation() -> Installation {
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let available = json!({"status": {"availableReplicas": 2}});
+    let deployments = [
+        include_str!("../../manifests/webhook/deployment.yaml"),
+        include_str!("../../manifests/webhook/controller.yaml"),
+    ]
+    .map(|text| merged(&of_kind(text, "Deployment"), &available));
+    let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": now.to_string()});
+    let configuration = include_str!("../../manifests/webhook/mutatingwebhookconfiguration.yaml");
+    Installation {
+        version: "v1.36.3".to_owned(),
+        now,
+        name: "zz-floe-secrets-webhook".to_owned(),
+        configuration: Seen::There(of_kind(configuration, "MutatingWebhookConfiguration")),
+        alike: Vec::new(),
+        namespace: "floe-secrets-webhook".to_owned(),
+        service_name: Some("floe-secrets-webhook".to_owned()),
+        service: Seen::There(of_kind(include_str!("../../manifests/webhook/service.yaml"), "Service")),
+        slices: Seen::There(vec![slice(&[true, true])]),
+        deployments: Seen::There(deployments.to_vec()),
+        pods: Seen::There(Vec::new()),
+        budgets: Seen::There(vec![of_kind(include_str!("../../manifests/webhook/pdb.yaml"), "PodDisruptionBudget")]),
+        lease: Seen::There(serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease")),
+        pair: Seen::There(Shown::default()),
+        served: None,
+        certificate: None,
+    }
+}

@@ -1,0 +1,27 @@
+//! The real cert-manager: its controllers and its CA injector, as one program beside the control plane.
+
+use super::control_plane::ControlPlane;
+use super::process::{Folder, Process};
+use super::tools::paths;
+
+/// cert-manager's controllers, with their definitions. Ended on drop.
+pub struct CertManager {
+    _process: Process,
+    _folder: Folder,
+}
+
+impl CertManager {
+    /// Installs the definitions and starts the controllers.
+    pub async fn start(cp: &ControlPlane) -> Self {
+        let [program] = paths(["certmanager"]);
+        let definitions = program.parent().expect("a folder").join("crds").display().to_string();
+        // They are too large for the annotation of a client-side apply.
+        cp.kubectl(&["create", "--filename", &definitions], "").await.succeeded();
+        let established = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", &definitions];
+        cp.kubectl(&established, "").await.succeeded();
+        let folder = Folder::new();
+        let args = ["-kubeconfig".to_owned(), cp.kubeconfig.display().to_string()];
+        let process = Process::start("certmanager", folder.path(), &program, &args, &[]);
+        Self { _process: process, _folder: folder }
+    }
+}

@@ -20,3 +20,4 @@ pub mod scan;
 pub mod server;
 pub mod telemetry;
 pub mod tls_secret;
+pub mod traces;

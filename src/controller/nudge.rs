@@ -171,8 +171,12 @@ impl Nudge {
         span.text("name", &owner.name);
         let object = match self.object(&owner).await {
             Ok(Some(object)) if wants_pods(&owner, &object) => object,
-            Ok(_) => return self.gone(&owner, waiting),
+            Ok(_) => {
+                span.word("result", "gone");
+                return self.gone(&owner, waiting);
+            }
             Err(error) => {
+                span.failed("unread");
                 debug!(error = %ErrorChain(&error), "an owner could not be read");
                 return self.postpone(owner, waiting);
             }

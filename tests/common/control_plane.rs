@@ -195,6 +195,12 @@ impl ControlPlane {
         Client::try_from(self.admin.clone()).expect("the administrator's configuration")
     }
 
+    /// The minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
+    pub async fn minor(&self) -> u32 {
+        let version = self.client().apiserver_version().await.expect("the API server's version");
+        version.minor.parse().expect("a number")
+    }
+
     /// Of etcd, the API server and the controller manager, in this order, for figures from `/proc`.
     pub fn process_ids(&self) -> Vec<u32> {
         self.components().map(Process::pid).collect()

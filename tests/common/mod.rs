@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod cluster;
+pub mod collector;
 pub mod control_plane;
 pub mod figures;
 pub mod helm;

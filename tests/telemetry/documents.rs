@@ -1,0 +1,1 @@
+//! docs/operations/LOGS.md and METRICS.md against what is really written and served.

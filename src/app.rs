@@ -57,9 +57,10 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
 /// The last line: in the log, and for whoever started it by hand on stderr.
 fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
-    tracing::error!("{error:#}");
+    let error = format!("{error:#}");
+    tracing::error!(error, "the program ends");
     // When stderr is closed there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error:#}");
+    let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error}");
     ExitCode::FAILURE
 }
 

@@ -13,11 +13,11 @@ use super::review::{Operation, Request, SourceView};
 use crate::backend::cached::RecentNames;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
 use crate::defaults::{Defaults, Governing};
-use crate::metrics::BackendResult;
 use crate::injection::{
     self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
     PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, WorkloadPlan, nearest,
 };
+use crate::metrics::BackendResult;
 use crate::traces::Span;
 
 /// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.

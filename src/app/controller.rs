@@ -103,9 +103,8 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     let rules = Rules { sidecars: sidecar_containers.clone(), exempt: exempt.clone() };
     let paced = api.paced(&Pace::per_second(SCAN_CALLS));
     let drift = Drift::new(&paced, rules, drift_interval, metrics.clone(), jiff::Timestamp::now).traced(&traces);
-    let nudge = nudge.then(|| {
-        Nudge::new(&api, sidecar_containers, exempt, metrics.clone(), jiff::Timestamp::now).traced(&traces)
-    });
+    let nudge = nudge
+        .then(|| Nudge::new(&api, sidecar_containers, exempt, metrics.clone(), jiff::Timestamp::now).traced(&traces));
 
     let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::default() };
     let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)

@@ -81,8 +81,7 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
 }
 
 async fn roots(path: &Path) -> Result<RootCertStore, TraceError> {
-    let pem =
-        tokio::fs::read(path).await.map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
+    let pem = tokio::fs::read(path).await.map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
     if roots.is_empty() { Err(TraceError::NoCertificate { path: path.to_owned() }) } else { Ok(roots) }

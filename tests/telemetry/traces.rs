@@ -224,9 +224,7 @@ fn certificate_rights(secret: &str) -> String {
         json_patch::merge(&mut object, more);
         object.to_string()
     };
-    let rule = |group: &str, resource: &str, name: &str| {
-        json!({"rules": [{"apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": ["get", "patch"]}]})
-    };
+    let rule = |group: &str, resource: &str, name: &str| json!({"rules": [{"apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": ["get", "patch"]}]});
     let binds = |kind: &str| json!({"roleRef": {"apiGroup": group, "kind": kind, "name": name}, "subjects": subjects});
     let webhooks = "mutatingwebhookconfigurations";
     let cluster = json!({"rules": [{"apiGroups": ["admissionregistration.k8s.io"], "resources": [webhooks],

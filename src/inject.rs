@@ -119,7 +119,7 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
     for (place, annotations) in known.sources() {
         injector.check_source(place, annotations, teller);
     }
-    let (changed, asked) = injector.inject_all(&inputs, teller).await;
+    let (changed, asked) = Box::pin(injector.inject_all(&inputs, teller)).await;
     if asked && unchecked {
         teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
     }

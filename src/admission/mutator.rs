@@ -236,7 +236,7 @@ impl Mutator {
         surface: Surface,
         namespace: &str,
         pod: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         self.decide(surface, Subject::Pod, namespace, pod, window).await
     }
@@ -250,7 +250,7 @@ impl Mutator {
         surface: Surface,
         namespace: &str,
         template: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         self.decide(surface, Subject::Manifest, namespace, template, window).await
     }

@@ -203,19 +203,19 @@ async fn handle(
     heard: Arc<Mutex<Heard>>,
     mood: Arc<Mutex<Mood>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     lock(&heard).requests += 1;
     let mood = *lock(&mood);
-    let grpc = head.uri.path() == GRPC;
+    let grpc = parts.uri.path() == GRPC;
     let status = match mood {
         Mood::Hangs => std::future::pending().await,
         Mood::Refuses => 400,
-        Mood::Takes if grpc || head.uri.path() == HTTP => {
+        Mood::Takes if grpc || parts.uri.path() == HTTP => {
             // gRPC: one byte for compression, four for the length, and the message.
             let message = if grpc { body.slice(5.min(body.len())..) } else { body };
-            let compressed = grpc && !message.is_empty() && head.headers.contains_key("grpc-encoding");
-            if compressed { 415 } else { take(&heard, &head.headers, &message) }
+            let compressed = grpc && !message.is_empty() && parts.headers.contains_key("grpc-encoding");
+            if compressed { 415 } else { take(&heard, &parts.headers, &message) }
         }
         Mood::Takes => 404,
     };
@@ -236,7 +236,8 @@ async fn handle(
 fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
     let Ok(request) = ExportTraceServiceRequest::decode(message.clone().reader().into_inner()) else { return 400 };
     let mut heard = lock(heard);
-    heard.text.push_str(&format!("{headers:?}\n{}\n{request:?}\n", String::from_utf8_lossy(message)));
+    let bytes = String::from_utf8_lossy(message);
+    heard.text.extend([&format!("{headers:?}\n"), &*bytes, &format!("\n{request:?}\n")]);
     for sent in request.resource_spans {
         let resource = attributes(sent.resource.map(|resource| resource.attributes).unwrap_or_default());
         for span in sent.scope_spans.into_iter().flat_map(|scope| scope.spans) {
@@ -247,7 +248,7 @@ fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
 }
 
 fn received(span: Span, resource: Map<String, Value>) -> Received {
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     Received {
         name: span.name,
         trace_id: hexadecimal(&span.trace_id),

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-helm test test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions footprint release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions footprint release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -15,6 +15,14 @@ demo-helm:
 ## test: all tests but those that need root
 test:
 	cargo test --all-features --locked
+
+## test-kubernetes-1.30: pods, workloads, controller and the chart's life on the oldest Kubernetes that is supported
+test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
+test-kubernetes-1.30:
+	cargo test --all-features --locked --test admission --test registration --test workloads --test controller \
+	  --test inject_cluster --test reload_e2e
+	cargo test --all-features --locked --test chart -- \
+	  certificates:: client_certificate:: lifecycle:: pods:: rights::
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
 test-cluster:

@@ -26,6 +26,7 @@ use floe_secrets_webhook::server::listener::{Listener, ListenerSettings};
 use floe_secrets_webhook::server::shutdown::Shutdown;
 use floe_secrets_webhook::server::tls::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::telemetry::{self, LogFormat};
+use floe_secrets_webhook::traces::Traces;
 use http::{Request, header};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -88,7 +89,7 @@ fn serve(folder: &Path, filter: &str) {
 async fn router(metrics: Metrics) -> Router {
     let limits = BodyLimits::new(BodySettings::default(), metrics);
     let constant = Router::new().route("/constant", post(constant)).with_state(limits.clone());
-    routes::admission(review::handler().await, limits).merge(constant)
+    routes::admission(review::handler().await, limits, Traces::off()).merge(constant)
 }
 
 /// Reads the body within the same bounds, and does not look at it.

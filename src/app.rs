@@ -4,13 +4,16 @@ mod certificate;
 pub mod controller;
 pub mod routes;
 mod tls_secret;
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::handler::Handler;
@@ -32,6 +35,12 @@ use crate::server::{Clock, panics};
 use crate::telemetry;
 use crate::tls_secret::TlsSecret;
 
+/// Our name in traces.
+const SERVICE: &str = "floe-secrets-webhook";
+
+/// The most that the last traces may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// Runs `serve` until it is told to stop.
 #[must_use]
 pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
@@ -49,14 +58,15 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
 /// The last line: in the log, and for whoever started it by hand on stderr.
 fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
-    tracing::error!("{error:#}");
+    let error = format!("{error:#}");
+    tracing::error!(error, "the program ends");
     // When stderr is closed there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error:#}");
+    let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error}");
     ExitCode::FAILURE
 }
 
 async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
-    let ServeArgs { kubernetes, policy, listener, telemetry: _ } = args;
+    let ServeArgs { kubernetes, policy, listener, telemetry } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
@@ -69,6 +79,7 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
         ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
     let client = connect(&settings).await?;
     let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let (traces, flush) = traces::start(telemetry.traces, SERVICE, policy.own_namespace.clone(), &metrics).await?;
     let defaults = Arc::new(Defaults::new(Arc::new(KubernetesSources(client.clone()))));
     let backend = Backend::assemble(KubernetesBackend::new(client, allowed(&policy)), Tuning::default(), &metrics);
     let answering = Answering { binder: backend.binder, names: Some(backend.names) };
@@ -125,10 +136,20 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
 
     // The ops port ends last: it says "not ready" all through the drain.
     let ended = Shutdown::new();
+    let patience = listener.shutdown_delay + listener.drain_timeout;
     let admission = async {
-        let drained = admission.serve(routes::admission(handler, limits), shutdown.clone()).await;
+        let draining = async {
+            shutdown.draining().await;
+            Instant::now() + patience
+        };
+        let drained = admission.serve(routes::admission(handler, limits, traces), shutdown.clone());
+        let (_drained, deadline) = futures::future::join(drained, draining).await;
+        // The last traces get what the drain left of its time.
+        tokio::select! {
+            () = flush.within(GOODBYE.min(deadline.saturating_duration_since(Instant::now()))) => {}
+            () = shutdown.aborted() => {}
+        }
         ended.abort();
-        drained
     };
     let ops = ops.serve(ops::router(Arc::new(registry), checks), ended.clone());
     let serving = futures::future::join(admission, ops);

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::admission::mutator::OnUnavailable;
 use crate::injection::Pattern;
 use crate::telemetry::LogFormat;
+use crate::traces::{Endpoint, InvalidEndpoint};
 
 /// Containers that get nothing unless an annotation names them, where nobody says otherwise.
 pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar";
@@ -161,6 +162,47 @@ pub struct TelemetryArgs {
     /// What is logged: a level, or directives as in `info,floe_secrets_webhook=debug`.
     #[arg(long, env = "FLOE_SECRETS_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+    /// What is traced.
+    #[command(flatten)]
+    pub traces: TraceArgs,
+}
+
+/// Where traces go. Off by default.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// Send traces to this collector by OTLP over HTTP (protobuf): its base address, as in `http://collector:4318`.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = collector
+    )]
+    pub otlp_endpoint: Collector,
+    /// The CA of the collector's certificate, PEM; without it the system's.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
+    /// The part of traces that is recorded, 0 to 1, where the caller has not decided about it.
+    #[arg(long, env = "FLOE_SECRETS_TRACE_RATIO", value_name = "RATIO", default_value = "1", value_parser = ratio)]
+    pub trace_ratio: f64,
+    /// The pod that this program runs in, for the traces.
+    #[arg(long, env = "FLOE_SECRETS_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+}
+
+/// A collector, or none. An empty variable of the environment counts as one that is not set.
+#[derive(Clone, Debug)]
+pub struct Collector(pub Option<Endpoint>);
+
+fn collector(text: &str) -> Result<Collector, InvalidEndpoint> {
+    if text.is_empty() { Ok(Collector(None)) } else { text.parse().map(|endpoint| Collector(Some(endpoint))) }
+}
+
+/// A part of the whole.
+fn ratio(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    parsed.ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
 }
 
 /// `inject`.

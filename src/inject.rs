@@ -119,7 +119,7 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
     for (place, annotations) in known.sources() {
         injector.check_source(place, annotations, teller);
     }
-    let (changed, asked) = injector.inject_all(&inputs, teller).await;
+    let (changed, asked) = Box::pin(injector.inject_all(&inputs, teller)).await;
     if asked && unchecked {
         teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
     }
@@ -298,7 +298,7 @@ impl Injector {
             Ok(Outcome::Skipped(reason))
         } else {
             let arrived = Instant::now();
-            let window = Window { arrived, deadline: arrived + PATIENCE };
+            let window = Window::untraced(arrived, arrived + PATIENCE);
             let surface = self.surface(namespace, place, window, teller).await;
             let outcome = if root.is_empty() {
                 self.mutator.inject_pod(surface, namespace, &pod, window).await
@@ -333,7 +333,7 @@ impl Injector {
     }
 
     /// Whether defaults apply in the namespace: where its label cannot be read, they do not.
-    async fn surface(&self, namespace: &str, place: &str, window: Window, teller: &mut Teller<'_>) -> Surface {
+    async fn surface(&self, namespace: &str, place: &str, window: Window<'_>, teller: &mut Teller<'_>) -> Surface {
         match self.reader.namespace(namespace, window.deadline).await {
             Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
             Ok(_) => Surface::Pods,

@@ -2,7 +2,8 @@
 //!
 //! Modules, lower first; an upper one may use those below it, never the other way:
 //! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`. Beside the request path stand [`scan`],
-//! [`doctor`] and [`controller`], which see the cluster through [`api`]; [`certificates`] and [`tls_secret`] serve whoever needs a certificate.
+//! [`doctor`] and [`controller`], which see the cluster through [`api`]; [`certificates`] and [`tls_secret`] serve whoever
+//! needs a certificate, [`metrics`] and [`traces`] whoever has something to tell.
 
 pub mod admission;
 pub mod api;
@@ -22,3 +23,4 @@ pub mod scan;
 pub mod server;
 pub mod telemetry;
 pub mod tls_secret;
+pub mod traces;

@@ -151,6 +151,18 @@ label_enum! {
 }
 
 label_enum! {
+    /// What became of a span.
+    SpanResult {
+        /// The collector has it.
+        Exported => "exported",
+        /// The collector was away or refused it.
+        Failed => "failed",
+        /// Too many waited.
+        Dropped => "dropped",
+    }
+}
+
+label_enum! {
     /// Which listener.
     Port {
         /// Where the API server calls.
@@ -205,6 +217,13 @@ pub struct Shed {
     pub reason: ShedReason,
 }
 
+/// `{result}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TraceSpans {
+    /// What became of them.
+    pub result: SpanResult,
+}
+
 /// `{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OnPort {
@@ -246,6 +265,8 @@ pub struct Metrics {
     pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
     /// Requests whose handling panicked.
     pub panics: Counter<u64, AtomicU64>,
+    /// Spans, when traces are on.
+    pub trace_spans: Family<TraceSpans, Counter>,
 }
 
 impl Metrics {
@@ -263,6 +284,7 @@ impl Metrics {
             tls_handshake_failures: Family::default(),
             body_bytes_in_flight: Gauge::default(),
             panics: Counter::default(),
+            trace_spans: Family::default(),
         };
         let r = registry;
         r.register("backend_requests", "Calls to secrets backends", metrics.backend_requests.clone());
@@ -294,6 +316,7 @@ impl Metrics {
             metrics.body_bytes_in_flight.clone(),
         );
         r.register("panics", "Requests whose handling panicked", metrics.panics.clone());
+        r.register("trace_spans", "Spans by what became of them", metrics.trace_spans.clone());
         metrics
     }
 }

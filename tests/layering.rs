@@ -23,8 +23,9 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// Module, and what it must not name.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("src/certificates", &["tokio", "kube", "crate::api", "crate::server", "crate::app", "crate::controller"]),
+    ("src/traces", &["kube", "crate::backend", "crate::admission", "crate::server", "crate::app", "crate::controller"]),
     ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),
     ("src/defaults", &["crate::admission", "crate::server", "crate::app", "crate::inject::"]),
     ("src/admission", &["crate::server", "crate::app", "crate::inject::"]),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use common::collector::Collector;
 use common::control_plane::ControlPlane;
 use common::objects::{Answer, send};
 use common::pki::Authority;
@@ -70,6 +71,15 @@ impl Said {
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
             let (_, text) = webhook.get(path).expect("the ops port answers");
             self.hear(path, &text);
+        }
+    }
+
+    /// What the collector has of it; the program must have ended, or spans would still wait.
+    fn traces(&mut self, collector: &Collector) {
+        self.hear("traces", &collector.text());
+        for name in ["admission", "backend.bind", "defaults.read"] {
+            let heard = collector.spans("floe-secrets-webhook").iter().any(|span| span.name == name);
+            assert!(heard, "no span {name}");
         }
     }
 
@@ -177,7 +187,10 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("canary").await;
     let identity = webhook_identity(cp).await;
-    let webhook = Launch::serve(cp, &identity).with(&["--log", filter, "--log-format", format]).start().await;
+    let collector = Collector::start();
+    let traced = ["--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"];
+    let launch = Launch::serve(cp, &identity).with(&["--log", filter, "--log-format", format]).with(&traced);
+    let webhook = launch.start().await;
     let registration = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
     let mut said = Said::default();
 
@@ -222,6 +235,8 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     for word in ["admission", "did you mean", if filter == TALKATIVE { "TRACE hyper" } else { "DEBUG" }] {
         assert!(said.0["log"].to_lowercase().contains(&word.to_lowercase()), "{word}: {}", said.0["log"]);
     }
+    webhook.stop().await;
+    said.traces(&collector);
     let places = ["patch, decoded", "warnings", "audit annotations", "refusals at the client", "events", "kubectl"];
     said.must_have_heard(&places);
     let kubeconfig = std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
@@ -270,7 +285,10 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
     for policy in ["deny", "admit"] {
-        let args = ["--log", TALKATIVE, "--on-unavailable", policy];
+        let collector = Collector::start();
+        let endpoint = collector.endpoint();
+        let args =
+            ["--log", TALKATIVE, "--on-unavailable", policy, "--otlp-endpoint", &endpoint, "--shutdown-delay", "0s"];
         let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&args).start().await;
         let mut said = Said::default();
         for (at, fault) in faults.into_iter().enumerate() {
@@ -290,7 +308,9 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
             }
         }
         said.program(&webhook);
-        said.must_have_heard(&["response body", "log", "/metrics"]);
+        webhook.stop().await;
+        said.traces(&collector);
+        said.must_have_heard(&["response body", "log", "/metrics", "traces"]);
         said.must_not_show(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
     }
 }

@@ -149,7 +149,10 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
             }
             let strategic = "application/strategic-merge-patch+json";
             let client = cp.client();
-            for (subresource, body) in [("ephemeralcontainers", &ephemeral), ("resize", &resize)] {
+            // From 1.33 on by default.
+            let subresources = [("ephemeralcontainers", &ephemeral), ("resize", &resize)];
+            let known = if cp.minor().await < 33 { 1 } else { 2 };
+            for (subresource, body) in subresources.into_iter().take(known) {
                 let path = format!("{path}/{subresource}");
                 patched(common::objects::send_as(&client, Method::PATCH, &path, Some(body), strategic).await);
             }

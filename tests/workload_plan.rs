@@ -18,6 +18,7 @@ use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
 use floe_secrets_webhook::injection::{Annotations, SecretBinding, SecretSource};
+use floe_secrets_webhook::traces::Span;
 use prometheus_client::registry::Registry;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -121,7 +122,7 @@ impl Bed {
         });
         let bytes = serde_json::to_vec(&review).unwrap();
         let answer = self.runtime.block_on(async {
-            self.handler.answer(self.surface, Some("timeout=5s"), &bytes, Instant::now()).await.unwrap()
+            self.handler.answer(self.surface, Some("timeout=5s"), &bytes, Instant::now(), Span::off()).await.unwrap()
         });
         let response = serde_json::to_value(answer).unwrap()["response"].take();
         let patch = response["patch"].as_str().map(|patch| {

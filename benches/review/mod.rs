@@ -16,6 +16,7 @@ use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::metrics::{Metrics, PREFIX};
+use floe_secrets_webhook::traces::Span;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::Instant;
@@ -87,7 +88,8 @@ pub async fn handler() -> Handler {
 /// # Panics
 /// When the bytes are no review.
 pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
-    let answer = handler.answer(Surface::Pods, Some("timeout=5s"), body, Instant::now()).await.expect("a review");
+    let answer =
+        handler.answer(Surface::Pods, Some("timeout=5s"), body, Instant::now(), Span::off()).await.expect("a review");
     assert!(answer.response.allowed, "{:?}", answer.response.status);
     serde_json::to_vec(&answer).expect("an answer is JSON").len()
 }

@@ -13,7 +13,8 @@ usage: tools.sh path NAME...     print where each program is, one per line; buil
        tools.sh list             the programs, their versions, and which are built
 
 Programs are cached in ${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/floe-secrets-webhook}/tools.
-KUBEBUILDER_ASSETS, when set, is looked into first.
+KUBERNETES_VERSION=1.30 takes the control plane of that version instead: the oldest that is supported.
+KUBEBUILDER_ASSETS, when set (and KUBERNETES_VERSION is not), is looked into first.
 X
 }
 
@@ -31,6 +32,7 @@ tools() {
   cat <<X
 etcd|go.etcd.io/etcd/server/v3||
 kubernetes|k8s.io/kubernetes||-X $kube.gitVersion=@V@ -X $kube.gitMajor=@MAJOR@ -X $kube.gitMinor=@MINOR@ -X $kube.gitTreeState=clean
+kubernetes-1.30|k8s.io/kubernetes||-X $kube.gitVersion=@V@ -X $kube.gitMajor=@MAJOR@ -X $kube.gitMinor=@MINOR@ -X $kube.gitTreeState=clean
 containerd|$ctrd|osusergo netgo static_build no_btrfs no_devmapper no_zfs|-X $ctrd/version.Version=@V@ -X $ctrd/version.Package=$ctrd
 cni|github.com/containernetworking/plugins||
 helm|helm.sh/helm/v4||-X helm.sh/helm/v4/internal/version.version=@V@
@@ -42,11 +44,12 @@ X
 
 # name | tool's folder, or "debian" | Go package, or Debian package | group | seconds it usually takes (2 cores, nothing cached)
 programs() {
-  cat <<'X'
+  local kubernetes=kubernetes${KUBERNETES_VERSION:+-$KUBERNETES_VERSION}
+  cat <<X
 etcd|etcd|go.etcd.io/etcd/server/v3|control-plane|60
-kube-apiserver|kubernetes|k8s.io/kubernetes/cmd/kube-apiserver|control-plane|180
-kube-controller-manager|kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|control-plane|60
-kubectl|kubernetes|k8s.io/kubernetes/cmd/kubectl|control-plane|30
+kube-apiserver|$kubernetes|k8s.io/kubernetes/cmd/kube-apiserver|control-plane|180
+kube-controller-manager|$kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|control-plane|60
+kubectl|$kubernetes|k8s.io/kubernetes/cmd/kubectl|control-plane|30
 kube-scheduler|kubernetes|k8s.io/kubernetes/cmd/kube-scheduler|node|30
 kubelet|kubernetes|k8s.io/kubernetes/cmd/kubelet|node|120
 containerd|containerd|github.com/containerd/containerd/v2/cmd/containerd|node|60
@@ -267,7 +270,8 @@ locate() { # locate NAME
   local name=$1 tool
   tool=$(field "$name" 2)
   [ -n "$tool" ] || die "no such program: $name (see: tools.sh list)"
-  if [ "$(field "$name" 4)" = control-plane ] && [ -x "${KUBEBUILDER_ASSETS:-/nonexistent}/$name" ]; then
+  if [ "$(field "$name" 4)" = control-plane ] && [ -z "${KUBERNETES_VERSION:-}" ] &&
+    [ -x "${KUBEBUILDER_ASSETS:-/nonexistent}/$name" ]; then
     REPLY=$(cd "$KUBEBUILDER_ASSETS" && pwd)/$name
   elif [ "$tool" = debian ]; then
     REPLY=$(on_path "$name") || REPLY=$(debian_folder "$name")/$name
@@ -319,6 +323,9 @@ list() {
     printf '%-24s %-9s %-9s %s\n' "$name" "$version" "$built" "$REPLY"
   done
 }
+
+[ -d "$HERE/kubernetes${KUBERNETES_VERSION:+-$KUBERNETES_VERSION}" ] ||
+  die "KUBERNETES_VERSION=$KUBERNETES_VERSION is not here (there is: $(cd "$HERE" && echo kubernetes-*); unset, it is the newest)"
 
 case "${1:-}" in
   path)

@@ -17,6 +17,8 @@ use crate::injection::{
     self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
     PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, WorkloadPlan, nearest,
 };
+use crate::metrics::BackendResult;
+use crate::traces::Span;
 
 /// Which of the webhook's entries called. The path tells it, so that no rule has to be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,13 +124,24 @@ pub struct Preparation {
     pub notes: Vec<String>,
 }
 
-/// When a review came and when its answer is due.
+/// When a review came, when its answer is due, and what its calls are a part of.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub struct Window<'s> {
     /// Arrival.
     pub arrived: Instant,
     /// The last moment for an answer.
     pub deadline: Instant,
+    /// The review's span.
+    pub span: &'s Span,
+}
+
+impl Window<'_> {
+    /// For those who are not traced.
+    #[must_use]
+    pub fn untraced(arrived: Instant, deadline: Instant) -> Self {
+        static OFF: Span = Span::off();
+        Self { arrived, deadline, span: &OFF }
+    }
 }
 
 /// Decides admissions.
@@ -155,7 +168,7 @@ impl Mutator {
         &self,
         surface: Surface,
         request: &Request<'_, PodView<'_>>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let pod = match self.gate(request) {
             Ok(pod) => pod,
@@ -223,7 +236,7 @@ impl Mutator {
         surface: Surface,
         namespace: &str,
         pod: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         self.decide(surface, Subject::Pod, namespace, pod, window).await
     }
@@ -237,7 +250,7 @@ impl Mutator {
         surface: Surface,
         namespace: &str,
         template: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         self.decide(surface, Subject::Manifest, namespace, template, window).await
     }
@@ -248,7 +261,7 @@ impl Mutator {
         subject: Subject,
         namespace: &str,
         pod: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let governing = match surface {
             Surface::DefaultsPods | Surface::DefaultsWorkloads => self.govern(namespace, pod, window).await?,
@@ -277,14 +290,14 @@ impl Mutator {
         &self,
         namespace: &str,
         pod: &PodView<'_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Governing, AdmissionError> {
         let read = self.defaults.governing(namespace, pod.service_account(), window.arrived, window.deadline);
         let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
-        timeout_at(window.deadline, read)
-            .await
-            .unwrap_or_else(|_| Err(late()))
-            .map_err(|error| AdmissionError::Backend(vec![Unbound { error, site: None }]))
+        let mut span = window.span.call("defaults.read");
+        let read = timeout_at(window.deadline, read).await.unwrap_or_else(|_| Err(late()));
+        tell(&mut span, BackendKind::Kubernetes, read.as_ref().err());
+        read.map_err(|error| AdmissionError::Backend(vec![Unbound { error, site: None }]))
     }
 
     /// Annotations to a request, or every mistake in them, unknown backends among them.
@@ -319,7 +332,7 @@ impl Mutator {
         &self,
         namespace: &str,
         request: &InjectionRequest,
-        window: Window,
+        window: Window<'_>,
     ) -> (BTreeMap<SecretId, Bound>, Vec<Unbound>) {
         let queries = request.needs().into_iter().filter_map(|(secret, need)| {
             let binder = self.binders.get(&secret.source)?;
@@ -377,7 +390,7 @@ async fn ask(
     namespace: &str,
     secret: &SecretId,
     need: Need,
-    window: Window,
+    window: Window<'_>,
 ) -> (SecretId, Answer) {
     let query = BindQuery {
         namespace: namespace.to_owned(),
@@ -393,13 +406,28 @@ async fn ask(
         deadline: window.deadline,
     };
     let late = || BackendError::new(ErrorKind::Deadline, binder.kind(), namespace, Some(&secret.name));
+    let mut span = window.span.call("backend.bind");
+    span.text("secret", secret.name.as_str());
     let answer = timeout_at(window.deadline, binder.bind(&query)).await.unwrap_or_else(|_| Err(late()));
+    tell(&mut span, binder.kind(), answer.as_ref().err());
+    // Ended here: the rest is ours.
+    drop(span);
     let answer = answer.map_err(|error| {
         let seen = names.as_ref().map(|names| names.recent_names(namespace)).unwrap_or_default();
         let near = nearest(secret.name.as_str(), seen.iter().map(String::as_str));
         (error, near)
     });
     (secret.clone(), answer)
+}
+
+/// How a call to a backend ended, by the same words as the metric's.
+fn tell(span: &mut Span, backend: BackendKind, error: Option<&BackendError>) {
+    let result = error.map_or(BackendResult::Ok, |error| error.kind.into());
+    span.word("backend", backend.as_str());
+    span.word("result", result.as_str());
+    if !matches!(result, BackendResult::Ok | BackendResult::NotFound) {
+        span.failed(result.as_str());
+    }
 }
 
 /// Whether two objects carry the same annotations of ours.

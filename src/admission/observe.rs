@@ -14,6 +14,7 @@ use super::review::Operation;
 use crate::injection::SkipReason;
 use crate::metrics::{Durations, label, seconds};
 use crate::redact::ErrorChain;
+use crate::traces::Span;
 
 label!(Surface);
 label!(Operation);
@@ -114,6 +115,8 @@ pub struct Subject<'a> {
     pub user: &'a str,
     /// Nothing will be stored.
     pub dry_run: bool,
+    /// The trace that this admission is a part of, when it is recorded.
+    pub trace_id: Option<&'a str>,
 }
 
 /// The verdict and its reason, by which metrics, log and audit agree.
@@ -174,6 +177,72 @@ pub fn observe(
     log(surface, operation, subject, outcome, decision, reason, took);
 }
 
+/// Says on the span what the log says, by the same names, but for the user and whole sentences.
+pub fn describe(
+    span: &mut Span,
+    surface: Surface,
+    operation: Operation,
+    subject: Subject<'_>,
+    outcome: &Result<Outcome, AdmissionError>,
+) {
+    if !span.is_on() {
+        return;
+    }
+    let (decision, reason) = verdict(outcome);
+    let Subject { uid, resource, namespace, name, generate_name, owner, user: _, dry_run, trace_id: _ } = subject;
+    let texts = [
+        ("uid", uid),
+        ("resource", resource),
+        ("namespace", namespace),
+        ("name", name),
+        ("generate_name", generate_name),
+        ("owner", owner),
+        ("secrets", &secrets(outcome)),
+    ];
+    for (key, text) in texts {
+        span.text(key, text);
+    }
+    span.word("surface", surface.as_str());
+    span.word("operation", operation.as_str());
+    span.word("decision", decision.as_str());
+    span.word("reason", reason.as_str());
+    span.flag("dry_run", dry_run);
+    if weight(reason) > Weight::Decision {
+        span.failed(reason.as_str());
+    }
+}
+
+/// The secrets that were bound, with their sources.
+fn secrets(outcome: &Result<Outcome, AdmissionError>) -> String {
+    match outcome {
+        Ok(Outcome::Injected(Injection { secrets, .. }) | Outcome::Prepared(Preparation { secrets, .. })) => {
+            secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Who must act: a human, somebody soon, nobody; least of all about a skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    Skip,
+    Decision,
+    Trouble,
+    Fault,
+}
+
+fn weight(reason: Reason) -> Weight {
+    match reason {
+        Reason::Skip(_) => Weight::Skip,
+        Reason::Ok => Weight::Decision,
+        Reason::Error(kind) => match kind {
+            Kind::Invalid | Kind::Conflict | Kind::NotFound | Kind::PermissionDenied => Weight::Decision,
+            Kind::Unavailable | Kind::Timeout | Kind::Unreadable => Weight::Trouble,
+            Kind::Unauthenticated | Kind::Protocol => Weight::Fault,
+        },
+    }
+}
+
 /// One line; its level says who must act: error a human, warn somebody soon, info nobody, debug is a skip.
 fn log(
     surface: Surface,
@@ -184,12 +253,7 @@ fn log(
     reason: Reason,
     took: Duration,
 ) {
-    let secrets = match outcome {
-        Ok(Outcome::Injected(Injection { secrets, .. }) | Outcome::Prepared(Preparation { secrets, .. })) => {
-            secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
-        _ => String::new(),
-    };
+    let secrets = secrets(outcome);
     let said = match outcome {
         Ok(Outcome::Degraded(error)) | Err(error) => sentences(error).join(" "),
         Ok(_) => String::new(),
@@ -200,7 +264,7 @@ fn log(
         }
         _ => String::new(),
     };
-    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run } = subject;
+    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run, trace_id } = subject;
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -220,17 +284,15 @@ fn log(
                 said,
                 cause,
                 took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                trace_id,
                 "admission"
             )
         };
     }
-    match reason {
-        Reason::Skip(_) => line!(debug),
-        Reason::Ok => line!(info),
-        Reason::Error(kind) => match kind {
-            Kind::Invalid | Kind::Conflict | Kind::NotFound | Kind::PermissionDenied => line!(info),
-            Kind::Unavailable | Kind::Timeout | Kind::Unreadable => line!(warn),
-            Kind::Unauthenticated | Kind::Protocol => line!(error),
-        },
+    match weight(reason) {
+        Weight::Skip => line!(debug),
+        Weight::Decision => line!(info),
+        Weight::Trouble => line!(warn),
+        Weight::Fault => line!(error),
     }
 }

@@ -26,7 +26,7 @@ impl Mutator {
         &self,
         surface: Surface,
         request: &Request<'_, WorkloadView<'_>>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let (kind, object) = match self.gate_workload(request) {
             Ok(passed) => passed,
@@ -68,7 +68,7 @@ impl Mutator {
         namespace: &str,
         kind: WorkloadKind,
         review: &Review<'_, '_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let mut notes = Vec::new();
         let reading = self.read(surface, namespace, review, window).await;
@@ -138,7 +138,7 @@ impl Mutator {
         surface: Surface,
         namespace: &str,
         review: &Review<'_, '_>,
-        window: Window,
+        window: Window<'_>,
     ) -> Result<Decision, AdmissionError> {
         let governing = match surface {
             Surface::DefaultsPods | Surface::DefaultsWorkloads => self.govern(namespace, review.pod(), window).await?,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::fail;
+use super::{fail, traces};
 use crate::api::{ObjectApi, Pace};
 use crate::backend::kubernetes::{ClientSettings, connect_patiently};
 use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs};
@@ -30,6 +30,9 @@ use crate::telemetry;
 
 /// Our name in the API server's audit log.
 const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
+
+/// Our name in traces.
+const SERVICE: &str = "floe-secrets-controller";
 
 /// Calls of the drift scan in a second: it has ten minutes.
 const SCAN_CALLS: u32 = 50;
@@ -63,7 +66,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
         own_namespace,
         exempt_namespaces,
         certificate,
-        telemetry: _,
+        telemetry,
     } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
     let signals = Signals::install().context("signals could not be caught")?;
@@ -80,11 +83,13 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     })
     .await?;
     let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let namespace = Some(own_namespace.clone());
+    let (traces, flush) = traces::start(telemetry.traces, SERVICE, namespace, &listening).await?;
     let exempt = scan::exempt(exempt_namespaces.into_iter().chain([own_namespace.clone()]));
     let api = ObjectApi::new(client.clone());
 
     let certificates = self_managed(certificate, &own_namespace)
-        .map(|settings| Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now));
+        .map(|settings| Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now).traced(&traces));
 
     let LeaseArgs { lease_name, lease_duration, identity } = lease;
     let settings = LeaseSettings {
@@ -97,8 +102,9 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     let (election, leading) = Election::new(client, settings, jiff::Timestamp::now, metrics.leader.clone());
     let rules = Rules { sidecars: sidecar_containers.clone(), exempt: exempt.clone() };
     let paced = api.paced(&Pace::per_second(SCAN_CALLS));
-    let drift = Drift::new(&paced, rules, drift_interval, metrics.clone(), jiff::Timestamp::now);
-    let nudge = nudge.then(|| Nudge::new(&api, sidecar_containers, exempt, metrics.clone(), jiff::Timestamp::now));
+    let drift = Drift::new(&paced, rules, drift_interval, metrics.clone(), jiff::Timestamp::now).traced(&traces);
+    let nudge = nudge
+        .then(|| Nudge::new(&api, sidecar_containers, exempt, metrics.clone(), jiff::Timestamp::now).traced(&traces));
 
     let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::default() };
     let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
@@ -143,8 +149,9 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
         Some(died) = background.join_next() => died.context("a background task died")?,
     }
     goodbye.cancel();
+    let farewell = futures::future::join(timeout(GOODBYE, &mut electing), flush.within(GOODBYE));
     tokio::select! {
-        given_up = timeout(GOODBYE, &mut electing) => drop(given_up),
+        (given_up, ()) = farewell => drop(given_up),
         () = shutdown.aborted() => {}
     }
     ended.abort();

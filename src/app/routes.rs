@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use crate::admission::handler::Handler;
 use crate::admission::mutator::Surface;
 use crate::server::limits::BodyLimits;
+use crate::traces::Traces;
 
 /// `/admit/pods`, `/admit/workloads`, the two of `/admit/defaults`, and `/admit/sources`.
-pub fn admission(handler: Handler, limits: BodyLimits) -> Router {
+pub fn admission(handler: Handler, limits: BodyLimits, traces: Traces) -> Router {
     let admit = |surface| post(move |state, request| admit(surface, state, request));
     Router::new()
         .route("/admit/pods", admit(Surface::Pods))
@@ -21,20 +22,25 @@ pub fn admission(handler: Handler, limits: BodyLimits) -> Router {
         .route("/admit/workloads", admit(Surface::Workloads))
         .route("/admit/defaults/workloads", admit(Surface::DefaultsWorkloads))
         .route("/admit/sources", admit(Surface::Sources))
-        .with_state((handler, limits))
+        .with_state((handler, limits, traces))
 }
 
 async fn admit(
     surface: Surface,
-    State((handler, limits)): State<(Handler, BodyLimits)>,
+    State((handler, limits, traces)): State<(Handler, BodyLimits, Traces)>,
     request: Request<Body>,
 ) -> Response {
     let arrived = Instant::now();
+    let mut span = traces.request("admission", request.headers());
     let request = match limits.read(request).await {
         Ok(request) => request,
-        Err(shed) => return shed.into_response(),
+        Err(shed) => {
+            span.word("surface", surface.as_str());
+            span.failed("shed");
+            return shed.into_response();
+        }
     };
-    match handler.answer(surface, request.uri().query(), request.body(), arrived).await {
+    match handler.answer(surface, request.uri().query(), request.body(), arrived, span).await {
         Ok(answer) => json(&answer),
         Err(unreadable) => (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response(),
     }

@@ -24,6 +24,7 @@ use crate::api::{ApiError, ObjectApi};
 use crate::certificates::{Bundle, Due, IssueError, Pair, due, issue};
 use crate::redact::ErrorChain;
 use crate::tls_secret::{Kept, TlsSecret, TlsSecretError};
+use crate::traces::Traces;
 
 /// Older CAs that stay trusted beside the new one: replicas that still serve with their leaves must not be shut out,
 /// however often the certificate is made anew meanwhile.
@@ -68,6 +69,7 @@ pub struct Certificates {
     provider: Arc<CryptoProvider>,
     metrics: ControllerMetrics,
     now: fn() -> Timestamp,
+    traces: Traces,
 }
 
 impl Certificates {
@@ -86,7 +88,14 @@ impl Certificates {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             metrics,
             now,
+            traces: Traces::off(),
         }
+    }
+
+    /// The same, and traced.
+    #[must_use]
+    pub fn traced(self, traces: &Traces) -> Self {
+        Self { traces: traces.clone(), ..self }
     }
 
     /// Looks again and again for as long as it is polled.
@@ -121,7 +130,16 @@ impl Certificates {
                 self.publish(&kept.ca).await?;
                 Ok(())
             }
-            Some(why) => self.renew(&kept, &why, now).await,
+            Some(why) => {
+                let mut span = self.traces.work("certificate.renew");
+                let renewed = self.renew(&kept, &why, now).await;
+                let result = if renewed.is_ok() { RotationResult::Rotated } else { RotationResult::Failed };
+                span.word("result", result.as_str());
+                if renewed.is_err() {
+                    span.failed(result.as_str());
+                }
+                renewed
+            }
         }
     }
 

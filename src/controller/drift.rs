@@ -13,6 +13,7 @@ use super::metrics::{ControllerMetrics, ScanResult};
 use crate::api::ObjectApi;
 use crate::redact::ErrorChain;
 use crate::scan::{Finding, Found, Owner, Progress, Rules, Scanner, Scope, Task, Warned};
+use crate::traces::Traces;
 
 /// Findings on their way.
 const WAITING: usize = 64;
@@ -28,6 +29,7 @@ pub struct Drift {
     interval: Duration,
     metrics: ControllerMetrics,
     now: fn() -> jiff::Timestamp,
+    traces: Traces,
 }
 
 /// What came of one scan.
@@ -52,7 +54,13 @@ impl Drift {
         now: fn() -> jiff::Timestamp,
     ) -> Self {
         let events = Recorder::new(api.clone(), now);
-        Self { scanner: Scanner::new(api.clone(), rules), events, interval, metrics, now }
+        Self { scanner: Scanner::new(api.clone(), rules), events, interval, metrics, now, traces: Traces::off() }
+    }
+
+    /// The same, and traced.
+    #[must_use]
+    pub fn traced(self, traces: &Traces) -> Self {
+        Self { traces: traces.clone(), ..self }
     }
 
     /// Scans for as long as it is polled.
@@ -73,6 +81,7 @@ impl Drift {
 
     async fn once(&self) {
         let began = Instant::now();
+        let mut span = self.traces.work("drift.scan");
         let progress = Progress::default();
         let (sender, mut receiver) = mpsc::channel(WAITING);
         // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
@@ -96,6 +105,11 @@ impl Drift {
         let (ended, told) = futures::future::join(scanning, telling).await;
         let Told { pods, workloads, warned, failed } = told;
         let looked = progress.looked();
+        span.number("pods", pods);
+        span.number("workloads", workloads);
+        span.number("objects", i64::try_from(looked.objects).unwrap_or(i64::MAX));
+        let result = if ended.is_ok() { ScanResult::Complete } else { ScanResult::Failed };
+        span.word("result", result.as_str());
         match ended {
             Ok(()) => {
                 self.metrics.found(pods, workloads);
@@ -112,6 +126,7 @@ impl Drift {
                 );
             }
             Err(error) => {
+                span.failed(result.as_str());
                 self.metrics.scanned(ScanResult::Failed);
                 warn!(error = %ErrorChain(&error), objects = looked.objects, "the drift scan could not be completed");
             }

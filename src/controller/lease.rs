@@ -138,8 +138,11 @@ impl Election {
 
     fn lead(&self, leads: bool) {
         self.gauge.set(i64::from(leads));
-        if self.leading.send_replace(leads) != leads {
-            info!(identity = self.settings.identity, "{}", if leads { "leading" } else { "no longer leading" });
+        let identity = &self.settings.identity;
+        match (self.leading.send_replace(leads), leads) {
+            (false, true) => info!(identity, "leading"),
+            (true, false) => info!(identity, "no longer leading"),
+            (false, false) | (true, true) => {}
         }
     }
 

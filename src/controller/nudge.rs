@@ -30,6 +30,7 @@ use crate::backend::kubernetes::KubernetesBackend;
 use crate::defaults::{Defaults, KubernetesSources};
 use crate::injection::{self, Decision, Pattern, PodView, SecretId, SecretSource, Sources};
 use crate::redact::ErrorChain;
+use crate::traces::{Span, Traces};
 
 /// How often awaited secrets are looked for.
 const LOOK: Duration = Duration::from_secs(2);
@@ -60,6 +61,7 @@ pub struct Nudge {
     defaults: Arc<Defaults>,
     exempt: BTreeSet<String>,
     events: Recorder,
+    traces: Traces,
     metrics: ControllerMetrics,
 }
 
@@ -87,8 +89,15 @@ impl Nudge {
             defaults,
             exempt,
             events: Recorder::new(api.clone(), now),
+            traces: Traces::off(),
             metrics,
         }
+    }
+
+    /// The same, and traced.
+    #[must_use]
+    pub fn traced(self, traces: &Traces) -> Self {
+        Self { traces: traces.clone(), ..self }
     }
 
     /// Watches for as long as it is polled.
@@ -156,15 +165,25 @@ impl Nudge {
 
     /// Plans for an owner and does what follows.
     async fn consider(&self, owner: Owner, waiting: &mut Waiting) {
+        let mut span = self.traces.work("nudge");
+        span.word("kind", owner.kind.as_str());
+        span.text("namespace", &owner.namespace);
+        span.text("name", &owner.name);
         let object = match self.object(&owner).await {
             Ok(Some(object)) if wants_pods(&owner, &object) => object,
-            Ok(_) => return self.gone(&owner, waiting),
+            Ok(_) => {
+                span.word("result", "gone");
+                return self.gone(&owner, waiting);
+            }
             Err(error) => {
+                span.failed("unread");
                 debug!(error = %ErrorChain(&error), "an owner could not be read");
                 return self.postpone(owner, waiting);
             }
         };
-        match self.prospect(&owner, &object).await {
+        let prospect = self.prospect(&owner, &object, &span).await;
+        span.word("result", prospect.as_str());
+        match prospect {
             Prospect::Awaits(awaits) => {
                 if waiting.is_too_long(&owner) {
                     return self.give_up(&owner, waiting);
@@ -213,7 +232,7 @@ impl Nudge {
     }
 
     /// What the webhook would say to a pod of this owner.
-    async fn prospect(&self, owner: &Owner, object: &Value) -> Prospect {
+    async fn prospect(&self, owner: &Owner, object: &Value, span: &Span) -> Prospect {
         let Some(template) = object.pointer("/spec/template") else { return Prospect::Hopeless };
         let Ok(mut pod) = PodView::deserialize(template) else { return Prospect::Hopeless };
         if asks_for_too_many(&pod) {
@@ -224,7 +243,7 @@ impl Nudge {
             (container.env, container.env_from) = (None, None);
         }
         let arrived = Instant::now();
-        let window = Window { arrived, deadline: arrived + PATIENCE };
+        let window = Window { arrived, deadline: arrived + PATIENCE, span };
         let surface = match self.defaults.namespace(&owner.namespace, window.arrived, window.deadline).await {
             Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
             Ok(Some(_)) => Surface::Pods,

@@ -111,10 +111,12 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     // From rendered files: cert-manager fills the Secrets that are among them, which the next apply leaves alone.
     let template = ["template", NAME, &chart(), "--namespace", NAME, "--skip-tests"];
     let rendered = cp.helm(Helm::Four, &template, &json!({})).await.succeeded().stdout;
-    cp.kubectl(&["apply", "--filename", "-"], &rendered).await.succeeded();
+    // Server-side, as the installation's page has it: otherwise kubectl may want to create what cert-manager just did.
+    let apply = ["apply", "--server-side", "--filename", "-"];
+    cp.kubectl(&apply, &rendered).await.succeeded();
     let (again, ..) = wait_for("the certificate", pair).await;
     wait_for("the CA in every entry", bundles).await;
-    cp.kubectl(&["apply", "--filename", "-"], &rendered).await.succeeded();
+    cp.kubectl(&apply, &rendered).await.succeeded();
     assert_eq!(pair().await.map(|pair| pair.0), Some(again));
     cp.kubectl(&["delete", "--filename", "-"], &rendered).await.succeeded();
     nothing_left(cp).await;

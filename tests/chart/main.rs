@@ -52,8 +52,11 @@ fn everything() -> Value {
         "networkPolicy": {
             "admission": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
             "metrics": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
-            "egress": {"apiServer": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "extra": [{"ports": [{"port": 4317}]}]},
+            "egress": {"apiServer": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "extra": [{"ports": [{"port": 4317}]}],
+                "collector": [{"namespaceSelector": {"matchLabels": {"a": "monitoring"}}}]},
         },
+        "tracing": {"endpoint": "https://collector.monitoring:4318/otlp", "samplingRatio": 0.25,
+            "ca": {"configMapName": "collector-ca"}},
         "metrics": {"service": {"enabled": true}, "grafanaDashboard": {"enabled": true}},
         "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "{{ .Release.Name }}-extra", "namespace": "{{ .Release.Namespace }}"}}],

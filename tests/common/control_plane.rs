@@ -139,6 +139,7 @@ impl ControlPlane {
         started
             .await_component("ServiceAccount default/default", || async { has_default(&client, "default").await })
             .await?;
+        is_the_version_asked_for(&client).await?;
         Ok(started)
     }
 
@@ -193,6 +194,12 @@ impl ControlPlane {
     /// The administrator's client. Each test needs its own: a client's worker lives in the runtime that made it.
     pub fn client(&self) -> Client {
         Client::try_from(self.admin.clone()).expect("the administrator's configuration")
+    }
+
+    /// The minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
+    pub async fn minor(&self) -> u32 {
+        let version = self.client().apiserver_version().await.expect("the API server's version");
+        version.minor.parse().expect("a number")
     }
 
     /// Of etcd, the API server and the controller manager, in this order, for figures from `/proc`.
@@ -277,6 +284,17 @@ pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json:
 pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
     let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a kubeconfig that we wrote")
+}
+
+/// So that nobody takes a run on the newest version for one on `KUBERNETES_VERSION`.
+#[expect(clippy::disallowed_methods, reason = "hack/tools/tools.sh reads it too")]
+async fn is_the_version_asked_for(client: &Client) -> Result<(), String> {
+    let Some(wanted) = std::env::var("KUBERNETES_VERSION").ok().filter(|version| !version.is_empty()) else {
+        return Ok(());
+    };
+    let found = client.apiserver_version().await.map_err(|error| error.to_string())?.git_version;
+    let same = found.strip_prefix('v').is_some_and(|found| found.starts_with(&format!("{wanted}.")));
+    if same { Ok(()) } else { Err(format!("KUBERNETES_VERSION is {wanted}, and the API server's {found}")) }
 }
 
 async fn ready(client: &Client) -> bool {

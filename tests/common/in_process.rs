@@ -15,6 +15,7 @@ use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::metrics::{Metrics, PREFIX};
 use floe_secrets_webhook::telemetry::{LogFormat, subscriber};
+use floe_secrets_webhook::traces::Span;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ impl World {
 
     /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
     pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
-        let answered = self.handler.answer(surface, Some("timeout=5s"), body, Instant::now()).await;
+        let answered = self.handler.answer(surface, Some("timeout=5s"), body, Instant::now(), Span::off()).await;
         let answer = match answered {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,

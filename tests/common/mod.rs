@@ -17,6 +17,7 @@
 pub mod audit;
 pub mod cert_manager;
 pub mod cluster;
+pub mod collector;
 pub mod control_plane;
 pub mod figures;
 pub mod helm;

@@ -71,17 +71,25 @@ impl WebhookProcess {
 
     /// Any request to the admission port, on a connection of its own.
     pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
+        self.exchange_with(method, path, &[], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn exchange_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(self.dial().await))
             .await
             .expect("HTTP begins with nothing");
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", SERVICE_HOST)
-            .header("content-type", "application/json")
-            .body(Full::new(body.into()))
-            .expect("a request");
+        let request = Request::builder().method(method).uri(path).header("host", SERVICE_HOST);
+        let request = request.header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Full::new(body.into())).expect("a request");
         let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
         let text = body.collect().await.expect("the whole answer").to_bytes();
         connection.abort();

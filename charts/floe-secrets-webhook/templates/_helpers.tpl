@@ -145,6 +145,37 @@ podAntiAffinity:
 - {{ printf "--log=%s" .Values.log.filter | quote }}
 {{- end }}
 
+{{/* Nothing without a collector. */}}
+{{- define "floe.traceArgs" -}}
+{{- if .Values.tracing.endpoint -}}
+- {{ printf "--otlp-endpoint=%s" .Values.tracing.endpoint | quote }}
+- --trace-ratio={{ .Values.tracing.samplingRatio }}
+- --pod-name=$(POD_NAME)
+{{- if .Values.tracing.ca.configMapName }}
+- --otlp-ca=/collector-ca/{{ .Values.tracing.ca.key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "floe.collectorCA" -}}
+{{- and .Values.tracing.endpoint .Values.tracing.ca.configMapName }}
+{{- end }}
+
+{{- define "floe.collectorCAVolume" -}}
+- name: collector-ca
+  configMap:
+    name: {{ .Values.tracing.ca.configMapName }}
+    items:
+      - key: {{ .Values.tracing.ca.key }}
+        path: {{ .Values.tracing.ca.key }}
+{{- end }}
+
+{{- define "floe.collectorCAMount" -}}
+- name: collector-ca
+  mountPath: /collector-ca
+  readOnly: true
+{{- end }}
+
 {{/* What the webhook and the controller have to agree about. */}}
 {{- define "floe.sharedArgs" -}}
 # Pods in here are never touched.

@@ -144,6 +144,18 @@ pub(super) enum Prospect {
     Unknown,
 }
 
+impl Prospect {
+    /// As traces write it.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Awaits(_) => "awaits",
+            Self::Ready(_) => "ready",
+            Self::Hopeless => "hopeless",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What the webhook's own decision about the template means to its owner.
 pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
     match outcome {

@@ -50,6 +50,17 @@ patches:
         name: zz-$NAME
         annotations:
           cert-manager.io/inject-ca-from: $NAME/$NAME-tls
+  # After the certificate's files.
+  - target:
+      kind: Deployment
+      name: $NAME
+    patch: |
+      - op: test
+        path: /spec/template/spec/containers/0/args/4
+        value: --tls-key=/tls/tls.key
+      - op: add
+        path: /spec/template/spec/containers/0/args/5
+        value: --tls-certificate=$NAME-tls
 X
     } >"$1/webhook-cert-manager/kustomization.yaml"
     rm -r "$rendered"

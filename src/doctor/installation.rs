@@ -80,8 +80,8 @@ pub enum Origin {
         /// It was applied on the server's side, as Helm 4 does. Then what somebody else has set since is a conflict.
         applied: bool,
     },
-    /// The plain manifests, or something unknown.
-    Manifests,
+    /// The plain manifests, or something unknown: the folder that is applied.
+    Manifests(&'static str),
 }
 
 impl Origin {
@@ -101,7 +101,7 @@ impl Origin {
                 let command = if *applied { format!("{command} --force-conflicts") } else { command };
                 if values.is_empty() { command } else { format!("{command} {values}") }
             }
-            Self::Manifests => "kubectl apply --server-side --force-conflicts -k manifests/webhook".to_owned(),
+            Self::Manifests(folder) => format!("kubectl apply --server-side --force-conflicts -k {folder}"),
         }
     }
 }
@@ -181,6 +181,8 @@ impl Installation {
             self.configuration.there().and_then(|found| found.metadata.annotations.as_ref()?.get(INJECT_CA_FROM));
         if let Some((namespace, name)) = annotation.and_then(|value| value.split_once('/')) {
             Tls::CertManager { namespace: namespace.to_owned(), name: name.to_owned() }
+        } else if let Some(name) = self.argument("webhook", "--tls-certificate") {
+            Tls::CertManager { namespace: self.namespace.clone(), name: name.to_owned() }
         } else if self.argument("webhook", "--tls-secret").is_some() {
             Tls::SelfManaged
         } else {
@@ -206,7 +208,11 @@ impl Installation {
                 namespace: annotations.get("meta.helm.sh/release-namespace")?.clone(),
             })
         };
-        all.into_iter().flatten().find_map(helm).unwrap_or(Origin::Manifests)
+        let manifests = || match self.tls() {
+            Tls::CertManager { .. } => Origin::Manifests("manifests/webhook-cert-manager"),
+            Tls::SelfManaged | Tls::Existing => Origin::Manifests("manifests/webhook"),
+        };
+        all.into_iter().flatten().find_map(helm).unwrap_or_else(manifests)
     }
 }
 
@@ -246,7 +252,7 @@ mod tests {
     #[test]
     fn who_made_it_is_who_mends_it() {
         let mut seen = installation();
-        assert_eq!(seen.origin(), Origin::Manifests);
+        assert_eq!(seen.origin(), Origin::Manifests("manifests/webhook"));
         let again = |seen: &mut Installation, operation: &str| {
             if let Seen::There(service) = &mut seen.service {
                 *service = merged(

@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 use crate::common::cert_manager::CertManager;
 use crate::common::control_plane::{ControlPlane, Options};
 use crate::common::helm::{Helm, NAME, chart};
+use crate::common::objects::send_as;
 use crate::common::process::{Folder, Process};
 use crate::common::served::{pod, prefixed};
+use crate::common::stream::Stream;
 use crate::common::wait_for;
 use crate::common::webhook_process::Launch;
+
+/// How often the certificate is renewed under load.
+const RENEWALS: usize = 4;
 
 fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");
@@ -68,31 +73,38 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     })
     .await;
 
-    // Renewed now; the files follow as the kubelet would bring them, key and certificate.
+    // Renewed again and again under load; the files follow as the kubelet would bring them, key and certificate.
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+    let loader = cp.service_account("default", "loader", &rules).await;
+    let stream = Stream::start(loader.client(), "default", "db", 50);
     let certificate =
         format!("/apis/cert-manager.io/v1/namespaces/{NAME}/certificates/floe-secrets-webhook-tls/status");
     let issuing = json!([{"op": "add", "path": "/status/conditions/-", "value": {
         "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "by a test",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}}]);
     let client = cp.client();
-    let json_patch = "application/json-patch+json";
-    let patched =
-        crate::common::objects::send_as(&client, Method::PATCH, &certificate, Some(&issuing), json_patch).await;
-    patched.object();
-    let (renewed, key, _) = wait_for("another certificate", || async {
-        let found = pair().await?;
-        (found.0 != cert).then_some(found)
-    })
-    .await;
-    webhook.launch.folder.write("tls.key", key);
-    webhook.launch.folder.write("tls.crt", renewed);
-    wait_for("the new certificate serves", || async {
-        let (_, metrics) = webhook.get("/metrics")?;
-        metrics.contains(r#"tls_reloads_total{result="loaded"} 1"#).then_some(())
-    })
-    .await;
-    let answer = cp.create_dry(&asks).await.object();
-    assert_eq!(source(&answer), Some("db".into()));
+    let mut serving = cert;
+    for renewal in 1..=RENEWALS {
+        send_as(&client, Method::PATCH, &certificate, Some(&issuing), "application/json-patch+json").await.object();
+        let (renewed, key, _) = wait_for("another certificate", || async {
+            let found = pair().await?;
+            (found.0 != serving).then_some(found)
+        })
+        .await;
+        webhook.launch.folder.write("tls.key", key);
+        webhook.launch.folder.write("tls.crt", &renewed);
+        serving = renewed;
+        let line = format!("tls_reloads_total{{result=\"loaded\"}} {renewal}\n");
+        wait_for("the new certificate serves", || async {
+            let (_, metrics) = webhook.get("/metrics")?;
+            metrics.contains(&line).then_some(())
+        })
+        .await;
+        stream.answers(50).await;
+    }
+    let report = stream.stop().await;
+    println!("{RENEWALS} renewals: {}", report.summary());
+    report.all_injected();
 
     // An upgrade takes nothing, by either Helm's way of applying.
     let before = bundles().await;

@@ -14,7 +14,7 @@ demo-helm:
 
 ## test: all tests but those that need root
 test:
-	cargo test --all-features --locked
+	cargo test --all-features --locked --no-fail-fast
 
 ## test-kubernetes-1.30: pods, workloads, controller and the chart's life on the oldest Kubernetes that is supported
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30

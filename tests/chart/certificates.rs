@@ -11,10 +11,13 @@ use crate::common::control_plane::{ControlPlane, Options};
 use crate::common::helm::{Helm, NAME, chart};
 use crate::common::objects::send_as;
 use crate::common::process::{Folder, Process};
-use crate::common::served::{pod, prefixed};
+use crate::common::served::{container, deployment, pod, prefixed};
 use crate::common::stream::Stream;
 use crate::common::wait_for;
 use crate::common::webhook_process::Launch;
+
+const CONFIGURATION: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
 /// How often the certificate is renewed under load.
 const RENEWALS: usize = 4;
@@ -30,7 +33,6 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     let _cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
     let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
-    let configuration = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
     // The Service leads to this machine, to the port that the configuration names.
     let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
@@ -51,7 +53,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     let (cert, key, ca) = wait_for("the certificate", pair).await;
     assert_ne!(cert, ca, "the certificate does not sign itself");
     let bundles = async || -> Option<Vec<String>> {
-        let configuration = cp.request(Method::GET, configuration, None).await.object();
+        let configuration = cp.request(Method::GET, CONFIGURATION, None).await.object();
         let entries = configuration["webhooks"].as_array().expect("entries").clone();
         entries.iter().map(|entry| Some(entry["clientConfig"]["caBundle"].as_str()?.to_owned())).collect()
     };
@@ -116,7 +118,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
 
     cp.helm(Helm::Four, &["uninstall", NAME, "--namespace", NAME], &Value::Null).await.succeeded();
     nothing_left(cp).await;
-    assert_eq!(cp.request(Method::GET, configuration, None).await.status, 404);
+    assert_eq!(cp.request(Method::GET, CONFIGURATION, None).await.status, 404);
     // A pod that asks is not refused any more, because nobody is asked.
     cp.create_dry(&asks).await.object();
 
@@ -155,6 +157,20 @@ async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, 
     (Process::start(deployment, folder.path(), program, &args, &[]), folder)
 }
 
+/// The chart as it might have been before it had the entries that never stop anything.
+fn older_chart() -> Folder {
+    let folder = Folder::new();
+    let copied = std::process::Command::new("cp").args(["-R", &format!("{}/.", chart())]).arg(folder.path()).output();
+    assert!(copied.expect("cp runs").status.success());
+    let path = folder.path().join("templates/mutatingwebhookconfiguration.yaml");
+    let text = std::fs::read_to_string(&path).expect("the template");
+    let names = ["workloads", "defaults.workloads", "sources"].map(|name| format!("- name: {name}.secrets.floe.dev"));
+    let kept: Vec<&str> = text.split("\n\n").filter(|entry| !names.iter().any(|name| entry.contains(name))).collect();
+    assert_eq!(kept.len() + names.len(), text.split("\n\n").count(), "each entry is a paragraph");
+    std::fs::write(&path, kept.join("\n\n")).expect("the copy can be written");
+    folder
+}
+
 /// The chart's own objects, rights and arguments, and our program: nobody else makes the certificate.
 #[tokio::test]
 async fn self_managed_certificates_need_nobody_else() {
@@ -162,7 +178,8 @@ async fn self_managed_certificates_need_nobody_else() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
     let [port, ops, controller_ops] = crate::common::free_ports();
     let values = json!({"tls": {"mode": "self-managed"}, "service": {"port": port}});
-    let install = ["install", NAME, &chart(), "--namespace", NAME];
+    let older = older_chart();
+    let install = ["install", NAME, &older.path().display().to_string(), "--namespace", NAME];
     cp.helm(Helm::Four, &install, &values).await.succeeded();
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
@@ -183,11 +200,28 @@ async fn self_managed_certificates_need_nobody_else() {
     };
     wait_for("a pod gets its secret", injected).await;
 
-    // What Helm does takes neither the certificate nor the CA.
+    // What Helm does takes neither the certificate nor the CA. And nothing is refused while an entry that is new has no
+    // CA yet.
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+    let loader = cp.service_account("default", "loader", &rules).await;
+    let mut workload = deployment("asks", &prefixed(&json!({"env-from": "db"})), &json!([container()]));
+    workload["metadata"]["namespace"] = "default".into();
     let upgrade =
         ["upgrade", NAME, &chart(), "--namespace", NAME, "--reuse-values", "--set", "webhook.timeoutSeconds=6"];
-    for args in [&upgrade[..], &["rollback", NAME, "1", "--namespace", NAME]] {
+    for (args, entries) in [(&upgrade[..], 5), (&["rollback", NAME, "1", "--namespace", NAME], 2)] {
+        let stream = Stream::start(loader.client(), "default", "db", 50);
+        stream.answers(10).await;
         cp.helm(Helm::Four, args, &Value::Null).await.succeeded();
+        cp.create_dry(&workload).await.object();
+        wait_for("every entry has the CA", || async {
+            let live = cp.request(Method::GET, CONFIGURATION, None).await.object();
+            let live = live["webhooks"].as_array()?.clone();
+            let trusted = live.iter().all(|entry| entry["clientConfig"]["caBundle"].is_string());
+            (trusted && live.len() == entries).then_some(())
+        })
+        .await;
+        stream.answers(10).await;
+        stream.stop().await.all_injected();
         assert!(injected().await.is_some(), "after {args:?}");
     }
     cp.helm(Helm::Four, &["uninstall", NAME, "--namespace", NAME], &Value::Null).await.succeeded();

@@ -24,11 +24,12 @@ use self::cluster::{Cluster, Layered};
 use self::documents::{Input, Unreadable};
 use self::objects::{Addition, Object, objects};
 use self::offline::{Assumed, Known};
-use crate::admission::error::{AdmissionError, Kind};
+use crate::admission::error::{AdmissionError, Kind, Unbound};
 use crate::admission::mutator::{
     Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
 };
 use crate::admission::response::sentences;
+use crate::backend::ErrorKind;
 use crate::cli::InjectArgs;
 use crate::defaults::{Defaults, Governing, SourceReader};
 use crate::injection::{self, Annotations, Pattern, PodView, SecretSource, SkipReason, Sources};
@@ -294,21 +295,9 @@ impl Injector {
         let pod = object.pod(root)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
         let place = &format!("{place} in namespace \"{namespace}\"");
-        let outcome = if let Some(reason) = gate(namespace, &pod) {
-            Ok(Outcome::Skipped(reason))
-        } else {
-            let arrived = Instant::now();
-            let window = Window::untraced(arrived, arrived + PATIENCE);
-            let surface = self.surface(namespace, place, window, teller).await;
-            let outcome = if root.is_empty() {
-                self.mutator.inject_pod(surface, namespace, &pod, window).await
-            } else {
-                self.mutator.inject(surface, namespace, &pod, window).await
-            };
-            if let Ok(Outcome::Injected(injection)) = &outcome {
-                self.tell(place, surface, namespace, &pod, injection, teller).await;
-            }
-            outcome
+        let outcome = match gate(namespace, &pod) {
+            Some(reason) => Ok(Outcome::Skipped(reason)),
+            None => self.decide(namespace, place, &pod, root.is_empty(), teller).await,
         };
         match outcome {
             Ok(Outcome::Injected(injection)) => {
@@ -332,17 +321,50 @@ impl Injector {
         }
     }
 
-    /// Whether defaults apply in the namespace: where its label cannot be read, they do not.
-    async fn surface(&self, namespace: &str, place: &str, window: Window<'_>, teller: &mut Teller<'_>) -> Surface {
+    /// What the webhook would say of a pod, or of a pod of a template, and what there is to tell about it.
+    async fn decide(
+        &self,
+        namespace: &str,
+        place: &str,
+        pod: &PodView<'_>,
+        is_pod: bool,
+        teller: &mut Teller<'_>,
+    ) -> Result<Outcome, AdmissionError> {
+        let arrived = Instant::now();
+        let window = Window::untraced(arrived, arrived + PATIENCE);
+        let surface = self.surface(namespace, place, window, teller).await?;
+        let outcome = if is_pod {
+            self.mutator.inject_pod(surface, namespace, pod, window).await?
+        } else {
+            self.mutator.inject(surface, namespace, pod, window).await?
+        };
+        if let Outcome::Injected(injection) = &outcome {
+            self.tell(place, surface, namespace, pod, injection, teller).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether defaults apply in the namespace: where its label may not be read, they do not.
+    ///
+    /// # Errors
+    /// When nobody knows: injecting less than the webhook would is no answer.
+    async fn surface(
+        &self,
+        namespace: &str,
+        place: &str,
+        window: Window<'_>,
+        teller: &mut Teller<'_>,
+    ) -> Result<Surface, AdmissionError> {
         match self.reader.namespace(namespace, window.deadline).await {
-            Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
-            Ok(_) => Surface::Pods,
-            Err(_) => {
+            Ok(Some(source)) if source.enabled => Ok(Surface::DefaultsPods),
+            Ok(_) => Ok(Surface::Pods),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
                 teller.warning(format_args!(
                     "{place}: the namespace could not be read; if defaults are set there, they are not applied"
                 ));
-                Surface::Pods
+                Ok(Surface::Pods)
             }
+            Err(error) => Err(AdmissionError::Backend(vec![Unbound { error, site: None }])),
         }
     }
 

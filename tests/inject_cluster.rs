@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::control_plane::ControlPlane;
+use common::process::Folder;
+use common::reviewer::kubeconfig_for;
+use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
 use serde_json::json;
 
 /// Runs `inject -f -` with this kubeconfig: exit code, stdout, stderr.
@@ -100,4 +103,17 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
     let (code, out, err) = inject(Path::new("/nowhere/config"), &pod("secrets.floe.dev/refs: a"), &[]).await;
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.starts_with("error: the kubeconfig /nowhere/config cannot be read"), "{err}");
+}
+
+/// Less than what the webhook would inject is no answer.
+#[tokio::test]
+async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
+    let api = FakeApi::start(&["jobs"]).await;
+    api.put("jobs", "snowflake", &[("a", "b")]);
+    api.always(Some(ApiFault::Status(500)));
+    let folder = Folder::new();
+    let kubeconfig = kubeconfig_for(&folder, &api.url());
+    let (code, out, err) = inject(&kubeconfig, &pod("secrets.floe.dev/refs: snowflake/a"), &["-n", "jobs"]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("defaults of the namespace and service account could not be read"), "{err}");
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::offline::Known;
 use crate::backend::cached::RecentNames;
-use crate::backend::kubernetes::{ClientSettings, ConnectError, KubernetesBackend, connect};
+use crate::backend::kubernetes::{ClientSettings, ConnectError, KubernetesBackend, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend};
 use crate::cli::KubernetesArgs;
@@ -33,7 +33,8 @@ impl Cluster {
     /// Reads the kubeconfig. Whether the cluster answers shows with the first question.
     pub(super) async fn connect(args: KubernetesArgs) -> Result<Self, ConnectError> {
         let KubernetesArgs { kubeconfig, context } = args;
-        let client = connect(&ClientSettings { kubeconfig, context, ..ClientSettings::default() }).await?;
+        // Each question has its own deadline, and a person rather waits than asks again.
+        let client = connect_patiently(&ClientSettings { kubeconfig, context, ..ClientSettings::default() }).await?;
         // Nobody scrapes a program that ends in a moment.
         let metrics = Metrics::register(&mut Registry::default());
         let backend = KubernetesBackend::new(client.clone(), None);

@@ -13,6 +13,8 @@ source "$ROOT/hack/lib/target.sh"
 source "$ROOT/hack/lib/image.sh"
 # shellcheck source=hack/lib/demo.sh
 source "$ROOT/hack/lib/demo.sh"
+# shellcheck source=hack/lib/power-cut.sh
+source "$ROOT/hack/lib/power-cut.sh"
 NAMESPACE=floe-demo
 RELEASE=floe-secrets-webhook
 OURS=floe-secrets-webhook
@@ -146,6 +148,12 @@ stop_streams
 NAMESPACE=$OURS show get pods
 echo "creates meanwhile: $(wc -l <"$answers"), of which not injected: $(grep -vc '^yes$' "$answers" || true)"
 if grep -v '^yes$' "$answers" >&2; then exit 1; fi
+
+# Somebody's own cluster keeps its power.
+if [ "$TARGET" = node ]; then
+    title "5a. The node loses its power"
+    power_cut
+fi
 
 title "6. helm uninstall"
 helm uninstall "$RELEASE" -n "$OURS" --wait

@@ -47,7 +47,14 @@ for tests; do
         reload | replicas) run in_network cargo test --locked --all-features --test "cluster_$tests" ;;
         power-cut)
             # Somebody's own cluster keeps its power.
-            if [ "$TARGET" = node ]; then power_cut; else echo "power-cut: only on the one-node cluster" >&2; fi
+            if [ "$TARGET" = node ]; then
+                demo_namespace
+                k -n "$NAMESPACE" apply -f hack/demo/secret.yaml
+                power_cut
+                k delete namespace "$NAMESPACE" --wait=false
+            else
+                echo "power-cut: only on the one-node cluster" >&2
+            fi
             ;;
         *) echo "test-cluster: no tests named $tests" >&2; exit 2 ;;
     esac

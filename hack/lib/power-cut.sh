@@ -26,10 +26,9 @@ asked_for() {
 
 injects() { [ "$(asked_for)" = snowflake-credentials ]; }
 
+# Cuts it, with the Secret of the demo in NAMESPACE, and waits until all is back.
 power_cut() {
     local place answer since
-    demo_namespace
-    k -n "$NAMESPACE" apply -f "$ROOT/hack/demo/secret.yaml"
     wait_until 30 "a pod to get its secret" injects
     "$ROOT/hack/cluster/cluster.sh" down --keep
     "$ROOT/hack/cluster/cluster.sh" up
@@ -45,5 +44,4 @@ power_cut() {
     wait_until 180 "a pod to get its secret again" injects
     rolled_out floe-secrets-webhook
     echo "after a power cut everything is back by itself, $((SECONDS - since)) s after the API server and the node"
-    k delete namespace "$NAMESPACE" --wait=false
 }

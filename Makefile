@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions footprint release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -66,6 +66,12 @@ instructions:
 ## footprint: memory and time to ready of the release binary, in an empty cluster and in a full one (some minutes)
 footprint: release
 	WEBHOOK_BIN="$${CARGO_TARGET_DIR:-target}/release/floe-secrets-webhook" cargo test --all-features --locked --test footprint -- --ignored
+
+## soak: certificates made anew every 30 s under a stream of creates, by cert-manager and by ourselves (10 minutes)
+soak: export SOAK = 1
+soak:
+	cargo test --all-features --locked --test self_managed -- --nocapture under_load
+	cargo test --all-features --locked --test chart -- --nocapture cert_manager_issues
 
 ## release: the small stripped binary
 release:

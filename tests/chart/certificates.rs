@@ -12,6 +12,7 @@ use crate::common::helm::{Helm, NAME, chart};
 use crate::common::objects::send_as;
 use crate::common::process::{Folder, Process};
 use crate::common::served::{container, deployment, pod, prefixed};
+use crate::common::soak::Pace;
 use crate::common::stream::Stream;
 use crate::common::wait_for;
 use crate::common::webhook_process::Launch;
@@ -19,8 +20,8 @@ use crate::common::webhook_process::Launch;
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-/// How often the certificate is renewed under load.
-const RENEWALS: usize = 4;
+/// Creates in a second while certificates are renewed.
+const RATE: u32 = 50;
 
 fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");
@@ -78,7 +79,8 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     // Renewed again and again under load; the files follow as the kubelet would bring them, key and certificate.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
-    let stream = Stream::start(loader.client(), "default", "db", 50);
+    let stream = Stream::start(loader.client(), "default", "db", RATE);
+    let pace = Pace::or_soak(Pace { rotations: 4, seconds: 1 });
     let certificate =
         format!("/apis/cert-manager.io/v1/namespaces/{NAME}/certificates/floe-secrets-webhook-tls/status");
     let issuing = json!([{"op": "add", "path": "/status/conditions/-", "value": {
@@ -86,7 +88,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         "lastTransitionTime": "2026-01-01T00:00:00Z"}}]);
     let client = cp.client();
     let mut serving = cert;
-    for renewal in 1..=RENEWALS {
+    for renewal in 1..=pace.rotations {
         send_as(&client, Method::PATCH, &certificate, Some(&issuing), "application/json-patch+json").await.object();
         let (renewed, key, _) = wait_for("another certificate", || async {
             let found = pair().await?;
@@ -102,10 +104,10 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
             metrics.contains(&line).then_some(())
         })
         .await;
-        stream.answers(50).await;
+        stream.answers(RATE as usize * pace.seconds).await;
     }
     let report = stream.stop().await;
-    println!("{RENEWALS} renewals: {}", report.summary());
+    println!("{} renewals: {}", pace.rotations, report.summary());
     report.all_injected();
 
     // An upgrade takes nothing, by either Helm's way of applying.
@@ -211,7 +213,7 @@ async fn self_managed_certificates_need_nobody_else() {
     // Not behind the first: to take an entry away again, Helm 4 would have to own all of it. So entries only ever come.
     let back = ["rollback", NAME, "2", "--namespace", NAME];
     for args in [&upgrade[..], &changed, &back] {
-        let stream = Stream::start(loader.client(), "default", "db", 50);
+        let stream = Stream::start(loader.client(), "default", "db", RATE);
         stream.answers(10).await;
         cp.helm(Helm::Four, args, &Value::Null).await.succeeded();
         cp.create_dry(&workload).await.object();

@@ -33,6 +33,7 @@ pub mod reloader_model;
 pub mod reloader_rules;
 pub mod reviewer;
 pub mod served;
+pub mod soak;
 pub mod stream;
 pub mod stub_server;
 pub mod tools;

@@ -14,15 +14,13 @@ demo-helm:
 
 ## test: all tests but those that need root
 test:
-	cargo test --all-features --locked --no-fail-fast
+	hack/test.sh
 
 ## test-kubernetes-1.30: pods, workloads, controller and the chart's life on the oldest Kubernetes that is supported
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
-	cargo test --all-features --locked --test admission --test registration --test workloads --test controller \
-	  --test inject_cluster --test reload_e2e
-	cargo test --all-features --locked --test chart -- \
-	  certificates:: client_certificate:: lifecycle:: pods:: rights::
+	hack/test.sh chart=certificates::,client_certificate::,lifecycle::,pods::,rights:: controller workloads registration \
+	  admission reload_e2e inject_cluster
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
 test-cluster:

@@ -10,7 +10,7 @@ tolerance=5
 
 valgrind=$(hack/tools/tools.sh path valgrind)
 
-binary=$(cargo bench --quiet --locked --no-run --bench instructions --message-format=json |
+binary=$(cargo bench --profile count --quiet --locked --no-run --bench instructions --message-format=json |
     sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
 
 count() {

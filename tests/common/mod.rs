@@ -40,7 +40,11 @@ pub mod tools;
 pub mod webhook;
 pub mod webhook_process;
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that usually takes a moment: tests share the machine with builds.
@@ -81,24 +85,37 @@ where
 /// Ports that nobody uses now, and never twice the same. They lie below those that systems give to outgoing connections:
 /// a burst of such would take one away before it is listened on.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    const PORTS: std::ops::Range<u32> = 12_000..32_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
-    // Test programs that run side by side start at different places.
-    let start = std::process::id().wrapping_mul(97);
+    let range = ports();
     let free = |_| {
-        (PORTS.start..PORTS.end).find_map(|_| {
-            let place = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-            let port = u16::try_from(PORTS.start + place % (PORTS.end - PORTS.start)).expect("within the range");
+        range.clone().find_map(|_| {
+            let place = TAKEN.fetch_add(1, Ordering::Relaxed) % (range.end - range.start);
+            let port = u16::try_from(range.start + place).expect("within the range");
             TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
         })
     };
     std::array::from_fn(free).map(|port| port.expect("a free port"))
 }
 
+/// The ports of this process alone: between the check and the use of a port, another test program must not take it.
+fn ports() -> Range<u32> {
+    const FIRST: u32 = 12_000;
+    const SHARE: u32 = 1_000;
+    const SHARES: u32 = 20;
+    // The lock goes with the process, however it ends.
+    static MINE: OnceLock<(File, u32)> = OnceLock::new();
+    let claim = |share: u32| {
+        let file = File::create(std::env::temp_dir().join(format!("floe-test-ports-{share}"))).ok()?;
+        file.try_lock().is_ok().then_some((file, share))
+    };
+    let (_, share) =
+        MINE.get_or_init(|| (0..SHARES).find_map(claim).expect("fewer test programs than shares of ports"));
+    let first = FIRST + share * SHARE;
+    first..first + SHARE
+}
+
 /// A name that no other test and no other run uses.
 pub fn unique(stem: &str) -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds the test programs and runs two of them at a time: most of what they do is wait for others. Those that hold
+# answers against the clock run alone. What a program said is kept in test-logs, in cargo's target folder.
+# usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a file or folder of tests/, or lib; all of them and the docs)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+AT_ONCE=${TESTS_AT_ONCE:-2}
+# First, so that none of them is what all others were done before.
+LONGEST="chart controller doctor workloads registration admission no_leak reloader telemetry"
+ALONE="admission_load admission_faults outage connections"
+
+if [ "${1:-}" = --one ]; then
+    name=$2 program=$3 log=$4
+    shift 4
+    started=$SECONDS verdict=ok
+    "$program" "$@" >"$log" 2>&1 || verdict=FAILED
+    result=$(grep '^test result' "$log" || echo "test result: FAILED. It ended without one")
+    echo "$name: $verdict after $((SECONDS - started)) s; $result"
+    [ $verdict = ok ]
+    exit
+fi
+
+logs=${CARGO_TARGET_DIR:-target}/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
+cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
+# A program goes by its file, or by its folder.
+sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p' "$logs/build" |
+    sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z_]*\)/main,\1,' -e 's,^\([a-z_]*\)\.rs,\1,' >"$logs/programs"
+[ -s "$logs/programs" ] || { echo "test: cargo built no test programs" >&2; exit 1; }
+
+path_of() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$logs/programs"; }
+
+# One line a program, the longest first: its name, its path, its log, and what it is to run.
+wanted() {
+    local all name path
+    all=$*
+    if [ $# -eq 0 ]; then
+        all="$LONGEST $(awk '{ print $1 }' "$logs/programs" | grep -vxF "$(tr ' ' '\n' <<<"$LONGEST")")"
+    fi
+    for name in $all; do
+        path=$(path_of "${name%%=*}") || { echo "test: there is no program ${name%%=*}" >&2; return 1; }
+        echo "${name%%=*} $path $logs/${name%%=*}.log$(sed -e 's/^[^=]*//' -e 's/[=,]/ /g' <<<"$name")"
+    done
+}
+wanted "$@" >"$logs/wanted"
+
+alone="^(${ALONE// /|}) "
+run() { xargs -r -P "$1" -L 1 hack/test.sh --one; }
+failed=0
+{ grep -vE "$alone" "$logs/wanted" || true; } | run "$AT_ONCE" || failed=1
+{ grep -E "$alone" "$logs/wanted" || true; } | run 1 || failed=1
+if [ $# -eq 0 ]; then cargo test --all-features --locked --doc || failed=1; fi
+
+for log in "$logs"/*.log; do
+    if grep -q '^test result: ok' "$log" && ! grep -q '^test result: FAILED' "$log"; then continue; fi
+    printf '\n=== %s\n' "$log"
+    cat "$log"
+done
+exit $failed

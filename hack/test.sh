@@ -27,7 +27,7 @@ mkdir -p "$logs"
 cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
 # A program goes by its file, or by its folder.
 sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p' "$logs/build" |
-    sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z_]*\)/main,\1,' -e 's,^\([a-z_]*\)\.rs,\1,' >"$logs/programs"
+    sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z0-9_]*\)/main,\1,' -e 's,^\([a-z0-9_]*\)\.rs,\1,' >"$logs/programs"
 [ -s "$logs/programs" ] || { echo "test: cargo built no test programs" >&2; exit 1; }
 
 path_of() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$logs/programs"; }

@@ -296,12 +296,14 @@ enum Asking {
 
 /// The Job controller has five workers, and each Job that asks for secrets holds one while its pod is being refused.
 #[rstest::rstest]
+#[case::refusing(Death::ClosedPort, Asking::ASecretEach)]
+#[case::refusing_defaults(Death::ClosedPort, Asking::Defaults)]
+#[case::silent(Death::BlackHole { scheme: "http" }, Asking::OneSecret)]
+#[case::silent_each(Death::BlackHole { scheme: "http" }, Asking::ASecretEach)]
+#[case::silent_defaults(Death::BlackHole { scheme: "http" }, Asking::Defaults)]
+#[case::silent_before_tls(Death::BlackHole { scheme: "https" }, Asking::ASecretEach)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
-    #[values(Death::ClosedPort, Death::BlackHole { scheme: "http" }, Death::BlackHole { scheme: "https" })]
-    death: Death,
-    #[values(Asking::OneSecret, Asking::ASecretEach, Asking::Defaults)] asking: Asking,
-) {
+async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(#[case] death: Death, #[case] asking: Asking) {
     const PROMISED: Duration = Duration::from_secs(2);
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;

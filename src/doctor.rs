@@ -32,6 +32,7 @@ use crate::api::Seen;
 use crate::backend::kubernetes::{ClientSettings, connect_patiently};
 use crate::cert_manager;
 use crate::cli::{DoctorArgs, OutputFormat};
+use crate::command::{conclude, say};
 
 /// The first version of Kubernetes in which matchConditions are there for everybody.
 const OLDEST: (u32, u32) = (1, 30);
@@ -53,16 +54,13 @@ enum Outcome {
 /// Runs `doctor`; `here` is the clock of this machine.
 #[must_use]
 pub fn run(args: DoctorArgs, here: fn() -> Timestamp) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(doctor(args, here)),
-        Err(error) => Err(format!("no runtime could be started: {error}")),
-    };
-    let outcome = ended.unwrap_or_else(|problem| {
-        crate::scan::say(&format!("error: {problem}\n"));
-        Outcome::Blind
-    });
-    ExitCode::from(outcome as u8)
+    conclude(doctor(args, here), Outcome::Blind)
+}
+
+impl From<Outcome> for u8 {
+    fn from(outcome: Outcome) -> Self {
+        outcome as Self
+    }
 }
 
 async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, String> {
@@ -106,7 +104,7 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
         written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
     }
     if outcome == Outcome::Blind {
-        crate::scan::say("nothing of the installation could be looked at: see your-rights\n");
+        say("nothing of the installation could be looked at: see your-rights\n");
     }
     Ok(outcome)
 }

@@ -302,7 +302,8 @@ impl Injector {
         match outcome {
             Ok(Outcome::Injected(injection)) => {
                 let mut patch = additions(&object.pointer(&[]), &carried);
-                patch.0.extend(injection::render(&injection.plan, &object.pointer(root)).0);
+                let rendered = injection::render(&injection.plan, &object.pointer(root));
+                patch.0.extend(json_patch::Patch::from(rendered).0);
                 Ok(Some(patch))
             }
             Ok(Outcome::Skipped(reason)) => {

@@ -19,6 +19,7 @@ mod input;
 mod items;
 mod keys;
 mod near;
+mod operations;
 mod patch;
 mod plan;
 mod pod;
@@ -45,6 +46,7 @@ pub use env_entry::EnvEntry;
 pub use input::{PlanInput, Subject};
 pub use keys::{INJECTED, PREFIX};
 pub use near::nearest;
+pub use operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 pub use patch::render;
 pub use plan::{Absent, ContainerPlan, InjectionPlan, plan};
 pub use pod::{

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod cert_manager;
 pub mod certificates;
 pub mod cli;
+mod command;
 pub mod controller;
 pub mod defaults;
 pub mod doctor;

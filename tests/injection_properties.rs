@@ -404,7 +404,8 @@ proptest! {
             && let Ok(plan) = plan_of(&view, &request, &world.bindings, world.subject)
         {
             let mut workload = json!({ "spec": { "template": pod } });
-            json_patch::patch(&mut workload, &render(&plan, &["spec", "template"])).unwrap();
+            let down = json_patch::Patch::from(render(&plan, &["spec", "template"]));
+            json_patch::patch(&mut workload, &down).unwrap();
             let patch = serde_json::to_value(render(&plan, &[])).unwrap();
             prop_assert_eq!(&workload["spec"]["template"], &patched(&pod, &patch));
         }

@@ -55,5 +55,5 @@ fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
     for entry in plan.containers.iter().flat_map(|container| container.env_before.iter().chain(&container.env_after)) {
         entry.name.parse::<EnvVarName>().expect("every variable that is added is a C identifier");
     }
-    Some(render(&plan, &[]))
+    Some(render(&plan, &[]).into())
 }

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use json_patch::Patch;
 use serde::Serialize;
 
 use super::error::{AdmissionError, Kind, Unbound};
 use super::mutator::{Injection, Outcome, Preparation};
 use super::review::{API_VERSION, KIND};
-use crate::injection::{self, PlanError, SecretId, Warning};
+use crate::injection::{self, Patch, PlanError, SecretId, Warning};
 
 /// As many warnings as reach a person: the API server cuts all of them once they are long in total.
 const MAX_WARNINGS: usize = 5;
@@ -29,6 +28,21 @@ pub struct Answer {
     kind: &'static str,
     /// The answer proper.
     pub response: Response,
+}
+
+impl Answer {
+    /// As the API server reads it.
+    ///
+    /// # Panics
+    /// Never: strings and maps of them serialise.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // All but the patch is short, so that nothing has to be moved while this grows.
+        let patch = self.response.patch.as_ref().map_or(0, String::len);
+        let mut bytes = Vec::with_capacity(patch + 1024);
+        serde_json::to_writer(&mut bytes, self).expect("an answer of strings and maps serialises");
+        bytes
+    }
 }
 
 /// `AdmissionResponse`. kube's own type writes `patch` as a list of numbers; here it is base64, as the API says.
@@ -127,7 +141,7 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
     Answer { api_version: API_VERSION, kind: KIND, response }
 }
 
-fn admit(response: &mut Response, patch: &Patch, secrets: &[SecretId], said: &[Warning], notes: &[String]) {
+fn admit(response: &mut Response, patch: &Patch<'_>, secrets: &[SecretId], said: &[Warning], notes: &[String]) {
     if !patch.0.is_empty() {
         let bytes = serde_json::to_vec(patch).expect("a patch of strings and maps serialises");
         response.patch = Some(STANDARD.encode(bytes));

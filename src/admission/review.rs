@@ -158,7 +158,10 @@ pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>,
         request: Option<Request<'a, O>>,
     }
     let unreadable = |problem: String| Unreadable { uid: rescue_uid(bytes), problem };
-    let review: Review<'a, O> = serde_json::from_slice(bytes).map_err(|error| unreadable(place(&error)))?;
+    // Once for all strings; RFC 8259 (8.1) allows nothing else.
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| unreadable(format!("not UTF-8 after {} bytes", error.valid_up_to())))?;
+    let review: Review<'a, O> = serde_json::from_str(text).map_err(|error| unreadable(place(&error)))?;
     if review.api_version.as_str() != API_VERSION || review.kind.as_str() != KIND {
         return Err(unreadable("another apiVersion or kind".to_owned()));
     }
@@ -272,5 +275,13 @@ mod tests {
         let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), uid);
         assert!(!error.to_string().contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_told_by_its_place() {
+        let bytes = [HEAD.as_bytes(), b",\"object\":{\"status\":\"\xff\"}}}"].concat();
+        let error = decode::<PodView<'_>>(&bytes).unwrap_err();
+        assert_eq!(error.uid.as_deref(), Some("u-1"));
+        assert_eq!(error.problem, format!("not UTF-8 after {} bytes", HEAD.len() + 21));
     }
 }

@@ -47,8 +47,7 @@ async fn admit(
 }
 
 fn json(answer: &crate::admission::response::Answer) -> Response {
-    let bytes = serde_json::to_vec(answer).expect("an answer of strings and maps serialises");
-    let mut response = Response::new(Body::from(bytes));
+    let mut response = Response::new(Body::from(answer.to_json()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

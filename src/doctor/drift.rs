@@ -1,19 +1,13 @@
 //! What runs without its secrets, by the scan.
 
-use std::io::IsTerminal as _;
-
 use kube::Client;
-use tokio::sync::mpsc;
 
 use super::check::{Check, Id};
 use super::installation::Installation;
 use crate::api::ObjectApi;
 use crate::cli::SIDECARS;
 use crate::injection::Pattern;
-use crate::scan::{Found, Looked, Progress, Rules, Scanner, Scope, Task, exempt, say, tell};
-
-/// Findings on their way.
-const WAITING: usize = 64;
+use crate::scan::{Finding, Looked, Progress, Rules, Scanner, Scope, Task, exempt, survey};
 
 /// Findings that are named.
 const NAMED: usize = 3;
@@ -30,28 +24,13 @@ pub async fn look(client: &Client, seen: &Installation) -> Check {
     let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt });
     let task = Task { scope: Scope::All, warned_since: None };
     let progress = Progress::default();
-    let (sender, mut receiver) = mpsc::channel(WAITING);
-    let scanning = async {
-        let ended = scanner.scan(&task, &progress, &sender).await;
-        drop(sender);
-        ended
-    };
-    let collecting = async {
-        let mut named = Vec::new();
-        while let Some(found) = receiver.recv().await {
-            if let Found::Drifted(finding) = found
-                && named.len() < NAMED
-            {
-                named.push(format!("{}/{} in namespace {}", finding.kind, finding.name, finding.namespace));
-            }
+    let mut named = Vec::new();
+    let note = |finding: Finding| {
+        if named.len() < NAMED {
+            named.push(format!("{}/{} in namespace {}", finding.kind, finding.name, finding.namespace));
         }
-        named
     };
-    let both = futures::future::join(scanning, collecting);
-    let (ended, named) = tokio::select! {
-        done = both => done,
-        never = tell(&progress, std::io::stderr().is_terminal(), say) => match never {},
-    };
+    let ended = survey(&scanner, &task, &progress, note).await;
     match ended {
         Ok(()) => judge(progress.looked(), &named),
         Err(error) => Check::unchecked(Id::Drift, error.to_string()),

@@ -1,16 +1,16 @@
 //! From a template's edit to its JSON patch: every `remove` stands behind a `test`.
 
-use json_patch::Patch;
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use super::keys::INJECTED;
+use super::operations::{Patch, PatchValue};
 use super::patch::Builder;
 use super::revise::Withdrawn;
 use super::template_edit::{Changes, TemplateEdit};
 
 /// The patch of a template that stands at `root`.
-pub(super) fn render_template(edit: &TemplateEdit, root: &[&str]) -> Patch {
-    let mut patch = Builder { root, operations: Vec::new() };
+pub(super) fn render_template<'p>(edit: &'p TemplateEdit, root: &[&str]) -> Patch<'p> {
+    let mut patch = Builder::at(root);
     for withdrawn in &edit.revision.withdrawn {
         patch.withdraw(withdrawn);
     }
@@ -18,38 +18,40 @@ pub(super) fn render_template(edit: &TemplateEdit, root: &[&str]) -> Patch {
     patch.annotations(&edit.annotations);
     match edit.label {
         // The record is written with the label, so that there is metadata by now.
-        Some(true) if edit.no_labels => patch.add(&["metadata", "labels"], serde_json::json!({ INJECTED: "true" })),
-        Some(true) => patch.add(&["metadata", "labels", INJECTED], Value::from("true")),
+        Some(true) if edit.no_labels => {
+            patch.add(&["metadata", "labels"], PatchValue::Map(BTreeMap::from([(INJECTED, "true".into())])));
+        }
+        Some(true) => patch.add(&["metadata", "labels", INJECTED], PatchValue::Text("true".into())),
         Some(false) => patch.take(&["metadata", "labels", INJECTED], "true"),
         None => {}
     }
     Patch(patch.operations)
 }
 
-impl Builder<'_> {
-    fn take(&mut self, path: &[&str], was: &str) {
-        self.test(path, Value::from(was));
+impl<'p> Builder<'_, 'p> {
+    fn take(&mut self, path: &[&str], was: &'p str) {
+        self.test(path, was);
         self.remove(path);
     }
 
-    pub(super) fn annotations(&mut self, changes: &Changes) {
+    pub(super) fn annotations(&mut self, changes: &'p Changes) {
         let Changes { entries, no_metadata, no_map } = changes;
         if entries.is_empty() {
             return;
         }
         if *no_metadata {
-            self.add(&["metadata"], Value::Object(Map::new()));
+            self.add(&["metadata"], PatchValue::Map(BTreeMap::new()));
         }
         if *no_map {
-            self.add(&["metadata", "annotations"], Value::Object(Map::new()));
+            self.add(&["metadata", "annotations"], PatchValue::Map(BTreeMap::new()));
         }
         for (name, (was, wanted)) in entries {
             let path = ["metadata", "annotations", name];
             match (was, wanted) {
-                (None, Some(wanted)) => self.add(&path, Value::from(wanted.as_str())),
+                (None, Some(wanted)) => self.add(&path, PatchValue::Text(wanted.into())),
                 (Some(was), Some(wanted)) => {
-                    self.test(&path, Value::from(was.as_str()));
-                    self.add(&path, Value::from(wanted.as_str()));
+                    self.test(&path, was);
+                    self.add(&path, PatchValue::Text(wanted.into()));
                 }
                 (Some(was), None) => self.take(&path, was),
                 (None, None) => {}
@@ -58,19 +60,19 @@ impl Builder<'_> {
     }
 
     /// Of an entry, the name is tested and the rest goes with it.
-    fn withdraw(&mut self, withdrawn: &Withdrawn) {
+    fn withdraw(&mut self, withdrawn: &'p Withdrawn) {
         let Withdrawn { list, index, env_from, env } = withdrawn;
         let index = index.to_string();
         for (place, secret) in env_from {
             let place = place.to_string();
             let entry = ["spec", list.field(), &index, "envFrom", &place];
-            self.test(&[&entry[..], &["secretRef", "name"]].concat(), Value::from(secret.as_str()));
+            self.test(&[&entry[..], &["secretRef", "name"]].concat(), secret);
             self.remove(&entry);
         }
         for (place, name) in env {
             let place = place.to_string();
             let entry = ["spec", list.field(), &index, "env", &place];
-            self.test(&[&entry[..], &["name"]].concat(), Value::from(name.as_str()));
+            self.test(&[&entry[..], &["name"]].concat(), name);
             self.remove(&entry);
         }
     }

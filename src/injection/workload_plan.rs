@@ -115,7 +115,8 @@ impl<'r, 'a> Review<'r, 'a> {
         let [Ok(mut now), Ok(then)] = parsed else { return false };
         let carry = carry::restore(self.template.pod.annotations(), &was.copied);
         let edit = self.edit_template(&carry, self.restored(was), was.template);
-        json_patch::patch(&mut now, &render_template(&edit, &[])).is_ok() && now == then
+        let patch = json_patch::Patch::from(render_template(&edit, &[]));
+        json_patch::patch(&mut now, &patch).is_ok() && now == then
     }
 
     /// How much the update touches.

@@ -23,6 +23,15 @@ const CONFIGURATION: &str =
 /// Creates in a second while certificates are renewed.
 const RATE: u32 = 50;
 
+/// The release's Service leads to this machine, to the port that the configuration names.
+async fn lead_here(cp: &ControlPlane) {
+    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
+    cp.request(Method::DELETE, &service, None).await.object();
+    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
+        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    cp.create(&external).await.object();
+}
+
 fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");
     Some(String::from_utf8(bytes).expect("PEM"))
@@ -35,16 +44,11 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
     let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
 
-    // The Service leads to this machine, to the port that the configuration names.
     let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
     let values = json!({"service": {"port": launch.port}});
     let install = ["install", NAME, &chart(), "--namespace", NAME];
     cp.helm(Helm::Four, &install, &values).await.succeeded();
-    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
-    cp.request(Method::DELETE, &service, None).await.object();
-    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
-        "spec": {"type": "ExternalName", "externalName": "localhost"}});
-    cp.create(&external).await.object();
+    lead_here(cp).await;
 
     let pair = async || -> Option<(String, String, String)> {
         let answer = cp.request(Method::GET, &secret, None).await;
@@ -183,11 +187,7 @@ async fn self_managed_certificates_need_nobody_else() {
     let older = older_chart();
     let install = ["install", NAME, &older.path().display().to_string(), "--namespace", NAME];
     cp.helm(Helm::Four, &install, &values).await.succeeded();
-    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
-    cp.request(Method::DELETE, &service, None).await.object();
-    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
-        "spec": {"type": "ExternalName", "externalName": "localhost"}});
-    cp.create(&external).await.object();
+    lead_here(cp).await;
 
     let (controller, _controller_files) = run(cp, "floe-secrets-controller", [0, controller_ops]).await;
     let (webhook, _webhook_files) = run(cp, NAME, [port, ops]).await;

@@ -160,7 +160,7 @@ impl Admission {
                 let patch = render(&plan, &[]);
                 assert_eq!(plan.is_empty(), patch.0.is_empty());
                 let mut pod = self.pod.clone();
-                json_patch::patch(&mut pod, &patch).unwrap();
+                json_patch::patch(&mut pod, &json_patch::Patch::from(patch.clone())).unwrap();
                 let warnings = plan.warnings.iter().map(ToString::to_string).collect();
                 Outcome::Admitted(Admitted { pod, warnings, patch: serde_json::to_string(&patch).unwrap() })
             }

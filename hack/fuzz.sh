@@ -27,6 +27,7 @@ export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
 for target; do
     mkdir -p "$found/$target"
     echo "fuzz $target: ${seconds} s"
-    cargo-fuzz run -s none "$target" "$found/$target" "fuzz/corpus/$target" -- \
+    # With one codegen unit, its default, most of the time would go into building.
+    cargo-fuzz run -s none --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -verbosity=0 -print_funcs=0
 done

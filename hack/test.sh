@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 AT_ONCE=${TESTS_AT_ONCE:-2}
-# First, so that none of them is what all others were done before.
+# They start first, so that none of them is left running when all others have ended.
 LONGEST="chart controller doctor workloads registration admission no_leak reloader telemetry"
 ALONE="admission_load admission_faults outage connections"
 
@@ -24,7 +24,7 @@ fi
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"
-cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
+CARGO_TERM_COLOR=never cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
 # A program goes by its file, or by its folder.
 sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p' "$logs/build" |
     sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z0-9_]*\)/main,\1,' -e 's,^\([a-z0-9_]*\)\.rs,\1,' >"$logs/programs"

@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that usually takes a moment: tests share the machine with builds.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Asks until the answer is there, and panics with `what` when [`PATIENCE`] is over.
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
@@ -105,7 +105,9 @@ fn ports() -> Range<u32> {
     // The lock goes with the process, however it ends.
     static MINE: OnceLock<(File, u32)> = OnceLock::new();
     let claim = |share: u32| {
-        let file = File::create(std::env::temp_dir().join(format!("floe-test-ports-{share}"))).ok()?;
+        let path = std::env::temp_dir().join(format!("floe-test-ports-{share}"));
+        // Another user's can be locked too, but not made again.
+        let file = File::create(&path).or_else(|_| File::open(&path)).ok()?;
         file.try_lock().is_ok().then_some((file, share))
     };
     let (_, share) =

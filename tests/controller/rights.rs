@@ -63,8 +63,6 @@ async fn every_right_is_used_and_none_is_missing() {
     metric_is(&controller, "nudge_waiting", 4).await;
     cp.secret(&ns.name, "late", &["k"], "x").await;
     metric_is(&controller, "nudges_total{result=\"nudged\"}", 4).await;
-    let status = controller.stop().await;
-    assert!(status.success(), "{status}");
 
     let shipped = yaml(&manifest("controller-rbac.yaml"));
     let roles = shipped.iter().filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));
@@ -77,6 +75,8 @@ async fn every_right_is_used_and_none_is_missing() {
         (used.len() >= granted.len()).then_some(used)
     })
     .await;
+    let status = controller.stop().await;
+    assert!(status.success(), "{status}");
     let (unused, missing): (Vec<_>, Vec<_>) =
         (granted.difference(&used).collect(), used.difference(&granted).collect());
     assert!(unused.is_empty() && missing.is_empty(), "never used: {unused:?}; used and not granted: {missing:?}");

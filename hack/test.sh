@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 AT_ONCE=${TESTS_AT_ONCE:-2}
 # They start first, so that none of them is left running when all others have ended.
-LONGEST="chart controller doctor workloads registration admission no_leak reloader telemetry"
+LONGEST="chart controller doctor self_managed workloads registration admission reload_e2e no_leak reloader telemetry"
 ALONE="admission_load admission_faults outage connections"
 
 if [ "${1:-}" = --one ]; then

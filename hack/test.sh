@@ -16,6 +16,8 @@ if [ "${1:-}" = --one ]; then
     started=$SECONDS verdict=ok
     "$program" "$@" >"$log" 2>&1 || verdict=FAILED
     result=$(grep '^test result' "$log" || echo "test result: FAILED. It ended without one")
+    # Tests that were asked for by a name which none has any more.
+    if [ $# -gt 0 ] && grep -q ' 0 passed' "$log"; then verdict=FAILED; fi
     echo "$name: $verdict after $((SECONDS - started)) s; $result"
     [ $verdict = ok ]
     exit

@@ -23,6 +23,8 @@ if [ "${1:-}" = --one ]; then
     exit
 fi
 
+# Every program that tests start is built before the first test: a build takes the processors that tests wait with.
+hack/tools/tools.sh build control-plane chart
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"

@@ -115,6 +115,28 @@ locked() { # locked FOLDER COMMAND...
   )
 }
 
+# Seconds that the programs still to be built after the present one usually take. Set by `ensure`.
+LEFT_AFTER=0
+
+left_in_words() { # empty for the last one
+  [ "$LEFT_AFTER" -eq 0 ] || echo "; then about $(in_words "$LEFT_AFTER") for the others"
+}
+
+# Waits for a build and reports every 30 s how far it is. Returns the build's status.
+report_while() { # report_while PID USUAL NAMES
+  local pid=$1 usual=$2 names=$3 start=$SECONDS next=$((SECONDS + 30)) left
+  while kill -0 "$pid" 2>/dev/null; do
+    if [ "$SECONDS" -ge "$next" ]; then
+      left=$((usual - (SECONDS - start)))
+      if [ "$left" -lt 10 ]; then left=10; fi
+      say "still building $names: $(in_words $((SECONDS - start))) so far; about $(in_words $((left + LEFT_AFTER))) left in all"
+      next=$((SECONDS + 30))
+    fi
+    sleep 0.5
+  done
+  wait "$pid"
+}
+
 # -------------------------------------------------------------- Go programs
 
 # Sets GOTOOLCHAIN for one tool: the installed Go if it is new enough; if not,
@@ -180,7 +202,7 @@ build_go() { # build_go TOOL FOLDER NAME...
     usual=$((usual + $(field "$name" 5)))
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  say "building ${missing[*]} $(version_of "$tool"): usually up to $(in_words "$usual") on 2 cores, less when Go has built parts of it before"
+  say "building ${missing[*]} $(version_of "$tool"): usually up to $(in_words "$usual") on 2 cores, less when Go has built parts of it before$(left_in_words)"
   start=$SECONDS
   out=$folder/.building.$$
   mkdir "$out"
@@ -193,7 +215,8 @@ build_go() { # build_go TOOL FOLDER NAME...
     choose_toolchain "$tool"
     cd "$HERE/$tool"
     CGO_ENABLED=0 GOFLAGS='' GOWORK=off go build "${flags[@]}" -o "$output" "${packages[@]}" >&2
-  ) || { rm -rf "$out"; die "building $tool failed"; }
+  ) &
+  report_while $! "$usual" "${missing[*]}" || { rm -rf "$out"; die "building $tool failed"; }
   # It is of no use in a cluster that does not know its kinds.
   if [ "$tool" = certmanager ]; then
     rm -rf "$folder/crds"
@@ -283,21 +306,25 @@ locate() { # locate NAME
 
 # Prints the place of every program, after building those that are missing.
 ensure() { # ensure NAME...
-  local name tool folder missing files=() REPLY
+  local name tool folder missing usual total=0 files=() REPLY
   for name in "$@"; do
     locate "$name"
     files+=("$REPLY")
+    [ -x "$REPLY" ] || total=$((total + $(field "$name" 5)))
   done
   for tool in $(programs | cut -d'|' -f2 | uniq); do
-    missing=()
+    missing=() usual=0
     for name in "$@"; do
       locate "$name"
       if [ ! -x "$REPLY" ] && [ "$(field "$name" 2)" = "$tool" ]; then
         missing+=("$name")
+        usual=$((usual + $(field "$name" 5)))
         folder=${REPLY%/*}
       fi
     done
     [ ${#missing[@]} -gt 0 ] || continue
+    total=$((total - usual))
+    LEFT_AFTER=$total
     if [ "$tool" = debian ]; then
       for name in "${missing[@]}"; do
         folder=$(debian_folder "$name")
@@ -336,11 +363,11 @@ case "${1:-}" in
   build)
     shift
     [ $# -gt 0 ] || { usage >&2; exit 2; }
-    for group in "$@"; do
-      names=$(programs_of_group "$group")
-      # shellcheck disable=SC2086 # names have no spaces
-      ensure $names >/dev/null
-    done
+    names=""
+    for group in "$@"; do names+=" $(programs_of_group "$group")"; done
+    # Together, so that the time that is left is told of all of them.
+    # shellcheck disable=SC2046,SC2086 # names have no spaces
+    ensure $(printf '%s\n' $names | sort -u) >/dev/null
     ;;
   list) list ;;
   *) usage >&2; exit 2 ;;

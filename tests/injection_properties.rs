@@ -51,7 +51,7 @@ fn plan_of(
     subject: Subject,
 ) -> Result<InjectionPlan, Vec<PlanError>> {
     let sidecars: [Pattern; 1] = ["istio-proxy".parse().unwrap()];
-    plan(&PlanInput { subject, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars })
+    plan(&PlanInput { subject, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars, discloses: true })
 }
 
 /// Decodes, parses and plans; `None` where the pod is skipped or refused.

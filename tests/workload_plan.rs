@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use floe_secrets_webhook::admission::handler::Handler;
+use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
 use floe_secrets_webhook::admission::observe::AdmissionMetrics;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
@@ -59,7 +59,7 @@ struct Namespace(BTreeMap<String, String>);
 impl SourceReader for Namespace {
     async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
         let annotations = Annotations::from_pairs(self.0.clone());
-        Ok(Some(Source { annotations, ..Source::default() }))
+        Ok(Some(Source { annotations, enabled: true, ..Source::default() }))
     }
 
     async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
@@ -122,7 +122,7 @@ impl Bed {
         });
         let bytes = serde_json::to_vec(&review).unwrap();
         let answer = self.runtime.block_on(async {
-            self.handler.answer(self.surface, Some("timeout=5s"), &bytes, Instant::now(), Span::off()).await.unwrap()
+            self.handler.answer(self.surface, Received::here(Some("timeout=5s")), &bytes, Span::off()).await.unwrap()
         });
         let response = serde_json::to_value(answer).unwrap()["response"].take();
         let patch = response["patch"].as_str().map(|patch| {

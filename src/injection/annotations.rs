@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::excerpt::excerpt;
-use super::items::{MAX_ITEMS, check_count};
 use super::keys::{PREFIX, RECORD_KEY};
+use super::limits::{MAX_ITEMS, MAX_PATTERNS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_count};
 use super::pod::Annotations;
 use super::reference::{parse_reference, reference_documents, split_source};
 use super::request::{
@@ -62,35 +62,16 @@ pub struct InvalidAnnotation {
 /// Every mistake in an annotation that counts, in the order of the annotations' names. What opts out is not
 /// governed by defaults, so their mistakes do not count against it.
 pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
-    let effective = nearest(sources);
     let mut reader = Reader::default();
-    let mut inject = true;
-    for (read, (key, (value, origin))) in effective.iter().enumerate() {
-        let site = Site { key: (*key).to_owned(), origin: origin.clone() };
-        if read == MAX_ITEMS {
-            reader.mistake(&site, format!("there are {} annotations; at most {MAX_ITEMS} are read", effective.len()));
-            break;
-        }
-        match *key {
-            "env-from" => reader.env_from(&site, value),
-            "refs" => reader.refs(&site, value),
-            "containers" => reader.request.containers = Some(reader.selection(&site, value, None)),
-            "init-containers" => reader.request.init_containers = Some(reader.selection(&site, value, Some("none"))),
-            "on-missing" => reader.request.on_missing = reader.word(&site, value, &ON_MISSING_WORDS),
-            "reload" => reader.request.reload = reader.word(&site, value, &RELOAD_WORDS).unwrap_or_default(),
-            "inject" => inject = reader.word(&site, value, &INJECT_WORDS).unwrap_or(true),
-            // Our own record: information, never proof, so a forged one is no mistake.
-            RECORD_KEY => {}
-            _ => reader.patterned(&site, value),
-        }
-    }
-    if !inject {
+    let inject = reader.read_all(&nearest(sources));
+    if inject {
+        reader.check_secrets();
+    } else {
         reader.mistakes.retain(|mistake| !mistake.site.origin.is_default());
     }
     if !reader.mistakes.is_empty() {
         return Err(reader.mistakes);
     }
-    reader.request.variables.append(&mut reader.aliases);
     Ok(match reader.request {
         _ if !inject => Decision::Skip(SkipReason::OptedOut),
         request if request.is_empty() => Decision::Skip(SkipReason::NotRequested),
@@ -129,9 +110,66 @@ struct Reader {
     request: InjectionRequest,
     aliases: Vec<Variable>,
     mistakes: Vec<InvalidAnnotation>,
+    /// Unknown annotations so far.
+    unknown: usize,
 }
 
+/// Unknown annotations for which the nearest known one is looked for.
+const MAX_SUGGESTIONS: usize = 8;
+
 impl Reader {
+    /// Reads annotations within their bounds; whether anything shall be injected at all.
+    fn read_all(&mut self, effective: &BTreeMap<&str, (&str, Origin)>) -> bool {
+        let mut inject = true;
+        let mut bytes = 0;
+        // Our own record is information, never proof, so a forged one is no mistake.
+        let asking = effective.iter().filter(|(key, _)| **key != RECORD_KEY);
+        for (read, (key, (value, origin))) in asking.enumerate() {
+            let site = Site::new(key, origin.clone());
+            bytes += key.len() + value.len();
+            if read == MAX_ITEMS {
+                self.mistake(&site, format!("there are {} annotations; at most {MAX_ITEMS} are read", effective.len()));
+                break;
+            }
+            if bytes > MAX_TOTAL_BYTES {
+                let problem = format!(
+                    "with this one, the {PREFIX} annotations are longer than {MAX_TOTAL_BYTES} bytes together; shorten them"
+                );
+                self.mistake(&site, problem);
+                break;
+            }
+            if value.len() > MAX_VALUE_BYTES {
+                self.mistake(&site, format!("is {} bytes long; at most {MAX_VALUE_BYTES} are read", value.len()));
+                continue;
+            }
+            match *key {
+                "env-from" => self.env_from(&site, value),
+                "refs" => self.refs(&site, value),
+                "containers" => self.request.containers = Some(self.selection(&site, value, None)),
+                "init-containers" => self.request.init_containers = Some(self.selection(&site, value, Some("none"))),
+                "on-missing" => self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS),
+                "reload" => self.request.reload = self.word(&site, value, &RELOAD_WORDS).unwrap_or_default(),
+                "inject" => inject = self.word(&site, value, &INJECT_WORDS).unwrap_or(true),
+                _ => self.patterned(&site, value),
+            }
+        }
+        self.request.variables.append(&mut self.aliases);
+        inject
+    }
+
+    /// Too many secrets are one mistake, of whoever asks for the first of them.
+    fn check_secrets(&mut self) {
+        let secrets = self.request.needs().len();
+        if let Some(site) = self.request.first_site().cloned().filter(|_| secrets > MAX_SECRETS) {
+            self.mistake(
+                &site,
+                format!(
+                    "with the other annotations, {secrets} different secrets are asked for; at most {MAX_SECRETS} are allowed for one object"
+                ),
+            );
+        }
+    }
+
     fn mistake(&mut self, site: &Site, problem: impl Into<String>) {
         self.mistakes.push(InvalidAnnotation { site: site.clone(), problem: problem.into(), unsupported: false });
     }
@@ -153,7 +191,7 @@ impl Reader {
     }
 
     fn env_from(&mut self, site: &Site, value: &str) {
-        for item in self.items(site, value) {
+        for item in self.items(site, value, MAX_ITEMS) {
             let parsed = split_source(item)
                 .and_then(|(source, name)| Ok(SecretId { source, name: SecretName::from_str(name)? }));
             match parsed {
@@ -180,7 +218,7 @@ impl Reader {
         let references: Vec<Result<SecretReference, String>> = if is_document {
             reference_documents(text).unwrap_or_else(|problem| vec![Err(problem)])
         } else {
-            self.items(site, value)
+            self.items(site, value, MAX_ITEMS)
                 .into_iter()
                 .map(|item| parse_reference(item).map_err(|error| error.to_string()))
                 .collect()
@@ -205,12 +243,9 @@ impl Reader {
         } else if let Some(name) = site.key.strip_prefix("infisical.") {
             self.infisical(site, name, value);
         } else {
-            let near = FIXED_KEYS
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, &site.key), known))
-                .min()
-                .filter(|(distance, _)| *distance <= 3)
-                .map_or_else(|| "the".to_owned(), |(_, known)| format!("did you mean {PREFIX}{known}? The"));
+            let near = self
+                .known_like(&site.key)
+                .map_or_else(|| "the".to_owned(), |known| format!("did you mean {PREFIX}{known}? The"));
             self.mistake(
                 site,
                 format!(
@@ -218,6 +253,14 @@ impl Reader {
                 ),
             );
         }
+    }
+
+    fn known_like(&mut self, key: &str) -> Option<&'static str> {
+        self.unknown += 1;
+        let near = |known: &&str| self.unknown <= MAX_SUGGESTIONS && known.len().abs_diff(key.len()) <= 3;
+        let distances =
+            FIXED_KEYS.into_iter().filter(near).map(|known| (strsim::damerau_levenshtein(known, key), known));
+        distances.min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
     }
 
     fn alias(&mut self, site: &Site, variable: &str, value: &str) {
@@ -283,7 +326,7 @@ impl Reader {
     }
 
     fn selection(&mut self, site: &Site, value: &str, none: Option<&str>) -> Selection {
-        let items = self.items(site, value);
+        let items = self.items(site, value, MAX_PATTERNS);
         if let ([word], Some(none)) = (items.as_slice(), none)
             && *word == none
         {
@@ -310,10 +353,10 @@ impl Reader {
     }
 
     /// A list, by comma, space or newline. An empty one is a mistake: it is what a template leaves behind.
-    fn items<'v>(&mut self, site: &Site, value: &'v str) -> Vec<&'v str> {
+    fn items<'v>(&mut self, site: &Site, value: &'v str, most: usize) -> Vec<&'v str> {
         let items: Vec<&str> =
             value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty()).collect();
-        match check_count(items.len()) {
+        match check_count(items.len(), most) {
             Ok(()) => items,
             Err(problem) => {
                 self.mistake(site, problem);

@@ -7,6 +7,9 @@ const MAX: usize = 260;
 
 /// The text, or its beginning.
 pub(super) fn excerpt(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX {
+        return Cow::Borrowed(text);
+    }
     match text.char_indices().nth(MAX) {
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(text),

@@ -8,10 +8,6 @@ use super::request::InjectionRequest;
 use super::secret_ref::SecretId;
 use super::selector::Pattern;
 
-/// The most entries that one plan may add: their patch alone is more than an API server stores. Admission comes
-/// before the API server's own limits, so that without this one a request could grow a thousandfold here.
-pub(super) const MAX_ENTRIES: usize = 16_384;
-
 /// What is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -39,4 +35,7 @@ pub struct PlanInput<'a> {
     pub bindings: &'a BTreeMap<SecretId, Bound>,
     /// The operator's list of containers that the unset selection leaves out.
     pub sidecars: &'a [Pattern],
+    /// Whether names may be told that the author did not write: other keys of a secret, and names like the one written.
+    /// Not to a caller who may be anybody.
+    pub discloses: bool,
 }

@@ -1,37 +1,70 @@
 //! "Did you mean": the nearest of some names, when one is near enough to be a slip.
 
-/// Comparing costs the product of two lengths, and a Secret may have thousands of long keys: beyond these
-/// bounds nobody gets a suggestion.
+/// Comparing costs the product of two lengths, and a Secret may have thousands of long keys: beyond this length nobody
+/// gets a suggestion.
 const MAX_TEXT: usize = 64;
-const MAX_CANDIDATES: usize = 256;
 
-/// The candidate nearest to `text`, at most one edit in three characters away; the first in order among equals.
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let limit = (text.len() / 3).clamp(1, 5);
-    if text.len() > MAX_TEXT {
-        return None;
+/// Comparisons for one review, over everything in it that is missing.
+const MAX_COMPARISONS: usize = 128;
+
+/// Suggestions for one review. Looking for them is bounded over the whole of it: hundreds of names may be missing, and
+/// each may have hundreds of neighbours.
+#[derive(Clone, Debug)]
+pub struct Suggestions {
+    comparisons: usize,
+}
+
+impl Default for Suggestions {
+    fn default() -> Self {
+        Self { comparisons: MAX_COMPARISONS }
     }
-    candidates
-        .into_iter()
-        .take(MAX_CANDIDATES)
-        .filter(|candidate| candidate.len().abs_diff(text.len()) <= limit)
-        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
-        .filter(|(distance, _)| (1..=limit).contains(distance))
-        .min()
-        .map(|(_, candidate)| candidate.to_owned())
+}
+
+impl Suggestions {
+    /// The candidate nearest to `text`, at most one edit in three characters away; the first in order among equals.
+    /// None when too much has been compared already.
+    pub fn nearest<'a>(&mut self, text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        let limit = (text.len() / 3).clamp(1, 5);
+        if text.len() > MAX_TEXT {
+            return None;
+        }
+        let mut best: Option<(usize, &str)> = None;
+        for candidate in candidates.into_iter().filter(|candidate| candidate.len().abs_diff(text.len()) <= limit) {
+            if self.comparisons == 0 {
+                break;
+            }
+            self.comparisons -= 1;
+            let distance = strsim::damerau_levenshtein(text, candidate);
+            if (1..=limit).contains(&distance) && best.is_none_or(|best| (distance, candidate) < best) {
+                best = Some((distance, candidate));
+            }
+        }
+        best.map(|(_, candidate)| candidate.to_owned())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::*;
 
     #[test]
     fn a_slip_is_recognised_and_a_stranger_is_not() {
         let known = ["db-creds", "api-token", "snowflake-creds"];
-        assert_eq!(nearest("snowflake-credentials", known).as_deref(), None);
-        assert_eq!(nearest("snowflake-cred", known).as_deref(), Some("snowflake-creds"));
-        assert_eq!(nearest("db-cresd", known).as_deref(), Some("db-creds"));
-        assert_eq!(nearest("a", ["b"]).as_deref(), Some("b"));
-        assert_eq!(nearest("db-creds", known), None, "the name itself is no suggestion");
+        let nearest = |text, known: &[&'static str]| Suggestions::default().nearest(text, known.iter().copied());
+        assert_eq!(nearest("snowflake-credentials", &known).as_deref(), None);
+        assert_eq!(nearest("snowflake-cred", &known).as_deref(), Some("snowflake-creds"));
+        assert_eq!(nearest("db-cresd", &known).as_deref(), Some("db-creds"));
+        assert_eq!(nearest("a", &["b"]).as_deref(), Some("b"));
+        assert_eq!(nearest("db-creds", &known), None, "the name itself is no suggestion");
+    }
+
+    #[test]
+    fn comparisons_are_bounded_over_all_that_is_missing() {
+        let candidates: Vec<String> = (0..100).map(|n| format!("key-{n:03}")).collect();
+        let mut suggestions = Suggestions::default();
+        let mut nearest = |text: &str| suggestions.nearest(text, candidates.iter().map(String::as_str));
+        assert_eq!(nearest("key-05x").as_deref(), Some("key-050"));
+        assert_eq!(nearest("key-01x").as_deref(), Some("key-010"), "28 comparisons are left, and it is among those");
+        assert_eq!(nearest("key-00x"), None);
     }
 }

@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::container_list::ContainerList;
 use super::env_entry::EnvEntry;
-use super::input::{MAX_ENTRIES, PlanInput, Subject};
+use super::excerpt::excerpt;
+use super::input::{PlanInput, Subject};
 use super::keys::RECORD_KEY;
+use super::limits::{MAX_CONTAINER_NAME, MAX_ENTRIES, MAX_LISTED, MAX_PATCH_BYTES};
 use super::pod::{ContainerView, Literal, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
 use super::reload::told_by_pod;
 use super::request::{Choice, Selection};
 use super::resolve::{Findings, Wanted, resolve};
+use super::selector::Pattern;
 
 /// What to add to a pod. [`super::render`] makes the patch of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,21 @@ pub struct InjectionPlan {
     pub warnings: Vec<Warning>,
 }
 
+/// What an operation of a patch takes beside names, in bytes: its path, and the names of its fields.
+const OPERATION_BYTES: usize = 128;
+
 impl InjectionPlan {
+    /// About how long its patch is, and never less: known before any of it is written.
+    fn bytes(&self) -> usize {
+        let of_container = |plan: &ContainerPlan| {
+            let sources = plan.env_from.iter().map(|(_, secret)| OPERATION_BYTES + secret.len());
+            let variables = plan.env_before.iter().chain(&plan.env_after);
+            let variables = variables.map(|e| OPERATION_BYTES + e.name.len() + e.secret.len() + e.key.len());
+            sources.chain(variables).sum::<usize>()
+        };
+        self.containers.iter().map(of_container).sum()
+    }
+
     /// Whether nothing is added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -101,6 +118,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
         }
         let lacks = lacking(list, index, container, &wanted, &mut warnings);
         if let Some((plan, added)) = lacks {
+            warnings.extend(over_sources(container, &plan, &wanted));
             record.add(list, name, added);
             containers.push(plan);
         }
@@ -113,13 +131,20 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     if !reload.is_empty() {
         record.restart.list.clone_from(&reload);
     }
-    Ok(InjectionPlan {
+    let record = if input.subject == Subject::Template { record } else { record.shortened() };
+    let plan = InjectionPlan {
         reload,
         record: (!containers.is_empty()).then_some(record),
         containers,
         absent: Absent::of(input.pod.metadata.as_ref()),
         warnings,
-    })
+    };
+    match input.request.first_site() {
+        Some(site) if plan.bytes() > MAX_PATCH_BYTES => {
+            Err(vec![PlanError::PatchTooLarge { limit: MAX_PATCH_BYTES, site: site.clone() }])
+        }
+        Some(_) | None => Ok(plan),
+    }
 }
 
 /// What every selected container should have, and which these are.
@@ -131,6 +156,7 @@ pub(super) struct Settled<'a> {
 
 /// What is wanted where, whatever is there already.
 pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanError>> {
+    check_names(input)?;
     let mut findings = Findings::default();
     let wanted = resolve(input, &mut findings);
     let selected = select(input, &mut findings);
@@ -146,6 +172,20 @@ pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanE
 }
 
 // === containers ===
+
+/// A name that the API server will refuse anyway: it may have any length here, so nothing is said or matched by it.
+fn check_names(input: &PlanInput<'_>) -> Result<(), Vec<PlanError>> {
+    let spec = &input.pod.spec;
+    let mut names = spec.containers.iter().chain(&spec.init_containers).flatten().map(|c| c.name.as_str());
+    match (names.find(|name| name.len() > MAX_CONTAINER_NAME), input.request.first_site()) {
+        (Some(name), Some(site)) => Err(vec![PlanError::ContainerName {
+            name: excerpt(name).into_owned(),
+            length: name.len(),
+            site: site.clone(),
+        }]),
+        _ => Ok(()),
+    }
+}
 
 pub(super) struct Selected<'a> {
     pub(super) list: ContainerList,
@@ -187,7 +227,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
     selected
 }
 
-/// Says which patterns match no container.
+/// Says which patterns match no container: globs one by one, names all in one sentence.
 fn unmatched(
     input: &PlanInput<'_>,
     list: ContainerList,
@@ -196,35 +236,35 @@ fn unmatched(
     findings: &mut Findings,
 ) {
     let Choice::Patterns(patterns) = &selection.choice else { return };
-    for pattern in patterns {
-        if containers.iter().any(|container| pattern.matches(container.name.as_str())) {
-            continue;
-        }
-        let site = selection.site.clone();
-        if pattern.is_all() {
-            continue;
-        }
-        if !pattern.is_exact() {
-            findings.warnings.push(Warning::Unmatched { pattern: pattern.to_string(), list, site });
-            continue;
-        }
-        let other = match list {
-            ContainerList::Containers => &input.pod.spec.init_containers,
-            ContainerList::InitContainers => &input.pod.spec.containers,
-        };
-        let error = PlanError::NoSuchContainer {
-            name: pattern.to_string(),
-            list,
-            known: containers.iter().map(|container| container.name.as_str().to_owned()).collect(),
-            in_other_list: other.iter().flatten().any(|container| pattern.matches(container.name.as_str())),
-            site,
-        };
-        // A default is written for many pods; that one of them lacks a container is no mistake of its author.
-        if error.site().origin.is_default() || input.subject == Subject::Template {
-            findings.warnings.push(Warning::NoSuchContainer(error));
-        } else {
-            findings.errors.push(error);
-        }
+    let missed = |pattern: &&Pattern| !pattern.is_all() && !containers.iter().any(|c| pattern.matches(c.name.as_str()));
+    let (names, globs): (Vec<&Pattern>, Vec<&Pattern>) =
+        patterns.iter().filter(missed).partition(|pattern| pattern.is_exact());
+    findings.warnings.extend(globs.into_iter().map(|pattern| Warning::Unmatched {
+        pattern: pattern.to_string(),
+        list,
+        site: selection.site.clone(),
+    }));
+    if names.is_empty() {
+        return;
+    }
+    let other = match list {
+        ContainerList::Containers => &input.pod.spec.init_containers,
+        ContainerList::InitContainers => &input.pod.spec.containers,
+    };
+    let in_other = |name: &&&Pattern| other.iter().flatten().any(|container| name.matches(container.name.as_str()));
+    let error = PlanError::NoSuchContainer {
+        in_other_list: names.iter().filter(in_other).map(ToString::to_string).collect(),
+        names: names.iter().map(ToString::to_string).collect(),
+        list,
+        known: containers.iter().take(MAX_LISTED).map(|container| container.name.as_str().to_owned()).collect(),
+        more: containers.len().saturating_sub(MAX_LISTED),
+        site: selection.site.clone(),
+    };
+    // A default is written for many pods; that one of them lacks a container is no mistake of its author.
+    if error.site().origin.is_default() || input.subject == Subject::Template {
+        findings.warnings.push(Warning::NoSuchContainer(error));
+    } else {
+        findings.errors.push(error);
     }
 }
 
@@ -294,6 +334,22 @@ pub(super) fn lacking(
         env: plan.env_before.iter().chain(&plan.env_after).map(|entry| entry.name.clone()).collect(),
     };
     (added != Added::default()).then_some((plan, added))
+}
+
+/// Whether variables of a default come to a container that has sources of its own: the kubelet lets every `env` entry
+/// win against them, and what is in them is not known here.
+fn over_sources(container: &ContainerView<'_>, plan: &ContainerPlan, wanted: &Wanted) -> Option<Warning> {
+    let sources = container.env_from.iter().flatten();
+    let theirs =
+        sources.filter(|source| source.whole_secret().is_none_or(|name| !wanted.env_from.iter().any(|w| w == name)));
+    let mut variables = plan.env_before.iter().chain(&plan.env_after).map(|entry| &entry.name);
+    let variable = variables.by_ref().find(|name| wanted.by_default.contains(*name))?;
+    let more = variables.filter(|name| wanted.by_default.contains(*name)).count();
+    (theirs.count() > 0).then(|| Warning::OverSources {
+        variable: variable.clone(),
+        more,
+        container: plan.name.clone(),
+    })
 }
 
 /// Our sources stand before the author's, in the annotation's order; those that are there stay where they are.

@@ -288,9 +288,9 @@ pub struct EnvView<'a> {
     /// Its literal value, where it has one.
     #[serde(borrow, default)]
     pub value: Option<Literal<'a>>,
-    /// Where its value comes from otherwise.
+    /// Where its value comes from otherwise. Boxed, because most entries have none, and a pod may have a hundred thousand.
     #[serde(borrow, default)]
-    pub value_from: Option<ValueFromView<'a>>,
+    pub value_from: Option<Box<ValueFromView<'a>>>,
 }
 
 impl EnvView<'_> {
@@ -335,7 +335,8 @@ pub struct EnvFromView<'a> {
 }
 
 impl EnvFromView<'_> {
-    fn whole_secret(&self) -> Option<&str> {
+    /// The Secret that it brings in, whole and without a prefix.
+    pub(super) fn whole_secret(&self) -> Option<&str> {
         let whole = self.prefix.as_ref().is_none_or(|prefix| prefix.as_str().is_empty());
         self.secret_ref.as_ref().filter(|_| whole).map(|from| from.name.as_str())
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::container_list::ContainerList;
 use super::keys::PREFIX;
+use super::limits::MAX_CONTAINER_NAME;
 use super::request::Site;
 use super::secret_ref::{SecretId, SecretKey, SecretReference};
 
@@ -49,17 +50,28 @@ pub enum PlanError {
         /// Who asked for the other.
         site: Site,
     },
-    /// A container is named that the pod does not have.
+    /// Containers are named that the pod does not have.
     NoSuchContainer {
-        /// The name.
-        name: String,
+        /// The names.
+        names: Vec<String>,
         /// Which list was meant.
         list: ContainerList,
-        /// The names in that list.
+        /// Names in that list, the first few.
         known: Vec<String>,
-        /// The name stands in the other list.
-        in_other_list: bool,
-        /// Who named it.
+        /// How many more it has.
+        more: usize,
+        /// Those of the names that stand in the other list.
+        in_other_list: Vec<String>,
+        /// Who named them.
+        site: Site,
+    },
+    /// A container's name that no API server takes.
+    ContainerName {
+        /// Its beginning.
+        name: String,
+        /// Its length in bytes.
+        length: usize,
+        /// The first annotation that asks for anything.
         site: Site,
     },
     /// More entries than any API server would store.
@@ -67,6 +79,13 @@ pub enum PlanError {
         /// How many are too many.
         limit: usize,
         /// Who asked for them, or for the first of them.
+        site: Site,
+    },
+    /// A patch that would be too long.
+    PatchTooLarge {
+        /// How many bytes are too many.
+        limit: usize,
+        /// The first annotation that asks for anything.
         site: Site,
     },
     /// `name/*` cannot be expanded, because nobody was asked for the keys.
@@ -87,10 +106,17 @@ impl PlanError {
             | Self::MissingKey { site, .. }
             | Self::Collision { site, .. }
             | Self::NoSuchContainer { site, .. }
+            | Self::ContainerName { site, .. }
+            | Self::PatchTooLarge { site, .. }
             | Self::TooMany { site, .. }
             | Self::UnknownKeys { site, .. } => site,
         }
     }
+}
+
+/// `"a", "b"`.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// ` Did you mean "x"?`, or nothing.
@@ -122,19 +148,37 @@ impl fmt::Display for PlanError {
                 f,
                 "{one} and {other} would both set the variable {variable}. Ask for one of them by {PREFIX}env.<VAR> instead, under a name of its own."
             ),
-            Self::NoSuchContainer { name, list, known, in_other_list, site } => {
-                write!(f, "the pod has no {list} \"{name}\" (named by {site}).")?;
-                match (in_other_list, list) {
-                    (true, ContainerList::Containers) => {
-                        write!(f, " It is an init container: name it in {PREFIX}init-containers.")
+            Self::NoSuchContainer { names, list, known, more, in_other_list, site } => {
+                let plural = if names.len() == 1 { "" } else { "s" };
+                write!(f, "the pod has no {list}{plural} {} (named by {site}).", quoted(names))?;
+                if !in_other_list.is_empty() {
+                    let which = if names.len() == 1 { "It".to_owned() } else { quoted(in_other_list) };
+                    match list {
+                        ContainerList::Containers => {
+                            write!(f, " {which} is an init container: name it in {PREFIX}init-containers.")?;
+                        }
+                        ContainerList::InitContainers => {
+                            write!(f, " {which} is not an init container: name it in {PREFIX}containers.")?;
+                        }
                     }
-                    (true, ContainerList::InitContainers) => {
-                        write!(f, " It is not an init container: name it in {PREFIX}containers.")
+                    if in_other_list.len() == names.len() {
+                        return Ok(());
                     }
-                    (false, _) if known.is_empty() => write!(f, " It has no {list} at all."),
-                    (false, _) => write!(f, " It has: {}.", known.join(", ")),
+                }
+                match (known.as_slice(), more) {
+                    ([], _) => write!(f, " It has no {list} at all."),
+                    (known, 0) => write!(f, " It has: {}.", known.join(", ")),
+                    (known, more) => write!(f, " It has: {} and {more} more.", known.join(", ")),
                 }
             }
+            Self::ContainerName { name, length, site } => write!(
+                f,
+                "the name of a container is {length} bytes long, and Kubernetes takes at most {MAX_CONTAINER_NAME}: \"{name}\". Shorten it; nothing was injected as {site} asks."
+            ),
+            Self::PatchTooLarge { limit, site } => write!(
+                f,
+                "the entries that would be added to the pod's containers are longer than {limit} bytes together (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
+            ),
             Self::TooMany { limit, site } => write!(
                 f,
                 "more than {limit} entries would be added to the pod's containers (asked for by {site}). Bring secrets in whole with {PREFIX}env-from, or select fewer containers."
@@ -167,6 +211,15 @@ pub enum Warning {
     LeftAlone {
         /// The variable.
         variable: String,
+        /// Where.
+        container: String,
+    },
+    /// A default's variables come to a container with sources of its own, which they override.
+    OverSources {
+        /// The first of them.
+        variable: String,
+        /// How many more.
+        more: usize,
         /// Where.
         container: String,
     },
@@ -212,6 +265,8 @@ pub enum NoRestart {
     NotThisKind,
     /// The Infisical operator marks a workload by an annotation with the secret's name in its own.
     NameTooLong,
+    /// The annotations for Reloader are longer than is read.
+    TooLong,
 }
 
 impl fmt::Display for NoRestart {
@@ -231,6 +286,9 @@ impl fmt::Display for NoRestart {
             }
             Self::NameTooLong => {
                 "the Infisical operator restarts nothing for a secret whose name is longer than 48 characters; use secrets.floe.dev/reload: reloader"
+            }
+            Self::TooLong => {
+                "the annotations for Reloader are longer than 65536 bytes together; they were left as they are, and secrets.floe.dev/reload was not followed"
             }
         };
         f.write_str(why)
@@ -268,6 +326,13 @@ impl fmt::Display for Warning {
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
             Self::LeftAlone { variable, container } => {
                 write!(f, "container \"{container}\" already sets {variable}; it was left as it is")
+            }
+            Self::OverSources { variable, more, container } => {
+                write!(f, "container \"{container}\" gets {variable}")?;
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                f.write_str(" from a default; a key of that name in its own envFrom is overridden")
             }
             Self::SharedKeys { key, more, loser, winner } => {
                 write!(f, "secrets \"{loser}\" and \"{winner}\" both have the key {key}")?;

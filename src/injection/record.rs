@@ -3,11 +3,31 @@
 //! What the author had already written is never in it. Authors can write the annotation too, so it is
 //! information, never proof: whoever reads it compares it with the containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::container_list::ContainerList;
+use super::limits::{MAX_READ_RECORD_BYTES, MAX_RECORD_BYTES};
+
+/// What a record's JSON takes beside names: both maps and the restart entries, a container's two lists, a name's quotes
+/// and comma.
+const LISTS_BYTES: usize = 128;
+const CONTAINER_BYTES: usize = 32;
+const SEPARATOR: usize = 1;
+
+/// Bytes of JSON that a byte of text becomes at the most: `\u001f`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// The length of a text as a JSON string, quotes included.
+fn json_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 2
+}
 
 /// By list, container and kind of entry, the names of what was added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,10 +87,40 @@ pub struct Added {
 }
 
 impl Record {
-    /// Reads the annotation; one that is not a record is none.
+    /// Reads the annotation; one that is not a record, or longer than any that was written here, is none.
     #[must_use]
     pub fn read(annotation: &str) -> Option<Self> {
-        serde_json::from_str(annotation).ok()
+        (annotation.len() <= MAX_READ_RECORD_BYTES).then(|| serde_json::from_str(annotation).ok())?
+    }
+
+    /// Leaves out of a pod's record what would make it longer than [`MAX_RECORD_BYTES`], last first. A pod needs its
+    /// record only to tell containers that came later from those that were there, so a part of it serves.
+    #[must_use]
+    pub(super) fn shortened(mut self) -> Self {
+        let mut room = MAX_RECORD_BYTES.saturating_sub(LISTS_BYTES);
+        // Most records are so short that no name has to be looked at.
+        let containers = self.containers.iter().chain(&self.init_containers);
+        let names = containers.flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
+        let most = names.chain(&self.restart.list).map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
+        if most.sum::<usize>() <= room {
+            return self;
+        }
+        let mut fits = |text: &str, more: usize| {
+            let taken = json_len(text) + more;
+            let fits = taken <= room;
+            room = if fits { room - taken } else { 0 };
+            fits
+        };
+        self.restart.list.retain(|entry| fits(entry, SEPARATOR));
+        for map in [&mut self.containers, &mut self.init_containers] {
+            map.retain(|name, added| {
+                let there = fits(name, CONTAINER_BYTES);
+                added.env_from.retain(|name| fits(name, SEPARATOR));
+                added.env.retain(|name| fits(name, SEPARATOR));
+                there && *added != Added::default()
+            });
+        }
+        self
     }
 
     /// As the annotation's value.
@@ -111,8 +161,12 @@ impl Record {
         };
         let entry = map.entry(container.to_owned()).or_default();
         for (have, new) in [(&mut entry.env_from, added.env_from), (&mut entry.env, added.env)] {
-            let fresh: Vec<String> = new.into_iter().filter(|name| !have.contains(name)).collect();
-            have.extend(fresh);
+            if have.is_empty() {
+                *have = new;
+            } else {
+                let known: BTreeSet<String> = have.iter().cloned().collect();
+                have.extend(new.into_iter().filter(|name| !known.contains(name)));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::excerpt::excerpt;
-use super::items::check_count;
+use super::limits::{MAX_ITEMS, MAX_VALUE_BYTES, check_count};
 use super::secret_ref::{KeyChoice, NameError, SecretId, SecretReference, SecretSource};
 
 /// `[source:]rest`.
@@ -70,6 +70,21 @@ impl FromStr for SecretReference {
     }
 }
 
+/// What the YAML parser may do for one annotation: its own bounds are made for files. The text is at most 64 KiB long,
+/// and a list of the most references has four events for each of them; nothing in it needs an alias.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 4096,
+            max_aliases: 0,
+            max_anchors: 0,
+            max_depth: 8,
+            max_documents: 1,
+            max_total_scalar_bytes: MAX_VALUE_BYTES,
+        },
+    }
+}
+
 /// A YAML or JSON list of `{source, name, key}`, or a single one.
 pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
@@ -80,11 +95,11 @@ pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReferen
         format!("is not a list of {{source, name, key}}: {line}")
     };
     let documents: Vec<ReferenceDocument> = if text.starts_with('{') {
-        vec![serde_saphyr::from_str(text).map_err(unreadable)?]
+        vec![serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?]
     } else {
-        serde_saphyr::from_str(text).map_err(unreadable)?
+        serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?
     };
-    check_count(documents.len())?;
+    check_count(documents.len(), MAX_ITEMS)?;
     let each = |document: ReferenceDocument| document.try_into().map_err(|error: NameError| error.to_string());
     Ok(documents.into_iter().map(each).collect())
 }

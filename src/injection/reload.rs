@@ -4,10 +4,11 @@
 //! takes one whole (Reloader, `pkg/common` `ShouldReload`). It matches each item of the named list, split at commas
 //! and trimmed, as the regular expression `^item$`. Nothing that an author wrote is ever changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::PlanInput;
 use super::keys::{INFISICAL, RELOADER_LIST as LIST};
+use super::limits::MAX_RELOAD_BYTES;
 use super::pod::Annotations;
 use super::problem::NoRestart;
 use super::record::Restart;
@@ -66,6 +67,10 @@ pub(super) struct RestartPlan {
 
 /// Plans by what authors wrote: earlier additions are taken out first, so that a second pass comes to the same.
 pub(super) fn restart(input: &RestartInput<'_>) -> RestartPlan {
+    if is_too_long(input.metadata) || is_too_long(input.template) {
+        let warning = (input.mode != ReloadMode::Off).then_some(NoRestart::TooLong);
+        return RestartPlan { changes: BTreeMap::new(), written: input.recorded.clone(), warning };
+    }
     let metadata = owned(input.metadata);
     let author = without(metadata.clone(), input.recorded);
     let (written, warning) = match choose(input, &author) {
@@ -83,6 +88,12 @@ pub(super) fn restart(input: &RestartInput<'_>) -> RestartPlan {
         changes.insert(key.clone(), None);
     }
     RestartPlan { changes, written, warning }
+}
+
+/// Longer than anybody writes: merging it would cost more than it says.
+fn is_too_long(annotations: Option<&Annotations<'_>>) -> bool {
+    let told = annotations.map(Annotations::restarts).unwrap_or_default();
+    told.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_RELOAD_BYTES
 }
 
 fn owned(annotations: Option<&Annotations<'_>>) -> Told {
@@ -145,6 +156,9 @@ pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
     let owners = input.pod.metadata.iter().flat_map(|metadata| metadata.owner_references.iter().flatten());
     // The next run of a Job reads the new value anyway: nothing of it is restarted.
     let of_a_job = owners.into_iter().any(|owner| owner.kind.as_str() == "Job");
+    if is_too_long(input.pod.annotations()) {
+        return Vec::new();
+    }
     let (author, none) = (owned(input.pod.annotations()), Told::new());
     if !by_reloader || of_a_job || author.contains_key(LIST) {
         return Vec::new();
@@ -183,12 +197,13 @@ impl Reading<'_> {
     fn merge(&self, secrets: &[String]) -> Result<Restart, NoRestart> {
         let hidden = ABOUT_SECRETS.into_iter().all(|key| !self.author.contains_key(key));
         let effective = if hidden { self.template } else { self.author };
-        let there: Vec<&str> = effective.get(LIST).map(|list| items(list).collect()).unwrap_or_default();
-        let excluded = |name: &str| self.any(EXCLUDE, |list| items(list).any(|item| item == name));
+        let there: BTreeSet<&str> = effective.get(LIST).map(|list| items(list).collect()).unwrap_or_default();
+        let excluded = [self.author, self.template].into_iter().filter_map(|told| told.get(EXCLUDE));
+        let excluded: BTreeSet<&str> = excluded.flat_map(|list| items(list)).collect();
         let mut list: Vec<String> = Vec::new();
-        for name in secrets.iter().filter(|name| !excluded(name)) {
+        for name in secrets.iter().filter(|name| !excluded.contains(name.as_str())) {
             let entry = escape(name);
-            if !there.contains(&name.as_str()) && !there.contains(&entry.as_str()) && !list.contains(&entry) {
+            if !there.contains(name.as_str()) && !there.contains(entry.as_str()) && !list.contains(&entry) {
                 list.push(entry);
             }
         }
@@ -247,12 +262,20 @@ fn escape(name: &str) -> String {
 fn without(mut told: Told, written: &Restart) -> Told {
     let Restart { list, lifted, infisical } = written;
     if let Some(there) = told.get(LIST) {
-        let mut segments: Vec<&str> = there.split(',').collect();
+        // Both lists may be forged, and thousands of items long: each is gone through once.
+        let mut left: BTreeMap<&str, usize> = BTreeMap::new();
         for entry in list {
-            if let Some(at) = segments.iter().rposition(|segment| segment.trim() == entry) {
-                segments.remove(at);
-            }
+            *left.entry(entry).or_default() += 1;
         }
+        let mut segments: Vec<&str> = there.split(',').rev().collect();
+        segments.retain(|segment| match left.get_mut(segment.trim()) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            Some(_) | None => true,
+        });
+        segments.reverse();
         let rest = (!segments.is_empty()).then(|| segments.join(","));
         match rest {
             Some(rest) => told.insert(LIST.to_owned(), rest),
@@ -292,8 +315,6 @@ fn with(mut told: Told, written: &Restart) -> Told {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];

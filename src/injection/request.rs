@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::excerpt::excerpt;
 use super::keys::PREFIX;
 use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretKey, SecretName, SecretReference};
 use super::selector::Pattern;
@@ -40,6 +41,13 @@ pub struct Site {
 }
 
 impl Site {
+    /// The annotation of that name after the prefix. A name of any length comes here, and no more of it is kept than
+    /// the longest that Kubernetes takes: sentences, causes and log lines repeat it.
+    #[must_use]
+    pub fn new(key: &str, origin: Origin) -> Self {
+        Self { key: excerpt(key).into_owned(), origin }
+    }
+
     /// The annotation's whole name.
     #[must_use]
     pub fn annotation(&self) -> String {

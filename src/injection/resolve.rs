@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::{Bound, SecretBinding};
 use super::env_entry::EnvEntry;
-use super::input::{MAX_ENTRIES, PlanInput, Subject};
-use super::near::nearest;
+use super::input::{PlanInput, Subject};
+use super::limits::MAX_ENTRIES;
+use super::near::Suggestions;
 use super::problem::{PlanError, Warning};
 use super::request::{Bulk, InjectionRequest, OnMissing, Variable};
 use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey};
@@ -15,6 +16,7 @@ use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey}
 pub(super) struct Findings {
     pub(super) errors: Vec<PlanError>,
     pub(super) warnings: Vec<Warning>,
+    suggestions: Suggestions,
 }
 
 /// The entries that every selected container should have.
@@ -22,6 +24,8 @@ pub(super) struct Findings {
 pub(super) struct Wanted {
     pub(super) env_from: Vec<String>,
     pub(super) env: Vec<EnvEntry>,
+    /// Aliases of a default: names that programs expect, and that an author may have in a source of their own.
+    pub(super) by_default: BTreeSet<String>,
 }
 
 impl Wanted {
@@ -45,11 +49,19 @@ pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted 
     // By variable: where its entry stands, and who asked for it.
     let mut taken: BTreeMap<String, (usize, &Variable)> = BTreeMap::new();
     for variable in &input.request.variables {
+        let room = MAX_ENTRIES.saturating_sub(wanted.len());
+        if expansion(input, variable) > room {
+            findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: variable.site.clone() });
+            break;
+        }
         for entry in entries(input, variable, findings) {
             let earlier = taken.get(&entry.name).and_then(|(at, by)| Some((wanted.env.get(*at)?, *by)));
             match earlier {
                 None => {
                     taken.insert(entry.name.clone(), (wanted.env.len(), variable));
+                    if variable.alias.is_some() && variable.site.origin.is_default() {
+                        wanted.by_default.insert(entry.name.clone());
+                    }
                     wanted.env.push(entry);
                 }
                 Some((same, _)) if *same == entry => {}
@@ -61,12 +73,10 @@ pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted 
                 }),
             }
         }
-        if wanted.len() > MAX_ENTRIES {
-            findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: variable.site.clone() });
-            break;
-        }
     }
-    shared_keys(input, findings);
+    if input.discloses {
+        shared_keys(input, findings);
+    }
     wanted
 }
 
@@ -111,7 +121,7 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
                     secret: secret.clone(),
                     key: key.clone(),
                     namespace: namespace.clone(),
-                    near: nearest(key.as_str(), known.iter().map(String::as_str)),
+                    near: findings.nearest(input, key, known),
                     by_default: variable.is_some_and(|v| v.reference.key == KeyChoice::Default),
                     site: variable.map_or_else(|| site.clone(), |v| v.site.clone()),
                 };
@@ -122,6 +132,12 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
 }
 
 impl Findings {
+    /// A key of the secret that is like the one that it lacks, for a caller who may know.
+    fn nearest(&mut self, input: &PlanInput<'_>, key: &SecretKey, known: &BTreeSet<String>) -> Option<String> {
+        let known = known.iter().map(String::as_str);
+        if input.discloses { self.suggestions.nearest(key.as_str(), known) } else { None }
+    }
+
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
         match (input.request.on_missing, input.subject) {
             (Some(OnMissing::Deny), _) | (None, Subject::Pod | Subject::Manifest) => self.errors.push(error),
@@ -136,6 +152,14 @@ fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
     match input.bindings.get(secret) {
         Some(Bound::Found(binding)) => binding.secret_name.clone(),
         Some(Bound::Missing { .. } | Bound::Unchecked) | None => secret.name.to_string(),
+    }
+}
+
+/// How many entries a reference comes to: known before any of them is made, because a Secret may have thousands of keys.
+fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
+    match (&variable.reference.key, input.bindings.get(&variable.reference.secret)) {
+        (KeyChoice::All, Some(Bound::Found(SecretBinding { keys: Some(keys), .. }))) => keys.len(),
+        _ => 1,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Injecting into a template a second time: what earlier additions stay, which are withdrawn, what is new.
 
+use std::collections::BTreeSet;
+
 use super::container_list::ContainerList;
 use super::env_entry::EnvEntry;
 use super::input::PlanInput;
@@ -177,6 +179,7 @@ pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -
                     .cloned()
                     .collect(),
                 env: added.env.iter().filter_map(entry).collect(),
+                by_default: BTreeSet::new(),
             };
             // That an author's entry stands in the way was said when it came.
             if let Some((plan, _)) = lacking(list, index, container, &wanted, &mut Vec::new()) {

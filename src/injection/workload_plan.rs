@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::carry::{self, Carry, authored, carry};
 use super::input::PlanInput;
 use super::keys::{INJECTED, PREFIX, RECORD_KEY};
+use super::limits::MAX_COMPARED_ELEMENTS;
 use super::pod::{Annotations, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Record, Restart};
@@ -76,6 +77,11 @@ impl WorkloadPlan {
     }
 }
 
+/// At least as many elements as a JSON text has.
+fn elements(json: &str) -> usize {
+    json.bytes().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
+}
+
 // === impl Review ===
 
 impl<'r, 'a> Review<'r, 'a> {
@@ -111,6 +117,10 @@ impl<'r, 'a> Review<'r, 'a> {
         if now == then {
             return true;
         }
+        // What cannot be compared within bounds counts as changed: nobody writes templates of that size.
+        if [now, then].into_iter().any(|json| elements(json) > MAX_COMPARED_ELEMENTS) {
+            return false;
+        }
         let parsed = [now, then].map(serde_json::from_str::<Value>);
         let [Ok(mut now), Ok(then)] = parsed else { return false };
         let carry = carry::restore(self.template.pod.annotations(), &was.copied);
@@ -136,12 +146,6 @@ impl<'r, 'a> Review<'r, 'a> {
     #[must_use]
     pub fn pod(&self) -> &'r PodView<'a> {
         &self.template.pod
-    }
-
-    /// Whether an earlier pass injected into the template.
-    #[must_use]
-    pub fn has_injected_template(&self) -> bool {
-        self.recorded.template
     }
 
     /// What the template's annotations lack of those beside it, and which copies in it are stale. Nothing, in a stored

@@ -153,6 +153,7 @@ impl Admission {
             request: &request,
             bindings: &bindings,
             sidecars: &self.sidecars,
+            discloses: true,
         };
         match plan(&input) {
             Err(errors) => Outcome::Refused(errors.iter().map(ToString::to_string).collect()),

@@ -150,7 +150,7 @@ fn a_pod_that_would_grow_beyond_all_storage_is_refused() {
     let sentences = Admission::of(pod_with(&[("env-from", "a,b")], json!({ "containers": containers }))).refused();
     assert_eq!(
         sentences,
-        ["more than 16384 entries would be added to the pod's containers (asked for by annotation \
+        ["more than 2000 entries would be added to the pod's containers (asked for by annotation \
           secrets.floe.dev/env-from). Bring secrets in whole with secrets.floe.dev/env-from, or select fewer containers."]
     );
 }

@@ -305,29 +305,6 @@ fn an_opted_out_pod_is_still_told_of_its_own_mistakes() {
 }
 
 #[rstest]
-#[case::list("env-from", &names(257))]
-#[case::references("refs", &names(257))]
-#[case::documents("refs", &format!("[{}]", vec![r#"{"name":"a"}"#; 257].join(",")))]
-#[case::patterns("containers", &names(257))]
-fn a_list_beyond_all_use_is_refused_before_anybody_is_asked_about_it(#[case] key: &str, #[case] value: &str) {
-    let sentences = Admission::of(pod(&[(key, value)])).refused();
-    assert_eq!(sentences, [format!("annotation {PREFIX}{key}: lists 257 items; at most 256 are allowed")]);
-}
-
-#[test]
-fn the_longest_list_is_taken() {
-    assert_eq!(Admission::of(pod(&[("env-from", &names(256))])).admitted().env_from("app").len(), 256);
-}
-
-#[test]
-fn a_flood_of_annotations_is_refused_with_one_sentence() {
-    let keys: Vec<String> = (0..5_000).map(|n| format!("env.V{n:05}")).collect();
-    let annotations: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "a/k")).collect();
-    let sentences = Admission::of(pod(&annotations)).refused();
-    assert_eq!(sentences, [format!("annotation {PREFIX}env.V00256: there are 5000 annotations; at most 256 are read")]);
-}
-
-#[rstest]
 #[case("env-from")]
 #[case("refs")]
 #[case("containers")]
@@ -342,8 +319,4 @@ fn a_sentence_repeats_only_the_beginning_of_a_huge_value(#[case] key: &str) {
         "{:?}",
         sentences.iter().map(String::len).collect::<Vec<_>>()
     );
-}
-
-fn names(count: usize) -> String {
-    (0..count).map(|n| format!("s{n}")).collect::<Vec<_>>().join(",")
 }

@@ -6,6 +6,7 @@
 #[path = "../support/additive.rs"]
 mod additive;
 mod admission;
+mod bounds;
 mod containers;
 mod contract;
 mod order;

@@ -4,7 +4,7 @@ use floe_secrets_webhook::injection::SkipReason;
 use rstest::rstest;
 use serde_json::json;
 
-use crate::admission::{Admission, Outcome, pod};
+use crate::admission::{Admission, Outcome, pod, pod_with};
 
 type Pairs = &'static [(&'static str, &'static str)];
 
@@ -94,4 +94,21 @@ fn a_template_without_metadata_is_served_too() {
     let template = json!({ "spec": { "containers": [{ "name": "app" }] } });
     let admitted = Admission::of(template).namespace(&[("refs", "a/k")]).admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
+}
+
+/// An `env` entry beats every key of `envFrom` in the kubelet, so that a default may hide what the author's sources hold.
+#[test]
+fn a_default_that_may_hide_the_authors_sources_is_told() {
+    let spec = json!({"containers": [
+        {"name": "app", "envFrom": [{"configMapRef": {"name": "settings"}}]},
+        {"name": "plain"},
+    ]});
+    let admission = Admission::of(pod_with(&[("env.OWN", "db/key")], spec))
+        .namespace(&[("env.REGION", "aws/region"), ("env.ZONE", "aws/zone")]);
+    assert_eq!(
+        admission.admitted().warnings,
+        [
+            "container \"app\" gets REGION and 1 more from a default; a key of that name in its own envFrom is overridden"
+        ]
+    );
 }

@@ -1,4 +1,4 @@
-//! Connections on real sockets: slow ones, old ones, too many, large bodies, panics, and the drain.
+//! Connections on real sockets: slow ones, old ones, large bodies, panics, and the drain.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,8 +18,6 @@ use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
 use floe_secrets_webhook::server::listener::{Drained, ListenerSettings};
 use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};
 use floe_secrets_webhook::server::tls::{CertStore, ClientAuth};
-use http_body_util::BodyExt;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use sockets::{Answer, Ca, Server, answer, connect, serve, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -124,32 +121,29 @@ async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost()
     let (_, metrics) = metrics::registry();
     let (ca, store) = tls(&metrics);
     let connection = ConnectionSettings { max_age: Duration::from_secs(1), ..Default::default() };
-    let server = serve(ok(), settings(connection), &metrics, Some(store)).await;
+    let server = serve(ok(), settings(connection), &metrics, Some(Arc::clone(&store))).await;
     for _ in 0..3 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
-        let mut answers = 0;
-        while !sockets::get(&mut stream, "/").await.unwrap().closes() {
-            answers += 1;
-        }
-        assert!(answers > 0, "a young connection was told to end");
+        while !sockets::get(&mut stream, "/").await.unwrap().closes() {}
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+    for _ in 0..100 {
+        assert!(!sockets::get(&mut stream, "/").await.unwrap().closes(), "a young connection was told to end");
     }
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_are_closed_at_once_and_counted() {
+async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
     let (_, metrics) = metrics::registry();
-    let server = serve(ok(), ListenerSettings { max_connections: 2, ..Default::default() }, &metrics, None).await;
-    let mut first = TcpStream::connect(server.addr).await.unwrap();
-    let mut second = TcpStream::connect(server.addr).await.unwrap();
-    sockets::get(&mut first, "/").await.unwrap();
-    sockets::get(&mut second, "/").await.unwrap();
-    ended(&mut TcpStream::connect(server.addr).await.unwrap()).await;
-    assert_eq!(shed(&metrics, ShedReason::Connections), 1);
-    drop(first);
-    until("a place", async || open(&metrics) == 1).await;
-    let mut third = TcpStream::connect(server.addr).await.unwrap();
-    assert_eq!(sockets::get(&mut third, "/").await.unwrap().status, 200);
+    let (ca, store) = tls(&metrics);
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    let told = connect(server.addr, &ca, None, "h2").await.unwrap_err().to_string();
+    assert!(told.contains("NoApplicationProtocol"), "{told}");
+    let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(sockets::get(&mut stream, "/").await.unwrap().body, "ok");
 }
 
 // === bodies ===
@@ -356,7 +350,12 @@ async fn a_drain_under_load_loses_no_request() {
             "ok"
         }),
     );
-    let settings = ListenerSettings { shutdown_delay: Duration::from_secs(3), ..Default::default() };
+    let settings = ListenerSettings {
+        shutdown_delay: Duration::from_secs(3),
+        // An idle connection that held the drain up would do so for longer than anyone waits here.
+        drain_timeout: Duration::from_hours(1),
+        ..Default::default()
+    };
     let server = serve(router, settings, &metrics, Some(store)).await;
     let load = Arc::new(Load::default());
     let clients: Vec<_> =
@@ -376,11 +375,10 @@ async fn a_drain_under_load_loses_no_request() {
     for client in clients {
         client.await.unwrap();
     }
-    let drained = server.ended.await.unwrap();
+    let drained = timeout(sockets::PATIENCE, server.ended).await.expect("the idle connection held it up").unwrap();
     let (answered, connections) = (count(&load.answered), count(&load.connections));
     println!("{answered} answered on {connections} connections, drained in {:?}", began.elapsed());
     assert_eq!((count(&load.lost), drained), (0, Drained { aborted: 0 }));
-    assert!(began.elapsed() < Duration::from_secs(10), "the idle connection held the drain up");
     assert_eq!(open(&metrics), 0);
     assert!(TcpStream::connect(server.addr).await.is_err());
 }
@@ -448,38 +446,6 @@ async fn the_first_signal_drains_and_the_second_aborts() {
     send("INT");
     assert_eq!(timeout(sockets::PATIENCE, server.ended).await.unwrap().unwrap(), Drained { aborted: 1 });
     listening.await.unwrap();
-}
-
-#[tokio::test]
-async fn http2_streams_finish_while_the_drain_sends_the_connection_away() {
-    let (_, metrics) = metrics::registry();
-    let (ca, store) = tls(&metrics);
-    let release = Arc::new(Notify::new());
-    let wait = Arc::clone(&release);
-    let slow = async move || {
-        wait.notified().await;
-        "late"
-    };
-    let settings = settings(ConnectionSettings::default());
-    let server = serve(ok().route("/slow", get(slow)), settings, &metrics, Some(store)).await;
-    let stream = connect(server.addr, &ca, None, "h2").await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut streams, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let ask = |path: &str| http::Request::get(format!("https://webhook.test{path}")).body(Body::empty()).unwrap();
-    let quick = streams.send_request(ask("/")).await.unwrap();
-    assert_eq!(quick.into_body().collect().await.unwrap().to_bytes(), "ok");
-    let late = tokio::spawn(streams.send_request(ask("/slow")));
-    sleep(Duration::from_millis(50)).await;
-    server.shutdown.drain();
-    until("not accepting", async || TcpStream::connect(server.addr).await.is_err()).await;
-    assert!(!server.ended.is_finished());
-    release.notify_one();
-    let late = late.await.unwrap().unwrap();
-    assert_eq!(late.into_body().collect().await.unwrap().to_bytes(), "late");
-    connection.await.unwrap().unwrap();
-    assert_eq!(server.ended.await.unwrap(), Drained { aborted: 0 });
 }
 
 #[test]

@@ -19,7 +19,6 @@ use floe_secrets_webhook::server::tls::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::telemetry::{self, LogFormat};
 use sockets::{Ca, Pem, Server, connect, served, until};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 /// A Secret volume as the kubelet lays it out: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
 struct Volume {
@@ -74,7 +73,7 @@ impl Watched {
         let store = CertStore::new(auth, Arc::new(jiff::Timestamp::now), metrics.clone());
         files.load(&store).await.unwrap();
         let watched = Arc::clone(&store);
-        tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10), CancellationToken::new()).await });
+        tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
         let router = Router::new().route("/", get(async || "ok")).route("/who", get(who));
         let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
         let server = sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;

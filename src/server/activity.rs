@@ -2,28 +2,31 @@
 //!
 //! hyper's own `header_read_timeout` starts when it begins to wait for a request, so it also ends connections that are
 //! merely idle; the API server keeps those for 90 s and does not retry a POST that meets the end of one. So hyper's
-//! timer is off, and this module tells idle from slow: [`Watched`] sees bytes arrive, [`Busy`] sees requests begin and
-//! end, and [`Watchdog`] is polled right after the connection and knows from both how long to wait.
+//! timer is off, and this module tells idle from slow: [`Watched`] sees bytes arrive and leave, [`Busy`] sees requests
+//! begin and their bodies end, and [`Watchdog`] is polled right after the connection and knows from both how long to
+//! wait.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
-
-/// The first bytes of HTTP/2, and of no HTTP/1 request: the method is reserved.
-const HTTP2: &[u8; 4] = b"PRI ";
 
 /// How long a connection may do what.
 #[derive(Clone, Debug)]
 pub struct ConnectionSettings {
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
-    /// Without any request. The API server keeps its idle connections for 90 s; ending one before it does costs it
-    /// the POST that crosses our end on the wire.
+    /// From the end of a request's head to the last byte of its response, after which the connection is cut.
+    pub response_timeout: Duration,
+    /// From a connection's beginning to its first request.
+    pub unused_timeout: Duration,
+    /// Without any request, between two. The API server keeps its idle connections for 90 s; ending one before it does
+    /// costs it the POST that crosses our end on the wire.
     pub idle_timeout: Duration,
     /// The same, once the program no longer accepts. It has said `Connection: close` for a while by then.
     pub idle_at_stop: Duration,
@@ -36,6 +39,10 @@ impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(10),
+            // 30 s, the most that the API lets a webhook take, and 10 s for the answer to be read.
+            response_timeout: Duration::from_secs(40),
+            // Go's client dials ahead, but uses what it dialled within seconds or keeps it for a later request.
+            unused_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(3),
             idle_at_stop: Duration::from_millis(500),
             max_age: Duration::from_mins(10),
@@ -43,25 +50,45 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// What a connection is doing. Written by its IO and its requests, read by its watchdog.
-///
-/// Relaxed but for `in_flight`: HTTP/1 is one task, but HTTP/2 requests end on tasks of their own, and whoever sees that
-/// the last one ended must also see when.
+/// What a connection is doing. Written by its task, read by its watchdog and by the table of all connections.
 #[derive(Debug)]
 pub(super) struct Activity {
     born: Instant,
     /// No new request is wanted any more from here on.
     retire_at: Instant,
     closing: AtomicBool,
-    in_flight: AtomicU32,
+    /// A response was sent to its last byte.
     used: AtomicBool,
-    /// How many of the first bytes have matched [`HTTP2`].
-    preface: AtomicU8,
-    preface_over: AtomicBool,
-    /// Microseconds after `born`, plus one; 0 while no request head is under way.
-    head_since: AtomicU64,
+    eviction: Notify,
+    head_since: Since,
+    /// Until the response's body has been handed to hyper.
+    request_since: Since,
+    /// The beginning of a request whose response hyper holds and the peer has not taken whole.
+    unsent_since: Since,
     /// Microseconds after `born`.
     quiet_since: AtomicU64,
+}
+
+/// Microseconds after a connection's beginning, plus one; 0 for "not".
+#[derive(Debug, Default)]
+struct Since(AtomicU64);
+
+impl Since {
+    fn get(&self) -> Option<u64> {
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    fn set(&self, micros: Option<u64>) {
+        self.0.store(micros.map_or(0, |micros| micros + 1), Ordering::Relaxed);
+    }
+}
+
+/// The order in which connections without a request under way are given up: those that never served one first, the
+/// oldest before younger ones, then those that have been idle for longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Dispensable {
+    used: bool,
+    since: Instant,
 }
 
 impl Activity {
@@ -71,11 +98,11 @@ impl Activity {
             born,
             retire_at: born + max_age,
             closing: AtomicBool::new(false),
-            in_flight: AtomicU32::new(0),
             used: AtomicBool::new(false),
-            preface: AtomicU8::new(0),
-            preface_over: AtomicBool::new(false),
-            head_since: AtomicU64::new(0),
+            eviction: Notify::new(),
+            head_since: Since::default(),
+            request_since: Since::default(),
+            unsent_since: Since::default(),
             quiet_since: AtomicU64::new(0),
         })
     }
@@ -90,46 +117,56 @@ impl Activity {
         self.closing.load(Ordering::Relaxed) || self.retire_at <= Instant::now()
     }
 
-    /// A request begins; it ends when the guard is dropped.
+    /// Asks the connection to make room: at once, or after the request that came in the meantime.
+    pub(super) fn evict(&self) {
+        self.close_soon();
+        self.eviction.notify_one();
+    }
+
+    /// Completes after [`Activity::evict`], once.
+    pub(super) async fn evicted(&self) {
+        self.eviction.notified().await;
+    }
+
+    /// How dispensable the connection is; `None` while a request is under way, to its response's last byte. A first
+    /// request is not under way before its head is complete: else a few bytes would hold a place.
+    pub(super) fn dispensable(&self) -> Option<Dispensable> {
+        let used = self.used.load(Ordering::Relaxed);
+        if self.oldest_request().is_some() || used && self.head_since.get().is_some() {
+            return None;
+        }
+        let since = if used { self.at(self.quiet_since.load(Ordering::Relaxed)) } else { self.born };
+        Some(Dispensable { used, since })
+    }
+
+    /// A request begins; the guard is dropped when its response's body has been handed over.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.used.store(true, Ordering::Relaxed);
-        self.head_since.store(0, Ordering::Relaxed);
+        self.request_since.set(Some(self.micros()));
+        self.head_since.set(None);
         Busy(Arc::clone(self))
     }
 
-    fn is_http2(&self) -> bool {
-        usize::from(self.preface.load(Ordering::Relaxed)) == HTTP2.len()
+    /// When the oldest request began whose response is not sent whole. There can be two: one has arrived and waits
+    /// behind an answer that the peer does not read.
+    fn oldest_request(&self) -> Option<u64> {
+        self.unsent_since.get().or(self.request_since.get())
     }
 
     /// Bytes arrived. Between requests, the first that is not a line break starts a request's head.
     fn arrived(&self, bytes: &[u8]) {
-        if !self.preface_over.load(Ordering::Relaxed) {
-            self.match_preface(bytes);
-        }
-        let between = self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        let between = self.request_since.get().is_none() && self.head_since.get().is_none();
         if between && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-            self.head_since.store(self.micros() + 1, Ordering::Relaxed);
+            self.head_since.set(Some(self.micros()));
         }
     }
 
-    fn match_preface(&self, bytes: &[u8]) {
-        let mut matched = self.preface.load(Ordering::Relaxed);
-        for byte in bytes {
-            match HTTP2.get(usize::from(matched)) {
-                Some(expected) if expected == byte => matched += 1,
-                Some(_) => {
-                    matched = 0;
-                    self.preface_over.store(true, Ordering::Relaxed);
-                    break;
-                }
-                None => break,
-            }
+    /// Nothing that was written waits any more: hyper flushes the stream only when it has written all that it holds.
+    pub(super) fn flushed(&self) {
+        if self.unsent_since.get().is_some() {
+            self.quiet_since.store(self.micros(), Ordering::Relaxed);
+            self.used.store(true, Ordering::Relaxed);
+            self.unsent_since.set(None);
         }
-        if usize::from(matched) == HTTP2.len() {
-            self.preface_over.store(true, Ordering::Relaxed);
-        }
-        self.preface.store(matched, Ordering::Relaxed);
     }
 
     fn micros(&self) -> u64 {
@@ -141,24 +178,29 @@ impl Activity {
     }
 }
 
-/// A request under way.
+/// A request whose response's body has not been handed over.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Activity>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.quiet_since.store(self.0.micros(), Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Release);
+        let Self(activity) = self;
+        if activity.unsent_since.get().is_none() {
+            activity.unsent_since.set(activity.request_since.get());
+        }
+        activity.request_since.set(None);
     }
 }
 
 /// What the watchdog asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// End as the protocol ends: HTTP/1 between requests, HTTP/2 by GOAWAY.
+    /// End as the protocol ends, between requests.
     Close,
     /// Do not wait for the peer.
     Drop,
+    /// A request under way has taken too long: do not keep its response for the peer either.
+    Cut,
 }
 
 /// Says when a connection has done one thing for too long. Poll it after the connection, in the same task: then it
@@ -169,6 +211,8 @@ pub(super) struct Watchdog {
     timer: Pin<Box<Sleep>>,
     /// The program no longer accepts: idle connections may go.
     stopping: bool,
+    /// Another connection needs the place.
+    evicted: bool,
     /// When [`Verdict::Close`] was given; the peer has a while to comply.
     asked: Option<Instant>,
 }
@@ -176,11 +220,15 @@ pub(super) struct Watchdog {
 impl Watchdog {
     pub(super) fn new(activity: Arc<Activity>, settings: Arc<ConnectionSettings>) -> Self {
         let timer = Box::pin(sleep_until(activity.born + settings.header_timeout));
-        Self { activity, settings, timer, stopping: false, asked: None }
+        Self { activity, settings, timer, stopping: false, evicted: false, asked: None }
     }
 
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    pub(super) fn evict(&mut self) {
+        self.evicted = true;
     }
 
     /// Completes when there is something to do. The timer is only ever moved forward when that is needed, so a busy
@@ -188,7 +236,7 @@ impl Watchdog {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         loop {
             let now = Instant::now();
-            let Some((at, verdict)) = self.next(now) else { return Poll::Pending };
+            let (at, verdict) = self.next();
             if at <= now {
                 if verdict == Verdict::Close {
                     self.asked = Some(now);
@@ -202,35 +250,57 @@ impl Watchdog {
         }
     }
 
-    fn next(&self, now: Instant) -> Option<(Instant, Verdict)> {
+    fn next(&self) -> (Instant, Verdict) {
         let (activity, settings) = (&*self.activity, &*self.settings);
-        let http2 = activity.is_http2();
-        // GOAWAY lets streams under way finish and is safe at any time. Only a connection that a peer opened to a
-        // program that is ending already gets its first request through: else it would come back at once.
-        let go_away = http2.then(|| {
-            let due =
-                self.stopping || activity.closing.load(Ordering::Relaxed) && activity.used.load(Ordering::Relaxed);
-            (if due { now } else { activity.retire_at }, Verdict::Close)
-        });
-        if activity.in_flight.load(Ordering::Acquire) > 0 {
-            return go_away.filter(|_| self.asked.is_none());
+        if let Some(since) = activity.oldest_request() {
+            return (activity.at(since) + settings.response_timeout, Verdict::Cut);
         }
         let quiet = activity.at(activity.quiet_since.load(Ordering::Relaxed));
+        let used = activity.used.load(Ordering::Relaxed);
         if let Some(asked) = self.asked {
-            return Some((asked.max(quiet) + settings.header_timeout, Verdict::Drop));
+            // Whoever is in a newcomer's way gets no time to comply.
+            let comply = if self.evicted { Duration::ZERO } else { settings.header_timeout };
+            return (asked.max(quiet) + comply, Verdict::Drop);
         }
-        let head = activity.head_since.load(Ordering::Relaxed);
-        if head > 0 && !http2 {
-            return Some((activity.at(head - 1) + settings.header_timeout, Verdict::Drop));
+        if let Some(head) = activity.head_since.get() {
+            // As `dispensable` has it; a request that begins after the choice has its time, too.
+            let time = if self.evicted && !used { Duration::ZERO } else { settings.header_timeout };
+            return (activity.at(head) + time, Verdict::Drop);
         }
-        let patience = if self.stopping { settings.idle_at_stop } else { settings.idle_timeout };
-        let idle = (quiet + patience, Verdict::Close);
-        Some(go_away.into_iter().fold(idle, |first, other| if other.0 < first.0 { other } else { first }))
+        let patience = if self.evicted {
+            Duration::ZERO
+        } else if self.stopping {
+            settings.idle_at_stop
+        } else if used {
+            settings.idle_timeout
+        } else {
+            settings.unused_timeout
+        };
+        (quiet + patience, Verdict::Close)
+    }
+}
+
+/// A stream whose unsent bytes can be thrown away.
+pub(super) trait Reset {
+    /// Makes the system forget what the peer has not taken when the stream is closed; else it would go on offering it.
+    fn reset(&self);
+}
+
+impl Reset for tokio::net::TcpStream {
+    fn reset(&self) {
+        // A socket that cannot be told so is broken, and holds nothing for a peer.
+        self.set_zero_linger().ok();
+    }
+}
+
+impl<S: Reset> Reset for tokio_rustls::server::TlsStream<S> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
     }
 }
 
 pin_project_lite::pin_project! {
-    /// A stream whose arriving bytes are noted.
+    /// A stream whose arriving and leaving bytes are noted.
     pub(super) struct Watched<S> {
         #[pin]
         stream: S,
@@ -241,6 +311,12 @@ pin_project_lite::pin_project! {
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
+    }
+}
+
+impl<S: Reset> Reset for Watched<S> {
+    fn reset(&self) {
+        self.stream.reset();
     }
 }
 
@@ -262,7 +338,10 @@ impl<S: AsyncWrite> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.project().stream.poll_flush(cx)
+        let this = self.project();
+        ready!(this.stream.poll_flush(cx))?;
+        this.activity.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -285,42 +364,52 @@ impl<S: AsyncWrite> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(&["PRI * HTTP/2.0"], true)]
-    #[case(&["P", "R", "I", " "], true)]
-    #[case(&["PRINT / HTTP/1.1"], false)]
-    #[case(&["PO", "ST /"], false)]
-    #[case(&["PUT /PRI "], false)]
-    fn http2_is_known_by_its_first_bytes(#[case] reads: &[&str], #[case] http2: bool) {
-        let activity = Activity::new(Duration::from_secs(1));
-        for read in reads {
-            activity.arrived(read.as_bytes());
-        }
-        assert_eq!(activity.is_http2(), http2);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_starts_at_its_first_byte_and_a_body_starts_none() {
         let activity = Activity::new(Duration::from_secs(1000));
         let settings = Arc::new(ConnectionSettings::default());
         let dog = Watchdog::new(Arc::clone(&activity), Arc::clone(&settings));
-        let next = || dog.next(Instant::now()).map(|(at, verdict)| (at - activity.born, verdict));
-        let idle = (settings.idle_timeout, Verdict::Close);
+        let next = || {
+            let (at, verdict) = dog.next();
+            (at - activity.born, verdict)
+        };
+        let seconds = Duration::from_secs;
+        let idle = (settings.unused_timeout, Verdict::Close);
 
-        assert_eq!(next(), Some(idle));
-        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(next(), idle);
+        tokio::time::advance(seconds(20)).await;
         activity.arrived(b"\r\n");
-        assert_eq!(next(), Some(idle), "a stray line break is not a request");
+        assert_eq!(next(), idle, "a stray line break is not a request");
         activity.arrived(b"POST");
-        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::advance(seconds(5)).await;
         activity.arrived(b" /");
-        assert_eq!(next(), Some((Duration::from_mins(1) + settings.header_timeout, Verdict::Drop)));
+        assert_eq!(next(), (seconds(20) + settings.header_timeout, Verdict::Drop));
         let busy = activity.begin();
         activity.arrived(b"body");
-        assert_eq!(next(), None);
+        activity.flushed();
+        assert_eq!(next(), (seconds(25) + settings.response_timeout, Verdict::Cut), "nothing is answered yet");
+        tokio::time::advance(seconds(1)).await;
         drop(busy);
-        assert_eq!(next(), Some((Duration::from_secs(65) + settings.idle_timeout, Verdict::Close)));
+        assert_eq!(next(), (seconds(25) + settings.response_timeout, Verdict::Cut), "the answer is not sent yet");
+        activity.flushed();
+        assert_eq!(next(), (seconds(26) + settings.idle_timeout, Verdict::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_behind_an_unread_answer_gives_it_no_more_time() {
+        let activity = Activity::new(Duration::from_secs(1000));
+        let settings = Arc::new(ConnectionSettings::default());
+        let dog = Watchdog::new(Arc::clone(&activity), Arc::clone(&settings));
+        let cut = |seconds| (activity.born + Duration::from_secs(seconds) + settings.response_timeout, Verdict::Cut);
+        drop(activity.begin());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let second = activity.begin();
+        assert_eq!(dog.next(), cut(0));
+        activity.flushed();
+        assert_eq!(dog.next(), cut(7), "the first was read");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(second);
+        assert_eq!(dog.next(), cut(7));
     }
 }

@@ -8,15 +8,17 @@ use std::time::Duration;
 use axum::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, debug, debug_span, error, info, warn};
 
-use super::activity::ConnectionSettings;
+use super::activity::{Activity, ConnectionSettings};
 use super::connection::{Peer, Phase, Serve};
 use super::shutdown::Shutdown;
+use super::table::{Claimed, ConnectionTable, Place};
 use super::tls::CertStore;
 use crate::certificates::common_name;
 use crate::metrics::{Metrics, OnPort, Port, Shed, ShedReason};
@@ -32,8 +34,11 @@ const FAREWELL_BYTES: u64 = 64 << 10;
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// More connections than this are closed at once.
+    /// Most connections. At this many, one without a request under way makes room for each newcomer; when there is
+    /// none, the newcomer is closed at once.
     pub max_connections: usize,
+    /// Most of them from one address (IPv6: one /64 network) that shows no certificate.
+    pub per_peer: usize,
     /// A TLS handshake must be complete after this.
     pub handshake_timeout: Duration,
     /// Each connection's bounds.
@@ -48,12 +53,23 @@ impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
             max_connections: 1024,
+            // All API servers may come from one address, so more than the 600 requests that one of them works on at
+            // once by default (400 and 200 more that change something); and no stranger gets all places.
+            per_peer: 640,
             handshake_timeout: Duration::from_secs(10),
             connection: ConnectionSettings::default(),
             // Together within a pod's default grace period of 30 s.
             shutdown_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
         }
+    }
+}
+
+impl ListenerSettings {
+    /// Those of an ops port: the kubelet, Prometheus and a few people need no more, and each may ask for all metrics.
+    #[must_use]
+    pub fn ops() -> Self {
+        Self { max_connections: 128, per_peer: 96, ..Self::default() }
     }
 }
 
@@ -108,7 +124,7 @@ impl Listener {
         let (phase, phases) = watch::channel(Phase::Open);
         let mut connections = Connections {
             tasks: JoinSet::new(),
-            slots: Arc::new(Semaphore::new(settings.max_connections)),
+            table: ConnectionTable::new(settings.max_connections, settings.per_peer),
             serial: 0,
             phases,
             shared: Arc::new(Shared {
@@ -158,7 +174,7 @@ struct Shared {
 /// The connections of a listener.
 struct Connections {
     tasks: JoinSet<()>,
-    slots: Arc<Semaphore>,
+    table: Arc<ConnectionTable>,
     serial: u32,
     phases: watch::Receiver<Phase>,
     shared: Arc<Shared>,
@@ -167,26 +183,21 @@ struct Connections {
 impl Connections {
     /// Accepts for ever. No error ends it: the table of open files may have room again in a moment.
     async fn accept(&mut self, tcp: &TcpListener) {
-        let mut pause = Duration::ZERO;
+        let mut pause = Pause::default();
         loop {
-            let accepted = async {
-                sleep(pause).await;
-                tcp.accept().await
-            };
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => observe(ended),
-                accepted = accepted => match accepted {
+                accepted = pause.accept(tcp) => match accepted {
                     Ok((stream, addr)) => {
-                        pause = Duration::ZERO;
+                        pause = Pause::default();
                         self.spawn(stream, addr);
                     }
                     // The peer gave up while it waited: its fault, and no reason to pause.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
-                        if pause.is_zero() {
+                        if pause.extend() {
                             warn!(port = self.shared.port.as_str(), error = %ErrorChain(&error), "cannot accept");
                         }
-                        pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
                     }
                 },
             }
@@ -212,16 +223,50 @@ impl Connections {
     }
 
     fn spawn(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            let reason = ShedReason::Connections;
-            self.shared.serve.metrics.shed.get_or_create(&Shed { reason }).inc();
-            debug!(peer = %addr, "connection closed: too many");
-            return;
-        };
         self.serial = self.serial.wrapping_add(1);
-        let open = Open::new(&self.shared, slot);
-        let connection = run(Arc::clone(&self.shared), stream, addr, self.serial, self.phases.clone(), open);
+        let activity = self.shared.serve.activity(self.serial);
+        let count = |reason| self.shared.serve.metrics.shed.get_or_create(&Shed { reason }).inc();
+        let place = match self.table.claim(addr.ip(), &activity) {
+            Claimed::Place(place, evicted) => {
+                if evicted {
+                    count(ShedReason::Evicted);
+                }
+                place
+            }
+            Claimed::Full => {
+                count(ShedReason::Connections);
+                debug!(peer = %addr, "connection closed: too many");
+                return;
+            }
+        };
+        let open = Open::new(&self.shared, place);
+        let connection = run(Arc::clone(&self.shared), stream, addr, activity, self.phases.clone(), open);
         self.tasks.spawn(connection.instrument(debug_span!("connection", peer = %addr)));
+    }
+}
+
+/// How long nothing is accepted after errors. The end of it is fixed: it does not begin anew when a connection ends.
+#[derive(Default)]
+struct Pause {
+    length: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    async fn accept(&self, tcp: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        // Even a sleep of no length takes a millisecond, and this is done for each connection.
+        if let Some(until) = self.until {
+            sleep_until(until).await;
+        }
+        tcp.accept().await
+    }
+
+    /// Pauses for twice as long as before; whether this is the first pause.
+    fn extend(&mut self) -> bool {
+        let first = self.until.is_none();
+        self.length = (self.length * 2).clamp(PAUSES.0, PAUSES.1);
+        self.until = Some(Instant::now() + self.length);
+        first
     }
 }
 
@@ -238,9 +283,9 @@ async fn run(
     shared: Arc<Shared>,
     tcp: TcpStream,
     addr: SocketAddr,
-    serial: u32,
+    activity: Arc<Activity>,
     phases: watch::Receiver<Phase>,
-    _open: Open,
+    open: Open,
 ) {
     // Answers are single small writes; waiting to fill a packet would only add the peer's delayed acknowledgement.
     if let Err(error) = tcp.set_nodelay(true) {
@@ -248,30 +293,44 @@ async fn run(
     }
     let mut peer = Peer { addr, verified: false, name: None };
     let Some(store) = &shared.tls else {
-        return shared.serve.stream(tcp, peer, serial, phases).await;
+        return shared.serve.stream(tcp, peer, activity, phases).await;
     };
+    let tls = tokio::select! {
+        biased;
+        () = activity.evicted() => {
+            debug!(peer = %addr, "connection evicted");
+            return;
+        }
+        tls = shake_hands(&shared, store, tcp) => tls,
+    };
+    let Some(tls) = tls else { return };
+    if let Some(leaf) = tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        peer.verified = true;
+        peer.name = common_name(leaf).map(Arc::from);
+        open.place.exempt();
+    }
+    shared.serve.stream(tls, peer, activity, phases).await;
+}
+
+async fn shake_hands(shared: &Shared, store: &CertStore, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
     let Some(config) = store.server_config() else {
         debug!("connection closed: no certificate yet");
-        return;
+        return None;
     };
     let failed = |reason: &dyn std::fmt::Display| {
         shared.serve.metrics.tls_handshake_failures.get_or_create(&OnPort { port: shared.port }).inc();
         debug!(reason = %reason, "TLS handshake failed");
     };
     let handshake = TlsAcceptor::from(config).accept(tcp).into_fallible();
-    let tls = match timeout(shared.handshake_timeout, handshake).await {
-        Ok(Ok(tls)) => tls,
+    match timeout(shared.handshake_timeout, handshake).await {
+        Ok(Ok(tls)) => return Some(tls),
         Ok(Err((error, tcp))) => {
             failed(&ErrorChain(&error));
-            return farewell(tcp).await;
+            farewell(tcp).await;
         }
-        Err(_) => return failed(&"took too long"),
-    };
-    if let Some(leaf) = tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        peer.verified = true;
-        peer.name = common_name(leaf).map(Arc::from);
+        Err(_) => failed(&"took too long"),
     }
-    shared.serve.stream(tls, peer, serial, phases).await;
+    None
 }
 
 /// Lets a peer whose handshake failed read the alert that says why. With TLS 1.3 its request is on the way already:
@@ -285,21 +344,57 @@ async fn farewell(mut tcp: TcpStream) {
     timeout(FAREWELL, drained).await.ok();
 }
 
-/// An open connection, for the cap and the gauge.
+/// An open connection: its place, and what the gauge counts.
 struct Open {
     shared: Arc<Shared>,
-    _slot: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Open {
-    fn new(shared: &Arc<Shared>, slot: OwnedSemaphorePermit) -> Self {
+    fn new(shared: &Arc<Shared>, place: Place) -> Self {
         shared.serve.metrics.connections.get_or_create(&OnPort { port: shared.port }).inc();
-        Self { shared: Arc::clone(shared), _slot: slot }
+        Self { shared: Arc::clone(shared), place }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.shared.serve.metrics.connections.get_or_create(&OnPort { port: self.shared.port }).dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_waited_for_before_an_accept_that_follows_no_error() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        let began = Instant::now();
+        Pause::default().accept(&tcp).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_it_was_to_end_however_often_it_is_interrupted() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        let mut pause = Pause::default();
+        assert!(pause.extend() && !pause.extend(), "only the first is told");
+        let began = Instant::now();
+        let mut interrupted = 0;
+        loop {
+            tokio::select! {
+                biased;
+                accepted = pause.accept(&tcp) => break drop(accepted.unwrap()),
+                () = sleep(Duration::from_millis(3)) => interrupted += 1,
+            }
+        }
+        assert_eq!((began.elapsed(), interrupted), (2 * PAUSES.0, 13));
+        for _ in 0..10 {
+            pause.extend();
+        }
+        assert_eq!(pause.length, PAUSES.1);
     }
 }

@@ -183,7 +183,8 @@ impl CertStore {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.pair) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // The API server speaks nothing else to a Service, nor to a URL that is not localhost.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // The API server resumes no sessions, and a resumed one would carry a client's identity past a change of CA.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::CertStore;
 use crate::certificates::TlsError;
@@ -22,9 +21,6 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Between two looks at the files. The kubelet itself takes up to a minute to bring a changed Secret.
-    pub const EVERY: Duration = Duration::from_secs(10);
-
     /// Loads all files; at start, where there is nothing older to serve on with.
     ///
     /// # Errors
@@ -40,15 +36,14 @@ impl TlsFiles {
         Ok(())
     }
 
-    /// Looks at the files every so often until told to stop, and hands what changed to the store.
-    pub async fn watch(self, store: &CertStore, every: Duration, stop: CancellationToken) {
+    /// Looks at the files every so often, for as long as it is polled, and hands what changed to the store. The kubelet
+    /// itself takes up to a minute to bring a changed Secret.
+    pub async fn watch(self, store: &CertStore, every: Duration) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => self.reload(store).await,
-            }
+            ticks.tick().await;
+            self.reload(store).await;
         }
     }
 

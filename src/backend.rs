@@ -4,7 +4,7 @@
 //! names. [`SecretsBackend`] adds values, for the admin API. One object implements both; the admission path
 //! is handed only the first, so "admission never reads a value" is a type, not a promise.
 //!
-//! Decorators ([`cached`], [`retrying`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
+//! Decorators ([`cached`], [`retrying`], [`limits`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
 //! decorator and fake passes the same conformance suite.
 
 pub mod breaker;
@@ -12,7 +12,9 @@ pub mod cached;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod error;
+pub(crate) mod flight;
 pub mod kubernetes;
+pub mod limits;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod metered;
@@ -33,6 +35,13 @@ use tokio::time::Instant;
 pub use error::{BackendError, Cause, ErrorKind, OptionalSecret};
 
 use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName};
+
+/// The most keys that are read of one secret whose keys are asked for, and the most bytes of their names. A pod may refer
+/// to 64 secrets, and what is read of all of them is held until the pod is planned. A Secret of a megabyte can have a
+/// hundred thousand keys; `env-from` brings in those as well.
+pub const MAX_KEYS: usize = 1_000;
+/// See [`MAX_KEYS`].
+pub const MAX_KEY_BYTES: usize = 128 << 10;
 
 /// What a review asks of a backend about one secret.
 #[derive(Clone, Debug)]
@@ -89,6 +98,8 @@ impl KeysWanted {
 /// - When the query wants only existence, `keys` may be `None`.
 /// - A secret that does not exist in that namespace, whatever other namespaces hold: [`ErrorKind::NotFound`].
 /// - A refused read: [`ErrorKind::PermissionDenied`], the same whether or not the secret exists.
+/// - When the query wants keys, and the secret has more than [`MAX_KEYS`] or longer ones than [`MAX_KEY_BYTES`]:
+///   [`ErrorKind::TooManyKeys`].
 /// - An answer that cannot be read: [`ErrorKind::Protocol`]; never taken for "not found".
 /// - No answer before `deadline`: [`ErrorKind::Deadline`], and nothing goes on in the background.
 /// - Dropping the future cancels the work, unless another caller waits for the same read.

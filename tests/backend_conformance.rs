@@ -16,6 +16,7 @@ use floe_secrets_webhook::backend::breaker::{Breaker, BreakerSettings};
 use floe_secrets_webhook::backend::cached::{CacheSettings, Cached};
 use floe_secrets_webhook::backend::conformance::{Fixture, Trouble};
 use floe_secrets_webhook::backend::kubernetes::{ClientSettings, KubernetesBackend, connect};
+use floe_secrets_webhook::backend::limits::{LimitSettings, Limited, Limits};
 use floe_secrets_webhook::backend::memory::MemoryBackend;
 use floe_secrets_webhook::backend::metered::Metered;
 use floe_secrets_webhook::backend::registry::{Backend, Tuning};
@@ -46,6 +47,14 @@ fn retrying() -> InMemory {
 
 fn breaker() -> InMemory {
     InMemory::binder(|backend| Breaker::new(backend, BreakerSettings::default()))
+}
+
+fn limited() -> InMemory {
+    InMemory::binder(|backend| {
+        let breaker = Breaker::new(backend, BreakerSettings::default());
+        let circuit = breaker.circuit();
+        Limited::new(breaker, Limits::new(LimitSettings::default()), circuit)
+    })
 }
 
 fn cached() -> InMemory {
@@ -194,6 +203,7 @@ binder_conformance!(memory_binder, ready(memory()));
 binder_conformance!(metered_binder, ready(metered()));
 binder_conformance!(retrying_binder, ready(retrying()));
 binder_conformance!(breaker_binder, ready(breaker()));
+binder_conformance!(limited_binder, ready(limited()));
 binder_conformance!(cached_binder, ready(cached()));
 binder_conformance!(full_stack_binder, ready(full_stack()));
 binder_conformance!(static_binder, ready(files()));

@@ -2,8 +2,10 @@
 //!
 //! A dead backend must not hold the Job controller's workers for seconds per pod: after a few calls in a row
 //! without an answer, callers get "unavailable" at once, and one call per pause tries whether it is back.
+//!
+//! Only calls that were really sent are counted: whatever waits in a line of ours ([`super::limits`]) waits outside.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,11 +32,11 @@ impl Default for BreakerSettings {
     }
 }
 
-/// A decorator that answers [`ErrorKind::Unavailable`] in the backend's stead while it is dead.
+/// The state of a backend's life, and who may call: what all kinds of calls to a backend have in common.
 #[derive(Debug)]
-pub struct Breaker<B> {
-    inner: B,
+pub struct Circuit {
     settings: BreakerSettings,
+    backend: BackendKind,
     state: Mutex<State>,
 }
 
@@ -57,11 +59,36 @@ enum Sign {
     None,
 }
 
-impl<B: SecretBinder> Breaker<B> {
-    /// Guards `inner`.
+impl Circuit {
+    /// A circuit that is closed.
     #[must_use]
-    pub fn new(inner: B, settings: BreakerSettings) -> Self {
-        Self { inner, settings, state: Mutex::new(State::Closed(0)) }
+    pub fn new(settings: BreakerSettings, backend: BackendKind) -> Self {
+        Self { settings, backend, state: Mutex::new(State::Closed(0)) }
+    }
+
+    /// Whether a call would be refused now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match *self.state() {
+            State::Closed(_) => false,
+            State::Open(until) => until > Instant::now(),
+            State::Probing => true,
+        }
+    }
+
+    /// Makes a call, unless the circuit is open; then `refused` is the answer.
+    pub(crate) async fn call<T>(
+        &self,
+        deadline: Instant,
+        refused: impl FnOnce() -> BackendError,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let Some(pass) = self.enter(deadline) else {
+            return Err(refused().because("not asked: the calls before this one got no answer"));
+        };
+        let result = call.await;
+        pass.end(result.as_ref().err());
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,7 +96,7 @@ impl<B: SecretBinder> Breaker<B> {
     }
 
     /// Lets a call through, or not.
-    fn enter(&self, query: &BindQuery) -> Option<Pass<'_, B>> {
+    fn enter(&self, deadline: Instant) -> Option<Pass<'_>> {
         let now = Instant::now();
         let mut state = self.state();
         let probe = match *state {
@@ -80,7 +107,7 @@ impl<B: SecretBinder> Breaker<B> {
             }
             State::Open(_) | State::Probing => return None,
         };
-        Some(Pass { breaker: self, probe, began: now, deadline: query.deadline, reported: false })
+        Some(Pass { circuit: self, probe, began: now, deadline, reported: false })
     }
 
     /// Takes a call's sign; whether that opened or closed the breaker, for the log.
@@ -105,39 +132,40 @@ impl<B: SecretBinder> Breaker<B> {
 }
 
 /// A call that was let through. It reports when dropped, so that a probe whose caller left frees its place.
-struct Pass<'a, B: SecretBinder> {
-    breaker: &'a Breaker<B>,
+struct Pass<'a> {
+    circuit: &'a Circuit,
     probe: bool,
     began: Instant,
     deadline: Instant,
     reported: bool,
 }
 
-impl<B: SecretBinder> Pass<'_, B> {
+impl Pass<'_> {
     /// What a missed deadline says: nothing, if it was a short one.
     fn missed_deadline(&self) -> Sign {
         let had = self.deadline.saturating_duration_since(self.began);
-        if had >= self.breaker.settings.patience { Sign::Dead } else { Sign::None }
+        if had >= self.circuit.settings.patience { Sign::Dead } else { Sign::None }
     }
 
-    fn end(mut self, result: &Result<SecretBinding, BackendError>) {
-        let sign = match result.as_ref().map_err(|error| error.kind) {
-            Err(ErrorKind::Unavailable) => Sign::Dead,
-            Err(ErrorKind::Deadline) => self.missed_deadline(),
-            Ok(_)
-            | Err(
+    fn end(mut self, error: Option<&BackendError>) {
+        let sign = match error.map(|error| error.kind) {
+            Some(ErrorKind::Unavailable) => Sign::Dead,
+            Some(ErrorKind::Deadline) => self.missed_deadline(),
+            None
+            | Some(
                 ErrorKind::NotFound
                 | ErrorKind::PermissionDenied
                 | ErrorKind::RateLimited
                 | ErrorKind::Unauthenticated
                 | ErrorKind::Protocol
                 | ErrorKind::Invalid
-                | ErrorKind::Conflict,
+                | ErrorKind::Conflict
+                | ErrorKind::TooManyKeys,
             ) => Sign::Alive,
         };
-        let backend = self.breaker.kind().as_str();
-        match (self.breaker.learn(sign, self.probe), result) {
-            (Some(Sign::Dead), Err(error)) => {
+        let backend = self.circuit.backend.as_str();
+        match (self.circuit.learn(sign, self.probe), error) {
+            (Some(Sign::Dead), Some(error)) => {
                 tracing::warn!(backend, error = %ErrorChain(error), "backend does not answer; pausing calls to it");
             }
             (Some(Sign::Alive), _) => tracing::info!(backend, "backend answers again"),
@@ -147,13 +175,35 @@ impl<B: SecretBinder> Pass<'_, B> {
     }
 }
 
-impl<B: SecretBinder> Drop for Pass<'_, B> {
+impl Drop for Pass<'_> {
     fn drop(&mut self) {
         // Unreported: the call's future was dropped. A caller that leaves at its deadline waited in vain.
         if !self.reported {
             let sign = if Instant::now() >= self.deadline { self.missed_deadline() } else { Sign::None };
-            self.breaker.learn(sign, self.probe);
+            self.circuit.learn(sign, self.probe);
         }
+    }
+}
+
+/// A decorator that answers [`ErrorKind::Unavailable`] in the backend's stead while it is dead.
+#[derive(Debug)]
+pub struct Breaker<B> {
+    inner: B,
+    circuit: Arc<Circuit>,
+}
+
+impl<B: SecretBinder> Breaker<B> {
+    /// Guards `inner`.
+    #[must_use]
+    pub fn new(inner: B, settings: BreakerSettings) -> Self {
+        let circuit = Arc::new(Circuit::new(settings, inner.kind()));
+        Self { inner, circuit }
+    }
+
+    /// Its state, for those who would wait in line.
+    #[must_use]
+    pub fn circuit(&self) -> Arc<Circuit> {
+        Arc::clone(&self.circuit)
     }
 }
 
@@ -164,13 +214,8 @@ impl<B: SecretBinder> SecretBinder for Breaker<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let Some(pass) = self.enter(query) else {
-            return Err(BackendError::about(ErrorKind::Unavailable, self.kind(), query)
-                .because("not asked: the calls before this one got no answer"));
-        };
-        let result = self.inner.bind(query).await;
-        pass.end(&result);
-        result
+        let refused = || BackendError::about(ErrorKind::Unavailable, self.kind(), query);
+        self.circuit.call(query.deadline, refused, self.inner.bind(query)).await
     }
 }
 

@@ -2,19 +2,20 @@
 //!
 //! The rule: **a refusal, and an expansion of `name/*`, rest only on a read that began after the review
 //! arrived.** A stored answer may say yes for a while; whoever would be told no is told so by a read of its
-//! own time, shared with everyone who waits for the same secret ([`flight`]).
+//! own time, shared with everyone who waits for the same secret ([`super::flight`]).
 
-mod flight;
+mod recent;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moka::future::Cache;
 use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tokio::time::Instant;
 
-use self::flight::{Ask, Flights, Outcome};
+use self::recent::Recent;
+use super::flight::{Ask, Flights, Outcome};
 use super::patience::{Patience, SILENCE};
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
 use crate::injection::{SecretBinding, SecretId};
@@ -50,7 +51,8 @@ impl Default for CacheSettings {
 
 /// The names that were bound lately, for "did you mean": never more than this replica was told anyway.
 pub trait RecentNames: std::fmt::Debug + Send + Sync + 'static {
-    /// Names of secrets that were bound in `namespace` within the stale limit, in order.
+    /// Names of secrets that were bound in `namespace` within the stale limit, in order. The cost is that of this
+    /// namespace's names, and they are few hundred at most.
     fn recent_names(&self, namespace: &str) -> Vec<String>;
 }
 
@@ -58,7 +60,7 @@ pub trait RecentNames: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Cached<B> {
     memory: Arc<Memory<B>>,
-    flights: Arc<Flights>,
+    flights: Arc<Flights<BindKey, Arc<Bound>>>,
     metrics: Metrics,
 }
 
@@ -89,6 +91,7 @@ struct Memory<B> {
     inner: B,
     settings: CacheSettings,
     stored: Cache<BindKey, Stored>,
+    recent: Recent,
     patience: Patience,
 }
 
@@ -103,8 +106,9 @@ impl<B: SecretBinder> Cached<B> {
             // Only so that nothing is kept for nothing: what counts is decided by `usable` and `stale`.
             .time_to_live(settings.stale.max(settings.ttl))
             .build();
-        let patience = Patience::new(settings.silence);
-        Self { memory: Arc::new(Memory { inner, settings, stored, patience }), flights: Arc::default(), metrics }
+        let (recent, patience) = (Recent::new(settings.stale), Patience::new(settings.silence));
+        let memory = Arc::new(Memory { inner, settings, stored, recent, patience });
+        Self { memory, flights: Arc::default(), metrics }
     }
 
     fn count(&self, result: CacheResult) {
@@ -121,23 +125,26 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let key = BindKey { namespace: query.namespace.clone(), secret: query.secret.clone() };
-        if let Some(answer) = self.memory.recall(&key, query).await {
+        if let Some(answer) = self.memory.recall(&key, query) {
             self.count(CacheResult::Hit);
             return answer;
         }
         let ask = Ask { keys: query.keys.needs_keys(), deadline: query.deadline };
         let memory = Arc::clone(&self.memory);
-        let (read, shared) = {
-            let key = key.clone();
-            self.flights.join(&key.clone(), ask, query.arrived, move |ask, began| memory.read(key, ask, began))
-        };
+        let of = key.clone();
+        let read = self
+            .flights
+            .read(&key, ask, query.arrived, move |ask, began| async move { memory.read(of, ask, began).await });
         // The read serves others too, and some may be more patient.
-        let outcome = match self.memory.patience.wait(query.arrived, query.deadline, read).await {
-            Ok(outcome) => outcome,
-            Err(kind) => Err(BackendError::about(kind, self.kind(), query).because("nobody was answered in a while")),
+        let (outcome, shared) = match self.memory.patience.wait(query.arrived, query.deadline, read).await {
+            Ok(answered) => answered,
+            Err(kind) => {
+                let error = BackendError::about(kind, self.kind(), query);
+                (Err(error.because("nobody was answered in a while")), false)
+            }
         };
         match outcome {
-            Err(error) if error.kind.is_unavailable() => match self.memory.stand_in(&key, query).await {
+            Err(error) if error.kind.is_unavailable() => match self.memory.stand_in(&key, query) {
                 Some(binding) => {
                     self.count(CacheResult::Stale);
                     Ok(binding)
@@ -154,15 +161,7 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
 
 impl<B: SecretBinder> RecentNames for Cached<B> {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
-        let recent = |stored: &Stored| match stored {
-            Stored::Bound(bound) => bound.began.elapsed() <= self.memory.settings.stale,
-            Stored::Missing(_) => false,
-        };
-        let here = self.memory.stored.iter().filter(|(key, stored)| key.namespace == namespace && recent(stored));
-        let mut names: Vec<String> = here.map(|(key, _)| key.secret.name.as_str().to_owned()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.memory.recent.names(namespace)
     }
 }
 
@@ -170,8 +169,8 @@ impl<B: SecretBinder> RecentNames for Cached<B> {
 
 impl<B: SecretBinder> Memory<B> {
     /// The answer from memory, where the rule allows one.
-    async fn recall(&self, key: &BindKey, query: &BindQuery) -> Option<Result<SecretBinding, BackendError>> {
-        match self.stored.get(key).await? {
+    fn recall(&self, key: &BindKey, query: &BindQuery) -> Option<Result<SecretBinding, BackendError>> {
+        match self.stored.get(key)? {
             Stored::Bound(bound) => bound.answers(query, self.settings.ttl).then(|| Ok(bound.binding.clone())),
             Stored::Missing(missing) => {
                 let (error, began) = &*missing;
@@ -181,16 +180,16 @@ impl<B: SecretBinder> Memory<B> {
     }
 
     /// An older binding, when the backend gave no verdict. It can only say yes.
-    async fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
-        match self.stored.get(key).await? {
+    fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
+        match self.stored.get(key)? {
             Stored::Bound(bound) => bound.answers(query, self.settings.stale).then(|| bound.binding.clone()),
             Stored::Missing(_) => None,
         }
     }
 
     /// One read for all of its waiters; what it says is remembered before they are told.
-    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome {
-        let known = self.stored.get(&key).await;
+    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome<Arc<Bound>> {
+        let known = self.stored.get(&key);
         // Who wanted keys lately will want them again, and one read can serve both kinds of query.
         let keys_known = matches!(known, Some(Stored::Bound(bound)) if bound.binding.keys.is_some());
         let query = BindQuery {
@@ -205,23 +204,29 @@ impl<B: SecretBinder> Memory<B> {
         match answer {
             Ok(binding) => {
                 let bound = Arc::new(Bound { binding, began });
-                self.stored.insert(key, Stored::Bound(Arc::clone(&bound))).await;
+                self.recent.note(&key.namespace, key.secret.name.as_str(), began);
+                self.stored.insert(key, Stored::Bound(Arc::clone(&bound)));
                 Ok(bound)
             }
             Err(error) => {
                 match error.kind {
                     ErrorKind::NotFound if self.settings.negative_ttl.is_some() => {
-                        self.stored.insert(key, Stored::Missing(Arc::new((error.clone(), began)))).await;
+                        self.recent.forget(&key.namespace, key.secret.name.as_str());
+                        self.stored.insert(key, Stored::Missing(Arc::new((error.clone(), began))));
                     }
                     // A verdict: what was remembered is no longer true, and must not stand in for it later.
-                    ErrorKind::NotFound | ErrorKind::PermissionDenied => self.stored.invalidate(&key).await,
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                        self.recent.forget(&key.namespace, key.secret.name.as_str());
+                        self.stored.invalidate(&key);
+                    }
                     ErrorKind::Unavailable
                     | ErrorKind::RateLimited
                     | ErrorKind::Deadline
                     | ErrorKind::Unauthenticated
                     | ErrorKind::Protocol
                     | ErrorKind::Invalid
-                    | ErrorKind::Conflict => {}
+                    | ErrorKind::Conflict
+                    | ErrorKind::TooManyKeys => {}
                 }
                 Err(error)
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BackendKind, BindQuery};
+use super::{BackendKind, BindQuery, MAX_KEY_BYTES, MAX_KEYS};
 use crate::injection::SecretName;
 
 /// What a failure means to the caller. The floe spec's `PermissionError` is `PermissionDenied`; its
@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Invalid,
     /// The write met another writer, or a secret that is not ours to write.
     Conflict,
+    /// The secret has more keys than are read of one.
+    TooManyKeys,
 }
 
 impl ErrorKind {
@@ -42,7 +44,8 @@ impl ErrorKind {
             | Self::Unauthenticated
             | Self::Protocol
             | Self::Invalid
-            | Self::Conflict => false,
+            | Self::Conflict
+            | Self::TooManyKeys => false,
         }
     }
 
@@ -51,7 +54,12 @@ impl ErrorKind {
     pub fn is_unavailable(self) -> bool {
         match self {
             Self::Unavailable | Self::RateLimited | Self::Deadline | Self::Unauthenticated => true,
-            Self::NotFound | Self::PermissionDenied | Self::Protocol | Self::Invalid | Self::Conflict => false,
+            Self::NotFound
+            | Self::PermissionDenied
+            | Self::Protocol
+            | Self::Invalid
+            | Self::Conflict
+            | Self::TooManyKeys => false,
         }
     }
 }
@@ -133,6 +141,11 @@ impl BackendError {
             }
             ErrorKind::Invalid => {
                 format!("the secrets backend {backend} refused the request for {what} in namespace \"{namespace}\"")
+            }
+            ErrorKind::TooManyKeys => {
+                format!(
+                    "{what} in namespace \"{namespace}\" has too many keys to be referred to one by one: more than {MAX_KEYS}, or more than {MAX_KEY_BYTES} bytes of their names"
+                )
             }
             ErrorKind::Conflict => {
                 format!(

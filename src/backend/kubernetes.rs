@@ -138,7 +138,8 @@ impl KubernetesBackend {
         let subject = self.subject(namespace, Some(name))?;
         let keys = if keys.needs_keys() {
             let body = self.get(subject, wire::ACCEPT_WHOLE).await?;
-            Some(wire::key_names(&body, namespace, name).map_err(|cause| subject.unreadable(cause))?)
+            let names = wire::key_names(&body, namespace, name).map_err(|cause| subject.unreadable(cause))?;
+            Some(names.ok_or_else(|| subject.error(ErrorKind::TooManyKeys))?)
         } else {
             let body = self.get(subject, wire::ACCEPT_METADATA).await?;
             wire::head(&body, namespace, name).map_err(|cause| subject.unreadable(cause))?;
@@ -252,9 +253,13 @@ impl SecretsBackend for KubernetesBackend {
             Ok(Err(ErrorKind::Unavailable | ErrorKind::Deadline)) => {
                 (HealthState::Unhealthy, "the API server is not ready or cannot be reached")
             }
-            Ok(Err(ErrorKind::NotFound | ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict)) => {
-                (HealthState::Unhealthy, "what answers is not a Kubernetes API server")
-            }
+            Ok(Err(
+                ErrorKind::NotFound
+                | ErrorKind::Protocol
+                | ErrorKind::Invalid
+                | ErrorKind::Conflict
+                | ErrorKind::TooManyKeys,
+            )) => (HealthState::Unhealthy, "what answers is not a Kubernetes API server"),
             Err(_) => (HealthState::Unhealthy, "the API server did not answer in time"),
         };
         HealthStatus { state, message: message.to_owned() }

@@ -1,27 +1,24 @@
-//! Which backends this program knows, and the decorators that each of them wears.
+//! The decorators that a backend wears.
+//!
+//! From the outside in:
+//! 1. [`Cached`]: answers from memory where the rule allows it; concurrent reviews share a read.
+//! 2. [`Retrying`]: repeats what failed for a moment. While it pauses it holds nobody up.
+//! 3. [`Limited`]: waits for the namespace's share, then for a place among all calls. Outside of the breaker, because
+//!    a deadline that passes in our own line says nothing about the backend.
+//! 4. [`Breaker`]: refuses while the backend does not answer. Retries stop at an open breaker.
+//! 5. [`Metered`]: counts each call that is really sent.
+//!
+//! Reads of defaults go through the same limits and wear the same decorators, from [`crate::defaults`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::breaker::{Breaker, BreakerSettings};
 use super::cached::{CacheSettings, Cached, RecentNames};
-use super::kubernetes::{ClientSettings, ConnectError, KubernetesBackend, connect};
+use super::limits::{LimitSettings, Limited, Limits};
 use super::metered::Metered;
 use super::retrying::{RetrySettings, Retrying};
 use super::{BackendKind, SecretBinder, SecretsBackend};
 use crate::metrics::Metrics;
-
-/// A backend to build. A new backend is a variant here, and the compiler lists the places to fill in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackendConfig {
-    /// Kubernetes Secrets.
-    Kubernetes {
-        /// How to reach the API server.
-        client: ClientSettings,
-        /// Nothing outside of these namespaces is asked for; `None` means all.
-        allowed_namespaces: Option<BTreeSet<String>>,
-    },
-}
 
 /// The numbers of the decorators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +27,8 @@ pub struct Tuning {
     pub cache: CacheSettings,
     /// What is asked again.
     pub retry: RetrySettings,
+    /// How much is asked at once.
+    pub limits: LimitSettings,
     /// When nothing is asked.
     pub breaker: BreakerSettings,
 }
@@ -46,33 +45,22 @@ pub struct Backend {
     pub values: Arc<dyn SecretsBackend>,
     /// For "did you mean": what admission bound lately.
     pub names: Arc<dyn RecentNames>,
+    /// The shares of all calls of admission, for others who call the same server.
+    pub limits: Arc<Limits>,
 }
 
 impl Backend {
-    /// Dresses `backend` in its decorators. From the outside in: the cache answers first; retries are counted
-    /// one by one and stop at an open breaker.
+    /// Wraps `backend` in its decorators, in the order of this module's description.
     #[must_use]
     pub fn assemble<B: SecretsBackend>(backend: B, tuning: Tuning, metrics: &Metrics) -> Self {
-        let Tuning { cache, retry, breaker } = tuning;
+        let Tuning { cache, retry, limits, breaker } = tuning;
         let kind = backend.kind();
+        let limits = Limits::new(limits);
         let metered = Arc::new(Metered::new(backend, metrics.clone()));
         let guarded = Breaker::new(Arc::clone(&metered), breaker);
-        let cached = Arc::new(Cached::new(Retrying::new(guarded, retry), cache, metrics.clone()));
-        Self { kind, binder: Arc::<Cached<_>>::clone(&cached), values: metered, names: cached }
-    }
-}
-
-/// Builds a backend from its configuration. Whoever has a client already, because other parts use it too,
-/// calls [`Backend::assemble`] with a [`KubernetesBackend`] over it.
-///
-/// # Errors
-/// When there is no configuration to reach the backend. Whether it answers is not asked.
-pub async fn build(config: &BackendConfig, tuning: Tuning, metrics: &Metrics) -> Result<Backend, ConnectError> {
-    match config {
-        BackendConfig::Kubernetes { client, allowed_namespaces } => {
-            let client = connect(client).await?;
-            let backend = KubernetesBackend::new(client, allowed_namespaces.clone());
-            Ok(Backend::assemble(backend, tuning, metrics))
-        }
+        let circuit = guarded.circuit();
+        let limited = Limited::new(guarded, Arc::clone(&limits), circuit);
+        let cached = Arc::new(Cached::new(Retrying::new(limited, retry), cache, metrics.clone()));
+        Self { kind, binder: Arc::<Cached<_>>::clone(&cached), values: metered, names: cached, limits }
     }
 }

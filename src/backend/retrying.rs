@@ -25,6 +25,57 @@ impl Default for RetrySettings {
     }
 }
 
+impl RetrySettings {
+    /// Repeats `call` as long as its failures are retryable and `deadline` leaves time: exponential backoff with
+    /// jitter. `too_late` is the answer when the deadline passes.
+    pub(crate) async fn repeat<T, F>(
+        self,
+        jitter: fn(Duration) -> Duration,
+        deadline: Instant,
+        too_late: impl Fn() -> BackendError,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        if Instant::now() >= deadline {
+            return Err(too_late());
+        }
+        let mut attempt = 1;
+        loop {
+            let error = match timeout_at(deadline, call()).await {
+                Ok(Err(error)) => error,
+                Ok(Ok(answer)) => return Ok(answer),
+                Err(_) => return Err(too_late()),
+            };
+            let pause = self.pause(jitter, attempt, &error);
+            // The error says more than "deadline" would, and says it now.
+            let no_time = pause >= deadline.saturating_duration_since(Instant::now());
+            if !error.kind.is_retryable() || attempt >= self.attempts || no_time {
+                return Err(error);
+            }
+            sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    /// The pause after failed attempt `attempt` (the first is 1). A backend that names a time knows better
+    /// than we do, and is believed as long as the deadline lets it; the jitter on top keeps its callers from
+    /// returning at the same instant.
+    fn pause(self, jitter: fn(Duration) -> Duration, attempt: u32, error: &BackendError) -> Duration {
+        let Self { base, cap, .. } = self;
+        match error.retry_after {
+            Some(wanted) => wanted.saturating_add(jitter(base)),
+            None => jitter(base.saturating_mul(2_u32.saturating_pow(attempt - 1)).min(cap)),
+        }
+    }
+}
+
+/// Anything from nothing to `limit`.
+pub(crate) fn full_jitter(limit: Duration) -> Duration {
+    limit.mul_f64(fastrand::f64())
+}
+
 /// A decorator that repeats retryable failures: exponential backoff with full jitter, so that the replicas
 /// that failed together do not come back together.
 #[derive(Debug)]
@@ -40,21 +91,6 @@ impl<B: SecretBinder> Retrying<B> {
     pub fn new(inner: B, settings: RetrySettings) -> Self {
         Self { inner, settings, jitter: full_jitter }
     }
-
-    /// The pause after failed attempt `attempt` (the first is 1). A backend that names a time knows better
-    /// than we do; the jitter on top keeps its callers from returning at the same instant.
-    fn pause(&self, attempt: u32, error: &BackendError) -> Duration {
-        let RetrySettings { base, cap, .. } = self.settings;
-        match error.retry_after {
-            Some(wanted) => wanted.saturating_add((self.jitter)(base)),
-            None => (self.jitter)(base.saturating_mul(2_u32.saturating_pow(attempt - 1)).min(cap)),
-        }
-    }
-}
-
-/// Anything from nothing to `limit`.
-fn full_jitter(limit: Duration) -> Duration {
-    limit.mul_f64(fastrand::f64())
 }
 
 #[async_trait]
@@ -65,25 +101,7 @@ impl<B: SecretBinder> SecretBinder for Retrying<B> {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let too_late = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
-        if Instant::now() >= query.deadline {
-            return Err(too_late());
-        }
-        let mut attempt = 1;
-        loop {
-            let error = match timeout_at(query.deadline, self.inner.bind(query)).await {
-                Ok(Err(error)) => error,
-                Ok(Ok(binding)) => return Ok(binding),
-                Err(_) => return Err(too_late()),
-            };
-            let pause = self.pause(attempt, &error);
-            // The error says more than "deadline" would, and says it now.
-            let no_time = pause >= query.deadline.saturating_duration_since(Instant::now());
-            if !error.kind.is_retryable() || attempt >= self.settings.attempts || no_time {
-                return Err(error);
-            }
-            sleep(pause).await;
-            attempt += 1;
-        }
+        self.settings.repeat(self.jitter, query.deadline, too_late, || self.inner.bind(query)).await
     }
 }
 
@@ -143,10 +161,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_after_beyond_the_deadline_gives_up_at_once() {
         let retrying = retrying();
-        retrying.inner.next(Fault::SlowDown(Duration::from_secs(30)));
-        let began = Instant::now();
-        assert_eq!(retrying.bind(&query("jobs", "db")).await.unwrap_err().kind, ErrorKind::RateLimited);
-        assert_eq!(began.elapsed(), Duration::ZERO);
+        for beyond in [Duration::from_secs(10), Duration::from_secs(30), Duration::from_hours(1)] {
+            retrying.inner.next(Fault::SlowDown(beyond));
+            let began = Instant::now();
+            assert_eq!(retrying.bind(&query("jobs", "db")).await.unwrap_err().kind, ErrorKind::RateLimited);
+            assert_eq!(began.elapsed(), Duration::ZERO, "{beyond:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

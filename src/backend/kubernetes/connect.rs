@@ -8,7 +8,6 @@ use http::header::USER_AGENT;
 use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use tower::limit::ConcurrencyLimitLayer;
 
 /// The user agent where none is set, for the API server's audit log.
 pub const DEFAULT_USER_AGENT: &str = concat!("floe-secrets-webhook/", env!("CARGO_PKG_VERSION"));
@@ -21,11 +20,6 @@ const PATIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Silence that long means a dead connection; half of an admission's time is then left for another one.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Requests under way at once. Each has a connection to itself, so a burst of pods would be a burst of TLS handshakes
-/// with the very server that is waiting for our answers; the others wait here for a connection that is open already.
-/// As many as the shipped `PriorityLevelConfiguration` lets through together under the API server's own defaults.
-const CONCURRENCY: usize = 24;
 
 /// Where the API server is and who we are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +58,7 @@ pub enum ConnectError {
 }
 
 /// A client for the request path: it gives up soon and never repeats by itself, because `Retrying` does that
-/// inside the review's deadline.
+/// inside the review's deadline. Nothing waits in here: how much is asked at once is for `Limits` to say.
 ///
 /// In a cluster it is the pod's service account, unless the settings name a kubeconfig or a context; else the
 /// default kubeconfig.
@@ -110,7 +104,7 @@ pub fn client(mut config: Config) -> Result<Client, ConnectError> {
     config.reset_reader_on_write = true;
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error))?;
-    Ok(builder.with_layer(&ConcurrencyLimitLayer::new(CONCURRENCY)).build())
+    Ok(builder.build())
 }
 
 fn unusable(error: &kube::Error) -> ConnectError {

@@ -4,6 +4,8 @@ use tokio::time::Instant;
 
 use super::fake_api::{ApiFault, FakeApi, leaks};
 use super::*;
+use crate::backend::breaker::{Breaker, BreakerSettings};
+use crate::backend::limits::{LimitSettings, Limited, Limits};
 use crate::backend::memory::query;
 use crate::backend::{KeysWanted, OptionalSecret};
 
@@ -12,6 +14,14 @@ async fn subject() -> (FakeApi, KubernetesBackend) {
     api.put("jobs", "db", &[("user", fake_api::CANARY), ("password", fake_api::CANARY)]);
     let backend = KubernetesBackend::new(api.client(), None);
     (api, backend)
+}
+
+/// The backend behind its limits.
+async fn limited() -> (FakeApi, Limited<Breaker<KubernetesBackend>>) {
+    let (api, backend) = subject().await;
+    let breaker = Breaker::new(backend, BreakerSettings::default());
+    let circuit = breaker.circuit();
+    (api, Limited::new(breaker, Limits::new(LimitSettings::default()), circuit))
 }
 
 fn keyed() -> BindQuery {
@@ -104,17 +114,20 @@ async fn long_silence_is_a_dead_connection() {
 
 #[tokio::test]
 async fn a_burst_shares_a_few_connections_and_is_answered_to_the_last() {
-    let (api, backend) = subject().await;
+    let (api, limited) = limited().await;
     api.always(Some(ApiFault::Slow(Duration::from_millis(5))));
-    let query = query("jobs", "db");
-    let answers = futures::future::join_all((0..200).map(|_| backend.bind(&query))).await;
+    let queries = ["a", "b", "c", "d"].map(|namespace| {
+        api.put(namespace, "db", &[]);
+        query(namespace, "db")
+    });
+    let answers = futures::future::join_all((0..200).map(|at| limited.bind(&queries[at % 4]))).await;
     assert!(answers.iter().all(Result::is_ok));
     assert!((2..=24).contains(&api.most_in_flight()), "{}", api.most_in_flight());
 }
 
 #[tokio::test]
 async fn those_who_leave_make_room_for_those_who_wait() {
-    let (api, backend) = subject().await;
+    let (api, backend) = limited().await;
     api.always(Some(ApiFault::Never));
     let patient = query("jobs", "db");
     let leaving = futures::future::join_all((0..100).map(|_| backend.bind(&patient)));

@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::injection::SecretName;
+use crate::backend::{MAX_KEY_BYTES, MAX_KEYS};
+use crate::injection::{SecretName, Text};
 
 /// Written on every Secret that `set_secret` creates; a Secret without it is never written.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "floe-secrets-webhook");
@@ -81,10 +82,16 @@ pub(super) fn head(body: &[u8], namespace: &str, name: &SecretName) -> Result<He
 }
 
 /// The key names of a whole Secret; its values are skipped, never built.
-pub(super) fn key_names(body: &[u8], namespace: &str, name: &SecretName) -> Result<BTreeSet<String>, Unreadable> {
+/// `None` when it has more of them than are read of one Secret.
+pub(super) fn key_names(
+    body: &[u8],
+    namespace: &str,
+    name: &SecretName,
+) -> Result<Option<BTreeSet<String>>, Unreadable> {
     let object: Object<KeyNames> = read(body)?;
     object.must_be("Secret", "v1", namespace, name)?;
-    Ok(object.data.0)
+    let KeyNames { names, bytes } = object.data;
+    Ok((names.len() <= MAX_KEYS && bytes <= MAX_KEY_BYTES).then_some(names))
 }
 
 /// The values of a whole Secret.
@@ -159,9 +166,12 @@ impl<D> Object<D> {
     }
 }
 
-/// The keys of a map whose values are skipped.
+/// The keys of a map whose values are skipped; none of them is kept once there are too many.
 #[derive(Default)]
-struct KeyNames(BTreeSet<String>);
+struct KeyNames {
+    names: BTreeSet<String>,
+    bytes: usize,
+}
 
 impl<'de> Deserialize<'de> for KeyNames {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -178,11 +188,14 @@ impl<'de> Deserialize<'de> for KeyNames {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyNames, A::Error> {
-                let mut names = BTreeSet::new();
-                while let Some((name, IgnoredAny)) = map.next_entry()? {
-                    names.insert(name);
+                let mut keys = KeyNames::default();
+                while let Some((Text(name), IgnoredAny)) = map.next_entry()? {
+                    keys.bytes += name.len();
+                    if keys.names.len() <= MAX_KEYS && keys.bytes <= MAX_KEY_BYTES {
+                        keys.names.insert(name.into_owned());
+                    }
                 }
-                Ok(KeyNames(names))
+                Ok(keys)
             }
         }
         deserializer.deserialize_any(Names)
@@ -327,8 +340,20 @@ mod tests {
     #[case::odd_values(r#""data":{"user":null,"n":[1,{"x":"}"}]},"#, &["n", "user"])]
     #[case::escaped_key("\"data\":{\"us\\u0065r\":\"\"},", &["user"])]
     fn key_names_are_kept_and_values_skipped(#[case] data: &str, #[case] expected: &[&str]) {
-        let names = key_names(whole(data).as_bytes(), "jobs", &db()).unwrap();
+        let names = key_names(whole(data).as_bytes(), "jobs", &db()).unwrap().unwrap();
         assert!(names.iter().eq(expected), "{names:?}");
+    }
+
+    #[rstest]
+    #[case::few(1000, 8, true)]
+    #[case::many(1001, 8, false)]
+    #[case::short_enough(512, 256, true)]
+    #[case::long(512, 257, false)]
+    fn keys_are_read_up_to_a_number_and_a_length(#[case] count: usize, #[case] length: usize, #[case] read: bool) {
+        let keys: Vec<String> = (0..count).map(|n| format!("\"{n:0length$}\":\"dg==\"")).collect();
+        let body = whole(&format!("\"data\":{{{}}},", keys.join(",")));
+        let names = key_names(body.as_bytes(), "jobs", &db()).unwrap();
+        assert_eq!(names.map(|names| names.len()), read.then_some(count));
     }
 
     #[rstest]

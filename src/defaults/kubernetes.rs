@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{ENABLED_LABEL, Source, SourceReader};
 use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use crate::injection::{Annotations, MIRROR_ANNOTATION, Text};
+use crate::injection::{Annotations, PREFIX, Text};
 
 /// Reads them through the backend's client.
 pub struct KubernetesSources(pub kube::Client);
@@ -85,8 +85,9 @@ fn source(body: &[u8]) -> Option<Source> {
     Some(Source {
         enforces_mountable_secrets: says(&annotations, "kubernetes.io/enforce-mountable-secrets", "true"),
         enabled: object.metadata.labels.is_some_and(|labels| says(&labels, ENABLED_LABEL.0, ENABLED_LABEL.1)),
+        // Nothing else of it counts, and nothing else is kept.
         annotations: Annotations::from_pairs(
-            annotations.into_iter().filter(|(key, _)| key.as_str() != MIRROR_ANNOTATION).map(|(key, value)| {
+            annotations.into_iter().filter(|(key, _)| key.as_str().starts_with(PREFIX)).map(|(key, value)| {
                 let own = |text: Text<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
                 (own(key), own(value))
             }),
@@ -100,11 +101,13 @@ mod tests {
 
     #[test]
     fn metadata_becomes_a_source() {
-        let body = br#"{"kind":"PartialObjectMetadata","metadata":{"name":"n","labels":{"secrets.floe.dev/inject":"enabled"},
-            "annotations":{"secrets.floe.dev/env-from":"a","x":"y","kubernetes.io/enforce-mountable-secrets":"true"}}}"#;
+        let body =
+            br#"{"kind":"PartialObjectMetadata","metadata":{"name":"n","labels":{"secrets.floe.dev/inject":"enabled"},
+            "annotations":{"secrets.floe.dev/env-from":"a","x":"y","kubernetes.io/enforce-mountable-secrets":"true",
+            "reloader.stakater.com/auto":"true","kubernetes.io/config.mirror":"z"}}}"#;
         let source = source(body).unwrap();
         assert!(source.enabled && source.enforces_mountable_secrets);
-        assert_eq!(source.annotations.ours().collect::<Vec<_>>(), [("env-from", "a")]);
+        assert_eq!(source.annotations, Annotations::from_pairs([("secrets.floe.dev/env-from", "a")]));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! refused where they are written, and nobody else is concerned.
 
 use crate::common::namespace::TestNamespace;
-use crate::common::served::{Served, job, named, pod, prefixed, served, sources, variables, with};
+use crate::common::served::{
+    Served, container, deployment, job, named, pod, prefixed, served, sources, variables, with,
+};
 use crate::common::{unique, wait_for};
 use serde_json::{Value, json};
 
@@ -183,6 +185,34 @@ async fn a_changed_default_shows_by_itself() {
     let annotation = "secrets.floe.dev/env-from=of-pod";
     cp.kubectl(&["annotate", "--overwrite", "namespace", &ns.name, annotation], "").await.succeeded();
     wait_for("the new default", || async { (probe().await == ["secret/of-pod"]).then_some(()) }).await;
+}
+
+/// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the workload's review is told that
+/// there is no such account, and the pods that come a moment later get its defaults all the same.
+#[tokio::test]
+async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_secrets() {
+    let served = served().await;
+    let cp = served.cp;
+    let ns = enabled(served, "before-account", &json!({})).await;
+    for round in 0..20 {
+        let name = format!("app-{round}");
+        let mut deployment = deployment(&name, &json!({}), &json!([container()]));
+        deployment["spec"]["template"]["spec"]["serviceAccountName"] = name.clone().into();
+        let metadata = json!({"name": name, "annotations": prefixed(&json!({"env-from": "of-account"}))});
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+        let both = json!({"apiVersion": "v1", "kind": "List", "items": [deployment, account]});
+        cp.kubectl_apply(&ns.name, &both).await.succeeded();
+    }
+    for round in 0..20 {
+        let pod = cp.pod_of(&ns.name, &format!("app=app-{round}")).await;
+        assert_eq!(sources(named(&pod, "main")), ["secret/of-account"], "round {round}");
+    }
+    // The reviews of the workloads came before there was an account: that is what this is about.
+    let seen = served.webhook.admissions("namespace", &ns.name);
+    let workloads = seen.iter().filter(|line| line["surface"] == "defaults.workloads" && line["operation"] == "create");
+    let reasons: Vec<&Value> =
+        workloads.filter(|line| line["resource"] == "deployments").map(|line| &line["reason"]).collect();
+    assert_eq!(reasons, vec![&json!("not_requested"); 20]);
 }
 
 /// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server refuses what is not on its list

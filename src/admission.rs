@@ -3,10 +3,12 @@
 //! In order: [`review`] decodes, [`mutator`] (for workloads [`workload`]) parses, binds and plans, [`response`]
 //! renders and answers by one table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
 
+pub mod caller;
 pub mod deadline;
 pub mod error;
 pub mod handler;
 pub mod mutator;
+mod near;
 pub mod observe;
 pub mod response;
 pub mod review;

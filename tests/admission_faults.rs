@@ -5,17 +5,25 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use common::in_process::World;
 use common::pki::Authority;
 use common::process::Folder;
 use common::reviewer::{Reply, kubeconfig_for, pod, review};
 use common::wait_within;
 use common::webhook_process::{Launch, WebhookProcess};
-use floe_secrets_webhook::admission::mutator::Policy;
+use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
+use floe_secrets_webhook::backend::cached::RecentNames;
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
-use floe_secrets_webhook::backend::memory::Fault;
+use floe_secrets_webhook::backend::memory::{Fault, MemoryBackend};
+use floe_secrets_webhook::backend::{BackendError, BackendKind, ErrorKind};
+use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::injection::{Annotations, PodView, SecretSource};
 use futures::future::join_all;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
@@ -187,10 +195,9 @@ async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
     let scene = Scene::new(&[]).await;
     scene.api.put("jobs", "db", &[]);
     scene.api.next(ApiFault::TooManyRequests(1));
-    let began = Instant::now();
     let response = scene.ask("db", "1s").await.response();
+    // Who had waited in vain would be told so by 504.
     assert_eq!(response["status"]["code"], 503, "{response}");
-    assert!(began.elapsed() < Duration::from_millis(900), "waiting would have been in vain");
     scene.api.next(ApiFault::TooManyRequests(1));
     let began = Instant::now();
     let response = scene.ask("db", "5s").await.response();
@@ -341,7 +348,7 @@ async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
     let world = World::new(Policy::default());
     world.backend.put("jobs", "db", &[]);
     assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
-    for fault in [Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable), Fault::Hang] {
+    for fault in [Fault::Fail(ErrorKind::Unavailable), Fault::Hang] {
         world.backend.always(Some(fault));
         let known = world.admit(&env_from("db")).await;
         assert!(known["allowed"] == true && known["patch"].is_string(), "{known}");
@@ -367,7 +374,7 @@ async fn a_deleted_secret_is_missed_within_half_a_minute() {
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
     // And no outage brings it back.
-    world.backend.always(Some(Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable)));
+    world.backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
     assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
 }
 
@@ -387,7 +394,7 @@ async fn a_refusal_and_an_expansion_are_never_remembered() {
     let expanded = common::in_process::patched(pod(&all), &world.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
     // An outage leaves an expansion without a verdict: what the keys were is no answer to what they are.
-    world.backend.always(Some(Fault::Fail(floe_secrets_webhook::backend::ErrorKind::Unavailable)));
+    world.backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
     assert_eq!(refused_with(&world.admit(&all).await), 503);
     assert_eq!(world.admit(&one).await["allowed"], true);
 }
@@ -395,4 +402,274 @@ async fn a_refusal_and_an_expansion_are_never_remembered() {
 fn variables(pod: &Value) -> Vec<&str> {
     let env = pod["spec"]["containers"][0]["env"].as_array().expect("variables");
     env.iter().filter_map(|entry| entry["name"].as_str()).collect()
+}
+
+// === defaults, on paused time ===
+
+/// A labelled namespace "jobs" and its ServiceAccounts, as a script has them.
+#[derive(Debug)]
+struct Script {
+    namespace: Mutex<Source>,
+    accounts: Mutex<BTreeMap<String, Source>>,
+    fails: Mutex<bool>,
+}
+
+fn source(annotations: &[(&str, &str)]) -> Source {
+    let ours = annotations.iter().map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
+    Source { annotations: Annotations::from_pairs(ours), enabled: true, ..Source::default() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Script {
+    fn new(namespace: Source) -> Arc<Self> {
+        Arc::new(Self { namespace: Mutex::new(namespace), accounts: Mutex::default(), fails: Mutex::default() })
+    }
+
+    fn account(&self, annotations: &[(&str, &str)]) {
+        lock(&self.accounts).insert("default".to_owned(), source(annotations));
+    }
+
+    fn fail(&self, fails: bool) {
+        *lock(&self.fails) = fails;
+    }
+
+    fn answer<T>(&self, namespace: &str, found: T) -> Result<T, BackendError> {
+        let failure = BackendError::new(ErrorKind::Unavailable, BackendKind::Kubernetes, namespace, None);
+        if *lock(&self.fails) { Err(failure) } else { Ok(found) }
+    }
+}
+
+#[async_trait]
+impl SourceReader for Script {
+    async fn namespace(&self, name: &str, _: tokio::time::Instant) -> Result<Option<Source>, BackendError> {
+        self.answer(name, Some(lock(&self.namespace).clone()))
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        _: tokio::time::Instant,
+    ) -> Result<Option<Source>, BackendError> {
+        self.answer(namespace, lock(&self.accounts).get(name).cloned())
+    }
+}
+
+/// A world with the secrets "of-namespace", "of-account" and "of-pod".
+fn governed(script: &Arc<Script>) -> World {
+    let world = World::governed(Policy::default(), script.clone());
+    for name in ["of-namespace", "of-account", "of-pod"] {
+        world.backend.put("jobs", name, &[]);
+    }
+    world
+}
+
+/// The secret that a pod with these annotations gets.
+async fn given(world: &World, annotations: &Value) -> Option<String> {
+    let response = world.admit_on(Surface::DefaultsPods, annotations).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let patched = common::in_process::patched(pod(annotations), &response);
+    patched["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
+    let script = Script::new(source(&[]));
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.account(&[("env-from", "of-account")]);
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-account"));
+    // An account that says nothing, and one that says something a moment later.
+    script.account(&[]);
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.account(&[("env-from", "of-account")]);
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-account"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
+    let script = Script::new(source(&[("env-from", "of-namespace")]));
+    script.account(&[]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-namespace"));
+    assert_eq!(given(&world, &env_from("of-pod")).await.as_deref(), Some("of-pod"));
+    script.fail(true);
+    world.backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_mins(4)).await;
+        assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-namespace"));
+        assert_eq!(given(&world, &env_from("of-pod")).await.as_deref(), Some("of-pod"));
+    }
+    tokio::time::advance(Duration::from_mins(3)).await;
+    let late = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(refused_with(&late), 503, "{late}");
+
+    // Nothing was asked for when they were read last: that may have changed.
+    let script = Script::new(source(&[]));
+    script.account(&[]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.fail(true);
+    assert_eq!(given(&world, &env_from("of-pod")).await.as_deref(), Some("of-pod"), "this one asks itself");
+    let unsure = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(refused_with(&unsure), 503, "{unsure}");
+    let sentence = "the secrets backend kubernetes is unavailable; secrets in namespace \"jobs\" could not be checked";
+    assert!(unsure["status"]["message"].as_str().expect("a sentence").starts_with(sentence), "{unsure}");
+    let opted_out = json!({"secrets.floe.dev/inject": "false"});
+    assert_eq!(given(&world, &opted_out).await, None, "no default can concern it");
+}
+
+/// Whoever reaches the port may name any namespace on any path.
+#[tokio::test(start_paused = true)]
+async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
+    let script = Script::new(Source { enabled: false, ..source(&[("env-from", "of-namespace")]) });
+    script.account(&[("env-from", "of-account")]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    assert_eq!(given(&world, &env_from("of-pod")).await.as_deref(), Some("of-pod"));
+    lock(&script.namespace).enabled = true;
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-account"), "the label counts at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_that_are_too_large_refuse_with_a_sentence() {
+    let script = Script::new(source(&[("env-from", &"a,".repeat(32_768)), ("reload", "off")]));
+    let world = governed(&script);
+    let refused = world.admit_on(Surface::DefaultsPods, &env_from("of-pod")).await;
+    let sentence = "annotation secrets.floe.dev/env-from of namespace \"jobs\": together the defaults of this object come \
+                    to 65553 bytes; at most 65536 are read. Ask for fewer secrets here, or by shorter annotations";
+    assert_eq!(refused_with(&refused), 422, "{refused}");
+    assert!(refused["status"]["message"].as_str().expect("a sentence").starts_with(sentence), "{refused}");
+    assert_eq!(given(&world, &json!({"secrets.floe.dev/inject": "false"})).await, None);
+    // And where they are written.
+    let said =
+        world.answer(Surface::Sources, changed("CREATE", &"a,".repeat(32_768)).as_bytes()).await.expect("a review");
+    assert_eq!(refused_with(&said), 422, "{said}");
+    assert!(said["status"]["message"].as_str().expect("a sentence").contains("at most 65536 are read"), "{said}");
+}
+
+/// A review of a ServiceAccount "default" in "jobs" that asks for `secrets`.
+fn changed(operation: &str, secrets: &str) -> String {
+    let account = json!({"metadata": {"name": "default", "namespace": "jobs",
+        "annotations": {"secrets.floe.dev/env-from": secrets}}});
+    let resource = json!({"group": "", "version": "v1", "resource": "serviceaccounts"});
+    let request = json!({"uid": "u-1", "operation": operation, "namespace": "jobs", "name": "default",
+        "resource": resource, "object": account, "oldObject": null});
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_a_default_that_passes_here_shows_at_once() {
+    let script = Script::new(source(&[]));
+    script.account(&[("env-from", "of-account")]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-account"));
+    script.account(&[("env-from", "of-pod")]);
+    assert_eq!(given(&world, &json!({})).await.as_deref(), Some("of-account"), "for half a minute");
+    for operation in ["CREATE", "UPDATE"] {
+        script.account(&[("env-from", if operation == "CREATE" { "of-namespace" } else { "of-pod" })]);
+        let said = world.answer(Surface::Sources, changed(operation, "any").as_bytes()).await.expect("a review");
+        assert_eq!(said["allowed"], true, "{said}");
+        let expected = if operation == "CREATE" { "of-namespace" } else { "of-pod" };
+        assert_eq!(given(&world, &json!({})).await.as_deref(), Some(expected));
+    }
+}
+
+// === near names ===
+
+/// Names that count how often they are looked up.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl RecentNames for Counting {
+    fn recent_names(&self, namespace: &str) -> Vec<String> {
+        assert_eq!(namespace, "jobs");
+        self.0.fetch_add(1, Ordering::SeqCst);
+        vec!["snowflake".to_owned()]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
+    let (backend, names) = (Arc::new(MemoryBackend::new()), Arc::new(Counting::default()));
+    let answering = Answering { binder: backend.clone(), names: Some(names.clone()) };
+    let defaults = Defaults::new(Script::new(source(&[])));
+    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
+    let mutator = Mutator::new(binders, Arc::new(defaults), Policy::default());
+    let text = pod(&env_from("snowflakes, snowflak, snowflaek, snowflakee, snowflakey, unlike")).to_string();
+    let pod: PodView<'_> = serde_json::from_str(&text).expect("a pod");
+    let ask = async || {
+        let now = tokio::time::Instant::now();
+        let window = Window::untraced(now, now + Duration::from_secs(5));
+        mutator.inject_pod(Surface::Pods, "jobs", &pod, window).await.expect_err("nothing is there")
+    };
+    for kind in [ErrorKind::Unavailable, ErrorKind::Deadline, ErrorKind::PermissionDenied] {
+        backend.always(Some(Fault::Fail(kind)));
+        ask().await;
+        assert_eq!(names.0.load(Ordering::SeqCst), 0, "{kind:?}");
+    }
+    backend.always(None);
+    let told = floe_secrets_webhook::admission::response::sentences(&ask().await).join("\n");
+    assert_eq!(names.0.load(Ordering::SeqCst), 1);
+    assert_eq!(told.matches("Did you mean \"snowflake\"").count(), 5, "{told}");
+}
+
+// === the log ===
+
+/// Whoever collects the log stands still: nobody else does.
+#[tokio::test]
+async fn log_that_nobody_reads_stops_no_admission() {
+    let api = FakeApi::start(&["jobs"]).await;
+    api.put("jobs", "db", &[]);
+    let folder = Folder::new();
+    let kubeconfig = kubeconfig_for(&folder, &api.url());
+    let launch = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&[
+        "--shutdown-delay",
+        "0s",
+        "--log",
+        "trace,rustls=trace,hyper=trace,h2=trace",
+    ]);
+    let log = launch.folder.path().join("floe-secrets-webhook.log");
+    assert!(std::process::Command::new("mkfifo").arg(&log).status().expect("mkfifo starts").success());
+    // Open for both, so that neither the writer waits nor a read meets the end.
+    let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(&log).expect("the pipe");
+    let webhook = launch.start().await;
+    let dropped = |metrics: &str| {
+        let sample =
+            metrics.lines().find_map(|line| line.strip_prefix("floe_secrets_webhook_log_lines_dropped_total "));
+        sample.and_then(|sample| sample.parse::<f64>().ok()).unwrap_or_default()
+    };
+    // Handshakes make long lines; what waits for the reader is bounded, so lines are dropped in the end.
+    let (mut reviews, mut lost) = (0, 0.0);
+    while lost < 1.0 {
+        for _ in 0..50 {
+            let response = webhook.admit(&asking("db"), "10s").await.response();
+            assert_eq!(response["allowed"], true, "{response}");
+        }
+        reviews += 50;
+        assert_eq!(webhook.get("/livez").map(|(status, _)| status), Some(200));
+        let (_, metrics) = webhook.get("/metrics").expect("the ops port answers");
+        lost = dropped(&metrics);
+        assert!(reviews < 20_000, "nothing is dropped: is the log written?");
+    }
+    eprintln!("{lost} lines dropped after {reviews} reviews");
+
+    // Who reads again is told.
+    let text = tokio::task::spawn_blocking(move || {
+        use std::io::Read as _;
+        let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);
+        while !String::from_utf8_lossy(&text).contains("log lines were dropped") {
+            let read = pipe.read(&mut part).expect("the pipe");
+            text.drain(..text.len().saturating_sub(part.len()));
+            text.extend_from_slice(&part[..read]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let text = tokio::time::timeout(Duration::from_mins(1), text).await.expect("the log says it").expect("no panic");
+    assert!(text.lines().any(|line| line.contains("log lines were dropped") && line.contains("\"lines\":")));
+    assert!(webhook.stop().await.success());
 }

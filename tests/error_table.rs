@@ -50,6 +50,7 @@ fn surfaces() -> Vec<Surface> {
 fn backend_errors() -> Vec<ErrorKind> {
     all!(ErrorKind:
         NotFound, PermissionDenied, Unavailable, RateLimited, Deadline, Unauthenticated, Protocol, Invalid, Conflict,
+        TooManyKeys,
     )
     .to_vec()
 }
@@ -314,11 +315,13 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
         }
         ErrorKind::Deadline => (Fault::Hang, Kind::Timeout, 504, "Timeout", "WARN"),
         ErrorKind::Unauthenticated => (Fault::Fail(error), Kind::Unauthenticated, 503, "ServiceUnavailable", "ERROR"),
+        ErrorKind::TooManyKeys => (Fault::Fail(error), Kind::Conflict, 422, "Invalid", "INFO"),
         ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict => {
             (Fault::Fail(error), Kind::Protocol, 500, "InternalError", "ERROR")
         }
     };
-    let refused = || denied(kind, code, reason, &[], level);
+    let causes: &[&str] = if code == 422 { &["FieldValueInvalid"] } else { &[] };
+    let refused = || denied(kind, code, reason, causes, level);
     let admitted = if error.is_unavailable() { degraded(kind, level) } else { refused() };
     vec![
         Row::new("a backend's error", &asking(), refused()).fault(fault),

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -16,7 +17,7 @@ use common::pki::Authority;
 use common::process::Folder;
 use common::reviewer::{Reply, kubeconfig_for, pod, review};
 use common::wait_for;
-use common::webhook::{Registration, narrowed_to, webhook_identity};
+use common::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
 use common::webhook_process::{Launch, WebhookProcess};
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi};
 use http::Method;
@@ -71,6 +72,41 @@ impl Said {
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
             let (_, text) = webhook.get(path).expect("the ops port answers");
             self.hear(path, &text);
+        }
+    }
+
+    /// What the controller says about the objects of the namespaces while it looks through all of them once.
+    async fn controller(&mut self, cp: &'static ControlPlane, filter: &str) {
+        let launch = Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
+        let controller = launch.start().await;
+        wait_for("a scan of everything", || async {
+            (controller.counted("drift_scans", &["complete"]) > 0).then_some(())
+        })
+        .await;
+        self.hear("controller's log", &controller.log());
+        for path in ["/metrics", "/readyz?verbose"] {
+            let (_, text) = controller.get(path).expect("the ops port answers");
+            self.hear(&format!("controller's {path}"), &text);
+        }
+        controller.stop().await;
+    }
+
+    /// What people's commands say: stdout and stderr, but for the manifest that `inject` gives back as its author wrote it.
+    fn commands(&mut self, cp: &ControlPlane, namespace: &str, pod: &Value) {
+        let folder = Folder::new();
+        let manifest = folder.write("pod.yaml", pod.to_string()).display().to_string();
+        let kubeconfig = cp.kubeconfig.display().to_string();
+        let inject = ["inject", "-f", &manifest, "--cluster", "--explain", "-n", namespace];
+        for args in [&["scan", "-A", "-o", "json"][..], &["doctor", "-o", "json"], &inject] {
+            let ran = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
+                .args(args)
+                .env("KUBECONFIG", &kubeconfig)
+                .output()
+                .expect("it runs");
+            self.hear(args[0], &String::from_utf8_lossy(&ran.stderr));
+            if args[0] != "inject" {
+                self.hear(args[0], &String::from_utf8_lossy(&ran.stdout));
+            }
         }
     }
 
@@ -159,6 +195,38 @@ fn laden(annotations: &Value) -> Value {
     pod
 }
 
+/// The paths of the admission port, and what each of them is asked about.
+const POD_PATHS: [&str; 3] = ["/admit/pods", "/admit/defaults/pods", "/admit/sources"];
+const WORKLOAD_PATHS: [&str; 2] = ["/admit/workloads", "/admit/defaults/workloads"];
+
+/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, untouched, with
+/// another image, and with other annotations than before.
+fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
+    let deployment = |pod: &Value| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "laden", "annotations": pod["metadata"]["annotations"]},
+            "spec": {"template": {"metadata": {"annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"]}},
+        })
+    };
+    let now = deployment(pod);
+    let (mut image, mut annotations) = (now.clone(), now.clone());
+    image["spec"]["template"]["spec"]["containers"][0]["image"] = "older".into();
+    annotations["metadata"]["annotations"]["secrets.floe.dev/reload"] = "off".into();
+    let olds = [Value::Null, now.clone(), image, annotations];
+    let review_of = |old: Value| {
+        let mut review = review(&now);
+        review["request"]["resource"] = json!({"group": "apps", "version": "v1", "resource": "deployments"});
+        review["request"]["namespace"] = namespace.into();
+        if !old.is_null() {
+            review["request"]["operation"] = "UPDATE".into();
+            review["request"]["oldObject"] = old;
+        }
+        review
+    };
+    olds.into_iter().map(review_of).collect()
+}
+
 /// What can be asked for, and asked for wrongly.
 fn annotations() -> Vec<Value> {
     let ask = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
@@ -191,7 +259,7 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     let traced = ["--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"];
     let launch = Launch::serve(cp, &identity).with(&["--log", filter, "--log-format", format]).with(&traced);
     let webhook = launch.start().await;
-    let registration = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
+    let registration = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
     let mut said = Said::default();
 
     for name in ["db", "twin"] {
@@ -203,8 +271,13 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         let mut pod = laden(&annotations);
         let mut asked = review(&pod);
         asked["request"]["namespace"] = ns.name.clone().into();
-        for path in ["/admit/pods", "/admit/defaults/pods", "/admit/sources"] {
+        for path in POD_PATHS {
             said.reply(&webhook.post(&format!("{path}?timeout=5s"), asked.to_string()).await);
+        }
+        for review in workload_reviews(&pod, &ns.name) {
+            for path in WORKLOAD_PATHS {
+                said.reply(&webhook.post(&format!("{path}?timeout=5s"), review.to_string()).await);
+            }
         }
         pod["metadata"]["namespace"] = ns.name.clone().into();
         said.answer(&cp.create(&pod).await);
@@ -230,6 +303,8 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     let kubectl = cp.kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod).await;
     said.hear("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
 
+    said.controller(cp, filter).await;
+    said.commands(cp, &ns.name, &laden(&json!({"secrets.floe.dev/refs": "db/usr"})));
     said.program(&webhook);
     drop(registration);
     for word in ["admission", "did you mean", if filter == TALKATIVE { "TRACE hyper" } else { "DEBUG" }] {
@@ -238,6 +313,7 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     webhook.stop().await;
     said.traces(&collector);
     let places = ["patch, decoded", "warnings", "audit annotations", "refusals at the client", "events", "kubectl"];
+    said.must_have_heard(&["controller's log", "controller's /metrics", "scan", "doctor", "inject"]);
     said.must_have_heard(&places);
     let kubeconfig = std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
     let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("JSON");
@@ -299,11 +375,14 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
                 said.reply(&webhook.admit(&asking, "1s").await);
                 let body = review(&asking).to_string();
                 said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
+                for (review, path) in workload_reviews(&asking, "jobs").iter().zip(WORKLOAD_PATHS.into_iter().cycle()) {
+                    said.reply(&webhook.post(&format!("{path}?timeout=1s"), review.to_string()).await);
+                }
             }
         }
         api.always(None);
         for body in spoilt() {
-            for path in ["/admit/pods", "/admit/defaults/pods", "/admit/sources", "/nowhere"] {
+            for path in POD_PATHS.into_iter().chain(WORKLOAD_PATHS).chain(["/nowhere"]) {
                 said.reply(&webhook.post(&format!("{path}?timeout=1s"), body.clone()).await);
             }
         }

@@ -5,11 +5,15 @@ use std::time::Duration;
 /// What the API server waits when its configuration says nothing (`admissionregistration.k8s.io/v1`).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest that an API server may be told to wait (`timeoutSeconds`, 1 to 30). A query that says more was not written
+/// by one.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Kept back for the answer, so that we are the ones to say why.
 const RESERVE: Duration = Duration::from_secs(1);
 
 /// The time to work in: the `timeout` that the API server puts into the query, as Go writes durations
-/// (`5s`, `1m30s`), less [`RESERVE`], but at least half of it.
+/// (`5s`, `1m30s`), at most [`MAX_TIMEOUT`], less [`RESERVE`], but at least half of it.
 #[must_use]
 pub fn budget(query: Option<&str>) -> Duration {
     let timeout = query
@@ -19,7 +23,8 @@ pub fn budget(query: Option<&str>) -> Duration {
         .and_then(|text| text.parse::<jiff::SignedDuration>().ok())
         .and_then(|duration| Duration::try_from(duration).ok())
         .filter(|duration| !duration.is_zero())
-        .unwrap_or(DEFAULT_TIMEOUT);
+        .unwrap_or(DEFAULT_TIMEOUT)
+        .min(MAX_TIMEOUT);
     timeout.saturating_sub(RESERVE).max(timeout / 2)
 }
 
@@ -31,7 +36,11 @@ mod tests {
     #[case(Some("timeout=5s"), 4000)]
     #[case(Some("timeout=1s"), 500)]
     #[case(Some("a=b&timeout=30s"), 29_000)]
-    #[case(Some("timeout=1m0s"), 59_000)]
+    #[case(Some("timeout=31s"), 29_000)]
+    #[case(Some("timeout=1m0s"), 29_000)]
+    #[case(Some("timeout=9999h"), 29_000)]
+    #[case(Some("timeout=9223372036854775807s"), 29_000)]
+    #[case(Some("timeout=9223372036854775808s"), 9000)]
     #[case(Some("timeout=1500ms"), 750)]
     #[case(Some("timeout=-5s"), 9000)]
     #[case(Some("timeout=0s"), 9000)]

@@ -14,6 +14,8 @@ pub enum AdmissionError {
     Backend(Vec<Unbound>),
     /// The bytes were no review.
     Unreadable(String),
+    /// The patch would be longer than an answer may carry.
+    PatchTooLong,
 }
 
 /// A secret about which no verdict could be had, and who asked for it.
@@ -37,7 +39,7 @@ impl AdmissionError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Backend(unbound) => unbound.iter().all(|unbound| unbound.error.kind.is_unavailable()),
-            Self::Annotations(_) | Self::Plan(_) | Self::Unreadable(_) => false,
+            Self::Annotations(_) | Self::Plan(_) | Self::Unreadable(_) | Self::PatchTooLong => false,
         }
     }
 
@@ -55,6 +57,7 @@ impl AdmissionError {
                 unbound.iter().map(|unbound| Kind::from(unbound.error.kind)).min().unwrap_or(Kind::Unavailable)
             }
             Self::Unreadable(_) => Kind::Unreadable,
+            Self::PatchTooLong => Kind::Conflict,
         }
     }
 }
@@ -90,6 +93,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::Unavailable | ErrorKind::RateLimited => Self::Unavailable,
             ErrorKind::Deadline => Self::Timeout,
             ErrorKind::Unauthenticated => Self::Unauthenticated,
+            ErrorKind::TooManyKeys => Self::Conflict,
             ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict => Self::Protocol,
         }
     }

@@ -9,13 +9,14 @@ use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{AdmissionError, Unbound};
+use super::near::NearNames;
 use super::review::{Operation, Request, SourceView};
 use crate::backend::cached::RecentNames;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
-use crate::defaults::{Defaults, Governing};
+use crate::defaults::{Defaults, Governing, oversize};
 use crate::injection::{
-    self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, Need, Pattern, PlanError,
-    PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, WorkloadPlan, nearest,
+    self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, KeyChoice, Need, Origin,
+    Pattern, PlanError, PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, Text, WorkloadPlan,
 };
 use crate::metrics::BackendResult;
 use crate::traces::Span;
@@ -133,6 +134,8 @@ pub struct Window<'s> {
     pub deadline: Instant,
     /// The review's span.
     pub span: &'s Span,
+    /// Whether the answer may tell names that the author did not write ([`super::caller::Channel::discloses`]).
+    pub discloses: bool,
 }
 
 impl Window<'_> {
@@ -140,7 +143,7 @@ impl Window<'_> {
     #[must_use]
     pub fn untraced(arrived: Instant, deadline: Instant) -> Self {
         static OFF: Span = Span::off();
-        Self { arrived, deadline, span: &OFF }
+        Self { arrived, deadline, span: &OFF, discloses: true }
     }
 }
 
@@ -191,6 +194,7 @@ impl Mutator {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         }
         let Some(object) = &request.object else { return Ok(Outcome::Skipped(SkipReason::NotThisOperation)) };
+        self.forget(request, object);
         let ours = object.metadata.annotations.as_ref();
         let before = request.old_object.as_ref().and_then(|old| old.metadata.annotations.as_ref());
         // An update that leaves our annotations alone is never refused, whatever they say.
@@ -200,11 +204,26 @@ impl Mutator {
         self.validate(ours)
     }
 
+    /// The object changes in a moment, if nobody refuses that: what this replica remembers of it is worth nothing
+    /// then.
+    fn forget(&self, request: &Request<'_, SourceView<'_>>, object: &SourceView<'_>) {
+        let named = |name: &'_ Option<Text<'_>>| name.as_ref().map(|name| name.as_str().to_owned());
+        let name = named(&request.name).filter(|name| !name.is_empty()).or_else(|| named(&object.metadata.name));
+        match name {
+            Some(name) if request.is_resource("", "namespaces") => self.defaults.forget(&name, None),
+            Some(name) => self.defaults.forget(request.namespace(), Some(&name)),
+            None => {}
+        }
+    }
+
     /// Whether annotations that serve as defaults are well formed.
     ///
     /// # Errors
     /// [`AdmissionError::Annotations`].
     pub fn validate(&self, ours: Option<&Annotations<'_>>) -> Result<Outcome, AdmissionError> {
+        if let Some(mistake) = ours.and_then(|ours| oversize(ours, || Origin::Object)) {
+            return Err(AdmissionError::Annotations(vec![mistake]));
+        }
         match self.parse(&Sources { object: ours, ..Sources::default() })? {
             Decision::Inject(_) => Ok(Outcome::Validated),
             Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
@@ -263,21 +282,39 @@ impl Mutator {
         pod: &PodView<'_>,
         window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
+        // Whatever the defaults say, they say nothing about a pod that opts out itself.
+        let opted_out = pod.annotations().is_some_and(|own| own.get("inject") == Some("false"));
         let governing = match surface {
-            Surface::DefaultsPods | Surface::DefaultsWorkloads => self.govern(namespace, pod, window).await?,
-            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
+            Surface::DefaultsPods | Surface::DefaultsWorkloads if !opted_out => {
+                self.govern(namespace, pod, window).await?
+            }
+            Surface::Pods
+            | Surface::DefaultsPods
+            | Surface::Workloads
+            | Surface::DefaultsWorkloads
+            | Surface::Sources => Governing::default(),
         };
         let sources = Sources {
             object: pod.annotations(),
             service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
             namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
         };
-        let request = match self.parse(&sources)? {
+        let request = match self.request(&governing, &sources)? {
             Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
             Decision::Inject(request) => request,
         };
+        check_disclosure(&request, window)?;
         let (bindings, unbound) = self.bind(namespace, &request, window).await;
-        let plan = self.plan(subject, namespace, pod, &request, &bindings, unbound)?;
+        let input = PlanInput {
+            subject,
+            pod,
+            namespace,
+            request: &request,
+            bindings: &bindings,
+            sidecars: &self.policy.sidecars,
+            discloses: window.discloses,
+        };
+        let plan = plan(&input, unbound)?;
         if plan.is_empty() && plan.warnings.is_empty() {
             return Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
         }
@@ -298,6 +335,27 @@ impl Mutator {
         let read = timeout_at(window.deadline, read).await.unwrap_or_else(|_| Err(late()));
         tell(&mut span, BackendKind::Kubernetes, read.as_ref().err());
         read.map_err(|error| AdmissionError::Backend(vec![Unbound { error, site: None }]))
+    }
+
+    /// The request of an object and of the defaults that govern it.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; and [`AdmissionError::Backend`] when nothing is asked for, but only as far as older
+    /// defaults say: the API server gave no verdict about them.
+    pub(super) fn request(&self, governing: &Governing, sources: &Sources<'_>) -> Result<Decision, AdmissionError> {
+        let decision = self.parse(sources)?;
+        if matches!(decision, Decision::Skip(SkipReason::OptedOut)) {
+            return Ok(decision);
+        }
+        if !governing.mistakes().is_empty() {
+            return Err(AdmissionError::Annotations(governing.mistakes().to_vec()));
+        }
+        if matches!(decision, Decision::Skip(_))
+            && let Err(error) = governing.confirmed()
+        {
+            return Err(AdmissionError::Backend(vec![Unbound { error, site: None }]));
+        }
+        Ok(decision)
     }
 
     /// Annotations to a request, or every mistake in them, unknown backends among them.
@@ -340,13 +398,15 @@ impl Mutator {
         });
         let mut bindings = BTreeMap::new();
         let mut unbound = Vec::new();
+        let mut near = NearNames::new(&self.binders, namespace);
         for (secret, answer) in join_all(queries).await {
             let bound = match answer {
                 Ok(binding) => Bound::Found(binding),
-                Err((error, near)) if error.kind == ErrorKind::NotFound => {
-                    Bound::Missing { backend: error.backend.as_str(), near }
-                }
-                Err((error, _)) => {
+                Err(error) if error.kind == ErrorKind::NotFound => Bound::Missing {
+                    backend: error.backend.as_str(),
+                    near: if window.discloses { near.of(&secret) } else { None },
+                },
+                Err(error) => {
                     unbound.push(Unbound { error, site: request.site_of(&secret).cloned() });
                     Bound::Unchecked
                 }
@@ -355,38 +415,47 @@ impl Mutator {
         }
         (bindings, unbound)
     }
-
-    /// The plan; where a backend gave no verdict about some secret, what is certain about the others comes
-    /// first, because no waiting will mend that.
-    fn plan(
-        &self,
-        subject: Subject,
-        namespace: &str,
-        pod: &PodView<'_>,
-        request: &InjectionRequest,
-        bindings: &BTreeMap<SecretId, Bound>,
-        unbound: Vec<Unbound>,
-    ) -> Result<InjectionPlan, AdmissionError> {
-        let input = PlanInput { subject, pod, namespace, request, bindings, sidecars: &self.policy.sidecars };
-        let planned = injection::plan(&input);
-        if unbound.is_empty() {
-            return planned.map_err(AdmissionError::Plan);
-        }
-        let certain: Vec<PlanError> = planned
-            .err()
-            .into_iter()
-            .flatten()
-            .filter(|error| !matches!(error, PlanError::UnknownKeys { .. }))
-            .collect();
-        Err(if certain.is_empty() { AdmissionError::Backend(unbound) } else { AdmissionError::Plan(certain) })
-    }
 }
 
-type Answer = Result<injection::SecretBinding, (BackendError, Option<String>)>;
+/// The plan; where a backend gave no verdict about some secret, what is certain about the others comes
+/// first, because no waiting will mend that.
+fn plan(input: &PlanInput<'_>, unbound: Vec<Unbound>) -> Result<InjectionPlan, AdmissionError> {
+    let planned = injection::plan(input);
+    if unbound.is_empty() {
+        return planned.map_err(AdmissionError::Plan);
+    }
+    let certain: Vec<PlanError> =
+        planned.err().into_iter().flatten().filter(|error| !matches!(error, PlanError::UnknownKeys { .. })).collect();
+    Err(if certain.is_empty() { AdmissionError::Backend(unbound) } else { AdmissionError::Plan(certain) })
+}
+
+/// Refuses `name/*` for a caller who may be anybody: its expansion tells the names of all keys.
+///
+/// # Errors
+/// [`AdmissionError::Annotations`], with the settings by which an operator closes the port.
+pub(super) fn check_disclosure(request: &InjectionRequest, window: Window<'_>) -> Result<(), AdmissionError> {
+    if window.discloses {
+        return Ok(());
+    }
+    let all_keys = request.variables.iter().filter(|variable| variable.reference.key == KeyChoice::All);
+    let mistakes: Vec<InvalidAnnotation> = all_keys
+        .map(|variable| InvalidAnnotation {
+            site: variable.site.clone(),
+            problem: format!(
+                "\"{}\" takes every key of the secret, and this installation tells key names to nobody because it cannot tell the API server from other callers; name the keys, or let the platform operator set tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from",
+                variable.reference
+            ),
+            unsupported: true,
+        })
+        .collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(AdmissionError::Annotations(mistakes)) }
+}
+
+type Answer = Result<injection::SecretBinding, BackendError>;
 
 /// One question to one backend, answered before the deadline.
 async fn ask(
-    Answering { binder, names }: &Answering,
+    Answering { binder, .. }: &Answering,
     namespace: &str,
     secret: &SecretId,
     need: Need,
@@ -410,13 +479,6 @@ async fn ask(
     span.text("secret", secret.name.as_str());
     let answer = timeout_at(window.deadline, binder.bind(&query)).await.unwrap_or_else(|_| Err(late()));
     tell(&mut span, binder.kind(), answer.as_ref().err());
-    // Ended here: the rest is ours.
-    drop(span);
-    let answer = answer.map_err(|error| {
-        let seen = names.as_ref().map(|names| names.recent_names(namespace)).unwrap_or_default();
-        let near = nearest(secret.name.as_str(), seen.iter().map(String::as_str));
-        (error, near)
-    });
     (secret.clone(), answer)
 }
 

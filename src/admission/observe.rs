@@ -7,19 +7,21 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::caller::{Caller, Channel};
 use super::error::{AdmissionError, Kind};
 use super::mutator::{Injection, Outcome, Preparation, Surface};
 use super::response::{reason, sentences};
 use super::review::Operation;
 use crate::injection::SkipReason;
 use crate::metrics::{Durations, label, seconds};
-use crate::redact::ErrorChain;
+use crate::redact::{ErrorChain, excerpt};
 use crate::traces::Span;
 
 label!(Surface);
 label!(Operation);
 label!(Decision);
 label!(Reason);
+label!(Channel);
 
 /// The verdict, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +91,13 @@ pub struct AdmissionLabels {
     pub reason: Reason,
 }
 
+/// `{channel}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabels {
+    /// What is known about the caller.
+    pub channel: Channel,
+}
+
 /// `{decision}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DecisionLabels {
@@ -115,6 +124,8 @@ pub struct Subject<'a> {
     pub user: &'a str,
     /// Nothing will be stored.
     pub dry_run: bool,
+    /// Who sent the review.
+    pub caller: Option<Caller>,
     /// The trace that this admission is a part of, when it is recorded.
     pub trace_id: Option<&'a str>,
 }
@@ -143,14 +154,20 @@ pub fn verdict(outcome: &Result<Outcome, AdmissionError>) -> (Decision, Reason) 
 pub struct AdmissionMetrics {
     requests: Family<AdmissionLabels, Counter>,
     duration: Durations<DecisionLabels>,
+    callers: Family<ChannelLabels, Counter>,
 }
 
 impl AdmissionMetrics {
     /// Makes the families and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { requests: Family::default(), duration: Family::new_with_constructor(seconds) };
+        let metrics = Self {
+            requests: Family::default(),
+            duration: Family::new_with_constructor(seconds),
+            callers: Family::default(),
+        };
         registry.register("admission_requests", "Admissions by verdict and reason", metrics.requests.clone());
+        registry.register("admission_callers", "Reviews by what is known about their sender", metrics.callers.clone());
         let duration = metrics.duration.clone();
         registry.register_with_unit(
             "admission_duration",
@@ -173,6 +190,9 @@ pub fn observe(
 ) {
     let (decision, reason) = verdict(outcome);
     metrics.requests.get_or_create(&AdmissionLabels { surface, operation, decision, reason }).inc();
+    if let Some(Caller { channel, .. }) = subject.caller {
+        metrics.callers.get_or_create(&ChannelLabels { channel }).inc();
+    }
     metrics.duration.get_or_create(&DecisionLabels { decision }).observe(took.as_secs_f64());
     log(surface, operation, subject, outcome, decision, reason, took);
 }
@@ -189,7 +209,9 @@ pub fn describe(
         return;
     }
     let (decision, reason) = verdict(outcome);
-    let Subject { uid, resource, namespace, name, generate_name, owner, user: _, dry_run, trace_id: _ } = subject;
+    let Subject { uid, resource, namespace, name, generate_name, owner, user: _, dry_run, caller, trace_id: _ } =
+        subject;
+    let peer = address(caller);
     let texts = [
         ("uid", uid),
         ("resource", resource),
@@ -198,6 +220,7 @@ pub fn describe(
         ("generate_name", generate_name),
         ("owner", owner),
         ("secrets", &secrets(outcome)),
+        ("peer", &peer),
     ];
     for (key, text) in texts {
         span.text(key, text);
@@ -206,20 +229,35 @@ pub fn describe(
     span.word("operation", operation.as_str());
     span.word("decision", decision.as_str());
     span.word("reason", reason.as_str());
+    if let Some(caller) = caller {
+        span.word("channel", caller.channel.as_str());
+    }
     span.flag("dry_run", dry_run);
     if weight(reason) > Weight::Decision {
         span.failed(reason.as_str());
     }
 }
 
+/// The longest texts of a log line, in bytes. Container logs are cut into files of some megabytes: lines of any length
+/// would push out what was logged before.
+const MAX_SENTENCES: usize = 8 << 10;
+const MAX_CAUSES: usize = 2 << 10;
+const MAX_SECRETS: usize = 4 << 10;
+
 /// The secrets that were bound, with their sources.
 fn secrets(outcome: &Result<Outcome, AdmissionError>) -> String {
     match outcome {
         Ok(Outcome::Injected(Injection { secrets, .. }) | Outcome::Prepared(Preparation { secrets, .. })) => {
-            secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            let secrets = secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            excerpt(&secrets, MAX_SECRETS).into_owned()
         }
         _ => String::new(),
     }
+}
+
+/// Where a review came from; empty for callers inside the process.
+fn address(caller: Option<Caller>) -> String {
+    caller.and_then(|caller| caller.address).map(|address| address.to_string()).unwrap_or_default()
 }
 
 /// Who must act: a human, somebody soon, nobody; least of all about a skip.
@@ -258,13 +296,16 @@ fn log(
         Ok(Outcome::Degraded(error)) | Err(error) => sentences(error).join(" "),
         Ok(_) => String::new(),
     };
+    let said = &*excerpt(&said, MAX_SENTENCES);
     let cause = match outcome {
         Ok(Outcome::Degraded(AdmissionError::Backend(unbound))) | Err(AdmissionError::Backend(unbound)) => {
             unbound.iter().map(|u| ErrorChain(&u.error).to_string()).collect::<Vec<_>>().join("; ")
         }
         _ => String::new(),
     };
-    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run, trace_id } = subject;
+    let cause = &*excerpt(&cause, MAX_CAUSES);
+    let Subject { uid, resource, namespace, name, generate_name, owner, user, dry_run, caller, trace_id } = subject;
+    let (peer, channel) = (address(caller), caller.map(|caller| caller.channel.as_str()));
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -277,6 +318,8 @@ fn log(
                 generate_name,
                 owner,
                 user,
+                peer,
+                channel,
                 dry_run,
                 decision = decision.as_str(),
                 reason = reason.as_str(),

@@ -4,6 +4,7 @@
 //! pods that ask for nothing would wait behind ours. Controllers have a back-off of their own.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +13,18 @@ use serde::Serialize;
 use super::error::{AdmissionError, Kind, Unbound};
 use super::mutator::{Injection, Outcome, Preparation};
 use super::review::{API_VERSION, KIND};
-use crate::injection::{self, Patch, PlanError, SecretId, Warning};
+use crate::injection::{self, PREFIX, PlanError, SecretId, Warning};
 
 /// As many warnings as reach a person: the API server cuts all of them once they are long in total.
 const MAX_WARNINGS: usize = 5;
 
 /// The length at which the API server may cut a warning is 256 characters.
 const MAX_WARNING: usize = 249;
+
+/// Sentences in one refusal, and their bytes together. Every mistake is named as long as a person can read them all; an
+/// answer carries each twice, as kubectl prints the causes and controllers the message.
+const MAX_SENTENCES: usize = 50;
+const MAX_SENTENCES_BYTES: usize = 32 << 10;
 
 /// An `AdmissionReview` that answers.
 #[derive(Debug, Serialize)]
@@ -102,11 +108,56 @@ pub struct Cause {
     pub field: String,
 }
 
-/// The answer to a request that was decided.
+/// A patch that cannot be sent, because it would be longer than [`injection::MAX_PATCH_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchTooLong;
+
+/// The JSON patch of a plan, in its bytes; empty when there is nothing to change.
+///
+/// # Errors
+/// [`PatchTooLong`]: writing it stops there.
+pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
+    let patch = match outcome {
+        Outcome::Injected(Injection { plan, .. }) => injection::render(plan, &[]),
+        Outcome::Prepared(Preparation { plan, .. }) => injection::render_workload(plan),
+        Outcome::Skipped(_) | Outcome::Validated | Outcome::Degraded(_) => return Ok(Vec::new()),
+    };
+    if patch.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut writer = Bounded { bytes: Vec::new(), most: injection::MAX_PATCH_BYTES };
+    // Maps of strings serialise: only the bound can fail.
+    match serde_json::to_writer(&mut writer, &patch) {
+        Ok(()) => Ok(writer.bytes),
+        Err(_) => Err(PatchTooLong),
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The answer to a request that was decided, with the outcome's patch ([`render`]).
 ///
 /// `uid` is the request's, and the event id under which this program's log and audit know the decision.
 #[must_use]
-pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
+pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>, patch: &[u8]) -> Answer {
     let mut response = Response {
         uid: uid.to_owned(),
         allowed: outcome.is_ok(),
@@ -122,16 +173,18 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
         }
         Ok(Outcome::Validated) => {}
         Ok(Outcome::Injected(Injection { plan, secrets, notes })) => {
-            admit(&mut response, &injection::render(plan, &[]), secrets, &plan.warnings, notes);
+            admit(&mut response, patch, secrets, &plan.warnings, notes);
         }
         Ok(Outcome::Prepared(Preparation { plan, secrets, notes })) => {
-            admit(&mut response, &injection::render_workload(plan), secrets, &plan.warnings, notes);
+            admit(&mut response, patch, secrets, &plan.warnings, notes);
         }
         Ok(Outcome::Degraded(error)) => {
             response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
             // The consequence first: the end of a long warning is cut off.
-            let said = degraded(error).into_iter().map(|problem| format!("admitted without its secrets: {problem}"));
-            response.warnings = warnings(said);
+            let problems = degraded(error);
+            let count = problems.len();
+            let said = problems.into_iter().map(|problem| format!("admitted without its secrets: {problem}"));
+            response.warnings = warnings(said, count);
         }
         Err(error) => {
             response.audit_annotations.insert("refused", reason(error.kind()).to_owned());
@@ -141,27 +194,26 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>) -> Answer {
     Answer { api_version: API_VERSION, kind: KIND, response }
 }
 
-fn admit(response: &mut Response, patch: &Patch<'_>, secrets: &[SecretId], said: &[Warning], notes: &[String]) {
-    if !patch.0.is_empty() {
-        let bytes = serde_json::to_vec(patch).expect("a patch of strings and maps serialises");
-        response.patch = Some(STANDARD.encode(bytes));
+fn admit(response: &mut Response, patch: &[u8], secrets: &[SecretId], said: &[Warning], notes: &[String]) {
+    if !patch.is_empty() {
+        response.patch = Some(STANDARD.encode(patch));
         response.patch_type = Some("JSONPatch");
     }
     let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     response.audit_annotations.insert("secrets", secrets.join(","));
+    let count = said.len() + notes.len();
     let said = said.iter().map(ToString::to_string);
-    response.warnings = warnings(said.chain(notes.iter().cloned()));
+    response.warnings = warnings(said.chain(notes.iter().cloned()), count);
     // Warnings about a controller's pod are seen by nobody; the audit log keeps them.
     if !response.warnings.is_empty() {
         response.audit_annotations.insert("warnings", response.warnings.join("; "));
     }
 }
 
-/// At most [`MAX_WARNINGS`], each short enough to arrive whole.
-fn warnings(said: impl Iterator<Item = String>) -> Vec<String> {
-    let all: Vec<String> = said.collect();
-    let more = all.len().saturating_sub(MAX_WARNINGS);
-    let mut kept: Vec<String> = all.into_iter().take(MAX_WARNINGS).map(|text| shorten(&text)).collect();
+/// At most [`MAX_WARNINGS`] of `count`, each short enough to arrive whole. The others are never even written.
+fn warnings(said: impl Iterator<Item = String>, count: usize) -> Vec<String> {
+    let more = count.saturating_sub(MAX_WARNINGS);
+    let mut kept: Vec<String> = said.take(MAX_WARNINGS).map(|text| shorten(&text)).collect();
     if more > 0
         && let Some(last) = kept.last_mut()
     {
@@ -204,27 +256,55 @@ fn refuse(error: &AdmissionError) -> Status {
         Kind::Protocol => (500, "InternalError"),
         Kind::Unreadable => (400, "BadRequest"),
     };
-    let causes = causes(error);
+    let sentences = sentences(error);
+    let causes = causes(error, &sentences);
     let details = (!causes.is_empty()).then_some(Details { causes });
-    Status { code, reason, message: sentences(error).join(" "), details }
+    Status { code, reason, message: sentences.join(" "), details }
 }
 
-/// Each mistake as a sentence.
+/// Each mistake as a sentence, as many as are read: the last says how many more there are.
 #[must_use]
 pub fn sentences(error: &AdmissionError) -> Vec<String> {
     match error {
-        AdmissionError::Annotations(mistakes) => mistakes.iter().map(|mistake| format!("{mistake}.")).collect(),
-        AdmissionError::Plan(errors) => errors.iter().map(ToString::to_string).collect(),
-        AdmissionError::Backend(unbound) => unbound.iter().map(backend_sentence).collect(),
+        AdmissionError::Annotations(mistakes) => bounded(mistakes, |mistake| format!("{mistake}.")),
+        AdmissionError::Plan(errors) => bounded(errors, ToString::to_string),
+        AdmissionError::Backend(unbound) => bounded(unbound, backend_sentence),
         AdmissionError::Unreadable(problem) => vec![format!("{problem}.")],
+        AdmissionError::PatchTooLong => vec![patch_too_long()],
     }
+}
+
+fn patch_too_long() -> String {
+    format!(
+        "the changes that the annotations under {PREFIX} ask for are longer than {} bytes. Shorten the annotations, or select fewer containers.",
+        injection::MAX_PATCH_BYTES
+    )
+}
+
+/// The first sentences, within [`MAX_SENTENCES`] and [`MAX_SENTENCES_BYTES`]; what is beyond is never written.
+fn bounded<T>(all: &[T], sentence: impl Fn(&T) -> String) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut bytes = 0;
+    for one in all {
+        let text = sentence(one);
+        bytes += text.len();
+        if sentences.len() == MAX_SENTENCES || bytes > MAX_SENTENCES_BYTES {
+            sentences.push(format!("There are {} more mistakes.", all.len() - sentences.len()));
+            break;
+        }
+        sentences.push(text);
+    }
+    sentences
 }
 
 /// What is said about a pod that is admitted all the same: no advice, because nobody has to do anything.
 fn degraded(error: &AdmissionError) -> Vec<String> {
     match error {
         AdmissionError::Backend(unbound) => unbound.iter().map(backend_problem).collect(),
-        AdmissionError::Annotations(_) | AdmissionError::Plan(_) | AdmissionError::Unreadable(_) => sentences(error),
+        AdmissionError::Annotations(_)
+        | AdmissionError::Plan(_)
+        | AdmissionError::Unreadable(_)
+        | AdmissionError::PatchTooLong => sentences(error),
     }
 }
 
@@ -239,8 +319,9 @@ fn backend_sentence(unbound: &Unbound) -> String {
     let advice = match Kind::from(unbound.error.kind) {
         Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
         Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
+        // The only one that a backend's error comes to: too many keys.
+        Kind::Conflict => "Bring it in whole with secrets.floe.dev/env-from.",
         Kind::Invalid
-        | Kind::Conflict
         | Kind::NotFound
         | Kind::Unauthenticated
         | Kind::Unavailable
@@ -250,38 +331,56 @@ fn backend_sentence(unbound: &Unbound) -> String {
     format!("{}. {advice}", backend_problem(unbound))
 }
 
-fn causes(error: &AdmissionError) -> Vec<Cause> {
-    let field = |site: &injection::Site| format!("metadata.annotations[{}]", site.annotation());
+/// A cause for each sentence that is about an annotation.
+fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<Cause> {
+    let cause = |reason, site: &injection::Site, message: &String| Cause {
+        reason,
+        message: message.clone(),
+        field: format!("metadata.annotations[{}]", site.annotation()),
+    };
     match error {
-        AdmissionError::Annotations(mistakes) => mistakes
-            .iter()
-            .map(|mistake| Cause {
-                reason: if mistake.unsupported { "FieldValueNotSupported" } else { "FieldValueInvalid" },
-                message: format!("{mistake}."),
-                field: field(&mistake.site),
-            })
-            .collect(),
+        AdmissionError::Annotations(mistakes) => {
+            let reason = |unsupported| if unsupported { "FieldValueNotSupported" } else { "FieldValueInvalid" };
+            let causes = mistakes.iter().zip(sentences);
+            causes.map(|(mistake, message)| cause(reason(mistake.unsupported), &mistake.site, message)).collect()
+        }
         AdmissionError::Plan(errors) => errors
             .iter()
-            .map(|error| Cause {
-                reason: match error {
-                    PlanError::MissingSecret { .. }
-                    | PlanError::MissingKey { .. }
-                    | PlanError::NoSuchContainer { .. }
-                    | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
-                    PlanError::Collision { .. } => "FieldValueDuplicate",
-                    PlanError::TooMany { .. } => "FieldValueTooMany",
-                },
-                message: error.to_string(),
-                field: field(error.site()),
+            .zip(sentences)
+            .map(|(error, message)| cause(cause_type(error), error.site(), message))
+            .collect(),
+        AdmissionError::PatchTooLong => sentences
+            .iter()
+            .map(|message| Cause {
+                reason: "FieldValueTooLong",
+                message: message.clone(),
+                field: "metadata.annotations".to_owned(),
             })
             .collect(),
+        // What kubectl prints of a 422; of other codes it prints the message.
+        AdmissionError::Backend(unbound) if error.kind() == Kind::Conflict => {
+            let asked =
+                unbound.iter().zip(sentences).filter_map(|(unbound, message)| Some((unbound.site.as_ref()?, message)));
+            asked.map(|(site, message)| cause("FieldValueInvalid", site, message)).collect()
+        }
         AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => Vec::new(),
+    }
+}
+
+fn cause_type(error: &PlanError) -> &'static str {
+    match error {
+        PlanError::MissingSecret { .. }
+        | PlanError::MissingKey { .. }
+        | PlanError::NoSuchContainer { .. }
+        | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
+        PlanError::Collision { .. } => "FieldValueDuplicate",
+        PlanError::TooMany { .. } => "FieldValueTooMany",
+        PlanError::PatchTooLarge { .. } | PlanError::ContainerName { .. } => "FieldValueTooLong",
     }
 }
 
 /// The answer to bytes that were no review, as long as they held a uid.
 #[must_use]
 pub fn unreadable(uid: &str, problem: String) -> Answer {
-    respond(uid, &Err(AdmissionError::Unreadable(problem)))
+    respond(uid, &Err(AdmissionError::Unreadable(problem)), &[])
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::kubernetes::is_dns_label;
 use crate::injection::{MetadataView, Text};
 
 /// The only version that is spoken here; the configuration registers no other.
@@ -15,6 +16,19 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 
 /// The kind of both the question and the answer.
 pub const KIND: &str = "AdmissionReview";
+
+/// The longest uid: the API server's are 36 bytes long. It comes back in the answer, and stands in every log line.
+const MAX_UID: usize = 128;
+
+/// The longest name and API group: a DNS-1123 subdomain.
+const MAX_NAME: usize = 253;
+
+/// The longest resource and subresource: a DNS-1123 label.
+const MAX_RESOURCE: usize = 63;
+
+/// Objects and lists in a review, counted by their brackets wherever these stand. Two objects as large as the API server
+/// stores have a tenth of that; each of them may become some hundred bytes here, whatever little it takes on the wire.
+const MAX_NODES: usize = 150_000;
 
 /// An operation on an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -108,6 +122,24 @@ pub struct UserInfo<'a> {
 }
 
 impl<O> Request<'_, O> {
+    /// Whether the strings that are repeated in keys, sentences and log lines are as short as an API server's.
+    ///
+    /// # Errors
+    /// The first field that is not.
+    fn check_lengths(&self) -> Result<(), &'static str> {
+        let within = |text: &Text<'_>, most: usize| text.as_str().len() <= most;
+        let absent_or = |text: &Option<Text<'_>>, most| text.as_ref().is_none_or(|text| within(text, most));
+        let checks = [
+            ("uid", within(&self.uid, MAX_UID)),
+            ("namespace", self.namespace().is_empty() || is_dns_label(self.namespace())),
+            ("name", absent_or(&self.name, MAX_NAME)),
+            ("resource's group", within(&self.resource.group, MAX_NAME)),
+            ("resource", within(&self.resource.resource, MAX_RESOURCE)),
+            ("subresource", absent_or(&self.sub_resource, MAX_RESOURCE)),
+        ];
+        checks.into_iter().find(|(_, holds)| !holds).map_or(Ok(()), |(field, _)| Err(field))
+    }
+
     /// The namespace; empty for cluster-scoped objects.
     #[must_use]
     pub fn namespace(&self) -> &str {
@@ -141,6 +173,20 @@ pub struct Unreadable {
     pub problem: String,
 }
 
+/// What an object or list of a review becomes at the most, in bytes: the largest view is that of a variable.
+const NODE_BYTES: usize = 128;
+
+/// Objects and lists in a review's bytes, or more: brackets within strings count as well.
+fn nodes(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count()
+}
+
+/// About how much memory a review takes once it is decoded, beside its own bytes: never more than 19 MB.
+#[must_use]
+pub fn decoded_bytes(bytes: &[u8]) -> usize {
+    nodes(bytes).min(MAX_NODES) * NODE_BYTES
+}
+
 /// Decodes a review.
 ///
 /// # Errors
@@ -158,6 +204,10 @@ pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>,
         request: Option<Request<'a, O>>,
     }
     let unreadable = |problem: String| Unreadable { uid: rescue_uid(bytes), problem };
+    let nodes = nodes(bytes);
+    if nodes > MAX_NODES {
+        return Err(unreadable(format!("it has {nodes} objects and lists, more than {MAX_NODES}")));
+    }
     // Once for all strings; RFC 8259 (8.1) allows nothing else.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| unreadable(format!("not UTF-8 after {} bytes", error.valid_up_to())))?;
@@ -169,7 +219,10 @@ pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>,
     if request.uid.as_str().is_empty() {
         return Err(unreadable("its request has no uid".to_owned()));
     }
-    Ok(request)
+    match request.check_lengths() {
+        Ok(()) => Ok(request),
+        Err(field) => Err(unreadable(format!("its {field} is not one that an API server writes"))),
+    }
 }
 
 /// Category and place of a JSON error: its own text quotes what it met.
@@ -189,7 +242,7 @@ fn rescue_uid(bytes: &[u8]) -> Option<String> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // The error is known already; what was found before it is what counts.
     drop(Path { keys: &["request", "uid"], found: &mut found }.deserialize(&mut deserializer));
-    found.filter(|uid| !uid.is_empty())
+    found.filter(|uid| !uid.is_empty() && uid.len() <= MAX_UID)
 }
 
 /// Walks to the string behind a path of keys, and keeps it even if the document breaks later.
@@ -275,6 +328,48 @@ mod tests {
         let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), uid);
         assert!(!error.to_string().contains("canary"), "{error}");
+    }
+
+    #[rstest::rstest]
+    #[case::uid("uid", 128, None)]
+    #[case::namespace("namespace", 63, Some("u-1"))]
+    #[case::name("name", 253, Some("u-1"))]
+    #[case::subresource("subResource", 63, Some("u-1"))]
+    fn a_string_longer_than_an_api_servers_is_refused(
+        #[case] field: &str,
+        #[case] most: usize,
+        #[case] uid: Option<&str>,
+    ) {
+        let json = |length: usize| {
+            let text = "a".repeat(length);
+            let fields = if field == "uid" { String::new() } else { r#""uid":"u-1","#.to_owned() };
+            let head = HEAD.replace(r#""uid":"u-1""#, "");
+            format!(r#"{head}{fields}"{field}":"{text}"}}}}"#)
+        };
+        assert!(decode::<PodView<'_>>(json(most).as_bytes()).is_ok());
+        let error = decode::<PodView<'_>>(json(most + 1).as_bytes()).unwrap_err();
+        assert_eq!(error.uid.as_deref(), uid);
+        assert!(error.to_string().len() < 200, "{error}");
+    }
+
+    #[rstest::rstest]
+    #[case("../kube-system")]
+    #[case("Jobs")]
+    #[case("a.b")]
+    fn a_namespace_that_is_none_is_refused(#[case] namespace: &str) {
+        let json = format!(r#"{HEAD},"namespace":"{namespace}"}}}}"#);
+        let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
+        assert_eq!(error.problem, "its namespace is not one that an API server writes");
+    }
+
+    #[test]
+    fn more_objects_than_any_review_has_are_refused_unread() {
+        let json = |nodes: usize| {
+            format!(r#"{HEAD},"object":{{"spec":{{"containers":[{{}}{}]}}}}}}}}"#, ",{}".repeat(nodes - 6))
+        };
+        assert!(decode::<PodView<'_>>(json(MAX_NODES).as_bytes()).is_ok());
+        let error = decode::<PodView<'_>>(json(MAX_NODES + 1).as_bytes()).err().unwrap();
+        assert_eq!((error.uid.as_deref(), error.problem.contains("150001")), (Some("u-1"), true), "{error}");
     }
 
     #[test]

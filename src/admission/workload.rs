@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{AdmissionError, Unbound};
-use super::mutator::{Mutator, Outcome, Preparation, Surface, Window};
+use super::mutator::{Mutator, Outcome, Preparation, Surface, Window, check_disclosure};
 use super::response::sentences;
 use super::review::{Operation, Request};
 use crate::defaults::Governing;
@@ -96,6 +96,7 @@ impl Mutator {
             request,
             bindings: &bindings,
             sidecars: &self.policy.sidecars,
+            discloses: window.discloses,
         });
         let said = match &input {
             Some(input) if review.scope() == Scope::Annotations => check(input, &unbound)?,
@@ -150,8 +151,9 @@ impl Mutator {
             service_account: governing.service_account.as_deref().map(|source| (account, &source.annotations)),
             namespace: governing.namespace.as_deref().map(|source| (namespace, &source.annotations)),
         };
-        let mut decision = self.parse(&sources)?;
+        let mut decision = self.request(&governing, &sources)?;
         if let Decision::Inject(request) = &mut decision {
+            check_disclosure(request, window)?;
             // Refusing a workload is for its author to ask, and only about what they write now.
             let theirs = review.annotations().get("on-missing").is_some() && review.scope() == Scope::Annotations;
             if !theirs && request.on_missing == Some(injection::OnMissing::Deny) {
@@ -172,7 +174,7 @@ impl Mutator {
 fn is_the_authors(error: &AdmissionError) -> bool {
     match error {
         AdmissionError::Annotations(mistakes) => mistakes.iter().any(|mistake| !mistake.site.origin.is_default()),
-        AdmissionError::Plan(_) => true,
+        AdmissionError::Plan(_) | AdmissionError::PatchTooLong => true,
         AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => false,
     }
 }

@@ -113,8 +113,7 @@ async fn each_refusal_is_its_sentences() {
         (
             json!({"env-from": "db-creds", "containers": "mian setup"}),
             vec![
-                ("containers", "the pod has no container \"mian\" (named by annotation secrets.floe.dev/containers). It has: main, other.".to_owned()),
-                ("containers", "the pod has no container \"setup\" (named by annotation secrets.floe.dev/containers). It is an init container: name it in secrets.floe.dev/init-containers.".to_owned()),
+                ("containers", "the pod has no containers \"mian\", \"setup\" (named by annotation secrets.floe.dev/containers). \"setup\" is an init container: name it in secrets.floe.dev/init-containers. It has: main, other.".to_owned()),
             ],
         ),
         (
@@ -298,7 +297,7 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
         let launch = Launch::serve(cp, &powerless).set("--kubeconfig", kubeconfig);
         let webhook = launch.with(&["--on-unavailable", on_unavailable]).start().await;
         // After the other one, which has nothing against these pods.
-        let registration = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
+        let registration = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
         let tried = cp.kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations)).await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
         let expected = match said.split_once('|') {

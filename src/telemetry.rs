@@ -1,5 +1,7 @@
 //! Logs: how lines look, which are written, and which never are.
 
+mod stdout;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +11,8 @@ use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+pub use stdout::Log;
 
 /// Libraries that would drown us at `debug`: at most `warn`, unless the filter names them.
 const CAPPED: [&str; 7] = ["hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "tower", "tower_http"];
@@ -71,7 +75,8 @@ pub enum TelemetryError {
     AlreadySet(#[source] TryInitError),
 }
 
-/// Starts logging for the whole process. `writer` is stdout for servers and stderr where stdout carries results.
+/// Starts logging for the whole process. `writer` is a [`Log`] for servers, and stderr where stdout
+/// carries results.
 ///
 /// # Errors
 /// When the filter does not parse or logging was started before.

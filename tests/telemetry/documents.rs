@@ -177,11 +177,11 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     let namespace = cp.namespace("documented").await;
     cp.secret(&namespace.name, "db", &["user"], "v").await;
     let more = ["--log", "debug", "--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"];
-    let launch = Launch::serve(cp, &webhook_identity(cp).await).with(&more).with(&["--tls-poll", "100ms"]);
+    let launch = Launch::serve(cp, &webhook_identity(cp).await).with(&more).with(&["--tls-poll", "1s"]);
     let webhook = launch.start().await;
     let args = ["--log", "debug", "--otlp-endpoint", &collector.endpoint(), "--drift-interval", "1s"];
     let controller = Launch::controller(cp, &controller_identity(cp).await).with(&args).start().await;
-    let registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&namespace.name])).await;
+    let registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
     for (name, annotations) in
         [("good", json!({"env.A": "db/user"})), ("bad", json!({"env.A": "none/k"})), ("wrong", json!({"evn.A": "a"}))]
     {

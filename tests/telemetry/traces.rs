@@ -28,7 +28,7 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
     cp.secret(&namespace, "db", &["user"], "v").await;
     let launch = Launch::serve(cp, &webhook_identity(cp).await);
     let webhook = launch.with(&["--otlp-endpoint", &collector.endpoint(), "--pod-name", "webhook-0"]).start().await;
-    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&namespace])).await;
+    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
     cp.create(&pod(&namespace, "good", &prefixed(&json!({"env.A": "db/user"})))).await.object();
     let lines = webhook.admissions("namespace", &namespace);
     let line = lines.first().expect("the admission's line");
@@ -38,7 +38,7 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
     let expected = json!({
         "uid": line["uid"], "surface": "pods", "operation": "create", "resource": "pods", "namespace": namespace,
         "name": "good", "secrets": line["secrets"], "decision": "injected", "reason": "ok", "code": 200,
-        "dry_run": false,
+        "dry_run": false, "peer": line["peer"], "channel": "declared",
     });
     assert_eq!(Value::from(span.attributes.clone()), expected);
     assert_eq!((span.kind, span.status), (2, 0));
@@ -72,7 +72,7 @@ async fn a_refusal_says_why_and_is_no_failure() {
     let namespace = own.name.clone();
     let launch = Launch::serve(cp, &webhook_identity(cp).await);
     let webhook = launch.with(&["--otlp-endpoint", &collector.endpoint()]).start().await;
-    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&namespace])).await;
+    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
     let asks = pod(&namespace, "bad", &prefixed(&json!({"env.A": "none/user"})));
     assert_eq!(cp.create(&asks).await.status, 422);
 
@@ -143,11 +143,14 @@ async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
 async fn what_strangers_send_is_kept_short() {
     let collector = Collector::start();
     let (webhook, _api, _folder) = alone(&["--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"]).await;
-    send_with(&webhook, &"é".repeat(100_000), None).await;
+    let mut review = review(&reviewer::pod(&prefixed(&json!({"env.A": "db/user"}))));
+    review["request"]["object"]["metadata"]["generateName"] = "é".repeat(100_000).into();
+    let reply = webhook.exchange_with(Method::POST, "/admit/pods?timeout=5s", &[], review.to_string()).await;
+    assert_eq!(reply.response()["allowed"], true);
     assert!(webhook.stop().await.success());
     let spans = collector.spans(WEBHOOK);
-    let uid = spans.iter().find_map(|span| span.attributes.get("uid")?.as_str()).expect("the admission");
-    assert_eq!(uid, "é".repeat(512));
+    let name = spans.iter().find_map(|span| span.attributes.get("generate_name")?.as_str()).expect("the admission");
+    assert_eq!(name, format!("{}…", "é".repeat(125)));
 }
 
 #[tokio::test]
@@ -184,7 +187,7 @@ async fn the_controllers_work_is_traced() {
     cp.apply(&certificate_rights(SECRET)).await;
     let metadata = json!({"name": SECRET, "namespace": NAMESPACE});
     cp.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await.object();
-    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&namespace.name])).await;
+    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
     let endpoint = collector.endpoint();
     let args = ["--otlp-endpoint", &endpoint, "--drift-interval", "1s", "--tls-secret", SECRET];
     // No configuration of that name: nobody comes to trust the certificate, which is for nobody here.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use common::control_plane::{ControlPlane, Options};
 use common::namespace::Identity;
 use common::objects::{self, send_as};
+use common::pki::Authority;
 use common::served::{pod, prefixed};
 use common::soak::Pace;
 use common::stream::Stream;
@@ -94,7 +95,7 @@ impl Scene {
             "--ca-grace",
             "2s",
             "--tls-poll",
-            "500ms",
+            "1s",
         ])
     }
 
@@ -120,6 +121,14 @@ impl Scene {
     async fn kept(&self) -> Value {
         self.cp.request(Method::GET, &secret_path(), None).await.object()
     }
+}
+
+/// Fields of a Secret's data.
+fn data(fields: &[(&str, Option<&str>)]) -> Value {
+    let fields = fields
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), text.map_or(Value::Null, |text| STANDARD.encode(text).into())));
+    json!({"data": fields.collect::<serde_json::Map<_, _>>()})
 }
 
 fn path() -> String {
@@ -179,7 +188,7 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     let webhook = starting;
     wait_for("the server is ready", || async { webhook.get("/readyz").filter(|(status, _)| *status == 200).map(drop) })
         .await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_service())).await;
     wait_for("the configuration trusts the CA", || scene.trusted()).await;
 
     let ns = scene.cp.namespace("jobs").await;
@@ -230,7 +239,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     let scene = Scene::new().await;
     let controller = scene.controller("1h").start().await;
     let webhook = scene.serve().start().await;
-    let registered = without_trust(webhook.by_url());
+    let registered = without_trust(webhook.by_service());
     let registration = Registration::shared(&scene.cp, &registered).await;
     let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
     let client = scene.cp.client();
@@ -292,4 +301,125 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     assert!(controller.exited().is_none() && webhook.exited().is_none());
     // The shipped file itself is the one that was tried here.
     assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
+}
+
+/// Waits until the server shows a certificate by what all entries trust, and the Secret keeps the same trust.
+async fn mended(scene: &Scene, webhook: &WebhookProcess, count: u64, controller: &WebhookProcess) -> String {
+    wait_for("a new certificate", || async { (rotations(controller) > count).then_some(()) }).await;
+    wait_for("what is served, kept and trusted fits", || async {
+        let trusted = scene.trusted().await?;
+        let kept = scene.kept().await["data"]["ca.crt"].as_str()?.to_owned();
+        let fits = STANDARD.decode(kept).ok()? == trusted.as_bytes();
+        // By the newest CA alone: the server shows the new certificate.
+        let end = trusted.find("-----END CERTIFICATE-----\n")? + "-----END CERTIFICATE-----\n".len();
+        handshake(webhook.launch.port, &trusted[..end]).await.ok()?;
+        fits.then_some(trusted)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_published() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let client = scene.cp.client();
+    let write = async |change: &Value| {
+        let count = rotations(&controller);
+        let written =
+            send_as(&client, Method::PATCH, &secret_path(), Some(change), "application/merge-patch+json").await;
+        written.object();
+        mended(&scene, &webhook, count, &controller).await
+    };
+
+    // A backup brings the pair back without its CA, which is trusted still.
+    let second = write(&data(&[("ca.crt", None)])).await;
+    assert!(second.ends_with(&first) && second != first, "what verified it stays trusted");
+    let because = "no CA in ca.crt verifies it";
+    assert!(controller.log().contains(because), "{}", controller.log());
+
+    // Somebody replaces the pair by one of another CA, and leaves the CA as it is.
+    let theirs = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
+    let third = write(&data(&[("tls.crt", Some(&theirs.cert)), ("tls.key", Some(&theirs.key))])).await;
+    assert!(third.ends_with(&second), "the CAs of before stay");
+}
+
+#[tokio::test]
+async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
+    let scene = Scene::new().await;
+    let client = scene.cp.client();
+    // As mode `existing` has it: the operator's pair without a CA beside it, and its CA in the configuration.
+    let theirs = Authority::new("operator");
+    let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
+    let change = data(&[("tls.crt", Some(&pair.cert)), ("tls.key", Some(&pair.key))]);
+    send_as(&client, Method::PATCH, &secret_path(), Some(&change), "application/merge-patch+json").await.object();
+    let webhook = scene.serve().start().await;
+    let mut registered = without_trust(webhook.by_url());
+    for entry in registered["webhooks"].as_array_mut().expect("entries") {
+        entry["clientConfig"]["caBundle"] = STANDARD.encode(theirs.pem()).into();
+    }
+    let _registration = Registration::shared(&scene.cp, &registered).await;
+    let controller = scene.controller("1h").start().await;
+
+    // At every moment, whoever trusts what stands in the configuration reaches the server.
+    let over = AtomicBool::new(false);
+    let shaking = async {
+        let mut shaken = 0;
+        while !over.load(Ordering::Relaxed) {
+            let trusted = scene.trusted().await.expect("one trust for all entries");
+            handshake(webhook.launch.port, &trusted).await.expect("a trusted certificate");
+            shaken += 1;
+        }
+        shaken
+    };
+    let watching = async {
+        let trusted = mended(&scene, &webhook, 0, &controller).await;
+        over.store(true, Ordering::Relaxed);
+        trusted
+    };
+    let (shaken, trusted) = futures::future::join(shaking, watching).await;
+    assert!(shaken > 0 && trusted.ends_with(&theirs.pem()), "the operator's CA stays for a while");
+}
+
+#[tokio::test]
+async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    drop(controller);
+    let before = scene.kept().await["data"]["tls.crt"].clone();
+
+    // A name more is wanted, and a tool writes the old trust again and again.
+    let names = format!("{SERVICE_HOST},127.0.0.1,more.test.svc");
+    let controller = scene.controller("1h").set("--tls-names", &names).start().await;
+    let (over, client) = (AtomicBool::new(false), scene.cp.client());
+    let fighting = async {
+        let entries = shipped_configuration()["webhooks"].as_array().expect("entries").len();
+        let old = STANDARD.encode(&first);
+        let change: Vec<Value> = (0..entries)
+            .map(|entry| json!({"op": "add", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": old}))
+            .collect();
+        while !over.load(Ordering::Relaxed) {
+            if scene.trusted().await.as_ref() != Some(&first) {
+                send_as(&client, Method::PATCH, &path(), Some(&json!(change)), "application/json-patch+json").await;
+            }
+        }
+    };
+    let watching = async {
+        wait_for("it is said", || async {
+            controller.log().contains("does not keep the new CA, so the old certificate serves on").then_some(())
+        })
+        .await;
+        let (_, metrics) = controller.get("/metrics").expect("metrics");
+        assert!(metrics.contains("certificate_rotations_total{result=\"failed\"}"), "{metrics}");
+        assert_eq!(scene.kept().await["data"]["tls.crt"], before, "the old one serves on");
+        over.store(true, Ordering::Relaxed);
+    };
+    futures::future::join(fighting, watching).await;
+    // Left alone, it goes on.
+    mended(&scene, &webhook, 0, &controller).await;
 }

@@ -1,10 +1,18 @@
 //! A set of CA certificates, as it stands in a `caBundle`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use pem::{EncodeConfig, LineEnding, Pem};
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Pair;
 
 /// CA certificates, newest first, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,15 +36,18 @@ impl Bundle {
     #[must_use]
     pub fn before(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
         let mut all = self.clone();
-        let valid = |certificate: &&CertificateDer<'static>| {
-            X509Certificate::from_der(certificate)
-                .is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
-        };
-        let others = others.0.iter().filter(|other| !self.0.contains(other)).filter(valid);
+        let others = others.0.iter().filter(|other| !self.0.contains(other) && is_valid(other, now));
         for other in others.take(keep) {
             all.push(other.clone());
         }
         all
+    }
+
+    /// Those of it by which an API server would take the pair at `now`; its names are not looked at.
+    #[must_use]
+    pub fn verifying(&self, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Self {
+        let verifies = |ca: &&CertificateDer<'static>| is_valid(ca, now) && verifies(ca, pair, provider, now).is_some();
+        Self(self.0.iter().filter(verifies).cloned().collect())
     }
 
     /// Whether it holds no certificate.
@@ -66,6 +77,22 @@ impl Bundle {
             self.0.push(certificate);
         }
     }
+}
+
+/// Whether a CA has not expired.
+fn is_valid(ca: &CertificateDer<'_>, now: Timestamp) -> bool {
+    X509Certificate::from_der(ca).is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
+}
+
+/// `Some` when the pair's chain leads to this CA.
+fn verifies(ca: &CertificateDer<'static>, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Option<()> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone()).ok()?;
+    let (leaf, intermediates) = pair.key.cert.split_first()?;
+    let leaf = ParsedCertificate::try_from(leaf).ok()?;
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).ok()?));
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms).ok()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 
 use super::Bundle;
 
-/// Clocks of API servers differ; one that is a little behind takes a new certificate too.
-const SKEW: u64 = 60;
+/// Clocks of API servers differ; one that is five minutes behind takes a new certificate too.
+const SKEW: u64 = 300;
 
 /// Of a short validity it is only so small a part, as the next certificate is due after two thirds of the whole.
 const SKEW_PART: u64 = 30;

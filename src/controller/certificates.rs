@@ -58,6 +58,13 @@ enum Failure {
     Configuration(#[from] ApiError),
     #[error(transparent)]
     Issue(#[from] IssueError),
+    #[error(
+        "the webhook configuration \"{0}\" does not keep the new CA, so the old certificate serves on; find out what \
+         else writes its caBundle: kubectl get mutatingwebhookconfiguration {0} -o yaml --show-managed-fields"
+    )]
+    HeldUp(String),
+    #[error("there is no CA to be trusted; nothing is written into the webhook configuration")]
+    NoCa,
 }
 
 /// Keeps the certificate and the trust in it.
@@ -125,14 +132,14 @@ impl Certificates {
         if let Ok(pair) = &present {
             self.metrics.certificate_not_after.set(pair.not_after.as_second());
         }
-        match due(present.as_ref(), &self.settings.names, now) {
+        match due(present.as_ref(), &kept.ca, &self.settings.names, &self.provider, now) {
             None => {
                 self.publish(&kept.ca).await?;
                 Ok(())
             }
             Some(why) => {
                 let mut span = self.traces.work("certificate.renew");
-                let renewed = self.renew(&kept, &why, now).await;
+                let renewed = self.renew(&kept, present.as_ref().ok(), &why, now).await;
                 let result = if renewed.is_ok() { RotationResult::Rotated } else { RotationResult::Failed };
                 span.word("result", result.as_str());
                 if renewed.is_err() {
@@ -143,15 +150,20 @@ impl Certificates {
         }
     }
 
-    async fn renew(&self, kept: &Kept, why: &Due, now: Timestamp) -> Result<(), Failure> {
+    async fn renew(&self, kept: &Kept, present: Option<&Pair>, why: &Due, now: Timestamp) -> Result<(), Failure> {
         let issued = issue(&self.settings.names, self.settings.validity, now)?;
-        let trusted = issued.ca.before(&kept.ca, OLDER, now);
+        let older = match present {
+            Some(pair) => self.verifying(kept, pair, now).await?,
+            None => Bundle::default(),
+        };
+        let trusted = issued.ca.before(&older.before(&kept.ca, OLDER, now), OLDER, now);
         self.publish(&trusted).await?;
-        if !matches!(why, Due::Unusable(_)) {
+        // While nothing serves that anybody trusts, there is nothing to wait for.
+        if !older.is_empty() {
             sleep(self.settings.ca_grace).await;
             // Whoever else writes there may have written in the meantime.
             if !self.publish(&trusted).await? {
-                return Ok(());
+                return Err(Failure::HeldUp(self.settings.configuration.clone()));
             }
         }
         self.secret.write(kept, &issued, &trusted).await?;
@@ -161,8 +173,23 @@ impl Certificates {
         Ok(())
     }
 
+    /// The CAs that verify the present pair: those kept beside it, and those that the configuration trusts already, as
+    /// when a pair of somebody else's was taken over. They stay trusted while it serves.
+    async fn verifying(&self, kept: &Kept, pair: &Pair, now: Timestamp) -> Result<Bundle, Failure> {
+        let mut verifying = kept.ca.verifying(pair, &self.provider, now);
+        if let Some(standing) = self.configuration.read().await? {
+            for trusted in standing.trusted() {
+                verifying = verifying.before(&trusted.verifying(pair, &self.provider, now), OLDER, now);
+            }
+        }
+        Ok(verifying)
+    }
+
     /// Makes the configuration trust `bundle`, and tells whether it did so already (or there is none to trust it).
     async fn publish(&self, bundle: &Bundle) -> Result<bool, Failure> {
+        if bundle.is_empty() {
+            return Err(Failure::NoCa);
+        }
         let Some(standing) = self.configuration.read().await? else { return Ok(true) };
         let shown = standing.shows(bundle);
         if !shown {

@@ -27,6 +27,11 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Every CA that some entry trusts.
+    pub(super) fn trusted(&self) -> impl Iterator<Item = &Bundle> {
+        self.entries.iter().map(|(_, trusted)| trusted)
+    }
+
     /// Whether every entry trusts just this.
     pub(super) fn shows(&self, bundle: &Bundle) -> bool {
         self.entries.iter().all(|(_, trusted)| trusted == bundle)

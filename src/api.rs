@@ -3,7 +3,10 @@
 //! `kube::Client::send` is the only way out, as in the backend: nothing here logs a body. Whole objects other than
 //! Secrets are read here; of Secrets only the metadata, and the one that this program keeps its own certificate in.
 
+mod pace;
+mod pages;
 pub mod seen;
+mod selector;
 mod watch;
 
 use std::fmt;
@@ -13,23 +16,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
+pub use pace::Pace;
+pub use pages::Pages;
 pub use seen::Seen;
+pub use selector::{InvalidSelector, Selector};
 pub use watch::Watch;
 
 /// How long one call may take: a page of a busy cluster's list takes seconds.
 const CALL: Duration = Duration::from_secs(30);
 
-/// The most that is read of one answer: a page of 500 objects, each with 60 kB of metadata.
-const LIMIT: usize = 32 * 1024 * 1024;
+/// The most that is read of one page of a list. A page is in memory twice while it arrives; two at once have to fit
+/// into the controller's 128 MiB several times over.
+pub(crate) const PAGE_LIMIT: usize = 8 * 1024 * 1024;
+
+/// The most that is read of one object, or of one line of a watch. The API server stores at most 1.5 MiB of an object,
+/// and writes few of them longer than that.
+pub(crate) const OBJECT_LIMIT: usize = 2 * 1024 * 1024;
 
 /// What is kept of a refusal's message.
 const MESSAGE: usize = 400;
@@ -54,6 +64,8 @@ pub enum ApiErrorKind {
     Conflict,
     /// 410: the list or watch must begin anew.
     Gone,
+    /// The answer is longer than what is read of one: a page of [`PAGE_LIMIT`], an object of [`OBJECT_LIMIT`].
+    TooLong,
     /// 429, 5xx, no connection or no answer in time.
     Unavailable,
     /// Anything else, or an answer that cannot be read.
@@ -76,37 +88,11 @@ impl ApiError {
     }
 }
 
-/// At most so many calls in a second, over all that share it.
-#[derive(Debug)]
-pub struct Pace {
-    gap: Duration,
-    next: Mutex<Instant>,
-}
-
-impl Pace {
-    /// `calls` in each second.
-    #[must_use]
-    pub fn per_second(calls: u32) -> Arc<Self> {
-        Arc::new(Self { gap: Duration::from_secs(1) / calls.max(1), next: Mutex::new(Instant::now()) })
-    }
-
-    /// Waits for this call's turn.
-    pub async fn turn(&self) {
-        let turn = {
-            let mut next = self.next.lock().await;
-            let turn = (*next).max(Instant::now());
-            *next = turn + self.gap;
-            turn
-        };
-        sleep_until(turn).await;
-    }
-}
-
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The objects, each as it came.
-    pub items: Vec<Box<RawValue>>,
+    /// The objects, each as it came: parts of the one answer, which lives as long as any of them.
+    pub items: Vec<Bytes>,
     /// What the next page is asked for with.
     pub more: Option<String>,
     /// Where a watch that follows the list begins.
@@ -134,7 +120,7 @@ impl ObjectApi {
         Self { client, pace: None }
     }
 
-    /// The same, whose calls take turns.
+    /// The same, whose calls take turns, those about one namespace as one tenant.
     #[must_use]
     pub fn paced(&self, pace: &Arc<Pace>) -> Self {
         Self { client: self.client.clone(), pace: Some(Arc::clone(pace)) }
@@ -155,7 +141,7 @@ impl ObjectApi {
             Form::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
             Form::Whole => "application/json",
         };
-        match self.call(Method::GET, path, accept, None).await {
+        match self.call(Method::GET, path, accept, None, OBJECT_LIMIT).await {
             Ok(body) => Ok(Some(body)),
             Err(error) if error.kind == ApiErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -165,7 +151,8 @@ impl ObjectApi {
     /// One page of the list at `path`; `query` holds no `limit` and no `continue`.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Gone`] when the list has to begin anew; [`ApiErrorKind::NotFound`] when there is no such kind.
+    /// [`ApiErrorKind::Gone`] when the list has to begin anew; [`ApiErrorKind::NotFound`] when there is no such kind;
+    /// [`ApiErrorKind::TooLong`] when the page has to be smaller.
     pub async fn page(
         &self,
         path: &str,
@@ -175,10 +162,10 @@ impl ObjectApi {
         more: Option<&str>,
     ) -> Result<Page, ApiError> {
         #[derive(Deserialize)]
-        struct List {
+        struct List<'a> {
             metadata: ListMetadata,
-            #[serde(default)]
-            items: Option<Vec<Box<RawValue>>>,
+            #[serde(borrow, default)]
+            items: Option<Vec<&'a RawValue>>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -198,10 +185,11 @@ impl ObjectApi {
                 url = format!("{url}&{part}");
             }
         }
-        let body = self.call(Method::GET, &url, accept, None).await?;
+        let body = self.call(Method::GET, &url, accept, None, PAGE_LIMIT).await?;
         let List { metadata, items } = read(path, &body)?;
+        let items = items.unwrap_or_default();
         Ok(Page {
-            items: items.unwrap_or_default(),
+            items: items.into_iter().map(|item| body.slice_ref(item.get().as_bytes())).collect(),
             more: metadata.more.filter(|more| !more.is_empty()),
             resource_version: metadata.resource_version.unwrap_or_default(),
         })
@@ -212,7 +200,9 @@ impl ObjectApi {
     /// # Errors
     /// [`ApiErrorKind::Conflict`] when it exists.
     pub async fn create(&self, path: &str, object: &Value) -> Result<(), ApiError> {
-        self.call(Method::POST, path, "application/json", Some(("application/json", object))).await.map(drop)
+        self.call(Method::POST, path, "application/json", Some(("application/json", object)), OBJECT_LIMIT)
+            .await
+            .map(drop)
     }
 
     /// Merges `change` into an object; only metadata come back.
@@ -221,7 +211,9 @@ impl ObjectApi {
     /// [`ApiErrorKind::Conflict`] when the object is another one than the change says.
     pub async fn merge(&self, path: &str, change: &Value) -> Result<(), ApiError> {
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", change))).await.map(drop)
+        self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", change)), OBJECT_LIMIT)
+            .await
+            .map(drop)
     }
 
     /// Makes an object's fields what `object` says, as `manager`, by server-side apply; whoever else set them loses them.
@@ -232,7 +224,9 @@ impl ObjectApi {
     pub async fn apply(&self, path: &str, manager: &str, object: &Value) -> Result<(), ApiError> {
         let url = format!("{path}?fieldManager={manager}&force=true");
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        self.call(Method::PATCH, &url, accept, Some(("application/apply-patch+yaml", object))).await.map(drop)
+        self.call(Method::PATCH, &url, accept, Some(("application/apply-patch+yaml", object)), OBJECT_LIMIT)
+            .await
+            .map(drop)
     }
 
     async fn call(
@@ -241,18 +235,17 @@ impl ObjectApi {
         url: &str,
         accept: &'static str,
         body: Option<(&'static str, &Value)>,
+        limit: usize,
     ) -> Result<Bytes, ApiError> {
         if let Some(pace) = &self.pace {
-            pace.turn().await;
+            pace.turn(tenant(url)).await;
         }
         let what = what(&method, url);
         let exchange = async {
             let response = self.send(method, url, accept, body, &what).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), LIMIT).collect().await;
-            let body = body
-                .map_err(|_| ApiError::new(ApiErrorKind::Unavailable, &what, "the answer broke off or is too long"))?
-                .to_bytes();
+            let body = Limited::new(response.into_body(), limit).collect().await;
+            let body = body.map_err(|error| broken(&what, error.as_ref()))?.to_bytes();
             if status.is_success() { Ok(body) } else { Err(refusal(&what, status, &body)) }
         };
         let late = || ApiError::new(ApiErrorKind::Unavailable, &what, "no answer in time");
@@ -282,6 +275,21 @@ impl ObjectApi {
             }
             _ => ApiError::new(ApiErrorKind::Unavailable, what, "the API server cannot be reached"),
         })
+    }
+}
+
+/// The namespace that a path is about; nothing where it is about all.
+fn tenant(url: &str) -> &str {
+    let after = url.split_once("/namespaces/").map(|(_, after)| after);
+    after.and_then(|after| after.split(['/', '?']).next()).unwrap_or_default()
+}
+
+/// Why an answer could not be read to its end.
+fn broken(what: &str, error: &(dyn std::error::Error + 'static)) -> ApiError {
+    if error.is::<LengthLimitError>() {
+        ApiError::new(ApiErrorKind::TooLong, what, "the answer is too long")
+    } else {
+        ApiError::new(ApiErrorKind::Unavailable, what, "the answer broke off")
     }
 }
 
@@ -323,18 +331,12 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_take_turns() {
-        let pace = Pace::per_second(50);
-        let began = Instant::now();
-        futures::future::join_all((0..101).map(|_| pace.turn())).await;
-        assert_eq!(began.elapsed(), Duration::from_secs(2));
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let idle = Instant::now();
-        pace.turn().await;
-        assert_eq!(idle.elapsed(), Duration::ZERO, "nobody waits after a pause, and turns are not saved up");
-        pace.turn().await;
-        assert_eq!(idle.elapsed(), Duration::from_millis(20));
+    #[test]
+    fn the_tenant_of_a_call_is_its_namespace() {
+        assert_eq!(tenant("/apis/batch/v1/namespaces/jobs/jobs/load?x=y"), "jobs");
+        assert_eq!(tenant("/api/v1/namespaces/jobs"), "jobs");
+        assert_eq!(tenant("/api/v1/namespaces?limit=500"), "");
+        assert_eq!(tenant("/api/v1/events?limit=500"), "");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) use survey::survey;
 use crate::admission::mutator::CLUSTER_NAMESPACES;
 use crate::api::ObjectApi;
 use crate::backend::kubernetes::{ClientSettings, connect_patiently};
-use crate::cli::{OutputFormat, ScanArgs};
+use crate::cli::{OutputFormat, ScanArgs, SelectorArgs};
 use crate::command::{conclude, say};
 
 /// How a run ends.
@@ -48,17 +48,30 @@ impl From<Status> for u8 {
 }
 
 async fn scan(args: ScanArgs) -> Result<Status, String> {
-    let ScanArgs { kubernetes, namespace, all_namespaces, output, sidecar_containers, exempt_namespaces } = args;
+    let ScanArgs {
+        kubernetes,
+        namespace,
+        all_namespaces,
+        output,
+        sidecar_containers,
+        exempt_namespaces,
+        selectors: SelectorArgs { namespace_selector, object_selector },
+    } = args;
     let settings =
         ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
     let client = connect_patiently(&settings).await.map_err(|error| error.to_string())?;
     let scope = if all_namespaces {
         Scope::All
     } else {
-        Scope::Namespace(namespace.unwrap_or_else(|| client.default_namespace().to_owned()))
+        Scope::Namespaces(vec![namespace.unwrap_or_else(|| client.default_namespace().to_owned())])
     };
     let task = Task { scope, warned_since: None };
-    let rules = Rules { sidecars: sidecar_containers, exempt: exempt(exempt_namespaces) };
+    let rules = Rules {
+        sidecars: sidecar_containers,
+        exempt: exempt(exempt_namespaces),
+        selected: namespace_selector,
+        objects: object_selector,
+    };
     let scanner = Scanner::new(ObjectApi::new(client), rules);
     let progress = Progress::default();
     let mut findings = Vec::new();
@@ -75,10 +88,16 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
     }
-    let Looked { objects, read, found } = progress.looked();
+    let Looked { objects, read, found, skipped } = progress.looked();
     ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
     if output == OutputFormat::Table {
         say(&format!("{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"));
+    }
+    if skipped > 0 {
+        return Err(format!(
+            "not everything was looked at: too large to be read: {skipped} objects, among them {}",
+            progress.unread().join(", ")
+        ));
     }
     Ok(if findings.is_empty() { Status::Clean } else { Status::Found })
 }

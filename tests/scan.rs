@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::audit::Audit;
-use common::control_plane::ControlPlane;
+use common::control_plane::{ControlPlane, Options};
 use common::kubectl::Output;
 use common::served::{container, deployment, job, pod, prefixed};
 use common::wait_for;
@@ -121,7 +121,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "problems": ["container \"main\" runs without secret \"db\""],
     });
     assert_eq!(of("bare"), bare, "what programs read");
-    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7}));
+    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7, "skipped": 0}));
     let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
     assert!(jobs_pod.is_some(), "{found:#}");
 
@@ -184,7 +184,7 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     println!("1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none", began.elapsed());
     assert_eq!(many.code, 0, "{many:?}");
     let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
-    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0}));
+    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "skipped": 0}));
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
         let mut asked = audit.by("floe-admin");
@@ -199,4 +199,85 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     assert!(many_peak < few_peak + 24 * 1024, "memory is a page's, whatever the cluster holds");
     let (clean, _) = scan(&cp.kubeconfig, &["-n", &ns.name]).await;
     assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));
+}
+
+/// A scan of everything, and what it found.
+async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
+    let (scanned, peak) = scan(&cp.kubeconfig, &["-A", "-o", "json"]).await;
+    let found = serde_json::from_str(&scanned.stdout).expect("JSON");
+    (scanned, found, peak)
+}
+
+#[tokio::test]
+async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
+    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let (large, other) = (cp.namespace("large").await, cp.namespace("other").await);
+    let asks = prefixed(&json!({"env-from": "db"}));
+    cp.create(&pod(&other.name, "bare", &asks)).await.object();
+    let (_, _, few) = scan_all(&cp).await;
+    // 35 MB of metadata, before and after which there are others.
+    let client = cp.client();
+    let path = format!("/apis/batch/v1/namespaces/{}/jobs", large.name);
+    stream::iter(0..140)
+        .for_each_concurrent(8, |number| {
+            let (client, path) = (client.clone(), path.clone());
+            let mut job = job(&format!("large-{number}"), &json!({}), &json!([container()]));
+            job["metadata"]["annotations"] = json!({"filler": "x".repeat(250_000)});
+            job["spec"]["suspend"] = true.into();
+            async move {
+                common::objects::send(&client, http::Method::POST, &path, Some(&job)).await.object();
+            }
+        })
+        .await;
+    let mut lost = job("lost", &json!({}), &json!([container()]));
+    lost["metadata"]["namespace"] = other.name.as_str().into();
+    lost["metadata"]["annotations"] = asks.clone();
+    cp.create(&lost).await.object();
+    let (scanned, found, peak) = scan_all(&cp).await;
+    println!("140 objects of 250 kB scanned; at most {peak} kB resident, {few} kB with none");
+    assert_eq!(scanned.code, 1, "{scanned:?}");
+    assert_eq!(names(&found), ["Job/lost", "Pod/bare"]);
+    assert_eq!(found["looked"], json!({"objects": 142, "read": 2, "found": 2, "skipped": 0}));
+    assert!(peak < few + 32 * 1024, "a page is bounded by its bytes: {peak} kB");
+
+    // Objects that are too large by themselves: one that has to be read whole, and one in a list of whole objects. The
+    // API server writes six bytes for each of these characters.
+    let mut huge = pod(&large.name, "huge", &asks);
+    huge["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": "<".repeat(500_000)}]);
+    cp.create(&huge).await.object();
+    let mut template = job("x", &json!({}), &json!([container()]))["spec"].take();
+    template["template"]["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": "<".repeat(1_450_000)}]);
+    let nightly = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": large.named("huge"),
+        "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": template}},
+    });
+    cp.create(&nightly).await.object();
+    let (scanned, found, _) = scan_all(&cp).await;
+    assert_eq!(scanned.code, 2, "not everything was looked at");
+    assert_eq!(names(&found), ["Job/lost", "Pod/bare"], "and all else was");
+    assert_eq!(found["looked"]["skipped"], 2);
+    let sentence = format!(
+        "error: not everything was looked at: too large to be read: 2 objects, among them pods {0}/huge, cronjobs {0}/huge",
+        large.name
+    );
+    assert!(scanned.stderr.contains(&sentence), "{}", scanned.stderr);
+}
+
+#[tokio::test]
+async fn what_the_operator_left_out_is_not_found() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace_with("left-out", &json!({"labels": {"team": "a"}})).await;
+    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
+    for tier in ["web", "batch"] {
+        let mut pod = pod(&ns.name, tier, &prefixed(&json!({"env-from": "db"})));
+        pod["metadata"]["labels"] = json!({"tier": tier});
+        cp.create(&pod).await.object();
+    }
+    let found = async |selectors: &[&str]| {
+        let (scanned, _) = scan(&user.kubeconfig, &[&["-n", &ns.name, "-o", "json"], selectors].concat()).await;
+        names(&serde_json::from_str(&scanned.stdout).expect("JSON"))
+    };
+    assert_eq!(found(&["--object-selector", "tier notin (batch)"]).await, ["Pod/web"]);
+    assert_eq!(found(&["--namespace-selector", "team in (a,b)"]).await, ["Pod/batch", "Pod/web"]);
+    assert_eq!(found(&["--namespace-selector", "!team"]).await, [""; 0]);
 }

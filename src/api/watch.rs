@@ -7,8 +7,9 @@ use http::Method;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::time::timeout;
+use tracing::warn;
 
-use super::{ApiError, ApiErrorKind, LIMIT, ObjectApi, refusal, what};
+use super::{ApiError, ApiErrorKind, OBJECT_LIMIT, ObjectApi, refusal, what};
 
 /// How long the API server is asked to keep a watch open.
 const OPEN: Duration = Duration::from_secs(290);
@@ -20,7 +21,17 @@ const SILENCE: Duration = Duration::from_secs(150);
 pub struct Watch {
     body: Pin<Box<Body>>,
     what: String,
+    lines: Lines,
+}
+
+/// Lines out of what arrives in pieces.
+#[derive(Default)]
+struct Lines {
     buffer: Vec<u8>,
+    /// So much of the buffer holds no end of a line.
+    scanned: usize,
+    /// In a line that is too long, and has been given up.
+    skipping: bool,
 }
 
 /// By hand: what is in the buffer is not for logs.
@@ -47,43 +58,99 @@ impl ObjectApi {
         if !response.status().is_success() {
             return Err(refusal(&what, response.status(), b""));
         }
-        Ok(Watch { body: Box::pin(response.into_body()), what, buffer: Vec::new() })
+        Ok(Watch { body: Box::pin(response.into_body()), what, lines: Lines::default() })
     }
 }
 
 impl Watch {
-    /// The next line; `None` when the API server has closed the watch in good order.
+    /// The next line; `None` when the API server has closed the watch in good order. A line that is too long is left
+    /// out: whoever may write objects must not end the watch of all others.
     ///
     /// # Errors
     /// When the connection broke, or was silent for too long. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
-        let failed = |why| ApiError::new(ApiErrorKind::Unavailable, &self.what, why);
+        let failed = |what: &str, why| ApiError::new(ApiErrorKind::Unavailable, what, why);
         loop {
-            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
-                let rest = self.buffer.split_off(end + 1);
-                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
-            }
-            if self.buffer.len() > LIMIT {
-                return Err(failed("a line is too long"));
+            if let Some(line) = self.lines.next(&self.what) {
+                return Ok(Some(line));
             }
             match timeout(SILENCE, self.body.frame()).await {
-                Err(_) => return Err(failed("nothing was heard for too long")),
+                Err(_) => return Err(failed(&self.what, "nothing was heard for too long")),
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(failed("the connection broke")),
+                Ok(Some(Err(_))) => return Err(failed(&self.what, "the connection broke")),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.lines.buffer.extend_from_slice(&data);
                     }
                 }
             }
         }
     }
-}
 
-impl Watch {
     /// The error of a watch that the API server ended with one: begin anew.
     #[must_use]
     pub fn gone(&self) -> ApiError {
         ApiError::new(ApiErrorKind::Gone, &self.what, "the watch must begin anew")
+    }
+}
+
+impl Lines {
+    /// A whole line, if there is one, of the watch of `path`.
+    fn next(&mut self, path: &str) -> Option<Vec<u8>> {
+        loop {
+            let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
+            let end = unseen.iter().position(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
+            if end.unwrap_or(self.buffer.len()) > OBJECT_LIMIT && !std::mem::replace(&mut self.skipping, true) {
+                warn!(path, limit = OBJECT_LIMIT, "a change is too large to be read; it is left out");
+            }
+            let Some(end) = end else {
+                if self.skipping {
+                    self.buffer.clear();
+                }
+                self.scanned = self.buffer.len();
+                return None;
+            };
+            let rest = self.buffer.split_off(end);
+            let line = std::mem::replace(&mut self.buffer, rest);
+            self.scanned = 0;
+            if !std::mem::replace(&mut self.skipping, false) {
+                return Some(line);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<usize> {
+        let mut lines = Lines::default();
+        let mut lengths = Vec::new();
+        for piece in pieces {
+            lines.buffer.extend_from_slice(piece);
+            while let Some(line) = lines.next("/api/v1/events") {
+                assert_eq!(line.last(), Some(&b'\n'));
+                lengths.push(line.len());
+            }
+            assert!(lines.buffer.len() <= OBJECT_LIMIT, "what is too long is not kept");
+        }
+        lengths
+    }
+
+    fn line(length: usize) -> Vec<u8> {
+        let mut line = vec![b'x'; length - 1];
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_and_the_watch_goes_on() {
+        let all = [line(5), line(OBJECT_LIMIT), line(OBJECT_LIMIT + 1), line(7), line(3 * OBJECT_LIMIT), line(9)];
+        let all = all.concat();
+        let expected = [5, OBJECT_LIMIT, 7, 9];
+        assert_eq!(lengths(&mut all.chunks(10_000)), expected);
+        assert_eq!(lengths(&mut std::iter::once(all.as_slice())), expected, "however it arrives");
+        assert_eq!(lengths(&mut [line(3).as_slice(), b"no end"].into_iter()), [3]);
     }
 }

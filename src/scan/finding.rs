@@ -1,8 +1,12 @@
 //! What a scan finds, and what it looked at.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+/// Objects that are too large to be read and are named; more of them are only counted.
+const UNREAD: usize = 10;
 
 /// An object that runs without what its annotations ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +71,8 @@ pub struct Progress {
     objects: AtomicU64,
     read: AtomicU64,
     found: AtomicU64,
+    skipped: AtomicU64,
+    unread: Mutex<Vec<String>>,
 }
 
 /// What a scan looked at.
@@ -78,6 +84,8 @@ pub struct Looked {
     pub read: u64,
     /// Findings.
     pub found: u64,
+    /// Objects that were left out, each of them too large to be read: the scan is not complete without them.
+    pub skipped: u64,
 }
 
 impl Progress {
@@ -93,10 +101,30 @@ impl Progress {
         self.found.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An object is too large to be read.
+    pub(super) fn skip(&self, object: String) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        if unread.len() < UNREAD {
+            unread.push(object);
+        }
+    }
+
+    /// The first objects that were left out, each too large to be read.
+    #[must_use]
+    pub fn unread(&self) -> Vec<String> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn looked(&self) -> Looked {
         let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        Looked { objects: get(&self.objects), read: get(&self.read), found: get(&self.found) }
+        Looked {
+            objects: get(&self.objects),
+            read: get(&self.read),
+            found: get(&self.found),
+            skipped: get(&self.skipped),
+        }
     }
 }

@@ -33,7 +33,15 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: 
         Err(mistakes) => return wrong(refused(&AdmissionError::Annotations(mistakes))),
     };
     let bindings = carried(pod, &request);
-    let input = PlanInput { subject: Subject::Pod, pod, namespace, request: &request, bindings: &bindings, sidecars };
+    let input = PlanInput {
+        subject: Subject::Pod,
+        pod,
+        namespace,
+        request: &request,
+        bindings: &bindings,
+        sidecars,
+        discloses: true,
+    };
     match injection::plan(&input) {
         Ok(plan) if plan.is_empty() => {
             let warnings = plan.warnings.iter().filter(|warning| rests_on_the_pod(warning)).map(ToString::to_string);
@@ -46,9 +54,11 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: 
 
 fn rests_on_the_pod(warning: &Warning) -> bool {
     match warning {
-        Warning::NoSuchContainer(_) | Warning::NoContainer | Warning::LeftAlone { .. } | Warning::Unmatched { .. } => {
-            true
-        }
+        Warning::NoSuchContainer(_)
+        | Warning::NoContainer
+        | Warning::LeftAlone { .. }
+        | Warning::OverSources { .. }
+        | Warning::Unmatched { .. } => true,
         Warning::Missing(_)
         | Warning::Awaited(_)
         | Warning::NoRestart(_)

@@ -1,10 +1,10 @@
 //! What a scan reads of objects: partial views, as admission has them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::finding::Owner;
-use crate::defaults::ENABLED_LABEL;
 use crate::injection::{Annotations, Text};
 
 #[derive(Deserialize)]
@@ -47,16 +47,17 @@ struct Reference {
     controller: Option<bool>,
 }
 
-pub(super) fn meta(item: &RawValue) -> Option<Meta<'_>> {
+pub(super) fn meta(item: &[u8]) -> Option<Meta<'_>> {
     #[derive(Deserialize)]
     struct Object<'a> {
         #[serde(borrow)]
         metadata: Meta<'a>,
     }
-    serde_json::from_str::<Object<'_>>(item.get()).ok().map(|object| object.metadata)
+    serde_json::from_slice::<Object<'_>>(item).ok().map(|object| object.metadata)
 }
 
-pub(super) fn is_enabled(body: &[u8]) -> bool {
+/// An object's labels.
+pub(super) fn labels(body: &[u8]) -> BTreeMap<String, String> {
     #[derive(Deserialize)]
     struct Object {
         metadata: Labelled,
@@ -64,10 +65,9 @@ pub(super) fn is_enabled(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Labelled {
         #[serde(default)]
-        labels: std::collections::BTreeMap<String, String>,
+        labels: BTreeMap<String, String>,
     }
-    serde_json::from_slice::<Object>(body)
-        .is_ok_and(|object| object.metadata.labels.get(ENABLED_LABEL.0).is_some_and(|value| value == ENABLED_LABEL.1))
+    serde_json::from_slice::<Object>(body).map(|object| object.metadata.labels).unwrap_or_default()
 }
 
 #[derive(Default, Deserialize)]

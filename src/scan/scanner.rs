@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::finding::{Finding, Found, Owner, Progress, Warned};
 use super::judge::{self, Judgement};
-use super::objects::{is_enabled, job_has_ended, meta, pod_has_ended};
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi};
+use super::objects::{job_has_ended, labels, meta, pod_has_ended};
+use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Selector};
 use crate::backend::BackendError;
 use crate::defaults::{Defaults, ENABLED_LABEL, Governing, KubernetesSources};
 use crate::injection::{Pattern, PodView, Sources, WorkloadKind, WorkloadView};
@@ -26,11 +26,8 @@ const PAGE: usize = 500;
 /// Objects in a page of whole objects.
 const WHOLE_PAGE: usize = 50;
 
-/// Whole objects that are read at the same time.
-const AT_ONCE: usize = 8;
-
-/// How often a list whose snapshot is gone is begun anew.
-const RESTARTS: usize = 5;
+/// Whole objects that are read at the same time; each may be as large as an object can be.
+const AT_ONCE: usize = 4;
 
 /// How long the defaults of one pod may take to read.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,9 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Which objects are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of one namespace.
-    Namespace(String),
-    /// Those of all.
+    /// Those of these namespaces, by rights in each of them.
+    Namespaces(Vec<String>),
+    /// Those of all, by rights on the cluster.
     All,
 }
 
@@ -51,6 +48,10 @@ pub struct Rules {
     pub sidecars: Vec<Pattern>,
     /// Namespaces that the webhook never touches.
     pub exempt: BTreeSet<String>,
+    /// The labels of namespaces that the webhook serves.
+    pub selected: Selector,
+    /// The labels of pods and workloads that are sent to the webhook.
+    pub objects: Selector,
 }
 
 /// Why a scan could not be completed.
@@ -129,9 +130,24 @@ pub struct Scanner {
 #[derive(Clone, Copy)]
 struct Run<'r> {
     task: &'r Task,
-    enabled: &'r BTreeSet<String>,
+    namespaces: &'r Namespaces,
     progress: &'r Progress,
     found: &'r mpsc::Sender<Found>,
+}
+
+/// What the labels of namespaces say.
+#[derive(Debug, Default)]
+struct Namespaces {
+    /// Those whose defaults count.
+    enabled: BTreeSet<String>,
+    /// Those that the webhook serves; `None` when it serves all.
+    selected: Option<BTreeSet<String>>,
+}
+
+impl Namespaces {
+    fn selects(&self, namespace: &str) -> bool {
+        self.selected.as_ref().is_none_or(|selected| selected.contains(namespace))
+    }
 }
 
 impl Scanner {
@@ -147,10 +163,23 @@ impl Scanner {
     /// # Errors
     /// When something could not be read: then not everything was found.
     pub async fn scan(&self, task: &Task, progress: &Progress, found: &mpsc::Sender<Found>) -> Result<(), ScanError> {
-        let enabled = self.enabled(&task.scope).await?;
-        let run = Run { task, enabled: &enabled, progress, found };
+        let namespaces = self.namespaces(&task.scope).await?;
+        let run = Run { task, namespaces: &namespaces, progress, found };
+        match &task.scope {
+            Scope::All => self.lists(None, run).await,
+            Scope::Namespaces(names) => {
+                for name in names.iter().filter(|name| namespaces.selects(name)) {
+                    self.lists(Some(name), run).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// All kinds, in one namespace or in all.
+    async fn lists(&self, namespace: Option<&str>, run: Run<'_>) -> Result<(), ScanError> {
         for kind in [PODS].into_iter().chain(WORKLOADS) {
-            match self.list(kind, run).await {
+            match self.list(kind, namespace, run).await {
                 Err(ScanError::Api(error)) if error.kind == ApiErrorKind::NotFound && kind.is_optional() => {}
                 // Who cannot see Rollouts need not know whether there are any.
                 Err(ScanError::Api(error)) if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
@@ -160,51 +189,51 @@ impl Scanner {
         Ok(())
     }
 
-    /// The namespaces whose defaults count.
-    async fn enabled(&self, scope: &Scope) -> Result<BTreeSet<String>, ScanError> {
-        let selector = format!("labelSelector={}%3D{}", ENABLED_LABEL.0.replace('/', "%2F"), ENABLED_LABEL.1);
-        let mut enabled = BTreeSet::new();
-        if let Scope::Namespace(name) = scope {
-            let namespace = self.api.get(&format!("/api/v1/namespaces/{name}"), Form::Metadata).await?;
-            if namespace.is_some_and(|body| is_enabled(&body)) {
-                enabled.insert(name.clone());
+    /// What the labels of the namespaces in scope say.
+    async fn namespaces(&self, scope: &Scope) -> Result<Namespaces, ScanError> {
+        let selector = &self.rules.selected;
+        let label = (ENABLED_LABEL.0, ENABLED_LABEL.1);
+        if let Scope::Namespaces(names) = scope {
+            let mut namespaces = Namespaces { enabled: BTreeSet::new(), selected: Some(BTreeSet::new()) };
+            for name in names {
+                let body = self.api.get(&format!("/api/v1/namespaces/{name}"), Form::Metadata).await?;
+                let labels = body.map(|body| labels(&body)).unwrap_or_default();
+                if labels.get(label.0).is_some_and(|value| value == label.1) {
+                    namespaces.enabled.insert(name.clone());
+                }
+                if selector.matches(&labels) {
+                    namespaces.selected.get_or_insert_default().insert(name.clone());
+                }
             }
-            return Ok(enabled);
+            return Ok(namespaces);
         }
-        let mut more: Option<String> = None;
-        loop {
-            let page = self.api.page("/api/v1/namespaces", &selector, Form::Metadata, PAGE, more.as_deref()).await?;
-            enabled.extend(page.items.iter().filter_map(|item| Some(meta(item)?.name)));
-            more = page.more;
-            if more.is_none() {
-                return Ok(enabled);
-            }
+        let enabled = format!("labelSelector={}%3D{}", label.0.replace('/', "%2F"), label.1);
+        let enabled = self.named(&enabled).await?;
+        let selected = if selector.is_empty() { None } else { Some(self.named(&selector.query()).await?) };
+        Ok(Namespaces { enabled, selected })
+    }
+
+    /// The names of the namespaces that a query gives.
+    async fn named(&self, query: &str) -> Result<BTreeSet<String>, ScanError> {
+        let mut names = BTreeSet::new();
+        let mut pages = self.api.pages("/api/v1/namespaces", query, Form::Metadata, PAGE);
+        while let Some(page) = pages.next().await? {
+            names.extend(page.items.iter().filter_map(|item| Some(meta(item)?.name)));
         }
+        Ok(names)
     }
 
     /// All objects of a kind, page by page.
-    async fn list(&self, kind: Kind, run: Run<'_>) -> Result<(), ScanError> {
-        let path = kind.path(match &run.task.scope {
-            Scope::Namespace(name) => Some(name),
-            Scope::All => None,
-        });
-        let limit = if kind.form == Form::Whole { WHOLE_PAGE } else { PAGE };
+    async fn list(&self, kind: Kind, namespace: Option<&str>, run: Run<'_>) -> Result<(), ScanError> {
+        let (path, query) = (kind.path(namespace), self.rules.objects.query());
+        let most = if kind.form == Form::Whole { WHOLE_PAGE } else { PAGE };
+        // A list that had to begin anew gives objects twice: nothing is said twice.
         let mut sent = BTreeSet::new();
-        let (mut more, mut restarts): (Option<String>, _) = (None, 0);
-        loop {
-            let page = match self.api.page(&path, "", kind.form, limit, more.as_deref()).await {
-                // The snapshot behind the token is gone: from the start, without saying anything twice.
-                Err(error) if error.kind == ApiErrorKind::Gone && restarts < RESTARTS => {
-                    (more, restarts) = (None, restarts + 1);
-                    continue;
-                }
-                page => page?,
-            };
+        let mut pages = self.api.pages(&path, &query, kind.form, most);
+        while let Some(page) = pages.next().await? {
             run.progress.listed(page.items.len());
-            let mut candidates = Vec::new();
-            for item in page.items {
-                candidates.extend(self.candidate(kind, &item, run));
-            }
+            let candidates: Vec<Candidate> =
+                page.items.into_iter().filter_map(|item| self.candidate(kind, &item, run)).collect();
             let judged = candidates.into_iter().map(|candidate| self.judge(kind, candidate, run));
             let mut judged = stream::iter(judged).buffer_unordered(AT_ONCE);
             while let Some(judged) = judged.next().await {
@@ -220,22 +249,23 @@ impl Scanner {
                     }
                 }
             }
-            more = page.more;
-            if more.is_none() {
-                return Ok(());
-            }
         }
+        for object in pages.skipped() {
+            run.progress.skip(format!("{} {object}", kind.plural));
+        }
+        Ok(())
     }
 
     /// What of a page has to be looked at closely.
-    fn candidate(&self, kind: Kind, item: &RawValue, run: Run<'_>) -> Option<Candidate> {
+    fn candidate(&self, kind: Kind, item: &Bytes, run: Run<'_>) -> Option<Candidate> {
         let mut meta = meta(item)?;
         let namespace = meta.namespace.clone()?;
-        if meta.deletion_timestamp.is_some() || self.rules.exempt.contains(&namespace) {
+        let is_ours = run.namespaces.selects(&namespace) && !self.rules.exempt.contains(&namespace);
+        if meta.deletion_timestamp.is_some() || !is_ours {
             return None;
         }
         let annotations = meta.annotations.take().unwrap_or_default();
-        let governed = kind.workload.is_none() && run.enabled.contains(&namespace);
+        let governed = kind.workload.is_none() && run.namespaces.enabled.contains(&namespace);
         // What stands in a jobTemplate shows only in the whole object.
         let may_ask = judge::asks(&annotations) || governed || kind.form == Form::Whole;
         let opted_out = kind.workload.is_none() && annotations.get("inject") == Some("false");
@@ -250,7 +280,7 @@ impl Scanner {
         Some(Candidate {
             namespace,
             owner,
-            whole: (kind.form == Form::Whole).then(|| Bytes::copy_from_slice(item.get().as_bytes())),
+            whole: (kind.form == Form::Whole).then(|| item.clone()),
             is_new: run.task.warned_since.is_some_and(|since| meta.is_since(since)),
             name: meta.name,
             uid: meta.uid,
@@ -269,12 +299,19 @@ impl Scanner {
             whole
         } else {
             run.progress.read();
-            self.api.get(&format!("{}/{name}", kind.path(Some(&namespace))), Form::Whole).await?
+            match self.api.get(&format!("{}/{name}", kind.path(Some(&namespace))), Form::Whole).await {
+                Err(error) if error.kind == ApiErrorKind::TooLong => {
+                    run.progress.skip(format!("{} {namespace}/{name}", kind.plural));
+                    warn!(path = kind.plural, namespace, name, "an object is too large to be read; it is left out");
+                    None
+                }
+                read => read?,
+            }
         };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
         let Judgement { problems, warnings } = match kind.workload {
-            None => self.judge_pod(&namespace, &body, run.enabled.contains(&namespace)).await?,
+            None => self.judge_pod(&namespace, &body, run.namespaces.enabled.contains(&namespace)).await?,
             Some(kind) => judge_workload(kind, &body),
         };
         if !problems.is_empty() {

@@ -66,7 +66,7 @@ async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallib
     let mut line = Line { dirty: false, say };
     loop {
         tokio::time::sleep(if person { TELL } else { NOTE }).await;
-        let Looked { objects, read, found } = progress.looked();
+        let Looked { objects, read, found, skipped: _ } = progress.looked();
         let far = format!("{objects} objects looked at, {read} of them whole, {found} found so far");
         if person {
             line.dirty = true;

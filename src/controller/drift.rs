@@ -25,6 +25,7 @@ const OWNERS: usize = 1000;
 #[derive(Debug)]
 pub struct Drift {
     scanner: Scanner,
+    scope: Scope,
     events: Recorder,
     interval: Duration,
     metrics: ControllerMetrics,
@@ -49,12 +50,13 @@ impl Drift {
     pub fn new(
         api: &ObjectApi,
         rules: Rules,
+        scope: Scope,
         interval: Duration,
         metrics: ControllerMetrics,
         now: fn() -> jiff::Timestamp,
     ) -> Self {
         let events = Recorder::new(api.clone(), now);
-        Self { scanner: Scanner::new(api.clone(), rules), events, interval, metrics, now, traces: Traces::off() }
+        Self { scanner: Scanner::new(api.clone(), rules), scope, events, interval, metrics, now, traces: Traces::off() }
     }
 
     /// The same, and traced.
@@ -70,6 +72,7 @@ impl Drift {
         impl Drop for Forget<'_> {
             fn drop(&mut self) {
                 self.0.found(0, 0);
+                self.0.skipped.set(0);
             }
         }
         let _forget = Forget(&self.metrics);
@@ -86,7 +89,7 @@ impl Drift {
         let (sender, mut receiver) = mpsc::channel(WAITING);
         // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
         let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
-        let task = Task { scope: Scope::All, warned_since };
+        let task = Task { scope: self.scope.clone(), warned_since };
         let scanning = async {
             let ended = self.scanner.scan(&task, &progress, &sender).await;
             drop(sender);
@@ -113,6 +116,7 @@ impl Drift {
         match ended {
             Ok(()) => {
                 self.metrics.found(pods, workloads);
+                self.metrics.skipped.set(i64::try_from(looked.skipped).unwrap_or(i64::MAX));
                 self.metrics.scanned(ScanResult::Complete);
                 info!(
                     pods,
@@ -120,6 +124,7 @@ impl Drift {
                     owners_warned = warned.len(),
                     objects = looked.objects,
                     read = looked.read,
+                    skipped = looked.skipped,
                     events_failed = failed,
                     seconds = began.elapsed().as_secs_f64(),
                     "drift scan"

@@ -1,7 +1,8 @@
 //! Who leads: a Lease of `coordination.k8s.io`.
 //!
-//! As client-go does it: a holder that has not been seen to renew for the lease's length is gone, by our own monotonic
-//! clock and not by comparing anybody's time of day. The object's resourceVersion decides between two who try at once.
+//! As client-go does it: a holder whose record has not been seen to change for the lease's length is gone, by our own
+//! monotonic clock and not by comparing anybody's time of day. The record alone counts: whoever touches the object's
+//! metadata keeps no dead holder alive. The object's resourceVersion decides between two who try at once.
 //! A holder stops well before others may take over, and gives the lease up when it ends in good order.
 
 use std::time::Duration;
@@ -51,8 +52,8 @@ pub struct Election {
     api: Api<Lease>,
     settings: LeaseSettings,
     now: fn() -> jiff::Timestamp,
-    /// Somebody else's lease as it was last seen to change, and when.
-    observed: Option<(String, Instant)>,
+    /// Somebody else's record as it was last seen to change, and when.
+    observed: Option<(LeaseSpec, Instant)>,
     leading: watch::Sender<bool>,
     gauge: Gauge,
 }
@@ -153,23 +154,23 @@ impl Election {
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
-        let spec = lease.spec.take();
-        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let before = lease.spec.take();
+        let record = before.clone().unwrap_or_default();
+        let holder = record.holder_identity.as_deref().unwrap_or_default();
         if holder != self.settings.identity && !holder.is_empty() {
-            let version = lease.metadata.resource_version.clone().unwrap_or_default();
-            let length = spec.as_ref().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+            let length = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
             let length = length.map_or(self.settings.duration, Duration::from_secs);
-            let seen = self.observed.as_ref().filter(|(seen, _)| *seen == version).map(|(_, at)| *at);
+            let seen = self.observed.as_ref().filter(|(seen, _)| *seen == record).map(|(_, at)| *at);
             match seen {
                 None => {
-                    self.observed = Some((version, Instant::now()));
+                    self.observed = Some((record, Instant::now()));
                     return Ok(false);
                 }
                 Some(at) if at.elapsed() < length => return Ok(false),
                 Some(_) => info!(holder, "the holder of the leader lease is silent; taking over"),
             }
         }
-        lease.spec = Some(self.spec(spec.as_ref()));
+        lease.spec = Some(self.spec(before.as_ref()));
         // Carries the resourceVersion that was read: whoever else wrote in between has won.
         won(self.api.replace(&self.settings.name, &PostParams::default(), &lease).await)
     }
@@ -213,5 +214,84 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server that keeps one Lease, which somebody else holds and, when `renewing`, renews; whose metadata
+    /// somebody touches all the time.
+    fn serving(renewing: bool) -> (Client, Arc<Mutex<Value>>) {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "lease", "namespace": "ns", "resourceVersion": "0"},
+            "spec": {"holderIdentity": "other", "leaseDurationSeconds": 15, "leaseTransitions": 3,
+                "renewTime": "2026-01-01T00:00:00.000000Z"},
+        });
+        let stored = Arc::new(Mutex::new(lease));
+        let (kept, began) = (Arc::clone(&stored), Instant::now());
+        let answer = tower::service_fn(move |request: http::Request<Body>| {
+            let kept = Arc::clone(&kept);
+            let seconds = began.elapsed().as_secs();
+            async move {
+                use http_body_util::BodyExt as _;
+                let is_write = request.method() == http::Method::PUT;
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let mut lease = kept.lock().unwrap();
+                if is_write {
+                    *lease = serde_json::from_slice(&body).unwrap();
+                } else if lease["spec"]["holderIdentity"] == "other" {
+                    lease["metadata"]["resourceVersion"] = seconds.to_string().into();
+                    if renewing {
+                        let at = format!("2026-01-01T00:{:02}:{:02}.000000Z", seconds / 60, seconds % 60);
+                        lease["spec"]["renewTime"] = at.into();
+                    }
+                }
+                let response = http::Response::new(Body::from(lease.to_string().into_bytes()));
+                Ok::<_, tower::BoxError>(response)
+            }
+        });
+        (Client::new(answer, "default"), stored)
+    }
+
+    /// When the lead was taken within a minute, and the record then.
+    async fn taken(renewing: bool) -> (Option<Duration>, Value) {
+        let (client, stored) = serving(renewing);
+        let settings = LeaseSettings {
+            namespace: "ns".to_owned(),
+            name: "lease".to_owned(),
+            identity: "me".to_owned(),
+            duration: Duration::from_secs(15),
+        };
+        let began = Instant::now();
+        let (election, mut leading) = Election::new(client, settings, || jiff::Timestamp::UNIX_EPOCH, Gauge::default());
+        let taken = tokio::select! {
+            () = election.run(CancellationToken::new()) => None,
+            _ = leading.wait_for(|leads| *leads) => Some(began.elapsed()),
+            () = sleep(Duration::from_mins(1)) => None,
+        };
+        let record = stored.lock().unwrap()["spec"].clone();
+        (taken, record)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_is_succeeded_whoever_touches_the_lease() {
+        let (taken, record) = taken(false).await;
+        let taken = taken.expect("the lead is taken");
+        assert!((Duration::from_secs(15)..Duration::from_secs(18)).contains(&taken), "{taken:?}");
+        assert_eq!((&record["holderIdentity"], &record["leaseTransitions"]), (&json!("me"), &json!(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_renews_its_record_keeps_the_lead() {
+        let (taken, record) = taken(true).await;
+        assert_eq!((taken, &record["holderIdentity"]), (None, &json!("other")));
     }
 }

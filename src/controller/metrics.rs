@@ -142,6 +142,9 @@ pub struct ControllerMetrics {
     pub uninjected: Family<OfKind, Gauge>,
     /// Scans.
     pub scans: Family<OfScan, Counter>,
+    /// Objects that the last complete scan could not look at, because each alone is too large; 0 on replicas that do
+    /// not lead.
+    pub skipped: Gauge,
     /// Owners that wait for secrets.
     pub waiting: Gauge,
     /// Waits that ended.
@@ -161,6 +164,8 @@ impl ControllerMetrics {
         let help = "Objects that run without the secrets that they ask for, by the leader's last complete scan";
         r.register("uninjected", help, metrics.uninjected.clone());
         r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
+        let help = "Objects that the leader's last complete scan left out, each of them too large to be read";
+        r.register("drift_skipped", help, metrics.skipped.clone());
         r.register("nudge_waiting", "Owners of pods that wait for secrets", metrics.waiting.clone());
         r.register("nudges", "Waits for secrets by how they ended", metrics.nudges.clone());
         r.register(
@@ -174,7 +179,7 @@ impl ControllerMetrics {
         metrics
     }
 
-    /// The last scan's figures.
+    /// The last scan's findings.
     pub fn found(&self, pods: i64, workloads: i64) {
         self.uninjected.get_or_create(&OfKind { kind: Drifted::Pod }).set(pods);
         self.uninjected.get_or_create(&OfKind { kind: Drifted::Workload }).set(workloads);
@@ -188,6 +193,13 @@ impl ControllerMetrics {
     /// A certificate was due.
     pub fn rotated(&self, result: RotationResult) {
         self.rotations.get_or_create(&OfRotation { result }).inc();
+    }
+
+    /// Owners were turned away, because too many wait.
+    pub fn turned_away(&self, owners: u64) {
+        if owners > 0 {
+            self.nudges.get_or_create(&OfNudge { result: NudgeResult::Full }).inc_by(owners);
+        }
     }
 
     /// A wait ended.

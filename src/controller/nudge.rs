@@ -7,45 +7,44 @@
 mod owner;
 mod paced;
 mod refusals;
+mod rounds;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize as _;
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use self::owner::{ANNOTATION, Owner, Prospect, mark, prospect, wants_pods};
+use self::owner::{ANNOTATION, Owner, OwnerView, Prospect, Wants, mark, prospect};
 use self::paced::Paced;
-use self::waiting::{Arrival, Head, OWNERS, Sight, Waiting};
+use self::rounds::Rounds;
+use self::waiting::{Head, Waiting};
 use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, NudgeResult};
 use crate::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Pace};
+use crate::backend::BackendError;
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::defaults::{Defaults, KubernetesSources};
-use crate::injection::{self, Decision, Pattern, PodView, SecretId, SecretSource, Sources};
+use crate::injection::{self, Decision, PodView, SecretId, SecretSource, Sources};
 use crate::redact::ErrorChain;
+use crate::scan::{Rules, Scope};
 use crate::traces::{Span, Traces};
 
-/// How often awaited secrets are looked for.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// GETs in a second, over all.
+/// GETs in a second, over all: namespaces that want some get one in turn.
 const GETS: u32 = 50;
 
-/// The most secrets that one owner's template may ask for: planning reads them all, and others wait for that.
-const SECRETS: usize = 100;
+/// The most secrets that one owner's template may ask for, defaults included: planning reads them all, and the other
+/// owners of its namespace wait for that. Admission takes no more either.
+const SECRETS: usize = 64;
 
-/// Refused owners on their way.
-const ARRIVING: usize = 256;
-
-/// How long planning for one owner may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long planning for one owner may take: all of its secrets, while ten other namespaces want their share.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whose fields these are, in `managedFields`.
 const FIELD_MANAGER: &str = "floe-secrets-controller";
@@ -59,19 +58,21 @@ pub struct Nudge {
     reader: ObjectApi,
     mutator: Mutator,
     defaults: Arc<Defaults>,
-    exempt: BTreeSet<String>,
+    rules: Rules,
+    scope: Scope,
     events: Recorder,
     traces: Traces,
     metrics: ControllerMetrics,
+    waiting: Mutex<Waiting>,
 }
 
 impl Nudge {
-    /// Over `api`; `sidecars` and `exempt` as the webhook has them.
+    /// Over `api`; `rules` and `scope` as the webhook has them.
     #[must_use]
     pub fn new(
         api: &ObjectApi,
-        sidecars: Vec<Pattern>,
-        exempt: BTreeSet<String>,
+        rules: Rules,
+        scope: Scope,
         metrics: ControllerMetrics,
         now: fn() -> jiff::Timestamp,
     ) -> Self {
@@ -81,16 +82,18 @@ impl Nudge {
         let sources = Paced { inner: KubernetesSources(api.client()), pace: Arc::clone(&pace) };
         let defaults = Arc::new(Defaults::patient(Arc::new(sources)));
         let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: None })]);
-        let policy = Policy { sidecars, ..Policy::default() };
+        let policy = Policy { sidecars: rules.sidecars.clone(), ..Policy::default() };
         Self {
             api: api.clone(),
             reader: api.paced(&pace),
             mutator: Mutator::new(binders, Arc::clone(&defaults), policy),
             defaults,
-            exempt,
+            rules,
+            scope,
             events: Recorder::new(api.clone(), now),
             traces: Traces::off(),
             metrics,
+            waiting: Mutex::default(),
         }
     }
 
@@ -102,140 +105,131 @@ impl Nudge {
 
     /// Watches for as long as it is polled.
     pub async fn run(&self) {
-        /// The figure is the leader's alone.
-        struct Forget<'a>(&'a ControllerMetrics);
+        /// What was known of those who wait is the leader's alone.
+        struct Forget<'a>(&'a Nudge);
         impl Drop for Forget<'_> {
             fn drop(&mut self) {
-                self.0.waiting.set(0);
+                *self.0.waiting() = Waiting::default();
+                self.0.metrics.waiting.set(0);
             }
         }
-        let _forget = Forget(&self.metrics);
-        let (sender, receiver) = mpsc::channel(ARRIVING);
-        tokio::join!(refusals::follow(&self.api, &sender), self.attend(receiver));
-    }
-
-    async fn attend(&self, mut arriving: mpsc::Receiver<Owner>) {
-        let mut waiting = Waiting::default();
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = looks.tick() => self.look(&mut waiting).await,
-                Some(owner) = arriving.recv() => self.arrive(owner, &mut waiting).await,
-            }
-            self.metrics.waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// A refusal: plans, and waits or tells.
-    async fn arrive(&self, owner: Owner, waiting: &mut Waiting) {
-        if self.exempt.contains(&owner.namespace) {
-            return;
-        }
-        match waiting.arrival(&owner) {
-            Arrival::Known => {}
-            Arrival::New => self.consider(owner, waiting).await,
-            Arrival::Full => {
-                warn!(
-                    limit = OWNERS,
-                    "too many owners wait for secrets; this one relies on its controller's own retries"
-                );
-                self.metrics.nudged(NudgeResult::Full);
-            }
-        }
-    }
-
-    /// Looks for what is awaited; owners whose secret changed are planned for again.
-    async fn look(&self, waiting: &mut Waiting) {
-        let mut sights = BTreeMap::new();
-        for (namespace, secret) in waiting.turn() {
-            let sight = match self.head(&namespace, &secret).await {
-                Ok(head) => head.map_or(Sight::Absent, Sight::There),
-                Err(error) => {
-                    debug!(error = %ErrorChain(&error), "an awaited secret could not be looked for");
-                    Sight::Unseen
+        let _forget = Forget(self);
+        let rounds = Rounds::new(self);
+        let arrive = |owner| rounds.arrive(owner);
+        let following = async {
+            match &self.scope {
+                Scope::All => refusals::follow(&self.api, None, &arrive).await,
+                Scope::Namespaces(namespaces) => {
+                    let each = namespaces.iter().map(|name| refusals::follow(&self.api, Some(name), &arrive));
+                    futures::future::join_all(each).await;
                 }
-            };
-            sights.insert((namespace, secret), sight);
-        }
-        for owner in waiting.look(sights) {
-            self.consider(owner, waiting).await;
-        }
+            }
+        };
+        tokio::join!(following, rounds.run());
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Plans for an owner and does what follows.
-    async fn consider(&self, owner: Owner, waiting: &mut Waiting) {
+    async fn consider(&self, owner: Owner) {
         let mut span = self.traces.work("nudge");
         span.word("kind", owner.kind.as_str());
         span.text("namespace", &owner.namespace);
         span.text("name", &owner.name);
-        let object = match self.object(&owner).await {
-            Ok(Some(object)) if wants_pods(&owner, &object) => object,
-            Ok(_) => {
-                span.word("result", "gone");
-                return self.gone(&owner, waiting);
-            }
+        let body = match self.reader.get(&owner.path(), Form::Whole).await {
+            Ok(body) => body.unwrap_or_default(),
             Err(error) => {
                 span.failed("unread");
                 debug!(error = %ErrorChain(&error), "an owner could not be read");
-                return self.postpone(owner, waiting);
+                return if error.kind == ApiErrorKind::TooLong { self.gone(&owner) } else { self.postpone(owner) };
             }
         };
-        let prospect = self.prospect(&owner, &object, &span).await;
+        let Some(object) = OwnerView::read(&body) else {
+            span.word("result", "gone");
+            return self.gone(&owner);
+        };
+        match object.wants(&owner) {
+            Wants::Pods => self.act(owner, &object, span).await,
+            Wants::Nothing if self.waiting().has_waited(&owner) => self.settle(owner, &object, span).await,
+            Wants::Nothing | Wants::Gone => {
+                span.word("result", "gone");
+                self.gone(&owner);
+            }
+        }
+    }
+
+    /// For an owner that wants pods.
+    async fn act(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let prospect = self.prospect(&owner, object, &span).await;
         span.word("result", prospect.as_str());
         match prospect {
             Prospect::Awaits(awaits) => {
-                if waiting.is_too_long(&owner) {
-                    return self.give_up(&owner, waiting);
+                if self.waiting().is_too_long(&owner) {
+                    return self.give_up(&owner);
                 }
                 let sentence = awaiting(&awaits);
-                if waiting.wait(owner.clone(), awaits) {
+                let news = self.waiting().wait(owner.clone(), awaits);
+                if news {
                     self.say(&owner, Reason::AwaitingSecrets, &sentence).await;
                 }
             }
             Prospect::Ready(secrets) => {
-                if self.nudge(&owner, &object, &secrets, waiting).await {
-                    waiting.forget(&owner);
+                if self.nudge(&owner, object, &secrets).await {
+                    self.waiting().forget(&owner);
                 } else {
-                    self.postpone(owner, waiting);
+                    self.postpone(owner);
                 }
             }
-            Prospect::Hopeless => self.gone(&owner, waiting),
-            Prospect::Unknown => self.postpone(owner, waiting),
+            Prospect::Hopeless => self.gone(&owner),
+            Prospect::Unknown => self.postpone(owner),
         }
     }
 
-    fn gone(&self, owner: &Owner, waiting: &mut Waiting) {
-        if waiting.forget(owner) {
+    /// For an owner that waited, and has its pods: its controller tried again before it was told. Whoever read that it
+    /// waits reads here that it does no longer.
+    async fn settle(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let prospect = self.prospect(&owner, object, &span).await;
+        span.word("result", prospect.as_str());
+        match prospect {
+            Prospect::Ready(secrets) => {
+                self.gone(&owner);
+                self.say(&owner, Reason::SecretsArrived, &tried_again(&secrets)).await;
+            }
+            // It wants fewer pods than it did.
+            Prospect::Awaits(_) | Prospect::Hopeless => self.gone(&owner),
+            Prospect::Unknown => self.postpone(owner),
+        }
+    }
+
+    fn gone(&self, owner: &Owner) {
+        if self.waiting().forget(owner) {
             self.metrics.nudged(NudgeResult::Gone);
         }
     }
 
-    fn postpone(&self, owner: Owner, waiting: &mut Waiting) {
-        if waiting.is_too_long(&owner) {
-            self.give_up(&owner, waiting);
+    fn postpone(&self, owner: Owner) {
+        let too_long = self.waiting().is_too_long(&owner);
+        if too_long {
+            self.give_up(&owner);
         } else {
-            waiting.postpone(owner);
+            self.waiting().postpone(owner);
         }
     }
 
-    fn give_up(&self, owner: &Owner, waiting: &mut Waiting) {
+    fn give_up(&self, owner: &Owner) {
         let Owner { kind, namespace, name, .. } = owner;
         info!(kind = kind.as_str(), namespace, name, "gave up waiting for secrets");
-        waiting.give_up(owner);
+        self.waiting().give_up(owner);
         self.metrics.nudged(NudgeResult::GaveUp);
     }
 
-    async fn object(&self, owner: &Owner) -> Result<Option<Value>, ApiError> {
-        let body = self.reader.get(&owner.path(), Form::Whole).await?;
-        Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
-    }
-
     /// What the webhook would say to a pod of this owner.
-    async fn prospect(&self, owner: &Owner, object: &Value, span: &Span) -> Prospect {
-        let Some(template) = object.pointer("/spec/template") else { return Prospect::Hopeless };
-        let Ok(mut pod) = PodView::deserialize(template) else { return Prospect::Hopeless };
-        if asks_for_too_many(&pod) {
+    async fn prospect(&self, owner: &Owner, object: &OwnerView<'_>, span: &Span) -> Prospect {
+        let Some(template) = object.template() else { return Prospect::Hopeless };
+        let Ok(mut pod) = serde_json::from_str::<PodView<'_>>(template.get()) else { return Prospect::Hopeless };
+        if !self.selects(template) {
             return Prospect::Hopeless;
         }
         // What a template refers to already is awaited all the same, and a plan is not empty for it.
@@ -243,22 +237,65 @@ impl Nudge {
             (container.env, container.env_from) = (None, None);
         }
         let arrived = Instant::now();
-        let window = Window { arrived, deadline: arrived + PATIENCE, span };
+        let window = Window { arrived, deadline: arrived + PATIENCE, span, discloses: true };
         let surface = match self.defaults.namespace(&owner.namespace, window.arrived, window.deadline).await {
             Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
             Ok(Some(_)) => Surface::Pods,
             Ok(None) => return Prospect::Hopeless,
             Err(_) => return Prospect::Unknown,
         };
-        prospect(Box::pin(self.mutator.inject(surface, &owner.namespace, &pod, window)).await)
+        match self.asks_for_too_many(surface, &owner.namespace, &pod, window).await {
+            Ok(false) => prospect(Box::pin(self.mutator.inject(surface, &owner.namespace, &pod, window)).await),
+            Ok(true) => Prospect::Hopeless,
+            Err(_) => Prospect::Unknown,
+        }
+    }
+
+    /// Whether pods of this template are sent to the webhook, by their labels.
+    fn selects(&self, template: &RawValue) -> bool {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Template {
+            metadata: Labelled,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Labelled {
+            labels: Option<std::collections::BTreeMap<String, String>>,
+        }
+        self.rules.objects.is_empty()
+            || serde_json::from_str::<Template>(template.get())
+                .is_ok_and(|template| self.rules.objects.matches(&template.metadata.labels.unwrap_or_default()))
+    }
+
+    /// Whether the pod asks for more secrets than planning reads, by its own annotations and by the defaults.
+    async fn asks_for_too_many(
+        &self,
+        surface: Surface,
+        namespace: &str,
+        pod: &PodView<'_>,
+        window: Window<'_>,
+    ) -> Result<bool, BackendError> {
+        let (account, Window { arrived, deadline, .. }) = (pod.service_account(), window);
+        let governing = match surface {
+            Surface::DefaultsPods => self.defaults.governing(namespace, account, arrived, deadline).await?,
+            _ => crate::defaults::Governing::default(),
+        };
+        let sources = Sources {
+            object: pod.annotations(),
+            service_account: governing.service_account.as_deref().map(|source| (account, &source.annotations)),
+            namespace: governing.namespace.as_deref().map(|source| (namespace, &source.annotations)),
+        };
+        let parsed = injection::parse(&sources);
+        Ok(matches!(parsed, Ok(Decision::Inject(request)) if request.needs().len() > SECRETS))
     }
 
     /// Tells the owner's controller, unless it has been told the same before. `false` when it has to be tried again.
-    async fn nudge(&self, owner: &Owner, object: &Value, secrets: &BTreeSet<SecretId>, waiting: &Waiting) -> bool {
-        let waited = waiting.has_waited(owner);
+    async fn nudge(&self, owner: &Owner, object: &OwnerView<'_>, secrets: &BTreeSet<SecretId>) -> bool {
+        let waited = self.waiting().has_waited(owner);
         let mut heads = Vec::new();
         for secret in secrets {
-            let seen = waiting.seen(&(owner.namespace.clone(), secret.clone())).cloned();
+            let seen = self.waiting().seen(&(owner.namespace.clone(), secret.clone())).cloned();
             let head = match seen {
                 Some(head) => Ok(Some(head)),
                 None => self.head(&owner.namespace, secret).await,
@@ -269,8 +306,7 @@ impl Nudge {
                 Ok(None) | Err(_) => return false,
             }
         }
-        let known = object.get("metadata").and_then(|m| m.get("annotations")?.get(ANNOTATION)?.as_str());
-        let Some(value) = mark(known, &heads, waited) else {
+        let Some(value) = mark(object.mark(), &heads, waited) else {
             self.metrics.nudged(NudgeResult::Unchanged);
             return true;
         };
@@ -313,13 +349,7 @@ impl Nudge {
     }
 }
 
-/// By its own annotations; what the operator writes as defaults is the operator's to bound.
-fn asks_for_too_many(pod: &PodView<'_>) -> bool {
-    let own = Sources { object: pod.annotations(), ..Sources::default() };
-    matches!(injection::parse(&own), Ok(Decision::Inject(request)) if request.needs().len() > SECRETS)
-}
-
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Object {
     metadata: Head,
 }
@@ -339,3 +369,10 @@ fn awaiting(secrets: &BTreeSet<SecretId>) -> String {
 fn arrived(secrets: &BTreeSet<SecretId>) -> String {
     format!("{} can be injected now; pods are tried again at once", listed(secrets))
 }
+
+fn tried_again(secrets: &BTreeSet<SecretId>) -> String {
+    format!("{} can be injected now; its controller has tried again by itself", listed(secrets))
+}
+
+#[cfg(test)]
+mod tests;

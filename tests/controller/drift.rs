@@ -97,7 +97,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
     assert_eq!(create("before-it-was-registered", "no").await, nothing);
     found(1).await;
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await).start().await;
-    let registered = Registration::shared(&cp, &webhook.by_url()).await;
+    let registered = Registration::shared(&cp, &webhook.by_service()).await;
     assert_eq!(create("served", "no").await, ["secret/db"]);
 
     let stub = Stub::start_with(&cp.authority, remover).await;
@@ -114,7 +114,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
     let refused = cp.create(&named("refused", "no")).await;
     assert!(refused.message().contains("failed calling webhook"), "{refused:?}");
     drop(registered);
-    let mut ignoring = narrowed_to(webhook.by_url(), &[&ns.name]);
+    let mut ignoring = narrowed_to(webhook.by_service(), &[&ns.name]);
     for entry in ignoring["webhooks"].as_array_mut().expect("entries") {
         entry["failurePolicy"] = "Ignore".into();
     }
@@ -129,7 +129,7 @@ async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controll
     let ns = cp.namespace("warned").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_url(), &[&ns.name])).await;
+    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
     let asks = prefixed(&json!({"env.TOKEN": "db/k", "containers": "main,job-*"}));
     let mut main = container_named("main");
     main["env"] = json!([{"name": "TOKEN", "value": "the author's"}]);

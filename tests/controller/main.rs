@@ -7,8 +7,10 @@
 mod common;
 mod drift;
 mod lease;
+mod left_out;
 mod nudge;
 mod rights;
+mod shares;
 
 use common::control_plane::ControlPlane;
 use common::wait_for;
@@ -37,6 +39,7 @@ async fn events(cp: &ControlPlane, namespace: &str, reason: &str) -> Vec<Value> 
 /// The refusal of a pod of this owner, as the owner's controller would write it.
 fn refusal(owner: &Value) -> Value {
     let metadata = &owner["metadata"];
+    let component = format!("{}-controller", owner["kind"].as_str().expect("a kind").to_lowercase());
     let name = format!("{}.refused", metadata["uid"].as_str().expect("a stored object"));
     json!({
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": metadata["namespace"]},
@@ -44,7 +47,7 @@ fn refusal(owner: &Value) -> Value {
             "apiVersion": owner["apiVersion"], "kind": owner["kind"], "namespace": metadata["namespace"],
             "name": metadata["name"], "uid": metadata["uid"],
         },
-        "reason": "FailedCreate", "type": "Warning", "source": {"component": "test"},
+        "reason": "FailedCreate", "type": "Warning", "source": {"component": component},
         "message": "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: nothing is there",
     })
 }

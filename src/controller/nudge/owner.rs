@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::admission::error::AdmissionError;
 use crate::admission::mutator::Outcome;
@@ -36,6 +36,16 @@ impl OwnerKind {
         }
     }
 
+    /// Who says that a pod of it was refused, as its controller signs events.
+    pub(super) fn controller(self) -> &'static str {
+        match self {
+            Self::ReplicaSet => "replicaset-controller",
+            Self::StatefulSet => "statefulset-controller",
+            Self::DaemonSet => "daemonset-controller",
+            Self::Job => "job-controller",
+        }
+    }
+
     pub(super) fn api_version(self) -> &'static str {
         match self {
             Self::ReplicaSet | Self::StatefulSet | Self::DaemonSet => "apps/v1",
@@ -65,12 +75,14 @@ impl Owner {
     }
 }
 
-/// The part of an owner that says whether it still wants pods.
+/// The parts of an owner that say whether it still wants pods, and which. They borrow from the answer: owners may be
+/// as large as the API server lets them be.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Wants {
+#[serde(default)]
+pub(super) struct OwnerView<'a> {
     metadata: Metadata,
-    spec: Spec,
+    #[serde(borrow)]
+    spec: Spec<'a>,
     status: Status,
 }
 
@@ -79,15 +91,25 @@ struct Wants {
 struct Metadata {
     uid: String,
     deletion_timestamp: Option<String>,
+    annotations: Option<Told>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    #[serde(rename = "nudge.floe.dev/secret")]
+    secret: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Spec {
+struct Spec<'a> {
     replicas: Option<i64>,
     parallelism: Option<i64>,
     completions: Option<i64>,
     suspend: Option<bool>,
+    #[serde(borrow)]
+    template: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,23 +132,60 @@ struct Condition {
     status: String,
 }
 
-/// Whether the object is this owner, and its controller still has pods to make.
-pub(super) fn wants_pods(owner: &Owner, object: &Value) -> bool {
-    let Ok(Wants { metadata, spec, status }) = Wants::deserialize(object) else { return false };
-    if metadata.uid != owner.uid || metadata.deletion_timestamp.is_some() {
-        return false;
+/// What an owner's controller has to do still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// It has pods to make.
+    Pods,
+    /// It has made all that are wanted.
+    Nothing,
+    /// The owner is another object by now, is going, was stopped, or wants no pods.
+    Gone,
+}
+
+impl<'a> OwnerView<'a> {
+    /// Reads an owner; `None` when the answer is none.
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
     }
-    match owner.kind {
-        OwnerKind::ReplicaSet | OwnerKind::StatefulSet => status.replicas < spec.replicas.unwrap_or(1),
-        OwnerKind::DaemonSet => {
-            // What has not been counted yet may be anything.
-            status.desired_number_scheduled == 0 || status.current_number_scheduled < status.desired_number_scheduled
+
+    /// What of the nudge it carries already.
+    pub(super) fn mark(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.secret.as_deref()
+    }
+
+    /// Its pod template.
+    pub(super) fn template(&self) -> Option<&'a RawValue> {
+        self.spec.template
+    }
+
+    /// What the controller of this owner has to do still.
+    pub(super) fn wants(&self, owner: &Owner) -> Wants {
+        let Self { metadata, spec, status } = self;
+        if metadata.uid != owner.uid || metadata.deletion_timestamp.is_some() {
+            return Wants::Gone;
         }
-        OwnerKind::Job => {
-            let failed = |c: &Condition| matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True";
-            let ended = status.completion_time.is_some() || status.conditions.iter().flatten().any(failed);
-            let left = spec.completions.map_or(i64::MAX, |all| all - status.succeeded);
-            !ended && spec.suspend != Some(true) && status.active < spec.parallelism.unwrap_or(1).min(left)
+        let of = |wanted: i64, there: i64| match wanted {
+            ..=0 => Wants::Gone,
+            _ if there < wanted => Wants::Pods,
+            _ => Wants::Nothing,
+        };
+        match owner.kind {
+            OwnerKind::ReplicaSet | OwnerKind::StatefulSet => of(spec.replicas.unwrap_or(1), status.replicas),
+            // What has not been counted yet may be anything.
+            OwnerKind::DaemonSet if status.desired_number_scheduled == 0 => Wants::Pods,
+            OwnerKind::DaemonSet => of(status.desired_number_scheduled, status.current_number_scheduled),
+            OwnerKind::Job => {
+                let failed = |c: &Condition| matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True";
+                let left = spec.completions.map_or(i64::MAX, |all| all - status.succeeded);
+                if status.conditions.iter().flatten().any(failed) || spec.suspend == Some(true) {
+                    Wants::Gone
+                } else if status.completion_time.is_some() || left <= 0 {
+                    Wants::Nothing
+                } else {
+                    of(spec.parallelism.unwrap_or(1).min(left), status.active)
+                }
+            }
         }
     }
 }
@@ -166,12 +225,16 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
                 PlanError::Collision { .. }
                 | PlanError::NoSuchContainer { .. }
                 | PlanError::UnknownKeys { .. }
+                | PlanError::ContainerName { .. }
+                | PlanError::PatchTooLarge { .. }
                 | PlanError::TooMany { .. } => None,
             });
             missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Prospect::Hopeless, Prospect::Awaits)
         }
         Ok(Outcome::Skipped(_) | Outcome::Validated | Outcome::Prepared(_))
-        | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_)) => Prospect::Hopeless,
+        | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_) | AdmissionError::PatchTooLong) => {
+            Prospect::Hopeless
+        }
         Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Prospect::Unknown,
     }
 }
@@ -194,34 +257,56 @@ pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn owner(kind: OwnerKind) -> Owner {
         Owner { uid: "u".to_owned(), kind, namespace: "jobs".to_owned(), name: "load".to_owned() }
     }
 
     #[rstest::rstest]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 1}), true)]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 2}), false)]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 0}), json!({}), false)]
-    #[case(OwnerKind::StatefulSet, json!({}), json!({}), true)]
-    #[case(OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3}), false)]
-    #[case(OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 1}), true)]
-    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({}), true)]
-    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({"active": 1}), false)]
-    #[case(OwnerKind::Job, json!({"suspend": true}), json!({}), false)]
-    #[case(OwnerKind::Job, json!({"completions": 1}), json!({"succeeded": 1}), false)]
-    #[case(OwnerKind::Job, json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}), false)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 1}), Wants::Pods)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 2}), Wants::Nothing)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 0}), json!({}), Wants::Gone)]
+    #[case(OwnerKind::StatefulSet, json!({}), json!({}), Wants::Pods)]
+    #[case(OwnerKind::DaemonSet, json!({}), json!({}), Wants::Pods)]
+    #[case(
+        OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3}),
+        Wants::Nothing
+    )]
+    #[case(
+        OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 1}), Wants::Pods
+    )]
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({}), Wants::Pods)]
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({"active": 1}), Wants::Nothing)]
+    #[case(OwnerKind::Job, json!({"parallelism": 0}), json!({}), Wants::Gone)]
+    #[case(OwnerKind::Job, json!({"suspend": true}), json!({}), Wants::Gone)]
+    #[case(OwnerKind::Job, json!({"completions": 1}), json!({"succeeded": 1}), Wants::Nothing)]
+    #[case(OwnerKind::Job, json!({}), json!({"completionTime": "2026-01-01T00:00:00Z"}), Wants::Nothing)]
+    #[case(OwnerKind::Job, json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}), Wants::Gone)]
     fn who_has_its_pods_wants_none(
         #[case] kind: OwnerKind,
         #[case] spec: Value,
         #[case] status: Value,
-        #[case] wants: bool,
+        #[case] wants: Wants,
     ) {
-        let object = json!({"metadata": {"uid": "u"}, "spec": spec, "status": status});
-        assert_eq!(wants_pods(&owner(kind), &object), wants);
-        let other = json!({"metadata": {"uid": "other"}, "spec": spec, "status": status});
-        assert!(!wants_pods(&owner(kind), &other), "another object of the same name");
+        let read = |metadata: Value| {
+            let object = json!({"metadata": metadata, "spec": spec, "status": status}).to_string();
+            OwnerView::read(object.as_bytes()).unwrap().wants(&owner(kind))
+        };
+        assert_eq!(read(json!({"uid": "u"})), wants);
+        assert_eq!(read(json!({"uid": "other"})), Wants::Gone, "another object of the same name");
+        assert_eq!(read(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), Wants::Gone);
+    }
+
+    #[test]
+    fn a_view_has_the_mark_and_the_template() {
+        let object = json!({
+            "metadata": {"uid": "u", "annotations": {"x": "y", ANNOTATION: "a,b"}}, "spec": {"template": {"a": 1}},
+        });
+        let object = object.to_string();
+        let view = OwnerView::read(object.as_bytes()).unwrap();
+        assert_eq!((view.mark(), view.template().unwrap().get()), (Some("a,b"), r#"{"a":1}"#));
+        assert!(OwnerView::read(b"<html>").is_none() && OwnerView::read(b"{}").unwrap().mark().is_none());
     }
 
     #[rstest::rstest]

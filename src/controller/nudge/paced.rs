@@ -24,7 +24,7 @@ impl<B: SecretBinder> SecretBinder for Paced<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        self.pace.turn().await;
+        self.pace.turn(&query.namespace).await;
         self.inner.bind(query).await
     }
 }
@@ -32,7 +32,7 @@ impl<B: SecretBinder> SecretBinder for Paced<B> {
 #[async_trait]
 impl<S: SourceReader> SourceReader for Paced<S> {
     async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
-        self.pace.turn().await;
+        self.pace.turn(name).await;
         self.inner.namespace(name, deadline).await
     }
 
@@ -42,7 +42,7 @@ impl<S: SourceReader> SourceReader for Paced<S> {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<Source>, BackendError> {
-        self.pace.turn().await;
+        self.pace.turn(namespace).await;
         self.inner.service_account(namespace, name, deadline).await
     }
 }

@@ -5,15 +5,13 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::owner::{Owner, OwnerKind};
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi};
+use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Watch};
 use crate::redact::ErrorChain;
 
-const EVENTS: &str = "/api/v1/events";
 const QUERY: &str = "fieldSelector=reason%3DFailedCreate";
 
 /// Events in a page.
@@ -22,64 +20,84 @@ const PAGE: usize = 200;
 /// The first pause after a failure, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// A watch that lived as long as this went well: the next one follows at once.
+const LIVED: Duration = Duration::from_secs(10);
+
 /// The entries of the webhook's configuration that refuse pods, as the API server quotes them.
 const ENTRIES: [&str; 2] = [r#"webhook "pods.secrets.floe.dev""#, r#"webhook "defaults.pods.secrets.floe.dev""#];
 
-/// Sends owners for as long as somebody receives; an owner may come again and again.
-pub(super) async fn follow(api: &ObjectApi, owners: &mpsc::Sender<Owner>) {
-    let mut pause = PAUSES.0;
+/// Pauses that grow, so that nothing is asked for again and again without one.
+struct Pauses(Duration);
+
+impl Pauses {
+    async fn take(&mut self) {
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSES.1);
+    }
+}
+
+/// Hands over owners for as long as it is polled, those of one namespace or of all; an owner may come again and again.
+pub(super) async fn follow(api: &ObjectApi, namespace: Option<&str>, arrive: &impl Fn(Owner)) {
+    let path = namespace
+        .map_or_else(|| "/api/v1/events".to_owned(), |namespace| format!("/api/v1/namespaces/{namespace}/events"));
+    let mut pauses = Pauses(PAUSES.0);
     loop {
-        match list_and_watch(api, owners, &mut pause).await {
-            Ok(()) => return,
-            // The watch ran out of the server's memory of events: nothing is wrong.
-            Err(error) if error.kind == ApiErrorKind::Gone => {}
-            Err(error) => {
-                if pause == PAUSES.0 {
-                    warn!(error = %ErrorChain(&error), "events cannot be followed; trying again");
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
+        let error = match list_and_watch(api, &path, arrive, &mut pauses).await {
+            Err(error) => error,
+            Ok(never) => match never {},
+        };
+        // The watch ran out of the server's memory of events: nothing is wrong.
+        if error.kind != ApiErrorKind::Gone && pauses.0 == PAUSES.0 {
+            warn!(error = %ErrorChain(&error), "events cannot be followed; trying again");
+        }
+        pauses.take().await;
+    }
+}
+
+/// Ends only with an error.
+async fn list_and_watch(
+    api: &ObjectApi,
+    path: &str,
+    arrive: &impl Fn(Owner),
+    pauses: &mut Pauses,
+) -> Result<std::convert::Infallible, ApiError> {
+    let mut pages = api.pages(path, QUERY, Form::Whole, PAGE);
+    let mut version = String::new();
+    while let Some(page) = pages.next().await? {
+        page.items.iter().filter_map(|item| refused(item)).for_each(arrive);
+        version = page.resource_version;
+    }
+    loop {
+        let mut watch = api.watch(path, QUERY, &version).await?;
+        let opened = Instant::now();
+        let ended = read_watch(&mut watch, &mut version, arrive).await;
+        let lived = opened.elapsed() >= LIVED;
+        if lived {
+            pauses.0 = PAUSES.0;
+        }
+        ended?;
+        // A server that closes every watch at once is not asked for the next one at once.
+        if !lived {
+            pauses.take().await;
         }
     }
 }
 
-/// Ends well only when nobody receives any more.
-async fn list_and_watch(api: &ObjectApi, owners: &mpsc::Sender<Owner>, pause: &mut Duration) -> Result<(), ApiError> {
-    let mut more: Option<String> = None;
-    let mut version = loop {
-        let page = api.page(EVENTS, QUERY, Form::Whole, PAGE, more.as_deref()).await?;
-        for owner in page.items.iter().filter_map(|item| refused(item.get().as_bytes())) {
-            if owners.send(owner).await.is_err() {
-                return Ok(());
-            }
-        }
-        more = page.more;
-        if more.is_none() {
-            break page.resource_version;
-        }
-    };
-    loop {
-        let mut watch = api.watch(EVENTS, QUERY, &version).await?;
-        *pause = PAUSES.0;
-        while let Some(line) = watch.next().await? {
-            match change(&line) {
-                Change::Event { owner, resource_version } => {
-                    version = resource_version.unwrap_or(version);
-                    if let Some(owner) = owner
-                        && owners.send(owner).await.is_err()
-                    {
-                        return Ok(());
-                    }
+/// Reads a watch until the server closes it in good order; `version` is where the next one begins.
+async fn read_watch(watch: &mut Watch, version: &mut String, arrive: &impl Fn(Owner)) -> Result<(), ApiError> {
+    while let Some(line) = watch.next().await? {
+        match change(&line) {
+            Change::Event { owner, resource_version } => {
+                if let Some(newer) = resource_version {
+                    *version = newer;
                 }
-                // Most often 410; a list tells what was missed.
-                Change::Error => {
-                    sleep(*pause).await;
-                    return Err(watch.gone());
-                }
+                owner.into_iter().for_each(arrive);
             }
+            // Most often 410; a list tells what was missed.
+            Change::Error => return Err(watch.gone()),
         }
     }
+    Ok(())
 }
 
 /// A line of the watch.
@@ -116,13 +134,26 @@ fn change(line: &[u8]) -> Change {
 }
 
 /// The owner whose pod an event says was refused by us.
+///
+/// Events are written by anybody who may create them in a namespace, and with `eventTime` they may be about an object in
+/// another one: only what is said in the owner's own namespace counts. That the owner's controller signed it is a hint
+/// against events of others, and no proof.
 fn refused(event: &[u8]) -> Option<Owner> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Event {
+        metadata: Metadata,
         reason: String,
         message: String,
         involved_object: Object,
+        #[serde(default)]
+        source: Source,
+        #[serde(default)]
+        reporting_component: String,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        namespace: String,
     }
     #[derive(Deserialize)]
     struct Object {
@@ -131,13 +162,21 @@ fn refused(event: &[u8]) -> Option<Owner> {
         name: String,
         uid: String,
     }
-    let Event { reason, message, involved_object } = serde_json::from_slice(event).ok()?;
+    #[derive(Default, Deserialize)]
+    struct Source {
+        #[serde(default)]
+        component: String,
+    }
+    let Event { metadata, reason, message, involved_object, source, reporting_component } =
+        serde_json::from_slice(event).ok()?;
     if reason != "FailedCreate" || !ENTRIES.iter().any(|entry| message.contains(entry)) {
         return None;
     }
     let Object { kind, namespace, name, uid } = involved_object;
-    let owner = Owner { uid, kind: OwnerKind::read(&kind)?, namespace, name };
-    owner.is_sound().then_some(owner)
+    let kind = OwnerKind::read(&kind)?;
+    let signed = [source.component, reporting_component].iter().any(|component| component == kind.controller());
+    let owner = Owner { uid, kind, namespace, name };
+    (signed && metadata.namespace == owner.namespace && owner.is_sound()).then_some(owner)
 }
 
 #[cfg(test)]
@@ -151,9 +190,11 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, message: &str) -> Value {
+        let component = OwnerKind::read(kind).map_or("deployment-controller", OwnerKind::controller);
         json!({
-            "reason": "FailedCreate", "message": message, "metadata": {"resourceVersion": "7"},
+            "reason": "FailedCreate", "message": message, "metadata": {"namespace": "jobs", "resourceVersion": "7"},
             "involvedObject": {"kind": kind, "namespace": "jobs", "name": "load", "uid": "u"},
+            "source": {"component": component}, "eventTime": null, "reportingComponent": component,
         })
     }
 
@@ -173,6 +214,34 @@ mod tests {
     #[case("Job", "pods \"a\" is forbidden: exceeded quota", false)]
     fn only_our_refusals_count(#[case] kind: &str, #[case] message: &str, #[case] counts: bool) {
         assert_eq!(refused(event(kind, message).to_string().as_bytes()).is_some(), counts);
+    }
+
+    #[rstest::rstest]
+    #[case("/source/component", "kubelet", true)]
+    #[case("/reportingComponent", "", true)]
+    #[case("/metadata/namespace", "elsewhere", false)]
+    #[case("/involvedObject/namespace", "elsewhere", false)]
+    #[case("/involvedObject/name", "../secrets/x", false)]
+    fn only_the_controllers_own_events_of_the_owners_own_namespace_count(
+        #[case] field: &str,
+        #[case] value: &str,
+        #[case] counts: bool,
+    ) {
+        let mut event = event("Job", OURS);
+        // With a time, the API server lets an event be about an object in any namespace.
+        event["eventTime"] = "2026-01-01T00:00:00.000000Z".into();
+        *event.pointer_mut(field).unwrap() = value.into();
+        assert_eq!(refused(event.to_string().as_bytes()).is_some(), counts);
+    }
+
+    #[test]
+    fn an_event_that_no_builtin_controller_signed_counts_for_nothing() {
+        for component in ["", "tenant", "replicaset-controller"] {
+            let mut event = event("Job", OURS);
+            event["source"]["component"] = component.into();
+            event["reportingComponent"] = component.into();
+            assert_eq!(refused(event.to_string().as_bytes()), None, "{component:?}");
+        }
     }
 
     #[test]
@@ -209,16 +278,19 @@ mod tests {
         event
     }
 
-    async fn scripted(answers: Vec<(u16, String)>, owners: usize) -> (Vec<String>, Vec<String>) {
+    /// The owners that came, and what was asked for and when, until so many owners came or that time is over.
+    async fn scripted(answers: Vec<(u16, String)>, owners: usize, within: Duration) -> (Vec<String>, Vec<String>) {
         let script = Arc::new(Mutex::new(Script { answers: answers.into(), asked: Vec::new() }));
         let server = Arc::clone(&script);
+        let began = Instant::now();
         let answer = tower::service_fn(move |request: http::Request<Body>| {
             let query = request.uri().query().unwrap_or_default().to_owned();
             let mut server = server.lock().unwrap();
             let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(str::to_owned);
+            let at = began.elapsed().as_secs();
             server.asked.push(match parameter("resourceVersion=") {
-                Some(version) => format!("watch from {version}"),
-                None => "list".to_owned(),
+                Some(version) => format!("{at}: watch from {version}"),
+                None => format!("{at}: list"),
             });
             let next = server.answers.pop_front();
             async move {
@@ -228,18 +300,18 @@ mod tests {
             }
         });
         let api = ObjectApi::new(kube::Client::new(answer, "default"));
-        let (sender, mut receiver) = mpsc::channel::<Owner>(8);
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Owner>();
+        let arrive = |owner: Owner| sender.send(owner).unwrap();
+        let mut names = Vec::new();
         let receiving = async {
-            let mut names = Vec::new();
-            for _ in 0..owners {
+            while names.len() < owners {
                 names.push(receiver.recv().await.unwrap().name);
             }
-            names
         };
-        let names = tokio::select! {
-            names = receiving => names,
-            () = follow(&api, &sender) => unreachable!("somebody receives"),
-        };
+        tokio::select! {
+            _ = tokio::time::timeout(within, receiving) => {}
+            () = follow(&api, None, &arrive) => unreachable!("it never ends"),
+        }
         let asked = std::mem::take(&mut script.lock().unwrap().asked);
         (names, asked)
     }
@@ -258,10 +330,12 @@ mod tests {
                 lines(&[json!({"type": "ADDED", "object": about("two", "31")})]),
             ],
             2,
+            Duration::from_mins(1),
         )
         .await;
         assert_eq!(names, ["one", "two"]);
-        assert_eq!(asked[..6], ["list", "watch from 10", "list", "watch from 20", "list", "watch from 30"]);
+        let expected = ["0: list", "0: watch from 10", "1: list", "1: watch from 20", "3: list", "3: watch from 30"];
+        assert_eq!(asked[..6], expected, "never without a pause");
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,9 +350,22 @@ mod tests {
                 list("50", &[about("two", "45")]),
             ],
             2,
+            Duration::from_mins(1),
         )
         .await;
         assert_eq!(names, ["one", "two"]);
-        assert_eq!(asked[..5], ["list", "watch from 10", "watch from 40", "watch from 40", "list"]);
+        let expected = ["0: list", "0: watch from 10", "1: watch from 40", "3: watch from 40", "7: list"];
+        assert_eq!(asked[..5], expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_closes_every_watch_at_once_is_asked_twice_a_minute() {
+        let mut answers = vec![list("10", &[])];
+        answers.extend((0..1000).map(|_| lines(&[])));
+        let (_, asked) = scripted(answers, 1, Duration::from_mins(10)).await;
+        assert!(asked.len() < 30, "{asked:?}");
+        let gone = vec![(410, "{}".to_owned()); 10_000];
+        let (_, asked) = scripted(gone, 1, Duration::from_mins(10)).await;
+        assert!(asked.len() < 200, "{}", asked.len());
     }
 }

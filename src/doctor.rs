@@ -3,6 +3,7 @@
 //! `reader` and the `look`s of the other modules read, their `judge`s decide by what was read alone, `output` shows.
 //! Nothing is changed in the cluster: the one pod that is created is created with `dryRun=All`.
 
+mod callers;
 mod check;
 mod configuration;
 mod drift;
@@ -78,6 +79,7 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
     checks.extend(trust::judge(&seen));
     checks.extend(certificate(&seen));
     checks.extend(service::judge(&seen));
+    checks.push(callers::judge(&seen));
     checks.extend(workloads::judge(&seen));
     checks.extend(rights::judge(&seen, &answers));
     checks.push(if probe {

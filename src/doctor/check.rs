@@ -34,6 +34,8 @@ pub enum Id {
     Service,
     /// What it leads to.
     Endpoints,
+    /// Who can send reviews to the port, and whether the webhook takes them for the API server.
+    Callers,
     /// The replicas.
     Deployment,
     /// What protects them from being drained all at once.

@@ -7,7 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{MatchCondition, MutatingWebhoo
 use kube::core::{Selector, SelectorExt as _};
 
 use super::check::{Check, Id, or_ok};
-use super::installation::Installation;
+use super::installation::{Alike, Installation};
 use crate::api::Seen;
 use crate::defaults::ENABLED_LABEL;
 
@@ -45,6 +45,27 @@ pub fn overlap(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
     }
 }
 
+/// Whether labels of namespaces or of objects may keep them apart: what one has and the other has not, or has
+/// otherwise. Which objects carry which labels is not known here.
+pub fn apart_by_labels(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
+    one.iter().any(|entry| {
+        find(other, &entry.name)
+            .is_some_and(|other| by_labels(entry) != by_labels(other) || entry.object_selector != other.object_selector)
+    })
+}
+
+/// An entry's conditions on labels of namespaces, beside their names.
+fn by_labels(entry: &MutatingWebhook) -> (BTreeMap<&str, &str>, BTreeSet<String>) {
+    let selector = entry.namespace_selector.as_ref();
+    let labels = selector.and_then(|selector| selector.match_labels.as_ref()).into_iter().flatten();
+    let expressions = selector.and_then(|selector| selector.match_expressions.as_ref()).into_iter().flatten();
+    let expressions = expressions.filter(|expression| expression.key != NAME_LABEL);
+    (
+        labels.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        expressions.map(|expression| format!("{expression:?}")).collect(),
+    )
+}
+
 /// The namespaces that entries are limited to by name; `None` when any is not.
 fn only(entries: &[MutatingWebhook]) -> Option<BTreeSet<&str>> {
     let mut all = BTreeSet::new();
@@ -71,13 +92,8 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
         }
         Seen::Hidden(why) => return vec![Check::unchecked(Id::Configuration, why.clone())],
     };
-    let mut checks = Vec::new();
-    if !alike.is_empty() {
-        let says = format!("{} has entries of this webhook too: each object is sent twice", alike.join(", "));
-        let mend = format!("kubectl delete mutatingwebhookconfiguration {}", alike.join(" "));
-        checks.push(Check::warning(Id::Configuration, says, mend));
-    }
-    checks = or_ok(checks, Id::Configuration, || format!("MutatingWebhookConfiguration {name} is there"));
+    let mut checks =
+        or_ok(others(alike), Id::Configuration, || format!("MutatingWebhookConfiguration {name} is there"));
     let each = |judge: fn(&MutatingWebhook, &MutatingWebhook, &Installation) -> Vec<Check>| -> Vec<Check> {
         let pairs = shipped().iter().filter_map(|shipped| Some((find(found, &shipped.name)?, shipped)));
         pairs.flat_map(|(entry, shipped)| judge(entry, shipped, seen)).collect()
@@ -90,6 +106,32 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
         format!("{own} entries have their conditions, and every field in them may be absent")
     }));
     checks.extend(or_ok(each(policies), Id::Policies, || policy_summary(found)));
+    checks
+}
+
+/// Other configurations of ours. One that labels keep apart may be another installation, for other pods: deleting it
+/// would let those pods run without their secrets, so it is only shown.
+fn others(alike: &[Alike]) -> Vec<Check> {
+    let named = |labelled: bool| -> Vec<&str> {
+        alike.iter().filter(|other| other.labelled == labelled).map(|other| other.name.as_str()).collect()
+    };
+    let (twice, apart) = (named(false), named(true));
+    let mut checks = Vec::new();
+    if !twice.is_empty() {
+        let says = format!("{} has entries of this webhook too: each object is sent twice", twice.join(", "));
+        let mend = format!("kubectl delete mutatingwebhookconfiguration {}", twice.join(" "));
+        checks.push(Check::warning(Id::Configuration, says, mend));
+    }
+    if !apart.is_empty() {
+        let says = format!(
+            "{} has entries of this webhook with other conditions on labels: objects that match both are sent twice. \
+             It may be another installation, for other pods: see that the labels keep the two apart, and do not delete it \
+             before you know whose it is",
+            apart.join(", ")
+        );
+        let mend = format!("kubectl get mutatingwebhookconfiguration {} -o yaml", apart.join(" "));
+        checks.push(Check::warning(Id::Configuration, says, mend));
+    }
     checks
 }
 
@@ -402,6 +444,40 @@ mod tests {
         assert!(!overlap(&limited(&["a", "b"]), &limited(&["c"])));
         assert!(overlap(&limited(&["a", "b"]), &limited(&["b"])));
         assert!(overlap(&limited(&["a"]), shipped()));
+    }
+
+    #[test]
+    fn installation_that_labels_keep_apart_is_shown_and_not_deleted() {
+        let labelled = |change: fn(&mut MutatingWebhook)| {
+            let mut entries = shipped().to_vec();
+            entries.iter_mut().for_each(change);
+            entries
+        };
+        let team = |entry: &mut MutatingWebhook| {
+            let selector = entry.namespace_selector.as_mut().expect("a selector");
+            selector.match_labels = Some(BTreeMap::from([("team".to_owned(), "data".to_owned())]));
+        };
+        let blue = |entry: &mut MutatingWebhook| {
+            let labels = Some(BTreeMap::from([("stage".to_owned(), "blue".to_owned())]));
+            entry.object_selector = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
+                match_labels: labels,
+                ..Default::default()
+            });
+        };
+        assert!(!apart_by_labels(shipped(), shipped()));
+        assert!(apart_by_labels(shipped(), &labelled(team)) && apart_by_labels(&labelled(team), shipped()));
+        assert!(apart_by_labels(shipped(), &labelled(blue)) && apart_by_labels(&labelled(blue), shipped()));
+        assert!(!apart_by_labels(&labelled(team), &labelled(team)), "the same pods, twice");
+
+        let mut seen = installation();
+        let alike = |name: &str, labelled| Alike { name: name.to_owned(), labelled };
+        seen.alike = vec![alike("zz-copy", false), alike("zz-theirs", true)];
+        let checks = judge(&seen);
+        let [copy, theirs] = &checks[..2] else { panic!("{checks:#?}") };
+        assert_eq!(copy.mend.as_deref(), Some("kubectl delete mutatingwebhookconfiguration zz-copy"));
+        assert_eq!((copy.status, theirs.status), (Status::Warning, Status::Warning));
+        assert_eq!(theirs.mend.as_deref(), Some("kubectl get mutatingwebhookconfiguration zz-theirs -o yaml"));
+        assert!(theirs.seen.contains("It may be another installation"), "{}", theirs.seen);
     }
 
     #[rstest]

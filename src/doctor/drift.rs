@@ -21,7 +21,7 @@ pub async fn look(client: &Client, seen: &Installation) -> Check {
     let sidecars: Vec<Pattern> =
         list("--sidecar-containers", SIDECARS).iter().filter_map(|pattern| pattern.parse().ok()).collect();
     let exempt = exempt(list("--exempt-namespaces", "").into_iter().chain([seen.namespace.clone()]));
-    let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt });
+    let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt, ..Rules::default() });
     let task = Task { scope: Scope::All, warned_since: None };
     let progress = Progress::default();
     let mut named = Vec::new();

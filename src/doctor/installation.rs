@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ObjectMeta;
 
@@ -33,8 +34,8 @@ pub struct Installation {
     pub name: String,
     /// The configuration.
     pub configuration: Seen<MutatingWebhookConfiguration>,
-    /// Other configurations with entries of ours that concern the same namespaces.
-    pub alike: Vec<String>,
+    /// Other configurations with entries of ours that may concern the same namespaces.
+    pub alike: Vec<Alike>,
     /// Where it runs.
     pub namespace: String,
     /// The Service's name; `None` when the entries name a URL.
@@ -49,6 +50,8 @@ pub struct Installation {
     pub pods: Seen<Vec<Pod>>,
     /// The disruption budgets of the namespace.
     pub budgets: Seen<Vec<PodDisruptionBudget>>,
+    /// The network policies of the namespace.
+    pub policies: Seen<Vec<NetworkPolicy>>,
     /// The controller's lease.
     pub lease: Seen<Lease>,
     /// The certificates of the TLS Secret, never its key.
@@ -57,6 +60,15 @@ pub struct Installation {
     pub served: Option<Seen<Shown>>,
     /// cert-manager's, where it makes the certificate.
     pub certificate: Option<cert_manager::Looked>,
+}
+
+/// Another configuration with entries of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alike {
+    /// Its name.
+    pub name: String,
+    /// Whether labels keep it apart, so that it may concern other namespaces or other objects.
+    pub labelled: bool,
 }
 
 /// Whose cluster it is, where that matters.

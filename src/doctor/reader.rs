@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::configuration;
-use super::installation::{DEFAULT_NAME, Installation, Tls, name};
+use super::installation::{Alike, DEFAULT_NAME, Installation, Tls, name};
 use super::served;
 use crate::api::ObjectApi;
 use crate::api::seen::{Seen, look};
@@ -109,6 +109,7 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
         deployments: list(client, &namespace, &ListParams::default()).await,
         pods: list(client, &namespace, &ListParams::default().labels("app.kubernetes.io/component=webhook")).await,
         budgets: list(client, &namespace, &ListParams::default()).await,
+        policies: list(client, &namespace, &ListParams::default()).await,
         lease: Seen::Absent,
         pair: Seen::Absent,
         served: None,
@@ -141,7 +142,7 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
 async fn configurations(
     client: &Client,
     wanted: Option<&str>,
-) -> (String, Seen<MutatingWebhookConfiguration>, Vec<String>) {
+) -> (String, Seen<MutatingWebhookConfiguration>, Vec<Alike>) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let params = ListParams::default().limit(PAGE);
     let listed = look(async { api.list(&params).await.map(|list| Some(list.items)) }).await;
@@ -159,7 +160,11 @@ async fn configurations(
     let chosen = at.map(|at| ours.remove(at));
     let entries = chosen.as_ref().and_then(|found| found.webhooks.as_deref()).unwrap_or_default();
     ours.retain(|other| configuration::overlap(entries, other.webhooks.as_deref().unwrap_or_default()));
-    let alike = ours.iter().map(|found| name(&found.metadata).to_owned()).collect();
+    let alike = |other: &MutatingWebhookConfiguration| Alike {
+        name: name(&other.metadata).to_owned(),
+        labelled: configuration::apart_by_labels(entries, other.webhooks.as_deref().unwrap_or_default()),
+    };
+    let alike = ours.iter().map(alike).collect();
     match chosen {
         Some(found) => (name(&found.metadata).to_owned(), Seen::There(found), alike),
         // By its name, with entries of other names, or not in the first page.

@@ -159,23 +159,17 @@ fn of_webhook(seen: &Installation) -> BTreeSet<Right> {
 /// What the controller has to be allowed, and may go without when it is told to.
 fn of_controller(seen: &Installation) -> BTreeSet<Right> {
     let lease = seen.argument("controller", "--lease-name").unwrap_or(LEASE);
-    let mut rights = each(controller_rules(), &seen.namespace, &[], lease);
+    let scope = seen.scope();
+    let mut rights = each(controller_rules(), &seen.namespace, &scope, lease);
+    // It is told the names.
+    rights.retain(|right| scope.is_empty() || right.resource != "namespaces" || right.verb != "list");
     let of_secrets = |right: &Right| right.resource == "secrets" && right.name.is_empty();
     if seen.argument("controller", "--nudge") == Some("false") {
         let of_nudge = |right: &Right| {
             of_secrets(right) || right.resource == "replicasets" || matches!(right.verb.as_str(), "patch" | "watch")
         };
         rights.retain(|right| !of_nudge(right) || right.resource == "events" && right.verb == "patch");
-        rights.remove(&Right::new("list", "events", ""));
-    }
-    // Its rights on secrets and their waiters follow the webhook's scope; the scan's do not.
-    let scope = seen.scope();
-    if !scope.is_empty() {
-        let narrow: Vec<Right> = rights.iter().filter(|right| of_secrets(right)).cloned().collect();
-        for right in narrow {
-            rights.remove(&right);
-            rights.extend(scope.iter().map(|namespace| Right { namespace: (*namespace).to_owned(), ..right.clone() }));
-        }
+        rights.retain(|right| right.resource != "events" || right.verb != "list");
     }
     if let Some(secret) = seen.argument("controller", "--tls-secret") {
         for verb in ["get", "patch"] {
@@ -195,6 +189,7 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
         Right::new("list", "deployments.apps", own),
         Right::new("list", "pods", own),
         Right::new("list", "poddisruptionbudgets.policy", own),
+        Right::new("list", "networkpolicies.networking.k8s.io", own),
         Right::new("get", "leases.coordination.k8s.io", own),
         Right::new("create", "subjectaccessreviews.authorization.k8s.io", ""),
         Right::new("list", "deployments.apps", ""),
@@ -362,9 +357,12 @@ fn sentence(lacks: &[&Right]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::check::Status;
-    use super::super::test_support::installation;
+    use super::super::test_support::{installation, merged};
     use super::*;
+    use crate::api::Seen;
 
     fn answered(rights: BTreeSet<Right>, allowed: impl Fn(&Right) -> Result<bool, String>) -> Vec<Answer> {
         rights.into_iter().map(|right| Answer { allowed: allowed(&right), right }).collect()
@@ -381,6 +379,39 @@ mod tests {
         assert!(controller.contains(&lease.to_owned()), "{controller:?}");
         assert!(controller.contains(&"get secrets".to_owned()));
         assert!(!of_doctor(&seen, Some("default"), true).iter().any(|right| right.resource == "secrets"));
+    }
+
+    #[test]
+    fn rights_follow_the_scope() {
+        let mut seen = installation();
+        if let Seen::There(deployments) = &mut seen.deployments {
+            let args = json!(["serve", "--namespaces=a,b"]);
+            let containers = json!([{"name": "webhook", "args": args}]);
+            let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+            deployments[0] = merged(&deployments[0], &change);
+        }
+        for rights in [of_webhook(&seen), of_controller(&seen)] {
+            assert!(rights.iter().all(|right| !right.namespace.is_empty()), "{rights:?}");
+            for namespace in ["a", "b"] {
+                assert!(rights.contains(&Right::new("get", "secrets", namespace)), "{rights:?}");
+                assert!(rights.contains(&Right::new("get", "namespaces", namespace)), "{rights:?}");
+            }
+        }
+        let controller = of_controller(&seen);
+        assert!(controller.contains(&Right::new("patch", "replicasets.apps", "b")));
+        assert!(!controller.contains(&Right::new("list", "namespaces", "a")), "it is told the names");
+        // What goes with the nudge goes everywhere.
+        if let Seen::There(deployments) = &mut seen.deployments {
+            let args = json!(["controller", "--nudge=false"]);
+            let containers = json!([{"name": "controller", "args": args}]);
+            let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+            deployments[1] = merged(&deployments[1], &change);
+        }
+        let controller = of_controller(&seen);
+        for (verb, kind) in [("get", "secrets"), ("patch", "jobs.batch"), ("list", "events"), ("watch", "events")] {
+            assert!(!controller.contains(&Right::new(verb, kind, "a")), "{verb} {kind}");
+        }
+        assert!(controller.contains(&Right::new("patch", "events", "a")), "people are still told");
     }
 
     #[test]

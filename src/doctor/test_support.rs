@@ -59,6 +59,10 @@ pub fn installation() -> Installation {
         deployments: Seen::There(deployments.to_vec()),
         pods: Seen::There(Vec::new()),
         budgets: Seen::There(vec![of_kind(include_str!("../../manifests/webhook/pdb.yaml"), "PodDisruptionBudget")]),
+        policies: Seen::There(vec![of_kind(
+            include_str!("../../manifests/webhook/networkpolicy.yaml"),
+            "NetworkPolicy",
+        )]),
         lease: Seen::There(serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease")),
         pair: Seen::There(Shown::default()),
         served: None,

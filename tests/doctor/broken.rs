@@ -52,6 +52,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         "certificate",
         "trust",
         "service",
+        "callers",
         "versions",
         "deployment",
         "disruption-budget",
@@ -79,6 +80,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     entries(&scene).await;
     certificates(&scene).await;
     rights(&scene).await;
+    callers(&scene).await;
 
     // Nothing that lasts was created by any of this.
     let left = scene.cp.kubectl(&["get", "pods", "-A", "--output=name"], "").await.succeeded();
@@ -172,5 +174,36 @@ async fn rights(scene: &Scene) {
     scene.cp.kubectl(&["delete", "clusterrolebinding", "floe-secrets-controller"], "").await.succeeded();
     let said = scene.becomes(&[("controller-rights", "warning")]).await;
     scene.follow(&said.mend("controller-rights")).await;
+    scene.becomes(&[]).await;
+}
+
+/// The port is opened: by a policy of somebody else, by one that is gone, by the program's own argument.
+async fn callers(scene: &Scene) {
+    let open = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "open", "namespace": NAME},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
+    scene.cp.create(&open).await.object();
+    let said = scene.becomes(&[("callers", "warning")]).await;
+    let seen = said.of("callers")["seen"].as_str().expect("text").to_owned();
+    assert!(seen.contains("any pod can send reviews") && seen.contains("the names of all keys"), "{seen}");
+    scene.cp.kubectl(&["-n", NAME, "delete", "networkpolicy", "open"], "").await.succeeded();
+    scene.becomes(&[]).await;
+
+    scene.cp.kubectl(&["-n", NAME, "delete", "networkpolicy", NAME], "").await.succeeded();
+    scene.becomes(&[("callers", "warning")]).await;
+    scene.follow(AGAIN).await;
+    scene.becomes(&[]).await;
+
+    // Without any of the three settings, as the command that is told would find it.
+    let set = |values: &str| format!("{AGAIN} {values}");
+    scene.follow(&set("--set-json networkPolicy.podCIDRs=[]")).await;
+    let said = scene.becomes(&[("callers", "warning")]).await;
+    let seen = said.of("callers")["seen"].as_str().expect("text").to_owned();
+    assert!(seen.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"), "{seen}");
+    let mend = said.mend("callers");
+    assert!(mend.ends_with(&set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'")), "{mend}");
+    let (nodes, upgrade) = mend.split_once("; ").expect("two commands");
+    scene.follow(nodes).await;
+    scene.follow(&upgrade.replace('\'', "").replace("CIDR,CIDR", "10.244.0.0/16")).await;
     scene.becomes(&[]).await;
 }

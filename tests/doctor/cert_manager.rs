@@ -27,7 +27,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
         let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
-        launch.with(&["--tls-certificate", "floe-secrets-webhook-tls", "--tls-poll", "100ms"])
+        launch.with(&["--tls-certificate", "floe-secrets-webhook-tls", "--tls-poll", "1s"])
     };
     // No files: as ever it ends, and the last line says why there are none.
     let none = launch();

@@ -124,7 +124,9 @@ impl Scene {
         let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
         cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
         let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
-        let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port}});
+        // As an operator is asked to install it: with the port closed to pods.
+        let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
+            "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
         cp.helm(Helm::Four, &["install", NAME, &chart(), "--namespace", NAME], &values).await.succeeded();
         service_here(&cp).await;
         available(&cp).await;

@@ -100,6 +100,6 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     assert!(said.of("certificate")["seen"].as_str().expect("text").starts_with("for 127.0.0.1, valid for "));
     let bad = said.bad();
     // Nothing of it is in the cluster.
-    let expected = ["disruption-budget", "versions", "webhook-rights", "reloader"];
+    let expected = ["disruption-budget", "callers", "versions", "webhook-rights", "reloader"];
     assert!(bad.iter().all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"), "{bad:?}");
 }

@@ -17,14 +17,14 @@ use crate::common::stream::Stream;
 use crate::common::wait_for;
 use crate::common::webhook_process::Launch;
 
-const CONFIGURATION: &str =
+pub(crate) const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
 /// Creates in a second while certificates are renewed.
 const RATE: u32 = 50;
 
 /// The release's Service leads to this machine, to the port that the configuration names.
-async fn lead_here(cp: &ControlPlane) {
+pub(crate) async fn lead_here(cp: &ControlPlane) {
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
     let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
@@ -32,7 +32,7 @@ async fn lead_here(cp: &ControlPlane) {
     cp.create(&external).await.object();
 }
 
-fn decoded(secret: &Value, key: &str) -> Option<String> {
+pub(crate) fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).expect("base64");
     Some(String::from_utf8(bytes).expect("PEM"))
 }
@@ -70,7 +70,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     let launch = launch.set("--kubeconfig", &identity.kubeconfig.display().to_string());
     launch.folder.write("tls.crt", &cert);
     launch.folder.write("tls.key", &key);
-    let webhook = launch.with(&["--tls-poll", "100ms"]).start().await;
+    let webhook = launch.with(&["--tls-poll", "1s"]).start().await;
     cp.secret("default", "db", &["k"], "v").await;
     let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
     let source = |pod: &Value| pod.pointer("/spec/containers/0/envFrom/0/secretRef/name").cloned();
@@ -143,12 +143,25 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
 }
 
 /// A container of the release, as a process on this machine: its own arguments, and its ServiceAccount's rights.
-async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, Folder) {
+pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, Folder) {
     let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{deployment}");
     let template = cp.request(Method::GET, &path, None).await.object()["spec"]["template"].take();
     let account = template["spec"]["serviceAccountName"].as_str().expect("an account");
     let identity = cp.identity(NAME, account).await;
+    let folder = Folder::new();
+    // What a kubelet would mount.
+    let mounted = template["spec"]["volumes"].as_array().into_iter().flatten().find(|volume| volume["name"] == "tls");
+    if let Some(name) = mounted.and_then(|volume| volume["secret"]["secretName"].as_str()) {
+        let path = format!("/api/v1/namespaces/{NAME}/secrets/{name}");
+        let secret = cp.request(Method::GET, &path, None).await.object();
+        for key in ["tls.crt", "tls.key"] {
+            folder.write(key, decoded(&secret, key).expect("the pair"));
+        }
+    }
     let here = |argument: &str| match argument.split_once('=') {
+        Some((flag @ ("--tls-cert" | "--tls-key"), file)) => {
+            format!("{flag}={}/{}", folder.path().display(), file.rsplit('/').next().expect("a file"))
+        }
         Some(("--listen", _)) => format!("--listen=127.0.0.1:{}", ports[0]),
         Some(("--ops-listen", _)) => format!("--ops-listen=127.0.0.1:{}", ports[1]),
         // A test does not wait as long as people's API servers get.
@@ -158,7 +171,6 @@ async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, 
     let args = template["spec"]["containers"][0]["args"].as_array().expect("arguments").iter();
     let mut args: Vec<String> = args.map(|argument| here(argument.as_str().expect("text"))).collect();
     args.extend(["--kubeconfig".to_owned(), identity.kubeconfig.display().to_string()]);
-    let folder = Folder::new();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     (Process::start(deployment, folder.path(), program, &args, &[]), folder)
 }
@@ -236,7 +248,7 @@ async fn self_managed_certificates_need_nobody_else() {
     cp.create_dry(&asks).await.object();
 }
 
-async fn nothing_left(cp: &ControlPlane) {
+pub(crate) async fn nothing_left(cp: &ControlPlane) {
     let kinds = "secrets,certificates,issuers,certificaterequests,deployments,services,leases";
     wait_for("nothing is left", || async {
         let args = ["-n", NAME, "get", kinds, "--output=name", "--ignore-not-found"];

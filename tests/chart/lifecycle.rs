@@ -201,7 +201,7 @@ async fn every_mode_installs_and_leaves_nothing() {
         release.helm(Helm::Four, &["install", name, &chart()], &values).await;
         assert!(!release.objects().await.is_empty());
         // What the controller would write into its own objects stays, whatever Helm does, and goes with the release.
-        let secret = format!("/api/v1/namespaces/{name}/secrets/{}-tls", release.fullname);
+        let secret = format!("/api/v1/namespaces/{name}/secrets/{}-tls-self", release.fullname);
         if values["tls"]["mode"] == "self-managed" {
             let data = json!({"data": {"tls.crt": "YQ=="}});
             release.cp.request(Method::PATCH, &secret, Some(&data)).await.object();

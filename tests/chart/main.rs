@@ -3,15 +3,21 @@
 
 #![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
 
+mod admission_policy;
+mod callers;
 mod certificates;
 mod client_certificate;
 #[path = "../common/mod.rs"]
 mod common;
+mod image;
 mod lifecycle;
 mod monitoring;
+mod network;
 mod pods;
 mod rendering;
 mod rights;
+mod scripts;
+mod tls_mode;
 mod values;
 
 use serde_json::{Value, json};
@@ -50,6 +56,7 @@ fn everything() -> Value {
         "tolerations": [{"key": "a", "operator": "Exists"}], "hostAliases": [{"ip": "127.0.0.1", "hostnames": ["x"]}],
         "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}, "hostUsers": false,
         "networkPolicy": {
+            "podCIDRs": ["10.244.0.0/16", "fd00:10:244::/56"],
             "admission": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
             "metrics": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
             "egress": {"apiServer": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "extra": [{"ports": [{"port": 4317}]}],

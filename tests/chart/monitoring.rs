@@ -212,7 +212,7 @@ fn bad_handshake(webhook: &WebhookProcess) {
 async fn every_query_is_about_a_metric_that_is_served() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("metrics").await;
-    let poll_often = ["--tls-poll", "100ms"];
+    let poll_often = ["--tls-poll", "1s"];
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).with(&poll_often).start().await;
     let controller =
         Launch::controller(cp, &controller_identity(cp).await).with(&["--drift-interval", "1s"]).start().await;

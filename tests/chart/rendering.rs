@@ -44,7 +44,7 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
     for (what, values) in variants() {
         let text = Helm::Four.template(NAME, &values).succeeded().stdout;
         let without_comments: String = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-        for never in ["caBundle", "BEGIN ", "PRIVATE KEY"] {
+        for never in ["caBundle:", "BEGIN ", "PRIVATE KEY"] {
             assert!(!without_comments.contains(never), "{what}: {never}");
         }
         for object in Helm::Four.objects(NAME, &values) {
@@ -65,6 +65,8 @@ fn every_object_is_labelled_and_in_its_namespace() {
         "FlowSchema",
         "MutatingWebhookConfiguration",
         "PriorityLevelConfiguration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     ];
     for (what, values) in variants() {
         let objects = Helm::Four.objects("other", &merged(values, &json!({"namespaceOverride": "elsewhere"})));
@@ -185,13 +187,89 @@ fn what_the_operator_chooses_is_in_every_entry() {
         let only = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]});
         assert_eq!(entry["namespaceSelector"]["matchExpressions"][1], only);
     }
-    // Nothing cluster-wide lets the webhook read, and nobody reads Secrets elsewhere.
-    for object in &scoped {
-        if object["kind"] == "ClusterRole" {
-            assert!(!object["rules"].to_string().contains("secrets"), "{object}");
-            assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/component"], "controller", "{object}");
+}
+
+/// The rules of every rendered role of a component: where it is for, empty for the whole cluster, and what.
+fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
+    let every = objects.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("Role")));
+    let of_it = every.filter(|role| role["metadata"]["labels"]["app.kubernetes.io/component"] == component);
+    of_it
+        .flat_map(|role| {
+            let place = role["metadata"]["namespace"].as_str().unwrap_or_default();
+            let rules = role["rules"].as_array().expect("rules");
+            rules.iter().map(|rule| (place.to_owned(), rule.clone())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn rights_follow_the_scope() {
+    let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
+    let (everywhere, here) = (Helm::Four.objects(NAME, &json!({})), Helm::Four.objects(NAME, &scoped));
+    // Nothing is for the whole cluster, of anybody's.
+    assert!(here.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
+    for component in ["webhook", "controller"] {
+        let of = |objects: &[Value], place: &str| -> Vec<Value> {
+            rules(objects, component).into_iter().filter(|(at, _)| at == place).map(|(_, rule)| rule).collect()
+        };
+        let mut cluster = of(&everywhere, "");
+        assert!(!cluster.is_empty(), "{component}");
+        // Who is told the names of namespaces lists none.
+        for rule in &mut cluster {
+            if rule["resources"] == json!(["namespaces"]) {
+                rule["verbs"] = json!(["get"]);
+            }
         }
+        for place in ["a", "b"] {
+            assert_eq!(of(&here, place), cluster, "{component} in {place}");
+        }
+        let own = (of(&everywhere, NAME), of(&here, NAME));
+        assert_eq!(own.0, own.1, "{component}");
     }
+    // The CA in the webhook configuration is the one thing that is nowhere.
+    let self_managed = Helm::Four.objects(NAME, &merged(scoped, &json!({"tls": {"mode": "self-managed"}})));
+    let wide: Vec<Value> =
+        rules(&self_managed, "controller").into_iter().filter(|(at, _)| at.is_empty()).map(|(_, rule)| rule).collect();
+    let [rule]: [Value; 1] = wide.try_into().expect("one rule");
+    assert_eq!(rule["resources"], json!(["mutatingwebhookconfigurations"]));
+    assert_eq!(rule["resourceNames"], json!(["zz-floe-secrets-webhook"]));
+}
+
+#[test]
+fn controller_is_told_whom_the_webhook_is_not_asked_about() {
+    let args = |values: &Value| -> Vec<String> {
+        let objects = Helm::Four.objects(NAME, values);
+        let deployment = named(&objects, "Deployment", "floe-secrets-controller");
+        let args =
+            deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").iter();
+        let names = ["--namespaces=", "--namespace-selector=", "--object-selector="];
+        let args = args.map(|arg| arg.as_str().expect("text").to_owned());
+        args.filter(|arg| names.iter().any(|name| arg.starts_with(name))).collect()
+    };
+    assert!(args(&json!({})).is_empty());
+    assert_eq!(args(&json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}})), ["--namespaces=a,b"]);
+    let expression = |key: &str, operator: &str, values: &Value| match values {
+        Value::Null => json!({"key": key, "operator": operator}),
+        values => json!({"key": key, "operator": operator, "values": values}),
+    };
+    let selector = json!({
+        "matchLabels": {"team": "data", "example.com/stage": "prod"},
+        "matchExpressions": [
+            expression("region", "In", &json!(["eu", "us"])), expression("tier", "NotIn", &json!(["test"])),
+            expression("owner", "Exists", &Value::Null), expression("skip", "DoesNotExist", &Value::Null),
+        ],
+    });
+    let string = "example.com/stage=prod,team=data,region in (eu,us),tier notin (test),owner,!skip";
+    assert_eq!(
+        args(&json!({"webhook": {"namespaceSelector": selector, "objectSelector": selector}})),
+        [format!("--namespace-selector={string}"), format!("--object-selector={string}")]
+    );
+    assert_eq!(
+        args(
+            &json!({"webhook": {"objectSelector": {"matchExpressions": [{"key": "skip", "operator": "DoesNotExist"}]}}})
+        ),
+        ["--object-selector=!skip"]
+    );
 }
 
 #[test]

@@ -57,6 +57,16 @@
 {{- if and $v.tls.clientCA.secretName $v.tls.clientCA.configMapName }}
 {{- fail "tls.clientCA.secretName and tls.clientCA.configMapName are both set: the CA can come from one of them alone." }}
 {{- end }}
+{{- range $name, $set := dict "podCIDRs" $v.networkPolicy.podCIDRs "admission.from" $v.networkPolicy.admission.from }}
+{{- if $set }}
+{{- if not $v.networkPolicy.enabled }}
+{{- fail (printf "networkPolicy.%s is set and networkPolicy.enabled is false: nothing would keep pods away from the port. Set networkPolicy.enabled=true, or take networkPolicy.%s out." $name $name) }}
+{{- end }}
+{{- if $v.hostNetwork }}
+{{- fail (printf "networkPolicy.%s is set and hostNetwork is true: no NetworkPolicy applies to pods in the nodes' network, so nothing would keep pods away from the port. Take networkPolicy.%s out; tls.clientCA works there too." $name $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if eq (int $v.port) (int $v.opsPort) }}
 {{- fail (printf "port and opsPort are both %v: they have to differ." $v.port) }}
 {{- end }}

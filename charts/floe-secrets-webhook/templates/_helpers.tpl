@@ -35,8 +35,11 @@
 {{- .Values.controller.serviceAccount.name | default (include "floe.controllerName" .) }}
 {{- end }}
 
+{{/* Self-managed certificates have a Secret of another name: the one that cert-manager made is not Helm's to take over,
+     and its type cannot change. So an upgrade may change tls.mode. */}}
 {{- define "floe.tlsSecretName" -}}
-{{- .Values.tls.secretName | default (printf "%s-tls" (include "floe.fullname" .)) }}
+{{- $suffix := ternary "-tls-self" "-tls" (eq .Values.tls.mode "self-managed") }}
+{{- .Values.tls.secretName | default (printf "%s%s" (include "floe.fullname" .) $suffix) }}
 {{- end }}
 
 {{- define "floe.caSecretName" -}}
@@ -65,6 +68,54 @@
 {{/* With webhook.url and no replicas, somebody else serves. */}}
 {{- define "floe.serves" -}}
 {{- if or (gt (int .Values.replicas) 0) .Values.autoscaling.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* Callers of the admission port */}}
+
+{{- define "floe.clientCA" -}}
+{{- or .Values.tls.clientCA.secretName .Values.tls.clientCA.configMapName }}
+{{- end }}
+
+{{/* Whether the NetworkPolicy says who may call. It says nothing about pods in the nodes' network. */}}
+{{- define "floe.policyNamesCallers" -}}
+{{- $policy := .Values.networkPolicy }}
+{{- if and $policy.enabled (not .Values.hostNetwork) (or $policy.podCIDRs $policy.admission.from) }}yes{{ end }}
+{{- end }}
+
+{{/* Whether every caller of the admission port counts as the API server. */}}
+{{- define "floe.trustedCallers" -}}
+{{- if or (include "floe.clientCA" .) (include "floe.policyNamesCallers" .) }}true{{ else }}false{{ end }}
+{{- end }}
+
+{{/* The peers that may reach the admission port, as a YAML list; nothing for everybody. A range of IPv4 excludes pods
+     from 0.0.0.0/0, one of IPv6 from ::/0. */}}
+{{- define "floe.admissionPeers" -}}
+{{- $v4 := list }}
+{{- $v6 := list }}
+{{- range .Values.networkPolicy.podCIDRs }}
+{{- if contains ":" . }}{{ $v6 = append $v6 . }}{{ else }}{{ $v4 = append $v4 . }}{{ end }}
+{{- end }}
+{{- $peers := list }}
+{{- with $v4 }}{{ $peers = append $peers (dict "ipBlock" (dict "cidr" "0.0.0.0/0" "except" .)) }}{{ end }}
+{{- with $v6 }}{{ $peers = append $peers (dict "ipBlock" (dict "cidr" "::/0" "except" .)) }}{{ end }}
+{{- with concat $peers .Values.networkPolicy.admission.from }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* A LabelSelector as one string, as in `a=b,c in (d,e),!f`. */}}
+{{- define "floe.selectorString" -}}
+{{- $all := list }}
+{{- range $key, $value := .matchLabels }}
+{{- $all = append $all (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- range .matchExpressions }}
+{{- $values := join "," .values }}
+{{- if eq .operator "In" }}{{ $all = append $all (printf "%s in (%s)" .key $values) }}
+{{- else if eq .operator "NotIn" }}{{ $all = append $all (printf "%s notin (%s)" .key $values) }}
+{{- else if eq .operator "Exists" }}{{ $all = append $all .key }}
+{{- else }}{{ $all = append $all (printf "!%s" .key) }}
+{{- end }}
+{{- end }}
+{{- join "," $all }}
 {{- end }}
 
 {{/* Labels. The selectors' may never change: a Deployment's selector cannot. */}}

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::admission::handler::Handler;
 use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
@@ -22,8 +23,8 @@ use crate::admission::observe::AdmissionMetrics;
 use crate::api::ObjectApi;
 use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
-use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs};
-use crate::defaults::{Defaults, KubernetesSources};
+use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs, TelemetryArgs};
+use crate::defaults::{Defaults, Guarded, KubernetesSources};
 use crate::injection::SecretSource;
 use crate::metrics::{self, Metrics, Port};
 use crate::server::limits::{BodyLimits, BodySettings};
@@ -31,12 +32,17 @@ use crate::server::listener::{Listener, ListenerSettings};
 use crate::server::ops::{self, Checks};
 use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::tls::{CertStore, ClientAuth, TlsFiles};
-use crate::server::{Clock, panics};
-use crate::telemetry;
+use crate::server::{Clock, open_files, panics};
+use crate::telemetry::{self, Log};
 use crate::tls_secret::TlsSecret;
+use crate::traces::Flush;
 
 /// Our name in traces.
 const SERVICE: &str = "floe-secrets-webhook";
+
+/// The most worker threads that are taken unasked. A node of 64 CPUs gives the program a small part of each, and every
+/// thread has memory of its own; a few threads answer thousands of reviews a second.
+const WORKERS: usize = 4;
 
 /// The most that the last traces may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -44,15 +50,38 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Runs `serve` until it is told to stop.
 #[must_use]
 pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
-    if let Err(error) = telemetry::init(args.telemetry.log_format, &args.telemetry.log, std::io::stdout) {
+    let telemetry = args.telemetry.clone();
+    logged(&telemetry, |log| {
+        open_files::raise_limit();
+        let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = worker_threads(args.listener.worker_threads, available);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+        runtime.context("the runtime could not be started")?.block_on(serve(args, clock, log))
+    })
+}
+
+/// Runs a server with its log on standard output, and writes the log's last lines before the program ends.
+fn logged(args: &TelemetryArgs, server: impl FnOnce(&Log) -> anyhow::Result<()>) -> ExitCode {
+    let log = match Log::stdout() {
+        Ok(log) => log,
+        Err(error) => return fail(&anyhow::Error::new(error).context("standard output cannot be written")),
+    };
+    let writer = log.clone();
+    if let Err(error) = telemetry::init(args.log_format, &args.log, move || writer.clone()) {
         return fail(&error.into());
     }
     panics::install_hook();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.context("the runtime could not be started").and_then(|runtime| runtime.block_on(serve(args, clock))) {
+    let status = match server(&log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
-    }
+    };
+    log.flush();
+    status
+}
+
+/// The worker threads of `serve`: as many as the operator said, else as many as there are CPUs, up to [`WORKERS`].
+fn worker_threads(wanted: Option<u16>, available: usize) -> usize {
+    wanted.map_or_else(|| available.min(WORKERS), usize::from)
 }
 
 /// The last line: in the log, and for whoever started it by hand on stderr.
@@ -65,7 +94,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
+async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     let ServeArgs { kubernetes, policy, listener, telemetry } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
     let signals = Signals::install().context("signals could not be caught")?;
@@ -74,43 +103,23 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(metrics::PREFIX);
     let metrics = Metrics::register(&mut registry);
     let admission_metrics = AdmissionMetrics::register(&mut registry);
+    log.register(&mut registry);
 
     let settings =
         ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
     let client = connect(&settings).await?;
     let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let (traces, flush) = traces::start(telemetry.traces, SERVICE, policy.own_namespace.clone(), &metrics).await?;
-    let defaults = Arc::new(Defaults::new(Arc::new(KubernetesSources(client.clone()))));
-    let backend = Backend::assemble(KubernetesBackend::new(client, allowed(&policy)), Tuning::default(), &metrics);
-    let answering = Answering { binder: backend.binder, names: Some(backend.names) };
-    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
-    let mutator = Arc::new(Mutator::new(binders, defaults, decide(policy)));
-    let handler = Handler::new(mutator, admission_metrics);
+    let declared = policy.trusted_callers;
+    let handler = Handler::new(Arc::new(mutator(client, policy, &metrics)), admission_metrics);
 
     let origin = match &listener.tls_certificate {
         Some(name) => Some(certificate::Origin::new(connect_patiently(&settings).await?, &own_namespace, name)),
         None => None,
     };
-    let (store, files) = match certificate(&listener, Arc::clone(&clock), &metrics).await {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            let because = match &origin {
-                Some(origin) => origin.ask(clock()).await,
-                None => None,
-            };
-            return Err(match because {
-                Some(because) => error.context(because),
-                None => error,
-            });
-        }
-    };
-    let admission = Listener::bind(listener.listen, Port::Admission, listener_settings(&listener), metrics.clone())
-        .await
-        .with_context(|| format!("{} could not be bound", listener.listen))?
-        .with_tls(Arc::clone(&store));
-    let ops = Listener::bind(listener.ops_listen, Port::Ops, listener_settings(&listener), metrics.clone())
-        .await
-        .with_context(|| format!("{} could not be bound", listener.ops_listen))?;
+    let (store, files) = certificate(&listener, Arc::clone(&clock), &metrics, origin.as_ref()).await?;
+    let admission = bind(&listener, Port::Admission, &metrics).await?.with_tls(Arc::clone(&store));
+    let ops = bind(&listener, Port::Ops, &metrics).await?;
     tracing::info!(
         admission = %admission.local_addr()?,
         ops = %ops.local_addr()?,
@@ -131,19 +140,31 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
         let store = Arc::clone(&store);
         background.spawn(async move { origin.watch(&store, || clock()).await });
     }
-    background.spawn(async move { files.watch(&store, listener.tls_poll, CancellationToken::new()).await });
+    background.spawn(async move { files.watch(&store, listener.tls_poll).await });
     background.spawn(signals.run(shutdown.clone()));
 
-    // The ops port ends last: it says "not ready" all through the drain.
-    let ended = Shutdown::new();
     let patience = listener.shutdown_delay + listener.drain_timeout;
+    let admission = (admission, routes::admission(handler, limits, traces, declared));
+    let ops = (ops, ops::router(Arc::new(registry), checks));
+    run_listeners(admission, ops, &shutdown, patience, flush, background).await
+}
+
+/// Serves until the drain is through. The ops port ends last: it says "not ready" all the time.
+async fn run_listeners(
+    (admission, routes): (Listener, Router),
+    (ops, ops_routes): (Listener, Router),
+    shutdown: &Shutdown,
+    patience: Duration,
+    flush: Flush,
+    mut background: JoinSet<()>,
+) -> anyhow::Result<()> {
+    let ended = Shutdown::new();
     let admission = async {
         let draining = async {
             shutdown.draining().await;
             Instant::now() + patience
         };
-        let drained = admission.serve(routes::admission(handler, limits, traces), shutdown.clone());
-        let (_drained, deadline) = futures::future::join(drained, draining).await;
+        let (_drained, deadline) = futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
         // The last traces get what the drain left of its time.
         tokio::select! {
             () = flush.within(GOODBYE.min(deadline.saturating_duration_since(Instant::now()))) => {}
@@ -151,8 +172,7 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
         }
         ended.abort();
     };
-    let ops = ops.serve(ops::router(Arc::new(registry), checks), ended.clone());
-    let serving = futures::future::join(admission, ops);
+    let serving = futures::future::join(admission, ops.serve(ops_routes, ended.clone()));
     tokio::pin!(serving);
     loop {
         tokio::select! {
@@ -161,6 +181,25 @@ async fn serve(args: ServeArgs, clock: Clock) -> anyhow::Result<()> {
             Some(ended) = background.join_next() => ended.context("a background task died")?,
         }
     }
+}
+
+/// What decides, over the API server behind `client`.
+fn mutator(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Mutator {
+    let tuning = Tuning::default();
+    let backend = Backend::assemble(KubernetesBackend::new(client.clone(), allowed(&policy)), tuning, metrics);
+    let sources = Guarded::new(KubernetesSources(client), backend.limits, tuning);
+    let defaults = Arc::new(Defaults::new(Arc::new(sources)));
+    let answering = Answering { binder: backend.binder, names: Some(backend.names) };
+    Mutator::new(Binders::from([(SecretSource::Kubernetes, answering)]), defaults, decide(policy))
+}
+
+async fn bind(args: &ListenerArgs, port: Port, metrics: &Metrics) -> anyhow::Result<Listener> {
+    let (address, bounds) = match port {
+        Port::Admission => (args.listen, ListenerSettings::default()),
+        Port::Ops | Port::Admin => (args.ops_listen, ListenerSettings::ops()),
+    };
+    let listener = Listener::bind(address, port, listener_settings(args, bounds), metrics.clone()).await;
+    listener.with_context(|| format!("{address} could not be bound"))
 }
 
 fn allowed(policy: &PolicyArgs) -> Option<std::collections::BTreeSet<String>> {
@@ -175,6 +214,7 @@ fn decide(policy: PolicyArgs) -> Policy {
         exempt_namespaces,
         namespaces: _,
         workloads_inject_template,
+        trusted_callers: _,
     } = policy;
     let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
     Policy {
@@ -185,27 +225,34 @@ fn decide(policy: PolicyArgs) -> Policy {
     }
 }
 
+/// The certificate that is there at the start; where there is none that can serve, with what its origin says of it.
 async fn certificate(
     listener: &ListenerArgs,
     clock: Clock,
     metrics: &Metrics,
+    origin: Option<&certificate::Origin>,
 ) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
     let auth = if listener.tls_client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
-    let store = CertStore::new(auth, clock, metrics.clone());
+    let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
     let files = TlsFiles {
         pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
         client_ca: listener.tls_client_ca.clone(),
     };
-    files.load(&store).await.context("the serving certificate could not be loaded")?;
-    Ok((store, files))
+    let Err(error) = files.load(&store).await.context("the serving certificate could not be loaded") else {
+        return Ok((store, files));
+    };
+    let because = match origin {
+        Some(origin) => origin.ask(clock()).await,
+        None => None,
+    };
+    Err(match because {
+        Some(because) => error.context(because),
+        None => error,
+    })
 }
 
-fn listener_settings(args: &ListenerArgs) -> ListenerSettings {
-    ListenerSettings {
-        shutdown_delay: args.shutdown_delay,
-        drain_timeout: args.drain_timeout,
-        ..ListenerSettings::default()
-    }
+fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerSettings {
+    ListenerSettings { shutdown_delay: args.shutdown_delay, drain_timeout: args.drain_timeout, ..bounds }
 }
 
 /// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
@@ -221,4 +268,20 @@ fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certifi
     Checks::new().with("certificate", certificate).with("shutdown", move || {
         if shutdown.is_draining() { Err("the program is stopping".to_owned()) } else { Ok(()) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worker_threads;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(None, 1, 1)]
+    #[case(None, 4, 4)]
+    #[case(None, 64, 4)]
+    #[case(Some(64), 2, 64)]
+    #[case(Some(1), 64, 1)]
+    fn workers_are_few_unless_told(#[case] wanted: Option<u16>, #[case] available: usize, #[case] workers: usize) {
+        assert_eq!(worker_threads(wanted, available), workers);
+    }
 }

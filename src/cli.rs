@@ -9,12 +9,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admission::mutator::OnUnavailable;
+use crate::api::Selector;
 use crate::injection::Pattern;
 use crate::telemetry::LogFormat;
 use crate::traces::{Endpoint, InvalidEndpoint};
 
 /// Containers that get nothing unless an annotation names them, where nobody says otherwise.
 pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar";
+
+/// The least pause between two rounds of anything, and the least of what they measure: without one, a mistyped value
+/// would keep a CPU and the API server busy.
+const MIN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Injects the secrets that pods ask for by name.
 #[derive(Debug, Parser)]
@@ -109,6 +114,19 @@ pub struct PolicyArgs {
     /// two field managers may then meet conflicts.
     #[arg(long, env = "FLOE_SECRETS_WORKLOADS_INJECT_TEMPLATE")]
     pub workloads_inject_template: bool,
+    /// Declare that nobody but the API server reaches the admission port, by a client certificate or a `NetworkPolicy`.
+    /// Without it, answers tell no names that the author did not write: `name/*` is refused, and nothing is suggested.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TRUSTED_CALLERS",
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub trusted_callers: bool,
 }
 
 /// The listeners of `serve`.
@@ -143,7 +161,7 @@ pub struct ListenerArgs {
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
     /// How often the certificate is looked at.
-    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = at_least_a_second)]
     pub tls_poll: std::time::Duration,
     /// How long new connections are still accepted after the signal to stop, while endpoints are updated.
     #[arg(long, env = "FLOE_SECRETS_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -151,6 +169,14 @@ pub struct ListenerArgs {
     /// How long requests in flight may take to end after that.
     #[arg(long, env = "FLOE_SECRETS_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub drain_timeout: std::time::Duration,
+    /// Worker threads, 1 to 64. By default as many as there are CPUs, 4 at the most.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_WORKER_THREADS",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
+    pub worker_threads: Option<u16>,
 }
 
 /// What is logged, and how.
@@ -253,7 +279,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub ops_listen: SocketAddr,
     /// How often everything is looked through for what runs without its secrets.
-    #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
     pub drift_interval: std::time::Duration,
     /// Tell the owners of refused pods when the secrets that they wait for exist, so that they try again at once.
     #[arg(
@@ -282,12 +308,41 @@ pub struct ControllerArgs {
     /// More namespaces that the webhook leaves alone, beside the own one, kube-system and kube-node-lease.
     #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
     pub exempt_namespaces: Vec<String>,
+    /// Work in these namespaces alone, with rights in each of them; in all when none is named.
+    #[arg(long, env = "FLOE_SECRETS_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// What else the webhook leaves alone.
+    #[command(flatten)]
+    pub selectors: SelectorArgs,
     /// The serving certificate, when it is made here.
     #[command(flatten)]
     pub certificate: CertificateArgs,
     /// What is logged.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+}
+
+/// What the webhook's operator left out by labels: it lacks nothing, and is not waited for.
+#[derive(Clone, Debug, Args)]
+pub struct SelectorArgs {
+    /// The labels of namespaces that the webhook serves, beside its own conditions, as in `team in (a,b),!legacy`.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_NAMESPACE_SELECTOR",
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub namespace_selector: Selector,
+    /// The labels of pods and workloads that are sent to the webhook, as in `tier!=batch`.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_OBJECT_SELECTOR",
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub object_selector: Selector,
 }
 
 /// The self-managed certificate: made, made anew in time, and trusted by the webhook configuration.
@@ -308,13 +363,13 @@ pub struct CertificateArgs {
     )]
     pub webhook_configuration: String,
     /// How long a certificate is valid; the next is made when two thirds are over.
-    #[arg(long, env = "FLOE_SECRETS_TLS_VALIDITY", value_name = "DURATION", default_value = "2160h", value_parser = duration)]
+    #[arg(long, env = "FLOE_SECRETS_TLS_VALIDITY", value_name = "DURATION", default_value = "2160h", value_parser = at_least_a_second)]
     pub tls_validity: std::time::Duration,
     /// How long API servers get to learn of a new CA before its certificate serves.
-    #[arg(long, env = "FLOE_SECRETS_CA_GRACE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "FLOE_SECRETS_CA_GRACE", value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub ca_grace: std::time::Duration,
     /// How often the certificate and the trust in it are looked at.
-    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "5s", value_parser = at_least_a_second)]
     pub tls_poll: std::time::Duration,
 }
 
@@ -365,6 +420,9 @@ pub struct ScanArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub exempt_namespaces: Vec<String>,
+    /// What else the webhook leaves alone.
+    #[command(flatten)]
+    pub selectors: SelectorArgs,
 }
 
 /// `doctor`.
@@ -410,6 +468,12 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
     std::time::Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
 }
 
+/// A duration after which something is done again: never at once.
+fn at_least_a_second(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = duration(text)?;
+    if parsed >= MIN_INTERVAL { Ok(parsed) } else { Err(format!("{text:?} is too short; the least is 1s")) }
+}
+
 /// A duration in which a lease can be renewed a few times; whole seconds, as a Lease says it.
 fn lease_duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
@@ -419,10 +483,52 @@ fn lease_duration(text: &str) -> Result<std::time::Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[rstest::rstest]
+    #[case(&["serve", "--tls-secret", "s", "--tls-poll"])]
+    #[case(&["controller", "--tls-poll"])]
+    #[case(&["controller", "--drift-interval"])]
+    #[case(&["controller", "--tls-validity"])]
+    #[case(&["controller", "--ca-grace"])]
+    fn nothing_is_done_again_without_a_pause(#[case] args: &[&str]) {
+        let parse = |value| Cli::try_parse_from(["floe-secrets-webhook"].iter().chain(args).chain([&value]));
+        for short in ["0s", "999ms"] {
+            let error = parse(short).unwrap_err().to_string();
+            assert!(error.contains(&format!("{short:?} is too short; the least is 1s")), "{error}");
+        }
+        assert!(parse("1s").is_ok());
+    }
+
+    #[test]
+    fn a_selector_that_is_none_is_rejected_with_its_flag() {
+        let parse = |value| Cli::try_parse_from(["floe-secrets-webhook", "controller", "--object-selector", value]);
+        let error = parse("tier of (a)").unwrap_err().to_string();
+        assert!(error.contains("--object-selector") && error.contains("is not a label selector"), "{error}");
+        let Command::Controller(args) = parse("tier in (a,b)").unwrap().command else { panic!("another command") };
+        assert_eq!(args.selectors.object_selector.to_string(), "tier in (a,b)");
+        assert!(args.selectors.namespace_selector.is_empty());
+    }
+
+    #[test]
+    fn serve_takes_1_to_64_worker_threads() {
+        let parsed = |more: &[&str]| {
+            let serve = ["floe-secrets-webhook", "serve", "--tls-secret", "tls"];
+            match Cli::try_parse_from(serve.iter().chain(more)).ok()?.command {
+                Command::Serve(args) => Some(args.listener.worker_threads),
+                _ => None,
+            }
+        };
+        assert_eq!(parsed(&[]), Some(None));
+        assert_eq!(parsed(&["--worker-threads", "1"]), Some(Some(1)));
+        assert_eq!(parsed(&["--worker-threads", "64"]), Some(Some(64)));
+        assert_eq!((parsed(&["--worker-threads", "0"]), parsed(&["--worker-threads", "65"])), (None, None));
     }
 }

@@ -90,6 +90,8 @@ label_enum! {
         Invalid => "invalid",
         /// Another writer, or not ours.
         Conflict => "conflict",
+        /// The secret has more keys than are read.
+        TooManyKeys => "too_many_keys",
         /// The caller went away first.
         Cancelled => "cancelled",
     }
@@ -108,6 +110,7 @@ impl From<crate::backend::ErrorKind> for BackendResult {
             ErrorKind::Protocol => Self::Protocol,
             ErrorKind::Invalid => Self::Invalid,
             ErrorKind::Conflict => Self::Conflict,
+            ErrorKind::TooManyKeys => Self::TooManyKeys,
         }
     }
 }
@@ -137,16 +140,20 @@ label_enum! {
 }
 
 label_enum! {
-    /// Why a request was turned away before it was read.
+    /// Why a request or a connection was turned away.
     ShedReason {
         /// Larger than a body may be.
         BodyTooLarge => "body_too_large",
-        /// Too many bytes of bodies in flight.
+        /// Too many bytes of bodies and answers in flight.
         BytesInFlight => "bytes_in_flight",
-        /// Too many connections.
+        /// A new connection that found all places taken by requests under way.
         Connections => "connections",
+        /// A connection without a request under way that had to make room for a new one.
+        Evicted => "evicted",
         /// A body that was not complete in time.
         BodyDeadline => "body_deadline",
+        /// A request whose answer was not read in time.
+        WriteDeadline => "write_deadline",
     }
 }
 
@@ -255,13 +262,13 @@ pub struct Metrics {
     pub tls_reloads: Family<Reload, Counter>,
     /// End of the serving certificate's validity, in Unix seconds.
     pub tls_not_after: Gauge<i64, AtomicI64>,
-    /// Requests turned away unread.
+    /// Requests and connections turned away.
     pub shed: Family<Shed, Counter>,
     /// Open connections.
     pub connections: Family<OnPort, Gauge>,
     /// TLS handshakes that did not end well: a wrong `caBundle`, a missing client certificate, a port scan.
     pub tls_handshake_failures: Family<OnPort, Counter>,
-    /// Bytes of request bodies held at this moment.
+    /// Bytes of request bodies and answers held at this moment.
     pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
     /// Requests whose handling panicked.
     pub panics: Counter<u64, AtomicU64>,
@@ -302,7 +309,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.tls_not_after.clone(),
         );
-        r.register("shed", "Requests turned away unread", metrics.shed.clone());
+        r.register("shed", "Requests and connections turned away", metrics.shed.clone());
         r.register("connections", "Open connections", metrics.connections.clone());
         r.register(
             "tls_handshake_failures",
@@ -311,7 +318,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "body_in_flight",
-            "Bytes of request bodies held",
+            "Bytes of request bodies and answers held",
             Unit::Bytes,
             metrics.body_bytes_in_flight.clone(),
         );

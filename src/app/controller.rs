@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{fail, traces};
+use super::{logged, traces};
 use crate::api::{ObjectApi, Pace};
 use crate::backend::kubernetes::{ClientSettings, connect_patiently};
-use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs};
+use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs, SelectorArgs};
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::lease::{Election, LeaseSettings};
@@ -21,12 +21,11 @@ use crate::controller::metrics::ControllerMetrics;
 use crate::controller::nudge::Nudge;
 use crate::controller::while_leading;
 use crate::metrics::{self, Metrics, Port};
-use crate::scan::{self, Rules};
+use crate::scan::{self, Rules, Scope};
 use crate::server::listener::{Listener, ListenerSettings};
 use crate::server::ops::{self, Checks};
-use crate::server::panics;
 use crate::server::shutdown::{Shutdown, Signals};
-use crate::telemetry;
+use crate::telemetry::Log;
 
 /// Our name in the API server's audit log.
 const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
@@ -43,19 +42,15 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Runs `controller` until it is told to stop.
 #[must_use]
 pub fn run(args: ControllerArgs) -> ExitCode {
-    if let Err(error) = telemetry::init(args.telemetry.log_format, &args.telemetry.log, std::io::stdout) {
-        return fail(&error.into());
-    }
-    panics::install_hook();
-    // It waits, for the most part: one worker beside the main thread is plenty.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    match runtime.context("the runtime could not be started").and_then(|runtime| runtime.block_on(control(args))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    let telemetry = args.telemetry.clone();
+    logged(&telemetry, |log| {
+        // It waits, for the most part: one worker beside the main thread is plenty.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.context("the runtime could not be started")?.block_on(control(args, log))
+    })
 }
 
-async fn control(args: ControllerArgs) -> anyhow::Result<()> {
+async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
     let ControllerArgs {
         kubernetes,
         lease,
@@ -65,6 +60,8 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
         sidecar_containers,
         own_namespace,
         exempt_namespaces,
+        namespaces,
+        selectors: SelectorArgs { namespace_selector, object_selector },
         certificate,
         telemetry,
     } = args;
@@ -75,6 +72,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(metrics::PREFIX);
     let listening = Metrics::register(&mut registry);
     let metrics = ControllerMetrics::register(&mut registry);
+    log.register(&mut registry);
 
     let client = connect_patiently(&ClientSettings {
         kubeconfig: kubernetes.kubeconfig,
@@ -100,13 +98,15 @@ async fn control(args: ControllerArgs) -> anyhow::Result<()> {
         duration: lease_duration,
     };
     let (election, leading) = Election::new(client, settings, jiff::Timestamp::now, metrics.leader.clone());
-    let rules = Rules { sidecars: sidecar_containers.clone(), exempt: exempt.clone() };
+    let rules = Rules { sidecars: sidecar_containers, exempt, selected: namespace_selector, objects: object_selector };
+    let namespaces: Vec<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
+    let scope = if namespaces.is_empty() { Scope::All } else { Scope::Namespaces(namespaces) };
+    let now = jiff::Timestamp::now;
     let paced = api.paced(&Pace::per_second(SCAN_CALLS));
-    let drift = Drift::new(&paced, rules, drift_interval, metrics.clone(), jiff::Timestamp::now).traced(&traces);
-    let nudge = nudge
-        .then(|| Nudge::new(&api, sidecar_containers, exempt, metrics.clone(), jiff::Timestamp::now).traced(&traces));
+    let drift = Drift::new(&paced, rules.clone(), scope.clone(), drift_interval, metrics.clone(), now).traced(&traces);
+    let nudge = nudge.then(|| Nudge::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
 
-    let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::default() };
+    let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::ops() };
     let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
         .await
         .with_context(|| format!("{ops_listen} could not be bound"))?;

@@ -10,12 +10,16 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, shell_image};
+use common::hostile::{Generator, Hostile, known};
 use common::namespace::Identity;
 use common::objects::{collection, path, send};
+use common::reviewer::{ask, dial};
 use common::stream::Stream;
+use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -23,6 +27,10 @@ use serde_json::{Value, json};
 const OURS: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 const RATE: u32 = 200;
+/// Hostile reviews at once for each replica, for how long, and the creates beside them.
+const AT_ONCE: usize = 10;
+const ATTACK_SECONDS: usize = 30;
+const HONEST_RATE: u32 = 50;
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Said even when all tests pass.
@@ -171,6 +179,57 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// Ten of the worst reviews at once for each replica, every second, beside honest creates: none of those is refused,
+    /// and no container is killed for the memory that the chart gives it. How many were answered, and the creates.
+    async fn is_attacked(&self) -> (usize, String) {
+        let ca = self.ca().await;
+        let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
+        let mut generator = Generator::new(5);
+        let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+        worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
+        worst.truncate(2 * AT_ONCE);
+        worst.extend(known());
+        let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut answered = 0;
+        for second in 0..ATTACK_SECONDS {
+            tick.tick().await;
+            let pods = self.pods(OURS).await;
+            let addresses = pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
+            let these: Vec<_> = addresses
+                .flat_map(|address| {
+                    let these = worst.iter().cycle().skip(second * AT_ONCE % worst.len()).take(AT_ONCE);
+                    these.map(move |hostile| (SocketAddr::from((address, 8443)), hostile))
+                })
+                .map(|(address, hostile)| attack(address, &ca, hostile))
+                .collect();
+            answered += join_all(these).await.into_iter().filter(|answered| *answered).count();
+        }
+        let report = stream.stop().await;
+        report.all_injected();
+        let pods = self.pods(OURS).await;
+        assert_eq!(pods.iter().map(restarts).sum::<u64>(), before, "a container was killed: {pods:#?}");
+        (answered, report.summary())
+    }
+
+    /// The CA of the webhook's certificate, as the API server knows it.
+    async fn ca(&self) -> String {
+        use base64::Engine as _;
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
+        let configuration = self.cluster.get(path).await.object();
+        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().expect("a CA").to_owned();
+        let pem = base64::engine::general_purpose::STANDARD.decode(bundle).expect("base64");
+        String::from_utf8(pem).expect("PEM")
+    }
+}
+
+/// Whether it was answered at all: a flood may be turned away.
+async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
+    let Ok(stream) = dial(address, ca).await else { return false };
+    ask(stream, Method::POST, &hostile.path, &[], hostile.body.clone()).await.is_ok()
+}
+
 fn ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     pod["metadata"]["deletionTimestamp"].is_null()
@@ -227,6 +286,19 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
         let report = stream.stop().await;
         told("afterwards", &report.summary());
         report.all_injected();
+    }
+    scene.scale(2).await;
+}
+
+/// Under the chart's own limits, and with the release image: a debug build takes many times longer for each review.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: hack/test-cluster.sh hostile"]
+async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        let (answered, summary) = scene.is_attacked().await;
+        say(&format!("{replicas} replicas, {answered} hostile reviews answered: {summary}"));
     }
     scene.scale(2).await;
 }

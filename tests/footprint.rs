@@ -100,7 +100,7 @@ impl Scene {
         let webhook = running.expect("it was started");
         let (idle, _) = webhook.memory();
         {
-            let _registered = Registration::exclusive(&self.cp, &webhook.by_url()).await;
+            let _registered = Registration::exclusive(&self.cp, &webhook.by_service()).await;
             self.load().await;
         }
         let (loaded, most) = webhook.memory();

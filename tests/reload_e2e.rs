@@ -52,7 +52,7 @@ impl Bed {
         let turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
-        let registered = Registration::shared(cp, &patient(narrowed_to(webhook.by_url(), &[&ns.name]))).await;
+        let registered = Registration::shared(cp, &patient(narrowed_to(webhook.by_service(), &[&ns.name]))).await;
         drop(turn);
         let bed = Self { _registered: registered, webhook, reloader, ns, cp };
         bed.apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST}))).await;

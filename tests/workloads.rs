@@ -55,7 +55,7 @@ impl Bed {
         let _turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
-        let configuration = patient(narrowed_to(webhook.by_url(), &[&ns.name]));
+        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
         let registered = Registration::shared(cp, &configuration).await;
         (webhook, registered)
     }

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use floe_secrets_webhook::admission::handler::Handler;
+use floe_secrets_webhook::admission::caller::Caller;
+use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
 use floe_secrets_webhook::admission::observe::AdmissionMetrics;
 use floe_secrets_webhook::admission::review::Unreadable;
@@ -26,6 +27,8 @@ use super::reviewer::{pod, review};
 /// A handler and the world around it.
 pub struct World {
     pub backend: Arc<MemoryBackend>,
+    /// Who sends the reviews.
+    pub caller: Caller,
     handler: Handler,
     registry: Registry,
     log: Log,
@@ -35,23 +38,44 @@ pub struct World {
 
 impl World {
     pub fn new(policy: Policy) -> Self {
+        Self::governed(policy, Arc::new(NoDefaults))
+    }
+
+    /// With these Namespaces and ServiceAccounts.
+    pub fn governed(policy: Policy, reader: Arc<dyn SourceReader>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
         let admission_metrics = AdmissionMetrics::register(&mut registry);
         let backend = Arc::new(MemoryBackend::new());
         let Backend { binder, names, .. } = Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
         let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: Some(names) })]);
-        let mutator = Mutator::new(binders, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
+        let mutator = Mutator::new(binders, Arc::new(Defaults::new(reader)), policy);
         let log = Log::default();
         let writer = log.clone();
         let lines = subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
         let logging = tracing::subscriber::set_default(lines);
-        Self { backend, handler: Handler::new(Arc::new(mutator), admission_metrics), registry, log, _logging: logging }
+        let caller = Caller::TRUSTED;
+        Self {
+            backend,
+            caller,
+            handler: Handler::new(Arc::new(mutator), admission_metrics),
+            registry,
+            log,
+            _logging: logging,
+        }
+    }
+
+    /// The answer to a review's bytes, as it goes onto the wire; `None` when they are no review and hold no uid.
+    pub async fn bytes(&self, surface: Surface, query: Option<&str>, body: &[u8]) -> Option<Vec<u8>> {
+        let received = Received { caller: self.caller, ..Received::here(query) };
+        let answered = self.handler.answer(surface, received, body, Span::off()).await;
+        answered.ok().map(|answer| answer.to_json())
     }
 
     /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
     pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
-        let answered = self.handler.answer(surface, Some("timeout=5s"), body, Instant::now(), Span::off()).await;
+        let received = Received { caller: self.caller, ..Received::here(Some("timeout=5s")) };
+        let answered = self.handler.answer(surface, received, body, Span::off()).await;
         let answer = match answered {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,
@@ -62,8 +86,13 @@ impl World {
 
     /// The response to a pod's creation.
     pub async fn admit(&self, annotations: &Value) -> Value {
+        self.admit_on(Surface::Pods, annotations).await
+    }
+
+    /// The same on another path.
+    pub async fn admit_on(&self, surface: Surface, annotations: &Value) -> Value {
         let review = review(&pod(annotations));
-        self.answer(Surface::Pods, review.to_string().as_bytes()).await.expect("a review")
+        self.answer(surface, review.to_string().as_bytes()).await.expect("a review")
     }
 
     /// What `/metrics` shows.
@@ -71,6 +100,12 @@ impl World {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes everything");
         text
+    }
+
+    /// Forgets what was logged, and tells how long its longest line was.
+    pub fn longest_line(&self) -> usize {
+        let text = std::mem::take(&mut *self.log.0.lock().unwrap_or_else(PoisonError::into_inner));
+        text.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or_default()
     }
 
     /// The log lines about admissions.

@@ -5,7 +5,7 @@
 //! let cp = ControlPlane::shared().await;               // etcd, API server, controller manager: once per binary
 //! let ns = cp.namespace("orders").await;               // deleted on drop
 //! let stub = Stub::start(&cp.authority).await;         // answers "allowed", records each call
-//! let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+//! let _registered = Registration::exclusive(cp, &stub.by_service()).await;
 //! let answer = cp.create(&json!({...})).await;         // status, body, warnings
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod collector;
 pub mod control_plane;
 pub mod figures;
 pub mod helm;
+pub mod hostile;
 #[cfg(feature = "test-util")]
 pub mod in_process;
 pub mod kubectl;

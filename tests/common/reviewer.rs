@@ -1,7 +1,7 @@
 //! Asks a running webhook as the API server would, without one: what no API server can be made to send, and the bytes
 //! of the answer.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,17 +51,43 @@ impl Reply {
     }
 }
 
+/// A new TLS connection to an admission port whose certificate that CA signed.
+pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA")).expect("our CA");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("the provider's versions").with_root_certificates(roots).with_no_client_auth();
+    let tcp = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(SERVICE_HOST).expect("a name");
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+}
+
+/// A request over a connection of its own, and its answer.
+pub async fn ask(
+    stream: TlsStream<TcpStream>,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> hyper::Result<Reply> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", SERVICE_HOST);
+    let request = request.header("content-type", "application/json");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = request.body(Full::new(body.into())).expect("a request");
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let text = body.collect().await?.to_bytes();
+    connection.abort();
+    Ok(Reply { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+}
+
 impl WebhookProcess {
     /// A new TLS connection to the admission port.
     pub async fn dial(&self) -> TlsStream<TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.launch.ca.as_bytes()).expect("our CA")).expect("our CA");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.expect("the provider's versions").with_root_certificates(roots).with_no_client_auth();
-        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.port)).await.expect("the webhook listens");
-        let name = ServerName::try_from(SERVICE_HOST).expect("a name");
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the webhook's certificate is ours")
+        let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
+        dial(address, &self.launch.ca).await.expect("the webhook listens, with a certificate of ours")
     }
 
     /// POSTs a body; `path` carries the query.
@@ -82,18 +108,7 @@ impl WebhookProcess {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(self.dial().await))
-            .await
-            .expect("HTTP begins with nothing");
-        let connection = tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", SERVICE_HOST);
-        let request = request.header("content-type", "application/json");
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let request = request.body(Full::new(body.into())).expect("a request");
-        let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
-        let text = body.collect().await.expect("the whole answer").to_bytes();
-        connection.abort();
-        Reply { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() }
+        ask(self.dial().await, method, path, headers, body).await.expect("an answer")
     }
 
     /// Sends a pod's review, as the API server does that waits `timeout` for the answer.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -136,8 +137,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, respond: Arc<Respo
         connections.spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = hyper::service::service_fn(move |request| handle(request, respond.clone(), calls.clone()));
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            server.serve_connection(TokioIo::new(stream), service).await.ok();
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
         while connections.try_join_next().is_some() {}
     }

@@ -2,6 +2,7 @@
 //!
 //! Only `clientConfig` is replaced: rules, selectors and conditions are tested as they are shipped.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -94,6 +95,7 @@ pub struct Registration {
     admin: Config,
     /// What to delete, in this order; the marker comes last.
     paths: Vec<String>,
+    by_service: bool,
     marker: Marker,
     _turn: Option<MutexGuard<'static, ()>>,
 }
@@ -117,9 +119,11 @@ impl Registration {
     }
 
     async fn put(cp: &ControlPlane, configuration: &Value, turn: Option<MutexGuard<'static, ()>>) -> Self {
-        let mut registration = Self { admin: cp.admin.clone(), paths: Vec::new(), marker: Marker::new(), _turn: turn };
-        if configuration.pointer("/webhooks/0/clientConfig/service").is_some() {
-            registration.paths.push(service_on_this_machine(cp).await);
+        let by_service = configuration.pointer("/webhooks/0/clientConfig/service").is_some();
+        let (admin, marker) = (cp.admin.clone(), Marker::new());
+        let mut registration = Self { admin, paths: Vec::new(), by_service, marker, _turn: turn };
+        if by_service {
+            service_on_this_machine(cp).await;
         }
         registration.paths.push(objects::path(configuration));
         cp.create(configuration).await.object();
@@ -136,12 +140,16 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let (admin, paths, marker) = (self.admin.clone(), std::mem::take(&mut self.paths), self.marker.clone());
+        let by_service = self.by_service;
         block_on_elsewhere(async move {
-            let client = Client::try_from(admin).expect("the administrator's configuration");
+            let client = Client::try_from(admin.clone()).expect("the administrator's configuration");
             for path in paths {
                 send(&client, Method::DELETE, &path, None).await;
             }
             poll(Duration::from_secs(30), || async { (!marker.in_force(&client).await).then_some(()) }).await;
+            if by_service {
+                service_is_not_needed(&admin, &client).await;
+            }
         });
     }
 }
@@ -191,20 +199,40 @@ impl Marker {
     }
 }
 
-/// Makes the Service of the manifests lead to this machine, without any proxy, and says where it is.
-async fn service_on_this_machine(cp: &ControlPlane) -> String {
-    let client = cp.client();
-    for namespace in yaml(&manifest("namespace.yaml")) {
-        objects::apply(&client, &namespace).await.object();
-    }
-    let service = json!({
+/// How many registrations of each control plane need the Service.
+static SERVICE_NEEDED: Mutex<BTreeMap<String, usize>> = Mutex::const_new(BTreeMap::new());
+
+fn service() -> Value {
+    json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "floe-secrets-webhook", "namespace": NAMESPACE},
         "spec": {"type": "ExternalName", "externalName": "localhost"},
-    });
-    cp.create(&service).await.object();
-    objects::path(&service)
+    })
+}
+
+/// Makes the Service of the manifests lead to this machine, without any proxy. Every registration brings its own port.
+async fn service_on_this_machine(cp: &ControlPlane) {
+    let mut needed = SERVICE_NEEDED.lock().await;
+    let count = needed.entry(cp.admin.cluster_url.to_string()).or_default();
+    if *count == 0 {
+        let client = cp.client();
+        for namespace in yaml(&manifest("namespace.yaml")) {
+            objects::apply(&client, &namespace).await.object();
+        }
+        cp.create(&service()).await.object();
+    }
+    *count += 1;
+}
+
+/// Deletes the Service when this was the last registration that needed it.
+async fn service_is_not_needed(admin: &Config, client: &Client) {
+    let mut needed = SERVICE_NEEDED.lock().await;
+    let count = needed.entry(admin.cluster_url.to_string()).or_default();
+    *count = count.saturating_sub(1);
+    if *count == 0 {
+        send(client, Method::DELETE, &objects::path(&service()), None).await;
+    }
 }
 
 /// Access with exactly the rights that `manifests/webhook/` gives to the webhook.

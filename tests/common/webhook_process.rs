@@ -55,7 +55,15 @@ impl Launch {
         ] {
             args.extend([flag.to_owned(), value]);
         }
+        // Nobody but the tests reaches the port.
+        args.push("--trusted-callers=true".to_owned());
         Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem() }
+    }
+
+    /// As where the operator does not say who reaches the port: callers may be anybody.
+    pub fn with_open_port(mut self) -> Self {
+        self.args.retain(|arg| arg != "--trusted-callers=true");
+        self
     }
 
     /// `controller` as `identity` (see [`super::webhook::controller_identity`]).
@@ -78,7 +86,7 @@ impl Launch {
             let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
             self.args.drain(place..place + 2);
         }
-        self.with(&["--tls-secret", name, "--tls-poll", "500ms"])
+        self.with(&["--tls-secret", name, "--tls-poll", "1s"])
     }
 
     /// Adds arguments.
@@ -164,8 +172,15 @@ impl WebhookProcess {
         serde_json::from_str(&body).expect("an AdmissionReview")
     }
 
-    /// Everything that it logged.
+    /// Everything that it logged before this call. A thread of its own writes the log, so what was logged may still
+    /// be waiting when the answer is here.
     pub fn log(&self) -> String {
+        for _ in 0..100 {
+            let waits = |(_, metrics): (u16, String)| !metrics.contains("\nfloe_secrets_webhook_log_waiting_bytes 0\n");
+            if !self.get("/metrics").is_some_and(waits) {
+                break;
+            }
+        }
         self.process.log()
     }
 

@@ -1,11 +1,16 @@
-//! Runs the pure path as often as its argument says, for `hack/instructions.sh` to count instructions.
+//! Runs the pure path, or the whole of what the handler does for a review, as often as its argument says, for
+//! `hack/instructions.sh` to count instructions.
 //!
-//! usage: instructions <injected|skipped> <times>
+//! usage: instructions <injected|skipped|handler-injected|handler-skipped> <times>
 
-mod pod;
+mod review;
 
 use std::hint::black_box;
 use std::process::ExitCode;
+
+use floe_secrets_webhook::telemetry::{LogFormat, subscriber};
+use review::pod;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -27,7 +32,22 @@ fn main() -> ExitCode {
                 black_box(pod::skips(black_box(&indifferent)));
             }
         }
+        ("handler-injected", Ok(times)) => answer(&review::asking(), times),
+        ("handler-skipped", Ok(times)) => answer(&review::indifferent(), times),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// From a review's bytes to its answer's, with the log line that `serve` writes by default, to nowhere.
+fn answer(review: &[u8], times: u32) {
+    let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
+    tracing::subscriber::set_global_default(subscriber).expect("the first one");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let handler = review::handler().await;
+        for _ in 0..times {
+            black_box(review::answer(&handler, black_box(review)).await);
+        }
+    });
 }

@@ -89,7 +89,7 @@ fn serve(folder: &Path, filter: &str) {
 async fn router(metrics: Metrics) -> Router {
     let limits = BodyLimits::new(BodySettings::default(), metrics);
     let constant = Router::new().route("/constant", post(constant)).with_state(limits.clone());
-    routes::admission(review::handler().await, limits, Traces::off()).merge(constant)
+    routes::admission(review::handler().await, limits, Traces::off(), true).merge(constant)
 }
 
 /// Reads the body within the same bounds, and does not look at it.

@@ -1,5 +1,7 @@
 //! The pod of the benchmarks, and its path.
 
+#![allow(dead_code, reason = "each benchmark compiles all of this and uses a part")]
+
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
@@ -83,6 +85,7 @@ pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
         request: &request,
         bindings: &world.bindings,
         sidecars: &world.sidecars,
+        discloses: true,
     })
     .expect("nothing stands against it");
     assert_eq!(plan.containers.len(), 3, "all containers are served");

@@ -1,13 +1,12 @@
 //! Reviews of the benchmarks' pod, and a handler that knows its secrets.
 
 #[path = "../pod/mod.rs"]
-#[expect(dead_code, reason = "the pure path is measured elsewhere")]
-mod pod;
+pub mod pod;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use floe_secrets_webhook::admission::handler::Handler;
+use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
 use floe_secrets_webhook::admission::observe::AdmissionMetrics;
 use floe_secrets_webhook::backend::BackendError;
@@ -88,8 +87,8 @@ pub async fn handler() -> Handler {
 /// # Panics
 /// When the bytes are no review.
 pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
-    let answer =
-        handler.answer(Surface::Pods, Some("timeout=5s"), body, Instant::now(), Span::off()).await.expect("a review");
+    let received = Received::here(Some("timeout=5s"));
+    let answer = handler.answer(Surface::Pods, received, body, Span::off()).await.expect("a review");
     assert!(answer.response.allowed, "{:?}", answer.response.status);
     answer.to_json().len()
 }

@@ -15,8 +15,8 @@ if [ "$(cargo-fuzz --version 2>/dev/null || true)" != "cargo-fuzz $cargo_fuzz_ve
     cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$cache"
 fi
 
-# Coverage flags are unstable, but the stable compiler has them: no nightly is needed. Our code is free of
-# `unsafe`, so that no sanitizer is missed.
+# Coverage and sanitizer flags are unstable, but the stable compiler has them: no nightly is needed. Our code is free of
+# `unsafe`; the address sanitizer is there because it sees each allocation, and its bound is what is looked for.
 export RUSTC_BOOTSTRAP=1
 # What the fuzzer finds new is worth keeping for the next run, and not worth checking in.
 found=$cache/fuzz
@@ -28,6 +28,7 @@ for target; do
     mkdir -p "$found/$target"
     echo "fuzz $target: ${seconds} s"
     # With one codegen unit, its default, most of the time would go into building.
-    cargo-fuzz run -s none --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -verbosity=0 -print_funcs=0
+    cargo-fuzz run -s address --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
+        -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=2 -malloc_limit_mb=16 -rss_limit_mb=1024 -max_len=65536 \
+        -verbosity=0 -print_funcs=0
 done

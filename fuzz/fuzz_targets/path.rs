@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, EnvVarName, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse,
+    Bound, Decision, EnvVarName, MAX_PATCH_BYTES, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse,
     plan, render,
 };
 use serde::Deserialize;
@@ -50,10 +50,22 @@ fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
         request: &request,
         bindings: &bindings,
         sidecars: &["istio-proxy".parse().expect("a pattern")],
+        discloses: true,
     };
-    let plan = plan(&input).ok()?;
+    let plan = match plan(&input) {
+        Ok(plan) => plan,
+        Err(errors) => {
+            assert!(errors.len() <= 1000, "{} mistakes", errors.len());
+            assert!(errors.iter().all(|error| error.to_string().len() < 4096), "each is one sentence");
+            return None;
+        }
+    };
+    assert!(plan.warnings.iter().all(|warning| warning.to_string().len() < 4096), "each is one sentence");
     for entry in plan.containers.iter().flat_map(|container| container.env_before.iter().chain(&container.env_after)) {
         entry.name.parse::<EnvVarName>().expect("every variable that is added is a C identifier");
     }
-    Some(render(&plan, &[]).into())
+    let patch = render(&plan, &[]);
+    let bytes = serde_json::to_vec(&patch).expect("a patch is JSON").len();
+    assert!(bytes <= MAX_PATCH_BYTES, "a plan is refused before its patch is too long: {bytes}");
+    Some(patch.into())
 }

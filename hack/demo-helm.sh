@@ -2,7 +2,8 @@
 # The chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
 # The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
 # TLS_MODE is the chart's tls.mode: self-managed, or existing, with a certificate that this script brings.
-# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
+# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours; POD_CIDRS
+# the address ranges of the cluster's pods, where they cannot be found (hack/lib/callers.sh).
 # KEEP=1 leaves everything as it is at the end.
 set -euo pipefail
 
@@ -11,6 +12,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/hack/lib/target.sh"
 # shellcheck source=hack/lib/image.sh
 source "$ROOT/hack/lib/image.sh"
+# shellcheck source=hack/lib/callers.sh
+source "$ROOT/hack/lib/callers.sh"
 # shellcheck source=hack/lib/demo.sh
 source "$ROOT/hack/lib/demo.sh"
 # shellcheck source=hack/lib/power-cut.sh
@@ -102,6 +105,8 @@ image:
   tag: ${image##*:}
 tls:
   mode: $TLS_MODE
+networkPolicy:
+  podCIDRs: [$(ranges=$(pod_cidrs) && echo "${ranges// /, }")]
 X
 helm install "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --wait --timeout 3m
 if [ "$TLS_MODE" = existing ]; then trust "$ca"; fi

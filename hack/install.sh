@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the webhook of this checkout on a cluster by the plain manifests: hack/install.sh [remove]
-# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
+# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours; POD_CIDRS
+# the address ranges of the cluster's pods, where they cannot be found (hack/lib/callers.sh).
 # The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
 set -euo pipefail
 
@@ -9,6 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/hack/lib/target.sh"
 # shellcheck source=hack/lib/image.sh
 source "$ROOT/hack/lib/image.sh"
+# shellcheck source=hack/lib/callers.sh
+source "$ROOT/hack/lib/callers.sh"
 NAMESPACE=floe-secrets-webhook
 
 remove() {
@@ -17,13 +20,15 @@ remove() {
 }
 
 install() {
-    local image ca
+    local image ca ranges
     cluster_up
     image=$(image)
     say "installing the webhook"
     k apply -f "$ROOT/manifests/webhook/namespace.yaml" >&2
     ca=$(certificate "$NAMESPACE")
-    k kustomize "$ROOT/manifests/webhook" |
+    ranges=$(pod_cidrs)
+    tell_callers "$ranges"
+    manifests_for "$ranges" |
         sed "s|image: floe-secrets-webhook:.*|image: $image|" | k apply -f - >&2
     trust "$ca"
     rolled_out "$NAMESPACE"

@@ -21,7 +21,7 @@ count() {
 failed=0
 counted=$(mktemp)
 trap 'rm -f "$counted"' EXIT
-for case in injected skipped; do
+for case in injected skipped handler-injected handler-skipped; do
     # The difference of two runs leaves out what happens once.
     few=$(count "$case" 100)
     many=$(count "$case" 600)

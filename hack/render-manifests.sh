@@ -56,10 +56,10 @@ patches:
       name: $NAME
     patch: |
       - op: test
-        path: /spec/template/spec/containers/0/args/4
+        path: /spec/template/spec/containers/0/args/5
         value: --tls-key=/tls/tls.key
       - op: add
-        path: /spec/template/spec/containers/0/args/5
+        path: /spec/template/spec/containers/0/args/6
         value: --tls-certificate=$NAME-tls
 X
     } >"$1/webhook-cert-manager/kustomization.yaml"

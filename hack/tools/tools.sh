@@ -95,6 +95,15 @@ in_words() { # seconds, for people
   if [ "$1" -lt 90 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi
 }
 
+# Removes what interrupted builds left. A build's folder ends with its process id: where there is no flock, another
+# build may be running, and its folder stays.
+remove_leftovers() { # remove_leftovers FOLDER
+  local left
+  for left in "$1"/.building.*; do
+    if [ -e "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -rf "$left"; fi
+  done
+}
+
 # Runs a function while no other process holds the folder's lock, so that two
 # callers never build the same thing twice. A system without flock does without.
 locked() { # locked FOLDER COMMAND...
@@ -109,8 +118,7 @@ locked() { # locked FOLDER COMMAND...
         flock 9
       fi
     fi
-    # What an interrupted build left.
-    rm -rf "$folder"/.building.*
+    remove_leftovers "$folder"
     "$@"
   )
 }
@@ -124,12 +132,14 @@ left_in_words() { # empty for the last one
 
 # Waits for a build and reports every 30 s how far it is. Returns the build's status.
 report_while() { # report_while PID USUAL NAMES
-  local pid=$1 usual=$2 names=$3 start=$SECONDS next=$((SECONDS + 30)) left
+  local pid=$1 usual=$2 names=$3 start=$SECONDS next=$((SECONDS + 30)) left after
   while kill -0 "$pid" 2>/dev/null; do
     if [ "$SECONDS" -ge "$next" ]; then
-      left=$((usual - (SECONDS - start)))
+      left=$((usual - (SECONDS - start))) after=$LEFT_AFTER
+      # On a slower machine than the table's, or a busy one, the others take longer as well.
+      if [ "$left" -lt 0 ]; then after=$((LEFT_AFTER * (SECONDS - start) / usual)); fi
       if [ "$left" -lt 10 ]; then left=10; fi
-      say "still building $names: $(in_words $((SECONDS - start))) so far; about $(in_words $((left + LEFT_AFTER))) left in all"
+      say "still building $names: $(in_words $((SECONDS - start))) so far; about $(in_words $((left + after))) left in all"
       next=$((SECONDS + 30))
     fi
     sleep 0.5

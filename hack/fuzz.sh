@@ -29,6 +29,6 @@ for target; do
     echo "fuzz $target: ${seconds} s"
     # With one codegen unit, its default, most of the time would go into building.
     cargo-fuzz run -s address --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
-        -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=2 -malloc_limit_mb=16 -rss_limit_mb=1024 -max_len=65536 \
+        -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=5 -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=65536 \
         -verbosity=0 -print_funcs=0
 done

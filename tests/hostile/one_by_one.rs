@@ -11,7 +11,7 @@ use super::common::webhook::webhook_identity;
 use super::common::webhook_process::{Launch, WebhookProcess};
 use super::say;
 
-/// The budget of DESIGN's table, of the whole process: memory in KiB, processor time, and the answer's bytes.
+/// What one review may cost the whole process: memory in KiB, processor time, and the answer's bytes.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 3 << 19;

@@ -1,4 +1,4 @@
-//! Who sent a review, as far as the connection tells: the API server, or anybody who reaches the port.
+//! The sender of a review, as far as the connection shows it: the API server, or anybody who reaches the port.
 
 use std::net::SocketAddr;
 
@@ -40,15 +40,15 @@ impl Channel {
 pub struct Caller {
     /// Its address. Konnectivity and address translation hide the API server's own.
     pub address: Option<SocketAddr>,
-    /// What is known about it.
+    /// Its trust level.
     pub channel: Channel,
 }
 
 impl Caller {
-    /// Who calls inside the process: benchmarks, tests, and commands that plan for a person.
+    /// A caller inside the process: benchmarks, tests, and commands that plan for a person.
     pub const TRUSTED: Self = Self { address: None, channel: Channel::Declared };
 
-    /// Who calls from `address`, with a verified certificate or without, where the operator declares the port closed or
+    /// A caller at `address`, with a verified certificate or without, where the operator declares the port closed or
     /// does not.
     #[must_use]
     pub fn new(address: SocketAddr, verified: bool, declared: bool) -> Self {

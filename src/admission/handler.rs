@@ -36,7 +36,7 @@ pub struct Received<'q> {
     pub query: Option<&'q str>,
     /// When the review's first byte came.
     pub arrived: Instant,
-    /// Who sent it.
+    /// Its sender.
     pub caller: Caller,
 }
 

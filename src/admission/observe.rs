@@ -94,7 +94,7 @@ pub struct AdmissionLabels {
 /// `{channel}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ChannelLabels {
-    /// What is known about the caller.
+    /// The caller's trust level.
     pub channel: Channel,
 }
 
@@ -124,7 +124,7 @@ pub struct Subject<'a> {
     pub user: &'a str,
     /// Nothing will be stored.
     pub dry_run: bool,
-    /// Who sent the review.
+    /// The review's sender.
     pub caller: Option<Caller>,
     /// The trace that this admission is a part of, when it is recorded.
     pub trace_id: Option<&'a str>,

@@ -173,7 +173,7 @@ pub struct Unreadable {
     pub problem: String,
 }
 
-/// What an object or list of a review becomes at the most, in bytes: the largest view is that of a variable.
+/// Bytes that an object or list of a review takes once decoded, at the most.
 const NODE_BYTES: usize = 128;
 
 /// Objects and lists in a review's bytes, or more: brackets within strings count as well.

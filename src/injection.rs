@@ -3,7 +3,7 @@
 //! Nothing here knows IO, a clock, the environment or a Kubernetes client, and nothing is `async`:
 //! the same input gives the same patch, byte for byte.
 //!
-//! Workloads go the same way, with two steps more: [`Review`] says what an update changes, [`carry`] brings a
+//! Workloads go the same way, with two steps more: [`Review`] says what an update changes, [`inherit`] brings a
 //! workload's own annotations to its template.
 //!
 //! The path: [`parse`] annotations to an [`InjectionRequest`], [`plan`] it for a [`PodView`] with what the
@@ -11,14 +11,18 @@
 
 mod annotations;
 mod binding;
-mod carry;
 mod container_list;
+mod copies;
 mod env_entry;
 mod excerpt;
+mod idle_defaults;
+mod inheritance;
+mod inherited;
 mod input;
 mod keys;
 mod limits;
 mod near;
+mod near_prefix;
 mod operations;
 mod patch;
 mod plan;
@@ -32,29 +36,36 @@ mod resolve;
 mod revise;
 mod secret_ref;
 mod selector;
+mod sidecar;
+mod statements;
+mod taken_back;
 mod template_edit;
 mod template_patch;
 mod workload;
 mod workload_patch;
 mod workload_plan;
+mod wrong_type;
 
 pub use annotations::{Decision, InvalidAnnotation, Sources, parse};
 pub use binding::{Bound, SecretBinding};
-pub use carry::{Carry, carry};
 pub use container_list::ContainerList;
+pub use copies::inherit;
 pub use env_entry::EnvEntry;
+pub use idle_defaults::IdleDefaults;
+pub use inheritance::Unreached;
 pub use input::{PlanInput, Subject};
-pub use keys::{INJECTED, PREFIX};
-pub use limits::{MAX_PATCH_BYTES, MAX_SECRETS};
+pub use keys::{ENABLED_LABEL, INHERITED, INJECTED, PREFIX};
+pub use limits::{MAX_LISTED, MAX_PATCH_BYTES, MAX_SECRETS};
 pub use near::Suggestions;
+pub use near_prefix::{ineffective_names, is_annotation_as_label, near_prefix};
 pub use operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 pub use patch::render;
 pub use plan::{Absent, ContainerPlan, InjectionPlan, plan};
 pub use pod::{
-    Annotations, ContainerView, EnvView, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView, PodView,
-    Text,
+    Annotations, ContainerView, EnvView, Labels, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView,
+    PodView, Text,
 };
-pub use problem::{NoRestart, PlanError, Warning};
+pub use problem::{NoRestart, PlanError, Taken, Warning};
 pub use record::{Added, Record, Restart};
 pub use request::{
     Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason,
@@ -65,6 +76,8 @@ pub use secret_ref::{
     DEFAULT_KEY, EnvVarName, KeyChoice, NameError, SecretId, SecretKey, SecretName, SecretReference, SecretSource,
 };
 pub use selector::{Pattern, PatternError};
-pub use workload::{JobTemplateView, TemplateView, WorkloadKind, WorkloadSpecView, WorkloadView};
+pub use sidecar::{Sidecar, SidecarError, Sidecars};
+pub use workload::{JobTemplateView, TemplateView, WorkloadKind, WorkloadMetadataView, WorkloadSpecView, WorkloadView};
 pub use workload_patch::render_workload;
 pub use workload_plan::{Review, Scope, Template, WorkloadPlan};
+pub use wrong_type::WrongType;

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::excerpt::excerpt;
-use super::keys::{PREFIX, RECORD_KEY};
+use super::idle_defaults::is_meant_for_the_label;
+use super::inherited;
+use super::keys::{ENABLED_LABEL, INHERITED_KEY, PREFIX, RECORD_KEY};
 use super::limits::{MAX_ITEMS, MAX_PATTERNS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_count};
 use super::pod::Annotations;
-use super::reference::{parse_reference, reference_documents, split_source};
+use super::reference::{Form, parse_reference, reference_documents, split_source};
 use super::request::{
     Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason, Variable,
 };
@@ -63,7 +65,8 @@ pub struct InvalidAnnotation {
 /// governed by defaults, so their mistakes do not count against it.
 pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
     let mut reader = Reader::default();
-    let inject = reader.read_all(&nearest(sources));
+    let inherited = reader.inherited(sources.object);
+    let inject = reader.read_all(&nearest(sources, inherited.as_ref()));
     if inject {
         reader.check_secrets();
     } else {
@@ -89,15 +92,20 @@ const RELOAD_WORDS: [(&str, ReloadMode); 4] = [
 ];
 
 /// Key by key, the nearest annotation.
-fn nearest<'a>(sources: &Sources<'a>) -> BTreeMap<&'a str, (&'a str, Origin)> {
+fn nearest<'a>(
+    sources: &Sources<'a>,
+    inherited: Option<&'a Annotations<'static>>,
+) -> BTreeMap<&'a str, (&'a str, Origin)> {
     let mut effective = BTreeMap::new();
     let farthest_first = [
         sources.namespace.map(|(name, annotations)| (annotations, Origin::Namespace(name.to_owned()))),
         sources.service_account.map(|(name, annotations)| (annotations, Origin::ServiceAccount(name.to_owned()))),
+        inherited.map(|annotations| (annotations, Origin::Workload)),
         sources.object.map(|annotations| (annotations, Origin::Object)),
     ];
     for (annotations, origin) in farthest_first.into_iter().flatten() {
-        for (key, value) in annotations.ours() {
+        let is_read = |key: &str| key != INHERITED_KEY || origin.is_default();
+        for (key, value) in annotations.ours().filter(|(key, _)| is_read(key)) {
             effective.insert(key, (value, origin.clone()));
         }
     }
@@ -118,6 +126,17 @@ struct Reader {
 const MAX_SUGGESTIONS: usize = 8;
 
 impl Reader {
+    /// What a pod's template inherited. A value that was not written here is a mistake like any other.
+    fn inherited(&mut self, object: Option<&Annotations<'_>>) -> Option<Annotations<'static>> {
+        match inherited::read(inherited::standing(object)?) {
+            Ok(keys) => Some(keys),
+            Err(problem) => {
+                self.mistake(&Site::new(INHERITED_KEY, Origin::Object), problem);
+                None
+            }
+        }
+    }
+
     /// Reads annotations within their bounds; whether anything shall be injected at all.
     fn read_all(&mut self, effective: &BTreeMap<&str, (&str, Origin)>) -> bool {
         let mut inject = true;
@@ -149,7 +168,7 @@ impl Reader {
                 "init-containers" => self.request.init_containers = Some(self.selection(&site, value, Some("none"))),
                 "on-missing" => self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS),
                 "reload" => self.request.reload = self.word(&site, value, &RELOAD_WORDS).unwrap_or_default(),
-                "inject" => inject = self.word(&site, value, &INJECT_WORDS).unwrap_or(true),
+                "inject" => inject = self.inject(&site, value),
                 _ => self.patterned(&site, value),
             }
         }
@@ -213,15 +232,13 @@ impl Reader {
     }
 
     fn refs(&mut self, site: &Site, value: &str) {
-        let text = value.trim_start();
-        let is_document = text.starts_with(['[', '{']) || text.starts_with("- ") || text.starts_with("-\n");
-        let references: Vec<Result<SecretReference, String>> = if is_document {
-            reference_documents(text).unwrap_or_else(|problem| vec![Err(problem)])
-        } else {
-            self.items(site, value, MAX_ITEMS)
+        let references: Vec<Result<SecretReference, String>> = match Form::of(value) {
+            Form::Short => self
+                .items(site, value, MAX_ITEMS)
                 .into_iter()
                 .map(|item| parse_reference(item).map_err(|error| error.to_string()))
-                .collect()
+                .collect(),
+            form => reference_documents(form, value).unwrap_or_else(|problem| vec![Err(problem)]),
         };
         for reference in references {
             match reference {
@@ -238,6 +255,8 @@ impl Reader {
     fn patterned(&mut self, site: &Site, value: &str) {
         if site.key.len() > MAX_KEY {
             self.mistake(site, format!("the name is longer than {MAX_KEY} characters after the prefix"));
+        } else if site.key == INHERITED_KEY {
+            self.mistake(site, "is written by the webhook, on pod templates alone; remove it");
         } else if let Some(variable) = site.key.strip_prefix("env.") {
             self.alias(site, variable, value);
         } else if let Some(name) = site.key.strip_prefix("infisical.") {
@@ -342,8 +361,25 @@ impl Reader {
         Selection { choice: Choice::Patterns(patterns), site: site.clone() }
     }
 
-    /// One of a few words.
+    /// `inject`: whether anything shall be injected at all.
+    fn inject(&mut self, site: &Site, value: &str) -> bool {
+        let word = self.word(site, value, &INJECT_WORDS);
+        if word.is_none()
+            && is_meant_for_the_label(value)
+            && let Some(mistake) = self.mistakes.last_mut()
+        {
+            let (key, value) = ENABLED_LABEL;
+            mistake.problem = format!(
+                "{}; defaults are let in by the label {key}={value} of the Namespace, which is no annotation",
+                mistake.problem
+            );
+        }
+        word.unwrap_or(true)
+    }
+
+    /// One of a few words; white space around it is ignored, as in lists.
     fn word<T: Copy>(&mut self, site: &Site, value: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = value.trim();
         let word = words.iter().find_map(|(word, meant)| (*word == value).then_some(*meant));
         if word.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -352,10 +388,14 @@ impl Reader {
         word
     }
 
-    /// A list, by comma, space or newline. An empty one is a mistake: it is what a template leaves behind.
+    /// A list, by comma, space or newline, or by dashes as in YAML. An empty one is a mistake: it is what a template
+    /// leaves behind.
     fn items<'v>(&mut self, site: &Site, value: &'v str, most: usize) -> Vec<&'v str> {
-        let items: Vec<&str> =
-            value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty()).collect();
+        let items = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty());
+        let mut items: Vec<&str> = items.collect();
+        if items.first() == Some(&"-") {
+            items.retain(|item| *item != "-");
+        }
         match check_count(items.len(), most) {
             Ok(()) => items,
             Err(problem) => {

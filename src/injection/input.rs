@@ -6,7 +6,7 @@ use super::binding::Bound;
 use super::pod::PodView;
 use super::request::InjectionRequest;
 use super::secret_ref::SecretId;
-use super::selector::Pattern;
+use super::sidecar::Sidecar;
 
 /// What is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct PlanInput<'a> {
     /// What is known of each secret of `request.needs()`.
     pub bindings: &'a BTreeMap<SecretId, Bound>,
     /// The operator's list of containers that the unset selection leaves out.
-    pub sidecars: &'a [Pattern],
+    pub sidecars: &'a [Sidecar],
     /// Whether names may be told that the author did not write: other keys of a secret, and names like the one written.
     /// Not to a caller who may be anybody.
     pub discloses: bool,

@@ -6,6 +6,15 @@ pub const PREFIX: &str = "secrets.floe.dev/";
 /// The label on what was injected and, as an annotation's name after the prefix, the record of what was added.
 pub const INJECTED: &str = "secrets.floe.dev/injected";
 
+/// The annotation of a pod template by which its pods inherit from the metadata around it; ours alone.
+pub const INHERITED: &str = "secrets.floe.dev/inherited";
+
+/// Its name after the prefix.
+pub(super) const INHERITED_KEY: &str = "inherited";
+
+/// The label by which an operator lets defaults apply in a namespace, and its value.
+pub const ENABLED_LABEL: (&str, &str) = ("secrets.floe.dev/inject", "enabled");
+
 /// The record's name after the prefix.
 pub(super) const RECORD_KEY: &str = "injected";
 

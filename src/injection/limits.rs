@@ -39,12 +39,35 @@ pub const MAX_READ_RECORD_BYTES: usize = 256 << 10;
 /// Bytes of an annotation for Reloader that are merged with ours.
 pub const MAX_RELOAD_BYTES: usize = 64 << 10;
 
+/// Bytes of all annotations of an object, names and values: what the API server takes (`TotalAnnotationSizeLimitB`).
+pub const MAX_ANNOTATION_BYTES: usize = 256 << 10;
+
+/// Bytes of a workload's metadata in which it is looked up what authors state: annotations of as many bytes as the API
+/// server takes, and as much for the fields that managers own. In longer ones nobody can tell.
+pub const MAX_STATEMENT_BYTES: usize = 512 << 10;
+
+/// Managers that apply an object at the server. Of more, nobody can tell what they state.
+pub const MAX_APPLYING_MANAGERS: usize = 32;
+
 /// Names that one sentence lists of those that there are.
 pub const MAX_LISTED: usize = 10;
 
+/// Labels of a pod by which entries of the operator's list of sidecars count, the first of them in the object's order.
+pub const MAX_LABELS: usize = 1_000;
+
+/// The longest name of a label: a domain of 253 characters, a slash and 63 more.
+pub const MAX_LABEL_KEY: usize = 317;
+
+/// Bytes of a document in which the field of a wrong type is looked for, to name it: more than any object that is
+/// written by hand. Of a longer one, only the place is reported.
+pub const MAX_LOCATED_BYTES: usize = 256 << 10;
+
 /// Elements of a template's JSON that are compared one by one. Two larger templates that differ in their text count as
 /// different.
-pub const MAX_COMPARED_ELEMENTS: usize = 50_000;
+pub const MAX_COMPARED_ELEMENTS: usize = 20_000;
+
+/// Bytes of a template's JSON that is compared so.
+pub const MAX_COMPARED_BYTES: usize = 256 << 10;
 
 /// Whether a list may have so many items.
 ///

@@ -18,6 +18,7 @@ use super::reload::told_by_pod;
 use super::request::{Choice, Selection};
 use super::resolve::{Findings, Wanted, resolve};
 use super::selector::Pattern;
+use super::sidecar::Sidecars;
 
 /// What to add to a pod. [`super::render`] makes the patch of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let Settled { wanted, selected, mut warnings } = settle(input)?;
     let known = input.pod.annotations().and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
-    let mut record = known.clone().unwrap_or_default();
+    let mut record = Record { template: false, ..known.clone().unwrap_or_default() };
     let known = known.filter(|_| input.subject != Subject::Template);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
@@ -201,6 +202,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
         (ContainerList::Containers, &spec.containers, &input.request.containers),
         (ContainerList::InitContainers, &spec.init_containers, &input.request.init_containers),
     ];
+    let sidecars = Sidecars::of(input.sidecars, input.pod);
     let mut selected = Vec::new();
     for (list, containers, selection) in lists {
         let containers = containers.as_deref().unwrap_or_default();
@@ -212,9 +214,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
             let chosen = match selection.as_ref().map(|selection| &selection.choice) {
                 Some(Choice::None) => false,
                 Some(Choice::Patterns(patterns)) => patterns.iter().any(|pattern| pattern.matches(name)),
-                None => {
-                    list == ContainerList::Containers && !input.sidecars.iter().any(|pattern| pattern.matches(name))
-                }
+                None => list == ContainerList::Containers && !sidecars.contain(name),
             };
             if chosen {
                 selected.push(Selected { list, index, container, by_default: selection.is_none() });
@@ -222,9 +222,24 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
         }
     }
     if selected.is_empty() && findings.errors.is_empty() {
-        findings.warnings.push(Warning::NoContainer);
+        match only_sidecars(input) {
+            Some(error) if input.subject != Subject::Template => findings.errors.push(error),
+            Some(error) => findings.warnings.push(Warning::OnlySidecars(error)),
+            None => findings.warnings.push(Warning::NoContainer),
+        }
     }
     selected
+}
+
+/// Nothing is selected, nobody chose that, and the pod itself asks for secrets: it would run without them.
+fn only_sidecars(input: &PlanInput<'_>) -> Option<PlanError> {
+    let containers = input.pod.spec.containers.as_deref().unwrap_or_default();
+    let site = input.request.own_site().filter(|_| input.request.containers.is_none() && !containers.is_empty())?;
+    Some(PlanError::OnlySidecars {
+        names: containers.iter().take(MAX_LISTED).map(|container| container.name.as_str().to_owned()).collect(),
+        more: containers.len().saturating_sub(MAX_LISTED),
+        site: site.clone(),
+    })
 }
 
 /// Says which patterns match no container: globs one by one, names all in one sentence.

@@ -10,7 +10,8 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{INFISICAL, PREFIX, RELOADER_DOMAIN};
+use super::keys::{ENABLED_LABEL, INFISICAL, INJECTED, PREFIX, RECORD_KEY, RELOADER_DOMAIN};
+use super::limits::{MAX_LABEL_KEY, MAX_LABELS};
 
 /// The annotation by which the kubelet marks the API object of a static pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -95,7 +96,7 @@ pub struct MetadataView<'a> {
     /// Ours, and the mirror mark; `None` when there is no map to add to.
     #[serde(borrow, default)]
     pub annotations: Option<Annotations<'a>>,
-    /// Only whether there is a map to add to, and what our label says.
+    /// Whether there is a map to add to, what our labels say, and the names of the others.
     #[serde(borrow, default)]
     pub labels: Option<Labels<'a>>,
     /// Who made the pod, for logs and audit alone: authors can write it too.
@@ -147,6 +148,12 @@ impl<'a> Annotations<'a> {
         annotations
     }
 
+    /// Annotations of the contract, by the part of the name after the prefix.
+    pub(super) fn ours_from(keys: BTreeMap<String, String>) -> Annotations<'static> {
+        let ours = keys.into_iter().map(|(key, value)| (Cow::Owned(format!("{PREFIX}{key}")), Cow::Owned(value)));
+        Annotations { ours: ours.collect(), ..Annotations::default() }
+    }
+
     /// Keeps what matters; `value` is only read for keys of ours.
     fn keep<E>(&mut self, key: Cow<'a, str>, value: impl FnOnce() -> Result<Cow<'a, str>, E>) -> Result<(), E> {
         if key.starts_with(PREFIX) {
@@ -169,7 +176,19 @@ impl<'a> Annotations<'a> {
     /// The value of one of ours, by the part of its name after the prefix.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.ours().find_map(|(name, value)| (name == key).then_some(value))
+        self.ours.get(format!("{PREFIX}{key}").as_str()).map(AsRef::as_ref)
+    }
+
+    /// Whether any of ours is more than the record, which is information alone.
+    #[must_use]
+    pub fn say_anything(&self) -> bool {
+        self.ours().any(|(key, _)| key != RECORD_KEY)
+    }
+
+    /// Whether `inject` says `false`: nothing is injected, whatever the other annotations and the defaults say.
+    #[must_use]
+    pub fn opts_out(&self) -> bool {
+        self.get("inject").is_some_and(|word| word.trim() == "false")
     }
 
     /// What other programs that restart workloads are told, by the annotation's whole name.
@@ -179,7 +198,8 @@ impl<'a> Annotations<'a> {
     }
 
     /// The value of an annotation that is kept, by its whole name.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.ours.get(name).or_else(|| self.restarts.get(name)).map(AsRef::as_ref)
     }
 
@@ -225,12 +245,48 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
     }
 }
 
-/// What our own label says, in a map that may hold any others.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What our own labels say, and the names of the others: by these, the tool is known that made a pod.
+#[derive(Clone, Debug, Default)]
 pub struct Labels<'a> {
     /// [`super::keys::INJECTED`], as label.
-    #[serde(borrow, default, rename = "secrets.floe.dev/injected")]
     pub injected: Option<Text<'a>>,
+    /// The label of [`super::keys::ENABLED_LABEL`], on a Namespace.
+    pub inject: Option<Text<'a>>,
+    names: Vec<Text<'a>>,
+}
+
+impl Labels<'_> {
+    /// The names of all labels, at most [`MAX_LABELS`] of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(Text::as_str)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Labels<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of labels")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut labels = Labels::default();
+                while let Some(key) = map.next_key::<Text<'de>>()? {
+                    match key.as_str() {
+                        INJECTED => labels.injected = map.next_value()?,
+                        name if name == ENABLED_LABEL.0 => labels.inject = map.next_value()?,
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                    if labels.names.len() < MAX_LABELS && key.as_str().len() <= MAX_LABEL_KEY {
+                        labels.names.push(key);
+                    }
+                }
+                Ok(labels)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 /// The part of a pod's spec that matters here.
@@ -243,9 +299,12 @@ pub struct PodSpecView<'a> {
     /// Init containers, native sidecars among them.
     #[serde(borrow, default)]
     pub init_containers: Option<Vec<ContainerView<'a>>>,
-    /// `None` means `default`.
+    /// The service account; see [`PodView::service_account`].
     #[serde(borrow, default)]
     pub service_account_name: Option<Text<'a>>,
+    /// Deprecated name of the same field.
+    #[serde(borrow, default)]
+    pub service_account: Option<Text<'a>>,
 }
 
 /// A container: its name and its environment, without values.
@@ -357,11 +416,13 @@ impl<'a> PodView<'a> {
         self.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref())
     }
 
-    /// The service account that the pod runs as.
+    /// The service account that the pod runs as. As in Kubernetes, `serviceAccountName` wins over the deprecated
+    /// `serviceAccount`. The API server fills in the former for its own kinds, but not in the templates of others.
     #[must_use]
     pub fn service_account(&self) -> &str {
-        let named = self.spec.service_account_name.as_ref().map(Text::as_str);
-        named.filter(|name| !name.is_empty()).unwrap_or("default")
+        let fields = [&self.spec.service_account_name, &self.spec.service_account];
+        let mut named = fields.into_iter().flatten().map(Text::as_str).filter(|name| !name.is_empty());
+        named.next().unwrap_or("default")
     }
 }
 
@@ -388,6 +449,20 @@ mod tests {
         let json = r#"{"spec":{"containers":[{"name":"c","env":[{"name":"P","value":"canary-7f3a"}]}]}}"#;
         let view: PodView<'_> = serde_json::from_str(json).unwrap();
         assert!(!format!("{view:?}").contains("canary"), "{view:?}");
+    }
+
+    #[rstest::rstest]
+    #[case::neither("{}", "default")]
+    #[case::current(r#"{"serviceAccountName":"runner"}"#, "runner")]
+    #[case::deprecated(r#"{"serviceAccount":"runner"}"#, "runner")]
+    #[case::both(r#"{"serviceAccount":"old","serviceAccountName":"runner"}"#, "runner")]
+    #[case::current_is_empty(r#"{"serviceAccountName":"","serviceAccount":"runner"}"#, "runner")]
+    #[case::current_is_null(r#"{"serviceAccountName":null,"serviceAccount":"runner"}"#, "runner")]
+    #[case::both_are_empty(r#"{"serviceAccountName":"","serviceAccount":""}"#, "default")]
+    fn service_account_is_read_from_either_field(#[case] spec: &str, #[case] expected: &str) {
+        let json = format!(r#"{{"spec":{spec}}}"#);
+        let view: PodView<'_> = serde_json::from_str(&json).unwrap();
+        assert_eq!(view.service_account(), expected);
     }
 
     #[test]

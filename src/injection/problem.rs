@@ -65,6 +65,15 @@ pub enum PlanError {
         /// Who named them.
         site: Site,
     },
+    /// All containers are on the operator's list of sidecars, and no annotation names one.
+    OnlySidecars {
+        /// Their names, the first few.
+        names: Vec<String>,
+        /// How many more there are.
+        more: usize,
+        /// The first annotation that asks for anything.
+        site: Site,
+    },
     /// A container's name that no API server takes.
     ContainerName {
         /// Its beginning.
@@ -106,6 +115,7 @@ impl PlanError {
             | Self::MissingKey { site, .. }
             | Self::Collision { site, .. }
             | Self::NoSuchContainer { site, .. }
+            | Self::OnlySidecars { site, .. }
             | Self::ContainerName { site, .. }
             | Self::PatchTooLarge { site, .. }
             | Self::TooMany { site, .. }
@@ -117,6 +127,24 @@ impl PlanError {
 /// `"a", "b"`.
 fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// Where a container belongs that was looked for in `list`, and stands in the other one.
+fn in_other(list: ContainerList) -> String {
+    match list {
+        ContainerList::Containers => format!("is an init container: name it in {PREFIX}init-containers."),
+        ContainerList::InitContainers => format!("is not an init container: name it in {PREFIX}containers."),
+    }
+}
+
+/// `a, b and 2 more`.
+struct Listed<'a>(&'a [String], usize);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))?;
+        if self.1 == 0 { Ok(()) } else { write!(f, " and {} more", self.1) }
+    }
 }
 
 /// ` Did you mean "x"?`, or nothing.
@@ -153,24 +181,21 @@ impl fmt::Display for PlanError {
                 write!(f, "the pod has no {list}{plural} {} (named by {site}).", quoted(names))?;
                 if !in_other_list.is_empty() {
                     let which = if names.len() == 1 { "It".to_owned() } else { quoted(in_other_list) };
-                    match list {
-                        ContainerList::Containers => {
-                            write!(f, " {which} is an init container: name it in {PREFIX}init-containers.")?;
-                        }
-                        ContainerList::InitContainers => {
-                            write!(f, " {which} is not an init container: name it in {PREFIX}containers.")?;
-                        }
-                    }
+                    write!(f, " {which} {}", in_other(*list))?;
                     if in_other_list.len() == names.len() {
                         return Ok(());
                     }
                 }
-                match (known.as_slice(), more) {
-                    ([], _) => write!(f, " It has no {list} at all."),
-                    (known, 0) => write!(f, " It has: {}.", known.join(", ")),
-                    (known, more) => write!(f, " It has: {} and {more} more.", known.join(", ")),
+                match known.as_slice() {
+                    [] => write!(f, " It has no {list} at all."),
+                    known => write!(f, " It has: {}.", Listed(known, *more)),
                 }
             }
+            Self::OnlySidecars { names, more, site } => write!(
+                f,
+                "the secrets that {site} asks for would reach no container: all containers of the pod are on the operator's list of sidecars. Choose among them by {PREFIX}containers: {}.",
+                Listed(names, *more)
+            ),
             Self::ContainerName { name, length, site } => write!(
                 f,
                 "the name of a container is {length} bytes long, and Kubernetes takes at most {MAX_CONTAINER_NAME}: \"{name}\". Shorten it; nothing was injected as {site} asks."
@@ -201,10 +226,21 @@ pub enum Warning {
     Missing(PlanError),
     /// A secret or key is missing, and the workload is admitted all the same: its pods will not be, until it exists.
     Awaited(PlanError),
+    /// Entries were taken back because no annotation asks for them any more, and their author may have written them too.
+    TakenBack {
+        /// Where they stood.
+        from: Taken,
+        /// The first of them.
+        names: Vec<String>,
+        /// How many more.
+        more: usize,
+    },
     /// The author asks for a restart that cannot be had, or that would not come.
     NoRestart(NoRestart),
     /// A container is named that this pod does not have, by a default, or in a template that may get it later.
     NoSuchContainer(PlanError),
+    /// All containers of a template are sidecars, and its pods will be refused unless another webhook adds one.
+    OnlySidecars(PlanError),
     /// No container was left to inject into.
     NoContainer,
     /// The author had set the variable already.
@@ -250,6 +286,43 @@ pub enum Warning {
         /// Whose it is.
         site: Site,
     },
+}
+
+/// Where entries stood that were taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// Secrets that a container got whole.
+    Sources {
+        /// The container's list.
+        list: ContainerList,
+        /// The container.
+        container: String,
+    },
+    /// Variables of a container.
+    Variables {
+        /// The container's list.
+        list: ContainerList,
+        /// The container.
+        container: String,
+    },
+    /// Annotations of the pod template.
+    Template,
+    /// Entries of Reloader's named list.
+    ReloaderList,
+    /// Annotations of the workload itself.
+    Metadata,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sources { list, container } => write!(f, "envFrom of {list} \"{container}\""),
+            Self::Variables { list, container } => write!(f, "env of {list} \"{container}\""),
+            Self::Template => f.write_str("the pod template's annotations"),
+            Self::ReloaderList => f.write_str("annotation secret.reloader.stakater.com/reload"),
+            Self::Metadata => f.write_str("the workload's annotations"),
+        }
+    }
 }
 
 /// Why a changed secret will not restart a workload.
@@ -322,7 +395,20 @@ impl fmt::Display for Warning {
                 )
             }
             Self::NoRestart(why) => why.fmt(f),
-            Self::Missing(error) | Self::Awaited(error) | Self::NoSuchContainer(error) => error.fmt(f),
+            Self::TakenBack { from, names, more } => {
+                let (them, were) = if names.len() + more == 1 { ("it", "was") } else { ("them", "were") };
+                write!(f, "{}", quoted(names))?;
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                write!(
+                    f,
+                    " {were} removed from {from}: no annotation asks for {them} any more. If you wrote {them} yourself, write {them} again"
+                )
+            }
+            Self::Missing(error) | Self::Awaited(error) | Self::NoSuchContainer(error) | Self::OnlySidecars(error) => {
+                error.fmt(f)
+            }
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
             Self::LeftAlone { variable, container } => {
                 write!(f, "container \"{container}\" already sets {variable}; it was left as it is")

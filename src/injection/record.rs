@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::container_list::ContainerList;
+use super::keys::RECORD_KEY;
 use super::limits::{MAX_READ_RECORD_BYTES, MAX_RECORD_BYTES};
+use super::pod::Annotations;
 
 /// What a record's JSON takes beside names: both maps and the restart entries, a container's two lists, a name's quotes
 /// and comma.
@@ -43,7 +45,8 @@ pub struct Record {
     /// prefix, with the value that was copied.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub copied: BTreeMap<String, String>,
-    /// On a workload: its template was injected into, and the template's own record says with what.
+    /// On a workload: its template was injected into, and the template's own record says with what. On a template: it was
+    /// injected into by the webhook, as a part of its workload.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template: bool,
     /// On a workload: what was written for the program that restarts it.
@@ -91,6 +94,12 @@ impl Record {
     #[must_use]
     pub fn read(annotation: &str) -> Option<Self> {
         (annotation.len() <= MAX_READ_RECORD_BYTES).then(|| serde_json::from_str(annotation).ok())?
+    }
+
+    /// Whether this record stood there and `annotations` have none. Whoever replaces an object by a manifest drops the
+    /// record with all that was added: entries that it names and that are there all the same are its author's.
+    pub(super) fn drops(&self, annotations: Option<&Annotations<'_>>) -> bool {
+        !self.says_nothing() && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
     }
 
     /// Leaves out of a pod's record what would make it longer than [`MAX_RECORD_BYTES`], last first. A pod needs its

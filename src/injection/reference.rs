@@ -1,8 +1,11 @@
 //! How a reference is written: `[source:]name[/key]`, or the floe spec's document `{source, name, key}`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::excerpt::excerpt;
 use super::limits::{MAX_ITEMS, MAX_VALUE_BYTES, check_count};
@@ -85,8 +88,74 @@ fn yaml_options() -> serde_saphyr::Options {
     }
 }
 
-/// A YAML or JSON list of `{source, name, key}`, or a single one.
-pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
+/// An item of a YAML or JSON list: the short form as text, or the spec's document.
+enum Item {
+    Text(String),
+    Document(ReferenceDocument),
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrMap;
+        impl<'de> Visitor<'de> for TextOrMap {
+            type Value = Item;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a reference such as \"db/password\", in quotes where it looks like a number, or {source, name, key}")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+                Ok(Item::Text(text.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+                ReferenceDocument::deserialize(MapAccessDeserializer::new(map)).map(Item::Document)
+            }
+        }
+        deserializer.deserialize_any(TextOrMap)
+    }
+}
+
+impl TryFrom<Item> for SecretReference {
+    type Error = NameError;
+
+    fn try_from(item: Item) -> Result<Self, NameError> {
+        match item {
+            Item::Text(text) => parse_reference(text.trim()),
+            Item::Document(document) => document.try_into(),
+        }
+    }
+}
+
+/// What a value of `refs` is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `[source:]name[/key]`, by comma, space or newline.
+    Short,
+    /// A YAML or JSON list.
+    List,
+    /// One YAML or JSON map.
+    Single,
+}
+
+impl Form {
+    /// By the first line that is neither empty, nor a comment, nor YAML's `---`.
+    pub(super) fn of(text: &str) -> Self {
+        let skipped = |line: &&str| line.is_empty() || line.starts_with('#') || *line == "---";
+        let first = text.lines().map(|line| line.trim().trim_start_matches('\u{feff}')).find(|line| !skipped(line));
+        let first = first.unwrap_or_default();
+        let first = first.strip_prefix("---").map_or(first, str::trim_start);
+        let word = first.split(char::is_whitespace).next().unwrap_or_default();
+        match word {
+            "-" => Self::List,
+            "name:" | "source:" | "key:" => Self::Single,
+            word if word.starts_with('[') => Self::List,
+            word if word.starts_with('{') => Self::Single,
+            _ => Self::Short,
+        }
+    }
+}
+
+/// The references of a YAML or JSON list whose items are the short form or `{source, name, key}`, or of a single
+/// `{source, name, key}`.
+pub(super) fn reference_documents(form: Form, text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
         // The first line is the message; a drawing of the place follows it.
         let message = error.to_string();
@@ -94,12 +163,13 @@ pub(super) fn reference_documents(text: &str) -> Result<Vec<Result<SecretReferen
         let line = excerpt(line.strip_prefix("error: ").unwrap_or(line));
         format!("is not a list of {{source, name, key}}: {line}")
     };
-    let documents: Vec<ReferenceDocument> = if text.starts_with('{') {
-        vec![serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?]
+    let text = text.trim_start_matches('\u{feff}');
+    let items: Vec<Item> = if form == Form::Single {
+        vec![Item::Document(serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?)]
     } else {
         serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?
     };
-    check_count(documents.len(), MAX_ITEMS)?;
-    let each = |document: ReferenceDocument| document.try_into().map_err(|error: NameError| error.to_string());
-    Ok(documents.into_iter().map(each).collect())
+    check_count(items.len(), MAX_ITEMS)?;
+    let each = |item: Item| item.try_into().map_err(|error: NameError| error.to_string());
+    Ok(items.into_iter().map(each).collect())
 }

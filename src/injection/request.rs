@@ -14,6 +14,8 @@ pub enum Origin {
     /// The object under review: the pod, or the object that holds its template.
     #[default]
     Object,
+    /// The workload that the pod belongs to, by what its template inherits.
+    Workload,
     /// A default set on the pod's service account.
     ServiceAccount(String),
     /// A default set on the namespace.
@@ -24,7 +26,7 @@ impl Origin {
     /// Whether it is a default, which the pod's author may not even know of.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        *self != Self::Object
+        matches!(self, Self::ServiceAccount(_) | Self::Namespace(_))
     }
 }
 
@@ -60,6 +62,7 @@ impl fmt::Display for Site {
         write!(f, "annotation {PREFIX}{}", self.key)?;
         match &self.origin {
             Origin::Object => Ok(()),
+            Origin::Workload => f.write_str(" of the pod's workload"),
             Origin::ServiceAccount(name) => write!(f, " of service account \"{name}\""),
             Origin::Namespace(name) => write!(f, " of namespace \"{name}\""),
         }
@@ -198,6 +201,14 @@ impl InjectionRequest {
     pub fn first_site(&self) -> Option<&Site> {
         let bulk = self.bulk.first().map(|bulk| &bulk.site);
         bulk.or_else(|| self.variables.first().map(|variable| &variable.site))
+    }
+
+    /// The first annotation of the object's own that asks for anything: none when all is asked for by defaults.
+    #[must_use]
+    pub fn own_site(&self) -> Option<&Site> {
+        let bulk = self.bulk.iter().map(|bulk| &bulk.site);
+        let mut sites = bulk.chain(self.variables.iter().map(|variable| &variable.site));
+        sites.find(|site| !site.origin.is_default())
     }
 
     /// The first annotation that asks for a secret, for sentences about it.

@@ -1,6 +1,6 @@
 //! Injecting into a template a second time: what earlier additions stay, which are withdrawn, what is new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::container_list::ContainerList;
 use super::env_entry::EnvEntry;
@@ -10,6 +10,7 @@ use super::pod::{ContainerView, EnvView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
 use super::resolve::Wanted;
+use super::statements::Statements;
 
 /// What to do to a template's containers: first take back, then add.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,15 @@ fn lists<'p, 'a>(pod: &'p PodView<'a>) -> [(ContainerList, &'p [ContainerView<'a
     ]
 }
 
+/// A container by its place.
+pub(super) fn container<'p, 'a>(
+    pod: &'p PodView<'a>,
+    list: ContainerList,
+    index: usize,
+) -> Option<&'p ContainerView<'a>> {
+    lists(pod).into_iter().find(|(known, _)| *known == list).and_then(|(_, containers)| containers.get(index))
+}
+
 fn find<'p, 'a>(pod: Option<&'p PodView<'a>>, list: ContainerList, name: &str) -> Option<&'p ContainerView<'a>> {
     let lists = pod.map(lists)?;
     let (_, containers) = lists.into_iter().find(|(known, _)| *known == list)?;
@@ -53,6 +63,7 @@ pub(super) fn revise(
     pod: &PodView<'_>,
     old: Option<&PodView<'_>>,
     recorded: &Record,
+    statements: &Statements<'_>,
 ) -> Result<Revision, Vec<PlanError>> {
     let settled = input.map(settle).transpose()?;
     let mut revision = Revision::default();
@@ -61,7 +72,7 @@ pub(super) fn revise(
         for (index, container) in containers.iter().enumerate() {
             let Some(added) = recorded.list(list).get(container.name.as_str()) else { continue };
             let before = find(old, list, container.name.as_str());
-            let (kept, withdrawn) = sort(list, index, container, before, added, settled.as_ref());
+            let (kept, withdrawn) = sort((list, index), container, before, added, settled.as_ref(), statements);
             if kept != Added::default() {
                 revision.record.add(list, container.name.as_str(), kept);
             }
@@ -93,12 +104,12 @@ fn added(planned: &ContainerPlan) -> Added {
 
 /// What of a container's recorded additions stays, and what goes. What has become the author's is neither.
 fn sort(
-    list: ContainerList,
-    index: usize,
+    (list, index): (ContainerList, usize),
     container: &ContainerView<'_>,
     before: Option<&ContainerView<'_>>,
     added: &Added,
     settled: Option<&Settled<'_>>,
+    statements: &Statements<'_>,
 ) -> (Added, Option<Withdrawn>) {
     let wanted = settled
         .filter(|settled| settled.selected.iter().any(|selected| selected.list == list && selected.index == index))
@@ -108,8 +119,12 @@ fn sort(
     let sources = container.whole_secrets();
     // `envFrom` is one whole: when some of ours are gone, whoever sent the list wrote what is left.
     let resent = before.is_some() && added.env_from.iter().any(|secret| !sources.contains_key(secret.as_str()));
+    let stated = statements.of_container(list, container, &added.env_from);
     for secret in &added.env_from {
         let Some(place) = sources.get(secret.as_str()).filter(|_| !resent) else { continue };
+        if stated.has_source(secret) {
+            continue;
+        }
         if wanted.is_some_and(|wanted| wanted.env_from.contains(secret)) {
             kept.env_from.push(secret.clone());
         } else {
@@ -117,9 +132,19 @@ fn sort(
         }
     }
     let was = before.map(ContainerView::env_by_name);
+    // Of two entries for one variable the last counts.
+    let entries: BTreeMap<&str, (usize, &EnvView<'_>)> = container
+        .env
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(place, entry)| (entry.name.as_str(), (place, entry)))
+        .collect();
     for name in &added.env {
-        let entries = container.env.iter().flatten().enumerate();
-        let Some((place, entry)) = entries.filter(|(_, entry)| entry.name.as_str() == name).last() else { continue };
+        let Some((place, entry)) = entries.get(name.as_str()).copied() else { continue };
+        if stated.has_variable(name) {
+            continue;
+        }
         let changed = was
             .as_ref()
             .is_some_and(|was| was.get(name.as_str()).copied().and_then(EnvView::secret_key) != entry.secret_key());

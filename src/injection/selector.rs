@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::excerpt::excerpt;
 use super::limits::MAX_CONTAINER_NAME;
 
-/// A pattern for container names, also used for the operator's list of sidecars.
+/// A pattern for container names, also in the operator's list of sidecars.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,

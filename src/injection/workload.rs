@@ -1,10 +1,13 @@
 //! What the planner looks at in an object that has a pod template: a partial, borrowing view of its JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use super::pod::{Annotations, MetadataView, PodView};
+use super::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
+use super::pod::{Annotations, MetadataView, OwnerView, PodView, Text};
 
 /// The kinds that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,10 +71,36 @@ impl WorkloadKind {
 pub struct WorkloadView<'a> {
     /// Its own metadata.
     #[serde(borrow, default)]
-    pub metadata: Option<MetadataView<'a>>,
+    pub metadata: Option<WorkloadMetadataView<'a>>,
     /// Where the template is.
     #[serde(borrow, default)]
     pub spec: WorkloadSpecView<'a>,
+}
+
+/// A workload's metadata: what is looked at, and all of it, for what authors state in it.
+#[derive(Clone, Debug)]
+pub struct WorkloadMetadataView<'a> {
+    view: MetadataView<'a>,
+    /// Literal values stand in the configuration that was applied last: looked up, never shown.
+    raw: &'a RawValue,
+}
+
+impl<'a> std::ops::Deref for WorkloadMetadataView<'a> {
+    type Target = MetadataView<'a>;
+
+    fn deref(&self) -> &MetadataView<'a> {
+        &self.view
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for WorkloadMetadataView<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        // The parser's own message may quote values.
+        let view =
+            serde_json::from_str(raw.get()).map_err(|_| D::Error::custom("metadata with a field of another type"))?;
+        Ok(Self { view, raw })
+    }
 }
 
 /// The part of a workload's spec that matters here.
@@ -119,6 +148,28 @@ impl TemplateView<'_> {
     pub(super) fn json(&self) -> &str {
         self.raw.get()
     }
+
+    /// Bytes of its annotations, names and values, but for one of them. An upper bound where that is within what an
+    /// object may have anyway.
+    pub(super) fn annotation_bytes(&self, but: &str) -> usize {
+        #[derive(Deserialize)]
+        struct Template<'a> {
+            #[serde(borrow, default)]
+            metadata: Option<Metadata<'a>>,
+        }
+        #[derive(Deserialize)]
+        struct Metadata<'a> {
+            #[serde(borrow, default)]
+            annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
+        }
+        let raw = self.raw.get();
+        if raw.len() <= MAX_ANNOTATION_BYTES - MAX_VALUE_BYTES - but.len() {
+            return raw.len();
+        }
+        let annotations = serde_json::from_str::<Template<'_>>(raw).ok().and_then(|t| t.metadata?.annotations);
+        let others = annotations.into_iter().flatten().filter(|(name, _)| name.as_str() != but);
+        others.map(|(name, value)| name.as_str().len() + value.as_str().len()).sum()
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for TemplateView<'a> {
@@ -149,6 +200,16 @@ impl<'a> WorkloadView<'a> {
     #[must_use]
     pub fn annotations(&self) -> Option<&Annotations<'a>> {
         self.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref())
+    }
+
+    /// Its metadata as JSON.
+    pub(super) fn metadata_json(&self) -> Option<&'a str> {
+        self.metadata.as_ref().map(|metadata| metadata.raw.get())
+    }
+
+    /// The owners that its metadata name.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &OwnerView<'a>> {
+        self.metadata.iter().flat_map(|metadata| metadata.owner_references.iter().flatten())
     }
 
     /// The annotations beside the template's, nearest to the pods first.

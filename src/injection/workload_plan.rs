@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::carry::{self, Carry, authored, carry};
+use super::inheritance::{authored, farthest, is_misplaced, layers_of};
+use super::inherited::Keys;
 use super::input::PlanInput;
-use super::keys::{INJECTED, PREFIX, RECORD_KEY};
-use super::limits::MAX_COMPARED_ELEMENTS;
+use super::keys::{INHERITED_KEY, INJECTED, PREFIX, RECORD_KEY};
+use super::limits::{MAX_COMPARED_BYTES, MAX_COMPARED_ELEMENTS};
 use super::pod::{Annotations, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Record, Restart};
 use super::reload::{RestartInput, restart};
 use super::request::{InjectionRequest, ReloadMode};
 use super::revise::{Revision, restore, revise};
+use super::statements::Statements;
+use super::taken_back;
 use super::template_edit::{Changes, TemplateEdit};
 use super::template_patch::render_template;
 use super::workload::{TemplateView, WorkloadKind, WorkloadView};
@@ -35,16 +38,21 @@ pub enum Scope {
 /// A workload under review.
 #[derive(Debug)]
 pub struct Review<'r, 'a> {
-    kind: WorkloadKind,
-    object: &'r WorkloadView<'a>,
-    template: &'r TemplateView<'a>,
-    old: Option<&'r TemplateView<'a>>,
+    pub(super) kind: WorkloadKind,
+    pub(super) object: &'r WorkloadView<'a>,
+    pub(super) template: &'r TemplateView<'a>,
+    pub(super) old: Option<&'r TemplateView<'a>>,
+    pub(super) statements: Statements<'a>,
+    /// Annotations that a CronJob's template inherited, in the template of its Job; the Job's own metadata lacks them.
+    pub(super) farthest: Option<Annotations<'static>>,
+    /// Annotations of the template that an earlier version copied there.
+    pub(super) copies: BTreeMap<String, String>,
     /// What was written on the workload earlier.
-    recorded: Record,
+    pub(super) recorded: Record,
     /// What was written into the template earlier.
-    in_template: Record,
-    annotations: Annotations<'static>,
-    scope: Scope,
+    pub(super) in_template: Record,
+    pub(super) annotations: Annotations<'static>,
+    pub(super) scope: Scope,
 }
 
 /// What to do with a template's containers.
@@ -77,6 +85,9 @@ impl WorkloadPlan {
     }
 }
 
+/// Annotations by their whole names; `None` takes one away.
+pub(super) type Told = BTreeMap<String, Option<String>>;
+
 /// At least as many elements as a JSON text has.
 fn elements(json: &str) -> usize {
     json.bytes().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
@@ -88,25 +99,66 @@ impl<'r, 'a> Review<'r, 'a> {
     /// Looks at a workload and, for an update, at what it was; `None` when it has no pod template.
     #[must_use]
     pub fn of(kind: WorkloadKind, object: &'r WorkloadView<'a>, old: Option<&'r WorkloadView<'a>>) -> Option<Self> {
+        Self::new(kind, object, old, old.is_none())
+    }
+
+    /// Looks at a workload as it is stored; `None` when it has no pod template.
+    #[must_use]
+    pub fn stored(kind: WorkloadKind, object: &'r WorkloadView<'a>) -> Option<Self> {
+        Self::new(kind, object, None, false)
+    }
+
+    fn new(
+        kind: WorkloadKind,
+        object: &'r WorkloadView<'a>,
+        old: Option<&'r WorkloadView<'a>>,
+        is_new: bool,
+    ) -> Option<Self> {
         let template = object.template(kind)?;
         let before = old.and_then(|old| old.template(kind));
         let record =
             |annotations: Option<&Annotations<'_>>| annotations.and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
         let was = old.and_then(|old| record(old.annotations())).unwrap_or_default();
-        // Whoever replaces an object wholesale drops the record with the rest.
         let recorded = record(object.annotations()).unwrap_or_else(|| was.clone());
         let in_template = record(template.pod.annotations())
             .or_else(|| record(before.and_then(|before| before.pod.annotations())))
             .unwrap_or_default();
-        let words = authored(object.beside_template(), template.pod.annotations(), &recorded.copied);
+        let statements = Statements::of(kind, object, old);
+        let farthest = farthest(kind, object, template);
+        let layers = layers_of(object, template);
+        let replaced = was.drops(object.annotations());
+        let copies = if replaced { Keys::new() } else { layers.copies(&recorded.copied, &statements, is_new) };
+        let adopted = copies.len() < layers.recorded(&recorded.copied).count();
+        let words = authored(&layers, farthest.as_ref(), &copies);
         let annotations =
             Annotations::from_pairs(words.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())));
-        let mut review =
-            Self { kind, object, template, old: before, recorded, in_template, annotations, scope: Scope::Annotations };
-        if let (Some(old), Some(before)) = (old, before)
-            && words == authored(old.beside_template(), before.pod.annotations(), &was.copied)
+        let scope = match old.zip(before) {
+            None => Scope::Annotations,
+            Some((old, before)) => {
+                let layers = layers_of(old, before);
+                let copies = layers.copies(&was.copied, &statements, false);
+                let same = words == authored(&layers, None, &copies) && is_misplaced(object) == is_misplaced(old);
+                if same { Scope::Template } else { Scope::Annotations }
+            }
+        };
+        let copies = copies.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut review = Self {
+            kind,
+            object,
+            template,
+            old: before,
+            statements,
+            farthest,
+            copies,
+            recorded,
+            in_template,
+            annotations,
+            scope,
+        };
+        if let Some(before) = before.filter(|before| scope == Scope::Template && !adopted && review.keeps(before, &was))
         {
-            review.scope = if review.keeps(before, &was) { Scope::Neither } else { Scope::Template };
+            review.old = Some(before);
+            review.scope = Scope::Neither;
         }
         Some(review)
     }
@@ -118,13 +170,13 @@ impl<'r, 'a> Review<'r, 'a> {
             return true;
         }
         // What cannot be compared within bounds counts as changed: nobody writes templates of that size.
-        if [now, then].into_iter().any(|json| elements(json) > MAX_COMPARED_ELEMENTS) {
+        if [now, then].into_iter().any(|json| json.len() > MAX_COMPARED_BYTES || elements(json) > MAX_COMPARED_ELEMENTS)
+        {
             return false;
         }
         let parsed = [now, then].map(serde_json::from_str::<Value>);
         let [Ok(mut now), Ok(then)] = parsed else { return false };
-        let carry = carry::restore(self.template.pod.annotations(), &was.copied);
-        let edit = self.edit_template(&carry, self.restored(was), was.template);
+        let edit = self.edit_template(self.kept(&was.copied), self.restored(was), self.is_injected(was));
         let patch = json_patch::Patch::from(render_template(&edit, &[]));
         json_patch::patch(&mut now, &patch).is_ok() && now == then
     }
@@ -148,13 +200,6 @@ impl<'r, 'a> Review<'r, 'a> {
         &self.template.pod
     }
 
-    /// What the template's annotations lack of those beside it, and which copies in it are stale. Nothing, in a stored
-    /// object of which every change was reviewed.
-    #[must_use]
-    pub fn carry(&self) -> Carry {
-        carry(self.object.beside_template(), self.template.pod.annotations(), &self.recorded.copied)
-    }
-
     /// Plans for what is asked for; `None` when that cannot be read, and then what was written stays.
     ///
     /// # Errors
@@ -165,22 +210,32 @@ impl<'r, 'a> Review<'r, 'a> {
         secrets: &[String],
         template: Template<'_>,
     ) -> Result<WorkloadPlan, Vec<PlanError>> {
-        let carry = match self.scope {
-            Scope::Annotations | Scope::Template => self.carry(),
-            Scope::Neither => carry::restore(self.template.pod.annotations(), &self.recorded.copied),
+        // What cannot be inherited is refused where it is written; elsewhere everything stays.
+        let stays = self.scope == Scope::Neither || self.check_inherited().is_err();
+        let (annotations, copied) = if stays {
+            (self.kept(&self.recorded.copied), self.recorded.copied.clone())
+        } else {
+            (self.brought_up(), BTreeMap::new())
         };
-        let ours = if self.recorded.template { &self.in_template } else { &Record::default() };
-        let old = self.old.map(|old| &old.pod);
-        let revision = match (self.scope, template) {
+        let ours = if self.is_injected(&self.recorded) && !self.is_replaced() {
+            &self.in_template
+        } else {
+            &Record::default()
+        };
+        let old = self.old.map(|old| &old.pod).filter(|_| !self.came_back());
+        let mut revision = match (self.scope, template) {
             (Scope::Neither, _) | (_, Template::Keep) => self.restored(&self.recorded),
-            (Scope::Annotations | Scope::Template, Template::Without) => revise(None, self.pod(), old, ours)?,
+            (Scope::Annotations | Scope::Template, Template::Without) => {
+                revise(None, self.pod(), old, ours, &self.statements)?
+            }
             (Scope::Annotations | Scope::Template, Template::With(input)) => {
-                revise(Some(input), self.pod(), old, ours)?
+                revise(Some(input), self.pod(), old, ours, &self.statements)?
             }
         };
-        let mut record =
-            Record { template: !revision.record.is_empty(), copied: carry.copied.clone(), ..Record::default() };
+        revision.record.template = !revision.record.is_empty();
+        let mut record = Record { template: revision.record.template, copied, ..Record::default() };
         let mut warnings = revision.warnings.clone();
+        warnings.extend(self.taken_back(&revision, stays));
         let mut metadata = BTreeMap::new();
         match request {
             None => record.restart = self.recorded.restart.clone(),
@@ -203,45 +258,86 @@ impl<'r, 'a> Review<'r, 'a> {
         Ok(WorkloadPlan {
             kind: self.kind,
             metadata: Changes::of(own, self.object.metadata.is_none(), metadata),
-            template: self.edit_template(&carry, revision, self.recorded.template),
+            template: self.edit_template(annotations, revision, self.is_injected(&self.recorded)),
             warnings,
         })
     }
 
-    fn restart(
-        &self,
-        mode: ReloadMode,
-        secrets: &[String],
-        in_template: bool,
-    ) -> (BTreeMap<String, Option<String>>, Restart, Option<Warning>) {
+    fn restart(&self, mode: ReloadMode, secrets: &[String], in_template: bool) -> (Told, Restart, Vec<Warning>) {
+        let ours = if self.recorded.drops(self.object.annotations()) {
+            Restart::default()
+        } else {
+            self.statements.less_stated(&self.recorded.restart)
+        };
         let planned = restart(&RestartInput {
             kind: self.kind,
             mode,
             secrets,
             metadata: self.object.annotations(),
             template: self.template.pod.annotations(),
-            recorded: &self.recorded.restart,
+            recorded: &ours,
             in_template,
         });
-        (planned.changes, planned.written, planned.warning.map(Warning::NoRestart))
+        let mut warnings = taken_back::from_metadata(self.object.annotations(), &ours, &planned.written);
+        if !warnings.is_empty() && self.statements.is_apply() {
+            warnings.clear();
+        }
+        warnings.extend(planned.warning.map(Warning::NoRestart));
+        (planned.changes, planned.written, warnings)
+    }
+
+    /// Warnings about what is taken out of the template, unless the update itself tells what its author states.
+    fn taken_back(&self, revision: &Revision, copies_stay: bool) -> Vec<Warning> {
+        let mut warnings = taken_back::from_containers(self.pod(), &revision.withdrawn);
+        let has_original = |key: &str| self.annotations.get(key).is_some();
+        let copies = self.copies.keys().map(String::as_str).filter(|key| !copies_stay && !has_original(key));
+        warnings.extend(taken_back::from_template(copies));
+        if !warnings.is_empty() && self.statements.is_apply() {
+            warnings.clear();
+        }
+        warnings
+    }
+
+    /// Whether the template comes from an earlier revision, by the annotations of ours that it brings: no author writes
+    /// those. What stood there just before says nothing about its entries.
+    fn came_back(&self) -> bool {
+        let standing = |pod: &'r PodView<'a>, key: &str| pod.annotations().and_then(|annotations| annotations.get(key));
+        let differs = |key: &str| self.old.is_some_and(|old| standing(&old.pod, key) != standing(self.pod(), key));
+        standing(self.pod(), RECORD_KEY).is_some() && (differs(RECORD_KEY) || differs(INHERITED_KEY))
+    }
+
+    /// Whether the entries that the template's record names were written by the webhook into a template: the record says
+    /// so itself, and in a template that an earlier version left, the workload's record does. A template that comes back
+    /// from an earlier revision brings its own record. What `inject` writes offline is its author's.
+    fn is_injected(&self, recorded: &Record) -> bool {
+        recorded.template || self.in_template.template
+    }
+
+    /// Whether the template was written anew, without the record: entries that the record names and that are there all
+    /// the same are their author's. The label tells it from a `kubectl apply` without the last of its author's
+    /// annotations, which takes out all annotations of the template and nothing else.
+    fn is_replaced(&self) -> bool {
+        self.in_template.drops(self.pod().annotations()) && !self.is_labelled()
+    }
+
+    fn is_labelled(&self) -> bool {
+        let label = self.pod().metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()?.injected.as_ref());
+        label.map(super::Text::as_str) == Some("true")
     }
 
     /// What was injected and stood there before the update.
     fn restored(&self, recorded: &Record) -> Revision {
         match self.old {
-            Some(old) if recorded.template => restore(self.pod(), &old.pod, &self.in_template),
+            Some(old) if self.is_injected(recorded) => restore(self.pod(), &old.pod, &self.in_template),
             // A second pass over a new object: what the first one wrote is there.
-            None if recorded.template => Revision { record: self.in_template.clone(), ..Revision::default() },
+            None if self.is_injected(recorded) => Revision { record: self.in_template.clone(), ..Revision::default() },
             Some(_) | None => Revision::default(),
         }
     }
 
-    fn edit_template(&self, carry: &Carry, revision: Revision, was_injected: bool) -> TemplateEdit {
+    fn edit_template(&self, mut annotations: Told, revision: Revision, was_injected: bool) -> TemplateEdit {
         let pod = self.pod();
-        let mut annotations: BTreeMap<String, Option<String>> =
-            carry.changes.iter().map(|(key, value)| (format!("{PREFIX}{key}"), value.clone())).collect();
-        let labelled = pod.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()?.injected.as_ref());
-        let labelled = labelled.map(super::Text::as_str) == Some("true");
+        let labelled = self.is_labelled();
         let mut label = None;
         if !revision.record.is_empty() {
             annotations.insert(INJECTED.to_owned(), Some(revision.record.write()));

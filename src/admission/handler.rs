@@ -73,14 +73,15 @@ impl Handler {
                 Ok(request) => {
                     let window = received.window(&span);
                     let outcome = Box::pin(self.mutator.admit_workload(surface, &request, window)).await;
-                    let metadata = request.object.as_ref().and_then(|object| object.metadata.as_ref());
+                    let metadata = request.object.as_ref().and_then(|object| object.metadata.as_deref());
                     Ok(self.finish(surface, &request, metadata, outcome, received, &mut span))
                 }
                 Err(error) => Err(error),
             },
             Surface::Sources => match review::decode::<SourceView<'_>>(body) {
                 Ok(request) => {
-                    let outcome = self.mutator.admit_source(&request);
+                    let window = received.window(&span);
+                    let outcome = Box::pin(self.mutator.admit_source(&request, window)).await;
                     let metadata = request.object.as_ref().map(|object| &object.metadata);
                     Ok(self.finish(surface, &request, metadata, outcome, received, &mut span))
                 }

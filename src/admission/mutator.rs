@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{AdmissionError, Unbound};
 use super::near::NearNames;
-use super::review::{Operation, Request, SourceView};
+use super::review::{Operation, Request};
 use crate::backend::cached::RecentNames;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
-use crate::defaults::{Defaults, Governing, oversize};
+use crate::defaults::{Defaults, Governing};
 use crate::injection::{
-    self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, KeyChoice, Need, Origin,
-    Pattern, PlanError, PlanInput, PodView, SecretId, SecretSource, SkipReason, Sources, Subject, Text, WorkloadPlan,
+    self, Annotations, Bound, Decision, InjectionPlan, InjectionRequest, InvalidAnnotation, KeyChoice, Need, PlanError,
+    PlanInput, PodView, SecretId, SecretSource, Sidecar, SkipReason, Sources, Subject, WorkloadPlan,
 };
 use crate::metrics::BackendResult;
 use crate::traces::Span;
@@ -69,7 +69,7 @@ pub const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// Containers that the unset selection leaves out.
-    pub sidecars: Vec<Pattern>,
+    pub sidecars: Vec<Sidecar>,
     /// Namespaces whose pods are never touched: the webhook's own, and `kube-system`.
     pub exempt_namespaces: BTreeSet<String>,
     /// What to answer while a backend gives no verdict.
@@ -98,7 +98,10 @@ pub enum Outcome {
     /// A workload's.
     Prepared(Preparation),
     /// The annotations of a Namespace or ServiceAccount are well formed.
-    Validated,
+    Validated {
+        /// What else has to be said.
+        notes: Vec<String>,
+    },
     /// No verdict, and the operator admits all the same.
     Degraded(AdmissionError),
 }
@@ -151,7 +154,7 @@ impl Window<'_> {
 #[derive(Clone, Debug)]
 pub struct Mutator {
     binders: Binders,
-    defaults: Arc<Defaults>,
+    pub(super) defaults: Arc<Defaults>,
     pub(super) policy: Policy,
 }
 
@@ -182,51 +185,6 @@ impl Mutator {
                 Ok(Outcome::Degraded(error))
             }
             decided => decided,
-        }
-    }
-
-    /// Decides about a Namespace or ServiceAccount: whether its defaults are well formed.
-    ///
-    /// # Errors
-    /// [`AdmissionError::Annotations`].
-    pub fn admit_source(&self, request: &Request<'_, SourceView<'_>>) -> Result<Outcome, AdmissionError> {
-        if !request.is_resource("", "namespaces") && !request.is_resource("", "serviceaccounts") {
-            return Ok(Outcome::Skipped(SkipReason::NotThisKind));
-        }
-        let Some(object) = &request.object else { return Ok(Outcome::Skipped(SkipReason::NotThisOperation)) };
-        self.forget(request, object);
-        let ours = object.metadata.annotations.as_ref();
-        let before = request.old_object.as_ref().and_then(|old| old.metadata.annotations.as_ref());
-        // An update that leaves our annotations alone is never refused, whatever they say.
-        if request.operation == Operation::Update && same(ours, before) {
-            return Ok(Outcome::Skipped(SkipReason::Unchanged));
-        }
-        self.validate(ours)
-    }
-
-    /// The object changes in a moment, if nobody refuses that: what this replica remembers of it is worth nothing
-    /// then.
-    fn forget(&self, request: &Request<'_, SourceView<'_>>, object: &SourceView<'_>) {
-        let named = |name: &'_ Option<Text<'_>>| name.as_ref().map(|name| name.as_str().to_owned());
-        let name = named(&request.name).filter(|name| !name.is_empty()).or_else(|| named(&object.metadata.name));
-        match name {
-            Some(name) if request.is_resource("", "namespaces") => self.defaults.forget(&name, None),
-            Some(name) => self.defaults.forget(request.namespace(), Some(&name)),
-            None => {}
-        }
-    }
-
-    /// Whether annotations that serve as defaults are well formed.
-    ///
-    /// # Errors
-    /// [`AdmissionError::Annotations`].
-    pub fn validate(&self, ours: Option<&Annotations<'_>>) -> Result<Outcome, AdmissionError> {
-        if let Some(mistake) = ours.and_then(|ours| oversize(ours, || Origin::Object)) {
-            return Err(AdmissionError::Annotations(vec![mistake]));
-        }
-        match self.parse(&Sources { object: ours, ..Sources::default() })? {
-            Decision::Inject(_) => Ok(Outcome::Validated),
-            Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
         }
     }
 
@@ -283,7 +241,7 @@ impl Mutator {
         window: Window<'_>,
     ) -> Result<Outcome, AdmissionError> {
         // Whatever the defaults say, they say nothing about a pod that opts out itself.
-        let opted_out = pod.annotations().is_some_and(|own| own.get("inject") == Some("false"));
+        let opted_out = pod.annotations().is_some_and(Annotations::opts_out);
         let governing = match surface {
             Surface::DefaultsPods | Surface::DefaultsWorkloads if !opted_out => {
                 self.govern(namespace, pod, window).await?
@@ -490,11 +448,6 @@ fn tell(span: &mut Span, backend: BackendKind, error: Option<&BackendError>) {
     if !matches!(result, BackendResult::Ok | BackendResult::NotFound) {
         span.failed(result.as_str());
     }
-}
-
-/// Whether two objects carry the same annotations of ours.
-fn same(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
-    one.into_iter().flat_map(Annotations::ours).eq(other.into_iter().flat_map(Annotations::ours))
 }
 
 /// The API server refuses what we inject when the service account lists its mountable Secrets and enforces the

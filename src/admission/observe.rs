@@ -143,7 +143,7 @@ pub fn verdict(outcome: &Result<Outcome, AdmissionError>) -> (Decision, Reason) 
             (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
         }
         Ok(Outcome::Prepared(_)) => (Decision::Prepared, Reason::Ok),
-        Ok(Outcome::Validated) => (Decision::Validated, Reason::Ok),
+        Ok(Outcome::Validated { .. }) => (Decision::Validated, Reason::Ok),
         Ok(Outcome::Degraded(error)) => (Decision::Degraded, Reason::Error(error.kind())),
         Err(error) => (Decision::Denied, Reason::Error(error.kind())),
     }

@@ -120,7 +120,7 @@ pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
     let patch = match outcome {
         Outcome::Injected(Injection { plan, .. }) => injection::render(plan, &[]),
         Outcome::Prepared(Preparation { plan, .. }) => injection::render_workload(plan),
-        Outcome::Skipped(_) | Outcome::Validated | Outcome::Degraded(_) => return Ok(Vec::new()),
+        Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Degraded(_) => return Ok(Vec::new()),
     };
     if patch.0.is_empty() {
         return Ok(Vec::new());
@@ -171,7 +171,7 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>, patch: &[u8
         Ok(Outcome::Skipped(reason)) => {
             response.audit_annotations.insert("skipped", reason.as_str().to_owned());
         }
-        Ok(Outcome::Validated) => {}
+        Ok(Outcome::Validated { notes }) => warn(&mut response, &[], notes),
         Ok(Outcome::Injected(Injection { plan, secrets, notes })) => {
             admit(&mut response, patch, secrets, &plan.warnings, notes);
         }
@@ -201,6 +201,10 @@ fn admit(response: &mut Response, patch: &[u8], secrets: &[SecretId], said: &[Wa
     }
     let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     response.audit_annotations.insert("secrets", secrets.join(","));
+    warn(response, said, notes);
+}
+
+fn warn(response: &mut Response, said: &[Warning], notes: &[String]) {
     let count = said.len() + notes.len();
     let said = said.iter().map(ToString::to_string);
     response.warnings = warnings(said.chain(notes.iter().cloned()), count);
@@ -251,8 +255,8 @@ fn refuse(error: &AdmissionError) -> Status {
         // Not 404 for a missing secret: on a create that reads as "the namespace is gone".
         Kind::Invalid | Kind::Conflict | Kind::NotFound => (422, "Invalid"),
         Kind::PermissionDenied => (403, "Forbidden"),
-        Kind::Unauthenticated | Kind::Unavailable => (503, "ServiceUnavailable"),
-        Kind::Timeout => (504, "Timeout"),
+        // A timeout is not 504: Argo Workflows takes that for final, and retries 503 as Airflow and Dagster do.
+        Kind::Unauthenticated | Kind::Unavailable | Kind::Timeout => (503, "ServiceUnavailable"),
         Kind::Protocol => (500, "InternalError"),
         Kind::Unreadable => (400, "BadRequest"),
     };
@@ -374,6 +378,7 @@ fn cause_type(error: &PlanError) -> &'static str {
         | PlanError::NoSuchContainer { .. }
         | PlanError::UnknownKeys { .. } => "FieldValueNotFound",
         PlanError::Collision { .. } => "FieldValueDuplicate",
+        PlanError::OnlySidecars { .. } => "FieldValueRequired",
         PlanError::TooMany { .. } => "FieldValueTooMany",
         PlanError::PatchTooLarge { .. } | PlanError::ContainerName { .. } => "FieldValueTooLong",
     }

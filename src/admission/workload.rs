@@ -121,7 +121,7 @@ impl Mutator {
             notes.extend(unverified(unbound));
         } else {
             // Said when it was written; controllers and other tools would only be told again and again.
-            plan.warnings.clear();
+            plan.warnings.retain(|warning| matches!(warning, Warning::TakenBack { .. }));
             notes.clear();
         }
         if plan.is_empty() && plan.warnings.is_empty() && notes.is_empty() {
@@ -151,7 +151,16 @@ impl Mutator {
             service_account: governing.service_account.as_deref().map(|source| (account, &source.annotations)),
             namespace: governing.namespace.as_deref().map(|source| (namespace, &source.annotations)),
         };
-        let mut decision = self.request(&governing, &sources)?;
+        let read = self.request(&governing, &sources);
+        let mut decision = match (read, review.check_inherited()) {
+            (read, Ok(())) => read?,
+            (Err(AdmissionError::Annotations(mut mistakes)), Err(mistake)) => {
+                mistakes.push(mistake);
+                return Err(AdmissionError::Annotations(mistakes));
+            }
+            (Ok(_), Err(mistake)) => return Err(AdmissionError::Annotations(vec![mistake])),
+            (Err(error), Err(_)) => return Err(error),
+        };
         if let Decision::Inject(request) = &mut decision {
             check_disclosure(request, window)?;
             // Refusing a workload is for its author to ask, and only about what they write now.

@@ -273,7 +273,10 @@ impl ObjectApi {
             kube::Error::Auth(_) => {
                 ApiError::new(ApiErrorKind::Forbidden, what, "no credential for the API server could be obtained")
             }
-            _ => ApiError::new(ApiErrorKind::Unavailable, what, "the API server cannot be reached"),
+            error => {
+                let why = crate::proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned());
+                ApiError::new(ApiErrorKind::Unavailable, what, why)
+            }
         })
     }
 }

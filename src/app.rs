@@ -21,7 +21,7 @@ use crate::admission::handler::Handler;
 use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
 use crate::admission::observe::AdmissionMetrics;
 use crate::api::ObjectApi;
-use crate::backend::kubernetes::{ClientSettings, KubernetesBackend, connect, connect_patiently};
+use crate::backend::kubernetes::{KubernetesBackend, connect, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
 use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs, TelemetryArgs};
 use crate::defaults::{Defaults, Guarded, KubernetesSources};
@@ -95,7 +95,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
-    let ServeArgs { kubernetes, policy, listener, telemetry } = args;
+    let ServeArgs { kubernetes, proxy, policy, listener, telemetry } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
@@ -105,8 +105,7 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     let admission_metrics = AdmissionMetrics::register(&mut registry);
     log.register(&mut registry);
 
-    let settings =
-        ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
+    let settings = kubernetes.settings(proxy.proxy_from_environment);
     let client = connect(&settings).await?;
     let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let (traces, flush) = traces::start(telemetry.traces, SERVICE, policy.own_namespace.clone(), &metrics).await?;

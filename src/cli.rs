@@ -10,12 +10,17 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admission::mutator::OnUnavailable;
 use crate::api::Selector;
-use crate::injection::Pattern;
+use crate::backend::kubernetes::ClientSettings;
+use crate::injection::Sidecar;
+use crate::proxy::ProxyVariables;
 use crate::telemetry::LogFormat;
 use crate::traces::{Endpoint, InvalidEndpoint};
 
-/// Containers that get nothing unless an annotation names them, where nobody says otherwise.
-pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar";
+/// Containers that get nothing unless an annotation names them, where nobody says otherwise: those of service meshes and
+/// proxies, and those that tools of data platforms add. Everyday words count only in pods with the tool's label.
+pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar,\
+    airflow-xcom-sidecar,queue-proxy,wait@workflows.argoproj.io/workflow,autoscaler@ray.io/cluster,\
+    helper@job.runner.gitlab.com/pod,svc-*@job.runner.gitlab.com/pod,sidecar-*@tekton.dev/taskRun";
 
 /// The least pause between two rounds of anything, and the least of what they measure: without one, a mistyped value
 /// would keep a CPU and the API server busy.
@@ -40,7 +45,10 @@ pub enum Command {
     /// Admission never depends on it. The drift scan is what `scan` does, from time to time, told by a metric and
     /// Events. The nudge makes the controllers of refused pods try again as soon as the secrets that they wait for exist.
     Controller(Box<ControllerArgs>),
-    /// Inject into manifests, offline: YAML in, patched YAML out.
+    /// Inject into manifests, offline: YAML or JSON in, the same out, patched.
+    ///
+    /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, and
+    /// nothing was printed; 2: the call or its input cannot be read.
     Inject(Box<InjectArgs>),
     /// Find what runs without the secrets that it asks for.
     ///
@@ -64,6 +72,9 @@ pub struct ServeArgs {
     /// How to reach Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
+    /// Proxies on the way there.
+    #[command(flatten)]
+    pub proxy: PodProxyArgs,
     /// What is decided how.
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -86,10 +97,35 @@ pub struct KubernetesArgs {
     pub context: Option<String>,
 }
 
+impl KubernetesArgs {
+    /// The same for a client, with the proxies of the environment.
+    #[must_use]
+    pub fn settings(self, proxies_in_pods: bool) -> ClientSettings {
+        let Self { kubeconfig, context } = self;
+        ClientSettings { kubeconfig, context, user_agent: None, proxies: proxies(), proxies_in_pods }
+    }
+}
+
+/// Whether a program that runs in pods believes the environment about proxies.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PodProxyArgs {
+    /// In a pod, reach the API server by `HTTPS_PROXY` and `NO_PROXY` of the environment. With a kubeconfig they count
+    /// always, after its proxy-url.
+    #[arg(long, env = "FLOE_SECRETS_PROXY_FROM_ENVIRONMENT")]
+    pub proxy_from_environment: bool,
+}
+
+/// What every program reads by these names, in two spellings. Their values may hold passwords, which clap would print.
+#[expect(clippy::disallowed_methods, reason = "clap reads one name for each flag, and shows values in its help")]
+fn proxies() -> ProxyVariables {
+    ProxyVariables::read(|name| std::env::var(name).ok())
+}
+
 /// What the operator decides.
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
-    /// Containers that get nothing unless an annotation names them: names or globs.
+    /// Containers that get nothing unless an annotation names them: names or globs, each with @LABEL for pods that carry
+    /// that label alone.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -97,7 +133,7 @@ pub struct PolicyArgs {
         value_delimiter = ',',
         default_value = SIDECARS
     )]
-    pub sidecar_containers: Vec<Pattern>,
+    pub sidecar_containers: Vec<Sidecar>,
     /// What to answer about a pod while a secrets backend is unavailable.
     #[arg(long, env = "FLOE_SECRETS_ON_UNAVAILABLE", value_enum, default_value = "deny")]
     pub on_unavailable: OnUnavailable,
@@ -232,17 +268,11 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 /// `inject`.
-///
-/// Patched YAML goes to stdout, everything said to a person to stderr. Exit code 0: injected, or nothing to do;
-/// 1: refused, and nothing was printed; 2: the call or its input cannot be read.
 #[derive(Debug, Args)]
 pub struct InjectArgs {
-    /// Manifests to inject into: files, or - for standard input. Several documents each.
-    #[arg(short, long, required = true, value_name = "FILE")]
-    pub filename: Vec<PathBuf>,
-    /// Files of Secrets (and Namespaces, ServiceAccounts) to check against; their values are not looked at.
-    #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
-    pub secrets: Vec<PathBuf>,
+    /// What is read.
+    #[command(flatten)]
+    pub files: ManifestArgs,
     /// Check against the cluster of the kubeconfig, with your own rights.
     #[arg(long)]
     pub cluster: bool,
@@ -260,10 +290,40 @@ pub struct InjectArgs {
         value_delimiter = ',',
         default_value = SIDECARS
     )]
-    pub sidecar_containers: Vec<Pattern>,
+    pub sidecar_containers: Vec<Sidecar>,
     /// Say in plain sentences what is done and why.
     #[arg(long)]
     pub explain: bool,
+    /// Warn about annotations under secrets.floe.dev/ that are not acted on, instead of refusing them.
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// Print every document in this format. By default each keeps its own.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<ManifestFormat>,
+}
+
+/// Which manifests are read.
+#[derive(Clone, Debug, Args)]
+pub struct ManifestArgs {
+    /// Manifests to inject into: files, folders of .json, .yaml and .yml files, or - for standard input. May be given
+    /// several times.
+    #[arg(short, long, required = true, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Read the folders in a folder too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Files and folders of Secrets (and Namespaces, ServiceAccounts) to check against; their values are not looked at.
+    #[arg(long, value_name = "PATH", conflicts_with = "cluster")]
+    pub secrets: Vec<PathBuf>,
+}
+
+/// A format of manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ManifestFormat {
+    /// JSON objects, one after the other.
+    Json,
+    /// YAML documents.
+    Yaml,
 }
 
 /// `controller`.
@@ -272,6 +332,9 @@ pub struct ControllerArgs {
     /// How to reach Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
+    /// Proxies on the way there.
+    #[command(flatten)]
+    pub proxy: PodProxyArgs,
     /// Who leads.
     #[command(flatten)]
     pub lease: LeaseArgs,
@@ -301,7 +364,7 @@ pub struct ControllerArgs {
         value_delimiter = ',',
         default_value = SIDECARS
     )]
-    pub sidecar_containers: Vec<Pattern>,
+    pub sidecar_containers: Vec<Sidecar>,
     /// The namespace that this program runs in: its pods are left alone, and the lease is there.
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,
@@ -410,7 +473,7 @@ pub struct ScanArgs {
         value_delimiter = ',',
         default_value = SIDECARS
     )]
-    pub sidecar_containers: Vec<Pattern>,
+    pub sidecar_containers: Vec<Sidecar>,
     /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.
     #[arg(
         long,

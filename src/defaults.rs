@@ -26,12 +26,10 @@ use crate::backend::patience::{Patience, SILENCE};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 use crate::injection::{Annotations, InvalidAnnotation, SecretName};
 
+pub use crate::injection::ENABLED_LABEL;
 pub use guarded::Guarded;
 pub use kept::{MAX_BYTES, oversize};
 pub use kubernetes::KubernetesSources;
-
-/// The label by which an operator lets defaults apply in a namespace.
-pub const ENABLED_LABEL: (&str, &str) = ("secrets.floe.dev/inject", "enabled");
 
 /// How long a Namespace's or ServiceAccount's annotations answer from memory.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -46,6 +44,9 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// About how many bytes are kept.
 const CAPACITY: u64 = 16 * 1024 * 1024;
 
+/// The longest value of a label, in characters: Kubernetes takes no longer one.
+const MAX_LABEL_VALUE: usize = 63;
+
 /// Longer than any deadline.
 const FOREVER: Duration = Duration::from_hours(24);
 
@@ -58,6 +59,24 @@ pub struct Source {
     pub enforces_mountable_secrets: bool,
     /// It carries [`ENABLED_LABEL`]; on a Namespace that is what lets defaults apply.
     pub enabled: bool,
+    /// What that label says where it says something else, for sentences.
+    pub other_label: Option<String>,
+}
+
+impl Source {
+    /// What the label of [`ENABLED_LABEL`] says.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        if self.enabled { Some(ENABLED_LABEL.1) } else { self.other_label.as_deref() }
+    }
+
+    /// The same, with the label as it says `value`.
+    #[must_use]
+    pub fn labelled(self, value: Option<&str>) -> Self {
+        let enabled = value == Some(ENABLED_LABEL.1);
+        let other_label = value.filter(|_| !enabled).map(|value| value.chars().take(MAX_LABEL_VALUE).collect());
+        Self { enabled, other_label, ..self }
+    }
 }
 
 /// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.

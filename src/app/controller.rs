@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{logged, traces};
 use crate::api::{ObjectApi, Pace};
-use crate::backend::kubernetes::{ClientSettings, connect_patiently};
+use crate::backend::kubernetes::connect_patiently;
 use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs, SelectorArgs};
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
@@ -53,6 +53,7 @@ pub fn run(args: ControllerArgs) -> ExitCode {
 async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
     let ControllerArgs {
         kubernetes,
+        proxy,
         lease,
         ops_listen,
         drift_interval,
@@ -74,12 +75,9 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
     let metrics = ControllerMetrics::register(&mut registry);
     log.register(&mut registry);
 
-    let client = connect_patiently(&ClientSettings {
-        kubeconfig: kubernetes.kubeconfig,
-        context: kubernetes.context,
-        user_agent: Some(USER_AGENT.to_owned()),
-    })
-    .await?;
+    let mut settings = kubernetes.settings(proxy.proxy_from_environment);
+    settings.user_agent = Some(USER_AGENT.to_owned());
+    let client = connect_patiently(&settings).await?;
     let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let namespace = Some(own_namespace.clone());
     let (traces, flush) = traces::start(telemetry.traces, SERVICE, namespace, &listening).await?;

@@ -55,7 +55,7 @@ fn bytes(annotations: &Annotations<'_>) -> usize {
 /// Whether annotations ask for a secret, and do not opt out.
 fn asks(annotations: &Annotations<'_>) -> bool {
     let asks = |key: &str| key == "env-from" || key == "refs" || key.starts_with("env.");
-    annotations.get("inject") != Some("false") && annotations.ours().any(|(key, _)| asks(key))
+    !annotations.opts_out() && annotations.ours().any(|(key, _)| asks(key))
 }
 
 /// What is wrong with defaults that come to more than [`MAX_BYTES`]; the longest annotation stands for all.

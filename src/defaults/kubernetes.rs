@@ -82,9 +82,9 @@ fn source(body: &[u8]) -> Option<Source> {
     let says = |map: &std::collections::BTreeMap<Text<'_>, Text<'_>>, key: &'static str, value: &str| {
         map.get(&Text::from(key)).is_some_and(|text| text.as_str() == value)
     };
-    Some(Source {
+    let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(&Text::from(ENABLED_LABEL.0)));
+    let source = Source {
         enforces_mountable_secrets: says(&annotations, "kubernetes.io/enforce-mountable-secrets", "true"),
-        enabled: object.metadata.labels.is_some_and(|labels| says(&labels, ENABLED_LABEL.0, ENABLED_LABEL.1)),
         // Nothing else of it counts, and nothing else is kept.
         annotations: Annotations::from_pairs(
             annotations.into_iter().filter(|(key, _)| key.as_str().starts_with(PREFIX)).map(|(key, value)| {
@@ -92,7 +92,9 @@ fn source(body: &[u8]) -> Option<Source> {
                 (own(key), own(value))
             }),
         ),
-    })
+        ..Source::default()
+    };
+    Some(source.labelled(label.map(Text::as_str)))
 }
 
 #[cfg(test)]
@@ -107,7 +109,21 @@ mod tests {
             "reloader.stakater.com/auto":"true","kubernetes.io/config.mirror":"z"}}}"#;
         let source = source(body).unwrap();
         assert!(source.enabled && source.enforces_mountable_secrets);
+        assert_eq!(source.label(), Some("enabled"));
         assert_eq!(source.annotations, Annotations::from_pairs([("secrets.floe.dev/env-from", "a")]));
+    }
+
+    #[test]
+    fn a_label_of_another_value_is_kept_for_sentences() {
+        let label = |labels: &str| {
+            let json = format!(r#"{{"kind":"PartialObjectMetadata","metadata":{{"name":"n","labels":{labels}}}}}"#);
+            let source = source(json.as_bytes()).unwrap();
+            assert!(!source.enabled);
+            source.label().map(str::to_owned)
+        };
+        assert_eq!(label(r#"{"secrets.floe.dev/inject":"Enabled"}"#).as_deref(), Some("Enabled"));
+        assert_eq!(label(r#"{"a":"enabled"}"#), None);
+        assert_eq!(label("null"), None);
     }
 
     #[test]

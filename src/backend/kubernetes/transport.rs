@@ -15,6 +15,7 @@ use kube::client::Body;
 
 use super::wire;
 use crate::backend::ErrorKind;
+use crate::proxy::{self, carried};
 
 /// The longest Retry-After that is believed; nobody here waits longer than a few seconds anyway.
 const MAX_RETRY_AFTER: u64 = 3600;
@@ -90,13 +91,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// No answer, or half of one. The causes below are chosen from fixed words: an error of the transport may
 /// quote the peer, and that of a credential plugin its output.
 fn no_answer(error: &(dyn Error + 'static)) -> Failure {
+    if let Some(fault) = proxy::fault(error) {
+        return Failure::new(ErrorKind::Unavailable, fault);
+    }
     let mut io_kind = None;
     let mut next = Some(error);
     while let Some(error) = next {
         if matches!(error.downcast_ref(), Some(kube::Error::Auth(_))) || error.is::<kube::client::AuthError>() {
             return Failure::new(ErrorKind::Unauthenticated, "no credential for the API server could be obtained");
         }
-        if let Some(tls) = tls_error(error) {
+        if let Some(tls) = carried(error) {
             return Failure::new(ErrorKind::Unavailable, tls_words(tls));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
@@ -111,12 +115,6 @@ fn no_answer(error: &(dyn Error + 'static)) -> Failure {
         None => "the connection to the API server broke".to_owned(),
     };
     Failure::new(ErrorKind::Unavailable, words)
-}
-
-/// The TLS error in an error, also where an `io::Error` carries it: `source()` steps over that one.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let carried = || error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref();
-    error.downcast_ref().or_else(carried)
 }
 
 /// The certificate mistakes that operators make, told apart; the rest would quote the peer's certificate.

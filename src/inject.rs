@@ -3,50 +3,37 @@
 //! Patched manifests go to stdout and everything said to a person to stderr. All or nothing: a mistake in any
 //! document leaves stdout empty.
 
+mod argo;
 mod cluster;
 mod documents;
+mod encoding;
 mod explain;
+mod files;
+mod flink;
+mod head;
+mod injector;
+mod kustomize;
 mod objects;
 mod offline;
+mod output;
+mod teller;
+mod templates;
+mod unread;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde_json::Value;
-use tokio::time::Instant;
 
 use self::cluster::{Cluster, Layered};
-use self::documents::{Input, Unreadable};
-use self::objects::{Addition, Object, objects};
-use self::offline::{Assumed, Known};
-use crate::admission::error::{AdmissionError, Kind, Unbound};
-use crate::admission::mutator::{
-    Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
-};
-use crate::admission::response::sentences;
-use crate::backend::ErrorKind;
-use crate::cli::InjectArgs;
-use crate::defaults::{Defaults, Governing, SourceReader};
-use crate::injection::{self, Annotations, Pattern, PodView, SecretSource, SkipReason, Sources};
-
-/// How long one object may take: a cluster that does not answer by then will not.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How a run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Status {
-    /// Injected, or nothing to do.
-    Done = 0,
-    /// Refused; nothing was printed.
-    Refused = 1,
-    /// The call or its input cannot be read; nothing was printed.
-    Unreadable = 2,
-}
+use self::documents::Input;
+use self::injector::Injector;
+use self::offline::{Assumed, Known, Purpose};
+use self::output::{Changed, Rewritten};
+use self::teller::{Status, Teller};
+use crate::admission::mutator::Answering;
+use crate::cli::{InjectArgs, ManifestFormat};
+use crate::defaults::SourceReader;
 
 /// Runs `inject`.
 #[must_use]
@@ -56,7 +43,7 @@ pub fn run(args: InjectArgs) -> ExitCode {
 }
 
 fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn Write) -> Status {
-    let mut teller = Teller { err, status: Status::Done };
+    let mut teller = Teller::new(err);
     // Without one, nothing could be asked and no time be kept.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -65,11 +52,24 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
             return teller.status;
         }
     };
+    let format = args.output;
     let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut teller)) else { return teller.status };
     if teller.status != Status::Done {
         return teller.status;
     }
-    match documents::write(&inputs, &changed, out) {
+    let rewritten = match output::rewrite(&inputs, changed, format) {
+        Ok(rewritten) => rewritten,
+        Err(error) => {
+            teller.error(Status::Unreadable, error);
+            return teller.status;
+        }
+    };
+    note_lost_comments(&inputs, &rewritten, format, &mut teller);
+    let written = match format {
+        Some(ManifestFormat::Json) => output::write_json(&inputs, &rewritten, out),
+        Some(ManifestFormat::Yaml) | None => output::write(&inputs, &rewritten, out),
+    };
+    match written {
         Ok(()) => Status::Done,
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
@@ -80,10 +80,33 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
     }
 }
 
+/// Reports documents whose comments are not in the output: those inside what is written anew, and in JSON all of them.
+fn note_lost_comments(
+    inputs: &[Input],
+    rewritten: &Rewritten,
+    format: Option<ManifestFormat>,
+    teller: &mut Teller<'_>,
+) {
+    for (index, input) in inputs.iter().enumerate() {
+        for document in &input.documents {
+            let place = format!("{}: document {}", input.name, document.number);
+            let is_rewritten = rewritten.contains_key(&(index, document.number));
+            if format == Some(ManifestFormat::Json) {
+                if input.has_head_comments(document) || input.has_inner_comments(document) {
+                    teller.note(format_args!("{place}: its comments are not in the output, because JSON has none"));
+                }
+            } else if is_rewritten && input.has_inner_comments(document) {
+                teller.note(format_args!(
+                    "{place}: the document was written anew, and comments inside it are not in the output"
+                ));
+            }
+        }
+    }
+}
+
 /// Reads everything and plans for every object; `None` when something cannot be read.
 async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Option<(Vec<Input>, Changed)> {
-    let InjectArgs { filename, secrets, cluster, kubernetes, namespace, sidecar_containers, explain } = args;
-    let cluster = match cluster.then(|| Cluster::connect(kubernetes)) {
+    let cluster = match args.cluster.then(|| Cluster::connect(args.kubernetes.clone())) {
         None => None,
         Some(connected) => match connected.await {
             Ok(cluster) => Some(cluster),
@@ -94,18 +117,14 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
         },
     };
     let of_context = || cluster.as_ref().map_or("default", |cluster| cluster.namespace.as_str()).to_owned();
-    let namespace = namespace.unwrap_or_else(of_context);
+    let namespace = args.namespace.clone().unwrap_or_else(of_context);
 
     let mut stdin = Some(stdin);
-    let mut open = |paths: &[PathBuf]| -> Vec<Input> {
-        let opened = paths.iter().map(|path| Input::open(path, &mut stdin));
-        opened.filter_map(|input| input.map_err(|error| teller.error(Status::Unreadable, error)).ok()).collect()
-    };
-    let inputs = open(&filename);
-    let checks = open(&secrets);
+    let inputs = open(&args.files.filename, args.files.recursive, &mut stdin, teller);
+    let checks = open(&args.files.secrets, args.files.recursive, &mut stdin, teller);
     let mut known = Known::default();
-    for input in inputs.iter().chain(&checks) {
-        for error in known.learn(input, &namespace) {
+    for (purpose, inputs) in [(Purpose::Inject, &inputs), (Purpose::Check, &checks)] {
+        for error in inputs.iter().flat_map(|input| known.learn(input, purpose, &namespace)) {
             teller.error(Status::Unreadable, error);
         }
     }
@@ -116,15 +135,31 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
     let known = Arc::new(known);
     let unchecked = cluster.is_none() && checks.is_empty();
     let (answering, reader) = answering(cluster, Arc::clone(&known), unchecked);
-    let injector = Injector::new(answering, reader, namespace, sidecar_containers, explain);
-    for (place, annotations) in known.sources() {
-        injector.check_source(place, annotations, teller);
+    let injector = Injector::new(answering, reader, Arc::clone(&known), namespace, &args);
+    for source in known.sources() {
+        injector.check_source(source, &known, teller).await;
     }
     let (changed, asked) = Box::pin(injector.inject_all(&inputs, teller)).await;
     if asked && unchecked {
         teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
     }
     Some((inputs, changed))
+}
+
+/// The inputs behind paths; what cannot be read is reported.
+fn open<R: Read>(paths: &[PathBuf], recursive: bool, stdin: &mut Option<R>, teller: &mut Teller<'_>) -> Vec<Input> {
+    let (files, errors) = files::expand(paths, recursive);
+    let mut inputs = Vec::new();
+    for error in errors {
+        teller.error(Status::Unreadable, error);
+    }
+    for file in files {
+        match Input::open(&file, stdin) {
+            Ok(input) => inputs.push(input),
+            Err(error) => teller.error(Status::Unreadable, error),
+        }
+    }
+    inputs
 }
 
 /// Who is asked about secrets, and about defaults.
@@ -134,305 +169,30 @@ fn answering(cluster: Option<Cluster>, known: Arc<Known>, unchecked: bool) -> (A
         return (Answering { binder: layered.clone(), names: Some(layered.clone()) }, layered);
     }
     let answering = if unchecked {
-        Answering { binder: Arc::new(Assumed), names: None }
+        Answering { binder: Arc::new(Assumed(known.clone())), names: None }
     } else {
         Answering { binder: known.clone(), names: Some(known.clone()) }
     };
     (answering, known)
 }
 
-/// Says things to a person, and remembers how bad they were.
-struct Teller<'w> {
-    err: &'w mut dyn Write,
-    status: Status,
-}
+#[cfg(test)]
+mod tests {
+    use super::{documents, files, templates, unread};
 
-impl Teller<'_> {
-    fn line(&mut self, word: &str, said: impl fmt::Display) {
-        // Nobody is left to be told that this failed.
-        drop(writeln!(self.err, "{word}{said}"));
-    }
-
-    fn error(&mut self, status: Status, said: impl fmt::Display) {
-        self.status = self.status.max(status);
-        self.line("error: ", said);
-    }
-
-    fn warning(&mut self, said: impl fmt::Display) {
-        self.line("warning: ", said);
-    }
-
-    fn note(&mut self, said: impl fmt::Display) {
-        self.line("note: ", said);
-    }
-}
-
-/// Patched documents, by input and number.
-type Changed = BTreeMap<(usize, usize), Value>;
-
-/// Injects into documents.
-struct Injector {
-    mutator: Mutator,
-    defaults: Arc<Defaults>,
-    reader: Arc<dyn SourceReader>,
-    namespace: String,
-    sidecars: Vec<Pattern>,
-    explain: bool,
-}
-
-impl Injector {
-    fn new(
-        answering: Answering,
-        reader: Arc<dyn SourceReader>,
-        namespace: String,
-        sidecars: Vec<Pattern>,
-        explain: bool,
-    ) -> Self {
-        let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
-        let policy = Policy { sidecars: sidecars.clone(), ..Policy::default() };
-        let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
-        let mutator = Mutator::new(binders, Arc::clone(&defaults), policy);
-        Self { mutator, defaults, reader, namespace, sidecars, explain }
-    }
-
-    /// Refuses malformed defaults, as the webhook would where they are written.
-    fn check_source(&self, place: &str, annotations: &Annotations<'_>, teller: &mut Teller<'_>) {
-        if let Err(error) = self.mutator.validate(Some(annotations)) {
-            refuse(place, &error, teller);
+    #[test]
+    fn bounds_stand_in_the_docs() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/INJECT.md")).unwrap();
+        for (what, number) in [
+            ("Bytes of one file, or of standard input", files::MAX_INPUT_BYTES.to_string()),
+            ("Files behind all `-f`, and behind all `--secrets`", files::MAX_FILES.to_string()),
+            ("Levels of maps and lists in each other", documents::MAX_DEPTH.to_string()),
+            ("Pod templates in one object", templates::MAX_TEMPLATES.to_string()),
+            ("Sentences about annotations of one object that are not acted on", unread::MAX_SENTENCES.to_string()),
+        ] {
+            let row = page.lines().find(|line| line.starts_with(&format!("| {what} |")));
+            let documented = row.map(|row| row.rsplit('|').nth(1).unwrap_or_default().trim().replace(',', ""));
+            assert_eq!(documented, Some(number), "{what}");
         }
-    }
-
-    /// Every document that changes, and whether any object asks for a secret.
-    async fn inject_all(&self, inputs: &[Input], teller: &mut Teller<'_>) -> (Changed, bool) {
-        let mut changed = Changed::new();
-        let mut asked = false;
-        for (index, input) in inputs.iter().enumerate() {
-            for document in &input.documents {
-                let place = format!("{}: document {}", input.name, document.number);
-                match self.document(input, document, &place, teller).await {
-                    Ok(injected) => {
-                        asked |= injected.asked;
-                        changed.extend(injected.value.map(|value| ((index, document.number), value)));
-                    }
-                    Err(error) => teller.error(Status::Unreadable, error),
-                }
-            }
-        }
-        (changed, asked)
-    }
-
-    async fn document(
-        &self,
-        input: &Input,
-        document: &documents::Document,
-        place: &str,
-        teller: &mut Teller<'_>,
-    ) -> Result<Injected, Unreadable> {
-        let mut injected = Injected::default();
-        // A Secret passes through without being built.
-        if offline::is_secret(input, document)? {
-            return Ok(injected);
-        }
-        let value: Value = input.read(document)?;
-        if value.is_null() {
-            return Ok(injected);
-        }
-        let mut patches = Vec::new();
-        for object in objects(&value).map_err(|problem| input.unreadable(document, problem))? {
-            let title = object.title();
-            match self.object(&object, &format!("{place}, {title}"), teller).await {
-                Ok(None) => {}
-                Ok(Some(patch)) => {
-                    injected.asked = true;
-                    patches.push(patch);
-                }
-                Err(problem) => {
-                    teller.error(Status::Unreadable, input.unreadable(document, format!("{title}: {problem}")));
-                }
-            }
-        }
-        if patches.iter().any(|patch| !patch.0.is_empty()) {
-            let mut value = value;
-            for patch in patches {
-                json_patch::patch(&mut value, &patch).expect("the plan was made for this document");
-            }
-            injected.value = Some(value);
-        }
-        Ok(injected)
-    }
-}
-
-/// What became of a document.
-#[derive(Debug, Default)]
-struct Injected {
-    /// The document as it is now; `None` when nothing changed.
-    value: Option<Value>,
-    /// Whether an object of it asks for a secret.
-    asked: bool,
-}
-
-// === one object ===
-
-impl Injector {
-    /// The patch of an object that asks for secrets; or why it cannot be read.
-    async fn object(
-        &self,
-        object: &Object<'_>,
-        place: &str,
-        teller: &mut Teller<'_>,
-    ) -> Result<Option<json_patch::Patch>, String> {
-        if object.is_core("Namespace") || object.is_core("ServiceAccount") {
-            return object.own_metadata().map(|_| None);
-        }
-        for misplaced in object.misplaced() {
-            teller.warning(format_args!("{place}: {misplaced}"));
-        }
-        let Some(root) = object.root() else { return Ok(None) };
-        let carried = object.carried()?;
-        let mut value = object.value().clone();
-        json_patch::patch(&mut value, &additions(&[], &carried)).expect("the additions were made for this object");
-        let object = &object.with(&value);
-        let pod = object.pod(root)?;
-        let namespace = object.namespace().unwrap_or(&self.namespace);
-        let place = &format!("{place} in namespace \"{namespace}\"");
-        let outcome = match gate(namespace, &pod) {
-            Some(reason) => Ok(Outcome::Skipped(reason)),
-            None => self.decide(namespace, place, &pod, root.is_empty(), teller).await,
-        };
-        match outcome {
-            Ok(Outcome::Injected(injection)) => {
-                let mut patch = additions(&object.pointer(&[]), &carried);
-                let rendered = injection::render(&injection.plan, &object.pointer(root));
-                patch.0.extend(json_patch::Patch::from(rendered).0);
-                Ok(Some(patch))
-            }
-            Ok(Outcome::Skipped(reason)) => {
-                // Whoever asks and gets nothing should hear it; whoever did not ask, only when they want to know.
-                let asks = pod.annotations().is_some_and(|annotations| !annotations.is_empty());
-                if self.explain || (asks && reason == SkipReason::ExemptNamespace) {
-                    teller.note(format_args!("{place}: {}", explain::skipped(reason)));
-                }
-                Ok(None)
-            }
-            Ok(Outcome::Validated | Outcome::Prepared(_)) => Ok(None),
-            Ok(Outcome::Degraded(error)) | Err(error) => {
-                refuse(place, &error, teller);
-                Ok(None)
-            }
-        }
-    }
-
-    /// What the webhook would say of a pod, or of a pod of a template, and what there is to tell about it.
-    async fn decide(
-        &self,
-        namespace: &str,
-        place: &str,
-        pod: &PodView<'_>,
-        is_pod: bool,
-        teller: &mut Teller<'_>,
-    ) -> Result<Outcome, AdmissionError> {
-        let arrived = Instant::now();
-        let window = Window::untraced(arrived, arrived + PATIENCE);
-        let surface = self.surface(namespace, place, window, teller).await?;
-        let outcome = if is_pod {
-            self.mutator.inject_pod(surface, namespace, pod, window).await?
-        } else {
-            self.mutator.inject(surface, namespace, pod, window).await?
-        };
-        if let Outcome::Injected(injection) = &outcome {
-            self.tell(place, surface, namespace, pod, injection, teller).await;
-        }
-        Ok(outcome)
-    }
-
-    /// Whether defaults apply in the namespace: where its label may not be read, they do not.
-    ///
-    /// # Errors
-    /// When nobody knows: injecting less than the webhook would is no answer.
-    async fn surface(
-        &self,
-        namespace: &str,
-        place: &str,
-        window: Window<'_>,
-        teller: &mut Teller<'_>,
-    ) -> Result<Surface, AdmissionError> {
-        match self.reader.namespace(namespace, window.deadline).await {
-            Ok(Some(source)) if source.enabled => Ok(Surface::DefaultsPods),
-            Ok(_) => Ok(Surface::Pods),
-            Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                teller.warning(format_args!(
-                    "{place}: the namespace could not be read; if defaults are set there, they are not applied"
-                ));
-                Ok(Surface::Pods)
-            }
-            Err(error) => Err(AdmissionError::Backend(vec![Unbound { error, site: None }])),
-        }
-    }
-
-    async fn tell(
-        &self,
-        place: &str,
-        surface: Surface,
-        namespace: &str,
-        pod: &PodView<'_>,
-        injection: &Injection,
-        teller: &mut Teller<'_>,
-    ) {
-        for warning in &injection.plan.warnings {
-            teller.warning(format_args!("{place}: {warning}"));
-        }
-        for note in &injection.notes {
-            teller.warning(format_args!("{place}: {note}"));
-        }
-        if !self.explain {
-            return;
-        }
-        let governing = match surface {
-            // Read a moment ago, and kept.
-            Surface::DefaultsPods | Surface::DefaultsWorkloads => self
-                .defaults
-                .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
-                .await
-                .unwrap_or_default(),
-            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
-        };
-        let sources = Sources {
-            object: pod.annotations(),
-            service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
-            namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
-        };
-        for line in explain::injected(&sources, pod, &injection.plan, &self.sidecars) {
-            teller.note(format_args!("{place}: {line}"));
-        }
-    }
-}
-
-/// What the webhook would never touch.
-fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
-    if CLUSTER_NAMESPACES.contains(&namespace) {
-        Some(SkipReason::ExemptNamespace)
-    } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
-        Some(SkipReason::MirrorPod)
-    } else {
-        None
-    }
-}
-
-/// What a workload's template gets from its own annotations, for a workload that stands at `root`.
-fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
-    let add = |Addition { path, name, value }: &Addition| {
-        let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
-        let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
-        json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
-    };
-    json_patch::Patch(carried.iter().map(add).collect())
-}
-
-fn refuse(place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {
-    for sentence in sentences(error) {
-        teller.error(Status::Refused, format_args!("{place}: {sentence}"));
-    }
-    if error.kind() == Kind::PermissionDenied {
-        teller.note(format_args!("{place}: the cluster was asked with your own rights, not with the webhook's"));
     }
 }

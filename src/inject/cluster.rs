@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::offline::Known;
 use crate::backend::cached::RecentNames;
-use crate::backend::kubernetes::{ClientSettings, ConnectError, KubernetesBackend, connect_patiently};
+use crate::backend::kubernetes::{ConnectError, KubernetesBackend, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend};
 use crate::cli::KubernetesArgs;
@@ -32,9 +32,8 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Reads the kubeconfig. Whether the cluster answers shows with the first question.
     pub(super) async fn connect(args: KubernetesArgs) -> Result<Self, ConnectError> {
-        let KubernetesArgs { kubeconfig, context } = args;
         // Each question has its own deadline, and a person rather waits than asks again.
-        let client = connect_patiently(&ClientSettings { kubeconfig, context, ..ClientSettings::default() }).await?;
+        let client = connect_patiently(&args.settings(true)).await?;
         // Nobody scrapes a program that ends in a moment.
         let metrics = Metrics::register(&mut Registry::default());
         let backend = KubernetesBackend::new(client.clone(), None);
@@ -72,6 +71,10 @@ impl SecretBinder for Layered {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let manifest = self.known.bind(query).await;
+        if self.known.generated(&query.namespace, query.secret.name.as_str()).is_some() {
+            // The manifests bring the Secret along; one that has the original name in the cluster is an older one.
+            return manifest;
+        }
         match (self.cluster.binder.bind(query).await, manifest) {
             (Ok(mut live), Ok(manifest)) => {
                 if let (Some(keys), Some(more)) = (&mut live.keys, manifest.keys) {

@@ -1,17 +1,21 @@
-//! Inputs and their documents: bytes to objects, and patched objects back among the bytes that were left alone.
+//! Inputs and their documents: text to objects, and where in the text each document stands.
 //!
-//! An input is split at its `---` lines before it is parsed: no such line can stand inside a YAML document. So
-//! whatever is not patched is given back as it was written, comments and all, and a Secret that passes through
-//! is never rebuilt.
+//! An input is split at its `---` lines before it is parsed: no such line can stand inside a YAML document. JSON
+//! objects that follow each other without such a line are documents too. So whatever is not patched is given back as it
+//! was written, comments and all, and a Secret that passes through is never rebuilt.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::encoding::{self, MARK};
+use super::files::{self, MAX_INPUT_BYTES};
+
+/// Levels of maps and lists in each other. Manifests have at most about 20; each level is a call on the stack.
+pub(super) const MAX_DEPTH: usize = 256;
 
 /// One file, or standard input.
 #[derive(Debug)]
@@ -33,7 +37,11 @@ pub(super) struct Document {
     /// The line of the separator before it, or the first line.
     first_line: usize,
     /// Its bytes, with that separator.
-    span: Range<usize>,
+    pub span: Range<usize>,
+    /// It is one JSON object.
+    pub json: bool,
+    /// It follows another JSON object without a separator.
+    pub joined: bool,
 }
 
 /// Where an input cannot be read, and in few words why. Never with a word of the input itself: it may hold
@@ -43,6 +51,13 @@ pub(super) struct Unreadable {
     input: String,
     line: Option<(usize, Option<usize>)>,
     problem: String,
+}
+
+impl Unreadable {
+    /// A path or stream of which nothing can be read.
+    pub(super) fn whole(input: String, problem: impl Into<String>) -> Self {
+        Self { input, line: None, problem: problem.into() }
+    }
 }
 
 impl fmt::Display for Unreadable {
@@ -61,57 +76,98 @@ impl fmt::Display for Unreadable {
 impl Input {
     /// Reads a file; `-` is `stdin`, which can be had once.
     pub(super) fn open<R: Read>(path: &Path, stdin: &mut Option<R>) -> Result<Self, Unreadable> {
-        let mut bytes = Vec::new();
-        if path == Path::new("-") {
-            let name = "standard input".to_owned();
-            let unreadable = |problem: String| Unreadable { input: name.clone(), line: None, problem };
-            let mut stdin = stdin.take().ok_or_else(|| unreadable("it can be read only once".to_owned()))?;
-            stdin.read_to_end(&mut bytes).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
-            return Self::new(name, bytes);
-        }
-        let name = path.display().to_string();
-        let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Self::new(name, bytes),
-            Err(error) => Err(Unreadable { input: name, line: None, problem: format!("cannot be read: {error}") }),
+        let (name, bytes) = if path == Path::new("-") {
+            let read = match stdin.take() {
+                Some(stdin) => files::read(stdin, MAX_INPUT_BYTES),
+                None => Err("it can be read only once".to_owned()),
+            };
+            ("standard input".to_owned(), read)
+        } else {
+            let opened = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"));
+            (path.display().to_string(), opened.and_then(|file| files::read(file, MAX_INPUT_BYTES)))
+        };
+        match bytes {
+            Ok(bytes) => Self::new(name, bytes),
+            Err(problem) => Err(Unreadable::whole(name, problem)),
         }
     }
 
     /// Splits bytes into documents.
     pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, Unreadable> {
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = valid.split(|b| *b == b'\n').count();
-            Unreadable { input: name.clone(), line: Some((line, None)), problem: "is not UTF-8 text".to_owned() }
-        })?;
-        let documents = split(&text);
-        Ok(Self { name, text, documents })
+        match encoding::decode(bytes) {
+            Ok(text) => {
+                let documents = split(&text);
+                Ok(Self { name, text, documents })
+            }
+            Err(error) => {
+                let line = error.line.map(|line| (line, None));
+                Err(Unreadable { input: name, line, problem: error.problem.to_owned() })
+            }
+        }
+    }
+
+    /// All of it.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The document's text, with the separator before it.
-    fn chunk(&self, document: &Document) -> &str {
+    pub(super) fn chunk(&self, document: &Document) -> &str {
         self.text.get(document.span.clone()).unwrap_or_default()
     }
 
     /// Reads a document as far as `T` looks at it.
-    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self, document: &Document) -> Result<T, Unreadable> {
-        let chunk = self.chunk(document).trim_start_matches('\u{feff}');
+    pub(super) fn read<T: DeserializeOwned>(&self, document: &Document) -> Result<T, Unreadable> {
+        let chunk = self.chunk(document);
+        let (head, content) = chunk.split_at(content_start(chunk));
         // JSON first: not all of its escapes, nor its tabs, are YAML.
-        let body = chunk.strip_prefix("---").unwrap_or(chunk).trim_start();
-        if body.starts_with('{')
-            && let Ok(read) = serde_json::from_str(body)
+        if content.starts_with('{')
+            && let Ok(read) = serde_json::from_str(content)
         {
             return Ok(read);
         }
-        serde_saphyr::from_str_with_options(chunk, options()).map_err(|error| {
+        let marked = head.contains(MARK).then(|| head.replace(MARK, "") + content);
+        serde_saphyr::from_str_with_options(marked.as_deref().unwrap_or(chunk), options()).map_err(|error| {
             let error = error.without_snippet();
             let place = error.location().map(|at| {
                 (document.first_line + usize::try_from(at.line()).unwrap_or(1).saturating_sub(1), at.column())
             });
             let line = place.map_or(document.line, |(line, _)| line);
             let column = place.and_then(|(_, column)| usize::try_from(column).ok());
-            Unreadable { input: self.name.clone(), line: Some((line, column)), problem: category(error).to_owned() }
+            Unreadable { input: self.name.clone(), line: Some((line, column)), problem: category(error) }
         })
+    }
+
+    /// Whether a YAML document has comments behind its first content: they are lost when it is written anew.
+    pub(super) fn has_inner_comments(&self, document: &Document) -> bool {
+        use serde_saphyr::budget::BudgetBreach;
+
+        let chunk = self.chunk(document);
+        let content = content_start(chunk);
+        let line = chunk.get(..content).and_then(|head| head.rfind('\n')).map_or(0, |end| end + 1);
+        // With its indentation, but without a separator.
+        let is_indented = chunk.get(line..content).is_some_and(|before| before.trim().is_empty());
+        let body = chunk.get(if is_indented { line } else { content }..).unwrap_or_default();
+        if document.json || !body.contains('#') {
+            return false;
+        }
+        let mut options = options();
+        if let Some(budget) = &mut options.budget {
+            budget.max_total_comment_bytes = 0;
+        }
+        let read: Result<IgnoredAny, _> = serde_saphyr::from_str_with_options(body, options);
+        read.is_err_and(|error| {
+            matches!(
+                error.without_snippet(),
+                serde_saphyr::Error::Budget { breach: BudgetBreach::CommentBytes { .. }, .. }
+            )
+        })
+    }
+
+    /// Whether comments stand before a document's first content.
+    pub(super) fn has_head_comments(&self, document: &Document) -> bool {
+        let chunk = self.chunk(document);
+        chunk.get(..content_start(chunk)).is_some_and(|head| head.contains('#'))
     }
 
     /// A document that is YAML, but not what it should be.
@@ -128,14 +184,23 @@ fn options() -> serde_saphyr::Options {
         strict_booleans: false,
         ignore_binary_tag_for_string: true,
         // A document is read whole into memory anyway, and lists of a whole cluster are long.
-        budget: serde_saphyr::budget! { max_events: 20_000_000, max_nodes: 10_000_000 },
+        budget: serde_saphyr::budget! {
+            max_events: 20_000_000,
+            max_nodes: 10_000_000,
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+        },
     }
 }
 
 /// What is wrong, in words that quote nothing.
-fn category(error: &serde_saphyr::Error) -> &'static str {
+fn category(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
-    match error {
+
+    if is_too_deep(error) {
+        return format!("the document has more than {MAX_DEPTH} levels of maps and lists in each other");
+    }
+    let words = match error {
         Error::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
         Error::UnknownAnchor { .. } => "an alias refers to no anchor",
         Error::MultipleDocuments { .. } => "a second document begins without --- before it",
@@ -151,24 +216,57 @@ fn category(error: &serde_saphyr::Error) -> &'static str {
             "the document is too large or too deep"
         }
         _ => "is not valid YAML",
+    };
+    words.to_owned()
+}
+
+/// Whether a document is nested too deeply: the parser counts levels, and the scanner before it those in brackets.
+fn is_too_deep(error: &serde_saphyr::Error) -> bool {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+    use serde_saphyr::granit_parser::ErrorKind;
+    use serde_saphyr::localizer::ExternalMessageSource;
+
+    match error {
+        Error::Budget { breach, .. } => matches!(breach, BudgetBreach::Depth { .. }),
+        Error::ExternalMessage { source, .. } => matches!(
+            source.as_ref(),
+            ExternalMessageSource::Parser(error) if matches!(error.kind(), ErrorKind::RecursionLimitExceeded)
+        ),
+        _ => false,
     }
 }
 
 /// Where a document begins: `---` at the start of a line, alone or before a space.
-fn is_separator(line: &str) -> bool {
+pub(super) fn is_separator(line: &str) -> bool {
+    let line = line.strip_prefix(MARK).unwrap_or(line);
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// Lines that hold nothing of an object.
-fn is_blank(line: &str) -> bool {
-    let line = line.trim_start_matches('\u{feff}').trim();
+pub(super) fn is_blank(line: &str) -> bool {
+    let line = line.trim_start_matches(MARK).trim();
     line.is_empty() || line.starts_with(['#', '%']) || line == "..."
 }
 
 /// What a separator line holds beside the separator; a comment is nothing.
-fn after_separator(line: &str) -> &str {
-    let rest = line.get(3..).unwrap_or_default();
+pub(super) fn after_separator(line: &str) -> &str {
+    let rest = line.strip_prefix(MARK).unwrap_or(line).get(3..).unwrap_or_default();
     if is_blank(rest) { "" } else { rest }
+}
+
+/// Where in a document's text its content begins: behind the separator, blank lines, comments and byte order marks.
+pub(super) fn content_start(chunk: &str) -> usize {
+    let mut offset = 0;
+    for line in chunk.split_inclusive('\n') {
+        let content = if offset == 0 && is_separator(line) { after_separator(line) } else { line };
+        if !is_blank(content) {
+            let content = content.trim_start_matches(|c: char| c == MARK || c.is_whitespace());
+            return offset + line.len() - content.len();
+        }
+        offset += line.len();
+    }
+    chunk.len()
 }
 
 fn split(text: &str) -> Vec<Document> {
@@ -177,7 +275,8 @@ fn split(text: &str) -> Vec<Document> {
     let (mut start, mut first_line, mut content) = (0, 1, None);
     let mut end = |start: usize, end: usize, first_line: usize, content: Option<usize>| {
         if let Some(line) = content {
-            documents.push(Document { number: documents.len() + 1, line, first_line, span: start..end });
+            let whole = Document { number: 0, line, first_line, span: start..end, json: false, joined: false };
+            documents.extend(objects_of(text, whole));
         }
     };
     let mut offset = 0;
@@ -195,125 +294,52 @@ fn split(text: &str) -> Vec<Document> {
         offset += line.len();
     }
     end(start, offset, first_line, content);
+    for (index, document) in documents.iter_mut().enumerate() {
+        document.number = index + 1;
+    }
     documents
 }
 
-// === writing ===
-
-/// Writes the inputs one after the other; documents with an entry in `changed`, by input and number, are written
-/// anew, and all else as it was.
-pub(super) fn write(
-    inputs: &[Input],
-    changed: &BTreeMap<(usize, usize), Value>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let mut before = Before::Nothing;
-    for (index, input) in inputs.iter().enumerate() {
-        if before != Before::Nothing && !begins_with_separator(&input.text) {
-            before.separate(out)?;
-            out.write_all(b"---\n")?;
-            before = Before::Line;
-        }
-        let mut done = 0;
-        for document in &input.documents {
-            let Some(value) = changed.get(&(index, document.number)) else { continue };
-            before.verbatim(input.text.get(done..document.span.start).unwrap_or_default(), out)?;
-            before.verbatim(&rewritten(input.chunk(document), value), out)?;
-            done = document.span.end;
-        }
-        before.verbatim(input.text.get(done..).unwrap_or_default(), out)?;
+/// The JSON objects that stand back to back between two separators, as `jq '.items[]'` writes them. What is not JSON is
+/// one document, and so is what follows the last good object.
+fn objects_of(text: &str, whole: Document) -> Vec<Document> {
+    let chunk = text.get(whole.span.clone()).unwrap_or_default();
+    let content = content_start(chunk);
+    let body = chunk.get(content..).unwrap_or_default();
+    if !body.starts_with('{') {
+        return vec![whole];
     }
-    out.flush()
-}
-
-/// What the output ends with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    Line,
-    HalfLine,
-}
-
-impl Before {
-    fn verbatim(&mut self, text: &str, out: &mut dyn Write) -> io::Result<()> {
-        if text.is_empty() {
-            return Ok(());
+    let mut documents = Vec::new();
+    let mut rest = whole;
+    let mut start = rest.span.start + content;
+    while let Some(length) = json_length(text.get(start..rest.span.end).unwrap_or_default()) {
+        let end = start + length;
+        let after = text.get(end..rest.span.end).unwrap_or_default();
+        let next = after.trim_start();
+        if next.is_empty() {
+            documents.push(Document { json: true, ..rest });
+            return documents;
         }
-        if is_separator(text) {
-            self.separate(out)?;
-        }
-        out.write_all(text.as_bytes())?;
-        *self = if text.ends_with('\n') { Self::Line } else { Self::HalfLine };
-        Ok(())
-    }
-
-    /// Ends a line that an input left open.
-    fn separate(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if *self == Self::HalfLine {
-            out.write_all(b"\n")?;
-            *self = Self::Line;
-        }
-        Ok(())
-    }
-}
-
-fn begins_with_separator(text: &str) -> bool {
-    text.lines().find(|line| is_separator(line) || !is_blank(line)).is_some_and(is_separator)
-}
-
-/// A patched document as YAML, under the separator and the comments that stood at its head.
-fn rewritten(chunk: &str, value: &Value) -> String {
-    let mut head = String::new();
-    for line in chunk.split_inclusive('\n') {
-        if head.is_empty() && is_separator(line) {
-            if after_separator(line).is_empty() {
-                head.push_str(line);
-                continue;
-            }
-            head.push_str("---\n");
+        let object = next.trim_start_matches(|c: char| c == MARK || c.is_whitespace());
+        if !object.starts_with('{') {
             break;
         }
-        if !is_blank(line) {
-            break;
-        }
-        head.push_str(line);
+        // White space between two objects belongs to the first of them, and a byte order mark to the second.
+        let boundary = end + after.len() - next.len();
+        start = end + after.len() - object.len();
+        let lines = text.get(rest.span.start..boundary).unwrap_or_default().matches('\n').count();
+        let line = rest.first_line + lines;
+        let span = boundary..rest.span.end;
+        let following = Document { number: 0, line, first_line: line, span, json: false, joined: true };
+        documents.push(Document { json: true, span: rest.span.start..boundary, ..rest });
+        rest = following;
     }
-    head + &yaml(value)
+    documents.push(rest);
+    documents
 }
 
-/// An object as YAML that readers of YAML 1.1 and 1.2 take alike.
-fn yaml(value: &Value) -> String {
-    // Long lines are not folded, and only tame texts become blocks: readers differ about the others.
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let mut text = serde_saphyr::to_string_with_options(&Yaml(value), options)
-        .expect("a JSON value, whose keys are texts, serialises");
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
-}
-
-/// A value whose scripts and other tame texts of many lines are written as literal blocks.
-struct Yaml<'v>(&'v Value);
-
-impl Serialize for Yaml<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(map) => serializer.collect_map(map.iter().map(|(key, value)| (key, Yaml(value)))),
-            Value::Array(list) => serializer.collect_seq(list.iter().map(Yaml)),
-            Value::String(text) if is_tame_block(text) => serde_saphyr::LitStr(text).serialize(serializer),
-            scalar => scalar.serialize(serializer),
-        }
-    }
-}
-
-/// Whether every reader of YAML takes a literal block of this text alike: lines of printable characters that do
-/// not begin or end in blanks where indentation or line breaks would have to be guessed.
-fn is_tame_block(text: &str) -> bool {
-    let lines = text.strip_suffix('\n').unwrap_or(text);
-    let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    lines.contains('\n')
-        && !lines.starts_with([' ', '\n'])
-        && !lines.ends_with('\n')
-        && lines.split('\n').all(|line| line.chars().all(printable) && (line.is_empty() || !line.trim().is_empty()))
+/// The length of the JSON value at the start of a text.
+fn json_length(text: &str) -> Option<usize> {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    stream.next()?.ok().map(|_| stream.byte_offset())
 }

@@ -1,8 +1,10 @@
 //! `--explain`: what is done to an object, and why, in plain sentences.
 
+use crate::defaults::Source;
 use crate::injection::{
-    Choice, ContainerList, ContainerView, Decision, EnvEntry, EnvVarName, InjectionPlan, InjectionRequest, KeyChoice,
-    Pattern, PodView, Record, Selection, SkipReason, Sources, Variable, parse,
+    Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry, EnvVarName, IdleDefaults, InjectionPlan,
+    InjectionRequest, KeyChoice, PREFIX, PodView, Record, SecretName, Selection, Sidecar, Sidecars, SkipReason,
+    Sources, Variable, parse,
 };
 
 /// Why nothing is done.
@@ -19,12 +21,14 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
     }
 }
 
-/// What is done to each container, and why the others get nothing.
+/// What is done to each container, and why the others get nothing. `is_name_of` tells whether a Secret of that name is
+/// injected for a name that an author wrote.
 pub(super) fn injected(
     sources: &Sources<'_>,
     pod: &PodView<'_>,
     plan: &InjectionPlan,
-    sidecars: &[Pattern],
+    sidecars: &[Sidecar],
+    is_name_of: &dyn Fn(&str, &SecretName) -> bool,
 ) -> Vec<String> {
     // It parsed a moment ago.
     let Ok(Decision::Inject(request)) = parse(sources) else { return Vec::new() };
@@ -43,7 +47,7 @@ pub(super) fn injected(
                     lines.push(format!("{list} \"{name}\" gets nothing: {why}"));
                 }
                 Some(planned) => {
-                    let whole = planned.env_from.iter().map(|(_, secret)| whole(&request, secret));
+                    let whole = planned.env_from.iter().map(|(_, secret)| whole(&request, secret, is_name_of));
                     let before = planned
                         .env_before
                         .iter()
@@ -63,8 +67,24 @@ pub(super) fn injected(
     lines
 }
 
-fn whole(request: &InjectionRequest, secret: &str) -> String {
-    let asked = request.bulk.iter().find(|bulk| bulk.secret.name.as_str() == secret);
+/// Why the defaults of a Namespace or ServiceAccount have no effect, or when they will have one; none where they apply.
+/// `labelled` is the Namespace, where it is known.
+pub(super) fn defaults(namespace: &str, service_account: Option<&str>, labelled: Option<&Source>) -> Option<String> {
+    let idle = match (labelled, service_account) {
+        (Some(labelled), Some(account)) => IdleDefaults::of_service_account(account, namespace, labelled.label()),
+        (Some(labelled), None) => IdleDefaults::of_namespace(namespace, labelled.label()),
+        (None, _) => {
+            let (key, value) = ENABLED_LABEL;
+            return Some(format!(
+                "its {PREFIX} annotations have an effect only if namespace \"{namespace}\" carries the label {key}={value}; it is not known here"
+            ));
+        }
+    };
+    idle.map(|idle| idle.to_string())
+}
+
+fn whole(request: &InjectionRequest, secret: &str, is_name_of: &dyn Fn(&str, &SecretName) -> bool) -> String {
+    let asked = request.bulk.iter().find(|bulk| is_name_of(secret, &bulk.secret.name));
     let site = asked.map(|bulk| format!(" ({})", bulk.site)).unwrap_or_default();
     format!("takes every key of secret \"{secret}\"{site}")
 }
@@ -92,7 +112,7 @@ fn left_out(
     list: ContainerList,
     container: &ContainerView<'_>,
     selection: Option<&Selection>,
-    sidecars: &[Pattern],
+    sidecars: &[Sidecar],
     pod: &PodView<'_>,
 ) -> String {
     let name = container.name.as_str();
@@ -106,7 +126,7 @@ fn left_out(
         (None, ContainerList::InitContainers) => {
             "init containers get nothing unless secrets.floe.dev/init-containers selects them".to_owned()
         }
-        (None, ContainerList::Containers) if sidecars.iter().any(|pattern| pattern.matches(name)) => {
+        (None, ContainerList::Containers) if Sidecars::of(sidecars, pod).contain(name) => {
             "it is on the list of sidecar containers; to include it, select it in secrets.floe.dev/containers"
                 .to_owned()
         }

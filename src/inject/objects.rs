@@ -1,12 +1,11 @@
-//! What in a document is a pod or has the template of one, and which of our annotations stand where nobody reads
-//! them.
-
-use std::fmt;
+//! The objects of a document, and what the webhook would copy from a workload's own annotations to its template.
 
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::injection::{ContainerView, INJECTED, MetadataView, PREFIX, PodView, WorkloadKind, carry};
+use super::templates::{Form, Site};
+use super::unread::is_ours;
+use crate::injection::{self, INHERITED, MetadataView, PREFIX, PodView, WorkloadKind, WrongType};
 
 /// One object of a document; a list has many.
 #[derive(Debug)]
@@ -28,33 +27,6 @@ pub(super) struct Addition {
     pub name: String,
     /// What.
     pub value: Value,
-}
-
-/// Annotations of ours where they have no effect.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misplaced {
-    /// Their names.
-    pub names: Vec<String>,
-    /// Where they stand, from the object on.
-    pub at: &'static str,
-    /// Where they would have an effect, if anywhere.
-    pub belongs: Option<String>,
-}
-
-impl fmt::Display for Misplaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { names, at, belongs } = self;
-        let (annotations, have, them, belong) = if names.len() == 1 {
-            ("annotation", "has", "it", "it belongs")
-        } else {
-            ("annotations", "have", "them", "they belong")
-        };
-        write!(f, "{annotations} {} in {at} {have} no effect there; ", names.join(", "))?;
-        match belongs {
-            Some(belongs) => write!(f, "move {them} to {belongs}"),
-            None => write!(f, "{belong} to pods and pod templates"),
-        }
-    }
 }
 
 impl Addition {
@@ -104,9 +76,36 @@ const TEMPLATE: &[&str] = &["template"];
 const SPEC_TEMPLATE: &[&str] = &["spec", "template"];
 const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
 
+/// The value at a path through maps and lists.
+pub(super) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, field| match value {
+        Value::Array(list) => list.get(field.as_ref().parse::<usize>().ok()?),
+        value => value.get(field.as_ref()),
+    })
+}
+
+/// A path as people write it: `spec.workerGroupSpecs[0].template`.
+pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
+    let mut text = String::new();
+    for field in path.iter().map(AsRef::as_ref) {
+        if field.bytes().all(|b| b.is_ascii_digit()) {
+            text.push('[');
+            text.push_str(field);
+            text.push(']');
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(field);
+        }
+    }
+    text
+}
+
 impl<'v> Object<'v> {
-    fn at(&self, path: &[&str]) -> Option<&'v Value> {
-        path.iter().try_fold(self.value, |value, field| value.get(field))
+    /// The value at a path in it.
+    pub(super) fn at(&self, path: &[impl AsRef<str>]) -> Option<&'v Value> {
+        value_at(self.value, path)
     }
 
     fn metadata(&self, field: &str) -> Option<&'v str> {
@@ -134,9 +133,31 @@ impl<'v> Object<'v> {
         format!("{}{}{name}", item.concat(), self.kind)
     }
 
+    /// The group of its kind; empty for the core group.
+    pub(super) fn group(&self) -> &'v str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
     /// Whether it is of this kind of the core group.
     pub(super) fn is_core(&self, kind: &str) -> bool {
         self.api_version == "v1" && self.kind == kind
+    }
+
+    /// Whether what looks like a template is one; or asks for something, so that it has to be said that it is not.
+    pub(super) fn is_pod_or_asks(&self, site: &Site) -> bool {
+        let annotations = self.at(&site.annotations()).and_then(Value::as_object);
+        annotations.into_iter().flatten().any(|(name, _)| is_ours(name)) || self.pod(site).is_ok()
+    }
+
+    /// Whether a controller made it: its own annotations are then that controller's copies.
+    pub(super) fn is_owned(&self) -> bool {
+        let owners = self.at(&["metadata", "ownerReferences"]).and_then(Value::as_array);
+        owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+    }
+
+    /// Its kind, where the webhook serves it as a workload.
+    pub(super) fn workload(&self) -> Option<WorkloadKind> {
+        WorkloadKind::of_manifest(self.api_version, self.kind)
     }
 
     /// Its own metadata, for a Namespace's or ServiceAccount's defaults.
@@ -165,25 +186,34 @@ impl<'v> Object<'v> {
         candidates.iter().find(makes_pods).copied()
     }
 
-    /// Where in the document that pod or template stands.
-    pub(super) fn pointer(&self, root: &'static [&'static str]) -> Vec<&str> {
-        self.path.iter().map(String::as_str).chain(root.iter().copied()).collect()
+    /// Where in the document a path of it leads.
+    pub(super) fn pointer<'p>(&'p self, path: &'p [impl AsRef<str>]) -> Vec<&'p str> {
+        self.path.iter().map(String::as_str).chain(path.iter().map(AsRef::as_ref)).collect()
     }
 
     /// The pod, or the template of one; or where it is not what Kubernetes has there.
-    pub(super) fn pod(&self, root: &'static [&'static str]) -> Result<PodView<'v>, String> {
-        let value = self.at(root).unwrap_or(self.value);
+    pub(super) fn pod<'p>(&self, site: &'p Site) -> Result<PodView<'p>, String>
+    where
+        'v: 'p,
+    {
+        let value = match &site.form {
+            Form::Pod | Form::Template => self.at(&site.path).unwrap_or(self.value),
+            Form::Argo(template) => &template.pod,
+        };
         PodView::deserialize(value).map_err(|_| {
-            let at = |place: &str| root.iter().copied().chain([place]).collect::<Vec<_>>().join(".");
+            let at = |place: &str| {
+                let path: Vec<&str> = site.path.iter().map(String::as_str).chain([place]).collect();
+                dotted(&path)
+            };
             culprit(value, &at)
         })
     }
 
     /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
     /// have it. Each parent comes before what stands in it.
-    pub(super) fn carried(&self) -> Result<Vec<Addition>, String> {
-        let Some(kind) = WorkloadKind::of_manifest(self.api_version, self.kind) else { return Ok(Vec::new()) };
-        if self.root() != Some(kind.template()) {
+    pub(super) fn carried(&self, site: &Site) -> Result<Vec<Addition>, String> {
+        let Some(kind) = self.workload() else { return Ok(Vec::new()) };
+        if site.path != kind.template() {
             return Ok(Vec::new());
         }
         let at = |path: &[&str], name: &str| match self.at(path) {
@@ -195,11 +225,10 @@ impl<'v> Object<'v> {
         let metadata: Vec<&'static str> = kind.template().iter().copied().chain(["metadata"]).collect();
         let template = at(&metadata, &metadata.join("."))?;
         let from = [job.annotations.as_ref(), own.annotations.as_ref()];
-        let carry = carry(from, template.annotations.as_ref(), &std::collections::BTreeMap::new());
         let mut adds = Vec::new();
-        if carry.changes.is_empty() {
-            return Ok(adds);
-        }
+        let inherited = injection::inherit(from, template.annotations.as_ref());
+        let there = template.annotations.as_ref().and_then(|annotations| annotations.value(INHERITED));
+        let Some(value) = inherited.filter(|value| there != Some(value)) else { return Ok(adds) };
         if self.at(&metadata).is_none_or(Value::is_null) {
             adds.push(Addition::map(kind.template().to_vec(), "metadata"));
         }
@@ -207,13 +236,13 @@ impl<'v> Object<'v> {
             adds.push(Addition::map(metadata.clone(), "annotations"));
         }
         let annotations: Vec<&'static str> = metadata.into_iter().chain(["annotations"]).collect();
-        let changes = carry.changes.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        adds.extend(changes.map(|(key, value)| Addition {
-            path: annotations.clone(),
-            name: format!("{PREFIX}{key}"),
-            value: Value::from(value),
-        }));
+        adds.push(Addition { path: annotations, name: INHERITED.to_owned(), value: Value::from(value) });
         Ok(adds)
+    }
+
+    /// Whether a template is the one that everybody expects in an object of its kind.
+    pub(super) fn is_only_template(&self, site: &Site) -> bool {
+        self.root().is_some_and(|root| site.path == root) || site.path.is_empty()
     }
 
     /// The same object with another value.
@@ -227,33 +256,6 @@ impl<'v> Object<'v> {
     /// Its value.
     pub(super) fn value(&self) -> &'v Value {
         self.value
-    }
-
-    /// Annotations of ours beside the place where they are read.
-    pub(super) fn misplaced(&self) -> Vec<Misplaced> {
-        let root = self.root();
-        let carried = WorkloadKind::of_manifest(self.api_version, self.kind).is_some() && root.is_some();
-        if root == Some(POD) || carried || self.is_core("Namespace") || self.is_core("ServiceAccount") {
-            return Vec::new();
-        }
-        let belongs = root.map(|root| format!("{}.metadata.annotations", root.join(".")));
-        let places: &[(&[&str], &'static str)] = &[
-            (&["metadata", "annotations"], "metadata.annotations"),
-            (&["spec", "jobTemplate", "metadata", "annotations"], "spec.jobTemplate.metadata.annotations"),
-        ];
-        let named = places.iter().map(|(path, at)| Misplaced {
-            names: self
-                .at(path)
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(serde_json::Map::keys)
-                .filter(|name| name.starts_with(PREFIX) && *name != INJECTED)
-                .cloned()
-                .collect(),
-            at,
-            belongs: belongs.clone(),
-        });
-        named.filter(|misplaced| !misplaced.names.is_empty()).collect()
     }
 }
 
@@ -276,14 +278,7 @@ fn culprit(pod: &Value, at: &dyn Fn(&str) -> String) -> String {
     {
         return problem;
     }
-    for list in ["containers", "initContainers"] {
-        let containers = pod.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array);
-        for (index, container) in containers.into_iter().flatten().enumerate() {
-            if ContainerView::deserialize(container).is_err() {
-                let place = at(&format!("spec.{list}[{index}]"));
-                return format!("{place} has a field of another type than Kubernetes has there");
-            }
-        }
-    }
-    format!("{} has a field of another type than Kubernetes has there", at("spec"))
+    let wrong = WrongType::find::<PodView<'_>>(&pod.to_string());
+    let unnamed = || format!("{} has a field of another type than Kubernetes has there", at("spec"));
+    wrong.map_or_else(unnamed, |wrong| wrong.with_path(at).to_string())
 }

@@ -2,42 +2,78 @@
 //!
 //! Of a Secret, names and key names are read; its values are skipped unbuilt.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokio::time::Instant;
 
 use super::documents::{Document, Input, Unreadable};
+use super::head::{Head, HeadMetadata};
+use super::kustomize;
 use crate::backend::cached::RecentNames;
 use crate::backend::static_binder::StaticBinder;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
-use crate::defaults::{ENABLED_LABEL, Source, SourceReader};
-use crate::injection::{Annotations, PREFIX, SecretBinding};
-
-/// On a ServiceAccount: its pods may use the secrets that it lists, and no others.
-const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
+use crate::defaults::{Source, SourceReader};
+use crate::injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretName};
 
 /// Secrets, Namespaces and ServiceAccounts, as far as manifests name them.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     secrets: StaticBinder,
+    /// By name, the namespaces that have a Secret of that name.
+    places: BTreeMap<String, BTreeSet<String>>,
+    /// By namespace and original name, the names that kustomize generated, among the manifests to inject into.
+    generated: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The same, of the Secrets to check against.
+    generated_elsewhere: BTreeMap<(String, String), BTreeSet<String>>,
     namespaces: BTreeMap<String, Source>,
     service_accounts: BTreeMap<(String, String), Source>,
-    /// Every Namespace and ServiceAccount: where it stands, and the defaults that it sets.
-    sources: Vec<(String, Annotations<'static>)>,
+    sources: Vec<DefaultsManifest>,
+}
+
+/// A Namespace or ServiceAccount of the manifests.
+#[derive(Debug)]
+pub(super) struct DefaultsManifest {
+    /// The file, the document and the object.
+    pub place: String,
+    /// The namespace: the object's own name, or where it is.
+    pub namespace: String,
+    /// The ServiceAccount's name.
+    pub service_account: Option<String>,
+    /// The defaults that it sets.
+    pub source: Source,
+}
+
+/// What an input is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// `-f`: to inject into; all of it will be applied together.
+    Inject,
+    /// `--secrets`: to check against.
+    Check,
+}
+
+/// Where an object of an input stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The namespace of objects that name none.
+    namespace: &'a str,
+    purpose: Purpose,
+    /// For messages.
+    document: &'a str,
 }
 
 impl Known {
     /// Takes what the documents of `input` say; objects that name no namespace are in `namespace`.
-    pub(super) fn learn(&mut self, input: &Input, namespace: &str) -> Vec<Unreadable> {
+    pub(super) fn learn(&mut self, input: &Input, purpose: Purpose, namespace: &str) -> Vec<Unreadable> {
         let mut unreadable = Vec::new();
         for document in &input.documents {
             match input.read::<Head>(document) {
                 Ok(head) => {
-                    self.take(head, ("", ""), namespace, &format!("{}: document {}", input.name, document.number));
+                    let document = &format!("{}: document {}", input.name, document.number);
+                    self.take(head, ("", ""), Place { namespace, purpose, document });
                 }
                 Err(error) => unreadable.push(error),
             }
@@ -45,28 +81,36 @@ impl Known {
         unreadable
     }
 
-    fn take(&mut self, head: Head, inherited: (&str, &str), default: &str, place: &str) {
+    fn take(&mut self, head: Head, inherited: (&str, &str), place: Place<'_>) {
         let api_version = head.api_version.0.as_deref().unwrap_or(inherited.0);
         let kind = head.kind.0.as_deref().unwrap_or(inherited.1);
         if let Some(of) = kind.strip_suffix("List") {
             for item in head.items.0 {
-                self.take(item, (api_version, of), default, place);
+                self.take(item, (api_version, of), place);
             }
             return;
         }
         let HeadMetadata { name, namespace, annotations, labels } = head.metadata;
         let (Some(name), "v1") = (name.0, api_version) else { return };
-        let namespace = namespace.0.unwrap_or_else(|| default.to_owned());
+        let namespace = namespace.0.unwrap_or_else(|| place.namespace.to_owned());
         let source = Source {
             annotations: Annotations::from_pairs(annotations.ours),
             enforces_mountable_secrets: annotations.enforces_mountable_secrets,
-            enabled: labels.enabled,
+            ..Source::default()
         };
+        let source = source.labelled(labels.inject.0.as_deref());
         if matches!(kind, "Namespace" | "ServiceAccount") {
-            self.sources.push((format!("{place}, {kind} \"{name}\""), source.annotations.clone()));
+            let account = (kind == "ServiceAccount").then(|| name.clone());
+            self.sources.push(DefaultsManifest {
+                place: format!("{}, {kind} \"{name}\"", place.document),
+                namespace: if account.is_some() { namespace.clone() } else { name.clone() },
+                service_account: account,
+                source: source.clone(),
+            });
         }
         match kind {
             "Secret" => {
+                self.place(&namespace, &name, place.purpose);
                 self.secrets.insert(namespace, name, head.data.0.into_iter().chain(head.string_data.0));
             }
             "Namespace" => {
@@ -79,16 +123,112 @@ impl Known {
         }
     }
 
-    /// Every Namespace and ServiceAccount: where it stands, and the defaults that it sets.
-    pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &Annotations<'static>)> {
-        self.sources.iter().map(|(place, annotations)| (place.as_str(), annotations))
+    /// Remembers where a Secret is, for those who look for it elsewhere or by another name.
+    fn place(&mut self, namespace: &str, name: &str, purpose: Purpose) {
+        self.places.entry(name.to_owned()).or_default().insert(namespace.to_owned());
+        if let Some(original) = kustomize::original(name) {
+            let generated = match purpose {
+                Purpose::Inject => &mut self.generated,
+                Purpose::Check => &mut self.generated_elsewhere,
+            };
+            let of_original = generated.entry((namespace.to_owned(), original.to_owned())).or_default();
+            of_original.insert(name.to_owned());
+        }
+    }
+
+    /// The name that kustomize generated for a secret: one Secret of the manifests has it, and none has the name itself.
+    pub(super) fn generated(&self, namespace: &str, name: &str) -> Option<&str> {
+        if self.places.get(name).is_some_and(|namespaces| namespaces.contains(namespace)) {
+            return None;
+        }
+        let mut names = self.generated.get(&(namespace.to_owned(), name.to_owned()))?.iter();
+        names.next().filter(|_| names.next().is_none()).map(String::as_str)
+    }
+
+    /// What helps whoever misses a secret that is known by another name, or in another namespace.
+    pub(super) fn hint(&self, namespace: &str, secret: &SecretId) -> Option<String> {
+        let name = secret.name.as_str();
+        let key = &(namespace.to_owned(), name.to_owned());
+        if let Some(names) = self.generated.get(key) {
+            return Some(format!(
+                "The manifests have {} of it with a hash of kustomize, {}: leave one, or name it in the annotation.",
+                names.len(),
+                listed(names)
+            ));
+        }
+        if let Some(names) = self.generated_elsewhere.get(key) {
+            return Some(format!(
+                "--secrets has {}, a name with a hash of kustomize: give that Secret to -f together with what uses it, or name it in the annotation.",
+                listed(names)
+            ));
+        }
+        if let Some(places) = self.places.get(name) {
+            return Some(elsewhere(places));
+        }
+        let longer = self.longer_originals(namespace, name);
+        (!longer.is_empty()).then(|| {
+            format!(
+                "The manifests have {} with a hash of kustomize, which may have put a prefix or suffix to the name: name that in the annotation.",
+                listed(&longer)
+            )
+        })
+    }
+
+    /// Original names in the manifests that are `name` behind a prefix or before a suffix.
+    fn longer_originals(&self, namespace: &str, name: &str) -> BTreeSet<String> {
+        let in_namespace = self.generated.keys().filter(|(place, _)| place == namespace).map(|(_, original)| original);
+        let is_longer = |original: &&String| {
+            original.strip_suffix(name).is_some_and(|prefix| prefix.ends_with(['-', '.']))
+                || original.strip_prefix(name).is_some_and(|suffix| suffix.starts_with(['-', '.']))
+        };
+        in_namespace.filter(is_longer).cloned().collect()
+    }
+
+    /// Every Namespace and ServiceAccount, in the manifests' order.
+    pub(super) fn sources(&self) -> &[DefaultsManifest] {
+        &self.sources
+    }
+
+    /// The Namespace of that name.
+    pub(super) fn namespace_of(&self, name: &str) -> Option<&Source> {
+        self.namespaces.get(name)
     }
 }
 
-/// Whether a document is a Secret; of any other, nothing is said.
-pub(super) fn is_secret(input: &Input, document: &Document) -> Result<bool, Unreadable> {
+fn elsewhere(namespaces: &BTreeSet<String>) -> String {
+    format!(
+        "A Secret of that name is known in namespace{} {}, and pods read only those of their own: correct the object's namespace (-n sets that of objects that name none), or add the Secret here.",
+        if namespaces.len() == 1 { "" } else { "s" },
+        listed(namespaces)
+    )
+}
+
+/// `"a", "b" and 3 more`.
+fn listed(names: &BTreeSet<String>) -> String {
+    let quoted: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("\"{name}\"")).collect();
+    match names.len().saturating_sub(MAX_LISTED) {
+        0 => quoted.join(", "),
+        more => format!("{} and {more} more", quoted.join(", ")),
+    }
+}
+
+/// A Secret, without its values.
+#[derive(Debug)]
+pub(super) struct BareSecret {
+    /// Its name.
+    pub name: String,
+    /// The annotations of ours on it.
+    pub annotations: Vec<String>,
+}
+
+/// The Secret that a document is; `None` for any other kind.
+pub(super) fn as_secret(input: &Input, document: &Document) -> Result<Option<BareSecret>, Unreadable> {
     let head: Head = input.read(document)?;
-    Ok(head.kind.0.as_deref() == Some("Secret") && head.api_version.0.as_deref() == Some("v1"))
+    if head.kind.0.as_deref() != Some("Secret") || head.api_version.0.as_deref() != Some("v1") {
+        return Ok(None);
+    }
+    let annotations = head.metadata.annotations.ours.into_iter().map(|(key, _)| key).collect();
+    Ok(Some(BareSecret { name: head.metadata.name.0.unwrap_or_default(), annotations }))
 }
 
 // === as a backend ===
@@ -101,7 +241,14 @@ impl SecretBinder for Known {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        self.secrets.bind(query).await
+        let generated = self.generated(&query.namespace, query.secret.name.as_str());
+        match generated.and_then(|name| SecretName::from_str(name).ok()) {
+            Some(name) => {
+                let secret = SecretId { name, ..query.secret.clone() };
+                self.secrets.bind(&BindQuery { secret, ..query.clone() }).await
+            }
+            None => self.secrets.bind(query).await,
+        }
     }
 }
 
@@ -123,9 +270,10 @@ impl SourceReader for Known {
     }
 }
 
-/// Nobody is asked: every secret is taken to exist, with keys that nobody knows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Assumed;
+/// Nobody is asked: every secret is taken to exist, with keys that nobody knows. Only the names that kustomize generated
+/// are taken from the manifests.
+#[derive(Clone, Debug)]
+pub(super) struct Assumed(pub Arc<Known>);
 
 #[async_trait]
 impl SecretBinder for Assumed {
@@ -134,218 +282,8 @@ impl SecretBinder for Assumed {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        Ok(SecretBinding { secret_name: query.secret.name.to_string(), keys: None })
+        let written = query.secret.name.as_str();
+        let name = self.0.generated(&query.namespace, written).unwrap_or(written);
+        Ok(SecretBinding { secret_name: name.to_owned(), keys: None })
     }
 }
-
-// === reading without values ===
-
-/// An object without what it holds. Whatever is not what Kubernetes has there is nothing: whether a manifest is
-/// well formed is said elsewhere.
-#[derive(Debug, Default)]
-struct Head {
-    api_version: Word,
-    kind: Word,
-    metadata: HeadMetadata,
-    data: Keys,
-    string_data: Keys,
-    items: Items,
-}
-
-#[derive(Debug, Default)]
-struct HeadMetadata {
-    name: Word,
-    namespace: Word,
-    annotations: HeadAnnotations,
-    labels: HeadLabels,
-}
-
-/// Ours, and the one of Kubernetes that matters. `kubectl apply` leaves a Secret's values in another.
-#[derive(Debug, Default)]
-struct HeadAnnotations {
-    ours: Vec<(String, String)>,
-    enforces_mountable_secrets: bool,
-}
-
-#[derive(Debug, Default)]
-struct HeadLabels {
-    enabled: bool,
-}
-
-/// The keys of a map whose values are not looked at.
-#[derive(Debug, Default)]
-struct Keys(Vec<String>);
-
-/// The items of a list.
-#[derive(Debug, Default)]
-struct Items(Vec<Head>);
-
-/// A text that is not empty.
-#[derive(Debug, Default)]
-struct Word(Option<String>);
-
-/// Gathers what matters from a node of any type.
-trait Gather: Default {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, _: &str, map: &mut A) -> Result<(), A::Error> {
-        map.next_value::<IgnoredAny>().map(drop)
-    }
-
-    /// The next item of a list; false after the last.
-    fn item<'de, A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        Ok(list.next_element::<IgnoredAny>()?.is_some())
-    }
-
-    fn text(&mut self, _: &str) {}
-}
-
-impl Gather for Head {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        match key {
-            "apiVersion" => self.api_version = map.next_value()?,
-            "kind" => self.kind = map.next_value()?,
-            "metadata" => self.metadata = map.next_value()?,
-            "data" => self.data = map.next_value()?,
-            "stringData" => self.string_data = map.next_value()?,
-            "items" => self.items = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
-
-impl Gather for HeadMetadata {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        match key {
-            "name" => self.name = map.next_value()?,
-            "namespace" => self.namespace = map.next_value()?,
-            "annotations" => self.annotations = map.next_value()?,
-            "labels" => self.labels = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
-
-impl Gather for HeadAnnotations {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key.starts_with(PREFIX) {
-            let Word(value) = map.next_value()?;
-            self.ours.push((key.to_owned(), value.unwrap_or_default()));
-        } else if key == ENFORCE_MOUNTABLE {
-            let Word(value) = map.next_value()?;
-            self.enforces_mountable_secrets = value.as_deref() == Some("true");
-        } else {
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
-}
-
-impl Gather for HeadLabels {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key == ENABLED_LABEL.0 {
-            let Word(value) = map.next_value()?;
-            self.enabled = value.as_deref() == Some(ENABLED_LABEL.1);
-        } else {
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
-}
-
-impl Gather for Keys {
-    fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        self.0.push(key.to_owned());
-        map.next_value::<IgnoredAny>().map(drop)
-    }
-}
-
-impl Gather for Items {
-    fn item<'de, A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let item = list.next_element()?;
-        let more = item.is_some();
-        self.0.extend(item);
-        Ok(more)
-    }
-}
-
-impl Gather for Word {
-    fn text(&mut self, text: &str) {
-        self.0 = Some(text.to_owned()).filter(|text| !text.is_empty());
-    }
-}
-
-struct Gatherer<T>(T);
-
-impl<'de, T: Gather> Visitor<'de> for Gatherer<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            self.0.entry(&key, &mut map)?;
-        }
-        Ok(self.0)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<T, A::Error> {
-        while self.0.item(&mut list)? {}
-        Ok(self.0)
-    }
-
-    fn visit_str<E>(mut self, text: &str) -> Result<T, E> {
-        self.0.text(text);
-        Ok(self.0)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_i128<E>(self, _: i128) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_u128<E>(self, _: u128) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_bytes<E>(self, _: &[u8]) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_unit<E>(self) -> Result<T, E> {
-        Ok(self.0)
-    }
-
-    fn visit_none<E>(self) -> Result<T, E> {
-        Ok(self.0)
-    }
-}
-
-macro_rules! gathered {
-    ($($type:ty),*) => { $(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Gatherer(Self::default()))
-            }
-        }
-    )* };
-}
-
-gathered!(Head, HeadMetadata, HeadAnnotations, HeadLabels, Keys, Items, Word);

@@ -1,0 +1,435 @@
+//! What is done to each document and object.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::documents::{Document, Input, Unreadable};
+use super::objects::{Addition, Object, dotted, objects, value_at};
+use super::offline::{self, DefaultsManifest, Known};
+use super::output::Changed;
+use super::teller::{Status, Teller};
+use super::templates::{Form, Site, sites};
+use super::{explain, unread};
+use crate::admission::error::{AdmissionError, Kind, Unbound};
+use crate::admission::mutator::{
+    Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
+};
+use crate::admission::response::sentences;
+use crate::backend::ErrorKind;
+use crate::cli::InjectArgs;
+use crate::defaults::{Defaults, Governing, SourceReader};
+use crate::injection::{self, PlanError, PodView, SecretName, SecretSource, Sidecar, SkipReason, Sources, Warning};
+
+/// How long one object may take: a cluster that does not answer by then will not.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Injects into documents.
+pub(super) struct Injector {
+    mutator: Mutator,
+    defaults: Arc<Defaults>,
+    reader: Arc<dyn SourceReader>,
+    known: Arc<Known>,
+    namespace: String,
+    sidecars: Vec<Sidecar>,
+    explain: bool,
+    allow_unknown: bool,
+}
+
+impl Injector {
+    pub(super) fn new(
+        answering: Answering,
+        reader: Arc<dyn SourceReader>,
+        known: Arc<Known>,
+        namespace: String,
+        args: &InjectArgs,
+    ) -> Self {
+        let sidecars = args.sidecar_containers.clone();
+        let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
+        let policy = Policy { sidecars: sidecars.clone(), ..Policy::default() };
+        let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
+        let mutator = Mutator::new(binders, Arc::clone(&defaults), policy);
+        let InjectArgs { explain, allow_unknown, .. } = *args;
+        Self { mutator, defaults, reader, known, namespace, sidecars, explain, allow_unknown }
+    }
+
+    /// Refuses malformed defaults, as the webhook would where they are written; explains whether others have an effect.
+    pub(super) async fn check_source(&self, manifest: &DefaultsManifest, known: &Known, teller: &mut Teller<'_>) {
+        let DefaultsManifest { place, namespace, service_account, source } = manifest;
+        if let Err(error) = self.mutator.validate(Some(&source.annotations)) {
+            self.refuse(place, &error, teller);
+            return;
+        }
+        if !self.explain || !source.annotations.say_anything() {
+            return;
+        }
+        let live;
+        let labelled = match (service_account, known.namespace_of(namespace)) {
+            (None, _) => Some(source),
+            (Some(_), Some(of_manifest)) => Some(of_manifest),
+            (Some(_), None) => {
+                live = self.reader.namespace(namespace, Instant::now() + PATIENCE).await.unwrap_or_default();
+                live.as_ref()
+            }
+        };
+        if let Some(said) = explain::defaults(namespace, service_account.as_deref(), labelled) {
+            teller.note(format_args!("{place}: {said}"));
+        }
+    }
+
+    /// Every document that changes, and whether any object asks for a secret.
+    pub(super) async fn inject_all(&self, inputs: &[Input], teller: &mut Teller<'_>) -> (Changed, bool) {
+        let mut changed = Changed::new();
+        let mut asked = false;
+        for (index, input) in inputs.iter().enumerate() {
+            for document in &input.documents {
+                let place = format!("{}: document {}", input.name, document.number);
+                match self.document(input, document, &place, teller).await {
+                    Ok(injected) => {
+                        asked |= injected.asked;
+                        changed.extend(injected.value.map(|value| ((index, document.number), value)));
+                    }
+                    Err(error) => teller.error(Status::Unreadable, error),
+                }
+            }
+        }
+        (changed, asked)
+    }
+
+    async fn document(
+        &self,
+        input: &Input,
+        document: &Document,
+        place: &str,
+        teller: &mut Teller<'_>,
+    ) -> Result<Injected, Unreadable> {
+        let mut injected = Injected::default();
+        // A Secret passes through without being built.
+        if let Some(secret) = offline::as_secret(input, document)? {
+            if let Some(sentence) = unread::on_secret(&secret.annotations) {
+                self.unacted(&format!("{place}, Secret \"{}\"", secret.name), &sentence, teller);
+            }
+            return Ok(injected);
+        }
+        let value: Value = input.read(document)?;
+        if value.is_null() {
+            return Ok(injected);
+        }
+        let mut patches = Vec::new();
+        for object in objects(&value).map_err(|problem| input.unreadable(document, problem))? {
+            let title = object.title();
+            match self.object(&object, &format!("{place}, {title}"), teller).await {
+                Ok(None) => {}
+                Ok(Some(patch)) => {
+                    injected.asked = true;
+                    patches.push(patch);
+                }
+                Err(problem) => {
+                    teller.error(Status::Unreadable, input.unreadable(document, format!("{title}: {problem}")));
+                }
+            }
+        }
+        if patches.iter().any(|patch| !patch.0.is_empty()) {
+            let mut value = value;
+            for patch in patches {
+                json_patch::patch(&mut value, &patch).expect("the plan was made for this document");
+            }
+            injected.value = Some(value);
+        }
+        Ok(injected)
+    }
+}
+
+/// What became of a document.
+#[derive(Debug, Default)]
+struct Injected {
+    /// The document as it is now; `None` when nothing changed.
+    value: Option<Value>,
+    /// Whether an object of it asks for a secret.
+    asked: bool,
+}
+
+// === one object ===
+
+impl Injector {
+    /// The patch of an object that asks for secrets; or why it cannot be read.
+    async fn object(
+        &self,
+        object: &Object<'_>,
+        place: &str,
+        teller: &mut Teller<'_>,
+    ) -> Result<Option<json_patch::Patch>, String> {
+        let defaults = object.is_core("Namespace") || object.is_core("ServiceAccount");
+        let sites = if defaults { Vec::new() } else { sites(object)? };
+        let mut patch: Option<json_patch::Patch> = None;
+        if defaults {
+            object.own_metadata()?;
+        }
+        for site in &sites {
+            if let Some(of_site) = self.site(object, site, place, teller).await? {
+                patch.get_or_insert_default().0.extend(of_site.0);
+            }
+        }
+        let unread::Findings { unread, misnamed } = unread::find(object, &sites);
+        for sentence in misnamed {
+            teller.warning(format_args!("{place}: {sentence}"));
+        }
+        for sentence in unread {
+            self.unacted(place, &sentence, teller);
+        }
+        Ok(patch)
+    }
+
+    /// Refuses what nobody acts on, or warns about it where that is allowed.
+    fn unacted(&self, place: &str, sentence: &str, teller: &mut Teller<'_>) {
+        if self.allow_unknown {
+            teller.warning(format_args!("{place}: {sentence}"));
+        } else {
+            teller.error(Status::Refused, format_args!("{place}: {sentence}"));
+        }
+    }
+
+    /// The patch of one pod or template of an object.
+    async fn site(
+        &self,
+        object: &Object<'_>,
+        site: &Site,
+        place: &str,
+        teller: &mut Teller<'_>,
+    ) -> Result<Option<json_patch::Patch>, String> {
+        let carried = object.carried(site)?;
+        let mut value = Cow::Borrowed(object.value());
+        if !carried.is_empty() {
+            json_patch::patch(value.to_mut(), &additions(&[], &carried))
+                .expect("the additions were made for this object");
+        }
+        let object = &object.with(&value);
+        let pod = object.pod(site)?;
+        let namespace = object.namespace().unwrap_or(&self.namespace);
+        let within = if object.is_only_template(site) { String::new() } else { format!(", {}", titled(object, site)) };
+        let place = &format!("{place}{within} in namespace \"{namespace}\"");
+        let outcome = match gate(namespace, &pod) {
+            Some(reason) => Ok(Outcome::Skipped(reason)),
+            None => self.decide(namespace, place, &pod, matches!(site.form, Form::Pod), teller).await,
+        };
+        match outcome {
+            Ok(Outcome::Injected(injection)) => {
+                let mut patch = additions(&object.pointer(&[""; 0]), &carried);
+                patch.0.extend(self.rendered(object, site, &injection, place, teller).0);
+                Ok(Some(patch))
+            }
+            Ok(Outcome::Skipped(reason)) => {
+                // Whoever asks and gets nothing should hear it; whoever did not ask, only when they want to know.
+                let asks = pod.annotations().is_some_and(|annotations| !annotations.is_empty());
+                if self.explain || (asks && reason == SkipReason::ExemptNamespace) {
+                    teller.note(format_args!("{place}: {}", explain::skipped(reason)));
+                }
+                Ok(None)
+            }
+            Ok(Outcome::Validated { .. } | Outcome::Prepared(_)) => Ok(None),
+            Ok(Outcome::Degraded(error)) | Err(error) => {
+                self.refuse(place, &error, teller);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A plan as a patch of the document; what cannot be written where the object has it is refused.
+    fn rendered(
+        &self,
+        object: &Object<'_>,
+        site: &Site,
+        injection: &Injection,
+        place: &str,
+        teller: &mut Teller<'_>,
+    ) -> json_patch::Patch {
+        if let Some(obstacle) = site.obstacle.as_ref().filter(|_| !injection.plan.is_empty()) {
+            let sentence =
+                format!("nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out.");
+            self.unacted(place, &sentence, teller);
+            return json_patch::Patch(Vec::new());
+        }
+        let root = object.pointer(&site.path);
+        match &site.form {
+            Form::Pod | Form::Template => injection::render(&injection.plan, &root).into(),
+            Form::Argo(template) => template.patch(object.at(&site.path), &injection.plan, &root),
+        }
+    }
+
+    /// What the webhook would say of a pod, or of a pod of a template, and what there is to tell about it.
+    async fn decide(
+        &self,
+        namespace: &str,
+        place: &str,
+        pod: &PodView<'_>,
+        is_pod: bool,
+        teller: &mut Teller<'_>,
+    ) -> Result<Outcome, AdmissionError> {
+        let arrived = Instant::now();
+        let window = Window::untraced(arrived, arrived + PATIENCE);
+        let surface = self.surface(namespace, place, window, teller).await?;
+        let outcome = if is_pod {
+            self.mutator.inject_pod(surface, namespace, pod, window).await?
+        } else {
+            self.mutator.inject(surface, namespace, pod, window).await?
+        };
+        if let Outcome::Injected(injection) = &outcome {
+            self.tell(place, surface, namespace, pod, injection, teller).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether defaults apply in the namespace: where its label may not be read, they do not.
+    ///
+    /// # Errors
+    /// When nobody knows: injecting less than the webhook would is no answer.
+    async fn surface(
+        &self,
+        namespace: &str,
+        place: &str,
+        window: Window<'_>,
+        teller: &mut Teller<'_>,
+    ) -> Result<Surface, AdmissionError> {
+        match self.reader.namespace(namespace, window.deadline).await {
+            Ok(Some(source)) if source.enabled => Ok(Surface::DefaultsPods),
+            Ok(_) => Ok(Surface::Pods),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                teller.warning(format_args!(
+                    "{place}: the namespace could not be read; if defaults are set there, they are not applied"
+                ));
+                Ok(Surface::Pods)
+            }
+            Err(error) => Err(AdmissionError::Backend(vec![Unbound { error, site: None }])),
+        }
+    }
+
+    async fn tell(
+        &self,
+        place: &str,
+        surface: Surface,
+        namespace: &str,
+        pod: &PodView<'_>,
+        injection: &Injection,
+        teller: &mut Teller<'_>,
+    ) {
+        for warning in &injection.plan.warnings {
+            match warning {
+                Warning::Missing(error) => {
+                    let hint = self.hint(error).map(|hint| format!(". {hint}")).unwrap_or_default();
+                    teller.warning(format_args!("{place}: {warning}{hint}"));
+                }
+                warning => teller.warning(format_args!("{place}: {warning}")),
+            }
+        }
+        for secret in &injection.secrets {
+            if let Some(generated) = self.known.generated(namespace, secret.name.as_str()) {
+                teller.note(format_args!(
+                    "{place}: secret \"{secret}\" is \"{generated}\", as kustomize named it in these manifests"
+                ));
+            }
+        }
+        for note in &injection.notes {
+            teller.warning(format_args!("{place}: {note}"));
+        }
+        if !self.explain {
+            return;
+        }
+        let governing = match surface {
+            // Read a moment ago, and kept.
+            Surface::DefaultsPods | Surface::DefaultsWorkloads => self
+                .defaults
+                .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
+                .await
+                .unwrap_or_default(),
+            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
+        };
+        let sources = Sources {
+            object: pod.annotations(),
+            service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
+            namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
+        };
+        let is_name_of = |name: &str, written: &SecretName| {
+            name == self.known.generated(namespace, written.as_str()).unwrap_or(written.as_str())
+        };
+        for line in explain::injected(&sources, pod, &injection.plan, &self.sidecars, &is_name_of) {
+            teller.note(format_args!("{place}: {line}"));
+        }
+    }
+}
+
+/// What the webhook would never touch.
+fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
+    if CLUSTER_NAMESPACES.contains(&namespace) {
+        Some(SkipReason::ExemptNamespace)
+    } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
+        Some(SkipReason::MirrorPod)
+    } else {
+        None
+    }
+}
+
+/// What a workload's template gets from its own annotations, for a workload that stands at `root`.
+fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
+    let add = |Addition { path, name, value }: &Addition| {
+        let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
+        let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
+        json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
+    };
+    json_patch::Patch(carried.iter().map(add).collect())
+}
+
+/// What a sentence calls a template: its place, and its name where it has one.
+fn titled(object: &Object<'_>, site: &Site) -> String {
+    let name = match &site.form {
+        Form::Pod | Form::Template => None,
+        Form::Argo(_) => object.at(&site.path).and_then(|template| value_at(template, &["name"])?.as_str()),
+    };
+    let path = dotted(&site.path);
+    name.map_or_else(|| path.clone(), |name| format!("{path} \"{name}\""))
+}
+
+impl Injector {
+    /// What helps about a missing secret, beside its own sentence.
+    fn hint(&self, error: &PlanError) -> Option<String> {
+        match error {
+            PlanError::MissingSecret { secret, namespace, .. } => self.known.hint(namespace, secret),
+            PlanError::MissingKey { .. }
+            | PlanError::Collision { .. }
+            | PlanError::NoSuchContainer { .. }
+            | PlanError::ContainerName { .. }
+            | PlanError::OnlySidecars { .. }
+            | PlanError::TooMany { .. }
+            | PlanError::PatchTooLarge { .. }
+            | PlanError::UnknownKeys { .. } => None,
+        }
+    }
+
+    fn refuse(&self, place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {
+        let hints: Vec<Option<String>> = match error {
+            AdmissionError::Plan(errors) => errors.iter().map(|error| self.hint(error)).collect(),
+            AdmissionError::Annotations(_)
+            | AdmissionError::Backend(_)
+            | AdmissionError::Unreadable(_)
+            | AdmissionError::PatchTooLong => Vec::new(),
+        };
+        // One sentence for each error, in their order; of too many, the last sentence says how many more there are.
+        let sentences = sentences(error);
+        let hinted = if sentences.len() < hints.len() { sentences.len() - 1 } else { sentences.len() };
+        for (index, sentence) in sentences.into_iter().enumerate() {
+            let hint = hints
+                .get(index)
+                .filter(|_| index < hinted)
+                .cloned()
+                .flatten()
+                .map(|hint| format!(" {hint}"))
+                .unwrap_or_default();
+            teller.error(Status::Refused, format_args!("{place}: {sentence}{hint}"));
+        }
+        if error.kind() == Kind::PermissionDenied {
+            teller.note(format_args!("{place}: the cluster was asked with your own rights, not with the webhook's"));
+        }
+    }
+}

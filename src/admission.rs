@@ -12,4 +12,5 @@ mod near;
 pub mod observe;
 pub mod response;
 pub mod review;
+mod source;
 pub mod workload;

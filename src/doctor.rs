@@ -30,7 +30,7 @@ pub use check::{Check, Id, Status};
 use self::installation::Installation;
 use self::reader::{ApiServer, Wanted};
 use crate::api::Seen;
-use crate::backend::kubernetes::{ClientSettings, connect_patiently};
+use crate::backend::kubernetes::connect_patiently;
 use crate::cert_manager;
 use crate::cli::{DoctorArgs, OutputFormat};
 use crate::command::{conclude, say};
@@ -66,9 +66,7 @@ impl From<Outcome> for u8 {
 
 async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, String> {
     let DoctorArgs { kubernetes, namespace, webhook_namespace, webhook_configuration, probe, drift, output } = args;
-    let settings =
-        ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
-    let client = connect_patiently(&settings).await.map_err(|error| error.to_string())?;
+    let client = connect_patiently(&kubernetes.settings(true)).await.map_err(|error| error.to_string())?;
     let server = reader::api_server(&client, here).await?;
     let wanted = Wanted { configuration: webhook_configuration, namespace: webhook_namespace };
     let seen = reader::read(&client, &wanted, &server).await;
@@ -88,10 +86,10 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
         Check::unchecked(Id::Admission, "not asked for (--probe)")
     });
     checks.extend(neighbours::judge(&neighbours::look(&client).await));
-    checks.push(if drift {
+    checks.extend(if drift {
         drift::look(&client, &seen).await
     } else {
-        Check::unchecked(Id::Drift, "not asked for (--drift)")
+        [Id::Drift, Id::IneffectiveAnnotations].map(|id| Check::unchecked(id, "not asked for (--drift)"))
     });
 
     let outcome = outcome(&checks);

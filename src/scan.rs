@@ -4,6 +4,7 @@
 //! [`Scanner`] reads, [`judge`] decides, `output` shows. The controller runs the same scanner from time to time.
 
 mod finding;
+mod ineffective;
 pub mod judge;
 mod objects;
 mod output;
@@ -20,7 +21,7 @@ pub(crate) use survey::survey;
 
 use crate::admission::mutator::CLUSTER_NAMESPACES;
 use crate::api::ObjectApi;
-use crate::backend::kubernetes::{ClientSettings, connect_patiently};
+use crate::backend::kubernetes::connect_patiently;
 use crate::cli::{OutputFormat, ScanArgs, SelectorArgs};
 use crate::command::{conclude, say};
 
@@ -57,15 +58,13 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
         exempt_namespaces,
         selectors: SelectorArgs { namespace_selector, object_selector },
     } = args;
-    let settings =
-        ClientSettings { kubeconfig: kubernetes.kubeconfig, context: kubernetes.context, ..ClientSettings::default() };
-    let client = connect_patiently(&settings).await.map_err(|error| error.to_string())?;
+    let client = connect_patiently(&kubernetes.settings(true)).await.map_err(|error| error.to_string())?;
     let scope = if all_namespaces {
         Scope::All
     } else {
         Scope::Namespaces(vec![namespace.unwrap_or_else(|| client.default_namespace().to_owned())])
     };
-    let task = Task { scope, warned_since: None };
+    let task = Task { scope, warned_since: None, ineffective: true };
     let rules = Rules {
         sidecars: sidecar_containers,
         exempt: exempt(exempt_namespaces),
@@ -75,7 +74,12 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     let scanner = Scanner::new(ObjectApi::new(client), rules);
     let progress = Progress::default();
     let mut findings = Vec::new();
-    let ended = survey(&scanner, &task, &progress, |finding| findings.push(finding)).await;
+    let ended = survey(&scanner, &task, &progress, |found| match found {
+        Found::Drifted(finding) | Found::Ineffective(finding) => findings.push(finding),
+        // Not asked for.
+        Found::Warned(_) => {}
+    })
+    .await;
     findings
         .sort_by(|one, other| (&one.namespace, one.kind, &one.name).cmp(&(&other.namespace, other.kind, &other.name)));
     let mut out = io::stdout().lock();
@@ -88,10 +92,26 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
     }
-    let Looked { objects, read, found, skipped } = progress.looked();
+    let objects = progress.looked().objects;
     ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
+    summarize(&progress, output)?;
+    Ok(if findings.is_empty() { Status::Clean } else { Status::Found })
+}
+
+/// Says on stderr what was looked at, and what was not.
+///
+/// # Errors
+/// When objects were left out: the scan is not complete without them.
+fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
+    let Looked { objects, read, found, ineffective, skipped } = progress.looked();
     if output == OutputFormat::Table {
         say(&format!("{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"));
+        if ineffective > 0 {
+            say(&format!("{ineffective} have annotations or labels without effect\n"));
+        }
+    }
+    if progress.hides_service_accounts() {
+        say("ServiceAccounts were not looked at for annotations without effect: you may not list them\n");
     }
     if skipped > 0 {
         return Err(format!(
@@ -99,7 +119,7 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
             progress.unread().join(", ")
         ));
     }
-    Ok(if findings.is_empty() { Status::Clean } else { Status::Found })
+    Ok(())
 }
 
 /// The namespaces that no webhook's configuration may name, and those that the operator left out.

@@ -54,6 +54,8 @@ pub enum Id {
     InfisicalOperator,
     /// What runs without its secrets.
     Drift,
+    /// Annotations and labels of ours, or nearly ours, that have no effect where they stand.
+    IneffectiveAnnotations,
 }
 
 /// How it stands.

@@ -23,6 +23,9 @@ pub const DEFAULT_NAME: &str = "floe-secrets-webhook";
 /// The annotation that names the certificate of which cert-manager writes the CA.
 const INJECT_CA_FROM: &str = "cert-manager.io/inject-ca-from";
 
+/// The label that the chart gives its objects when it is a subchart; its value is the key of its values.
+const SUBCHART: &str = "floe.dev/subchart";
+
 /// What was seen. Lists are at most a page long.
 #[derive(Clone, Debug)]
 pub struct Installation {
@@ -91,6 +94,9 @@ pub enum Origin {
         namespace: String,
         /// It was applied on the server's side, as Helm 4 does. Then what somebody else has set since is a conflict.
         applied: bool,
+        /// The key of our values where the release is of a chart that has ours as a subchart: an upgrade of the
+        /// release with our chart alone would remove everything else.
+        subchart: Option<String>,
     },
     /// The plain manifests, or something unknown: the folder that is applied.
     Manifests(&'static str),
@@ -107,15 +113,30 @@ impl Origin {
     #[must_use]
     pub fn set(&self, values: &str) -> String {
         match self {
-            Self::Helm { release, namespace, applied } => {
-                let command =
-                    format!("helm upgrade {release} charts/floe-secrets-webhook -n {namespace} --reuse-values");
-                let command = if *applied { format!("{command} --force-conflicts") } else { command };
-                if values.is_empty() { command } else { format!("{command} {values}") }
+            Self::Helm { release, namespace, applied, subchart } => {
+                let chart = if subchart.is_some() { "PARENT-CHART" } else { "charts/floe-secrets-webhook" };
+                let mut command = format!("helm upgrade {release} {chart} -n {namespace} --reuse-values");
+                if *applied {
+                    command.push_str(" --force-conflicts");
+                }
+                if !values.is_empty() {
+                    command.push(' ');
+                    command.push_str(&subchart.as_ref().map_or_else(|| values.to_owned(), |key| below(key, values)));
+                }
+                command
             }
             Self::Manifests(folder) => format!("kubectl apply --server-side --force-conflicts -k {folder}"),
         }
     }
+}
+
+/// The same values below a key, as a parent chart has them.
+fn below(key: &str, values: &str) -> String {
+    let at = values.strip_prefix("--set ").map(|assignment| match assignment.strip_prefix('\'') {
+        Some(quoted) => format!("--set '{key}.{quoted}"),
+        None => format!("--set {key}.{assignment}"),
+    });
+    at.unwrap_or_else(|| values.to_owned())
 }
 
 /// Where the serving certificate comes from.
@@ -216,6 +237,7 @@ impl Installation {
                 .any(|entry| entry.manager.as_deref() == Some("helm") && entry.operation.as_deref() == Some("Apply"));
             Some(Origin::Helm {
                 applied,
+                subchart: metadata.labels.as_ref().and_then(|labels| labels.get(SUBCHART)).cloned(),
                 release: annotations.get("meta.helm.sh/release-name")?.clone(),
                 namespace: annotations.get("meta.helm.sh/release-namespace")?.clone(),
             })
@@ -281,6 +303,23 @@ mod tests {
         // Helm 3 knows no conflicts, and not the flag.
         assert_eq!(again(&mut seen, "Update"), format!("{expected} --set c=d"));
         assert_eq!(again(&mut seen, "Apply"), format!("{expected} --force-conflicts --set c=d"));
+    }
+
+    /// Our chart in the place of the parent's would remove the rest of its release.
+    #[test]
+    fn subcharts_are_mended_by_their_parent() {
+        let mut seen = installation();
+        if let Seen::There(service) = &mut seen.service {
+            let annotations = json!({"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"});
+            let labels = json!({"floe.dev/subchart": "secretsWebhook"});
+            *service = merged(service, &json!({"metadata": {"annotations": annotations, "labels": labels}}));
+        }
+        let origin = seen.origin();
+        let command = "helm upgrade a PARENT-CHART -n b --reuse-values";
+        assert_eq!(origin.again(), command);
+        assert_eq!(origin.set("--set c=d"), format!("{command} --set secretsWebhook.c=d"));
+        assert_eq!(origin.set("--set 'c={d,e}'"), format!("{command} --set 'secretsWebhook.c={{d,e}}'"));
+        assert_eq!(origin.set("--values values.yaml"), format!("{command} --values values.yaml"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::served;
 use crate::api::ObjectApi;
 use crate::api::seen::{Seen, look};
 use crate::cert_manager;
+use crate::proxy;
 use crate::tls_secret::TlsSecret;
 
 /// Objects in a list.
@@ -53,7 +54,7 @@ pub async fn api_server(client: &Client, here: fn() -> Timestamp) -> Result<ApiS
         let request = http::Request::get("/version").body(Body::empty()).map_err(|error| error.to_string())?;
         let answer = client.send(request).await.map_err(|error| match error {
             kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
-            _ => "the API server cannot be reached".to_owned(),
+            error => proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned()),
         })?;
         let status = answer.status();
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);

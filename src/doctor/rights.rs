@@ -214,6 +214,7 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
         }
         rights.insert(Right::new("list", "namespaces", ""));
         rights.insert(Right::new("get", "serviceaccounts", ""));
+        rights.insert(Right::new("list", "serviceaccounts", ""));
     }
     rights
 }

@@ -1,6 +1,6 @@
 //! What a scan finds, and what it looked at.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Objects that are too large to be read and are named; more of them are only counted.
 const UNREAD: usize = 10;
 
-/// An object that runs without what its annotations ask for.
+/// An object that runs without what its annotations ask for, or whose annotations or labels have no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -25,7 +25,7 @@ pub struct Finding {
     /// `Kind/name` of what made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What is missing, each a sentence.
+    /// What is missing or has no effect, each a sentence.
     pub problems: Vec<String>,
 }
 
@@ -34,6 +34,8 @@ pub struct Finding {
 pub enum Found {
     /// An object runs without what it asks for.
     Drifted(Finding),
+    /// An object has annotations or labels of ours, or nearly ours, that have no effect.
+    Ineffective(Finding),
     /// A pod was made lately, and whoever made it was warned: a controller, which passes nothing on.
     Warned(Warned),
 }
@@ -71,19 +73,23 @@ pub struct Progress {
     objects: AtomicU64,
     read: AtomicU64,
     found: AtomicU64,
+    ineffective: AtomicU64,
     skipped: AtomicU64,
+    service_accounts_hidden: AtomicBool,
     unread: Mutex<Vec<String>>,
 }
 
 /// What a scan looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Looked {
-    /// Objects of which metadata were listed.
+    /// Pods and workloads of which metadata were listed.
     pub objects: u64,
     /// Objects that were read whole.
     pub read: u64,
-    /// Findings.
+    /// Objects that run without what they ask for.
     pub found: u64,
+    /// Objects whose annotations or labels have no effect.
+    pub ineffective: u64,
     /// Objects that were left out, each of them too large to be read: the scan is not complete without them.
     pub skipped: u64,
 }
@@ -99,6 +105,20 @@ impl Progress {
 
     pub(super) fn found(&self) {
         self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn ineffective(&self) {
+        self.ineffective.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn hide_service_accounts(&self) {
+        self.service_accounts_hidden.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `ServiceAccounts` could not be listed: then nothing is known of those whose defaults have no effect.
+    #[must_use]
+    pub fn hides_service_accounts(&self) -> bool {
+        self.service_accounts_hidden.load(Ordering::Relaxed)
     }
 
     /// An object is too large to be read.
@@ -124,6 +144,7 @@ impl Progress {
             objects: get(&self.objects),
             read: get(&self.read),
             found: get(&self.found),
+            ineffective: get(&self.ineffective),
             skipped: get(&self.skipped),
         }
     }

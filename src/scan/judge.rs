@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::admission::error::AdmissionError;
 use crate::admission::response::sentences;
 use crate::injection::{
-    self, Annotations, Bound, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, INJECTED, InjectionRequest, PREFIX,
-    Pattern, PlanInput, PodView, Review, SecretBinding, SecretId, Sources, Subject, Warning, WorkloadKind,
-    WorkloadView,
+    self, Bound, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, InjectionRequest, PREFIX, PlanInput, PodView,
+    Review, SecretBinding, SecretId, Sidecar, Sources, Subject, Unreached, Warning, WorkloadKind, WorkloadView,
 };
 
 /// What is thought of a pod, in sentences.
@@ -25,7 +24,7 @@ pub struct Judgement {
 
 /// Judges a running pod.
 #[must_use]
-pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: &[Pattern]) -> Judgement {
+pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: &[Sidecar]) -> Judgement {
     let wrong = |problems| Judgement { problems, ..Judgement::default() };
     let request = match injection::parse(sources) {
         Ok(Decision::Skip(_)) => return Judgement::default(),
@@ -55,12 +54,14 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: 
 fn rests_on_the_pod(warning: &Warning) -> bool {
     match warning {
         Warning::NoSuchContainer(_)
+        | Warning::OnlySidecars(_)
         | Warning::NoContainer
         | Warning::LeftAlone { .. }
         | Warning::OverSources { .. }
         | Warning::Unmatched { .. } => true,
         Warning::Missing(_)
         | Warning::Awaited(_)
+        | Warning::TakenBack { .. }
         | Warning::NoRestart(_)
         | Warning::SharedKeys { .. }
         | Warning::NothingToExpand { .. } => false,
@@ -71,34 +72,20 @@ fn rests_on_the_pod(warning: &Warning) -> bool {
 /// pods, each a sentence.
 #[must_use]
 pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
-    let Some(review) = Review::of(kind, object, None) else { return Vec::new() };
-    let template = review.pod().annotations();
-    let (mut absent, mut stale) = (Vec::new(), Vec::new());
-    for key in review.carry().changes.into_keys() {
-        let there = template.is_some_and(|template| template.get(&key).is_some());
-        if there { &mut stale } else { &mut absent }.push(format!("{PREFIX}{key}"));
-    }
+    let Some(review) = Review::stored(kind, object) else { return Vec::new() };
+    let Unreached { absent, stale } = review.unreached();
+    let names = |keys: Vec<String>| keys.iter().map(|key| format!("{PREFIX}{key}")).collect::<Vec<_>>().join(", ");
     let mut problems = Vec::new();
     if !absent.is_empty() {
-        let names = absent.join(", ");
+        let names = names(absent);
         problems.push(format!("its pod template does not carry {names}, so its pods ask for nothing by it"));
     }
     if !stale.is_empty() {
-        let names = stale.join(", ");
+        let names = names(stale);
         problems
             .push(format!("its pod template carries {names} as it was, so its pods ask for what was asked for then"));
     }
     problems
-}
-
-/// Whether annotations ask for anything: the record alone does not.
-#[must_use]
-pub fn asks(annotations: &Annotations<'_>) -> bool {
-    annotations.ours().any(|(key, _)| !is_record(key))
-}
-
-fn is_record(key: &str) -> bool {
-    INJECTED.strip_prefix(PREFIX) == Some(key)
 }
 
 fn refused(error: &AdmissionError) -> Vec<String> {
@@ -208,7 +195,7 @@ mod tests {
         assert_eq!(warnings, said);
         let sidecar = json!([{"name": "istio-proxy"}]);
         let none = judged(&json!({"secrets.floe.dev/refs": "db/k"}), &sidecar);
-        assert_eq!(none.warnings, ["no container is selected, so no secret was injected"]);
+        assert!(none.problems[0].starts_with("the webhook would refuse it: the secrets that annotation"), "{none:?}");
     }
 
     fn judged_workload(own: &Value, template: &Value) -> Vec<String> {

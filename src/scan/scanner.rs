@@ -18,10 +18,10 @@ use super::objects::{job_has_ended, labels, meta, pod_has_ended};
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Selector};
 use crate::backend::BackendError;
 use crate::defaults::{Defaults, ENABLED_LABEL, Governing, KubernetesSources};
-use crate::injection::{Pattern, PodView, Sources, WorkloadKind, WorkloadView};
+use crate::injection::{PodView, Sidecar, Sources, WorkloadKind, WorkloadView};
 
 /// Objects in a page of metadata.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 
 /// Objects in a page of whole objects.
 const WHOLE_PAGE: usize = 50;
@@ -45,7 +45,7 @@ pub enum Scope {
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Containers that the unset selection leaves out.
-    pub sidecars: Vec<Pattern>,
+    pub sidecars: Vec<Sidecar>,
     /// Namespaces that the webhook never touches.
     pub exempt: BTreeSet<String>,
     /// The labels of namespaces that the webhook serves.
@@ -67,11 +67,11 @@ pub enum ScanError {
 
 /// A kind that is looked at.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    api_version: &'static str,
-    name: &'static str,
+pub(super) struct Kind {
+    pub api_version: &'static str,
+    pub name: &'static str,
     plural: &'static str,
-    /// `None` for pods.
+    /// `None` for pods, and for what carries defaults.
     workload: Option<WorkloadKind>,
     form: Form,
 }
@@ -94,7 +94,12 @@ impl Kind {
         Self { api_version, name, plural, workload: Some(workload), form }
     }
 
-    fn path(self, namespace: Option<&str>) -> String {
+    /// A Namespace or ServiceAccount.
+    pub(super) const fn of_defaults(name: &'static str, plural: &'static str) -> Self {
+        Self { api_version: "v1", name, plural, workload: None, form: Form::Metadata }
+    }
+
+    pub(super) fn path(self, namespace: Option<&str>) -> String {
         let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
         let Self { api_version, plural, .. } = self;
         match namespace {
@@ -116,36 +121,38 @@ pub struct Task {
     pub scope: Scope,
     /// The warnings about pods that were created since are wanted too.
     pub warned_since: Option<jiff::Timestamp>,
+    /// Annotations and labels without effect are wanted too.
+    pub ineffective: bool,
 }
 
 /// Scans a cluster.
 #[derive(Debug)]
 pub struct Scanner {
-    api: ObjectApi,
+    pub(super) api: ObjectApi,
     defaults: Defaults,
-    rules: Rules,
+    pub(super) rules: Rules,
 }
 
 /// One scan under way.
 #[derive(Clone, Copy)]
-struct Run<'r> {
-    task: &'r Task,
-    namespaces: &'r Namespaces,
-    progress: &'r Progress,
-    found: &'r mpsc::Sender<Found>,
+pub(super) struct Run<'r> {
+    pub task: &'r Task,
+    pub namespaces: &'r Namespaces,
+    pub progress: &'r Progress,
+    pub found: &'r mpsc::Sender<Found>,
 }
 
 /// What the labels of namespaces say.
 #[derive(Debug, Default)]
-struct Namespaces {
+pub(super) struct Namespaces {
     /// Those whose defaults count.
-    enabled: BTreeSet<String>,
+    pub enabled: BTreeSet<String>,
     /// Those that the webhook serves; `None` when it serves all.
     selected: Option<BTreeSet<String>>,
 }
 
 impl Namespaces {
-    fn selects(&self, namespace: &str) -> bool {
+    pub fn selects(&self, namespace: &str) -> bool {
         self.selected.as_ref().is_none_or(|selected| selected.contains(namespace))
     }
 }
@@ -165,6 +172,9 @@ impl Scanner {
     pub async fn scan(&self, task: &Task, progress: &Progress, found: &mpsc::Sender<Found>) -> Result<(), ScanError> {
         let namespaces = self.namespaces(&task.scope).await?;
         let run = Run { task, namespaces: &namespaces, progress, found };
+        if task.ineffective {
+            self.defaults_without_effect(run).await?;
+        }
         match &task.scope {
             Scope::All => self.lists(None, run).await,
             Scope::Namespaces(names) => {
@@ -228,10 +238,13 @@ impl Scanner {
         let (path, query) = (kind.path(namespace), self.rules.objects.query());
         let most = if kind.form == Form::Whole { WHOLE_PAGE } else { PAGE };
         // A list that had to begin anew gives objects twice: nothing is said twice.
-        let mut sent = BTreeSet::new();
+        let (mut sent, mut names_sent) = (BTreeSet::new(), BTreeSet::new());
         let mut pages = self.api.pages(&path, &query, kind.form, most);
         while let Some(page) = pages.next().await? {
             run.progress.listed(page.items.len());
+            if run.task.ineffective {
+                self.names_without_effect(kind, &page.items, run, &mut names_sent).await;
+            }
             let candidates: Vec<Candidate> =
                 page.items.into_iter().filter_map(|item| self.candidate(kind, &item, run)).collect();
             let judged = candidates.into_iter().map(|candidate| self.judge(kind, candidate, run));
@@ -267,8 +280,8 @@ impl Scanner {
         let annotations = meta.annotations.take().unwrap_or_default();
         let governed = kind.workload.is_none() && run.namespaces.enabled.contains(&namespace);
         // What stands in a jobTemplate shows only in the whole object.
-        let may_ask = judge::asks(&annotations) || governed || kind.form == Form::Whole;
-        let opted_out = kind.workload.is_none() && annotations.get("inject") == Some("false");
+        let may_ask = annotations.say_anything() || governed || kind.form == Form::Whole;
+        let opted_out = kind.workload.is_none() && annotations.opts_out();
         if !may_ask || annotations.mirror || opted_out {
             return None;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Finding, Found, Looked, Progress, ScanError, Scanner, Task};
+use super::{Found, Looked, Progress, ScanError, Scanner, Task};
 use crate::command::say;
 
 /// Findings on their way.
@@ -18,7 +18,7 @@ const TELL: Duration = Duration::from_secs(2);
 /// The same where it is written down, line by line.
 const NOTE: Duration = Duration::from_secs(10);
 
-/// Scans, hands over what runs without its secrets, and says on stderr how far it is when that takes a while.
+/// Scans, hands over what is found, and says on stderr how far it is when that takes a while.
 ///
 /// # Errors
 /// As [`Scanner::scan`]; what was found until then has been handed over.
@@ -26,7 +26,7 @@ pub(crate) async fn survey(
     scanner: &Scanner,
     task: &Task,
     progress: &Progress,
-    mut found: impl FnMut(Finding),
+    mut found: impl FnMut(Found),
 ) -> Result<(), ScanError> {
     let (sender, mut receiver) = mpsc::channel(WAITING);
     let scanning = async {
@@ -36,11 +36,7 @@ pub(crate) async fn survey(
     };
     let collecting = async {
         while let Some(arrived) = receiver.recv().await {
-            match arrived {
-                Found::Drifted(finding) => found(finding),
-                // Not asked for.
-                Found::Warned(_) => {}
-            }
+            found(arrived);
         }
     };
     tokio::select! {
@@ -66,7 +62,7 @@ async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallib
     let mut line = Line { dirty: false, say };
     loop {
         tokio::time::sleep(if person { TELL } else { NOTE }).await;
-        let Looked { objects, read, found, skipped: _ } = progress.looked();
+        let Looked { objects, read, found, .. } = progress.looked();
         let far = format!("{objects} objects looked at, {read} of them whole, {found} found so far");
         if person {
             line.dirty = true;

@@ -224,6 +224,7 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
                 PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => Some(secret.clone()),
                 PlanError::Collision { .. }
                 | PlanError::NoSuchContainer { .. }
+                | PlanError::OnlySidecars { .. }
                 | PlanError::UnknownKeys { .. }
                 | PlanError::ContainerName { .. }
                 | PlanError::PatchTooLarge { .. }
@@ -231,7 +232,7 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
             });
             missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Prospect::Hopeless, Prospect::Awaits)
         }
-        Ok(Outcome::Skipped(_) | Outcome::Validated | Outcome::Prepared(_))
+        Ok(Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Prepared(_))
         | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_) | AdmissionError::PatchTooLong) => {
             Prospect::Hopeless
         }

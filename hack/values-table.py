@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the table of values into the chart's README.md, from the comments of its values.yaml.
+"""Writes what is made from the chart's values.yaml: the table of values in its README.md, from the comments, and
+files/defaults.yaml, by which templates complete the values that the release of an older chart does not have.
 
-    values-table.py          writes it
-    values-table.py --check  fails when it is not what it would write
+    values-table.py          writes both
+    values-table.py --check  fails when one is not what it would write
 
 It understands the part of YAML that our values.yaml is written in: sections by indentation, every value on one line,
 and above each value a comment that says what it does.
@@ -51,23 +52,33 @@ def table(text):
     return "\n".join(rows)
 
 
-def main():
-    readme = CHART / "README.md"
-    before = readme.read_text()
-    head, begin, rest = before.partition(BEGIN)
+def with_table(readme, text):
+    head, begin, rest = readme.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        sys.exit(f"{readme}: the lines {BEGIN} and {END} are missing")
-    after = f"{head}{BEGIN}\n{table((CHART / 'values.yaml').read_text())}\n{END}{tail}"
-    if sys.argv[1:] == ["--check"]:
-        if after != before:
-            sys.stderr.writelines(difflib.unified_diff(
-                before.splitlines(True), after.splitlines(True), "README.md", "README.md by hack/values-table.py", n=0))
-            sys.exit("the table of values is out of date; run: hack/values-table.py")
-    elif sys.argv[1:]:
+        sys.exit(f"README.md: the lines {BEGIN} and {END} are missing")
+    return f"{head}{BEGIN}\n{table(text)}\n{END}{tail}"
+
+
+def defaults(text):
+    lines = ["# Made from values.yaml by hack/values-table.py: change it there."]
+    return "\n".join([*lines, *(f"{path}: {default}" for path, default, _ in entries(text))]) + "\n"
+
+
+def main():
+    if sys.argv[1:] not in ([], ["--check"]):
         sys.exit(__doc__)
-    else:
-        readme.write_text(after)
+    values = (CHART / "values.yaml").read_text()
+    readme, complete = CHART / "README.md", CHART / "files/defaults.yaml"
+    made = {readme: with_table(readme.read_text(), values), complete: defaults(values)}
+    for path, after in made.items():
+        before = path.read_text() if path.exists() else ""
+        if not sys.argv[1:]:
+            path.write_text(after)
+        elif after != before:
+            sys.stderr.writelines(difflib.unified_diff(
+                before.splitlines(True), after.splitlines(True), path.name, f"{path.name} by hack/values-table.py", n=0))
+            sys.exit(f"{path.name} is out of date; run: hack/values-table.py")
 
 
 if __name__ == "__main__":

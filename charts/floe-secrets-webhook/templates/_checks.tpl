@@ -2,6 +2,9 @@
 {{- define "floe.checks" -}}
 {{- $v := .Values }}
 {{- $namespace := include "floe.namespace" . }}
+{{- if and (hasKey $v "enabled") (not $v.enabled) }}
+{{- fail "enabled=false reached the chart, which only the condition of a parent chart's dependency can leave out. Give the dependency in the parent's Chart.yaml `condition: floe-secrets-webhook.enabled` (with an alias: `ALIAS.enabled`), or take the value out." }}
+{{- end }}
 {{- if and (eq $v.webhook.failurePolicy "Fail") (not $v.webhook.requireAnnotation) }}
 {{- fail "webhook.failurePolicy=Fail with webhook.requireAnnotation=false would refuse every new pod of the cluster while the webhook is down. Set webhook.failurePolicy=Ignore, or leave webhook.requireAnnotation=true." }}
 {{- end }}

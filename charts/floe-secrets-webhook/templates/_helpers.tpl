@@ -1,18 +1,38 @@
-{{/* Names */}}
+{{/* Completes .Values by the defaults of the values that are absent: `helm upgrade --reuse-values` brings the values of
+     the older chart alone. Every template and NOTES.txt begin with this. It writes nothing. */}}
+{{- define "floe.defaults" -}}
+{{- range $path, $default := .Files.Get "files/defaults.yaml" | fromYaml }}
+{{- $section := $.Values }}
+{{- $keys := splitList "." $path }}
+{{- range initial $keys }}
+{{- if not (kindIs "map" (get $section .)) }}{{ $_ := set $section . dict }}{{ end }}
+{{- $section = get $section . }}
+{{- end }}
+{{- if not (hasKey $section (last $keys)) }}{{ $_ := set $section (last $keys) $default }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Names. Every text that a template renders is in quotes, because YAML reads names such as 1234, 1e3 and on as
+     something else. */}}
+
+{{/* The chart's name, or the alias that a parent chart has given it. An alias may have capitals and underscores. */}}
+{{- define "floe.chartName" -}}
+{{- .Chart.Name | lower | replace "_" "-" | trimAll "-" }}
+{{- end }}
 
 {{- define "floe.name" -}}
-{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- .Values.nameOverride | default (include "floe.chartName" .) | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* The name of a Service has no dots and begins with a letter; a release's may have dots and begin with a digit. */}}
 {{- define "floe.fullname" -}}
 {{- $name := include "floe.name" . }}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- $full := .Values.fullnameOverride }}
+{{- if not $full }}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
 {{- end }}
+{{- if regexMatch "^[0-9]" $full }}{{ $full = printf "floe-%s" $full }}{{ end }}
+{{- regexReplaceAll "-+$" ($full | replace "." "-" | trunc 50) "" }}
 {{- end }}
 
 {{- define "floe.controllerName" -}}
@@ -121,15 +141,19 @@
 {{/* Labels. The selectors' may never change: a Deployment's selector cannot. */}}
 
 {{- define "floe.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "floe.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "floe.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "floe.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" (include "floe.chartName" .) .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{ include "floe.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- if not .Chart.IsRoot }}
+# The key of this chart's values among the parent chart's, for doctor.
+floe.dev/subchart: {{ .Chart.Name | trimAll "-_" | quote }}
+{{- end }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -152,10 +176,10 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- if not (kindIs "invalid" .Values.hostUsers) }}
-hostUsers: {{ .Values.hostUsers }}
+hostUsers: {{ .Values.hostUsers | toJson }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -188,7 +212,7 @@ podAntiAffinity:
         labelSelector:
           matchLabels:
             {{- include "floe.selectorLabels" .root | nindent 12 }}
-            app.kubernetes.io/component: {{ .component }}
+            app.kubernetes.io/component: {{ .component | quote }}
 {{- end }}
 
 {{- define "floe.logArgs" -}}
@@ -215,10 +239,10 @@ podAntiAffinity:
 {{- define "floe.collectorCAVolume" -}}
 - name: collector-ca
   configMap:
-    name: {{ .Values.tracing.ca.configMapName }}
+    name: {{ .Values.tracing.ca.configMapName | quote }}
     items:
-      - key: {{ .Values.tracing.ca.key }}
-        path: {{ .Values.tracing.ca.key }}
+      - key: {{ .Values.tracing.ca.key | quote }}
+        path: {{ .Values.tracing.ca.key | quote }}
 {{- end }}
 
 {{- define "floe.collectorCAMount" -}}

@@ -7,10 +7,10 @@ clientConfig:
   url: {{ printf "%s%s" (trimSuffix "/" .root.Values.webhook.url) .path | quote }}
 {{- else }}
   service:
-    namespace: {{ include "floe.namespace" .root }}
-    name: {{ include "floe.fullname" .root }}
-    port: {{ .root.Values.service.port }}
-    path: {{ .path }}
+    namespace: {{ include "floe.namespace" .root | quote }}
+    name: {{ include "floe.fullname" .root | quote }}
+    port: {{ .root.Values.service.port | int }}
+    path: {{ .path | quote }}
 {{- end }}
 {{- end }}
 
@@ -21,15 +21,15 @@ namespaceSelector:
   matchExpressions:
     - key: kubernetes.io/metadata.name
       operator: NotIn
-      values: [{{ concat (list "kube-system" "kube-node-lease" (include "floe.namespace" .root)) $v.webhook.exemptNamespaces | uniq | join ", " }}]
+      values: {{ concat (list "kube-system" "kube-node-lease" (include "floe.namespace" .root)) $v.webhook.exemptNamespaces | uniq | toJson }}
     {{- if eq $v.rbac.scope "namespaces" }}
     - key: kubernetes.io/metadata.name
       operator: In
-      values: [{{ $v.rbac.namespaces | uniq | join ", " }}]
+      values: {{ $v.rbac.namespaces | uniq | toJson }}
     {{- end }}
     {{- with .defaults }}
     - key: secrets.floe.dev/inject
-      operator: {{ . }}
+      operator: {{ . | quote }}
       values: [enabled]
     {{- end }}
     {{- with $v.webhook.namespaceSelector.matchExpressions }}
@@ -47,18 +47,18 @@ objectSelector:
 
 {{- define "floe.extraMatchConditions" -}}
 {{- range .Values.webhook.extraMatchConditions }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   expression: {{ .expression | quote }}
 {{- end }}
 {{- end }}
 
 {{/* The end of every entry. Takes the root and the failure policy. */}}
 {{- define "floe.manner" -}}
-failurePolicy: {{ .failurePolicy }}
+failurePolicy: {{ .failurePolicy | quote }}
 matchPolicy: Equivalent
 reinvocationPolicy: IfNeeded
 sideEffects: NoneOnDryRun
-timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds }}
+timeoutSeconds: {{ .root.Values.webhook.timeoutSeconds | int }}
 admissionReviewVersions: [v1]
 {{- end }}
 

@@ -106,12 +106,11 @@ const OVERLOADED: Said = Said {
     ..UNAVAILABLE
 };
 const LATE: Said = Said {
-    code: 504,
-    reason: "Timeout",
     label: "timeout",
     sentence: "the secrets backend kubernetes did not answer in time; secret \"SECRET\" in namespace \"jobs\" could \
                not be checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers \
                do so by themselves.",
+    ..UNAVAILABLE
 };
 const UNREADABLE: Said = Said {
     code: 500,
@@ -196,8 +195,8 @@ async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
     scene.api.put("jobs", "db", &[]);
     scene.api.next(ApiFault::TooManyRequests(1));
     let response = scene.ask("db", "1s").await.response();
-    // Who had waited in vain would be told so by 504.
-    assert_eq!(response["status"]["code"], 503, "{response}");
+    // A wait that does not fit is not begun: it would end as a timeout.
+    assert_eq!(response["auditAnnotations"]["refused"], "unavailable", "{response}");
     scene.api.next(ApiFault::TooManyRequests(1));
     let began = Instant::now();
     let response = scene.ask("db", "5s").await.response();
@@ -313,7 +312,7 @@ async fn reviews_that_hang_hold_up_no_others() {
     eprintln!("20 reviews answered while 200 hung, the slowest after {slowest:?}; calls then under way: {still}");
     assert!(still > 0, "the others had been answered before: nothing was shown");
     let codes: Vec<Value> = replies.iter().map(|reply| reply.response()["status"]["code"].clone()).collect();
-    assert!(codes.iter().all(|code| *code == 503 || *code == 504), "{codes:?}");
+    assert!(codes.iter().all(|code| *code == 503), "{codes:?}");
     scene.is_at_rest().await;
 }
 
@@ -359,7 +358,8 @@ async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
         assert!(stale["allowed"] == true && stale["patch"].is_string(), "{stale}");
     }
     tokio::time::advance(Duration::from_mins(7)).await;
-    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 504, "too old");
+    let too_old = world.admit(&env_from("db")).await;
+    assert_eq!((refused_with(&too_old), &too_old["auditAnnotations"]["refused"]), (&json!(503), &json!("timeout")));
 }
 
 /// A yes counts for 30 s; the kubelet says the rest.
@@ -550,6 +550,30 @@ async fn defaults_that_are_too_large_refuse_with_a_sentence() {
         world.answer(Surface::Sources, changed("CREATE", &"a,".repeat(32_768)).as_bytes()).await.expect("a review");
     assert_eq!(refused_with(&said), 422, "{said}");
     assert!(said["status"]["message"].as_str().expect("a sentence").contains("at most 65536 are read"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_that_can_be_known() {
+    let script = Script::new(Source { enabled: false, ..source(&[]) });
+    let world = governed(&script);
+    let account = changed("CREATE", "any");
+    let said = world.answer(Surface::Sources, account.as_bytes()).await.expect("a review");
+    let lacks = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
+                 label secrets.floe.dev/inject=enabled: kubectl label namespace jobs secrets.floe.dev/inject=enabled";
+    assert_eq!((&said["allowed"], &said["warnings"]), (&json!(true), &json!([lacks])), "{said}");
+    assert_eq!(said["auditAnnotations"]["warnings"], lacks, "{said}");
+    lock(&script.namespace).other_label = Some("Enabled".to_owned());
+    let said = world.answer(Surface::Sources, account.as_bytes()).await.expect("a review");
+    let near = "have no effect, because the label says \"Enabled\"";
+    assert!(said["warnings"][0].as_str().expect("a warning").contains(near), "{said}");
+    lock(&script.namespace).enabled = true;
+    let said = world.answer(Surface::Sources, account.as_bytes()).await.expect("a review");
+    assert_eq!((&said["allowed"], said.get("warnings")), (&json!(true), None), "{said}");
+    // A backend that is away holds nobody up who only writes defaults.
+    lock(&script.namespace).enabled = false;
+    script.fail(true);
+    let said = world.answer(Surface::Sources, account.as_bytes()).await.expect("a review");
+    assert_eq!((&said["allowed"], said.get("warnings")), (&json!(true), None), "{said}");
 }
 
 /// A review of a ServiceAccount "default" in "jobs" that asks for `secrets`.

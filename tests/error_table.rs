@@ -223,6 +223,7 @@ async fn rows() -> Vec<Row> {
             &pod(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"})),
             denied(Kind::Conflict, 422, "Invalid", &["FieldValueNotFound"], "INFO"),
         ),
+        only_sidecars(),
         Row::new(
             "missing secret",
             &asks("env-from", "gone"),
@@ -292,6 +293,13 @@ fn workload_rows() -> impl Iterator<Item = Row> {
     rows.into_iter()
 }
 
+fn only_sidecars() -> Row {
+    let refused = denied(Kind::Conflict, 422, "Invalid", &["FieldValueRequired"], "INFO");
+    let mut row = Row::new("all containers are sidecars", &pod(&json!({"secrets.floe.dev/env-from": "db"})), refused);
+    row.policy.sidecars = vec!["*".parse().expect("a sidecar")];
+    row
+}
+
 fn deployments() -> Value {
     json!({"group": "apps", "version": "v1", "resource": "deployments"})
 }
@@ -313,7 +321,7 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
         ErrorKind::RateLimited => {
             (Fault::SlowDown(Duration::from_mins(1)), Kind::Unavailable, 503, "ServiceUnavailable", "WARN")
         }
-        ErrorKind::Deadline => (Fault::Hang, Kind::Timeout, 504, "Timeout", "WARN"),
+        ErrorKind::Deadline => (Fault::Hang, Kind::Timeout, 503, "ServiceUnavailable", "WARN"),
         ErrorKind::Unauthenticated => (Fault::Fail(error), Kind::Unauthenticated, 503, "ServiceUnavailable", "ERROR"),
         ErrorKind::TooManyKeys => (Fault::Fail(error), Kind::Conflict, 422, "Invalid", "INFO"),
         ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict => {

@@ -76,6 +76,39 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
 }
 
 #[tokio::test]
+async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_cluster() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("inject").await;
+    let old = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"old": "b"}});
+    cp.create(&old).await.object();
+    let generated = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: db-5h2f8k9t7m, namespace: {}}}\nstringData: {{user: b}}\n",
+        ns.name
+    );
+    let args = ["-n", ns.name.as_str()];
+    let asks = pod("secrets.floe.dev/refs: db/user");
+    let (code, out, err) = inject(&cp.kubeconfig, &(asks.clone() + &generated), &args).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("          name: db-5h2f8k9t7m\n"), "{out}");
+    assert!(err.contains("secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests"), "{err}");
+    // Nothing is stored under that name, and so it is not the same as one of the cluster.
+    let (code, _, err) = inject(&cp.kubeconfig, &asks, &args).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("secret \"db\" in namespace") && err.contains("has no key \"user\""), "{err}");
+}
+
+#[tokio::test]
+async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("inject").await;
+    let other = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: elsewhere}\n";
+    let manifest = pod("secrets.floe.dev/refs: db/user") + other;
+    let (code, out, err) = inject(&cp.kubeconfig, &manifest, &["-n", ns.name.as_str()]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("A Secret of that name is known in namespace \"elsewhere\""), "{err}");
+}
+
+#[tokio::test]
 async fn only_what_the_caller_may_read_counts() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;

@@ -12,8 +12,8 @@ mod rfc6902;
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Annotations, Bound, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal, Pattern, PlanError, PlanInput,
-    PodView, Record, SecretBinding, SecretId, Sources, Subject, parse, plan, render, restarting_secrets,
+    Annotations, Bound, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal, PlanError, PlanInput, PodView,
+    Record, SecretBinding, SecretId, Sidecar, Sources, Subject, parse, plan, render, restarting_secrets,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -50,7 +50,7 @@ fn plan_of(
     bindings: &Bindings,
     subject: Subject,
 ) -> Result<InjectionPlan, Vec<PlanError>> {
-    let sidecars: [Pattern; 1] = ["istio-proxy".parse().unwrap()];
+    let sidecars: [Sidecar; 1] = ["istio-proxy".parse().unwrap()];
     plan(&PlanInput { subject, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars, discloses: true })
 }
 

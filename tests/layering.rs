@@ -23,7 +23,8 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// Module, and what it must not name.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
+    ("src/proxy", &["crate::"]),
     ("src/certificates", &["tokio", "kube", "crate::api", "crate::server", "crate::app", "crate::controller"]),
     ("src/traces", &["kube", "crate::backend", "crate::admission", "crate::server", "crate::app", "crate::controller"]),
     ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 fn readers_rules() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        {"apiGroups": [""], "resources": ["namespaces", "serviceaccounts"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list"]},
         {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
         {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["get", "list"]},
     ])
@@ -121,7 +122,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "problems": ["container \"main\" runs without secret \"db\""],
     });
     assert_eq!(of("bare"), bare, "what programs read");
-    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7, "skipped": 0}));
+    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7, "ineffective": 0, "skipped": 0}));
     let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
     assert!(jobs_pod.is_some(), "{found:#}");
 
@@ -158,6 +159,80 @@ async fn defaults_govern_pods_in_labelled_namespaces() {
     assert_eq!(names(&serde_json::from_str(&json.stdout).expect("JSON")), ["Pod/governed"]);
 }
 
+/// The problems of each object, by kind and name; those that run without their secrets are none of them.
+fn problems(findings: &Value) -> Vec<(String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let of = |finding: &Value| finding["problems"].as_array().expect("problems").iter().map(text).collect();
+    names(findings).into_iter().zip(findings["findings"].as_array().expect("findings").iter().map(of)).collect()
+}
+
+#[tokio::test]
+async fn annotations_and_labels_without_effect_are_found() {
+    let cp = ControlPlane::shared().await;
+    let slip = json!({
+        "labels": {"secrets.floe.dev/inject": "Enabled"}, "annotations": {"secrets.floe.dev/env-from": "db"},
+    });
+    let ns = cp.namespace_with("no-effect", &slip).await;
+    let n = ns.name.as_str();
+    let user = cp.service_account(n, "reader", &readers_rules()).await;
+    cp.kubectl(&["-n", n, "annotate", "serviceaccount", "reader", "secrets.floe.dev/refs=db/user"], "")
+        .await
+        .succeeded();
+    let mut near = deployment("near", &json!({"secret.floe.dev/env-from": "db"}), &json!([container()]));
+    near["spec"]["replicas"] = 3.into();
+    near["metadata"]["labels"] = json!({"secrets.floe.dev/env-from": "db"});
+    cp.kubectl_apply(n, &near).await.succeeded();
+    wait_for("the pods are there", || async {
+        let pods = cp.kubectl(&["-n", n, "get", "pods", "-l", "app=near", "-o", "name"], "").await.succeeded().stdout;
+        (pods.lines().count() == 3).then_some(())
+    })
+    .await;
+
+    let label = format!(
+        ", because the label says \"Enabled\": kubectl label --overwrite namespace {n} secrets.floe.dev/inject=enabled"
+    );
+    let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
+    assert_eq!(json.code, 1, "{json:?}");
+    let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect{label}");
+    let mut all = problems(&found);
+    let pods: Vec<_> = all.extract_if(.., |(name, _)| name.starts_with("Pod/near-")).collect();
+    assert_eq!(
+        all,
+        [
+            (
+                "Deployment/near".to_owned(),
+                vec!["label \"secrets.floe.dev/env-from\" has no effect; make it an annotation".to_owned()]
+            ),
+            (format!("Namespace/{n}"), vec![idle(&format!("namespace \"{n}\""))]),
+            ("ServiceAccount/reader".to_owned(), vec![idle("service account \"reader\"")]),
+        ]
+    );
+    let meant = "annotation \"secret.floe.dev/env-from\" is read by nobody; did you mean secrets.floe.dev/env-from?";
+    assert_eq!(pods.iter().map(|(_, problems)| problems.as_slice()).collect::<Vec<_>>(), [[meant]], "one of three");
+    assert_eq!(found["looked"]["ineffective"], 4, "{found:#}");
+    let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
+    assert!(table.stderr.contains("4 have annotations or labels without effect"), "{table:?}");
+
+    // Who may not list ServiceAccounts is told so, and gets the rest.
+    let rules = readers_rules();
+    let fewer: Vec<&Value> =
+        rules.as_array().unwrap().iter().filter(|rule| rule["resources"] != json!(["serviceaccounts"])).collect();
+    let narrow = cp.service_account(n, "narrow", &json!(fewer)).await;
+    let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
+    assert_eq!(table.code, 1, "{table:?}");
+    assert!(table.stderr.contains("3 have annotations or labels without effect"), "{table:?}");
+    assert!(table.stderr.contains("ServiceAccounts were not looked at"), "{table:?}");
+
+    cp.kubectl(&["label", "--overwrite", "namespace", n, "secrets.floe.dev/inject=enabled"], "").await.succeeded();
+    let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
+    let left = problems(&serde_json::from_str(&json.stdout).expect("JSON"));
+    assert!(
+        left.iter().all(|(name, _)| !name.starts_with("Namespace/") && !name.starts_with("ServiceAccount/")),
+        "{left:?}"
+    );
+}
+
 #[tokio::test]
 async fn many_plain_pods_are_paged_through_and_never_read() {
     let audit = Audit::new();
@@ -184,7 +259,7 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     println!("1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none", began.elapsed());
     assert_eq!(many.code, 0, "{many:?}");
     let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
-    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "skipped": 0}));
+    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "skipped": 0}));
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
         let mut asked = audit.by("floe-admin");
@@ -237,7 +312,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     println!("140 objects of 250 kB scanned; at most {peak} kB resident, {few} kB with none");
     assert_eq!(scanned.code, 1, "{scanned:?}");
     assert_eq!(names(&found), ["Job/lost", "Pod/bare"]);
-    assert_eq!(found["looked"], json!({"objects": 142, "read": 2, "found": 2, "skipped": 0}));
+    assert_eq!(found["looked"], json!({"objects": 142, "read": 2, "found": 2, "ineffective": 0, "skipped": 0}));
     assert!(peak < few + 32 * 1024, "a page is bounded by its bytes: {peak} kB");
 
     // Objects that are too large by themselves: one that has to be read whole, and one in a list of whole objects. The

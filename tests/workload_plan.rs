@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 const PREFIX: &str = "secrets.floe.dev/";
 const RECORD: &str = "secrets.floe.dev/injected";
+const INHERITED: &str = "secrets.floe.dev/inherited";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 const INFISICAL: &str = "secrets.infisical.com/auto-reload";
 
@@ -184,6 +185,12 @@ fn ours(pairs: &[(&str, &str)]) -> Value {
     pairs.iter().map(|(key, value)| (format!("{PREFIX}{key}"), json!(value))).collect::<Map<_, _>>().into()
 }
 
+/// The annotation of a template that inherits these.
+fn inherited(pairs: &[(&str, &str)]) -> Value {
+    let keys: BTreeMap<&str, &str> = pairs.iter().copied().collect();
+    json!({INHERITED: serde_json::to_string(&keys).unwrap()})
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "what a test writes is written where it is used")]
 fn deployment(metadata: Value, template: Value, container: Value) -> Value {
     workload("Deployment", &metadata, &template, &container)
@@ -244,17 +251,17 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
 #[case::rollout("Rollout", true)]
 #[case::job("Job", false)]
 #[case::cron_job("CronJob", false)]
-fn keys_are_carried_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
+fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
     let bed = Bed::new(false);
     let original = workload(kind, &ours(&[("env-from", "a.b"), ("refs", "c/k")]), &json!({"x": "y"}), &json!({}));
     let live = bed.create(&original);
-    let mut expected = ours(&[("env-from", "a.b"), ("refs", "c/k")]);
+    let mut expected = inherited(&[("env-from", "a.b"), ("refs", "c/k")]);
     expected["x"] = json!("y");
     assert_eq!(template(&live)["metadata"]["annotations"], expected);
     assert_eq!(template(&live)["spec"], template(&original)["spec"], "annotations alone");
     let list = &live["metadata"]["annotations"][LIST];
     assert_eq!(list, &if restarts { json!(r"a\.b,c") } else { json!(null) });
-    assert_eq!(record(&live)["copied"], json!({"env-from": "a.b", "refs": "c/k"}));
+    assert_eq!(record(&live)["copied"], json!(null), "nothing is copied");
     assert!(bed.admit(&live, None).patch.is_empty(), "reinvoked");
     assert_eq!(bed.admit(&touched(&live), Some(&live)).patch.len(), 0, "untouched");
     if kind != "Job" {
@@ -273,7 +280,7 @@ fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
     let mut object = workload("CronJob", &ours(&[("env-from", "a"), ("on-missing", "warn")]), &json!({}), &json!({}));
     object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
     let live = Bed::new(false).create(&object);
-    assert_eq!(template(&live)["metadata"]["annotations"], ours(&[("env-from", "b"), ("on-missing", "warn")]));
+    assert_eq!(template(&live)["metadata"]["annotations"], inherited(&[("env-from", "b"), ("on-missing", "warn")]));
 }
 
 #[test]
@@ -286,7 +293,7 @@ fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
     let mut restarted = live.clone();
     restarted["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = json!("now");
     let healed = bed.update(&restarted, &live);
-    assert_eq!(template(&healed)["metadata"]["annotations"][format!("{PREFIX}env-from")], "a");
+    assert_eq!(template(&healed)["metadata"]["annotations"][INHERITED], r#"{"env-from":"a"}"#);
 }
 
 #[test]
@@ -331,17 +338,45 @@ fn a_word_of_the_author_takes_ours_back(#[case] key: &str, #[case] value: &str) 
     assert_eq!(template(&said), template(&live), "nothing restarts");
 }
 
+/// Managed fields of server-side applies: each manager, and when it applied which of the object's annotations.
+fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
+    let entry = |(manager, time, names): &(&str, &str, &[&str])| {
+        let fields: Map<String, Value> = names.iter().map(|name| (format!("f:{name}"), json!({}))).collect();
+        json!({"manager": manager, "operation": "Apply", "time": time, "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": fields}}})
+    };
+    let mut object = object.clone();
+    object["metadata"]["managedFields"] = managers.iter().map(entry).collect();
+    object
+}
+
 #[test]
-fn opting_out_is_carried_too() {
+fn entries_beside_a_list_that_was_applied_at_the_server_stay_ours_when_others_write() {
+    let bed = Bed::new(false);
+    let names: &[&str] = &[LIST, "secrets.floe.dev/env-from"];
+    let manifest = deployment(json!({LIST: "x", "secrets.floe.dev/env-from": "a"}), json!({}), json!({}));
+    let live = bed.admit(&applied_by(&manifest, &[("gitops", "1", names)]), None).object;
+    assert_eq!(live["metadata"]["annotations"][LIST], "x,a");
+    let beside = applied_by(&live, &[("gitops", "1", names), ("costs", "2", &[])]);
+    assert_eq!(bed.admit(&touched(&beside), Some(&live)).patch, Vec::<Value>::new());
+    let removed = annotate(&beside, "secrets.floe.dev/env-from", None);
+    assert_eq!(bed.update(&removed, &beside)["metadata"]["annotations"], json!({LIST: "x"}));
+    // Its own manager sends an entry of ours: from now on it is an author's.
+    let sent = applied_by(&removed, &[("gitops", "3", &[LIST])]);
+    assert_eq!(bed.update(&sent, &beside)["metadata"]["annotations"], json!({LIST: "x,a"}));
+}
+
+#[test]
+fn opting_out_is_inherited_too() {
     let bed = Bed::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
     let live = bed.create(&deployment(ours(&[("inject", "false")]), json!({}), json!({})));
-    assert_eq!(template(&live)["metadata"]["annotations"], ours(&[("inject", "false")]));
+    assert_eq!(template(&live)["metadata"]["annotations"], inherited(&[("inject", "false")]));
     assert_eq!(live["metadata"]["annotations"][LIST], json!(null));
     assert_eq!(template(&live)["spec"]["containers"][0]["envFrom"], json!(null));
 }
 
 #[test]
-fn defaults_lead_to_restarts_and_are_not_carried() {
+fn defaults_lead_to_restarts_and_are_not_inherited() {
     let bed = Bed::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
     let bare = deployment(json!({}), json!({}), json!({}));
     let live = bed.create(&bare);
@@ -363,7 +398,7 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
         warned.warnings,
         ["secret \"nowhere\" not found in namespace \"ns\"; pods are refused until it exists."]
     );
-    assert_eq!(template(&warned.object)["metadata"]["annotations"], ours(&[("env-from", "nowhere")]));
+    assert_eq!(template(&warned.object)["metadata"]["annotations"], inherited(&[("env-from", "nowhere")]));
     let waits = of(&[("env-from", "nowhere"), ("on-missing", "warn")]);
     assert!(waits.warnings[0].ends_with("the pod waits until it exists"), "{:?}", waits.warnings);
     let refused = of(&[("env-from", "nowhere"), ("on-missing", "deny")]);
@@ -404,7 +439,10 @@ fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_temp
     let admitted = bed.admit(&object, None);
     assert!(admitted.allowed, "{}", admitted.said);
     assert!(admitted.warnings[0].contains("unavailable"), "{:?}", admitted.warnings);
-    assert_eq!(template(&admitted.object)["metadata"]["annotations"][format!("{PREFIX}env-from")], "a");
+    assert_eq!(
+        template(&admitted.object)["metadata"]["annotations"][INHERITED],
+        r#"{"env-from":"a","on-missing":"deny","refs":"b/*"}"#
+    );
     assert_eq!(template(&admitted.object)["spec"], template(&object)["spec"]);
     assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
     // What was injected while it was up stays.

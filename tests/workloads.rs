@@ -20,6 +20,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
+const INHERITED: &str = "secrets.floe.dev/inherited";
 const RECORD: &str = "secrets.floe.dev/injected";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 
@@ -124,6 +125,11 @@ fn note(object: &Value, key: &str) -> Value {
     object["metadata"]["annotations"][key].clone()
 }
 
+/// What a template inherits from the metadata around it.
+fn inherited(template: &Value) -> Value {
+    serde_json::from_str(note(template, INHERITED).as_str().unwrap_or("null")).expect("JSON")
+}
+
 /// What `kubectl` must not move.
 fn still(object: &Value) -> (Value, Value) {
     (object["metadata"]["generation"].clone(), object["metadata"]["resourceVersion"].clone())
@@ -135,7 +141,7 @@ async fn annotations_on_a_deployment_reach_its_pods() {
     let applied = bed.apply(&deployment("web", &[(ENV_FROM, "db, api.token")]), &[]).await.succeeded();
     assert_eq!(applied.stderr, "");
     let live = bed.settled("deployment/web").await;
-    assert_eq!(note(&live["spec"]["template"], ENV_FROM), "db, api.token");
+    assert_eq!(inherited(&live["spec"]["template"]), json!({"env-from": "db, api.token"}));
     assert_eq!(note(&live, LIST), r"api\.token,db");
     assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], json!(null), "annotations alone");
     let pod = bed.pod().await;
@@ -183,7 +189,7 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
             assert_eq!(applied.stderr, "", "{kind} {flags:?}");
         }
         let live = bed.get(&format!("{name}/{name}")).await;
-        assert_eq!(note(live.pointer(pointer).expect("a template"), ENV_FROM), "db", "{kind}");
+        assert_eq!(inherited(live.pointer(pointer).expect("a template")), json!({"env-from": "db"}), "{kind}");
         assert_eq!(note(&live, LIST), if restarts { json!("db") } else { json!(null) }, "{kind}");
     }
     bed.kubectl(&["create", "job", "--from=cronjob/cronjob", "by-hand"], "").await.succeeded();
@@ -320,8 +326,9 @@ async fn applying_again_changes_nothing() {
             send_as(&bed.cp.client(), Method::PATCH, &path, Some(&own), apply).await.object();
         }
         let labelled = bed.settled(&what).await;
-        assert_eq!(labelled["metadata"]["generation"], live["metadata"]["generation"]);
         assert_eq!(labelled["spec"], live["spec"]);
+        assert_eq!(labelled["metadata"]["annotations"], live["metadata"]["annotations"]);
+        assert_eq!(labelled["metadata"]["generation"], live["metadata"]["generation"]);
         let mut before = labelled;
         for round in 1..=2 {
             let again = bed.apply(&manifest, way).await.succeeded();
@@ -402,7 +409,7 @@ async fn an_authors_no_is_a_no() {
         manifest["metadata"]["namespace"] = json!(bed.ns.name);
         let created = bed.cp.create_dry(&manifest).await.object();
         assert_eq!(note(&created, LIST), json!(null), "{at} {key}: {value}");
-        assert_eq!(note(&created["spec"]["template"], ENV_FROM), "db", "{at} {key}: {value}");
+        assert_eq!(inherited(&created["spec"]["template"])["env-from"], "db", "{at} {key}: {value}");
     }
 }
 
@@ -467,7 +474,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
         .collect();
     apply_all(&bed, &manifests).await;
     let before = observed_templates(&bed).await;
-    assert!(before.values().all(|template| note(template, ENV_FROM) == "db"), "each asks for secrets");
+    assert!(before.values().all(|template| inherited(template)["env-from"] == "db"), "each asks for secrets");
     let (first, sets) = (generations(&bed).await, replica_sets(&bed).await);
     assert_eq!(sets.len(), FLEET);
 
@@ -534,8 +541,5 @@ async fn defaults_lead_to_a_restart_and_carry_nothing() {
     assert_eq!(bed.pod().await["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "db"}}]));
     bed.apply(&deployment("out", &[("secrets.floe.dev/inject", "false")]), &[]).await.succeeded();
     let out = bed.get("deployment/out").await;
-    assert_eq!(
-        (note(&out, LIST), note(&out["spec"]["template"], "secrets.floe.dev/inject")),
-        (json!(null), json!("false"))
-    );
+    assert_eq!((note(&out, LIST), inherited(&out["spec"]["template"])), (json!(null), json!({"inject": "false"})));
 }

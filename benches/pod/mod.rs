@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse, plan, render,
+    Bound, Decision, PlanInput, PodView, SecretBinding, SecretId, Sidecar, Sources, Subject, parse, plan, render,
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub fn indifferent() -> Vec<u8> {
 /// The secrets that exist, and the operator's sidecars.
 pub struct World {
     bindings: BTreeMap<SecretId, Bound>,
-    sidecars: Vec<Pattern>,
+    sidecars: Vec<Sidecar>,
 }
 
 impl Default for World {
@@ -48,7 +48,7 @@ impl Default for World {
             let id = SecretId { source: "kubernetes".parse().expect("a source"), name: name.parse().expect("a name") };
             (id, Bound::Found(binding))
         };
-        let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"].map(|name| name.parse().expect("a pattern"));
+        let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"].map(|name| name.parse().expect("a sidecar"));
         Self { bindings: secrets.as_object().into_iter().flatten().map(bound).collect(), sidecars: sidecars.to_vec() }
     }
 }

@@ -79,6 +79,38 @@ async fn the_nearest_annotation_wins() {
     }
 }
 
+/// The API server fills in `serviceAccountName` for its own kinds, and not in the template of a Rollout.
+#[tokio::test]
+async fn deprecated_service_account_counts() {
+    let served = served().await;
+    served.cp.install_rollouts().await;
+    let ns = enabled(served, "deprecated", &json!({"env-from": "of-namespace"})).await;
+    account(served, &ns.name, "runner", &prefixed(&json!({"env-from": "of-account"}))).await;
+    let cases = [
+        (json!({"serviceAccount": "runner"}), "of-account"),
+        (json!({"serviceAccount": "other", "serviceAccountName": "runner"}), "of-account"),
+        (json!({"serviceAccount": "runner", "serviceAccountName": "other"}), "of-namespace"),
+    ];
+    for (api_version, kind) in [("apps/v1", "Deployment"), ("argoproj.io/v1alpha1", "Rollout")] {
+        for (fields, expected) in &cases {
+            let mut object = json!({
+                "apiVersion": api_version, "kind": kind, "metadata": ns.named(&unique("deprecated")),
+                "spec": {
+                    "selector": {"matchLabels": {"app": "x"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "x"}},
+                        "spec": {"containers": [{"name": "main", "image": "none"}]},
+                    },
+                },
+            });
+            with(&mut object["spec"]["template"]["spec"], fields);
+            let stored = served.cp.create_dry(&object).await.object();
+            let restarts = &stored["metadata"]["annotations"]["secret.reloader.stakater.com/reload"];
+            assert_eq!(restarts, expected, "{kind} {fields}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn defaults_count_in_labelled_namespaces_alone() {
     let served = served().await;
@@ -170,6 +202,50 @@ async fn a_malformed_default_is_refused_where_it_is_written() {
         let refused = cp.kubectl(&["create", "-f", "-"], &object.to_string()).await;
         assert_eq!((refused.code, &*refused.stderr), (1, &*not_a_word), "{kind}");
     }
+}
+
+/// The warning about defaults without effect, as kubectl shows it.
+fn idle(whose: &str, why: &str) -> String {
+    format!("Warning: the secrets.floe.dev/ annotations of {whose} have no effect{why}\n")
+}
+
+#[tokio::test]
+async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_written() {
+    let served = served().await;
+    let cp = served.cp;
+    let ns = cp.namespace("unlabelled").await;
+    let n = ns.name.as_str();
+    let lacks = format!(
+        " without the label secrets.floe.dev/inject=enabled: kubectl label namespace {n} secrets.floe.dev/inject=enabled"
+    );
+    let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.succeeded().stderr;
+    let annotate = async |target: &[&str], value: &str| {
+        kubectl(&[&["annotate", "--overwrite"], target, &[&format!("secrets.floe.dev/env-from={value}")]].concat())
+            .await
+    };
+    let (of_namespace, of_account) = (["namespace", n], ["--namespace", n, "serviceaccount", "default"]);
+    let account = "service account \"default\"";
+    assert_eq!(annotate(&of_namespace, "a").await, idle(&format!("namespace \"{n}\""), &lacks));
+    assert_eq!(annotate(&of_account, "a").await, idle(account, &lacks));
+
+    // A slip in the label's value is told at once, and by what follows.
+    let near = format!(
+        ", because the label says \"Enabled\": kubectl label --overwrite namespace {n} secrets.floe.dev/inject=enabled"
+    );
+    let label = async |label: &str| kubectl(&["label", "--overwrite", "namespace", n, label]).await;
+    assert_eq!(label("secrets.floe.dev/inject=Enabled").await, idle(&format!("namespace \"{n}\""), &near));
+    assert_eq!(annotate(&of_account, "b").await, idle(account, &near));
+    assert_eq!(label("team=a").await, "", "what does not change our names says nothing");
+
+    // The command that the warning names.
+    assert_eq!(label("secrets.floe.dev/inject=enabled").await, "");
+    assert_eq!(annotate(&of_namespace, "c").await, "");
+    assert_eq!(annotate(&of_account, "c").await, "");
+    assert_eq!(label("secrets.floe.dev/inject-").await, idle(&format!("namespace \"{n}\""), &lacks));
+
+    let mixed_up = cp.kubectl(&["annotate", "namespace", n, "secrets.floe.dev/inject=enabled"], "").await;
+    let hint = "\"enabled\" is not one of true, false; defaults are let in by the label secrets.floe.dev/inject=enabled of the Namespace, which is no annotation.";
+    assert!(mixed_up.code == 1 && mixed_up.stderr.contains(hint), "{mixed_up:?}");
 }
 
 #[tokio::test]

@@ -82,6 +82,32 @@ async fn a_sidecar_that_was_there_before_us_is_known_by_the_operators_list() {
     }
 }
 
+#[tokio::test]
+async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refused() {
+    let served = served().await;
+    let (cp, ns) = (served.cp, served.cp.namespace("tools").await);
+    cp.secret(&ns.name, "db-creds", &["k"], "x").await;
+    for (labels, wait) in
+        [(json!({"workflows.argoproj.io/workflow": "etl"}), &[][..]), (json!({"app": "etl"}), &["secret/db-creds"])]
+    {
+        let mut pod = pod(&ns.name, &unique("pod"), &asking());
+        pod["metadata"]["labels"] = labels;
+        pod["spec"]["containers"].as_array_mut().expect("a list").push(json!({"name": "wait", "image": "none"}));
+        let pod = cp.create_dry(&pod).await.object();
+        assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"]);
+        assert_eq!(sources(named(&pod, "wait")), wait, "{pod:#}");
+    }
+    let mut alone = pod(&ns.name, "alone", &asking());
+    alone["spec"]["containers"][0]["name"] = "queue-proxy".into();
+    let refused = cp.kubectl(&["create", "-f", "-"], &alone.to_string()).await;
+    let sentence = "The request is invalid: metadata.annotations[secrets.floe.dev/env-from]: the secrets that annotation \
+                    secrets.floe.dev/env-from asks for would reach no container: all containers of the pod are on the \
+                    operator's list of sidecars. Choose among them by secrets.floe.dev/containers: queue-proxy.\n";
+    assert_eq!((refused.code, &*refused.stderr), (1, sentence));
+    alone["metadata"]["annotations"]["secrets.floe.dev/containers"] = "queue-proxy".into();
+    assert_eq!(sources(named(&cp.create_dry(&alone).await.object(), "queue-proxy")), ["secret/db-creds"]);
+}
+
 /// The API server applies patches by a library of its own; what it stores is what RFC 6902 says by another one.
 #[tokio::test]
 async fn the_api_server_understands_our_patch_as_we_do() {

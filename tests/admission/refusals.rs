@@ -311,3 +311,28 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
         drop(registration);
     }
 }
+
+/// The API server itself refuses such a field in its own kinds; a Rollout is stored as it was written.
+#[tokio::test]
+async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
+    let served = served().await;
+    let (cp, ns) = (served.cp, served.cp.namespace("rollouts").await);
+    cp.install_rollouts().await;
+    let rollout = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+        "metadata": {"name": "etl", "namespace": ns.name, "annotations": prefixed(&json!({"env-from": "db"}))},
+        "spec": {"template": {"spec": {"containers": [
+            {"name": "main", "image": "none", "env": [{"name": "HOST", "value": "db"}, {"name": "PORT", "value": 54327}]},
+        ]}}},
+    });
+    // The new resource is known to the webhook's rules a moment later.
+    let refused = wait_for("the webhook is asked", || async {
+        let answer = cp.kubectl(&["create", "--dry-run=server", "-f", "-"], &rollout.to_string()).await;
+        (answer.code != 0).then_some(answer)
+    })
+    .await;
+    let sentence = "denied the request: spec.template.spec.containers[0].env[1].value (container \"main\", variable \"PORT\") \
+                    is a number, and Kubernetes takes a string there; write it in quotes.\n";
+    assert!(refused.stderr.ends_with(sentence), "{refused:?}");
+    assert!(!refused.stderr.contains("54327") && !served.webhook.log().contains("54327"), "{refused:?}");
+}

@@ -12,11 +12,14 @@ mod common;
 mod image;
 mod lifecycle;
 mod monitoring;
+mod names;
 mod network;
 mod pods;
 mod rendering;
+mod reuse_values;
 mod rights;
 mod scripts;
+mod subchart;
 mod tls_mode;
 mod values;
 

@@ -113,6 +113,8 @@ fn a_value_out_of_range_is_refused() {
         ("/tls/secretName", json!("Tls"), "pattern"),
         ("/onUnavailable", json!("ignore"), "one of 'deny', 'admit'"),
         ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
+        ("/sidecarContainers/0", json!("wait@"), "pattern"),
+        ("/sidecarContainers/0", json!("wait@app=etl"), "pattern"),
         ("/rbac/scope", json!("namespace"), "one of 'cluster', 'namespaces'"),
         ("/rbac/namespaces", json!(["a", "a"]), ""),
         ("/controller/replicas", json!(0), "minimum"),

@@ -50,6 +50,22 @@ fn containers(count: usize, name: impl Fn(usize) -> String) -> String {
     format!("[{}]", list(count, |n| format!(r#"{{"name":{}}}"#, quoted(&name(n)))))
 }
 
+/// A pod that asks for a secret and carries so many labels.
+fn labelled(count: usize) -> String {
+    let labels = list(count, |n| format!(r#""label-{n}":"""#));
+    format!(
+        r#"{{"metadata":{{"annotations":{{"secrets.floe.dev/env-from":"a"}},"labels":{{{labels}}}}},"spec":{{"containers":[{{"name":"c"}}]}}}}"#
+    )
+}
+
+/// A review of about so many bytes, and not more, whose last variable has a number for its value.
+fn wrong_type(bytes: usize) -> String {
+    // Each takes 30 bytes, with its comma; what is around them takes less than 20 of them.
+    let variables = list(bytes / 30 - 20, |n| format!(r#"{{"name":"V{n:06}","value":""}}"#));
+    let spec = format!(r#"{{"containers":[{{"name":"c","env":[{variables},{{"name":"PORT","value":54327}}]}}]}}"#);
+    pod_review(&json!({"secrets.floe.dev/env-from": "a"}), &spec)
+}
+
 /// What once took a replica down, or gave away what it should not, one review each.
 pub fn known() -> Vec<Hostile> {
     let hostile = |what: &str, body| Hostile { what: what.to_owned(), path: "/admit/pods?timeout=5s".to_owned(), body };
@@ -88,6 +104,9 @@ pub fn known() -> Vec<Hostile> {
             path: "/admit/pods?timeout=9223372036854775807s".to_owned(),
             ..hostile("a timeout of 292 billion years", pod_review(&json!({"secrets.floe.dev/env-from": "a"}), "{}"))
         },
+        hostile("400,000 labels", review("jobs", "", "pods", "CREATE", &labelled(400_000), "null")),
+        hostile("a field of another type, looked for to be named", wrong_type(255 << 10)),
+        hostile("a field of another type in a review that is not searched", wrong_type(3 << 20)),
         hostile(
             "a forged review for another tenant's keys",
             review(

@@ -29,6 +29,8 @@ pub mod namespace;
 pub mod objects;
 pub mod pki;
 pub mod process;
+pub mod processor;
+pub mod proxy;
 pub mod reloader;
 pub mod reloader_model;
 pub mod reloader_rules;

@@ -30,6 +30,7 @@ pub struct Launch {
     /// The certificate, the key and the log.
     pub folder: Folder,
     pub(super) ca: String,
+    program: PathBuf,
 }
 
 impl Launch {
@@ -57,7 +58,7 @@ impl Launch {
         }
         // Nobody but the tests reaches the port.
         args.push("--trusted-callers=true".to_owned());
-        Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem() }
+        Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem(), program: program() }
     }
 
     /// As where the operator does not say who reaches the port: callers may be anybody.
@@ -77,7 +78,15 @@ impl Launch {
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        Self { args, env: Vec::new(), port: 0, ops_port, folder: Folder::new(), ca: cp.authority.pem() }
+        Self {
+            args,
+            env: Vec::new(),
+            port: 0,
+            ops_port,
+            folder: Folder::new(),
+            ca: cp.authority.pem(),
+            program: program(),
+        }
     }
 
     /// Reads the certificate from this Secret instead of files, as in self-managed mode.
@@ -87,6 +96,12 @@ impl Launch {
             self.args.drain(place..place + 2);
         }
         self.with(&["--tls-secret", name, "--tls-poll", "1s"])
+    }
+
+    /// Another program than ours of this build: of another version.
+    pub fn running(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     /// Adds arguments.
@@ -116,7 +131,7 @@ impl Launch {
 
     /// Starts the program without waiting.
     pub fn spawn(self) -> WebhookProcess {
-        let process = Process::start("floe-secrets-webhook", self.folder.path(), &program(), &self.args, &self.env);
+        let process = Process::start("floe-secrets-webhook", self.folder.path(), &self.program, &self.args, &self.env);
         WebhookProcess { process, launch: self }
     }
 }

@@ -63,6 +63,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         "reloader",
         "infisical-operator",
         "drift",
+        "ineffective-annotations",
     ];
     assert_eq!(ids, all);
     assert_eq!(scene.doctor().await.output.stdout, healthy.output.stdout, "two runs say the same");

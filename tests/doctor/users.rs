@@ -66,7 +66,11 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     let elsewhere = doctor(&scene.cp.kubeconfig, &["--namespace", "kube-system"]).await;
     elsewhere.expect(&[("admission", "not-checked")]);
     let nowhere = doctor(&scene.cp.kubeconfig, &["-n", "nowhere", "--drift=false"]).await;
-    let nowhere = nowhere.expect(&[("admission", "not-checked"), ("drift", "not-checked")]);
+    let nowhere = nowhere.expect(&[
+        ("admission", "not-checked"),
+        ("drift", "not-checked"),
+        ("ineffective-annotations", "not-checked"),
+    ]);
     assert_eq!(nowhere.of("admission")["seen"], "there is no namespace nowhere to try it in");
     let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
     quiet.expect(&[("admission", "not-checked")]);

@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::common::control_plane::ControlPlane;
 use super::common::hostile::{Generator, Hostile, known};
+use super::common::processor::at_this_pace;
 use super::common::webhook::webhook_identity;
 use super::common::webhook_process::{Launch, WebhookProcess};
 use super::say;
 
-/// What one review may cost the whole process: memory in KiB, processor time, and the answer's bytes.
+/// What one review may cost the whole process: memory in KiB, processor time (on a machine as fast as [`at_this_pace`]
+/// supposes), and the answer's bytes.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 3 << 19;
@@ -46,7 +48,10 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
             took = took.min(send(webhook, hostile).await.2);
         }
     }
-    assert!(took <= MAX_TIME, "{what}: {took:?} of processor time");
+    if took > MAX_TIME {
+        let most = at_this_pace(MAX_TIME);
+        assert!(took <= most, "{what}: {took:?} of processor time, not {most:?}");
+    }
     let (_, most) = webhook.memory();
     assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
     (answer, took)

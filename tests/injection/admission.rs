@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Annotations, Bound, Decision, Pattern, PlanInput, PodView, SecretBinding, SecretId, SecretName, SecretSource,
+    Annotations, Bound, Decision, PlanInput, PodView, SecretBinding, SecretId, SecretName, SecretSource, Sidecar,
     SkipReason, Sources, Subject, parse, plan, render,
 };
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub(crate) struct Admission {
     bindings: BTreeMap<SecretId, Bound>,
     service_account: Option<(String, Vec<(String, String)>)>,
     namespace: Option<Vec<(String, String)>>,
-    sidecars: Vec<Pattern>,
+    sidecars: Vec<Sidecar>,
 }
 
 /// What became of it.
@@ -62,7 +62,9 @@ impl Admission {
             bindings: BTreeMap::new(),
             service_account: None,
             namespace: None,
-            sidecars: vec!["istio-proxy".parse().unwrap(), "linkerd-*".parse().unwrap()],
+            sidecars: ["istio-proxy", "linkerd-*", "wait@workflows.argoproj.io/workflow"]
+                .map(|sidecar| sidecar.parse().unwrap())
+                .to_vec(),
         }
     }
 

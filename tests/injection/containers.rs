@@ -126,13 +126,60 @@ fn all_init_containers_may_be_none() {
 
 #[rstest]
 #[case::globs(&[("containers", "web-*")], spec())]
-#[case::only_sidecars(&[], json!({ "containers": [{ "name": "istio-proxy" }] }))]
 #[case::null(&[], json!({ "containers": null }))]
 fn a_pod_without_a_selected_container_gets_nothing_and_is_told(#[case] choice: &[(&str, &str)], #[case] spec: Value) {
     let annotations: Vec<(&str, &str)> = choice.iter().copied().chain([("env-from", "a")]).collect();
     let admitted = Admission::of(pod_with(&annotations, spec)).admitted();
     assert_eq!(admitted.patch, "[]");
     assert_eq!(admitted.warnings[0], "no container is selected, so no secret was injected");
+}
+
+/// The sentence about a pod whose containers `names` are all sidecars.
+fn only_sidecars(names: &str) -> String {
+    format!(
+        "the secrets that annotation secrets.floe.dev/env-from asks for would reach no container: all containers of the \
+         pod are on the operator's list of sidecars. Choose among them by secrets.floe.dev/containers: {names}."
+    )
+}
+
+#[test]
+fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
+    let spec = json!({ "containers": [{ "name": "istio-proxy" }, { "name": "linkerd-proxy" }] });
+    let asks = [("env-from", "a")];
+    let mut admission = Admission::of(pod_with(&asks, spec.clone()));
+    assert_eq!(admission.refused(), [only_sidecars("istio-proxy, linkerd-proxy")]);
+    admission.subject = Subject::Manifest;
+    assert_eq!(admission.refused(), [only_sidecars("istio-proxy, linkerd-proxy")]);
+    // Another webhook may add the container that is meant.
+    admission.subject = Subject::Template;
+    let admitted = admission.admitted();
+    assert_eq!((admitted.patch.as_str(), admitted.warnings), ("[]", vec![only_sidecars("istio-proxy, linkerd-proxy")]));
+    let chosen = [("env-from", "a"), ("containers", "istio-proxy")];
+    let chosen = Admission::of(pod_with(&chosen, spec.clone())).admitted();
+    assert_eq!(chosen.env_from("istio-proxy"), ["a"]);
+    // A default is written for many pods, and some of them have nothing but sidecars.
+    let by_default = Admission::of(pod_with(&[], spec)).namespace(&asks).admitted();
+    assert_eq!(by_default.warnings, ["no container is selected, so no secret was injected"]);
+}
+
+#[test]
+fn a_pod_of_many_sidecars_is_refused_with_the_first_of_their_names() {
+    let containers: Vec<Value> = (10..22).map(|n| json!({ "name": format!("linkerd-{n}") })).collect();
+    let refused = Admission::of(pod_with(&[("env-from", "a")], json!({ "containers": containers }))).refused();
+    let names: Vec<String> = (10..20).map(|n| format!("linkerd-{n}")).collect();
+    assert_eq!(refused, [only_sidecars(&format!("{} and 2 more", names.join(", ")))]);
+}
+
+#[rstest]
+#[case::in_a_pod_of_its_tool(json!({ "workflows.argoproj.io/workflow": "etl" }), &["main"])]
+#[case::in_any_other_pod(json!({ "app": "etl" }), &["main", "wait"])]
+#[case::without_labels(Value::Null, &["main", "wait"])]
+fn an_everyday_word_is_a_sidecar_only_in_pods_of_its_tool(#[case] labels: Value, #[case] expected: &[&str]) {
+    let mut pod = pod_with(&[("env-from", "a")], json!({ "containers": [{ "name": "main" }, { "name": "wait" }] }));
+    pod["metadata"]["labels"] = labels;
+    let admitted = Admission::of(pod).admitted();
+    let served: Vec<&str> = ["main", "wait"].into_iter().filter(|name| !admitted.env_from(name).is_empty()).collect();
+    assert_eq!(served, expected);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
 #[case::twice_is_once("db-creds,api-keys,db-creds,kubernetes:db-creds", &["db-creds", "api-keys"])]
 #[case::sources("kubernetes:a,infisical:b,external-secrets:c", &["a", "b", "c"])]
 #[case::dotted("tls.example.com", &["tls.example.com"])]
+#[case::dashes("- db-creds\r\n- infisical:api-keys\r\n", &["db-creds", "api-keys"])]
 fn env_from_brings_secrets_in_whole(#[case] value: &str, #[case] expected: &[&str]) {
     let admitted = Admission::of(pod(&[("env-from", value)])).admitted();
     assert_eq!(admitted.env_from("app"), expected);
@@ -53,8 +54,22 @@ fn env_from_brings_secrets_in_whole(#[case] value: &str, #[case] expected: &[&st
     "FLOE_SECRET_DB_CREDS_PASSWORD=db-creds/password", "FLOE_SECRET_A=a/value",
 ])]
 #[case::yaml_flow("\n- {name: a, key: k}\n- {name: a}\n", &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_A=a/value"])]
+#[case::yaml_after_a_comment("# the database\n\n  # and more\n- name: a\n  key: k\n", &["FLOE_SECRET_A_K=a/k"])]
+#[case::yaml_after_a_marker("---\n- name: a\n  key: k\n", &["FLOE_SECRET_A_K=a/k"])]
+#[case::yaml_behind_a_marker("--- [{name: a, key: k}]", &["FLOE_SECRET_A_K=a/k"])]
+#[case::yaml_after_a_comment_and_a_marker("# mine\r\n---\r\n- name: a\r\n  key: k\r\n", &["FLOE_SECRET_A_K=a/k"])]
+#[case::yaml_crlf("-\r\n  name: a\r\n  key: k\r\n- name: b\r\n  key: k", &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_B_K=b/k"])]
+#[case::yaml_tab_after_the_dash("-\tname: a", &["FLOE_SECRET_A=a/value"])]
+#[case::yaml_byte_order_mark("\u{feff}- name: a", &["FLOE_SECRET_A=a/value"])]
+#[case::yaml_strings("- a/k\n- 'infisical:b/k' # why\n- name: c\n- d/*\n", &[
+    "FLOE_SECRET_A_K=a/k", "FLOE_SECRET_B_K=b/k", "FLOE_SECRET_C=c/value", "FLOE_SECRET_D_VALUE=d/value",
+])]
+#[case::yaml_strings_crlf("- a/k\r\n- a/l\r\n", &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_A_L=a/l"])]
+#[case::yaml_single("name: a\nkey: k\n", &["FLOE_SECRET_A_K=a/k"])]
+#[case::yaml_single_after_a_comment("# a\nkey: k\r\nname: a\r\n", &["FLOE_SECRET_A_K=a/k"])]
+#[case::json_strings(r#"["a/k", "b"]"#, &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_B=b/value"])]
 fn refs_become_variables_by_the_reference_naming(#[case] value: &str, #[case] expected: &[&str]) {
-    let admitted = Admission::of(pod(&[("refs", value)])).admitted();
+    let admitted = Admission::of(pod(&[("refs", value)])).secret("d", &["value"]).admitted();
     assert_eq!(admitted.env("app"), expected);
     assert!(admitted.env_from("app").is_empty());
 }
@@ -96,6 +111,7 @@ fn the_source_env_needs_no_injection() {
 #[rstest]
 #[case("deny", Some(OnMissing::Deny))]
 #[case("warn", Some(OnMissing::Warn))]
+#[case(" warn\r\n", Some(OnMissing::Warn))]
 fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Option<OnMissing>) {
     assert_eq!(request(&[("env-from", "a"), ("on-missing", value)]).on_missing, expected);
     assert_eq!(request(&[("env-from", "a")]).on_missing, None, "unset is left to the surface");
@@ -106,6 +122,7 @@ fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Opt
 #[case("reloader", ReloadMode::Reloader)]
 #[case("infisical", ReloadMode::Infisical)]
 #[case("off", ReloadMode::Off)]
+#[case("\toff\n", ReloadMode::Off)]
 fn reload_is_one_of_four_words(#[case] value: &str, #[case] expected: ReloadMode) {
     assert_eq!(request(&[("env-from", "a"), ("reload", value)]).reload, expected);
 }
@@ -180,6 +197,11 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
 #[case("refs", "Infisical:a", "unknown source \"Infisical\"")]
 #[case("refs", "[{", "is not a list of {source, name, key}")]
 #[case("refs", "- 5", "is not a list of {source, name, key}")]
+#[case("refs", "- 5", "expected a reference such as \"db/password\", in quotes where it looks like a number")]
+#[case("refs", "# one\n- a/b/c", "\"b/c\" is not a key of a Secret")]
+#[case("refs", "- a, b", "\"a, b\" is not a Secret name")]
+#[case("refs", "---\n", "\"---\" is not a Secret name")]
+#[case("env-from", "a,-,b", "\"-\" is not a Secret name")]
 #[case("refs", r#"[{"key":"k"}]"#, "is not a list of {source, name, key}")]
 #[case("refs", r#"[{"name":"a","namespace":"other"}]"#, "namespace")]
 #[case("refs", r#"[{"name":"a","source":"VAULT"}]"#, "unknown source \"VAULT\"")]
@@ -216,7 +238,12 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
 #[case("reload", "always", "\"always\" is not one of auto, reloader, infisical, off")]
 #[case("inject", "yes", "\"yes\" is not one of true, false")]
 #[case("inject", "False", "\"False\" is not one of true, false")]
-#[case("inject", "enabled", "\"enabled\" is not one of true, false")]
+#[case(
+    "inject",
+    "enabled",
+    "\"enabled\" is not one of true, false; defaults are let in by the label secrets.floe.dev/inject=enabled of the Namespace"
+)]
+#[case("inject", " Enable", "\"Enable\" is not one of true, false; defaults are let in by the label")]
 // infisical.<name>
 #[case("infisical.a", "", "is not <environment>:/<path>, as in \"prod:/snowflake\"")]
 #[case("infisical.a", "prod", "is not <environment>:/<path>")]

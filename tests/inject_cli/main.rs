@@ -7,6 +7,11 @@
     reason = "helpers of tests, which clippy does not see as such"
 )]
 
+mod formats;
+mod hints;
+mod inputs;
+mod templates;
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -405,7 +410,7 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
     let expected = [
         (
             1,
-            "secret \"snowflake\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation.",
+            "secret \"snowflake\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation. A Secret of that name is known in namespace \"jobs\", and pods read only those of their own: correct the object's namespace (-n sets that of objects that name none), or add the Secret here.",
         ),
         (
             1,
@@ -453,6 +458,42 @@ fn without_a_check_it_says_once_that_nothing_was_checked() {
 }
 
 #[test]
+fn explain_says_of_defaults_whether_they_have_an_effect() {
+    let object = |kind: &str, name: &str, rest: &str| {
+        format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, annotations: {{secrets.floe.dev/env-from: a}}{rest}}}\n---\n"
+        )
+    };
+    let manifest = [
+        object("Namespace", "dark", ""),
+        object("Namespace", "near", ", labels: {secrets.floe.dev/inject: 'Enabled'}"),
+        object("Namespace", "lit", ", labels: {secrets.floe.dev/inject: enabled}"),
+        object("ServiceAccount", "a", ", namespace: dark"),
+        object("ServiceAccount", "b", ", namespace: lit"),
+        object("ServiceAccount", "c", ", namespace: elsewhere"),
+    ]
+    .concat();
+    let ran = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--explain"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let start = |number: usize, what: &str| format!("note: m.yaml: document {number}, {what}: ");
+    let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect");
+    let lacks = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
+    let expected = [
+        start(1, "Namespace \"dark\"") + &idle("namespace \"dark\"") + lacks,
+        start(2, "Namespace \"near\"")
+            + &idle("namespace \"near\"")
+            + ", because the label says \"Enabled\": kubectl label --overwrite namespace near secrets.floe.dev/inject=enabled\n",
+        start(4, "ServiceAccount \"a\"") + &idle("service account \"a\"") + lacks,
+        start(6, "ServiceAccount \"c\"")
+            + "its secrets.floe.dev/ annotations have an effect only if namespace \"elsewhere\" carries the label secrets.floe.dev/inject=enabled; it is not known here\n",
+    ]
+    .concat();
+    assert_eq!(ran.err, expected);
+    let silent = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml"]);
+    assert_eq!((silent.code, silent.err.as_str()), (0, ""));
+}
+
+#[test]
 fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
     let manifest = format!("{SECRETS}---\n{}", pod("secrets.floe.dev/refs: token/*"));
     let ran = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--secrets", "m.yaml"]);
@@ -464,7 +505,7 @@ fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
 
 #[rstest]
 #[case::no_file(&["-f", "gone.yaml"], "", "error: gone.yaml: cannot be read: ")]
-#[case::a_folder(&["-f", "."], "", "error: .: cannot be read: ")]
+#[case::an_empty_folder(&["-f", "."], "", "error: .: has no file that ends in .json, .yaml or .yml; -R also reads the folders in it")]
 #[case::stdin_twice(&["-f", "-", "-f", "-"], "", "error: standard input: it can be read only once")]
 #[case::broken(&["-f", "-"], "a: b\n---\nkind: [canary\n", "error: standard input:3:7: is not valid YAML")]
 #[case::twice(&["-f", "-"], "\n---\nkind: Pod\nkind: canary\n", "error: standard input:4:1: a key stands twice in one mapping")]
@@ -478,14 +519,19 @@ fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
 #[case::an_env_that_is_a_map(
     &["-f", "-"],
     "apiVersion: batch/v1\nkind: Job\nspec: {template: {spec: {containers: [{name: a}, {name: c, env: {A: canary}}]}}}\n",
-    "error: standard input:1: Job without a name: spec.template.spec.containers[1] has a field of another type than Kubernetes has there"
+    "error: standard input:1: Job without a name: spec.template.spec.containers[1].env (container \"c\") is an object, and Kubernetes takes a list there"
+)]
+#[case::a_bare_number(
+    &["-f", "-"],
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, env: [{name: PORT, value: 54327}]}]}\n",
+    "error: standard input:1: Pod \"p\": spec.containers[0].env[0].value (container \"c\", variable \"PORT\") is a number, and Kubernetes takes a string there; write it in quotes\n"
 )]
 #[case::no_flags(&[], "", "error: the following required arguments were not provided")]
 fn what_cannot_be_read_ends_with_2_and_its_place(#[case] args: &[&str], #[case] stdin: &str, #[case] said: &str) {
     let ran = inject(&[], stdin, args);
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
     assert!(ran.err.starts_with(said), "{}", ran.err);
-    assert!(!ran.err.contains("canary"), "{}", ran.err);
+    assert!(!ran.err.contains("canary") && !ran.err.contains("54327"), "{}", ran.err);
 }
 
 #[test]
@@ -496,28 +542,7 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
     assert_eq!((ran.code, ran.err.as_str()), (2, "error: standard input:2: is not UTF-8 text\n"));
 }
 
-// === misplaced annotations, and what is explained ===
-
-#[test]
-fn annotations_that_nobody_reads_are_named() {
-    let manifest = "
-apiVersion: apps/v1
-kind: ReplicaSet
-metadata: {name: web, annotations: {secrets.floe.dev/refs: a/b, secrets.floe.dev/containers: main, other: x}}
-spec: {template: {spec: {containers: [{name: main}]}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: c, annotations: {secrets.floe.dev/refs: a/b}}
-";
-    let ran = inject(&[], manifest, &["-f", "-"]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, manifest));
-    let expected = "\
-warning: standard input: document 1, ReplicaSet \"web\": annotations secrets.floe.dev/refs, secrets.floe.dev/containers in metadata.annotations have no effect there; move them to spec.template.metadata.annotations
-warning: standard input: document 2, ConfigMap \"c\": annotation secrets.floe.dev/refs in metadata.annotations has no effect there; it belongs to pods and pod templates
-";
-    assert_eq!(ran.err, expected);
-}
+// === what is carried, and what is explained ===
 
 #[test]
 fn a_workloads_own_annotations_reach_its_template_as_they_would_on_a_cluster() {
@@ -536,8 +561,7 @@ items:
     let ran = inject(&[], manifest, &["-f", "-"]);
     let template = printed(&ran, "/spec/jobTemplate/spec/template");
     let annotations = &template["metadata"]["annotations"];
-    assert_eq!(annotations["secrets.floe.dev/env-from"], "b", "the nearer one");
-    assert_eq!(annotations["secrets.floe.dev/containers"], "main");
+    assert_eq!(annotations["secrets.floe.dev/inherited"], r#"{"containers":"main","env-from":"b"}"#, "the nearer one");
     assert_eq!(template["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "b" } }]));
     assert_eq!(template["spec"]["containers"][1], json!({ "name": "side" }));
     assert_eq!(ran.err, "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n");

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench hostile instructions footprint soak release clean
+.PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
 demo:
@@ -19,8 +19,8 @@ test:
 ## test-kubernetes-1.30: pods, workloads, controller and the chart's life on the oldest Kubernetes that is supported
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
-	hack/test.sh chart=admission_policy::,callers::,certificates::,client_certificate::,lifecycle::,pods::,rights::,tls_mode:: controller workloads registration \
-	  admission reload_e2e inject_cluster
+	hack/test.sh chart=admission_policy::,callers::,certificates::,client_certificate::,lifecycle::,names::,pods::,reuse_values::,rights::,subchart::,tls_mode:: controller workloads registration \
+	  admission reload_e2e inject_cluster sequences
 
 ## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
 test-cluster:
@@ -60,6 +60,10 @@ bench:
 ## hostile: reviews that mean harm, and what each of them costs the program; honest creates beside them (3 minutes)
 hostile:
 	hack/hostile.sh
+
+## sequences: random sequences of what users do to a workload, 10,000 simulated and 200 on a real API server (5 minutes)
+sequences:
+	hack/sequences.sh
 
 ## instructions: instructions per admission, held against benches/instructions.txt
 instructions:

@@ -38,6 +38,7 @@ cni|github.com/containernetworking/plugins||
 helm|helm.sh/helm/v4||-X helm.sh/helm/v4/internal/version.version=@V@
 helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@ $helm3
 certmanager|github.com/cert-manager/cert-manager||
+proxy|github.com/elazarl/goproxy||
 promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X
 }
@@ -50,6 +51,7 @@ etcd|etcd|go.etcd.io/etcd/server/v3|control-plane|60
 kube-apiserver|$kubernetes|k8s.io/kubernetes/cmd/kube-apiserver|control-plane|180
 kube-controller-manager|$kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|control-plane|60
 kubectl|$kubernetes|k8s.io/kubernetes/cmd/kubectl|control-plane|30
+proxy|proxy|.|control-plane|10
 kube-scheduler|kubernetes|k8s.io/kubernetes/cmd/kube-scheduler|node|30
 kubelet|kubernetes|k8s.io/kubernetes/cmd/kubelet|node|120
 containerd|containerd|github.com/containerd/containerd/v2/cmd/containerd|node|60

@@ -389,6 +389,41 @@ fn defaults_lead_to_restarts_and_are_not_inherited() {
 // === refusals and warnings ===
 
 #[test]
+fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
+    let bed = Bed::new(false);
+    let of = |keys: usize, template: usize| {
+        let pairs = (0..keys).map(|n| (format!("{PREFIX}env.V{n}"), json!(format!("a/{}", "k".repeat(200)))));
+        let annotations = json!({"other": "x".repeat(template)});
+        bed.admit(&deployment(pairs.collect::<Map<_, _>>().into(), annotations, json!({})), None)
+    };
+    assert!(of(200, 0).allowed, "{}", of(200, 0).said);
+    let long = of(250 + 60, 0);
+    assert!(!long.allowed && long.said.contains("secrets.floe.dev/inherited"), "{}", long.said);
+    assert!(long.said.contains("Write them on the pod template instead"), "{}", long.said);
+    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).said);
+    let heavy = of(100, 250_000);
+    assert!(!heavy.allowed && heavy.said.contains("at most 262144 are allowed"), "{}", heavy.said);
+}
+
+#[test]
+fn the_annotation_of_templates_is_refused_on_metadata() {
+    let bed = Bed::new(false);
+    let refused = bed.admit(&deployment(ours(&[("inherited", "{}"), ("env-from", "a")]), json!({}), json!({})), None);
+    assert!(!refused.allowed && refused.said.contains("remove it from the metadata"), "{}", refused.said);
+}
+
+#[test]
+fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
+    let bed = Bed::new(false);
+    for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
+        let live = bed.create(&deployment(ours(&[("env-from", "a")]), json!({INHERITED: forged}), json!({})));
+        assert_eq!(template(&live)["metadata"]["annotations"], inherited(&[("env-from", "a")]), "{forged}");
+        let bare = bed.create(&deployment(json!({}), json!({INHERITED: forged, "x": "y"}), json!({})));
+        assert_eq!(template(&bare)["metadata"]["annotations"], json!({"x": "y"}), "{forged}");
+    }
+}
+
+#[test]
 fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
     let bed = Bed::new(false);
     let of = |pairs: &[(&str, &str)]| bed.admit(&deployment(ours(pairs), json!({}), json!({})), None);

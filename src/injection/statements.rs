@@ -5,6 +5,7 @@
 //! Other writers (a replace, a JSON patch, an edit) leave neither, and then nobody can tell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -27,7 +28,6 @@ pub(super) enum Place {
 }
 
 /// The metadata that tell, read when they are asked for: most reviews take nothing back.
-#[derive(Debug)]
 pub(super) struct Statements<'a> {
     kind: WorkloadKind,
     now: Option<&'a str>,
@@ -37,7 +37,7 @@ pub(super) struct Statements<'a> {
     places: [OnceLock<BTreeMap<String, usize>>; 2],
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Read {
     /// The configuration of the last client-side apply; `Null` when there is none.
     last_applied: Value,
@@ -49,7 +49,7 @@ struct Read {
     is_apply: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct Metadata {
     #[serde(default)]
     annotations: Option<LastApplied>,
@@ -57,13 +57,13 @@ struct Metadata {
     managed_fields: Option<Vec<ManagedFields>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct LastApplied {
     #[serde(default, rename = "kubectl.kubernetes.io/last-applied-configuration")]
     configuration: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct ManagedFields {
     #[serde(default)]
     manager: String,
@@ -166,6 +166,13 @@ fn name_of(value: &Value) -> Option<&str> {
 /// An element of a list that is a map by names.
 fn named(name: &str) -> String {
     format!(r#"k:{{"name":{}}}"#, Value::from(name))
+}
+
+/// Literal values stand in the configuration that was applied last.
+impl fmt::Debug for Statements<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statements").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Statements<'a> {
@@ -315,4 +322,52 @@ fn is_all_recorded(container: &ContainerView<'_>, recorded: &[String]) -> bool {
     let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
     container.env_from.as_ref().is_some_and(|list| list.len() == sources.len())
         && sources.keys().all(|source| recorded.contains(*source))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whether an object with these managers, and so many bytes of other metadata, states `env-from` on its template.
+    fn states(managers: usize, filling: usize) -> bool {
+        let fields =
+            json!({"f:spec": {"f:template": {"f:metadata": {"f:annotations": {"f:secrets.floe.dev/env-from": {}}}}}});
+        let managed: Vec<Value> = (0..managers)
+            .map(|n| json!({"manager": format!("m{n}"), "operation": "Apply", "fieldsV1": fields}))
+            .collect();
+        let metadata = json!({"annotations": {"filling": "x".repeat(filling)}, "managedFields": managed});
+        let object = json!({"metadata": metadata}).to_string();
+        let view: WorkloadView<'_> = serde_json::from_str(&object).unwrap();
+        Statements::of(WorkloadKind::Deployment, &view, None).states_annotation(Place::Template, "env-from")
+    }
+
+    #[test]
+    fn statements_of_too_many_managers_are_not_read() {
+        assert!(states(MAX_APPLYING_MANAGERS, 0));
+        assert!(!states(MAX_APPLYING_MANAGERS + 1, 0));
+        assert!(!states(0, 0));
+    }
+
+    #[test]
+    fn statements_in_metadata_that_are_too_long_are_not_read() {
+        assert!(states(1, MAX_STATEMENT_BYTES - 1_000));
+        assert!(!states(1, MAX_STATEMENT_BYTES));
+    }
+
+    #[test]
+    fn literal_values_of_the_last_applied_configuration_are_never_shown() {
+        let applied = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "c", "env": [{"name": "A", "value": "canary"}]},
+        ]}}}});
+        let metadata =
+            json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()}});
+        let object = json!({"metadata": metadata, "spec": {"template": applied["spec"]["template"]}}).to_string();
+        let view: WorkloadView<'_> = serde_json::from_str(&object).unwrap();
+        let statements = Statements::of(WorkloadKind::Deployment, &view, None);
+        assert!(statements.is_apply(), "it was read");
+        assert!(!format!("{statements:?}").contains("canary"), "{statements:?}");
+        assert!(!format!("{view:?}").contains("canary"), "{view:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What the planner looks at in an object that has a pod template: a partial, borrowing view of its JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -78,7 +79,7 @@ pub struct WorkloadView<'a> {
 }
 
 /// A workload's metadata: what is looked at, and all of it, for what authors state in it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WorkloadMetadataView<'a> {
     view: MetadataView<'a>,
     /// Literal values stand in the configuration that was applied last: looked up, never shown.
@@ -90,6 +91,12 @@ impl<'a> std::ops::Deref for WorkloadMetadataView<'a> {
 
     fn deref(&self) -> &MetadataView<'a> {
         &self.view
+    }
+}
+
+impl fmt::Debug for WorkloadMetadataView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadMetadataView").field("view", &self.view).finish_non_exhaustive()
     }
 }
 
@@ -135,7 +142,7 @@ pub struct JobSpecView<'a> {
 }
 
 /// A pod template: what is looked at, and all of it, to see whether an update changes it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TemplateView<'a> {
     /// What the planner looks at.
     pub pod: PodView<'a>,
@@ -169,6 +176,12 @@ impl TemplateView<'_> {
         let annotations = serde_json::from_str::<Template<'_>>(raw).ok().and_then(|t| t.metadata?.annotations);
         let others = annotations.into_iter().flatten().filter(|(name, _)| name.as_str() != but);
         others.map(|(name, value)| name.as_str().len() + value.as_str().len()).sum()
+    }
+}
+
+impl fmt::Debug for TemplateView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemplateView").field("pod", &self.pod).finish_non_exhaustive()
     }
 }
 

@@ -1,13 +1,15 @@
 //! The nudge: when the secrets that a refused pod waits for exist, its owner's controller is told at once.
 //!
 //! Controllers try a refused pod again after pauses that grow up to 16 minutes. An annotation on the owner makes them
-//! look immediately. Its value is the secrets' uids, so that telling it again changes nothing; only an owner that has
-//! waited once more for a key of the same secret is told by the secret's version too.
+//! look immediately. Its value is the secrets' uids, so that telling it again changes nothing; an owner that has waited
+//! once more for a key of the same secret is told by the secret's version too, and one whose next try was refused all
+//! the same by another form of the same.
 
 mod owner;
 mod paced;
 mod refusals;
 mod rounds;
+mod told;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -20,9 +22,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use self::owner::{ANNOTATION, Owner, OwnerView, Prospect, Wants, mark, prospect};
+use self::owner::{ANNOTATION, Owner, OwnerView, Prospect, Repeat, Wants, mark, prospect};
 use self::paced::Paced;
 use self::rounds::Rounds;
+use self::told::{Told, Turn};
 use self::waiting::{Head, Waiting};
 use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, NudgeResult};
@@ -64,6 +67,7 @@ pub struct Nudge {
     traces: Traces,
     metrics: ControllerMetrics,
     waiting: Mutex<Waiting>,
+    told: Mutex<Told>,
 }
 
 impl Nudge {
@@ -94,6 +98,7 @@ impl Nudge {
             traces: Traces::off(),
             metrics,
             waiting: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -110,6 +115,7 @@ impl Nudge {
         impl Drop for Forget<'_> {
             fn drop(&mut self) {
                 *self.0.waiting() = Waiting::default();
+                *self.0.told() = Told::default();
                 self.0.metrics.waiting.set(0);
             }
         }
@@ -130,6 +136,10 @@ impl Nudge {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Plans for an owner and does what follows.
@@ -162,6 +172,11 @@ impl Nudge {
 
     /// For an owner that wants pods.
     async fn act(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let turn = self.told().turn(&owner);
+        if turn == Turn::Early {
+            span.word("result", "told");
+            return self.postpone(owner);
+        }
         let prospect = self.prospect(&owner, object, &span).await;
         span.word("result", prospect.as_str());
         match prospect {
@@ -170,13 +185,14 @@ impl Nudge {
                     return self.give_up(&owner);
                 }
                 let sentence = awaiting(&awaits);
+                self.told().forget(&owner);
                 let news = self.waiting().wait(owner.clone(), awaits);
                 if news {
                     self.say(&owner, Reason::AwaitingSecrets, &sentence).await;
                 }
             }
             Prospect::Ready(secrets) => {
-                if self.nudge(&owner, object, &secrets).await {
+                if self.nudge(&owner, object, &secrets, turn).await {
                     self.waiting().forget(&owner);
                 } else {
                     self.postpone(owner);
@@ -291,8 +307,12 @@ impl Nudge {
     }
 
     /// Tells the owner's controller, unless it has been told the same before. `false` when it has to be tried again.
-    async fn nudge(&self, owner: &Owner, object: &OwnerView<'_>, secrets: &BTreeSet<SecretId>) -> bool {
-        let waited = self.waiting().has_waited(owner);
+    async fn nudge(&self, owner: &Owner, object: &OwnerView<'_>, secrets: &BTreeSet<SecretId>, turn: Turn) -> bool {
+        let repeat = match turn {
+            Turn::Again => Repeat::Always,
+            _ if self.waiting().has_waited(owner) => Repeat::NewVersion,
+            _ => Repeat::Never,
+        };
         let mut heads = Vec::new();
         for secret in secrets {
             let seen = self.waiting().seen(&(owner.namespace.clone(), secret.clone())).cloned();
@@ -306,7 +326,8 @@ impl Nudge {
                 Ok(None) | Err(_) => return false,
             }
         }
-        let Some(value) = mark(object.mark(), &heads, waited) else {
+        let value = (turn != Turn::Enough).then(|| mark(object.mark(), &heads, repeat)).flatten();
+        let Some(value) = value else {
             self.metrics.nudged(NudgeResult::Unchanged);
             return true;
         };
@@ -317,7 +338,8 @@ impl Nudge {
         match self.api.merge(&path, &marked).await {
             Ok(()) => {
                 self.metrics.nudged(NudgeResult::Nudged);
-                info!(kind, namespace, name, waited, "told an owner that its secrets exist");
+                self.told().told(owner);
+                info!(kind, namespace, name, again = turn == Turn::Again, "told an owner that its secrets exist");
                 self.say(owner, Reason::SecretsArrived, &arrived(secrets)).await;
             }
             // Another object has the name by now.

@@ -10,15 +10,19 @@ use crate::common::control_plane::{ControlPlane, Options};
 use crate::common::served::{container, deployment, job, prefixed, template};
 use crate::common::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
 use crate::common::webhook_process::{Launch, WebhookProcess};
-use crate::common::{wait_for, wait_within};
+use crate::common::{poll, wait_for, wait_within};
 use crate::{events, metric, metric_is, refusal};
 
-/// Waits until a pod with this label is there.
+/// Waits until a pod with this label is there; when it does not come, says what its owner was told.
 async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
-    wait_within(Duration::from_mins(3), &format!("a pod of {name} in {namespace}"), || async {
+    let there = poll(Duration::from_mins(3), || async {
         (!cp.pods(namespace, &format!("app={name}")).await.is_empty()).then_some(())
-    })
-    .await;
+    });
+    if there.await.is_none() {
+        let refused = events(cp, namespace, "FailedCreate").await;
+        let arrived = events(cp, namespace, "SecretsArrived").await;
+        panic!("no pod of {name} in {namespace}\n{refused:#?}\n{arrived:#?}");
+    }
 }
 
 /// How often the pods of this kind of owner were refused.
@@ -140,6 +144,10 @@ async fn pods_come_as_soon_as_their_secrets_do() {
     let untouched = replica_set(cp, &without.name).await;
     assert!(untouched["metadata"]["annotations"].get("nudge.floe.dev/secret").is_none(), "{untouched}");
 
+    // Another leader does not know whom this one told.
+    assert!(controller.stop().await.success());
+    let controller = Launch::controller(cp, &identity).with(&["--exempt-namespaces", &without.name]).start().await;
+    metric_is(&controller, "leader", 1).await;
     a_repeat_changes_nothing(cp, &controller, &with.name).await;
     a_rollback_is_harmless(cp, &with.name).await;
     assert!(controller.stop().await.success());

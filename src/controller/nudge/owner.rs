@@ -1,6 +1,7 @@
 //! The owners of refused pods: what they are, whether they still wait, and what for.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -101,7 +102,7 @@ struct Told {
     secret: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec<'a> {
     replicas: Option<i64>,
@@ -110,6 +111,13 @@ struct Spec<'a> {
     suspend: Option<bool>,
     #[serde(borrow)]
     template: Option<&'a RawValue>,
+}
+
+/// Literal values stand in the template.
+impl fmt::Debug for Spec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec").field("suspend", &self.suspend).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -240,11 +248,19 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
     }
 }
 
+/// When an owner that has been told of some secrets is told of the same ones once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    Never,
+    /// When one of them has another version: a `StatefulSet` keeps its annotation when its template changes, so that it
+    /// waited again, for another key of a secret which it was told of, shows only there.
+    NewVersion,
+    /// In any case: its next try was refused all the same.
+    Always,
+}
+
 /// The annotation's new value, from the secrets' uids and versions; `None` when the owner has been told already.
-///
-/// A `StatefulSet` keeps its annotation when its template changes: that it waited again, for another key of a secret
-/// which it was told of, shows only in the secret's version.
-pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bool) -> Option<String> {
+pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], repeat: Repeat) -> Option<String> {
     let join = |parts: Vec<String>| parts.join(",");
     let uids = join(secrets.iter().map(|(uid, _)| uid.clone()).collect());
     let told = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
@@ -252,7 +268,12 @@ pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], waited: bo
         return Some(uids);
     }
     let versions = join(secrets.iter().map(|(uid, version)| format!("{uid}/{version}")).collect());
-    (waited && known != Some(versions.as_str())).then_some(versions)
+    let is_known = known == Some(versions.as_str());
+    match repeat {
+        Repeat::NewVersion | Repeat::Always if !is_known => Some(versions),
+        Repeat::Always => Some(uids),
+        Repeat::Never | Repeat::NewVersion => None,
+    }
 }
 
 #[cfg(test)]
@@ -311,16 +332,24 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case(None, false, Some("a,b"))]
-    #[case(Some("a"), false, Some("a,b"))]
-    #[case(Some("a,b"), false, None)]
-    #[case(Some("a,b"), true, Some("a/1,b/2"))]
-    #[case(Some("a/1,b/1"), true, Some("a/1,b/2"))]
-    #[case(Some("a/1,b/2"), true, None)]
-    #[case(Some("a/1,b/1"), false, None)]
-    fn a_repeat_changes_nothing(#[case] known: Option<&str>, #[case] waited: bool, #[case] value: Option<&str>) {
+    #[case(None, Repeat::Never, Some("a,b"))]
+    #[case(Some("a"), Repeat::Never, Some("a,b"))]
+    #[case(Some("a,b"), Repeat::Never, None)]
+    #[case(Some("a/1,b/1"), Repeat::Never, None)]
+    #[case(Some("a,b"), Repeat::NewVersion, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/1"), Repeat::NewVersion, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/2"), Repeat::NewVersion, None)]
+    #[case(Some("a"), Repeat::Always, Some("a,b"))]
+    #[case(Some("a,b"), Repeat::Always, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/1"), Repeat::Always, Some("a/1,b/2"))]
+    #[case(Some("a/1,b/2"), Repeat::Always, Some("a,b"))]
+    fn a_repeat_changes_nothing_unless_it_has_to(
+        #[case] known: Option<&str>,
+        #[case] repeat: Repeat,
+        #[case] value: Option<&str>,
+    ) {
         let secrets = [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
-        assert_eq!(mark(known, &secrets, waited).as_deref(), value);
+        assert_eq!(mark(known, &secrets, repeat).as_deref(), value);
     }
 
     #[test]

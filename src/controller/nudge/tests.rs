@@ -209,6 +209,58 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
+    // Its mark is what was written last, as on a real server.
+    let marks = Arc::new(Mutex::new(Vec::<String>::new()));
+    let known = Arc::clone(&marks);
+    let (api, written) = serving(move |path, whole, _| {
+        let (namespace, plural, name) = place(path);
+        match plural.as_str() {
+            "" => Some(namespace_object(&namespace, &json!({}), &json!({}))),
+            "jobs" => {
+                let mut job = job(&namespace, &name, &asks(&json!({"env-from": "late"})), 0);
+                if let Some(mark) = known.lock().unwrap().last() {
+                    job["metadata"]["annotations"] = json!({ANNOTATION: mark});
+                }
+                Some(job)
+            }
+            "secrets" => Some(secret_object(&namespace, &name, 1, whole)),
+            _ => None,
+        }
+    });
+    let nudge = nudge(&api, Rules::default());
+    let rounds = Rounds::new(&nudge);
+    let mut told = Vec::new();
+    let began = Instant::now();
+    let refusals = async {
+        // Refused once in a second, for as long as it is remembered that it was told.
+        while began.elapsed() < Duration::from_mins(5) {
+            rounds.arrive(owner("jobs", "load"));
+            sleep(Duration::from_secs(1)).await;
+            for (at, path, object) in written.lock().unwrap().drain(..) {
+                if path.ends_with("/jobs/load") {
+                    told.push(at.as_secs());
+                    marks
+                        .lock()
+                        .unwrap()
+                        .push(object["metadata"]["annotations"][ANNOTATION].as_str().unwrap().to_owned());
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = rounds.run() => unreachable!("it never ends"),
+        () = refusals => {}
+    }
+    let [first, second, third, fourth] = told.as_slice() else { panic!("{told:?}") };
+    // A round may pass until the pause is seen to be over.
+    let pauses = [second - first, third - second, fourth - third];
+    assert!(pauses.iter().zip([5, 20, 80]).all(|(pause, least)| (least..=least + 3).contains(pause)), "{pauses:?}");
+    let uid = "jobs-late";
+    assert_eq!(*marks.lock().unwrap(), [uid, &format!("{uid}/1"), uid, &format!("{uid}/1")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
     let (api, written) = serving(|path, _, _| {
         let (namespace, plural, name) = place(path);

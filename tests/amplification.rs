@@ -40,7 +40,7 @@ const MAX_LINE: usize = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 
 /// Tries of a review that took too long: the machine's other work may have thrown out what it had in its caches.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 /// What a review took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,15 +118,15 @@ impl Worlds {
     fn check(&self, hostile: &Hostile, timed: bool) -> Cost {
         let costs = self.worlds.iter().map(|world| {
             let mut cost = self.cost(world, hostile);
-            for _ in 1..TRIES {
-                if timed && cost.time > MAX_TIME {
-                    cost.time = cost.time.min(self.cost(world, hostile).time);
+            let mut most = MAX_TIME;
+            for _ in 0..TRIES {
+                if timed && cost.time > most {
+                    // One right after the other: the pace of a shared machine changes from second to second.
+                    cost.time = self.cost(world, hostile).time;
+                    most = at_this_pace(MAX_TIME);
                 }
             }
-            if timed && cost.time > MAX_TIME {
-                let most = at_this_pace(MAX_TIME);
-                assert!(cost.time <= most, "{}: {:?} of processor time, not {most:?}", hostile.what, cost.time);
-            }
+            assert!(!timed || cost.time <= most, "{}: {:?} of processor time, not {most:?}", hostile.what, cost.time);
             cost
         });
         costs.fold(Cost::default(), Cost::most)

@@ -122,7 +122,57 @@ pub fn known() -> Vec<Hostile> {
                 "null",
             ),
         ),
+        hostile(
+            "an inherited annotation of 64 KiB",
+            pod_review(
+                &json!({"secrets.floe.dev/inherited": format!("{{{}}}", list(3_000, |n| format!(r#""env.V{n}":"db/k""#)))}),
+                &format!(r#"{{"containers":{}}}"#, containers(1, |_| "c".to_owned())),
+            ),
+        ),
+        statements_of_thousands(),
     ]
+}
+
+/// An update that takes back 24,000 entries of a record, each of which may be one that its author states.
+fn statements_of_thousands() -> Hostile {
+    let count = 12_000;
+    let object = |reload: &str| {
+        let names = |stem: &str| (0..count).map(|n| format!("{stem}{n}")).collect::<Vec<_>>();
+        let record = json!({"containers": {"c0": {"env": names("V"), "envFrom": names("s-")}}, "template": true});
+        let container = json!({
+            "name": "c0",
+            "env": names("V").iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+            "envFrom": names("s-").iter().map(|name| json!({"secretRef": {"name": name}})).collect::<Vec<_>>(),
+        });
+        let applied = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "c0", "env": (0..10_000).map(|n| json!({"name": format!("W{n}")})).collect::<Vec<_>>()},
+        ]}}}});
+        let fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {r#"k:{"name":"c0"}"#: {
+            "f:env": (0..200).map(|n| (format!("k:{{\"name\":\"X{n}\"}}"), json!({}))).collect::<serde_json::Map<_, _>>(),
+        }}}}}});
+        let managed: Vec<Value> =
+            (0..32).map(|n| json!({"manager": format!("m{n}"), "operation": "Apply", "fieldsV1": fields})).collect();
+        json!({
+            "metadata": {
+                "annotations": {
+                    "secrets.floe.dev/reload": reload,
+                    "kubectl.kubernetes.io/last-applied-configuration": applied.to_string(),
+                },
+                "managedFields": managed,
+            },
+            "spec": {"template": {
+                "metadata": {"annotations": {"secrets.floe.dev/injected": record.to_string()}},
+                "spec": {"containers": [container]},
+            }},
+        })
+        .to_string()
+    };
+    let body = review("jobs", "apps", "deployments", "UPDATE", &object("off"), &object("auto"));
+    Hostile {
+        what: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
+        path: "/admit/workloads?timeout=5s".to_owned(),
+        body,
+    }
 }
 
 /// Makes reviews at random.
@@ -132,7 +182,7 @@ pub struct Generator {
 
 const PATHS: [&str; 5] =
     ["/admit/pods", "/admit/defaults/pods", "/admit/workloads", "/admit/defaults/workloads", "/admit/sources"];
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "env-from",
     "refs",
     "containers",
@@ -141,6 +191,7 @@ const KEYS: [&str; 12] = [
     "reload",
     "inject",
     "injected",
+    "inherited",
     "env.",
     "infisical.",
     "env-form",
@@ -256,6 +307,7 @@ impl Generator {
                 "reload" => (key.to_owned(), self.one(&["auto", "reloader", "infisical", "off", "x"]).to_owned()),
                 "inject" => (key.to_owned(), self.one(&["true", "false", ""]).to_owned()),
                 "injected" => (key.to_owned(), self.record()),
+                "inherited" => (key.to_owned(), self.inherited(most)),
                 "env." => (format!("env.V{}", self.random.u32(..400)), self.reference()),
                 "infisical." => {
                     (format!("infisical.{}", self.name()), format!("prod:/{}", "p/".repeat(self.one(&COUNTS))))
@@ -271,11 +323,54 @@ impl Generator {
         annotations.into()
     }
 
+    /// A forged annotation of a template that inherits.
+    fn inherited(&mut self, most: usize) -> String {
+        let count = self.count();
+        match self.random.u32(..4) {
+            0 => {
+                json!({"env-from": self.items(most, Self::name), "refs": self.items(most, Self::reference)}).to_string()
+            }
+            1 => format!("{{{}}}", list(count, |n| format!(r#""env.V{n}":"db/k""#))),
+            2 => format!("{{{}}}", list(count, |n| format!(r#""k{n}":{{}}"#))),
+            _ => "[".repeat(count),
+        }
+    }
+
+    /// What authors state, forged: the configuration that was applied last, and the fields that managers own.
+    fn statements(&mut self) -> (String, String) {
+        let (entries, managers) = (self.count(), self.one(&[1, 2, 31, 33, 2_000]));
+        let env = list(entries, |n| format!(r#"{{"name":"V{n}"}}"#));
+        let sources = list(entries, |n| format!(r#"{{"secretRef":{{"name":"s-{n}"}}}}"#));
+        let containers = |count| list(count, |n| format!(r#"{{"name":"c{n}","env":[{env}],"envFrom":[{sources}]}}"#));
+        let applied = match self.random.u32(..4) {
+            0 => containers(1),
+            1 => containers(if entries > 300 { 1 } else { 64 }),
+            2 => list(entries, |n| format!(r#"{{"name":"c{n}"}}"#)),
+            _ => "1,".repeat(entries) + "1",
+        };
+        let applied = format!(r#"{{"spec":{{"template":{{"spec":{{"containers":[{applied}]}}}}}}}}"#);
+        let owned = list(entries.min(200_000 / managers), |n| format!(r#""k:{{\"name\":\"V{n}\"}}":{{}}"#));
+        let fields = format!(
+            r#"{{"f:spec":{{"f:template":{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c0\"}}":{{"f:env":{{{owned}}}}}}}}}}}}}}}"#
+        );
+        let same = self.chance(50);
+        let name_of = |n| if same { "m".to_owned() } else { format!("m{n}") };
+        let managed = list(managers, |n| {
+            format!(r#"{{"manager":"{}","operation":"Apply","time":"t","fieldsV1":{fields}}}"#, name_of(n))
+        });
+        (applied, managed)
+    }
+
     /// A forged record.
     fn record(&mut self) -> String {
         let count = self.count();
         let names = json!(["db"]);
-        match self.random.u32(..3) {
+        match self.random.u32(..4) {
+            3 => json!({"containers": {"c0": {
+                "env": (0..count).map(|n| format!("V{n}")).collect::<Vec<_>>(),
+                "envFrom": (0..count).map(|n| format!("s-{n}")).collect::<Vec<_>>(),
+            }}, "template": true})
+            .to_string(),
             0 => json!({"restart": {"list": (0..count).map(|n| format!("s-{n}")).collect::<Vec<_>>()}}).to_string(),
             1 => format!(r#"{{"containers":{{{}}}}}"#, list(count, |n| format!(r#""c{n}":{{"envFrom":{names}}}"#))),
             _ => json!({"copied": {"refs": "a".repeat(self.length())}, "template": true}).to_string(),
@@ -318,8 +413,14 @@ impl Generator {
     fn metadata(&mut self, most: usize) -> String {
         let owners = list(self.one(&COUNTS), |n| format!(r#"{{"kind":"Job","name":"j{n}"}}"#));
         let generate = quoted(&"g".repeat(self.length()));
-        let annotations = self.annotations(most);
-        format!(r#"{{"generateName":{generate},"ownerReferences":[{owners}],"annotations":{annotations}}}"#)
+        let mut annotations = self.annotations(most);
+        let mut managed = String::new();
+        if self.chance(30) {
+            let (applied, fields) = self.statements();
+            annotations["kubectl.kubernetes.io/last-applied-configuration"] = applied.into();
+            managed = format!(r#","managedFields":[{fields}]"#);
+        }
+        format!(r#"{{"generateName":{generate},"ownerReferences":[{owners}],"annotations":{annotations}{managed}}}"#)
     }
 
     /// The next review: never longer than a body may be, because longer ones are never read.

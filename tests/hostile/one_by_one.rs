@@ -22,7 +22,7 @@ const MAX_ANSWER: usize = 3 << 19;
 const GENERATED: usize = 500;
 
 /// Tries of a review that took too long: other programs share the processors and their caches.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 /// The processor time of all threads of a process.
 fn processor_time(pid: u32) -> Duration {
@@ -43,15 +43,15 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
     let (status, answer, mut took) = send(webhook, hostile).await;
     assert!(matches!(status, 200 | 400), "{what}: HTTP {status}: {answer}");
     assert!(answer.len() <= MAX_ANSWER, "{what}: an answer of {} bytes", answer.len());
-    for _ in 1..TRIES {
-        if took > MAX_TIME {
-            took = took.min(send(webhook, hostile).await.2);
+    let mut bound = MAX_TIME;
+    for _ in 0..TRIES {
+        if took > bound {
+            // One right after the other: the pace of a shared machine changes from second to second.
+            took = send(webhook, hostile).await.2;
+            bound = at_this_pace(MAX_TIME);
         }
     }
-    if took > MAX_TIME {
-        let most = at_this_pace(MAX_TIME);
-        assert!(took <= most, "{what}: {took:?} of processor time, not {most:?}");
-    }
+    assert!(took <= bound, "{what}: {took:?} of processor time, not {bound:?}");
     let (_, most) = webhook.memory();
     assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
     (answer, took)

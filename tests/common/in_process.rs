@@ -119,7 +119,7 @@ impl World {
 
 /// No defaults anywhere.
 #[derive(Debug)]
-struct NoDefaults;
+pub struct NoDefaults;
 
 #[async_trait]
 impl SourceReader for NoDefaults {

@@ -4,43 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
 use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
 use floe_secrets_webhook::admission::observe::AdmissionMetrics;
-use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
-use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::defaults::Defaults;
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::traces::Span;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, PREFIX, Step, object, template_path};
 use super::check::{Checker, Revision, World};
+use super::common::in_process::NoDefaults;
 
 /// Who owns a field: any update, or one of the two managers that apply at the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
     Update,
     Manager(usize),
-}
-
-/// No namespace has defaults.
-#[derive(Debug)]
-struct NoDefaults;
-
-#[async_trait]
-impl SourceReader for NoDefaults {
-    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
-        Ok(None)
-    }
-
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
-        Ok(None)
-    }
 }
 
 /// The webhook, for all sequences.

@@ -120,7 +120,7 @@ impl ObjectApi {
         Self { client, pace: None }
     }
 
-    /// The same, whose calls take turns, those about one namespace as one tenant.
+    /// A clone whose calls take turns; calls about one namespace count as one tenant.
     #[must_use]
     pub fn paced(&self, pace: &Arc<Pace>) -> Self {
         Self { client: self.client.clone(), pace: Some(Arc::clone(pace)) }

@@ -182,7 +182,7 @@ async fn run_listeners(
     }
 }
 
-/// What decides, over the API server behind `client`.
+/// The mutator, over the API server behind `client`.
 fn mutator(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Mutator {
     let tuning = Tuning::default();
     let backend = Backend::assemble(KubernetesBackend::new(client.clone(), allowed(&policy)), tuning, metrics);

@@ -99,7 +99,7 @@ pub enum Outcome {
     Prepared(Preparation),
     /// The annotations of a Namespace or ServiceAccount are well formed.
     Validated {
-        /// What else has to be said.
+        /// Warnings beside the plan's own.
         notes: Vec<String>,
     },
     /// No verdict, and the operator admits all the same.
@@ -113,7 +113,7 @@ pub struct Injection {
     pub plan: InjectionPlan,
     /// The secrets asked for, for the log and the audit annotations.
     pub secrets: Vec<SecretId>,
-    /// What else has to be said.
+    /// Warnings beside the plan's own.
     pub notes: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ pub struct Preparation {
     pub plan: WorkloadPlan,
     /// The secrets asked for, for the log and the audit annotations.
     pub secrets: Vec<SecretId>,
-    /// What else has to be said.
+    /// Warnings beside the plan's own.
     pub notes: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What an admission decides about a Namespace or ServiceAccount: whether its annotations are well formed as defaults,
+//! Admission of a Namespace or ServiceAccount: whether its annotations are well formed as defaults,
 //! and whether they have an effect.
 
 use tokio::time::timeout_at;
@@ -91,7 +91,7 @@ fn name<'r>(request: &'r Request<'_, SourceView<'_>>, object: &'r SourceView<'_>
     names.into_iter().flatten().map(Text::as_str).find(|name| !name.is_empty())
 }
 
-/// What a Namespace's label says about defaults.
+/// The label of a Namespace that lets defaults apply.
 fn inject_label<'o>(object: &'o SourceView<'_>) -> Option<&'o str> {
     let label = |labels: &'o Labels<'_>| labels.inject.as_ref().map(Text::as_str);
     object.metadata.labels.as_ref().and_then(label)

@@ -15,7 +15,7 @@ pub struct Pace {
     lines: Mutex<Lines>,
 }
 
-/// Who waits for a turn.
+/// Callers that wait for a turn.
 #[derive(Debug)]
 struct Lines {
     /// When the next turn may be.

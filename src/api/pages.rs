@@ -1,6 +1,6 @@
 //! A list, page by page, in pages that are as small as they must be.
 //!
-//! Whoever may write objects decides how large they are. A page that is too large is asked for again with half as many
+//! The size of objects is decided by those who may write them. A page that is too large is asked for again with half as many
 //! objects; one object that is too large by itself is left out, and named.
 
 use std::time::Duration;

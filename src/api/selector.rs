@@ -62,7 +62,7 @@ impl Selector {
     }
 }
 
-/// What may not stand in a query as it is, by its code.
+/// Characters that are percent-encoded in a query.
 fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

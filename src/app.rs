@@ -88,7 +88,7 @@ fn worker_threads(wanted: Option<u16>, available: usize) -> usize {
 fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
     let error = format!("{error:#}");
-    tracing::error!(error, "the program ends");
+    tracing::error!(error, "exiting after an error");
     // When stderr is closed there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error}");
     ExitCode::FAILURE

@@ -40,10 +40,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve the admission webhook.
     Serve(Box<ServeArgs>),
-    /// Watch over what was injected: the drift scan and the nudge, by the one replica that leads.
+    /// Watch over what was injected: the drift scan and retries of refused pods, by the one replica that leads.
     ///
     /// Admission never depends on it. The drift scan is what `scan` does, from time to time, told by a metric and
-    /// Events. The nudge makes the controllers of refused pods try again as soon as the secrets that they wait for exist.
+    /// Events. Owners of refused pods are retried as soon as the secrets that they wait for exist.
     Controller(Box<ControllerArgs>),
     /// Inject into manifests, offline: YAML or JSON in, the same out, patched.
     ///
@@ -344,10 +344,10 @@ pub struct ControllerArgs {
     /// How often everything is looked through for what runs without its secrets.
     #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
     pub drift_interval: std::time::Duration,
-    /// Tell the owners of refused pods when the secrets that they wait for exist, so that they try again at once.
+    /// Trigger a retry of the owners of refused pods as soon as the secrets that they wait for exist.
     #[arg(
         long,
-        env = "FLOE_SECRETS_NUDGE",
+        env = "FLOE_SECRETS_RETRY_OWNERS",
         value_name = "true|false",
         action = clap::ArgAction::Set,
         num_args = 0..=1,
@@ -355,7 +355,7 @@ pub struct ControllerArgs {
         default_value_t = true,
         default_missing_value = "true"
     )]
-    pub nudge: bool,
+    pub retry_owners: bool,
     /// Containers that get nothing unless an annotation names them, as `serve` has it.
     #[arg(
         long,

@@ -1,4 +1,4 @@
-//! What one replica of the `controller` does for the whole cluster: the drift scan and the nudge.
+//! What one replica of the `controller` does for the whole cluster: the drift scan and retries of refused pods.
 //!
 //! Admission never depends on it. A [`lease`] says who leads; whoever leads works until it no longer does, and then
 //! everything is dropped where it stands: nothing here is half done, because every write is one call.
@@ -8,7 +8,7 @@ pub mod drift;
 mod events;
 pub mod lease;
 pub mod metrics;
-pub mod nudge;
+pub mod retry;
 
 use tokio::sync::watch;
 

@@ -104,7 +104,7 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
         written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
     }
     if outcome == Outcome::Blind {
-        say("nothing of the installation could be looked at: see your-rights\n");
+        say("nothing of the installation could be looked at: see caller-permissions\n");
     }
     Ok(outcome)
 }
@@ -113,7 +113,8 @@ fn outcome(checks: &[Check]) -> Outcome {
     let of = |status: Status| checks.iter().any(|check| check.status == status);
     let looked = |check: &Check| {
         // These say nothing about the installation, or nothing when it is not there.
-        let about = !matches!(check.check, Id::ApiServer | Id::YourRights | Id::Reloader | Id::InfisicalOperator);
+        let about =
+            !matches!(check.check, Id::ApiServer | Id::CallerPermissions | Id::Reloader | Id::InfisicalOperator);
         about && check.status != Status::NotChecked
     };
     if of(Status::Failure) {

@@ -309,7 +309,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.tls_not_after.clone(),
         );
-        r.register("shed", "Requests and connections turned away", metrics.shed.clone());
+        r.register("requests_shed", "Requests and connections turned away", metrics.shed.clone());
         r.register("connections", "Open connections", metrics.connections.clone());
         r.register(
             "tls_handshake_failures",

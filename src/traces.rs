@@ -198,7 +198,7 @@ impl Flush {
         stop.cancel();
         if timeout(patience, &mut task).await.is_err() {
             task.abort();
-            warn!("the collector did not take the last traces in time; they are lost");
+            warn!("trace export timed out at shutdown; the last spans are lost");
         }
     }
 }

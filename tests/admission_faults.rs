@@ -153,7 +153,7 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
         let reply = scene.ask(&secret, &timeout).await;
         // By the program's own clock: this one may be waiting for a processor.
         let told = scene.webhook.admissions("reason", said.label);
-        let took = told.last().and_then(|line| line["took_us"].as_u64()).expect("an admission in the log");
+        let took = told.last().and_then(|line| line["duration_us"].as_u64()).expect("an admission in the log");
         assert!(took < patience * 1_000_000, "{took} us: the API server gave up after {timeout}");
 
         let response = reply.response();

@@ -264,12 +264,12 @@ fn workload_rows() -> impl Iterator<Item = Row> {
         });
         Row::new(what, &deployment, expected).request("/request/resource", deployments())
     };
-    let prepared = |warnings| Verdict { decision: "prepared".to_owned(), ..injected(warnings) };
+    let mutated = |warnings| Verdict { decision: "mutated".to_owned(), ..injected(warnings) };
     let asks = |secret: &str| json!({"secrets.floe.dev/env-from": secret});
     let strict = json!({"secrets.floe.dev/env-from": "gone", "secrets.floe.dev/on-missing": "deny"});
     let rows = [
-        row("a workload", &asks("db"), prepared(0)),
-        row("a workload whose secret is missing", &asks("gone"), prepared(1)),
+        row("a workload", &asks("db"), mutated(0)),
+        row("a workload whose secret is missing", &asks("gone"), mutated(1)),
         row(
             "a workload that is to be refused",
             &strict,
@@ -286,8 +286,8 @@ fn workload_rows() -> impl Iterator<Item = Row> {
             "deletionTimestamp",
             json!("2026-01-01T00:00:00Z"),
         ),
-        row("a workload and a dead backend", &asks("db"), prepared(1)).fault(Fault::Fail(ErrorKind::Unavailable)),
-        row("a workload and a backend that refuses", &asks("db"), prepared(1))
+        row("a workload and a dead backend", &asks("db"), mutated(1)).fault(Fault::Fail(ErrorKind::Unavailable)),
+        row("a workload and a backend that refuses", &asks("db"), mutated(1))
             .fault(Fault::Fail(ErrorKind::PermissionDenied)),
     ];
     rows.into_iter()
@@ -425,6 +425,6 @@ async fn the_page_says_the_same() {
         assert!(stands, "{what} (allowed: {allowed}): no line of the table has {says:?}");
     }
     for shed in ShedReason::ALL {
-        assert!(page.contains("`shed`"), "{}", shed.as_str());
+        assert!(page.contains("`requests_shed_total`"), "{}", shed.as_str());
     }
 }

@@ -154,7 +154,7 @@ async fn creates_go_on_while_another_address_floods_the_port() {
         assert_eq!(webhook.get("/livez"), Some((200, "ok\n".to_owned())));
         flood.shutdown().await;
     }
-    let shed = |reason: &str| webhook.counted("shed", &[&format!("reason=\"{reason}\"")]);
+    let shed = |reason: &str| webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]);
     let (evicted, closed) = (shed("evicted"), shed("connections"));
     println!("evicted {evicted}, closed {closed}, memory in KiB (now, most) {:?}", webhook.memory());
     assert!(evicted > 0, "the silent ones were above their share");
@@ -181,6 +181,6 @@ async fn four_hundred_creates_at_once_from_the_api_servers_one_address_are_all_i
         assert_eq!(answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"], "db");
     }
     for reason in ["connections", "evicted"] {
-        assert_eq!(webhook.counted("shed", &[&format!("reason=\"{reason}\"")]), 0, "{reason}");
+        assert_eq!(webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]), 0, "{reason}");
     }
 }

@@ -220,7 +220,7 @@ async fn what_the_author_says_holds() {
 /// The author's `auto` on the template still counts, though Reloader reads the metadata now that ours is there.
 #[tokio::test]
 async fn an_authors_auto_on_the_template_still_counts() {
-    let bed = Bed::new("lifted", &[]).await;
+    let bed = Bed::new("promoted", &[]).await;
     let mut manifest = workload("Deployment", "app", &json!({ENV_FROM: "db"}));
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({AUTO: "true"});
     manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db.prod"}}]);

@@ -151,7 +151,7 @@ async fn annotations_on_a_deployment_reach_its_pods() {
     assert_eq!((note(&pod, LIST), note(&live["spec"]["template"], LIST)), (note(&live, LIST), json!(null)));
     assert_eq!(bed.list("replicasets").await.len(), 1);
     let metrics = bed.webhook.get("/metrics").expect("metrics").1;
-    assert!(metrics.contains(r#"surface="workloads",operation="create",decision="prepared",reason="ok""#), "{metrics}");
+    assert!(metrics.contains(r#"surface="workloads",operation="create",decision="mutated",reason="ok""#), "{metrics}");
     // Nothing happens while nobody does anything: no hot loop between us and the controllers.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(still(&bed.get("deployment/web").await), still(&live));

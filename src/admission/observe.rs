@@ -29,7 +29,7 @@ pub enum Decision {
     /// Admitted with a patch.
     Injected,
     /// A workload, admitted with what its pods and its restart need.
-    Prepared,
+    Mutated,
     /// Admitted as it was.
     Skipped,
     /// Admitted, being well formed.
@@ -46,7 +46,7 @@ impl Decision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Injected => "injected",
-            Self::Prepared => "prepared",
+            Self::Mutated => "mutated",
             Self::Skipped => "skipped",
             Self::Validated => "validated",
             Self::Degraded => "degraded",
@@ -142,7 +142,7 @@ pub fn verdict(outcome: &Result<Outcome, AdmissionError>) -> (Decision, Reason) 
         Ok(Outcome::Prepared(preparation)) if preparation.plan.is_empty() => {
             (Decision::Skipped, Reason::Skip(SkipReason::AlreadyInjected))
         }
-        Ok(Outcome::Prepared(_)) => (Decision::Prepared, Reason::Ok),
+        Ok(Outcome::Prepared(_)) => (Decision::Mutated, Reason::Ok),
         Ok(Outcome::Validated { .. }) => (Decision::Validated, Reason::Ok),
         Ok(Outcome::Degraded(error)) => (Decision::Degraded, Reason::Error(error.kind())),
         Err(error) => (Decision::Denied, Reason::Error(error.kind())),
@@ -292,11 +292,11 @@ fn log(
     took: Duration,
 ) {
     let secrets = secrets(outcome);
-    let said = match outcome {
+    let error = match outcome {
         Ok(Outcome::Degraded(error)) | Err(error) => sentences(error).join(" "),
         Ok(_) => String::new(),
     };
-    let said = &*excerpt(&said, MAX_SENTENCES);
+    let error = &*excerpt(&error, MAX_SENTENCES);
     let cause = match outcome {
         Ok(Outcome::Degraded(AdmissionError::Backend(unbound))) | Err(AdmissionError::Backend(unbound)) => {
             unbound.iter().map(|u| ErrorChain(&u.error).to_string()).collect::<Vec<_>>().join("; ")
@@ -324,9 +324,9 @@ fn log(
                 decision = decision.as_str(),
                 reason = reason.as_str(),
                 secrets,
-                said,
+                error,
                 cause,
-                took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 trace_id,
                 "admission"
             )

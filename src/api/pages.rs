@@ -109,7 +109,7 @@ impl Pages<'_> {
         for item in &page.items {
             let Object { metadata: Metadata { name, namespace } } = read(self.path, item)?;
             self.skipped.push(format!("{namespace}/{name}"));
-            warn!(path = self.path, namespace, name, "an object is too large to be read; it is left out");
+            warn!(path = self.path, namespace, name, "object is too large to read; skipped");
         }
         self.go_on(page.more);
         Ok(())

@@ -101,7 +101,7 @@ impl Lines {
             let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
             let end = unseen.iter().position(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
             if end.unwrap_or(self.buffer.len()) > OBJECT_LIMIT && !std::mem::replace(&mut self.skipping, true) {
-                warn!(path, limit = OBJECT_LIMIT, "a change is too large to be read; it is left out");
+                warn!(path, limit = OBJECT_LIMIT, "watch event is too large to read; skipped");
             }
             let Some(end) = end else {
                 if self.skipping {

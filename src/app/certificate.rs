@@ -50,7 +50,7 @@ impl Origin {
                 Err(_) => self.ask(now()).await.unwrap_or_default(),
             };
             if !word.is_empty() && word != said {
-                warn!(certificate = self.name, because = word, "there is no certificate that can serve");
+                warn!(certificate = self.name, reason = word, "no usable certificate");
             }
             said.clone_from(&word);
             *self.word.lock().unwrap_or_else(PoisonError::into_inner) = word;

@@ -18,7 +18,7 @@ use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::lease::{Election, LeaseSettings};
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::nudge::Nudge;
+use crate::controller::retry::RetryTrigger;
 use crate::controller::while_leading;
 use crate::metrics::{self, Metrics, Port};
 use crate::scan::{self, Rules, Scope};
@@ -57,7 +57,7 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
         lease,
         ops_listen,
         drift_interval,
-        nudge,
+        retry_owners,
         sidecar_containers,
         own_namespace,
         exempt_namespaces,
@@ -102,7 +102,7 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
     let now = jiff::Timestamp::now;
     let paced = api.paced(&Pace::per_second(SCAN_CALLS));
     let drift = Drift::new(&paced, rules.clone(), scope.clone(), drift_interval, metrics.clone(), now).traced(&traces);
-    let nudge = nudge.then(|| Nudge::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
+    let retries = retry_owners.then(|| RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
 
     let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::ops() };
     let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
@@ -123,8 +123,8 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
 
     let work = || async {
         let nudging = async {
-            match &nudge {
-                Some(nudge) => Box::pin(nudge.run()).await,
+            match &retries {
+                Some(retries) => Box::pin(retries.run()).await,
                 None => std::future::pending().await,
             }
         };

@@ -21,7 +21,7 @@ pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration)
         match secret.read().await {
             Ok(kept) if kept.chain.is_empty() => {
                 if said.replace("empty".to_owned()).as_deref() != Some("empty") {
-                    info!("waiting for the controller to make the first certificate");
+                    info!("waiting for the controller to issue the first certificate");
                 }
             }
             Ok(kept) => {
@@ -33,7 +33,7 @@ pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration)
             Err(error) => {
                 let error = ErrorChain(&error).to_string();
                 if said.as_deref() != Some(&*error) {
-                    warn!(error, "the serving certificate could not be read; the last good one serves on");
+                    warn!(error, "cannot read the serving certificate; still serving the last valid one");
                 }
                 said = Some(error);
             }

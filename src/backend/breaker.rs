@@ -166,9 +166,9 @@ impl Pass<'_> {
         let backend = self.circuit.backend.as_str();
         match (self.circuit.learn(sign, self.probe), error) {
             (Some(Sign::Dead), Some(error)) => {
-                tracing::warn!(backend, error = %ErrorChain(error), "backend does not answer; pausing calls to it");
+                tracing::warn!(backend, error = %ErrorChain(error), "circuit breaker opened");
             }
-            (Some(Sign::Alive), _) => tracing::info!(backend, "backend answers again"),
+            (Some(Sign::Alive), _) => tracing::info!(backend, "circuit breaker closed"),
             _ => {}
         }
         self.reported = true;

@@ -118,7 +118,7 @@ impl Certificates {
         loop {
             if let Err(error) = self.look().await {
                 self.metrics.rotated(RotationResult::Failed);
-                warn!(error = %ErrorChain(&error), "the certificate could not be looked after");
+                warn!(error = %ErrorChain(&error), "certificate reconciliation failed");
             }
             sleep(self.settings.every).await;
         }
@@ -169,7 +169,7 @@ impl Certificates {
         self.secret.write(kept, &issued, &trusted).await?;
         self.metrics.certificate_not_after.set(issued.not_after.as_second());
         self.metrics.rotated(RotationResult::Rotated);
-        info!(not_after = %issued.not_after, because = %why, "a new serving certificate");
+        info!(not_after = %issued.not_after, reason = %why, "issued a serving certificate");
         Ok(())
     }
 

@@ -135,7 +135,7 @@ impl Drift {
             Err(error) => {
                 span.failed(result.as_str());
                 self.metrics.scanned(ScanResult::Failed);
-                warn!(error = %ErrorChain(&error), objects = looked.objects, "the drift scan could not be completed");
+                warn!(error = %ErrorChain(&error), objects = looked.objects, "drift scan failed");
             }
         }
     }

@@ -105,17 +105,17 @@ impl Election {
                 }
                 Ok(Err(error)) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(error = %ErrorChain(&error), "the leader lease cannot be read or written; trying again");
+                        warn!(error = %ErrorChain(&error), "cannot read or write the leader lease; retrying");
                     }
                 }
                 Err(_) if !failing => {
                     failing = true;
-                    warn!("the API server did not answer about the leader lease in time; trying again");
+                    warn!("request for the leader lease timed out; retrying");
                 }
                 Err(_) => {}
             }
             if self.leads() && renewed.elapsed() >= self.settings.renew_deadline() {
-                warn!("the leader lease could not be renewed");
+                warn!("cannot renew the leader lease");
                 self.lead(false);
             }
             tokio::select! {
@@ -126,9 +126,9 @@ impl Election {
         if self.leads() {
             self.lead(false);
             if let Ok(Ok(())) = timeout(RELEASE, self.release()).await {
-                info!("gave up the leader lease");
+                info!("released the leader lease");
             } else {
-                warn!("the leader lease could not be given up; it runs out by itself");
+                warn!("cannot release the leader lease; it expires by itself");
             }
         }
     }
@@ -141,8 +141,8 @@ impl Election {
         self.gauge.set(i64::from(leads));
         let identity = &self.settings.identity;
         match (self.leading.send_replace(leads), leads) {
-            (false, true) => info!(identity, "leading"),
-            (true, false) => info!(identity, "no longer leading"),
+            (false, true) => info!(identity, "became leader"),
+            (true, false) => info!(identity, "stopped leading"),
             (false, false) | (true, true) => {}
         }
     }
@@ -167,7 +167,7 @@ impl Election {
                     return Ok(false);
                 }
                 Some(at) if at.elapsed() < length => return Ok(false),
-                Some(_) => info!(holder, "the holder of the leader lease is silent; taking over"),
+                Some(_) => info!(holder, "the leader lease expired; taking over"),
             }
         }
         lease.spec = Some(self.spec(before.as_ref()));

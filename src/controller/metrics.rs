@@ -50,10 +50,10 @@ impl ScanResult {
 
 /// How a wait for secrets ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NudgeResult {
-    /// The owner was told.
-    Nudged,
-    /// It had been told before.
+pub enum RetryResult {
+    /// A retry was triggered.
+    Triggered,
+    /// It had been triggered for the same secrets before.
     Unchanged,
     /// The owner went away or has its pods.
     Gone,
@@ -61,16 +61,16 @@ pub enum NudgeResult {
     GaveUp,
     /// Too many were waiting already.
     Full,
-    /// The owner could not be told.
+    /// The owner could not be written.
     Failed,
 }
 
-impl NudgeResult {
+impl RetryResult {
     /// The label's text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Nudged => "nudged",
+            Self::Triggered => "triggered",
             Self::Unchanged => "unchanged",
             Self::Gone => "gone",
             Self::GaveUp => "gave_up",
@@ -103,7 +103,7 @@ impl RotationResult {
 label!(Drifted);
 label!(RotationResult);
 label!(ScanResult);
-label!(NudgeResult);
+label!(RetryResult);
 
 /// `{kind}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,9 +121,9 @@ pub struct OfScan {
 
 /// `{result}` of a wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfNudge {
+pub struct RetryLabels {
     /// How it ended.
-    pub result: NudgeResult,
+    pub result: RetryResult,
 }
 
 /// `{result}` of a rotation.
@@ -146,9 +146,9 @@ pub struct ControllerMetrics {
     /// not lead.
     pub skipped: Gauge,
     /// Owners that wait for secrets.
-    pub waiting: Gauge,
+    pub pending_owners: Gauge,
     /// Waits that ended.
-    pub nudges: Family<OfNudge, Counter>,
+    pub retries: Family<RetryLabels, Counter>,
     /// Certificates that were due.
     pub rotations: Family<OfRotation, Counter>,
     /// End of validity of the self-managed certificate, in seconds since 1970; 0 on replicas that do not lead.
@@ -166,8 +166,8 @@ impl ControllerMetrics {
         r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
         let help = "Objects that the leader's last complete scan left out, each of them too large to be read";
         r.register("drift_skipped", help, metrics.skipped.clone());
-        r.register("nudge_waiting", "Owners of pods that wait for secrets", metrics.waiting.clone());
-        r.register("nudges", "Waits for secrets by how they ended", metrics.nudges.clone());
+        r.register("retry_pending_owners", "Owners of pods that wait for secrets", metrics.pending_owners.clone());
+        r.register("retries_triggered", "Waits for secrets by how they ended", metrics.retries.clone());
         r.register(
             "certificate_rotations",
             "Self-managed certificates by what became of them",
@@ -195,15 +195,15 @@ impl ControllerMetrics {
         self.rotations.get_or_create(&OfRotation { result }).inc();
     }
 
-    /// Owners were turned away, because too many wait.
-    pub fn turned_away(&self, owners: u64) {
+    /// Counts owners that were rejected because too many wait.
+    pub fn owners_rejected(&self, owners: u64) {
         if owners > 0 {
-            self.nudges.get_or_create(&OfNudge { result: NudgeResult::Full }).inc_by(owners);
+            self.retries.get_or_create(&RetryLabels { result: RetryResult::Full }).inc_by(owners);
         }
     }
 
-    /// A wait ended.
-    pub fn nudged(&self, result: NudgeResult) {
-        self.nudges.get_or_create(&OfNudge { result }).inc();
+    /// Counts a wait that ended.
+    pub fn wait_ended(&self, result: RetryResult) {
+        self.retries.get_or_create(&RetryLabels { result }).inc();
     }
 }

@@ -173,12 +173,12 @@ mod tests {
         let check = judge(&installation());
         assert_eq!(check.status, Status::Warning);
         assert!(
-            check.seen.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
+            check.message.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
             "{check:?}"
         );
-        assert!(check.seen.contains("only where the cluster's network enforces it"), "{}", check.seen);
-        assert!(check.seen.contains("name/* is refused"), "{}", check.seen);
-        assert!(check.mend.expect("a command").starts_with(POD_CIDRS));
+        assert!(check.message.contains("only where the cluster's network enforces it"), "{}", check.message);
+        assert!(check.message.contains("name/* is refused"), "{}", check.message);
+        assert!(check.fix.expect("a command").starts_with(POD_CIDRS));
     }
 
     #[rstest]
@@ -201,7 +201,7 @@ mod tests {
     ) {
         let check = judge(&with(trusted, &pod, &ingress));
         assert_eq!(check.status, status, "{check:?}");
-        assert!(check.seen.contains(says), "{check:?}");
+        assert!(check.message.contains(says), "{check:?}");
     }
 
     #[test]

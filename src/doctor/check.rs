@@ -11,7 +11,7 @@ pub enum Id {
     /// The API server's version, and that it answers.
     ApiServer,
     /// What whoever asks may look at.
-    YourRights,
+    CallerPermissions,
     /// The versions of what runs.
     Versions,
     /// The webhook configuration.
@@ -41,11 +41,11 @@ pub enum Id {
     /// What protects them from being drained all at once.
     DisruptionBudget,
     /// The webhook's own rights.
-    WebhookRights,
+    WebhookPermissions,
     /// The controller and its lease.
     Controller,
     /// The controller's rights.
-    ControllerRights,
+    ControllerPermissions,
     /// Whether a pod is really asked about.
     Admission,
     /// Stakater Reloader.
@@ -79,38 +79,38 @@ pub struct Check {
     pub check: Id,
     /// How it stands.
     pub status: Status,
-    /// What was seen: a sentence.
-    pub seen: String,
-    /// The command that mends it, or that shows what is to be mended.
+    /// Observation, as a sentence.
+    pub message: String,
+    /// Command that fixes it, or that shows what has to be fixed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Check {
     /// All is well.
-    pub fn ok(check: Id, seen: impl Into<String>) -> Self {
-        Self { check, status: Status::Ok, seen: seen.into(), mend: None }
+    pub fn ok(check: Id, message: impl Into<String>) -> Self {
+        Self { check, status: Status::Ok, message: message.into(), fix: None }
     }
 
     /// It works, but.
-    pub fn warning(check: Id, seen: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { check, status: Status::Warning, seen: seen.into(), mend: Some(mend.into()) }
+    pub fn warning(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, status: Status::Warning, message: message.into(), fix: Some(fix.into()) }
     }
 
     /// It does not work.
-    pub fn failure(check: Id, seen: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { check, status: Status::Failure, seen: seen.into(), mend: Some(mend.into()) }
+    pub fn failure(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, status: Status::Failure, message: message.into(), fix: Some(fix.into()) }
     }
 
     /// Nobody knows.
-    pub fn unchecked(check: Id, seen: impl Into<String>) -> Self {
-        Self { check, status: Status::NotChecked, seen: seen.into(), mend: None }
+    pub fn unchecked(check: Id, message: impl Into<String>) -> Self {
+        Self { check, status: Status::NotChecked, message: message.into(), fix: None }
     }
 
     /// The same with what helps.
     #[must_use]
-    pub fn with(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub fn with(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
         self
     }
 }

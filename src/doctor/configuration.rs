@@ -370,7 +370,7 @@ mod tests {
             change(configuration.webhooks.as_mut().expect("entries"));
         }
         let found = judge(&seen).into_iter().filter(|check| check.status != Status::Ok);
-        found.map(|check| (check.check, check.status, check.seen)).collect()
+        found.map(|check| (check.check, check.status, check.message)).collect()
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
         let mut seen = installation();
         seen.configuration = Seen::Absent;
         let [check] = judge(&seen).try_into().expect("one");
-        assert_eq!(check.mend.as_deref(), Some("kubectl apply --server-side --force-conflicts -k manifests/webhook"));
+        assert_eq!(check.fix.as_deref(), Some("kubectl apply --server-side --force-conflicts -k manifests/webhook"));
     }
 
     #[test]
@@ -474,10 +474,10 @@ mod tests {
         seen.alike = vec![alike("zz-copy", false), alike("zz-theirs", true)];
         let checks = judge(&seen);
         let [copy, theirs] = &checks[..2] else { panic!("{checks:#?}") };
-        assert_eq!(copy.mend.as_deref(), Some("kubectl delete mutatingwebhookconfiguration zz-copy"));
+        assert_eq!(copy.fix.as_deref(), Some("kubectl delete mutatingwebhookconfiguration zz-copy"));
         assert_eq!((copy.status, theirs.status), (Status::Warning, Status::Warning));
-        assert_eq!(theirs.mend.as_deref(), Some("kubectl get mutatingwebhookconfiguration zz-theirs -o yaml"));
-        assert!(theirs.seen.contains("It may be another installation"), "{}", theirs.seen);
+        assert_eq!(theirs.fix.as_deref(), Some("kubectl get mutatingwebhookconfiguration zz-theirs -o yaml"));
+        assert!(theirs.message.contains("It may be another installation"), "{}", theirs.message);
     }
 
     #[rstest]

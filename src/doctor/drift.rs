@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(of(0, false, &[]).status, Status::Ok);
         assert_eq!(of(0, true, &[]).status, Status::NotChecked);
         let check = of(2, false, &["Namespace/jobs in namespace jobs"]);
-        assert_eq!((check.status, check.mend.as_deref()), (Status::Warning, Some("floe-secrets-webhook scan -A")));
+        assert_eq!((check.status, check.fix.as_deref()), (Status::Warning, Some("floe-secrets-webhook scan -A")));
         let says = "2 objects have annotations or labels without effect: Namespace/jobs in namespace jobs, …; defaults";
-        assert!(check.seen.starts_with(says), "{}", check.seen);
+        assert!(check.message.starts_with(says), "{}", check.message);
     }
 }

@@ -148,7 +148,7 @@ mod tests {
         let deployment = serde_json::from_value(deployment).expect("a Deployment");
         let neighbours = Neighbours { reloader: Seen::There(vec![deployment]), infisical: Seen::Absent };
         let check = judge(&neighbours).remove(0);
-        (check.status, check.seen)
+        (check.status, check.message)
     }
 
     #[test]

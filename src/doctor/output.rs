@@ -7,21 +7,21 @@ use serde_json::json;
 
 use super::check::{Check, Status};
 
-/// Columns, for people; under each finding what mends it.
+/// Writes a table for people, with the fix below each finding.
 pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
-    let mut rows = vec![("CHECK".to_owned(), "STATUS".to_owned(), "SEEN".to_owned())];
-    for Check { check, status, seen, mend } in checks {
-        rows.push((check.to_string(), status.to_string(), seen.clone()));
-        if let Some(mend) = mend {
-            rows.push((String::new(), String::new(), format!("→ {mend}")));
+    let mut rows = vec![("CHECK".to_owned(), "STATUS".to_owned(), "MESSAGE".to_owned())];
+    for Check { check, status, message, fix } in checks {
+        rows.push((check.to_string(), status.to_string(), message.clone()));
+        if let Some(fix) = fix {
+            rows.push((String::new(), String::new(), format!("→ {fix}")));
         }
     }
     let width = |of: fn(&(String, String, String)) -> &String| {
         rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
     };
     let (first, second) = (width(|row| &row.0), width(|row| &row.1));
-    for (check, status, seen) in &rows {
-        writeln!(out, "{check:<first$}   {status:<second$}   {seen}")?;
+    for (check, status, message) in &rows {
+        writeln!(out, "{check:<first$}   {status:<second$}   {message}")?;
     }
     out.flush()
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_mends_stands_under_what_is_wrong() {
+    fn table_shows_the_fix_below_the_failure() {
         let checks = [
             Check::ok(Id::ApiServer, "1.36"),
             Check::failure(Id::CaBundle, "it is empty", "kubectl patch"),
@@ -66,7 +66,7 @@ mod tests {
         let mut out = Vec::new();
         table(&checks, &mut out).unwrap();
         let expected = "\
-CHECK        STATUS        SEEN
+CHECK        STATUS        MESSAGE
 api-server   ok            1.36
 ca-bundle    FAILURE       it is empty
                            → kubectl patch
@@ -80,9 +80,9 @@ drift        not checked   not asked for
             "version": env!("CARGO_PKG_VERSION"), "healthy": false,
             "counts": {"ok": 1, "warning": 0, "failure": 1, "notChecked": 1},
             "checks": [
-                {"check": "api-server", "status": "ok", "seen": "1.36"},
-                {"check": "ca-bundle", "status": "failure", "seen": "it is empty", "mend": "kubectl patch"},
-                {"check": "drift", "status": "not-checked", "seen": "not asked for"},
+                {"check": "api-server", "status": "ok", "message": "1.36"},
+                {"check": "ca-bundle", "status": "failure", "message": "it is empty", "fix": "kubectl patch"},
+                {"check": "drift", "status": "not-checked", "message": "not asked for"},
             ],
         });
         assert_eq!(read, expected);

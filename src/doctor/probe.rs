@@ -231,8 +231,8 @@ mod tests {
     fn what_the_api_server_says_leads_to_what_helps(#[case] end: &str, #[case] mend: &str) {
         let check = judged("default", Answer::Refused(500, format!("{CALL}{end}")));
         assert_eq!(check.status, Status::Failure);
-        assert!(check.seen.contains(end) && !check.seen.contains("timeout=5s"), "{check:?}");
-        assert!(check.mend.as_deref().expect("a command").contains(mend), "{check:?}");
+        assert!(check.message.contains(end) && !check.message.contains("timeout=5s"), "{check:?}");
+        assert!(check.fix.as_deref().expect("a command").contains(mend), "{check:?}");
     }
 
     #[test]

@@ -164,11 +164,12 @@ fn of_controller(seen: &Installation) -> BTreeSet<Right> {
     // It is told the names.
     rights.retain(|right| scope.is_empty() || right.resource != "namespaces" || right.verb != "list");
     let of_secrets = |right: &Right| right.resource == "secrets" && right.name.is_empty();
-    if seen.argument("controller", "--nudge") == Some("false") {
-        let of_nudge = |right: &Right| {
+    // `--nudge` is the flag's name in older versions.
+    if ["--retry-owners", "--nudge"].iter().any(|flag| seen.argument("controller", flag) == Some("false")) {
+        let of_retries = |right: &Right| {
             of_secrets(right) || right.resource == "replicasets" || matches!(right.verb.as_str(), "patch" | "watch")
         };
-        rights.retain(|right| !of_nudge(right) || right.resource == "events" && right.verb == "patch");
+        rights.retain(|right| !of_retries(right) || right.resource == "events" && right.verb == "patch");
         rights.retain(|right| right.resource != "events" || right.verb != "list");
     }
     if let Some(secret) = seen.argument("controller", "--tls-secret") {
@@ -284,7 +285,7 @@ async fn own(client: &Client, right: &Right) -> Result<bool, kube::Error> {
 pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
     let mut checks = Vec::new();
     for (id, of, is_webhook) in
-        [(Id::WebhookRights, &answers.webhook, true), (Id::ControllerRights, &answers.controller, false)]
+        [(Id::WebhookPermissions, &answers.webhook, true), (Id::ControllerPermissions, &answers.controller, false)]
     {
         let Some((account, answered)) = of else {
             if is_webhook {
@@ -320,13 +321,13 @@ pub fn yours(answers: &Answers) -> Check {
     let lacks = lacking(&answers.yours);
     let user = answers.user.as_deref().unwrap_or("you");
     if let Some(why) = answers.yours.iter().find_map(|answer| answer.allowed.as_ref().err()) {
-        return Check::unchecked(Id::YourRights, why.clone());
+        return Check::unchecked(Id::CallerPermissions, why.clone());
     }
     if lacks.is_empty() {
-        return Check::ok(Id::YourRights, format!("{user} may look at everything that is looked at here"));
+        return Check::ok(Id::CallerPermissions, format!("{user} may look at everything that is looked at here"));
     }
     let says = format!("{user} may not {}; what needs it is not checked", sentence(&lacks));
-    Check::unchecked(Id::YourRights, says).with(grant(user, &lacks))
+    Check::unchecked(Id::CallerPermissions, says).with(grant(user, &lacks))
 }
 
 /// Gives exactly what is lacking, for an administrator to run.
@@ -401,18 +402,19 @@ mod tests {
         let controller = of_controller(&seen);
         assert!(controller.contains(&Right::new("patch", "replicasets.apps", "b")));
         assert!(!controller.contains(&Right::new("list", "namespaces", "a")), "it is told the names");
-        // What goes with the nudge goes everywhere.
-        if let Seen::There(deployments) = &mut seen.deployments {
-            let args = json!(["controller", "--nudge=false"]);
-            let containers = json!([{"name": "controller", "args": args}]);
-            let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-            deployments[1] = merged(&deployments[1], &change);
+        // What goes with retries goes everywhere.
+        for flag in ["--retry-owners=false", "--nudge=false"] {
+            if let Seen::There(deployments) = &mut seen.deployments {
+                let containers = json!([{"name": "controller", "args": ["controller", flag]}]);
+                let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+                deployments[1] = merged(&deployments[1], &change);
+            }
+            let controller = of_controller(&seen);
+            for (verb, kind) in [("get", "secrets"), ("patch", "jobs.batch"), ("list", "events"), ("watch", "events")] {
+                assert!(!controller.contains(&Right::new(verb, kind, "a")), "{flag}: {verb} {kind}");
+            }
+            assert!(controller.contains(&Right::new("patch", "events", "a")), "{flag}: people are still told");
         }
-        let controller = of_controller(&seen);
-        for (verb, kind) in [("get", "secrets"), ("patch", "jobs.batch"), ("list", "events"), ("watch", "events")] {
-            assert!(!controller.contains(&Right::new(verb, kind, "a")), "{verb} {kind}");
-        }
-        assert!(controller.contains(&Right::new("patch", "events", "a")), "people are still told");
     }
 
     #[test]
@@ -425,13 +427,13 @@ mod tests {
         };
         let [webhook, controller]: [Check; 2] = judge(&seen, &answers).try_into().expect("two");
         assert_eq!(
-            (webhook.status, webhook.seen.as_str()),
+            (webhook.status, webhook.message.as_str()),
             (Status::Failure, "ServiceAccount webhook may not get secrets")
         );
         assert_eq!(controller.status, Status::Ok);
         answers.webhook = Some(("webhook".to_owned(), answered(of_webhook(&seen), |_| Err("forbidden".to_owned()))));
         let [webhook, _]: [Check; 2] = judge(&seen, &answers).try_into().expect("two");
-        assert_eq!((webhook.status, webhook.seen.as_str()), (Status::NotChecked, "forbidden"));
+        assert_eq!((webhook.status, webhook.message.as_str()), (Status::NotChecked, "forbidden"));
 
         answers.user = Some("jane".to_owned());
         let all = of_doctor(&seen, Some("default"), false);
@@ -441,12 +443,12 @@ mod tests {
         let check = yours(&answers);
         assert_eq!(check.status, Status::NotChecked);
         assert_eq!(
-            check.seen,
+            check.message,
             "jane may not create pods in namespace default, list endpointslices.discovery.k8s.io in namespace \
              floe-secrets-webhook; what needs it is not checked"
         );
         assert_eq!(
-            check.mend.as_deref(),
+            check.fix.as_deref(),
             Some(
                 "kubectl -n default create role floe-secrets-doctor-create --verb=create --resource=pods; \
                  kubectl -n default create rolebinding floe-secrets-doctor-create --role=floe-secrets-doctor-create \

@@ -135,7 +135,7 @@ mod tests {
     fn found(change: impl FnOnce(&mut Installation)) -> Vec<(Id, Status, String)> {
         let mut seen = installation();
         change(&mut seen);
-        judge(&seen).into_iter().map(|check| (check.check, check.status, check.seen)).collect()
+        judge(&seen).into_iter().map(|check| (check.check, check.status, check.message)).collect()
     }
 
     fn with_port(seen: &mut Installation, change: &Value) {

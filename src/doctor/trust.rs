@@ -287,7 +287,7 @@ mod tests {
         let mut seen = installation();
         seen.pair = Seen::There(Shown { chain: pair.chain.clone().into_bytes(), ca: pair.ca.clone() });
         trusting(&mut seen, ca.to_pem().as_bytes());
-        judge(&seen).into_iter().map(|check| (check.check, check.status, check.seen)).collect()
+        judge(&seen).into_iter().map(|check| (check.check, check.status, check.message)).collect()
     }
 
     fn trusting(seen: &mut Installation, ca: &[u8]) {

@@ -157,7 +157,10 @@ fn controller(seen: &Installation) -> Check {
     }
     let namespace = &seen.namespace;
     let Some(deployment) = seen.deployment("controller") else {
-        return Check::ok(Id::Controller, "not installed: no drift scan, no nudge, no certificates of its own");
+        return Check::ok(
+            Id::Controller,
+            "not installed: no drift scan, no retries of refused pods, no self-managed certificates",
+        );
     };
     let there = replicas(Id::Controller, deployment, seen);
     let logs = format!("kubectl -n {namespace} logs -l app.kubernetes.io/component=controller --tail=50");
@@ -170,7 +173,7 @@ fn controller(seen: &Installation) -> Check {
         }
         Seen::Hidden(why) => return Check::unchecked(Id::Controller, why.clone()),
     };
-    if there.mend.is_some() {
+    if there.fix.is_some() {
         return there;
     }
     let spec = lease.spec.clone().unwrap_or_default();
@@ -184,7 +187,7 @@ fn controller(seen: &Installation) -> Check {
         let says = format!("{holder} holds Lease {lease_name} and has not renewed it for {silent} s");
         return Check::warning(Id::Controller, says, logs);
     }
-    Check::ok(Id::Controller, format!("{}; {holder} leads", there.seen))
+    Check::ok(Id::Controller, format!("{}; {holder} leads", there.message))
 }
 
 #[cfg(test)]
@@ -200,8 +203,8 @@ mod tests {
         let mut seen = installation();
         change(&mut seen);
         let check = judge(&seen).into_iter().find(|check| check.check == id).expect("a check");
-        assert_eq!(check.mend.is_some(), matches!(check.status, Status::Warning | Status::Failure), "{check:?}");
-        (check.status, check.seen)
+        assert_eq!(check.fix.is_some(), matches!(check.status, Status::Warning | Status::Failure), "{check:?}");
+        (check.status, check.message)
     }
 
     fn deployments(seen: &mut Installation, which: usize, change: &Value) {
@@ -214,7 +217,7 @@ mod tests {
     fn two_replicas_of_this_version_are_well() {
         let all = judge(&installation());
         assert!(all.iter().all(|check| check.status == Status::Ok), "{all:#?}");
-        assert_eq!(all[3].seen, "2 of 2 replicas of Deployment floe-secrets-controller are available; a leads");
+        assert_eq!(all[3].message, "2 of 2 replicas of Deployment floe-secrets-controller are available; a leads");
     }
 
     #[test]

@@ -103,7 +103,7 @@ mod tests {
     #[rstest::rstest]
     #[case::ours("secrets.floe.dev/refs")]
     #[case::unknown_key_of_ours("secrets.floe.dev/ref")]
-    #[case::the_controllers("nudge.floe.dev/secret")]
+    #[case::the_controllers("retry.floe.dev/requested-for")]
     #[case::the_audits("audit.floe.dev/event")]
     #[case::another_product("jobs.floe.dev/run")]
     #[case::the_domain_of_the_project("floe.dev/refs")]

@@ -61,9 +61,10 @@ pub struct Restart {
     /// Entries of `secret.reloader.stakater.com/reload`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub list: Vec<String>,
-    /// Annotations that the template has, and that ours on the metadata would have hidden from Reloader.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lifted: BTreeMap<String, String>,
+    /// Annotations of the template that were promoted to the metadata, because Reloader ignores the template's once the
+    /// metadata has one. Older versions wrote them as `lifted`.
+    #[serde(default, alias = "lifted", skip_serializing_if = "BTreeMap::is_empty")]
+    pub promoted: BTreeMap<String, String>,
     /// `secrets.infisical.com/auto-reload`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub infisical: bool,

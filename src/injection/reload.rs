@@ -207,12 +207,12 @@ impl Reading<'_> {
                 list.push(entry);
             }
         }
-        let lifted = if hidden && !list.is_empty() { self.lift()? } else { Told::new() };
-        Ok(Restart { list, lifted, infisical: false })
+        let promoted = if hidden && !list.is_empty() { self.promote()? } else { Told::new() };
+        Ok(Restart { list, promoted, infisical: false })
     }
 
     /// What our list on the metadata would hide.
-    fn lift(&self) -> Result<Told, NoRestart> {
+    fn promote(&self) -> Result<Told, NoRestart> {
         let of_template = |keys: &[&'static str]| -> Told {
             let there = keys.iter().filter_map(|key| Some(((*key).to_owned(), self.template.get(*key)?.clone())));
             there.collect()
@@ -224,12 +224,12 @@ impl Reading<'_> {
             }
             return Ok(of_template(&[&ABOUT_SECRETS[..], &ABOUT_OTHERS[..]].concat()));
         }
-        let mut lifted = of_template(&[LIST, SECRET_AUTO]);
+        let mut promoted = of_template(&[LIST, SECRET_AUTO]);
         // In the form that is about Secrets alone.
         if let Some(auto) = self.template.get(AUTO).filter(|auto| parse_bool(auto) == Some(true)) {
-            lifted.insert(SECRET_AUTO.to_owned(), auto.clone());
+            promoted.insert(SECRET_AUTO.to_owned(), auto.clone());
         }
-        Ok(lifted)
+        Ok(promoted)
     }
 }
 
@@ -260,7 +260,7 @@ fn escape(name: &str) -> String {
 
 /// Takes back what was written, as far as it is still there.
 fn without(mut told: Told, written: &Restart) -> Told {
-    let Restart { list, lifted, infisical } = written;
+    let Restart { list, promoted, infisical } = written;
     if let Some(there) = told.get(LIST) {
         // Both lists may be forged, and thousands of items long: each is gone through once.
         let mut left: BTreeMap<&str, usize> = BTreeMap::new();
@@ -282,7 +282,7 @@ fn without(mut told: Told, written: &Restart) -> Told {
             None => told.remove(LIST),
         };
     }
-    for (key, value) in lifted {
+    for (key, value) in promoted {
         if told.get(key) == Some(value) {
             told.remove(key);
         }
@@ -295,8 +295,8 @@ fn without(mut told: Told, written: &Restart) -> Told {
 
 /// An empty item matches nothing, so that the author's text stands before ours as it was.
 fn with(mut told: Told, written: &Restart) -> Told {
-    let Restart { list, lifted, infisical } = written;
-    for (key, value) in lifted {
+    let Restart { list, promoted, infisical } = written;
+    for (key, value) in promoted {
         told.insert(key.clone(), value.clone());
     }
     if !list.is_empty() {
@@ -391,10 +391,10 @@ mod tests {
     #[case::config_maps_are_another_matter(&["a"], &[("configmap.reloader.stakater.com/auto", "false")], &[],
         &[("configmap.reloader.stakater.com/auto", "false"), (S, "a")])]
     // The metadata hides the template.
-    #[case::lifted_list(&["a"], &[], &[(S, "t")], &[(S, "t,a")])]
+    #[case::promoted_list(&["a"], &[], &[(S, "t")], &[(S, "t,a")])]
     #[case::nothing_to_lift_when_all_is_there(&["a"], &[], &[(S, "t, a")], &[])]
     #[case::hidden_already(&["a"], &[(S, "m")], &[(S, "t")], &[(S, "m,a")])]
-    #[case::search_of_another_value_is_lifted(&["a"], &[], &[("reloader.stakater.com/search", "no"), ("configmap.reloader.stakater.com/reload", "cm")],
+    #[case::search_of_another_value_is_promoted(&["a"], &[], &[("reloader.stakater.com/search", "no"), ("configmap.reloader.stakater.com/reload", "cm")],
         &[(S, "a"), ("configmap.reloader.stakater.com/reload", "cm"), ("reloader.stakater.com/search", "no")])]
     fn auto_means_the_named_list(
         #[case] secrets: &[&str],
@@ -408,10 +408,10 @@ mod tests {
 
     #[rstest::rstest]
     #[case::beside_auto(&[(AUTO, "true")], &[], &[(AUTO, "true"), (S, "a")], None)]
-    #[case::auto_of_the_template_is_lifted_for_secrets(&[], &[(AUTO, "true")], &[(SECRET_AUTO, "true"), (S, "a")], None)]
+    #[case::auto_of_the_template_is_promoted_for_secrets(&[], &[(AUTO, "true")], &[(SECRET_AUTO, "true"), (S, "a")], None)]
     #[case::typed_auto_of_the_template(&[], &[(SECRET_AUTO, "1")], &[(SECRET_AUTO, "1"), (S, "a")], None)]
     #[case::search_of_the_template(&[], &[(SEARCH, "true"), (AUTO, "true")], &[(SEARCH, "true"), (AUTO, "true"), (S, "a")], None)]
-    #[case::search_that_cannot_be_lifted(&[("configmap.reloader.stakater.com/reload", "x")], &[(SEARCH, "true")],
+    #[case::search_that_cannot_be_promoted(&[("configmap.reloader.stakater.com/reload", "x")], &[(SEARCH, "true")],
         &[("configmap.reloader.stakater.com/reload", "x")], Some(NoRestart::OtherMechanism))]
     #[case::author_says_no(&[(AUTO, "false")], &[], &[(AUTO, "false")], Some(NoRestart::OptedOut))]
     #[case::infisical(&[(INFISICAL, "true")], &[], &[(INFISICAL, "true")], Some(NoRestart::OtherMechanism))]

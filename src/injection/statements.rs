@@ -239,8 +239,8 @@ impl<'a> Statements<'a> {
         let is_ours = |entry: &&String| !sent && !items.contains(entry.as_str());
         Restart {
             list: written.list.iter().filter(is_ours).cloned().collect(),
-            lifted: written
-                .lifted
+            promoted: written
+                .promoted
                 .iter()
                 .filter(|(name, _)| !stated(name))
                 .map(|(k, v)| (k.clone(), v.clone()))

@@ -39,9 +39,9 @@ pub(super) fn from_metadata(metadata: Option<&Annotations<'_>>, was: &Restart, w
     let is_gone = |entry: &&String| listed.contains(&entry.as_str()) && !written.list.contains(entry);
     let entries = was.list.iter().filter(is_gone).cloned().collect();
     let promoted = was
-        .lifted
+        .promoted
         .iter()
-        .filter(|(name, value)| there(name) == Some(value.as_str()) && !written.lifted.contains_key(*name));
+        .filter(|(name, value)| there(name) == Some(value.as_str()) && !written.promoted.contains_key(*name));
     let infisical = was.infisical && !written.infisical && there(INFISICAL) == Some("true");
     let annotations = promoted.map(|(name, _)| name.clone()).chain(infisical.then(|| INFISICAL.to_owned())).collect();
     [warning(Taken::ReloaderList, entries), warning(Taken::Metadata, annotations)].into_iter().flatten().collect()

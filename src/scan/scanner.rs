@@ -315,7 +315,7 @@ impl Scanner {
             match self.api.get(&format!("{}/{name}", kind.path(Some(&namespace))), Form::Whole).await {
                 Err(error) if error.kind == ApiErrorKind::TooLong => {
                     run.progress.skip(format!("{} {namespace}/{name}", kind.plural));
-                    warn!(path = kind.plural, namespace, name, "an object is too large to be read; it is left out");
+                    warn!(path = kind.plural, namespace, name, "object is too large to read; skipped");
                     None
                 }
                 read => read?,

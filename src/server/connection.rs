@@ -114,12 +114,12 @@ impl Serve {
             match verdict {
                 Verdict::Close => Pin::new(&mut connection).graceful_shutdown(),
                 Verdict::Drop => {
-                    debug!(peer = %peer.addr, "connection dropped: request head or farewell took too long");
+                    debug!(peer = %peer.addr, "connection closed: request head or linger timeout");
                     return;
                 }
                 Verdict::Cut => {
                     self.metrics.shed.get_or_create(&Shed { reason: ShedReason::WriteDeadline }).inc();
-                    debug!(peer = %peer.addr, "connection cut: the answer was not read in time");
+                    debug!(peer = %peer.addr, "connection closed: the response was not read in time");
                     return connection.into_parts().io.into_inner().reset();
                 }
             }

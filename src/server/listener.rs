@@ -155,7 +155,7 @@ impl Listener {
         };
         let aborted = connections.tasks.len();
         if !finished && aborted > 0 {
-            warn!(port = port.as_str(), aborted, "connections cut at the end of the drain");
+            warn!(port = port.as_str(), aborted, "connections closed at the end of the drain");
         }
         connections.tasks.shutdown().await;
         info!(port = port.as_str(), "listener closed");
@@ -196,7 +196,7 @@ impl Connections {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         if pause.extend() {
-                            warn!(port = self.shared.port.as_str(), error = %ErrorChain(&error), "cannot accept");
+                            warn!(port = self.shared.port.as_str(), error = %ErrorChain(&error), "cannot accept a connection");
                         }
                     }
                 },

@@ -13,6 +13,6 @@ pub fn raise_limit() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        warn!(error = %ErrorChain(&error), "the limit of open files could not be raised");
+        warn!(error = %ErrorChain(&error), "cannot raise the limit of open files");
     }
 }

@@ -73,7 +73,7 @@ impl Signals {
         info!(signal = name, "draining; a second signal aborts");
         shutdown.drain();
         let name = self.next().await;
-        warn!(signal = name, "second signal: aborting what is still under way");
+        warn!(signal = name, "second signal: aborting requests in flight");
         shutdown.abort();
     }
 

@@ -166,7 +166,7 @@ impl CertStore {
         let Err(error) = outcome else { return };
         let print = self.prints.hash_one((content, error.to_string()));
         if self.known().warned.replace(print) != Some(print) {
-            warn!(error = %ErrorChain(error), "certificate refused; the last good one serves on");
+            warn!(error = %ErrorChain(error), "certificate rejected; still serving the last valid one");
         }
     }
 

@@ -112,14 +112,14 @@ impl Worker {
             Ok(()) => {
                 count(&self.metrics, SpanResult::Exported, spans);
                 if self.failing {
-                    info!(%endpoint, "the collector takes traces again");
+                    info!(%endpoint, "trace export succeeded again");
                 }
             }
             Err(error) => {
                 count(&self.metrics, SpanResult::Failed, spans);
                 if !self.failing {
                     let error = ErrorChain(error);
-                    warn!(%endpoint, %error, "the collector does not take traces; they are lost until it does");
+                    warn!(%endpoint, %error, "trace export failed; spans are lost until it succeeds");
                 }
             }
         }
@@ -133,7 +133,7 @@ impl Worker {
         if dropped > self.dropped && !self.full {
             self.full = true;
             let endpoint = &self.endpoint;
-            warn!(%endpoint, "traces come faster than the collector takes them; some are dropped");
+            warn!(%endpoint, "trace queue is full; spans are dropped");
         }
         self.dropped = dropped;
         self.full &= !self.receiver.is_empty();

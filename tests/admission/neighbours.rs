@@ -233,5 +233,5 @@ async fn odd_pods_are_pods() {
     let made = cp.create(&large).await.object();
     assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
     let [line] = served.webhook.admissions("name", "large").try_into().expect("one call");
-    println!("a pod of {} bytes: {} us", large.to_string().len(), line["took_us"]);
+    println!("a pod of {} bytes: {} us", large.to_string().len(), line["duration_us"]);
 }

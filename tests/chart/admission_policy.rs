@@ -72,8 +72,8 @@ fn workloads() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn nudge(value: &Value) -> Value {
-    json!({"metadata": {"annotations": {"nudge.floe.dev/secret": value}}})
+fn trigger(value: &Value) -> Value {
+    json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": value}}})
 }
 
 /// The API server learns of a policy some time after it is there.
@@ -100,7 +100,7 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
         everything_else(cp, name).await;
         for namespace in ["kube-system", "kube-node-lease", NAME, "quiet"] {
             denied(
-                &patch(cp, namespace, name, &nudge(&"uid".into())).await,
+                &patch(cp, namespace, name, &trigger(&"uid".into())).await,
                 "in a namespace that the webhook leaves alone",
             );
         }
@@ -116,9 +116,9 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
 /// The one annotation comes, changes and goes, with others beside it and without; no other does.
 async fn annotations(cp: &ControlPlane, name: &str) {
     for value in [json!("a"), json!("b"), json!(null)] {
-        patch(cp, "jobs", name, &nudge(&value)).await.succeeded();
+        patch(cp, "jobs", name, &trigger(&value)).await.succeeded();
     }
-    let other = "changes no annotation but nudge.floe.dev/secret";
+    let other = "changes no annotation but retry.floe.dev/requested-for";
     let change = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
     denied(&patch(cp, "jobs", name, &change("example.com/a", "b".into())).await, other);
     let annotate = ["-n", "jobs", "annotate", "--overwrite", name, "example.com/a=b"];
@@ -126,14 +126,24 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     for change in [change("example.com/a", "c".into()), change("example.com/a", json!(null))] {
         denied(&patch(cp, "jobs", name, &change).await, other);
     }
-    patch(cp, "jobs", name, &nudge(&"c".into())).await.succeeded();
+    patch(cp, "jobs", name, &trigger(&"c".into())).await.succeeded();
+    // A controller of an older version still writes the name that the annotation had: it is refused, changes nothing,
+    // and marks that it has left behind stand in nobody's way.
+    let former = "nudge.floe.dev/secret";
+    denied(&patch(cp, "jobs", name, &change(former, "uid".into())).await, other);
+    cp.kubectl(&["-n", "jobs", "annotate", name, &format!("{former}=uid")], "").await.succeeded();
+    patch(cp, "jobs", name, &trigger(&"beside".into())).await.succeeded();
+    denied(&patch(cp, "jobs", name, &change(former, "again".into())).await, other);
+    cp.kubectl(&["-n", "jobs", "annotate", name, &format!("{former}-")], "").await.succeeded();
     let all = json!({"metadata": {"annotations": null}});
     denied(&patch(cp, "jobs", name, &all).await, other);
-    cp.kubectl(&["-n", "jobs", "annotate", name, "example.com/a-", "nudge.floe.dev/secret-"], "").await.succeeded();
+    cp.kubectl(&["-n", "jobs", "annotate", name, "example.com/a-", "retry.floe.dev/requested-for-"], "")
+        .await
+        .succeeded();
     // Nothing at all is there now.
-    patch(cp, "jobs", name, &nudge(&"d".into())).await.succeeded();
+    patch(cp, "jobs", name, &trigger(&"d".into())).await.succeeded();
     patch(cp, "jobs", name, &all).await.succeeded();
-    patch(cp, "jobs", name, &nudge(&"e".into())).await.succeeded();
+    patch(cp, "jobs", name, &trigger(&"e".into())).await.succeeded();
 }
 
 async fn everything_else(cp: &ControlPlane, name: &str) {
@@ -152,7 +162,7 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
         _ => image,
     };
     denied(&patch(cp, "jobs", name, &spec).await, "changes no spec");
-    let both = json!({"metadata": nudge(&"f".into())["metadata"], "spec": spec["spec"]});
+    let both = json!({"metadata": trigger(&"f".into())["metadata"], "spec": spec["spec"]});
     denied(&patch(cp, "jobs", name, &both).await, "changes no spec");
 }
 

@@ -150,7 +150,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             &json!({
                 "replicas": 3, "onUnavailable": "admit", "autoscaling": {"enabled": false},
                 "webhook": {"timeoutSeconds": 7, "exemptNamespaces": ["quiet"]},
-                "podDisruptionBudget": {"enabled": false}, "controller": {"nudge": false},
+                "podDisruptionBudget": {"enabled": false}, "controller": {"retryOwners": false},
                 "tls": {"secretName": "another"},
             }),
         );

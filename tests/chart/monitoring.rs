@@ -129,7 +129,12 @@ fn the_alerts_fire_when_they_should_and_only_then() {
             "",
             &["FloeSecretsAdmissionSlow"],
         ),
-        ("shed", vec![series("shed_total", ",reason=\"connections\"", "0+1x120")], "", &["FloeSecretsRequestsShed"]),
+        (
+            "shed",
+            vec![series("requests_shed_total", ",reason=\"connections\"", "0+1x120")],
+            "",
+            &["FloeSecretsRequestsShed"],
+        ),
         ("panics", vec![series("panics_total", "", "0+1x120")], "", &["FloeSecretsPanic"]),
         (
             "unreachable",
@@ -233,7 +238,7 @@ async fn every_query_is_about_a_metric_that_is_served() {
     cp.create(&late).await.object();
     wait_for("the controller waits for the secret", || async {
         let (_, text) = controller.get("/metrics")?;
-        text.lines().any(|line| line == "floe_secrets_webhook_nudge_waiting 1").then_some(())
+        text.lines().any(|line| line == "floe_secrets_webhook_retry_pending_owners 1").then_some(())
     })
     .await;
     cp.secret(&namespace.name, "late", &["k"], "v").await;

@@ -79,7 +79,7 @@ async fn the_program_knows_every_argument_that_it_is_given() {
             let mut args = arguments(container);
             args.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
             let process = Process::start("program", folder.path(), program, &args, &[]);
-            let status = wait_for("the program ends", || async { process.exited() }).await;
+            let status = wait_for("exiting after an error", || async { process.exited() }).await;
             assert_eq!(status.code(), Some(1), "{args:?}\n{}", process.tail());
             assert!(process.log().contains("kubeconfig"), "{}", process.log());
         }
@@ -103,7 +103,7 @@ async fn the_test_pod_succeeds_only_with_its_secret() {
         let folder = Folder::new();
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
         let process = Process::start("program", folder.path(), program, &[argument.to_owned()], &[]);
-        let status = wait_for("the program ends", || async { process.exited() }).await;
+        let status = wait_for("exiting after an error", || async { process.exited() }).await;
         assert_eq!(status.code(), Some(code), "{argument}: {}", process.tail());
     }
 }

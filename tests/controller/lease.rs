@@ -13,7 +13,7 @@ use crate::common::webhook_process::Launch;
 use crate::{metric, metric_is};
 
 /// What a replica logs that has waited for the lease to run out.
-const SILENT: &str = "the holder of the leader lease is silent; taking over";
+const SILENT: &str = "the leader lease expired; taking over";
 
 async fn lease(cp: &ControlPlane) -> Value {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/floe-secrets-controller");

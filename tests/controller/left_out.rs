@@ -38,7 +38,7 @@ async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
     let controller = Launch::controller(&cp, &controller_identity(&cp).await);
     let controller = controller.with(&["--drift-interval", "1s"]).with(&selectors).start().await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
-    metric_is(&controller, "nudge_waiting", 1).await;
+    metric_is(&controller, "retry_pending_owners", 1).await;
     cp.event(&served.name, "Pod", "web", "SecretsNotInjected").await;
     cp.event(&served.name, "Job", "web", "AwaitingSecrets").await;
     for reason in ["SecretsNotInjected", "AwaitingSecrets"] {
@@ -97,11 +97,11 @@ async fn rights_in_the_named_namespaces_are_enough() {
     let namespaces = format!("--namespaces={},{}", one.name, two.name);
     let controller = Launch::controller(&cp, &identity).with(&["--drift-interval", "1s", &namespaces]).start().await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 2).await;
-    metric_is(&controller, "nudge_waiting", 2).await;
+    metric_is(&controller, "retry_pending_owners", 2).await;
     for ns in [&one, &two, &other] {
         cp.secret(&ns.name, "late", &["k"], "x").await;
     }
-    metric_is(&controller, "nudges_total{result=\"nudged\"}", 2).await;
+    metric_is(&controller, "retries_triggered_total{result=\"triggered\"}", 2).await;
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
     let asked = audit.by(&identity.username);

@@ -8,7 +8,7 @@ mod common;
 mod drift;
 mod lease;
 mod left_out;
-mod nudge;
+mod retry;
 mod rights;
 mod shares;
 

@@ -55,14 +55,14 @@ async fn every_right_is_used_and_none_is_missing() {
     metric_is(&controller, "uninjected{kind=\"workload\"}", 6).await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
 
-    let ns = cp.namespace("nudged").await;
+    let ns = cp.namespace("retried").await;
     for (version, kind) in OWNERS {
         let owner = cp.create(&workload(version, kind, &ns.name, &asks)).await.object();
         cp.create(&refusal(&owner)).await.object();
     }
-    metric_is(&controller, "nudge_waiting", 4).await;
+    metric_is(&controller, "retry_pending_owners", 4).await;
     cp.secret(&ns.name, "late", &["k"], "x").await;
-    metric_is(&controller, "nudges_total{result=\"nudged\"}", 4).await;
+    metric_is(&controller, "retries_triggered_total{result=\"triggered\"}", 4).await;
 
     let shipped = yaml(&manifest("controller-rbac.yaml"));
     let roles = shipped.iter().filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));

@@ -111,7 +111,7 @@ async fn a_tenant_that_means_harm_delays_no_other() {
     };
     let living = async {
         wait_for("the share of the tenant is full", || async {
-            (metric(&controller, "nudge_waiting")? >= 90).then_some(())
+            (metric(&controller, "retry_pending_owners")? >= 90).then_some(())
         })
         .await;
         for number in 0..LATE {
@@ -140,15 +140,15 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         over.store(true, Ordering::Relaxed);
     };
     futures::future::join3(rewriting, flooding, living).await;
-    let count = |result| metric(&controller, &format!("nudges_total{{result=\"{result}\"}}")).unwrap_or(0);
+    let count = |result| metric(&controller, &format!("retries_triggered_total{{result=\"{result}\"}}")).unwrap_or(0);
     println!(
         "{} events of unknown owners; {} owners waiting, {} turned away, {} told",
         flooded.load(Ordering::Relaxed),
-        metric(&controller, "nudge_waiting").unwrap_or(0),
+        metric(&controller, "retry_pending_owners").unwrap_or(0),
         count("full"),
-        count("nudged")
+        count("triggered")
     );
     assert!(count("full") > 0, "what is too much is dropped, and counted");
-    assert!(count("nudged") > 0, "with pauses of 20 s and more, not all of them tried again by themselves");
+    assert!(count("triggered") > 0, "with pauses of 20 s and more, not all of them tried again by themselves");
     assert!(controller.exited().is_none() && !controller.log().contains("events cannot be followed"));
 }

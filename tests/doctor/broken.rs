@@ -33,9 +33,9 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let scene = Scene::new().await;
     // As it is right after an installation with a certificate of one's own.
     let said = scene.becomes(&[failure("ca-bundle"), ("trust", "not-checked"), failure("admission")]).await;
-    let seen = said.of("admission")["seen"].as_str().expect("text");
+    let seen = said.of("admission")["message"].as_str().expect("text");
     assert!(seen.contains("certificate signed by unknown authority"), "{seen}");
-    let trust = said.mend("ca-bundle");
+    let trust = said.fix("ca-bundle");
     scene.follow(&trust).await;
     let healthy = scene.becomes(&[]).await;
     assert_eq!(healthy.json["healthy"], true);
@@ -43,7 +43,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         healthy.json["checks"].as_array().expect("checks").iter().filter_map(|check| check["check"].as_str()).collect();
     let all = [
         "api-server",
-        "your-rights",
+        "caller-permissions",
         "configuration",
         "entries",
         "conditions",
@@ -57,8 +57,8 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         "deployment",
         "disruption-budget",
         "controller",
-        "webhook-rights",
-        "controller-rights",
+        "webhook-permissions",
+        "controller-permissions",
         "admission",
         "reloader",
         "infisical-operator",
@@ -92,16 +92,16 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
 async fn deleted(scene: &Scene) {
     scene.cp.request(Method::DELETE, CONFIGURATION, None).await.object();
     let said = scene.becomes(&[failure("configuration"), failure("admission")]).await;
-    assert_eq!(said.mend("configuration"), AGAIN);
+    assert_eq!(said.fix("configuration"), AGAIN);
     scene.cp.create(&pod("default", "bare", &prefixed(&json!({"env-from": "db"})))).await.object();
     scene.follow(AGAIN).await;
     let said = scene
         .becomes(&[failure("ca-bundle"), ("trust", "not-checked"), failure("admission"), ("drift", "warning")])
         .await;
-    let drift = said.of("drift")["seen"].as_str().expect("text");
+    let drift = said.of("drift")["message"].as_str().expect("text");
     assert!(drift.contains("Pod/bare in namespace default"), "{drift}");
     scene.cp.kubectl(&["delete", "pod", "bare", "--now"], "").await.succeeded();
-    scene.follow(&said.mend("ca-bundle")).await;
+    scene.follow(&said.fix("ca-bundle")).await;
     scene.becomes(&[]).await;
 }
 
@@ -113,7 +113,7 @@ async fn another_ca(scene: &Scene) {
         .collect();
     patch(scene, &all.into()).await;
     let said = scene.becomes(&[failure("trust"), failure("admission")]).await;
-    scene.follow(&said.mend("trust")).await;
+    scene.follow(&said.fix("trust")).await;
     scene.becomes(&[]).await;
 }
 
@@ -121,21 +121,21 @@ async fn another_ca(scene: &Scene) {
 async fn entries(scene: &Scene) {
     patch(scene, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
     let said = scene.becomes(&[failure("entries")]).await;
-    let seen = said.of("entries")["seen"].as_str().expect("text");
+    let seen = said.of("entries")["message"].as_str().expect("text");
     assert!(seen.starts_with("missing: workloads.secrets.floe.dev;"), "{seen}");
-    scene.follow(&said.mend("entries")).await;
+    scene.follow(&said.fix("entries")).await;
     let said = scene.becomes(&[failure("ca-bundle")]).await;
-    scene.follow(&said.mend("ca-bundle")).await;
+    scene.follow(&said.fix("ca-bundle")).await;
     scene.becomes(&[]).await;
     patch(scene, &json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}])).await;
     let said = scene.becomes(&[failure("conditions")]).await;
-    assert_eq!(said.mend("conditions"), AGAIN);
+    assert_eq!(said.fix("conditions"), AGAIN);
     scene.follow(AGAIN).await;
     scene.becomes(&[]).await;
     patch(scene, &json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}])).await;
     let said = scene.becomes(&[("policies", "warning")]).await;
-    assert_eq!(said.mend("policies"), format!("{AGAIN} --set webhook.failurePolicy=Fail"));
-    scene.follow(&said.mend("policies")).await;
+    assert_eq!(said.fix("policies"), format!("{AGAIN} --set webhook.failurePolicy=Fail"));
+    scene.follow(&said.fix("policies")).await;
     scene.becomes(&[]).await;
 }
 
@@ -149,10 +149,10 @@ async fn certificates(scene: &Scene) {
     let data = json!({"stringData": {"tls.crt": expired.cert, "tls.key": expired.key}});
     scene.cp.request(Method::PATCH, &secret, Some(&data)).await.object();
     let said = scene.doctor().await.expect(&[failure("certificate")]);
-    let seen = said.of("certificate")["seen"].as_str().expect("text");
+    let seen = said.of("certificate")["message"].as_str().expect("text");
     assert_eq!(seen, format!("the certificate expired at 2025-02-01T00:00:00Z; the next has to be for {SERVICE_HOST}"));
     let folder = scene.webhook.launch.folder.path().display();
-    let mend = said.mend("certificate");
+    let mend = said.fix("certificate");
     scene.follow(&format!("cd {folder}; {mend}")).await;
     scene.doctor().await.expect(&[]);
     // And one for another name.
@@ -160,21 +160,21 @@ async fn certificates(scene: &Scene) {
     let data = json!({"stringData": {"tls.crt": elsewhere.cert, "tls.key": elsewhere.key}});
     scene.cp.request(Method::PATCH, &secret, Some(&data)).await.object();
     let said = scene.doctor().await.expect(&[failure("certificate")]);
-    scene.follow(&format!("cd {folder}; {}", said.mend("certificate"))).await;
+    scene.follow(&format!("cd {folder}; {}", said.fix("certificate"))).await;
     scene.doctor().await.expect(&[]);
 }
 
 /// Rights of the webhook are taken.
 async fn rights(scene: &Scene) {
     scene.cp.kubectl(&["delete", "clusterrolebinding", NAME], "").await.succeeded();
-    let said = scene.becomes(&[failure("webhook-rights"), failure("admission")]).await;
-    let seen = said.of("webhook-rights")["seen"].as_str().expect("text");
+    let said = scene.becomes(&[failure("webhook-permissions"), failure("admission")]).await;
+    let seen = said.of("webhook-permissions")["message"].as_str().expect("text");
     assert_eq!(seen, "ServiceAccount floe-secrets-webhook may not get namespaces, get secrets, get serviceaccounts");
-    scene.follow(&said.mend("webhook-rights")).await;
+    scene.follow(&said.fix("webhook-permissions")).await;
     scene.becomes(&[]).await;
     scene.cp.kubectl(&["delete", "clusterrolebinding", "floe-secrets-controller"], "").await.succeeded();
-    let said = scene.becomes(&[("controller-rights", "warning")]).await;
-    scene.follow(&said.mend("controller-rights")).await;
+    let said = scene.becomes(&[("controller-permissions", "warning")]).await;
+    scene.follow(&said.fix("controller-permissions")).await;
     scene.becomes(&[]).await;
 }
 
@@ -185,7 +185,7 @@ async fn callers(scene: &Scene) {
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
     scene.cp.create(&open).await.object();
     let said = scene.becomes(&[("callers", "warning")]).await;
-    let seen = said.of("callers")["seen"].as_str().expect("text").to_owned();
+    let seen = said.of("callers")["message"].as_str().expect("text").to_owned();
     assert!(seen.contains("any pod can send reviews") && seen.contains("the names of all keys"), "{seen}");
     scene.cp.kubectl(&["-n", NAME, "delete", "networkpolicy", "open"], "").await.succeeded();
     scene.becomes(&[]).await;
@@ -199,9 +199,9 @@ async fn callers(scene: &Scene) {
     let set = |values: &str| format!("{AGAIN} {values}");
     scene.follow(&set("--set-json networkPolicy.podCIDRs=[]")).await;
     let said = scene.becomes(&[("callers", "warning")]).await;
-    let seen = said.of("callers")["seen"].as_str().expect("text").to_owned();
+    let seen = said.of("callers")["message"].as_str().expect("text").to_owned();
     assert!(seen.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"), "{seen}");
-    let mend = said.mend("callers");
+    let mend = said.fix("callers");
     assert!(mend.ends_with(&set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'")), "{mend}");
     let (nodes, upgrade) = mend.split_once("; ").expect("two commands");
     scene.follow(nodes).await;

@@ -17,7 +17,7 @@ async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
     wait_within(Duration::from_mins(2), &what, || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
         let check = said.of("cert-manager").clone();
-        (check["status"] == status && check["seen"] == seen).then_some(said)
+        (check["status"] == status && check["message"] == seen).then_some(said)
     })
     .await
 }
@@ -51,7 +51,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     assert!(body.contains("certificate expired at "), "{body}");
     let lines = short.log().lines().filter(|line| line.contains(why)).count();
     assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
-    assert!(short.log().contains("there is no certificate that can serve"));
+    assert!(short.log().contains("no usable certificate"));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
     let said = becomes(cp, "failure", &why).await;
     told_by_serve(cp, &why).await;
-    let mend = said.mend("cert-manager");
+    let mend = said.fix("cert-manager");
     assert_eq!(
         mend,
         "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts"
@@ -92,7 +92,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         .succeeded();
     let said = wait_within(Duration::from_mins(2), "the issuer is not Ready", || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let seen = said.of("cert-manager")["seen"].as_str()?.to_owned();
+        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
         seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ").then_some(said)
     })
     .await;
@@ -118,7 +118,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     .succeeded();
     let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let seen = said.of("cert-manager")["seen"].as_str()?.to_owned();
+        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
         seen.contains("the cluster has no cert-manager").then_some(said)
     })
     .await;

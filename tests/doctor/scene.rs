@@ -36,8 +36,8 @@ impl Said {
 
     /// What mends it.
     #[track_caller]
-    pub fn mend(&self, id: &str) -> String {
-        text(&self.of(id)["mend"])
+    pub fn fix(&self, id: &str) -> String {
+        text(&self.of(id)["fix"])
     }
 
     /// That exactly this is not well.

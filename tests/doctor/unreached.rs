@@ -19,7 +19,7 @@ async fn a_service_without_endpoints_is_found() {
     reloader(cp).await;
     let said = wait_for("the API server knows the configuration", || async {
         let said = doctor(&cp.kubeconfig, &[]).await;
-        let seen = said.of("admission")["seen"].as_str()?.to_owned();
+        let seen = said.of("admission")["message"].as_str()?.to_owned();
         seen.contains("no endpoints available for service").then_some(said)
     })
     .await;
@@ -30,11 +30,11 @@ async fn a_service_without_endpoints_is_found() {
     all.insert(3, ("callers", "warning"));
     let said = said.expect(&all);
     assert_eq!(
-        said.of("endpoints")["seen"],
+        said.of("endpoints")["message"],
         "Service floe-secrets-webhook has no endpoints: no pod with its labels runs"
     );
-    assert!(said.mend("endpoints").starts_with("kubectl -n floe-secrets-webhook describe pods -l app.kubernetes.io/"));
-    let seen = said.of("certificate")["seen"].as_str().expect("text");
+    assert!(said.fix("endpoints").starts_with("kubectl -n floe-secrets-webhook describe pods -l app.kubernetes.io/"));
+    let seen = said.of("certificate")["message"].as_str().expect("text");
     assert_eq!(seen, "Secret floe-secrets-webhook-tls not found in namespace floe-secrets-webhook");
 
     // Replicas that are there and not ready are told apart.
@@ -52,6 +52,6 @@ async fn a_service_without_endpoints_is_found() {
     });
     cp.create(&slice).await.object();
     let said = doctor(&cp.kubeconfig, &["--probe=false"]).await;
-    assert_eq!(said.of("endpoints")["seen"], "1 of 2 endpoints are ready");
+    assert_eq!(said.of("endpoints")["message"], "1 of 2 endpoints are ready");
     assert_eq!(said.of("deployment")["status"], "warning");
 }

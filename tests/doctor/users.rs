@@ -18,7 +18,7 @@ fn documented() -> Vec<Value> {
 #[tokio::test]
 async fn what_somebody_may_not_look_at_is_not_checked() {
     let scene = Scene::new().await;
-    let trust = scene.doctor().await.mend("ca-bundle");
+    let trust = scene.doctor().await.fix("ca-bundle");
     scene.follow(&trust).await;
     scene.becomes(&[]).await;
     let cp = &scene.cp;
@@ -32,7 +32,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         |name: &str| format!("kubectl create clusterrolebinding {name} --clusterrole={name} --user={}", user.username);
     scene.follow(&bind("floe-secrets-doctor")).await;
     let said = doctor(&user.kubeconfig, &[]).await.expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
-    let seen = said.of("certificate")["seen"].as_str().expect("text");
+    let seen = said.of("certificate")["message"].as_str().expect("text");
     assert!(seen.contains("cannot get resource \"secrets\""), "{seen}");
 
     // Without a right: which, and what gives it.
@@ -41,24 +41,24 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         .collect::<Vec<_>>()});
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/floe-secrets-doctor";
     cp.request(http::Method::PATCH, role, Some(&less)).await.object();
-    let lacking = [("your-rights", "not-checked"), ("certificate", "not-checked"), ("trust", "not-checked")];
+    let lacking = [("caller-permissions", "not-checked"), ("certificate", "not-checked"), ("trust", "not-checked")];
     let said = crate::common::wait_for("the right is gone", || async {
         let said = doctor(&user.kubeconfig, &[]).await;
-        (said.of("your-rights")["status"] != "ok").then_some(said)
+        (said.of("caller-permissions")["status"] != "ok").then_some(said)
     })
     .await
     .expect(&lacking);
     assert_eq!(
-        said.of("your-rights")["seen"],
+        said.of("caller-permissions")["message"],
         format!(
             "{} may not list endpointslices.discovery.k8s.io in namespace {NAME}; what needs it is not checked",
             user.username
         )
     );
-    scene.follow(&said.mend("your-rights")).await;
+    scene.follow(&said.fix("caller-permissions")).await;
     crate::common::wait_for("the right is there", || async {
         let said = doctor(&user.kubeconfig, &[]).await;
-        (said.of("your-rights")["status"] == "ok").then_some(())
+        (said.of("caller-permissions")["status"] == "ok").then_some(())
     })
     .await;
 
@@ -71,7 +71,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         ("drift", "not-checked"),
         ("ineffective-annotations", "not-checked"),
     ]);
-    assert_eq!(nowhere.of("admission")["seen"], "there is no namespace nowhere to try it in");
+    assert_eq!(nowhere.of("admission")["message"], "there is no namespace nowhere to try it in");
     let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
     quiet.expect(&[("admission", "not-checked")]);
 
@@ -79,7 +79,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     let stranger = cp.service_account("default", "stranger", &json!([])).await;
     let sightless = doctor(&stranger.kubeconfig, &[]).await;
     assert_eq!((sightless.output.code, &sightless.json["healthy"]), (2, &json!(false)), "{:#}", sightless.json);
-    assert_eq!(sightless.output.stderr, "nothing of the installation could be looked at: see your-rights\n");
+    assert_eq!(sightless.output.stderr, "nothing of the installation could be looked at: see caller-permissions\n");
     let folder = Folder::new();
     let config =
         std::fs::read_to_string(&cp.kubeconfig).expect("the kubeconfig").replace(&cp.server, "https://127.0.0.1:1");

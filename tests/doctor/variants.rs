@@ -19,7 +19,7 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
         for (release, values) in [
             ("other", json!({"tls": {"mode": "existing"}})),
             (NAME, json!({"tls": {"mode": "self-managed"}})),
-            (NAME, json!({"tls": {"mode": "self-managed"}, "rbac": scoped, "controller": {"nudge": false}})),
+            (NAME, json!({"tls": {"mode": "self-managed"}, "rbac": scoped, "controller": {"retryOwners": false}})),
             (NAME, json!({"tls": {"mode": "existing"}, "rbac": scoped, "nameOverride": "secrets"})),
         ] {
             cp.helm(helm, &["install", release, &chart(), "--namespace", NAME], &values).await.succeeded();
@@ -31,8 +31,8 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 "policies",
                 "service",
                 "versions",
-                "webhook-rights",
-                "controller-rights",
+                "webhook-permissions",
+                "controller-permissions",
             ] {
                 assert_eq!(said.of(check)["status"], "ok", "{helm:?} {values}: {:#}", said.json);
             }
@@ -47,15 +47,15 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 cp.request(Method::PATCH, &format!("{role}/{name}"), Some(&rules)).await.object();
                 let said = crate::common::wait_for("the right is missed", || async {
                     let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-rights")["status"] == "failure").then_some(said)
+                    (said.of("webhook-permissions")["status"] == "failure").then_some(said)
                 })
                 .await;
-                assert_eq!(said.mend("webhook-rights"), again);
+                assert_eq!(said.fix("webhook-permissions"), again);
                 let args: Vec<&str> = again.split_whitespace().skip(1).collect();
                 cp.helm(helm, &args, &Value::Null).await.succeeded();
                 crate::common::wait_for("the right is back", || async {
                     let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-rights")["status"] == "ok").then_some(())
+                    (said.of("webhook-permissions")["status"] == "ok").then_some(())
                 })
                 .await;
             }
@@ -75,7 +75,7 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     cp.helm(Helm::Four, &["install", NAME, &chart(), "--namespace", NAME], &values).await.succeeded();
     // Nobody serves yet.
     let said = doctor(&cp.kubeconfig, &[]).await;
-    let seen = said.of("certificate")["seen"].as_str().expect("text");
+    let seen = said.of("certificate")["message"].as_str().expect("text");
     assert!(
         seen.contains("shows no certificate from here") && said.of("certificate")["status"] == "not-checked",
         "{seen}"
@@ -84,11 +84,11 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     // Without a caBundle the API server trusts whom its machine trusts, and that is not our CA.
     let said = crate::common::wait_for("the webhook is called in vain", || async {
         let said = doctor(&cp.kubeconfig, &[]).await;
-        said.of("admission")["seen"].as_str()?.contains("unknown authority").then_some(said)
+        said.of("admission")["message"].as_str()?.contains("unknown authority").then_some(said)
     })
     .await;
     let ca = cp.folder.path().join("ca.crt").display().to_string();
-    cp.shell(&said.mend("admission").replace("ca.crt", &ca)).await.succeeded();
+    cp.shell(&said.fix("admission").replace("ca.crt", &ca)).await.succeeded();
     let said = crate::common::wait_for("the webhook is called", || async {
         let said = doctor(&cp.kubeconfig, &[]).await;
         (said.of("admission")["status"] == "ok").then_some(said)
@@ -97,9 +97,9 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     for check in ["certificate", "trust", "ca-bundle", "service", "deployment"] {
         assert_eq!(said.of(check)["status"], "ok", "{:#}", said.json);
     }
-    assert!(said.of("certificate")["seen"].as_str().expect("text").starts_with("for 127.0.0.1, valid for "));
+    assert!(said.of("certificate")["message"].as_str().expect("text").starts_with("for 127.0.0.1, valid for "));
     let bad = said.bad();
     // Nothing of it is in the cluster.
-    let expected = ["disruption-budget", "callers", "versions", "webhook-rights", "reloader"];
+    let expected = ["disruption-budget", "callers", "versions", "webhook-permissions", "reloader"];
     assert!(bad.iter().all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"), "{bad:?}");
 }

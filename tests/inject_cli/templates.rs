@@ -512,7 +512,7 @@ spec:
   template:
     metadata:
       labels: {secrets.floe.io/refs: db, secrets.floe.dev/injected: 'true', app: x}
-      annotations: {nudge.floe.dev/secret: x, secrets.floe.dev.refs: db}
+      annotations: {retry.floe.dev/requested-for: x, secrets.floe.dev.refs: db}
     spec: {containers: [{name: main}]}
 ";
     let ran = inject(&[], manifest, &["-f", "-"]);

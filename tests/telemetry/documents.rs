@@ -212,7 +212,7 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     let [serve, control] = folders.map(|log| std::fs::read_to_string(log).expect("the log"));
     let mut seen = held_against_the_document("serve", &serve);
     seen.append(&mut held_against_the_document("controller", &control));
-    for message in ["admission", "serving", "watching", "TLS handshake failed", "leading", "listener closed"] {
+    for message in ["admission", "serving", "watching", "TLS handshake failed", "became leader", "listener closed"] {
         assert!(seen.contains(message), "{message:?} was not written: {seen:?}");
     }
 

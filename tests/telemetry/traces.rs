@@ -204,14 +204,14 @@ async fn the_controllers_work_is_traced() {
     assert_eq!(scan.resource["k8s.namespace.name"], NAMESPACE);
     let renewed = collector.span(CONTROLLER, |span| span.name == "certificate.renew").await;
     assert_eq!(renewed.attributes["result"], "rotated");
-    let nudge = |result: &'static str| {
+    let retry = |result: &'static str| {
         let namespace = namespace.name.clone();
         collector.span(CONTROLLER, move |span| {
             let said = |key: &str| span.attributes.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            span.name == "nudge" && said("result") == result && said("namespace") == namespace
+            span.name == "retry" && said("result") == result && said("namespace") == namespace
         })
     };
-    let awaits = nudge("awaits").await;
+    let awaits = retry("awaits").await;
     assert_eq!(awaits.attributes["kind"], "ReplicaSet");
     let bind = collector.span(CONTROLLER, |span| span.parent_id == awaits.span_id && span.name == "backend.bind").await;
     assert_eq!(bind.attributes["result"], "not_found");

@@ -10,6 +10,10 @@
 {{- end }}
 {{- if not (hasKey $section (last $keys)) }}{{ $_ := set $section (last $keys) $default }}{{ end }}
 {{- end }}
+{{- /* The values of an older chart have controller.nudge: whoever switched it off keeps it off. */}}
+{{- with .Values.controller }}
+{{- if hasKey . "nudge" }}{{ $_ := set . "retryOwners" (and .retryOwners .nudge) }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* Names. Every text that a template renders is in quotes, because YAML reads names such as 1234, 1e3 and on as

@@ -1,4 +1,4 @@
-//! The nudge against an API server that the test makes up, in time that the test stops.
+//! Retries against a scripted API server, in paused time.
 
 use kube::client::Body;
 use serde_json::Value;
@@ -37,8 +37,8 @@ fn serving(answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync 
     (ObjectApi::new(kube::Client::new(service, "default")), written)
 }
 
-fn nudge(api: &ObjectApi, rules: Rules) -> Nudge {
-    Nudge::new(api, rules, Scope::All, ControllerMetrics::default(), || jiff::Timestamp::UNIX_EPOCH)
+fn trigger(api: &ObjectApi, rules: Rules) -> RetryTrigger {
+    RetryTrigger::new(api, rules, Scope::All, ControllerMetrics::default(), || jiff::Timestamp::UNIX_EPOCH)
 }
 
 fn owner(namespace: &str, name: &str) -> Owner {
@@ -98,7 +98,7 @@ fn many(stem: &str, count: usize) -> String {
     (0..count).map(|number| format!("{stem}-{number}")).collect::<Vec<_>>().join(",")
 }
 
-/// The honest tenants, and when the secret of each arrives.
+/// The honest namespaces, and when the secret of each arrives.
 const TENANTS: u64 = 5;
 
 fn arrives(tenant: u64) -> Duration {
@@ -128,27 +128,33 @@ fn hostile(path: &str, whole: bool, at: Duration) -> Option<Value> {
 #[tokio::test(start_paused = true)]
 async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
     let (api, written) = serving(hostile);
-    let nudge = nudge(&api, Rules::default());
-    let rounds = Rounds::new(&nudge);
+    let trigger = trigger(&api, Rules::default());
+    let queue = RetryQueue::new(&trigger);
     let script = async {
         for tenant in 0..TENANTS {
-            rounds.arrive(owner(&format!("tenant-{tenant}"), "load"));
+            queue.enqueue(owner(&format!("tenant-{tenant}"), "load"));
         }
         // Events of unknown owners, and the controllers' own retries, every 20 ms.
         for number in 0..2800 {
-            rounds.arrive(owner("rewriter", &format!("unknown-{number}")));
-            rounds.arrive(owner("rewriter", &format!("load-{}", number % 1000)));
-            rounds.arrive(owner("collector", &format!("load-{}", number % 1000)));
+            queue.enqueue(owner("rewriter", &format!("unknown-{number}")));
+            queue.enqueue(owner("rewriter", &format!("load-{}", number % 1000)));
+            queue.enqueue(owner("collector", &format!("load-{}", number % 1000)));
             sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::select! {
-        () = rounds.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("it never ends"),
         () = script => {}
     }
-    let waiting = nudge.waiting().len();
-    assert!((40..=2 * waiting::SHARE).contains(&waiting), "the others have their shares, and no more: {waiting}");
-    assert!(nudge.metrics.nudges.get_or_create(&turned_away()).get() > 1000, "what is too much is dropped and counted");
+    let waiting = trigger.pending().len();
+    assert!(
+        (40..=2 * pending::MAX_OWNERS_PER_NAMESPACE).contains(&waiting),
+        "the others have their shares, and no more: {waiting}"
+    );
+    assert!(
+        trigger.metrics.retries.get_or_create(&turned_away()).get() > 1000,
+        "what is too much is dropped and counted"
+    );
     let written = written.lock().unwrap();
     for tenant in 0..TENANTS {
         let path = format!("/apis/batch/v1/namespaces/tenant-{tenant}/jobs/load");
@@ -159,8 +165,8 @@ async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
     }
 }
 
-fn turned_away() -> super::super::metrics::OfNudge {
-    super::super::metrics::OfNudge { result: NudgeResult::Full }
+fn turned_away() -> super::super::metrics::RetryLabels {
+    super::super::metrics::RetryLabels { result: RetryResult::Full }
 }
 
 /// The events that were written: owner, reason and message.
@@ -173,13 +179,13 @@ fn events(written: &Written) -> Vec<[String; 3]> {
 }
 
 /// Lets owners of namespace `jobs` arrive, and looks after them for so long.
-async fn looked_after(nudge: &Nudge, names: &[&str], seconds: u64) {
-    let rounds = Rounds::new(nudge);
+async fn looked_after(trigger: &RetryTrigger, names: &[&str], seconds: u64) {
+    let queue = RetryQueue::new(trigger);
     for name in names {
-        rounds.arrive(owner("jobs", name));
+        queue.enqueue(owner("jobs", name));
     }
     tokio::select! {
-        () = rounds.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("it never ends"),
         () = sleep(Duration::from_secs(seconds)) => {}
     }
 }
@@ -197,9 +203,9 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
             _ => None,
         }
     });
-    let nudge = nudge(&api, Rules::default());
-    looked_after(&nudge, &["load", "scaled-down"], 100).await;
-    assert_eq!(nudge.waiting().len(), 0);
+    let trigger = trigger(&api, Rules::default());
+    looked_after(&trigger, &["load", "scaled-down"], 100).await;
+    assert_eq!(trigger.pending().len(), 0);
     let said = events(&written);
     let reasons: Vec<[&str; 2]> = said.iter().map(|[name, reason, _]| [name.as_str(), reason.as_str()]).collect();
     let expected = [["load", "AwaitingSecrets"], ["scaled-down", "AwaitingSecrets"], ["load", "SecretsArrived"]];
@@ -228,14 +234,14 @@ async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
             _ => None,
         }
     });
-    let nudge = nudge(&api, Rules::default());
-    let rounds = Rounds::new(&nudge);
+    let trigger = trigger(&api, Rules::default());
+    let queue = RetryQueue::new(&trigger);
     let mut told = Vec::new();
     let began = Instant::now();
     let refusals = async {
         // Refused once in a second, for as long as it is remembered that it was told.
         while began.elapsed() < Duration::from_mins(5) {
-            rounds.arrive(owner("jobs", "load"));
+            queue.enqueue(owner("jobs", "load"));
             sleep(Duration::from_secs(1)).await;
             for (at, path, object) in written.lock().unwrap().drain(..) {
                 if path.ends_with("/jobs/load") {
@@ -249,7 +255,7 @@ async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
         }
     };
     tokio::select! {
-        () = rounds.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("it never ends"),
         () = refusals => {}
     }
     let [first, second, third, fourth] = told.as_slice() else { panic!("{told:?}") };
@@ -275,8 +281,8 @@ async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
             _ => None,
         }
     });
-    let nudge = nudge(&api, Rules::default());
-    looked_after(&nudge, &["own-4", "own-5"], 30).await;
+    let trigger = trigger(&api, Rules::default());
+    looked_after(&trigger, &["own-4", "own-5"], 30).await;
     let waiting: Vec<String> = events(&written).into_iter().map(|[name, ..]| name).collect();
     assert_eq!(waiting, ["own-4"]);
 }
@@ -300,7 +306,7 @@ async fn what_the_operator_left_out_is_not_waited_for() {
         [("team=a", "tier=load", 1), ("team!=a", "", 0), ("", "tier in (other)", 0), ("team", "", 2)]
     {
         written.lock().unwrap().clear();
-        looked_after(&nudge(&api, rules(selected, objects)), &["load", "nightly"], 30).await;
+        looked_after(&trigger(&api, rules(selected, objects)), &["load", "nightly"], 30).await;
         assert_eq!(events(&written).len(), expected, "{selected:?} {objects:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The owners of refused pods: what they are, whether they still wait, and what for.
+//! Owners of refused pods: identity, whether they still need pods, and which secrets those need.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,10 +11,11 @@ use crate::admission::mutator::Outcome;
 use crate::backend::kubernetes::is_dns_label;
 use crate::injection::{PlanError, SecretId, SecretName};
 
-/// Outside of our prefix, where unknown annotations are refused.
-pub(super) const ANNOTATION: &str = "nudge.floe.dev/secret";
+/// Annotation that triggers the retry. It is outside of the prefix `secrets.floe.dev/`, where unknown annotations are
+/// refused.
+pub(super) const ANNOTATION: &str = "retry.floe.dev/requested-for";
 
-/// The kinds whose controllers make pods.
+/// Kinds whose built-in controllers create pods and retry refused ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OwnerKind {
     ReplicaSet,
@@ -37,7 +38,7 @@ impl OwnerKind {
         }
     }
 
-    /// Who says that a pod of it was refused, as its controller signs events.
+    /// Name of its controller as a source of events.
     pub(super) fn controller(self) -> &'static str {
         match self {
             Self::ReplicaSet => "replicaset-controller",
@@ -55,7 +56,7 @@ impl OwnerKind {
     }
 }
 
-/// One owner. Its uid alone tells it from another of the same name.
+/// One owner. Only its uid distinguishes it from an earlier owner of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owner {
     pub uid: String,
@@ -70,14 +71,14 @@ impl Owner {
         format!("/apis/{version}/namespaces/{}/{plural}s/{}", self.namespace, self.name)
     }
 
-    /// Whether its names may stand in a URL: events are written by anybody.
+    /// Whether its names are valid in a URL path: anybody may write events.
     pub(super) fn is_sound(&self) -> bool {
         is_dns_label(&self.namespace) && self.name.parse::<SecretName>().is_ok() && !self.uid.is_empty()
     }
 }
 
-/// The parts of an owner that say whether it still wants pods, and which. They borrow from the answer: owners may be
-/// as large as the API server lets them be.
+/// Fields of an owner that determine whether it needs pods, and which. They borrow from the response: owners may be as
+/// large as the API server allows.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OwnerView<'a> {
@@ -92,14 +93,14 @@ pub(super) struct OwnerView<'a> {
 struct Metadata {
     uid: String,
     deletion_timestamp: Option<String>,
-    annotations: Option<Told>,
+    annotations: Option<TriggerAnnotation>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
-    #[serde(rename = "nudge.floe.dev/secret")]
-    secret: Option<String>,
+struct TriggerAnnotation {
+    #[serde(rename = "retry.floe.dev/requested-for")]
+    requested_for: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,7 +114,7 @@ struct Spec<'a> {
     template: Option<&'a RawValue>,
 }
 
-/// Literal values stand in the template.
+/// Omits the template, which has literal values.
 impl fmt::Debug for Spec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spec").field("suspend", &self.suspend).finish_non_exhaustive()
@@ -140,56 +141,55 @@ struct Condition {
     status: String,
 }
 
-/// What an owner's controller has to do still.
+/// Whether an owner needs more pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wants {
-    /// It has pods to make.
-    Pods,
-    /// It has made all that are wanted.
-    Nothing,
-    /// The owner is another object by now, is going, was stopped, or wants no pods.
+pub(super) enum PodDemand {
+    /// Some of its pods are missing.
+    Missing,
+    /// All of its pods exist.
+    Satisfied,
+    /// The owner was replaced, is being deleted, was suspended, or needs no pods.
     Gone,
 }
 
 impl<'a> OwnerView<'a> {
-    /// Reads an owner; `None` when the answer is none.
+    /// Parses an owner; `None` if the body is not one.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
 
-    /// What of the nudge it carries already.
-    pub(super) fn mark(&self) -> Option<&str> {
-        self.metadata.annotations.as_ref()?.secret.as_deref()
+    /// Value of the trigger annotation.
+    pub(super) fn requested_for(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.requested_for.as_deref()
     }
 
-    /// Its pod template.
     pub(super) fn template(&self) -> Option<&'a RawValue> {
         self.spec.template
     }
 
-    /// What the controller of this owner has to do still.
-    pub(super) fn wants(&self, owner: &Owner) -> Wants {
+    /// Compares the pods that the owner needs with those that exist.
+    pub(super) fn demand(&self, owner: &Owner) -> PodDemand {
         let Self { metadata, spec, status } = self;
         if metadata.uid != owner.uid || metadata.deletion_timestamp.is_some() {
-            return Wants::Gone;
+            return PodDemand::Gone;
         }
         let of = |wanted: i64, there: i64| match wanted {
-            ..=0 => Wants::Gone,
-            _ if there < wanted => Wants::Pods,
-            _ => Wants::Nothing,
+            ..=0 => PodDemand::Gone,
+            _ if there < wanted => PodDemand::Missing,
+            _ => PodDemand::Satisfied,
         };
         match owner.kind {
             OwnerKind::ReplicaSet | OwnerKind::StatefulSet => of(spec.replicas.unwrap_or(1), status.replicas),
-            // What has not been counted yet may be anything.
-            OwnerKind::DaemonSet if status.desired_number_scheduled == 0 => Wants::Pods,
+            // The controller has not computed its status yet.
+            OwnerKind::DaemonSet if status.desired_number_scheduled == 0 => PodDemand::Missing,
             OwnerKind::DaemonSet => of(status.desired_number_scheduled, status.current_number_scheduled),
             OwnerKind::Job => {
                 let failed = |c: &Condition| matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True";
                 let left = spec.completions.map_or(i64::MAX, |all| all - status.succeeded);
                 if status.conditions.iter().flatten().any(failed) || spec.suspend == Some(true) {
-                    Wants::Gone
+                    PodDemand::Gone
                 } else if status.completion_time.is_some() || left <= 0 {
-                    Wants::Nothing
+                    PodDemand::Satisfied
                 } else {
                     of(spec.parallelism.unwrap_or(1).min(left), status.active)
                 }
@@ -198,35 +198,35 @@ impl<'a> OwnerView<'a> {
     }
 }
 
-/// What an owner's pods would be told now.
+/// What admission would decide about an owner's pods now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Prospect {
-    /// Refused for want of these.
+pub(super) enum Outlook {
+    /// Refused because these are missing.
     Awaits(BTreeSet<SecretId>),
-    /// Admitted, with these.
+    /// Injected with these.
     Ready(BTreeSet<SecretId>),
-    /// Refused whatever secrets come, or not ours.
-    Hopeless,
-    /// Nobody can say at the moment.
+    /// Refused for another reason, or nothing is injected.
+    NotInjectable,
+    /// A backend could not be read.
     Unknown,
 }
 
-impl Prospect {
-    /// As traces write it.
+impl Outlook {
+    /// Attribute value in traces.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Awaits(_) => "awaits",
             Self::Ready(_) => "ready",
-            Self::Hopeless => "hopeless",
+            Self::NotInjectable => "not_injectable",
             Self::Unknown => "unknown",
         }
     }
 }
 
-/// What the webhook's own decision about the template means to its owner.
-pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
+/// Classifies the decision about the owner's template.
+pub(super) fn outlook(outcome: Result<Outcome, AdmissionError>) -> Outlook {
     match outcome {
-        Ok(Outcome::Injected(injection)) => Prospect::Ready(injection.secrets.into_iter().collect()),
+        Ok(Outcome::Injected(injection)) => Outlook::Ready(injection.secrets.into_iter().collect()),
         Err(AdmissionError::Plan(errors)) => {
             let missing = errors.iter().map(|error| match error {
                 PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => Some(secret.clone()),
@@ -238,33 +238,33 @@ pub(super) fn prospect(outcome: Result<Outcome, AdmissionError>) -> Prospect {
                 | PlanError::PatchTooLarge { .. }
                 | PlanError::TooMany { .. } => None,
             });
-            missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Prospect::Hopeless, Prospect::Awaits)
+            missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Outlook::NotInjectable, Outlook::Awaits)
         }
         Ok(Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Prepared(_))
         | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_) | AdmissionError::PatchTooLong) => {
-            Prospect::Hopeless
+            Outlook::NotInjectable
         }
-        Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Prospect::Unknown,
+        Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Outlook::Unknown,
     }
 }
 
-/// When an owner that has been told of some secrets is told of the same ones once more.
+/// When the annotation's value changes although it names the same secrets already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
     Never,
-    /// When one of them has another version: a `StatefulSet` keeps its annotation when its template changes, so that it
-    /// waited again, for another key of a secret which it was told of, shows only there.
+    /// When the version of one of them differs. A `StatefulSet` keeps its annotation when its template changes; if it then
+    /// waits for another key of the same secret, only the secret's version shows that the key was added.
     NewVersion,
-    /// In any case: its next try was refused all the same.
+    /// In any case: the last retry was refused.
     Always,
 }
 
-/// The annotation's new value, from the secrets' uids and versions; `None` when the owner has been told already.
-pub(super) fn mark(known: Option<&str>, secrets: &[(String, String)], repeat: Repeat) -> Option<String> {
+/// The annotation's new value from the secrets' uids and versions; `None` if the retry was triggered already.
+pub(super) fn next_value(known: Option<&str>, secrets: &[(String, String)], repeat: Repeat) -> Option<String> {
     let join = |parts: Vec<String>| parts.join(",");
     let uids = join(secrets.iter().map(|(uid, _)| uid.clone()).collect());
-    let told = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
-    if told.as_ref() != Some(&uids) {
+    let known_uids = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
+    if known_uids.as_ref() != Some(&uids) {
         return Some(uids);
     }
     let versions = join(secrets.iter().map(|(uid, version)| format!("{uid}/{version}")).collect());
@@ -286,49 +286,49 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 1}), Wants::Pods)]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 2}), Wants::Nothing)]
-    #[case(OwnerKind::ReplicaSet, json!({"replicas": 0}), json!({}), Wants::Gone)]
-    #[case(OwnerKind::StatefulSet, json!({}), json!({}), Wants::Pods)]
-    #[case(OwnerKind::DaemonSet, json!({}), json!({}), Wants::Pods)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 1}), PodDemand::Missing)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 2}), json!({"replicas": 2}), PodDemand::Satisfied)]
+    #[case(OwnerKind::ReplicaSet, json!({"replicas": 0}), json!({}), PodDemand::Gone)]
+    #[case(OwnerKind::StatefulSet, json!({}), json!({}), PodDemand::Missing)]
+    #[case(OwnerKind::DaemonSet, json!({}), json!({}), PodDemand::Missing)]
     #[case(
         OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3}),
-        Wants::Nothing
+        PodDemand::Satisfied
     )]
     #[case(
-        OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 1}), Wants::Pods
+        OwnerKind::DaemonSet, json!({}), json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 1}), PodDemand::Missing
     )]
-    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({}), Wants::Pods)]
-    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({"active": 1}), Wants::Nothing)]
-    #[case(OwnerKind::Job, json!({"parallelism": 0}), json!({}), Wants::Gone)]
-    #[case(OwnerKind::Job, json!({"suspend": true}), json!({}), Wants::Gone)]
-    #[case(OwnerKind::Job, json!({"completions": 1}), json!({"succeeded": 1}), Wants::Nothing)]
-    #[case(OwnerKind::Job, json!({}), json!({"completionTime": "2026-01-01T00:00:00Z"}), Wants::Nothing)]
-    #[case(OwnerKind::Job, json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}), Wants::Gone)]
-    fn who_has_its_pods_wants_none(
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({}), PodDemand::Missing)]
+    #[case(OwnerKind::Job, json!({"parallelism": 1}), json!({"active": 1}), PodDemand::Satisfied)]
+    #[case(OwnerKind::Job, json!({"parallelism": 0}), json!({}), PodDemand::Gone)]
+    #[case(OwnerKind::Job, json!({"suspend": true}), json!({}), PodDemand::Gone)]
+    #[case(OwnerKind::Job, json!({"completions": 1}), json!({"succeeded": 1}), PodDemand::Satisfied)]
+    #[case(OwnerKind::Job, json!({}), json!({"completionTime": "2026-01-01T00:00:00Z"}), PodDemand::Satisfied)]
+    #[case(OwnerKind::Job, json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}), PodDemand::Gone)]
+    fn demand_compares_pods_with_replicas(
         #[case] kind: OwnerKind,
         #[case] spec: Value,
         #[case] status: Value,
-        #[case] wants: Wants,
+        #[case] wants: PodDemand,
     ) {
         let read = |metadata: Value| {
             let object = json!({"metadata": metadata, "spec": spec, "status": status}).to_string();
-            OwnerView::read(object.as_bytes()).unwrap().wants(&owner(kind))
+            OwnerView::read(object.as_bytes()).unwrap().demand(&owner(kind))
         };
         assert_eq!(read(json!({"uid": "u"})), wants);
-        assert_eq!(read(json!({"uid": "other"})), Wants::Gone, "another object of the same name");
-        assert_eq!(read(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), Wants::Gone);
+        assert_eq!(read(json!({"uid": "other"})), PodDemand::Gone, "another object of the same name");
+        assert_eq!(read(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), PodDemand::Gone);
     }
 
     #[test]
-    fn a_view_has_the_mark_and_the_template() {
+    fn view_reads_the_annotation_and_the_template() {
         let object = json!({
             "metadata": {"uid": "u", "annotations": {"x": "y", ANNOTATION: "a,b"}}, "spec": {"template": {"a": 1}},
         });
         let object = object.to_string();
         let view = OwnerView::read(object.as_bytes()).unwrap();
-        assert_eq!((view.mark(), view.template().unwrap().get()), (Some("a,b"), r#"{"a":1}"#));
-        assert!(OwnerView::read(b"<html>").is_none() && OwnerView::read(b"{}").unwrap().mark().is_none());
+        assert_eq!((view.requested_for(), view.template().unwrap().get()), (Some("a,b"), r#"{"a":1}"#));
+        assert!(OwnerView::read(b"<html>").is_none() && OwnerView::read(b"{}").unwrap().requested_for().is_none());
     }
 
     #[rstest::rstest]
@@ -343,17 +343,17 @@ mod tests {
     #[case(Some("a,b"), Repeat::Always, Some("a/1,b/2"))]
     #[case(Some("a/1,b/1"), Repeat::Always, Some("a/1,b/2"))]
     #[case(Some("a/1,b/2"), Repeat::Always, Some("a,b"))]
-    fn a_repeat_changes_nothing_unless_it_has_to(
+    fn value_changes_only_for_other_secrets_or_on_repeat(
         #[case] known: Option<&str>,
         #[case] repeat: Repeat,
         #[case] value: Option<&str>,
     ) {
         let secrets = [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
-        assert_eq!(mark(known, &secrets, repeat).as_deref(), value);
+        assert_eq!(next_value(known, &secrets, repeat).as_deref(), value);
     }
 
     #[test]
-    fn paths_are_those_of_the_api() {
+    fn owner_path_is_an_api_path() {
         assert_eq!(owner(OwnerKind::Job).path(), "/apis/batch/v1/namespaces/jobs/jobs/load");
         assert_eq!(owner(OwnerKind::ReplicaSet).path(), "/apis/apps/v1/namespaces/jobs/replicasets/load");
         let forged = Owner { name: "../secrets/x".to_owned(), ..owner(OwnerKind::Job) };

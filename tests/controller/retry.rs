@@ -1,4 +1,4 @@
-//! Pods come as soon as their secrets do, at a bounded price, and the nudge leaves nothing behind that matters.
+//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in templates.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ async fn replica_set(cp: &ControlPlane, namespace: &str) -> Value {
 async fn pods_come_as_soon_as_their_secrets_do() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let (with, without) = (cp.namespace("nudged").await, cp.namespace("left-alone").await);
+    let (with, without) = (cp.namespace("retried").await, cp.namespace("left-alone").await);
     let narrowed = narrowed_to(webhook.by_service(), &[&with.name, &without.name]);
     let _registration = Registration::shared(cp, &narrowed).await;
     let identity = controller_identity(cp).await;
@@ -97,10 +97,10 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         let said = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
         assert!(said.starts_with(expected), "{said}");
     }
-    metric_is(&controller, "nudge_waiting", 4).await;
+    metric_is(&controller, "retry_pending_owners", 4).await;
     // Until the pauses between tries are long: each is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
-        wait_within(Duration::from_mins(2), &format!("a dozen tries of the {kind} that nobody nudges"), || async {
+        wait_within(Duration::from_mins(2), &format!("a dozen tries of the {kind} without retries"), || async {
             (tries(cp, &without.name, kind).await > 12).then_some(())
         })
         .await;
@@ -134,15 +134,15 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         controller.log()
     );
     if told.contains(&"ReplicaSet") {
-        assert_eq!(replica_set(cp, &with.name).await["metadata"]["annotations"]["nudge.floe.dev/secret"], uid);
+        assert_eq!(replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"], uid);
     } else {
-        let mark = json!({"metadata": {"annotations": {"nudge.floe.dev/secret": uid}}});
+        let mark = json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": uid}}});
         let name = replica_set(cp, &with.name).await["metadata"]["name"].as_str().expect("a name").to_owned();
         let path = format!("/apis/apps/v1/namespaces/{}/replicasets/{name}", with.name);
         cp.request(Method::PATCH, &path, Some(&mark)).await.object();
     }
     let untouched = replica_set(cp, &without.name).await;
-    assert!(untouched["metadata"]["annotations"].get("nudge.floe.dev/secret").is_none(), "{untouched}");
+    assert!(untouched["metadata"]["annotations"].get("retry.floe.dev/requested-for").is_none(), "{untouched}");
 
     // Another leader does not know whom this one told.
     assert!(controller.stop().await.success());
@@ -173,7 +173,7 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         (failing && set["spec"]["replicas"] == 2).then_some(set)
     })
     .await;
-    let before = metric(controller, "nudges_total{result=\"unchanged\"}").unwrap_or(0);
+    let before = metric(controller, "retries_triggered_total{result=\"unchanged\"}").unwrap_or(0);
     let metadata = &settled["metadata"];
     for name in ["again-1", "again-2"] {
         let refused = "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: as before";
@@ -189,7 +189,7 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         cp.create(&event).await.object();
     }
     wait_for("the controller has looked at it again", || async {
-        (metric(controller, "nudges_total{result=\"unchanged\"}")? >= before + 2).then_some(())
+        (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2).then_some(())
     })
     .await;
     let after = replica_set(cp, namespace).await;
@@ -216,8 +216,8 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
         (now["status"]["observedGeneration"] == now["metadata"]["generation"]).then_some(now)
     })
     .await;
-    assert_eq!(undone["spec"]["template"], first["spec"]["template"], "nothing of the nudge is in the template");
-    let copied = &undone["metadata"]["annotations"]["nudge.floe.dev/secret"];
+    assert_eq!(undone["spec"]["template"], first["spec"]["template"], "the template has no trace of the retry");
+    let copied = &undone["metadata"]["annotations"]["retry.floe.dev/requested-for"];
     assert!(copied.is_string(), "that is what a rollback copies: {undone}");
     // The Deployment's controller brings this to its ReplicaSet, and so has seen all that was before.
     let change = json!({"metadata": {"annotations": {"seen": "yes"}}});
@@ -255,7 +255,7 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
         asking(&format!("owner-{number}"), 1).await;
     }
     let ten = asking("ten", 10).await;
-    metric_is(&controller, "nudge_waiting", 81).await;
+    metric_is(&controller, "retry_pending_owners", 81).await;
     let waiting = wait_for("all events", || async {
         let waiting = events(&cp, &ns.name, "AwaitingSecrets").await;
         (waiting.len() >= 81).then_some(waiting)
@@ -267,7 +267,7 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     for name in &ten {
         cp.secret(&ns.name, name, &["k"], "x").await;
     }
-    metric_is(&controller, "nudges_total{result=\"nudged\"}", 1).await;
+    metric_is(&controller, "retries_triggered_total{result=\"triggered\"}", 1).await;
     let reads = wait_for("a thousand reads", || async {
         let mut asked = audit.by(&identity.username);
         let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
@@ -310,7 +310,7 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
     cp.secret(&ns.name, "late", &["k"], "x").await;
     let said = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
     assert_eq!(said, "secret \"late\" can be injected now; its controller has tried again by itself");
-    metric_is(&controller, "nudge_waiting", 0).await;
+    metric_is(&controller, "retry_pending_owners", 0).await;
     let path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
     let live = cp.request(Method::GET, &path, None).await.object();
     assert!(live["metadata"].get("annotations").is_none(), "nobody told its controller: {live}");

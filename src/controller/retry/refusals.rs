@@ -1,6 +1,6 @@
-//! Which owners had a pod refused by the webhook: Events of reason `FailedCreate` that name it.
+//! Owners whose pods the webhook refused, from Events of reason `FailedCreate` that name it.
 //!
-//! The API server counts repeated events in the first one, so what is modified is news as much as what is added.
+//! Event recorders count repeated events in the first one, so modified events matter like added ones.
 
 use std::time::Duration;
 
@@ -14,93 +14,93 @@ use crate::redact::ErrorChain;
 
 const QUERY: &str = "fieldSelector=reason%3DFailedCreate";
 
-/// Events in a page.
+/// Events per page.
 const PAGE: usize = 200;
 
-/// The first pause after a failure, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// First and longest pause after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// A watch that lived as long as this went well: the next one follows at once.
-const LIVED: Duration = Duration::from_secs(10);
+/// A watch that lasted this long succeeded: the next one follows without a pause.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// The entries of the webhook's configuration that refuse pods, as the API server quotes them.
+/// Entries of the webhook configuration that refuse pods, as error messages of the API server quote them.
 const ENTRIES: [&str; 2] = [r#"webhook "pods.secrets.floe.dev""#, r#"webhook "defaults.pods.secrets.floe.dev""#];
 
-/// Pauses that grow, so that nothing is asked for again and again without one.
-struct Pauses(Duration);
+/// Exponential back-off.
+struct Backoff(Duration);
 
-impl Pauses {
-    async fn take(&mut self) {
+impl Backoff {
+    async fn wait(&mut self) {
         sleep(self.0).await;
-        self.0 = (self.0 * 2).min(PAUSES.1);
+        self.0 = (self.0 * 2).min(BACKOFF.1);
     }
 }
 
-/// Hands over owners for as long as it is polled, those of one namespace or of all; an owner may come again and again.
-pub(super) async fn follow(api: &ObjectApi, namespace: Option<&str>, arrive: &impl Fn(Owner)) {
+/// Passes owners to `enqueue` until it is dropped: of one namespace, or of all. The same owner may be passed repeatedly.
+pub(super) async fn follow(api: &ObjectApi, namespace: Option<&str>, enqueue: &impl Fn(Owner)) {
     let path = namespace
         .map_or_else(|| "/api/v1/events".to_owned(), |namespace| format!("/api/v1/namespaces/{namespace}/events"));
-    let mut pauses = Pauses(PAUSES.0);
+    let mut backoff = Backoff(BACKOFF.0);
     loop {
-        let error = match list_and_watch(api, &path, arrive, &mut pauses).await {
+        let error = match list_and_watch(api, &path, enqueue, &mut backoff).await {
             Err(error) => error,
             Ok(never) => match never {},
         };
-        // The watch ran out of the server's memory of events: nothing is wrong.
-        if error.kind != ApiErrorKind::Gone && pauses.0 == PAUSES.0 {
-            warn!(error = %ErrorChain(&error), "events cannot be followed; trying again");
+        // Expected: the watch's version is older than the server's history.
+        if error.kind != ApiErrorKind::Gone && backoff.0 == BACKOFF.0 {
+            warn!(error = %ErrorChain(&error), "cannot watch events; retrying");
         }
-        pauses.take().await;
+        backoff.wait().await;
     }
 }
 
-/// Ends only with an error.
+/// Returns only with an error.
 async fn list_and_watch(
     api: &ObjectApi,
     path: &str,
-    arrive: &impl Fn(Owner),
-    pauses: &mut Pauses,
+    enqueue: &impl Fn(Owner),
+    backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, ApiError> {
     let mut pages = api.pages(path, QUERY, Form::Whole, PAGE);
     let mut version = String::new();
     while let Some(page) = pages.next().await? {
-        page.items.iter().filter_map(|item| refused(item)).for_each(arrive);
+        page.items.iter().filter_map(|item| refused(item)).for_each(enqueue);
         version = page.resource_version;
     }
     loop {
         let mut watch = api.watch(path, QUERY, &version).await?;
         let opened = Instant::now();
-        let ended = read_watch(&mut watch, &mut version, arrive).await;
-        let lived = opened.elapsed() >= LIVED;
+        let ended = read_watch(&mut watch, &mut version, enqueue).await;
+        let lived = opened.elapsed() >= STABLE_AFTER;
         if lived {
-            pauses.0 = PAUSES.0;
+            backoff.0 = BACKOFF.0;
         }
         ended?;
-        // A server that closes every watch at once is not asked for the next one at once.
+        // A server that closes every watch immediately must not be asked for the next one immediately.
         if !lived {
-            pauses.take().await;
+            backoff.wait().await;
         }
     }
 }
 
-/// Reads a watch until the server closes it in good order; `version` is where the next one begins.
-async fn read_watch(watch: &mut Watch, version: &mut String, arrive: &impl Fn(Owner)) -> Result<(), ApiError> {
+/// Reads a watch until the server closes it; `version` is where the next one begins.
+async fn read_watch(watch: &mut Watch, version: &mut String, enqueue: &impl Fn(Owner)) -> Result<(), ApiError> {
     while let Some(line) = watch.next().await? {
         match change(&line) {
             Change::Event { owner, resource_version } => {
                 if let Some(newer) = resource_version {
                     *version = newer;
                 }
-                owner.into_iter().for_each(arrive);
+                owner.into_iter().for_each(enqueue);
             }
-            // Most often 410; a list tells what was missed.
+            // Usually 410; the next list returns what was missed.
             Change::Error => return Err(watch.gone()),
         }
     }
     Ok(())
 }
 
-/// A line of the watch.
+/// One line of the watch.
 enum Change {
     Event { owner: Option<Owner>, resource_version: Option<String> },
     Error,
@@ -133,11 +133,11 @@ fn change(line: &[u8]) -> Change {
     Change::Event { owner, resource_version: version }
 }
 
-/// The owner whose pod an event says was refused by us.
+/// The owner whose pod was refused by the webhook, according to an event.
 ///
-/// Events are written by anybody who may create them in a namespace, and with `eventTime` they may be about an object in
-/// another one: only what is said in the owner's own namespace counts. That the owner's controller signed it is a hint
-/// against events of others, and no proof.
+/// Anybody with the right to create events may write one, and with `eventTime` it may be about an object in another
+/// namespace: only events in the owner's own namespace count. The event's source is a hint against forged events, not a
+/// proof.
 fn refused(event: &[u8]) -> Option<Owner> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_event_that_no_builtin_controller_signed_counts_for_nothing() {
-        for component in ["", "tenant", "replicaset-controller"] {
+        for component in ["", "queue", "replicaset-controller"] {
             let mut event = event("Job", OURS);
             event["source"]["component"] = component.into();
             event["reportingComponent"] = component.into();
@@ -301,7 +301,7 @@ mod tests {
         });
         let api = ObjectApi::new(kube::Client::new(answer, "default"));
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Owner>();
-        let arrive = |owner: Owner| sender.send(owner).unwrap();
+        let enqueue = |owner: Owner| sender.send(owner).unwrap();
         let mut names = Vec::new();
         let receiving = async {
             while names.len() < owners {
@@ -310,7 +310,7 @@ mod tests {
         };
         tokio::select! {
             _ = tokio::time::timeout(within, receiving) => {}
-            () = follow(&api, None, &arrive) => unreachable!("it never ends"),
+            () = follow(&api, None, &enqueue) => unreachable!("it never ends"),
         }
         let asked = std::mem::take(&mut script.lock().unwrap().asked);
         (names, asked)

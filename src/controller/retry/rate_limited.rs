@@ -1,4 +1,4 @@
-//! Reads that take turns, so that the API server is asked a bounded number of times in a second.
+//! Rate limited reads: a bounded number of requests per second to the API server, namespaces taking turns.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
 use crate::defaults::{Source, SourceReader};
 use crate::injection::SecretBinding;
 
-/// `inner`, one call after the other at a pace.
+/// Rate limits the calls of `inner`.
 #[derive(Debug)]
-pub(super) struct Paced<T> {
+pub(super) struct RateLimited<T> {
     pub inner: T,
     pub pace: Arc<Pace>,
 }
 
 #[async_trait]
-impl<B: SecretBinder> SecretBinder for Paced<B> {
+impl<B: SecretBinder> SecretBinder for RateLimited<B> {
     fn kind(&self) -> BackendKind {
         self.inner.kind()
     }
@@ -30,7 +30,7 @@ impl<B: SecretBinder> SecretBinder for Paced<B> {
 }
 
 #[async_trait]
-impl<S: SourceReader> SourceReader for Paced<S> {
+impl<S: SourceReader> SourceReader for RateLimited<S> {
     async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
         self.pace.turn(name).await;
         self.inner.namespace(name, deadline).await

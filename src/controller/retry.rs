@@ -1,0 +1,413 @@
+//! Retries of refused pods as soon as the secrets that they wait for exist.
+//!
+//! Controllers retry a refused pod after back-offs that grow up to 16 minutes. A changed annotation on the owner makes
+//! them retry immediately. The annotation's value is the secrets' uids, so that writing it twice changes nothing. Their
+//! versions are added for an owner that waited again, for a key of the same secret, and for one whose last retry was
+//! refused, too.
+
+mod history;
+mod owner;
+mod pending;
+mod queue;
+mod rate_limited;
+mod refusals;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use self::history::{NextTrigger, TriggerHistory};
+use self::owner::{ANNOTATION, Outlook, Owner, OwnerView, PodDemand, Repeat, next_value, outlook};
+use self::pending::{ObjectVersion, PendingOwners};
+use self::queue::RetryQueue;
+use self::rate_limited::RateLimited;
+use super::events::{Involved, Reason, Recorder};
+use super::metrics::{ControllerMetrics, RetryResult};
+use crate::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
+use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Pace};
+use crate::backend::BackendError;
+use crate::backend::kubernetes::KubernetesBackend;
+use crate::defaults::{Defaults, KubernetesSources};
+use crate::injection::{self, Decision, PodView, SecretId, SecretSource, Sources};
+use crate::redact::ErrorChain;
+use crate::scan::{Rules, Scope};
+use crate::traces::{Span, Traces};
+
+/// GET requests per second, in total: namespaces take turns.
+const READS_PER_SECOND: u32 = 50;
+
+/// Limit of secrets that one owner's template may ask for, defaults included: planning reads all of them while the other
+/// owners of the namespace wait. Admission has the same limit.
+const MAX_SECRETS_PER_OWNER: usize = 64;
+
+/// Time limit of planning for one owner: reads of all its secrets, while ten other namespaces take turns.
+const EVALUATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Field manager of the annotation, in `managedFields`.
+const FIELD_MANAGER: &str = "floe-secrets-controller";
+
+/// Watches refused pods and awaited secrets, and triggers retries.
+#[derive(Debug)]
+pub struct RetryTrigger {
+    /// Watches, lists, writes; not rate limited.
+    api: ObjectApi,
+    /// Rate limited reads.
+    reader: ObjectApi,
+    mutator: Mutator,
+    defaults: Arc<Defaults>,
+    rules: Rules,
+    scope: Scope,
+    events: Recorder,
+    traces: Traces,
+    metrics: ControllerMetrics,
+    pending: Mutex<PendingOwners>,
+    history: Mutex<TriggerHistory>,
+}
+
+impl RetryTrigger {
+    /// Creates it without tracing; `rules` and `scope` must be those of the webhook.
+    #[must_use]
+    pub fn new(
+        api: &ObjectApi,
+        rules: Rules,
+        scope: Scope,
+        metrics: ControllerMetrics,
+        now: fn() -> jiff::Timestamp,
+    ) -> Self {
+        let pace = Pace::per_second(READS_PER_SECOND);
+        let backend = KubernetesBackend::new(api.client(), None);
+        let binder = Arc::new(RateLimited { inner: backend, pace: Arc::clone(&pace) });
+        let sources = RateLimited { inner: KubernetesSources(api.client()), pace: Arc::clone(&pace) };
+        let defaults = Arc::new(Defaults::patient(Arc::new(sources)));
+        let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: None })]);
+        let policy = Policy { sidecars: rules.sidecars.clone(), ..Policy::default() };
+        Self {
+            api: api.clone(),
+            reader: api.paced(&pace),
+            mutator: Mutator::new(binders, Arc::clone(&defaults), policy),
+            defaults,
+            rules,
+            scope,
+            events: Recorder::new(api.clone(), now),
+            traces: Traces::off(),
+            metrics,
+            pending: Mutex::default(),
+            history: Mutex::default(),
+        }
+    }
+
+    /// Enables tracing.
+    #[must_use]
+    pub fn traced(self, traces: &Traces) -> Self {
+        Self { traces: traces.clone(), ..self }
+    }
+
+    /// Runs until it is dropped, which also drops all that is known of owners: only the leader keeps it.
+    pub async fn run(&self) {
+        struct Reset<'a>(&'a RetryTrigger);
+        impl Drop for Reset<'_> {
+            fn drop(&mut self) {
+                *self.0.pending() = PendingOwners::default();
+                *self.0.history() = TriggerHistory::default();
+                self.0.metrics.pending_owners.set(0);
+            }
+        }
+        let _reset = Reset(self);
+        let queue = RetryQueue::new(self);
+        let enqueue = |owner| queue.enqueue(owner);
+        let following = async {
+            match &self.scope {
+                Scope::All => refusals::follow(&self.api, None, &enqueue).await,
+                Scope::Namespaces(namespaces) => {
+                    let each = namespaces.iter().map(|name| refusals::follow(&self.api, Some(name), &enqueue));
+                    futures::future::join_all(each).await;
+                }
+            }
+        };
+        tokio::join!(following, queue.run());
+    }
+
+    fn pending(&self) -> MutexGuard<'_, PendingOwners> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, TriggerHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the owner, and decides whether its retry is triggered, awaits secrets, or is not needed.
+    async fn reconcile(&self, owner: Owner) {
+        let mut span = self.traces.work("retry");
+        span.word("kind", owner.kind.as_str());
+        span.text("namespace", &owner.namespace);
+        span.text("name", &owner.name);
+        let body = match self.reader.get(&owner.path(), Form::Whole).await {
+            Ok(body) => body.unwrap_or_default(),
+            Err(error) => {
+                span.failed("unread");
+                debug!(error = %ErrorChain(&error), "cannot read an owner");
+                return if error.kind == ApiErrorKind::TooLong {
+                    self.drop_owner(&owner)
+                } else {
+                    self.postpone(owner)
+                };
+            }
+        };
+        let Some(object) = OwnerView::read(&body) else {
+            span.word("result", "gone");
+            return self.drop_owner(&owner);
+        };
+        match object.demand(&owner) {
+            PodDemand::Missing => self.reconcile_pending(owner, &object, span).await,
+            PodDemand::Satisfied if self.pending().awaits_secrets(&owner) => {
+                self.report_satisfied(owner, &object, span).await;
+            }
+            PodDemand::Satisfied | PodDemand::Gone => {
+                span.word("result", "gone");
+                self.drop_owner(&owner);
+            }
+        }
+    }
+
+    /// Reconciles an owner with missing pods.
+    async fn reconcile_pending(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let next = self.history().next(&owner);
+        if next == NextTrigger::TooEarly {
+            span.word("result", "triggered_before");
+            return self.postpone(owner);
+        }
+        let outlook = self.evaluate(&owner, object, &span).await;
+        span.word("result", outlook.as_str());
+        match outlook {
+            Outlook::Awaits(awaits) => {
+                if self.pending().has_expired(&owner) {
+                    return self.give_up(&owner);
+                }
+                let message = awaiting_message(&awaits);
+                self.history().remove(&owner);
+                let changed = self.pending().set_awaited(owner.clone(), awaits);
+                if changed {
+                    self.publish_event(&owner, Reason::AwaitingSecrets, &message).await;
+                }
+            }
+            Outlook::Ready(secrets) => {
+                if self.trigger(&owner, object, &secrets, next).await {
+                    self.pending().remove(&owner);
+                } else {
+                    self.postpone(owner);
+                }
+            }
+            Outlook::NotInjectable => self.drop_owner(&owner),
+            Outlook::Unknown => self.postpone(owner),
+        }
+    }
+
+    /// Reports that an owner no longer waits because its controller retried by itself, for those who read the event that it
+    /// waits.
+    async fn report_satisfied(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let outlook = self.evaluate(&owner, object, &span).await;
+        span.word("result", outlook.as_str());
+        match outlook {
+            Outlook::Ready(secrets) => {
+                self.drop_owner(&owner);
+                self.publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets)).await;
+            }
+            // It was scaled down.
+            Outlook::Awaits(_) | Outlook::NotInjectable => self.drop_owner(&owner),
+            Outlook::Unknown => self.postpone(owner),
+        }
+    }
+
+    fn drop_owner(&self, owner: &Owner) {
+        if self.pending().remove(owner) {
+            self.metrics.wait_ended(RetryResult::Gone);
+        }
+    }
+
+    fn postpone(&self, owner: Owner) {
+        let expired = self.pending().has_expired(&owner);
+        if expired {
+            self.give_up(&owner);
+        } else {
+            self.pending().requeue(owner);
+        }
+    }
+
+    fn give_up(&self, owner: &Owner) {
+        let Owner { kind, namespace, name, .. } = owner;
+        info!(kind = kind.as_str(), namespace, name, "gave up waiting for secrets");
+        self.pending().give_up(owner);
+        self.metrics.wait_ended(RetryResult::GaveUp);
+    }
+
+    /// Evaluates what admission would decide about a pod of this owner.
+    async fn evaluate(&self, owner: &Owner, object: &OwnerView<'_>, span: &Span) -> Outlook {
+        let Some(template) = object.template() else { return Outlook::NotInjectable };
+        let Ok(mut pod) = serde_json::from_str::<PodView<'_>>(template.get()) else { return Outlook::NotInjectable };
+        if !self.selects(template) {
+            return Outlook::NotInjectable;
+        }
+        // References that the template has already are awaited, too, and must not leave the plan empty.
+        for container in [&mut pod.spec.containers, &mut pod.spec.init_containers].into_iter().flatten().flatten() {
+            (container.env, container.env_from) = (None, None);
+        }
+        let arrived = Instant::now();
+        let window = Window { arrived, deadline: arrived + EVALUATION_TIMEOUT, span, discloses: true };
+        let surface = match self.defaults.namespace(&owner.namespace, window.arrived, window.deadline).await {
+            Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
+            Ok(Some(_)) => Surface::Pods,
+            Ok(None) => return Outlook::NotInjectable,
+            Err(_) => return Outlook::Unknown,
+        };
+        match self.exceeds_secret_limit(surface, &owner.namespace, &pod, window).await {
+            Ok(false) => outlook(Box::pin(self.mutator.inject(surface, &owner.namespace, &pod, window)).await),
+            Ok(true) => Outlook::NotInjectable,
+            Err(_) => Outlook::Unknown,
+        }
+    }
+
+    /// Whether the labels of this template's pods match the webhook's object selector.
+    fn selects(&self, template: &RawValue) -> bool {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Template {
+            metadata: Labelled,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Labelled {
+            labels: Option<std::collections::BTreeMap<String, String>>,
+        }
+        self.rules.objects.is_empty()
+            || serde_json::from_str::<Template>(template.get())
+                .is_ok_and(|template| self.rules.objects.matches(&template.metadata.labels.unwrap_or_default()))
+    }
+
+    /// Whether the pod's annotations and the defaults ask for more than [`MAX_SECRETS_PER_OWNER`] secrets.
+    async fn exceeds_secret_limit(
+        &self,
+        surface: Surface,
+        namespace: &str,
+        pod: &PodView<'_>,
+        window: Window<'_>,
+    ) -> Result<bool, BackendError> {
+        let (account, Window { arrived, deadline, .. }) = (pod.service_account(), window);
+        let governing = match surface {
+            Surface::DefaultsPods => self.defaults.governing(namespace, account, arrived, deadline).await?,
+            _ => crate::defaults::Governing::default(),
+        };
+        let sources = Sources {
+            object: pod.annotations(),
+            service_account: governing.service_account.as_deref().map(|source| (account, &source.annotations)),
+            namespace: governing.namespace.as_deref().map(|source| (namespace, &source.annotations)),
+        };
+        let parsed = injection::parse(&sources);
+        Ok(matches!(parsed, Ok(Decision::Inject(request)) if request.needs().len() > MAX_SECRETS_PER_OWNER))
+    }
+
+    /// Writes the annotation, unless the retry was triggered before. `false` if the owner has to be reconciled again.
+    async fn trigger(
+        &self,
+        owner: &Owner,
+        object: &OwnerView<'_>,
+        secrets: &BTreeSet<SecretId>,
+        next: NextTrigger,
+    ) -> bool {
+        let repeat = match next {
+            NextTrigger::Repeat => Repeat::Always,
+            _ if self.pending().awaits_secrets(owner) => Repeat::NewVersion,
+            _ => Repeat::Never,
+        };
+        let mut versions = Vec::new();
+        for secret in secrets {
+            let known = self.pending().known_version(&(owner.namespace.clone(), secret.clone())).cloned();
+            let version = match known {
+                Some(version) => Ok(Some(version)),
+                None => self.object_version(&owner.namespace, secret).await,
+            };
+            match version {
+                Ok(Some(ObjectVersion { uid, resource_version })) => versions.push((uid, resource_version)),
+                // It was deleted again, or its state is unknown.
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        let changed = || next_value(object.requested_for(), &versions, repeat);
+        let value = if next == NextTrigger::Exhausted { None } else { changed() };
+        let Some(value) = value else {
+            self.metrics.wait_ended(RetryResult::Unchanged);
+            return true;
+        };
+        let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
+        let Owner { kind, namespace, name, .. } = owner;
+        let kind = kind.as_str();
+        match self.api.merge(&path, &patch).await {
+            Ok(()) => {
+                self.metrics.wait_ended(RetryResult::Triggered);
+                self.history().record(owner);
+                let repeated = next == NextTrigger::Repeat;
+                info!(kind, namespace, name, repeated, "triggered a retry");
+                self.publish_event(owner, Reason::SecretsArrived, &arrived_message(secrets)).await;
+            }
+            // It was deleted or replaced.
+            Err(error) if matches!(error.kind, ApiErrorKind::NotFound | ApiErrorKind::Conflict) => {
+                self.metrics.wait_ended(RetryResult::Gone);
+            }
+            Err(error) if error.kind == ApiErrorKind::Unavailable => return false,
+            Err(error) => {
+                self.metrics.wait_ended(RetryResult::Failed);
+                warn!(error = %ErrorChain(&error), kind, namespace, name, "cannot trigger a retry");
+            }
+        }
+        true
+    }
+
+    async fn publish_event(&self, owner: &Owner, reason: Reason, message: &str) {
+        let Owner { uid, kind, namespace, name } = owner;
+        let about = Involved { api_version: kind.api_version(), kind: kind.as_str(), namespace, name, uid };
+        if let Err(error) = self.events.say(&about, reason, message).await {
+            debug!(error = %ErrorChain(&error), "cannot write an event");
+        }
+    }
+
+    /// Reads a Secret's uid and version, from its metadata only.
+    async fn object_version(&self, namespace: &str, secret: &SecretId) -> Result<Option<ObjectVersion>, ApiError> {
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
+        let body = self.reader.get(&path, Form::Metadata).await?;
+        Ok(body.and_then(|body| serde_json::from_slice::<Object>(&body).ok()).map(|object| object.metadata))
+    }
+}
+
+#[derive(Deserialize)]
+struct Object {
+    metadata: ObjectVersion,
+}
+
+fn list(secrets: &BTreeSet<SecretId>) -> String {
+    let names: Vec<String> = secrets.iter().map(|secret| format!("\"{}\"", secret.name)).collect();
+    format!("{} {}", if names.len() == 1 { "secret" } else { "secrets" }, names.join(", "))
+}
+
+fn awaiting_message(secrets: &BTreeSet<SecretId>) -> String {
+    format!(
+        "new pods wait for {}, or for keys of it, in this namespace; as soon as all is there, pods are tried again",
+        list(secrets)
+    )
+}
+
+fn arrived_message(secrets: &BTreeSet<SecretId>) -> String {
+    format!("{} can be injected now; pods are tried again at once", list(secrets))
+}
+
+fn retried_message(secrets: &BTreeSet<SecretId>) -> String {
+    format!("{} can be injected now; its controller has tried again by itself", list(secrets))
+}
+
+#[cfg(test)]
+mod tests;

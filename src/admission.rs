@@ -1,16 +1,25 @@
-//! The admission path: a review's bytes in, its answer out.
+//! Admission: from the bytes of a review to its response.
 //!
-//! In order: [`review`] decodes, [`mutator`] (for workloads [`workload`]) parses, binds and plans, [`response`]
-//! renders and answers by one table of errors, [`handler`] ties them to a route, a deadline, a log line and the metrics.
+//! In order: [`review`] decodes; [`gate`], [`pipeline`] and, by kind of object, [`pod`], [`workload`] and
+//! [`defaults_object`] decide; [`render`] writes the patch; [`event`] records; [`response`] responds, with the table of
+//! errors in [`status`]. [`handler`] calls them.
 
+pub mod authorize;
 pub mod caller;
 pub mod deadline;
+mod defaults_object;
 pub mod error;
+pub mod event;
+pub mod gate;
 pub mod handler;
-pub mod mutator;
 mod near;
-pub mod observe;
+pub mod outcome;
+pub mod pipeline;
+mod pod;
+pub mod policy;
+pub mod render;
 pub mod response;
 pub mod review;
-mod source;
-pub mod workload;
+pub mod status;
+pub mod surface;
+mod workload;

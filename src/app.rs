@@ -17,14 +17,15 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::admission::event::metrics::AdmissionMetrics;
 use crate::admission::handler::Handler;
-use crate::admission::mutator::{Answering, Binders, CLUSTER_NAMESPACES, Mutator, Policy};
-use crate::admission::observe::AdmissionMetrics;
+use crate::admission::pipeline::{Pipeline, Source, Sources};
+use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
 use crate::api::ObjectApi;
 use crate::backend::kubernetes::{KubernetesBackend, connect, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
 use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs, TelemetryArgs};
-use crate::defaults::{Defaults, Guarded, KubernetesSources};
+use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
 use crate::injection::SecretSource;
 use crate::metrics::{self, Metrics, Port};
 use crate::server::limits::{BodyLimits, BodySettings};
@@ -113,7 +114,9 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     let handler = Handler::new(Arc::new(mutator(client, policy, &metrics)), admission_metrics);
 
     let origin = match &listener.tls_certificate {
-        Some(name) => Some(certificate::Origin::new(connect_patiently(&settings).await?, &own_namespace, name)),
+        Some(name) => {
+            Some(certificate::CertificateStatus::new(connect_patiently(&settings).await?, &own_namespace, name))
+        }
         None => None,
     };
     let (store, files) = certificate(&listener, Arc::clone(&clock), &metrics, origin.as_ref()).await?;
@@ -183,13 +186,13 @@ async fn run_listeners(
 }
 
 /// The mutator, over the API server behind `client`.
-fn mutator(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Mutator {
+fn mutator(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Pipeline {
     let tuning = Tuning::default();
     let backend = Backend::assemble(KubernetesBackend::new(client.clone(), allowed(&policy)), tuning, metrics);
-    let sources = Guarded::new(KubernetesSources(client), backend.limits, tuning);
+    let sources = Guarded::new(KubernetesDefaults(client), backend.limits, tuning);
     let defaults = Arc::new(Defaults::new(Arc::new(sources)));
-    let answering = Answering { binder: backend.binder, names: Some(backend.names) };
-    Mutator::new(Binders::from([(SecretSource::Kubernetes, answering)]), defaults, decide(policy))
+    let source = Source { binder: backend.binder, recent_names: Some(backend.names) };
+    Pipeline::new(Sources::from([(SecretSource::Kubernetes, source)]), defaults, decide(policy))
 }
 
 async fn bind(args: &ListenerArgs, port: Port, metrics: &Metrics) -> anyhow::Result<Listener> {
@@ -229,7 +232,7 @@ async fn certificate(
     listener: &ListenerArgs,
     clock: Clock,
     metrics: &Metrics,
-    origin: Option<&certificate::Origin>,
+    origin: Option<&certificate::CertificateStatus>,
 ) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
     let auth = if listener.tls_client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
     let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
@@ -256,7 +259,7 @@ fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerS
 
 /// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
 /// not take the endpoints away that could say so.
-fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certificate::Origin>) -> Checks {
+fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certificate::CertificateStatus>) -> Checks {
     let (store, shutdown) = (Arc::clone(store), shutdown.clone());
     let certificate = move || {
         store.check().map_err(|why| match &origin {

@@ -7,6 +7,8 @@
 //! Decorators ([`cached`], [`retrying`], [`limits`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
 //! decorator and fake passes the same conformance suite.
 
+#![warn(missing_docs)]
+
 pub mod breaker;
 pub mod cached;
 #[cfg(any(test, feature = "test-util"))]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::admission::mutator::OnUnavailable;
+use crate::admission::policy::OnUnavailable;
 use crate::api::Selector;
 use crate::backend::kubernetes::ClientSettings;
 use crate::injection::Sidecar;

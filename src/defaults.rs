@@ -24,12 +24,12 @@ use crate::backend::flight::{Ask, Flights, Outcome};
 use crate::backend::kubernetes::is_dns_label;
 use crate::backend::patience::{Patience, SILENCE};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use crate::injection::{Annotations, InvalidAnnotation, SecretName};
+use crate::injection::{AnnotationLayers, Annotations, InvalidAnnotation, SecretName};
 
 pub use crate::injection::ENABLED_LABEL;
 pub use guarded::Guarded;
 pub use kept::{MAX_BYTES, oversize};
-pub use kubernetes::KubernetesSources;
+pub use kubernetes::KubernetesDefaults;
 
 /// How long a Namespace's or ServiceAccount's annotations answer from memory.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ const FOREVER: Duration = Duration::from_hours(24);
 
 /// What a Namespace or a ServiceAccount says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
+pub struct DefaultsObject {
     /// The annotations under our prefix.
     pub annotations: Annotations<'static>,
     /// `kubernetes.io/enforce-mountable-secrets: "true"`, on a ServiceAccount.
@@ -63,7 +63,7 @@ pub struct Source {
     pub other_label: Option<String>,
 }
 
-impl Source {
+impl DefaultsObject {
     /// What the label of [`ENABLED_LABEL`] says.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
@@ -81,9 +81,9 @@ impl Source {
 
 /// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.
 #[async_trait]
-pub trait SourceReader: fmt::Debug + Send + Sync + 'static {
+pub trait DefaultsReader: fmt::Debug + Send + Sync + 'static {
     /// The Namespace.
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError>;
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError>;
 
     /// The ServiceAccount.
     async fn service_account(
@@ -91,25 +91,40 @@ pub trait SourceReader: fmt::Debug + Send + Sync + 'static {
         namespace: &str,
         name: &str,
         deadline: Instant,
-    ) -> Result<Option<Source>, BackendError>;
+    ) -> Result<Option<DefaultsObject>, BackendError>;
 }
 
 /// What governs a pod, as far as it exists.
 #[derive(Clone, Debug, Default)]
-pub struct Governing {
+pub struct AppliedDefaults {
     /// Its namespace's defaults.
-    pub namespace: Option<Arc<Source>>,
+    pub namespace: Option<Arc<DefaultsObject>>,
     /// Its service account's.
-    pub service_account: Option<Arc<Source>>,
+    pub service_account: Option<Arc<DefaultsObject>>,
     mistakes: Vec<InvalidAnnotation>,
     unconfirmed: Option<BackendError>,
 }
 
-impl Governing {
+impl AppliedDefaults {
     /// Defaults that are too large to be read: whoever is governed by them is refused with these sentences.
     #[must_use]
     pub fn mistakes(&self) -> &[InvalidAnnotation] {
         &self.mistakes
+    }
+
+    /// Layers of annotations of a pod in `namespace`, with `object` as the nearest.
+    #[must_use]
+    pub fn layers<'a>(
+        &'a self,
+        object: Option<&'a Annotations<'a>>,
+        namespace: &'a str,
+        service_account: &'a str,
+    ) -> AnnotationLayers<'a> {
+        AnnotationLayers {
+            object,
+            service_account: self.service_account.as_deref().map(|account| (service_account, &account.annotations)),
+            namespace: self.namespace.as_deref().map(|object| (namespace, &object.annotations)),
+        }
     }
 
     /// Whether "nothing to inject" may rest on these defaults.
@@ -157,7 +172,7 @@ pub struct Defaults {
 /// What is remembered, and whom to ask for the rest: what a shared read needs when its first caller is gone.
 #[derive(Debug)]
 struct Memory {
-    reader: Arc<dyn SourceReader>,
+    reader: Arc<dyn DefaultsReader>,
     stored: Cache<Key, Arc<Kept>>,
     patience: Patience,
     /// For those whom no controller waits for.
@@ -167,18 +182,18 @@ struct Memory {
 impl Defaults {
     /// A memory over `reader`.
     #[must_use]
-    pub fn new(reader: Arc<dyn SourceReader>) -> Self {
+    pub fn new(reader: Arc<dyn DefaultsReader>) -> Self {
         Self::with(reader, false)
     }
 
     /// The same for those whom no controller waits for, and who admit nothing: in a silence, everybody waits until
     /// their own deadline, and an object that asks for nothing answers from memory too.
     #[must_use]
-    pub fn patient(reader: Arc<dyn SourceReader>) -> Self {
+    pub fn patient(reader: Arc<dyn DefaultsReader>) -> Self {
         Self::with(reader, true)
     }
 
-    fn with(reader: Arc<dyn SourceReader>, patient: bool) -> Self {
+    fn with(reader: Arc<dyn DefaultsReader>, patient: bool) -> Self {
         let stored = Cache::builder()
             .max_capacity(CAPACITY)
             .weigher(|key: &Key, kept: &Arc<Kept>| {
@@ -197,25 +212,25 @@ impl Defaults {
     ///
     /// # Errors
     /// When either could not be read: a pod is never admitted on half of its defaults.
-    pub async fn governing(
+    pub async fn applied(
         &self,
         namespace: &str,
         service_account: &str,
         arrived: Instant,
         deadline: Instant,
-    ) -> Result<Governing, BackendError> {
+    ) -> Result<AppliedDefaults, BackendError> {
         let of_namespace = self.find(Key::new(namespace, None), arrived, deadline);
         let of_account = self.find(Key::new(namespace, Some(service_account)), arrived, deadline);
         let (of_namespace, of_account) = futures::try_join!(of_namespace, of_account)?;
         let unconfirmed = of_namespace.unconfirmed.or(of_account.unconfirmed);
         let enabled = of_namespace.kept.as_ref().is_some_and(|kept| kept.source.enabled);
         if !enabled {
-            return Ok(Governing { unconfirmed, ..Governing::default() });
+            return Ok(AppliedDefaults { unconfirmed, ..AppliedDefaults::default() });
         }
         let both = [&of_namespace.kept, &of_account.kept];
         let mistakes = both.into_iter().flatten().filter_map(|kept| kept.mistake.clone()).collect();
         let source = |kept: Option<Arc<Kept>>| kept.map(|kept| Arc::clone(&kept.source));
-        Ok(Governing {
+        Ok(AppliedDefaults {
             namespace: source(of_namespace.kept),
             service_account: source(of_account.kept),
             mistakes,
@@ -232,7 +247,7 @@ impl Defaults {
         namespace: &str,
         arrived: Instant,
         deadline: Instant,
-    ) -> Result<Option<Arc<Source>>, BackendError> {
+    ) -> Result<Option<Arc<DefaultsObject>>, BackendError> {
         let found = self.find(Key::new(namespace, None), arrived, deadline).await?;
         Ok(found.kept.map(|kept| Arc::clone(&kept.source)))
     }

@@ -31,9 +31,9 @@ use self::injector::Injector;
 use self::offline::{Assumed, Known, Purpose};
 use self::output::{Changed, Rewritten};
 use self::teller::{Status, Teller};
-use crate::admission::mutator::Answering;
+use crate::admission::pipeline::Source;
 use crate::cli::{InjectArgs, ManifestFormat};
-use crate::defaults::SourceReader;
+use crate::defaults::DefaultsReader;
 
 /// Runs `inject`.
 #[must_use]
@@ -163,15 +163,15 @@ fn open<R: Read>(paths: &[PathBuf], recursive: bool, stdin: &mut Option<R>, tell
 }
 
 /// Who is asked about secrets, and about defaults.
-fn answering(cluster: Option<Cluster>, known: Arc<Known>, unchecked: bool) -> (Answering, Arc<dyn SourceReader>) {
+fn answering(cluster: Option<Cluster>, known: Arc<Known>, unchecked: bool) -> (Source, Arc<dyn DefaultsReader>) {
     if let Some(cluster) = cluster {
         let layered = Arc::new(Layered { cluster, known });
-        return (Answering { binder: layered.clone(), names: Some(layered.clone()) }, layered);
+        return (Source { binder: layered.clone(), recent_names: Some(layered.clone()) }, layered);
     }
     let answering = if unchecked {
-        Answering { binder: Arc::new(Assumed(known.clone())), names: None }
+        Source { binder: Arc::new(Assumed(known.clone())), recent_names: None }
     } else {
-        Answering { binder: known.clone(), names: Some(known.clone()) }
+        Source { binder: known.clone(), recent_names: Some(known.clone()) }
     };
     (answering, known)
 }

@@ -9,6 +9,8 @@
 //! The path: [`parse`] annotations to an [`InjectionRequest`], [`plan`] it for a [`PodView`] with what the
 //! backends said, [`render`] the plan as a patch.
 
+#![warn(missing_docs)]
+
 mod annotations;
 mod binding;
 mod container_list;
@@ -46,14 +48,14 @@ mod workload_patch;
 mod workload_plan;
 mod wrong_type;
 
-pub use annotations::{Decision, InvalidAnnotation, Sources, parse};
-pub use binding::{Bound, SecretBinding};
+pub use annotations::{AnnotationLayers, Decision, InvalidAnnotation, parse};
+pub use binding::{BindOutcome, SecretBinding};
 pub use container_list::ContainerList;
 pub use copies::inherit;
 pub use env_entry::EnvEntry;
 pub use idle_defaults::IdleDefaults;
 pub use inheritance::Unreached;
-pub use input::{PlanInput, Subject};
+pub use input::{PlanInput, PlanTarget};
 pub use keys::{ENABLED_LABEL, INHERITED, INJECTED, PREFIX};
 pub use limits::{MAX_LISTED, MAX_PATCH_BYTES, MAX_SECRETS};
 pub use near::Suggestions;
@@ -68,8 +70,8 @@ pub use pod::{
 pub use problem::{NoRestart, PlanError, Taken, Warning};
 pub use record::{Added, Record, Restart};
 pub use request::{
-    Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason,
-    Variable,
+    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, ReloadMode,
+    Selection, SkipReason, Variable,
 };
 pub use resolve::restarting_secrets;
 pub use secret_ref::{

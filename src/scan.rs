@@ -19,7 +19,7 @@ pub use finding::{Finding, Found, Looked, Owner, Progress, Warned};
 pub use scanner::{Rules, ScanError, Scanner, Scope, Task};
 pub(crate) use survey::survey;
 
-use crate::admission::mutator::CLUSTER_NAMESPACES;
+use crate::admission::policy::CLUSTER_NAMESPACES;
 use crate::api::ObjectApi;
 use crate::backend::kubernetes::connect_patiently;
 use crate::cli::{OutputFormat, ScanArgs, SelectorArgs};

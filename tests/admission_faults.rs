@@ -17,12 +17,14 @@ use common::process::Folder;
 use common::reviewer::{Reply, kubeconfig_for, pod, review};
 use common::wait_within;
 use common::webhook_process::{Launch, WebhookProcess};
-use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
+use floe_secrets_webhook::admission::pipeline::{Pipeline, RequestContext, Source, Sources};
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::cached::RecentNames;
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
 use floe_secrets_webhook::backend::memory::{Fault, MemoryBackend};
 use floe_secrets_webhook::backend::{BackendError, BackendKind, ErrorKind};
-use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::injection::{Annotations, PodView, SecretSource};
 use futures::future::join_all;
 use http::header::RETRY_AFTER;
@@ -409,14 +411,14 @@ fn variables(pod: &Value) -> Vec<&str> {
 /// A labelled namespace "jobs" and its ServiceAccounts, as a script has them.
 #[derive(Debug)]
 struct Script {
-    namespace: Mutex<Source>,
-    accounts: Mutex<BTreeMap<String, Source>>,
+    namespace: Mutex<DefaultsObject>,
+    accounts: Mutex<BTreeMap<String, DefaultsObject>>,
     fails: Mutex<bool>,
 }
 
-fn source(annotations: &[(&str, &str)]) -> Source {
+fn source(annotations: &[(&str, &str)]) -> DefaultsObject {
     let ours = annotations.iter().map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
-    Source { annotations: Annotations::from_pairs(ours), enabled: true, ..Source::default() }
+    DefaultsObject { annotations: Annotations::from_pairs(ours), enabled: true, ..DefaultsObject::default() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -424,7 +426,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Script {
-    fn new(namespace: Source) -> Arc<Self> {
+    fn new(namespace: DefaultsObject) -> Arc<Self> {
         Arc::new(Self { namespace: Mutex::new(namespace), accounts: Mutex::default(), fails: Mutex::default() })
     }
 
@@ -443,8 +445,8 @@ impl Script {
 }
 
 #[async_trait]
-impl SourceReader for Script {
-    async fn namespace(&self, name: &str, _: tokio::time::Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for Script {
+    async fn namespace(&self, name: &str, _: tokio::time::Instant) -> Result<Option<DefaultsObject>, BackendError> {
         self.answer(name, Some(lock(&self.namespace).clone()))
     }
 
@@ -453,7 +455,7 @@ impl SourceReader for Script {
         namespace: &str,
         name: &str,
         _: tokio::time::Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.answer(namespace, lock(&self.accounts).get(name).cloned())
     }
 }
@@ -526,7 +528,7 @@ async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
 /// Whoever reaches the port may name any namespace on any path.
 #[tokio::test(start_paused = true)]
 async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
-    let script = Script::new(Source { enabled: false, ..source(&[("env-from", "of-namespace")]) });
+    let script = Script::new(DefaultsObject { enabled: false, ..source(&[("env-from", "of-namespace")]) });
     script.account(&[("env-from", "of-account")]);
     let world = governed(&script);
     assert_eq!(given(&world, &json!({})).await, None);
@@ -554,7 +556,7 @@ async fn defaults_that_are_too_large_refuse_with_a_sentence() {
 
 #[tokio::test(start_paused = true)]
 async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_that_can_be_known() {
-    let script = Script::new(Source { enabled: false, ..source(&[]) });
+    let script = Script::new(DefaultsObject { enabled: false, ..source(&[]) });
     let world = governed(&script);
     let account = changed("CREATE", "any");
     let said = world.answer(Surface::Sources, account.as_bytes()).await.expect("a review");
@@ -620,15 +622,15 @@ impl RecentNames for Counting {
 #[tokio::test(start_paused = true)]
 async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
     let (backend, names) = (Arc::new(MemoryBackend::new()), Arc::new(Counting::default()));
-    let answering = Answering { binder: backend.clone(), names: Some(names.clone()) };
+    let source = Source { binder: backend.clone(), recent_names: Some(names.clone()) };
     let defaults = Defaults::new(Script::new(source(&[])));
-    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
-    let mutator = Mutator::new(binders, Arc::new(defaults), Policy::default());
+    let binders = Sources::from([(SecretSource::Kubernetes, source)]);
+    let mutator = Pipeline::new(binders, Arc::new(defaults), Policy::default());
     let text = pod(&env_from("snowflakes, snowflak, snowflaek, snowflakee, snowflakey, unlike")).to_string();
     let pod: PodView<'_> = serde_json::from_str(&text).expect("a pod");
     let ask = async || {
         let now = tokio::time::Instant::now();
-        let window = Window::untraced(now, now + Duration::from_secs(5));
+        let window = RequestContext::untraced(now, now + Duration::from_secs(5));
         mutator.inject_pod(Surface::Pods, "jobs", &pod, window).await.expect_err("nothing is there")
     };
     for kind in [ErrorKind::Unavailable, ErrorKind::Deadline, ErrorKind::PermissionDenied] {
@@ -637,7 +639,7 @@ async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing
         assert_eq!(names.0.load(Ordering::SeqCst), 0, "{kind:?}");
     }
     backend.always(None);
-    let told = floe_secrets_webhook::admission::response::sentences(&ask().await).join("\n");
+    let told = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
     assert_eq!(names.0.load(Ordering::SeqCst), 1);
     assert_eq!(told.matches("Did you mean \"snowflake\"").count(), 5, "{told}");
 }

@@ -6,14 +6,18 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use common::in_process::{World, patched};
 use common::reviewer::{pod, review};
 use common::tools;
-use floe_secrets_webhook::admission::error::Kind;
-use floe_secrets_webhook::admission::mutator::{OnUnavailable, Policy, Surface};
-use floe_secrets_webhook::admission::observe::Reason;
+use floe_secrets_webhook::admission::authorize::{Authorizer, ForbiddenSecret, SecretUse};
+use floe_secrets_webhook::admission::error::{AdmissionError, Kind};
+use floe_secrets_webhook::admission::event::Reason;
+use floe_secrets_webhook::admission::policy::{OnUnavailable, Policy};
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::ErrorKind;
 use floe_secrets_webhook::backend::memory::Fault;
 use floe_secrets_webhook::injection::SkipReason;
@@ -407,6 +411,67 @@ async fn without_a_uid_there_is_no_answer() {
     assert_eq!(world.answer(Surface::Pods, b"{}").await, None);
     let lines = world.admissions();
     assert_eq!((&lines[0]["level"], &lines[0]["reason"]), (&json!("WARN"), &json!("unreadable")));
+}
+
+/// Forbids every secret, and remembers what it was asked.
+#[derive(Debug, Default)]
+struct ForbidAll(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Authorizer for ForbidAll {
+    async fn forbidden(&self, secrets: &SecretUse<'_>) -> Result<Vec<ForbiddenSecret>, AdmissionError> {
+        let SecretUse { namespace, service_account, request, .. } = *secrets;
+        self.0.lock().expect("a list").push(format!("{namespace}/{service_account}"));
+        let forbidden = request.needs().into_keys().map(|secret| ForbiddenSecret {
+            secret: secret.clone(),
+            who: format!("service account \"{service_account}\""),
+            site: request.site_of(secret).cloned(),
+        });
+        Ok(forbidden.collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
+    let authorizer = Arc::new(ForbidAll::default());
+    let world = World::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
+    world.backend.put("jobs", "db", &[("value", "v")]);
+    let expected = denied(Kind::PermissionDenied, 403, "Forbidden", &[], "INFO");
+    for name in ["db", "gone"] {
+        let response = world.admit(&json!({"secrets.floe.dev/env-from": name})).await;
+        let lines = world.admissions();
+        assert_eq!(verdict(&response, lines.last().expect("a line")), expected, "{response}");
+        let message = response["status"]["message"].as_str().expect("a message");
+        assert_eq!(
+            message,
+            format!(
+                "service account \"default\" may not use secret \"{name}\" (asked for by annotation secrets.floe.dev/env-from). Ask the platform operator to allow it, or correct the annotation."
+            )
+        );
+    }
+    assert_eq!(world.admit(&json!({})).await["allowed"], true);
+    assert_eq!(*authorizer.0.lock().expect("a list"), ["jobs/default"; 2], "only requests for secrets are authorized");
+}
+
+/// An authorizer that never decides.
+#[derive(Debug)]
+struct Undecided;
+
+#[async_trait]
+impl Authorizer for Undecided {
+    async fn forbidden(&self, _: &SecretUse<'_>) -> Result<Vec<ForbiddenSecret>, AdmissionError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorizer_that_does_not_decide_in_time_refuses() {
+    let world = World::authorized_by(Arc::new(Undecided));
+    world.backend.put("jobs", "db", &[("value", "v")]);
+    let response = world.admit(&json!({"secrets.floe.dev/env-from": "db"})).await;
+    let lines = world.admissions();
+    let expected = denied(Kind::Timeout, 503, "ServiceUnavailable", &[], "WARN");
+    assert_eq!(verdict(&response, lines.last().expect("a line")), expected, "{response}");
 }
 
 /// The page: each verdict that a row expects stands in one line of the table.

@@ -12,8 +12,9 @@ mod rfc6902;
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Annotations, Bound, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal, PlanError, PlanInput, PodView,
-    Record, SecretBinding, SecretId, Sidecar, Sources, Subject, parse, plan, render, restarting_secrets,
+    AnnotationLayers, Annotations, BindOutcome, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal,
+    PlanError, PlanInput, PlanTarget, PodView, Record, SecretBinding, SecretId, Sidecar, parse, plan, render,
+    restarting_secrets,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -34,10 +35,11 @@ fn config() -> ProptestConfig {
 
 // === the path ===
 
-type Bindings = BTreeMap<SecretId, Bound>;
+type Bindings = BTreeMap<SecretId, BindOutcome>;
 
 fn request_of(view: &PodView<'_>, defaults: &Annotations<'_>) -> Option<InjectionRequest> {
-    let sources = Sources { object: view.annotations(), namespace: Some(("ns", defaults)), service_account: None };
+    let sources =
+        AnnotationLayers { object: view.annotations(), namespace: Some(("ns", defaults)), service_account: None };
     match parse(&sources) {
         Ok(Decision::Inject(request)) => Some(*request),
         Ok(Decision::Skip(_)) | Err(_) => None,
@@ -48,10 +50,10 @@ fn plan_of(
     view: &PodView<'_>,
     request: &InjectionRequest,
     bindings: &Bindings,
-    subject: Subject,
+    target: PlanTarget,
 ) -> Result<InjectionPlan, Vec<PlanError>> {
     let sidecars: [Sidecar; 1] = ["istio-proxy".parse().unwrap()];
-    plan(&PlanInput { subject, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars, discloses: true })
+    plan(&PlanInput { target, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars, discloses: true })
 }
 
 /// Decodes, parses and plans; `None` where the pod is skipped or refused.
@@ -59,7 +61,7 @@ fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
     let view = PodView::deserialize(pod).unwrap();
     let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let request = request_of(&view, &defaults)?;
-    let plan = plan_of(&view, &request, &world.bindings, world.subject).ok()?;
+    let plan = plan_of(&view, &request, &world.bindings, world.target).ok()?;
     let patch = serde_json::to_value(render(&plan, &[])).unwrap();
     Some((plan, patch))
 }
@@ -77,7 +79,7 @@ fn patched(pod: &Value, patch: &Value) -> Value {
 struct World {
     bindings: Bindings,
     defaults: BTreeMap<String, String>,
-    subject: Subject,
+    target: PlanTarget,
 }
 
 /// Few names, so that they meet.
@@ -265,16 +267,16 @@ fn pod() -> impl Strategy<Value = Value> {
         .prop_map(|(metadata, spec, unknown)| object(vec![("metadata", metadata), ("spec", Some(spec))], unknown))
 }
 
-fn bound(name: &'static str) -> impl Strategy<Value = Bound> {
+fn bound(name: &'static str) -> impl Strategy<Value = BindOutcome> {
     let keys = subsequence(&KEYS[..], 0..=KEYS.len());
     let bound_name = prop_oneof![4 => Just(name), 1 => Just("managed-a")];
     prop_oneof![
-        8 => (bound_name, option::weighted(0.95, keys)).prop_map(|(name, keys)| Bound::Found(SecretBinding {
+        8 => (bound_name, option::weighted(0.95, keys)).prop_map(|(name, keys)| BindOutcome::Found(SecretBinding {
             secret_name: name.to_owned(),
             keys: keys.map(|keys| keys.into_iter().map(str::to_owned).collect()),
         })),
-        1 => Just(Bound::Missing { backend: "kubernetes", near: None }),
-        1 => Just(Bound::Unchecked),
+        1 => Just(BindOutcome::Missing { backend: "kubernetes", near: None }),
+        1 => Just(BindOutcome::Unchecked),
     ]
 }
 
@@ -287,11 +289,12 @@ fn world() -> impl Strategy<Value = World> {
         .collect();
     let bindings: Vec<_> = ids.into_iter().map(|(id, name)| (Just(id), bound(name))).collect();
     let defaults = prop_oneof![Just(BTreeMap::new()), contract()];
-    let subject = prop_oneof![4 => Just(Subject::Pod), 1 => Just(Subject::Manifest), 1 => Just(Subject::Template)];
-    (bindings, defaults, subject).prop_map(|(bindings, defaults, subject)| World {
+    let target =
+        prop_oneof![4 => Just(PlanTarget::Pod), 1 => Just(PlanTarget::Manifest), 1 => Just(PlanTarget::Template)];
+    (bindings, defaults, target).prop_map(|(bindings, defaults, target)| World {
         bindings: bindings.into_iter().collect(),
         defaults,
-        subject,
+        target,
     })
 }
 
@@ -375,7 +378,7 @@ proptest! {
                 prop_assert_eq!(told(&after), Some(theirs));
                 prop_assert!(plan.reload.is_empty());
             } else if let Some(ours) = told(&after) {
-                prop_assert!(world.subject == Subject::Pod && !plan.is_empty());
+                prop_assert!(world.target == PlanTarget::Pod && !plan.is_empty());
                 prop_assert_eq!(&ours, &plan.reload.join(","));
                 let view = PodView::deserialize(&pod).unwrap();
                 let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
@@ -401,7 +404,7 @@ proptest! {
         let view = PodView::deserialize(&pod).unwrap();
         let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         if let Some(request) = request_of(&view, &defaults)
-            && let Ok(plan) = plan_of(&view, &request, &world.bindings, world.subject)
+            && let Ok(plan) = plan_of(&view, &request, &world.bindings, world.target)
         {
             let mut workload = json!({ "spec": { "template": pod } });
             let down = json_patch::Patch::from(render(&plan, &["spec", "template"]));
@@ -417,7 +420,7 @@ proptest! {
         let defaults = Annotations::from_pairs(world.defaults.iter().rev().map(|(k, v)| (k.as_str(), v.as_str())));
         let from_bytes: PodView<'_> = serde_json::from_slice(&bytes).unwrap();
         let patch = request_of(&from_bytes, &defaults)
-            .and_then(|request| plan_of(&from_bytes, &request, &world.bindings, world.subject).ok())
+            .and_then(|request| plan_of(&from_bytes, &request, &world.bindings, world.target).ok())
             .map(|plan| (serde_json::to_vec(&render(&plan, &[])).unwrap(), plan.warnings));
         for _ in 0..3 {
             let again = admit(&pod, &world).map(|(plan, patch)| (serde_json::to_vec(&patch).unwrap(), plan.warnings));
@@ -437,9 +440,9 @@ proptest! {
             let keys: std::collections::BTreeSet<String> = keys.into_iter().collect();
             let bindings = request.needs().into_iter().map(|(id, need)| {
                 let keys = keys.iter().cloned().chain(need.keys.iter().map(ToString::to_string)).collect();
-                (id.clone(), Bound::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
+                (id.clone(), BindOutcome::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
             }).collect();
-            if let Ok(plan) = plan_of(&view, &request, &bindings, Subject::Pod) {
+            if let Ok(plan) = plan_of(&view, &request, &bindings, PlanTarget::Pod) {
                 for entry in plan.containers.iter().flat_map(|c| c.env_before.iter().chain(&c.env_after)) {
                     prop_assert!(entry.name.parse::<EnvVarName>().is_ok(), "{entry:?}");
                     prop_assert!(entry.name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'));
@@ -452,7 +455,7 @@ proptest! {
     #[test]
     fn a_mistake_is_one_short_sentence_that_names_its_annotation(pairs in hostile_annotations()) {
         let annotations = Annotations::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        if let Err(mistakes) = parse(&Sources { object: Some(&annotations), ..Sources::default() }) {
+        if let Err(mistakes) = parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }) {
             for mistake in mistakes {
                 let said = mistake.to_string();
                 prop_assert!(said.starts_with(&format!("annotation {}", mistake.site.annotation())), "{said}");

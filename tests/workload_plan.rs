@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
-use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
-use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::admission::pipeline::{Pipeline, Source, Sources};
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
-use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::injection::{Annotations, SecretBinding, SecretSource};
 use floe_secrets_webhook::traces::Span;
 use prometheus_client::registry::Registry;
@@ -57,13 +59,13 @@ impl SecretBinder for Down {
 struct Namespace(BTreeMap<String, String>);
 
 #[async_trait]
-impl SourceReader for Namespace {
-    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for Namespace {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         let annotations = Annotations::from_pairs(self.0.clone());
-        Ok(Some(Source { annotations, enabled: true, ..Source::default() }))
+        Ok(Some(DefaultsObject { annotations, enabled: true, ..DefaultsObject::default() }))
     }
 
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 }
@@ -98,13 +100,13 @@ impl Bed {
     }
 
     fn with(binder: Arc<dyn SecretBinder>, inject_template: bool, defaults: Option<&[(&str, &str)]>) -> Self {
-        let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: None })]);
+        let binders = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
         let surface = if defaults.is_some() { Surface::DefaultsWorkloads } else { Surface::Workloads };
         let namespace = defaults.into_iter().flatten().map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned()));
         let defaults = Arc::new(Defaults::new(Arc::new(Namespace(namespace.collect()))));
         let policy = Policy { inject_template, ..Policy::default() };
         let metrics = AdmissionMetrics::register(&mut Registry::default());
-        let handler = Handler::new(Arc::new(Mutator::new(binders, defaults, policy)), metrics);
+        let handler = Handler::new(Arc::new(Pipeline::new(binders, defaults, policy)), metrics);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { handler, surface, runtime }
     }

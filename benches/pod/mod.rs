@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, PlanInput, PodView, SecretBinding, SecretId, Sidecar, Sources, Subject, parse, plan, render,
+    AnnotationLayers, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding, SecretId, Sidecar, parse,
+    plan, render,
 };
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ pub fn indifferent() -> Vec<u8> {
 
 /// The secrets that exist, and the operator's sidecars.
 pub struct World {
-    bindings: BTreeMap<SecretId, Bound>,
+    bindings: BTreeMap<SecretId, BindOutcome>,
     sidecars: Vec<Sidecar>,
 }
 
@@ -46,7 +47,7 @@ impl Default for World {
             let keys = serde_json::from_value(keys.clone()).expect("a list of keys");
             let binding = SecretBinding { secret_name: name.clone(), keys: Some(keys) };
             let id = SecretId { source: "kubernetes".parse().expect("a source"), name: name.parse().expect("a name") };
-            (id, Bound::Found(binding))
+            (id, BindOutcome::Found(binding))
         };
         let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"].map(|name| name.parse().expect("a sidecar"));
         Self { bindings: secrets.as_object().into_iter().flatten().map(bound).collect(), sidecars: sidecars.to_vec() }
@@ -59,7 +60,10 @@ impl Default for World {
 /// When it is no pod.
 pub fn skips(pod: &[u8]) -> bool {
     let view: PodView<'_> = serde_json::from_slice(pod).expect("a pod");
-    matches!(parse(&Sources { object: view.annotations(), ..Sources::default() }), Ok(Decision::Skip(_)))
+    matches!(
+        parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() }),
+        Ok(Decision::Skip(_))
+    )
 }
 
 /// From the pod's bytes to the patch's.
@@ -75,11 +79,13 @@ pub fn admit(pod: &[u8], world: &World) -> Vec<u8> {
 /// # Panics
 /// When the pod is not admitted: then there is nothing to measure.
 pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
-    let Ok(Decision::Inject(request)) = parse(&Sources { object: view.annotations(), ..Sources::default() }) else {
+    let Ok(Decision::Inject(request)) =
+        parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() })
+    else {
         panic!("the pod asks for secrets")
     };
     let plan = plan(&PlanInput {
-        subject: Subject::Pod,
+        target: PlanTarget::Pod,
         pod: view,
         namespace: "floe-platform",
         request: &request,

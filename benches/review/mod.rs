@@ -6,13 +6,15 @@ pub mod pod;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
-use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
-use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::admission::pipeline::{Pipeline, Source, Sources};
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::cached::{CacheSettings, Cached};
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
-use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::metrics::{Metrics, PREFIX};
 use floe_secrets_webhook::traces::Span;
@@ -72,10 +74,10 @@ pub async fn handler() -> Handler {
         secrets.insert("floe-platform", name, keys.iter().map(|&key| key.to_owned()));
     }
     let cached = Arc::new(Cached::new(secrets, CacheSettings::default(), metrics));
-    let answering = Answering { binder: cached.clone(), names: Some(cached) };
-    let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
+    let source = Source { binder: cached.clone(), recent_names: Some(cached) };
+    let binders = Sources::from([(SecretSource::Kubernetes, source)]);
     let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
-    let mutator = Arc::new(Mutator::new(binders, defaults, Policy::default()));
+    let mutator = Arc::new(Pipeline::new(binders, defaults, Policy::default()));
     let handler = Handler::new(mutator, AdmissionMetrics::register(&mut registry));
     // The first one fills the cache.
     assert!(answer(&handler, &asking()).await > 500, "the pod is injected");
@@ -98,12 +100,12 @@ pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
 struct NoDefaults;
 
 #[async_trait]
-impl SourceReader for NoDefaults {
-    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for NoDefaults {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 }

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, EnvVarName, MAX_PATCH_BYTES, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, Sources, Subject, parse,
+    BindOutcome, Decision, EnvVarName, MAX_PATCH_BYTES, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, AnnotationLayers, PlanTarget, parse,
     plan, render,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Every secret exists and has the keys that are asked for, and two more.
-fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, Bound> {
+fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let found = |(id, need): (&SecretId, floe_secrets_webhook::injection::Need)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];
         let keys: BTreeSet<String> = need.keys.iter().map(ToString::to_string).chain(more).collect();
-        (id.clone(), Bound::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
+        (id.clone(), BindOutcome::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
     };
     request.needs().into_iter().map(found).collect()
 }
@@ -32,7 +32,7 @@ pub fn admit(view: &PodView<'_>, document: &Value) {
 }
 
 fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
-    let request = match parse(&Sources { object: view.annotations(), ..Sources::default() }) {
+    let request = match parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() }) {
         Ok(Decision::Inject(request)) => request,
         Ok(Decision::Skip(_)) => return None,
         Err(mistakes) => {
@@ -44,7 +44,7 @@ fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
     };
     let bindings = bindings(&request);
     let input = PlanInput {
-        subject: Subject::Pod,
+        target: PlanTarget::Pod,
         pod: view,
         namespace: "floe-jobs",
         request: &request,

@@ -1,49 +1,59 @@
-//! What can go wrong in an admission, by meaning.
+//! Errors of an admission by meaning, and their sentences.
 
+use super::authorize::ForbiddenSecret;
 use crate::backend::{BackendError, ErrorKind};
-use crate::injection::{InvalidAnnotation, PlanError, Site};
+use crate::injection::{self, AnnotationRef, InvalidAnnotation, PREFIX, PlanError};
 
-/// Why a review is not answered with a plan.
+/// Sentences in one refusal, and their bytes together. Every mistake is named as long as a person can read them all; an
+/// answer carries each twice, as kubectl prints the causes and controllers the message.
+const MAX_SENTENCES: usize = 50;
+const MAX_SENTENCES_BYTES: usize = 32 << 10;
+
+/// Reasons for which an admission has no plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdmissionError {
     /// Annotations that do not parse, or ask for a source that this webhook does not have.
     Annotations(Vec<InvalidAnnotation>),
-    /// What was asked for cannot be planned: missing secrets, collisions, unknown containers.
+    /// Requests that cannot be planned: missing secrets, collisions, unknown containers.
     Plan(Vec<PlanError>),
-    /// A backend gave no verdict, or refused us. At least one.
-    Backend(Vec<Unbound>),
-    /// The bytes were no review.
+    /// Failures of backends. At least one.
+    Backend(Vec<BindFailure>),
+    /// Bytes that are not a review.
     Unreadable(String),
-    /// The patch would be longer than an answer may carry.
+    /// Secrets that the pod may not use. At least one.
+    Forbidden(Vec<ForbiddenSecret>),
+    /// The patch would be longer than a response may be.
     PatchTooLong,
 }
 
-/// A secret about which no verdict could be had, and who asked for it.
+/// A secret that could not be bound because its backend failed.
 #[derive(Clone, Debug)]
-pub struct Unbound {
-    /// What happened.
+pub struct BindFailure {
     pub error: BackendError,
-    /// The annotation; `None` when it was the defaults that could not be read.
-    pub site: Option<Site>,
+    /// Annotation that asks for it; `None` if the defaults could not be read.
+    pub site: Option<AnnotationRef>,
 }
 
-impl PartialEq for Unbound {
+impl PartialEq for BindFailure {
     fn eq(&self, other: &Self) -> bool {
         self.error.to_string() == other.error.to_string() && self.site == other.site
     }
 }
 
 impl AdmissionError {
-    /// Whether the backend gave no verdict, so that the operator's `onUnavailable` decides.
+    /// Whether [`super::policy::OnUnavailable`] applies.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Backend(unbound) => unbound.iter().all(|unbound| unbound.error.kind.is_unavailable()),
-            Self::Annotations(_) | Self::Plan(_) | Self::Unreadable(_) | Self::PatchTooLong => false,
+            Self::Backend(failures) => failures.iter().all(|failure| failure.error.kind.is_unavailable()),
+            Self::Annotations(_) | Self::Plan(_) | Self::Forbidden(_) | Self::Unreadable(_) | Self::PatchTooLong => {
+                false
+            }
         }
     }
 
-    /// What was met, worst first: a refusal before a fault, our own credential before a passing outage.
+    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's own
+    /// credentials over outages.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -53,9 +63,10 @@ impl AdmissionError {
                     |error: &PlanError| matches!(error, PlanError::MissingSecret { .. } | PlanError::MissingKey { .. });
                 if errors.iter().any(missing) { Kind::NotFound } else { Kind::Conflict }
             }
-            Self::Backend(unbound) => {
-                unbound.iter().map(|unbound| Kind::from(unbound.error.kind)).min().unwrap_or(Kind::Unavailable)
+            Self::Backend(failures) => {
+                failures.iter().map(|failure| Kind::from(failure.error.kind)).min().unwrap_or(Kind::Unavailable)
             }
+            Self::Forbidden(_) => Kind::PermissionDenied,
             Self::Unreadable(_) => Kind::Unreadable,
             Self::PatchTooLong => Kind::Conflict,
         }
@@ -97,4 +108,83 @@ impl From<ErrorKind> for Kind {
             ErrorKind::Protocol | ErrorKind::Invalid | ErrorKind::Conflict => Self::Protocol,
         }
     }
+}
+
+/// Sentences of an error, one for each mistake. If there are too many, the last one has the number of those left out.
+#[must_use]
+pub fn sentences(error: &AdmissionError) -> Vec<String> {
+    match error {
+        AdmissionError::Annotations(mistakes) => bounded(mistakes, |mistake| format!("{mistake}.")),
+        AdmissionError::Plan(errors) => bounded(errors, ToString::to_string),
+        AdmissionError::Backend(failures) => bounded(failures, backend_sentence),
+        AdmissionError::Forbidden(forbidden) => bounded(forbidden, forbidden_sentence),
+        AdmissionError::Unreadable(problem) => vec![format!("{problem}.")],
+        AdmissionError::PatchTooLong => vec![patch_too_long()],
+    }
+}
+
+fn patch_too_long() -> String {
+    format!(
+        "the changes that the annotations under {PREFIX} ask for are longer than {} bytes. Shorten the annotations, or select fewer containers.",
+        injection::MAX_PATCH_BYTES
+    )
+}
+
+/// First sentences within [`MAX_SENTENCES`] and [`MAX_SENTENCES_BYTES`]; the others are not even formatted.
+fn bounded<T>(all: &[T], sentence: impl Fn(&T) -> String) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut bytes = 0;
+    for one in all {
+        let text = sentence(one);
+        bytes += text.len();
+        if sentences.len() == MAX_SENTENCES || bytes > MAX_SENTENCES_BYTES {
+            sentences.push(format!("There are {} more mistakes.", all.len() - sentences.len()));
+            break;
+        }
+        sentences.push(text);
+    }
+    sentences
+}
+
+/// Sentences about a pod that is admitted without its secrets: without advice, because nobody has to act.
+pub(super) fn degraded(error: &AdmissionError) -> Vec<String> {
+    match error {
+        AdmissionError::Backend(failures) => failures.iter().map(backend_problem).collect(),
+        AdmissionError::Annotations(_)
+        | AdmissionError::Plan(_)
+        | AdmissionError::Forbidden(_)
+        | AdmissionError::Unreadable(_)
+        | AdmissionError::PatchTooLong => sentences(error),
+    }
+}
+
+fn backend_problem(BindFailure { error, site }: &BindFailure) -> String {
+    match site {
+        Some(site) => format!("{error} (asked for by {site})"),
+        None => format!("{error} (the defaults of the namespace and service account could not be read)"),
+    }
+}
+
+fn backend_sentence(failure: &BindFailure) -> String {
+    let advice = match Kind::from(failure.error.kind) {
+        Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
+        Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
+        // The only one that a backend's error comes to: too many keys.
+        Kind::Conflict => "Bring it in whole with secrets.floe.dev/env-from.",
+        Kind::Invalid
+        | Kind::NotFound
+        | Kind::Unauthenticated
+        | Kind::Unavailable
+        | Kind::Timeout
+        | Kind::Unreadable => "Try again in a moment; controllers do so by themselves.",
+    };
+    format!("{}. {advice}", backend_problem(failure))
+}
+
+fn forbidden_sentence(ForbiddenSecret { secret, who, site }: &ForbiddenSecret) -> String {
+    let asked = site.as_ref().map(|site| format!(" (asked for by {site})")).unwrap_or_default();
+    format!(
+        "{who} may not use secret \"{}\"{asked}. Ask the platform operator to allow it, or correct the annotation.",
+        secret.name
+    )
 }

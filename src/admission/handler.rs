@@ -1,120 +1,164 @@
-//! From a request's body to its answer's: decode, admit, render, tell, and respond.
+//! Handler of reviews: decode, decide, render, record, respond.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::deadline::budget;
 use super::error::AdmissionError;
-use super::mutator::{Mutator, Outcome, Surface, Window};
-use super::observe::{AdmissionMetrics, Subject, describe, observe};
-use super::response::{Answer, PatchTooLong, render, respond, unreadable};
+use super::event::log::log;
+use super::event::metrics::AdmissionMetrics;
+use super::event::span::record_span;
+use super::event::{AdmissionEvent, AdmissionFields};
+use super::outcome::Outcome;
+use super::pipeline::{Pipeline, RequestContext};
+use super::render::{PatchTooLong, render};
+use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, Operation, Request, SourceView, Unreadable};
+use super::surface::Surface;
 use crate::injection::{MetadataView, PodView, Text, WorkloadView};
 use crate::redact::excerpt;
 use crate::traces::Span;
 
-/// The longest texts of a review that are logged and traced, in bytes. `generateName` and owners are not checked by
-/// anybody before admission.
+/// Limits of fields that are logged and traced, in bytes. `generateName` and owner references are not validated before
+/// admission.
 const MAX_LOGGED_NAME: usize = 253;
 const MAX_LOGGED_OWNER: usize = 320;
 const MAX_LOGGED_USER: usize = 1024;
 
-/// Answers reviews.
+/// Handles reviews.
 #[derive(Clone, Debug)]
 pub struct Handler {
-    mutator: Arc<Mutator>,
+    pipeline: Arc<Pipeline>,
     metrics: AdmissionMetrics,
 }
 
-/// How a review came in.
+/// How a review was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'q> {
-    /// The URL's query, in which the API server states its patience.
+    /// Query of the URL, which has the timeout of the API server.
     pub query: Option<&'q str>,
-    /// When the review's first byte came.
+    /// Arrival of the first byte.
     pub arrived: Instant,
-    /// Its sender.
+    /// Sender.
     pub caller: Caller,
 }
 
-impl Handler {
-    /// A handler over this mutator.
-    #[must_use]
-    pub fn new(mutator: Arc<Mutator>, metrics: AdmissionMetrics) -> Self {
-        Self { mutator, metrics }
+/// View of the object under review: what is decoded of it, and how it is decided.
+#[async_trait]
+trait Reviewed<'a>: Deserialize<'a> + Send + Sync {
+    /// Metadata for the event.
+    fn metadata(&self) -> Option<&MetadataView<'a>>;
+
+    /// Decides the review.
+    async fn admit(
+        pipeline: &Pipeline,
+        surface: Surface,
+        request: &Request<'a, Self>,
+        context: RequestContext<'_>,
+    ) -> Result<Outcome, AdmissionError>
+    where
+        Self: Sized;
+}
+
+#[async_trait]
+impl<'a> Reviewed<'a> for PodView<'a> {
+    fn metadata(&self) -> Option<&MetadataView<'a>> {
+        self.metadata.as_ref()
     }
 
-    /// Answers one review. `span` is what is traced of it.
+    async fn admit(
+        pipeline: &Pipeline,
+        surface: Surface,
+        request: &Request<'a, Self>,
+        context: RequestContext<'_>,
+    ) -> Result<Outcome, AdmissionError> {
+        pipeline.admit_pod(surface, request, context).await
+    }
+}
+
+#[async_trait]
+impl<'a> Reviewed<'a> for WorkloadView<'a> {
+    fn metadata(&self) -> Option<&MetadataView<'a>> {
+        self.metadata.as_deref()
+    }
+
+    async fn admit(
+        pipeline: &Pipeline,
+        surface: Surface,
+        request: &Request<'a, Self>,
+        context: RequestContext<'_>,
+    ) -> Result<Outcome, AdmissionError> {
+        pipeline.admit_workload(surface, request, context).await
+    }
+}
+
+#[async_trait]
+impl<'a> Reviewed<'a> for SourceView<'a> {
+    fn metadata(&self) -> Option<&MetadataView<'a>> {
+        Some(&self.metadata)
+    }
+
+    async fn admit(
+        pipeline: &Pipeline,
+        _: Surface,
+        request: &Request<'a, Self>,
+        context: RequestContext<'_>,
+    ) -> Result<Outcome, AdmissionError> {
+        pipeline.admit_defaults_object(request, context).await
+    }
+}
+
+impl Handler {
+    /// Creates a handler that decides by `pipeline`.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>, metrics: AdmissionMetrics) -> Self {
+        Self { pipeline, metrics }
+    }
+
+    /// Handles one review; `span` is its span.
     ///
     /// # Errors
-    /// [`Unreadable`] only for bytes without a uid: there is nothing that an answer could refer to.
+    /// [`Unreadable`] only for bytes without a uid, to which no response can refer.
     pub async fn answer(
         &self,
         surface: Surface,
         received: Received<'_>,
         body: &[u8],
         mut span: Span,
-    ) -> Result<Answer, Unreadable> {
-        let answered = match surface {
-            Surface::Pods | Surface::DefaultsPods => match review::decode::<PodView<'_>>(body) {
-                Ok(request) => {
-                    // On the heap: every connection's task would carry room for one.
-                    let window = received.window(&span);
-                    let outcome = Box::pin(self.mutator.admit_pod(surface, &request, window)).await;
-                    let metadata = request.object.as_ref().and_then(|pod| pod.metadata.as_ref());
-                    Ok(self.finish(surface, &request, metadata, outcome, received, &mut span))
-                }
-                Err(error) => Err(error),
-            },
-            Surface::Workloads | Surface::DefaultsWorkloads => match review::decode::<WorkloadView<'_>>(body) {
-                Ok(request) => {
-                    let window = received.window(&span);
-                    let outcome = Box::pin(self.mutator.admit_workload(surface, &request, window)).await;
-                    let metadata = request.object.as_ref().and_then(|object| object.metadata.as_deref());
-                    Ok(self.finish(surface, &request, metadata, outcome, received, &mut span))
-                }
-                Err(error) => Err(error),
-            },
-            Surface::Sources => match review::decode::<SourceView<'_>>(body) {
-                Ok(request) => {
-                    let window = received.window(&span);
-                    let outcome = Box::pin(self.mutator.admit_source(&request, window)).await;
-                    let metadata = request.object.as_ref().map(|object| &object.metadata);
-                    Ok(self.finish(surface, &request, metadata, outcome, received, &mut span))
-                }
-                Err(error) => Err(error),
-            },
+    ) -> Result<ReviewResponse, Unreadable> {
+        let handled = match surface {
+            Surface::Pods | Surface::DefaultsPods => {
+                self.handle::<PodView<'_>>(surface, received, body, &mut span).await
+            }
+            Surface::Workloads | Surface::DefaultsWorkloads => {
+                self.handle::<WorkloadView<'_>>(surface, received, body, &mut span).await
+            }
+            Surface::Sources => self.handle::<SourceView<'_>>(surface, received, body, &mut span).await,
         };
-        let answered = answered.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span));
-        if let Ok(answer) = &answered {
-            span.number("code", answer.response.status.as_ref().map_or(200, |status| status.code.into()));
-        }
-        answered
+        let response = handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
+        span.number("code", response.response.status.as_ref().map_or(200, |status| status.code.into()));
+        Ok(response)
     }
 
-    /// Renders what was decided, tells about it, and answers.
-    fn finish<O>(
+    /// The path of a review whose object has the view `O`.
+    async fn handle<'a, O: Reviewed<'a>>(
         &self,
         surface: Surface,
-        request: &Request<'_, O>,
-        metadata: Option<&MetadataView<'_>>,
-        outcome: Result<Outcome, AdmissionError>,
         received: Received<'_>,
+        body: &'a [u8],
         span: &mut Span,
-    ) -> Answer {
-        let rendered = outcome.and_then(|outcome| match render(&outcome) {
-            Ok(patch) => Ok((outcome, patch)),
-            Err(PatchTooLong) => Err(AdmissionError::PatchTooLong),
-        });
-        let (outcome, patch) = match rendered {
-            Ok((outcome, patch)) => (Ok(outcome), patch),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        self.tell(surface, request, metadata, &outcome, received, span);
-        respond(request.uid.as_str(), &outcome, &patch)
+    ) -> Result<ReviewResponse, Unreadable> {
+        let request = review::decode::<O>(body)?;
+        // The trait boxes this future: otherwise the task of every connection would have room for it.
+        let decided = O::admit(&self.pipeline, surface, &request, received.context(span)).await;
+        let (outcome, patch) = rendered(decided);
+        self.record(surface, &request, &outcome, received, span);
+        Ok(respond(request.uid.as_str(), &outcome, &patch))
     }
 
     fn refuse_unreadable(
@@ -123,36 +167,33 @@ impl Handler {
         error: Unreadable,
         received: Received<'_>,
         span: &mut Span,
-    ) -> Result<Answer, Unreadable> {
+    ) -> Result<ReviewResponse, Unreadable> {
         let outcome = Err(AdmissionError::Unreadable(error.to_string()));
         let uid = error.uid.as_deref().unwrap_or_default();
-        let trace_id = span.trace_id();
-        let subject =
-            Subject { uid, trace_id: trace_id.as_deref(), caller: Some(received.caller), ..Subject::default() };
-        describe(span, surface, Operation::Other, subject, &outcome);
-        observe(&self.metrics, surface, Operation::Other, subject, &outcome, received.arrived.elapsed());
+        let fields = AdmissionFields { uid, caller: Some(received.caller), ..AdmissionFields::default() };
+        self.publish(surface, Operation::Other, fields, &outcome, received, span);
         match &error.uid {
             Some(uid) => Ok(unreadable(uid, error.to_string())),
             None => Err(error),
         }
     }
 
-    fn tell<O>(
+    /// Records the event of a decided review.
+    fn record<'a, O: Reviewed<'a>>(
         &self,
         surface: Surface,
-        request: &Request<'_, O>,
-        metadata: Option<&MetadataView<'_>>,
+        request: &Request<'a, O>,
         outcome: &Result<Outcome, AdmissionError>,
         received: Received<'_>,
         span: &mut Span,
     ) {
+        let metadata = request.object.as_ref().and_then(Reviewed::metadata);
         let owner = metadata.and_then(|metadata| metadata.owner_references.as_ref()?.first());
         let owner = owner.map(|owner| {
             let (kind, name) = (excerpt(owner.kind.as_str(), MAX_LOGGED_OWNER), owner.name.as_str());
             excerpt(&format!("{kind}/{}", excerpt(name, MAX_LOGGED_OWNER)), MAX_LOGGED_OWNER).into_owned()
         });
-        let trace_id = span.trace_id();
-        let subject = Subject {
+        let fields = AdmissionFields {
             uid: request.uid.as_str(),
             resource: request.resource.resource.as_str(),
             namespace: request.namespace(),
@@ -162,10 +203,36 @@ impl Handler {
             user: &excerpt(request.user_info.username.as_str(), MAX_LOGGED_USER),
             dry_run: request.dry_run.unwrap_or_default(),
             caller: Some(received.caller),
-            trace_id: trace_id.as_deref(),
+            trace_id: None,
         };
-        describe(span, surface, request.operation, subject, outcome);
-        observe(&self.metrics, surface, request.operation, subject, outcome, received.arrived.elapsed());
+        self.publish(surface, request.operation, fields, outcome, received, span);
+    }
+
+    /// Publishes an event to all sinks.
+    fn publish(
+        &self,
+        surface: Surface,
+        operation: Operation,
+        fields: AdmissionFields<'_>,
+        outcome: &Result<Outcome, AdmissionError>,
+        received: Received<'_>,
+        span: &mut Span,
+    ) {
+        let trace_id = span.trace_id();
+        let fields = AdmissionFields { trace_id: trace_id.as_deref(), ..fields };
+        let event = AdmissionEvent::new(surface, operation, fields, outcome, received.arrived.elapsed());
+        record_span(span, &event);
+        self.metrics.record(&event);
+        log(&event);
+    }
+}
+
+/// Renders the patch; one that is too long is an error.
+fn rendered(decided: Result<Outcome, AdmissionError>) -> (Result<Outcome, AdmissionError>, Vec<u8>) {
+    match decided.map(|outcome| (render(&outcome), outcome)) {
+        Ok((Ok(patch), outcome)) => (Ok(outcome), patch),
+        Ok((Err(PatchTooLong), _)) => (Err(AdmissionError::PatchTooLong), Vec::new()),
+        Err(error) => (Err(error), Vec::new()),
     }
 }
 
@@ -174,15 +241,15 @@ fn logged_name<'t>(text: Option<&'t Text<'_>>) -> Cow<'t, str> {
 }
 
 impl Received<'_> {
-    /// A review of somebody in this process: benchmarks, and tests.
+    /// A review that comes from this process, as in benchmarks and tests.
     #[must_use]
     pub fn here(query: Option<&str>) -> Received<'_> {
         Received { query, arrived: Instant::now(), caller: Caller::TRUSTED }
     }
 
-    /// The time and the rights of a review that came in so.
-    fn window<'s>(&self, span: &'s Span) -> Window<'s> {
+    /// Context of the review.
+    fn context<'s>(&self, span: &'s Span) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
-        Window { arrived: self.arrived, deadline, span, discloses: self.caller.channel.discloses() }
+        RequestContext { arrived: self.arrived, deadline, span, discloses: self.caller.channel.discloses() }
     }
 }

@@ -1,28 +1,26 @@
-//! "Did you mean", for secrets.
+//! Suggestions of similar names for secrets that do not exist.
 
 use std::collections::BTreeMap;
 
-use super::mutator::Binders;
+use super::pipeline::Sources;
 use crate::injection::{SecretId, SecretSource, Suggestions};
 
-/// Suggestions for the secrets of one review that do not exist. A namespace's names are looked up once, and only when
-/// one is missing; an outage costs nothing here.
+/// Suggestions for one review. The known names of a namespace are read once, and only if a secret does not exist.
 pub(super) struct NearNames<'m> {
-    binders: &'m Binders,
+    sources: &'m Sources,
     namespace: &'m str,
     known: BTreeMap<SecretSource, Vec<String>>,
     suggestions: Suggestions,
 }
 
 impl<'m> NearNames<'m> {
-    /// For a review of an object in `namespace`.
-    pub(super) fn new(binders: &'m Binders, namespace: &'m str) -> Self {
-        Self { binders, namespace, known: BTreeMap::new(), suggestions: Suggestions::default() }
+    pub(super) fn new(sources: &'m Sources, namespace: &'m str) -> Self {
+        Self { sources, namespace, known: BTreeMap::new(), suggestions: Suggestions::default() }
     }
 
-    /// A name that looks like that of a secret which does not exist.
+    /// Known name that is similar to that of a secret which does not exist.
     pub(super) fn of(&mut self, secret: &SecretId) -> Option<String> {
-        let names = self.binders.get(&secret.source)?.names.as_ref()?;
+        let names = self.sources.get(&secret.source)?.recent_names.as_ref()?;
         let known = self.known.entry(secret.source).or_insert_with(|| names.recent_names(self.namespace));
         self.suggestions.nearest(secret.name.as_str(), known.iter().map(String::as_str))
     }

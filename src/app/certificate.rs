@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// The `Certificate` that the served files come from.
 #[derive(Clone)]
-pub(super) struct Origin {
+pub(super) struct CertificateStatus {
     client: Client,
     namespace: String,
     name: String,
@@ -26,7 +26,7 @@ pub(super) struct Origin {
     word: Arc<Mutex<String>>,
 }
 
-impl Origin {
+impl CertificateStatus {
     pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self { client, namespace: namespace.to_owned(), name: name.to_owned(), word: Arc::default() }
     }

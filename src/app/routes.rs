@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::admission::caller::Caller;
 use crate::admission::handler::{Handler, Received};
-use crate::admission::mutator::Surface;
 use crate::admission::review::decoded_bytes;
+use crate::admission::surface::Surface;
 use crate::server::connection::Peer;
 use crate::server::limits::BodyLimits;
 use crate::traces::Traces;

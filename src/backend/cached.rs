@@ -60,7 +60,7 @@ pub trait RecentNames: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Cached<B> {
     memory: Arc<Memory<B>>,
-    flights: Arc<Flights<BindKey, Arc<Bound>>>,
+    flights: Arc<Flights<BindKey, Arc<CachedBinding>>>,
     metrics: Metrics,
 }
 
@@ -73,14 +73,14 @@ struct BindKey {
 
 /// A binding and when the read behind it began.
 #[derive(Debug)]
-struct Bound {
+struct CachedBinding {
     binding: SecretBinding,
     began: Instant,
 }
 
 #[derive(Clone, Debug)]
 enum Stored {
-    Bound(Arc<Bound>),
+    CachedBinding(Arc<CachedBinding>),
     /// Only with a negative TTL.
     Missing(Arc<(BackendError, Instant)>),
 }
@@ -171,7 +171,7 @@ impl<B: SecretBinder> Memory<B> {
     /// The answer from memory, where the rule allows one.
     fn recall(&self, key: &BindKey, query: &BindQuery) -> Option<Result<SecretBinding, BackendError>> {
         match self.stored.get(key)? {
-            Stored::Bound(bound) => bound.answers(query, self.settings.ttl).then(|| Ok(bound.binding.clone())),
+            Stored::CachedBinding(bound) => bound.answers(query, self.settings.ttl).then(|| Ok(bound.binding.clone())),
             Stored::Missing(missing) => {
                 let (error, began) = &*missing;
                 (began.elapsed() < self.settings.negative_ttl?).then(|| Err(error.clone()))
@@ -182,16 +182,16 @@ impl<B: SecretBinder> Memory<B> {
     /// An older binding, when the backend gave no verdict. It can only say yes.
     fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
         match self.stored.get(key)? {
-            Stored::Bound(bound) => bound.answers(query, self.settings.stale).then(|| bound.binding.clone()),
+            Stored::CachedBinding(bound) => bound.answers(query, self.settings.stale).then(|| bound.binding.clone()),
             Stored::Missing(_) => None,
         }
     }
 
     /// One read for all of its waiters; what it says is remembered before they are told.
-    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome<Arc<Bound>> {
+    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome<Arc<CachedBinding>> {
         let known = self.stored.get(&key);
         // Who wanted keys lately will want them again, and one read can serve both kinds of query.
-        let keys_known = matches!(known, Some(Stored::Bound(bound)) if bound.binding.keys.is_some());
+        let keys_known = matches!(known, Some(Stored::CachedBinding(bound)) if bound.binding.keys.is_some());
         let query = BindQuery {
             namespace: key.namespace.clone(),
             secret: key.secret.clone(),
@@ -203,9 +203,9 @@ impl<B: SecretBinder> Memory<B> {
         self.patience.learn(&answer);
         match answer {
             Ok(binding) => {
-                let bound = Arc::new(Bound { binding, began });
+                let bound = Arc::new(CachedBinding { binding, began });
                 self.recent.note(&key.namespace, key.secret.name.as_str(), began);
-                self.stored.insert(key, Stored::Bound(Arc::clone(&bound)));
+                self.stored.insert(key, Stored::CachedBinding(Arc::clone(&bound)));
                 Ok(bound)
             }
             Err(error) => {
@@ -234,7 +234,7 @@ impl<B: SecretBinder> Memory<B> {
     }
 }
 
-impl Bound {
+impl CachedBinding {
     /// Whether this binding may answer `query` when bindings count for `limit`.
     fn answers(&self, query: &BindQuery, limit: Duration) -> bool {
         // Read after the review arrived: good for any answer, also for one that leads to a refusal.
@@ -251,7 +251,7 @@ impl Stored {
         const ENTRY: usize = 512;
         const NAME: usize = 48;
         let names = match stored {
-            Self::Bound(bound) => bound.binding.keys.iter().flatten().map(|name| name.len() + NAME).sum(),
+            Self::CachedBinding(bound) => bound.binding.keys.iter().flatten().map(|name| name.len() + NAME).sum(),
             Self::Missing(_) => 0,
         };
         let bytes = ENTRY + key.namespace.len() + 2 * key.secret.name.as_str().len() + names;

@@ -65,12 +65,12 @@ impl fmt::Debug for KubernetesBackend {
 
 /// What one call is about, for its errors.
 #[derive(Clone, Copy)]
-struct Subject<'a> {
+struct SecretPath<'a> {
     namespace: &'a str,
     name: Option<&'a SecretName>,
 }
 
-impl Subject<'_> {
+impl SecretPath<'_> {
     fn error(self, kind: ErrorKind) -> BackendError {
         BackendError::new(kind, BackendKind::Kubernetes, self.namespace, self.name)
     }
@@ -103,8 +103,8 @@ impl KubernetesBackend {
     }
 
     /// A subject that may be asked about. Nothing but a DNS label reaches a URL: `..` would be another path.
-    fn subject<'a>(&self, namespace: &'a str, name: Option<&'a SecretName>) -> Result<Subject<'a>, BackendError> {
-        let subject = Subject { namespace, name };
+    fn subject<'a>(&self, namespace: &'a str, name: Option<&'a SecretName>) -> Result<SecretPath<'a>, BackendError> {
+        let subject = SecretPath { namespace, name };
         if !is_dns_label(namespace) {
             return Err(subject.error(ErrorKind::Invalid).because("that is not a namespace's name"));
         }
@@ -120,15 +120,15 @@ impl KubernetesBackend {
     /// namespaces: those limit whose Secrets are read.
     pub(crate) async fn metadata(client: &Client, namespace: &str, path: &str) -> Result<Bytes, BackendError> {
         let request = request(Method::GET, path.to_owned(), wire::ACCEPT_METADATA, Body::empty());
-        let subject = Subject { namespace, name: None };
+        let subject = SecretPath { namespace, name: None };
         transport::exchange(client, request, SECRET_LIMIT).await.map_err(|failure| subject.failure(failure))
     }
 
-    async fn get(&self, subject: Subject<'_>, accept: &'static str) -> Result<Bytes, BackendError> {
+    async fn get(&self, subject: SecretPath<'_>, accept: &'static str) -> Result<Bytes, BackendError> {
         self.send(subject, request(Method::GET, subject.path(), accept, Body::empty()), SECRET_LIMIT).await
     }
 
-    async fn send(&self, subject: Subject<'_>, request: Request<Body>, limit: usize) -> Result<Bytes, BackendError> {
+    async fn send(&self, subject: SecretPath<'_>, request: Request<Body>, limit: usize) -> Result<Bytes, BackendError> {
         transport::exchange(&self.client, request, limit).await.map_err(|failure| subject.failure(failure))
     }
 
@@ -150,7 +150,7 @@ impl KubernetesBackend {
 
     async fn read_values(
         &self,
-        subject: Subject<'_>,
+        subject: SecretPath<'_>,
         name: &SecretName,
     ) -> Result<BTreeMap<String, Value>, BackendError> {
         let body = self.within_call(subject, self.get(subject, wire::ACCEPT_WHOLE)).await?;
@@ -159,7 +159,7 @@ impl KubernetesBackend {
 
     async fn within_call<T>(
         &self,
-        subject: Subject<'_>,
+        subject: SecretPath<'_>,
         call: impl Future<Output = Result<T, BackendError>> + Send,
     ) -> Result<T, BackendError> {
         timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(subject.error(ErrorKind::Deadline)))
@@ -270,7 +270,7 @@ impl SecretsBackend for KubernetesBackend {
     }
 }
 
-fn text(subject: Subject<'_>, key: &SecretKey, value: Value) -> Result<SecretString, BackendError> {
+fn text(subject: SecretPath<'_>, key: &SecretKey, value: Value) -> Result<SecretString, BackendError> {
     match value {
         Value::Text(text) => Ok(text),
         Value::Binary => {

@@ -29,12 +29,14 @@ use self::queue::RetryQueue;
 use self::rate_limited::RateLimited;
 use super::events::{Involved, Reason, Recorder};
 use super::metrics::{ControllerMetrics, RetryResult};
-use crate::admission::mutator::{Answering, Binders, Mutator, Policy, Surface, Window};
+use crate::admission::error::AdmissionError;
+use crate::admission::pipeline::{Pipeline, RequestContext, Source, Sources};
+use crate::admission::policy::Policy;
+use crate::admission::surface::Surface;
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Pace};
-use crate::backend::BackendError;
 use crate::backend::kubernetes::KubernetesBackend;
-use crate::defaults::{Defaults, KubernetesSources};
-use crate::injection::{self, Decision, PodView, SecretId, SecretSource, Sources};
+use crate::defaults::{Defaults, KubernetesDefaults};
+use crate::injection::{Decision, PlanTarget, PodView, SecretId, SecretSource};
 use crate::redact::ErrorChain;
 use crate::scan::{Rules, Scope};
 use crate::traces::{Span, Traces};
@@ -59,7 +61,7 @@ pub struct RetryTrigger {
     api: ObjectApi,
     /// Rate limited reads.
     reader: ObjectApi,
-    mutator: Mutator,
+    pipeline: Pipeline,
     defaults: Arc<Defaults>,
     rules: Rules,
     scope: Scope,
@@ -83,14 +85,14 @@ impl RetryTrigger {
         let pace = Pace::per_second(READS_PER_SECOND);
         let backend = KubernetesBackend::new(api.client(), None);
         let binder = Arc::new(RateLimited { inner: backend, pace: Arc::clone(&pace) });
-        let sources = RateLimited { inner: KubernetesSources(api.client()), pace: Arc::clone(&pace) };
+        let sources = RateLimited { inner: KubernetesDefaults(api.client()), pace: Arc::clone(&pace) };
         let defaults = Arc::new(Defaults::patient(Arc::new(sources)));
-        let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: None })]);
+        let binders = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
         let policy = Policy { sidecars: rules.sidecars.clone(), ..Policy::default() };
         Self {
             api: api.clone(),
             reader: api.paced(&pace),
-            mutator: Mutator::new(binders, Arc::clone(&defaults), policy),
+            pipeline: Pipeline::new(binders, Arc::clone(&defaults), policy),
             defaults,
             rules,
             scope,
@@ -258,18 +260,22 @@ impl RetryTrigger {
             (container.env, container.env_from) = (None, None);
         }
         let arrived = Instant::now();
-        let window = Window { arrived, deadline: arrived + EVALUATION_TIMEOUT, span, discloses: true };
-        let surface = match self.defaults.namespace(&owner.namespace, window.arrived, window.deadline).await {
-            Ok(Some(source)) if source.enabled => Surface::DefaultsPods,
+        let context = RequestContext { arrived, deadline: arrived + EVALUATION_TIMEOUT, span, discloses: true };
+        let namespace = owner.namespace.as_str();
+        let surface = match self.defaults.namespace(namespace, context.arrived, context.deadline).await {
+            Ok(Some(object)) if object.enabled => Surface::DefaultsPods,
             Ok(Some(_)) => Surface::Pods,
             Ok(None) => return Outlook::NotInjectable,
             Err(_) => return Outlook::Unknown,
         };
-        match self.exceeds_secret_limit(surface, &owner.namespace, &pod, window).await {
-            Ok(false) => outlook(Box::pin(self.mutator.inject(surface, &owner.namespace, &pod, window)).await),
-            Ok(true) => Outlook::NotInjectable,
-            Err(_) => Outlook::Unknown,
+        match self.pipeline.request(surface, namespace, pod.annotations(), &pod, context).await {
+            Ok((Decision::Inject(request), _)) if request.needs().len() > MAX_SECRETS_PER_OWNER => {
+                return Outlook::NotInjectable;
+            }
+            Err(AdmissionError::Backend(_)) => return Outlook::Unknown,
+            Ok(_) | Err(_) => {}
         }
+        outlook(Box::pin(self.pipeline.decide(surface, PlanTarget::Manifest, namespace, &pod, context)).await)
     }
 
     /// Whether the labels of this template's pods match the webhook's object selector.
@@ -287,28 +293,6 @@ impl RetryTrigger {
         self.rules.objects.is_empty()
             || serde_json::from_str::<Template>(template.get())
                 .is_ok_and(|template| self.rules.objects.matches(&template.metadata.labels.unwrap_or_default()))
-    }
-
-    /// Whether the pod's annotations and the defaults ask for more than [`MAX_SECRETS_PER_OWNER`] secrets.
-    async fn exceeds_secret_limit(
-        &self,
-        surface: Surface,
-        namespace: &str,
-        pod: &PodView<'_>,
-        window: Window<'_>,
-    ) -> Result<bool, BackendError> {
-        let (account, Window { arrived, deadline, .. }) = (pod.service_account(), window);
-        let governing = match surface {
-            Surface::DefaultsPods => self.defaults.governing(namespace, account, arrived, deadline).await?,
-            _ => crate::defaults::Governing::default(),
-        };
-        let sources = Sources {
-            object: pod.annotations(),
-            service_account: governing.service_account.as_deref().map(|source| (account, &source.annotations)),
-            namespace: governing.namespace.as_deref().map(|source| (namespace, &source.annotations)),
-        };
-        let parsed = injection::parse(&sources);
-        Ok(matches!(parsed, Ok(Decision::Inject(request)) if request.needs().len() > MAX_SECRETS_PER_OWNER))
     }
 
     /// Writes the annotation, unless the retry was triggered before. `false` if the owner has to be reconciled again.

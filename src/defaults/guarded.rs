@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Source, SourceReader};
+use super::{DefaultsObject, DefaultsReader};
 use crate::backend::breaker::Circuit;
 use crate::backend::limits::{Limits, in_turn};
 use crate::backend::registry::Tuning;
@@ -23,7 +23,7 @@ pub struct Guarded<R> {
     retry: RetrySettings,
 }
 
-impl<R: SourceReader> Guarded<R> {
+impl<R: DefaultsReader> Guarded<R> {
     /// Guards `inner`, within the shares that the secrets of the same API server are read in.
     #[must_use]
     pub fn new(inner: R, limits: Arc<Limits>, tuning: Tuning) -> Self {
@@ -52,8 +52,8 @@ impl<R: SourceReader> Guarded<R> {
 }
 
 #[async_trait]
-impl<R: SourceReader> SourceReader for Guarded<R> {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+impl<R: DefaultsReader> DefaultsReader for Guarded<R> {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         self.call(name, deadline, || self.inner.namespace(name, deadline)).await
     }
 
@@ -62,7 +62,7 @@ impl<R: SourceReader> SourceReader for Guarded<R> {
         namespace: &str,
         name: &str,
         deadline: Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.call(namespace, deadline, || self.inner.service_account(namespace, name, deadline)).await
     }
 }

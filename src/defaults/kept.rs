@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Source;
-use crate::injection::{Annotations, InvalidAnnotation, Origin, Site};
+use super::DefaultsObject;
+use crate::injection::{AnnotationOwner, AnnotationRef, Annotations, InvalidAnnotation};
 
 /// The most bytes of annotations of ours, names and values, that one Namespace or ServiceAccount may have: several
 /// times what the largest request that a pod may make takes. An object may have 256 KiB of them; whoever may write
@@ -16,7 +16,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Kept {
     /// Without its annotations where those are too large.
-    pub source: Arc<Source>,
+    pub source: Arc<DefaultsObject>,
     pub mistake: Option<InvalidAnnotation>,
     /// Its annotations ask for a secret: it can say yes.
     pub asks: bool,
@@ -25,10 +25,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub fn new(mut source: Source, namespace: &str, account: Option<&str>, began: Instant) -> Self {
+    pub fn new(mut source: DefaultsObject, namespace: &str, account: Option<&str>, began: Instant) -> Self {
         let origin = || match account {
-            Some(account) => Origin::ServiceAccount(account.to_owned()),
-            None => Origin::Namespace(namespace.to_owned()),
+            Some(account) => AnnotationOwner::ServiceAccount(account.to_owned()),
+            None => AnnotationOwner::Namespace(namespace.to_owned()),
         };
         let mistake = oversize(&source.annotations, origin);
         if mistake.is_some() {
@@ -60,11 +60,11 @@ fn asks(annotations: &Annotations<'_>) -> bool {
 
 /// What is wrong with defaults that come to more than [`MAX_BYTES`]; the longest annotation stands for all.
 #[must_use]
-pub fn oversize(annotations: &Annotations<'_>, origin: impl FnOnce() -> Origin) -> Option<InvalidAnnotation> {
+pub fn oversize(annotations: &Annotations<'_>, origin: impl FnOnce() -> AnnotationOwner) -> Option<InvalidAnnotation> {
     let bytes = bytes(annotations);
     let (key, _) = annotations.ours().max_by_key(|(key, value)| key.len() + value.len())?;
     (bytes > MAX_BYTES).then(|| InvalidAnnotation {
-        site: Site::new(key, origin()),
+        site: AnnotationRef::new(key, origin()),
         problem: format!(
             "together the defaults of this object come to {bytes} bytes; at most {MAX_BYTES} are read. Ask for fewer \
              secrets here, or by shorter annotations"

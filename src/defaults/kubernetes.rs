@@ -7,23 +7,28 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ENABLED_LABEL, Source, SourceReader};
+use super::{DefaultsObject, DefaultsReader, ENABLED_LABEL};
 use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 use crate::injection::{Annotations, PREFIX, Text};
 
 /// Reads them through the backend's client.
-pub struct KubernetesSources(pub kube::Client);
+pub struct KubernetesDefaults(pub kube::Client);
 
 /// By hand: a client has no `Debug`, and holds credentials.
-impl fmt::Debug for KubernetesSources {
+impl fmt::Debug for KubernetesDefaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KubernetesSources")
+        f.write_str("KubernetesDefaults")
     }
 }
 
-impl KubernetesSources {
-    async fn read(&self, namespace: &str, path: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+impl KubernetesDefaults {
+    async fn read(
+        &self,
+        namespace: &str,
+        path: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
         let read = KubernetesBackend::metadata(&self.0, namespace, path);
         match timeout_at(deadline, read).await.unwrap_or_else(|_| Err(failed(ErrorKind::Deadline))) {
@@ -35,8 +40,8 @@ impl KubernetesSources {
 }
 
 #[async_trait]
-impl SourceReader for KubernetesSources {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for KubernetesDefaults {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         // Nothing but a DNS label reaches a URL.
         if !is_dns_label(name) {
             return Ok(None);
@@ -49,7 +54,7 @@ impl SourceReader for KubernetesSources {
         namespace: &str,
         name: &str,
         deadline: Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         // A service account's name is a DNS subdomain, as a Secret's is; one that is not does not exist.
         if !is_dns_label(namespace) || name.parse::<crate::injection::SecretName>().is_err() {
             return Ok(None);
@@ -59,7 +64,7 @@ impl SourceReader for KubernetesSources {
 }
 
 /// A `PartialObjectMetadata`; `None` when it is none.
-fn source(body: &[u8]) -> Option<Source> {
+fn source(body: &[u8]) -> Option<DefaultsObject> {
     #[derive(Deserialize)]
     struct Object<'a> {
         #[serde(borrow)]
@@ -83,7 +88,7 @@ fn source(body: &[u8]) -> Option<Source> {
         map.get(&Text::from(key)).is_some_and(|text| text.as_str() == value)
     };
     let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(&Text::from(ENABLED_LABEL.0)));
-    let source = Source {
+    let source = DefaultsObject {
         enforces_mountable_secrets: says(&annotations, "kubernetes.io/enforce-mountable-secrets", "true"),
         // Nothing else of it counts, and nothing else is kept.
         annotations: Annotations::from_pairs(
@@ -92,7 +97,7 @@ fn source(body: &[u8]) -> Option<Source> {
                 (own(key), own(value))
             }),
         ),
-        ..Source::default()
+        ..DefaultsObject::default()
     };
     Some(source.labelled(label.map(Text::as_str)))
 }

@@ -22,7 +22,7 @@ enum Mood {
 /// Namespaces and ServiceAccounts by script, with counts of what was asked.
 #[derive(Debug)]
 struct Script {
-    sources: Mutex<BTreeMap<(String, Option<String>), Source>>,
+    sources: Mutex<BTreeMap<(String, Option<String>), DefaultsObject>>,
     mood: Mutex<Mood>,
     asked: Mutex<Vec<(String, Option<String>)>>,
 }
@@ -34,7 +34,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Script {
     fn set(&self, namespace: &str, account: Option<&str>, annotations: &[(&str, &str)]) {
         let pairs = annotations.iter().map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
-        let source = Source { annotations: Annotations::from_pairs(pairs), enabled: true, ..Source::default() };
+        let source =
+            DefaultsObject { annotations: Annotations::from_pairs(pairs), enabled: true, ..DefaultsObject::default() };
         lock(&self.sources).insert((namespace.to_owned(), account.map(str::to_owned)), source);
     }
 
@@ -60,7 +61,7 @@ impl Script {
         lock(&self.asked).len()
     }
 
-    async fn answer(&self, namespace: &str, account: Option<&str>) -> Result<Option<Source>, BackendError> {
+    async fn answer(&self, namespace: &str, account: Option<&str>) -> Result<Option<DefaultsObject>, BackendError> {
         let key = (namespace.to_owned(), account.map(str::to_owned));
         lock(&self.asked).push(key.clone());
         let found = lock(&self.sources).get(&key).cloned();
@@ -76,12 +77,17 @@ impl Script {
 }
 
 #[async_trait]
-impl SourceReader for Arc<Script> {
-    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for Arc<Script> {
+    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         self.answer(name, None).await
     }
 
-    async fn service_account(&self, namespace: &str, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.answer(namespace, Some(name)).await
     }
 }
@@ -108,24 +114,24 @@ fn guarded() -> (Arc<Defaults>, Arc<Script>) {
     (Arc::new(Defaults::new(Arc::new(guarded))), script)
 }
 
-async fn within(defaults: &Defaults, account: &str, time: Duration) -> Result<Governing, BackendError> {
+async fn within(defaults: &Defaults, account: &str, time: Duration) -> Result<AppliedDefaults, BackendError> {
     let now = Instant::now();
-    defaults.governing("jobs", account, now, now + time).await
+    defaults.applied("jobs", account, now, now + time).await
 }
 
-async fn governing(defaults: &Defaults, account: &str) -> Result<Governing, BackendError> {
+async fn applied(defaults: &Defaults, account: &str) -> Result<AppliedDefaults, BackendError> {
     within(defaults, account, Duration::from_secs(9)).await
 }
 
-fn of(source: Option<&Arc<Source>>) -> Option<&str> {
+fn of(source: Option<&Arc<DefaultsObject>>) -> Option<&str> {
     source?.annotations.get("env-from")
 }
 
 /// What namespace and account ask for.
 async fn asked(defaults: &Defaults, account: &str) -> (Option<String>, Option<String>) {
-    let governing = governing(defaults, account).await.unwrap();
-    let text = |source: &Option<Arc<Source>>| of(source.as_ref()).map(str::to_owned);
-    (text(&governing.namespace), text(&governing.service_account))
+    let applied = applied(defaults, account).await.unwrap();
+    let text = |source: &Option<Arc<DefaultsObject>>| of(source.as_ref()).map(str::to_owned);
+    (text(&applied.namespace), text(&applied.service_account))
 }
 
 fn some(namespace: &str, account: &str) -> (Option<String>, Option<String>) {
@@ -162,7 +168,7 @@ async fn account_that_does_not_exist_is_never_remembered() {
     advance(TTL).await;
     assert_eq!(asked(&defaults, "late").await.1, None);
     script.mood(Mood::Fails(ErrorKind::Unavailable));
-    assert!(governing(&defaults, "late").await.is_err(), "it must not come back in an outage");
+    assert!(applied(&defaults, "late").await.is_err(), "it must not come back in an outage");
 }
 
 /// Objects that exist, and say nothing that asks for a secret.
@@ -176,7 +182,7 @@ async fn silence_is_not_remembered_either(#[case] silent: &[(&str, &str)]) {
         let (defaults, script) = subject();
         script.set("jobs", account, silent);
         for reads in 1..=3 {
-            governing(&defaults, "default").await.unwrap();
+            applied(&defaults, "default").await.unwrap();
             assert_eq!(script.asked("jobs", account), reads);
         }
         script.set("jobs", account, &[("env-from", "added")]);
@@ -203,7 +209,7 @@ async fn absence_never_rests_on_a_read_that_began_before_the_review() {
 async fn five_hundred_reviews_at_once_share_their_reads() {
     let (defaults, script) = subject();
     script.set("jobs", None, &[]);
-    let found = join_all((0..500).map(|_| governing(&defaults, "default"))).await;
+    let found = join_all((0..500).map(|_| applied(&defaults, "default"))).await;
     assert!(found.iter().all(Result::is_ok));
     assert!(script.calls() <= 4, "{} reads", script.calls());
     assert_eq!(defaults.flights.len(), 0);
@@ -221,7 +227,7 @@ async fn without_the_label_no_defaults_apply() {
     assert_eq!(asked(&defaults, "default").await, some("of-namespace", "of-account"));
     // A namespace that does not exist carries no label.
     let now = Instant::now();
-    let nowhere = defaults.governing("nowhere", "default", now, now + TTL).await.unwrap();
+    let nowhere = defaults.applied("nowhere", "default", now, now + TTL).await.unwrap();
     assert!(nowhere.namespace.is_none() && nowhere.service_account.is_none());
 }
 
@@ -232,8 +238,8 @@ async fn names_that_no_object_has_are_neither_read_nor_kept() {
     let huge = "n".repeat(4 << 20);
     for namespace in ["", "..", "Jobs", "a/b", &long, &huge] {
         let now = Instant::now();
-        let governing = defaults.governing(namespace, "default", now, now + TTL).await.unwrap();
-        assert!(governing.namespace.is_none() && governing.confirmed().is_ok());
+        let applied = defaults.applied(namespace, "default", now, now + TTL).await.unwrap();
+        assert!(applied.namespace.is_none() && applied.confirmed().is_ok());
         assert!(defaults.namespace(namespace, now, now + TTL).await.unwrap().is_none());
         defaults.forget(namespace, None);
     }
@@ -248,7 +254,7 @@ async fn names_that_no_object_has_are_neither_read_nor_kept() {
     // As long as a name may be.
     let longest = "n".repeat(63);
     let now = Instant::now();
-    assert!(defaults.governing(&longest, "default", now, now + TTL).await.unwrap().namespace.is_none());
+    assert!(defaults.applied(&longest, "default", now, now + TTL).await.unwrap().namespace.is_none());
     assert_eq!(script.asked(&longest, None), 1);
 }
 
@@ -259,7 +265,7 @@ async fn memory_is_bounded_by_bytes() {
     for at in 0..600 {
         let account = format!("account-{at}");
         script.set("jobs", Some(&account), &[("env-from", &value)]);
-        governing(&defaults, &account).await.unwrap();
+        applied(&defaults, &account).await.unwrap();
     }
     let stored = &defaults.memory.stored;
     stored.run_pending_tasks();
@@ -273,13 +279,13 @@ async fn defaults_beyond_their_limit_are_a_mistake_and_not_kept() {
     // With its name it fits exactly.
     let fits = "v".repeat(MAX_BYTES - "refs".len());
     script.set("jobs", Some("default"), &[("refs", &fits)]);
-    let found = governing(&defaults, "default").await.unwrap();
+    let found = applied(&defaults, "default").await.unwrap();
     assert!(found.mistakes().is_empty() && found.service_account.is_some());
     let beyond = format!("{fits}v");
     script.set("jobs", Some("large"), &[("refs", &beyond), ("reload", "off")]);
     script.set("jobs", None, &[("refs", &beyond)]);
     advance(TTL).await;
-    let found = governing(&defaults, "large").await.unwrap();
+    let found = applied(&defaults, "large").await.unwrap();
     let sentences: Vec<String> = found.mistakes().iter().map(ToString::to_string).collect();
     let sentence = |whose: &str, bytes: usize| {
         format!(
@@ -306,24 +312,24 @@ async fn older_defaults_stand_in_for_ten_minutes_and_only_say_yes(#[case] mood: 
     for subject in [subject(), guarded()] {
         let (defaults, script) = subject;
         script.set("jobs", Some("quiet"), &[]);
-        governing(&defaults, "default").await.unwrap();
-        governing(&defaults, "quiet").await.unwrap();
+        applied(&defaults, "default").await.unwrap();
+        applied(&defaults, "quiet").await.unwrap();
         script.mood(mood);
         advance(STALE.saturating_sub(Duration::from_mins(1))).await;
         for account in ["default", "quiet"] {
-            let found = governing(&defaults, account).await.unwrap();
+            let found = applied(&defaults, account).await.unwrap();
             assert_eq!(of(found.namespace.as_ref()), Some("of-namespace"));
             assert!(found.confirmed().unwrap_err().kind.is_unavailable(), "it may not say no");
         }
         // Nothing is known of this one.
-        assert!(governing(&defaults, "unknown").await.unwrap_err().kind.is_unavailable());
+        assert!(applied(&defaults, "unknown").await.unwrap_err().kind.is_unavailable());
         advance(Duration::from_mins(1)).await;
-        assert!(governing(&defaults, "default").await.unwrap_err().kind.is_unavailable());
+        assert!(applied(&defaults, "default").await.unwrap_err().kind.is_unavailable());
         script.mood(Mood::Answers);
         advance(Duration::from_secs(2)).await;
         // One call tries whether the server is back; the others wait for its word.
-        drop(governing(&defaults, "default").await);
-        assert!(governing(&defaults, "default").await.unwrap().confirmed().is_ok());
+        drop(applied(&defaults, "default").await);
+        assert!(applied(&defaults, "default").await.unwrap().confirmed().is_ok());
     }
 }
 
@@ -333,13 +339,13 @@ async fn older_defaults_stand_in_for_ten_minutes_and_only_say_yes(#[case] mood: 
 #[tokio::test(start_paused = true)]
 async fn a_verdict_is_not_papered_over(#[case] kind: ErrorKind) {
     let (defaults, script) = subject();
-    governing(&defaults, "default").await.unwrap();
+    applied(&defaults, "default").await.unwrap();
     advance(TTL).await;
     script.mood(Mood::Fails(kind));
-    assert_eq!(governing(&defaults, "default").await.unwrap_err().kind, kind);
+    assert_eq!(applied(&defaults, "default").await.unwrap_err().kind, kind);
     script.mood(Mood::Fails(ErrorKind::Unavailable));
     let denied = kind == ErrorKind::PermissionDenied;
-    assert_eq!(governing(&defaults, "default").await.is_err(), denied);
+    assert_eq!(applied(&defaults, "default").await.is_err(), denied);
 }
 
 /// Whoever has little time has it for himself.
@@ -351,7 +357,7 @@ async fn caller_in_a_hurry_harms_nobody_else() {
         let began = Instant::now();
         let (hurried, patient) = tokio::join!(
             async { (within(&defaults, "default", Duration::from_millis(8)).await, began.elapsed()) },
-            governing(&defaults, "default"),
+            applied(&defaults, "default"),
         );
         assert_eq!(hurried.0.unwrap_err().kind, ErrorKind::Deadline);
         assert_eq!(hurried.1, Duration::from_millis(8));
@@ -375,7 +381,7 @@ async fn a_row_of_callers_in_a_hurry_keeps_nobody_from_an_answer() {
     let patient = async {
         sleep(Duration::from_millis(45)).await;
         let began = Instant::now();
-        governing(&defaults, "default").await.unwrap();
+        applied(&defaults, "default").await.unwrap();
         began.elapsed()
     };
     let ((), took) = tokio::join!(hurried, patient);
@@ -402,24 +408,24 @@ async fn silence_is_remembered_for_those_who_admit_nothing() {
     script.set("jobs", Some("default"), &[]);
     let patient = Defaults::patient(Arc::new(Arc::clone(&script)));
     for _ in 0..5 {
-        governing(&patient, "default").await.unwrap();
+        applied(&patient, "default").await.unwrap();
     }
     assert_eq!(script.calls(), 2);
     advance(TTL).await;
-    governing(&patient, "default").await.unwrap();
+    applied(&patient, "default").await.unwrap();
     assert_eq!(script.calls(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_about_to_change_is_forgotten() {
     let (defaults, script) = subject();
-    governing(&defaults, "default").await.unwrap();
+    applied(&defaults, "default").await.unwrap();
     defaults.forget("jobs", Some("default"));
     script.set("jobs", Some("default"), &[("env-from", "changed")]);
     assert_eq!(asked(&defaults, "default").await, some("of-namespace", "changed"));
     assert_eq!((script.asked("jobs", None), script.asked("jobs", Some("default"))), (1, 2));
     defaults.forget("jobs", None);
-    governing(&defaults, "default").await.unwrap();
+    applied(&defaults, "default").await.unwrap();
     assert_eq!((script.asked("jobs", None), script.asked("jobs", Some("default"))), (2, 2));
 }
 
@@ -427,17 +433,17 @@ async fn what_is_about_to_change_is_forgotten() {
 async fn passing_failures_are_asked_again_and_a_dead_server_is_left_alone() {
     let (defaults, script) = guarded();
     script.mood(Mood::Fails(ErrorKind::Unavailable));
-    assert!(governing(&defaults, "default").await.is_err());
+    assert!(applied(&defaults, "default").await.is_err());
     // Three attempts for the first of both that fails for good; the breaker ends them after five.
     assert!((3..=5).contains(&script.calls()), "{}", script.calls());
     for _ in 0..50 {
-        assert_eq!(governing(&defaults, "default").await.unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(applied(&defaults, "default").await.unwrap_err().kind, ErrorKind::Unavailable);
     }
     assert!(script.calls() < 60, "{}", script.calls());
     script.mood(Mood::Answers);
     advance(Duration::from_secs(2)).await;
-    drop(governing(&defaults, "default").await);
-    governing(&defaults, "default").await.unwrap();
+    drop(applied(&defaults, "default").await);
+    applied(&defaults, "default").await.unwrap();
 }
 
 /// The shares of secrets and defaults are the same.
@@ -446,7 +452,7 @@ async fn reads_of_defaults_take_their_turn() {
     let (defaults, script) = guarded();
     script.mood(Mood::Slow(Duration::from_millis(500)));
     let accounts: Vec<String> = (0..50).map(|at| format!("account-{at}")).collect();
-    let calls = join_all(accounts.iter().map(|account| governing(&defaults, account)));
+    let calls = join_all(accounts.iter().map(|account| applied(&defaults, account)));
     let first = async {
         sleep(Duration::from_millis(100)).await;
         script.calls()

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt as _};
 
 use super::check::{Check, Id};
-use super::installation::{Installation, Origin, argument, container, name, pod_spec};
+use super::installation::{InstallMethod, Installation, argument, container, name, pod_spec};
 use crate::api::Seen;
 
 /// The container port of reviews, by its name.
@@ -78,11 +78,13 @@ fn says_open(trusted: bool) -> String {
 /// What closes the port, as far as it is known here.
 fn mend(seen: &Installation, host_network: bool) -> String {
     match seen.origin() {
-        origin @ Origin::Helm { .. } if host_network => origin.set("--set tls.clientCA.configMapName=api-server-ca"),
-        origin @ Origin::Helm { .. } => {
+        origin @ InstallMethod::Helm { .. } if host_network => {
+            origin.set("--set tls.clientCA.configMapName=api-server-ca")
+        }
+        origin @ InstallMethod::Helm { .. } => {
             format!("{POD_CIDRS}; {}", origin.set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'"))
         }
-        Origin::Manifests(_) => format!("{POD_CIDRS} # then: \"Close the port\" in manifests/webhook/README.md"),
+        InstallMethod::Manifests(_) => format!("{POD_CIDRS} # then: \"Close the port\" in manifests/webhook/README.md"),
     }
 }
 

@@ -85,7 +85,7 @@ pub enum Cloud {
 
 /// Who made the objects, and so who mends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum InstallMethod {
     /// A Helm release.
     Helm {
         /// Its name.
@@ -102,7 +102,7 @@ pub enum Origin {
     Manifests(&'static str),
 }
 
-impl Origin {
+impl InstallMethod {
     /// Brings back every object as it is written.
     #[must_use]
     pub fn again(&self) -> String {
@@ -224,7 +224,7 @@ impl Installation {
     }
 
     /// Who made it.
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> InstallMethod {
         let all = [
             self.configuration.there().map(|found| &found.metadata),
             self.deployment("webhook").map(|found| &found.metadata),
@@ -235,7 +235,7 @@ impl Installation {
             let mut managers = metadata.managed_fields.iter().flatten();
             let applied = managers
                 .any(|entry| entry.manager.as_deref() == Some("helm") && entry.operation.as_deref() == Some("Apply"));
-            Some(Origin::Helm {
+            Some(InstallMethod::Helm {
                 applied,
                 subchart: metadata.labels.as_ref().and_then(|labels| labels.get(SUBCHART)).cloned(),
                 release: annotations.get("meta.helm.sh/release-name")?.clone(),
@@ -243,8 +243,8 @@ impl Installation {
             })
         };
         let manifests = || match self.tls() {
-            Tls::CertManager { .. } => Origin::Manifests("manifests/webhook-cert-manager"),
-            Tls::SelfManaged | Tls::Existing => Origin::Manifests("manifests/webhook"),
+            Tls::CertManager { .. } => InstallMethod::Manifests("manifests/webhook-cert-manager"),
+            Tls::SelfManaged | Tls::Existing => InstallMethod::Manifests("manifests/webhook"),
         };
         all.into_iter().flatten().find_map(helm).unwrap_or_else(manifests)
     }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn who_made_it_is_who_mends_it() {
         let mut seen = installation();
-        assert_eq!(seen.origin(), Origin::Manifests("manifests/webhook"));
+        assert_eq!(seen.origin(), InstallMethod::Manifests("manifests/webhook"));
         let again = |seen: &mut Installation, operation: &str| {
             if let Seen::There(service) = &mut seen.service {
                 *service = merged(

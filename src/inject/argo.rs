@@ -6,7 +6,7 @@ use json_patch::{AddOperation, PatchOperation};
 use serde_json::{Map, Value, json};
 
 use super::objects::{Object, dotted, value_at};
-use super::templates::{Form, MAX_TEMPLATES, Site};
+use super::templates::{Form, MAX_TEMPLATES, TemplateSite};
 use crate::injection::{InjectionPlan, render};
 
 /// The name that Argo gives to the container of `container` and `script`.
@@ -32,7 +32,7 @@ fn spec_of(object: &Object<'_>) -> Option<&'static [&'static str]> {
 }
 
 /// The templates of a workflow whose containers stand in it; `None` for other kinds.
-pub(super) fn sites(object: &Object<'_>) -> Option<Vec<Site>> {
+pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
     let spec_path = spec_of(object)?;
     let spec = object.at(spec_path).unwrap_or(&Value::Null);
     let mut sites = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn sites(object: &Object<'_>) -> Option<Vec<Site>> {
         }
         let path = spec_path.iter().map(|field| (*field).to_owned()).chain(below).collect();
         if let Some(pod) = pod_of(spec, template) {
-            sites.push(Site { path, form: Form::Argo(Box::new(pod)), obstacle: obstacle(spec, template) });
+            sites.push(TemplateSite { path, form: Form::Argo(Box::new(pod)), obstacle: obstacle(spec, template) });
         }
     }
     Some(sites)

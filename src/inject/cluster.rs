@@ -13,7 +13,7 @@ use crate::backend::kubernetes::{ConnectError, KubernetesBackend, connect_patien
 use crate::backend::registry::{Backend, Tuning};
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend};
 use crate::cli::KubernetesArgs;
-use crate::defaults::{KubernetesSources, Source, SourceReader};
+use crate::defaults::{DefaultsObject, DefaultsReader, KubernetesDefaults};
 use crate::injection::SecretBinding;
 use crate::metrics::Metrics;
 
@@ -24,7 +24,7 @@ pub(super) struct Cluster {
     pub namespace: String,
     binder: Arc<dyn SecretBinder>,
     values: Arc<dyn SecretsBackend>,
-    sources: KubernetesSources,
+    sources: KubernetesDefaults,
     /// Names by namespace, of those in which a secret was not found.
     listed: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -39,7 +39,7 @@ impl Cluster {
         let backend = KubernetesBackend::new(client.clone(), None);
         let Backend { binder, values, .. } = Backend::assemble(backend, Tuning::default(), &metrics);
         let namespace = client.default_namespace().to_owned();
-        Ok(Self { namespace, binder, values, sources: KubernetesSources(client), listed: Mutex::default() })
+        Ok(Self { namespace, binder, values, sources: KubernetesDefaults(client), listed: Mutex::default() })
     }
 
     /// Lists a namespace's names, for "did you mean". A user who may not list is told none.
@@ -106,8 +106,8 @@ impl RecentNames for Layered {
 }
 
 #[async_trait]
-impl SourceReader for Layered {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for Layered {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         match self.cluster.sources.namespace(name, deadline).await? {
             Some(live) => Ok(Some(live)),
             None => self.known.namespace(name, deadline).await,
@@ -119,7 +119,7 @@ impl SourceReader for Layered {
         namespace: &str,
         name: &str,
         deadline: Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         match self.cluster.sources.service_account(namespace, name, deadline).await? {
             Some(live) => Ok(Some(live)),
             None => self.known.service_account(namespace, name, deadline).await,

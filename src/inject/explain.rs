@@ -1,10 +1,10 @@
 //! `--explain`: what is done to an object, and why, in plain sentences.
 
-use crate::defaults::Source;
+use crate::defaults::DefaultsObject;
 use crate::injection::{
-    Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry, EnvVarName, IdleDefaults, InjectionPlan,
-    InjectionRequest, KeyChoice, PREFIX, PodView, Record, SecretName, Selection, Sidecar, Sidecars, SkipReason,
-    Sources, Variable, parse,
+    AnnotationLayers, Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry, EnvVarName,
+    IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX, PodView, Record, SecretName, Selection, Sidecar,
+    Sidecars, SkipReason, Variable, parse,
 };
 
 /// Why nothing is done.
@@ -24,7 +24,7 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
 /// What is done to each container, and why the others get nothing. `is_name_of` tells whether a Secret of that name is
 /// injected for a name that an author wrote.
 pub(super) fn injected(
-    sources: &Sources<'_>,
+    sources: &AnnotationLayers<'_>,
     pod: &PodView<'_>,
     plan: &InjectionPlan,
     sidecars: &[Sidecar],
@@ -69,7 +69,11 @@ pub(super) fn injected(
 
 /// Why the defaults of a Namespace or ServiceAccount have no effect, or when they will have one; none where they apply.
 /// `labelled` is the Namespace, where it is known.
-pub(super) fn defaults(namespace: &str, service_account: Option<&str>, labelled: Option<&Source>) -> Option<String> {
+pub(super) fn defaults(
+    namespace: &str,
+    service_account: Option<&str>,
+    labelled: Option<&DefaultsObject>,
+) -> Option<String> {
     let idle = match (labelled, service_account) {
         (Some(labelled), Some(account)) => IdleDefaults::of_service_account(account, namespace, labelled.label()),
         (Some(labelled), None) => IdleDefaults::of_namespace(namespace, labelled.label()),

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::objects::{Object, value_at};
-use super::templates::Site;
+use super::templates::TemplateSite;
 use super::unread::is_ours;
 
 /// The template that is merged into each of the others.
@@ -14,7 +14,7 @@ const BASE: [&str; 2] = ["spec", "podTemplate"];
 const MERGED: [[&str; 3]; 2] = [["spec", "jobManager", "podTemplate"], ["spec", "taskManager", "podTemplate"]];
 
 /// Marks templates that would lose entries to each other.
-pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [Site]) {
+pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [TemplateSite]) {
     if object.group() != "flink.apache.org" {
         return;
     }

@@ -12,26 +12,28 @@ use super::objects::{Addition, Object, dotted, objects, value_at};
 use super::offline::{self, DefaultsManifest, Known};
 use super::output::Changed;
 use super::teller::{Status, Teller};
-use super::templates::{Form, Site, sites};
+use super::templates::{Form, TemplateSite, sites};
 use super::{explain, unread};
-use crate::admission::error::{AdmissionError, Kind, Unbound};
-use crate::admission::mutator::{
-    Answering, Binders, CLUSTER_NAMESPACES, Injection, Mutator, Outcome, Policy, Surface, Window,
-};
-use crate::admission::response::sentences;
+use crate::admission::error::sentences;
+use crate::admission::error::{AdmissionError, BindFailure, Kind};
+use crate::admission::gate::check_pod;
+use crate::admission::outcome::{Outcome, PodMutation};
+use crate::admission::pipeline::{Pipeline, RequestContext, Source, Sources};
+use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
+use crate::admission::surface::Surface;
 use crate::backend::ErrorKind;
 use crate::cli::InjectArgs;
-use crate::defaults::{Defaults, Governing, SourceReader};
-use crate::injection::{self, PlanError, PodView, SecretName, SecretSource, Sidecar, SkipReason, Sources, Warning};
+use crate::defaults::{AppliedDefaults, Defaults, DefaultsReader};
+use crate::injection::{self, PlanError, PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning};
 
 /// How long one object may take: a cluster that does not answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Injects into documents.
 pub(super) struct Injector {
-    mutator: Mutator,
+    pipeline: Pipeline,
     defaults: Arc<Defaults>,
-    reader: Arc<dyn SourceReader>,
+    reader: Arc<dyn DefaultsReader>,
     known: Arc<Known>,
     namespace: String,
     sidecars: Vec<Sidecar>,
@@ -41,25 +43,26 @@ pub(super) struct Injector {
 
 impl Injector {
     pub(super) fn new(
-        answering: Answering,
-        reader: Arc<dyn SourceReader>,
+        source: Source,
+        reader: Arc<dyn DefaultsReader>,
         known: Arc<Known>,
         namespace: String,
         args: &InjectArgs,
     ) -> Self {
         let sidecars = args.sidecar_containers.clone();
         let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
-        let policy = Policy { sidecars: sidecars.clone(), ..Policy::default() };
-        let binders = Binders::from([(SecretSource::Kubernetes, answering)]);
-        let mutator = Mutator::new(binders, Arc::clone(&defaults), policy);
+        let exempt_namespaces = CLUSTER_NAMESPACES.map(str::to_owned).into();
+        let policy = Policy { sidecars: sidecars.clone(), exempt_namespaces, ..Policy::default() };
+        let sources = Sources::from([(SecretSource::Kubernetes, source)]);
+        let pipeline = Pipeline::new(sources, Arc::clone(&defaults), policy);
         let InjectArgs { explain, allow_unknown, .. } = *args;
-        Self { mutator, defaults, reader, known, namespace, sidecars, explain, allow_unknown }
+        Self { pipeline, defaults, reader, known, namespace, sidecars, explain, allow_unknown }
     }
 
     /// Refuses malformed defaults, as the webhook would where they are written; explains whether others have an effect.
     pub(super) async fn check_source(&self, manifest: &DefaultsManifest, known: &Known, teller: &mut Teller<'_>) {
         let DefaultsManifest { place, namespace, service_account, source } = manifest;
-        if let Err(error) = self.mutator.validate(Some(&source.annotations)) {
+        if let Err(error) = self.pipeline.validate(Some(&source.annotations)) {
             self.refuse(place, &error, teller);
             return;
         }
@@ -196,7 +199,7 @@ impl Injector {
     async fn site(
         &self,
         object: &Object<'_>,
-        site: &Site,
+        site: &TemplateSite,
         place: &str,
         teller: &mut Teller<'_>,
     ) -> Result<Option<json_patch::Patch>, String> {
@@ -211,9 +214,9 @@ impl Injector {
         let namespace = object.namespace().unwrap_or(&self.namespace);
         let within = if object.is_only_template(site) { String::new() } else { format!(", {}", titled(object, site)) };
         let place = &format!("{place}{within} in namespace \"{namespace}\"");
-        let outcome = match gate(namespace, &pod) {
-            Some(reason) => Ok(Outcome::Skipped(reason)),
-            None => self.decide(namespace, place, &pod, matches!(site.form, Form::Pod), teller).await,
+        let outcome = match check_pod(namespace, pod.annotations(), self.pipeline.exempt_namespaces()) {
+            Err(reason) => Ok(Outcome::Skipped(reason)),
+            Ok(()) => self.decide(namespace, place, &pod, matches!(site.form, Form::Pod), teller).await,
         };
         match outcome {
             Ok(Outcome::Injected(injection)) => {
@@ -229,7 +232,7 @@ impl Injector {
                 }
                 Ok(None)
             }
-            Ok(Outcome::Validated { .. } | Outcome::Prepared(_)) => Ok(None),
+            Ok(Outcome::Validated { .. } | Outcome::Mutated(_)) => Ok(None),
             Ok(Outcome::Degraded(error)) | Err(error) => {
                 self.refuse(place, &error, teller);
                 Ok(None)
@@ -241,8 +244,8 @@ impl Injector {
     fn rendered(
         &self,
         object: &Object<'_>,
-        site: &Site,
-        injection: &Injection,
+        site: &TemplateSite,
+        injection: &PodMutation,
         place: &str,
         teller: &mut Teller<'_>,
     ) -> json_patch::Patch {
@@ -269,13 +272,10 @@ impl Injector {
         teller: &mut Teller<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let arrived = Instant::now();
-        let window = Window::untraced(arrived, arrived + PATIENCE);
-        let surface = self.surface(namespace, place, window, teller).await?;
-        let outcome = if is_pod {
-            self.mutator.inject_pod(surface, namespace, pod, window).await?
-        } else {
-            self.mutator.inject(surface, namespace, pod, window).await?
-        };
+        let context = RequestContext::untraced(arrived, arrived + PATIENCE);
+        let surface = self.surface(namespace, place, context, teller).await?;
+        let target = if is_pod { PlanTarget::Pod } else { PlanTarget::Manifest };
+        let outcome = self.pipeline.decide(surface, target, namespace, pod, context).await?;
         if let Outcome::Injected(injection) = &outcome {
             self.tell(place, surface, namespace, pod, injection, teller).await;
         }
@@ -290,10 +290,10 @@ impl Injector {
         &self,
         namespace: &str,
         place: &str,
-        window: Window<'_>,
+        context: RequestContext<'_>,
         teller: &mut Teller<'_>,
     ) -> Result<Surface, AdmissionError> {
-        match self.reader.namespace(namespace, window.deadline).await {
+        match self.reader.namespace(namespace, context.deadline).await {
             Ok(Some(source)) if source.enabled => Ok(Surface::DefaultsPods),
             Ok(_) => Ok(Surface::Pods),
             Err(error) if error.kind == ErrorKind::PermissionDenied => {
@@ -302,7 +302,7 @@ impl Injector {
                 ));
                 Ok(Surface::Pods)
             }
-            Err(error) => Err(AdmissionError::Backend(vec![Unbound { error, site: None }])),
+            Err(error) => Err(AdmissionError::Backend(vec![BindFailure { error, site: None }])),
         }
     }
 
@@ -312,7 +312,7 @@ impl Injector {
         surface: Surface,
         namespace: &str,
         pod: &PodView<'_>,
-        injection: &Injection,
+        injection: &PodMutation,
         teller: &mut Teller<'_>,
     ) {
         for warning in &injection.plan.warnings {
@@ -337,37 +337,22 @@ impl Injector {
         if !self.explain {
             return;
         }
-        let governing = match surface {
+        let applied = match surface {
             // Read a moment ago, and kept.
             Surface::DefaultsPods | Surface::DefaultsWorkloads => self
                 .defaults
-                .governing(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
+                .applied(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
                 .await
                 .unwrap_or_default(),
-            Surface::Pods | Surface::Workloads | Surface::Sources => Governing::default(),
+            Surface::Pods | Surface::Workloads | Surface::Sources => AppliedDefaults::default(),
         };
-        let sources = Sources {
-            object: pod.annotations(),
-            service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
-            namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
-        };
+        let layers = applied.layers(pod.annotations(), namespace, pod.service_account());
         let is_name_of = |name: &str, written: &SecretName| {
             name == self.known.generated(namespace, written.as_str()).unwrap_or(written.as_str())
         };
-        for line in explain::injected(&sources, pod, &injection.plan, &self.sidecars, &is_name_of) {
+        for line in explain::injected(&layers, pod, &injection.plan, &self.sidecars, &is_name_of) {
             teller.note(format_args!("{place}: {line}"));
         }
-    }
-}
-
-/// What the webhook would never touch.
-fn gate(namespace: &str, pod: &PodView<'_>) -> Option<SkipReason> {
-    if CLUSTER_NAMESPACES.contains(&namespace) {
-        Some(SkipReason::ExemptNamespace)
-    } else if pod.annotations().is_some_and(|annotations| annotations.mirror) {
-        Some(SkipReason::MirrorPod)
-    } else {
-        None
     }
 }
 
@@ -382,7 +367,7 @@ fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
 }
 
 /// What a sentence calls a template: its place, and its name where it has one.
-fn titled(object: &Object<'_>, site: &Site) -> String {
+fn titled(object: &Object<'_>, site: &TemplateSite) -> String {
     let name = match &site.form {
         Form::Pod | Form::Template => None,
         Form::Argo(_) => object.at(&site.path).and_then(|template| value_at(template, &["name"])?.as_str()),
@@ -412,6 +397,7 @@ impl Injector {
             AdmissionError::Plan(errors) => errors.iter().map(|error| self.hint(error)).collect(),
             AdmissionError::Annotations(_)
             | AdmissionError::Backend(_)
+            | AdmissionError::Forbidden(_)
             | AdmissionError::Unreadable(_)
             | AdmissionError::PatchTooLong => Vec::new(),
         };

@@ -3,7 +3,7 @@
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::templates::{Form, Site};
+use super::templates::{Form, TemplateSite};
 use super::unread::is_ours;
 use crate::injection::{self, INHERITED, MetadataView, PREFIX, PodView, WorkloadKind, WrongType};
 
@@ -144,7 +144,7 @@ impl<'v> Object<'v> {
     }
 
     /// Whether what looks like a template is one; or asks for something, so that it has to be said that it is not.
-    pub(super) fn is_pod_or_asks(&self, site: &Site) -> bool {
+    pub(super) fn is_pod_or_asks(&self, site: &TemplateSite) -> bool {
         let annotations = self.at(&site.annotations()).and_then(Value::as_object);
         annotations.into_iter().flatten().any(|(name, _)| is_ours(name)) || self.pod(site).is_ok()
     }
@@ -192,7 +192,7 @@ impl<'v> Object<'v> {
     }
 
     /// The pod, or the template of one; or where it is not what Kubernetes has there.
-    pub(super) fn pod<'p>(&self, site: &'p Site) -> Result<PodView<'p>, String>
+    pub(super) fn pod<'p>(&self, site: &'p TemplateSite) -> Result<PodView<'p>, String>
     where
         'v: 'p,
     {
@@ -211,7 +211,7 @@ impl<'v> Object<'v> {
 
     /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
     /// have it. Each parent comes before what stands in it.
-    pub(super) fn carried(&self, site: &Site) -> Result<Vec<Addition>, String> {
+    pub(super) fn carried(&self, site: &TemplateSite) -> Result<Vec<Addition>, String> {
         let Some(kind) = self.workload() else { return Ok(Vec::new()) };
         if site.path != kind.template() {
             return Ok(Vec::new());
@@ -241,7 +241,7 @@ impl<'v> Object<'v> {
     }
 
     /// Whether a template is the one that everybody expects in an object of its kind.
-    pub(super) fn is_only_template(&self, site: &Site) -> bool {
+    pub(super) fn is_only_template(&self, site: &TemplateSite) -> bool {
         self.root().is_some_and(|root| site.path == root) || site.path.is_empty()
     }
 

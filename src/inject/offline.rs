@@ -15,7 +15,7 @@ use super::kustomize;
 use crate::backend::cached::RecentNames;
 use crate::backend::static_binder::StaticBinder;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
-use crate::defaults::{Source, SourceReader};
+use crate::defaults::{DefaultsObject, DefaultsReader};
 use crate::injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretName};
 
 /// Secrets, Namespaces and ServiceAccounts, as far as manifests name them.
@@ -28,8 +28,8 @@ pub(super) struct Known {
     generated: BTreeMap<(String, String), BTreeSet<String>>,
     /// The same, of the Secrets to check against.
     generated_elsewhere: BTreeMap<(String, String), BTreeSet<String>>,
-    namespaces: BTreeMap<String, Source>,
-    service_accounts: BTreeMap<(String, String), Source>,
+    namespaces: BTreeMap<String, DefaultsObject>,
+    service_accounts: BTreeMap<(String, String), DefaultsObject>,
     sources: Vec<DefaultsManifest>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct DefaultsManifest {
     /// The ServiceAccount's name.
     pub service_account: Option<String>,
     /// The defaults that it sets.
-    pub source: Source,
+    pub source: DefaultsObject,
 }
 
 /// What an input is for.
@@ -93,10 +93,10 @@ impl Known {
         let HeadMetadata { name, namespace, annotations, labels } = head.metadata;
         let (Some(name), "v1") = (name.0, api_version) else { return };
         let namespace = namespace.0.unwrap_or_else(|| place.namespace.to_owned());
-        let source = Source {
+        let source = DefaultsObject {
             annotations: Annotations::from_pairs(annotations.ours),
             enforces_mountable_secrets: annotations.enforces_mountable_secrets,
-            ..Source::default()
+            ..DefaultsObject::default()
         };
         let source = source.labelled(labels.inject.0.as_deref());
         if matches!(kind, "Namespace" | "ServiceAccount") {
@@ -190,7 +190,7 @@ impl Known {
     }
 
     /// The Namespace of that name.
-    pub(super) fn namespace_of(&self, name: &str) -> Option<&Source> {
+    pub(super) fn namespace_of(&self, name: &str) -> Option<&DefaultsObject> {
         self.namespaces.get(name)
     }
 }
@@ -260,12 +260,17 @@ impl RecentNames for Known {
 
 /// The Namespaces and ServiceAccounts of the manifests.
 #[async_trait]
-impl SourceReader for Known {
-    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for Known {
+    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(self.namespaces.get(name).cloned())
     }
 
-    async fn service_account(&self, namespace: &str, name: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(self.service_accounts.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 }

@@ -14,7 +14,7 @@ pub(super) const MAX_TEMPLATES: usize = 1_000;
 
 /// A pod, or something that pods are made from.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct TemplateSite {
     /// Where it stands, from the object on.
     pub path: Vec<String>,
     /// How to read and write it.
@@ -34,7 +34,7 @@ pub(super) enum Form {
     Argo(Box<ArgoTemplate>),
 }
 
-impl Site {
+impl TemplateSite {
     fn template(path: Vec<String>) -> Self {
         Self { path, form: Form::Template, obstacle: None }
     }
@@ -49,20 +49,20 @@ impl Site {
 ///
 /// # Errors
 /// More than [`MAX_TEMPLATES`].
-pub(super) fn sites(object: &Object<'_>) -> Result<Vec<Site>, String> {
+pub(super) fn sites(object: &Object<'_>) -> Result<Vec<TemplateSite>, String> {
     let too_many = || format!("it has more than {MAX_TEMPLATES} pod templates; split it");
     if object.is_core("Pod") {
-        return Ok(vec![Site { path: Vec::new(), form: Form::Pod, obstacle: None }]);
+        return Ok(vec![TemplateSite { path: Vec::new(), form: Form::Pod, obstacle: None }]);
     }
     let own: Option<Vec<String>> = object.root().map(|root| root.iter().map(|field| (*field).to_owned()).collect());
     if is_built_in(object) {
-        return Ok(own.map(Site::template).into_iter().collect());
+        return Ok(own.map(TemplateSite::template).into_iter().collect());
     }
     let mut sites = argo::sites(object).unwrap_or_else(|| {
         let mut walk = Walk { own: own.as_deref(), found: Vec::new(), path: Vec::new() };
         walk.visit(object.value(), Field::Other);
-        let found = walk.found.into_iter().map(Site::template).filter(|site| object.is_pod_or_asks(site));
-        found.chain(own.clone().map(Site::template)).collect()
+        let found = walk.found.into_iter().map(TemplateSite::template).filter(|site| object.is_pod_or_asks(site));
+        found.chain(own.clone().map(TemplateSite::template)).collect()
     });
     if sites.len() > MAX_TEMPLATES {
         return Err(too_many());

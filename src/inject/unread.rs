@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::argo;
 use super::objects::{Object, dotted};
-use super::templates::Site;
+use super::templates::TemplateSite;
 use crate::defaults::ENABLED_LABEL;
 use crate::injection::{INJECTED, MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix};
 
@@ -21,7 +21,7 @@ pub(super) struct Findings {
 }
 
 /// Looks through a whole object but its status, which is nobody's wish.
-pub(super) fn find(object: &Object<'_>, sites: &[Site]) -> Findings {
+pub(super) fn find(object: &Object<'_>, sites: &[TemplateSite]) -> Findings {
     let mut look =
         Look { object, sites, read: read_at(object, sites), findings: Findings::default(), path: Vec::new() };
     look.visit(object.value());
@@ -43,8 +43,8 @@ pub(super) fn on_secret(names: &[String]) -> Option<String> {
 }
 
 /// Where annotations of ours are read, from the object on.
-fn read_at(object: &Object<'_>, sites: &[Site]) -> Vec<Vec<String>> {
-    let mut read: Vec<Vec<String>> = sites.iter().map(Site::annotations).collect();
+fn read_at(object: &Object<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
+    let mut read: Vec<Vec<String>> = sites.iter().map(TemplateSite::annotations).collect();
     let own = || vec!["metadata".to_owned(), "annotations".to_owned()];
     // A ReplicaSet has the annotations of its Deployment on its own metadata: nobody wrote them there.
     if object.is_core("Namespace") || object.is_core("ServiceAccount") || object.is_owned() {
@@ -71,7 +71,7 @@ pub(super) fn is_ours(name: &str) -> bool {
 
 struct Look<'a, 'v> {
     object: &'a Object<'v>,
-    sites: &'a [Site],
+    sites: &'a [TemplateSite],
     read: Vec<Vec<String>>,
     findings: Findings,
     path: Vec<String>,

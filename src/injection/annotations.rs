@@ -14,7 +14,8 @@ use super::limits::{MAX_ITEMS, MAX_PATTERNS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_V
 use super::pod::Annotations;
 use super::reference::{Form, parse_reference, reference_documents, split_source};
 use super::request::{
-    Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, Origin, ReloadMode, Selection, Site, SkipReason, Variable,
+    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, ReloadMode, Selection,
+    SkipReason, Variable,
 };
 use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretName, SecretReference, SecretSource};
 use super::selector::Pattern;
@@ -28,7 +29,7 @@ const FIXED_KEYS: [&str; 8] =
 
 /// The annotations that govern a pod, nearest first.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sources<'a> {
+pub struct AnnotationLayers<'a> {
     /// The pod's own, or its template's.
     pub object: Option<&'a Annotations<'a>>,
     /// The service account's name and annotations, where defaults apply.
@@ -51,7 +52,7 @@ pub enum Decision {
 #[error("{site}: {problem}")]
 pub struct InvalidAnnotation {
     /// Which annotation, and whose.
-    pub site: Site,
+    pub site: AnnotationRef,
     /// What is wrong with it, and what would be right.
     pub problem: String,
     /// The value is well formed, and asks for what this webhook does not have.
@@ -63,7 +64,7 @@ pub struct InvalidAnnotation {
 /// # Errors
 /// Every mistake in an annotation that counts, in the order of the annotations' names. What opts out is not
 /// governed by defaults, so their mistakes do not count against it.
-pub fn parse(sources: &Sources<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
+pub fn parse(sources: &AnnotationLayers<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
     let mut reader = Reader::default();
     let inherited = reader.inherited(sources.object);
     let inject = reader.read_all(&nearest(sources, inherited.as_ref()));
@@ -93,15 +94,17 @@ const RELOAD_WORDS: [(&str, ReloadMode); 4] = [
 
 /// Key by key, the nearest annotation.
 fn nearest<'a>(
-    sources: &Sources<'a>,
+    sources: &AnnotationLayers<'a>,
     inherited: Option<&'a Annotations<'static>>,
-) -> BTreeMap<&'a str, (&'a str, Origin)> {
+) -> BTreeMap<&'a str, (&'a str, AnnotationOwner)> {
     let mut effective = BTreeMap::new();
     let farthest_first = [
-        sources.namespace.map(|(name, annotations)| (annotations, Origin::Namespace(name.to_owned()))),
-        sources.service_account.map(|(name, annotations)| (annotations, Origin::ServiceAccount(name.to_owned()))),
-        inherited.map(|annotations| (annotations, Origin::Workload)),
-        sources.object.map(|annotations| (annotations, Origin::Object)),
+        sources.namespace.map(|(name, annotations)| (annotations, AnnotationOwner::Namespace(name.to_owned()))),
+        sources
+            .service_account
+            .map(|(name, annotations)| (annotations, AnnotationOwner::ServiceAccount(name.to_owned()))),
+        inherited.map(|annotations| (annotations, AnnotationOwner::Workload)),
+        sources.object.map(|annotations| (annotations, AnnotationOwner::Object)),
     ];
     for (annotations, origin) in farthest_first.into_iter().flatten() {
         let is_read = |key: &str| key != INHERITED_KEY || origin.is_default();
@@ -131,20 +134,20 @@ impl Reader {
         match inherited::read(inherited::standing(object)?) {
             Ok(keys) => Some(keys),
             Err(problem) => {
-                self.mistake(&Site::new(INHERITED_KEY, Origin::Object), problem);
+                self.mistake(&AnnotationRef::new(INHERITED_KEY, AnnotationOwner::Object), problem);
                 None
             }
         }
     }
 
     /// Reads annotations within their bounds; whether anything shall be injected at all.
-    fn read_all(&mut self, effective: &BTreeMap<&str, (&str, Origin)>) -> bool {
+    fn read_all(&mut self, effective: &BTreeMap<&str, (&str, AnnotationOwner)>) -> bool {
         let mut inject = true;
         let mut bytes = 0;
         // Our own record is information, never proof, so a forged one is no mistake.
         let asking = effective.iter().filter(|(key, _)| **key != RECORD_KEY);
         for (read, (key, (value, origin))) in asking.enumerate() {
-            let site = Site::new(key, origin.clone());
+            let site = AnnotationRef::new(key, origin.clone());
             bytes += key.len() + value.len();
             if read == MAX_ITEMS {
                 self.mistake(&site, format!("there are {} annotations; at most {MAX_ITEMS} are read", effective.len()));
@@ -189,12 +192,12 @@ impl Reader {
         }
     }
 
-    fn mistake(&mut self, site: &Site, problem: impl Into<String>) {
+    fn mistake(&mut self, site: &AnnotationRef, problem: impl Into<String>) {
         self.mistakes.push(InvalidAnnotation { site: site.clone(), problem: problem.into(), unsupported: false });
     }
 
     /// Takes what parsed; a source without a backend here is refused where it is named.
-    fn supported(&mut self, site: &Site, secret: &SecretId) -> bool {
+    fn supported(&mut self, site: &AnnotationRef, secret: &SecretId) -> bool {
         let supported = secret.source != SecretSource::Vault;
         if !supported {
             self.mistakes.push(InvalidAnnotation {
@@ -209,7 +212,7 @@ impl Reader {
         supported
     }
 
-    fn env_from(&mut self, site: &Site, value: &str) {
+    fn env_from(&mut self, site: &AnnotationRef, value: &str) {
         for item in self.items(site, value, MAX_ITEMS) {
             let parsed = split_source(item)
                 .and_then(|(source, name)| Ok(SecretId { source, name: SecretName::from_str(name)? }));
@@ -231,7 +234,7 @@ impl Reader {
         }
     }
 
-    fn refs(&mut self, site: &Site, value: &str) {
+    fn refs(&mut self, site: &AnnotationRef, value: &str) {
         let references: Vec<Result<SecretReference, String>> = match Form::of(value) {
             Form::Short => self
                 .items(site, value, MAX_ITEMS)
@@ -252,7 +255,7 @@ impl Reader {
     }
 
     /// `env.<VAR>` and `infisical.<name>`; anything else is unknown.
-    fn patterned(&mut self, site: &Site, value: &str) {
+    fn patterned(&mut self, site: &AnnotationRef, value: &str) {
         if site.key.len() > MAX_KEY {
             self.mistake(site, format!("the name is longer than {MAX_KEY} characters after the prefix"));
         } else if site.key == INHERITED_KEY {
@@ -282,7 +285,7 @@ impl Reader {
         distances.min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
     }
 
-    fn alias(&mut self, site: &Site, variable: &str, value: &str) {
+    fn alias(&mut self, site: &AnnotationRef, variable: &str, value: &str) {
         let name = EnvVarName::from_str(variable);
         let reference = parse_reference(value.trim());
         match (name, reference) {
@@ -316,7 +319,7 @@ impl Reader {
         }
     }
 
-    fn infisical(&mut self, site: &Site, name: &str, value: &str) {
+    fn infisical(&mut self, site: &AnnotationRef, name: &str, value: &str) {
         let name = SecretName::from_str(name);
         let path = value.trim().split_once(':').filter(|(environment, path)| {
             !environment.is_empty()
@@ -344,7 +347,7 @@ impl Reader {
         }
     }
 
-    fn selection(&mut self, site: &Site, value: &str, none: Option<&str>) -> Selection {
+    fn selection(&mut self, site: &AnnotationRef, value: &str, none: Option<&str>) -> Selection {
         let items = self.items(site, value, MAX_PATTERNS);
         if let ([word], Some(none)) = (items.as_slice(), none)
             && *word == none
@@ -362,7 +365,7 @@ impl Reader {
     }
 
     /// `inject`: whether anything shall be injected at all.
-    fn inject(&mut self, site: &Site, value: &str) -> bool {
+    fn inject(&mut self, site: &AnnotationRef, value: &str) -> bool {
         let word = self.word(site, value, &INJECT_WORDS);
         if word.is_none()
             && is_meant_for_the_label(value)
@@ -378,7 +381,7 @@ impl Reader {
     }
 
     /// One of a few words; white space around it is ignored, as in lists.
-    fn word<T: Copy>(&mut self, site: &Site, value: &str, words: &[(&str, T)]) -> Option<T> {
+    fn word<T: Copy>(&mut self, site: &AnnotationRef, value: &str, words: &[(&str, T)]) -> Option<T> {
         let value = value.trim();
         let word = words.iter().find_map(|(word, meant)| (*word == value).then_some(*meant));
         if word.is_none() {
@@ -390,7 +393,7 @@ impl Reader {
 
     /// A list, by comma, space or newline, or by dashes as in YAML. An empty one is a mistake: it is what a template
     /// leaves behind.
-    fn items<'v>(&mut self, site: &Site, value: &'v str, most: usize) -> Vec<&'v str> {
+    fn items<'v>(&mut self, site: &AnnotationRef, value: &'v str, most: usize) -> Vec<&'v str> {
         let items = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty());
         let mut items: Vec<&str> = items.collect();
         if items.first() == Some(&"-") {

@@ -14,7 +14,7 @@ pub struct SecretBinding {
 
 /// What is known about a referenced secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum BindOutcome {
     /// It exists.
     Found(SecretBinding),
     /// It does not.

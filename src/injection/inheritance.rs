@@ -8,7 +8,7 @@ use super::inherited::{self, Keys};
 use super::keys::{INHERITED, INHERITED_KEY, PREFIX};
 use super::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
 use super::pod::Annotations;
-use super::request::{Origin, Site};
+use super::request::{AnnotationOwner, AnnotationRef};
 use super::workload::{TemplateView, WorkloadKind, WorkloadView};
 use super::workload_plan::{Review, Told};
 
@@ -85,7 +85,7 @@ impl Review<'_, '_> {
     /// The annotation by which it would be, and why not.
     pub fn check_inherited(&self) -> Result<(), InvalidAnnotation> {
         let wrong = |problem: String| {
-            let site = Site::new(INHERITED_KEY, Origin::Object);
+            let site = AnnotationRef::new(INHERITED_KEY, AnnotationOwner::Object);
             Err(InvalidAnnotation { site, problem, unsupported: false })
         };
         if is_misplaced(self.object) {

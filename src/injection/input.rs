@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::binding::Bound;
+use super::binding::BindOutcome;
 use super::pod::PodView;
 use super::request::InjectionRequest;
 use super::secret_ref::SecretId;
@@ -10,7 +10,7 @@ use super::sidecar::Sidecar;
 
 /// What is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum PlanTarget {
     /// A pod: what it asks for is there now, or it is refused.
     Pod,
     /// The template in a manifest, planned as a pod of it would be: what it asks for is there now, or it is refused.
@@ -24,7 +24,7 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a> {
     /// What `pod` is.
-    pub subject: Subject,
+    pub target: PlanTarget,
     /// The pod, or the template of one.
     pub pod: &'a PodView<'a>,
     /// Where it will run, for sentences.
@@ -32,7 +32,7 @@ pub struct PlanInput<'a> {
     /// What it asks for.
     pub request: &'a InjectionRequest,
     /// What is known of each secret of `request.needs()`.
-    pub bindings: &'a BTreeMap<SecretId, Bound>,
+    pub bindings: &'a BTreeMap<SecretId, BindOutcome>,
     /// The operator's list of containers that the unset selection leaves out.
     pub sidecars: &'a [Sidecar],
     /// Whether names may be told that the author did not write: other keys of a secret, and names like the one written.

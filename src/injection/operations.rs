@@ -50,7 +50,7 @@ pub enum PatchValue<'p> {
     /// An entry of `envFrom`.
     Source(EnvFromSource<'p>),
     /// `envFrom` where there is none.
-    Sources(Vec<EnvFromSource<'p>>),
+    AnnotationLayers(Vec<EnvFromSource<'p>>),
     /// An entry of `env`.
     Variable(EnvVar<'p>),
     /// `env` where there is none.

@@ -85,7 +85,7 @@ impl<'r, 'p> Builder<'r, 'p> {
 
         let sources = plan.env_from.iter().map(|(place, secret)| (place, EnvFromSource::from(secret)));
         if plan.env_from_absent && !plan.env_from.is_empty() {
-            self.add(&list("envFrom"), PatchValue::Sources(sources.map(|(_, source)| source).collect()));
+            self.add(&list("envFrom"), PatchValue::AnnotationLayers(sources.map(|(_, source)| source).collect()));
         } else {
             for (place, source) in sources {
                 self.insert(list("envFrom"), &place.to_string(), PatchValue::Source(source));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::container_list::ContainerList;
 use super::env_entry::EnvEntry;
 use super::excerpt::excerpt;
-use super::input::{PlanInput, Subject};
+use super::input::{PlanInput, PlanTarget};
 use super::keys::RECORD_KEY;
 use super::limits::{MAX_CONTAINER_NAME, MAX_ENTRIES, MAX_LISTED, MAX_PATCH_BYTES};
 use super::pod::{ContainerView, Literal, MetadataView, PodView};
@@ -109,7 +109,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     let known = input.pod.annotations().and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
     let mut record = Record { template: false, ..known.clone().unwrap_or_default() };
-    let known = known.filter(|_| input.subject != Subject::Template);
+    let known = known.filter(|_| input.target != PlanTarget::Template);
     let mut containers = Vec::new();
     for Selected { list, index, container, by_default } in selected {
         let name = container.name.as_str();
@@ -127,12 +127,12 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     warnings.sort();
     warnings.dedup();
     // A template would not only tell: Reloader reads it.
-    let tells = input.subject == Subject::Pod && !containers.is_empty();
+    let tells = input.target == PlanTarget::Pod && !containers.is_empty();
     let reload = if tells { told_by_pod(input) } else { Vec::new() };
     if !reload.is_empty() {
         record.restart.list.clone_from(&reload);
     }
-    let record = if input.subject == Subject::Template { record } else { record.shortened() };
+    let record = if input.target == PlanTarget::Template { record } else { record.shortened() };
     let plan = InjectionPlan {
         reload,
         record: (!containers.is_empty()).then_some(record),
@@ -223,7 +223,7 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
     }
     if selected.is_empty() && findings.errors.is_empty() {
         match only_sidecars(input) {
-            Some(error) if input.subject != Subject::Template => findings.errors.push(error),
+            Some(error) if input.target != PlanTarget::Template => findings.errors.push(error),
             Some(error) => findings.warnings.push(Warning::OnlySidecars(error)),
             None => findings.warnings.push(Warning::NoContainer),
         }
@@ -276,7 +276,7 @@ fn unmatched(
         site: selection.site.clone(),
     };
     // A default is written for many pods; that one of them lacks a container is no mistake of its author.
-    if error.site().origin.is_default() || input.subject == Subject::Template {
+    if error.site().origin.is_default() || input.target == PlanTarget::Template {
         findings.warnings.push(Warning::NoSuchContainer(error));
     } else {
         findings.errors.push(error);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::container_list::ContainerList;
 use super::keys::PREFIX;
 use super::limits::MAX_CONTAINER_NAME;
-use super::request::Site;
+use super::request::AnnotationRef;
 use super::secret_ref::{SecretId, SecretKey, SecretReference};
 
 /// Why no plan can be made. `Display` is a whole sentence: what, where, and what to do.
@@ -22,7 +22,7 @@ pub enum PlanError {
         /// A like name seen there.
         near: Option<String>,
         /// Who asked for it.
-        site: Site,
+        site: AnnotationRef,
     },
     /// The secret has no such key.
     MissingKey {
@@ -37,7 +37,7 @@ pub enum PlanError {
         /// The reference named no key, and so meant this one.
         by_default: bool,
         /// Who asked for it.
-        site: Site,
+        site: AnnotationRef,
     },
     /// Two references that differ give one variable.
     Collision {
@@ -48,7 +48,7 @@ pub enum PlanError {
         /// The other.
         other: String,
         /// Who asked for the other.
-        site: Site,
+        site: AnnotationRef,
     },
     /// Containers are named that the pod does not have.
     NoSuchContainer {
@@ -63,7 +63,7 @@ pub enum PlanError {
         /// Those of the names that stand in the other list.
         in_other_list: Vec<String>,
         /// Who named them.
-        site: Site,
+        site: AnnotationRef,
     },
     /// All containers are on the operator's list of sidecars, and no annotation names one.
     OnlySidecars {
@@ -72,7 +72,7 @@ pub enum PlanError {
         /// How many more there are.
         more: usize,
         /// The first annotation that asks for anything.
-        site: Site,
+        site: AnnotationRef,
     },
     /// A container's name that no API server takes.
     ContainerName {
@@ -81,35 +81,35 @@ pub enum PlanError {
         /// Its length in bytes.
         length: usize,
         /// The first annotation that asks for anything.
-        site: Site,
+        site: AnnotationRef,
     },
     /// More entries than any API server would store.
     TooMany {
         /// How many are too many.
         limit: usize,
         /// Who asked for them, or for the first of them.
-        site: Site,
+        site: AnnotationRef,
     },
     /// A patch that would be too long.
     PatchTooLarge {
         /// How many bytes are too many.
         limit: usize,
         /// The first annotation that asks for anything.
-        site: Site,
+        site: AnnotationRef,
     },
     /// `name/*` cannot be expanded, because nobody was asked for the keys.
     UnknownKeys {
         /// The reference.
         reference: SecretReference,
         /// Who asked for it.
-        site: Site,
+        site: AnnotationRef,
     },
 }
 
 impl PlanError {
     /// The annotation that asked for what cannot be had.
     #[must_use]
-    pub fn site(&self) -> &Site {
+    pub fn site(&self) -> &AnnotationRef {
         match self {
             Self::MissingSecret { site, .. }
             | Self::MissingKey { site, .. }
@@ -275,7 +275,7 @@ pub enum Warning {
         /// The reference.
         reference: SecretReference,
         /// Who asked for it.
-        site: Site,
+        site: AnnotationRef,
     },
     /// A glob that matches no container.
     Unmatched {
@@ -284,7 +284,7 @@ pub enum Warning {
         /// Which list was meant.
         list: ContainerList,
         /// Whose it is.
-        site: Site,
+        site: AnnotationRef,
     },
 }
 
@@ -292,7 +292,7 @@ pub enum Warning {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Taken {
     /// Secrets that a container got whole.
-    Sources {
+    AnnotationLayers {
         /// The container's list.
         list: ContainerList,
         /// The container.
@@ -316,7 +316,7 @@ pub enum Taken {
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sources { list, container } => write!(f, "envFrom of {list} \"{container}\""),
+            Self::AnnotationLayers { list, container } => write!(f, "envFrom of {list} \"{container}\""),
             Self::Variables { list, container } => write!(f, "env of {list} \"{container}\""),
             Self::Template => f.write_str("the pod template's annotations"),
             Self::ReloaderList => f.write_str("annotation secret.reloader.stakater.com/reload"),

@@ -10,7 +10,7 @@ use super::selector::Pattern;
 
 /// Whose annotation it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum AnnotationOwner {
     /// The object under review: the pod, or the object that holds its template.
     #[default]
     Object,
@@ -22,7 +22,7 @@ pub enum Origin {
     Namespace(String),
 }
 
-impl Origin {
+impl AnnotationOwner {
     /// Whether it is a default, which the pod's author may not even know of.
     #[must_use]
     pub fn is_default(&self) -> bool {
@@ -35,18 +35,18 @@ impl Origin {
 /// Displays as `annotation secrets.floe.dev/refs` or, for a default, `annotation secrets.floe.dev/refs of
 /// namespace "floe-jobs"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Site {
+pub struct AnnotationRef {
     /// `refs`, `env.AWS_ACCESS_KEY_ID`, …
     pub key: String,
     /// Whose.
-    pub origin: Origin,
+    pub origin: AnnotationOwner,
 }
 
-impl Site {
+impl AnnotationRef {
     /// The annotation of that name after the prefix. A name of any length comes here, and no more of it is kept than
     /// the longest that Kubernetes takes: sentences, causes and log lines repeat it.
     #[must_use]
-    pub fn new(key: &str, origin: Origin) -> Self {
+    pub fn new(key: &str, origin: AnnotationOwner) -> Self {
         Self { key: excerpt(key).into_owned(), origin }
     }
 
@@ -57,14 +57,14 @@ impl Site {
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for AnnotationRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "annotation {PREFIX}{}", self.key)?;
         match &self.origin {
-            Origin::Object => Ok(()),
-            Origin::Workload => f.write_str(" of the pod's workload"),
-            Origin::ServiceAccount(name) => write!(f, " of service account \"{name}\""),
-            Origin::Namespace(name) => write!(f, " of namespace \"{name}\""),
+            AnnotationOwner::Object => Ok(()),
+            AnnotationOwner::Workload => f.write_str(" of the pod's workload"),
+            AnnotationOwner::ServiceAccount(name) => write!(f, " of service account \"{name}\""),
+            AnnotationOwner::Namespace(name) => write!(f, " of namespace \"{name}\""),
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct Bulk {
     /// The secret.
     pub secret: SecretId,
     /// Who asked.
-    pub site: Site,
+    pub site: AnnotationRef,
 }
 
 /// One reference by `refs`, or one alias by `env.<VAR>`.
@@ -86,7 +86,7 @@ pub struct Variable {
     /// The alias; `None` for the reference naming.
     pub alias: Option<EnvVarName>,
     /// Who asked.
-    pub site: Site,
+    pub site: AnnotationRef,
 }
 
 /// Which containers of a list.
@@ -95,7 +95,7 @@ pub struct Selection {
     /// The choice.
     pub choice: Choice,
     /// Who chose.
-    pub site: Site,
+    pub site: AnnotationRef,
 }
 
 /// A choice among containers.
@@ -198,14 +198,14 @@ impl InjectionRequest {
 
     /// The first annotation that asks for anything.
     #[must_use]
-    pub fn first_site(&self) -> Option<&Site> {
+    pub fn first_site(&self) -> Option<&AnnotationRef> {
         let bulk = self.bulk.first().map(|bulk| &bulk.site);
         bulk.or_else(|| self.variables.first().map(|variable| &variable.site))
     }
 
     /// The first annotation of the object's own that asks for anything: none when all is asked for by defaults.
     #[must_use]
-    pub fn own_site(&self) -> Option<&Site> {
+    pub fn own_site(&self) -> Option<&AnnotationRef> {
         let bulk = self.bulk.iter().map(|bulk| &bulk.site);
         let mut sites = bulk.chain(self.variables.iter().map(|variable| &variable.site));
         sites.find(|site| !site.origin.is_default())
@@ -213,7 +213,7 @@ impl InjectionRequest {
 
     /// The first annotation that asks for a secret, for sentences about it.
     #[must_use]
-    pub fn site_of(&self, secret: &SecretId) -> Option<&Site> {
+    pub fn site_of(&self, secret: &SecretId) -> Option<&AnnotationRef> {
         let bulk = self.bulk.iter().find(|bulk| bulk.secret == *secret).map(|bulk| &bulk.site);
         bulk.or_else(|| self.variables.iter().find(|v| v.reference.secret == *secret).map(|v| &v.site))
     }

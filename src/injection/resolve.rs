@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::binding::{Bound, SecretBinding};
+use super::binding::{BindOutcome, SecretBinding};
 use super::env_entry::EnvEntry;
-use super::input::{PlanInput, Subject};
+use super::input::{PlanInput, PlanTarget};
 use super::limits::MAX_ENTRIES;
 use super::near::Suggestions;
 use super::problem::{PlanError, Warning};
@@ -94,8 +94,8 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
     let Some(site) = input.request.site_of(secret) else { return };
     let namespace = input.namespace.to_owned();
     match input.bindings.get(secret) {
-        None | Some(Bound::Unchecked) => {}
-        Some(Bound::Missing { backend, near }) => {
+        None | Some(BindOutcome::Unchecked) => {}
+        Some(BindOutcome::Missing { backend, near }) => {
             let error = PlanError::MissingSecret {
                 secret: secret.clone(),
                 namespace,
@@ -105,7 +105,7 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
             };
             findings.missing(input, error);
         }
-        Some(Bound::Found(binding)) => {
+        Some(BindOutcome::Found(binding)) => {
             let Some(known) = &binding.keys else { return };
             for key in keys.iter().filter(|key| !known.contains(key.as_str())) {
                 let asks = |v: &&Variable| {
@@ -139,10 +139,10 @@ impl Findings {
     }
 
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
-        match (input.request.on_missing, input.subject) {
-            (Some(OnMissing::Deny), _) | (None, Subject::Pod | Subject::Manifest) => self.errors.push(error),
+        match (input.request.on_missing, input.target) {
+            (Some(OnMissing::Deny), _) | (None, PlanTarget::Pod | PlanTarget::Manifest) => self.errors.push(error),
             (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
-            (None, Subject::Template) => self.warnings.push(Warning::Awaited(error)),
+            (None, PlanTarget::Template) => self.warnings.push(Warning::Awaited(error)),
         }
     }
 }
@@ -150,15 +150,15 @@ impl Findings {
 /// The Secret in the pod's namespace; by its own name while nothing better is known.
 fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
     match input.bindings.get(secret) {
-        Some(Bound::Found(binding)) => binding.secret_name.clone(),
-        Some(Bound::Missing { .. } | Bound::Unchecked) | None => secret.name.to_string(),
+        Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
+        Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => secret.name.to_string(),
     }
 }
 
 /// How many entries a reference comes to: known before any of them is made, because a Secret may have thousands of keys.
 fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
     match (&variable.reference.key, input.bindings.get(&variable.reference.secret)) {
-        (KeyChoice::All, Some(Bound::Found(SecretBinding { keys: Some(keys), .. }))) => keys.len(),
+        (KeyChoice::All, Some(BindOutcome::Found(SecretBinding { keys: Some(keys), .. }))) => keys.len(),
         _ => 1,
     }
 }
@@ -175,7 +175,7 @@ fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) 
         KeyChoice::Default => vec![EnvEntry { name: name(None), secret, key: DEFAULT_KEY.to_owned() }],
         KeyChoice::Key(key) => vec![EnvEntry { name: name(Some(key.as_str())), secret, key: key.to_string() }],
         KeyChoice::All => match input.bindings.get(&reference.secret) {
-            Some(Bound::Found(SecretBinding { keys: Some(keys), .. })) => {
+            Some(BindOutcome::Found(SecretBinding { keys: Some(keys), .. })) => {
                 if keys.is_empty() {
                     findings
                         .warnings
@@ -185,8 +185,8 @@ fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) 
                 keys.iter().map(entry).collect()
             }
             // Said already; which keys there will be, nobody knows.
-            Some(Bound::Missing { .. }) => Vec::new(),
-            Some(Bound::Found(SecretBinding { keys: None, .. }) | Bound::Unchecked) | None => {
+            Some(BindOutcome::Missing { .. }) => Vec::new(),
+            Some(BindOutcome::Found(SecretBinding { keys: None, .. }) | BindOutcome::Unchecked) | None => {
                 findings
                     .errors
                     .push(PlanError::UnknownKeys { reference: reference.clone(), site: variable.site.clone() });
@@ -201,7 +201,8 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
     let mut seen: BTreeMap<&str, (&SecretId, &str)> = BTreeMap::new();
     let mut shared: BTreeMap<(&SecretId, &SecretId), (&str, usize)> = BTreeMap::new();
     for Bulk { secret, .. } in &input.request.bulk {
-        let Some(Bound::Found(SecretBinding { secret_name, keys: Some(keys) })) = input.bindings.get(secret) else {
+        let Some(BindOutcome::Found(SecretBinding { secret_name, keys: Some(keys) })) = input.bindings.get(secret)
+        else {
             continue;
         };
         for key in keys {
@@ -223,11 +224,11 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
 
 /// The names of the Secrets whose change should restart a workload, in the order of the references.
 #[must_use]
-pub fn restarting_secrets(request: &InjectionRequest, bindings: &BTreeMap<SecretId, Bound>) -> Vec<String> {
+pub fn restarting_secrets(request: &InjectionRequest, bindings: &BTreeMap<SecretId, BindOutcome>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let names = request.needs().into_keys().map(|secret| match bindings.get(secret) {
-        Some(Bound::Found(binding)) => binding.secret_name.clone(),
-        Some(Bound::Missing { .. } | Bound::Unchecked) | None => secret.name.to_string(),
+        Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
+        Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => secret.name.to_string(),
     });
     names.filter(|name| seen.insert(name.clone())).collect()
 }

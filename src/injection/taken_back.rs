@@ -20,7 +20,7 @@ pub(super) fn from_containers(pod: &PodView<'_>, withdrawn: &[Withdrawn]) -> Vec
             container(pod, *list, *index).map(|container| container.name.as_str().to_owned()).unwrap_or_default();
         let names = |entries: &[(usize, String)]| entries.iter().rev().map(|(_, name)| name.clone()).collect();
         [
-            warning(Taken::Sources { list: *list, container: name.clone() }, names(env_from)),
+            warning(Taken::AnnotationLayers { list: *list, container: name.clone() }, names(env_from)),
             warning(Taken::Variables { list: *list, container: name }, names(env)),
         ]
     });

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::error::AdmissionError;
-use crate::admission::response::sentences;
+use crate::admission::error::sentences;
 use crate::injection::{
-    self, Bound, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, InjectionRequest, PREFIX, PlanInput, PodView,
-    Review, SecretBinding, SecretId, Sidecar, Sources, Subject, Unreached, Warning, WorkloadKind, WorkloadView,
+    self, AnnotationLayers, BindOutcome, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, InjectionRequest, PREFIX,
+    PlanInput, PlanTarget, PodView, Review, SecretBinding, SecretId, Sidecar, Unreached, Warning, WorkloadKind,
+    WorkloadView,
 };
 
 /// What is thought of a pod, in sentences.
@@ -24,7 +25,7 @@ pub struct Judgement {
 
 /// Judges a running pod.
 #[must_use]
-pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: &[Sidecar]) -> Judgement {
+pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &AnnotationLayers<'_>, sidecars: &[Sidecar]) -> Judgement {
     let wrong = |problems| Judgement { problems, ..Judgement::default() };
     let request = match injection::parse(sources) {
         Ok(Decision::Skip(_)) => return Judgement::default(),
@@ -33,7 +34,7 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &Sources<'_>, sidecars: 
     };
     let bindings = carried(pod, &request);
     let input = PlanInput {
-        subject: Subject::Pod,
+        target: PlanTarget::Pod,
         pod,
         namespace,
         request: &request,
@@ -94,7 +95,7 @@ fn refused(error: &AdmissionError) -> Vec<String> {
 
 /// Every secret by its own name. The keys of a `name/*` were those of its creation, so what the pod carries of the
 /// secret is taken for all; a pod that carries none of it lacks it.
-fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, Bound> {
+fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let bound = request.needs().into_iter().map(|(secret, need)| {
         let secret_name = secret.name.to_string();
         let keys = need.all_keys.then(|| {
@@ -110,7 +111,7 @@ fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, 
             }
             keys
         });
-        (secret.clone(), Bound::Found(SecretBinding { secret_name, keys }))
+        (secret.clone(), BindOutcome::Found(SecretBinding { secret_name, keys }))
     });
     bound.collect()
 }
@@ -136,7 +137,7 @@ mod tests {
     fn judged(annotations: &Value, containers: &Value) -> Judgement {
         let text = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}}).to_string();
         let view: PodView<'_> = serde_json::from_str(&text).unwrap();
-        let sources = Sources { object: view.annotations(), ..Sources::default() };
+        let sources = AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() };
         pod("jobs", &view, &sources, &["istio-proxy".parse().unwrap()])
     }
 

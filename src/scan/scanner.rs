@@ -15,10 +15,11 @@ use tracing::warn;
 use super::finding::{Finding, Found, Owner, Progress, Warned};
 use super::judge::{self, Judgement};
 use super::objects::{job_has_ended, labels, meta, pod_has_ended};
+use crate::admission::gate::check_pod;
 use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Selector};
 use crate::backend::BackendError;
-use crate::defaults::{Defaults, ENABLED_LABEL, Governing, KubernetesSources};
-use crate::injection::{PodView, Sidecar, Sources, WorkloadKind, WorkloadView};
+use crate::defaults::{AppliedDefaults, Defaults, ENABLED_LABEL, KubernetesDefaults};
+use crate::injection::{PodView, Sidecar, WorkloadKind, WorkloadView};
 
 /// Objects in a page of metadata.
 pub(super) const PAGE: usize = 500;
@@ -161,7 +162,7 @@ impl Scanner {
     /// A scanner with the rights of the client.
     #[must_use]
     pub fn new(api: ObjectApi, rules: Rules) -> Self {
-        let defaults = Defaults::patient(Arc::new(KubernetesSources(api.client())));
+        let defaults = Defaults::patient(Arc::new(KubernetesDefaults(api.client())));
         Self { api, defaults, rules }
     }
 
@@ -273,16 +274,16 @@ impl Scanner {
     fn candidate(&self, kind: Kind, item: &Bytes, run: Run<'_>) -> Option<Candidate> {
         let mut meta = meta(item)?;
         let namespace = meta.namespace.clone()?;
-        let is_ours = run.namespaces.selects(&namespace) && !self.rules.exempt.contains(&namespace);
-        if meta.deletion_timestamp.is_some() || !is_ours {
+        let annotations = meta.annotations.take().unwrap_or_default();
+        let is_exempt = check_pod(&namespace, Some(&annotations), &self.rules.exempt).is_err();
+        if meta.deletion_timestamp.is_some() || is_exempt || !run.namespaces.selects(&namespace) {
             return None;
         }
-        let annotations = meta.annotations.take().unwrap_or_default();
         let governed = kind.workload.is_none() && run.namespaces.enabled.contains(&namespace);
         // What stands in a jobTemplate shows only in the whole object.
         let may_ask = annotations.say_anything() || governed || kind.form == Form::Whole;
         let opted_out = kind.workload.is_none() && annotations.opts_out();
-        if !may_ask || annotations.mirror || opted_out {
+        if !may_ask || opted_out {
             return None;
         }
         // A Job of a CronJob has its annotations from there, and is mended there.
@@ -342,18 +343,14 @@ impl Scanner {
         let Some(pod) = serde_json::from_slice::<PodView<'_>>(body).ok().filter(|_| !pod_has_ended(body)) else {
             return Ok(Judgement::default());
         };
-        let governing = if governed {
+        let applied = if governed {
             let now = Instant::now();
-            self.defaults.governing(namespace, pod.service_account(), now, now + PATIENCE).await?
+            self.defaults.applied(namespace, pod.service_account(), now, now + PATIENCE).await?
         } else {
-            Governing::default()
+            AppliedDefaults::default()
         };
-        let sources = Sources {
-            object: pod.annotations(),
-            service_account: governing.service_account.as_deref().map(|a| (pod.service_account(), &a.annotations)),
-            namespace: governing.namespace.as_deref().map(|a| (namespace, &a.annotations)),
-        };
-        Ok(judge::pod(namespace, &pod, &sources, &self.rules.sidecars))
+        let layers = applied.layers(pod.annotations(), namespace, pod.service_account());
+        Ok(judge::pod(namespace, &pod, &layers, &self.rules.sidecars))
     }
 }
 

@@ -4,15 +4,18 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use floe_secrets_webhook::admission::authorize::Authorizer;
 use floe_secrets_webhook::admission::caller::Caller;
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
-use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
-use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::admission::pipeline::{Pipeline, Source, Sources};
+use floe_secrets_webhook::admission::policy::Policy;
 use floe_secrets_webhook::admission::review::Unreadable;
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::memory::MemoryBackend;
 use floe_secrets_webhook::backend::registry::{Backend, Tuning};
-use floe_secrets_webhook::defaults::{Defaults, Source, SourceReader};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::metrics::{Metrics, PREFIX};
 use floe_secrets_webhook::telemetry::{LogFormat, subscriber};
@@ -41,15 +44,25 @@ impl World {
         Self::governed(policy, Arc::new(NoDefaults))
     }
 
+    /// With an authorizer.
+    pub fn authorized_by(authorizer: Arc<dyn Authorizer>) -> Self {
+        let assembled = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
+        Self::assemble(Policy::default(), Arc::new(NoDefaults), assembled)
+    }
+
     /// With these Namespaces and ServiceAccounts.
-    pub fn governed(policy: Policy, reader: Arc<dyn SourceReader>) -> Self {
+    pub fn governed(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
+        Self::assemble(policy, reader, |pipeline| pipeline)
+    }
+
+    fn assemble(policy: Policy, reader: Arc<dyn DefaultsReader>, assembled: impl FnOnce(Pipeline) -> Pipeline) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
         let admission_metrics = AdmissionMetrics::register(&mut registry);
         let backend = Arc::new(MemoryBackend::new());
         let Backend { binder, names, .. } = Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
-        let binders = Binders::from([(SecretSource::Kubernetes, Answering { binder, names: Some(names) })]);
-        let mutator = Mutator::new(binders, Arc::new(Defaults::new(reader)), policy);
+        let sources = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: Some(names) })]);
+        let pipeline = assembled(Pipeline::new(sources, Arc::new(Defaults::new(reader)), policy));
         let log = Log::default();
         let writer = log.clone();
         let lines = subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
@@ -58,7 +71,7 @@ impl World {
         Self {
             backend,
             caller,
-            handler: Handler::new(Arc::new(mutator), admission_metrics),
+            handler: Handler::new(Arc::new(pipeline), admission_metrics),
             registry,
             log,
             _logging: logging,
@@ -122,12 +135,12 @@ impl World {
 pub struct NoDefaults;
 
 #[async_trait]
-impl SourceReader for NoDefaults {
-    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+impl DefaultsReader for NoDefaults {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<Source>, BackendError> {
+    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    Annotations, Bound, Decision, PlanInput, PodView, SecretBinding, SecretId, SecretName, SecretSource, Sidecar,
-    SkipReason, Sources, Subject, parse, plan, render,
+    AnnotationLayers, Annotations, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding, SecretId,
+    SecretName, SecretSource, Sidecar, SkipReason, parse, plan, render,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ pub(crate) const NAMESPACE: &str = "floe-jobs";
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     pub(crate) pod: Value,
-    pub(crate) subject: Subject,
-    bindings: BTreeMap<SecretId, Bound>,
+    pub(crate) target: PlanTarget,
+    bindings: BTreeMap<SecretId, BindOutcome>,
     service_account: Option<(String, Vec<(String, String)>)>,
     namespace: Option<Vec<(String, String)>>,
     sidecars: Vec<Sidecar>,
@@ -58,7 +58,7 @@ impl Admission {
     pub(crate) fn of(pod: Value) -> Self {
         Self {
             pod,
-            subject: Subject::Pod,
+            target: PlanTarget::Pod,
             bindings: BTreeMap::new(),
             service_account: None,
             namespace: None,
@@ -71,14 +71,14 @@ impl Admission {
     /// A Secret with these keys; one that is not mentioned exists, with keys that nobody asked for.
     pub(crate) fn secret(self, name: &str, keys: &[&str]) -> Self {
         let keys = keys.iter().map(ToString::to_string).collect();
-        self.bound(name, Bound::Found(SecretBinding { secret_name: bare(name), keys: Some(keys) }))
+        self.bound(name, BindOutcome::Found(SecretBinding { secret_name: bare(name), keys: Some(keys) }))
     }
 
     pub(crate) fn missing(self, name: &str) -> Self {
-        self.bound(name, Bound::Missing { backend: "kubernetes", near: None })
+        self.bound(name, BindOutcome::Missing { backend: "kubernetes", near: None })
     }
 
-    pub(crate) fn bound(mut self, name: &str, bound: Bound) -> Self {
+    pub(crate) fn bound(mut self, name: &str, bound: BindOutcome) -> Self {
         self.bindings.insert(id(name), bound);
         self
     }
@@ -93,8 +93,8 @@ impl Admission {
         self
     }
 
-    pub(crate) fn subject(mut self, subject: Subject) -> Self {
-        self.subject = subject;
+    pub(crate) fn target(mut self, target: PlanTarget) -> Self {
+        self.target = target;
         self
     }
 
@@ -132,7 +132,7 @@ impl Admission {
         let view = PodView::deserialize(&self.pod).unwrap();
         let service_account = self.service_account.as_ref().map(|(name, pairs)| (name.as_str(), annotations(pairs)));
         let namespace = self.namespace.as_ref().map(|pairs| annotations(pairs));
-        let sources = Sources {
+        let sources = AnnotationLayers {
             object: view.annotations(),
             service_account: service_account.as_ref().map(|(name, annotations)| (*name, annotations)),
             namespace: namespace.as_ref().map(|annotations| (NAMESPACE, annotations)),
@@ -144,12 +144,12 @@ impl Admission {
         };
         let mut bindings = self.bindings.clone();
         for secret in request.needs().into_keys() {
-            bindings
-                .entry(secret.clone())
-                .or_insert_with(|| Bound::Found(SecretBinding { secret_name: secret.name.to_string(), keys: None }));
+            bindings.entry(secret.clone()).or_insert_with(|| {
+                BindOutcome::Found(SecretBinding { secret_name: secret.name.to_string(), keys: None })
+            });
         }
         let input = PlanInput {
-            subject: self.subject,
+            target: self.target,
             pod: &view,
             namespace: NAMESPACE,
             request: &request,

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use floe_secrets_webhook::injection::{
-    Bound, Decision, InjectionRequest, PlanInput, PodView, SecretBinding, Sources, Subject, parse, plan,
+    AnnotationLayers, BindOutcome, Decision, InjectionRequest, PlanInput, PlanTarget, PodView, SecretBinding, parse,
+    plan,
 };
 use rstest::rstest;
 use serde::Deserialize;
@@ -203,7 +204,7 @@ fn names_that_are_not_there_are_told_in_one_sentence_with_a_few_that_are() {
 // === what is told to callers that may be anybody ===
 
 fn request_of(view: &PodView<'_>) -> InjectionRequest {
-    match parse(&Sources { object: view.annotations(), ..Sources::default() }) {
+    match parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() }) {
         Ok(Decision::Inject(request)) => *request,
         other => panic!("not asking: {other:?}"),
     }
@@ -216,13 +217,13 @@ fn names_that_the_author_did_not_write_are_not_told_to_anybody() {
     let request = request_of(&view);
     let found = |name: &str, keys: &[&str]| {
         let keys: BTreeSet<String> = keys.iter().map(ToString::to_string).collect();
-        (id(name), Bound::Found(SecretBinding { secret_name: name.to_owned(), keys: Some(keys) }))
+        (id(name), BindOutcome::Found(SecretBinding { secret_name: name.to_owned(), keys: Some(keys) }))
     };
     let bindings =
         [found("db", &["password"]), found("one", &["canary"]), found("two", &["canary"])].into_iter().collect();
     let said = |discloses: bool| {
         let input = PlanInput {
-            subject: Subject::Pod,
+            target: PlanTarget::Pod,
             pod: &view,
             namespace: "jobs",
             request: &request,

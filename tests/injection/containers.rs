@@ -1,6 +1,6 @@
 //! Which containers are served.
 
-use floe_secrets_webhook::injection::Subject;
+use floe_secrets_webhook::injection::PlanTarget;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ fn a_container_that_is_not_there_is_refused(#[case] key: &str, #[case] name: &st
     let admission = Admission::of(pod_with(&[("env-from", "a"), (key, name)], spec()));
     assert_eq!(admission.refused(), [sentence]);
     // In a template another webhook may still add it.
-    let template = admission.subject(Subject::Template).admitted();
+    let template = admission.target(PlanTarget::Template).admitted();
     assert!(template.warnings.contains(&sentence.to_owned()), "{:?}", template.warnings);
 }
 
@@ -148,10 +148,10 @@ fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
     let asks = [("env-from", "a")];
     let mut admission = Admission::of(pod_with(&asks, spec.clone()));
     assert_eq!(admission.refused(), [only_sidecars("istio-proxy, linkerd-proxy")]);
-    admission.subject = Subject::Manifest;
+    admission.target = PlanTarget::Manifest;
     assert_eq!(admission.refused(), [only_sidecars("istio-proxy, linkerd-proxy")]);
     // Another webhook may add the container that is meant.
-    admission.subject = Subject::Template;
+    admission.target = PlanTarget::Template;
     let admitted = admission.admitted();
     assert_eq!((admitted.patch.as_str(), admitted.warnings), ("[]", vec![only_sidecars("istio-proxy, linkerd-proxy")]));
     let chosen = [("env-from", "a"), ("containers", "istio-proxy")];

@@ -1,7 +1,7 @@
 //! Every key of the contract: the forms that are taken, and the sentences for those that are not.
 
 use floe_secrets_webhook::injection::{
-    Annotations, Choice, Decision, InjectionRequest, OnMissing, ReloadMode, SkipReason, Sources, parse,
+    AnnotationLayers, Annotations, Choice, Decision, InjectionRequest, OnMissing, ReloadMode, SkipReason, parse,
 };
 use rstest::rstest;
 
@@ -12,7 +12,7 @@ use crate::admission::{Admission, Outcome, PREFIX, pod};
 fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
     let annotations =
         Annotations::from_pairs(annotations.iter().map(|(key, value)| (format!("{PREFIX}{key}"), *value)));
-    match parse(&Sources { object: Some(&annotations), ..Sources::default() }) {
+    match parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }) {
         Ok(Decision::Inject(request)) => *request,
         other => panic!("{other:?}"),
     }
@@ -321,7 +321,7 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
 #[test]
 fn an_unsupported_source_is_told_from_a_malformed_one() {
     let annotations = Annotations::from_pairs([(format!("{PREFIX}refs"), "vault:a/k, nonsense:a/k")]);
-    let mistakes = parse(&Sources { object: Some(&annotations), ..Sources::default() }).unwrap_err();
+    let mistakes = parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }).unwrap_err();
     assert_eq!(mistakes.iter().map(|mistake| mistake.unsupported).collect::<Vec<_>>(), [true, false]);
 }
 

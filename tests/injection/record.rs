@@ -1,6 +1,6 @@
 //! The record of what was added: what it says, and that nobody gains by writing it himself.
 
-use floe_secrets_webhook::injection::Subject;
+use floe_secrets_webhook::injection::PlanTarget;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ fn a_container_that_comes_later_is_served_only_if_chosen(#[case] choice: &[(&str
 
 #[test]
 fn a_container_that_comes_later_is_served_in_a_template() {
-    let admitted = late(&REQUEST).subject(Subject::Template).admitted();
+    let admitted = late(&REQUEST).target(PlanTarget::Template).admitted();
     assert_eq!(admitted.env_from("late"), ["a"], "its author added it: the rule is for pods alone");
 }
 

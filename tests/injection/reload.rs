@@ -1,6 +1,6 @@
 //! What a pod tells of its restarts. Nothing reads it there, so that it may never be in anybody's way.
 
-use floe_secrets_webhook::injection::Subject;
+use floe_secrets_webhook::injection::PlanTarget;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -90,10 +90,10 @@ fn what_is_excluded_is_left_out() {
 
 /// Reloader reads templates: there it would be no telling, and a finished Job would run again.
 #[rstest]
-#[case(Subject::Manifest)]
-#[case(Subject::Template)]
-fn a_template_is_told_nothing(#[case] subject: Subject) {
-    let admitted = Admission::of(asking(&[])).subject(subject).admitted();
+#[case(PlanTarget::Manifest)]
+#[case(PlanTarget::Template)]
+fn a_template_is_told_nothing(#[case] target: PlanTarget) {
+    let admitted = Admission::of(asking(&[])).target(target).admitted();
     assert_eq!(admitted.env_from("app"), ["db"]);
     assert_eq!((told(&admitted), &admitted.record()["restart"]), (&Value::Null, &Value::Null));
 }

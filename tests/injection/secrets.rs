@@ -1,13 +1,13 @@
 //! What the backends said: bindings, missing secrets and keys, names that meet.
 
-use floe_secrets_webhook::injection::{Bound, SecretBinding, Subject};
+use floe_secrets_webhook::injection::{BindOutcome, PlanTarget, SecretBinding};
 use rstest::rstest;
 
 use crate::admission::{Admission, pod};
 
-fn found(secret_name: &str, keys: &[&str]) -> Bound {
+fn found(secret_name: &str, keys: &[&str]) -> BindOutcome {
     let keys = keys.iter().map(ToString::to_string).collect();
-    Bound::Found(SecretBinding { secret_name: secret_name.to_owned(), keys: Some(keys) })
+    BindOutcome::Found(SecretBinding { secret_name: secret_name.to_owned(), keys: Some(keys) })
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
     let sentences = Admission::of(pod(&[("env-from", "snowflake-credentials"), ("env.X", "gone/k")]))
         .bound(
             "snowflake-credentials",
-            Bound::Missing { backend: "kubernetes", near: Some("snowflake-creds".to_owned()) },
+            BindOutcome::Missing { backend: "kubernetes", near: Some("snowflake-creds".to_owned()) },
         )
         .missing("gone")
         .refused();
@@ -114,17 +114,17 @@ fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
 }
 
 #[rstest]
-#[case::a_pod_is_refused(Subject::Pod, &[], true)]
-#[case::a_workload_is_warned(Subject::Template, &[], false)]
-#[case::a_workload_that_asks_for_it_is_refused(Subject::Template, &[("on-missing", "deny")], true)]
-#[case::a_pod_that_asks_for_it_is_warned(Subject::Pod, &[("on-missing", "warn")], false)]
+#[case::a_pod_is_refused(PlanTarget::Pod, &[], true)]
+#[case::a_workload_is_warned(PlanTarget::Template, &[], false)]
+#[case::a_workload_that_asks_for_it_is_refused(PlanTarget::Template, &[("on-missing", "deny")], true)]
+#[case::a_pod_that_asks_for_it_is_warned(PlanTarget::Pod, &[("on-missing", "warn")], false)]
 fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
-    #[case] subject: Subject,
+    #[case] target: PlanTarget,
     #[case] said: &[(&str, &str)],
     #[case] refused: bool,
 ) {
     let annotations: Vec<(&str, &str)> = said.iter().copied().chain([("env-from", "gone")]).collect();
-    let admission = Admission::of(pod(&annotations)).missing("gone").subject(subject);
+    let admission = Admission::of(pod(&annotations)).missing("gone").target(target);
     if refused {
         assert_eq!(admission.refused().len(), 1);
     } else {
@@ -134,7 +134,7 @@ fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
 
 #[test]
 fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
-    let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")])).bound("a", Bound::Unchecked);
+    let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")])).bound("a", BindOutcome::Unchecked);
     assert_eq!(admission.admitted().env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
@@ -165,9 +165,9 @@ fn a_star_of_a_secret_without_keys_is_a_warning() {
 }
 
 #[rstest]
-#[case::unchecked(Bound::Unchecked)]
-#[case::keys_not_asked(Bound::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
-fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: Bound) {
+#[case::unchecked(BindOutcome::Unchecked)]
+#[case::keys_not_asked(BindOutcome::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
+fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: BindOutcome) {
     let sentences = Admission::of(pod(&[("refs", "db/*")])).bound("db", bound).refused();
     assert_eq!(sentences.len(), 1, "{sentences:?}");
     assert!(sentences[0].starts_with("\"db/*\" stands for all keys of the secret, which are not known here"));

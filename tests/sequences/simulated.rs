@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
-use floe_secrets_webhook::admission::mutator::{Answering, Binders, Mutator, Policy, Surface};
-use floe_secrets_webhook::admission::observe::AdmissionMetrics;
+use floe_secrets_webhook::admission::pipeline::{Pipeline, Source, Sources};
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::defaults::Defaults;
 use floe_secrets_webhook::injection::SecretSource;
@@ -37,10 +39,10 @@ impl Webhook {
         for name in ["a", "b", "c"] {
             secrets.insert("ns", name, ["k".to_owned()]);
         }
-        let binder = Answering { binder: Arc::new(secrets), names: None };
-        let binders = Binders::from([(SecretSource::Kubernetes, binder)]);
+        let binder = Source { binder: Arc::new(secrets), recent_names: None };
+        let binders = Sources::from([(SecretSource::Kubernetes, binder)]);
         let policy = Policy { inject_template, ..Policy::default() };
-        let mutator = Mutator::new(binders, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
+        let mutator = Pipeline::new(binders, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
         let handler = Handler::new(Arc::new(mutator), AdmissionMetrics::register(&mut Registry::default()));
         Self { handler }
     }

@@ -195,7 +195,7 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
     stranger.read_to_end(&mut Vec::new()).ok();
     webhook.launch.folder.write("tls.key", "garbage");
-    wait_for("the certificate is refused", || async { webhook.log().contains("certificate refused").then_some(()) })
+    wait_for("the certificate is refused", || async { webhook.log().contains("certificate rejected").then_some(()) })
         .await;
     wait_for("a scan", || async { controller.log().contains("drift scan").then_some(()) }).await;
     drop(registered);

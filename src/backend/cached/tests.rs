@@ -9,9 +9,9 @@ use crate::metrics::registry;
 
 const READ: Duration = Duration::from_millis(20);
 
-type Subject = Arc<Cached<Arc<MemoryBackend>>>;
+type Cache = Arc<Cached<Arc<MemoryBackend>>>;
 
-fn subject_with(settings: CacheSettings) -> (Subject, Arc<MemoryBackend>, Metrics) {
+fn subject_with(settings: CacheSettings) -> (Cache, Arc<MemoryBackend>, Metrics) {
     let (_, metrics) = registry();
     let backend = Arc::new(MemoryBackend::new());
     backend.put("jobs", "db", &[("user", "u"), ("password", "p")]);
@@ -19,7 +19,7 @@ fn subject_with(settings: CacheSettings) -> (Subject, Arc<MemoryBackend>, Metric
     (Arc::new(Cached::new(Arc::clone(&backend), settings, metrics.clone())), backend, metrics)
 }
 
-fn subject() -> (Subject, Arc<MemoryBackend>, Metrics) {
+fn subject() -> (Cache, Arc<MemoryBackend>, Metrics) {
     subject_with(CacheSettings::default())
 }
 
@@ -291,7 +291,7 @@ async fn every_waiter_has_its_own_deadline() {
 }
 
 /// So long a silence that everybody waits as long as they can.
-fn patiently() -> (Subject, Arc<MemoryBackend>) {
+fn patiently() -> (Cache, Arc<MemoryBackend>) {
     let silence = Duration::from_mins(1);
     let (cached, backend, _) = subject_with(CacheSettings { silence, ..CacheSettings::default() });
     (cached, backend)

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Request};
 use kube::client::Body;
 use tokio::time::sleep;
 
-use super::{KubernetesBackend, SECRET_LIMIT, Subject, request, wire};
+use super::{KubernetesBackend, SECRET_LIMIT, SecretPath, request, wire};
 use crate::backend::{BackendError, ErrorKind, SecretData};
 use crate::injection::SecretName;
 
@@ -25,7 +25,7 @@ impl KubernetesBackend {
     /// Creates the Secret or patches these keys into it.
     pub(super) async fn write(
         &self,
-        subject: Subject<'_>,
+        subject: SecretPath<'_>,
         name: &SecretName,
         data: &SecretData,
         metadata: &BTreeMap<String, String>,
@@ -47,7 +47,7 @@ impl KubernetesBackend {
     /// One look and one write; `None` when someone else wrote in between.
     async fn try_write(
         &self,
-        subject: Subject<'_>,
+        subject: SecretPath<'_>,
         name: &SecretName,
         data: &SecretData,
         metadata: &BTreeMap<String, String>,
@@ -70,7 +70,7 @@ impl KubernetesBackend {
                 }
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
-                let all = Subject { name: None, ..subject };
+                let all = SecretPath { name: None, ..subject };
                 let body = wire::create_body(name, data, metadata);
                 let create = write_request(Method::POST, all, "application/json", body);
                 match self.send(subject, create, SECRET_LIMIT).await {
@@ -87,7 +87,7 @@ impl KubernetesBackend {
 }
 
 /// The answer to a write would carry every value of the Secret, so only its metadata are asked for.
-fn write_request(method: Method, subject: Subject<'_>, content: &'static str, body: Vec<u8>) -> Request<Body> {
+fn write_request(method: Method, subject: SecretPath<'_>, content: &'static str, body: Vec<u8>) -> Request<Body> {
     let path = format!("{}{FIELD_MANAGER}", subject.path());
     let mut request = request(method, path, wire::ACCEPT_METADATA, Body::from(body));
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));

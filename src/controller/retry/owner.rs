@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::admission::error::AdmissionError;
-use crate::admission::mutator::Outcome;
+use crate::admission::outcome::Outcome;
 use crate::backend::kubernetes::is_dns_label;
 use crate::injection::{PlanError, SecretId, SecretName};
 
@@ -240,10 +240,13 @@ pub(super) fn outlook(outcome: Result<Outcome, AdmissionError>) -> Outlook {
             });
             missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Outlook::NotInjectable, Outlook::Awaits)
         }
-        Ok(Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Prepared(_))
-        | Err(AdmissionError::Annotations(_) | AdmissionError::Unreadable(_) | AdmissionError::PatchTooLong) => {
-            Outlook::NotInjectable
-        }
+        Ok(Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Mutated(_))
+        | Err(
+            AdmissionError::Annotations(_)
+            | AdmissionError::Forbidden(_)
+            | AdmissionError::Unreadable(_)
+            | AdmissionError::PatchTooLong,
+        ) => Outlook::NotInjectable,
         Ok(Outcome::Degraded(_)) | Err(AdmissionError::Backend(_)) => Outlook::Unknown,
     }
 }

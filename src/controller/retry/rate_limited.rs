@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::api::Pace;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
-use crate::defaults::{Source, SourceReader};
+use crate::defaults::{DefaultsObject, DefaultsReader};
 use crate::injection::SecretBinding;
 
 /// Rate limits the calls of `inner`.
@@ -30,8 +30,8 @@ impl<B: SecretBinder> SecretBinder for RateLimited<B> {
 }
 
 #[async_trait]
-impl<S: SourceReader> SourceReader for RateLimited<S> {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<Source>, BackendError> {
+impl<S: DefaultsReader> DefaultsReader for RateLimited<S> {
+    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
         self.pace.turn(name).await;
         self.inner.namespace(name, deadline).await
     }
@@ -41,7 +41,7 @@ impl<S: SourceReader> SourceReader for RateLimited<S> {
         namespace: &str,
         name: &str,
         deadline: Instant,
-    ) -> Result<Option<Source>, BackendError> {
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.pace.turn(namespace).await;
         self.inner.service_account(namespace, name, deadline).await
     }

@@ -1,23 +1,26 @@
-//! Admission of a Namespace or ServiceAccount: whether its annotations are well formed as defaults,
-//! and whether they have an effect.
+//! Admission of Namespaces and ServiceAccounts: whether their annotations are well formed as defaults, and whether they
+//! have an effect.
 
 use tokio::time::timeout_at;
 
 use super::error::AdmissionError;
-use super::mutator::{Mutator, Outcome, Window};
+use super::outcome::Outcome;
+use super::pipeline::{Pipeline, RequestContext};
 use super::review::{Operation, Request, SourceView};
 use crate::defaults::oversize;
-use crate::injection::{Annotations, Decision, IdleDefaults, Labels, Origin, SkipReason, Sources, Text};
+use crate::injection::{
+    AnnotationLayers, AnnotationOwner, Annotations, Decision, IdleDefaults, Labels, SkipReason, Text,
+};
 
-impl Mutator {
-    /// Decides about a Namespace or ServiceAccount: whether its defaults are well formed.
+impl Pipeline {
+    /// Decides the review of a Namespace or ServiceAccount.
     ///
     /// # Errors
     /// [`AdmissionError::Annotations`].
-    pub async fn admit_source(
+    pub async fn admit_defaults_object(
         &self,
         request: &Request<'_, SourceView<'_>>,
-        window: Window<'_>,
+        context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let is_namespace = request.is_resource("", "namespaces");
         if !is_namespace && !request.is_resource("", "serviceaccounts") {
@@ -31,12 +34,11 @@ impl Mutator {
         let relabelled = is_namespace && old.is_some_and(|old| inject_label(object) != inject_label(old));
         // An update that leaves our annotations alone is never refused, whatever they say.
         let outcome = if unchanged { Outcome::Skipped(SkipReason::Unchanged) } else { self.validate(ours)? };
-        let notes = if unchanged && !relabelled { Vec::new() } else { self.idle(request, object, window).await };
+        let notes = if unchanged && !relabelled { Vec::new() } else { self.idle(request, object, context).await };
         Ok(if notes.is_empty() { outcome } else { Outcome::Validated { notes } })
     }
 
-    /// The object changes in a moment, if nobody refuses that: what this replica remembers of it is worth nothing
-    /// then.
+    /// Removes the object from the cache: it is about to change.
     fn forget(&self, request: &Request<'_, SourceView<'_>>, object: &SourceView<'_>) {
         match name(request, object) {
             Some(name) if request.is_resource("", "namespaces") => self.defaults.forget(name, None),
@@ -50,22 +52,22 @@ impl Mutator {
     /// # Errors
     /// [`AdmissionError::Annotations`].
     pub fn validate(&self, ours: Option<&Annotations<'_>>) -> Result<Outcome, AdmissionError> {
-        if let Some(mistake) = ours.and_then(|ours| oversize(ours, || Origin::Object)) {
+        if let Some(mistake) = ours.and_then(|ours| oversize(ours, || AnnotationOwner::Object)) {
             return Err(AdmissionError::Annotations(vec![mistake]));
         }
-        match self.parse(&Sources { object: ours, ..Sources::default() })? {
+        match self.parse_layers(&AnnotationLayers { object: ours, ..AnnotationLayers::default() })? {
             Decision::Inject(_) => Ok(Outcome::Validated { notes: Vec::new() }),
             Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
         }
     }
 
-    /// The sentence about defaults that have no effect, because their namespace does not carry the label. Where the
-    /// namespace of a ServiceAccount cannot be read in time, there is none.
+    /// Warning about defaults that have no effect because their namespace does not have the label. There is none if the
+    /// namespace of a ServiceAccount could not be read in time.
     async fn idle(
         &self,
         request: &Request<'_, SourceView<'_>>,
         object: &SourceView<'_>,
-        window: Window<'_>,
+        context: RequestContext<'_>,
     ) -> Vec<String> {
         if !object.metadata.annotations.as_ref().is_some_and(Annotations::say_anything) {
             return Vec::new();
@@ -75,8 +77,8 @@ impl Mutator {
             IdleDefaults::of_namespace(name, inject_label(object))
         } else {
             let namespace = request.namespace();
-            let read = self.defaults.namespace(namespace, window.arrived, window.deadline);
-            match timeout_at(window.deadline, read).await {
+            let read = self.defaults.namespace(namespace, context.arrived, context.deadline);
+            match timeout_at(context.deadline, read).await {
                 Ok(Ok(Some(source))) => IdleDefaults::of_service_account(name, namespace, source.label()),
                 Ok(Ok(None) | Err(_)) | Err(_) => None,
             }
@@ -85,7 +87,7 @@ impl Mutator {
     }
 }
 
-/// The object's name: the request's is empty where the API server will make one.
+/// Name of the object: that of the request is empty if the API server generates it.
 fn name<'r>(request: &'r Request<'_, SourceView<'_>>, object: &'r SourceView<'_>) -> Option<&'r str> {
     let names = [&request.name, &object.metadata.name];
     names.into_iter().flatten().map(Text::as_str).find(|name| !name.is_empty())
@@ -97,7 +99,7 @@ fn inject_label<'o>(object: &'o SourceView<'_>) -> Option<&'o str> {
     object.metadata.labels.as_ref().and_then(label)
 }
 
-/// Whether two objects carry the same annotations of ours.
+/// Whether two objects have the same annotations under our prefix.
 fn same(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
     one.into_iter().flat_map(Annotations::ours).eq(other.into_iter().flat_map(Annotations::ours))
 }

@@ -1,0 +1,78 @@
+//! Authorization: whether a pod may use the secrets that its annotations ask for, and whether the response may contain
+//! their key names.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::error::AdmissionError;
+use super::pipeline::RequestContext;
+use crate::injection::{AnnotationRef, InjectionRequest, InvalidAnnotation, KeyChoice, SecretId};
+
+/// A request to use secrets, as an [`Authorizer`] sees it.
+#[derive(Debug)]
+pub struct SecretUse<'r> {
+    /// Namespace of the pod.
+    pub namespace: &'r str,
+    /// ServiceAccount of the pod.
+    pub service_account: &'r str,
+    /// Requested secrets.
+    pub request: &'r InjectionRequest,
+    /// Time limit of the decision.
+    pub deadline: Instant,
+}
+
+/// A secret that may not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForbiddenSecret {
+    /// The secret, whether or not it exists.
+    pub secret: SecretId,
+    /// Who may not use it, as in `service account "loader"`.
+    pub who: String,
+    /// The annotation that asks for it.
+    pub site: Option<AnnotationRef>,
+}
+
+/// Decides whether a pod may use secrets.
+#[async_trait]
+pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
+    /// Secrets of the request that may not be used; empty if all of them may.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Backend`] if the decision could not be made: nothing is admitted without one.
+    async fn forbidden(&self, secrets: &SecretUse<'_>) -> Result<Vec<ForbiddenSecret>, AdmissionError>;
+}
+
+/// Allows everything: whoever may create a pod in a namespace can mount each of its Secrets anyway.
+#[derive(Clone, Copy, Debug)]
+pub struct AllowAll;
+
+#[async_trait]
+impl Authorizer for AllowAll {
+    async fn forbidden(&self, _: &SecretUse<'_>) -> Result<Vec<ForbiddenSecret>, AdmissionError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Rejects `name/*` for a caller that may be anybody: its expansion discloses the names of all keys.
+///
+/// # Errors
+/// [`AdmissionError::Annotations`], with the settings by which an operator closes the port.
+pub(super) fn check_disclosure(request: &InjectionRequest, context: RequestContext<'_>) -> Result<(), AdmissionError> {
+    if context.discloses {
+        return Ok(());
+    }
+    let all_keys = request.variables.iter().filter(|variable| variable.reference.key == KeyChoice::All);
+    let mistakes: Vec<InvalidAnnotation> = all_keys
+        .map(|variable| InvalidAnnotation {
+            site: variable.site.clone(),
+            problem: format!(
+                "\"{}\" takes every key of the secret, and this installation tells key names to nobody because it cannot tell the API server from other callers; name the keys, or let the platform operator set tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from",
+                variable.reference
+            ),
+            unsupported: true,
+        })
+        .collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(AdmissionError::Annotations(mistakes)) }
+}

@@ -1,0 +1,79 @@
+//! Metrics of the admission path.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{AdmissionEvent, Decision, Reason};
+use crate::admission::caller::{Caller, Channel};
+use crate::admission::review::Operation;
+use crate::admission::surface::Surface;
+use crate::metrics::{Durations, label, seconds};
+
+label!(Surface);
+label!(Operation);
+label!(Decision);
+label!(Reason);
+label!(Channel);
+
+/// `{surface,operation,decision,reason}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AdmissionLabels {
+    pub surface: Surface,
+    pub operation: Operation,
+    pub decision: Decision,
+    pub reason: Reason,
+}
+
+/// `{channel}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabels {
+    pub channel: Channel,
+}
+
+/// `{decision}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DecisionLabels {
+    pub decision: Decision,
+}
+
+/// Metrics of the admission path. Clones share their values.
+#[derive(Clone, Debug)]
+pub struct AdmissionMetrics {
+    requests: Family<AdmissionLabels, Counter>,
+    duration: Durations<DecisionLabels>,
+    callers: Family<ChannelLabels, Counter>,
+}
+
+impl AdmissionMetrics {
+    /// Creates and registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            duration: Family::new_with_constructor(seconds),
+            callers: Family::default(),
+        };
+        registry.register("admission_requests", "Admissions by verdict and reason", metrics.requests.clone());
+        registry.register("admission_callers", "Reviews by what is known about their sender", metrics.callers.clone());
+        let duration = metrics.duration.clone();
+        registry.register_with_unit(
+            "admission_duration",
+            "From a review's arrival to its answer",
+            Unit::Seconds,
+            duration,
+        );
+        metrics
+    }
+
+    /// Counts an event.
+    pub fn record(&self, event: &AdmissionEvent<'_>) {
+        let AdmissionEvent { surface, operation, decision, reason, duration, .. } = *event;
+        self.requests.get_or_create(&AdmissionLabels { surface, operation, decision, reason }).inc();
+        if let Some(Caller { channel, .. }) = event.fields.caller {
+            self.callers.get_or_create(&ChannelLabels { channel }).inc();
+        }
+        self.duration.get_or_create(&DecisionLabels { decision }).observe(duration.as_secs_f64());
+    }
+}

@@ -1,0 +1,37 @@
+//! Span attributes of an admission.
+
+use super::{AdmissionEvent, AdmissionFields, Severity};
+use crate::traces::Span;
+
+/// Records an event on its span: the fields of the log line, without the user and without sentences.
+pub fn record_span(span: &mut Span, event: &AdmissionEvent<'_>) {
+    if !span.is_on() {
+        return;
+    }
+    let AdmissionFields { uid, resource, namespace, name, generate_name, owner, user: _, dry_run, caller, trace_id: _ } =
+        event.fields;
+    let texts = [
+        ("uid", uid),
+        ("resource", resource),
+        ("namespace", namespace),
+        ("name", name),
+        ("generate_name", generate_name),
+        ("owner", owner),
+        ("secrets", &event.secrets()),
+        ("peer", &event.peer()),
+    ];
+    for (key, text) in texts {
+        span.text(key, text);
+    }
+    span.word("surface", event.surface.as_str());
+    span.word("operation", event.operation.as_str());
+    span.word("decision", event.decision.as_str());
+    span.word("reason", event.reason.as_str());
+    if let Some(caller) = caller {
+        span.word("channel", caller.channel.as_str());
+    }
+    span.flag("dry_run", dry_run);
+    if event.severity() > Severity::Info {
+        span.failed(event.reason.as_str());
+    }
+}

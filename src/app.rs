@@ -111,7 +111,7 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let (traces, flush) = traces::start(telemetry.traces, SERVICE, policy.own_namespace.clone(), &metrics).await?;
     let declared = policy.trusted_callers;
-    let handler = Handler::new(Arc::new(mutator(client, policy, &metrics)), admission_metrics);
+    let handler = Handler::new(Arc::new(pipeline(client, policy, &metrics)), admission_metrics);
 
     let origin = match &listener.tls_certificate {
         Some(name) => {
@@ -185,8 +185,8 @@ async fn run_listeners(
     }
 }
 
-/// The mutator, over the API server behind `client`.
-fn mutator(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Pipeline {
+/// The pipeline, over the API server behind `client`.
+fn pipeline(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Pipeline {
     let tuning = Tuning::default();
     let backend = Backend::assemble(KubernetesBackend::new(client.clone(), allowed(&policy)), tuning, metrics);
     let sources = Guarded::new(KubernetesDefaults(client), backend.limits, tuning);

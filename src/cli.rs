@@ -52,8 +52,9 @@ pub enum Command {
     Inject(Box<InjectArgs>),
     /// Find what runs without the secrets that it asks for.
     ///
-    /// Pods and workloads that were created while the webhook was away, or changed by another webhook later. Looks with
-    /// your own rights (get and list on pods and workloads) and reads no Secret. A long run says on stderr how far it
+    /// Pods and workloads that were created while the webhook was away, or changed by another webhook later; and workloads
+    /// whose containers lost a Secret in the latest revision, because an annotation was removed. Looks with your own
+    /// rights (get and list on pods, workloads and their revisions) and reads no Secret. A long run says on stderr how far it
     /// is. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
     Scan(Box<ScanArgs>),
     /// Find out whether an installation is healthy, and what mends it.

@@ -1,13 +1,16 @@
 //! `scan`: what runs without the secrets that it asks for, because the webhook was away when it was created or another
-//! webhook changed it later.
+//! webhook changed it later; and what lost references to Secrets together with an annotation.
 //!
 //! [`Scanner`] reads, [`judge`] decides, `output` shows. The controller runs the same scanner from time to time.
 
 mod finding;
+mod history;
 mod ineffective;
 pub mod judge;
+mod lost;
 mod objects;
 mod output;
+mod revision;
 mod scanner;
 mod survey;
 
@@ -64,7 +67,7 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     } else {
         Scope::Namespaces(vec![namespace.unwrap_or_else(|| client.default_namespace().to_owned())])
     };
-    let task = Task { scope, warned_since: None, ineffective: true };
+    let task = Task { scope, warned_since: None, ineffective: true, lost: true };
     let rules = Rules {
         sidecars: sidecar_containers,
         exempt: exempt(exempt_namespaces),
@@ -75,7 +78,7 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     let progress = Progress::default();
     let mut findings = Vec::new();
     let ended = survey(&scanner, &task, &progress, |found| match found {
-        Found::Drifted(finding) | Found::Ineffective(finding) => findings.push(finding),
+        Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => findings.push(finding),
         // Not asked for.
         Found::Warned(_) => {}
     })
@@ -103,15 +106,21 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
 /// # Errors
 /// When objects were left out: the scan is not complete without them.
 fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
-    let Looked { objects, read, found, ineffective, skipped } = progress.looked();
+    let Looked { objects, read, found, ineffective, lost, skipped } = progress.looked();
     if output == OutputFormat::Table {
         say(&format!("{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"));
         if ineffective > 0 {
             say(&format!("{ineffective} have annotations or labels without effect\n"));
         }
+        if lost > 0 {
+            say(&format!("{lost} lost references to secrets in their latest revision, together with an annotation\n"));
+        }
     }
     if progress.hides_service_accounts() {
         say("ServiceAccounts were not looked at for annotations without effect: you may not list them\n");
+    }
+    for note in progress.notes() {
+        say(&format!("{note}\n"));
     }
     if skipped > 0 {
         return Err(format!(

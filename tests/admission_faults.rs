@@ -25,7 +25,7 @@ use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
 use floe_secrets_webhook::backend::memory::{Fault, MemoryBackend};
 use floe_secrets_webhook::backend::{BackendError, BackendKind, ErrorKind};
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
-use floe_secrets_webhook::injection::{Annotations, PodView, SecretSource};
+use floe_secrets_webhook::injection::{Annotations, PlanTarget, PodView, SecretSource};
 use futures::future::join_all;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
@@ -622,16 +622,16 @@ impl RecentNames for Counting {
 #[tokio::test(start_paused = true)]
 async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
     let (backend, names) = (Arc::new(MemoryBackend::new()), Arc::new(Counting::default()));
-    let source = Source { binder: backend.clone(), recent_names: Some(names.clone()) };
     let defaults = Defaults::new(Script::new(source(&[])));
-    let binders = Sources::from([(SecretSource::Kubernetes, source)]);
-    let mutator = Pipeline::new(binders, Arc::new(defaults), Policy::default());
+    let kubernetes = Source { binder: backend.clone(), recent_names: Some(names.clone()) };
+    let sources = Sources::from([(SecretSource::Kubernetes, kubernetes)]);
+    let pipeline = Pipeline::new(sources, Arc::new(defaults), Policy::default());
     let text = pod(&env_from("snowflakes, snowflak, snowflaek, snowflakee, snowflakey, unlike")).to_string();
     let pod: PodView<'_> = serde_json::from_str(&text).expect("a pod");
     let ask = async || {
         let now = tokio::time::Instant::now();
-        let window = RequestContext::untraced(now, now + Duration::from_secs(5));
-        mutator.inject_pod(Surface::Pods, "jobs", &pod, window).await.expect_err("nothing is there")
+        let context = RequestContext::untraced(now, now + Duration::from_secs(5));
+        pipeline.decide(Surface::Pods, PlanTarget::Pod, "jobs", &pod, context).await.expect_err("nothing is there")
     };
     for kind in [ErrorKind::Unavailable, ErrorKind::Deadline, ErrorKind::PermissionDenied] {
         backend.always(Some(Fault::Fail(kind)));

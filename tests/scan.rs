@@ -1,6 +1,8 @@
 //! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
 //! else, by a user who may read pods and workloads and no Secret.
 
+#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+
 mod common;
 
 use std::path::Path;
@@ -10,8 +12,11 @@ use std::time::{Duration, Instant};
 use common::audit::Audit;
 use common::control_plane::{ControlPlane, Options};
 use common::kubectl::Output;
-use common::served::{container, deployment, job, pod, prefixed};
+use common::namespace::TestNamespace;
+use common::served::{container, deployment, job, pod, prefixed, template};
 use common::wait_for;
+use common::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use common::webhook_process::{Launch, WebhookProcess};
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
@@ -24,6 +29,16 @@ fn readers_rules() -> Value {
         {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
         {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["get", "list"]},
     ])
+}
+
+/// What somebody needs in addition to compare revisions.
+fn revisions_rules() -> Value {
+    let mut rules = readers_rules();
+    let revisions = json!({
+        "apiGroups": ["apps"], "resources": ["replicasets", "controllerrevisions"], "verbs": ["get", "list"],
+    });
+    rules.as_array_mut().expect("rules").push(revisions);
+    rules
 }
 
 /// What `scan` said, and the most memory that it was seen to hold.
@@ -122,7 +137,10 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "problems": ["container \"main\" runs without secret \"db\""],
     });
     assert_eq!(of("bare"), bare, "what programs read");
-    assert_eq!(found["looked"], json!({"objects": 11, "read": 7, "found": 7, "ineffective": 0, "skipped": 0}));
+    assert_eq!(
+        found["looked"],
+        json!({"objects": 11, "read": 7, "found": 7, "ineffective": 0, "lost": 0, "skipped": 0})
+    );
     let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
     assert!(jobs_pod.is_some(), "{found:#}");
 
@@ -259,7 +277,7 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     println!("1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none", began.elapsed());
     assert_eq!(many.code, 0, "{many:?}");
     let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
-    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "skipped": 0}));
+    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "lost": 0, "skipped": 0}));
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
         let mut asked = audit.by("floe-admin");
@@ -312,7 +330,10 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     println!("140 objects of 250 kB scanned; at most {peak} kB resident, {few} kB with none");
     assert_eq!(scanned.code, 1, "{scanned:?}");
     assert_eq!(names(&found), ["Job/lost", "Pod/bare"]);
-    assert_eq!(found["looked"], json!({"objects": 142, "read": 2, "found": 2, "ineffective": 0, "skipped": 0}));
+    assert_eq!(
+        found["looked"],
+        json!({"objects": 142, "read": 2, "found": 2, "ineffective": 0, "lost": 0, "skipped": 0})
+    );
     assert!(peak < few + 32 * 1024, "a page is bounded by its bytes: {peak} kB");
 
     // Objects that are too large by themselves: one that has to be read whole, and one in a list of whole objects. The
@@ -355,4 +376,200 @@ async fn what_the_operator_left_out_is_not_found() {
     assert_eq!(found(&["--object-selector", "tier notin (batch)"]).await, ["Pod/web"]);
     assert_eq!(found(&["--namespace-selector", "team in (a,b)"]).await, ["Pod/batch", "Pod/web"]);
     assert_eq!(found(&["--namespace-selector", "!team"]).await, [""; 0]);
+}
+
+/// A namespace with a Secret `db` and a webhook of its own.
+struct Injecting {
+    // In this order they end: nobody calls a webhook that is gone.
+    _registered: Registration,
+    _webhook: WebhookProcess,
+    ns: TestNamespace,
+    cp: &'static ControlPlane,
+}
+
+impl Injecting {
+    async fn new(stem: &str, metadata: &Value, args: &[&str]) -> Self {
+        // One at a time: all of them apply the same manifests.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let cp = ControlPlane::shared().await;
+        let ns = cp.namespace_with(stem, metadata).await;
+        cp.secret(&ns.name, "db", &["k"], "x").await;
+        let _turn = TURN.lock().await;
+        let identity = webhook_identity(cp).await;
+        let webhook = Launch::serve(cp, &identity).with(args).start().await;
+        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let registered = Registration::shared(cp, &configuration).await;
+        Self { _registered: registered, _webhook: webhook, ns, cp }
+    }
+
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+        self.cp.kubectl(&[&["-n", &self.ns.name], args].concat(), stdin).await.succeeded()
+    }
+
+    /// Creates a workload that asks for the Secret `db` on its own metadata.
+    async fn create(&self, kind: &str, name: &str) {
+        let mut spec = json!({
+            "selector": {"matchLabels": {"app": name}}, "template": template(name, &json!({}), &json!([container()])),
+        });
+        if kind == "StatefulSet" {
+            spec["serviceName"] = name.into();
+        }
+        let mut metadata = self.ns.named(name);
+        metadata["annotations"] = prefixed(&json!({"env-from": "db"}));
+        let workload = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        self.cp.create(&workload).await.object();
+        self.revisions(name, 1).await;
+    }
+
+    /// Waits for the controller to have stored so many revisions.
+    async fn revisions(&self, name: &str, count: usize) {
+        let selector = format!("app={name}");
+        let args = ["get", "replicasets,controllerrevisions", "-o", "name", "-l", &selector];
+        wait_for(&format!("{count} revisions of {name}"), || async {
+            (self.kubectl(&args, "").await.stdout.lines().count() == count).then_some(())
+        })
+        .await;
+    }
+
+    async fn get(&self, what: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&["get", what, "-o", "json"], "").await.stdout).expect("JSON")
+    }
+
+    /// Removes the annotation by a JSON patch, which leaves nothing behind that tells who wrote an entry.
+    async fn remove_annotation(&self, what: &str) -> Output {
+        let patch = r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
+        self.kubectl(&["patch", what, "--type", "json", "-p", patch], "").await
+    }
+
+    /// What a scan of the namespace found, by kind and name.
+    async fn lost(&self, kubeconfig: &Path) -> Vec<(String, Vec<String>)> {
+        let (json, _) = scan(kubeconfig, &["-n", &self.ns.name, "-o", "json"]).await;
+        let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
+        let problems = problems(&found);
+        assert_eq!(found["looked"]["lost"], problems.len(), "{found:#}");
+        assert_eq!(json.code, i32::from(!problems.is_empty()), "{json:?}");
+        problems
+    }
+}
+
+fn sentence(kind: &str, name: &str) -> (String, Vec<String>) {
+    let sentence = format!(
+        "container \"main\" lost secret \"db\" in revision 2 of {kind} \"{name}\", which no longer has the annotation secrets.floe.dev/env-from. Restore the annotation, or write the references into the pod template. If they are not needed, do nothing: only the latest revision is compared, and the next one ends this finding"
+    );
+    (format!("{kind}/{name}"), vec![sentence])
+}
+
+#[tokio::test]
+async fn references_lost_with_an_annotation_are_found_until_the_next_revision() {
+    let bed = Injecting::new("lost", &json!({}), &["--workloads-inject-template"]).await;
+    let n = bed.ns.name.as_str();
+    let user = bed.cp.service_account(n, "reader", &revisions_rules()).await;
+    let workloads = [("DaemonSet", "each"), ("Deployment", "kept"), ("Deployment", "web"), ("StatefulSet", "store")];
+    for (kind, name) in workloads {
+        bed.create(kind, name).await;
+    }
+    assert_eq!(bed.lost(&user.kubeconfig).await, [], "nobody removed anything");
+    let own = json!([{"secretRef": {"name": "db"}}]);
+    let live = bed.get("deployment/web").await;
+    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], own, "injected into the template");
+
+    // A JSON patch, a replace by what was read before, a merge patch.
+    let patched = bed.remove_annotation("deployment/web").await;
+    assert!(patched.stderr.contains("Warning: "), "it warns, which a pipeline overlooks: {patched:?}");
+    let mut read = bed.get("statefulset/store").await;
+    read["metadata"]["annotations"].as_object_mut().expect("annotations").remove("secrets.floe.dev/env-from");
+    bed.kubectl(&["replace", "-f", "-"], &read.to_string()).await;
+    bed.kubectl(&["annotate", "daemonset/each", "secrets.floe.dev/env-from-"], "").await;
+    // An author who takes the reference over, by a manifest.
+    let mut taken_over = deployment("kept", &json!({}), &json!([container()]));
+    taken_over["spec"]["template"]["spec"]["containers"][0]["envFrom"] = own.clone();
+    bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string()).await;
+    for (_, name) in workloads {
+        bed.revisions(name, 2).await;
+    }
+    let found = [sentence("DaemonSet", "each"), sentence("Deployment", "web"), sentence("StatefulSet", "store")];
+    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
+    assert_eq!(table.code, 1, "{table:?}");
+    assert!(table.stderr.contains("3 lost references to secrets in their latest revision"), "{table:?}");
+    assert!(!table.stderr.contains("not looked at"), "{table:?}");
+    let scaled = bed.kubectl(&["scale", "deployment/web", "--replicas=0"], "").await;
+    assert_eq!(scaled.code, 0);
+    assert_eq!(bed.lost(&user.kubeconfig).await, found, "the next replica has no secret either");
+
+    let (left_out, _) = scan(&user.kubeconfig, &["-n", n, "--object-selector", "tier=web"]).await;
+    assert_eq!((left_out.code, left_out.stdout.as_str()), (0, ""), "{left_out:?}");
+
+    // Who may not read revisions is told so, and gets the rest.
+    let narrow = bed.cp.service_account(n, "narrow", &readers_rules()).await;
+    let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
+    assert_eq!((table.code, table.stdout.as_str()), (0, ""), "{table:?}");
+    for kind in ["ReplicaSets", "ControllerRevisions"] {
+        let note = format!("{kind} were not looked at for lost references: you may not list them\n");
+        assert!(table.stderr.contains(&note), "{table:?}");
+    }
+    let mut rules = revisions_rules();
+    rules.as_array_mut().expect("rules").last_mut().expect("a rule")["verbs"] = json!(["list"]);
+    let lister = bed.cp.service_account(n, "lister", &rules).await;
+    let (table, _) = scan(&lister.kubeconfig, &["-n", n]).await;
+    assert_eq!(table.code, 0, "{table:?}");
+    assert!(table.stderr.contains("ReplicaSets were not looked at for lost references: you may not get them"));
+
+    // The next revision, for whatever reason, and the annotation again.
+    bed.kubectl(&["set", "image", "deployment/web", "main=next"], "").await;
+    bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "").await;
+    bed.revisions("web", 3).await;
+    bed.revisions("store", 3).await;
+    assert_eq!(bed.lost(&user.kubeconfig).await, [sentence("DaemonSet", "each")]);
+    bed.kubectl(&["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"], "").await;
+    assert_eq!(bed.lost(&user.kubeconfig).await, []);
+}
+
+#[tokio::test]
+async fn references_that_only_pods_had_are_found_unless_a_default_asks_for_them() {
+    let labelled = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
+    let bed = Injecting::new("lost-pods", &labelled, &[]).await;
+    let user = bed.cp.service_account(&bed.ns.name, "reader", &revisions_rules()).await;
+    for (kind, name) in [("Deployment", "web"), ("StatefulSet", "store")] {
+        bed.create(kind, name).await;
+        bed.remove_annotation(&format!("{kind}/{name}")).await;
+        bed.revisions(name, 2).await;
+    }
+    let found = [sentence("Deployment", "web"), sentence("StatefulSet", "store")];
+    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    let default = ["annotate", "namespace", &bed.ns.name, "secrets.floe.dev/refs=db/k"];
+    bed.cp.kubectl(&default, "").await.succeeded();
+    let (json, _) = scan(&user.kubeconfig, &["-n", &bed.ns.name, "-o", "json"]).await;
+    let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(found["looked"]["lost"], 0, "{found:#}");
+}
+
+#[tokio::test]
+async fn references_of_a_rollout_are_compared_by_its_own_replica_sets() {
+    let cp = ControlPlane::shared().await;
+    cp.install_rollouts().await;
+    let ns = cp.namespace("lost-rollout").await;
+    let template = |annotations: &Value| template("web", annotations, &json!([container()]));
+    let rollout = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": ns.named("web"),
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template(&json!({}))},
+    });
+    let rollout = cp.create(&rollout).await.object();
+    let asks = json!({"secrets.floe.dev/inherited": r#"{"env-from":"db"}"#});
+    for (number, annotations) in [(1, asks), (2, json!({}))] {
+        let mut metadata = ns.named(&format!("web-{number}"));
+        metadata["annotations"] = json!({"rollout.argoproj.io/revision": number.to_string()});
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "web", "uid": rollout["metadata"]["uid"],
+            "controller": true,
+        }]);
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata,
+            "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": template(&annotations)},
+        });
+        cp.create(&set).await.object();
+    }
+    let (json, _) = scan(&cp.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
+    assert_eq!(json.code, 1, "{json:?}");
+    assert_eq!(problems(&serde_json::from_str(&json.stdout).expect("JSON")), [sentence("Rollout", "web")]);
 }

@@ -100,13 +100,13 @@ impl Bed {
     }
 
     fn with(binder: Arc<dyn SecretBinder>, inject_template: bool, defaults: Option<&[(&str, &str)]>) -> Self {
-        let binders = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
+        let sources = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
         let surface = if defaults.is_some() { Surface::DefaultsWorkloads } else { Surface::Workloads };
         let namespace = defaults.into_iter().flatten().map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned()));
         let defaults = Arc::new(Defaults::new(Arc::new(Namespace(namespace.collect()))));
         let policy = Policy { inject_template, ..Policy::default() };
         let metrics = AdmissionMetrics::register(&mut Registry::default());
-        let handler = Handler::new(Arc::new(Pipeline::new(binders, defaults, policy)), metrics);
+        let handler = Handler::new(Arc::new(Pipeline::new(sources, defaults, policy)), metrics);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { handler, surface, runtime }
     }

@@ -75,10 +75,10 @@ pub async fn handler() -> Handler {
     }
     let cached = Arc::new(Cached::new(secrets, CacheSettings::default(), metrics));
     let source = Source { binder: cached.clone(), recent_names: Some(cached) };
-    let binders = Sources::from([(SecretSource::Kubernetes, source)]);
+    let sources = Sources::from([(SecretSource::Kubernetes, source)]);
     let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
-    let mutator = Arc::new(Pipeline::new(binders, defaults, Policy::default()));
-    let handler = Handler::new(mutator, AdmissionMetrics::register(&mut registry));
+    let pipeline = Arc::new(Pipeline::new(sources, defaults, Policy::default()));
+    let handler = Handler::new(pipeline, AdmissionMetrics::register(&mut registry));
     // The first one fills the cache.
     assert!(answer(&handler, &asking()).await > 500, "the pod is injected");
     handler

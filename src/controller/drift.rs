@@ -89,7 +89,7 @@ impl Drift {
         let (sender, mut receiver) = mpsc::channel(WAITING);
         // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
         let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
-        let task = Task { scope: self.scope.clone(), warned_since, ineffective: false };
+        let task = Task { scope: self.scope.clone(), warned_since, ineffective: false, lost: false };
         let scanning = async {
             let ended = self.scanner.scan(&task, &progress, &sender).await;
             drop(sender);
@@ -101,7 +101,7 @@ impl Drift {
                 match found {
                     Found::Drifted(finding) => self.drifted(&finding, &mut told).await,
                     // Not asked for.
-                    Found::Ineffective(_) => {}
+                    Found::Ineffective(_) | Found::Lost(_) => {}
                     Found::Warned(warned) => self.warned(&warned, &mut told).await,
                 }
             }

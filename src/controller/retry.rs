@@ -85,14 +85,14 @@ impl RetryTrigger {
         let pace = Pace::per_second(READS_PER_SECOND);
         let backend = KubernetesBackend::new(api.client(), None);
         let binder = Arc::new(RateLimited { inner: backend, pace: Arc::clone(&pace) });
-        let sources = RateLimited { inner: KubernetesDefaults(api.client()), pace: Arc::clone(&pace) };
-        let defaults = Arc::new(Defaults::patient(Arc::new(sources)));
-        let binders = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
+        let defaults = RateLimited { inner: KubernetesDefaults(api.client()), pace: Arc::clone(&pace) };
+        let defaults = Arc::new(Defaults::patient(Arc::new(defaults)));
+        let sources = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
         let policy = Policy { sidecars: rules.sidecars.clone(), ..Policy::default() };
         Self {
             api: api.clone(),
             reader: api.paced(&pace),
-            pipeline: Pipeline::new(binders, Arc::clone(&defaults), policy),
+            pipeline: Pipeline::new(sources, Arc::clone(&defaults), policy),
             defaults,
             rules,
             scope,

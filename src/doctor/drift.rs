@@ -22,7 +22,7 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
         list("--sidecar-containers", SIDECARS).iter().filter_map(|sidecar| sidecar.parse().ok()).collect();
     let exempt = exempt(list("--exempt-namespaces", "").into_iter().chain([seen.namespace.clone()]));
     let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt, ..Rules::default() });
-    let task = Task { scope: Scope::All, warned_since: None, ineffective: true };
+    let task = Task { scope: Scope::All, warned_since: None, ineffective: true, lost: false };
     let progress = Progress::default();
     let (mut without_secrets, mut without_effect) = (Vec::new(), Vec::new());
     let note = |found: Found| {
@@ -30,7 +30,7 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
             Found::Drifted(finding) => (&mut without_secrets, finding),
             Found::Ineffective(finding) => (&mut without_effect, finding),
             // Not asked for.
-            Found::Warned(_) => return,
+            Found::Lost(_) | Found::Warned(_) => return,
         };
         if named.len() < NAMED {
             named.push(format!("{}/{} in namespace {}", finding.kind, finding.name, finding.namespace));

@@ -1,5 +1,6 @@
 //! What a scan finds, and what it looked at.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +9,11 @@ use serde::{Deserialize, Serialize};
 /// Objects that are too large to be read and are named; more of them are only counted.
 const UNREAD: usize = 10;
 
-/// An object that runs without what its annotations ask for, or whose annotations or labels have no effect.
+/// Notes that are kept.
+const MAX_NOTES: usize = 20;
+
+/// An object that runs without what its annotations ask for, whose annotations or labels have no effect, or whose
+/// containers lost references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -25,7 +30,7 @@ pub struct Finding {
     /// `Kind/name` of what made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What is missing or has no effect, each a sentence.
+    /// What is missing, has no effect or was lost, each a sentence.
     pub problems: Vec<String>,
 }
 
@@ -36,6 +41,8 @@ pub enum Found {
     Drifted(Finding),
     /// An object has annotations or labels of ours, or nearly ours, that have no effect.
     Ineffective(Finding),
+    /// A workload's containers lost references to Secrets in its latest revision, together with an annotation.
+    Lost(Finding),
     /// A pod was made lately, and whoever made it was warned: a controller, which passes nothing on.
     Warned(Warned),
 }
@@ -74,15 +81,17 @@ pub struct Progress {
     read: AtomicU64,
     found: AtomicU64,
     ineffective: AtomicU64,
+    lost: AtomicU64,
     skipped: AtomicU64,
     service_accounts_hidden: AtomicBool,
     unread: Mutex<Vec<String>>,
+    notes: Mutex<BTreeSet<String>>,
 }
 
 /// What a scan looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Looked {
-    /// Pods and workloads of which metadata were listed.
+    /// Pods, workloads and revisions of workloads that were listed.
     pub objects: u64,
     /// Objects that were read whole.
     pub read: u64,
@@ -90,6 +99,8 @@ pub struct Looked {
     pub found: u64,
     /// Objects whose annotations or labels have no effect.
     pub ineffective: u64,
+    /// Workloads whose containers lost references in the latest revision, together with an annotation.
+    pub lost: u64,
     /// Objects that were left out, each of them too large to be read: the scan is not complete without them.
     pub skipped: u64,
 }
@@ -109,6 +120,10 @@ impl Progress {
 
     pub(super) fn ineffective(&self) {
         self.ineffective.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn hide_service_accounts(&self) {
@@ -136,6 +151,20 @@ impl Progress {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes what was not looked at, and why.
+    pub(super) fn note(&self, sentence: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() < MAX_NOTES {
+            notes.insert(sentence);
+        }
+    }
+
+    /// Sentences about what was not looked at, and why.
+    #[must_use]
+    pub fn notes(&self) -> BTreeSet<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn looked(&self) -> Looked {
@@ -145,6 +174,7 @@ impl Progress {
             read: get(&self.read),
             found: get(&self.found),
             ineffective: get(&self.ineffective),
+            lost: get(&self.lost),
             skipped: get(&self.skipped),
         }
     }

@@ -95,7 +95,7 @@ fn refused(error: &AdmissionError) -> Vec<String> {
 
 /// Every secret by its own name. The keys of a `name/*` were those of its creation, so what the pod carries of the
 /// secret is taken for all; a pod that carries none of it lacks it.
-fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
+pub(super) fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let bound = request.needs().into_iter().map(|(secret, need)| {
         let secret_name = secret.name.to_string();
         let keys = need.all_keys.then(|| {

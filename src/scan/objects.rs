@@ -56,6 +56,15 @@ pub(super) fn meta(item: &[u8]) -> Option<Meta<'_>> {
     serde_json::from_slice::<Object<'_>>(item).ok().map(|object| object.metadata)
 }
 
+/// Whether a text can be the name of an object. Others must not get into a path: nobody checks the name in an owner
+/// reference, nor fields of custom resources.
+pub(super) fn is_object_name(text: &str) -> bool {
+    const LONGEST: usize = 253;
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= LONGEST && text.bytes().all(allowed) && ends.into_iter().all(|end| end.is_some_and(|end| end != b'.'))
+}
+
 /// An object's labels.
 pub(super) fn labels(body: &[u8]) -> BTreeMap<String, String> {
     #[derive(Deserialize)]

@@ -25,13 +25,13 @@ use crate::injection::{PodView, Sidecar, WorkloadKind, WorkloadView};
 pub(super) const PAGE: usize = 500;
 
 /// Objects in a page of whole objects.
-const WHOLE_PAGE: usize = 50;
+pub(super) const WHOLE_PAGE: usize = 50;
 
 /// Whole objects that are read at the same time; each may be as large as an object can be.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// How long the defaults of one pod may take to read.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which objects are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +71,15 @@ pub enum ScanError {
 pub(super) struct Kind {
     pub api_version: &'static str,
     pub name: &'static str,
-    plural: &'static str,
-    /// `None` for pods, and for what carries defaults.
-    workload: Option<WorkloadKind>,
+    pub plural: &'static str,
+    /// `None` for pods, revisions, and for what carries defaults.
+    pub workload: Option<WorkloadKind>,
     form: Form,
 }
 
 const PODS: Kind = Kind { api_version: "v1", name: "Pod", plural: "pods", workload: None, form: Form::Metadata };
 
-const WORKLOADS: [Kind; 6] = [
+pub(super) const WORKLOADS: [Kind; 6] = [
     Kind::of("apps/v1", "Deployment", "deployments", WorkloadKind::Deployment),
     Kind::of("apps/v1", "StatefulSet", "statefulsets", WorkloadKind::StatefulSet),
     Kind::of("apps/v1", "DaemonSet", "daemonsets", WorkloadKind::DaemonSet),
@@ -98,6 +98,11 @@ impl Kind {
     /// A Namespace or ServiceAccount.
     pub(super) const fn of_defaults(name: &'static str, plural: &'static str) -> Self {
         Self { api_version: "v1", name, plural, workload: None, form: Form::Metadata }
+    }
+
+    /// A `ReplicaSet` or `ControllerRevision`.
+    pub(super) const fn of_revisions(name: &'static str, plural: &'static str) -> Self {
+        Self { api_version: "apps/v1", name, plural, workload: None, form: Form::Whole }
     }
 
     pub(super) fn path(self, namespace: Option<&str>) -> String {
@@ -124,13 +129,15 @@ pub struct Task {
     pub warned_since: Option<jiff::Timestamp>,
     /// Annotations and labels without effect are wanted too.
     pub ineffective: bool,
+    /// References that were lost together with an annotation are wanted too. Needs more rights than the rest.
+    pub lost: bool,
 }
 
 /// Scans a cluster.
 #[derive(Debug)]
 pub struct Scanner {
     pub(super) api: ObjectApi,
-    defaults: Defaults,
+    pub(super) defaults: Defaults,
     pub(super) rules: Rules,
 }
 
@@ -196,6 +203,9 @@ impl Scanner {
                 Err(ScanError::Api(error)) if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
                 listed => listed?,
             }
+        }
+        if run.task.lost {
+            self.lost_references(namespace, run).await?;
         }
         Ok(())
     }
@@ -309,19 +319,7 @@ impl Scanner {
         run: Run<'_>,
     ) -> Result<Option<(String, Found)>, ScanError> {
         let Candidate { namespace, name, uid, owner, is_new, whole } = candidate;
-        let body = if whole.is_some() {
-            whole
-        } else {
-            run.progress.read();
-            match self.api.get(&format!("{}/{name}", kind.path(Some(&namespace))), Form::Whole).await {
-                Err(error) if error.kind == ApiErrorKind::TooLong => {
-                    run.progress.skip(format!("{} {namespace}/{name}", kind.plural));
-                    warn!(path = kind.plural, namespace, name, "object is too large to read; skipped");
-                    None
-                }
-                read => read?,
-            }
-        };
+        let body = if whole.is_some() { whole } else { self.whole(kind, &namespace, &name, run).await? };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
         let Judgement { problems, warnings } = match kind.workload {
@@ -337,6 +335,30 @@ impl Scanner {
         // Who makes a pod by hand was told.
         let warned = owner.filter(|_| is_new && !warnings.is_empty());
         Ok(warned.map(|owner| (uid, Found::Warned(Warned { namespace, owner, warnings }))))
+    }
+
+    /// Whether the webhook serves a namespace.
+    pub(super) fn serves(&self, namespace: &str, run: Run<'_>) -> bool {
+        run.namespaces.selects(namespace) && !self.rules.exempt.contains(namespace)
+    }
+
+    /// A whole object; `None` if it is gone or too large.
+    pub(super) async fn whole(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        run: Run<'_>,
+    ) -> Result<Option<Bytes>, ScanError> {
+        run.progress.read();
+        match self.api.get(&format!("{}/{name}", kind.path(Some(namespace))), Form::Whole).await {
+            Err(error) if error.kind == ApiErrorKind::TooLong => {
+                run.progress.skip(format!("{} {namespace}/{name}", kind.plural));
+                warn!(path = kind.plural, namespace, name, "object is too large to read; skipped");
+                Ok(None)
+            }
+            read => Ok(read?),
+        }
     }
 
     async fn judge_pod(&self, namespace: &str, body: &[u8], governed: bool) -> Result<Judgement, ScanError> {

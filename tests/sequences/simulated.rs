@@ -40,10 +40,10 @@ impl Webhook {
             secrets.insert("ns", name, ["k".to_owned()]);
         }
         let binder = Source { binder: Arc::new(secrets), recent_names: None };
-        let binders = Sources::from([(SecretSource::Kubernetes, binder)]);
+        let sources = Sources::from([(SecretSource::Kubernetes, binder)]);
         let policy = Policy { inject_template, ..Policy::default() };
-        let mutator = Pipeline::new(binders, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
-        let handler = Handler::new(Arc::new(mutator), AdmissionMetrics::register(&mut Registry::default()));
+        let pipeline = Pipeline::new(sources, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
+        let handler = Handler::new(Arc::new(pipeline), AdmissionMetrics::register(&mut Registry::default()));
         Self { handler }
     }
 

@@ -25,7 +25,10 @@ fn nothing_to_do(bencher: Bencher<'_, '_>) {
 }
 
 fn answered(bencher: Bencher<'_, '_>, body: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let handler = runtime.block_on(review::handler());
     bencher.bench_local(|| runtime.block_on(review::answer(&handler, black_box(body))));
 }

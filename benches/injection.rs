@@ -27,7 +27,12 @@ fn parse_plan_render(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn decode(bencher: Bencher<'_, '_>) {
     let pod = pod::asking();
-    bencher.bench(|| serde_json::from_slice::<PodView<'_>>(black_box(&pod)).expect("a pod").service_account().len());
+    bencher.bench(|| {
+        serde_json::from_slice::<PodView<'_>>(black_box(&pod))
+            .expect("a pod")
+            .service_account()
+            .len()
+    });
 }
 
 /// A pod that asks for nothing.

@@ -13,7 +13,10 @@ use review::pod;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     let (case, times) = match arguments.as_slice() {
         // As `cargo bench` runs it, among others: nobody counts.
         [] => return ExitCode::SUCCESS,
@@ -43,7 +46,10 @@ fn main() -> ExitCode {
 fn answer(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
     tracing::subscriber::set_global_default(subscriber).expect("the first one");
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let handler = review::handler().await;
         for _ in 0..times {

@@ -54,9 +54,19 @@ const CASES: [(Case, &str, &str); 3] = [
 ];
 
 fn main() -> ExitCode {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["serve", folder, filter] => serve(Path::new(folder), filter),
         [] => compare(7, "info"),
         [rounds, filter @ ..] if filter.len() < 2 => match rounds.parse() {
@@ -72,23 +82,46 @@ fn main() -> ExitCode {
 
 fn serve(folder: &Path, filter: &str) {
     telemetry::init(LogFormat::Json, filter, std::io::stdout).expect("a valid filter");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let (_, metrics) = registry();
-        let store = CertStore::new(ClientAuth::None, Arc::new(jiff::Timestamp::now), metrics.clone());
-        let files = TlsFiles { pair: Some((folder.join("tls.crt"), folder.join("tls.key"))), client_ca: None };
+        let store = CertStore::new(
+            ClientAuth::None,
+            Arc::new(jiff::Timestamp::now),
+            metrics.clone(),
+        );
+        let files = TlsFiles {
+            pair: Some((folder.join("tls.crt"), folder.join("tls.key"))),
+            client_ca: None,
+        };
         files.load(&store).await.expect("a certificate");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::bind(address, Port::Admission, ListenerSettings::default(), metrics.clone()).await;
+        let listener = Listener::bind(
+            address,
+            Port::Admission,
+            ListenerSettings::default(),
+            metrics.clone(),
+        )
+        .await;
         let listener = listener.expect("a free port").with_tls(store);
-        writeln!(std::io::stderr(), "{}", listener.local_addr().expect("a bound address")).expect("somebody listens");
+        writeln!(
+            std::io::stderr(),
+            "{}",
+            listener.local_addr().expect("a bound address")
+        )
+        .expect("somebody listens");
         listener.serve(router(metrics).await, Shutdown::new()).await;
     });
 }
 
 async fn router(metrics: Metrics) -> Router {
     let limits = BodyLimits::new(BodySettings::default(), metrics);
-    let constant = Router::new().route("/constant", post(constant)).with_state(limits.clone());
+    let constant = Router::new()
+        .route("/constant", post(constant))
+        .with_state(limits.clone());
     routes::admission(review::handler().await, limits, Traces::off(), true).merge(constant)
 }
 
@@ -117,16 +150,31 @@ impl Server {
             .spawn()
             .expect("our own program starts");
         let mut line = String::new();
-        BufReader::new(child.stderr.take().expect("it is piped")).read_line(&mut line).expect("it says where it is");
-        Self { child, address: line.trim().parse().expect("an address") }
+        BufReader::new(child.stderr.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("it says where it is");
+        Self {
+            child,
+            address: line.trim().parse().expect("an address"),
+        }
     }
 
     /// CPU that it used so far, in seconds.
     fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
-        let fields = stat.rsplit(')').next().expect("fields after the name").split_whitespace();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .expect("a running process");
+        let fields = stat
+            .rsplit(')')
+            .next()
+            .expect("fields after the name")
+            .split_whitespace();
         // utime and stime, in hundredths of a second on every Linux.
-        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+        fields
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<f64>().expect("a number"))
+            .sum::<f64>()
+            / 100.0
     }
 }
 
@@ -150,20 +198,41 @@ struct Round {
 
 fn compare(rounds: usize, filter: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(folder.path().join("tls.crt"), certificate.cert.pem()).expect("the folder can be written");
-    std::fs::write(folder.path().join("tls.key"), certificate.signing_key.serialize_pem()).expect("as before");
+    let certificate =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(folder.path().join("tls.crt"), certificate.cert.pem())
+        .expect("the folder can be written");
+    std::fs::write(
+        folder.path().join("tls.key"),
+        certificate.signing_key.serialize_pem(),
+    )
+    .expect("as before");
     let server = Server::start(folder.path(), filter);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let (asking, indifferent) = (review::asking(), review::indifferent());
-    say(&format!("review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}", asking.len()));
+    say(&format!(
+        "review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}",
+        asking.len()
+    ));
     for connections in [1, 16] {
         let mut results: BTreeMap<Case, Vec<Round>> = BTreeMap::new();
         for _ in 0..rounds {
             for (case, _, path) in CASES {
-                let body = if case == Case::NothingToDo { &indifferent } else { &asking };
+                let body = if case == Case::NothingToDo {
+                    &indifferent
+                } else {
+                    &asking
+                };
                 let request = request(path, body);
-                let round = runtime.block_on(measure(&server, &certificate.cert.pem(), &request, connections));
+                let round = runtime.block_on(measure(
+                    &server,
+                    &certificate.cert.pem(),
+                    &request,
+                    connections,
+                ));
                 results.entry(case).or_default().push(round);
             }
         }
@@ -201,7 +270,11 @@ async fn measure(server: &Server, ca: &str, request: &[u8], connections: usize) 
     let (elapsed, cpu) = (began.elapsed(), server.cpu() - cpu);
     took.sort_unstable();
     let count = u32::try_from(took.len()).expect("not that many");
-    let at = |hundredths: usize| took.get(took.len() * hundredths / 100).map_or(0.0, Duration::as_secs_f64) * 1e6;
+    let at = |hundredths: usize| {
+        took.get(took.len() * hundredths / 100)
+            .map_or(0.0, Duration::as_secs_f64)
+            * 1e6
+    };
     Round {
         per_second: f64::from(count) / elapsed.as_secs_f64(),
         cpu_micros: cpu * 1e6 / f64::from(count),
@@ -212,26 +285,51 @@ async fn measure(server: &Server, ca: &str, request: &[u8], connections: usize) 
 
 async fn connect(address: SocketAddr, ca: &str) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("a certificate")).expect("an authority");
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let tcp = TcpStream::connect(address).await.expect("the server listens");
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("a certificate"))
+        .expect("an authority");
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(address)
+        .await
+        .expect("the server listens");
     tcp.set_nodelay(true).expect("it is TCP");
     let name = ServerName::try_from("localhost").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("its certificate is ours")
+    TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .expect("its certificate is ours")
 }
 
 /// One request and its whole answer.
 async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
-    connection.write_all(request).await.expect("the server reads");
+    connection
+        .write_all(request)
+        .await
+        .expect("the server reads");
     connection.flush().await.expect("the server reads");
     let mut answer = Vec::with_capacity(16 << 10);
     loop {
-        assert!(connection.read_buf(&mut answer).await.expect("the server answers") > 0, "the connection ended");
+        assert!(
+            connection
+                .read_buf(&mut answer)
+                .await
+                .expect("the server answers")
+                > 0,
+            "the connection ended"
+        );
         if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_lowercase();
+            let head =
+                String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_lowercase();
             assert!(head.starts_with("http/1.1 200"), "{head}");
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-            let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
+            let length = head
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.lines().next());
+            let length: usize = length
+                .and_then(|length| length.parse().ok())
+                .expect("a length");
             if answer.len() >= end + 4 + length {
                 return;
             }
@@ -244,10 +342,16 @@ fn report(connections: usize, results: &BTreeMap<Case, Vec<Round>>) {
         "\n{connections} connection(s)           per second    CPU µs    p50 µs    p99 µs   of the constant's throughput"
     ));
     for (case, name, _) in CASES {
-        let (Some(rounds), Some(constant)) = (results.get(&case), results.get(&Case::Constant)) else { continue };
+        let (Some(rounds), Some(constant)) = (results.get(&case), results.get(&Case::Constant))
+        else {
+            continue;
+        };
         let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
-        let ratios: Vec<f64> =
-            rounds.iter().zip(constant).map(|(round, constant)| round.per_second / constant.per_second).collect();
+        let ratios: Vec<f64> = rounds
+            .iter()
+            .zip(constant)
+            .map(|(round, constant)| round.per_second / constant.per_second)
+            .collect();
         let spread = format!(
             "{:.2} ({:.2} to {:.2})",
             median(ratios.clone()),

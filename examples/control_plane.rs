@@ -15,7 +15,12 @@ async fn main() -> std::io::Result<()> {
     let control_plane = ControlPlane::start(Options::default()).await;
     let [kubectl] = common::tools::paths(["kubectl"]);
     let mut out = std::io::stdout();
-    writeln!(out, "{}\n{}", control_plane.kubeconfig.display(), kubectl.display())?;
+    writeln!(
+        out,
+        "{}\n{}",
+        control_plane.kubeconfig.display(),
+        kubectl.display()
+    )?;
     out.flush()?;
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     Ok(())

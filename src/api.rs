@@ -84,7 +84,11 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(kind: ApiErrorKind, what: &str, why: impl Into<String>) -> Self {
-        Self { kind, what: what.to_owned(), why: why.into() }
+        Self {
+            kind,
+            what: what.to_owned(),
+            why: why.into(),
+        }
     }
 }
 
@@ -109,7 +113,9 @@ pub struct ObjectApi {
 /// By hand: a client has no `Debug`, and holds credentials.
 impl fmt::Debug for ObjectApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectApi").field("pace", &self.pace).finish_non_exhaustive()
+        f.debug_struct("ObjectApi")
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +129,10 @@ impl ObjectApi {
     /// A clone whose calls take turns; calls about one namespace count as one tenant.
     #[must_use]
     pub fn paced(&self, pace: &Arc<Pace>) -> Self {
-        Self { client: self.client.clone(), pace: Some(Arc::clone(pace)) }
+        Self {
+            client: self.client.clone(),
+            pace: Some(Arc::clone(pace)),
+        }
     }
 
     /// The client, for typed calls.
@@ -141,7 +150,10 @@ impl ObjectApi {
             Form::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
             Form::Whole => "application/json",
         };
-        match self.call(Method::GET, path, accept, None, OBJECT_LIMIT).await {
+        match self
+            .call(Method::GET, path, accept, None, OBJECT_LIMIT)
+            .await
+        {
             Ok(body) => Ok(Some(body)),
             Err(error) if error.kind == ApiErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -180,16 +192,25 @@ impl ObjectApi {
             Form::Whole => "application/json",
         };
         let mut url = format!("{path}?limit={limit}");
-        for part in [query.to_owned(), more.map(|token| format!("continue={token}")).unwrap_or_default()] {
+        for part in [
+            query.to_owned(),
+            more.map(|token| format!("continue={token}"))
+                .unwrap_or_default(),
+        ] {
             if !part.is_empty() {
                 url = format!("{url}&{part}");
             }
         }
-        let body = self.call(Method::GET, &url, accept, None, PAGE_LIMIT).await?;
+        let body = self
+            .call(Method::GET, &url, accept, None, PAGE_LIMIT)
+            .await?;
         let List { metadata, items } = read(path, &body)?;
         let items = items.unwrap_or_default();
         Ok(Page {
-            items: items.into_iter().map(|item| body.slice_ref(item.get().as_bytes())).collect(),
+            items: items
+                .into_iter()
+                .map(|item| body.slice_ref(item.get().as_bytes()))
+                .collect(),
             more: metadata.more.filter(|more| !more.is_empty()),
             resource_version: metadata.resource_version.unwrap_or_default(),
         })
@@ -200,9 +221,15 @@ impl ObjectApi {
     /// # Errors
     /// [`ApiErrorKind::Conflict`] when it exists.
     pub async fn create(&self, path: &str, object: &Value) -> Result<(), ApiError> {
-        self.call(Method::POST, path, "application/json", Some(("application/json", object)), OBJECT_LIMIT)
-            .await
-            .map(drop)
+        self.call(
+            Method::POST,
+            path,
+            "application/json",
+            Some(("application/json", object)),
+            OBJECT_LIMIT,
+        )
+        .await
+        .map(drop)
     }
 
     /// Merges `change` into an object; only metadata come back.
@@ -211,9 +238,15 @@ impl ObjectApi {
     /// [`ApiErrorKind::Conflict`] when the object is another one than the change says.
     pub async fn merge(&self, path: &str, change: &Value) -> Result<(), ApiError> {
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        self.call(Method::PATCH, path, accept, Some(("application/merge-patch+json", change)), OBJECT_LIMIT)
-            .await
-            .map(drop)
+        self.call(
+            Method::PATCH,
+            path,
+            accept,
+            Some(("application/merge-patch+json", change)),
+            OBJECT_LIMIT,
+        )
+        .await
+        .map(drop)
     }
 
     /// Makes an object's fields what `object` says, as `manager`, by server-side apply; whoever else set them loses them.
@@ -224,9 +257,15 @@ impl ObjectApi {
     pub async fn apply(&self, path: &str, manager: &str, object: &Value) -> Result<(), ApiError> {
         let url = format!("{path}?fieldManager={manager}&force=true");
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        self.call(Method::PATCH, &url, accept, Some(("application/apply-patch+yaml", object)), OBJECT_LIMIT)
-            .await
-            .map(drop)
+        self.call(
+            Method::PATCH,
+            &url,
+            accept,
+            Some(("application/apply-patch+yaml", object)),
+            OBJECT_LIMIT,
+        )
+        .await
+        .map(drop)
     }
 
     async fn call(
@@ -245,11 +284,19 @@ impl ObjectApi {
             let response = self.send(method, url, accept, body, &what).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limit).collect().await;
-            let body = body.map_err(|error| broken(&what, error.as_ref()))?.to_bytes();
-            if status.is_success() { Ok(body) } else { Err(refusal(&what, status, &body)) }
+            let body = body
+                .map_err(|error| broken(&what, error.as_ref()))?
+                .to_bytes();
+            if status.is_success() {
+                Ok(body)
+            } else {
+                Err(refusal(&what, status, &body))
+            }
         };
         let late = || ApiError::new(ApiErrorKind::Unavailable, &what, "no answer in time");
-        timeout(CALL, exchange).await.unwrap_or_else(|_| Err(late()))
+        timeout(CALL, exchange)
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
     async fn send(
@@ -260,21 +307,29 @@ impl ObjectApi {
         body: Option<(&'static str, &Value)>,
         what: &str,
     ) -> Result<http::Response<Body>, ApiError> {
-        let mut request = Request::builder().method(method).uri(url).header(ACCEPT, accept);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(ACCEPT, accept);
         if let (Some((content, _)), Some(headers)) = (body, request.headers_mut()) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
         }
-        let body = body.map_or_else(Body::empty, |(_, object)| Body::from(object.to_string().into_bytes()));
-        let request = request
-            .body(body)
-            .map_err(|_| ApiError::new(ApiErrorKind::Refused, what, "that is no path of an object"))?;
+        let body = body.map_or_else(Body::empty, |(_, object)| {
+            Body::from(object.to_string().into_bytes())
+        });
+        let request = request.body(body).map_err(|_| {
+            ApiError::new(ApiErrorKind::Refused, what, "that is no path of an object")
+        })?;
         let sent = self.client.send(request).await;
         sent.map_err(|error| match error {
-            kube::Error::Auth(_) => {
-                ApiError::new(ApiErrorKind::Forbidden, what, "no credential for the API server could be obtained")
-            }
+            kube::Error::Auth(_) => ApiError::new(
+                ApiErrorKind::Forbidden,
+                what,
+                "no credential for the API server could be obtained",
+            ),
             error => {
-                let why = crate::proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned());
+                let why = crate::proxy::fault(&error)
+                    .unwrap_or_else(|| "the API server cannot be reached".to_owned());
                 ApiError::new(ApiErrorKind::Unavailable, what, why)
             }
         })
@@ -284,7 +339,9 @@ impl ObjectApi {
 /// The namespace that a path is about; nothing where it is about all.
 fn tenant(url: &str) -> &str {
     let after = url.split_once("/namespaces/").map(|(_, after)| after);
-    after.and_then(|after| after.split(['/', '?']).next()).unwrap_or_default()
+    after
+        .and_then(|after| after.split(['/', '?']).next())
+        .unwrap_or_default()
 }
 
 /// Why an answer could not be read to its end.
@@ -316,7 +373,9 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> ApiError {
         _ => ApiErrorKind::Refused,
     };
     // Who may not do what: the API server says it best, and no value is in it.
-    let said = serde_json::from_slice::<Status>(body).ok().filter(|_| kind == ApiErrorKind::Forbidden);
+    let said = serde_json::from_slice::<Status>(body)
+        .ok()
+        .filter(|_| kind == ApiErrorKind::Forbidden);
     let why = match said {
         Some(Status { message }) => message.chars().take(MESSAGE).collect(),
         None => format!("the API server answered HTTP {}", status.as_u16()),
@@ -326,8 +385,13 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> ApiError {
 
 /// Reads an answer; `serde_json`'s own words would quote it.
 pub(crate) fn read<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
-        .map_err(|_| ApiError::new(ApiErrorKind::Refused, what, "the answer is not what was asked for"))
+    serde_json::from_slice(body).map_err(|_| {
+        ApiError::new(
+            ApiErrorKind::Refused,
+            what,
+            "the answer is not what was asked for",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -336,7 +400,10 @@ mod tests {
 
     #[test]
     fn the_tenant_of_a_call_is_its_namespace() {
-        assert_eq!(tenant("/apis/batch/v1/namespaces/jobs/jobs/load?x=y"), "jobs");
+        assert_eq!(
+            tenant("/apis/batch/v1/namespaces/jobs/jobs/load?x=y"),
+            "jobs"
+        );
         assert_eq!(tenant("/api/v1/namespaces/jobs"), "jobs");
         assert_eq!(tenant("/api/v1/namespaces?limit=500"), "");
         assert_eq!(tenant("/api/v1/events?limit=500"), "");
@@ -346,7 +413,10 @@ mod tests {
     fn a_refusal_names_what_was_asked_for() {
         let body = br#"{"kind":"Status","message":"pods is forbidden: User \"u\" cannot list"}"#;
         let error = refusal("GET /api/v1/pods", StatusCode::FORBIDDEN, body);
-        assert_eq!(error.to_string(), "GET /api/v1/pods: pods is forbidden: User \"u\" cannot list");
+        assert_eq!(
+            error.to_string(),
+            "GET /api/v1/pods: pods is forbidden: User \"u\" cannot list"
+        );
         let gone = refusal("GET /api/v1/pods", StatusCode::GONE, b"{}");
         assert_eq!(gone.kind, ApiErrorKind::Gone);
     }

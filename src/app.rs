@@ -56,8 +56,13 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
         open_files::raise_limit();
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = worker_threads(args.listener.worker_threads, available);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-        runtime.context("the runtime could not be started")?.block_on(serve(args, clock, log))
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build();
+        runtime
+            .context("the runtime could not be started")?
+            .block_on(serve(args, clock, log))
     })
 }
 
@@ -65,7 +70,9 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
 fn logged(args: &TelemetryArgs, server: impl FnOnce(&Log) -> anyhow::Result<()>) -> ExitCode {
     let log = match Log::stdout() {
         Ok(log) => log,
-        Err(error) => return fail(&anyhow::Error::new(error).context("standard output cannot be written")),
+        Err(error) => {
+            return fail(&anyhow::Error::new(error).context("standard output cannot be written"));
+        }
     };
     let writer = log.clone();
     if let Err(error) = telemetry::init(args.log_format, &args.log, move || writer.clone()) {
@@ -96,7 +103,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
-    let ServeArgs { kubernetes, proxy, policy, listener, telemetry } = args;
+    let ServeArgs {
+        kubernetes,
+        proxy,
+        policy,
+        listener,
+        telemetry,
+    } = args;
     // Before anything slow: process 1 loses a signal that nobody caught.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
@@ -108,19 +121,36 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
 
     let settings = kubernetes.settings(proxy.proxy_from_environment);
     let client = connect(&settings).await?;
-    let own_namespace = policy.own_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let (traces, flush) = traces::start(telemetry.traces, SERVICE, policy.own_namespace.clone(), &metrics).await?;
+    let own_namespace = policy
+        .own_namespace
+        .clone()
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    let (traces, flush) = traces::start(
+        telemetry.traces,
+        SERVICE,
+        policy.own_namespace.clone(),
+        &metrics,
+    )
+    .await?;
     let declared = policy.trusted_callers;
-    let handler = Handler::new(Arc::new(pipeline(client, policy, &metrics)), admission_metrics);
+    let handler = Handler::new(
+        Arc::new(pipeline(client, policy, &metrics)),
+        admission_metrics,
+    );
 
     let origin = match &listener.tls_certificate {
-        Some(name) => {
-            Some(certificate::CertificateStatus::new(connect_patiently(&settings).await?, &own_namespace, name))
-        }
+        Some(name) => Some(certificate::CertificateStatus::new(
+            connect_patiently(&settings).await?,
+            &own_namespace,
+            name,
+        )),
         None => None,
     };
-    let (store, files) = certificate(&listener, Arc::clone(&clock), &metrics, origin.as_ref()).await?;
-    let admission = bind(&listener, Port::Admission, &metrics).await?.with_tls(Arc::clone(&store));
+    let (store, files) =
+        certificate(&listener, Arc::clone(&clock), &metrics, origin.as_ref()).await?;
+    let admission = bind(&listener, Port::Admission, &metrics)
+        .await?
+        .with_tls(Arc::clone(&store));
     let ops = bind(&listener, Port::Ops, &metrics).await?;
     tracing::info!(
         admission = %admission.local_addr()?,
@@ -135,7 +165,10 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     // Until the end: a drain may outlast a certificate. Dropping the set ends it.
     if let Some(name) = &listener.tls_secret {
         let api = ObjectApi::new(connect_patiently(&settings).await?);
-        let (secret, store) = (TlsSecret::new(api, &own_namespace, name), Arc::clone(&store));
+        let (secret, store) = (
+            TlsSecret::new(api, &own_namespace, name),
+            Arc::clone(&store),
+        );
         background.spawn(async move { tls_secret::watch(secret, &store, listener.tls_poll).await });
     }
     if let Some(origin) = origin {
@@ -146,7 +179,10 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     background.spawn(signals.run(shutdown.clone()));
 
     let patience = listener.shutdown_delay + listener.drain_timeout;
-    let admission = (admission, routes::admission(handler, limits, traces, declared));
+    let admission = (
+        admission,
+        routes::admission(handler, limits, traces, declared),
+    );
     let ops = (ops, ops::router(Arc::new(registry), checks));
     run_listeners(admission, ops, &shutdown, patience, flush, background).await
 }
@@ -166,7 +202,8 @@ async fn run_listeners(
             shutdown.draining().await;
             Instant::now() + patience
         };
-        let (_drained, deadline) = futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
+        let (_drained, deadline) =
+            futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
         // The last traces get what the drain left of its time.
         tokio::select! {
             () = flush.within(GOODBYE.min(deadline.saturating_duration_since(Instant::now()))) => {}
@@ -188,11 +225,22 @@ async fn run_listeners(
 /// The pipeline, over the API server behind `client`.
 fn pipeline(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Pipeline {
     let tuning = Tuning::default();
-    let backend = Backend::assemble(KubernetesBackend::new(client.clone(), allowed(&policy)), tuning, metrics);
+    let backend = Backend::assemble(
+        KubernetesBackend::new(client.clone(), allowed(&policy)),
+        tuning,
+        metrics,
+    );
     let sources = Guarded::new(KubernetesDefaults(client), backend.limits, tuning);
     let defaults = Arc::new(Defaults::new(Arc::new(sources)));
-    let source = Source { binder: backend.binder, recent_names: Some(backend.names) };
-    Pipeline::new(Sources::from([(SecretSource::Kubernetes, source)]), defaults, decide(policy))
+    let source = Source {
+        binder: backend.binder,
+        recent_names: Some(backend.names),
+    };
+    Pipeline::new(
+        Sources::from([(SecretSource::Kubernetes, source)]),
+        defaults,
+        decide(policy),
+    )
 }
 
 async fn bind(args: &ListenerArgs, port: Port, metrics: &Metrics) -> anyhow::Result<Listener> {
@@ -200,7 +248,13 @@ async fn bind(args: &ListenerArgs, port: Port, metrics: &Metrics) -> anyhow::Res
         Port::Admission => (args.listen, ListenerSettings::default()),
         Port::Ops | Port::Admin => (args.ops_listen, ListenerSettings::ops()),
     };
-    let listener = Listener::bind(address, port, listener_settings(args, bounds), metrics.clone()).await;
+    let listener = Listener::bind(
+        address,
+        port,
+        listener_settings(args, bounds),
+        metrics.clone(),
+    )
+    .await;
     listener.with_context(|| format!("{address} could not be bound"))
 }
 
@@ -221,7 +275,10 @@ fn decide(policy: PolicyArgs) -> Policy {
     let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
     Policy {
         sidecars: sidecar_containers,
-        exempt_namespaces: cluster.chain(own_namespace).chain(exempt_namespaces).collect(),
+        exempt_namespaces: cluster
+            .chain(own_namespace)
+            .chain(exempt_namespaces)
+            .collect(),
         on_unavailable,
         inject_template: workloads_inject_template,
     }
@@ -234,13 +291,21 @@ async fn certificate(
     metrics: &Metrics,
     origin: Option<&certificate::CertificateStatus>,
 ) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
-    let auth = if listener.tls_client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
+    let auth = if listener.tls_client_ca.is_some() {
+        ClientAuth::Required
+    } else {
+        ClientAuth::None
+    };
     let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
     let files = TlsFiles {
         pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
         client_ca: listener.tls_client_ca.clone(),
     };
-    let Err(error) = files.load(&store).await.context("the serving certificate could not be loaded") else {
+    let Err(error) = files
+        .load(&store)
+        .await
+        .context("the serving certificate could not be loaded")
+    else {
         return Ok((store, files));
     };
     let because = match origin {
@@ -254,12 +319,20 @@ async fn certificate(
 }
 
 fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerSettings {
-    ListenerSettings { shutdown_delay: args.shutdown_delay, drain_timeout: args.drain_timeout, ..bounds }
+    ListenerSettings {
+        shutdown_delay: args.shutdown_delay,
+        drain_timeout: args.drain_timeout,
+        ..bounds
+    }
 }
 
 /// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
 /// not take the endpoints away that could say so.
-fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certificate::CertificateStatus>) -> Checks {
+fn readiness(
+    store: &Arc<CertStore>,
+    shutdown: &Shutdown,
+    origin: Option<certificate::CertificateStatus>,
+) -> Checks {
     let (store, shutdown) = (Arc::clone(store), shutdown.clone());
     let certificate = move || {
         store.check().map_err(|why| match &origin {
@@ -267,9 +340,15 @@ fn readiness(store: &Arc<CertStore>, shutdown: &Shutdown, origin: Option<certifi
             None => why,
         })
     };
-    Checks::new().with("certificate", certificate).with("shutdown", move || {
-        if shutdown.is_draining() { Err("the program is stopping".to_owned()) } else { Ok(()) }
-    })
+    Checks::new()
+        .with("certificate", certificate)
+        .with("shutdown", move || {
+            if shutdown.is_draining() {
+                Err("the program is stopping".to_owned())
+            } else {
+                Ok(())
+            }
+        })
 }
 
 #[cfg(test)]
@@ -283,7 +362,11 @@ mod tests {
     #[case(None, 64, 4)]
     #[case(Some(64), 2, 64)]
     #[case(Some(1), 64, 1)]
-    fn workers_are_few_unless_told(#[case] wanted: Option<u16>, #[case] available: usize, #[case] workers: usize) {
+    fn workers_are_few_unless_told(
+        #[case] wanted: Option<u16>,
+        #[case] available: usize,
+        #[case] workers: usize,
+    ) {
         assert_eq!(worker_threads(wanted, available), workers);
     }
 }

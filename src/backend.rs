@@ -79,7 +79,9 @@ impl KeysWanted {
     pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
         match (self, &binding.keys) {
             (Self::Existence, _) | (Self::All, Some(_)) => true,
-            (Self::These(wanted), Some(keys)) => wanted.iter().all(|key| keys.contains(key.as_str())),
+            (Self::These(wanted), Some(keys)) => {
+                wanted.iter().all(|key| keys.contains(key.as_str()))
+            }
             (Self::These(_) | Self::All, None) => false,
         }
     }
@@ -150,7 +152,8 @@ pub trait SecretsBackend: SecretBinder {
     ) -> Result<SecretString, BackendError>;
 
     /// All keys and values of one secret.
-    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError>;
+    async fn get_all(&self, namespace: &str, name: &SecretName)
+    -> Result<SecretData, BackendError>;
 
     /// Creates the secret, or writes these keys of it; `metadata` is kept beside it, readable by anyone who
     /// may read the secret.
@@ -163,7 +166,11 @@ pub trait SecretsBackend: SecretBinder {
     ) -> Result<(), BackendError>;
 
     /// The names of the secrets in `namespace` that start with `prefix`.
-    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError>;
+    async fn list_secrets(
+        &self,
+        namespace: &str,
+        prefix: &str,
+    ) -> Result<Vec<SecretName>, BackendError>;
 
     /// Whether the backend answers, and how well.
     async fn health_check(&self, timeout: Duration) -> HealthStatus;
@@ -184,7 +191,11 @@ impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
         (**self).get_secret(namespace, name, key).await
     }
 
-    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError> {
+    async fn get_all(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+    ) -> Result<SecretData, BackendError> {
         (**self).get_all(namespace, name).await
     }
 
@@ -198,7 +209,11 @@ impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
         (**self).set_secret(namespace, name, data, metadata).await
     }
 
-    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError> {
+    async fn list_secrets(
+        &self,
+        namespace: &str,
+        prefix: &str,
+    ) -> Result<Vec<SecretName>, BackendError> {
         (**self).list_secrets(namespace, prefix).await
     }
 

@@ -130,8 +130,11 @@ impl fmt::Display for Trouble {
 
 /// Reads the certificate and its issuer.
 pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
-    let certificates: Api<Certificate> =
-        Api::namespaced_with(client.clone(), namespace, &resource("Certificate", "certificates"));
+    let certificates: Api<Certificate> = Api::namespaced_with(
+        client.clone(),
+        namespace,
+        &resource("Certificate", "certificates"),
+    );
     let certificate = seen::look(certificates.get_opt(name)).await;
     let issuer = match &certificate {
         Seen::There(certificate) => issuer(client, namespace, &certificate.spec.issuer_ref).await,
@@ -139,10 +142,19 @@ pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
     };
     // A name that is not there and a kind that is not there are both 404.
     let served = match certificate {
-        Seen::Absent => client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await.is_ok(),
+        Seen::Absent => client
+            .list_api_group_resources(&format!("{GROUP}/{VERSION}"))
+            .await
+            .is_ok(),
         Seen::There(_) | Seen::Hidden(_) => true,
     };
-    Looked { namespace: namespace.to_owned(), name: name.to_owned(), served, certificate, issuer }
+    Looked {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        served,
+        certificate,
+        issuer,
+    }
 }
 
 async fn issuer(client: &Client, namespace: &str, reference: &IssuerRef) -> Seen<Issuer> {
@@ -167,7 +179,9 @@ impl IssuerRef {
     }
 
     fn is_ours(&self) -> bool {
-        self.group.as_deref().is_none_or(|group| group.is_empty() || group == GROUP)
+        self.group
+            .as_deref()
+            .is_none_or(|group| group.is_empty() || group == GROUP)
             && matches!(self.kind(), "Issuer" | "ClusterIssuer")
     }
 }
@@ -176,7 +190,13 @@ impl IssuerRef {
 /// because it may not be read ([`Seen::Hidden`]).
 #[must_use]
 pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
-    let Looked { namespace, name, served, certificate, issuer } = looked;
+    let Looked {
+        namespace,
+        name,
+        served,
+        certificate,
+        issuer,
+    } = looked;
     let this = format!("certificate {name} in namespace {namespace}");
     let found = |says: String, mend: String| Some(Trouble { says, mend });
     let describe = format!("kubectl -n {namespace} describe certificate,certificaterequest");
@@ -190,7 +210,12 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
     }
     let certificate = match certificate {
         Seen::There(certificate) => certificate,
-        Seen::Absent => return found(format!("{this} not found"), format!("kubectl -n {namespace} get certificates")),
+        Seen::Absent => {
+            return found(
+                format!("{this} not found"),
+                format!("kubectl -n {namespace} get certificates"),
+            );
+        }
         Seen::Hidden(_) => return None,
     };
     let status = certificate.status.clone().unwrap_or_default();
@@ -201,16 +226,32 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
         );
     };
     if ready.status != "True" {
-        let (why, mend) = unready(namespace, &certificate.spec.issuer_ref, issuer, &status, ready, describe);
+        let (why, mend) = unready(
+            namespace,
+            &certificate.spec.issuer_ref,
+            issuer,
+            &status,
+            ready,
+            describe,
+        );
         return found(format!("{this} is not Ready: {why}"), mend);
     }
-    let since = |time: &Option<Time>| time.as_ref().map(|time| now.as_second() - time.0.as_second());
+    let since = |time: &Option<Time>| {
+        time.as_ref()
+            .map(|time| now.as_second() - time.0.as_second())
+    };
     let renew = "kubectl -n cert-manager rollout restart deployment cert-manager".to_owned();
     if since(&status.not_after).is_some_and(|since| since >= 0) {
-        return found(format!("{this} has expired, and cert-manager did not renew it"), renew);
+        return found(
+            format!("{this} has expired, and cert-manager did not renew it"),
+            renew,
+        );
     }
     if since(&status.renewal_time).is_some_and(|since| since > OVERDUE) {
-        return found(format!("{this} should have been renewed more than an hour ago"), renew);
+        return found(
+            format!("{this} should have been renewed more than an hour ago"),
+            renew,
+        );
     }
     None
 }
@@ -225,13 +266,24 @@ fn unready(
     describe: String,
 ) -> (String, String) {
     let (kind, name) = (reference.kind().to_lowercase(), &reference.name);
-    let at = if kind == "issuer" { format!("-n {namespace} ") } else { String::new() };
+    let at = if kind == "issuer" {
+        format!("-n {namespace} ")
+    } else {
+        String::new()
+    };
     match issuer {
         Seen::Absent => {
-            return (format!("{kind} {name} not found"), format!("kubectl {at}get {kind}s"));
+            return (
+                format!("{kind} {name} not found"),
+                format!("kubectl {at}get {kind}s"),
+            );
         }
         Seen::There(issuer) => {
-            let conditions = issuer.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let conditions = issuer
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default();
             match condition(conditions, "Ready") {
                 Some(of_issuer) if of_issuer.status == "True" => {}
                 Some(of_issuer) => {
@@ -246,9 +298,17 @@ fn unready(
         }
         Seen::Hidden(_) => {}
     }
-    let issuing = condition(&status.conditions, "Issuing").filter(|issuing| issuing.status != "True");
+    let issuing =
+        condition(&status.conditions, "Issuing").filter(|issuing| issuing.status != "True");
     // A failed request says more than what it failed to mend.
-    (words(issuing.filter(|issuing| !issuing.message.is_empty()).unwrap_or(ready)), describe)
+    (
+        words(
+            issuing
+                .filter(|issuing| !issuing.message.is_empty())
+                .unwrap_or(ready),
+        ),
+        describe,
+    )
 }
 
 fn condition<'c>(conditions: &'c [Condition], kind: &str) -> Option<&'c Condition> {
@@ -257,7 +317,11 @@ fn condition<'c>(conditions: &'c [Condition], kind: &str) -> Option<&'c Conditio
 
 fn words(condition: &Condition) -> String {
     let message = condition.message.trim_end_matches('.');
-    if message.is_empty() { condition.reason.clone() } else { message.to_owned() }
+    if message.is_empty() {
+        condition.reason.clone()
+    } else {
+        message.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -286,7 +350,13 @@ mod tests {
     }
 
     fn looked(certificate: Seen<Certificate>, issuer: Seen<Issuer>) -> Looked {
-        Looked { namespace: "floe".to_owned(), name: "tls".to_owned(), served: true, certificate, issuer }
+        Looked {
+            namespace: "floe".to_owned(),
+            name: "tls".to_owned(),
+            served: true,
+            certificate,
+            issuer,
+        }
     }
 
     fn says(looked: &Looked) -> Option<(String, String)> {
@@ -302,20 +372,32 @@ mod tests {
     fn a_certificate_that_is_ready_and_in_time_is_no_trouble() {
         let ready = json!({"conditions": [is("Ready", "True", "up to date")], "notAfter": "2026-09-01T00:00:00Z",
             "renewalTime": "2026-08-01T00:00:00Z"});
-        assert_eq!(says(&looked(certificate(&ready), Seen::Absent)), None, "its issuer matters at the next renewal");
+        assert_eq!(
+            says(&looked(certificate(&ready), Seen::Absent)),
+            None,
+            "its issuer matters at the next renewal"
+        );
         let hidden = looked(Seen::Hidden("you may not".to_owned()), Seen::Absent);
         assert_eq!(says(&hidden), None, "nothing is said about what nobody saw");
     }
 
     #[test]
     fn the_nearest_cause_is_named() {
-        let unready = certificate(&json!({"conditions": [is("Ready", "False", "Secret does not exist.")]}));
+        let unready =
+            certificate(&json!({"conditions": [is("Ready", "False", "Secret does not exist.")]}));
         let expect = |issuer: Seen<Issuer>, why: &str, mend: &str| {
             let (says, how) = says(&looked(unready.clone(), issuer)).expect("trouble");
-            assert_eq!(says, format!("certificate tls in namespace floe is not Ready: {why}"));
+            assert_eq!(
+                says,
+                format!("certificate tls in namespace floe is not Ready: {why}")
+            );
             assert_eq!(how, mend);
         };
-        expect(Seen::Absent, "issuer ca not found", "kubectl -n floe get issuers");
+        expect(
+            Seen::Absent,
+            "issuer ca not found",
+            "kubectl -n floe get issuers",
+        );
         expect(
             issuer(&json!([is("Ready", "False", "secret \"ca\" not found")])),
             "issuer ca is not Ready: secret \"ca\" not found",
@@ -327,29 +409,59 @@ mod tests {
             "kubectl -n cert-manager get pods",
         );
         let describe = "kubectl -n floe describe certificate,certificaterequest";
-        expect(issuer(&json!([is("Ready", "True", "")])), "Secret does not exist", describe);
-        expect(Seen::Hidden("you may not".to_owned()), "Secret does not exist", describe);
+        expect(
+            issuer(&json!([is("Ready", "True", "")])),
+            "Secret does not exist",
+            describe,
+        );
+        expect(
+            Seen::Hidden("you may not".to_owned()),
+            "Secret does not exist",
+            describe,
+        );
 
-        let failed =
-            json!({"conditions": [is("Ready", "False", "no Secret"), is("Issuing", "False", "denied by policy")]});
-        let (says, _) =
-            says(&looked(certificate(&failed), issuer(&json!([is("Ready", "True", "")])))).expect("trouble");
+        let failed = json!({"conditions": [is("Ready", "False", "no Secret"), is("Issuing", "False", "denied by policy")]});
+        let (says, _) = says(&looked(
+            certificate(&failed),
+            issuer(&json!([is("Ready", "True", "")])),
+        ))
+        .expect("trouble");
         assert!(says.ends_with("is not Ready: denied by policy"), "{says}");
     }
 
     #[test]
     fn what_is_missing_or_late_is_told_apart() {
         let absent = looked(Seen::Absent, Seen::Absent);
-        assert_eq!(says(&absent).expect("trouble").0, "certificate tls in namespace floe not found");
-        let none = Looked { served: false, ..absent };
-        assert!(says(&none).expect("trouble").0.ends_with("the cluster has no cert-manager (cert-manager.io/v1)"));
+        assert_eq!(
+            says(&absent).expect("trouble").0,
+            "certificate tls in namespace floe not found"
+        );
+        let none = Looked {
+            served: false,
+            ..absent
+        };
+        assert!(
+            says(&none)
+                .expect("trouble")
+                .0
+                .ends_with("the cluster has no cert-manager (cert-manager.io/v1)")
+        );
         let young = looked(certificate(&json!({})), Seen::Absent);
-        assert!(says(&young).expect("trouble").0.contains("has not looked at it"));
+        assert!(
+            says(&young)
+                .expect("trouble")
+                .0
+                .contains("has not looked at it")
+        );
         let at = |not_after: &str, renewal: &str| {
             let ready = json!({"conditions": [is("Ready", "True", "")], "notAfter": not_after, "renewalTime": renewal});
             says(&looked(certificate(&ready), Seen::Absent)).map(|(says, _)| says)
         };
-        assert!(at("2026-06-01T00:00:00Z", "2026-05-01T00:00:00Z").expect("trouble").contains("has expired"));
+        assert!(
+            at("2026-06-01T00:00:00Z", "2026-05-01T00:00:00Z")
+                .expect("trouble")
+                .contains("has expired")
+        );
         let late = at("2026-07-01T00:00:00Z", "2026-05-31T22:00:00Z").expect("trouble");
         assert!(late.contains("should have been renewed"), "{late}");
         assert_eq!(at("2026-07-01T00:00:00Z", "2026-05-31T23:30:00Z"), None);

@@ -28,7 +28,12 @@ const MIN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Injects the secrets that pods ask for by name.
 #[derive(Debug, Parser)]
-#[command(name = "floe-secrets-webhook", version, about, propagate_version = true)]
+#[command(
+    name = "floe-secrets-webhook",
+    version,
+    about,
+    propagate_version = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -102,8 +107,17 @@ impl KubernetesArgs {
     /// The same for a client, with the proxies of the environment.
     #[must_use]
     pub fn settings(self, proxies_in_pods: bool) -> ClientSettings {
-        let Self { kubeconfig, context } = self;
-        ClientSettings { kubeconfig, context, user_agent: None, proxies: proxies(), proxies_in_pods }
+        let Self {
+            kubeconfig,
+            context,
+        } = self;
+        ClientSettings {
+            kubeconfig,
+            context,
+            user_agent: None,
+            proxies: proxies(),
+            proxies_in_pods,
+        }
     }
 }
 
@@ -117,7 +131,10 @@ pub struct PodProxyArgs {
 }
 
 /// What every program reads by these names, in two spellings. Their values may hold passwords, which clap would print.
-#[expect(clippy::disallowed_methods, reason = "clap reads one name for each flag, and shows values in its help")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clap reads one name for each flag, and shows values in its help"
+)]
 fn proxies() -> ProxyVariables {
     ProxyVariables::read(|name| std::env::var(name).ok())
 }
@@ -136,16 +153,31 @@ pub struct PolicyArgs {
     )]
     pub sidecar_containers: Vec<Sidecar>,
     /// What to answer about a pod while a secrets backend is unavailable.
-    #[arg(long, env = "FLOE_SECRETS_ON_UNAVAILABLE", value_enum, default_value = "deny")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_ON_UNAVAILABLE",
+        value_enum,
+        default_value = "deny"
+    )]
     pub on_unavailable: OnUnavailable,
     /// The namespace that this program runs in; its pods are never touched.
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,
     /// More namespaces whose pods are never touched, beside the own one, kube-system and kube-node-lease.
-    #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub exempt_namespaces: Vec<String>,
     /// Read Secrets in these namespaces alone; in all when none is named.
-    #[arg(long, env = "FLOE_SECRETS_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub namespaces: Vec<String>,
     /// Inject into the pod templates of workloads too, and not only into pods. Server-side apply of a template by
     /// two field managers may then meet conflicts.
@@ -170,10 +202,20 @@ pub struct PolicyArgs {
 #[derive(Clone, Debug, Args)]
 pub struct ListenerArgs {
     /// Where reviews are answered, over TLS.
-    #[arg(long, env = "FLOE_SECRETS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8443"
+    )]
     pub listen: SocketAddr,
     /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
-    #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_OPS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
     pub ops_listen: SocketAddr,
     /// The serving certificate and its chain, PEM; read again when it changes.
     #[arg(
@@ -185,14 +227,24 @@ pub struct ListenerArgs {
     )]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
-    #[arg(long, env = "FLOE_SECRETS_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_key: Option<PathBuf>,
     /// Instead of files: the Secret, in the own namespace, in which the controller keeps the certificate.
     #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_secret: Option<String>,
     /// cert-manager's Certificate in the own namespace that the files come from: while they cannot serve, what it says
     /// stands in the log and at /readyz.
-    #[arg(long, env = "FLOE_SECRETS_TLS_CERTIFICATE", value_name = "NAME", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TLS_CERTIFICATE",
+        value_name = "NAME",
+        requires = "tls_cert"
+    )]
     pub tls_certificate: Option<String>,
     /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
@@ -223,7 +275,12 @@ pub struct TelemetryArgs {
     #[arg(long, env = "FLOE_SECRETS_LOG_FORMAT", value_name = "json|pretty", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as in `info,floe_secrets_webhook=debug`.
-    #[arg(long, env = "FLOE_SECRETS_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     pub log: String,
     /// What is traced.
     #[command(flatten)]
@@ -259,12 +316,19 @@ pub struct TraceArgs {
 pub struct Collector(pub Option<Endpoint>);
 
 fn collector(text: &str) -> Result<Collector, InvalidEndpoint> {
-    if text.is_empty() { Ok(Collector(None)) } else { text.parse().map(|endpoint| Collector(Some(endpoint))) }
+    if text.is_empty() {
+        Ok(Collector(None))
+    } else {
+        text.parse().map(|endpoint| Collector(Some(endpoint)))
+    }
 }
 
 /// A part of the whole.
 fn ratio(text: &str) -> Result<f64, String> {
-    let parsed = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    let parsed = text
+        .parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio));
     parsed.ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
 }
 
@@ -340,7 +404,12 @@ pub struct ControllerArgs {
     #[command(flatten)]
     pub lease: LeaseArgs,
     /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
-    #[arg(long, env = "FLOE_SECRETS_OPS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_OPS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
     pub ops_listen: SocketAddr,
     /// How often everything is looked through for what runs without its secrets.
     #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
@@ -370,10 +439,20 @@ pub struct ControllerArgs {
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,
     /// More namespaces that the webhook leaves alone, beside the own one, kube-system and kube-node-lease.
-    #[arg(long, env = "FLOE_SECRETS_EXEMPT_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub exempt_namespaces: Vec<String>,
     /// Work in these namespaces alone, with rights in each of them; in all when none is named.
-    #[arg(long, env = "FLOE_SECRETS_NAMESPACES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_NAMESPACES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub namespaces: Vec<String>,
     /// What else the webhook leaves alone.
     #[command(flatten)]
@@ -413,10 +492,20 @@ pub struct SelectorArgs {
 #[derive(Clone, Debug, Args)]
 pub struct CertificateArgs {
     /// Make the serving certificate and keep it in this Secret of the own namespace, which exists already.
-    #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", requires = "tls_names")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TLS_SECRET",
+        value_name = "NAME",
+        requires = "tls_names"
+    )]
     pub tls_secret: Option<String>,
     /// The DNS names under which the API server calls the webhook.
-    #[arg(long, env = "FLOE_SECRETS_TLS_NAMES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_TLS_NAMES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub tls_names: Vec<String>,
     /// The webhook configuration whose entries shall trust the certificate's CA.
     #[arg(
@@ -441,13 +530,23 @@ pub struct CertificateArgs {
 #[derive(Clone, Debug, Args)]
 pub struct LeaseArgs {
     /// The lease's name.
-    #[arg(long, env = "FLOE_SECRETS_LEASE_NAME", value_name = "NAME", default_value = "floe-secrets-controller")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "floe-secrets-controller"
+    )]
     pub lease_name: String,
     /// How long a leader that is silent is believed to live.
     #[arg(long, env = "FLOE_SECRETS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: std::time::Duration,
     /// Who this replica is, for people who read the lease; something unique is added.
-    #[arg(long, env = "FLOE_SECRETS_IDENTITY", value_name = "NAME", default_value = "controller")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_IDENTITY",
+        value_name = "NAME",
+        default_value = "controller"
+    )]
     pub identity: String,
 }
 
@@ -464,7 +563,13 @@ pub struct ScanArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
     /// What is printed.
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub output: OutputFormat,
     /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
     #[arg(
@@ -499,7 +604,12 @@ pub struct DoctorArgs {
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub namespace: String,
     /// Where the webhook runs, when its configuration does not say so.
-    #[arg(long, env = "FLOE_SECRETS_WEBHOOK_NAMESPACE", value_name = "NAME", default_value = "floe-secrets-webhook")]
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_WEBHOOK_NAMESPACE",
+        value_name = "NAME",
+        default_value = "floe-secrets-webhook"
+    )]
     pub webhook_namespace: String,
     /// The webhook configuration; found by its entries when not given.
     #[arg(long, env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION", value_name = "NAME")]
@@ -513,7 +623,13 @@ pub struct DoctorArgs {
         default_value_t = true, default_missing_value = "true")]
     pub drift: bool,
     /// What is printed.
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub output: OutputFormat,
 }
 
@@ -528,21 +644,31 @@ pub enum OutputFormat {
 
 /// A duration as Go and Kubernetes write it: `10s`, `1m30s`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 10s"))?;
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration such as 10s"))?;
     std::time::Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
 }
 
 /// A duration after which something is done again: never at once.
 fn at_least_a_second(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
-    if parsed >= MIN_INTERVAL { Ok(parsed) } else { Err(format!("{text:?} is too short; the least is 1s")) }
+    if parsed >= MIN_INTERVAL {
+        Ok(parsed)
+    } else {
+        Err(format!("{text:?} is too short; the least is 1s"))
+    }
 }
 
 /// A duration in which a lease can be renewed a few times; whole seconds, as a Lease says it.
 fn lease_duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
     let fits = parsed.subsec_nanos() == 0 && (3..=3600).contains(&parsed.as_secs());
-    if fits { Ok(parsed) } else { Err(format!("{text:?} is not whole seconds from 3s to 1h")) }
+    if fits {
+        Ok(parsed)
+    } else {
+        Err(format!("{text:?} is not whole seconds from 3s to 1h"))
+    }
 }
 
 #[cfg(test)]
@@ -563,20 +689,37 @@ mod tests {
     #[case(&["controller", "--tls-validity"])]
     #[case(&["controller", "--ca-grace"])]
     fn nothing_is_done_again_without_a_pause(#[case] args: &[&str]) {
-        let parse = |value| Cli::try_parse_from(["floe-secrets-webhook"].iter().chain(args).chain([&value]));
+        let parse = |value| {
+            Cli::try_parse_from(["floe-secrets-webhook"].iter().chain(args).chain([&value]))
+        };
         for short in ["0s", "999ms"] {
             let error = parse(short).unwrap_err().to_string();
-            assert!(error.contains(&format!("{short:?} is too short; the least is 1s")), "{error}");
+            assert!(
+                error.contains(&format!("{short:?} is too short; the least is 1s")),
+                "{error}"
+            );
         }
         assert!(parse("1s").is_ok());
     }
 
     #[test]
     fn a_selector_that_is_none_is_rejected_with_its_flag() {
-        let parse = |value| Cli::try_parse_from(["floe-secrets-webhook", "controller", "--object-selector", value]);
+        let parse = |value| {
+            Cli::try_parse_from([
+                "floe-secrets-webhook",
+                "controller",
+                "--object-selector",
+                value,
+            ])
+        };
         let error = parse("tier of (a)").unwrap_err().to_string();
-        assert!(error.contains("--object-selector") && error.contains("is not a label selector"), "{error}");
-        let Command::Controller(args) = parse("tier in (a,b)").unwrap().command else { panic!("another command") };
+        assert!(
+            error.contains("--object-selector") && error.contains("is not a label selector"),
+            "{error}"
+        );
+        let Command::Controller(args) = parse("tier in (a,b)").unwrap().command else {
+            panic!("another command")
+        };
         assert_eq!(args.selectors.object_selector.to_string(), "tier in (a,b)");
         assert!(args.selectors.namespace_selector.is_empty());
     }
@@ -593,6 +736,12 @@ mod tests {
         assert_eq!(parsed(&[]), Some(None));
         assert_eq!(parsed(&["--worker-threads", "1"]), Some(Some(1)));
         assert_eq!(parsed(&["--worker-threads", "64"]), Some(Some(64)));
-        assert_eq!((parsed(&["--worker-threads", "0"]), parsed(&["--worker-threads", "65"])), (None, None));
+        assert_eq!(
+            (
+                parsed(&["--worker-threads", "0"]),
+                parsed(&["--worker-threads", "65"])
+            ),
+            (None, None)
+        );
     }
 }

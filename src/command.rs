@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 /// Runs a command to its end, on a runtime of its own. What kept it from ending well is said on stderr, and it ends
 /// with `failed` then.
-pub(crate) fn conclude<S: Into<u8>>(command: impl Future<Output = Result<S, String>>, failed: S) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+pub(crate) fn conclude<S: Into<u8>>(
+    command: impl Future<Output = Result<S, String>>,
+    failed: S,
+) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(format!("no runtime could be started: {error}")),

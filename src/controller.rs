@@ -13,8 +13,11 @@ pub mod retry;
 use tokio::sync::watch;
 
 /// Works while this replica leads, until `done` completes. Losing the lead drops the work at once.
-pub async fn while_leading<W, F>(mut leading: watch::Receiver<bool>, work: W, done: impl Future<Output = ()>)
-where
+pub async fn while_leading<W, F>(
+    mut leading: watch::Receiver<bool>,
+    work: W,
+    done: impl Future<Output = ()>,
+) where
     W: Fn() -> F,
     F: Future<Output = ()>,
 {
@@ -59,6 +62,12 @@ mod tests {
             }
         };
         while_leading(receiver, work, script).await;
-        assert_eq!((began.load(Ordering::Relaxed), ticked.load(Ordering::Relaxed)), (2, 4));
+        assert_eq!(
+            (
+                began.load(Ordering::Relaxed),
+                ticked.load(Ordering::Relaxed)
+            ),
+            (2, 4)
+        );
     }
 }

@@ -67,15 +67,25 @@ impl DefaultsObject {
     /// What the label of [`ENABLED_LABEL`] says.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
-        if self.enabled { Some(ENABLED_LABEL.1) } else { self.other_label.as_deref() }
+        if self.enabled {
+            Some(ENABLED_LABEL.1)
+        } else {
+            self.other_label.as_deref()
+        }
     }
 
     /// The same, with the label as it says `value`.
     #[must_use]
     pub fn labelled(self, value: Option<&str>) -> Self {
         let enabled = value == Some(ENABLED_LABEL.1);
-        let other_label = value.filter(|_| !enabled).map(|value| value.chars().take(MAX_LABEL_VALUE).collect());
-        Self { enabled, other_label, ..self }
+        let other_label = value
+            .filter(|_| !enabled)
+            .map(|value| value.chars().take(MAX_LABEL_VALUE).collect());
+        Self {
+            enabled,
+            other_label,
+            ..self
+        }
     }
 }
 
@@ -83,7 +93,11 @@ impl DefaultsObject {
 #[async_trait]
 pub trait DefaultsReader: fmt::Debug + Send + Sync + 'static {
     /// The Namespace.
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError>;
+    async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError>;
 
     /// The ServiceAccount.
     async fn service_account(
@@ -122,8 +136,14 @@ impl AppliedDefaults {
     ) -> AnnotationLayers<'a> {
         AnnotationLayers {
             object,
-            service_account: self.service_account.as_deref().map(|account| (service_account, &account.annotations)),
-            namespace: self.namespace.as_deref().map(|object| (namespace, &object.annotations)),
+            service_account: self
+                .service_account
+                .as_deref()
+                .map(|account| (service_account, &account.annotations)),
+            namespace: self
+                .namespace
+                .as_deref()
+                .map(|object| (namespace, &object.annotations)),
         }
     }
 
@@ -150,7 +170,10 @@ impl Key {
         let valid = is_dns_label(namespace)
             // A service account's name is a DNS subdomain, as a Secret's is.
             && account.is_none_or(|account| account.parse::<SecretName>().is_ok());
-        valid.then(|| Self { namespace: namespace.to_owned(), account: account.map(str::to_owned) })
+        valid.then(|| Self {
+            namespace: namespace.to_owned(),
+            account: account.map(str::to_owned),
+        })
     }
 }
 
@@ -204,7 +227,15 @@ impl Defaults {
             .time_to_live(STALE)
             .build();
         let patience = Patience::new(if patient { FOREVER } else { SILENCE });
-        Self { memory: Arc::new(Memory { reader, stored, patience, patient }), flights: Arc::default() }
+        Self {
+            memory: Arc::new(Memory {
+                reader,
+                stored,
+                patience,
+                patient,
+            }),
+            flights: Arc::default(),
+        }
     }
 
     /// The defaults that govern a pod of that service account, for a review that arrived then: none in a namespace
@@ -220,15 +251,29 @@ impl Defaults {
         deadline: Instant,
     ) -> Result<AppliedDefaults, BackendError> {
         let of_namespace = self.find(Key::new(namespace, None), arrived, deadline);
-        let of_account = self.find(Key::new(namespace, Some(service_account)), arrived, deadline);
+        let of_account = self.find(
+            Key::new(namespace, Some(service_account)),
+            arrived,
+            deadline,
+        );
         let (of_namespace, of_account) = futures::try_join!(of_namespace, of_account)?;
         let unconfirmed = of_namespace.unconfirmed.or(of_account.unconfirmed);
-        let enabled = of_namespace.kept.as_ref().is_some_and(|kept| kept.source.enabled);
+        let enabled = of_namespace
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.source.enabled);
         if !enabled {
-            return Ok(AppliedDefaults { unconfirmed, ..AppliedDefaults::default() });
+            return Ok(AppliedDefaults {
+                unconfirmed,
+                ..AppliedDefaults::default()
+            });
         }
         let both = [&of_namespace.kept, &of_account.kept];
-        let mistakes = both.into_iter().flatten().filter_map(|kept| kept.mistake.clone()).collect();
+        let mistakes = both
+            .into_iter()
+            .flatten()
+            .filter_map(|kept| kept.mistake.clone())
+            .collect();
         let source = |kept: Option<Arc<Kept>>| kept.map(|kept| Arc::clone(&kept.source));
         Ok(AppliedDefaults {
             namespace: source(of_namespace.kept),
@@ -248,7 +293,9 @@ impl Defaults {
         arrived: Instant,
         deadline: Instant,
     ) -> Result<Option<Arc<DefaultsObject>>, BackendError> {
-        let found = self.find(Key::new(namespace, None), arrived, deadline).await?;
+        let found = self
+            .find(Key::new(namespace, None), arrived, deadline)
+            .await?;
         Ok(found.kept.map(|kept| Arc::clone(&kept.source)))
     }
 
@@ -259,25 +306,47 @@ impl Defaults {
         }
     }
 
-    async fn find(&self, key: Option<Key>, arrived: Instant, deadline: Instant) -> Result<Found, BackendError> {
-        let Some(key) = key else { return Ok(Found::default()) };
+    async fn find(
+        &self,
+        key: Option<Key>,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<Found, BackendError> {
+        let Some(key) = key else {
+            return Ok(Found::default());
+        };
         if let Some(kept) = self.memory.recall(&key, arrived) {
-            return Ok(Found { kept: Some(kept), unconfirmed: None });
+            return Ok(Found {
+                kept: Some(kept),
+                unconfirmed: None,
+            });
         }
         let (memory, of) = (Arc::clone(&self.memory), key.clone());
-        let ask = Ask { keys: false, deadline };
-        let read =
-            self.flights.read(&key, ask, arrived, move |ask, began| async move { memory.read(of, ask, began).await });
+        let ask = Ask {
+            keys: false,
+            deadline,
+        };
+        let read = self
+            .flights
+            .read(&key, ask, arrived, move |ask, began| async move {
+                memory.read(of, ask, began).await
+            });
         let outcome = match self.memory.patience.wait(arrived, deadline, read).await {
             Ok((outcome, _)) => outcome,
             Err(kind) => Err(failed(kind, &key).because("nobody was answered in a while")),
         };
         match outcome {
             Err(error) if error.kind.is_unavailable() => match self.memory.stand_in(&key) {
-                Some(kept) => Ok(Found { kept: Some(kept), unconfirmed: Some(error) }),
+                Some(kept) => Ok(Found {
+                    kept: Some(kept),
+                    unconfirmed: Some(error),
+                }),
                 None => Err(error),
             },
-            outcome => Ok(Found { kept: outcome?, unconfirmed: None }),
+            outcome => Ok(Found {
+                kept: outcome?,
+                unconfirmed: None,
+            }),
         }
     }
 }
@@ -287,27 +356,48 @@ impl Memory {
     fn recall(&self, key: &Key, arrived: Instant) -> Option<Arc<Kept>> {
         let kept = self.stored.get(key)?;
         let says_yes = kept.asks && (key.account.is_some() || kept.source.enabled);
-        let usable = kept.began > arrived || (kept.began.elapsed() < TTL && (says_yes || self.patient));
+        let usable =
+            kept.began > arrived || (kept.began.elapsed() < TTL && (says_yes || self.patient));
         usable.then_some(kept)
     }
 
     /// An older answer, when the API server gave no verdict.
     fn stand_in(&self, key: &Key) -> Option<Arc<Kept>> {
-        self.stored.get(key).filter(|kept| kept.began.elapsed() < STALE)
+        self.stored
+            .get(key)
+            .filter(|kept| kept.began.elapsed() < STALE)
     }
 
     /// One read for all of its waiters; what it says is remembered before they are told. What does not exist is not.
-    async fn read(self: Arc<Self>, key: Key, ask: Ask, began: Instant) -> Outcome<Option<Arc<Kept>>> {
-        let deadline = if self.patient { ask.deadline } else { began + READ_LIMIT };
+    async fn read(
+        self: Arc<Self>,
+        key: Key,
+        ask: Ask,
+        began: Instant,
+    ) -> Outcome<Option<Arc<Kept>>> {
+        let deadline = if self.patient {
+            ask.deadline
+        } else {
+            began + READ_LIMIT
+        };
         let read = match &key.account {
             None => self.reader.namespace(&key.namespace, deadline),
-            Some(account) => self.reader.service_account(&key.namespace, account, deadline),
+            Some(account) => self
+                .reader
+                .service_account(&key.namespace, account, deadline),
         };
-        let answer = timeout_at(deadline, read).await.unwrap_or_else(|_| Err(failed(ErrorKind::Deadline, &key)));
+        let answer = timeout_at(deadline, read)
+            .await
+            .unwrap_or_else(|_| Err(failed(ErrorKind::Deadline, &key)));
         self.patience.learn(&answer);
         match answer {
             Ok(Some(source)) => {
-                let kept = Arc::new(Kept::new(source, &key.namespace, key.account.as_deref(), began));
+                let kept = Arc::new(Kept::new(
+                    source,
+                    &key.namespace,
+                    key.account.as_deref(),
+                    began,
+                ));
                 self.stored.insert(key, Arc::clone(&kept));
                 Ok(Some(kept))
             }

@@ -65,10 +65,23 @@ impl From<Outcome> for u8 {
 }
 
 async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, String> {
-    let DoctorArgs { kubernetes, namespace, webhook_namespace, webhook_configuration, probe, drift, output } = args;
-    let client = connect_patiently(&kubernetes.settings(true)).await.map_err(|error| error.to_string())?;
+    let DoctorArgs {
+        kubernetes,
+        namespace,
+        webhook_namespace,
+        webhook_configuration,
+        probe,
+        drift,
+        output,
+    } = args;
+    let client = connect_patiently(&kubernetes.settings(true))
+        .await
+        .map_err(|error| error.to_string())?;
     let server = reader::api_server(&client, here).await?;
-    let wanted = Wanted { configuration: webhook_configuration, namespace: webhook_namespace };
+    let wanted = Wanted {
+        configuration: webhook_configuration,
+        namespace: webhook_namespace,
+    };
     let seen = reader::read(&client, &wanted, &server).await;
     let answers = rights::ask(&client, &seen, probe.then_some(namespace.as_str()), drift).await;
 
@@ -89,7 +102,8 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
     checks.extend(if drift {
         drift::look(&client, &seen).await
     } else {
-        [Id::Drift, Id::IneffectiveAnnotations].map(|id| Check::unchecked(id, "not asked for (--drift)"))
+        [Id::Drift, Id::IneffectiveAnnotations]
+            .map(|id| Check::unchecked(id, "not asked for (--drift)"))
     });
 
     let outcome = outcome(&checks);
@@ -101,7 +115,9 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
     match written {
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
+        written => {
+            written.map_err(|error| format!("standard output cannot be written: {error}"))?
+        }
     }
     if outcome == Outcome::Blind {
         say("nothing of the installation could be looked at: see caller-permissions\n");
@@ -113,8 +129,10 @@ fn outcome(checks: &[Check]) -> Outcome {
     let of = |status: Status| checks.iter().any(|check| check.status == status);
     let looked = |check: &Check| {
         // These say nothing about the installation, or nothing when it is not there.
-        let about =
-            !matches!(check.check, Id::ApiServer | Id::CallerPermissions | Id::Reloader | Id::InfisicalOperator);
+        let about = !matches!(
+            check.check,
+            Id::ApiServer | Id::CallerPermissions | Id::Reloader | Id::InfisicalOperator
+        );
         about && check.status != Status::NotChecked
     };
     if of(Status::Failure) {
@@ -129,16 +147,22 @@ fn outcome(checks: &[Check]) -> Outcome {
 /// The API server's version and clock.
 fn api_server(server: &ApiServer) -> Check {
     let ApiServer { version, ahead, .. } = server;
-    let mut numbers = version.trim_start_matches('v').split('.').map(|part| part.parse::<u32>().ok());
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split('.')
+        .map(|part| part.parse::<u32>().ok());
     let parsed = numbers.next().flatten().zip(numbers.next().flatten());
     match parsed {
         Some(parsed) if parsed < OLDEST => {
-            let says = format!("Kubernetes {version} is older than 1.30: it has no matchConditions by default");
+            let says = format!(
+                "Kubernetes {version} is older than 1.30: it has no matchConditions by default"
+            );
             Check::failure(Id::ApiServer, says, "upgrade the cluster to 1.30 or newer")
         }
         _ if ahead.abs() > AHEAD => {
-            let says =
-                format!("Kubernetes {version}; the clock here differs from its own by {ahead} s, whose is used here");
+            let says = format!(
+                "Kubernetes {version}; the clock here differs from its own by {ahead} s, whose is used here"
+            );
             Check::warning(Id::ApiServer, says, "timedatectl set-ntp true")
         }
         _ => Check::ok(Id::ApiServer, format!("Kubernetes {version}")),
@@ -148,18 +172,25 @@ fn api_server(server: &ApiServer) -> Check {
 /// cert-manager's word.
 fn certificate(seen: &Installation) -> Option<Check> {
     let looked = seen.certificate.as_ref()?;
-    let this = format!("certificate {} in namespace {}", looked.name, looked.namespace);
-    Some(match (cert_manager::trouble(looked, seen.now), &looked.certificate) {
-        // Who made them brings them back.
-        (Some(trouble), certificate)
-            if looked.served && (matches!(certificate, Seen::Absent) || matches!(looked.issuer, Seen::Absent)) =>
-        {
-            Check::failure(Id::CertManager, trouble.says, seen.origin().again())
-        }
-        (Some(trouble), _) => Check::failure(Id::CertManager, trouble.says, trouble.mend),
-        (None, Seen::Hidden(why)) => Check::unchecked(Id::CertManager, why.clone()),
-        (None, _) => Check::ok(Id::CertManager, format!("{this} is Ready")),
-    })
+    let this = format!(
+        "certificate {} in namespace {}",
+        looked.name, looked.namespace
+    );
+    Some(
+        match (cert_manager::trouble(looked, seen.now), &looked.certificate) {
+            // Who made them brings them back.
+            (Some(trouble), certificate)
+                if looked.served
+                    && (matches!(certificate, Seen::Absent)
+                        || matches!(looked.issuer, Seen::Absent)) =>
+            {
+                Check::failure(Id::CertManager, trouble.says, seen.origin().again())
+            }
+            (Some(trouble), _) => Check::failure(Id::CertManager, trouble.says, trouble.mend),
+            (None, Seen::Hidden(why)) => Check::unchecked(Id::CertManager, why.clone()),
+            (None, _) => Check::ok(Id::CertManager, format!("{this} is Ready")),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -174,17 +205,35 @@ mod tests {
     #[case("v1.36.3", 59, Status::Ok)]
     #[case("v1.36.3", -61, Status::Warning)]
     #[case("v2.0.0+k3s1", 0, Status::Ok)]
-    fn old_api_servers_and_wrong_clocks_are_told(#[case] version: &str, #[case] ahead: i64, #[case] status: Status) {
-        let server = ApiServer { version: version.to_owned(), now: Timestamp::UNIX_EPOCH, ahead };
+    fn old_api_servers_and_wrong_clocks_are_told(
+        #[case] version: &str,
+        #[case] ahead: i64,
+        #[case] status: Status,
+    ) {
+        let server = ApiServer {
+            version: version.to_owned(),
+            now: Timestamp::UNIX_EPOCH,
+            ahead,
+        };
         assert_eq!(api_server(&server).status, status);
     }
 
     #[test]
     fn who_sees_nothing_is_told_by_the_exit_code() {
         let server = Check::ok(Id::ApiServer, "");
-        let blind = [server.clone(), Check::unchecked(Id::Configuration, ""), Check::warning(Id::Reloader, "", "")];
+        let blind = [
+            server.clone(),
+            Check::unchecked(Id::Configuration, ""),
+            Check::warning(Id::Reloader, "", ""),
+        ];
         assert_eq!(outcome(&blind), Outcome::Blind);
-        assert_eq!(outcome(&[server.clone(), Check::warning(Id::Drift, "", "")]), Outcome::Healthy);
-        assert_eq!(outcome(&[server, Check::failure(Id::Service, "", "")]), Outcome::Failed);
+        assert_eq!(
+            outcome(&[server.clone(), Check::warning(Id::Drift, "", "")]),
+            Outcome::Healthy
+        );
+        assert_eq!(
+            outcome(&[server, Check::failure(Id::Service, "", "")]),
+            Outcome::Failed
+        );
     }
 }

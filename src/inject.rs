@@ -38,22 +38,35 @@ use crate::defaults::DefaultsReader;
 /// Runs `inject`.
 #[must_use]
 pub fn run(args: InjectArgs) -> ExitCode {
-    let status = inject(args, io::stdin().lock(), &mut io::stdout().lock(), &mut io::stderr().lock());
+    let status = inject(
+        args,
+        io::stdin().lock(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    );
     ExitCode::from(status as u8)
 }
 
 fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn Write) -> Status {
     let mut teller = Teller::new(err);
     // Without one, nothing could be asked and no time be kept.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            teller.error(Status::Unreadable, format_args!("no runtime could be started: {error}"));
+            teller.error(
+                Status::Unreadable,
+                format_args!("no runtime could be started: {error}"),
+            );
             return teller.status;
         }
     };
     let format = args.output;
-    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut teller)) else { return teller.status };
+    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut teller)) else {
+        return teller.status;
+    };
     if teller.status != Status::Done {
         return teller.status;
     }
@@ -74,7 +87,10 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
         Err(error) => {
-            teller.error(Status::Unreadable, format_args!("standard output cannot be written: {error}"));
+            teller.error(
+                Status::Unreadable,
+                format_args!("standard output cannot be written: {error}"),
+            );
             teller.status
         }
     }
@@ -93,7 +109,9 @@ fn note_lost_comments(
             let is_rewritten = rewritten.contains_key(&(index, document.number));
             if format == Some(ManifestFormat::Json) {
                 if input.has_head_comments(document) || input.has_inner_comments(document) {
-                    teller.note(format_args!("{place}: its comments are not in the output, because JSON has none"));
+                    teller.note(format_args!(
+                        "{place}: its comments are not in the output, because JSON has none"
+                    ));
                 }
             } else if is_rewritten && input.has_inner_comments(document) {
                 teller.note(format_args!(
@@ -105,8 +123,15 @@ fn note_lost_comments(
 }
 
 /// Reads everything and plans for every object; `None` when something cannot be read.
-async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Option<(Vec<Input>, Changed)> {
-    let cluster = match args.cluster.then(|| Cluster::connect(args.kubernetes.clone())) {
+async fn plan(
+    args: InjectArgs,
+    stdin: impl Read,
+    teller: &mut Teller<'_>,
+) -> Option<(Vec<Input>, Changed)> {
+    let cluster = match args
+        .cluster
+        .then(|| Cluster::connect(args.kubernetes.clone()))
+    {
         None => None,
         Some(connected) => match connected.await {
             Ok(cluster) => Some(cluster),
@@ -116,15 +141,33 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
             }
         },
     };
-    let of_context = || cluster.as_ref().map_or("default", |cluster| cluster.namespace.as_str()).to_owned();
+    let of_context = || {
+        cluster
+            .as_ref()
+            .map_or("default", |cluster| cluster.namespace.as_str())
+            .to_owned()
+    };
     let namespace = args.namespace.clone().unwrap_or_else(of_context);
 
     let mut stdin = Some(stdin);
-    let inputs = open(&args.files.filename, args.files.recursive, &mut stdin, teller);
-    let checks = open(&args.files.secrets, args.files.recursive, &mut stdin, teller);
+    let inputs = open(
+        &args.files.filename,
+        args.files.recursive,
+        &mut stdin,
+        teller,
+    );
+    let checks = open(
+        &args.files.secrets,
+        args.files.recursive,
+        &mut stdin,
+        teller,
+    );
     let mut known = Known::default();
     for (purpose, inputs) in [(Purpose::Inject, &inputs), (Purpose::Check, &checks)] {
-        for error in inputs.iter().flat_map(|input| known.learn(input, purpose, &namespace)) {
+        for error in inputs
+            .iter()
+            .flat_map(|input| known.learn(input, purpose, &namespace))
+        {
             teller.error(Status::Unreadable, error);
         }
     }
@@ -141,13 +184,20 @@ async fn plan(args: InjectArgs, stdin: impl Read, teller: &mut Teller<'_>) -> Op
     }
     let (changed, asked) = Box::pin(injector.inject_all(&inputs, teller)).await;
     if asked && unchecked {
-        teller.note("no secret was looked for; check that they exist with --secrets FILE or --cluster");
+        teller.note(
+            "no secret was looked for; check that they exist with --secrets FILE or --cluster",
+        );
     }
     Some((inputs, changed))
 }
 
 /// The inputs behind paths; what cannot be read is reported.
-fn open<R: Read>(paths: &[PathBuf], recursive: bool, stdin: &mut Option<R>, teller: &mut Teller<'_>) -> Vec<Input> {
+fn open<R: Read>(
+    paths: &[PathBuf],
+    recursive: bool,
+    stdin: &mut Option<R>,
+    teller: &mut Teller<'_>,
+) -> Vec<Input> {
     let (files, errors) = files::expand(paths, recursive);
     let mut inputs = Vec::new();
     for error in errors {
@@ -163,15 +213,31 @@ fn open<R: Read>(paths: &[PathBuf], recursive: bool, stdin: &mut Option<R>, tell
 }
 
 /// Who is asked about secrets, and about defaults.
-fn answering(cluster: Option<Cluster>, known: Arc<Known>, unchecked: bool) -> (Source, Arc<dyn DefaultsReader>) {
+fn answering(
+    cluster: Option<Cluster>,
+    known: Arc<Known>,
+    unchecked: bool,
+) -> (Source, Arc<dyn DefaultsReader>) {
     if let Some(cluster) = cluster {
         let layered = Arc::new(Layered { cluster, known });
-        return (Source { binder: layered.clone(), recent_names: Some(layered.clone()) }, layered);
+        return (
+            Source {
+                binder: layered.clone(),
+                recent_names: Some(layered.clone()),
+            },
+            layered,
+        );
     }
     let answering = if unchecked {
-        Source { binder: Arc::new(Assumed(known.clone())), recent_names: None }
+        Source {
+            binder: Arc::new(Assumed(known.clone())),
+            recent_names: None,
+        }
     } else {
-        Source { binder: known.clone(), recent_names: Some(known.clone()) }
+        Source {
+            binder: known.clone(),
+            recent_names: Some(known.clone()),
+        }
     };
     (answering, known)
 }
@@ -182,16 +248,40 @@ mod tests {
 
     #[test]
     fn bounds_stand_in_the_docs() {
-        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/INJECT.md")).unwrap();
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/INJECT.md"))
+            .unwrap();
         for (what, number) in [
-            ("Bytes of one file, or of standard input", files::MAX_INPUT_BYTES.to_string()),
-            ("Files behind all `-f`, and behind all `--secrets`", files::MAX_FILES.to_string()),
-            ("Levels of maps and lists in each other", documents::MAX_DEPTH.to_string()),
-            ("Pod templates in one object", templates::MAX_TEMPLATES.to_string()),
-            ("Sentences about annotations of one object that are not acted on", unread::MAX_SENTENCES.to_string()),
+            (
+                "Bytes of one file, or of standard input",
+                files::MAX_INPUT_BYTES.to_string(),
+            ),
+            (
+                "Files behind all `-f`, and behind all `--secrets`",
+                files::MAX_FILES.to_string(),
+            ),
+            (
+                "Levels of maps and lists in each other",
+                documents::MAX_DEPTH.to_string(),
+            ),
+            (
+                "Pod templates in one object",
+                templates::MAX_TEMPLATES.to_string(),
+            ),
+            (
+                "Sentences about annotations of one object that are not acted on",
+                unread::MAX_SENTENCES.to_string(),
+            ),
         ] {
-            let row = page.lines().find(|line| line.starts_with(&format!("| {what} |")));
-            let documented = row.map(|row| row.rsplit('|').nth(1).unwrap_or_default().trim().replace(',', ""));
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| {what} |")));
+            let documented = row.map(|row| {
+                row.rsplit('|')
+                    .nth(1)
+                    .unwrap_or_default()
+                    .trim()
+                    .replace(',', "")
+            });
             assert_eq!(documented, Some(number), "{what}");
         }
     }

@@ -64,22 +64,26 @@ pub use operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 pub use patch::render;
 pub use plan::{Absent, ContainerPlan, InjectionPlan, plan};
 pub use pod::{
-    Annotations, ContainerView, EnvView, Labels, Literal, MIRROR_ANNOTATION, MetadataView, OwnerView, PodSpecView,
-    PodView, Text,
+    Annotations, ContainerView, EnvView, Labels, Literal, MIRROR_ANNOTATION, MetadataView,
+    OwnerView, PodSpecView, PodView, Text,
 };
 pub use problem::{NoRestart, PlanError, Taken, Warning};
 pub use record::{Added, Record, Restart};
 pub use request::{
-    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing, ReloadMode,
-    Selection, SkipReason, Variable,
+    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing,
+    ReloadMode, Selection, SkipReason, Variable,
 };
 pub use resolve::restarting_secrets;
 pub use secret_ref::{
-    DEFAULT_KEY, EnvVarName, KeyChoice, NameError, SecretId, SecretKey, SecretName, SecretReference, SecretSource,
+    DEFAULT_KEY, EnvVarName, KeyChoice, NameError, SecretId, SecretKey, SecretName,
+    SecretReference, SecretSource,
 };
 pub use selector::{Pattern, PatternError};
 pub use sidecar::{Sidecar, SidecarError, Sidecars};
-pub use workload::{JobTemplateView, TemplateView, WorkloadKind, WorkloadMetadataView, WorkloadSpecView, WorkloadView};
+pub use workload::{
+    JobTemplateView, TemplateView, WorkloadKind, WorkloadMetadataView, WorkloadSpecView,
+    WorkloadView,
+};
 pub use workload_patch::render_workload;
 pub use workload_plan::{Review, Scope, Template, WorkloadPlan};
 pub use wrong_type::WrongType;

@@ -239,7 +239,9 @@ pub struct OnPort {
 }
 
 /// 0.5 ms to 10 s: an admission's life, from a cache hit to the API server's patience.
-const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// A histogram over [`SECONDS`], for families.
 pub(crate) fn seconds() -> Histogram {
@@ -294,23 +296,43 @@ impl Metrics {
             trace_spans: Family::default(),
         };
         let r = registry;
-        r.register("backend_requests", "Calls to secrets backends", metrics.backend_requests.clone());
+        r.register(
+            "backend_requests",
+            "Calls to secrets backends",
+            metrics.backend_requests.clone(),
+        );
         r.register_with_unit(
             "backend_duration",
             "Length of calls to secrets backends",
             Unit::Seconds,
             metrics.backend_duration.clone(),
         );
-        r.register("backend_cache", "Queries by what the cache did for them", metrics.backend_cache.clone());
-        r.register("tls_reloads", "Reloads of the serving certificate", metrics.tls_reloads.clone());
+        r.register(
+            "backend_cache",
+            "Queries by what the cache did for them",
+            metrics.backend_cache.clone(),
+        );
+        r.register(
+            "tls_reloads",
+            "Reloads of the serving certificate",
+            metrics.tls_reloads.clone(),
+        );
         r.register_with_unit(
             "tls_certificate_not_after",
             "End of validity of the serving certificate, Unix time",
             Unit::Seconds,
             metrics.tls_not_after.clone(),
         );
-        r.register("requests_shed", "Requests and connections turned away", metrics.shed.clone());
-        r.register("connections", "Open connections", metrics.connections.clone());
+        r.register(
+            "requests_shed",
+            "Requests and connections turned away",
+            metrics.shed.clone(),
+        );
+        r.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
         r.register(
             "tls_handshake_failures",
             "TLS handshakes that did not end well",
@@ -322,8 +344,16 @@ impl Metrics {
             Unit::Bytes,
             metrics.body_bytes_in_flight.clone(),
         );
-        r.register("panics", "Requests whose handling panicked", metrics.panics.clone());
-        r.register("trace_spans", "Spans by what became of them", metrics.trace_spans.clone());
+        r.register(
+            "panics",
+            "Requests whose handling panicked",
+            metrics.panics.clone(),
+        );
+        r.register(
+            "trace_spans",
+            "Spans by what became of them",
+            metrics.trace_spans.clone(),
+        );
         metrics
     }
 }

@@ -31,9 +31,15 @@ impl ProxyVariables {
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let find = |name: &str| {
             let either = [name.to_owned(), name.to_ascii_lowercase()];
-            either.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()))
+            either
+                .iter()
+                .find_map(|name| variable(name).filter(|value| !value.is_empty()))
         };
-        Self { https: find("HTTPS_PROXY"), http: find("HTTP_PROXY"), exceptions: find("NO_PROXY").unwrap_or_default() }
+        Self {
+            https: find("HTTPS_PROXY"),
+            http: find("HTTP_PROXY"),
+            exceptions: find("NO_PROXY").unwrap_or_default(),
+        }
     }
 }
 
@@ -78,8 +84,15 @@ pub(crate) struct Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { protocol, address, credentials: _ } = self;
-        f.debug_struct("Proxy").field("protocol", protocol).field("address", address).finish_non_exhaustive()
+        let Self {
+            protocol,
+            address,
+            credentials: _,
+        } = self;
+        f.debug_struct("Proxy")
+            .field("protocol", protocol)
+            .field("address", address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,13 +111,21 @@ impl Proxy {
             Some((userinfo, place)) => (Some(userinfo), place),
             None => (None, authority),
         };
-        let place: Authority = place.parse().ok().filter(|place: &Authority| !place.host().is_empty())?;
+        let place: Authority = place
+            .parse()
+            .ok()
+            .filter(|place: &Authority| !place.host().is_empty())?;
         let port = match place.as_str().strip_prefix(place.host())? {
             "" | ":" => protocol.port(),
             _ => place.port_u16()?,
         };
         let address = format!("{}:{port}", place.host());
-        let decoded = |text| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned);
+        let decoded = |text| {
+            percent_decode_str(text)
+                .decode_utf8()
+                .ok()
+                .map(Cow::into_owned)
+        };
         let credentials = match userinfo {
             Some(userinfo) => {
                 let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
@@ -112,7 +133,11 @@ impl Proxy {
             }
             None => None,
         };
-        Some(Self { protocol, address, credentials })
+        Some(Self {
+            protocol,
+            address,
+            credentials,
+        })
     }
 }
 
@@ -128,8 +153,18 @@ pub struct InvalidProxy {
 /// The `proxy-url` of the cluster that this context, or else the current one, is about.
 pub(crate) fn proxy_url<'k>(kubeconfig: &'k Kubeconfig, context: Option<&str>) -> Option<&'k str> {
     let name = context.or(kubeconfig.current_context.as_deref())?;
-    let context = kubeconfig.contexts.iter().find(|named| named.name == name)?.context.as_ref()?;
-    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    let context = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| named.name == name)?
+        .context
+        .as_ref()?;
+    let cluster = kubeconfig
+        .clusters
+        .iter()
+        .find(|named| named.name == context.cluster)?
+        .cluster
+        .as_ref()?;
     cluster.proxy_url.as_deref().filter(|url| !url.is_empty())
 }
 
@@ -148,11 +183,18 @@ pub(crate) fn choose(
     } else {
         (&variables.https, "HTTPS_PROXY in the environment")
     };
-    let Some(value) = value.as_deref().filter(|_| !Exceptions::parse(&variables.exceptions).contain(server)) else {
+    let Some(value) = value
+        .as_deref()
+        .filter(|_| !Exceptions::parse(&variables.exceptions).contain(server))
+    else {
         return Ok(None);
     };
     // The environment's may go without a scheme.
-    let url = if value.contains("://") { Cow::Borrowed(value) } else { Cow::Owned(format!("http://{value}")) };
+    let url = if value.contains("://") {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(format!("http://{value}"))
+    };
     Proxy::parse(&url).map(Some).ok_or(InvalidProxy { place })
 }
 
@@ -184,12 +226,21 @@ mod tests {
     use super::*;
 
     fn variables(set: &[(&str, &str)]) -> ProxyVariables {
-        ProxyVariables::read(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        ProxyVariables::read(|name| {
+            set.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
     }
 
     fn proxy(protocol: Protocol, address: &str, credentials: Option<(&str, &str)>) -> Proxy {
-        let credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
-        Proxy { protocol, address: address.to_owned(), credentials }
+        let credentials =
+            credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
+        Proxy {
+            protocol,
+            address: address.to_owned(),
+            credentials,
+        }
     }
 
     #[rstest]
@@ -197,7 +248,12 @@ mod tests {
     #[case("HTTP://proxy", Protocol::Http, "proxy:80", None)]
     #[case("https://proxy/", Protocol::Https, "proxy:443", None)]
     #[case("socks5://proxy", Protocol::Socks5, "proxy:1080", None)]
-    #[case("socks5h://[fd00::1]:1081/path?query#fragment", Protocol::Socks5, "[fd00::1]:1081", None)]
+    #[case(
+        "socks5h://[fd00::1]:1081/path?query#fragment",
+        Protocol::Socks5,
+        "[fd00::1]:1081",
+        None
+    )]
     #[case("http://user@10.0.0.1", Protocol::Http, "10.0.0.1:80", Some(("user", "")))]
     #[case("http://a%40b:c%3Ad%25@proxy:1", Protocol::Http, "proxy:1", Some(("a@b", "c:d%")))]
     #[case("http://user:p@ss@proxy:1", Protocol::Http, "proxy:1", Some(("user", "p@ss")))]
@@ -207,7 +263,10 @@ mod tests {
         #[case] address: &str,
         #[case] credentials: Option<(&str, &str)>,
     ) {
-        assert_eq!(Proxy::parse(url), Some(proxy(protocol, address, credentials)));
+        assert_eq!(
+            Proxy::parse(url),
+            Some(proxy(protocol, address, credentials))
+        );
     }
 
     fn server() -> Uri {
@@ -218,7 +277,10 @@ mod tests {
     fn proxy_url_wins_over_the_environment_and_has_no_exceptions() {
         let set = variables(&[("HTTPS_PROXY", "http://other:1"), ("NO_PROXY", "*")]);
         let chosen = choose(&server(), Some("socks5://proxy"), &set);
-        assert_eq!(chosen, Ok(Some(proxy(Protocol::Socks5, "proxy:1080", None))));
+        assert_eq!(
+            chosen,
+            Ok(Some(proxy(Protocol::Socks5, "proxy:1080", None)))
+        );
         let here = Uri::from_static("https://127.0.0.1:6443");
         assert!(choose(&here, Some("http://proxy"), &set).unwrap().is_some());
     }
@@ -240,7 +302,10 @@ mod tests {
     fn http_servers_have_a_variable_of_their_own() {
         let server = Uri::from_static("http://kubernetes.example.com");
         let set = variables(&[("HTTPS_PROXY", "one:1"), ("http_proxy", "https://two:2")]);
-        assert_eq!(choose(&server, None, &set), Ok(Some(proxy(Protocol::Https, "two:2", None))));
+        assert_eq!(
+            choose(&server, None, &set),
+            Ok(Some(proxy(Protocol::Https, "two:2", None)))
+        );
     }
 
     #[rstest]
@@ -253,12 +318,23 @@ mod tests {
     fn wrong_ones_are_named_and_not_quoted(#[case] url: &str) {
         let set = variables(&[("HTTPS_PROXY", url)]);
         let error = choose(&server(), None, &set).unwrap_err().to_string();
-        assert!(error.starts_with("HTTPS_PROXY in the environment cannot be used: "), "{error}");
-        let other = choose(&server(), Some(url), &ProxyVariables::default()).unwrap_err().to_string();
-        assert!(other.starts_with("the proxy-url of the cluster in the kubeconfig cannot be used: "), "{other}");
+        assert!(
+            error.starts_with("HTTPS_PROXY in the environment cannot be used: "),
+            "{error}"
+        );
+        let other = choose(&server(), Some(url), &ProxyVariables::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            other.starts_with("the proxy-url of the cluster in the kubeconfig cannot be used: "),
+            "{other}"
+        );
         assert!(!format!("{error}{other}{set:?}").contains("CANARY"));
         // An exception is an exception.
-        let set = variables(&[("HTTPS_PROXY", url), ("NO_PROXY", "kubernetes.example.com:6443")]);
+        let set = variables(&[
+            ("HTTPS_PROXY", url),
+            ("NO_PROXY", "kubernetes.example.com:6443"),
+        ]);
         assert_eq!(choose(&server(), None, &set), Ok(None));
     }
 

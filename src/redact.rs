@@ -35,7 +35,13 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let end = text.floor_char_boundary(most.saturating_sub(ELLIPSIS.len_utf8()));
-    Cow::Owned(text.get(..end).unwrap_or_default().chars().chain([ELLIPSIS]).collect())
+    Cow::Owned(
+        text.get(..end)
+            .unwrap_or_default()
+            .chars()
+            .chain([ELLIPSIS])
+            .collect(),
+    )
 }
 
 #[cfg(test)]

@@ -59,15 +59,28 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
         output,
         sidecar_containers,
         exempt_namespaces,
-        selectors: SelectorArgs { namespace_selector, object_selector },
+        selectors:
+            SelectorArgs {
+                namespace_selector,
+                object_selector,
+            },
     } = args;
-    let client = connect_patiently(&kubernetes.settings(true)).await.map_err(|error| error.to_string())?;
+    let client = connect_patiently(&kubernetes.settings(true))
+        .await
+        .map_err(|error| error.to_string())?;
     let scope = if all_namespaces {
         Scope::All
     } else {
-        Scope::Namespaces(vec![namespace.unwrap_or_else(|| client.default_namespace().to_owned())])
+        Scope::Namespaces(vec![
+            namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
+        ])
     };
-    let task = Task { scope, warned_since: None, ineffective: true, lost: true };
+    let task = Task {
+        scope,
+        warned_since: None,
+        ineffective: true,
+        lost: true,
+    };
     let rules = Rules {
         sidecars: sidecar_containers,
         exempt: exempt(exempt_namespaces),
@@ -78,13 +91,16 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     let progress = Progress::default();
     let mut findings = Vec::new();
     let ended = survey(&scanner, &task, &progress, |found| match found {
-        Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => findings.push(finding),
+        Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => {
+            findings.push(finding)
+        }
         // Not asked for.
         Found::Warned(_) => {}
     })
     .await;
-    findings
-        .sort_by(|one, other| (&one.namespace, one.kind, &one.name).cmp(&(&other.namespace, other.kind, &other.name)));
+    findings.sort_by(|one, other| {
+        (&one.namespace, one.kind, &one.name).cmp(&(&other.namespace, other.kind, &other.name))
+    });
     let mut out = io::stdout().lock();
     let written = match output {
         OutputFormat::Table => output::table(&findings, &mut out),
@@ -93,12 +109,18 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     match written {
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.map_err(|error| format!("standard output cannot be written: {error}"))?,
+        written => {
+            written.map_err(|error| format!("standard output cannot be written: {error}"))?
+        }
     }
     let objects = progress.looked().objects;
     ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
     summarize(&progress, output)?;
-    Ok(if findings.is_empty() { Status::Clean } else { Status::Found })
+    Ok(if findings.is_empty() {
+        Status::Clean
+    } else {
+        Status::Found
+    })
 }
 
 /// Says on stderr what was looked at, and what was not.
@@ -106,18 +128,33 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
 /// # Errors
 /// When objects were left out: the scan is not complete without them.
 fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
-    let Looked { objects, read, found, ineffective, lost, skipped } = progress.looked();
+    let Looked {
+        objects,
+        read,
+        found,
+        ineffective,
+        lost,
+        skipped,
+    } = progress.looked();
     if output == OutputFormat::Table {
-        say(&format!("{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"));
+        say(&format!(
+            "{objects} objects looked at, {read} of them whole; {found} run without what they ask for\n"
+        ));
         if ineffective > 0 {
-            say(&format!("{ineffective} have annotations or labels without effect\n"));
+            say(&format!(
+                "{ineffective} have annotations or labels without effect\n"
+            ));
         }
         if lost > 0 {
-            say(&format!("{lost} lost references to secrets in their latest revision, together with an annotation\n"));
+            say(&format!(
+                "{lost} lost references to secrets in their latest revision, together with an annotation\n"
+            ));
         }
     }
     if progress.hides_service_accounts() {
-        say("ServiceAccounts were not looked at for annotations without effect: you may not list them\n");
+        say(
+            "ServiceAccounts were not looked at for annotations without effect: you may not list them\n",
+        );
     }
     for note in progress.notes() {
         say(&format!("{note}\n"));
@@ -133,5 +170,9 @@ fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
 
 /// The namespaces that no webhook's configuration may name, and those that the operator left out.
 pub(crate) fn exempt(more: impl IntoIterator<Item = String>) -> BTreeSet<String> {
-    CLUSTER_NAMESPACES.into_iter().map(str::to_owned).chain(more).collect()
+    CLUSTER_NAMESPACES
+        .into_iter()
+        .map(str::to_owned)
+        .chain(more)
+        .collect()
 }

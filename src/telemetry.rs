@@ -15,7 +15,15 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 pub use stdout::Log;
 
 /// Libraries that would drown us at `debug`: at most `warn`, unless the filter names them.
-const CAPPED: [&str; 7] = ["hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "tower", "tower_http"];
+const CAPPED: [&str; 7] = [
+    "hyper",
+    "hyper_util",
+    "h2",
+    "rustls",
+    "tokio_rustls",
+    "tower",
+    "tower_http",
+];
 
 /// Crates that write whole response bodies into their logs when those do not parse: Secrets among them.
 const SILENCED: [&str; 2] = ["kube_client", "kube_core"];
@@ -84,7 +92,9 @@ pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), Telemet
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    subscriber(format, filter, writer)?.try_init().map_err(TelemetryError::AlreadySet)
+    subscriber(format, filter, writer)?
+        .try_init()
+        .map_err(TelemetryError::AlreadySet)
 }
 
 /// What [`init`] starts, for tests and for those who add layers.
@@ -102,7 +112,10 @@ where
     let directives = EnvFilter::builder()
         // A filter that only names targets leaves the rest at `info`; a bare level in it comes later and wins.
         .parse(format!("info,{filter}"))
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+        .map_err(|source| TelemetryError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })?;
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
@@ -111,16 +124,24 @@ where
             .with_span_list(false)
             .with_writer(writer)
             .boxed(),
-        LogFormat::Pretty => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).boxed(),
+        LogFormat::Pretty => tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(writer)
+            .boxed(),
     };
     // Both filters are global, not the layer's own: whatever layer is added later is under them as well.
-    Ok(tracing_subscriber::registry().with(lines).with(directives).with(silence(filter)))
+    Ok(tracing_subscriber::registry()
+        .with(lines)
+        .with(directives)
+        .with(silence(filter)))
 }
 
 /// What no directive of a user reaches past, and what only a directive that names it does.
 fn silence(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Sync + use<>> {
-    let capped: Vec<_> =
-        CAPPED.into_iter().filter(|name| !filter.split(',').any(|directive| root(directive) == *name)).collect();
+    let capped: Vec<_> = CAPPED
+        .into_iter()
+        .filter(|name| !filter.split(',').any(|directive| root(directive) == *name))
+        .collect();
     filter_fn(move |metadata| {
         let root = root(metadata.target());
         !SILENCED.contains(&root) && (*metadata.level() <= Level::WARN || !capped.contains(&root))
@@ -129,7 +150,11 @@ fn silence(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Syn
 
 /// The crate in a target or in a directive.
 fn root(target: &str) -> &str {
-    target.trim().split([':', '=', '[']).next().unwrap_or_default()
+    target
+        .trim()
+        .split([':', '=', '['])
+        .next()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -154,13 +179,20 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(format, filter, move || writer.clone()).unwrap(), log);
+        tracing::subscriber::with_default(
+            subscriber(format, filter, move || writer.clone()).unwrap(),
+            log,
+        );
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
     #[test]
     fn kube_client_is_silent_whatever_the_filter_says() {
-        for filter in ["trace", "kube_client=trace", "trace,kube_client::client=trace,kube_core=trace"] {
+        for filter in [
+            "trace",
+            "kube_client=trace",
+            "trace,kube_client::client=trace,kube_core=trace",
+        ] {
             let text = logged(LogFormat::Json, filter, || {
                 tracing::error!(target: "kube_client", "canary");
                 tracing::error!(target: "kube_client::client", "canary");
@@ -168,7 +200,10 @@ mod tests {
                 let _span = tracing::error_span!(target: "kube_client", "canary").entered();
                 tracing::info!("ours");
             });
-            assert!(text.contains("ours") && !text.contains("canary"), "{filter}: {text}");
+            assert!(
+                text.contains("ours") && !text.contains("canary"),
+                "{filter}: {text}"
+            );
         }
     }
 
@@ -179,10 +214,17 @@ mod tests {
             tracing::warn!(target: "hyper::proto", "trouble");
         };
         let text = logged(LogFormat::Json, "debug", log);
-        assert!(text.contains("trouble") && !text.contains("chatter"), "{text}");
+        assert!(
+            text.contains("trouble") && !text.contains("chatter"),
+            "{text}"
+        );
         assert!(logged(LogFormat::Json, "info,hyper=debug", log).contains("chatter"));
         assert!(logged(LogFormat::Json, "hyper::proto=debug", log).contains("chatter"));
-        assert_eq!(logged(LogFormat::Json, "error", log), "", "a cap is no floor");
+        assert_eq!(
+            logged(LogFormat::Json, "error", log),
+            "",
+            "a cap is no floor"
+        );
     }
 
     #[test]
@@ -200,7 +242,9 @@ mod tests {
     #[test]
     fn a_pretty_line_has_no_colour_codes_and_a_bad_filter_is_an_error() {
         assert!(!logged(LogFormat::Pretty, "info", || tracing::info!("hello")).contains('\u{1b}'));
-        let error = subscriber(LogFormat::Json, "info,=,", io::sink).map(|_| ()).unwrap_err();
+        let error = subscriber(LogFormat::Json, "info,=,", io::sink)
+            .map(|_| ())
+            .unwrap_err();
         assert!(error.to_string().contains("\"info,=,\""), "{error}");
     }
 }

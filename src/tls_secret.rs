@@ -17,7 +17,9 @@ use crate::certificates::{Bundle, Issued};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSecretError {
     /// It is not there.
-    #[error("Secret \"{name}\" not found in namespace \"{namespace}\"; create it empty, or install the chart again")]
+    #[error(
+        "Secret \"{name}\" not found in namespace \"{namespace}\"; create it empty, or install the chart again"
+    )]
     Missing {
         /// Where it should be.
         namespace: String,
@@ -69,7 +71,9 @@ pub struct Shown {
 /// By hand: it holds a key.
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Kept")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,11 +81,18 @@ impl TlsSecret {
     /// The Secret `name` in `namespace`.
     #[must_use]
     pub fn new(api: ObjectApi, namespace: &str, name: &str) -> Self {
-        Self { api, namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            api,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     fn path(&self) -> String {
-        format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name)
+        format!(
+            "/api/v1/namespaces/{}/secrets/{}",
+            self.namespace, self.name
+        )
     }
 
     /// Reads it.
@@ -109,7 +120,12 @@ impl TlsSecret {
     ///
     /// # Errors
     /// [`crate::api::ApiErrorKind::Conflict`] when somebody else wrote since.
-    pub async fn write(&self, over: &Kept, issued: &Issued, ca: &Bundle) -> Result<(), TlsSecretError> {
+    pub async fn write(
+        &self,
+        over: &Kept,
+        issued: &Issued,
+        ca: &Bundle,
+    ) -> Result<(), TlsSecretError> {
         let change = json!({
             "metadata": {"resourceVersion": over.version},
             "data": {
@@ -146,7 +162,12 @@ fn parse(body: &Bytes) -> Option<Kept> {
     let Object { metadata, data } = serde_json::from_slice(body).ok()?;
     let Data { chain, key, ca } = data.unwrap_or_default();
     let key = String::from_utf8(key).unwrap_or_default();
-    Some(Kept { chain, key: key.into(), ca: Bundle::from_pem(&ca), version: metadata.resource_version })
+    Some(Kept {
+        chain,
+        key: key.into(),
+        ca: Bundle::from_pem(&ca),
+        version: metadata.resource_version,
+    })
 }
 
 /// What is no Secret holds nothing.
@@ -165,7 +186,10 @@ fn shown(body: &Bytes) -> Shown {
     }
     let Object { data } = serde_json::from_slice(body).unwrap_or_default();
     let Data { chain, ca } = data.unwrap_or_default();
-    Shown { chain, ca: Bundle::from_pem(&ca) }
+    Shown {
+        chain,
+        ca: Bundle::from_pem(&ca),
+    }
 }
 
 fn decoded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
@@ -180,10 +204,17 @@ mod tests {
 
     #[test]
     fn an_empty_secret_holds_nothing_and_keys_are_not_shown() {
-        for data in ["", r#","data":null"#, r#","data":{}"#, r#","data":{"tls.crt":null,"tls.key":"!"}"#] {
+        for data in [
+            "",
+            r#","data":null"#,
+            r#","data":{}"#,
+            r#","data":{"tls.crt":null,"tls.key":"!"}"#,
+        ] {
             let body = format!(r#"{{"metadata":{{"resourceVersion":"7"}}{data}}}"#);
             let kept = parse(&Bytes::from(body)).expect("a Secret");
-            assert!(kept.chain.is_empty() && kept.key.expose_secret().is_empty() && kept.ca.is_empty());
+            assert!(
+                kept.chain.is_empty() && kept.key.expose_secret().is_empty() && kept.ca.is_empty()
+            );
         }
         let body = format!(
             r#"{{"metadata":{{"resourceVersion":"7"}},"data":{{"tls.crt":"{}","tls.key":"{}"}}}}"#,
@@ -191,7 +222,10 @@ mod tests {
             STANDARD.encode("s3cr3t-canary")
         );
         let kept = parse(&Bytes::from(body)).expect("a Secret");
-        assert_eq!((kept.chain.as_slice(), kept.key.expose_secret()), (&b"CHAIN"[..], "s3cr3t-canary"));
+        assert_eq!(
+            (kept.chain.as_slice(), kept.key.expose_secret()),
+            (&b"CHAIN"[..], "s3cr3t-canary")
+        );
         assert_eq!(format!("{kept:?}"), r#"Kept { version: "7", .. }"#);
         assert!(parse(&Bytes::from_static(b"{}")).is_none());
     }

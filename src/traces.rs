@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _};
+use opentelemetry::trace::{
+    Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+};
 use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::Resource;
@@ -77,43 +79,68 @@ impl Traces {
     ///
     /// # Errors
     /// When the CA cannot be read; never because the collector does not answer.
-    pub async fn start(settings: TraceSettings, metrics: Metrics) -> Result<(Self, Flush), TraceError> {
+    pub async fn start(
+        settings: TraceSettings,
+        metrics: Metrics,
+    ) -> Result<(Self, Flush), TraceError> {
         let resource = resource(&settings);
-        let exporter = exporter::build(&settings.endpoint, settings.ca.as_deref(), &resource).await?;
+        let exporter =
+            exporter::build(&settings.endpoint, settings.ca.as_deref(), &resource).await?;
         let (queue, worker) = queue::queue(exporter, settings.endpoint, metrics);
         let provider = SdkTracerProvider::builder()
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.ratio))))
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+                settings.ratio,
+            ))))
             .with_resource(resource)
             .with_span_processor(queue)
             .build();
-        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
+        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+            .with_version(env!("CARGO_PKG_VERSION"));
         let tracer = provider.tracer_with_scope(scope.build());
         let stop = CancellationToken::new();
         let task = tokio::spawn(worker.run(stop.clone()));
-        Ok((Self(Some(Arc::new(Recorder { tracer, _provider: provider }))), Flush(Some((stop, task)))))
+        Ok((
+            Self(Some(Arc::new(Recorder {
+                tracer,
+                _provider: provider,
+            }))),
+            Flush(Some((stop, task))),
+        ))
     }
 
     /// The span of a request; its trace goes on when the caller sent a `traceparent`.
     #[must_use]
     pub fn request(&self, name: &'static str, headers: &HeaderMap) -> Span {
-        let Some(recorder) = &self.0 else { return Span::off() };
-        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+        let Some(recorder) = &self.0 else {
+            return Span::off();
+        };
+        let parent = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &HeaderExtractor(headers));
         recorder.begin(name, SpanKind::Server, &parent)
     }
 
     /// The span of work that nobody asked for: the first of its trace.
     #[must_use]
     pub fn work(&self, name: &'static str) -> Span {
-        let Some(recorder) = &self.0 else { return Span::off() };
+        let Some(recorder) = &self.0 else {
+            return Span::off();
+        };
         recorder.begin(name, SpanKind::Internal, &Context::new())
     }
 }
 
 impl Recorder {
     fn begin(self: &Arc<Self>, name: &'static str, kind: SpanKind, parent: &Context) -> Span {
-        let span = self.tracer.build_with_context(self.tracer.span_builder(name).with_kind(kind), parent);
+        let span = self
+            .tracer
+            .build_with_context(self.tracer.span_builder(name).with_kind(kind), parent);
         // What is not recorded has no children that are.
-        let live = span.is_recording().then(|| Box::new(Live { span, recorder: Arc::clone(self) }));
+        let live = span.is_recording().then(|| {
+            Box::new(Live {
+                span,
+                recorder: Arc::clone(self),
+            })
+        });
         Span(live)
     }
 }
@@ -144,7 +171,9 @@ impl Span {
     /// A call to somebody else, as a part of this.
     #[must_use]
     pub fn call(&self, name: &'static str) -> Self {
-        let Some(live) = &self.0 else { return Self::off() };
+        let Some(live) = &self.0 else {
+            return Self::off();
+        };
         let parent = Context::new().with_remote_span_context(live.span.span_context().clone());
         live.recorder.begin(name, SpanKind::Client, &parent)
     }
@@ -152,7 +181,12 @@ impl Span {
     /// Says a text about it, cut to a bound; nothing when it is empty.
     pub fn text(&mut self, key: &'static str, text: &str) {
         if !text.is_empty() {
-            self.set(key, || text.get(..text.floor_char_boundary(TEXT)).unwrap_or_default().to_owned().into());
+            self.set(key, || {
+                text.get(..text.floor_char_boundary(TEXT))
+                    .unwrap_or_default()
+                    .to_owned()
+                    .into()
+            });
         }
     }
 
@@ -181,7 +215,9 @@ impl Span {
     /// The trace's id, as logs write it: 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
-        self.0.as_ref().map(|live| live.span.span_context().trace_id().to_string())
+        self.0
+            .as_ref()
+            .map(|live| live.span.span_context().trace_id().to_string())
     }
 
     fn set(&mut self, key: &'static str, value: impl FnOnce() -> Value) {
@@ -194,7 +230,9 @@ impl Span {
 impl Flush {
     /// Sends what is left, for so long.
     pub async fn within(self, patience: Duration) {
-        let Some((stop, mut task)) = self.0 else { return };
+        let Some((stop, mut task)) = self.0 else {
+            return;
+        };
         stop.cancel();
         if timeout(patience, &mut task).await.is_err() {
             task.abort();
@@ -206,19 +244,36 @@ impl Flush {
 /// Who sends. `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` are read by the SDK, and what is known here wins
 /// over them, save for the service's name.
 fn resource(settings: &TraceSettings) -> Resource {
-    let TraceSettings { endpoint: _, ca: _, ratio: _, service, pod, namespace } = settings;
+    let TraceSettings {
+        endpoint: _,
+        ca: _,
+        ratio: _,
+        service,
+        pod,
+        namespace,
+    } = settings;
     // A pod's name is unique, and is what people look for; elsewhere any unique word will do.
-    let instance = pod.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+    let instance = pod
+        .clone()
+        .unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
     let mut about = vec![
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", instance),
     ];
     about.extend(pod.clone().map(|pod| KeyValue::new("k8s.pod.name", pod)));
-    about.extend(namespace.clone().map(|namespace| KeyValue::new("k8s.namespace.name", namespace)));
+    about.extend(
+        namespace
+            .clone()
+            .map(|namespace| KeyValue::new("k8s.namespace.name", namespace)),
+    );
     let builder = Resource::builder().with_attributes(about);
     let named = Resource::builder().build().get(&"service.name".into());
     let unnamed = named.is_none_or(|name| name.as_str().starts_with("unknown_service"));
-    if unnamed { builder.with_service_name(*service).build() } else { builder.build() }
+    if unnamed {
+        builder.with_service_name(*service).build()
+    } else {
+        builder.build()
+    }
 }
 
 #[cfg(test)]

@@ -26,15 +26,28 @@ fn the_limit_of_open_files_is_raised_to_the_most_that_is_allowed() {
 fn run_limited(limit: &str, name: &str) {
     let run = format!("{limit} && exec \"$0\" --exact --ignored --nocapture {name}");
     let test = std::env::current_exe().expect("this program");
-    let output = Command::new("sh").args(["-c", &run]).arg(test).output().expect("a shell");
+    let output = Command::new("sh")
+        .args(["-c", &run])
+        .arg(test)
+        .output()
+        .expect("a shell");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 #[ignore = "run by the test above, under a limit"]
 fn with_a_low_limit() {
-    let open = || std::iter::from_fn(|| File::open("/dev/null").ok()).take(1000).collect::<Vec<_>>().len();
+    let open = || {
+        std::iter::from_fn(|| File::open("/dev/null").ok())
+            .take(1000)
+            .collect::<Vec<_>>()
+            .len()
+    };
     let low = open();
     assert!(low < 64, "{low} files");
     raise_limit();
@@ -55,7 +68,11 @@ async fn with_few_files() {
     // One place, which the client's end takes: the server's end finds none.
     files.pop();
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    let early = tokio::time::timeout(std::time::Duration::from_millis(200), sockets::get(&mut stream, "/")).await;
+    let early = tokio::time::timeout(
+        std::time::Duration::from_millis(200),
+        sockets::get(&mut stream, "/"),
+    )
+    .await;
     assert!(early.is_err(), "it was served without a file: {early:?}");
     files.clear();
     assert_eq!(sockets::answer(&mut stream).await.unwrap().body, "ok");

@@ -82,37 +82,71 @@ struct Worlds {
 
 impl Worlds {
     fn new() -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let inside = runtime.enter();
-        let worlds = [(false, Channel::Unverified), (true, Channel::Declared)].map(|(inject_template, channel)| {
-            let sidecars = SIDECARS.split(',').map(|sidecar| sidecar.parse().expect("a sidecar")).collect();
-            let mut world = World::new(Policy { inject_template, sidecars, ..Policy::default() });
-            world.caller = Caller { channel, ..Caller::TRUSTED };
-            for number in 0..70 {
-                world.backend.put("jobs", &format!("s-{number}"), &[("value", "v"), ("password", "p")]);
-            }
-            // As many keys as a Secret can have that is referred to key by key, and each as long as most are.
-            let keys: Vec<String> = (0..1000).map(|number| format!("key-{number:04}-{}", "k".repeat(48))).collect();
-            let data: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
-            for number in 0..70 {
-                world.backend.put("jobs", &format!("keys-{number}"), &data);
-            }
-            world
-        });
+        let worlds = [(false, Channel::Unverified), (true, Channel::Declared)].map(
+            |(inject_template, channel)| {
+                let sidecars = SIDECARS
+                    .split(',')
+                    .map(|sidecar| sidecar.parse().expect("a sidecar"))
+                    .collect();
+                let mut world = World::new(Policy {
+                    inject_template,
+                    sidecars,
+                    ..Policy::default()
+                });
+                world.caller = Caller {
+                    channel,
+                    ..Caller::TRUSTED
+                };
+                for number in 0..70 {
+                    world.backend.put(
+                        "jobs",
+                        &format!("s-{number}"),
+                        &[("value", "v"), ("password", "p")],
+                    );
+                }
+                // As many keys as a Secret can have that is referred to key by key, and each as long as most are.
+                let keys: Vec<String> = (0..1000)
+                    .map(|number| format!("key-{number:04}-{}", "k".repeat(48)))
+                    .collect();
+                let data: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+                for number in 0..70 {
+                    world.backend.put("jobs", &format!("keys-{number}"), &data);
+                }
+                world
+            },
+        );
         drop(inside);
-        Self { runtime, worlds: worlds.into() }
+        Self {
+            runtime,
+            worlds: worlds.into(),
+        }
     }
 
     fn cost(&self, world: &World, hostile: &Hostile) -> Cost {
-        let (path, query) = hostile.path.split_once('?').map_or((&*hostile.path, None), |(p, q)| (p, Some(q)));
+        let (path, query) = hostile
+            .path
+            .split_once('?')
+            .map_or((&*hostile.path, None), |(p, q)| (p, Some(q)));
         world.longest_line();
         MEMORY.reset_peak_usage();
         let (before, began) = (MEMORY.current_usage(), thread_time());
-        let answer = self.runtime.block_on(world.bytes(surface(path), query, hostile.body.as_bytes()));
+        let answer =
+            self.runtime
+                .block_on(world.bytes(surface(path), query, hostile.body.as_bytes()));
         let time = thread_time().saturating_sub(began);
         let memory = MEMORY.peak_usage().saturating_sub(before);
-        Cost { answer: answer.as_ref().map_or(0, Vec::len), memory, line: world.longest_line(), time }
-            .checked(hostile, answer.as_deref())
+        Cost {
+            answer: answer.as_ref().map_or(0, Vec::len),
+            memory,
+            line: world.longest_line(),
+            time,
+        }
+        .checked(hostile, answer.as_deref())
     }
 
     /// Sends it everywhere and holds it against the bounds, with or without its processor time.
@@ -127,7 +161,12 @@ impl Worlds {
                     most = at_this_pace(MAX_TIME);
                 }
             }
-            assert!(!timed || cost.time <= most, "{}: {:?} of processor time, not {most:?}", hostile.what, cost.time);
+            assert!(
+                !timed || cost.time <= most,
+                "{}: {:?} of processor time, not {most:?}",
+                hostile.what,
+                cost.time
+            );
             cost
         });
         costs.fold(Cost::default(), Cost::most)
@@ -137,10 +176,26 @@ impl Worlds {
 impl Cost {
     fn checked(self, hostile: &Hostile, answer: Option<&[u8]>) -> Self {
         let what = &hostile.what;
-        assert!(self.answer <= MAX_ANSWER, "{what}: an answer of {} bytes", self.answer);
-        assert!(self.memory <= MAX_MEMORY, "{what}: {} bytes of memory", self.memory);
-        assert!(self.line <= MAX_LINE, "{what}: a log line of {} bytes", self.line);
-        let refused = answer.is_some_and(|answer| answer.windows(15).any(|window| window == br#""allowed":false"#));
+        assert!(
+            self.answer <= MAX_ANSWER,
+            "{what}: an answer of {} bytes",
+            self.answer
+        );
+        assert!(
+            self.memory <= MAX_MEMORY,
+            "{what}: {} bytes of memory",
+            self.memory
+        );
+        assert!(
+            self.line <= MAX_LINE,
+            "{what}: a log line of {} bytes",
+            self.line
+        );
+        let refused = answer.is_some_and(|answer| {
+            answer
+                .windows(15)
+                .any(|window| window == br#""allowed":false"#)
+        });
         let (factor, more) = MAX_REFUSAL;
         assert!(
             !refused || self.answer <= factor * hostile.body.len() + more,
@@ -152,7 +207,12 @@ impl Cost {
 }
 
 fn say(what: &str, cost: Cost) {
-    let Cost { answer, memory, line, time } = cost;
+    let Cost {
+        answer,
+        memory,
+        line,
+        time,
+    } = cost;
     writeln!(
         std::io::stderr(),
         "{what}: answer at most {answer} bytes, memory {} KiB, log line {line} bytes, processor {time:.1?}",
@@ -192,5 +252,8 @@ fn ten_thousand_hostile_reviews_cost_no_more_than_their_bounds() {
         }
         most = most.most(cost);
     }
-    say(&format!("{REVIEWS} reviews, each twice; the slowest was {worst}"), most);
+    say(
+        &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
+        most,
+    );
 }

@@ -1,6 +1,9 @@
 //! Every backend, decorator and fake keeps the contract that the traits write down.
 #![cfg(feature = "test-util")]
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 mod support;
@@ -38,7 +41,11 @@ fn memory() -> InMemory {
 fn metered() -> InMemory {
     let backend = Arc::new(MemoryBackend::new());
     let metered = Arc::new(Metered::new(Arc::clone(&backend), metrics()));
-    InMemory { backend, binder: metered.clone(), values: metered }
+    InMemory {
+        backend,
+        binder: metered.clone(),
+        values: metered,
+    }
 }
 
 fn retrying() -> InMemory {
@@ -63,13 +70,19 @@ fn cached() -> InMemory {
 
 fn full_stack() -> InMemory {
     let backend = Arc::new(MemoryBackend::new());
-    let Backend { binder, values, .. } = Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics());
-    InMemory { backend, binder, values }
+    let Backend { binder, values, .. } =
+        Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics());
+    InMemory {
+        backend,
+        binder,
+        values,
+    }
 }
 
 async fn full_stack_over_api() -> OverApi {
     OverApi::fake_with(|backend| {
-        let Backend { binder, values, .. } = Backend::assemble(backend, Tuning::default(), &metrics());
+        let Backend { binder, values, .. } =
+            Backend::assemble(backend, Tuning::default(), &metrics());
         (binder, values)
     })
     .await
@@ -87,7 +100,10 @@ impl Fixture for Files {
 
     async fn create(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
         let keys = data.iter().map(|(key, _)| (*key).to_owned());
-        self.0.lock().expect("no clause panics with it").insert(namespace, name, keys);
+        self.0
+            .lock()
+            .expect("no clause panics with it")
+            .insert(namespace, name, keys);
     }
 
     async fn trouble(&self, _: Trouble) -> bool {
@@ -117,16 +133,29 @@ struct RealApi {
 impl RealApi {
     async fn start(dress: impl Fn(KubernetesBackend) -> Arc<dyn SecretBinder>) -> Self {
         let cp = ControlPlane::shared().await;
-        let namespaces = [cp.namespace("conformance").await, cp.namespace("other").await];
+        let namespaces = [
+            cp.namespace("conformance").await,
+            cp.namespace("other").await,
+        ];
         let webhook = webhook_identity(cp).await.kubeconfig;
         let nobody = cp.identity(&namespaces[0].name, "default").await.kubeconfig;
         let mut unknown: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&nobody).expect("a kubeconfig")).expect("kubeconfigs here are JSON");
+            serde_json::from_slice(&std::fs::read(&nobody).expect("a kubeconfig"))
+                .expect("kubeconfigs here are JSON");
         unknown["users"][0]["user"]["token"] = "no-token".into();
-        let unknown = cp.folder.write(&format!("{}.kubeconfig", common::unique("unknown")), unknown.to_string());
+        let unknown = cp.folder.write(
+            &format!("{}.kubeconfig", common::unique("unknown")),
+            unknown.to_string(),
+        );
         let reading = async |kubeconfig| {
-            let settings = ClientSettings { kubeconfig: Some(kubeconfig), ..ClientSettings::default() };
-            dress(KubernetesBackend::new(connect(&settings).await.expect("a kubeconfig that we made"), None))
+            let settings = ClientSettings {
+                kubeconfig: Some(kubeconfig),
+                ..ClientSettings::default()
+            };
+            dress(KubernetesBackend::new(
+                connect(&settings).await.expect("a kubeconfig that we made"),
+                None,
+            ))
         };
         let binder = reading(webhook).await;
         Self {
@@ -150,7 +179,8 @@ impl RealApi {
     }
 
     async fn full_stack() -> Self {
-        Self::start(|backend| Backend::assemble(backend, Tuning::default(), &metrics()).binder).await
+        Self::start(|backend| Backend::assemble(backend, Tuning::default(), &metrics()).binder)
+            .await
     }
 }
 
@@ -188,7 +218,9 @@ impl Fixture for RealApi {
         let in_trouble = match trouble {
             Trouble::Refused => &self.nobody,
             Trouble::Unauthenticated => &self.unknown,
-            Trouble::Unreadable | Trouble::Unavailable | Trouble::RateLimited | Trouble::Silent => return false,
+            Trouble::Unreadable | Trouble::Unavailable | Trouble::RateLimited | Trouble::Silent => {
+                return false;
+            }
         };
         *self.binder.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(in_trouble);
         true

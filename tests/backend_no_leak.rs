@@ -44,7 +44,10 @@ impl Log {
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panics while logging").extend_from_slice(bytes);
+        self.0
+            .lock()
+            .expect("nobody panics while logging")
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -66,22 +69,41 @@ async fn values_show_up_neither_in_errors_nor_in_logs() {
     let log = Log::default();
     let writer = log.clone();
     // For the whole process: the client's worker and the server log from their own tasks.
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
 
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[("user", CANARY), ("password", CANARY)]);
     let (metrics_registry, metrics) = registry();
-    let backend = Backend::assemble(KubernetesBackend::new(api.client(), None), Tuning::default(), &metrics);
-    let Backend { binder, values, names, .. } = &backend;
+    let backend = Backend::assemble(
+        KubernetesBackend::new(api.client(), None),
+        Tuning::default(),
+        &metrics,
+    );
+    let Backend {
+        binder,
+        values,
+        names,
+        ..
+    } = &backend;
     let name: SecretName = "db".parse().unwrap();
     let key: SecretKey = "user".parse().unwrap();
 
     let mut seen = Vec::new();
     for fault in FAULTS {
         api.always(fault);
-        for keys in [KeysWanted::Existence, KeysWanted::These([key.clone()].into()), KeysWanted::All] {
+        for keys in [
+            KeysWanted::Existence,
+            KeysWanted::These([key.clone()].into()),
+            KeysWanted::All,
+        ] {
             for secret in ["db", "absent"] {
-                let mut query = BindQuery { keys: keys.clone(), ..query("jobs", secret) };
+                let mut query = BindQuery {
+                    keys: keys.clone(),
+                    ..query("jobs", secret)
+                };
                 query.deadline = query.arrived + Duration::from_secs(1);
                 seen.push(shown(binder.bind(&query).await));
             }
@@ -92,18 +114,32 @@ async fn values_show_up_neither_in_errors_nor_in_logs() {
         seen.push(shown(all));
         for target in ["db", "ours"] {
             let data = BTreeMap::from([(key.clone(), SecretString::from(CANARY))]);
-            seen.push(shown(values.set_secret("jobs", &target.parse().unwrap(), data, BTreeMap::new()).await));
+            seen.push(shown(
+                values
+                    .set_secret("jobs", &target.parse().unwrap(), data, BTreeMap::new())
+                    .await,
+            ));
         }
         seen.push(shown(values.list_secrets("jobs", "").await));
-        seen.push(format!("{:?}", values.health_check(Duration::from_secs(1)).await));
+        seen.push(format!(
+            "{:?}",
+            values.health_check(Duration::from_secs(1)).await
+        ));
     }
     seen.push(format!("{backend:?} {:?}", names.recent_names("jobs")));
     let mut exposition = String::new();
     prometheus_client::encoding::text::encode(&mut exposition, &metrics_registry).unwrap();
 
     let log = log.text();
-    assert!(log.contains("kube_client") && log.contains("floe_secrets_webhook"), "nothing was captured:\n{log}");
-    for (what, text) in [("errors", seen.concat()), ("logs", log), ("metrics", exposition)] {
+    assert!(
+        log.contains("kube_client") && log.contains("floe_secrets_webhook"),
+        "nothing was captured:\n{log}"
+    );
+    for (what, text) in [
+        ("errors", seen.concat()),
+        ("logs", log),
+        ("metrics", exposition),
+    ] {
         assert!(!text.is_empty());
         let leak = text.lines().find(|line| leaks(line));
         assert_eq!(leak, None, "in {what}");

@@ -4,7 +4,10 @@
 //! `make test-cluster` installs the webhook and names the cluster by `KUBECTL` (a kubectl that reaches it) and
 //! `BUSYBOX_IMAGE` (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -16,7 +19,10 @@ use serde_json::{Value, json};
 /// Nothing here takes this long unless it is broken; a Job whose secret comes late waits out a back-off.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-#[expect(clippy::disallowed_methods, reason = "the script that starts these tests says where the cluster is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the script that starts these tests says where the cluster is"
+)]
 fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make test-cluster`"))
 }
@@ -36,10 +42,19 @@ fn try_kubectl(args: &[&str], stdin: &str) -> (bool, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("kubectl starts");
-    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("kubectl reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(stdin.as_bytes())
+        .expect("kubectl reads");
     let output = child.wait_with_output().expect("kubectl ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.success(), text(output.stdout), text(output.stderr))
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// Asks until the answer is there.
@@ -60,12 +75,18 @@ struct Namespace(String);
 impl Namespace {
     fn new(stem: &str, metadata: &Value) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "{stem}-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
         namespace["metadata"]["name"] = name.as_str().into();
         kubectl(&["create", "-f", "-"], &namespace.to_string());
         let made = Self(name);
-        wait_for("the namespace's service account", || made.try_get("serviceaccount/default"));
+        wait_for("the namespace's service account", || {
+            made.try_get("serviceaccount/default")
+        });
         made
     }
 
@@ -93,8 +114,10 @@ impl Namespace {
 
     /// The lines that a container printed, in order.
     fn logs(&self, what: &str, container: &str) -> Vec<String> {
-        let mut lines: Vec<String> =
-            kubectl(&["-n", &self.0, "logs", what, "-c", container], "").lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = kubectl(&["-n", &self.0, "logs", what, "-c", container], "")
+            .lines()
+            .map(str::to_owned)
+            .collect();
         lines.sort();
         lines
     }
@@ -143,8 +166,14 @@ fn every_way() -> Value {
 }
 
 fn every_secret(ns: &Namespace) {
-    ns.secret("snowflake-credentials", &json!({"SNOWFLAKE_USER": "loader", "SNOWFLAKE_PASSWORD": "p w=d"}));
-    ns.secret("db-creds", &json!({"pass-word": "db$(HOME)", "unasked": "never"}));
+    ns.secret(
+        "snowflake-credentials",
+        &json!({"SNOWFLAKE_USER": "loader", "SNOWFLAKE_PASSWORD": "p w=d"}),
+    );
+    ns.secret(
+        "db-creds",
+        &json!({"pass-word": "db$(HOME)", "unasked": "never"}),
+    );
     ns.secret("api-token", &json!({"value": "t0ken"}));
     ns.secret("all-of", &json!({"one": "1", "Two.x": "2"}));
     ns.secret("s3", &json!({"access.key": "AKIA"}));
@@ -166,7 +195,10 @@ fn a_jobs_container_sees_every_value_under_its_name() {
     let ns = Namespace::new("job", &json!({}));
     every_secret(&ns);
     let containers = json!([printer("main", OURS, "true")]);
-    ns.apply(&job("load", &template(&every_way(), &containers, &json!([]))));
+    ns.apply(&job(
+        "load",
+        &template(&every_way(), &containers, &json!([])),
+    ));
     ns.complete("load");
     assert_eq!(ns.logs("job/load", "main"), EVERY_VALUE);
 }
@@ -185,7 +217,11 @@ fn a_cronjobs_container_sees_every_value_under_its_name() {
     }));
     let name = wait_for("the CronJob's Job", || {
         let jobs = ns.try_get("jobs")?;
-        Some(jobs["items"].get(0)?["metadata"]["name"].as_str()?.to_owned())
+        Some(
+            jobs["items"].get(0)?["metadata"]["name"]
+                .as_str()?
+                .to_owned(),
+        )
     });
     ns.complete(&name);
     assert_eq!(ns.logs(&format!("job/{name}"), "main"), EVERY_VALUE);
@@ -203,8 +239,15 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
     });
     let mut sidecar = printer("sidecar", OURS, "trap exit TERM; while :; do sleep 1; done");
     sidecar["restartPolicy"] = "Always".into();
-    let init = json!([printer("migrate", OURS, "true"), printer("other", OURS, "true"), sidecar]);
-    let containers = json!([printer("main", OURS, "true"), printer("beside", OURS, "true")]);
+    let init = json!([
+        printer("migrate", OURS, "true"),
+        printer("other", OURS, "true"),
+        sidecar
+    ]);
+    let containers = json!([
+        printer("main", OURS, "true"),
+        printer("beside", OURS, "true")
+    ]);
     ns.apply(&job("load", &template(&annotations, &containers, &init)));
     ns.complete("load");
     let seen = ["FLOE_SECRET_DB_PASSWORD=v"];
@@ -220,17 +263,24 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
 #[ignore = "needs a cluster: make test-cluster"]
 fn what_the_author_wrote_wins_in_the_container_too() {
     let ns = Namespace::new("author", &json!({}));
-    ns.secret("ours", &json!({"SNOWFLAKE_A": "ours", "SNOWFLAKE_B": "ours", "SNOWFLAKE_C": "ours"}));
+    ns.secret(
+        "ours",
+        &json!({"SNOWFLAKE_A": "ours", "SNOWFLAKE_B": "ours", "SNOWFLAKE_C": "ours"}),
+    );
     ns.secret("theirs", &json!({"SNOWFLAKE_B": "theirs"}));
     ns.secret("db", &json!({"password": "v"}));
-    let annotations = json!({"secrets.floe.dev/env-from": "ours", "secrets.floe.dev/refs": "db/password"});
+    let annotations =
+        json!({"secrets.floe.dev/env-from": "ours", "secrets.floe.dev/refs": "db/password"});
     let mut main = printer("main", OURS, "true");
     main["envFrom"] = json!([{"secretRef": {"name": "theirs"}}]);
     main["env"] = json!([
         {"name": "SNOWFLAKE_C", "value": "literal"},
         {"name": "DBT_URL", "value": "db://u:$(FLOE_SECRET_DB_PASSWORD)@h"},
     ]);
-    ns.apply(&job("load", &template(&annotations, &json!([main]), &json!([]))));
+    ns.apply(&job(
+        "load",
+        &template(&annotations, &json!([main]), &json!([])),
+    ));
     ns.complete("load");
     let expected = [
         "DBT_URL=db://u:v@h",
@@ -248,7 +298,10 @@ fn a_job_whose_secret_comes_late_runs_when_it_comes() {
     let ns = Namespace::new("late", &json!({}));
     let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
     let containers = json!([printer("main", OURS, "true")]);
-    ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));
+    ns.apply(&job(
+        "load",
+        &template(&annotations, &containers, &json!([])),
+    ));
     let sentence = format!(
         "secret \"late\" not found in namespace \"{}\" (backend kubernetes; asked for by annotation \
          secrets.floe.dev/env.DBT_TOKEN). Create it or correct the annotation.",
@@ -257,13 +310,19 @@ fn a_job_whose_secret_comes_late_runs_when_it_comes() {
     wait_for("the refusal in the Job's events", || {
         let events = ns.try_get("events")?;
         let said = |event: &Value| {
-            event["reason"] == "FailedCreate" && event["message"].as_str().is_some_and(|m| m.contains(&sentence))
+            event["reason"] == "FailedCreate"
+                && event["message"]
+                    .as_str()
+                    .is_some_and(|m| m.contains(&sentence))
         };
         events["items"].as_array()?.iter().any(said).then_some(())
     });
     let status = ns.try_get("job/load").expect("the Job")["status"].clone();
     assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
-    assert!(status["conditions"].as_array().is_none_or(Vec::is_empty), "{status}");
+    assert!(
+        status["conditions"].as_array().is_none_or(Vec::is_empty),
+        "{status}"
+    );
     ns.secret("late", &json!({"token": "here"}));
     ns.complete("load");
     assert_eq!(ns.logs("job/load", "main"), ["DBT_TOKEN=here"]);
@@ -277,9 +336,19 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
         "annotations": {"secrets.floe.dev/env-from": "snowflake-credentials"},
     });
     let ns = Namespace::new("defaults", &metadata);
-    ns.secret("snowflake-credentials", &json!({"SNOWFLAKE_USER": "loader"}));
-    let mut plain = template(&json!({}), &json!([printer("main", OURS, "true")]), &json!([]));
-    plain.as_object_mut().expect("a template").remove("metadata");
+    ns.secret(
+        "snowflake-credentials",
+        &json!({"SNOWFLAKE_USER": "loader"}),
+    );
+    let mut plain = template(
+        &json!({}),
+        &json!([printer("main", OURS, "true")]),
+        &json!([]),
+    );
+    plain
+        .as_object_mut()
+        .expect("a template")
+        .remove("metadata");
     ns.apply(&job("load", &plain));
     ns.complete("load");
     assert_eq!(ns.logs("job/load", "main"), ["SNOWFLAKE_USER=loader"]);
@@ -289,12 +358,17 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_warned_pod_waits_for_its_secret_and_then_runs() {
     let ns = Namespace::new("warn", &json!({}));
-    let annotations = json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
+    let annotations =
+        json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
     let containers = json!([printer("main", OURS, "true")]);
-    ns.apply(&job("load", &template(&annotations, &containers, &json!([]))));
+    ns.apply(&job(
+        "load",
+        &template(&annotations, &containers, &json!([])),
+    ));
     wait_for("the container waits for its configuration", || {
         let pods = ns.try_get("pods")?;
-        let waiting = &pods["items"].get(0)?["status"]["containerStatuses"].get(0)?["state"]["waiting"]["reason"];
+        let waiting = &pods["items"].get(0)?["status"]["containerStatuses"].get(0)?["state"]["waiting"]
+            ["reason"];
         (waiting == "CreateContainerConfigError").then_some(())
     });
     ns.secret("late", &json!({"SNOWFLAKE_USER": "late"}));
@@ -314,12 +388,21 @@ fn the_controllers_pods_run_and_one_of_them_leads() {
         (status["readyReplicas"] == 2).then_some(())
     });
     let holder = wait_for("a leader", || {
-        get(&["lease/floe-secrets-controller"])["spec"]["holderIdentity"].as_str().map(str::to_owned)
+        get(&["lease/floe-secrets-controller"])["spec"]["holderIdentity"]
+            .as_str()
+            .map(str::to_owned)
     });
     let pods = get(&["pods", "-l", "app.kubernetes.io/component=controller"]);
-    let names: Vec<&str> =
-        pods["items"].as_array().expect("pods").iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
-    assert!(names.iter().any(|name| holder.starts_with(name)), "{holder} leads, and there are {names:?}");
+    let names: Vec<&str> = pods["items"]
+        .as_array()
+        .expect("pods")
+        .iter()
+        .filter_map(|pod| pod["metadata"]["name"].as_str())
+        .collect();
+    assert!(
+        names.iter().any(|name| holder.starts_with(name)),
+        "{holder} leads, and there are {names:?}"
+    );
 }
 
 /// What needs the secret comes first, as Helm does it when the secret comes from elsewhere.
@@ -328,8 +411,16 @@ fn the_controllers_pods_run_and_one_of_them_leads() {
 fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
     let ns = Namespace::new("first", &json!({}));
     let asks = json!({"secrets.floe.dev/env-from": "late"});
-    let sleeps = json!([printer("main", OURS, "trap exit TERM; while :; do sleep 1; done")]);
-    for (kind, name) in [("Deployment", "api"), ("StatefulSet", "db"), ("DaemonSet", "agent")] {
+    let sleeps = json!([printer(
+        "main",
+        OURS,
+        "trap exit TERM; while :; do sleep 1; done"
+    )]);
+    for (kind, name) in [
+        ("Deployment", "api"),
+        ("StatefulSet", "db"),
+        ("DaemonSet", "agent"),
+    ] {
         let labels = json!({"app": name});
         ns.apply(&json!({
             "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
@@ -344,26 +435,40 @@ fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
     }
     // Until the pauses between tries are long: each is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
-        wait_for(&format!("a dozen tries of the {kind}, and the word that it waits"), || {
-            let events = ns.try_get("events")?;
-            let of = |reason: &str| -> i64 {
-                let all = events["items"].as_array().into_iter().flatten();
-                let these = all.filter(|event| event["reason"] == reason && event["involvedObject"]["kind"] == kind);
-                these.map(|event| event["count"].as_i64().unwrap_or(1)).sum()
-            };
-            (of("FailedCreate") > 12 && of("AwaitingSecrets") > 0).then_some(())
-        });
+        wait_for(
+            &format!("a dozen tries of the {kind}, and the word that it waits"),
+            || {
+                let events = ns.try_get("events")?;
+                let of = |reason: &str| -> i64 {
+                    let all = events["items"].as_array().into_iter().flatten();
+                    let these = all.filter(|event| {
+                        event["reason"] == reason && event["involvedObject"]["kind"] == kind
+                    });
+                    these
+                        .map(|event| event["count"].as_i64().unwrap_or(1))
+                        .sum()
+                };
+                (of("FailedCreate") > 12 && of("AwaitingSecrets") > 0).then_some(())
+            },
+        );
     }
     ns.secret("late", &json!({"SNOWFLAKE_USER": "late"}));
     let since = Instant::now();
     let mut took = Vec::new();
-    for (what, ready) in
-        [("deployment/api", "readyReplicas"), ("statefulset/db", "readyReplicas"), ("daemonset/agent", "numberReady")]
-    {
-        wait_for(&format!("{what} to be ready"), || (ns.try_get(what)?["status"][ready] == 1).then_some(()));
+    for (what, ready) in [
+        ("deployment/api", "readyReplicas"),
+        ("statefulset/db", "readyReplicas"),
+        ("daemonset/agent", "numberReady"),
+    ] {
+        wait_for(&format!("{what} to be ready"), || {
+            (ns.try_get(what)?["status"][ready] == 1).then_some(())
+        });
         took.push((what, since.elapsed()));
     }
     println!("ready after the Secret: {took:?}");
-    assert!(took.iter().all(|(_, took)| *took < Duration::from_secs(5)), "{took:?}");
+    assert!(
+        took.iter().all(|(_, took)| *took < Duration::from_secs(5)),
+        "{took:?}"
+    );
     assert_eq!(ns.logs("deployment/api", "main"), ["SNOWFLAKE_USER=late"]);
 }

@@ -4,7 +4,10 @@
 //! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
 //! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -44,7 +47,12 @@ impl Scene {
         }
         let identity = cluster.identity(&reloaders, NAME).await;
         let reloader = Reloader::beside(&cluster.client, &identity).await;
-        Self { client: cluster.client.clone(), namespace, reloader, _cluster: cluster }
+        Self {
+            client: cluster.client.clone(),
+            namespace,
+            reloader,
+            _cluster: cluster,
+        }
     }
 
     fn metadata(&self, name: &str) -> Value {
@@ -77,23 +85,44 @@ impl Scene {
         if kind == "StatefulSet" {
             spec["serviceName"] = json!(name);
         }
-        let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
         apply(&self.client, &object).await.object();
     }
 
     /// What each pod of a workload prints, by the pod's uid; pods that are going are left out.
     async fn printed(&self, name: &str) -> BTreeMap<String, String> {
         let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
-        let list = send(&self.client, Method::GET, &format!("{pods}?labelSelector=app%3D{name}"), None).await.object();
+        let list = send(
+            &self.client,
+            Method::GET,
+            &format!("{pods}?labelSelector=app%3D{name}"),
+            None,
+        )
+        .await
+        .object();
         let mut printed = BTreeMap::new();
         for pod in list["items"].as_array().into_iter().flatten() {
             let metadata = &pod["metadata"];
             if metadata["deletionTimestamp"].is_null() {
                 let name = metadata["name"].as_str().unwrap_or_default();
-                let log = send(&self.client, Method::GET, &format!("{pods}/{name}/log"), None).await;
+                let log = send(
+                    &self.client,
+                    Method::GET,
+                    &format!("{pods}/{name}/log"),
+                    None,
+                )
+                .await;
                 // Until the container runs, there is no log to read.
-                let text = if log.accepted() { log.body.as_str().unwrap_or_default().trim() } else { "" };
-                printed.insert(metadata["uid"].as_str().unwrap_or_default().to_owned(), text.to_owned());
+                let text = if log.accepted() {
+                    log.body.as_str().unwrap_or_default().trim()
+                } else {
+                    ""
+                };
+                printed.insert(
+                    metadata["uid"].as_str().unwrap_or_default().to_owned(),
+                    text.to_owned(),
+                );
             }
         }
         printed
@@ -143,8 +172,15 @@ async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
     scene.secret("db.prod", "second").await;
     for (kind, before) in KINDS.into_iter().zip(before) {
         let after = scene.prints(&kind.to_lowercase(), "second").await;
-        say(&format!("{kind}: a new pod prints the new value within {:?} of the change", changed.elapsed()));
+        say(&format!(
+            "{kind}: a new pod prints the new value within {:?} of the change",
+            changed.elapsed()
+        ));
         assert_ne!(after, before, "another pod");
     }
-    assert_eq!(scene.prints("bystander", "theirs").await, bystander, "the same pod");
+    assert_eq!(
+        scene.prints("bystander", "theirs").await,
+        bystander,
+        "the same pod"
+    );
 }

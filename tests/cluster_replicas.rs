@@ -4,7 +4,10 @@
 //! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
 //! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -51,7 +54,10 @@ fn pod_path(pod: &str) -> String {
 }
 
 fn name(object: &Value) -> String {
-    object["metadata"]["name"].as_str().expect("a name").to_owned()
+    object["metadata"]["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned()
 }
 
 struct Scene {
@@ -67,8 +73,10 @@ impl Scene {
         let metadata = |name: &str| json!({"name": name, "namespace": namespace});
         let rbac = "rbac.authorization.k8s.io/v1";
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "loader"});
-        let subjects = json!([{"kind": "ServiceAccount", "name": "loader", "namespace": namespace}]);
+        let role =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "loader"});
+        let subjects =
+            json!([{"kind": "ServiceAccount", "name": "loader", "namespace": namespace}]);
         for object in [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("db"), "stringData": {"PASSWORD": "x"}}),
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("loader")}),
@@ -78,7 +86,11 @@ impl Scene {
             cluster.lend(&object).await;
         }
         let loader = cluster.identity(&namespace, "loader").await;
-        Self { cluster, namespace, loader }
+        Self {
+            cluster,
+            namespace,
+            loader,
+        }
     }
 
     fn stream(&self) -> Stream {
@@ -87,9 +99,15 @@ impl Scene {
 
     /// The pods of a Deployment of ours, those that are going included.
     async fn pods(&self, of: &str) -> Vec<Value> {
-        let component = if of == CONTROLLER { "controller" } else { "webhook" };
+        let component = if of == CONTROLLER {
+            "controller"
+        } else {
+            "webhook"
+        };
         let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
-        self.cluster.items(&format!("/api/v1/namespaces/{OURS}/pods?{query}")).await
+        self.cluster
+            .items(&format!("/api/v1/namespaces/{OURS}/pods?{query}"))
+            .await
     }
 
     /// Waits until exactly so many pods are there, ready, and none of these.
@@ -97,32 +115,45 @@ impl Scene {
         let end = Instant::now() + PATIENCE;
         loop {
             let pods = self.pods(of).await;
-            let ready = pods.iter().filter(|pod| ready(pod) && !without.contains(&name(pod))).count();
+            let ready = pods
+                .iter()
+                .filter(|pod| ready(pod) && !without.contains(&name(pod)))
+                .count();
             if (ready, pods.len()) == (replicas, replicas) {
                 return;
             }
-            assert!(Instant::now() < end, "not {replicas} ready pods without {without:?}: {pods:#?}");
+            assert!(
+                Instant::now() < end,
+                "not {replicas} ready pods without {without:?}: {pods:#?}"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     async fn scale(&self, replicas: usize) {
-        self.cluster.patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}})).await;
+        self.cluster
+            .patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}}))
+            .await;
         self.settled(OURS, replicas, &BTreeSet::new()).await;
     }
 
     async fn rolling_restart(&self, replicas: usize) {
         let before = self.pods(OURS).await.iter().map(name).collect();
         let when = format!("{:?}", Instant::now());
-        let template = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
-        self.cluster.patch(&deployment(OURS), &json!({"spec": {"template": template}})).await;
+        let template =
+            json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
+        self.cluster
+            .patch(&deployment(OURS), &json!({"spec": {"template": template}}))
+            .await;
         self.settled(OURS, replicas, &before).await;
     }
 
     /// SIGTERM, as for an eviction or a drain.
     async fn end_one(&self, replicas: usize) {
         let one = name(&self.pods(OURS).await[0]);
-        send(&self.cluster.client, Method::DELETE, &pod_path(&one), None).await.object();
+        send(&self.cluster.client, Method::DELETE, &pod_path(&one), None)
+            .await
+            .object();
         self.settled(OURS, replicas, &BTreeSet::from([one])).await;
     }
 
@@ -145,24 +176,47 @@ impl Scene {
                 }],
             },
         });
-        let made = send(&self.cluster.client, Method::POST, &collection(&killer), Some(&killer)).await.object();
+        let made = send(
+            &self.cluster.client,
+            Method::POST,
+            &collection(&killer),
+            Some(&killer),
+        )
+        .await
+        .object();
         self.cluster
-            .wait("the process to be killed", PATIENCE, &path(&made), |pod| match pod["status"]["phase"].as_str() {
-                Some("Succeeded") => Some(()),
-                Some("Failed") => panic!("{pod:#}"),
-                _ => None,
+            .wait("the process to be killed", PATIENCE, &path(&made), |pod| {
+                match pod["status"]["phase"].as_str() {
+                    Some("Succeeded") => Some(()),
+                    Some("Failed") => panic!("{pod:#}"),
+                    _ => None,
+                }
             })
             .await;
-        let log = self.cluster.get(&format!("{}/log", path(&made))).await.object();
-        assert_eq!(log.as_str().map(str::trim), Some("killed"), "exactly one process");
+        let log = self
+            .cluster
+            .get(&format!("{}/log", path(&made)))
+            .await
+            .object();
+        assert_eq!(
+            log.as_str().map(str::trim),
+            Some("killed"),
+            "exactly one process"
+        );
     }
 
     /// Who leads.
     async fn leader(&self) -> String {
         let lease = self.cluster.get(&lease()).await.object();
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        let holder = lease["spec"]["holderIdentity"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let pods = self.pods(CONTROLLER).await;
-        let leader = pods.iter().map(name).find(|pod| holder.contains(pod.as_str()));
+        let leader = pods
+            .iter()
+            .map(name)
+            .find(|pod| holder.contains(pod.as_str()));
         leader.unwrap_or_else(|| panic!("{holder:?} is none of the controller's pods"))
     }
 
@@ -196,20 +250,34 @@ impl Scene {
         for second in 0..ATTACK_SECONDS {
             tick.tick().await;
             let pods = self.pods(OURS).await;
-            let addresses = pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
+            let addresses = pods
+                .iter()
+                .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
             let these: Vec<_> = addresses
                 .flat_map(|address| {
-                    let these = worst.iter().cycle().skip(second * AT_ONCE % worst.len()).take(AT_ONCE);
+                    let these = worst
+                        .iter()
+                        .cycle()
+                        .skip(second * AT_ONCE % worst.len())
+                        .take(AT_ONCE);
                     these.map(move |hostile| (SocketAddr::from((address, 8443)), hostile))
                 })
                 .map(|(address, hostile)| attack(address, &ca, hostile))
                 .collect();
-            answered += join_all(these).await.into_iter().filter(|answered| *answered).count();
+            answered += join_all(these)
+                .await
+                .into_iter()
+                .filter(|answered| *answered)
+                .count();
         }
         let report = stream.stop().await;
         report.all_injected();
         let pods = self.pods(OURS).await;
-        assert_eq!(pods.iter().map(restarts).sum::<u64>(), before, "a container was killed: {pods:#?}");
+        assert_eq!(
+            pods.iter().map(restarts).sum::<u64>(),
+            before,
+            "a container was killed: {pods:#?}"
+        );
         (answered, report.summary())
     }
 
@@ -218,26 +286,48 @@ impl Scene {
         use base64::Engine as _;
         let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
         let configuration = self.cluster.get(path).await.object();
-        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().expect("a CA").to_owned();
-        let pem = base64::engine::general_purpose::STANDARD.decode(bundle).expect("base64");
+        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"]
+            .as_str()
+            .expect("a CA")
+            .to_owned();
+        let pem = base64::engine::general_purpose::STANDARD
+            .decode(bundle)
+            .expect("base64");
         String::from_utf8(pem).expect("PEM")
     }
 }
 
 /// Whether it was answered at all: a flood may be turned away.
 async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
-    let Ok(stream) = dial(address, ca).await else { return false };
-    ask(stream, Method::POST, &hostile.path, &[], hostile.body.clone()).await.is_ok()
+    let Ok(stream) = dial(address, ca).await else {
+        return false;
+    };
+    ask(
+        stream,
+        Method::POST,
+        &hostile.path,
+        &[],
+        hostile.body.clone(),
+    )
+    .await
+    .is_ok()
 }
 
 fn ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let conditions = pod["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     pod["metadata"]["deletionTimestamp"].is_null()
-        && conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        && conditions
+            .iter()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn restarts(pod: &Value) -> u64 {
-    pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default()
+    pod["status"]["containerStatuses"][0]["restartCount"]
+        .as_u64()
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,7 +336,8 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
     let scene = Scene::new().await;
     for replicas in [2, 3] {
         scene.scale(replicas).await;
-        let told = |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
+        let told =
+            |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
 
         let stream = scene.stream();
         scene.rolling_restart(replicas).await;
@@ -272,14 +363,28 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
         let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
         scene.kill(&victim).await;
         let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
-        scene.cluster.wait("the container runs again", PATIENCE, &pod_path(&victim), again).await;
+        scene
+            .cluster
+            .wait(
+                "the container runs again",
+                PATIENCE,
+                &pod_path(&victim),
+                again,
+            )
+            .await;
         let back = Instant::now();
         let report = stream.stop().await;
         told("SIGKILL", &report.summary());
         report.none_bare();
         for (create, sentence) in report.refused() {
-            assert!(create.sent < back, "refused after the container was back: {sentence}");
-            assert!(sentence.contains("failed calling webhook"), "no clear error: {sentence}");
+            assert!(
+                create.sent < back,
+                "refused after the container was back: {sentence}"
+            );
+            assert!(
+                sentence.contains("failed calling webhook"),
+                "no clear error: {sentence}"
+            );
         }
         let stream = scene.stream();
         stream.answers(200).await;
@@ -298,7 +403,9 @@ async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
     for replicas in [2, 3] {
         scene.scale(replicas).await;
         let (answered, summary) = scene.is_attacked().await;
-        say(&format!("{replicas} replicas, {answered} hostile reviews answered: {summary}"));
+        say(&format!(
+            "{replicas} replicas, {answered} hostile reviews answered: {summary}"
+        ));
     }
     scene.scale(2).await;
 }

@@ -3,7 +3,10 @@
 //!
 //! The API server is 127.0.0.1 here, and the flood comes from 127.0.0.2.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -49,14 +52,25 @@ struct Stranger {
 impl Stranger {
     fn new(webhook: &WebhookProcess) -> Self {
         let mut roots = RootCertStore::empty();
-        let trusted = webhook.by_service()["webhooks"][0]["clientConfig"]["caBundle"].as_str().map(str::to_owned);
+        let trusted = webhook.by_service()["webhooks"][0]["clientConfig"]["caBundle"]
+            .as_str()
+            .map(str::to_owned);
         let ca = STANDARD.decode(trusted.expect("a CA")).expect("base64");
-        roots.add(CertificateDer::from_pem_slice(&ca).expect("PEM")).expect("a CA");
+        roots
+            .add(CertificateDer::from_pem_slice(&ca).expect("PEM"))
+            .expect("a CA");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let server = (Ipv4Addr::LOCALHOST, webhook.launch.port).into();
-        Self { server, tls: TlsConnector::from(Arc::new(config)) }
+        Self {
+            server,
+            tls: TlsConnector::from(Arc::new(config)),
+        }
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
@@ -106,7 +120,9 @@ impl Stranger {
 
     async fn shake_hands(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let tcp = self.connect().await?;
-        self.tls.connect(ServerName::try_from(SERVICE_HOST).expect("a name"), tcp).await
+        self.tls
+            .connect(ServerName::try_from(SERVICE_HOST).expect("a name"), tcp)
+            .await
     }
 
     async fn write_for_ever(&self, bytes: &[u8], count: &AtomicUsize) -> std::io::Result<()> {
@@ -145,7 +161,10 @@ async fn creates_go_on_while_another_address_floods_the_port() {
                 _ => flood.spawn(stranger.writes_slowly(done)),
             };
         }
-        wait_for("the flood is there", || async { (done.load(Ordering::Relaxed) >= enough).then_some(()) }).await;
+        wait_for("the flood is there", || async {
+            (done.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
         let stream = Stream::start(loader.client(), &ns.name, "db", 50);
         stream.answers(CREATES).await;
         let report = stream.stop().await;
@@ -156,7 +175,10 @@ async fn creates_go_on_while_another_address_floods_the_port() {
     }
     let shed = |reason: &str| webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]);
     let (evicted, closed) = (shed("evicted"), shed("connections"));
-    println!("evicted {evicted}, closed {closed}, memory in KiB (now, most) {:?}", webhook.memory());
+    println!(
+        "evicted {evicted}, closed {closed}, memory in KiB (now, most) {:?}",
+        webhook.memory()
+    );
     assert!(evicted > 0, "the silent ones were above their share");
     assert!(closed > 0, "the slow writers were above their share");
 }
@@ -170,7 +192,11 @@ async fn four_hundred_creates_at_once_from_the_api_servers_one_address_are_all_i
     cp.secret(&ns.name, "db", &["k"], "v").await;
     let client = cp.client();
     let creates = (0..400).map(|at| {
-        let object = pod(&ns.name, &format!("pod-{at}"), &prefixed(&json!({"env-from": "db"})));
+        let object = pod(
+            &ns.name,
+            &format!("pod-{at}"),
+            &prefixed(&json!({"env-from": "db"})),
+        );
         let path = format!("{}?dryRun=All", objects::collection(&object));
         let client = client.clone();
         async move { objects::send(&client, Method::POST, &path, Some(&object)).await }
@@ -178,9 +204,16 @@ async fn four_hundred_creates_at_once_from_the_api_servers_one_address_are_all_i
     let injected = join_all(creates).await;
     for answer in &injected {
         assert!(answer.accepted(), "{answer:?}");
-        assert_eq!(answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"], "db");
+        assert_eq!(
+            answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
+            "db"
+        );
     }
     for reason in ["connections", "evicted"] {
-        assert_eq!(webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]), 0, "{reason}");
+        assert_eq!(
+            webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]),
+            0,
+            "{reason}"
+        );
     }
 }

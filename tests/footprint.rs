@@ -3,7 +3,10 @@
 //!
 //! It takes minutes and says something about the release binary alone: `make footprint` builds and names that one.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -75,15 +78,31 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+        let cp = ControlPlane::start(Options {
+            controller_manager: false,
+            ..Options::default()
+        })
+        .await;
         let (webhook, controller) = (webhook_identity(&cp).await, controller_identity(&cp).await);
         let jobs = cp.namespace("jobs").await;
         for number in 0..100 {
-            cp.secret(&jobs.name, &format!("db-{number}"), &["user", "password"], "v").await;
+            cp.secret(
+                &jobs.name,
+                &format!("db-{number}"),
+                &["user", "password"],
+                "v",
+            )
+            .await;
         }
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
         let loader = cp.service_account(&jobs.name, "loader", &rules).await;
-        Self { cp, jobs, loader, webhook, controller }
+        Self {
+            cp,
+            jobs,
+            loader,
+            webhook,
+            controller,
+        }
     }
 
     async fn measure(&self) -> Figures {
@@ -104,13 +123,22 @@ impl Scene {
             self.load().await;
         }
         let (loaded, most) = webhook.memory();
-        let controller = Launch::controller(&self.cp, &self.controller).with(&["--drift-interval", "1h"]).start().await;
+        let controller = Launch::controller(&self.cp, &self.controller)
+            .with(&["--drift-interval", "1h"])
+            .start()
+            .await;
         wait_within(Duration::from_mins(3), "the first drift scan", || async {
             (controller.counted("drift_scans", &[]) > 0).then_some(())
         })
         .await;
         let (_, controller) = controller.memory();
-        Figures { ready: starts[STARTS / 2], idle, loaded, most, controller }
+        Figures {
+            ready: starts[STARTS / 2],
+            idle,
+            loaded,
+            most,
+            controller,
+        }
     }
 
     /// Each pod asks for one of a hundred Secrets.
@@ -118,12 +146,21 @@ impl Scene {
         let client = self.loader.client();
         let creates = stream::iter(0..CREATES).map(|number| {
             let secret = format!("db-{}", number % 100);
-            let asking = pod(&self.jobs.name, "asks", &prefixed(&json!({"env-from": secret})));
+            let asking = pod(
+                &self.jobs.name,
+                "asks",
+                &prefixed(&json!({"env-from": secret})),
+            );
             let client = client.clone();
             async move {
                 let path = format!("{}?dryRun=All", collection(&asking));
-                let admitted = send(&client, Method::POST, &path, Some(&asking)).await.object();
-                assert_eq!(admitted["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"], secret);
+                let admitted = send(&client, Method::POST, &path, Some(&asking))
+                    .await
+                    .object();
+                assert_eq!(
+                    admitted["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
+                    secret
+                );
             }
         });
         creates.buffer_unordered(WAYS).collect::<()>().await;
@@ -142,18 +179,30 @@ impl Scene {
             let metadata = namespaces[number % NAMESPACES].named(&format!("secret-{number}"));
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"bulk": bulk}})
         });
-        stream::iter(secrets.map(create)).buffer_unordered(WAYS).collect::<()>().await;
+        stream::iter(secrets.map(create))
+            .buffer_unordered(WAYS)
+            .collect::<()>()
+            .await;
         let pods = (0..PODS).map(|number| {
-            pod(&namespaces[number % NAMESPACES].name, &format!("pod-{number}"), &json!({"team": "other"}))
+            pod(
+                &namespaces[number % NAMESPACES].name,
+                &format!("pod-{number}"),
+                &json!({"team": "other"}),
+            )
         });
-        stream::iter(pods.map(create)).buffer_unordered(WAYS).collect::<()>().await;
+        stream::iter(pods.map(create))
+            .buffer_unordered(WAYS)
+            .collect::<()>()
+            .await;
         // They are not deleted one by one.
         namespaces.into_iter().for_each(std::mem::forget);
     }
 }
 
 async fn create(client: &Client, object: Value) {
-    send(client, Method::POST, &collection(&object), Some(&object)).await.object();
+    send(client, Method::POST, &collection(&object), Some(&object))
+        .await
+        .object();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,11 +213,17 @@ async fn what_the_cluster_holds_costs_no_memory() {
     empty.say("an empty cluster");
     let began = Instant::now();
     scene.fill().await;
-    say(&format!("{SECRETS} Secrets of {SECRET_BYTES} bytes and {PODS} pods made in {:.0?}", began.elapsed()));
+    say(&format!(
+        "{SECRETS} Secrets of {SECRET_BYTES} bytes and {PODS} pods made in {:.0?}",
+        began.elapsed()
+    ));
     let full = scene.measure().await;
     full.say("a full cluster");
     for figures in [empty, full] {
-        assert!(figures.idle <= IDLE && figures.most <= LOADED, "over the budget of {IDLE} and {LOADED} KiB");
+        assert!(
+            figures.idle <= IDLE && figures.most <= LOADED,
+            "over the budget of {IDLE} and {LOADED} KiB"
+        );
     }
     for (what, before, after) in [
         ("serve, idle", empty.idle, full.idle),
@@ -176,6 +231,9 @@ async fn what_the_cluster_holds_costs_no_memory() {
         ("controller", empty.controller, full.controller),
     ] {
         // What a scan reads at a time, and an allocator's moods; the Secrets alone come to 200 MB.
-        assert!(after <= before + (16 << 10), "{what}: {before} KiB in an empty cluster, {after} KiB in a full one");
+        assert!(
+            after <= before + (16 << 10),
+            "{what}: {before} KiB in an empty cluster, {after} KiB in a full one"
+        );
     }
 }

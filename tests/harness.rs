@@ -18,9 +18,16 @@ const CHILD: &str = "FLOE_HARNESS_CHILD";
 async fn starts_without_a_controller_manager_and_takes_more_flags() {
     let flags = vec!["--max-requests-inflight=7".to_owned(), "-v=1".to_owned()]; // -v=1 logs all flags
     let started = Instant::now();
-    let cp = ControlPlane::start(Options { controller_manager: false, apiserver_flags: flags }).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        apiserver_flags: flags,
+    })
+    .await;
     eprintln!("without controller manager: {:?}", started.elapsed());
-    assert!(cp.apiserver_log().contains(r#"--max-requests-inflight="7""#));
+    assert!(
+        cp.apiserver_log()
+            .contains(r#"--max-requests-inflight="7""#)
+    );
 
     let ns = cp.namespace("bare").await;
     let spec = json!({"containers": [{"name": "main", "image": "none"}]});
@@ -29,7 +36,10 @@ async fn starts_without_a_controller_manager_and_takes_more_flags() {
 
     let (pids, folder) = (cp.process_ids(), cp.folder.path().to_owned());
     drop(cp);
-    assert!(pids.iter().all(|pid| !alive(*pid)), "dropping it ends its processes");
+    assert!(
+        pids.iter().all(|pid| !alive(*pid)),
+        "dropping it ends its processes"
+    );
     assert!(!folder.exists(), "dropping it removes its folder");
 }
 
@@ -42,12 +52,23 @@ async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}]);
     let loader = cp.service_account(&ns.name, "loader", &rules).await;
 
-    let whoami = cp.kubectl_as(&loader.kubeconfig, &["auth", "whoami", "-o=json"], "").await.succeeded();
-    assert!(whoami.stdout.contains(&format!("\"{}\"", loader.username)), "{}", whoami.stdout);
+    let whoami = cp
+        .kubectl_as(&loader.kubeconfig, &["auth", "whoami", "-o=json"], "")
+        .await
+        .succeeded();
+    assert!(
+        whoami.stdout.contains(&format!("\"{}\"", loader.username)),
+        "{}",
+        whoami.stdout
+    );
     let metadata = ns.named("made");
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string();
-    cp.kubectl_as(&loader.kubeconfig, &["create", "-f=-"], &object).await.succeeded();
-    let refused = cp.kubectl_as(&loader.kubeconfig, &["get", "secrets", "-n", &ns.name], "").await;
+    cp.kubectl_as(&loader.kubeconfig, &["create", "-f=-"], &object)
+        .await
+        .succeeded();
+    let refused = cp
+        .kubectl_as(&loader.kubeconfig, &["get", "secrets", "-n", &ns.name], "")
+        .await;
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("Forbidden"), "{}", refused.stderr);
 }
@@ -57,13 +78,15 @@ async fn controllers_make_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
-    let job =
-        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("job"), "spec": {"template": template}});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("job"), "spec": {"template": template}});
     cp.create(&job).await.object();
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     wait_for("the job's pod", || async {
         let pods = cp.request(http::Method::GET, &pods, None).await.object();
-        pods["items"].as_array().filter(|pods| pods.len() == 1).map(drop)
+        pods["items"]
+            .as_array()
+            .filter(|pods| pods.len() == 1)
+            .map(drop)
     })
     .await;
 }
@@ -72,33 +95,70 @@ async fn controllers_make_pods() {
 async fn a_program_gets_signals_and_its_exit_status_is_seen() {
     let folder = Folder::new();
     let start = |name: &str, script: &str| {
-        Process::start(name, folder.path(), Path::new("/bin/sh"), &["-c".to_owned(), script.to_owned()], &[])
+        Process::start(
+            name,
+            folder.path(),
+            Path::new("/bin/sh"),
+            &["-c".to_owned(), script.to_owned()],
+            &[],
+        )
     };
-    let polite = start("polite", "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done");
-    wait_for("hello", || async { polite.log().contains("hello").then_some(()) }).await;
+    let polite = start(
+        "polite",
+        "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done",
+    );
+    wait_for("hello", || async {
+        polite.log().contains("hello").then_some(())
+    })
+    .await;
     let status = polite.stop(Duration::from_secs(10)).await.expect("it ends");
     assert_eq!(status.code(), Some(7));
     assert_eq!(polite.log(), "hello\nbye\n");
 
-    let stubborn = start("stubborn", "trap '' TERM; echo hello; while :; do sleep 0.05; done");
-    wait_for("hello", || async { stubborn.log().contains("hello").then_some(()) }).await;
+    let stubborn = start(
+        "stubborn",
+        "trap '' TERM; echo hello; while :; do sleep 0.05; done",
+    );
+    wait_for("hello", || async {
+        stubborn.log().contains("hello").then_some(())
+    })
+    .await;
     assert!(stubborn.stop(Duration::from_millis(300)).await.is_none());
     stubborn.kill();
     assert!(!alive(stubborn.pid()));
 
-    let absent = Process::start("absent", folder.path(), Path::new("/nowhere/program"), &[], &[]);
-    let status = wait_for("a program that is not there ends", || async { absent.exited() }).await;
+    let absent = Process::start(
+        "absent",
+        folder.path(),
+        Path::new("/nowhere/program"),
+        &[],
+        &[],
+    );
+    let status = wait_for("a program that is not there ends", || async {
+        absent.exited()
+    })
+    .await;
     assert_eq!(status.code(), Some(127));
-    assert!(absent.tail().contains("/nowhere/program"), "{}", absent.tail());
+    assert!(
+        absent.tail().contains("/nowhere/program"),
+        "{}",
+        absent.tail()
+    );
 }
 
 #[tokio::test]
 async fn a_control_plane_that_cannot_start_says_why() {
     let flags = vec!["--no-such-flag".to_owned()];
-    let attempt = tokio::spawn(ControlPlane::start(Options { controller_manager: false, apiserver_flags: flags }));
+    let attempt = tokio::spawn(ControlPlane::start(Options {
+        controller_manager: false,
+        apiserver_flags: flags,
+    }));
     let panic = attempt.await.err().expect("it panics").into_panic();
     let message = panic.downcast_ref::<String>().expect("with a message");
-    assert!(message.contains("unknown flag: --no-such-flag"), "{message}");
+    assert!(
+        message.contains("unknown flag: --no-such-flag"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -113,29 +173,55 @@ fn nothing_survives_a_killed_test() {
         .spawn()
         .expect("the test runs itself");
     let lines = until("the child's report", || {
-        assert!(child.try_wait().expect("it is our child").is_none(), "the child ended by itself");
-        let lines: Vec<String> = std::fs::read_to_string(&report).ok()?.lines().map(str::to_owned).collect();
+        assert!(
+            child.try_wait().expect("it is our child").is_none(),
+            "the child ended by itself"
+        );
+        let lines: Vec<String> = std::fs::read_to_string(&report)
+            .ok()?
+            .lines()
+            .map(str::to_owned)
+            .collect();
         (lines.last()? == "complete").then_some(lines)
     });
     child.kill().expect("the child is killed");
     child.wait().expect("the child is gone");
 
-    let [left, pids @ .., _] = lines.as_slice() else { panic!("{lines:?}") };
+    let [left, pids @ .., _] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
     assert_eq!(pids.len(), 3, "{lines:?}");
     for pid in pids {
-        until("its processes are gone", || (!alive(pid.parse().ok()?)).then_some(()));
+        until("its processes are gone", || {
+            (!alive(pid.parse().ok()?)).then_some(())
+        });
     }
-    until("its folder is gone", || (!Path::new(left).exists()).then_some(()));
+    until("its folder is gone", || {
+        (!Path::new(left).exists()).then_some(())
+    });
 }
 
 #[tokio::test]
 #[ignore = "only for nothing_survives_a_killed_test, which runs it"]
 async fn runs_until_it_is_killed() {
-    #[expect(clippy::disallowed_methods, reason = "how the parent speaks to its child")]
-    let Some(report) = std::env::var_os(CHILD) else { return };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how the parent speaks to its child"
+    )]
+    let Some(report) = std::env::var_os(CHILD) else {
+        return;
+    };
     let cp = ControlPlane::shared().await;
     let pids: Vec<String> = cp.process_ids().iter().map(u32::to_string).collect();
-    std::fs::write(report, format!("{}\n{}\ncomplete", cp.folder.path().display(), pids.join("\n"))).expect("reports");
+    std::fs::write(
+        report,
+        format!(
+            "{}\n{}\ncomplete",
+            cp.folder.path().display(),
+            pids.join("\n")
+        ),
+    )
+    .expect("reports");
     std::future::pending::<()>().await;
 }
 
@@ -152,6 +238,10 @@ fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 /// Whether the process exists and is not merely waiting to be buried.
 fn alive(pid: u32) -> bool {
-    let status = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps runs").stdout;
+    let status = Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output()
+        .expect("ps runs")
+        .stdout;
     !matches!(status.first(), None | Some(b'Z'))
 }

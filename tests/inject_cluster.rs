@@ -15,7 +15,10 @@ use serde_json::json;
 /// Runs `inject -f -` with this kubeconfig: exit code, stdout, stderr.
 async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    command.args(["inject", "-f", "-", "--cluster", "--kubeconfig"]).arg(kubeconfig).args(args);
+    command
+        .args(["inject", "-f", "-", "--cluster", "--kubeconfig"])
+        .arg(kubeconfig)
+        .args(args);
     let manifest = manifest.to_owned();
     let run = move || {
         let mut child = command
@@ -24,12 +27,21 @@ async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> (i32, Strin
             .stderr(Stdio::piped())
             .spawn()
             .expect("our own program starts");
-        child.stdin.take().expect("a pipe").write_all(manifest.as_bytes()).expect("it reads its input");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(manifest.as_bytes())
+            .expect("it reads its input");
         child.wait_with_output().expect("it ends")
     };
     let output = tokio::task::spawn_blocking(run).await.expect("no panic");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (output.status.code().expect("it was not killed"), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().expect("it was not killed"),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 fn pod(annotations: &str) -> String {
@@ -53,16 +65,38 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
     }
 
     let args = ["-n", ns.name.as_str()];
-    let (code, out, err) = inject(&cp.kubeconfig, &pod("secrets.floe.dev/refs: snowflake/*"), &args).await;
+    let (code, out, err) = inject(
+        &cp.kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflake/*"),
+        &args,
+    )
+    .await;
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.contains("name: FLOE_SECRET_SNOWFLAKE_PASSWORD\n"), "{out}");
-    assert!(out.contains("- secretRef:\n        name: from-the-namespace\n"), "{out}");
+    assert!(
+        out.contains("name: FLOE_SECRET_SNOWFLAKE_PASSWORD\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("- secretRef:\n        name: from-the-namespace\n"),
+        "{out}"
+    );
     assert!(!out.contains("canary"), "{out}");
 
-    let (code, out, err) = inject(&cp.kubeconfig, &pod("secrets.floe.dev/refs: snowflak/password"), &args).await;
+    let (code, out, err) = inject(
+        &cp.kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflak/password"),
+        &args,
+    )
+    .await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("secret \"snowflak\" not found in namespace"), "{err}");
-    assert!(err.contains("(backend kubernetes;") && err.contains("Did you mean \"snowflake\"?"), "{err}");
+    assert!(
+        err.contains("secret \"snowflak\" not found in namespace"),
+        "{err}"
+    );
+    assert!(
+        err.contains("(backend kubernetes;") && err.contains("Did you mean \"snowflake\"?"),
+        "{err}"
+    );
 
     // What the manifests bring along will be there, too.
     let secret = format!(
@@ -72,7 +106,10 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
     let manifest = secret.clone() + &pod("secrets.floe.dev/refs: new/a");
     let (code, out, err) = inject(&cp.kubeconfig, &manifest, &args).await;
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with(&secret) && out.contains("name: FLOE_SECRET_NEW_A\n"), "{out}");
+    assert!(
+        out.starts_with(&secret) && out.contains("name: FLOE_SECRET_NEW_A\n"),
+        "{out}"
+    );
 }
 
 #[tokio::test]
@@ -90,11 +127,19 @@ async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_clu
     let (code, out, err) = inject(&cp.kubeconfig, &(asks.clone() + &generated), &args).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("          name: db-5h2f8k9t7m\n"), "{out}");
-    assert!(err.contains("secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests"), "{err}");
+    assert!(
+        err.contains(
+            "secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests"
+        ),
+        "{err}"
+    );
     // Nothing is stored under that name, and so it is not the same as one of the cluster.
     let (code, _, err) = inject(&cp.kubeconfig, &asks, &args).await;
     assert_eq!(code, 1);
-    assert!(err.contains("secret \"db\" in namespace") && err.contains("has no key \"user\""), "{err}");
+    assert!(
+        err.contains("secret \"db\" in namespace") && err.contains("has no key \"user\""),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -105,15 +150,17 @@ async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
     let manifest = pod("secrets.floe.dev/refs: db/user") + other;
     let (code, out, err) = inject(&cp.kubeconfig, &manifest, &["-n", ns.name.as_str()]).await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("A Secret of that name is known in namespace \"elsewhere\""), "{err}");
+    assert!(
+        err.contains("A Secret of that name is known in namespace \"elsewhere\""),
+        "{err}"
+    );
 }
 
 #[tokio::test]
 async fn only_what_the_caller_may_read_counts() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
-    let secret =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("snowflake"), "stringData": {"a": "b"}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("snowflake"), "stringData": {"a": "b"}});
     cp.create(&secret).await.object();
     let manifest = pod("secrets.floe.dev/refs: snowflake/a");
     let args = ["-n", ns.name.as_str()];
@@ -121,21 +168,36 @@ async fn only_what_the_caller_may_read_counts() {
     let nobody = cp.service_account(&ns.name, "nobody", &json!([])).await;
     let (code, out, err) = inject(&nobody.kubeconfig, &manifest, &args).await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("does not allow reading secret \"snowflake\"") && err.contains("your own rights"), "{err}");
+    assert!(
+        err.contains("does not allow reading secret \"snowflake\"")
+            && err.contains("your own rights"),
+        "{err}"
+    );
 
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
     let reader = cp.service_account(&ns.name, "reader", &rules).await;
     let (code, out, err) = inject(&reader.kubeconfig, &manifest, &args).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("name: FLOE_SECRET_SNOWFLAKE_A\n"), "{out}");
-    assert!(err.contains("warning: ") && err.contains("the namespace could not be read"), "{err}");
+    assert!(
+        err.contains("warning: ") && err.contains("the namespace could not be read"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
 async fn a_kubeconfig_that_cannot_be_used_is_named() {
-    let (code, out, err) = inject(Path::new("/nowhere/config"), &pod("secrets.floe.dev/refs: a"), &[]).await;
+    let (code, out, err) = inject(
+        Path::new("/nowhere/config"),
+        &pod("secrets.floe.dev/refs: a"),
+        &[],
+    )
+    .await;
     assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.starts_with("error: the kubeconfig /nowhere/config cannot be read"), "{err}");
+    assert!(
+        err.starts_with("error: the kubeconfig /nowhere/config cannot be read"),
+        "{err}"
+    );
 }
 
 /// Less than what the webhook would inject is no answer.
@@ -146,7 +208,15 @@ async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
     api.always(Some(ApiFault::Status(500)));
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let (code, out, err) = inject(&kubeconfig, &pod("secrets.floe.dev/refs: snowflake/a"), &["-n", "jobs"]).await;
+    let (code, out, err) = inject(
+        &kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflake/a"),
+        &["-n", "jobs"],
+    )
+    .await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("defaults of the namespace and service account could not be read"), "{err}");
+    assert!(
+        err.contains("defaults of the namespace and service account could not be read"),
+        "{err}"
+    );
 }

@@ -2,7 +2,11 @@
 //!
 //! Failures that were found are kept in `tests/testdata/injection_properties.regressions`, and tried first.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 #[path = "support/additive.rs"]
 mod additive;
@@ -12,9 +16,9 @@ mod rfc6902;
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    AnnotationLayers, Annotations, BindOutcome, Decision, EnvVarName, InjectionPlan, InjectionRequest, Literal,
-    PlanError, PlanInput, PlanTarget, PodView, Record, SecretBinding, SecretId, Sidecar, parse, plan, render,
-    restarting_secrets,
+    AnnotationLayers, Annotations, BindOutcome, Decision, EnvVarName, InjectionPlan,
+    InjectionRequest, Literal, PlanError, PlanInput, PlanTarget, PodView, Record, SecretBinding,
+    SecretId, Sidecar, parse, plan, render, restarting_secrets,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -30,7 +34,10 @@ const LIST: &str = "secret.reloader.stakater.com/reload";
 
 fn config() -> ProptestConfig {
     let kept = FileFailurePersistence::Direct("tests/testdata/injection_properties.regressions");
-    ProptestConfig { failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
+    ProptestConfig {
+        failure_persistence: Some(Box::new(kept)),
+        ..ProptestConfig::default()
+    }
 }
 
 // === the path ===
@@ -38,8 +45,11 @@ fn config() -> ProptestConfig {
 type Bindings = BTreeMap<SecretId, BindOutcome>;
 
 fn request_of(view: &PodView<'_>, defaults: &Annotations<'_>) -> Option<InjectionRequest> {
-    let sources =
-        AnnotationLayers { object: view.annotations(), namespace: Some(("ns", defaults)), service_account: None };
+    let sources = AnnotationLayers {
+        object: view.annotations(),
+        namespace: Some(("ns", defaults)),
+        service_account: None,
+    };
     match parse(&sources) {
         Ok(Decision::Inject(request)) => Some(*request),
         Ok(Decision::Skip(_)) | Err(_) => None,
@@ -53,13 +63,22 @@ fn plan_of(
     target: PlanTarget,
 ) -> Result<InjectionPlan, Vec<PlanError>> {
     let sidecars: [Sidecar; 1] = ["istio-proxy".parse().unwrap()];
-    plan(&PlanInput { target, pod: view, namespace: "ns", request, bindings, sidecars: &sidecars, discloses: true })
+    plan(&PlanInput {
+        target,
+        pod: view,
+        namespace: "ns",
+        request,
+        bindings,
+        sidecars: &sidecars,
+        discloses: true,
+    })
 }
 
 /// Decodes, parses and plans; `None` where the pod is skipped or refused.
 fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
     let view = PodView::deserialize(pod).unwrap();
-    let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let defaults =
+        Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let request = request_of(&view, &defaults)?;
     let plan = plan_of(&view, &request, &world.bindings, world.target).ok()?;
     let patch = serde_json::to_value(render(&plan, &[])).unwrap();
@@ -68,7 +87,11 @@ fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
 
 fn patched(pod: &Value, patch: &Value) -> Value {
     let mut pod = pod.clone();
-    json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap()).unwrap();
+    json_patch::patch(
+        &mut pod,
+        &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap(),
+    )
+    .unwrap();
     pod
 }
 
@@ -85,7 +108,14 @@ struct World {
 /// Few names, so that they meet.
 const SECRETS: [&str; 5] = ["a", "b", "a-b", "a.b", "c"];
 const KEYS: [&str; 5] = ["k", "b", "a.b", "a_b", "value"];
-const VARIABLES: [&str; 6] = ["X", "Y", "FLOE_SECRET_A", "FLOE_SECRET_A_K", "FLOE_SECRET_B_K", "FLOE_SECRET_C_VALUE"];
+const VARIABLES: [&str; 6] = [
+    "X",
+    "Y",
+    "FLOE_SECRET_A",
+    "FLOE_SECRET_A_K",
+    "FLOE_SECRET_B_K",
+    "FLOE_SECRET_C_VALUE",
+];
 const CONTAINERS: [&str; 5] = ["app", "web", "istio-proxy", "init", "late"];
 
 fn list(items: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
@@ -98,18 +128,23 @@ fn source() -> impl Strategy<Value = &'static str> {
 
 fn reference() -> impl Strategy<Value = String> {
     let key = prop_oneof![3 => select(&KEYS[..]).prop_map(|key| format!("/{key}")), 1 => Just("/*".to_owned()), 2 => Just(String::new())];
-    (source(), select(&SECRETS[..]), key).prop_map(|(source, name, key)| format!("{source}{name}{key}"))
+    (source(), select(&SECRETS[..]), key)
+        .prop_map(|(source, name, key)| format!("{source}{name}{key}"))
 }
 
 fn choice() -> impl Strategy<Value = String> {
-    prop_oneof![Just("*".to_owned()), list(select(&["a*", "web*", "?nit", "*", "app"][..]).prop_map(str::to_owned))]
+    prop_oneof![
+        Just("*".to_owned()),
+        list(select(&["a*", "web*", "?nit", "*", "app"][..]).prop_map(str::to_owned))
+    ]
 }
 
 /// Annotations that mostly ask for something that can be had.
 fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let secret = (source(), select(&SECRETS[..])).prop_map(|(source, name)| format!("{source}{name}"));
-    let aliased =
-        (source(), select(&SECRETS[..]), select(&KEYS[..])).prop_map(|(s, name, key)| format!("{s}{name}/{key}"));
+    let secret =
+        (source(), select(&SECRETS[..])).prop_map(|(source, name)| format!("{source}{name}"));
+    let aliased = (source(), select(&SECRETS[..]), select(&KEYS[..]))
+        .prop_map(|(s, name, key)| format!("{s}{name}/{key}"));
     let fixed = (
         option::weighted(0.7, list(secret)),
         option::weighted(0.7, list(reference())),
@@ -117,7 +152,10 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
         option::weighted(0.3, choice()),
         option::weighted(0.8, Just("warn".to_owned())),
         option::weighted(0.2, prop_oneof![record(), any::<String>()]),
-        option::weighted(0.3, select(&["auto", "reloader", "infisical", "off"][..]).prop_map(str::to_owned)),
+        option::weighted(
+            0.3,
+            select(&["auto", "reloader", "infisical", "off"][..]).prop_map(str::to_owned),
+        ),
     );
     (fixed, btree_map(select(&VARIABLES[..]), aliased, 0..3)).prop_map(
         |((env_from, refs, containers, init_containers, on_missing, injected, reload), aliases)| {
@@ -130,19 +168,31 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
                 ("injected", injected),
                 ("reload", reload),
             ];
-            let fixed = fixed.into_iter().filter_map(|(key, value)| Some((format!("{PREFIX}{key}"), value?)));
-            fixed.chain(aliases.into_iter().map(|(name, value)| (format!("{PREFIX}env.{name}"), value))).collect()
+            let fixed = fixed
+                .into_iter()
+                .filter_map(|(key, value)| Some((format!("{PREFIX}{key}"), value?)));
+            fixed
+                .chain(
+                    aliases
+                        .into_iter()
+                        .map(|(name, value)| (format!("{PREFIX}env.{name}"), value)),
+                )
+                .collect()
         },
     )
 }
 
 /// A record that somebody wrote.
 fn record() -> impl Strategy<Value = String> {
-    let added = (subsequence(&SECRETS[..], 0..3), subsequence(&VARIABLES[..], 0..3))
+    let added = (
+        subsequence(&SECRETS[..], 0..3),
+        subsequence(&VARIABLES[..], 0..3),
+    )
         .prop_map(|(env_from, env)| json!({ "envFrom": env_from, "env": env }));
     let containers = || btree_map(select(&CONTAINERS[..]), added.clone(), 0..3);
-    (containers(), containers())
-        .prop_map(|(containers, init)| json!({ "containers": containers, "initContainers": init }).to_string())
+    (containers(), containers()).prop_map(|(containers, init)| {
+        json!({ "containers": containers, "initContainers": init }).to_string()
+    })
 }
 
 fn anything() -> impl Strategy<Value = Value> {
@@ -155,7 +205,8 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(2, 8, 3, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..3).prop_map(Value::from),
-            btree_map(hostile_key(), inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+            btree_map(hostile_key(), inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
@@ -176,7 +227,9 @@ fn unknown_fields() -> impl Strategy<Value = Map<String, Value>> {
 }
 
 fn object(known: Vec<(&str, Option<Value>)>, unknown: Map<String, Value>) -> Value {
-    let known = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let known = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(unknown.into_iter().chain(known).collect())
 }
 
@@ -200,27 +253,48 @@ fn env_entry() -> impl Strategy<Value = Value> {
     let content = prop_oneof![
         literal.prop_map(|value| ("value", Some(Value::from(value)))),
         secret.prop_map(|from| ("valueFrom", Some(from))),
-        Just(("valueFrom", Some(json!({ "fieldRef": { "fieldPath": "metadata.name" } })))),
+        Just((
+            "valueFrom",
+            Some(json!({ "fieldRef": { "fieldPath": "metadata.name" } }))
+        )),
         Just(("value", None)),
     ];
-    (select(&VARIABLES[..]), content, unknown_fields())
-        .prop_map(|(name, content, unknown)| object(vec![("name", Some(name.into())), content], unknown))
+    (select(&VARIABLES[..]), content, unknown_fields()).prop_map(|(name, content, unknown)| {
+        object(vec![("name", Some(name.into())), content], unknown)
+    })
 }
 
 fn env_source() -> impl Strategy<Value = Value> {
     let kind = select(&["secretRef", "configMapRef"][..]);
-    let prefix = option::weighted(0.3, select(&["", "P_"][..])).prop_map(|prefix| prefix.map(Value::from));
-    (kind, select(&SECRETS[..]), prefix, unknown_fields()).prop_map(|(kind, name, prefix, unknown)| {
-        object(vec![(kind, Some(json!({ "name": name }))), ("prefix", prefix)], unknown)
-    })
+    let prefix =
+        option::weighted(0.3, select(&["", "P_"][..])).prop_map(|prefix| prefix.map(Value::from));
+    (kind, select(&SECRETS[..]), prefix, unknown_fields()).prop_map(
+        |(kind, name, prefix, unknown)| {
+            object(
+                vec![(kind, Some(json!({ "name": name }))), ("prefix", prefix)],
+                unknown,
+            )
+        },
+    )
 }
 
 fn container() -> impl Strategy<Value = Value> {
-    (select(&CONTAINERS[..]), maybe_list(env_entry()), maybe_list(env_source()), unknown_fields()).prop_map(
-        |(name, env, env_from, unknown)| {
-            object(vec![("name", Some(name.into())), ("env", env), ("envFrom", env_from)], unknown)
-        },
+    (
+        select(&CONTAINERS[..]),
+        maybe_list(env_entry()),
+        maybe_list(env_source()),
+        unknown_fields(),
     )
+        .prop_map(|(name, env, env_from, unknown)| {
+            object(
+                vec![
+                    ("name", Some(name.into())),
+                    ("env", env),
+                    ("envFrom", env_from),
+                ],
+                unknown,
+            )
+        })
 }
 
 /// What an author may tell other programs about restarts.
@@ -253,18 +327,32 @@ fn pod() -> impl Strategy<Value = Value> {
     let labels = prop_oneof![
         Just(None),
         Just(Some(Value::Null)),
-        foreign().prop_map(|map| Some(Value::Object(map.into_iter().map(|(k, v)| (k, Value::from(v))).collect()))),
+        foreign().prop_map(|map| Some(Value::Object(
+            map.into_iter().map(|(k, v)| (k, Value::from(v))).collect()
+        ))),
     ];
-    let metadata = (annotations, labels, unknown_fields()).prop_map(|(annotations, labels, unknown)| {
-        object(vec![("annotations", annotations), ("labels", labels)], unknown)
-    });
-    let metadata = prop_oneof![1 => Just(None), 9 => metadata.prop_map(Some)];
-    let spec =
-        (maybe_list(container()), maybe_list(container()), unknown_fields()).prop_map(|(containers, init, unknown)| {
-            object(vec![("containers", containers), ("initContainers", init)], unknown)
+    let metadata =
+        (annotations, labels, unknown_fields()).prop_map(|(annotations, labels, unknown)| {
+            object(
+                vec![("annotations", annotations), ("labels", labels)],
+                unknown,
+            )
         });
-    (metadata, spec, unknown_fields())
-        .prop_map(|(metadata, spec, unknown)| object(vec![("metadata", metadata), ("spec", Some(spec))], unknown))
+    let metadata = prop_oneof![1 => Just(None), 9 => metadata.prop_map(Some)];
+    let spec = (
+        maybe_list(container()),
+        maybe_list(container()),
+        unknown_fields(),
+    )
+        .prop_map(|(containers, init, unknown)| {
+            object(
+                vec![("containers", containers), ("initContainers", init)],
+                unknown,
+            )
+        });
+    (metadata, spec, unknown_fields()).prop_map(|(metadata, spec, unknown)| {
+        object(vec![("metadata", metadata), ("spec", Some(spec))], unknown)
+    })
 }
 
 fn bound(name: &'static str) -> impl Strategy<Value = BindOutcome> {
@@ -284,13 +372,23 @@ fn world() -> impl Strategy<Value = World> {
     let ids: Vec<(SecretId, &'static str)> = ["kubernetes", "infisical"]
         .into_iter()
         .flat_map(|source| {
-            SECRETS.map(|name| (SecretId { source: source.parse().unwrap(), name: name.parse().unwrap() }, name))
+            SECRETS.map(|name| {
+                (
+                    SecretId {
+                        source: source.parse().unwrap(),
+                        name: name.parse().unwrap(),
+                    },
+                    name,
+                )
+            })
         })
         .collect();
-    let bindings: Vec<_> = ids.into_iter().map(|(id, name)| (Just(id), bound(name))).collect();
+    let bindings: Vec<_> = ids
+        .into_iter()
+        .map(|(id, name)| (Just(id), bound(name)))
+        .collect();
     let defaults = prop_oneof![Just(BTreeMap::new()), contract()];
-    let target =
-        prop_oneof![4 => Just(PlanTarget::Pod), 1 => Just(PlanTarget::Manifest), 1 => Just(PlanTarget::Template)];
+    let target = prop_oneof![4 => Just(PlanTarget::Pod), 1 => Just(PlanTarget::Manifest), 1 => Just(PlanTarget::Template)];
     (bindings, defaults, target).prop_map(|(bindings, defaults, target)| World {
         bindings: bindings.into_iter().collect(),
         defaults,
@@ -301,7 +399,16 @@ fn world() -> impl Strategy<Value = World> {
 /// Annotations as an enemy would write them.
 fn hostile_annotations() -> impl Strategy<Value = Vec<(String, String)>> {
     let known = select(
-        &["env-from", "refs", "containers", "init-containers", "on-missing", "reload", "inject", "injected"][..],
+        &[
+            "env-from",
+            "refs",
+            "containers",
+            "init-containers",
+            "on-missing",
+            "reload",
+            "inject",
+            "injected",
+        ][..],
     );
     let key = prop_oneof![
         3 => known.prop_map(|key| format!("{PREFIX}{key}")),

@@ -25,17 +25,103 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 /// Module, and what it must not name.
 const LAYERS: [(&str, &[&str]); 12] = [
     ("src/proxy", &["crate::"]),
-    ("src/certificates", &["tokio", "kube", "crate::api", "crate::server", "crate::app", "crate::controller"]),
-    ("src/traces", &["kube", "crate::backend", "crate::admission", "crate::server", "crate::app", "crate::controller"]),
-    ("src/backend", &["crate::admission", "crate::server", "crate::app", "crate::defaults", "crate::inject::"]),
-    ("src/defaults", &["crate::admission", "crate::server", "crate::app", "crate::inject::"]),
-    ("src/admission", &["crate::server", "crate::app", "crate::inject::"]),
-    ("src/api", &["crate::backend", "crate::admission", "crate::server", "crate::app", "crate::scan"]),
-    ("src/scan", &["crate::server", "crate::app", "crate::inject::", "crate::controller"]),
-    ("src/cert_manager", &["crate::admission", "crate::backend", "crate::server", "crate::app", "crate::doctor"]),
-    ("src/doctor", &["crate::server", "crate::app", "crate::inject::", "crate::controller", "crate::admission"]),
-    ("src/controller", &["crate::server", "crate::app", "crate::inject::"]),
-    ("src/server", &["crate::app", "crate::admission", "crate::inject::", "crate::backend"]),
+    (
+        "src/certificates",
+        &[
+            "tokio",
+            "kube",
+            "crate::api",
+            "crate::server",
+            "crate::app",
+            "crate::controller",
+        ],
+    ),
+    (
+        "src/traces",
+        &[
+            "kube",
+            "crate::backend",
+            "crate::admission",
+            "crate::server",
+            "crate::app",
+            "crate::controller",
+        ],
+    ),
+    (
+        "src/backend",
+        &[
+            "crate::admission",
+            "crate::server",
+            "crate::app",
+            "crate::defaults",
+            "crate::inject::",
+        ],
+    ),
+    (
+        "src/defaults",
+        &[
+            "crate::admission",
+            "crate::server",
+            "crate::app",
+            "crate::inject::",
+        ],
+    ),
+    (
+        "src/admission",
+        &["crate::server", "crate::app", "crate::inject::"],
+    ),
+    (
+        "src/api",
+        &[
+            "crate::backend",
+            "crate::admission",
+            "crate::server",
+            "crate::app",
+            "crate::scan",
+        ],
+    ),
+    (
+        "src/scan",
+        &[
+            "crate::server",
+            "crate::app",
+            "crate::inject::",
+            "crate::controller",
+        ],
+    ),
+    (
+        "src/cert_manager",
+        &[
+            "crate::admission",
+            "crate::backend",
+            "crate::server",
+            "crate::app",
+            "crate::doctor",
+        ],
+    ),
+    (
+        "src/doctor",
+        &[
+            "crate::server",
+            "crate::app",
+            "crate::inject::",
+            "crate::controller",
+            "crate::admission",
+        ],
+    ),
+    (
+        "src/controller",
+        &["crate::server", "crate::app", "crate::inject::"],
+    ),
+    (
+        "src/server",
+        &[
+            "crate::app",
+            "crate::admission",
+            "crate::inject::",
+            "crate::backend",
+        ],
+    ),
 ];
 
 fn sources(module: &str) -> Vec<(PathBuf, String)> {
@@ -57,14 +143,21 @@ fn sources(module: &str) -> Vec<(PathBuf, String)> {
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a source file");
         // What tests use is their own affair.
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        let code = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         (path, code)
     };
     found.into_iter().map(read).collect()
 }
 
 fn uses(code: &str, word: &str) -> bool {
-    code.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| line.contains(word))
+    code.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .any(|line| line.contains(word))
 }
 
 #[test]

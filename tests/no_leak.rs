@@ -1,7 +1,10 @@
 //! No value ever comes out of the webhook. Canaries are planted wherever a value can stand, our binary is made to talk as
 //! much as it can, and then everything that it said is searched.
 #![cfg(feature = "test-util")]
-#![expect(clippy::indexing_slicing, reason = "helpers of tests, which clippy does not see as such")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
 
 mod common;
 
@@ -33,7 +36,8 @@ const FOREIGN: &str = "canary-foreign-e27a";
 const ARGUMENT: &str = "canary-argument-91bf";
 
 /// All that the libraries can say, too: the most that an operator can ask for.
-const TALKATIVE: &str = "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
+const TALKATIVE: &str =
+    "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
 
 /// Everything that was said, by where.
 #[derive(Default)]
@@ -54,7 +58,10 @@ impl Said {
             let response = reply.response();
             self.hear("patch, decoded", &reply.patch());
             self.hear("warnings", &response["warnings"].to_string());
-            self.hear("audit annotations", &response["auditAnnotations"].to_string());
+            self.hear(
+                "audit annotations",
+                &response["auditAnnotations"].to_string(),
+            );
         }
     }
 
@@ -77,7 +84,8 @@ impl Said {
 
     /// What the controller says about the objects of the namespaces while it looks through all of them once.
     async fn controller(&mut self, cp: &'static ControlPlane, filter: &str) {
-        let launch = Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
+        let launch =
+            Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
         let controller = launch.start().await;
         wait_for("a scan of everything", || async {
             (controller.counted("drift_scans", &["complete"]) > 0).then_some(())
@@ -94,10 +102,25 @@ impl Said {
     /// What people's commands say: stdout and stderr, but for the manifest that `inject` gives back as its author wrote it.
     fn commands(&mut self, cp: &ControlPlane, namespace: &str, pod: &Value) {
         let folder = Folder::new();
-        let manifest = folder.write("pod.yaml", pod.to_string()).display().to_string();
+        let manifest = folder
+            .write("pod.yaml", pod.to_string())
+            .display()
+            .to_string();
         let kubeconfig = cp.kubeconfig.display().to_string();
-        let inject = ["inject", "-f", &manifest, "--cluster", "--explain", "-n", namespace];
-        for args in [&["scan", "-A", "-o", "json"][..], &["doctor", "-o", "json"], &inject] {
+        let inject = [
+            "inject",
+            "-f",
+            &manifest,
+            "--cluster",
+            "--explain",
+            "-n",
+            namespace,
+        ];
+        for args in [
+            &["scan", "-A", "-o", "json"][..],
+            &["doctor", "-o", "json"],
+            &inject,
+        ] {
             let ran = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
                 .args(args)
                 .env("KUBECONFIG", &kubeconfig)
@@ -114,7 +137,10 @@ impl Said {
     fn traces(&mut self, collector: &Collector) {
         self.hear("traces", &collector.text());
         for name in ["admission", "backend.bind", "defaults.read"] {
-            let heard = collector.spans("floe-secrets-webhook").iter().any(|span| span.name == name);
+            let heard = collector
+                .spans("floe-secrets-webhook")
+                .iter()
+                .any(|span| span.name == name);
             assert!(heard, "no span {name}");
         }
     }
@@ -131,7 +157,12 @@ impl Said {
 
     fn must_have_heard(&self, places: &[&str]) {
         for place in places {
-            assert!(self.0.get(*place).is_some_and(|text| !text.trim().is_empty()), "nothing was heard in {place}");
+            assert!(
+                self.0
+                    .get(*place)
+                    .is_some_and(|text| !text.trim().is_empty()),
+                "nothing was heard in {place}"
+            );
         }
     }
 }
@@ -147,8 +178,16 @@ fn shows(line: &str, canary: &str) -> bool {
     });
     let hexadecimal = hexadecimal(canary);
     let numbers = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let forms = [canary.to_owned(), hexadecimal, numbers.join(","), numbers.join(", ")];
-    forms.into_iter().chain(anywhere).any(|form| line.contains(&form))
+    let forms = [
+        canary.to_owned(),
+        hexadecimal,
+        numbers.join(","),
+        numbers.join(", "),
+    ];
+    forms
+        .into_iter()
+        .chain(anywhere)
+        .any(|form| line.contains(&form))
 }
 
 fn hexadecimal(text: &str) -> String {
@@ -182,7 +221,9 @@ fn laden(annotations: &Value) -> Value {
         "vault.hashicorp.com/agent-inject-template-db": FOREIGN,
         "kubectl.kubernetes.io/last-applied-configuration": format!("{{\"env\":\"{FOREIGN}\"}}"),
     });
-    let own = pod["metadata"]["annotations"].as_object_mut().expect("annotations");
+    let own = pod["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations");
     own.extend(foreign.as_object().cloned().expect("annotations"));
     pod["spec"] = json!({"containers": [{
         "name": "main", "image": "none", "args": ["--password", ARGUMENT],
@@ -216,7 +257,8 @@ fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
     let olds = [Value::Null, now.clone(), image, annotations];
     let review_of = |old: Value| {
         let mut review = review(&now);
-        review["request"]["resource"] = json!({"group": "apps", "version": "v1", "resource": "deployments"});
+        review["request"]["resource"] =
+            json!({"group": "apps", "version": "v1", "resource": "deployments"});
         review["request"]["namespace"] = namespace.into();
         if !old.is_null() {
             review["request"]["operation"] = "UPDATE".into();
@@ -256,10 +298,18 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     let ns = cp.namespace("canary").await;
     let identity = webhook_identity(cp).await;
     let collector = Collector::start();
-    let traced = ["--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"];
-    let launch = Launch::serve(cp, &identity).with(&["--log", filter, "--log-format", format]).with(&traced);
+    let traced = [
+        "--otlp-endpoint",
+        &collector.endpoint(),
+        "--shutdown-delay",
+        "0s",
+    ];
+    let launch = Launch::serve(cp, &identity)
+        .with(&["--log", filter, "--log-format", format])
+        .with(&traced);
     let webhook = launch.start().await;
-    let registration = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+    let registration =
+        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
     let mut said = Said::default();
 
     for name in ["db", "twin"] {
@@ -272,11 +322,19 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         let mut asked = review(&pod);
         asked["request"]["namespace"] = ns.name.clone().into();
         for path in POD_PATHS {
-            said.reply(&webhook.post(&format!("{path}?timeout=5s"), asked.to_string()).await);
+            said.reply(
+                &webhook
+                    .post(&format!("{path}?timeout=5s"), asked.to_string())
+                    .await,
+            );
         }
         for review in workload_reviews(&pod, &ns.name) {
             for path in WORKLOAD_PATHS {
-                said.reply(&webhook.post(&format!("{path}?timeout=5s"), review.to_string()).await);
+                said.reply(
+                    &webhook
+                        .post(&format!("{path}?timeout=5s"), review.to_string())
+                        .await,
+                );
             }
         }
         pod["metadata"]["namespace"] = ns.name.clone().into();
@@ -294,45 +352,92 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     cp.create(&job).await.object();
     let events = wait_for("the event about the refusal", || async {
         let path = format!("/api/v1/namespaces/{}/events", ns.name);
-        let events = send(&cp.client(), Method::GET, &path, None).await.object().to_string();
+        let events = send(&cp.client(), Method::GET, &path, None)
+            .await
+            .object()
+            .to_string();
         events.contains("secrets.floe.dev/refs").then_some(events)
     })
     .await;
     said.hear("events", &events);
     let pod = laden(&json!({"secrets.floe.dev/env-from": "gone"})).to_string();
-    let kubectl = cp.kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod).await;
+    let kubectl = cp
+        .kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod)
+        .await;
     said.hear("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
 
     said.controller(cp, filter).await;
-    said.commands(cp, &ns.name, &laden(&json!({"secrets.floe.dev/refs": "db/usr"})));
+    said.commands(
+        cp,
+        &ns.name,
+        &laden(&json!({"secrets.floe.dev/refs": "db/usr"})),
+    );
     said.program(&webhook);
     drop(registration);
-    for word in ["admission", "did you mean", if filter == TALKATIVE { "TRACE hyper" } else { "DEBUG" }] {
-        assert!(said.0["log"].to_lowercase().contains(&word.to_lowercase()), "{word}: {}", said.0["log"]);
+    for word in [
+        "admission",
+        "did you mean",
+        if filter == TALKATIVE {
+            "TRACE hyper"
+        } else {
+            "DEBUG"
+        },
+    ] {
+        assert!(
+            said.0["log"].to_lowercase().contains(&word.to_lowercase()),
+            "{word}: {}",
+            said.0["log"]
+        );
     }
     webhook.stop().await;
     said.traces(&collector);
-    let places = ["patch, decoded", "warnings", "audit annotations", "refusals at the client", "events", "kubectl"];
-    said.must_have_heard(&["controller's log", "controller's /metrics", "scan", "doctor", "inject"]);
+    let places = [
+        "patch, decoded",
+        "warnings",
+        "audit annotations",
+        "refusals at the client",
+        "events",
+        "kubectl",
+    ];
+    said.must_have_heard(&[
+        "controller's log",
+        "controller's /metrics",
+        "scan",
+        "doctor",
+        "inject",
+    ]);
     said.must_have_heard(&places);
-    let kubeconfig = std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
+    let kubeconfig =
+        std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
     let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("JSON");
-    let token = kubeconfig["users"][0]["user"]["token"].as_str().expect("a token");
+    let token = kubeconfig["users"][0]["user"]["token"]
+        .as_str()
+        .expect("a token");
     said.must_not_show(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
 }
 
 /// Reviews that are spoilt in the middle of somebody's values.
 fn spoilt() -> Vec<String> {
     let whole = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
-    let cut = |after: &str| whole[..whole.find(after).expect("it is in there") + after.len()].to_owned();
+    let cut =
+        |after: &str| whole[..whole.find(after).expect("it is in there") + after.len()].to_owned();
     vec![
         cut(LITERAL),
         cut(ARGUMENT),
         cut(FOREIGN),
         whole.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
-        whole.replace("\"containers\":[", &format!("\"containers\":[\"{LITERAL}\",")),
-        whole.replace("\"name\":\"main\"", &format!("\"name\":{{\"{LITERAL}\":1}}")),
-        whole.replace("\"operation\":\"CREATE\"", &format!("\"operation\":\"{LITERAL}\"")),
+        whole.replace(
+            "\"containers\":[",
+            &format!("\"containers\":[\"{LITERAL}\","),
+        ),
+        whole.replace(
+            "\"name\":\"main\"",
+            &format!("\"name\":{{\"{LITERAL}\":1}}"),
+        ),
+        whole.replace(
+            "\"operation\":\"CREATE\"",
+            &format!("\"operation\":\"{LITERAL}\""),
+        ),
         whole.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
         format!("{LITERAL}{whole}"),
         format!("\"{LITERAL}\""),
@@ -363,27 +468,60 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
     for policy in ["deny", "admit"] {
         let collector = Collector::start();
         let endpoint = collector.endpoint();
-        let args =
-            ["--log", TALKATIVE, "--on-unavailable", policy, "--otlp-endpoint", &endpoint, "--shutdown-delay", "0s"];
-        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&args).start().await;
+        let args = [
+            "--log",
+            TALKATIVE,
+            "--on-unavailable",
+            policy,
+            "--otlp-endpoint",
+            &endpoint,
+            "--shutdown-delay",
+            "0s",
+        ];
+        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+            .with(&args)
+            .start()
+            .await;
         let mut said = Said::default();
         for (at, fault) in faults.into_iter().enumerate() {
             api.always(Some(fault));
             for key in ["env-from", "refs", "env.PASSWORD"] {
-                let secret = format!("secret-{at}{}", if key.starts_with("env.") { "/password" } else { "" });
+                let secret = format!(
+                    "secret-{at}{}",
+                    if key.starts_with("env.") {
+                        "/password"
+                    } else {
+                        ""
+                    }
+                );
                 let asking = laden(&json!({format!("secrets.floe.dev/{key}"): secret}));
                 said.reply(&webhook.admit(&asking, "1s").await);
                 let body = review(&asking).to_string();
                 said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
-                for (review, path) in workload_reviews(&asking, "jobs").iter().zip(WORKLOAD_PATHS.into_iter().cycle()) {
-                    said.reply(&webhook.post(&format!("{path}?timeout=1s"), review.to_string()).await);
+                for (review, path) in workload_reviews(&asking, "jobs")
+                    .iter()
+                    .zip(WORKLOAD_PATHS.into_iter().cycle())
+                {
+                    said.reply(
+                        &webhook
+                            .post(&format!("{path}?timeout=1s"), review.to_string())
+                            .await,
+                    );
                 }
             }
         }
         api.always(None);
         for body in spoilt() {
-            for path in POD_PATHS.into_iter().chain(WORKLOAD_PATHS).chain(["/nowhere"]) {
-                said.reply(&webhook.post(&format!("{path}?timeout=1s"), body.clone()).await);
+            for path in POD_PATHS
+                .into_iter()
+                .chain(WORKLOAD_PATHS)
+                .chain(["/nowhere"])
+            {
+                said.reply(
+                    &webhook
+                        .post(&format!("{path}?timeout=1s"), body.clone())
+                        .await,
+                );
             }
         }
         said.program(&webhook);

@@ -37,7 +37,11 @@ fn asking() -> Value {
 }
 
 async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
-    cp.namespace_with(stem, &json!({"labels": {"secrets.floe.dev/inject": "enabled"}})).await
+    cp.namespace_with(
+        stem,
+        &json!({"labels": {"secrets.floe.dev/inject": "enabled"}}),
+    )
+    .await
 }
 
 const SIGNALS: [&str; 2] = ["KILL", "TERM"];
@@ -75,18 +79,31 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
             // Its controller is not told to make one in every namespace at once.
             wait_for("the namespace's default ServiceAccount", || async {
                 let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
-                cp.request(Method::GET, &path, None).await.accepted().then_some(())
+                cp.request(Method::GET, &path, None)
+                    .await
+                    .accepted()
+                    .then_some(())
             })
             .await;
             let tried = cp.kubectl_apply(namespace, &pod).await;
-            assert_eq!(tried.code == 0, admitted, "{signal}: in {namespace}: {annotations}: {tried:?}");
+            assert_eq!(
+                tried.code == 0,
+                admitted,
+                "{signal}: in {namespace}: {annotations}: {tried:?}"
+            );
             if admitted {
                 let path = format!("{}?gracePeriodSeconds=0", objects::path(&pod));
                 cp.request(Method::DELETE, &path, None).await.object();
             } else {
                 let said = tried.stderr;
-                assert!(said.starts_with("Error from server (InternalError)"), "{said}");
-                assert!(said.contains("failed calling webhook") && said.contains("connection refused"), "{said}");
+                assert!(
+                    said.starts_with("Error from server (InternalError)"),
+                    "{said}"
+                );
+                assert!(
+                    said.contains("failed calling webhook") && said.contains("connection refused"),
+                    "{said}"
+                );
             }
         }
         // Workloads are applied as ever; those that ask for nothing have their pods.
@@ -100,22 +117,42 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
         ] {
             cp.kubectl_apply(&plain.name, &object).await.succeeded();
         }
-        cp.kubectl_apply(&defaults.name, &deployment("api", &asks, &containers)).await.succeeded();
+        cp.kubectl_apply(&defaults.name, &deployment("api", &asks, &containers))
+            .await
+            .succeeded();
         for free in ["app=others", "app=other"] {
             cp.pod_of(&plain.name, free).await;
         }
         for (kind, name) in [("ReplicaSet", "api-"), ("Job", "load")] {
             let said = cp.event(&plain.name, kind, name, "FailedCreate").await;
-            assert!(said.contains("failed calling webhook \"pods.secrets.floe.dev\""), "{said}");
+            assert!(
+                said.contains("failed calling webhook \"pods.secrets.floe.dev\""),
+                "{said}"
+            );
         }
-        assert!(cp.pods(&plain.name, "app=api").await.is_empty() && cp.pods(&plain.name, "app=load").await.is_empty());
+        assert!(
+            cp.pods(&plain.name, "app=api").await.is_empty()
+                && cp.pods(&plain.name, "app=load").await.is_empty()
+        );
 
         webhook = webhook.restart().await;
         let back = std::time::Instant::now();
-        for (namespace, selector) in [(&plain, "app=api"), (&plain, "app=load"), (&defaults, "app=api")] {
+        for (namespace, selector) in [
+            (&plain, "app=api"),
+            (&plain, "app=load"),
+            (&defaults, "app=api"),
+        ] {
             let pod = cp.pod_of(&namespace.name, selector).await;
-            assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"], "{signal}: {selector}");
-            println!("{signal}: {selector} in {}: {:.1?} after it was back", namespace.name, back.elapsed());
+            assert_eq!(
+                sources(named(&pod, "main")),
+                ["secret/db-creds"],
+                "{signal}: {selector}"
+            );
+            println!(
+                "{signal}: {selector} in {}: {:.1?} after it was back",
+                namespace.name,
+                back.elapsed()
+            );
         }
         let path = format!("/apis/batch/v1/namespaces/{}/jobs/load", plain.name);
         let load = cp.request(Method::GET, &path, None).await.object();
@@ -137,13 +174,31 @@ async fn everything_else_goes_on_without_it() {
     }
     let (webhook, _registration) = start(cp).await;
     let containers = json!([container()]);
-    let run = async |args: &[&str]| cp.kubectl(&[&["-n", &ns.name], args].concat(), "").await.succeeded();
+    let run = async |args: &[&str]| {
+        cp.kubectl(&[&["-n", &ns.name], args].concat(), "")
+            .await
+            .succeeded()
+    };
     // Labels and annotations of a pod that was never injected, with the webhook there and without.
     let edit = async |value: &str| {
         for change in ["label", "annotate"] {
-            run(&[change, "--overwrite", "pod", "before", &format!("example.com/a={value}")]).await;
+            run(&[
+                change,
+                "--overwrite",
+                "pod",
+                "before",
+                &format!("example.com/a={value}"),
+            ])
+            .await;
         }
-        run(&["annotate", "--overwrite", "pod", "before", &format!("secrets.floe.dev/env-from={value}")]).await;
+        run(&[
+            "annotate",
+            "--overwrite",
+            "pod",
+            "before",
+            &format!("secrets.floe.dev/env-from={value}"),
+        ])
+        .await;
     };
     edit("there").await;
     for object in [
@@ -158,7 +213,10 @@ async fn everything_else_goes_on_without_it() {
     }
     let pod_name = async |app: &str| {
         let pods = cp.pods(&ns.name, &format!("app={app}")).await;
-        pods[0]["metadata"]["name"].as_str().expect("a name").to_owned()
+        pods[0]["metadata"]["name"]
+            .as_str()
+            .expect("a name")
+            .to_owned()
     };
     let of_api = pod_name("api").await;
 
@@ -166,7 +224,13 @@ async fn everything_else_goes_on_without_it() {
     edit("away").await;
     run(&["label", "pod", &of_api, "example.com/a=b"]).await;
     run(&["label", "deployment", "api", "example.com/a=b"]).await;
-    run(&["annotate", "deployment", "api", "secrets.floe.dev/env-from=other"]).await;
+    run(&[
+        "annotate",
+        "deployment",
+        "api",
+        "secrets.floe.dev/env-from=other",
+    ])
+    .await;
     run(&["label", "namespace", &ns.name, "example.com/a=b"]).await;
     run(&["scale", "deployment", "api", "--replicas=0"]).await;
     run(&["delete", "deployment", "gone"]).await;
@@ -174,7 +238,10 @@ async fn everything_else_goes_on_without_it() {
     // Without a node nobody confirms the end of a pod that was bound; these never were.
     for name in ["api", "gone", "load"] {
         wait_for(&format!("the end of the pods of {name}"), || async {
-            cp.pods(&ns.name, &format!("app={name}")).await.is_empty().then_some(())
+            cp.pods(&ns.name, &format!("app={name}"))
+                .await
+                .is_empty()
+                .then_some(())
         })
         .await;
     }
@@ -186,19 +253,36 @@ async fn everything_else_goes_on_without_it() {
 async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
     let cp = ControlPlane::shared().await;
     let (mut webhook, _registration) = start(cp).await;
-    let (ns, by_account) = (labelled(cp, "standing").await, labelled(cp, "account").await);
+    let (ns, by_account) = (
+        labelled(cp, "standing").await,
+        labelled(cp, "account").await,
+    );
     end(&webhook, "KILL").await;
     let annotation = "secrets.floe.dev/on-missing=perhaps";
-    cp.kubectl(&["annotate", "namespace", &ns.name, annotation], "").await.succeeded();
-    let of_account = ["-n", &by_account.name, "annotate", "serviceaccount", "default", annotation];
+    cp.kubectl(&["annotate", "namespace", &ns.name, annotation], "")
+        .await
+        .succeeded();
+    let of_account = [
+        "-n",
+        &by_account.name,
+        "annotate",
+        "serviceaccount",
+        "default",
+        annotation,
+    ];
     cp.kubectl(&of_account, "").await.succeeded();
     webhook = webhook.restart().await;
 
     for (namespace, whose) in [
         (&ns.name, format!("of namespace \"{}\"", ns.name)),
-        (&by_account.name, "of service account \"default\"".to_owned()),
+        (
+            &by_account.name,
+            "of service account \"default\"".to_owned(),
+        ),
     ] {
-        let refused = cp.kubectl_apply(namespace, &pod(namespace, "governed", &json!({}))).await;
+        let refused = cp
+            .kubectl_apply(namespace, &pod(namespace, "governed", &json!({})))
+            .await;
         let said = format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/on-missing]: annotation \
              secrets.floe.dev/on-missing {whose}: \"perhaps\" is not one of deny, warn.\n"
@@ -206,18 +290,32 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
         assert_eq!(refused.stderr, said);
         // Neither those who hide it by an annotation of their own nor those who opt out are concerned.
         for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
-            cp.create_dry(&pod(namespace, "free", &prefixed(&short))).await.object();
+            cp.create_dry(&pod(namespace, "free", &prefixed(&short)))
+                .await
+                .object();
         }
     }
     // Who changes something else is not stopped, who changes one of ours is told; the way out is open.
-    let all = [&["namespace", &ns.name][..], &["-n", &by_account.name, "serviceaccount", "default"]];
+    let all = [
+        &["namespace", &ns.name][..],
+        &["-n", &by_account.name, "serviceaccount", "default"],
+    ];
     for target in all {
-        let run = async |verb: &str, change: &str| cp.kubectl(&[&[verb], target, &[change]].concat(), "").await;
+        let run = async |verb: &str, change: &str| {
+            cp.kubectl(&[&[verb], target, &[change]].concat(), "").await
+        };
         run("label", "example.com/a=b").await.succeeded();
         run("annotate", "example.com/a=b").await.succeeded();
         let refused = run("annotate", "secrets.floe.dev/refs=a").await;
-        assert!(refused.stderr.contains("\"perhaps\" is not one of deny, warn"), "{refused:?}");
-        run("annotate", "secrets.floe.dev/on-missing-").await.succeeded();
+        assert!(
+            refused
+                .stderr
+                .contains("\"perhaps\" is not one of deny, warn"),
+            "{refused:?}"
+        );
+        run("annotate", "secrets.floe.dev/on-missing-")
+            .await
+            .succeeded();
     }
     drop(webhook);
 }

@@ -1,6 +1,9 @@
 //! The panic hook, in a process of its own: it is global.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -36,8 +39,17 @@ fn a_panic_leaves_one_json_line_with_the_place_and_not_the_payload() {
     drop(std::panic::take_hook());
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&line["level"], &line["message"]), (&"ERROR".into(), &"panicked".into()));
-    assert!(line["location"].as_str().unwrap().starts_with("tests/panic_hook.rs:"), "{line}");
+    assert_eq!(
+        (&line["level"], &line["message"]),
+        (&"ERROR".into(), &"panicked".into())
+    );
+    assert!(
+        line["location"]
+            .as_str()
+            .unwrap()
+            .starts_with("tests/panic_hook.rs:"),
+        "{line}"
+    );
     assert_eq!(line["span"]["request.uid"], "u-1");
     assert!(!text.contains("canary"), "{text}");
 }

@@ -1,7 +1,10 @@
 //! Proxies on the way to the API server: the commands and `serve` through a real one, and the same for kubectl, which
 //! has to go the same way.
 
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 mod common;
 
@@ -23,7 +26,10 @@ fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (Pa
     let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
     let cluster = &mut config["clusters"][0]["cluster"];
-    let server = cluster["server"].as_str().expect("a server").replace("127.0.0.1", HOST);
+    let server = cluster["server"]
+        .as_str()
+        .expect("a server")
+        .replace("127.0.0.1", HOST);
     let address = server.trim_start_matches("https://").to_owned();
     cluster["server"] = server.into();
     cluster["tls-server-name"] = "localhost".into();
@@ -46,13 +52,23 @@ async fn run(mut command: Command, stdin: &'static str, set: &[(&str, &str)]) ->
     environment(&mut command, set);
     let ran = tokio::task::spawn_blocking(move || {
         use std::io::Write as _;
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let pipes = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("the program starts");
-        child.stdin.take().expect("a pipe").write_all(stdin.as_bytes()).ok();
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(stdin.as_bytes())
+            .ok();
         child.wait_with_output().expect("it ends")
     });
     let output = ran.await.expect("no panic");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     (output.status.code().expect("it was not killed"), said)
 }
 
@@ -65,7 +81,9 @@ fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
 fn kubectl(kubeconfig: &Path) -> Command {
     let [program] = common::tools::paths(["kubectl"]);
     let mut command = Command::new(program);
-    command.args(["get", "--raw", "/version", "--kubeconfig"]).arg(kubeconfig);
+    command
+        .args(["get", "--raw", "/version", "--kubeconfig"])
+        .arg(kubeconfig);
     command
 }
 
@@ -84,7 +102,11 @@ async fn every_command_goes_through_the_proxy_of_the_environment() {
     cp.secret("default", "by-proxy", &["a"], "v").await;
     let folder = Folder::new();
     let (kubeconfig, address) = elsewhere(&folder, &cp.kubeconfig, None);
-    for (scheme, protocol) in [("http", "connect"), ("https", "connect"), ("socks5", "socks5")] {
+    for (scheme, protocol) in [
+        ("http", "connect"),
+        ("https", "connect"),
+        ("socks5", "socks5"),
+    ] {
         let url = proxy.url(scheme, "user:p%40ss%3ACANARY@");
         for (args, stdin, code) in [
             (&SCAN[..], "", 0),
@@ -93,10 +115,16 @@ async fn every_command_goes_through_the_proxy_of_the_environment() {
             (&["doctor"], "", 1),
         ] {
             let before = proxy.connections(protocol, &address);
-            let set = [("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "other.example.com,10.0.0.0/8")];
+            let set = [
+                ("HTTPS_PROXY", url.as_str()),
+                ("NO_PROXY", "other.example.com,10.0.0.0/8"),
+            ];
             let (found, said) = run(ours(&kubeconfig, args), stdin, &set).await;
             assert_eq!(found, code, "{scheme} {args:?}: {said}");
-            assert!(proxy.connections(protocol, &address) > before, "{scheme} {args:?}: {said}");
+            assert!(
+                proxy.connections(protocol, &address) > before,
+                "{scheme} {args:?}: {said}"
+            );
             assert!(!said.contains("CANARY"), "{said}");
         }
     }
@@ -112,9 +140,14 @@ async fn serve_goes_through_the_proxy_and_logs_no_password() {
         let folder = Folder::new();
         let url = proxy.url(scheme, "user:CANARY@");
         let (kubeconfig, address) = elsewhere(&folder, &identity.kubeconfig, Some(&url));
-        let protocol = if scheme == "socks5" { scheme } else { "connect" };
+        let protocol = if scheme == "socks5" {
+            scheme
+        } else {
+            "connect"
+        };
         let before = proxy.connections(protocol, &address);
-        let launch = Launch::serve(cp, &identity).set("--kubeconfig", &kubeconfig.display().to_string());
+        let launch =
+            Launch::serve(cp, &identity).set("--kubeconfig", &kubeconfig.display().to_string());
         let webhook = launch.with(&["--log", "trace"]).start().await;
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
             "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"},
@@ -124,10 +157,16 @@ async fn serve_goes_through_the_proxy_and_logs_no_password() {
                 "annotations": {"secrets.floe.dev/env-from": "nobody-has-this"}}, "spec": {"containers": [{"name": "main"}]}},
         }});
         let answer = webhook.review("/admit/pods", &review).await.to_string();
-        assert!(answer.contains("not found in namespace"), "{scheme}: {answer}\n{}", webhook.log());
+        assert!(
+            answer.contains("not found in namespace"),
+            "{scheme}: {answer}\n{}",
+            webhook.log()
+        );
         assert!(proxy.connections(protocol, &address) > before, "{scheme}");
         let log = webhook.log();
-        let place = log.find("CANARY").map(|at| log[at.saturating_sub(300)..at].to_owned());
+        let place = log
+            .find("CANARY")
+            .map(|at| log[at.saturating_sub(300)..at].to_owned());
         assert_eq!(place, None, "{scheme}");
         assert!(log.contains("nobody-has-this"), "{scheme}: {log}");
     }
@@ -143,7 +182,11 @@ async fn ways_are_those_of_kubectl() {
     let open = ForwardProxy::start(cp, None).await;
     let closed = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
     let port = cp.server.rsplit(':').next().expect("a port");
-    let (http, https, socks5) = (open.url("http", ""), open.url("https", ""), open.url("socks5", ""));
+    let (http, https, socks5) = (
+        open.url("http", ""),
+        open.url("https", ""),
+        open.url("socks5", ""),
+    );
     let bare = http.trim_start_matches("http://");
     let wrong = ["http", "https", "socks5"].map(|scheme| closed.url(scheme, "user:wrong-CANARY@"));
     let nobody = closed.url("http", "");
@@ -156,14 +199,45 @@ async fn ways_are_those_of_kubectl() {
         (None, &[("https_proxy", bare)], through),
         (None, &[("HTTPS_PROXY", &https)], through),
         (None, &[("HTTPS_PROXY", &socks5)], through),
-        (None, &[("HTTP_PROXY", &nobody), ("ALL_PROXY", &nobody)], direct),
-        (None, &[("HTTPS_PROXY", &nobody), ("NO_PROXY", HOST)], direct),
-        (None, &[("HTTPS_PROXY", &nobody), ("NO_PROXY", "a,0.0.0.0/8,")], direct),
+        (
+            None,
+            &[("HTTP_PROXY", &nobody), ("ALL_PROXY", &nobody)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", HOST)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", "a,0.0.0.0/8,")],
+            direct,
+        ),
         (None, &[("HTTPS_PROXY", &nobody), ("no_proxy", "*")], direct),
-        (None, &[("HTTPS_PROXY", &nobody), ("NO_PROXY", &at_port)], direct),
-        (None, &[("HTTPS_PROXY", &http), ("NO_PROXY", &other_port)], through),
-        (None, &[("HTTPS_PROXY", &http), ("NO_PROXY", "127.0.0.0/8,localhost,.svc")], through),
-        (None, &[("HTTPS_PROXY", &http), ("NO_PROXY", "127.0.0.1")], through),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", &at_port)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &http), ("NO_PROXY", &other_port)],
+            through,
+        ),
+        (
+            None,
+            &[
+                ("HTTPS_PROXY", &http),
+                ("NO_PROXY", "127.0.0.0/8,localhost,.svc"),
+            ],
+            through,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &http), ("NO_PROXY", "127.0.0.1")],
+            through,
+        ),
         (None, &[("HTTPS_PROXY", &nobody)], none),
         (None, &[("HTTPS_PROXY", &wrong[0])], none),
         (None, &[("HTTPS_PROXY", &wrong[1])], none),
@@ -180,16 +254,25 @@ async fn ways_are_those_of_kubectl() {
         let folder = Folder::new();
         let (kubeconfig, address) = elsewhere(&folder, &cp.kubeconfig, proxy_url);
         let used = || open.connections("connect", &address) + open.connections("socks5", &address);
-        for (who, command) in [("kubectl", kubectl(&kubeconfig)), ("scan", ours(&kubeconfig, &SCAN))] {
+        for (who, command) in [
+            ("kubectl", kubectl(&kubeconfig)),
+            ("scan", ours(&kubeconfig, &SCAN)),
+        ] {
             let before = used();
             let (code, said) = run(command, "", set).await;
             let found = (code == 0).then(|| used() > before);
             assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {said}");
             let refused = said.contains("proxy") && !said.contains("CANARY");
-            assert!(who == "kubectl" || way.is_some() || refused, "{proxy_url:?} {set:?}: {said}");
+            assert!(
+                who == "kubectl" || way.is_some() || refused,
+                "{proxy_url:?} {set:?}: {said}"
+            );
         }
     }
-    assert_eq!(closed.connections("connect", &at_port) + closed.connections("socks5", &at_port), 0);
+    assert_eq!(
+        closed.connections("connect", &at_port) + closed.connections("socks5", &at_port),
+        0
+    );
 }
 
 /// The addresses of this machine are nobody else's affair.

@@ -24,7 +24,13 @@ fn asking() -> Value {
 }
 
 /// What | metadata | phase | calls in a plain namespace | calls in one whose defaults count.
-type Case = (&'static str, Value, &'static str, &'static [&'static str], &'static [&'static str]);
+type Case = (
+    &'static str,
+    Value,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
 
 /// A pod with this metadata; `metadata` needs no name.
 fn pod(namespace: &str, name: &str, metadata: &Value) -> Value {
@@ -38,15 +44,25 @@ fn pod(namespace: &str, name: &str, metadata: &Value) -> Value {
 }
 
 async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
-    cp.namespace_with(stem, &json!({"labels": {"secrets.floe.dev/inject": "enabled"}})).await
+    cp.namespace_with(
+        stem,
+        &json!({"labels": {"secrets.floe.dev/inject": "enabled"}}),
+    )
+    .await
 }
 
 /// Tries a pod without storing it, and says which entries were called for it.
 async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
     let created = cp.create_dry(pod).await.object();
-    assert_eq!(created.pointer("/status/phase"), Some(&json!("Pending")), "a new pod will run, whatever it said");
+    assert_eq!(
+        created.pointer("/status/phase"),
+        Some(&json!("Pending")),
+        "a new pod will run, whatever it said"
+    );
     let metadata = &pod["metadata"];
-    let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str());
+    let name = metadata["name"]
+        .as_str()
+        .or_else(|| metadata["generateName"].as_str());
     stub.calls_about(name.expect("a name"))
 }
 
@@ -54,7 +70,11 @@ async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
 async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
     for way in ["url", "service"] {
         let mut stub = Stub::start(&cp.authority).await;
-        let configuration = if way == "url" { stub.by_url() } else { stub.by_service() };
+        let configuration = if way == "url" {
+            stub.by_url()
+        } else {
+            stub.by_service()
+        };
         let _registered = Registration::exclusive(cp, &configuration).await;
         test(way, &mut stub).await;
     }
@@ -64,37 +84,137 @@ async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
 async fn each_pod_goes_to_its_own_entry_or_to_none() {
     let cp = ControlPlane::shared().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
-    let other = cp.namespace_with("other", &json!({"labels": {"secrets.floe.dev/inject": "yes"}})).await;
+    let other = cp
+        .namespace_with(
+            "other",
+            &json!({"labels": {"secrets.floe.dev/inject": "yes"}}),
+        )
+        .await;
     let mirror = json!({"kubernetes.io/config.mirror": "abc"});
     let mut asking_mirror = asking();
     asking_mirror["kubernetes.io/config.mirror"] = "abc".into();
-    let near_misses = json!({"secrets.floe.development/env-from": "a", "x.secrets.floe.dev/env-from": "a"});
+    let near_misses =
+        json!({"secrets.floe.development/env-from": "a", "x.secrets.floe.dev/env-from": "a"});
 
     let annotated = |annotations: Value| json!({"annotations": annotations});
     let cases: [Case; 18] = [
         ("nothing", json!({}), "", &[], &[DEFAULTS]),
-        ("labels only", json!({"labels": {"app": "a"}}), "", &[], &[DEFAULTS]),
-        ("empty annotations", annotated(json!({})), "", &[], &[DEFAULTS]),
-        ("null annotations", annotated(json!(null)), "", &[], &[DEFAULTS]),
-        ("foreign annotations", annotated(json!({"a.b/c": "d"})), "", &[], &[DEFAULTS]),
-        ("annotations that look like ours", annotated(near_misses), "", &[], &[DEFAULTS]),
-        ("our label alone", json!({"labels": {"secrets.floe.dev/injected": "true"}}), "", &[], &[DEFAULTS]),
+        (
+            "labels only",
+            json!({"labels": {"app": "a"}}),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
+        (
+            "empty annotations",
+            annotated(json!({})),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
+        (
+            "null annotations",
+            annotated(json!(null)),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
+        (
+            "foreign annotations",
+            annotated(json!({"a.b/c": "d"})),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
+        (
+            "annotations that look like ours",
+            annotated(near_misses),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
+        (
+            "our label alone",
+            json!({"labels": {"secrets.floe.dev/injected": "true"}}),
+            "",
+            &[],
+            &[DEFAULTS],
+        ),
         ("asks", annotated(asking()), "", &[PODS], &[DEFAULTS]),
-        ("asks, with labels", json!({"annotations": asking(), "labels": {"a": "b"}}), "", &[PODS], &[DEFAULTS]),
-        ("asks, misspelt", annotated(json!({"secrets.floe.dev/envfrom": "a"})), "", &[PODS], &[DEFAULTS]),
-        ("opts out", annotated(json!({"secrets.floe.dev/inject": "false"})), "", &[PODS], &[]),
-        ("opts in", annotated(json!({"secrets.floe.dev/inject": "true"})), "", &[PODS], &[DEFAULTS]),
+        (
+            "asks, with labels",
+            json!({"annotations": asking(), "labels": {"a": "b"}}),
+            "",
+            &[PODS],
+            &[DEFAULTS],
+        ),
+        (
+            "asks, misspelt",
+            annotated(json!({"secrets.floe.dev/envfrom": "a"})),
+            "",
+            &[PODS],
+            &[DEFAULTS],
+        ),
+        (
+            "opts out",
+            annotated(json!({"secrets.floe.dev/inject": "false"})),
+            "",
+            &[PODS],
+            &[],
+        ),
+        (
+            "opts in",
+            annotated(json!({"secrets.floe.dev/inject": "true"})),
+            "",
+            &[PODS],
+            &[DEFAULTS],
+        ),
         ("mirror pod", annotated(mirror), "", &[], &[]),
-        ("mirror pod that asks", annotated(asking_mirror), "", &[], &[]),
+        (
+            "mirror pod that asks",
+            annotated(asking_mirror),
+            "",
+            &[],
+            &[],
+        ),
         // An exported pod that is created again: whatever its phase was, it will run.
-        ("running", annotated(asking()), "Running", &[PODS], &[DEFAULTS]),
-        ("succeeded", annotated(asking()), "Succeeded", &[PODS], &[DEFAULTS]),
-        ("failed", annotated(asking()), "Failed", &[PODS], &[DEFAULTS]),
-        ("finished, without annotations", json!({}), "Failed", &[], &[DEFAULTS]),
+        (
+            "running",
+            annotated(asking()),
+            "Running",
+            &[PODS],
+            &[DEFAULTS],
+        ),
+        (
+            "succeeded",
+            annotated(asking()),
+            "Succeeded",
+            &[PODS],
+            &[DEFAULTS],
+        ),
+        (
+            "failed",
+            annotated(asking()),
+            "Failed",
+            &[PODS],
+            &[DEFAULTS],
+        ),
+        (
+            "finished, without annotations",
+            json!({}),
+            "Failed",
+            &[],
+            &[DEFAULTS],
+        ),
     ];
     both_ways(cp, async |way, stub| {
         for (what, metadata, phase, in_plain, in_defaults) in &cases {
-            for (namespace, expected) in [(&plain, in_plain), (&defaults, in_defaults), (&other, in_plain)] {
+            for (namespace, expected) in [
+                (&plain, in_plain),
+                (&defaults, in_defaults),
+                (&other, in_plain),
+            ] {
                 for generated in [false, true] {
                     let name = unique("pod");
                     let mut metadata = metadata.clone();
@@ -111,7 +231,11 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
                         pod["status"] = json!({"phase": phase});
                     }
                     let called = calls_for(cp, stub, &pod).await;
-                    assert_eq!(&called, expected, "{way}: {what}, generated: {generated}, in {}", namespace.name);
+                    assert_eq!(
+                        &called, expected,
+                        "{way}: {what}, generated: {generated}, in {}",
+                        namespace.name
+                    );
                 }
             }
         }
@@ -256,12 +380,23 @@ async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
     let stub = Stub::start(&cp.authority).await;
     let _registered = Registration::exclusive(cp, &stub.by_url()).await;
     let path = format!("/api/v1/namespaces/{}", ns.name);
-    for (label, expected) in [(json!(null), PODS), (json!("enabled"), DEFAULTS), (json!("disabled"), PODS)] {
+    for (label, expected) in [
+        (json!(null), PODS),
+        (json!("enabled"), DEFAULTS),
+        (json!("disabled"), PODS),
+    ] {
         let labels = json!({"metadata": {"labels": {"secrets.floe.dev/inject": label}}});
-        cp.request(Method::PATCH, &path, Some(&labels)).await.object();
+        cp.request(Method::PATCH, &path, Some(&labels))
+            .await
+            .object();
         // The API server reads namespaces from its cache.
         wait_for("the label counts", || async {
-            let called = calls_for(cp, &stub, &pod(&ns.name, &unique("pod"), &json!({"annotations": asking()}))).await;
+            let called = calls_for(
+                cp,
+                &stub,
+                &pod(&ns.name, &unique("pod"), &json!({"annotations": asking()})),
+            )
+            .await;
             assert_eq!(called.len(), 1, "{called:?}");
             (called == [expected]).then_some(())
         })
@@ -303,10 +438,17 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
             let answer = cp.create_dry(&pod).await;
-            assert_eq!(answer.accepted(), admitted, "{way}: in {namespace}: {metadata}: {answer:?}");
+            assert_eq!(
+                answer.accepted(),
+                admitted,
+                "{way}: in {namespace}: {metadata}: {answer:?}"
+            );
             if !admitted {
                 assert_eq!(answer.status, 500, "{answer:?}");
-                assert!(answer.message().contains("failed calling webhook"), "{answer:?}");
+                assert!(
+                    answer.message().contains("failed calling webhook"),
+                    "{answer:?}"
+                );
             }
         }
         // Defaults can still be written, and everything but a pod's creation goes on.
@@ -314,7 +456,13 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
             "metadata": {"name": "loader", "namespace": defaults.name, "annotations": asking()}});
         cp.create_dry(&account).await.object();
         let path = format!("/api/v1/namespaces/{}?dryRun=All", defaults.name);
-        cp.request(Method::PATCH, &path, Some(&json!({"metadata": {"annotations": asking()}}))).await.object();
+        cp.request(
+            Method::PATCH,
+            &path,
+            Some(&json!({"metadata": {"annotations": asking()}})),
+        )
+        .await
+        .object();
 
         stub.restart().await;
         let called = calls_for(cp, stub, &pod(&plain.name, &unique("pod"), &asks)).await;
@@ -327,7 +475,10 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
 async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
     wait_for("the namespace's default ServiceAccount", || async {
-        cp.request(Method::GET, &path, None).await.accepted().then_some(())
+        cp.request(Method::GET, &path, None)
+            .await
+            .accepted()
+            .then_some(())
     })
     .await;
 }
@@ -340,13 +491,21 @@ async fn a_job_is_sent_and_then_its_pod() {
     let _registered = Registration::exclusive(cp, &stub.by_url()).await;
     let template = json!({"metadata": {"annotations": asking()},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
-    let job =
-        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("load"), "spec": {"template": template}});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("load"), "spec": {"template": template}});
     cp.create(&job).await.object();
-    let call = wait_for("the job's pod is sent", || async { stub.calls().into_iter().nth(1) }).await;
+    let call = wait_for("the job's pod is sent", || async {
+        stub.calls().into_iter().nth(1)
+    })
+    .await;
     assert_eq!(call.summary(), PODS);
-    assert_eq!(call.request["userInfo"]["username"], "system:serviceaccount:kube-system:job-controller");
-    assert_eq!(stub.calls().iter().map(Call::summary).collect::<Vec<_>>(), ["CREATE /admit/workloads", PODS]);
+    assert_eq!(
+        call.request["userInfo"]["username"],
+        "system:serviceaccount:kube-system:job-controller"
+    );
+    assert_eq!(
+        stub.calls().iter().map(Call::summary).collect::<Vec<_>>(),
+        ["CREATE /admit/workloads", PODS]
+    );
 }
 
 /// A kind with a pod template, and where that stands.
@@ -360,15 +519,23 @@ const WORKLOADS: [(&str, &str, &str); 6] = [
 ];
 
 fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str)) -> Value {
-    let restart = if version == "batch/v1" { "Never" } else { "Always" };
+    let restart = if version == "batch/v1" {
+        "Never"
+    } else {
+        "Always"
+    };
     let template = json!({"metadata": {"labels": {"app": name}},
         "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "none"}]}});
     let selector = json!({"matchLabels": {"app": name}});
     let spec = match kind {
         "Job" => json!({"suspend": true, "template": template}),
-        "CronJob" => json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}),
+        "CronJob" => {
+            json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}})
+        }
         "DaemonSet" => json!({"selector": selector, "template": template}),
-        "StatefulSet" => json!({"replicas": 0, "serviceName": "none", "selector": selector, "template": template}),
+        "StatefulSet" => {
+            json!({"replicas": 0, "serviceName": "none", "selector": selector, "template": template})
+        }
         _ => json!({"replicas": 0, "selector": selector, "template": template}),
     };
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
@@ -383,25 +550,42 @@ async fn each_workload_goes_to_its_own_entry_or_to_none() {
     let _registered = Registration::exclusive(cp, &stub.by_url()).await;
     for kind in WORKLOADS {
         let (_, name_of_kind, template) = kind;
-        for (namespace, path, always) in
-            [(&plain.name, "/admit/workloads", false), (&defaults.name, "/admit/defaults/workloads", true)]
-        {
+        for (namespace, path, always) in [
+            (&plain.name, "/admit/workloads", false),
+            (&defaults.name, "/admit/defaults/workloads", true),
+        ] {
             let create = format!("CREATE {path}");
-            let told = |annotated: bool| if annotated || always { vec![create.clone()] } else { Vec::new() };
+            let told = |annotated: bool| {
+                if annotated || always {
+                    vec![create.clone()]
+                } else {
+                    Vec::new()
+                }
+            };
             for place in ["", template, "/spec/jobTemplate"] {
                 let name = unique("workload");
                 let mut object = workload(namespace, &name, kind);
                 // Only a CronJob has a jobTemplate.
-                let Some(place) = object.pointer_mut(place) else { continue };
+                let Some(place) = object.pointer_mut(place) else {
+                    continue;
+                };
                 place["metadata"]["annotations"] = asking();
                 cp.create_dry(&object).await.object();
-                assert_eq!(stub.calls_about(&name), told(true), "{name_of_kind} in {namespace}");
+                assert_eq!(
+                    stub.calls_about(&name),
+                    told(true),
+                    "{name_of_kind} in {namespace}"
+                );
             }
             let name = unique("workload");
             let mut object = workload(namespace, &name, kind);
             object["metadata"]["annotations"] = json!({"secrets.floe.development/env-from": "a"});
             cp.create_dry(&object).await.object();
-            assert_eq!(stub.calls_about(&name), told(false), "{name_of_kind} in {namespace}");
+            assert_eq!(
+                stub.calls_about(&name),
+                told(false),
+                "{name_of_kind} in {namespace}"
+            );
         }
     }
 }
@@ -412,7 +596,10 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
     let ns = cp.namespace("plain").await;
     let stub = Stub::start(&cp.authority).await;
     let _registered = Registration::exclusive(cp, &stub.by_url()).await;
-    for kind in WORKLOADS.into_iter().filter(|(_, kind, _)| *kind != "Rollout") {
+    for kind in WORKLOADS
+        .into_iter()
+        .filter(|(_, kind, _)| *kind != "Rollout")
+    {
         let (_, name_of_kind, _) = kind;
         let name = unique("workload");
         let mut object = workload(&ns.name, &name, kind);
@@ -429,26 +616,53 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
         };
         let is_seen = async |metadata: Value| {
             let before = by_us();
-            cp.request(Method::PATCH, &path, Some(&json!({"metadata": metadata}))).await.object();
+            cp.request(Method::PATCH, &path, Some(&json!({"metadata": metadata})))
+                .await
+                .object();
             by_us() > before
         };
         // A Job is seen when it is created, and never again.
         let updates = name_of_kind != "Job";
         let removed = json!({"annotations": {"secrets.floe.dev/env-from": null}});
-        assert!(!is_seen(json!({"labels": {"a": "b"}})).await, "{name_of_kind}: without them");
-        assert_eq!(is_seen(json!({"annotations": asking()})).await, updates, "{name_of_kind}: added");
-        assert_eq!(is_seen(json!({"labels": {"a": "c"}})).await, updates, "{name_of_kind}: still there");
+        assert!(
+            !is_seen(json!({"labels": {"a": "b"}})).await,
+            "{name_of_kind}: without them"
+        );
+        assert_eq!(
+            is_seen(json!({"annotations": asking()})).await,
+            updates,
+            "{name_of_kind}: added"
+        );
+        assert_eq!(
+            is_seen(json!({"labels": {"a": "c"}})).await,
+            updates,
+            "{name_of_kind}: still there"
+        );
         let seen = by_us();
         for subresource in ["status", "scale"] {
-            let body = if subresource == "scale" { json!({"spec": {"replicas": 0}}) } else { json!({"status": {}}) };
+            let body = if subresource == "scale" {
+                json!({"spec": {"replicas": 0}})
+            } else {
+                json!({"status": {}})
+            };
             let path = format!("{path}/{subresource}");
             let answer = cp.request(Method::PATCH, &path, Some(&body)).await;
-            assert!(answer.accepted() || answer.status == 404, "{name_of_kind}/{subresource}: {answer:?}");
+            assert!(
+                answer.accepted() || answer.status == 404,
+                "{name_of_kind}/{subresource}: {answer:?}"
+            );
         }
         assert_eq!(by_us(), seen, "{name_of_kind}: never a subresource");
         assert_eq!(is_seen(removed).await, updates, "{name_of_kind}: gone");
-        assert!(!is_seen(json!({"labels": null})).await, "{name_of_kind}: without them again");
-        assert_eq!(is_seen(json!({"annotations": asking()})).await, updates, "{name_of_kind}: back");
+        assert!(
+            !is_seen(json!({"labels": null})).await,
+            "{name_of_kind}: without them again"
+        );
+        assert_eq!(
+            is_seen(json!({"annotations": asking()})).await,
+            updates,
+            "{name_of_kind}: back"
+        );
         let seen = by_us();
         cp.request(Method::DELETE, &path, None).await.object();
         let going = json!({"metadata": {"finalizers": null, "labels": {"x": "y"}}});
@@ -467,21 +681,39 @@ fn no_rule_names_secrets_replicasets_or_subresources() {
         for rule in entry["rules"].as_array().expect("rules") {
             for list in ["apiGroups", "apiVersions", "resources", "operations"] {
                 let values = rule[list].as_array().expect("a list");
-                assert!(values.iter().all(|value| !value.as_str().expect("text").contains('*')), "a wildcard: {rule}");
+                assert!(
+                    values
+                        .iter()
+                        .all(|value| !value.as_str().expect("text").contains('*')),
+                    "a wildcard: {rule}"
+                );
             }
             for resource in rule["resources"].as_array().expect("resources") {
                 let resource = resource.as_str().expect("text");
                 assert!(!resource.contains('/'), "a subresource: {rule}");
                 named.insert(resource);
             }
-            let deletes = rule["operations"].as_array().expect("operations").contains(&json!("DELETE"));
+            let deletes = rule["operations"]
+                .as_array()
+                .expect("operations")
+                .contains(&json!("DELETE"));
             assert!(!deletes, "deleting never depends on the webhook: {rule}");
         }
     }
-    let workloads = ["cronjobs", "daemonsets", "deployments", "jobs", "rollouts", "statefulsets"];
+    let workloads = [
+        "cronjobs",
+        "daemonsets",
+        "deployments",
+        "jobs",
+        "rollouts",
+        "statefulsets",
+    ];
     assert_eq!(
         named,
-        BTreeSet::from(["namespaces", "pods", "serviceaccounts"]).union(&workloads.into()).copied().collect()
+        BTreeSet::from(["namespaces", "pods", "serviceaccounts"])
+            .union(&workloads.into())
+            .copied()
+            .collect()
     );
 }
 
@@ -489,7 +721,10 @@ fn no_rule_names_secrets_replicasets_or_subresources() {
 fn every_entry_keeps_the_rules_of_the_file() {
     let configuration = shipped_configuration();
     let entries = configuration["webhooks"].as_array().expect("entries");
-    let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
+    let names: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect();
     assert_eq!(
         names,
         [
@@ -502,9 +737,18 @@ fn every_entry_keeps_the_rules_of_the_file() {
     );
     for entry in entries {
         // Only a pod waits for the webhook.
-        let fails = entry["name"].as_str().is_some_and(|name| name.contains("pods."));
-        assert_eq!(entry["failurePolicy"], if fails { "Fail" } else { "Ignore" }, "{entry}");
-        assert!(entry["clientConfig"].get("caBundle").is_none(), "the certificate's issuer owns caBundle: {entry}");
+        let fails = entry["name"]
+            .as_str()
+            .is_some_and(|name| name.contains("pods."));
+        assert_eq!(
+            entry["failurePolicy"],
+            if fails { "Fail" } else { "Ignore" },
+            "{entry}"
+        );
+        assert!(
+            entry["clientConfig"].get("caBundle").is_none(),
+            "the certificate's issuer owns caBundle: {entry}"
+        );
         assert_eq!(entry["reinvocationPolicy"], "IfNeeded");
         assert_eq!(entry["sideEffects"], "NoneOnDryRun");
         assert_eq!(entry["timeoutSeconds"], 5);
@@ -546,13 +790,22 @@ async fn the_readme_installs_and_removes_it() {
     let cp = &ControlPlane::start(Options::default()).await;
     let [install, remove] = readme_commands();
     let installed = cp.shell(&install).await.succeeded();
-    assert!(!installed.stderr.contains("Warning"), "Pod Security or a deprecation: {}", installed.stderr);
+    assert!(
+        !installed.stderr.contains("Warning"),
+        "Pod Security or a deprecation: {}",
+        installed.stderr
+    );
 
     // The webhook configuration is in force and nobody serves it: its own pods must come all the same.
-    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dwebhook");
+    let pods = format!(
+        "/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dwebhook"
+    );
     wait_for("the Deployment's two pods", || async {
         let pods = cp.request(Method::GET, &pods, None).await.object();
-        pods["items"].as_array().filter(|pods| pods.len() == 2).map(drop)
+        pods["items"]
+            .as_array()
+            .filter(|pods| pods.len() == 2)
+            .map(drop)
     })
     .await;
     let asks = pod("default", "asks", &json!({"annotations": asking()}));
@@ -561,32 +814,79 @@ async fn the_readme_installs_and_removes_it() {
     })
     .await;
     let bundles = async || {
-        let configuration = cp.request(Method::GET, CONFIGURATION_PATH, None).await.object();
-        let entries = configuration["webhooks"].as_array().expect("entries").clone();
-        entries.iter().filter_map(|entry| entry["clientConfig"]["caBundle"].as_str().map(str::to_owned)).collect()
+        let configuration = cp
+            .request(Method::GET, CONFIGURATION_PATH, None)
+            .await
+            .object();
+        let entries = configuration["webhooks"]
+            .as_array()
+            .expect("entries")
+            .clone();
+        entries
+            .iter()
+            .filter_map(|entry| {
+                entry["clientConfig"]["caBundle"]
+                    .as_str()
+                    .map(str::to_owned)
+            })
+            .collect()
     };
     let before: Vec<String> = bundles().await;
     assert_eq!(before.len(), 5, "every entry has one");
 
     // Again, in every way that people and their tools have: no conflict, no change, and the caBundle stays.
-    for flags in [&["--dry-run=server"][..], &[], &["--server-side", "--force-conflicts"], &["--server-side"]] {
-        let again = cp.kubectl(&[&["apply", "-k", "manifests/webhook"], flags].concat(), "").await.succeeded();
-        assert!(!again.stderr.contains("Warning"), "{flags:?}: {}", again.stderr);
+    for flags in [
+        &["--dry-run=server"][..],
+        &[],
+        &["--server-side", "--force-conflicts"],
+        &["--server-side"],
+    ] {
+        let again = cp
+            .kubectl(&[&["apply", "-k", "manifests/webhook"], flags].concat(), "")
+            .await
+            .succeeded();
+        assert!(
+            !again.stderr.contains("Warning"),
+            "{flags:?}: {}",
+            again.stderr
+        );
         assert_eq!(bundles().await, before, "{flags:?}");
     }
-    let unchanged = cp.kubectl(&["diff", "--server-side", "-k", "manifests/webhook"], "").await;
-    assert_eq!(unchanged.code, 0, "{}{}", unchanged.stdout, unchanged.stderr);
+    let unchanged = cp
+        .kubectl(&["diff", "--server-side", "-k", "manifests/webhook"], "")
+        .await;
+    assert_eq!(
+        unchanged.code, 0,
+        "{}{}",
+        unchanged.stdout, unchanged.stderr
+    );
 
     cp.shell(&remove).await.succeeded();
-    let left = cp.kubectl(&["get", "-k", "manifests/webhook", "--ignore-not-found", "-o=name"], "").await;
-    assert_eq!(left.stdout, "", "{left:?}");
-    wait_for("pods that ask are admitted again", || async { cp.create_dry(&asks).await.accepted().then_some(()) })
+    let left = cp
+        .kubectl(
+            &[
+                "get",
+                "-k",
+                "manifests/webhook",
+                "--ignore-not-found",
+                "-o=name",
+            ],
+            "",
+        )
         .await;
+    assert_eq!(left.stdout, "", "{left:?}");
+    wait_for("pods that ask are admitted again", || async {
+        cp.create_dry(&asks).await.accepted().then_some(())
+    })
+    .await;
 }
 
 fn readme_commands() -> [String; 2] {
     let readme = webhook::manifest("README.md");
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = readme
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
     let blocks: Vec<String> = blocks.map(str::to_owned).collect();
     blocks.try_into().expect("two blocks of commands")
 }
@@ -599,15 +899,33 @@ async fn the_webhooks_requests_have_a_queue_of_their_own() {
     let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let uid = async |resource: &str| {
         let path = format!("{group}/{resource}/floe-secrets-webhook");
-        cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"].as_str().expect("a uid").to_owned()
+        cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"]
+            .as_str()
+            .expect("a uid")
+            .to_owned()
     };
-    let (schema, level) = (uid("flowschemas").await, uid("prioritylevelconfigurations").await);
+    let (schema, level) = (
+        uid("flowschemas").await,
+        uid("prioritylevelconfigurations").await,
+    );
     wait_for("the FlowSchema counts", || async {
-        let request = http::Request::get("/api/v1/namespaces/default/secrets/none").body(kube::client::Body::empty());
-        let answer = webhook.send(request.expect("a request")).await.expect("an answer");
+        let request = http::Request::get("/api/v1/namespaces/default/secrets/none")
+            .body(kube::client::Body::empty());
+        let answer = webhook
+            .send(request.expect("a request"))
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 404);
-        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let used = (header("x-kubernetes-pf-flowschema-uid"), header("x-kubernetes-pf-prioritylevel-uid"));
+        let header = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let used = (
+            header("x-kubernetes-pf-flowschema-uid"),
+            header("x-kubernetes-pf-prioritylevel-uid"),
+        );
         (used == (Some(schema.as_str()), Some(level.as_str()))).then_some(())
     })
     .await;
@@ -634,6 +952,10 @@ async fn the_shipped_rights_are_get_alone() {
     ] {
         let can = ["auth", "can-i", verb, resource, "--all-namespaces", "-q"];
         let answer = cp.kubectl_as(&webhook.kubeconfig, &can, "").await;
-        assert_eq!(answer.code == 0, allowed == "yes", "{verb} {resource}: {answer:?}");
+        assert_eq!(
+            answer.code == 0,
+            allowed == "yes",
+            "{verb} {resource}: {answer:?}"
+        );
     }
 }

@@ -1,7 +1,10 @@
 //! A changed Secret restarts what uses it: our annotation, our webhook under the shipped rights, and Reloader, the
 //! real one with `RELOADER_BIN` and otherwise the model of it. What Reloader does by itself is in `reloader.rs`.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -51,32 +54,61 @@ impl Bed {
         }
         let turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
-        let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).with(args).start().await;
-        let registered = Registration::shared(cp, &patient(narrowed_to(webhook.by_service(), &[&ns.name]))).await;
+        let webhook = Launch::serve(cp, &identity)
+            .with(&["--log", "debug"])
+            .with(args)
+            .start()
+            .await;
+        let registered =
+            Registration::shared(cp, &patient(narrowed_to(webhook.by_service(), &[&ns.name])))
+                .await;
         drop(turn);
-        let bed = Self { _registered: registered, webhook, reloader, ns, cp };
-        bed.apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST}))).await;
+        let bed = Self {
+            _registered: registered,
+            webhook,
+            reloader,
+            ns,
+            cp,
+        };
+        bed.apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST})))
+            .await;
         bed
     }
 
     async fn apply(&self, manifest: &Value) {
-        self.cp.kubectl(&["-n", &self.ns.name, "apply", "-f", "-"], &manifest.to_string()).await.succeeded();
+        self.cp
+            .kubectl(
+                &["-n", &self.ns.name, "apply", "-f", "-"],
+                &manifest.to_string(),
+            )
+            .await
+            .succeeded();
     }
 
     async fn get(&self, what: &str) -> Value {
-        let got = self.cp.kubectl(&["-n", &self.ns.name, "get", what, "-o", "json"], "").await.succeeded();
+        let got = self
+            .cp
+            .kubectl(&["-n", &self.ns.name, "get", what, "-o", "json"], "")
+            .await
+            .succeeded();
         serde_json::from_str(&got.stdout).expect("JSON")
     }
 
     async fn items(&self, kinds: &str) -> Vec<Value> {
-        self.get(kinds).await["items"].as_array().cloned().unwrap_or_default()
+        self.get(kinds).await["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Gives a Secret data that it never had.
     async fn change(&self, secret: &str) {
         let path = format!("/api/v1/namespaces/{}/secrets/{secret}", self.ns.name);
         let data = json!({"stringData": {"value": unique("value")}});
-        self.cp.request(Method::PATCH, &path, Some(&data)).await.object();
+        self.cp
+            .request(Method::PATCH, &path, Some(&data))
+            .await
+            .object();
     }
 
     /// The workloads with another template after the Secret's change than before.
@@ -86,28 +118,44 @@ impl Bed {
         self.change(LAST).await;
         let seen = poll(PATIENCE, || async {
             let after = self.templates().await;
-            let last = |templates: &[(String, Value)]| templates.iter().find(|(name, _)| name == LAST).cloned();
+            let last = |templates: &[(String, Value)]| {
+                templates.iter().find(|(name, _)| name == LAST).cloned()
+            };
             (last(&after) != last(&before)).then_some(after)
         })
         .await;
-        let after =
-            seen.unwrap_or_else(|| panic!("Reloader does not come to the last change\n{}", self.reloader.tail()));
-        let other = after.into_iter().filter(|workload| !before.contains(workload)).map(|(name, _)| name);
+        let after = seen.unwrap_or_else(|| {
+            panic!(
+                "Reloader does not come to the last change\n{}",
+                self.reloader.tail()
+            )
+        });
+        let other = after
+            .into_iter()
+            .filter(|workload| !before.contains(workload))
+            .map(|(name, _)| name);
         other.filter(|name| name != LAST).collect()
     }
 
     async fn templates(&self) -> Vec<(String, Value)> {
         let items = self.items("deployments,statefulsets,daemonsets").await;
-        let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        items.iter().map(|item| (name(item), item["spec"]["template"].clone())).collect()
+        let name = |item: &Value| {
+            item["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        items
+            .iter()
+            .map(|item| (name(item), item["spec"]["template"].clone()))
+            .collect()
     }
 }
 
 fn workload(kind: &str, name: &str, annotations: &Value) -> Value {
     let labels = json!({"app": name});
     let pods = json!({"containers": [{"name": "main", "image": "none"}]});
-    let mut spec =
-        json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pods}});
+    let mut spec = json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pods}});
     if kind == "StatefulSet" {
         spec["serviceName"] = json!(name);
     }
@@ -118,7 +166,11 @@ fn workload(kind: &str, name: &str, annotations: &Value) -> Value {
     if kind == "CronJob" {
         spec = json!({"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": spec}});
     }
-    let api = if kind.ends_with("Job") { "batch/v1" } else { "apps/v1" };
+    let api = if kind.ends_with("Job") {
+        "batch/v1"
+    } else {
+        "apps/v1"
+    };
     json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "annotations": annotations}, "spec": spec})
 }
 
@@ -143,12 +195,19 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
         assert_eq!(used, !args.is_empty(), "{kind}");
         let started = Instant::now();
         bed.change("db.prod").await;
-        let after = wait_within(PROMISED, &format!("a new template of the {kind}"), || async {
-            let template = bed.get(&what).await["spec"]["template"].clone();
-            (template != before).then_some(template)
-        })
+        let after = wait_within(
+            PROMISED,
+            &format!("a new template of the {kind}"),
+            || async {
+                let template = bed.get(&what).await["spec"]["template"].clone();
+                (template != before).then_some(template)
+            },
+        )
         .await;
-        let line = format!("{kind} {args:?}: a new template within {:?} of the change", started.elapsed());
+        let line = format!(
+            "{kind} {args:?}: a new template within {:?} of the change",
+            started.elapsed()
+        );
         writeln!(std::io::stderr(), "{line}").ok();
         let variable = &after["spec"]["containers"][0]["env"][0];
         assert_eq!(variable["name"], "STAKATER_DB_PROD_SECRET", "{kind}");
@@ -158,7 +217,9 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
         if kind == "Deployment" {
             let fresh = wait_within(PATIENCE, "a pod of the new template", || async {
                 let pods = bed.items("pods").await;
-                pods.into_iter().find(|pod| pod["spec"]["containers"][0]["env"][0]["value"] == variable["value"])
+                pods.into_iter().find(|pod| {
+                    pod["spec"]["containers"][0]["env"][0]["value"] == variable["value"]
+                })
             })
             .await;
             let source = json!([{"secretRef": {"name": "db.prod"}}]);
@@ -166,15 +227,29 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
         }
     }
     let metrics = bed.webhook.get("/metrics").expect("metrics").1;
-    assert!(metrics.contains(r#"surface="workloads",operation="update""#), "Reloader's patches pass us:\n{metrics}");
+    assert!(
+        metrics.contains(r#"surface="workloads",operation="update""#),
+        "Reloader's patches pass us:\n{metrics}"
+    );
 }
 
 #[tokio::test]
 async fn a_dot_in_a_name_is_a_dot() {
     let bed = Bed::new("dots", &[]).await;
-    bed.apply(&workload("Deployment", "dotted", &json!({ENV_FROM: "db.prod"}))).await;
-    bed.apply(&workload("Deployment", "dashed", &json!({ENV_FROM: "db-prod"}))).await;
-    bed.apply(&workload("Deployment", "short", &json!({ENV_FROM: "db"}))).await;
+    bed.apply(&workload(
+        "Deployment",
+        "dotted",
+        &json!({ENV_FROM: "db.prod"}),
+    ))
+    .await;
+    bed.apply(&workload(
+        "Deployment",
+        "dashed",
+        &json!({ENV_FROM: "db-prod"}),
+    ))
+    .await;
+    bed.apply(&workload("Deployment", "short", &json!({ENV_FROM: "db"})))
+        .await;
     assert_eq!(bed.restarted_by("db.prod").await, set(&["dotted"]));
     assert_eq!(bed.restarted_by("db-prod").await, set(&["dashed"]));
     assert_eq!(bed.restarted_by("dbxprod").await, set(&[]));
@@ -187,18 +262,78 @@ async fn what_the_author_says_holds() {
     let table: &[(&str, Value, Value, bool)] = &[
         ("asks", json!({ENV_FROM: "db"}), json!({}), true),
         ("asks-on-template", json!({}), json!({ENV_FROM: "db"}), true),
-        ("asks-for-another", json!({ENV_FROM: "db.prod"}), json!({}), false),
-        ("off", json!({ENV_FROM: "db", RELOAD: "off"}), json!({}), false),
-        ("infisical", json!({ENV_FROM: "db", RELOAD: "infisical"}), json!({}), false),
-        ("auto-false", json!({ENV_FROM: "db", AUTO: "false"}), json!({}), false),
-        ("secret-auto-false", json!({ENV_FROM: "db", SECRET_AUTO: "false"}), json!({}), false),
-        ("auto-false-on-template", json!({ENV_FROM: "db"}), json!({AUTO: "false"}), false),
-        ("ignore", json!({ENV_FROM: "db", IGNORE: "true"}), json!({}), false),
-        ("excluded", json!({ENV_FROM: "db", EXCLUDE: "db"}), json!({}), false),
-        ("excluded-on-template", json!({ENV_FROM: "db"}), json!({EXCLUDE: "db"}), false),
-        ("own-list", json!({ENV_FROM: "db.prod", LIST: "d[b]"}), json!({}), true),
-        ("own-list-on-template", json!({ENV_FROM: "db.prod"}), json!({LIST: "d[b]"}), true),
-        ("broken-list", json!({ENV_FROM: "db", LIST: "["}), json!({}), true),
+        (
+            "asks-for-another",
+            json!({ENV_FROM: "db.prod"}),
+            json!({}),
+            false,
+        ),
+        (
+            "off",
+            json!({ENV_FROM: "db", RELOAD: "off"}),
+            json!({}),
+            false,
+        ),
+        (
+            "infisical",
+            json!({ENV_FROM: "db", RELOAD: "infisical"}),
+            json!({}),
+            false,
+        ),
+        (
+            "auto-false",
+            json!({ENV_FROM: "db", AUTO: "false"}),
+            json!({}),
+            false,
+        ),
+        (
+            "secret-auto-false",
+            json!({ENV_FROM: "db", SECRET_AUTO: "false"}),
+            json!({}),
+            false,
+        ),
+        (
+            "auto-false-on-template",
+            json!({ENV_FROM: "db"}),
+            json!({AUTO: "false"}),
+            false,
+        ),
+        (
+            "ignore",
+            json!({ENV_FROM: "db", IGNORE: "true"}),
+            json!({}),
+            false,
+        ),
+        (
+            "excluded",
+            json!({ENV_FROM: "db", EXCLUDE: "db"}),
+            json!({}),
+            false,
+        ),
+        (
+            "excluded-on-template",
+            json!({ENV_FROM: "db"}),
+            json!({EXCLUDE: "db"}),
+            false,
+        ),
+        (
+            "own-list",
+            json!({ENV_FROM: "db.prod", LIST: "d[b]"}),
+            json!({}),
+            true,
+        ),
+        (
+            "own-list-on-template",
+            json!({ENV_FROM: "db.prod"}),
+            json!({LIST: "d[b]"}),
+            true,
+        ),
+        (
+            "broken-list",
+            json!({ENV_FROM: "db", LIST: "["}),
+            json!({}),
+            true,
+        ),
     ];
     let bed = Bed::new("says", &[]).await;
     for (name, metadata, template, _) in table {
@@ -208,8 +343,14 @@ async fn what_the_author_says_holds() {
         bed.apply(&manifest).await;
     }
     let restarted = bed.restarted_by("db").await;
-    let seen: Vec<_> = table.iter().map(|(name, ..)| (*name, restarted.contains(*name))).collect();
-    let expected: Vec<_> = table.iter().map(|(name, .., restarts)| (*name, *restarts)).collect();
+    let seen: Vec<_> = table
+        .iter()
+        .map(|(name, ..)| (*name, restarted.contains(*name)))
+        .collect();
+    let expected: Vec<_> = table
+        .iter()
+        .map(|(name, .., restarts)| (*name, *restarts))
+        .collect();
     assert_eq!(seen, expected);
 
     // Taken back: nothing of ours is left that could restart it.
@@ -223,7 +364,8 @@ async fn an_authors_auto_on_the_template_still_counts() {
     let bed = Bed::new("promoted", &[]).await;
     let mut manifest = workload("Deployment", "app", &json!({ENV_FROM: "db"}));
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({AUTO: "true"});
-    manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db.prod"}}]);
+    manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{"secretRef": {"name": "db.prod"}}]);
     bed.apply(&manifest).await;
     assert_eq!(bed.restarted_by("db.prod").await, set(&["app"]));
     manifest["metadata"]["annotations"][RELOAD] = json!("reloader");
@@ -240,9 +382,15 @@ async fn an_authors_auto_on_the_template_still_counts() {
 async fn no_job_runs_again(#[case] annotations: Value) {
     let bed = Bed::new("jobs", &[]).await;
     bed.apply(&workload("Job", "load", &annotations)).await;
-    bed.apply(&workload("CronJob", "nightly", &annotations)).await;
-    let ids =
-        async || -> Vec<Value> { bed.items("jobs").await.iter().map(|job| job["metadata"]["uid"].clone()).collect() };
+    bed.apply(&workload("CronJob", "nightly", &annotations))
+        .await;
+    let ids = async || -> Vec<Value> {
+        bed.items("jobs")
+            .await
+            .iter()
+            .map(|job| job["metadata"]["uid"].clone())
+            .collect()
+    };
     let before = ids().await;
     assert_eq!(before.len(), 1);
     bed.restarted_by("db").await;

@@ -4,7 +4,10 @@
 //! That something is *not* reloaded is never waited for: Reloader takes one change after the other, so once a later
 //! change has shown, all that the earlier one led to has happened.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod common;
 
@@ -55,7 +58,12 @@ impl Scene {
     async fn set(stem: &str, turn: Turn) -> Self {
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
-        let scene = Self { cp, reloader, ns: cp.namespace(stem).await, _turn: turn };
+        let scene = Self {
+            cp,
+            reloader,
+            ns: cp.namespace(stem).await,
+            _turn: turn,
+        };
         scene.secret(LAST, &json!({})).await;
         scene.create(&deployment(LAST).listed(LAST)).await;
         scene
@@ -66,7 +74,8 @@ impl Scene {
         let mut metadata = self.ns.named(name);
         metadata["annotations"] = annotations.clone();
         let data = json!({"value": "first"});
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
         self.cp.create(&secret).await.object();
     }
 
@@ -80,30 +89,50 @@ impl Scene {
 
     /// A merge patch of a Secret.
     async fn patch(&self, name: &str, patch: &Value) {
-        self.cp.request(Method::PATCH, &self.secret_path(name), Some(patch)).await.object();
+        self.cp
+            .request(Method::PATCH, &self.secret_path(name), Some(patch))
+            .await
+            .object();
     }
 
     /// Gives a Secret data that it never had.
     async fn change(&self, name: &str) {
-        self.patch(name, &json!({"stringData": {"value": unique("value")}})).await;
+        self.patch(name, &json!({"stringData": {"value": unique("value")}}))
+            .await;
     }
 
     /// Waits until Reloader has done all that changes up to now lead to.
     async fn settled(&self) {
         let before = self.one("Deployment", LAST).await;
         self.change(LAST).await;
-        let seen = poll(PATIENCE, || async { (self.one("Deployment", LAST).await != before).then_some(()) }).await;
-        assert!(seen.is_some(), "Reloader does not come to the last change\n{}", self.reloader.tail());
+        let seen = poll(PATIENCE, || async {
+            (self.one("Deployment", LAST).await != before).then_some(())
+        })
+        .await;
+        assert!(
+            seen.is_some(),
+            "Reloader does not come to the last change\n{}",
+            self.reloader.tail()
+        );
     }
 
     /// The pod template of a workload.
     async fn one(&self, kind: &str, name: &str) -> Value {
-        let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": self.ns.named(name)});
-        self.cp.request(Method::GET, &path(&object), None).await.object()["spec"]["template"].clone()
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": self.ns.named(name)});
+        self.cp
+            .request(Method::GET, &path(&object), None)
+            .await
+            .object()["spec"]["template"]
+            .clone()
     }
 
     async fn list(&self, api: &str, plural: &str) -> Vec<Value> {
-        let root = if api == "v1" { "/api/v1".to_owned() } else { format!("/apis/{api}") };
+        let root = if api == "v1" {
+            "/api/v1".to_owned()
+        } else {
+            format!("/apis/{api}")
+        };
         let path = format!("{root}/namespaces/{}/{plural}", self.ns.name);
         let list = self.cp.request(Method::GET, &path, None).await.object();
         list["items"].as_array().cloned().unwrap_or_default()
@@ -118,10 +147,15 @@ impl Scene {
         let mut templates = BTreeMap::new();
         for plural in ["deployments", "daemonsets", "statefulsets"] {
             for item in self.list("apps/v1", plural).await {
-                let name = item["metadata"]["name"].as_str().expect("a name").to_owned();
+                let name = item["metadata"]["name"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned();
                 if name != LAST {
                     assert!(
-                        templates.insert(name, item["spec"]["template"].clone()).is_none(),
+                        templates
+                            .insert(name, item["spec"]["template"].clone())
+                            .is_none(),
                         "one name, one workload"
                     );
                 }
@@ -136,7 +170,11 @@ impl Scene {
         work.await;
         self.settled().await;
         let after = self.templates().await;
-        after.into_iter().filter(|(name, template)| before.get(name) != Some(template)).map(|(name, _)| name).collect()
+        after
+            .into_iter()
+            .filter(|(name, template)| before.get(name) != Some(template))
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 
@@ -152,7 +190,13 @@ struct Workload {
 
 fn workload(kind: &'static str, name: &str) -> Workload {
     let spec = json!({"containers": [{"name": "main", "image": "none"}, {"name": "side", "image": "none"}]});
-    Workload { kind, name: name.to_owned(), metadata: json!({}), template: json!({}), spec }
+    Workload {
+        kind,
+        name: name.to_owned(),
+        metadata: json!({}),
+        template: json!({}),
+        spec,
+    }
 }
 
 fn deployment(name: &str) -> Workload {
@@ -218,7 +262,11 @@ impl Workload {
                 "jobTemplate": {"spec": spec},
             });
         }
-        let api = if self.kind.ends_with("Job") { "batch/v1" } else { "apps/v1" };
+        let api = if self.kind.ends_with("Job") {
+            "batch/v1"
+        } else {
+            "apps/v1"
+        };
         json!({"apiVersion": api, "kind": self.kind, "metadata": metadata, "spec": spec})
     }
 }
@@ -227,10 +275,18 @@ impl Workload {
 fn markers(template: &Value) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut found = Vec::new();
-    for container in template["spec"]["containers"].as_array().into_iter().flatten() {
+    for container in template["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         for variable in container["env"].as_array().into_iter().flatten() {
             if text(&variable["name"]).starts_with("STAKATER_") {
-                found.push((text(&container["name"]), text(&variable["name"]), text(&variable["value"])));
+                found.push((
+                    text(&container["name"]),
+                    text(&variable["name"]),
+                    text(&variable["value"]),
+                ));
             }
         }
     }
@@ -294,11 +350,15 @@ async fn a_list_names_secrets_by_regular_expressions() {
     let scene = Scene::new("list").await;
     scene.secret("my-db", &json!({})).await;
     for (row, (list, _)) in table.iter().enumerate() {
-        scene.create(&deployment(&format!("row-{row}")).listed(list)).await;
+        scene
+            .create(&deployment(&format!("row-{row}")).listed(list))
+            .await;
     }
     let reloaded = scene.reloaded_by(scene.change("my-db")).await;
-    let seen: Vec<_> =
-        (0..).zip(table).map(|(row, (list, _))| (list, reloaded.contains(&format!("row-{row}")))).collect();
+    let seen: Vec<_> = (0..)
+        .zip(table)
+        .map(|(row, (list, _))| (list, reloaded.contains(&format!("row-{row}"))))
+        .collect();
     assert_eq!(seen, table);
 }
 
@@ -309,12 +369,26 @@ async fn only_an_escaped_dot_means_one_secret() {
         scene.secret(name, &json!({})).await;
     }
     scene.create(&deployment("plain").listed("db.prod")).await;
-    scene.create(&deployment("escaped").listed(r"db\.prod")).await;
+    scene
+        .create(&deployment("escaped").listed(r"db\.prod"))
+        .await;
     scene.create(&deployment("alike").listed("db-prod")).await;
-    assert_eq!(scene.reloaded_by(scene.change("db.prod")).await, set(&["plain", "escaped"]));
-    assert_eq!(scene.reloaded_by(scene.change("db-prod")).await, set(&["plain", "alike"]));
-    assert_eq!(scene.reloaded_by(scene.change("dbxprod")).await, set(&["plain"]));
-    assert_eq!(scene.reloaded_by(scene.change("db.prod.eu")).await, set(&[]));
+    assert_eq!(
+        scene.reloaded_by(scene.change("db.prod")).await,
+        set(&["plain", "escaped"])
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.change("db-prod")).await,
+        set(&["plain", "alike"])
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.change("dbxprod")).await,
+        set(&["plain"])
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.change("db.prod.eu")).await,
+        set(&[])
+    );
 }
 
 #[test]
@@ -322,15 +396,20 @@ fn the_model_reads_an_entry_as_the_real_one_does() {
     let table = include_str!("testdata/reloader_matching.tsv");
     let mut wrong = Vec::new();
     for line in table.lines().skip(1) {
-        let [entry, secret, expected]: [&str; 3] =
-            line.split('\t').collect::<Vec<_>>().try_into().expect("entry, secret, matches");
+        let [entry, secret, expected]: [&str; 3] = line
+            .split('\t')
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("entry, secret, matches");
         let answer = match matches(entry, secret) {
             None => "invalid",
             Some(true) => "true",
             Some(false) => "false",
         };
         if answer != expected {
-            wrong.push(format!("{entry:?} and {secret:?}: {expected} by the table, {answer} by the model"));
+            wrong.push(format!(
+                "{entry:?} and {secret:?}: {expected} by the table, {answer} by the model"
+            ));
         }
     }
     assert!(table.lines().count() > 5000, "the table is whole");
@@ -345,26 +424,110 @@ async fn annotations_decide_in_order() {
     let table: &[(&str, Value, Value, bool, bool)] = &[
         ("nothing", json!({}), json!({}), true, false),
         ("list-unused", json!({LIST: "db"}), json!({}), false, true),
-        ("list-on-template-unused", json!({}), json!({LIST: "db"}), false, true),
+        (
+            "list-on-template-unused",
+            json!({}),
+            json!({LIST: "db"}),
+            false,
+            true,
+        ),
         ("auto", json!({AUTO: "true"}), json!({}), true, true),
-        ("auto-unused", json!({AUTO: "true"}), json!({}), false, false),
+        (
+            "auto-unused",
+            json!({AUTO: "true"}),
+            json!({}),
+            false,
+            false,
+        ),
         ("auto-1", json!({AUTO: "1"}), json!({}), true, true),
-        ("auto-capitals", json!({AUTO: "TRUE"}), json!({}), true, true),
+        (
+            "auto-capitals",
+            json!({AUTO: "TRUE"}),
+            json!({}),
+            true,
+            true,
+        ),
         ("auto-yes", json!({AUTO: "yes"}), json!({}), true, false),
         ("auto-false", json!({AUTO: "false"}), json!({}), true, false),
-        ("secret-auto", json!({SECRET_AUTO: "true"}), json!({}), true, true),
-        ("secret-auto-false-auto-true", json!({SECRET_AUTO: "false", AUTO: "true"}), json!({}), true, true),
-        ("configmap-auto", json!({"configmap.reloader.stakater.com/auto": "true"}), json!({}), true, false),
-        ("auto-on-template", json!({}), json!({AUTO: "true"}), true, true),
+        (
+            "secret-auto",
+            json!({SECRET_AUTO: "true"}),
+            json!({}),
+            true,
+            true,
+        ),
+        (
+            "secret-auto-false-auto-true",
+            json!({SECRET_AUTO: "false", AUTO: "true"}),
+            json!({}),
+            true,
+            true,
+        ),
+        (
+            "configmap-auto",
+            json!({"configmap.reloader.stakater.com/auto": "true"}),
+            json!({}),
+            true,
+            false,
+        ),
+        (
+            "auto-on-template",
+            json!({}),
+            json!({AUTO: "true"}),
+            true,
+            true,
+        ),
         // An author's «no» does not stop a list: whoever writes lists has to respect it.
-        ("auto-false-and-list", json!({AUTO: "false", LIST: "db"}), json!({}), false, true),
-        ("auto-false-on-template-and-list", json!({LIST: "db"}), json!({AUTO: "false"}), true, true),
+        (
+            "auto-false-and-list",
+            json!({AUTO: "false", LIST: "db"}),
+            json!({}),
+            false,
+            true,
+        ),
+        (
+            "auto-false-on-template-and-list",
+            json!({LIST: "db"}),
+            json!({AUTO: "false"}),
+            true,
+            true,
+        ),
         // One that counts on the metadata hides all of the template's.
-        ("list-hides-auto", json!({LIST: "other"}), json!({AUTO: "true"}), true, false),
-        ("empty-list-hides-auto", json!({LIST: ""}), json!({AUTO: "true"}), true, false),
-        ("auto-false-hides-list", json!({AUTO: "false"}), json!({LIST: "db"}), true, false),
-        ("search-hides-list", json!({SEARCH: "true"}), json!({LIST: "db"}), true, false),
-        ("auto-beside-other-list", json!({LIST: "other", AUTO: "true"}), json!({}), true, true),
+        (
+            "list-hides-auto",
+            json!({LIST: "other"}),
+            json!({AUTO: "true"}),
+            true,
+            false,
+        ),
+        (
+            "empty-list-hides-auto",
+            json!({LIST: ""}),
+            json!({AUTO: "true"}),
+            true,
+            false,
+        ),
+        (
+            "auto-false-hides-list",
+            json!({AUTO: "false"}),
+            json!({LIST: "db"}),
+            true,
+            false,
+        ),
+        (
+            "search-hides-list",
+            json!({SEARCH: "true"}),
+            json!({LIST: "db"}),
+            true,
+            false,
+        ),
+        (
+            "auto-beside-other-list",
+            json!({LIST: "other", AUTO: "true"}),
+            json!({}),
+            true,
+            true,
+        ),
         (
             "configmap-list-hides-nothing",
             json!({"configmap.reloader.stakater.com/reload": "db"}),
@@ -372,27 +535,89 @@ async fn annotations_decide_in_order() {
             true,
             true,
         ),
-        ("exclusion-hides-nothing", json!({EXCLUDE: "other"}), json!({LIST: "db"}), false, true),
+        (
+            "exclusion-hides-nothing",
+            json!({EXCLUDE: "other"}),
+            json!({LIST: "db"}),
+            false,
+            true,
+        ),
         // Excluded is excluded, whatever else is said; by name, and on the metadata alone.
-        ("excluded-list", json!({EXCLUDE: "db", LIST: "db"}), json!({}), false, false),
-        ("excluded-auto", json!({EXCLUDE: " other , db ", AUTO: "true"}), json!({}), true, false),
-        ("excluded-template-list", json!({EXCLUDE: "db"}), json!({LIST: "db"}), false, false),
-        ("excluded-by-expression", json!({EXCLUDE: ".*", LIST: "db"}), json!({}), false, true),
-        ("excluded-on-template", json!({LIST: "db"}), json!({EXCLUDE: "db"}), false, true),
-        ("excluded-with-list-on-template", json!({}), json!({EXCLUDE: "db", LIST: "db"}), false, true),
+        (
+            "excluded-list",
+            json!({EXCLUDE: "db", LIST: "db"}),
+            json!({}),
+            false,
+            false,
+        ),
+        (
+            "excluded-auto",
+            json!({EXCLUDE: " other , db ", AUTO: "true"}),
+            json!({}),
+            true,
+            false,
+        ),
+        (
+            "excluded-template-list",
+            json!({EXCLUDE: "db"}),
+            json!({LIST: "db"}),
+            false,
+            false,
+        ),
+        (
+            "excluded-by-expression",
+            json!({EXCLUDE: ".*", LIST: "db"}),
+            json!({}),
+            false,
+            true,
+        ),
+        (
+            "excluded-on-template",
+            json!({LIST: "db"}),
+            json!({EXCLUDE: "db"}),
+            false,
+            true,
+        ),
+        (
+            "excluded-with-list-on-template",
+            json!({}),
+            json!({EXCLUDE: "db", LIST: "db"}),
+            false,
+            true,
+        ),
         // Another mechanism's annotation means nothing here, nor does «ignore» on a workload.
-        ("infisical", json!({"secrets.infisical.com/auto-reload": "true"}), json!({}), true, false),
-        ("ignore-on-workload", json!({IGNORE: "true", LIST: "db"}), json!({}), false, true),
+        (
+            "infisical",
+            json!({"secrets.infisical.com/auto-reload": "true"}),
+            json!({}),
+            true,
+            false,
+        ),
+        (
+            "ignore-on-workload",
+            json!({IGNORE: "true", LIST: "db"}),
+            json!({}),
+            false,
+            true,
+        ),
     ];
     let scene = Scene::new("order").await;
     scene.secret("db", &json!({})).await;
     for (name, metadata, template, uses, _) in table {
         let bare = deployment(name).with(metadata).with_template(template);
-        scene.create(&if *uses { bare.using("db") } else { bare }).await;
+        scene
+            .create(&if *uses { bare.using("db") } else { bare })
+            .await;
     }
     let reloaded = scene.reloaded_by(scene.change("db")).await;
-    let seen: Vec<_> = table.iter().map(|(name, ..)| (*name, reloaded.contains(*name))).collect();
-    let expected: Vec<_> = table.iter().map(|(name, .., reloads)| (*name, *reloads)).collect();
+    let seen: Vec<_> = table
+        .iter()
+        .map(|(name, ..)| (*name, reloaded.contains(*name)))
+        .collect();
+    let expected: Vec<_> = table
+        .iter()
+        .map(|(name, .., reloads)| (*name, *reloads))
+        .collect();
     assert_eq!(seen, expected);
 }
 
@@ -401,9 +626,17 @@ async fn a_search_finds_secrets_that_ask_to_be_found() {
     let scene = Scene::new("search").await;
     for (name, annotations) in [("plain", json!({})), ("tagged", json!({MATCH: "true"}))] {
         scene.secret(name, &annotations).await;
-        scene.create(&deployment(&format!("uses-{name}")).with(&json!({SEARCH: "true"})).using(name)).await;
+        scene
+            .create(
+                &deployment(&format!("uses-{name}"))
+                    .with(&json!({SEARCH: "true"}))
+                    .using(name),
+            )
+            .await;
     }
-    scene.create(&deployment("uses-none").with(&json!({SEARCH: "true"}))).await;
+    scene
+        .create(&deployment("uses-none").with(&json!({SEARCH: "true"})))
+        .await;
     let both = async {
         scene.change("plain").await;
         scene.change("tagged").await;
@@ -424,13 +657,30 @@ async fn use_is_what_the_stored_template_says() {
     let key = json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "db", "key": "value"}}}]);
     let mount = json!([{"name": "files", "mountPath": "/files"}]);
     let files = json!([{"name": "files", "secret": {"secretName": "db"}}]);
-    let projected = json!([{"name": "files", "projected": {"sources": [{"secret": {"name": "db"}}]}}]);
+    let projected =
+        json!([{"name": "files", "projected": {"sources": [{"secret": {"name": "db"}}]}}]);
     let optional = json!([{"secretRef": {"name": "db", "optional": true}}]);
     let table = [
-        ("env-from", json!({"containers": [main(json!({"envFrom": from})), side]}), Some("main")),
-        ("env-from-second", json!({"containers": [side, main(json!({"envFrom": from}))]}), Some("main")),
-        ("env-from-optional", json!({"containers": [main(json!({"envFrom": optional})), side]}), Some("main")),
-        ("key", json!({"containers": [side, main(json!({"env": key}))]}), Some("main")),
+        (
+            "env-from",
+            json!({"containers": [main(json!({"envFrom": from})), side]}),
+            Some("main"),
+        ),
+        (
+            "env-from-second",
+            json!({"containers": [side, main(json!({"envFrom": from}))]}),
+            Some("main"),
+        ),
+        (
+            "env-from-optional",
+            json!({"containers": [main(json!({"envFrom": optional})), side]}),
+            Some("main"),
+        ),
+        (
+            "key",
+            json!({"containers": [side, main(json!({"env": key}))]}),
+            Some("main"),
+        ),
         (
             "mounted",
             json!({"volumes": files, "containers": [side, main(json!({"volumeMounts": mount}))]}),
@@ -455,19 +705,36 @@ async fn use_is_what_the_stored_template_says() {
             }),
             Some("side"),
         ),
-        ("other", json!({"containers": [main(json!({"envFrom": [{"secretRef": {"name": "db-2"}}]}))]}), None),
-        ("configmap", json!({"containers": [main(json!({"envFrom": [{"configMapRef": {"name": "db"}}]}))]}), None),
-        ("pull-secret", json!({"imagePullSecrets": [{"name": "db"}]}), None),
+        (
+            "other",
+            json!({"containers": [main(json!({"envFrom": [{"secretRef": {"name": "db-2"}}]}))]}),
+            None,
+        ),
+        (
+            "configmap",
+            json!({"containers": [main(json!({"envFrom": [{"configMapRef": {"name": "db"}}]}))]}),
+            None,
+        ),
+        (
+            "pull-secret",
+            json!({"imagePullSecrets": [{"name": "db"}]}),
+            None,
+        ),
     ];
     let scene = Scene::new("use").await;
     scene.secret("db", &json!({})).await;
     for (name, spec, _) in &table {
-        scene.create(&deployment(name).with(&json!({AUTO: "true"})).spec(spec)).await;
+        scene
+            .create(&deployment(name).with(&json!({AUTO: "true"})).spec(spec))
+            .await;
     }
     scene.reloaded_by(scene.change("db")).await;
     let templates = scene.templates().await;
     for (name, _, expected) in table {
-        let containers: Vec<String> = markers(&templates[name]).into_iter().map(|(container, ..)| container).collect();
+        let containers: Vec<String> = markers(&templates[name])
+            .into_iter()
+            .map(|(container, ..)| container)
+            .collect();
         assert_eq!(containers, Vec::from_iter(expected), "{name}");
     }
 }
@@ -477,28 +744,62 @@ async fn use_is_what_the_stored_template_says() {
 #[tokio::test]
 async fn new_data_in_a_secret_that_is_there_counts_alone() {
     let scene = Scene::new("changes").await;
-    let optional =
-        json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
+    let optional = json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
     scene.create(&deployment("app").listed("db")).await;
     // Started without the Secret, it goes on without it.
-    scene.create(&deployment("optional").with(&json!({AUTO: "true"})).spec(&json!({"containers": optional}))).await;
-    assert_eq!(scene.reloaded_by(scene.secret("db", &json!({}))).await, set(&[]), "created");
-    let label = json!({"metadata": {"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}}});
-    assert_eq!(scene.reloaded_by(scene.patch("db", &label)).await, set(&[]), "labelled");
+    scene
+        .create(
+            &deployment("optional")
+                .with(&json!({AUTO: "true"}))
+                .spec(&json!({"containers": optional})),
+        )
+        .await;
+    assert_eq!(
+        scene.reloaded_by(scene.secret("db", &json!({}))).await,
+        set(&[]),
+        "created"
+    );
+    let label =
+        json!({"metadata": {"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}}});
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db", &label)).await,
+        set(&[]),
+        "labelled"
+    );
     let same = json!({"stringData": {"value": "first"}});
-    assert_eq!(scene.reloaded_by(scene.patch("db", &same)).await, set(&[]), "the same data");
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db", &same)).await,
+        set(&[]),
+        "the same data"
+    );
     let again = async {
         let path = scene.secret_path("db");
         scene.cp.request(Method::DELETE, &path, None).await.object();
         scene.settled().await;
         scene.secret("db", &json!({"made": "anew"})).await;
     };
-    assert_eq!(scene.reloaded_by(again).await, set(&[]), "deleted, and made anew");
-    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(&["app", "optional"]), "other data");
+    assert_eq!(
+        scene.reloaded_by(again).await,
+        set(&[]),
+        "deleted, and made anew"
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.change("db")).await,
+        set(&["app", "optional"]),
+        "other data"
+    );
     let more = json!({"stringData": {"another": "key"}});
-    assert_eq!(scene.reloaded_by(scene.patch("db", &more)).await, set(&["app", "optional"]), "one more key");
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db", &more)).await,
+        set(&["app", "optional"]),
+        "one more key"
+    );
     let less = json!({"data": {"another": null}});
-    assert_eq!(scene.reloaded_by(scene.patch("db", &less)).await, set(&["app", "optional"]), "one key less");
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db", &less)).await,
+        set(&["app", "optional"]),
+        "one key less"
+    );
 }
 
 #[rstest]
@@ -524,26 +825,40 @@ async fn a_secret_can_ask_to_be_ignored(#[case] annotations: Value, #[case] relo
 async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
     let scene = Scene::alone("kinds").await;
     scene.secret("my-db.prod", &json!({})).await;
-    scene.create(&workload(kind, "app").listed(r"my-db\.prod")).await;
+    scene
+        .create(&workload(kind, "app").listed(r"my-db\.prod"))
+        .await;
     let mut expected = scene.one(kind, "app").await;
     let started = Instant::now();
-    scene.patch("my-db.prod", &json!({"stringData": {"value": "second"}})).await;
+    scene
+        .patch("my-db.prod", &json!({"stringData": {"value": "second"}}))
+        .await;
     let template = wait_for("a new template", || async {
         let template = scene.one(kind, "app").await;
         (template != expected).then_some(template)
     })
     .await;
     let elapsed = started.elapsed();
-    say(&format!("{kind}: a new template {elapsed:?} after the change"));
+    say(&format!(
+        "{kind}: a new template {elapsed:?} after the change"
+    ));
     assert!(elapsed < Duration::from_secs(30));
     // That of `value=second`, and nothing else is different.
     let marker = json!({"name": "STAKATER_MY_DB_PROD_SECRET", "value": "352b02d169a54c6a32ffa78482369a8728804448"});
     expected["spec"]["containers"][0]["env"] = json!([marker]);
     assert_eq!(template, expected);
     let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": scene.ns.named("app")});
-    let stored = scene.cp.request(Method::GET, &path(&object), None).await.object();
-    let managers: Vec<_> =
-        stored["metadata"]["managedFields"].as_array().expect("managers").iter().map(|one| &one["manager"]).collect();
+    let stored = scene
+        .cp
+        .request(Method::GET, &path(&object), None)
+        .await
+        .object();
+    let managers: Vec<_> = stored["metadata"]["managedFields"]
+        .as_array()
+        .expect("managers")
+        .iter()
+        .map(|one| &one["manager"])
+        .collect();
     assert!(managers.contains(&&json!("Reloader")), "{managers:?}");
     assert_eq!(stored["metadata"]["generation"], 2);
 }
@@ -553,19 +868,32 @@ async fn each_secret_has_a_marker_and_each_change_replaces_it() {
     let scene = Scene::new("two").await;
     scene.secret("one", &json!({})).await;
     scene.secret("two", &json!({})).await;
-    scene.create(&deployment("app").listed("one,two").using("two")).await;
+    scene
+        .create(&deployment("app").listed("one,two").using("two"))
+        .await;
     let both = async {
         scene.change("one").await;
         scene.change("two").await;
     };
     assert_eq!(scene.reloaded_by(both).await, set(&["app"]));
-    let names = |template: &Value| markers(template).into_iter().map(|(_, name, _)| name).collect::<BTreeSet<_>>();
+    let names = |template: &Value| {
+        markers(template)
+            .into_iter()
+            .map(|(_, name, _)| name)
+            .collect::<BTreeSet<_>>()
+    };
     let first = scene.one("Deployment", "app").await;
-    assert_eq!(names(&first), set(&["STAKATER_ONE_SECRET", "STAKATER_TWO_SECRET"]));
+    assert_eq!(
+        names(&first),
+        set(&["STAKATER_ONE_SECRET", "STAKATER_TWO_SECRET"])
+    );
     assert_eq!(scene.reloaded_by(scene.change("one")).await, set(&["app"]));
     let second = scene.one("Deployment", "app").await;
     assert_eq!(names(&second), names(&first));
-    let moved = markers(&first).into_iter().filter(|marker| !markers(&second).contains(marker)).collect::<Vec<_>>();
+    let moved = markers(&first)
+        .into_iter()
+        .filter(|marker| !markers(&second).contains(marker))
+        .collect::<Vec<_>>();
     assert_eq!(moved.len(), 1, "{moved:?}");
     assert_eq!(moved[0].1, "STAKATER_ONE_SECRET");
 }
@@ -576,11 +904,23 @@ async fn names_that_differ_in_punctuation_alone_share_a_marker() {
     let scene = Scene::new("marker").await;
     scene.secret("db-prod", &json!({})).await;
     scene.secret("db.prod", &json!({})).await;
-    scene.create(&deployment("app").listed(r"db-prod,db\.prod")).await;
+    scene
+        .create(&deployment("app").listed(r"db-prod,db\.prod"))
+        .await;
     let second = json!({"stringData": {"value": "second"}});
-    assert_eq!(scene.reloaded_by(scene.patch("db-prod", &second)).await, set(&["app"]));
-    assert_eq!(scene.reloaded_by(scene.patch("db.prod", &second)).await, set(&[]), "told already, it seems");
-    assert_eq!(scene.reloaded_by(scene.change("db.prod")).await, set(&["app"]));
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db-prod", &second)).await,
+        set(&["app"])
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.patch("db.prod", &second)).await,
+        set(&[]),
+        "told already, it seems"
+    );
+    assert_eq!(
+        scene.reloaded_by(scene.change("db.prod")).await,
+        set(&["app"])
+    );
     assert_eq!(markers(&scene.one("Deployment", "app").await).len(), 1);
 }
 
@@ -593,7 +933,11 @@ async fn a_pod_is_never_read() {
     let told = json!({LIST: "db", AUTO: "true"});
     let mut metadata = scene.ns.named("alone");
     metadata["annotations"] = told.clone();
-    scene.cp.create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).await.object();
+    scene
+        .cp
+        .create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+        .await
+        .object();
     let labels = json!({"app": "set"});
     let template = json!({"metadata": {"labels": labels, "annotations": told}, "spec": spec});
     let of_set = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
@@ -606,7 +950,15 @@ async fn a_pod_is_never_read() {
         .object();
     let specs = async || -> Vec<Value> {
         let pods = scene.list("v1", "pods").await;
-        pods.iter().map(|pod| json!([pod["metadata"]["uid"], pod["metadata"]["annotations"], pod["spec"]])).collect()
+        pods.iter()
+            .map(|pod| {
+                json!([
+                    pod["metadata"]["uid"],
+                    pod["metadata"]["annotations"],
+                    pod["spec"]
+                ])
+            })
+            .collect()
     };
     let before = wait_for("both pods", || async {
         let pods = specs().await;
@@ -624,17 +976,29 @@ async fn a_finished_job_runs_again() {
     let scene = Scene::new("job").await;
     scene.secret("db", &json!({})).await;
     scene.create(&workload("Job", "load").listed("db")).await;
-    scene.create(&workload("Job", "by-template").with_template(&json!({LIST: "db"}))).await;
+    scene
+        .create(&workload("Job", "by-template").with_template(&json!({LIST: "db"})))
+        .await;
     scene.create(&workload("Job", "silent").using("db")).await;
     let ids = |jobs: &[Value]| -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        jobs.iter().map(|job| (text(&job["metadata"]["name"]), text(&job["metadata"]["uid"]))).collect()
+        jobs.iter()
+            .map(|job| {
+                (
+                    text(&job["metadata"]["name"]),
+                    text(&job["metadata"]["uid"]),
+                )
+            })
+            .collect()
     };
     let before = wait_for("the Jobs are complete", || async {
         let jobs = scene.jobs().await;
         let complete = |job: &Value| {
             let conditions = job["status"]["conditions"].as_array();
-            conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+            conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == "Complete" && one["status"] == "True")
+            })
         };
         jobs.iter().all(complete).then(|| ids(&jobs))
     })
@@ -643,11 +1007,17 @@ async fn a_finished_job_runs_again() {
     scene.settled().await;
     let jobs = scene.jobs().await;
     let after = ids(&jobs);
-    let anew: BTreeSet<String> =
-        after.iter().filter(|(name, id)| before[*name] != **id).map(|(name, _)| name.clone()).collect();
+    let anew: BTreeSet<String> = after
+        .iter()
+        .filter(|(name, id)| before[*name] != **id)
+        .map(|(name, _)| name.clone())
+        .collect();
     assert_eq!(after.len(), 3);
     assert_eq!(anew, set(&["by-template", "load"]));
-    let load = jobs.iter().find(|job| job["metadata"]["name"] == "load").expect("it is there");
+    let load = jobs
+        .iter()
+        .find(|job| job["metadata"]["name"] == "load")
+        .expect("it is there");
     assert_eq!(markers(&load["spec"]["template"]).len(), 1);
 }
 
@@ -655,11 +1025,20 @@ async fn a_finished_job_runs_again() {
 async fn a_suspended_cron_job_runs_at_once() {
     let scene = Scene::new("cron").await;
     scene.secret("db", &json!({})).await;
-    scene.create(&workload("CronJob", "nightly").listed("db")).await;
-    scene.create(&workload("CronJob", "by-template").with_template(&json!({LIST: "db"}))).await;
+    scene
+        .create(&workload("CronJob", "nightly").listed("db"))
+        .await;
+    scene
+        .create(&workload("CronJob", "by-template").with_template(&json!({LIST: "db"})))
+        .await;
     scene.create(&workload("CronJob", "silent")).await;
     let owners = |jobs: &[Value]| -> Vec<String> {
-        let owner = |job: &Value| job["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or_default().to_owned();
+        let owner = |job: &Value| {
+            job["metadata"]["ownerReferences"][0]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let mut owners: Vec<String> = jobs.iter().map(owner).collect();
         owners.sort();
         owners
@@ -669,18 +1048,32 @@ async fn a_suspended_cron_job_runs_at_once() {
     let jobs = scene.jobs().await;
     assert_eq!(owners(&jobs), ["by-template", "nightly"]);
     for job in &jobs {
-        assert_eq!(job["metadata"]["annotations"]["cronjob.kubernetes.io/instantiate"], "manual");
+        assert_eq!(
+            job["metadata"]["annotations"]["cronjob.kubernetes.io/instantiate"],
+            "manual"
+        );
         assert_eq!(markers(&job["spec"]["template"]).len(), 1);
     }
     // The template's annotation went into its Job, which is itself done again next time, and another is made.
     let id = |jobs: &[Value], owner: &str| -> BTreeSet<String> {
-        let of = jobs.iter().filter(|job| job["metadata"]["ownerReferences"][0]["name"] == owner);
-        of.map(|job| job["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect()
+        let of = jobs
+            .iter()
+            .filter(|job| job["metadata"]["ownerReferences"][0]["name"] == owner);
+        of.map(|job| {
+            job["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
     };
     scene.change("db").await;
     scene.settled().await;
     let later = scene.jobs().await;
-    assert_eq!(owners(&later), ["by-template", "by-template", "nightly", "nightly"]);
+    assert_eq!(
+        owners(&later),
+        ["by-template", "by-template", "nightly", "nightly"]
+    );
     assert!(id(&later, "nightly").is_superset(&id(&jobs, "nightly")));
     assert!(id(&later, "by-template").is_disjoint(&id(&jobs, "by-template")));
 }
@@ -692,15 +1085,17 @@ async fn a_suspended_cron_job_runs_at_once() {
 async fn a_refused_update_keeps_others_from_being_reloaded() {
     let scene = Scene::new("refused").await;
     scene.secret("db", &json!({})).await;
-    for (kind, name) in
-        [("Deployment", "app"), ("CronJob", "nightly"), ("DaemonSet", "agent"), ("StatefulSet", "store")]
-    {
+    for (kind, name) in [
+        ("Deployment", "app"),
+        ("CronJob", "nightly"),
+        ("DaemonSet", "agent"),
+        ("StatefulSet", "store"),
+    ] {
         scene.create(&workload(kind, name).listed("db")).await;
     }
     let policy = unique("no-daemonsets");
     let api = "admissionregistration.k8s.io/v1";
-    let rule =
-        json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["daemonsets"], "operations": ["UPDATE"]});
+    let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["daemonsets"], "operations": ["UPDATE"]});
     let here = json!({"matchLabels": {"kubernetes.io/metadata.name": scene.ns.name}});
     for object in [
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy}, "spec": {
@@ -717,22 +1112,54 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
     let agent = path(&workload("DaemonSet", "agent").object(&scene.ns));
     wait_for("the policy counts", || async {
         let touched = json!({"metadata": {"labels": {"touched": "yes"}}});
-        let answer = scene.cp.request(Method::PATCH, &format!("{agent}?dryRun=All"), Some(&touched)).await;
+        let answer = scene
+            .cp
+            .request(
+                Method::PATCH,
+                &format!("{agent}?dryRun=All"),
+                Some(&touched),
+            )
+            .await;
         (!answer.accepted()).then_some(())
     })
     .await;
 
     scene.change("db").await;
-    wait_for("six rounds", || async { (scene.jobs().await.len() == 6).then_some(()) }).await;
+    wait_for("six rounds", || async {
+        (scene.jobs().await.len() == 6).then_some(())
+    })
+    .await;
     let reloaded = scene.reloaded_by(async {}).await;
     assert_eq!(reloaded, set(&[]), "nothing comes later");
     let templates = scene.templates().await;
-    let marked: BTreeSet<String> =
-        templates.iter().filter(|(_, template)| !markers(template).is_empty()).map(|(name, _)| name.clone()).collect();
-    assert_eq!(marked, set(&["app"]), "the StatefulSet comes after the DaemonSet");
-    assert_eq!(scene.jobs().await.len(), 6, "each round made the CronJob run");
-    for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
-        scene.cp.request(Method::DELETE, &format!("/apis/{api}/{kind}/{policy}"), None).await.object();
+    let marked: BTreeSet<String> = templates
+        .iter()
+        .filter(|(_, template)| !markers(template).is_empty())
+        .map(|(name, _)| name.clone())
+        .collect();
+    assert_eq!(
+        marked,
+        set(&["app"]),
+        "the StatefulSet comes after the DaemonSet"
+    );
+    assert_eq!(
+        scene.jobs().await.len(),
+        6,
+        "each round made the CronJob run"
+    );
+    for kind in [
+        "validatingadmissionpolicybindings",
+        "validatingadmissionpolicies",
+    ] {
+        scene
+            .cp
+            .request(
+                Method::DELETE,
+                &format!("/apis/{api}/{kind}/{policy}"),
+                None,
+            )
+            .await
+            .object();
     }
 }
 
@@ -743,15 +1170,22 @@ async fn many_workloads_are_reloaded_one_after_the_other() {
     let scene = Scene::alone("many").await;
     scene.secret("db", &json!({})).await;
     for number in 0..MANY {
-        scene.create(&deployment(&format!("app-{number}")).listed("db")).await;
+        scene
+            .create(&deployment(&format!("app-{number}")).listed("db"))
+            .await;
     }
     let started = Instant::now();
     scene.change("db").await;
     let done = wait_for("all of them", || async {
         let templates = scene.templates().await;
-        templates.values().all(|template| !markers(template).is_empty()).then(|| started.elapsed())
+        templates
+            .values()
+            .all(|template| !markers(template).is_empty())
+            .then(|| started.elapsed())
     })
     .await;
-    say(&format!("{MANY} Deployments of one Secret: the last one after {done:?}"));
+    say(&format!(
+        "{MANY} Deployments of one Secret: the last one after {done:?}"
+    ));
     assert!(done < Duration::from_secs(30));
 }

@@ -1,7 +1,10 @@
 //! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
 //! else, by a user who may read pods and workloads and no Secret.
 
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 mod common;
 
@@ -44,15 +47,24 @@ fn revisions_rules() -> Value {
 /// What `scan` said, and the most memory that it was seen to hold.
 async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    command.arg("scan").arg("--kubeconfig").arg(kubeconfig).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("scan")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(args);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = command.spawn().expect("it starts");
     let status = format!("/proc/{}/status", child.id());
     let watching = std::thread::spawn(move || {
         let mut peak = 0;
         while let Ok(status) = std::fs::read_to_string(&status) {
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()) else {
+            let Some(kib) =
+                line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+            else {
                 break;
             };
             peak = kib.max(peak);
@@ -77,14 +89,21 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
 fn names(findings: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let each = |finding: &Value| format!("{}/{}", text(&finding["kind"]), text(&finding["name"]));
-    findings["findings"].as_array().expect("findings").iter().map(each).collect()
+    findings["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(each)
+        .collect()
 }
 
 #[tokio::test]
 async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("scan").await;
-    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
+    let user = cp
+        .service_account(&ns.name, "reader", &readers_rules())
+        .await;
     let n = ns.name.as_str();
     let asks = prefixed(&json!({"env-from": "db"}));
 
@@ -92,9 +111,17 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     for (name, annotations) in [
         ("bare", asks.clone()),
         ("plain", json!({})),
-        ("opted-out", prefixed(&json!({"env-from": "db", "inject": "false"}))),
+        (
+            "opted-out",
+            prefixed(&json!({"env-from": "db", "inject": "false"})),
+        ),
         ("mistaken", prefixed(&json!({"env_from": "db"}))),
-        ("forged", prefixed(&json!({"env-from": "db", "injected": r#"{"containers":{"main":{"envFrom":["db"]}}}"#}))),
+        (
+            "forged",
+            prefixed(
+                &json!({"env-from": "db", "injected": r#"{"containers":{"main":{"envFrom":["db"]}}}"#}),
+            ),
+        ),
         ("later", json!({})),
     ] {
         cp.create(&pod(n, name, &annotations)).await.object();
@@ -103,10 +130,24 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     complete["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
     cp.create(&complete).await.object();
     // Another webhook, or a person, adds our annotation when it is too late.
-    cp.kubectl(&["-n", n, "annotate", "pod", "later", "secrets.floe.dev/refs=db/password"], "").await.succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            n,
+            "annotate",
+            "pod",
+            "later",
+            "secrets.floe.dev/refs=db/password",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
     // A Job whose pod asks, and workloads whose own annotations reach no pod.
     let containers = json!([container()]);
-    cp.kubectl_apply(n, &job("load", &asks, &containers)).await.succeeded();
+    cp.kubectl_apply(n, &job("load", &asks, &containers))
+        .await
+        .succeeded();
     cp.pod_of(n, "app=load").await;
     let mut lost = deployment("lost", &json!({}), &containers);
     lost["spec"]["replicas"] = 0.into();
@@ -123,14 +164,33 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     assert_eq!(json.code, 1, "{json:?}");
     let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
     let all = names(&found);
-    let fixed: Vec<&str> = all.iter().map(String::as_str).filter(|name| !name.starts_with("Pod/load-")).collect();
+    let fixed: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("Pod/load-"))
+        .collect();
     assert_eq!(
         fixed,
-        ["CronJob/nightly", "Deployment/lost", "Pod/bare", "Pod/forged", "Pod/later", "Pod/mistaken"],
+        [
+            "CronJob/nightly",
+            "Deployment/lost",
+            "Pod/bare",
+            "Pod/forged",
+            "Pod/later",
+            "Pod/mistaken"
+        ],
         "{found:#}"
     );
     assert_eq!(all.len(), fixed.len() + 1, "and the Job's pod");
-    let of = |name: &str| found["findings"].as_array().unwrap().iter().find(|f| f["name"] == name).unwrap().clone();
+    let of = |name: &str| {
+        found["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|f| f["name"] == name)
+            .unwrap()
+            .clone()
+    };
     let uid = of("bare")["uid"].clone();
     let bare = json!({
         "apiVersion": "v1", "kind": "Pod", "namespace": n, "name": "bare", "uid": uid,
@@ -141,22 +201,55 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         found["looked"],
         json!({"objects": 11, "read": 7, "found": 7, "ineffective": 0, "lost": 0, "skipped": 0})
     );
-    let jobs_pod = found["findings"].as_array().unwrap().iter().find(|f| f["owner"] == "Job/load");
+    let jobs_pod = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["owner"] == "Job/load");
     assert!(jobs_pod.is_some(), "{found:#}");
 
     let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 1, "{table:?}");
     println!("{}{}", table.stdout, table.stderr);
     assert!(table.stdout.starts_with("NAMESPACE"), "{table:?}");
-    let row = table.stdout.lines().find(|line| line.contains(" bare ")).expect("a row");
-    let cells: Vec<&str> = row.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    assert_eq!(cells, [n, "Pod", "bare", "-", "container \"main\" runs without secret \"db\""]);
-    assert!(table.stderr.contains("7 run without what they ask for"), "{table:?}");
+    let row = table
+        .stdout
+        .lines()
+        .find(|line| line.contains(" bare "))
+        .expect("a row");
+    let cells: Vec<&str> = row
+        .split("   ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    assert_eq!(
+        cells,
+        [
+            n,
+            "Pod",
+            "bare",
+            "-",
+            "container \"main\" runs without secret \"db\""
+        ]
+    );
+    assert!(
+        table.stderr.contains("7 run without what they ask for"),
+        "{table:?}"
+    );
 
     // Rights: this user sees this namespace alone.
     let (refused, _) = scan(&user.kubeconfig, &["-A"]).await;
-    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
-    assert!(refused.stderr.contains("cannot list resource \"namespaces\""), "{refused:?}");
+    assert_eq!(
+        (refused.code, refused.stdout.as_str()),
+        (2, ""),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .stderr
+            .contains("cannot list resource \"namespaces\""),
+        "{refused:?}"
+    );
     let (usage, _) = scan(&user.kubeconfig, &["-A", "-n", n]).await;
     assert_eq!(usage.code, 2);
 }
@@ -169,19 +262,48 @@ async fn defaults_govern_pods_in_labelled_namespaces() {
         "annotations": {"secrets.floe.dev/env-from": "db"},
     });
     let ns = cp.namespace_with("scan-defaults", &labelled).await;
-    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
-    cp.create(&pod(&ns.name, "governed", &json!({}))).await.object();
-    cp.create(&pod(&ns.name, "free", &prefixed(&json!({"inject": "false"})))).await.object();
+    let user = cp
+        .service_account(&ns.name, "reader", &readers_rules())
+        .await;
+    cp.create(&pod(&ns.name, "governed", &json!({})))
+        .await
+        .object();
+    cp.create(&pod(
+        &ns.name,
+        "free",
+        &prefixed(&json!({"inject": "false"})),
+    ))
+    .await
+    .object();
     let (json, _) = scan(&user.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
     assert_eq!(json.code, 1, "{json:?}");
-    assert_eq!(names(&serde_json::from_str(&json.stdout).expect("JSON")), ["Pod/governed"]);
+    assert_eq!(
+        names(&serde_json::from_str(&json.stdout).expect("JSON")),
+        ["Pod/governed"]
+    );
 }
 
 /// The problems of each object, by kind and name; those that run without their secrets are none of them.
 fn problems(findings: &Value) -> Vec<(String, Vec<String>)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let of = |finding: &Value| finding["problems"].as_array().expect("problems").iter().map(text).collect();
-    names(findings).into_iter().zip(findings["findings"].as_array().expect("findings").iter().map(of)).collect()
+    let of = |finding: &Value| {
+        finding["problems"]
+            .as_array()
+            .expect("problems")
+            .iter()
+            .map(text)
+            .collect()
+    };
+    names(findings)
+        .into_iter()
+        .zip(
+            findings["findings"]
+                .as_array()
+                .expect("findings")
+                .iter()
+                .map(of),
+        )
+        .collect()
 }
 
 #[tokio::test]
@@ -193,15 +315,36 @@ async fn annotations_and_labels_without_effect_are_found() {
     let ns = cp.namespace_with("no-effect", &slip).await;
     let n = ns.name.as_str();
     let user = cp.service_account(n, "reader", &readers_rules()).await;
-    cp.kubectl(&["-n", n, "annotate", "serviceaccount", "reader", "secrets.floe.dev/refs=db/user"], "")
-        .await
-        .succeeded();
-    let mut near = deployment("near", &json!({"secret.floe.dev/env-from": "db"}), &json!([container()]));
+    cp.kubectl(
+        &[
+            "-n",
+            n,
+            "annotate",
+            "serviceaccount",
+            "reader",
+            "secrets.floe.dev/refs=db/user",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    let mut near = deployment(
+        "near",
+        &json!({"secret.floe.dev/env-from": "db"}),
+        &json!([container()]),
+    );
     near["spec"]["replicas"] = 3.into();
     near["metadata"]["labels"] = json!({"secrets.floe.dev/env-from": "db"});
     cp.kubectl_apply(n, &near).await.succeeded();
     wait_for("the pods are there", || async {
-        let pods = cp.kubectl(&["-n", n, "get", "pods", "-l", "app=near", "-o", "name"], "").await.succeeded().stdout;
+        let pods = cp
+            .kubectl(
+                &["-n", n, "get", "pods", "-l", "app=near", "-o", "name"],
+                "",
+            )
+            .await
+            .succeeded()
+            .stdout;
         (pods.lines().count() == 3).then_some(())
     })
     .await;
@@ -212,41 +355,89 @@ async fn annotations_and_labels_without_effect_are_found() {
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     assert_eq!(json.code, 1, "{json:?}");
     let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
-    let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect{label}");
+    let idle =
+        |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect{label}");
     let mut all = problems(&found);
-    let pods: Vec<_> = all.extract_if(.., |(name, _)| name.starts_with("Pod/near-")).collect();
+    let pods: Vec<_> = all
+        .extract_if(.., |(name, _)| name.starts_with("Pod/near-"))
+        .collect();
     assert_eq!(
         all,
         [
             (
                 "Deployment/near".to_owned(),
-                vec!["label \"secrets.floe.dev/env-from\" has no effect; make it an annotation".to_owned()]
+                vec![
+                    "label \"secrets.floe.dev/env-from\" has no effect; make it an annotation"
+                        .to_owned()
+                ]
             ),
-            (format!("Namespace/{n}"), vec![idle(&format!("namespace \"{n}\""))]),
-            ("ServiceAccount/reader".to_owned(), vec![idle("service account \"reader\"")]),
+            (
+                format!("Namespace/{n}"),
+                vec![idle(&format!("namespace \"{n}\""))]
+            ),
+            (
+                "ServiceAccount/reader".to_owned(),
+                vec![idle("service account \"reader\"")]
+            ),
         ]
     );
     let meant = "annotation \"secret.floe.dev/env-from\" is read by nobody; did you mean secrets.floe.dev/env-from?";
-    assert_eq!(pods.iter().map(|(_, problems)| problems.as_slice()).collect::<Vec<_>>(), [[meant]], "one of three");
+    assert_eq!(
+        pods.iter()
+            .map(|(_, problems)| problems.as_slice())
+            .collect::<Vec<_>>(),
+        [[meant]],
+        "one of three"
+    );
     assert_eq!(found["looked"]["ineffective"], 4, "{found:#}");
     let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
-    assert!(table.stderr.contains("4 have annotations or labels without effect"), "{table:?}");
+    assert!(
+        table
+            .stderr
+            .contains("4 have annotations or labels without effect"),
+        "{table:?}"
+    );
 
     // Who may not list ServiceAccounts is told so, and gets the rest.
     let rules = readers_rules();
-    let fewer: Vec<&Value> =
-        rules.as_array().unwrap().iter().filter(|rule| rule["resources"] != json!(["serviceaccounts"])).collect();
+    let fewer: Vec<&Value> = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule["resources"] != json!(["serviceaccounts"]))
+        .collect();
     let narrow = cp.service_account(n, "narrow", &json!(fewer)).await;
     let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 1, "{table:?}");
-    assert!(table.stderr.contains("3 have annotations or labels without effect"), "{table:?}");
-    assert!(table.stderr.contains("ServiceAccounts were not looked at"), "{table:?}");
+    assert!(
+        table
+            .stderr
+            .contains("3 have annotations or labels without effect"),
+        "{table:?}"
+    );
+    assert!(
+        table.stderr.contains("ServiceAccounts were not looked at"),
+        "{table:?}"
+    );
 
-    cp.kubectl(&["label", "--overwrite", "namespace", n, "secrets.floe.dev/inject=enabled"], "").await.succeeded();
+    cp.kubectl(
+        &[
+            "label",
+            "--overwrite",
+            "namespace",
+            n,
+            "secrets.floe.dev/inject=enabled",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     let left = problems(&serde_json::from_str(&json.stdout).expect("JSON"));
     assert!(
-        left.iter().all(|(name, _)| !name.starts_with("Namespace/") && !name.starts_with("ServiceAccount/")),
+        left.iter().all(
+            |(name, _)| !name.starts_with("Namespace/") && !name.starts_with("ServiceAccount/")
+        ),
         "{left:?}"
     );
 }
@@ -264,7 +455,9 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
             let (client, path) = (client.clone(), path.clone());
             let pod = pod(&ns.name, &format!("plain-{number}"), &json!({}));
             async move {
-                common::objects::send(&client, http::Method::POST, &path, Some(&pod)).await.object();
+                common::objects::send(&client, http::Method::POST, &path, Some(&pod))
+                    .await
+                    .object();
             }
         })
         .await;
@@ -274,22 +467,44 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     assert_eq!(few.code, 0, "{few:?}");
     let began = Instant::now();
     let (many, many_peak) = scan(&cp.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
-    println!("1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none", began.elapsed());
+    println!(
+        "1200 pods scanned in {:?}; at most {many_peak} kB resident, {few_peak} kB with none",
+        began.elapsed()
+    );
     assert_eq!(many.code, 0, "{many:?}");
     let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
-    assert_eq!(looked, json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "lost": 0, "skipped": 0}));
+    assert_eq!(
+        looked,
+        json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "lost": 0, "skipped": 0})
+    );
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
         let mut asked = audit.by("floe-admin");
-        asked.retain(|asked| matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods));
+        asked.retain(|asked| {
+            matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods)
+        });
         (asked.len() >= 3).then_some(asked)
     })
     .await;
     let token = |uri: &str| uri.contains("&continue=");
-    let pages: Vec<(bool, bool)> =
-        read.iter().map(|asked| (asked.uri.starts_with(&format!("{pods}?limit=500")), token(&asked.uri))).collect();
-    assert_eq!(pages, [(true, false), (true, true), (true, true)], "{read:?}");
-    assert!(many_peak < few_peak + 24 * 1024, "memory is a page's, whatever the cluster holds");
+    let pages: Vec<(bool, bool)> = read
+        .iter()
+        .map(|asked| {
+            (
+                asked.uri.starts_with(&format!("{pods}?limit=500")),
+                token(&asked.uri),
+            )
+        })
+        .collect();
+    assert_eq!(
+        pages,
+        [(true, false), (true, true), (true, true)],
+        "{read:?}"
+    );
+    assert!(
+        many_peak < few_peak + 24 * 1024,
+        "memory is a page's, whatever the cluster holds"
+    );
     let (clean, _) = scan(&cp.kubeconfig, &["-n", &ns.name]).await;
     assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));
 }
@@ -303,7 +518,11 @@ async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
 
 #[tokio::test]
 async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
-    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
     let (large, other) = (cp.namespace("large").await, cp.namespace("other").await);
     let asks = prefixed(&json!({"env-from": "db"}));
     cp.create(&pod(&other.name, "bare", &asks)).await.object();
@@ -314,11 +533,17 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     stream::iter(0..140)
         .for_each_concurrent(8, |number| {
             let (client, path) = (client.clone(), path.clone());
-            let mut job = job(&format!("large-{number}"), &json!({}), &json!([container()]));
+            let mut job = job(
+                &format!("large-{number}"),
+                &json!({}),
+                &json!([container()]),
+            );
             job["metadata"]["annotations"] = json!({"filler": "x".repeat(250_000)});
             job["spec"]["suspend"] = true.into();
             async move {
-                common::objects::send(&client, http::Method::POST, &path, Some(&job)).await.object();
+                common::objects::send(&client, http::Method::POST, &path, Some(&job))
+                    .await
+                    .object();
             }
         })
         .await;
@@ -334,7 +559,10 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
         found["looked"],
         json!({"objects": 142, "read": 2, "found": 2, "ineffective": 0, "lost": 0, "skipped": 0})
     );
-    assert!(peak < few + 32 * 1024, "a page is bounded by its bytes: {peak} kB");
+    assert!(
+        peak < few + 32 * 1024,
+        "a page is bounded by its bytes: {peak} kB"
+    );
 
     // Objects that are too large by themselves: one that has to be read whole, and one in a list of whole objects. The
     // API server writes six bytes for each of these characters.
@@ -342,7 +570,8 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     huge["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": "<".repeat(500_000)}]);
     cp.create(&huge).await.object();
     let mut template = job("x", &json!({}), &json!([container()]))["spec"].take();
-    template["template"]["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": "<".repeat(1_450_000)}]);
+    template["template"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "HUGE", "value": "<".repeat(1_450_000)}]);
     let nightly = json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": large.named("huge"),
         "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": template}},
@@ -362,19 +591,33 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
 #[tokio::test]
 async fn what_the_operator_left_out_is_not_found() {
     let cp = ControlPlane::shared().await;
-    let ns = cp.namespace_with("left-out", &json!({"labels": {"team": "a"}})).await;
-    let user = cp.service_account(&ns.name, "reader", &readers_rules()).await;
+    let ns = cp
+        .namespace_with("left-out", &json!({"labels": {"team": "a"}}))
+        .await;
+    let user = cp
+        .service_account(&ns.name, "reader", &readers_rules())
+        .await;
     for tier in ["web", "batch"] {
         let mut pod = pod(&ns.name, tier, &prefixed(&json!({"env-from": "db"})));
         pod["metadata"]["labels"] = json!({"tier": tier});
         cp.create(&pod).await.object();
     }
     let found = async |selectors: &[&str]| {
-        let (scanned, _) = scan(&user.kubeconfig, &[&["-n", &ns.name, "-o", "json"], selectors].concat()).await;
+        let (scanned, _) = scan(
+            &user.kubeconfig,
+            &[&["-n", &ns.name, "-o", "json"], selectors].concat(),
+        )
+        .await;
         names(&serde_json::from_str(&scanned.stdout).expect("JSON"))
     };
-    assert_eq!(found(&["--object-selector", "tier notin (batch)"]).await, ["Pod/web"]);
-    assert_eq!(found(&["--namespace-selector", "team in (a,b)"]).await, ["Pod/batch", "Pod/web"]);
+    assert_eq!(
+        found(&["--object-selector", "tier notin (batch)"]).await,
+        ["Pod/web"]
+    );
+    assert_eq!(
+        found(&["--namespace-selector", "team in (a,b)"]).await,
+        ["Pod/batch", "Pod/web"]
+    );
     assert_eq!(found(&["--namespace-selector", "!team"]).await, [""; 0]);
 }
 
@@ -399,11 +642,19 @@ impl Injecting {
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
         let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
         let registered = Registration::shared(cp, &configuration).await;
-        Self { _registered: registered, _webhook: webhook, ns, cp }
+        Self {
+            _registered: registered,
+            _webhook: webhook,
+            ns,
+            cp,
+        }
     }
 
     async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
-        self.cp.kubectl(&[&["-n", &self.ns.name], args].concat(), stdin).await.succeeded()
+        self.cp
+            .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
+            .await
+            .succeeded()
     }
 
     /// Creates a workload that asks for the Secret `db` on its own metadata.
@@ -416,7 +667,8 @@ impl Injecting {
         }
         let mut metadata = self.ns.named(name);
         metadata["annotations"] = prefixed(&json!({"env-from": "db"}));
-        let workload = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        let workload =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
         self.cp.create(&workload).await.object();
         self.revisions(name, 1).await;
     }
@@ -424,7 +676,14 @@ impl Injecting {
     /// Waits for the controller to have stored so many revisions.
     async fn revisions(&self, name: &str, count: usize) {
         let selector = format!("app={name}");
-        let args = ["get", "replicasets,controllerrevisions", "-o", "name", "-l", &selector];
+        let args = [
+            "get",
+            "replicasets,controllerrevisions",
+            "-o",
+            "name",
+            "-l",
+            &selector,
+        ];
         wait_for(&format!("{count} revisions of {name}"), || async {
             (self.kubectl(&args, "").await.stdout.lines().count() == count).then_some(())
         })
@@ -432,13 +691,16 @@ impl Injecting {
     }
 
     async fn get(&self, what: &str) -> Value {
-        serde_json::from_str(&self.kubectl(&["get", what, "-o", "json"], "").await.stdout).expect("JSON")
+        serde_json::from_str(&self.kubectl(&["get", what, "-o", "json"], "").await.stdout)
+            .expect("JSON")
     }
 
     /// Removes the annotation by a JSON patch, which leaves nothing behind that tells who wrote an entry.
     async fn remove_annotation(&self, what: &str) -> Output {
-        let patch = r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
-        self.kubectl(&["patch", what, "--type", "json", "-p", patch], "").await
+        let patch =
+            r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
+        self.kubectl(&["patch", what, "--type", "json", "-p", patch], "")
+            .await
     }
 
     /// What a scan of the namespace found, by kind and name.
@@ -463,65 +725,133 @@ fn sentence(kind: &str, name: &str) -> (String, Vec<String>) {
 async fn references_lost_with_an_annotation_are_found_until_the_next_revision() {
     let bed = Injecting::new("lost", &json!({}), &["--workloads-inject-template"]).await;
     let n = bed.ns.name.as_str();
-    let user = bed.cp.service_account(n, "reader", &revisions_rules()).await;
-    let workloads = [("DaemonSet", "each"), ("Deployment", "kept"), ("Deployment", "web"), ("StatefulSet", "store")];
+    let user = bed
+        .cp
+        .service_account(n, "reader", &revisions_rules())
+        .await;
+    let workloads = [
+        ("DaemonSet", "each"),
+        ("Deployment", "kept"),
+        ("Deployment", "web"),
+        ("StatefulSet", "store"),
+    ];
     for (kind, name) in workloads {
         bed.create(kind, name).await;
     }
-    assert_eq!(bed.lost(&user.kubeconfig).await, [], "nobody removed anything");
+    assert_eq!(
+        bed.lost(&user.kubeconfig).await,
+        [],
+        "nobody removed anything"
+    );
     let own = json!([{"secretRef": {"name": "db"}}]);
     let live = bed.get("deployment/web").await;
-    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["envFrom"], own, "injected into the template");
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["envFrom"], own,
+        "injected into the template"
+    );
 
     // A JSON patch, a replace by what was read before, a merge patch.
     let patched = bed.remove_annotation("deployment/web").await;
-    assert!(patched.stderr.contains("Warning: "), "it warns, which a pipeline overlooks: {patched:?}");
+    assert!(
+        patched.stderr.contains("Warning: "),
+        "it warns, which a pipeline overlooks: {patched:?}"
+    );
     let mut read = bed.get("statefulset/store").await;
-    read["metadata"]["annotations"].as_object_mut().expect("annotations").remove("secrets.floe.dev/env-from");
-    bed.kubectl(&["replace", "-f", "-"], &read.to_string()).await;
-    bed.kubectl(&["annotate", "daemonset/each", "secrets.floe.dev/env-from-"], "").await;
+    read["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations")
+        .remove("secrets.floe.dev/env-from");
+    bed.kubectl(&["replace", "-f", "-"], &read.to_string())
+        .await;
+    bed.kubectl(
+        &["annotate", "daemonset/each", "secrets.floe.dev/env-from-"],
+        "",
+    )
+    .await;
     // An author who takes the reference over, by a manifest.
     let mut taken_over = deployment("kept", &json!({}), &json!([container()]));
     taken_over["spec"]["template"]["spec"]["containers"][0]["envFrom"] = own.clone();
-    bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string()).await;
+    bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string())
+        .await;
     for (_, name) in workloads {
         bed.revisions(name, 2).await;
     }
-    let found = [sentence("DaemonSet", "each"), sentence("Deployment", "web"), sentence("StatefulSet", "store")];
+    let found = [
+        sentence("DaemonSet", "each"),
+        sentence("Deployment", "web"),
+        sentence("StatefulSet", "store"),
+    ];
     assert_eq!(bed.lost(&user.kubeconfig).await, found);
     let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 1, "{table:?}");
-    assert!(table.stderr.contains("3 lost references to secrets in their latest revision"), "{table:?}");
+    assert!(
+        table
+            .stderr
+            .contains("3 lost references to secrets in their latest revision"),
+        "{table:?}"
+    );
     assert!(!table.stderr.contains("not looked at"), "{table:?}");
-    let scaled = bed.kubectl(&["scale", "deployment/web", "--replicas=0"], "").await;
+    let scaled = bed
+        .kubectl(&["scale", "deployment/web", "--replicas=0"], "")
+        .await;
     assert_eq!(scaled.code, 0);
-    assert_eq!(bed.lost(&user.kubeconfig).await, found, "the next replica has no secret either");
+    assert_eq!(
+        bed.lost(&user.kubeconfig).await,
+        found,
+        "the next replica has no secret either"
+    );
 
-    let (left_out, _) = scan(&user.kubeconfig, &["-n", n, "--object-selector", "tier=web"]).await;
-    assert_eq!((left_out.code, left_out.stdout.as_str()), (0, ""), "{left_out:?}");
+    let (left_out, _) = scan(
+        &user.kubeconfig,
+        &["-n", n, "--object-selector", "tier=web"],
+    )
+    .await;
+    assert_eq!(
+        (left_out.code, left_out.stdout.as_str()),
+        (0, ""),
+        "{left_out:?}"
+    );
 
     // Who may not read revisions is told so, and gets the rest.
     let narrow = bed.cp.service_account(n, "narrow", &readers_rules()).await;
     let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
     assert_eq!((table.code, table.stdout.as_str()), (0, ""), "{table:?}");
     for kind in ["ReplicaSets", "ControllerRevisions"] {
-        let note = format!("{kind} were not looked at for lost references: you may not list them\n");
+        let note =
+            format!("{kind} were not looked at for lost references: you may not list them\n");
         assert!(table.stderr.contains(&note), "{table:?}");
     }
     let mut rules = revisions_rules();
-    rules.as_array_mut().expect("rules").last_mut().expect("a rule")["verbs"] = json!(["list"]);
+    rules
+        .as_array_mut()
+        .expect("rules")
+        .last_mut()
+        .expect("a rule")["verbs"] = json!(["list"]);
     let lister = bed.cp.service_account(n, "lister", &rules).await;
     let (table, _) = scan(&lister.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 0, "{table:?}");
-    assert!(table.stderr.contains("ReplicaSets were not looked at for lost references: you may not get them"));
+    assert!(
+        table
+            .stderr
+            .contains("ReplicaSets were not looked at for lost references: you may not get them")
+    );
 
     // The next revision, for whatever reason, and the annotation again.
-    bed.kubectl(&["set", "image", "deployment/web", "main=next"], "").await;
-    bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "").await;
+    bed.kubectl(&["set", "image", "deployment/web", "main=next"], "")
+        .await;
+    bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "")
+        .await;
     bed.revisions("web", 3).await;
     bed.revisions("store", 3).await;
-    assert_eq!(bed.lost(&user.kubeconfig).await, [sentence("DaemonSet", "each")]);
-    bed.kubectl(&["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"], "").await;
+    assert_eq!(
+        bed.lost(&user.kubeconfig).await,
+        [sentence("DaemonSet", "each")]
+    );
+    bed.kubectl(
+        &["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"],
+        "",
+    )
+    .await;
     assert_eq!(bed.lost(&user.kubeconfig).await, []);
 }
 
@@ -529,15 +859,26 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
 async fn references_that_only_pods_had_are_found_unless_a_default_asks_for_them() {
     let labelled = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
     let bed = Injecting::new("lost-pods", &labelled, &[]).await;
-    let user = bed.cp.service_account(&bed.ns.name, "reader", &revisions_rules()).await;
+    let user = bed
+        .cp
+        .service_account(&bed.ns.name, "reader", &revisions_rules())
+        .await;
     for (kind, name) in [("Deployment", "web"), ("StatefulSet", "store")] {
         bed.create(kind, name).await;
         bed.remove_annotation(&format!("{kind}/{name}")).await;
         bed.revisions(name, 2).await;
     }
-    let found = [sentence("Deployment", "web"), sentence("StatefulSet", "store")];
+    let found = [
+        sentence("Deployment", "web"),
+        sentence("StatefulSet", "store"),
+    ];
     assert_eq!(bed.lost(&user.kubeconfig).await, found);
-    let default = ["annotate", "namespace", &bed.ns.name, "secrets.floe.dev/refs=db/k"];
+    let default = [
+        "annotate",
+        "namespace",
+        &bed.ns.name,
+        "secrets.floe.dev/refs=db/k",
+    ];
     bed.cp.kubectl(&default, "").await.succeeded();
     let (json, _) = scan(&user.kubeconfig, &["-n", &bed.ns.name, "-o", "json"]).await;
     let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -571,5 +912,8 @@ async fn references_of_a_rollout_are_compared_by_its_own_replica_sets() {
     }
     let (json, _) = scan(&cp.kubeconfig, &["-n", &ns.name, "-o", "json"]).await;
     assert_eq!(json.code, 1, "{json:?}");
-    assert_eq!(problems(&serde_json::from_str(&json.stdout).expect("JSON")), [sentence("Rollout", "web")]);
+    assert_eq!(
+        problems(&serde_json::from_str(&json.stdout).expect("JSON")),
+        [sentence("Rollout", "web")]
+    );
 }

@@ -1,6 +1,9 @@
 //! Certificates change under a live listener: as the kubelet changes them, halfway, to garbage, to expired ones.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
 
 mod sockets;
 
@@ -55,7 +58,10 @@ impl Volume {
 
     fn files(&self) -> TlsFiles {
         let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
-        TlsFiles { pair: Some((path("tls.crt"), path("tls.key"))), client_ca: None }
+        TlsFiles {
+            pair: Some((path("tls.crt"), path("tls.key"))),
+            client_ca: None,
+        }
     }
 }
 
@@ -69,25 +75,41 @@ struct Watched {
 impl Watched {
     async fn start(files: TlsFiles) -> Self {
         let (_, metrics) = metrics::registry();
-        let auth = if files.client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
+        let auth = if files.client_ca.is_some() {
+            ClientAuth::Required
+        } else {
+            ClientAuth::None
+        };
         let store = CertStore::new(auth, Arc::new(jiff::Timestamp::now), metrics.clone());
         files.load(&store).await.unwrap();
         let watched = Arc::clone(&store);
         tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
-        let router = Router::new().route("/", get(async || "ok")).route("/who", get(who));
+        let router = Router::new()
+            .route("/", get(async || "ok"))
+            .route("/who", get(who));
         let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
         let server = sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
-        Self { server, store, metrics }
+        Self {
+            server,
+            store,
+            metrics,
+        }
     }
 
     fn count(&self, result: ReloadResult) -> u64 {
-        self.metrics.tls_reloads.get_or_create(&Reload { result }).get()
+        self.metrics
+            .tls_reloads
+            .get_or_create(&Reload { result })
+            .get()
     }
 
     /// Waits until the files were refused this many times more.
     async fn refused(&self, times: u64) {
         let before = self.count(ReloadResult::Kept);
-        until("refusals", async || self.count(ReloadResult::Kept) >= before + times).await;
+        until("refusals", async || {
+            self.count(ReloadResult::Kept) >= before + times
+        })
+        .await;
     }
 }
 
@@ -123,7 +145,10 @@ async fn a_key_that_comes_before_its_certificate_waits_for_it() {
     watched.refused(2).await;
     assert_eq!(served(watched.server.addr, &ca).await, "old");
     fs::write(data.join("tls.crt"), &new.cert).unwrap();
-    until("new", async || served(watched.server.addr, &ca).await == "new").await;
+    until("new", async || {
+        served(watched.server.addr, &ca).await == "new"
+    })
+    .await;
 }
 
 #[derive(Clone, Default)]
@@ -143,11 +168,15 @@ impl Write for Lines {
 async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_stays() {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = telemetry::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
+    let subscriber =
+        telemetry::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
     let _logging = tracing::subscriber::set_default(subscriber);
     let warnings = || {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("certificate refused")).map(str::to_owned).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| line.contains("certificate refused"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
 
     let ca = Ca::new("ca");
@@ -160,13 +189,39 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 2, 1);
     });
-    let future = ca.leaf_with("future", |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1));
+    let future = ca.leaf_with("future", |params| {
+        params.not_before = rcgen::date_time_ymd(4000, 1, 1)
+    });
     let other = ca.leaf("other");
     let bad = [
-        (Pem { cert: "garbage".to_owned(), key: key.clone() }, "PEM block"),
-        (Pem { cert: good.cert.replace("MII", "MIX"), key: key.clone() }, "X.509"),
-        (Pem { cert: String::new(), key: String::new() }, "PEM block"),
-        (Pem { cert: other.cert, key }, "does not belong"),
+        (
+            Pem {
+                cert: "garbage".to_owned(),
+                key: key.clone(),
+            },
+            "PEM block",
+        ),
+        (
+            Pem {
+                cert: good.cert.replace("MII", "MIX"),
+                key: key.clone(),
+            },
+            "X.509",
+        ),
+        (
+            Pem {
+                cert: String::new(),
+                key: String::new(),
+            },
+            "PEM block",
+        ),
+        (
+            Pem {
+                cert: other.cert,
+                key,
+            },
+            "does not belong",
+        ),
         (expired, "expired at 2020-02-01"),
         (future, "not valid before 4000-01-01"),
     ];
@@ -197,25 +252,46 @@ async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready()
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
         params.not_after = rcgen::date_time_ymd(2026, 2, 1);
     });
-    let now = Arc::new(Mutex::new("2026-01-15T00:00:00Z".parse::<jiff::Timestamp>().unwrap()));
+    let now = Arc::new(Mutex::new(
+        "2026-01-15T00:00:00Z".parse::<jiff::Timestamp>().unwrap(),
+    ));
     let clock = Arc::clone(&now);
     let (_, metrics) = metrics::registry();
-    let store = CertStore::new(ClientAuth::None, Arc::new(move || *clock.lock().unwrap()), metrics.clone());
+    let store = CertStore::new(
+        ClientAuth::None,
+        Arc::new(move || *clock.lock().unwrap()),
+        metrics.clone(),
+    );
     assert_eq!(store.check(), Err("no certificate yet".to_owned()));
     assert!(store.server_config().is_none());
     let volume = Volume::new(&pair);
     volume.files().load(&store).await.unwrap();
     assert_eq!(store.check(), Ok(()));
-    assert_eq!(metrics.tls_not_after.get(), "2026-02-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second());
+    assert_eq!(
+        metrics.tls_not_after.get(),
+        "2026-02-01T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_second()
+    );
 
     *now.lock().unwrap() = "2026-02-02T00:00:00Z".parse().unwrap();
-    assert_eq!(store.check(), Err("certificate expired at 2026-02-01T00:00:00Z".to_owned()));
-    assert!(store.server_config().is_some(), "an old certificate is better than none");
+    assert_eq!(
+        store.check(),
+        Err("certificate expired at 2026-02-01T00:00:00Z".to_owned())
+    );
+    assert!(
+        store.server_config().is_some(),
+        "an old certificate is better than none"
+    );
 
     let (_, metrics) = metrics::registry();
     let store = CertStore::new(ClientAuth::None, Arc::new(jiff::Timestamp::now), metrics);
     let error = volume.files().load(&store).await.unwrap_err();
-    assert_eq!(error.to_string(), "the certificate expired at 2026-02-01T00:00:00Z");
+    assert_eq!(
+        error.to_string(),
+        "the certificate expired at 2026-02-01T00:00:00Z"
+    );
 }
 
 #[tokio::test]
@@ -226,11 +302,20 @@ async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
     let volume = Volume::new(&ca.leaf("server"));
     let client_ca = volume.dir.path().join("client-ca.crt");
     fs::write(&client_ca, first.pem()).unwrap();
-    let watched = Watched::start(TlsFiles { client_ca: Some(client_ca.clone()), ..volume.files() }).await;
+    let watched = Watched::start(TlsFiles {
+        client_ca: Some(client_ca.clone()),
+        ..volume.files()
+    })
+    .await;
     // With TLS 1.3 the client's handshake ends before the server has judged its certificate: only an answer tells.
     let who = async |client: Option<&Pem>| -> Option<String> {
-        let mut stream = connect(watched.server.addr, &ca, client, "http/1.1").await.ok()?;
-        sockets::get(&mut stream, "/who").await.ok().map(|answer| answer.body)
+        let mut stream = connect(watched.server.addr, &ca, client, "http/1.1")
+            .await
+            .ok()?;
+        sockets::get(&mut stream, "/who")
+            .await
+            .ok()
+            .map(|answer| answer.body)
     };
     assert_eq!(who(None).await, None);
     assert_eq!(who(Some(&bob)).await, None);
@@ -245,7 +330,10 @@ async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
     assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
 
     fs::write(&client_ca, second.pem()).unwrap();
-    until("the second alone", async || who(Some(&alice)).await.is_none()).await;
+    until("the second alone", async || {
+        who(Some(&alice)).await.is_none()
+    })
+    .await;
     assert_eq!(who(Some(&bob)).await.as_deref(), Some("true bob"));
     assert_eq!(who(None).await, None);
 }
@@ -255,8 +343,14 @@ async fn nobody_may_call_while_a_required_client_ca_is_missing() {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
     let (_, metrics) = metrics::registry();
-    let store = CertStore::new(ClientAuth::Required, Arc::new(jiff::Timestamp::now), metrics);
-    store.offer(pair.cert.as_bytes(), pair.key.as_bytes()).unwrap();
+    let store = CertStore::new(
+        ClientAuth::Required,
+        Arc::new(jiff::Timestamp::now),
+        metrics,
+    );
+    store
+        .offer(pair.cert.as_bytes(), pair.key.as_bytes())
+        .unwrap();
     assert!(store.server_config().is_none());
     assert_eq!(store.check(), Err("no client CA yet".to_owned()));
 }

@@ -1,12 +1,15 @@
 //! The pod of the benchmarks, and its path.
 
-#![allow(dead_code, reason = "each benchmark compiles all of this and uses a part")]
+#![allow(
+    dead_code,
+    reason = "each benchmark compiles all of this and uses a part"
+)]
 
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    AnnotationLayers, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding, SecretId, Sidecar, parse,
-    plan, render,
+    AnnotationLayers, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding,
+    SecretId, Sidecar, parse, plan, render,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +27,10 @@ pub fn asking() -> Vec<u8> {
 /// Never: the pod is JSON.
 pub fn indifferent() -> Vec<u8> {
     let mut pod: Value = serde_json::from_str(POD).expect("JSON");
-    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+    if let Some(annotations) = pod
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
         annotations.retain(|key, _| !key.starts_with("secrets.floe.dev/"));
     }
     pod.to_string().into_bytes()
@@ -45,12 +51,27 @@ impl Default for World {
         });
         let bound = |(name, keys): (&String, &Value)| {
             let keys = serde_json::from_value(keys.clone()).expect("a list of keys");
-            let binding = SecretBinding { secret_name: name.clone(), keys: Some(keys) };
-            let id = SecretId { source: "kubernetes".parse().expect("a source"), name: name.parse().expect("a name") };
+            let binding = SecretBinding {
+                secret_name: name.clone(),
+                keys: Some(keys),
+            };
+            let id = SecretId {
+                source: "kubernetes".parse().expect("a source"),
+                name: name.parse().expect("a name"),
+            };
             (id, BindOutcome::Found(binding))
         };
-        let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"].map(|name| name.parse().expect("a sidecar"));
-        Self { bindings: secrets.as_object().into_iter().flatten().map(bound).collect(), sidecars: sidecars.to_vec() }
+        let sidecars = ["istio-proxy", "linkerd-proxy", "vault-agent"]
+            .map(|name| name.parse().expect("a sidecar"));
+        Self {
+            bindings: secrets
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(bound)
+                .collect(),
+            sidecars: sidecars.to_vec(),
+        }
     }
 }
 
@@ -61,7 +82,10 @@ impl Default for World {
 pub fn skips(pod: &[u8]) -> bool {
     let view: PodView<'_> = serde_json::from_slice(pod).expect("a pod");
     matches!(
-        parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() }),
+        parse(&AnnotationLayers {
+            object: view.annotations(),
+            ..AnnotationLayers::default()
+        }),
         Ok(Decision::Skip(_))
     )
 }
@@ -79,9 +103,10 @@ pub fn admit(pod: &[u8], world: &World) -> Vec<u8> {
 /// # Panics
 /// When the pod is not admitted: then there is nothing to measure.
 pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
-    let Ok(Decision::Inject(request)) =
-        parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() })
-    else {
+    let Ok(Decision::Inject(request)) = parse(&AnnotationLayers {
+        object: view.annotations(),
+        ..AnnotationLayers::default()
+    }) else {
         panic!("the pod asks for secrets")
     };
     let plan = plan(&PlanInput {

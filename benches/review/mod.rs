@@ -67,20 +67,33 @@ pub async fn handler() -> Handler {
     let metrics = Metrics::register(&mut registry);
     let mut secrets = StaticBinder::default();
     for (name, keys) in [
-        ("snowflake-credentials", &["SNOWFLAKE_ACCOUNT", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"][..]),
+        (
+            "snowflake-credentials",
+            &["SNOWFLAKE_ACCOUNT", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"][..],
+        ),
         ("polaris", &["credential"]),
         ("s3", &["access-key", "secret-key"]),
     ] {
-        secrets.insert("floe-platform", name, keys.iter().map(|&key| key.to_owned()));
+        secrets.insert(
+            "floe-platform",
+            name,
+            keys.iter().map(|&key| key.to_owned()),
+        );
     }
     let cached = Arc::new(Cached::new(secrets, CacheSettings::default(), metrics));
-    let source = Source { binder: cached.clone(), recent_names: Some(cached) };
+    let source = Source {
+        binder: cached.clone(),
+        recent_names: Some(cached),
+    };
     let sources = Sources::from([(SecretSource::Kubernetes, source)]);
     let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
     let pipeline = Arc::new(Pipeline::new(sources, defaults, Policy::default()));
     let handler = Handler::new(pipeline, AdmissionMetrics::register(&mut registry));
     // The first one fills the cache.
-    assert!(answer(&handler, &asking()).await > 500, "the pod is injected");
+    assert!(
+        answer(&handler, &asking()).await > 500,
+        "the pod is injected"
+    );
     handler
 }
 
@@ -90,7 +103,10 @@ pub async fn handler() -> Handler {
 /// When the bytes are no review.
 pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
     let received = Received::here(Some("timeout=5s"));
-    let answer = handler.answer(Surface::Pods, received, body, Span::off()).await.expect("a review");
+    let answer = handler
+        .answer(Surface::Pods, received, body, Span::off())
+        .await
+        .expect("a review");
     assert!(answer.response.allowed, "{:?}", answer.response.status);
     answer.to_json().len()
 }
@@ -105,7 +121,12 @@ impl DefaultsReader for NoDefaults {
         Ok(None)
     }
 
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn service_account(
+        &self,
+        _: &str,
+        _: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 }

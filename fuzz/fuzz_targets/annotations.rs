@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 fuzz_target!(|data: &[u8]| {
-    let mut texts = data.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+    let mut texts = data
+        .split(|byte| *byte == 0)
+        .map(|text| String::from_utf8_lossy(text).into_owned());
     let mut annotations = Map::new();
     let (mut containers, mut init_containers) = (Vec::new(), Vec::new());
     while let (Some(key), Some(value)) = (texts.next(), texts.next()) {
@@ -26,11 +28,16 @@ fuzz_target!(|data: &[u8]| {
             }
         };
         match key[2..].parse::<u8>() {
-            Ok(tens) => list.extend((0..u32::from(tens.min(9)) * 10).map(|n| json!({ "name": format!("{value}{n}") }))),
+            Ok(tens) => list.extend(
+                (0..u32::from(tens.min(9)) * 10).map(|n| json!({ "name": format!("{value}{n}") })),
+            ),
             Err(_) => list.push(json!({ "name": value })),
         }
     }
-    init_containers.extend([json!({ "name": "init" }), json!({ "name": "proxy", "restartPolicy": "Always", "env": null })]);
+    init_containers.extend([
+        json!({ "name": "init" }),
+        json!({ "name": "proxy", "restartPolicy": "Always", "env": null }),
+    ]);
     containers.extend([
         json!({ "name": "app", "env": [{ "name": "URL", "value": "$(FLOE_SECRET_A_K)" }] }),
         json!({ "name": "istio-proxy", "envFrom": [{ "secretRef": { "name": "a" } }] }),

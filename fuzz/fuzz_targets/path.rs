@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use floe_secrets_webhook::injection::{
-    BindOutcome, Decision, EnvVarName, MAX_PATCH_BYTES, InjectionRequest, PlanInput, PodView, SecretBinding, SecretId, AnnotationLayers, PlanTarget, parse,
-    plan, render,
+    AnnotationLayers, BindOutcome, Decision, EnvVarName, InjectionRequest, MAX_PATCH_BYTES,
+    PlanInput, PlanTarget, PodView, SecretBinding, SecretId, parse, plan, render,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,8 +13,19 @@ use serde_json::Value;
 fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let found = |(id, need): (&SecretId, floe_secrets_webhook::injection::Need)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];
-        let keys: BTreeSet<String> = need.keys.iter().map(ToString::to_string).chain(more).collect();
-        (id.clone(), BindOutcome::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
+        let keys: BTreeSet<String> = need
+            .keys
+            .iter()
+            .map(ToString::to_string)
+            .chain(more)
+            .collect();
+        (
+            id.clone(),
+            BindOutcome::Found(SecretBinding {
+                secret_name: id.name.to_string(),
+                keys: Some(keys),
+            }),
+        )
     };
     request.needs().into_iter().map(found).collect()
 }
@@ -32,12 +43,18 @@ pub fn admit(view: &PodView<'_>, document: &Value) {
 }
 
 fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
-    let request = match parse(&AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() }) {
+    let request = match parse(&AnnotationLayers {
+        object: view.annotations(),
+        ..AnnotationLayers::default()
+    }) {
         Ok(Decision::Inject(request)) => request,
         Ok(Decision::Skip(_)) => return None,
         Err(mistakes) => {
             for mistake in mistakes {
-                assert!(mistake.to_string().len() < 4096, "a mistake is one sentence");
+                assert!(
+                    mistake.to_string().len() < 4096,
+                    "a mistake is one sentence"
+                );
             }
             return None;
         }
@@ -56,16 +73,34 @@ fn patch(view: &PodView<'_>) -> Option<json_patch::Patch> {
         Ok(plan) => plan,
         Err(errors) => {
             assert!(errors.len() <= 1000, "{} mistakes", errors.len());
-            assert!(errors.iter().all(|error| error.to_string().len() < 4096), "each is one sentence");
+            assert!(
+                errors.iter().all(|error| error.to_string().len() < 4096),
+                "each is one sentence"
+            );
             return None;
         }
     };
-    assert!(plan.warnings.iter().all(|warning| warning.to_string().len() < 4096), "each is one sentence");
-    for entry in plan.containers.iter().flat_map(|container| container.env_before.iter().chain(&container.env_after)) {
-        entry.name.parse::<EnvVarName>().expect("every variable that is added is a C identifier");
+    assert!(
+        plan.warnings
+            .iter()
+            .all(|warning| warning.to_string().len() < 4096),
+        "each is one sentence"
+    );
+    for entry in plan
+        .containers
+        .iter()
+        .flat_map(|container| container.env_before.iter().chain(&container.env_after))
+    {
+        entry
+            .name
+            .parse::<EnvVarName>()
+            .expect("every variable that is added is a C identifier");
     }
     let patch = render(&plan, &[]);
     let bytes = serde_json::to_vec(&patch).expect("a patch is JSON").len();
-    assert!(bytes <= MAX_PATCH_BYTES, "a plan is refused before its patch is too long: {bytes}");
+    assert!(
+        bytes <= MAX_PATCH_BYTES,
+        "a plan is refused before its patch is too long: {bytes}"
+    );
     Some(patch.into())
 }

@@ -9,9 +9,13 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(view) = serde_json::from_slice::<PodView<'_>>(data) else { return };
+    let Ok(view) = serde_json::from_slice::<PodView<'_>>(data) else {
+        return;
+    };
     let _ = format!("{view:?}");
     // The view skips what it does not look at, so it takes documents that a whole decoder does not.
-    let Ok(document) = serde_json::from_slice::<Value>(data) else { return };
+    let Ok(document) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
     path::admit(&view, &document);
 });

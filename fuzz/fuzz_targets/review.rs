@@ -10,7 +10,13 @@ use serde_json::Value;
 fuzz_target!(|data: &[u8]| {
     let uid = serde_json::from_slice::<Value>(data)
         .ok()
-        .and_then(|review| review.get("request")?.get("uid")?.as_str().map(str::to_owned))
+        .and_then(|review| {
+            review
+                .get("request")?
+                .get("uid")?
+                .as_str()
+                .map(str::to_owned)
+        })
         .filter(|uid| !uid.is_empty());
     match decode::<PodView<'_>>(data) {
         Ok(request) => {
@@ -26,7 +32,12 @@ fuzz_target!(|data: &[u8]| {
 
 /// A uid that stands in a readable document once is never lost; the sentence never quotes the bytes.
 fn check(error: &Unreadable, uid: Option<&str>, data: &[u8]) {
-    let once = |key: &str| data.windows(key.len()).filter(|window| *window == key.as_bytes()).count() == 1;
+    let once = |key: &str| {
+        data.windows(key.len())
+            .filter(|window| *window == key.as_bytes())
+            .count()
+            == 1
+    };
     // Escapes could write either key a second time.
     if uid.is_some() && once("\"uid\"") && once("\"request\"") && !data.contains(&b'\\') {
         assert_eq!(error.uid.as_deref(), uid);

@@ -41,7 +41,10 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AdmissionError::Backend`] if the decision could not be made: nothing is admitted without one.
-    async fn forbidden(&self, secrets: &SecretUse<'_>) -> Result<Vec<ForbiddenSecret>, AdmissionError>;
+    async fn forbidden(
+        &self,
+        secrets: &SecretUse<'_>,
+    ) -> Result<Vec<ForbiddenSecret>, AdmissionError>;
 }
 
 /// Allows everything: whoever may create a pod in a namespace can mount each of its Secrets anyway.
@@ -59,11 +62,17 @@ impl Authorizer for AllowAll {
 ///
 /// # Errors
 /// [`AdmissionError::Annotations`], with the settings by which an operator closes the port.
-pub(super) fn check_disclosure(request: &InjectionRequest, context: RequestContext<'_>) -> Result<(), AdmissionError> {
+pub(super) fn check_disclosure(
+    request: &InjectionRequest,
+    context: RequestContext<'_>,
+) -> Result<(), AdmissionError> {
     if context.discloses {
         return Ok(());
     }
-    let all_keys = request.variables.iter().filter(|variable| variable.reference.key == KeyChoice::All);
+    let all_keys = request
+        .variables
+        .iter()
+        .filter(|variable| variable.reference.key == KeyChoice::All);
     let mistakes: Vec<InvalidAnnotation> = all_keys
         .map(|variable| InvalidAnnotation {
             site: variable.site.clone(),
@@ -74,5 +83,9 @@ pub(super) fn check_disclosure(request: &InjectionRequest, context: RequestConte
             unsupported: true,
         })
         .collect();
-    if mistakes.is_empty() { Ok(()) } else { Err(AdmissionError::Annotations(mistakes)) }
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(AdmissionError::Annotations(mistakes))
+    }
 }

@@ -46,7 +46,10 @@ pub struct Caller {
 
 impl Caller {
     /// A caller inside the process: benchmarks, tests, and commands that plan for a person.
-    pub const TRUSTED: Self = Self { address: None, channel: Channel::Declared };
+    pub const TRUSTED: Self = Self {
+        address: None,
+        channel: Channel::Declared,
+    };
 
     /// A caller at `address`, with a verified certificate or without, where the operator declares the port closed or
     /// does not.
@@ -57,6 +60,9 @@ impl Caller {
             (false, true) => Channel::Declared,
             (false, false) => Channel::Unverified,
         };
-        Self { address: Some(address), channel }
+        Self {
+            address: Some(address),
+            channel,
+        }
     }
 }

@@ -46,7 +46,10 @@ mod tests {
     #[case(Some("timeout=0s"), 9000)]
     #[case(Some("timeout=soon"), 9000)]
     #[case(None, 9000)]
-    fn a_second_is_kept_back_but_never_more_than_half(#[case] query: Option<&str>, #[case] millis: u64) {
+    fn a_second_is_kept_back_but_never_more_than_half(
+        #[case] query: Option<&str>,
+        #[case] millis: u64,
+    ) {
         assert_eq!(budget(query), Duration::from_millis(millis));
     }
 }

@@ -9,7 +9,8 @@ use super::pipeline::{Pipeline, RequestContext};
 use super::review::{Operation, Request, SourceView};
 use crate::defaults::oversize;
 use crate::injection::{
-    AnnotationLayers, AnnotationOwner, Annotations, Decision, IdleDefaults, Labels, SkipReason, Text,
+    AnnotationLayers, AnnotationOwner, Annotations, Decision, IdleDefaults, Labels, SkipReason,
+    Text,
 };
 
 impl Pipeline {
@@ -26,16 +27,34 @@ impl Pipeline {
         if !is_namespace && !request.is_resource("", "serviceaccounts") {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         }
-        let Some(object) = &request.object else { return Ok(Outcome::Skipped(SkipReason::NotThisOperation)) };
+        let Some(object) = &request.object else {
+            return Ok(Outcome::Skipped(SkipReason::NotThisOperation));
+        };
         self.forget(request, object);
         let ours = object.metadata.annotations.as_ref();
-        let old = request.old_object.as_ref().filter(|_| request.operation == Operation::Update);
+        let old = request
+            .old_object
+            .as_ref()
+            .filter(|_| request.operation == Operation::Update);
         let unchanged = old.is_some_and(|old| same(ours, old.metadata.annotations.as_ref()));
-        let relabelled = is_namespace && old.is_some_and(|old| inject_label(object) != inject_label(old));
+        let relabelled =
+            is_namespace && old.is_some_and(|old| inject_label(object) != inject_label(old));
         // An update that leaves our annotations alone is never refused, whatever they say.
-        let outcome = if unchanged { Outcome::Skipped(SkipReason::Unchanged) } else { self.validate(ours)? };
-        let notes = if unchanged && !relabelled { Vec::new() } else { self.idle(request, object, context).await };
-        Ok(if notes.is_empty() { outcome } else { Outcome::Validated { notes } })
+        let outcome = if unchanged {
+            Outcome::Skipped(SkipReason::Unchanged)
+        } else {
+            self.validate(ours)?
+        };
+        let notes = if unchanged && !relabelled {
+            Vec::new()
+        } else {
+            self.idle(request, object, context).await
+        };
+        Ok(if notes.is_empty() {
+            outcome
+        } else {
+            Outcome::Validated { notes }
+        })
     }
 
     /// Removes the object from the cache: it is about to change.
@@ -55,7 +74,10 @@ impl Pipeline {
         if let Some(mistake) = ours.and_then(|ours| oversize(ours, || AnnotationOwner::Object)) {
             return Err(AdmissionError::Annotations(vec![mistake]));
         }
-        match self.parse_layers(&AnnotationLayers { object: ours, ..AnnotationLayers::default() })? {
+        match self.parse_layers(&AnnotationLayers {
+            object: ours,
+            ..AnnotationLayers::default()
+        })? {
             Decision::Inject(_) => Ok(Outcome::Validated { notes: Vec::new() }),
             Decision::Skip(reason) => Ok(Outcome::Skipped(reason)),
         }
@@ -69,17 +91,28 @@ impl Pipeline {
         object: &SourceView<'_>,
         context: RequestContext<'_>,
     ) -> Vec<String> {
-        if !object.metadata.annotations.as_ref().is_some_and(Annotations::say_anything) {
+        if !object
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(Annotations::say_anything)
+        {
             return Vec::new();
         }
-        let Some(name) = name(request, object) else { return Vec::new() };
+        let Some(name) = name(request, object) else {
+            return Vec::new();
+        };
         let idle = if request.is_resource("", "namespaces") {
             IdleDefaults::of_namespace(name, inject_label(object))
         } else {
             let namespace = request.namespace();
-            let read = self.defaults.namespace(namespace, context.arrived, context.deadline);
+            let read = self
+                .defaults
+                .namespace(namespace, context.arrived, context.deadline);
             match timeout_at(context.deadline, read).await {
-                Ok(Ok(Some(source))) => IdleDefaults::of_service_account(name, namespace, source.label()),
+                Ok(Ok(Some(source))) => {
+                    IdleDefaults::of_service_account(name, namespace, source.label())
+                }
                 Ok(Ok(None) | Err(_)) | Err(_) => None,
             }
         };
@@ -88,9 +121,16 @@ impl Pipeline {
 }
 
 /// Name of the object: that of the request is empty if the API server generates it.
-fn name<'r>(request: &'r Request<'_, SourceView<'_>>, object: &'r SourceView<'_>) -> Option<&'r str> {
+fn name<'r>(
+    request: &'r Request<'_, SourceView<'_>>,
+    object: &'r SourceView<'_>,
+) -> Option<&'r str> {
     let names = [&request.name, &object.metadata.name];
-    names.into_iter().flatten().map(Text::as_str).find(|name| !name.is_empty())
+    names
+        .into_iter()
+        .flatten()
+        .map(Text::as_str)
+        .find(|name| !name.is_empty())
 }
 
 /// The label of a Namespace that lets defaults apply.
@@ -101,5 +141,7 @@ fn inject_label<'o>(object: &'o SourceView<'_>) -> Option<&'o str> {
 
 /// Whether two objects have the same annotations under our prefix.
 fn same(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
-    one.into_iter().flat_map(Annotations::ours).eq(other.into_iter().flat_map(Annotations::ours))
+    one.into_iter()
+        .flat_map(Annotations::ours)
+        .eq(other.into_iter().flat_map(Annotations::ours))
 }

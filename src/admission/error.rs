@@ -45,10 +45,14 @@ impl AdmissionError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Backend(failures) => failures.iter().all(|failure| failure.error.kind.is_unavailable()),
-            Self::Annotations(_) | Self::Plan(_) | Self::Forbidden(_) | Self::Unreadable(_) | Self::PatchTooLong => {
-                false
-            }
+            Self::Backend(failures) => failures
+                .iter()
+                .all(|failure| failure.error.kind.is_unavailable()),
+            Self::Annotations(_)
+            | Self::Plan(_)
+            | Self::Forbidden(_)
+            | Self::Unreadable(_)
+            | Self::PatchTooLong => false,
         }
     }
 
@@ -59,13 +63,23 @@ impl AdmissionError {
         match self {
             Self::Annotations(_) => Kind::Invalid,
             Self::Plan(errors) => {
-                let missing =
-                    |error: &PlanError| matches!(error, PlanError::MissingSecret { .. } | PlanError::MissingKey { .. });
-                if errors.iter().any(missing) { Kind::NotFound } else { Kind::Conflict }
+                let missing = |error: &PlanError| {
+                    matches!(
+                        error,
+                        PlanError::MissingSecret { .. } | PlanError::MissingKey { .. }
+                    )
+                };
+                if errors.iter().any(missing) {
+                    Kind::NotFound
+                } else {
+                    Kind::Conflict
+                }
             }
-            Self::Backend(failures) => {
-                failures.iter().map(|failure| Kind::from(failure.error.kind)).min().unwrap_or(Kind::Unavailable)
-            }
+            Self::Backend(failures) => failures
+                .iter()
+                .map(|failure| Kind::from(failure.error.kind))
+                .min()
+                .unwrap_or(Kind::Unavailable),
             Self::Forbidden(_) => Kind::PermissionDenied,
             Self::Unreadable(_) => Kind::Unreadable,
             Self::PatchTooLong => Kind::Conflict,
@@ -138,7 +152,10 @@ fn bounded<T>(all: &[T], sentence: impl Fn(&T) -> String) -> Vec<String> {
         let text = sentence(one);
         bytes += text.len();
         if sentences.len() == MAX_SENTENCES || bytes > MAX_SENTENCES_BYTES {
-            sentences.push(format!("There are {} more mistakes.", all.len() - sentences.len()));
+            sentences.push(format!(
+                "There are {} more mistakes.",
+                all.len() - sentences.len()
+            ));
             break;
         }
         sentences.push(text);
@@ -161,7 +178,9 @@ pub(super) fn degraded(error: &AdmissionError) -> Vec<String> {
 fn backend_problem(BindFailure { error, site }: &BindFailure) -> String {
     match site {
         Some(site) => format!("{error} (asked for by {site})"),
-        None => format!("{error} (the defaults of the namespace and service account could not be read)"),
+        None => {
+            format!("{error} (the defaults of the namespace and service account could not be read)")
+        }
     }
 }
 
@@ -182,7 +201,10 @@ fn backend_sentence(failure: &BindFailure) -> String {
 }
 
 fn forbidden_sentence(ForbiddenSecret { secret, who, site }: &ForbiddenSecret) -> String {
-    let asked = site.as_ref().map(|site| format!(" (asked for by {site})")).unwrap_or_default();
+    let asked = site
+        .as_ref()
+        .map(|site| format!(" (asked for by {site})"))
+        .unwrap_or_default();
     format!(
         "{who} may not use secret \"{}\"{asked}. Ask the platform operator to allow it, or correct the annotation.",
         secret.name

@@ -127,7 +127,15 @@ impl<'a> AdmissionEvent<'a> {
         duration: Duration,
     ) -> Self {
         let (decision, reason) = decision(outcome);
-        Self { surface, operation, fields, decision, reason, duration, outcome }
+        Self {
+            surface,
+            operation,
+            fields,
+            decision,
+            reason,
+            duration,
+            outcome,
+        }
     }
 
     /// Severity.
@@ -140,8 +148,15 @@ impl<'a> AdmissionEvent<'a> {
     #[must_use]
     pub fn secrets(&self) -> String {
         match self.outcome {
-            Ok(Outcome::Injected(PodMutation { secrets, .. }) | Outcome::Mutated(WorkloadMutation { secrets, .. })) => {
-                let secrets = secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            Ok(
+                Outcome::Injected(PodMutation { secrets, .. })
+                | Outcome::Mutated(WorkloadMutation { secrets, .. }),
+            ) => {
+                let secrets = secrets
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",");
                 excerpt(&secrets, MAX_SECRETS).into_owned()
             }
             _ => String::new(),
@@ -152,7 +167,9 @@ impl<'a> AdmissionEvent<'a> {
     #[must_use]
     pub fn error(&self) -> String {
         match self.outcome {
-            Ok(Outcome::Degraded(error)) | Err(error) => excerpt(&sentences(error).join(" "), MAX_ERROR).into_owned(),
+            Ok(Outcome::Degraded(error)) | Err(error) => {
+                excerpt(&sentences(error).join(" "), MAX_ERROR).into_owned()
+            }
             Ok(_) => String::new(),
         }
     }
@@ -161,8 +178,11 @@ impl<'a> AdmissionEvent<'a> {
     #[must_use]
     pub fn cause(&self) -> String {
         match self.outcome {
-            Ok(Outcome::Degraded(AdmissionError::Backend(failures))) | Err(AdmissionError::Backend(failures)) => {
-                let causes = failures.iter().map(|failure| ErrorChain(&failure.error).to_string());
+            Ok(Outcome::Degraded(AdmissionError::Backend(failures)))
+            | Err(AdmissionError::Backend(failures)) => {
+                let causes = failures
+                    .iter()
+                    .map(|failure| ErrorChain(&failure.error).to_string());
                 excerpt(&causes.collect::<Vec<_>>().join("; "), MAX_CAUSE).into_owned()
             }
             _ => String::new(),
@@ -173,7 +193,9 @@ impl<'a> AdmissionEvent<'a> {
     #[must_use]
     pub fn peer(&self) -> String {
         let address = self.fields.caller.and_then(|caller| caller.address);
-        address.map(|address| address.to_string()).unwrap_or_default()
+        address
+            .map(|address| address.to_string())
+            .unwrap_or_default()
     }
 }
 
@@ -214,7 +236,9 @@ fn severity(reason: Reason) -> Severity {
         Reason::Skip(_) => Severity::Debug,
         Reason::Ok => Severity::Info,
         Reason::Error(kind) => match kind {
-            Kind::Invalid | Kind::Conflict | Kind::NotFound | Kind::PermissionDenied => Severity::Info,
+            Kind::Invalid | Kind::Conflict | Kind::NotFound | Kind::PermissionDenied => {
+                Severity::Info
+            }
             Kind::Unavailable | Kind::Timeout | Kind::Unreadable => Severity::Warn,
             Kind::Unauthenticated | Kind::Protocol => Severity::Error,
         },

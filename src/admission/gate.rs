@@ -32,7 +32,10 @@ pub(super) fn pod<'r, 'a>(
     if !request.is_resource("", "pods") {
         return Err(SkipReason::NotThisKind);
     }
-    let pod = request.object.as_ref().filter(|_| request.operation == Operation::Create);
+    let pod = request
+        .object
+        .as_ref()
+        .filter(|_| request.operation == Operation::Create);
     let pod = pod.ok_or(SkipReason::NotThisOperation)?;
     check_pod(request.namespace(), pod.annotations(), exempt)?;
     Ok(pod)
@@ -52,7 +55,11 @@ pub(super) fn workload<'r, 'a>(
         Operation::Update => kind != WorkloadKind::Job,
         Operation::Delete | Operation::Connect | Operation::Other => false,
     };
-    let object = request.object.as_ref().filter(|_| acted_on).ok_or(SkipReason::NotThisOperation)?;
+    let object = request
+        .object
+        .as_ref()
+        .filter(|_| acted_on)
+        .ok_or(SkipReason::NotThisOperation)?;
     if exempt.contains(request.namespace()) {
         Err(SkipReason::ExemptNamespace)
     } else if object.is_being_deleted() {

@@ -133,15 +133,28 @@ impl Handler {
     ) -> Result<ReviewResponse, Unreadable> {
         let handled = match surface {
             Surface::Pods | Surface::DefaultsPods => {
-                self.handle::<PodView<'_>>(surface, received, body, &mut span).await
+                self.handle::<PodView<'_>>(surface, received, body, &mut span)
+                    .await
             }
             Surface::Workloads | Surface::DefaultsWorkloads => {
-                self.handle::<WorkloadView<'_>>(surface, received, body, &mut span).await
+                self.handle::<WorkloadView<'_>>(surface, received, body, &mut span)
+                    .await
             }
-            Surface::Sources => self.handle::<SourceView<'_>>(surface, received, body, &mut span).await,
+            Surface::Sources => {
+                self.handle::<SourceView<'_>>(surface, received, body, &mut span)
+                    .await
+            }
         };
-        let response = handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
-        span.number("code", response.response.status.as_ref().map_or(200, |status| status.code.into()));
+        let response =
+            handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
+        span.number(
+            "code",
+            response
+                .response
+                .status
+                .as_ref()
+                .map_or(200, |status| status.code.into()),
+        );
         Ok(response)
     }
 
@@ -170,7 +183,11 @@ impl Handler {
     ) -> Result<ReviewResponse, Unreadable> {
         let outcome = Err(AdmissionError::Unreadable(error.to_string()));
         let uid = error.uid.as_deref().unwrap_or_default();
-        let fields = AdmissionFields { uid, caller: Some(received.caller), ..AdmissionFields::default() };
+        let fields = AdmissionFields {
+            uid,
+            caller: Some(received.caller),
+            ..AdmissionFields::default()
+        };
         self.publish(surface, Operation::Other, fields, &outcome, received, span);
         match &error.uid {
             Some(uid) => Ok(unreadable(uid, error.to_string())),
@@ -190,15 +207,24 @@ impl Handler {
         let metadata = request.object.as_ref().and_then(Reviewed::metadata);
         let owner = metadata.and_then(|metadata| metadata.owner_references.as_ref()?.first());
         let owner = owner.map(|owner| {
-            let (kind, name) = (excerpt(owner.kind.as_str(), MAX_LOGGED_OWNER), owner.name.as_str());
-            excerpt(&format!("{kind}/{}", excerpt(name, MAX_LOGGED_OWNER)), MAX_LOGGED_OWNER).into_owned()
+            let (kind, name) = (
+                excerpt(owner.kind.as_str(), MAX_LOGGED_OWNER),
+                owner.name.as_str(),
+            );
+            excerpt(
+                &format!("{kind}/{}", excerpt(name, MAX_LOGGED_OWNER)),
+                MAX_LOGGED_OWNER,
+            )
+            .into_owned()
         });
         let fields = AdmissionFields {
             uid: request.uid.as_str(),
             resource: request.resource.resource.as_str(),
             namespace: request.namespace(),
             name: &logged_name(request.name.as_ref()),
-            generate_name: &logged_name(metadata.and_then(|metadata| metadata.generate_name.as_ref())),
+            generate_name: &logged_name(
+                metadata.and_then(|metadata| metadata.generate_name.as_ref()),
+            ),
             owner: &owner.unwrap_or_default(),
             user: &excerpt(request.user_info.username.as_str(), MAX_LOGGED_USER),
             dry_run: request.dry_run.unwrap_or_default(),
@@ -219,8 +245,17 @@ impl Handler {
         span: &mut Span,
     ) {
         let trace_id = span.trace_id();
-        let fields = AdmissionFields { trace_id: trace_id.as_deref(), ..fields };
-        let event = AdmissionEvent::new(surface, operation, fields, outcome, received.arrived.elapsed());
+        let fields = AdmissionFields {
+            trace_id: trace_id.as_deref(),
+            ..fields
+        };
+        let event = AdmissionEvent::new(
+            surface,
+            operation,
+            fields,
+            outcome,
+            received.arrived.elapsed(),
+        );
         record_span(span, &event);
         self.metrics.record(&event);
         log(&event);
@@ -228,7 +263,9 @@ impl Handler {
 }
 
 /// Renders the patch; one that is too long is an error.
-fn rendered(decided: Result<Outcome, AdmissionError>) -> (Result<Outcome, AdmissionError>, Vec<u8>) {
+fn rendered(
+    decided: Result<Outcome, AdmissionError>,
+) -> (Result<Outcome, AdmissionError>, Vec<u8>) {
     match decided.map(|outcome| (render(&outcome), outcome)) {
         Ok((Ok(patch), outcome)) => (Ok(outcome), patch),
         Ok((Err(PatchTooLong), _)) => (Err(AdmissionError::PatchTooLong), Vec::new()),
@@ -237,19 +274,29 @@ fn rendered(decided: Result<Outcome, AdmissionError>) -> (Result<Outcome, Admiss
 }
 
 fn logged_name<'t>(text: Option<&'t Text<'_>>) -> Cow<'t, str> {
-    text.map(|text| excerpt(text.as_str(), MAX_LOGGED_NAME)).unwrap_or_default()
+    text.map(|text| excerpt(text.as_str(), MAX_LOGGED_NAME))
+        .unwrap_or_default()
 }
 
 impl Received<'_> {
     /// A review that comes from this process, as in benchmarks and tests.
     #[must_use]
     pub fn here(query: Option<&str>) -> Received<'_> {
-        Received { query, arrived: Instant::now(), caller: Caller::TRUSTED }
+        Received {
+            query,
+            arrived: Instant::now(),
+            caller: Caller::TRUSTED,
+        }
     }
 
     /// Context of the review.
     fn context<'s>(&self, span: &'s Span) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
-        RequestContext { arrived: self.arrived, deadline, span, discloses: self.caller.channel.discloses() }
+        RequestContext {
+            arrived: self.arrived,
+            deadline,
+            span,
+            discloses: self.caller.channel.discloses(),
+        }
     }
 }

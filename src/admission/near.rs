@@ -15,13 +15,22 @@ pub(super) struct NearNames<'m> {
 
 impl<'m> NearNames<'m> {
     pub(super) fn new(sources: &'m Sources, namespace: &'m str) -> Self {
-        Self { sources, namespace, known: BTreeMap::new(), suggestions: Suggestions::default() }
+        Self {
+            sources,
+            namespace,
+            known: BTreeMap::new(),
+            suggestions: Suggestions::default(),
+        }
     }
 
     /// Known name that is similar to that of a secret which does not exist.
     pub(super) fn of(&mut self, secret: &SecretId) -> Option<String> {
         let names = self.sources.get(&secret.source)?.recent_names.as_ref()?;
-        let known = self.known.entry(secret.source).or_insert_with(|| names.recent_names(self.namespace));
-        self.suggestions.nearest(secret.name.as_str(), known.iter().map(String::as_str))
+        let known = self
+            .known
+            .entry(secret.source)
+            .or_insert_with(|| names.recent_names(self.namespace));
+        self.suggestions
+            .nearest(secret.name.as_str(), known.iter().map(String::as_str))
     }
 }

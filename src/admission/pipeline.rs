@@ -18,8 +18,8 @@ use crate::backend::cached::RecentNames;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
 use crate::defaults::{AppliedDefaults, Defaults};
 use crate::injection::{
-    self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest, InvalidAnnotation, Need, PodView,
-    SecretId, SecretSource, SkipReason,
+    self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest,
+    InvalidAnnotation, Need, PodView, SecretId, SecretSource, SkipReason,
 };
 use crate::metrics::BackendResult;
 use crate::traces::Span;
@@ -57,7 +57,12 @@ impl RequestContext<'_> {
     #[must_use]
     pub fn untraced(arrived: Instant, deadline: Instant) -> Self {
         static OFF: Span = Span::off();
-        Self { arrived, deadline, span: &OFF, discloses: true }
+        Self {
+            arrived,
+            deadline,
+            span: &OFF,
+            discloses: true,
+        }
     }
 }
 
@@ -74,7 +79,12 @@ impl Pipeline {
     /// Creates a pipeline that authorizes everything ([`AllowAll`]).
     #[must_use]
     pub fn new(sources: Sources, defaults: Arc<Defaults>, policy: Policy) -> Self {
-        Self { sources, authorizer: Arc::new(AllowAll), defaults, policy }
+        Self {
+            sources,
+            authorizer: Arc::new(AllowAll),
+            defaults,
+            policy,
+        }
     }
 
     /// Replaces the authorizer.
@@ -108,7 +118,10 @@ impl Pipeline {
         } else {
             AppliedDefaults::default()
         };
-        let decision = self.parse(&defaults.layers(object, namespace, pod.service_account()), &defaults)?;
+        let decision = self.parse(
+            &defaults.layers(object, namespace, pod.service_account()),
+            &defaults,
+        )?;
         Ok((decision, defaults))
     }
 
@@ -119,10 +132,24 @@ impl Pipeline {
         pod: &PodView<'_>,
         context: RequestContext<'_>,
     ) -> Result<AppliedDefaults, AdmissionError> {
-        let read = self.defaults.applied(namespace, pod.service_account(), context.arrived, context.deadline);
-        let late = || BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
+        let read = self.defaults.applied(
+            namespace,
+            pod.service_account(),
+            context.arrived,
+            context.deadline,
+        );
+        let late = || {
+            BackendError::new(
+                ErrorKind::Deadline,
+                BackendKind::Kubernetes,
+                namespace,
+                None,
+            )
+        };
         let mut span = context.span.call("defaults.read");
-        let read = timeout_at(context.deadline, read).await.unwrap_or_else(|_| Err(late()));
+        let read = timeout_at(context.deadline, read)
+            .await
+            .unwrap_or_else(|_| Err(late()));
         record(&mut span, BackendKind::Kubernetes, read.as_ref().err());
         read.map_err(|error| AdmissionError::Backend(vec![BindFailure { error, site: None }]))
     }
@@ -133,7 +160,11 @@ impl Pipeline {
     /// As [`Self::parse_layers`]; [`AdmissionError::Annotations`] for defaults that are too large to be read; and
     /// [`AdmissionError::Backend`] if nothing is requested, but the defaults are stale because the API server could
     /// not be read.
-    fn parse(&self, layers: &AnnotationLayers<'_>, defaults: &AppliedDefaults) -> Result<Decision, AdmissionError> {
+    fn parse(
+        &self,
+        layers: &AnnotationLayers<'_>,
+        defaults: &AppliedDefaults,
+    ) -> Result<Decision, AdmissionError> {
         let decision = self.parse_layers(layers)?;
         if matches!(decision, Decision::Skip(SkipReason::OptedOut)) {
             return Ok(decision);
@@ -144,7 +175,10 @@ impl Pipeline {
         if matches!(decision, Decision::Skip(_))
             && let Err(error) = defaults.confirmed()
         {
-            return Err(AdmissionError::Backend(vec![BindFailure { error, site: None }]));
+            return Err(AdmissionError::Backend(vec![BindFailure {
+                error,
+                site: None,
+            }]));
         }
         Ok(decision)
     }
@@ -153,19 +187,32 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`AdmissionError::Annotations`] with every mistake.
-    pub(super) fn parse_layers(&self, layers: &AnnotationLayers<'_>) -> Result<Decision, AdmissionError> {
+    pub(super) fn parse_layers(
+        &self,
+        layers: &AnnotationLayers<'_>,
+    ) -> Result<Decision, AdmissionError> {
         let decision = injection::parse(layers).map_err(AdmissionError::Annotations)?;
-        let Decision::Inject(request) = &decision else { return Ok(decision) };
+        let Decision::Inject(request) = &decision else {
+            return Ok(decision);
+        };
         let unknown: Vec<InvalidAnnotation> = request
             .needs()
             .into_keys()
             .filter(|secret| !self.sources.contains_key(&secret.source))
             .filter_map(|secret| self.unknown_source(request, secret))
             .collect();
-        if unknown.is_empty() { Ok(decision) } else { Err(AdmissionError::Annotations(unknown)) }
+        if unknown.is_empty() {
+            Ok(decision)
+        } else {
+            Err(AdmissionError::Annotations(unknown))
+        }
     }
 
-    fn unknown_source(&self, request: &InjectionRequest, secret: &SecretId) -> Option<InvalidAnnotation> {
+    fn unknown_source(
+        &self,
+        request: &InjectionRequest,
+        secret: &SecretId,
+    ) -> Option<InvalidAnnotation> {
         let known: Vec<&str> = self.sources.keys().map(|source| source.as_str()).collect();
         request.site_of(secret).map(|site| InvalidAnnotation {
             site: site.clone(),
@@ -193,14 +240,31 @@ impl Pipeline {
         context: RequestContext<'_>,
     ) -> Result<(), AdmissionError> {
         check_disclosure(request, context)?;
-        let secrets = SecretUse { namespace, service_account, request, deadline: context.deadline };
+        let secrets = SecretUse {
+            namespace,
+            service_account,
+            request,
+            deadline: context.deadline,
+        };
         let late = || {
-            let error = BackendError::new(ErrorKind::Deadline, BackendKind::Kubernetes, namespace, None);
-            AdmissionError::Backend(vec![BindFailure { error, site: request.first_site().cloned() }])
+            let error = BackendError::new(
+                ErrorKind::Deadline,
+                BackendKind::Kubernetes,
+                namespace,
+                None,
+            );
+            AdmissionError::Backend(vec![BindFailure {
+                error,
+                site: request.first_site().cloned(),
+            }])
         };
         let decided = timeout_at(context.deadline, self.authorizer.forbidden(&secrets)).await;
         let forbidden = decided.unwrap_or_else(|_| Err(late()))?;
-        if forbidden.is_empty() { Ok(()) } else { Err(AdmissionError::Forbidden(forbidden)) }
+        if forbidden.is_empty() {
+            Ok(())
+        } else {
+            Err(AdmissionError::Forbidden(forbidden))
+        }
     }
 
     /// Binds all requested secrets concurrently.
@@ -222,10 +286,17 @@ impl Pipeline {
                 Ok(binding) => BindOutcome::Found(binding),
                 Err(error) if error.kind == ErrorKind::NotFound => BindOutcome::Missing {
                     backend: error.backend.as_str(),
-                    near: if context.discloses { near.of(&secret) } else { None },
+                    near: if context.discloses {
+                        near.of(&secret)
+                    } else {
+                        None
+                    },
                 },
                 Err(error) => {
-                    failures.push(BindFailure { error, site: request.site_of(&secret).cloned() });
+                    failures.push(BindFailure {
+                        error,
+                        site: request.site_of(&secret).cloned(),
+                    });
                     BindOutcome::Unchecked
                 }
             };
@@ -256,10 +327,19 @@ async fn bind_one(
         arrived: context.arrived,
         deadline: context.deadline,
     };
-    let late = || BackendError::new(ErrorKind::Deadline, binder.kind(), namespace, Some(&secret.name));
+    let late = || {
+        BackendError::new(
+            ErrorKind::Deadline,
+            binder.kind(),
+            namespace,
+            Some(&secret.name),
+        )
+    };
     let mut span = context.span.call("backend.bind");
     span.text("secret", secret.name.as_str());
-    let result = timeout_at(context.deadline, binder.bind(&query)).await.unwrap_or_else(|_| Err(late()));
+    let result = timeout_at(context.deadline, binder.bind(&query))
+        .await
+        .unwrap_or_else(|_| Err(late()));
     record(&mut span, binder.kind(), result.as_ref().err());
     (secret.clone(), result)
 }

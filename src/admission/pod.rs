@@ -8,7 +8,9 @@ use super::policy::OnUnavailable;
 use super::review::Request;
 use super::surface::Surface;
 use crate::defaults::AppliedDefaults;
-use crate::injection::{self, Decision, InjectionPlan, PlanError, PlanInput, PlanTarget, PodView, SkipReason};
+use crate::injection::{
+    self, Decision, InjectionPlan, PlanError, PlanInput, PlanTarget, PodView, SkipReason,
+};
 
 impl Pipeline {
     /// Decides the review of a pod.
@@ -26,8 +28,13 @@ impl Pipeline {
             Ok(pod) => pod,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
-        match self.decide(surface, PlanTarget::Pod, request.namespace(), pod, context).await {
-            Err(error) if error.is_unavailable() && self.policy.on_unavailable == OnUnavailable::Admit => {
+        match self
+            .decide(surface, PlanTarget::Pod, request.namespace(), pod, context)
+            .await
+        {
+            Err(error)
+                if error.is_unavailable() && self.policy.on_unavailable == OnUnavailable::Admit =>
+            {
                 Ok(Outcome::Degraded(error))
             }
             decided => decided,
@@ -46,12 +53,15 @@ impl Pipeline {
         pod: &PodView<'_>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
-        let (decision, defaults) = self.request(surface, namespace, pod.annotations(), pod, context).await?;
+        let (decision, defaults) = self
+            .request(surface, namespace, pod.annotations(), pod, context)
+            .await?;
         let request = match decision {
             Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
             Decision::Inject(request) => request,
         };
-        self.authorize(namespace, pod.service_account(), &request, context).await?;
+        self.authorize(namespace, pod.service_account(), &request, context)
+            .await?;
         let (bindings, failures) = self.bind(namespace, &request, context).await;
         let input = PlanInput {
             target,
@@ -67,32 +77,58 @@ impl Pipeline {
             return Ok(Outcome::Skipped(SkipReason::AlreadyInjected));
         }
         let notes = mountable_note(&defaults, pod, &plan);
-        Ok(Outcome::Injected(PodMutation { plan, secrets: bindings.into_keys().collect(), notes }))
+        Ok(Outcome::Injected(PodMutation {
+            plan,
+            secrets: bindings.into_keys().collect(),
+            notes,
+        }))
     }
 }
 
 /// Plans the injection. If a backend failed for some secret, errors about the others are returned first, because a
 /// retry does not fix them.
-fn plan(input: &PlanInput<'_>, failures: Vec<BindFailure>) -> Result<InjectionPlan, AdmissionError> {
+fn plan(
+    input: &PlanInput<'_>,
+    failures: Vec<BindFailure>,
+) -> Result<InjectionPlan, AdmissionError> {
     let planned = injection::plan(input);
     if failures.is_empty() {
         return planned.map_err(AdmissionError::Plan);
     }
-    let certain: Vec<PlanError> =
-        planned.err().into_iter().flatten().filter(|error| !matches!(error, PlanError::UnknownKeys { .. })).collect();
-    Err(if certain.is_empty() { AdmissionError::Backend(failures) } else { AdmissionError::Plan(certain) })
+    let certain: Vec<PlanError> = planned
+        .err()
+        .into_iter()
+        .flatten()
+        .filter(|error| !matches!(error, PlanError::UnknownKeys { .. }))
+        .collect();
+    Err(if certain.is_empty() {
+        AdmissionError::Backend(failures)
+    } else {
+        AdmissionError::Plan(certain)
+    })
 }
 
 /// Warning for a ServiceAccount that enforces its list of mountable Secrets (annotation
 /// `kubernetes.io/enforce-mountable-secrets`). The API server refuses injected references to other Secrets, and its
 /// message does not name the annotation that they come from.
-fn mountable_note(defaults: &AppliedDefaults, pod: &PodView<'_>, plan: &InjectionPlan) -> Vec<String> {
-    let enforced = defaults.service_account.as_deref().is_some_and(|account| account.enforces_mountable_secrets);
+fn mountable_note(
+    defaults: &AppliedDefaults,
+    pod: &PodView<'_>,
+    plan: &InjectionPlan,
+) -> Vec<String> {
+    let enforced = defaults
+        .service_account
+        .as_deref()
+        .is_some_and(|account| account.enforces_mountable_secrets);
     let note = || {
         format!(
             "service account \"{}\" enforces its list of mountable secrets: a pod that uses another one is refused by the API server",
             pod.service_account()
         )
     };
-    if enforced && !plan.is_empty() { vec![note()] } else { Vec::new() }
+    if enforced && !plan.is_empty() {
+        vec![note()]
+    } else {
+        Vec::new()
+    }
 }

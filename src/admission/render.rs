@@ -17,12 +17,17 @@ pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
     let patch = match outcome {
         Outcome::Injected(PodMutation { plan, .. }) => injection::render(plan, &[]),
         Outcome::Mutated(WorkloadMutation { plan, .. }) => injection::render_workload(plan),
-        Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Degraded(_) => return Ok(Vec::new()),
+        Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Degraded(_) => {
+            return Ok(Vec::new());
+        }
     };
     if patch.0.is_empty() {
         return Ok(Vec::new());
     }
-    let mut writer = Bounded { bytes: Vec::new(), limit: injection::MAX_PATCH_BYTES };
+    let mut writer = Bounded {
+        bytes: Vec::new(),
+        limit: injection::MAX_PATCH_BYTES,
+    };
     // Maps of strings always serialise: only the limit can fail.
     match serde_json::to_writer(&mut writer, &patch) {
         Ok(()) => Ok(writer.bytes),

@@ -68,7 +68,11 @@ pub struct Response {
 
 /// Response to a decided request, with the outcome's patch ([`super::render::render`]). `uid` is the request's.
 #[must_use]
-pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>, patch: &[u8]) -> ReviewResponse {
+pub fn respond(
+    uid: &str,
+    outcome: &Result<Outcome, AdmissionError>,
+    patch: &[u8],
+) -> ReviewResponse {
     let mut response = Response {
         uid: uid.to_owned(),
         allowed: outcome.is_ok(),
@@ -80,38 +84,66 @@ pub fn respond(uid: &str, outcome: &Result<Outcome, AdmissionError>, patch: &[u8
     };
     match outcome {
         Ok(Outcome::Skipped(reason)) => {
-            response.audit_annotations.insert("skipped", reason.as_str().to_owned());
+            response
+                .audit_annotations
+                .insert("skipped", reason.as_str().to_owned());
         }
         Ok(Outcome::Validated { notes }) => warn(&mut response, &[], notes),
-        Ok(Outcome::Injected(PodMutation { plan, secrets, notes })) => {
+        Ok(Outcome::Injected(PodMutation {
+            plan,
+            secrets,
+            notes,
+        })) => {
             admit(&mut response, patch, secrets, &plan.warnings, notes);
         }
-        Ok(Outcome::Mutated(WorkloadMutation { plan, secrets, notes })) => {
+        Ok(Outcome::Mutated(WorkloadMutation {
+            plan,
+            secrets,
+            notes,
+        })) => {
             admit(&mut response, patch, secrets, &plan.warnings, notes);
         }
         Ok(Outcome::Degraded(error)) => {
-            response.audit_annotations.insert("degraded", reason(error.kind()).to_owned());
+            response
+                .audit_annotations
+                .insert("degraded", reason(error.kind()).to_owned());
             // The consequence comes first: a long warning is cut off at the end.
             let problems = degraded(error);
             let count = problems.len();
-            let texts = problems.into_iter().map(|problem| format!("admitted without its secrets: {problem}"));
+            let texts = problems
+                .into_iter()
+                .map(|problem| format!("admitted without its secrets: {problem}"));
             response.warnings = warnings(texts, count);
         }
         Err(error) => {
-            response.audit_annotations.insert("refused", reason(error.kind()).to_owned());
+            response
+                .audit_annotations
+                .insert("refused", reason(error.kind()).to_owned());
             response.status = Some(status(error));
         }
     }
-    ReviewResponse { api_version: API_VERSION, kind: KIND, response }
+    ReviewResponse {
+        api_version: API_VERSION,
+        kind: KIND,
+        response,
+    }
 }
 
-fn admit(response: &mut Response, patch: &[u8], secrets: &[SecretId], plan: &[Warning], notes: &[String]) {
+fn admit(
+    response: &mut Response,
+    patch: &[u8],
+    secrets: &[SecretId],
+    plan: &[Warning],
+    notes: &[String],
+) {
     if !patch.is_empty() {
         response.patch = Some(STANDARD.encode(patch));
         response.patch_type = Some("JSONPatch");
     }
     let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-    response.audit_annotations.insert("secrets", secrets.join(","));
+    response
+        .audit_annotations
+        .insert("secrets", secrets.join(","));
     warn(response, plan, notes);
 }
 
@@ -121,14 +153,19 @@ fn warn(response: &mut Response, plan: &[Warning], notes: &[String]) {
     response.warnings = warnings(plan.chain(notes.iter().cloned()), count);
     // Nobody sees the warnings about a controller's pod; the audit log keeps them.
     if !response.warnings.is_empty() {
-        response.audit_annotations.insert("warnings", response.warnings.join("; "));
+        response
+            .audit_annotations
+            .insert("warnings", response.warnings.join("; "));
     }
 }
 
 /// At most [`MAX_WARNINGS`] of `count` warnings, each shortened to [`MAX_WARNING`]. The others are not even formatted.
 fn warnings(texts: impl Iterator<Item = String>, count: usize) -> Vec<String> {
     let more = count.saturating_sub(MAX_WARNINGS);
-    let mut kept: Vec<String> = texts.take(MAX_WARNINGS).map(|text| shorten(&text)).collect();
+    let mut kept: Vec<String> = texts
+        .take(MAX_WARNINGS)
+        .map(|text| shorten(&text))
+        .collect();
     if more > 0
         && let Some(last) = kept.last_mut()
     {

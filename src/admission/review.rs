@@ -128,16 +128,23 @@ impl<O> Request<'_, O> {
     /// The first field that is not.
     fn check_lengths(&self) -> Result<(), &'static str> {
         let within = |text: &Text<'_>, most: usize| text.as_str().len() <= most;
-        let absent_or = |text: &Option<Text<'_>>, most| text.as_ref().is_none_or(|text| within(text, most));
+        let absent_or =
+            |text: &Option<Text<'_>>, most| text.as_ref().is_none_or(|text| within(text, most));
         let checks = [
             ("uid", within(&self.uid, MAX_UID)),
-            ("namespace", self.namespace().is_empty() || is_dns_label(self.namespace())),
+            (
+                "namespace",
+                self.namespace().is_empty() || is_dns_label(self.namespace()),
+            ),
             ("name", absent_or(&self.name, MAX_NAME)),
             ("resource's group", within(&self.resource.group, MAX_NAME)),
             ("resource", within(&self.resource.resource, MAX_RESOURCE)),
             ("subresource", absent_or(&self.sub_resource, MAX_RESOURCE)),
         ];
-        checks.into_iter().find(|(_, holds)| !holds).map_or(Ok(()), |(field, _)| Err(field))
+        checks
+            .into_iter()
+            .find(|(_, holds)| !holds)
+            .map_or(Ok(()), |(field, _)| Err(field))
     }
 
     /// The namespace; empty for cluster-scoped objects.
@@ -151,7 +158,10 @@ impl<O> Request<'_, O> {
     pub fn is_resource(&self, group: &str, resource: &str) -> bool {
         self.resource.group.as_str() == group
             && self.resource.resource.as_str() == resource
-            && self.sub_resource.as_ref().is_none_or(|sub| sub.as_str().is_empty())
+            && self
+                .sub_resource
+                .as_ref()
+                .is_none_or(|sub| sub.as_str().is_empty())
     }
 }
 
@@ -190,8 +200,16 @@ const NODE_BYTES: usize = 128;
 fn nodes(bytes: &[u8]) -> usize {
     // In bytes as far as they hold the count, so that the compiler counts many at once: a count in `usize` took half of
     // the time of decoding.
-    let opened = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
-    bytes.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(opened(chunk))).sum()
+    let opened = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .map(|byte| u8::from(byte | 0x20 == b'{'))
+            .sum::<u8>()
+    };
+    bytes
+        .chunks(usize::from(u8::MAX))
+        .map(|chunk| usize::from(opened(chunk)))
+        .sum()
 }
 
 /// About how much memory a review takes once it is decoded, beside its own bytes: never more than 19 MB.
@@ -218,21 +236,40 @@ struct Review<'a, O> {
 /// [`Unreadable`], with the uid that could be saved, for anything but an `AdmissionReview` of
 /// `admission.k8s.io/v1` that holds a request with a uid.
 pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>, Unreadable> {
-    let unreadable = |problem: String| Unreadable { uid: rescue_uid(bytes), problem, in_object: false };
+    let unreadable = |problem: String| Unreadable {
+        uid: rescue_uid(bytes),
+        problem,
+        in_object: false,
+    };
     let nodes = nodes(bytes);
     if nodes > MAX_NODES {
-        return Err(unreadable(format!("it has {nodes} objects and lists, more than {MAX_NODES}")));
+        return Err(unreadable(format!(
+            "it has {nodes} objects and lists, more than {MAX_NODES}"
+        )));
     }
     // Once for all strings; RFC 8259 (8.1) allows nothing else.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| unreadable(format!("not UTF-8 after {} bytes", error.valid_up_to())))?;
     let review: Review<'a, O> = serde_json::from_str(text).map_err(|error| {
-        let wrong = if error.is_data() { WrongType::find::<Review<'_, O>>(text) } else { None };
-        match wrong.map(|wrong| (wrong.path().strip_prefix("request.object.").map(str::to_owned), wrong)) {
+        let wrong = if error.is_data() {
+            WrongType::find::<Review<'_, O>>(text)
+        } else {
+            None
+        };
+        match wrong.map(|wrong| {
+            (
+                wrong
+                    .path()
+                    .strip_prefix("request.object.")
+                    .map(str::to_owned),
+                wrong,
+            )
+        }) {
             // The author of the object knows nothing of the review around it.
-            Some((Some(path), wrong)) => {
-                Unreadable { in_object: true, ..unreadable(wrong.with_path(|_| path).to_string()) }
-            }
+            Some((Some(path), wrong)) => Unreadable {
+                in_object: true,
+                ..unreadable(wrong.with_path(|_| path).to_string())
+            },
             Some((None, wrong)) => unreadable(wrong.to_string()),
             None => unreadable(place(&error)),
         }
@@ -240,13 +277,17 @@ pub fn decode<'a, O: Deserialize<'a>>(bytes: &'a [u8]) -> Result<Request<'a, O>,
     if review.api_version.as_str() != API_VERSION || review.kind.as_str() != KIND {
         return Err(unreadable("another apiVersion or kind".to_owned()));
     }
-    let request = review.request.ok_or_else(|| unreadable("it holds no request".to_owned()))?;
+    let request = review
+        .request
+        .ok_or_else(|| unreadable("it holds no request".to_owned()))?;
     if request.uid.as_str().is_empty() {
         return Err(unreadable("its request has no uid".to_owned()));
     }
     match request.check_lengths() {
         Ok(()) => Ok(request),
-        Err(field) => Err(unreadable(format!("its {field} is not one that an API server writes"))),
+        Err(field) => Err(unreadable(format!(
+            "its {field} is not one that an API server writes"
+        ))),
     }
 }
 
@@ -266,7 +307,13 @@ fn rescue_uid(bytes: &[u8]) -> Option<String> {
     let mut found = None;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // The error is known already; what was found before it is what counts.
-    drop(Path { keys: &["request", "uid"], found: &mut found }.deserialize(&mut deserializer));
+    drop(
+        Path {
+            keys: &["request", "uid"],
+            found: &mut found,
+        }
+        .deserialize(&mut deserializer),
+    );
     found.filter(|uid| !uid.is_empty() && uid.len() <= MAX_UID)
 }
 
@@ -300,7 +347,10 @@ impl<'de> Visitor<'de> for Path<'_> {
         while let Some(key) = map.next_key::<Text<'de>>()? {
             match self.keys.split_first() {
                 Some((first, rest)) if *first == key.as_str() => {
-                    map.next_value_seed(Path { keys: rest, found: &mut *self.found })?;
+                    map.next_value_seed(Path {
+                        keys: rest,
+                        found: &mut *self.found,
+                    })?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -316,7 +366,8 @@ mod tests {
     use super::*;
     use crate::injection::{PodView, WorkloadView};
 
-    const HEAD: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1""#;
+    const HEAD: &str =
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1""#;
 
     #[test]
     fn a_review_is_read_with_what_matters() {
@@ -333,7 +384,10 @@ mod tests {
         assert_eq!(request.dry_run, Some(true));
         assert!(request.old_object.is_none());
         let object = request.object.unwrap();
-        assert_eq!(object.metadata.unwrap().generate_name.unwrap().as_str(), "p-");
+        assert_eq!(
+            object.metadata.unwrap().generate_name.unwrap().as_str(),
+            "p-"
+        );
     }
 
     #[rstest::rstest]
@@ -349,7 +403,10 @@ mod tests {
     #[case::another_version(format!("{HEAD}}}}}").replace("k8s.io/v1", "k8s.io/v1beta1"), Some("u-1"))]
     #[case::another_kind(format!("{HEAD}}}}}").replace("AdmissionReview", "Pod"), Some("u-1"))]
     #[case::an_array("[1,2]".to_owned(), None)]
-    fn what_cannot_be_read_keeps_its_uid_and_quotes_nothing(#[case] json: String, #[case] uid: Option<&str>) {
+    fn what_cannot_be_read_keeps_its_uid_and_quotes_nothing(
+        #[case] json: String,
+        #[case] uid: Option<&str>,
+    ) {
         let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), uid);
         assert!(!error.to_string().contains("canary"), "{error}");
@@ -367,7 +424,11 @@ mod tests {
     ) {
         let json = |length: usize| {
             let text = "a".repeat(length);
-            let fields = if field == "uid" { String::new() } else { r#""uid":"u-1","#.to_owned() };
+            let fields = if field == "uid" {
+                String::new()
+            } else {
+                r#""uid":"u-1","#.to_owned()
+            };
             let head = HEAD.replace(r#""uid":"u-1""#, "");
             format!(r#"{head}{fields}"{field}":"{text}"}}}}"#)
         };
@@ -384,32 +445,55 @@ mod tests {
     fn a_namespace_that_is_none_is_refused(#[case] namespace: &str) {
         let json = format!(r#"{HEAD},"namespace":"{namespace}"}}}}"#);
         let error = decode::<PodView<'_>>(json.as_bytes()).unwrap_err();
-        assert_eq!(error.problem, "its namespace is not one that an API server writes");
+        assert_eq!(
+            error.problem,
+            "its namespace is not one that an API server writes"
+        );
     }
 
     #[test]
     fn a_field_of_another_type_is_named_with_its_container_and_variable() {
         let container = r#"{"name":"c","env":[{"name":"PORT","value":54327}]}"#;
         let json = |object: &str| format!(r#"{HEAD},"operation":"UPDATE",{object}}}}}"#);
-        let pod = json(&format!(r#""object":{{"spec":{{"containers":[{container}]}}}}"#));
+        let pod = json(&format!(
+            r#""object":{{"spec":{{"containers":[{container}]}}}}"#
+        ));
         let error = decode::<PodView<'_>>(pod.as_bytes());
         let expected = r#"spec.containers[0].env[0].value (container "c", variable "PORT") is a number, and Kubernetes takes a string there; write it in quotes"#;
-        assert_eq!(error.unwrap_err().to_string(), expected, "the sentence is for the object's author");
-        let rollout = format!(r#""oldObject":{{"spec":{{"template":{{"spec":{{"containers":[{container}]}}}}}}}}"#);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            expected,
+            "the sentence is for the object's author"
+        );
+        let rollout = format!(
+            r#""oldObject":{{"spec":{{"template":{{"spec":{{"containers":[{container}]}}}}}}}}"#
+        );
         let rollout = json(&rollout);
         let error = decode::<WorkloadView<'_>>(rollout.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), Some("u-1"));
-        assert_eq!(error.problem, format!("request.oldObject.spec.template.{expected}"));
+        assert_eq!(
+            error.problem,
+            format!("request.oldObject.spec.template.{expected}")
+        );
     }
 
     #[test]
     fn more_objects_than_any_review_has_are_refused_unread() {
         let json = |nodes: usize| {
-            format!(r#"{HEAD},"object":{{"spec":{{"containers":[{{}}{}]}}}}}}}}"#, ",{}".repeat(nodes - 6))
+            format!(
+                r#"{HEAD},"object":{{"spec":{{"containers":[{{}}{}]}}}}}}}}"#,
+                ",{}".repeat(nodes - 6)
+            )
         };
         assert!(decode::<PodView<'_>>(json(MAX_NODES).as_bytes()).is_ok());
-        let error = decode::<PodView<'_>>(json(MAX_NODES + 1).as_bytes()).err().unwrap();
-        assert_eq!((error.uid.as_deref(), error.problem.contains("150001")), (Some("u-1"), true), "{error}");
+        let error = decode::<PodView<'_>>(json(MAX_NODES + 1).as_bytes())
+            .err()
+            .unwrap();
+        assert_eq!(
+            (error.uid.as_deref(), error.problem.contains("150001")),
+            (Some("u-1"), true),
+            "{error}"
+        );
     }
 
     #[test]
@@ -417,6 +501,9 @@ mod tests {
         let bytes = [HEAD.as_bytes(), b",\"object\":{\"status\":\"\xff\"}}}"].concat();
         let error = decode::<PodView<'_>>(&bytes).unwrap_err();
         assert_eq!(error.uid.as_deref(), Some("u-1"));
-        assert_eq!(error.problem, format!("not UTF-8 after {} bytes", HEAD.len() + 21));
+        assert_eq!(
+            error.problem,
+            format!("not UTF-8 after {} bytes", HEAD.len() + 21)
+        );
     }
 }

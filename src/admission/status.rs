@@ -70,7 +70,12 @@ pub(super) fn status(error: &AdmissionError) -> Status {
     let sentences = sentences(error);
     let causes = causes(error, &sentences);
     let details = (!causes.is_empty()).then_some(Details { causes });
-    Status { code, reason, message: sentences.join(" "), details }
+    Status {
+        code,
+        reason,
+        message: sentences.join(" "),
+        details,
+    }
 }
 
 /// A cause for each sentence that is about an annotation.
@@ -82,9 +87,19 @@ fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<Cause> {
     };
     match error {
         AdmissionError::Annotations(mistakes) => {
-            let reason = |unsupported| if unsupported { "FieldValueNotSupported" } else { "FieldValueInvalid" };
+            let reason = |unsupported| {
+                if unsupported {
+                    "FieldValueNotSupported"
+                } else {
+                    "FieldValueInvalid"
+                }
+            };
             let causes = mistakes.iter().zip(sentences);
-            causes.map(|(mistake, message)| cause(reason(mistake.unsupported), &mistake.site, message)).collect()
+            causes
+                .map(|(mistake, message)| {
+                    cause(reason(mistake.unsupported), &mistake.site, message)
+                })
+                .collect()
         }
         AdmissionError::Plan(errors) => errors
             .iter()
@@ -101,11 +116,17 @@ fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<Cause> {
             .collect(),
         // What kubectl prints of a 422; of other codes it prints the message.
         AdmissionError::Backend(unbound) if error.kind() == Kind::Conflict => {
-            let asked =
-                unbound.iter().zip(sentences).filter_map(|(unbound, message)| Some((unbound.site.as_ref()?, message)));
-            asked.map(|(site, message)| cause("FieldValueInvalid", site, message)).collect()
+            let asked = unbound
+                .iter()
+                .zip(sentences)
+                .filter_map(|(unbound, message)| Some((unbound.site.as_ref()?, message)));
+            asked
+                .map(|(site, message)| cause("FieldValueInvalid", site, message))
+                .collect()
         }
-        AdmissionError::Backend(_) | AdmissionError::Forbidden(_) | AdmissionError::Unreadable(_) => Vec::new(),
+        AdmissionError::Backend(_)
+        | AdmissionError::Forbidden(_)
+        | AdmissionError::Unreadable(_) => Vec::new(),
     }
 }
 

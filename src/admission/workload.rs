@@ -11,8 +11,9 @@ use super::pipeline::{Bindings, Pipeline, RequestContext};
 use super::review::{Operation, Request};
 use super::surface::Surface;
 use crate::injection::{
-    self, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode, Review, Scope, SecretId,
-    SkipReason, Template, Warning, WorkloadKind, WorkloadPlan, WorkloadView, restarting_secrets,
+    self, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode, Review, Scope,
+    SecretId, SkipReason, Template, Warning, WorkloadKind, WorkloadPlan, WorkloadView,
+    restarting_secrets,
 };
 
 impl Pipeline {
@@ -31,11 +32,15 @@ impl Pipeline {
             Ok(passed) => passed,
             Err(reason) => return Ok(Outcome::Skipped(reason)),
         };
-        let old = request.old_object.as_ref().filter(|_| request.operation == Operation::Update);
+        let old = request
+            .old_object
+            .as_ref()
+            .filter(|_| request.operation == Operation::Update);
         let Some(review) = Review::of(kind, object, old) else {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         };
-        self.mutate_workload(surface, request.namespace(), kind, &review, context).await
+        self.mutate_workload(surface, request.namespace(), kind, &review, context)
+            .await
     }
 
     async fn mutate_workload(
@@ -48,7 +53,10 @@ impl Pipeline {
     ) -> Result<Outcome, AdmissionError> {
         let annotations_changed = review.scope() == Scope::Annotations;
         let mut notes = Vec::new();
-        let (request, skip) = match self.workload_request(surface, namespace, review, context).await {
+        let (request, skip) = match self
+            .workload_request(surface, namespace, review, context)
+            .await
+        {
             Ok(Decision::Inject(request)) => (Some(*request), None),
             Ok(Decision::Skip(reason)) => (Some(InjectionRequest::default()), Some(reason)),
             Err(error) if annotations_changed && is_fixed_by_author(&error) => return Err(error),
@@ -59,12 +67,16 @@ impl Pipeline {
         };
         let requested = request.as_ref().filter(|request| !request.is_empty());
         let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
-        let needs_bindings = annotations_changed || review.scope() == Scope::Template && into_template;
+        let needs_bindings =
+            annotations_changed || review.scope() == Scope::Template && into_template;
         let (bindings, failures) = match requested {
             Some(request) if needs_bindings => self.bind(namespace, request, context).await,
             Some(_) | None => Bindings::default(),
         };
-        let secrets = request.as_ref().map(|request| restarting_secrets(request, &bindings)).unwrap_or_default();
+        let secrets = request
+            .as_ref()
+            .map(|request| restarting_secrets(request, &bindings))
+            .unwrap_or_default();
         let input = requested.map(|request| PlanInput {
             target: PlanTarget::Template,
             pod: review.pod(),
@@ -91,16 +103,25 @@ impl Pipeline {
             notes.extend(unverified(failures));
         } else {
             // The others were returned when the annotation was written; controllers would only get them repeatedly.
-            plan.warnings.retain(|warning| matches!(warning, Warning::TakenBack { .. }));
+            plan.warnings
+                .retain(|warning| matches!(warning, Warning::TakenBack { .. }));
             notes.clear();
         }
         if plan.is_empty() && plan.warnings.is_empty() && notes.is_empty() {
             let neither = review.scope() == Scope::Neither;
-            let unchanged = if neither { SkipReason::Unchanged } else { SkipReason::AlreadyInjected };
+            let unchanged = if neither {
+                SkipReason::Unchanged
+            } else {
+                SkipReason::AlreadyInjected
+            };
             return Ok(Outcome::Skipped(skip.unwrap_or(unchanged)));
         }
         let secrets = requested.map(requested_secrets).unwrap_or_default();
-        Ok(Outcome::Mutated(WorkloadMutation { plan, secrets, notes }))
+        Ok(Outcome::Mutated(WorkloadMutation {
+            plan,
+            secrets,
+            notes,
+        }))
     }
 
     /// The request of the workload's future pods.
@@ -112,7 +133,9 @@ impl Pipeline {
         context: RequestContext<'_>,
     ) -> Result<Decision, AdmissionError> {
         let (annotations, pod) = (review.annotations(), review.pod());
-        let parsed = self.request(surface, namespace, Some(annotations), pod, context).await;
+        let parsed = self
+            .request(surface, namespace, Some(annotations), pod, context)
+            .await;
         let mut decision = match (parsed, review.check_inherited()) {
             (parsed, Ok(())) => parsed?.0,
             (Err(AdmissionError::Annotations(mut mistakes)), Err(mistake)) => {
@@ -123,9 +146,11 @@ impl Pipeline {
             (Err(error), Err(_)) => return Err(error),
         };
         if let Decision::Inject(request) = &mut decision {
-            self.authorize(namespace, pod.service_account(), request, context).await?;
+            self.authorize(namespace, pod.service_account(), request, context)
+                .await?;
             // Only the author of the workload may ask to refuse it, and only for annotations that are written now.
-            let by_author = annotations.get("on-missing").is_some() && review.scope() == Scope::Annotations;
+            let by_author =
+                annotations.get("on-missing").is_some() && review.scope() == Scope::Annotations;
             if !by_author && request.on_missing == Some(injection::OnMissing::Deny) {
                 request.on_missing = None;
             }
@@ -150,37 +175,56 @@ fn plan(
     match review.plan(request, secrets, template) {
         Ok(plan) => Ok(plan),
         Err(errors) if review.scope() == Scope::Annotations => Err(AdmissionError::Plan(errors)),
-        Err(_) => review.plan(request, secrets, Template::Keep).map_err(AdmissionError::Plan),
+        Err(_) => review
+            .plan(request, secrets, Template::Keep)
+            .map_err(AdmissionError::Plan),
     }
 }
 
 /// Whether the author of the workload can fix it: not a mistake in defaults, and not an outage.
 fn is_fixed_by_author(error: &AdmissionError) -> bool {
     match error {
-        AdmissionError::Annotations(mistakes) => mistakes.iter().any(|mistake| !mistake.site.origin.is_default()),
-        AdmissionError::Plan(_) | AdmissionError::Forbidden(_) | AdmissionError::PatchTooLong => true,
+        AdmissionError::Annotations(mistakes) => mistakes
+            .iter()
+            .any(|mistake| !mistake.site.origin.is_default()),
+        AdmissionError::Plan(_) | AdmissionError::Forbidden(_) | AdmissionError::PatchTooLong => {
+            true
+        }
         AdmissionError::Backend(_) | AdmissionError::Unreadable(_) => false,
     }
 }
 
 /// Plans the workload's pods and returns the warnings that they will get.
-fn pod_warnings(input: &PlanInput<'_>, failures: &[BindFailure]) -> Result<Vec<Warning>, AdmissionError> {
+fn pod_warnings(
+    input: &PlanInput<'_>,
+    failures: &[BindFailure],
+) -> Result<Vec<Warning>, AdmissionError> {
     match injection::plan(input) {
         Ok(plan) => Ok(plan.warnings),
         Err(errors) => {
             // Keys that could not be read are not the author's mistake.
             let certain: Vec<PlanError> = errors
                 .into_iter()
-                .filter(|error| failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. }))
+                .filter(|error| {
+                    failures.is_empty() || !matches!(error, PlanError::UnknownKeys { .. })
+                })
                 .collect();
-            if certain.is_empty() { Ok(Vec::new()) } else { Err(AdmissionError::Plan(certain)) }
+            if certain.is_empty() {
+                Ok(Vec::new())
+            } else {
+                Err(AdmissionError::Plan(certain))
+            }
         }
     }
 }
 
 /// Warnings for secrets that could not be checked.
 fn unverified(failures: Vec<BindFailure>) -> Vec<String> {
-    if failures.is_empty() { Vec::new() } else { sentences(&AdmissionError::Backend(failures)) }
+    if failures.is_empty() {
+        Vec::new()
+    } else {
+        sentences(&AdmissionError::Backend(failures))
+    }
 }
 
 fn requested_secrets(request: &InjectionRequest) -> Vec<SecretId> {

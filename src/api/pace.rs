@@ -34,7 +34,8 @@ impl Lines {
         if let Some(line) = self.waiting.get_mut(tenant) {
             line.push_back(sender);
         } else {
-            self.waiting.insert(tenant.to_owned(), VecDeque::from([sender]));
+            self.waiting
+                .insert(tenant.to_owned(), VecDeque::from([sender]));
             self.order.push_back(tenant.to_owned());
         }
         receiver
@@ -43,8 +44,11 @@ impl Lines {
     /// Gives the next turn away, to the first tenant's first caller that still waits. `false` when nobody does.
     fn grant(&mut self, now: Instant, gap: Duration) -> bool {
         while let Some(tenant) = self.order.pop_front() {
-            let Some(mut line) = self.waiting.remove(&tenant) else { continue };
-            let taken = std::iter::from_fn(|| line.pop_front()).any(|caller| caller.send(()).is_ok());
+            let Some(mut line) = self.waiting.remove(&tenant) else {
+                continue;
+            };
+            let taken =
+                std::iter::from_fn(|| line.pop_front()).any(|caller| caller.send(()).is_ok());
             if !line.is_empty() {
                 self.waiting.insert(tenant.clone(), line);
                 self.order.push_back(tenant);
@@ -63,15 +67,26 @@ impl Pace {
     /// `calls` in each second.
     #[must_use]
     pub fn per_second(calls: u32) -> Arc<Self> {
-        let lines = Lines { next: Instant::now(), waiting: BTreeMap::new(), order: VecDeque::new(), granting: false };
-        Arc::new(Self { gap: Duration::from_secs(1) / calls.max(1), lines: Mutex::new(lines) })
+        let lines = Lines {
+            next: Instant::now(),
+            waiting: BTreeMap::new(),
+            order: VecDeque::new(),
+            granting: false,
+        };
+        Arc::new(Self {
+            gap: Duration::from_secs(1) / calls.max(1),
+            lines: Mutex::new(lines),
+        })
     }
 
     /// Waits for a turn of this tenant; the empty name is that of calls for nobody in particular.
     pub async fn turn(self: &Arc<Self>, tenant: &str) {
         let (granted, must_grant) = {
             let mut lines = self.lines();
-            (lines.join(tenant), !std::mem::replace(&mut lines.granting, true))
+            (
+                lines.join(tenant),
+                !std::mem::replace(&mut lines.granting, true),
+            )
         };
         if must_grant {
             tokio::spawn(Arc::clone(self).grant());
@@ -111,7 +126,11 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let idle = Instant::now();
         pace.turn("a").await;
-        assert_eq!(idle.elapsed(), Duration::ZERO, "nobody waits after a pause, and turns are not saved up");
+        assert_eq!(
+            idle.elapsed(),
+            Duration::ZERO,
+            "nobody waits after a pause, and turns are not saved up"
+        );
         pace.turn("a").await;
         assert_eq!(idle.elapsed(), Duration::from_millis(20));
     }
@@ -132,8 +151,15 @@ mod tests {
             took
         };
         let (_, took) = join(many, few).await;
-        assert!(took.iter().all(|took| *took <= Duration::from_millis(40)), "{took:?}");
-        assert_eq!(began.elapsed(), Duration::from_millis(20) * 1009, "and nothing is lost");
+        assert!(
+            took.iter().all(|took| *took <= Duration::from_millis(40)),
+            "{took:?}"
+        );
+        assert_eq!(
+            began.elapsed(),
+            Duration::from_millis(20) * 1009,
+            "and nothing is lost"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,7 +167,10 @@ mod tests {
         let pace = Pace::per_second(50);
         pace.turn("a").await;
         let began = Instant::now();
-        let leaving = tokio::time::timeout(Duration::from_millis(5), join_all((0..100).map(|_| pace.turn("a"))));
+        let leaving = tokio::time::timeout(
+            Duration::from_millis(5),
+            join_all((0..100).map(|_| pace.turn("a"))),
+        );
         assert!(leaving.await.is_err());
         pace.turn("a").await;
         assert_eq!(began.elapsed(), Duration::from_millis(20));

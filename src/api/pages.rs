@@ -36,7 +36,13 @@ pub struct Pages<'a> {
 impl ObjectApi {
     /// The list at `path`, in pages of at most `most` objects.
     #[must_use]
-    pub fn pages<'a>(&'a self, path: &'a str, query: &'a str, form: Form, most: usize) -> Pages<'a> {
+    pub fn pages<'a>(
+        &'a self,
+        path: &'a str,
+        query: &'a str,
+        form: Form,
+        most: usize,
+    ) -> Pages<'a> {
         Pages {
             api: self,
             path,
@@ -60,13 +66,25 @@ impl Pages<'_> {
     /// When a page cannot be read for another reason than its length.
     pub async fn next(&mut self) -> Result<Option<Page>, ApiError> {
         while !self.ended {
-            match self.api.page(self.path, self.query, self.form, self.limit, self.more.as_deref()).await {
+            match self
+                .api
+                .page(
+                    self.path,
+                    self.query,
+                    self.form,
+                    self.limit,
+                    self.more.as_deref(),
+                )
+                .await
+            {
                 Ok(page) => {
                     self.limit = (self.limit * 2).min(self.most);
                     self.go_on(page.more.clone());
                     return Ok(Some(page));
                 }
-                Err(error) if error.kind == ApiErrorKind::TooLong && self.limit > 1 => self.limit /= 2,
+                Err(error) if error.kind == ApiErrorKind::TooLong && self.limit > 1 => {
+                    self.limit /= 2
+                }
                 Err(error) if error.kind == ApiErrorKind::TooLong => self.skip(error).await?,
                 Err(error) if error.kind == ApiErrorKind::Gone && self.restarts < RESTARTS => {
                     sleep(PAUSE).await;
@@ -105,11 +123,25 @@ impl Pages<'_> {
         if self.form == Form::Metadata {
             return Err(error);
         }
-        let page = self.api.page(self.path, self.query, Form::Metadata, 1, self.more.as_deref()).await?;
+        let page = self
+            .api
+            .page(
+                self.path,
+                self.query,
+                Form::Metadata,
+                1,
+                self.more.as_deref(),
+            )
+            .await?;
         for item in &page.items {
-            let Object { metadata: Metadata { name, namespace } } = read(self.path, item)?;
+            let Object {
+                metadata: Metadata { name, namespace },
+            } = read(self.path, item)?;
             self.skipped.push(format!("{namespace}/{name}"));
-            warn!(path = self.path, namespace, name, "object is too large to read; skipped");
+            warn!(
+                path = self.path,
+                namespace, name, "object is too large to read; skipped"
+            );
         }
         self.go_on(page.more);
         Ok(())
@@ -132,18 +164,41 @@ mod tests {
         let log = Arc::clone(&asked);
         let answer = tower::service_fn(move |request: http::Request<Body>| {
             let query = request.uri().query().unwrap_or_default();
-            let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse().ok());
-            let (limit, from): (usize, usize) = (parameter("limit=").unwrap(), parameter("continue=").unwrap_or(0));
-            let whole = !request.headers()["accept"].to_str().unwrap().contains("PartialObjectMetadata");
-            log.lock().unwrap().push(format!("{}{from}+{limit}", if whole { "" } else { "meta " }));
+            let parameter = |name: &str| {
+                query
+                    .split('&')
+                    .find_map(|pair| pair.strip_prefix(name)?.parse().ok())
+            };
+            let (limit, from): (usize, usize) = (
+                parameter("limit=").unwrap(),
+                parameter("continue=").unwrap_or(0),
+            );
+            let whole = !request.headers()["accept"]
+                .to_str()
+                .unwrap()
+                .contains("PartialObjectMetadata");
+            log.lock().unwrap().push(format!(
+                "{}{from}+{limit}",
+                if whole { "" } else { "meta " }
+            ));
             let end = (from + limit).min(sizes.len());
             let item = |number: usize| {
-                let filler = if whole { "x".repeat(sizes[number]) } else { String::new() };
+                let filler = if whole {
+                    "x".repeat(sizes[number])
+                } else {
+                    String::new()
+                };
                 json!({"metadata": {"name": format!("o{number}"), "namespace": "ns"}, "filler": filler})
             };
-            let more = if end < sizes.len() { end.to_string() } else { String::new() };
+            let more = if end < sizes.len() {
+                end.to_string()
+            } else {
+                String::new()
+            };
             let items: Vec<_> = (from..end).map(item).collect();
-            let body = json!({"metadata": {"resourceVersion": "7", "continue": more}, "items": items}).to_string();
+            let body =
+                json!({"metadata": {"resourceVersion": "7", "continue": more}, "items": items})
+                    .to_string();
             async move { Ok::<_, tower::BoxError>(http::Response::new(Body::from(body.into_bytes()))) }
         });
         (ObjectApi::new(kube::Client::new(answer, "default")), asked)
@@ -174,7 +229,10 @@ mod tests {
     async fn an_object_that_is_too_large_by_itself_is_left_out() {
         let (objects, skipped, asked) = listed(vec![1, PAGE_LIMIT, 1, 1], 2).await;
         assert_eq!((objects, skipped), (3, 1));
-        assert_eq!(asked, ["0+2", "0+1", "1+2", "1+1", "meta 1+1", "2+1", "3+2"]);
+        assert_eq!(
+            asked,
+            ["0+2", "0+1", "1+2", "1+1", "meta 1+1", "2+1", "3+2"]
+        );
         let (objects, skipped, _) = listed(vec![PAGE_LIMIT], 500).await;
         assert_eq!((objects, skipped), (0, 1));
     }
@@ -197,13 +255,22 @@ mod tests {
         let log = Arc::clone(&asked);
         let answer = tower::service_fn(move |_: http::Request<Body>| {
             *log.lock().unwrap() += 1;
-            let response = http::Response::builder().status(410).body(Body::from(b"{}".to_vec()));
+            let response = http::Response::builder()
+                .status(410)
+                .body(Body::from(b"{}".to_vec()));
             async move { Ok::<_, tower::BoxError>(response.unwrap()) }
         });
         let api = ObjectApi::new(kube::Client::new(answer, "default"));
         let began = tokio::time::Instant::now();
-        let error = api.pages("/api/v1/events", "", Form::Whole, 1).next().await.unwrap_err();
-        assert_eq!((error.kind, *asked.lock().unwrap()), (ApiErrorKind::Gone, 1 + RESTARTS));
+        let error = api
+            .pages("/api/v1/events", "", Form::Whole, 1)
+            .next()
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, *asked.lock().unwrap()),
+            (ApiErrorKind::Gone, 1 + RESTARTS)
+        );
         assert_eq!(began.elapsed(), PAUSE * 5);
     }
 }

@@ -56,7 +56,10 @@ pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>)
 pub fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => status.message.clone(),
-        kube::Error::Api(status) => format!("the API server answered HTTP {}: {}", status.code, status.message),
+        kube::Error::Api(status) => format!(
+            "the API server answered HTTP {}: {}",
+            status.code, status.message
+        ),
         kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
         _ => "the API server gave no readable answer".to_owned(),
     }

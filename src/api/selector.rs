@@ -44,28 +44,49 @@ impl Selector {
     /// Whether it holds for these labels.
     #[must_use]
     pub fn matches<K: AsRef<str> + Ord, V: AsRef<str>>(&self, labels: &BTreeMap<K, V>) -> bool {
-        self.requirements.iter().all(|Requirement { key, operator }| {
-            let value = labels.iter().find(|(label, _)| label.as_ref() == key).map(|(_, value)| value.as_ref());
-            match operator {
-                Operator::Exists => value.is_some(),
-                Operator::Absent => value.is_none(),
-                Operator::In(values) => value.is_some_and(|value| values.iter().any(|one| one == value)),
-                Operator::NotIn(values) => value.is_none_or(|value| values.iter().all(|one| one != value)),
-            }
-        })
+        self.requirements
+            .iter()
+            .all(|Requirement { key, operator }| {
+                let value = labels
+                    .iter()
+                    .find(|(label, _)| label.as_ref() == key)
+                    .map(|(_, value)| value.as_ref());
+                match operator {
+                    Operator::Exists => value.is_some(),
+                    Operator::Absent => value.is_none(),
+                    Operator::In(values) => {
+                        value.is_some_and(|value| values.iter().any(|one| one == value))
+                    }
+                    Operator::NotIn(values) => {
+                        value.is_none_or(|value| values.iter().all(|one| one != value))
+                    }
+                }
+            })
     }
 
     /// `labelSelector=…` for a list, or nothing for the empty selector.
     #[must_use]
     pub fn query(&self) -> String {
-        if self.is_empty() { String::new() } else { format!("labelSelector={}", escaped(&self.text)) }
+        if self.is_empty() {
+            String::new()
+        } else {
+            format!("labelSelector={}", escaped(&self.text))
+        }
     }
 }
 
 /// Characters that are percent-encoded in a query.
 fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 impl fmt::Display for Selector {
@@ -86,8 +107,14 @@ impl FromStr for Selector {
         if text.len() > LENGTH {
             return Err(invalid());
         }
-        let requirements = parts(text).map(requirement).collect::<Option<_>>().ok_or_else(invalid)?;
-        Ok(Self { text: text.to_owned(), requirements })
+        let requirements = parts(text)
+            .map(requirement)
+            .collect::<Option<_>>()
+            .ok_or_else(invalid)?;
+        Ok(Self {
+            text: text.to_owned(),
+            requirements,
+        })
     }
 }
 
@@ -116,7 +143,12 @@ fn requirement(part: &str) -> Option<Requirement> {
         let (key, values) = one(key, value)?;
         (key, Operator::In(values))
     } else if let Some((left, set)) = part.split_once('(') {
-        let values = set.trim_end().strip_suffix(')')?.split(',').map(label_value).collect::<Option<Vec<_>>>()?;
+        let values = set
+            .trim_end()
+            .strip_suffix(')')?
+            .split(',')
+            .map(label_value)
+            .collect::<Option<Vec<_>>>()?;
         let (key, word) = left.trim_end().rsplit_once(char::is_whitespace)?;
         let operator = match word {
             "in" => Operator::In(values),
@@ -133,7 +165,9 @@ fn requirement(part: &str) -> Option<Requirement> {
 /// `name`, or `prefix/name`.
 fn is_key(text: &str) -> bool {
     let name = match text.split_once('/') {
-        Some((prefix, name)) if !prefix.is_empty() && prefix.len() <= 253 && is_word(prefix) => name,
+        Some((prefix, name)) if !prefix.is_empty() && prefix.len() <= 253 && is_word(prefix) => {
+            name
+        }
         Some(_) => return false,
         None => text,
     };
@@ -146,7 +180,8 @@ fn label_value(text: &str) -> Option<String> {
 }
 
 fn is_word(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]
@@ -175,7 +210,10 @@ mod tests {
         #[case] matches: bool,
     ) {
         let labels: BTreeMap<&str, &str> = labels.iter().copied().collect();
-        assert_eq!(selector.parse::<Selector>().unwrap().matches(&labels), matches);
+        assert_eq!(
+            selector.parse::<Selector>().unwrap().matches(&labels),
+            matches
+        );
     }
 
     #[rstest]
@@ -188,15 +226,24 @@ mod tests {
     #[case("/a")]
     fn what_is_not_a_selector_is_rejected(#[case] text: &str) {
         let error = text.parse::<Selector>().unwrap_err().to_string();
-        assert!(error.ends_with("is not a label selector such as: team in (a,b),!legacy,tier=web"), "{error}");
+        assert!(
+            error.ends_with("is not a label selector such as: team in (a,b),!legacy,tier=web"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_query_is_escaped_and_bounded() {
         let selector: Selector = "team in (a,b),!x/y".parse().unwrap();
-        assert_eq!(selector.query(), "labelSelector=team%20in%20%28a%2Cb%29%2C%21x%2Fy");
+        assert_eq!(
+            selector.query(),
+            "labelSelector=team%20in%20%28a%2Cb%29%2C%21x%2Fy"
+        );
         assert_eq!(Selector::default().query(), "");
         let keys = |count: usize| vec!["a"; count].join(",");
-        assert!(keys(LENGTH / 2).parse::<Selector>().is_ok() && keys(LENGTH / 2 + 1).parse::<Selector>().is_err());
+        assert!(
+            keys(LENGTH / 2).parse::<Selector>().is_ok()
+                && keys(LENGTH / 2 + 1).parse::<Selector>().is_err()
+        );
     }
 }

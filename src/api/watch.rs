@@ -37,7 +37,9 @@ struct Lines {
 /// By hand: what is in the buffer is not for logs.
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("what", &self.what).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("what", &self.what)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,19 +48,32 @@ impl ObjectApi {
     ///
     /// # Errors
     /// [`ApiErrorKind::Gone`] when that version is too old: list anew.
-    pub async fn watch(&self, path: &str, query: &str, resource_version: &str) -> Result<Watch, ApiError> {
+    pub async fn watch(
+        &self,
+        path: &str,
+        query: &str,
+        resource_version: &str,
+    ) -> Result<Watch, ApiError> {
         let url = format!(
             "{path}?watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={resource_version}&{query}",
             OPEN.as_secs()
         );
         let what = what(&Method::GET, &url);
         let late = || ApiError::new(ApiErrorKind::Unavailable, &what, "no answer in time");
-        let sent = timeout(super::CALL, self.send(Method::GET, &url, "application/json", None, &what)).await;
+        let sent = timeout(
+            super::CALL,
+            self.send(Method::GET, &url, "application/json", None, &what),
+        )
+        .await;
         let response = sent.unwrap_or_else(|_| Err(late()))?;
         if !response.status().is_success() {
             return Err(refusal(&what, response.status(), b""));
         }
-        Ok(Watch { body: Box::pin(response.into_body()), what, lines: Lines::default() })
+        Ok(Watch {
+            body: Box::pin(response.into_body()),
+            what,
+            lines: Lines::default(),
+        })
     }
 }
 
@@ -99,9 +114,18 @@ impl Lines {
     fn next(&mut self, path: &str) -> Option<Vec<u8>> {
         loop {
             let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
-            let end = unseen.iter().position(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
-            if end.unwrap_or(self.buffer.len()) > OBJECT_LIMIT && !std::mem::replace(&mut self.skipping, true) {
-                warn!(path, limit = OBJECT_LIMIT, "watch event is too large to read; skipped");
+            let end = unseen
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|end| self.scanned + end + 1);
+            if end.unwrap_or(self.buffer.len()) > OBJECT_LIMIT
+                && !std::mem::replace(&mut self.skipping, true)
+            {
+                warn!(
+                    path,
+                    limit = OBJECT_LIMIT,
+                    "watch event is too large to read; skipped"
+                );
             }
             let Some(end) = end else {
                 if self.skipping {
@@ -133,7 +157,10 @@ mod tests {
                 assert_eq!(line.last(), Some(&b'\n'));
                 lengths.push(line.len());
             }
-            assert!(lines.buffer.len() <= OBJECT_LIMIT, "what is too long is not kept");
+            assert!(
+                lines.buffer.len() <= OBJECT_LIMIT,
+                "what is too long is not kept"
+            );
         }
         lengths
     }
@@ -146,11 +173,25 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_left_out_and_the_watch_goes_on() {
-        let all = [line(5), line(OBJECT_LIMIT), line(OBJECT_LIMIT + 1), line(7), line(3 * OBJECT_LIMIT), line(9)];
+        let all = [
+            line(5),
+            line(OBJECT_LIMIT),
+            line(OBJECT_LIMIT + 1),
+            line(7),
+            line(3 * OBJECT_LIMIT),
+            line(9),
+        ];
         let all = all.concat();
         let expected = [5, OBJECT_LIMIT, 7, 9];
         assert_eq!(lengths(&mut all.chunks(10_000)), expected);
-        assert_eq!(lengths(&mut std::iter::once(all.as_slice())), expected, "however it arrives");
-        assert_eq!(lengths(&mut [line(3).as_slice(), b"no end"].into_iter()), [3]);
+        assert_eq!(
+            lengths(&mut std::iter::once(all.as_slice())),
+            expected,
+            "however it arrives"
+        );
+        assert_eq!(
+            lengths(&mut [line(3).as_slice(), b"no end"].into_iter()),
+            [3]
+        );
     }
 }

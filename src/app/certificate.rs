@@ -28,15 +28,24 @@ pub(super) struct CertificateStatus {
 
 impl CertificateStatus {
     pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), word: Arc::default() }
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            word: Arc::default(),
+        }
     }
 
     /// What is wrong with it now; why it cannot be read, when that is so.
     pub(super) async fn ask(&self, now: Timestamp) -> Option<String> {
         let looked = cert_manager::look(&self.client, &self.namespace, &self.name).await;
-        let trouble = cert_manager::trouble(&looked, now).map(|Trouble { says, mend }| format!("{says} (try: {mend})"));
+        let trouble = cert_manager::trouble(&looked, now)
+            .map(|Trouble { says, mend }| format!("{says} (try: {mend})"));
         trouble.or_else(|| match looked.certificate {
-            Seen::Hidden(why) => Some(format!("certificate {} cannot be looked at: {why}", self.name)),
+            Seen::Hidden(why) => Some(format!(
+                "certificate {} cannot be looked at: {why}",
+                self.name
+            )),
             Seen::There(_) | Seen::Absent => None,
         })
     }
@@ -50,7 +59,11 @@ impl CertificateStatus {
                 Err(_) => self.ask(now()).await.unwrap_or_default(),
             };
             if !word.is_empty() && word != said {
-                warn!(certificate = self.name, reason = word, "no usable certificate");
+                warn!(
+                    certificate = self.name,
+                    reason = word,
+                    "no usable certificate"
+                );
             }
             said.clone_from(&word);
             *self.word.lock().unwrap_or_else(PoisonError::into_inner) = word;
@@ -61,6 +74,10 @@ impl CertificateStatus {
     /// A failed check of the served pair, with what is known of its cause.
     pub(super) fn explain(&self, why: String) -> String {
         let word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
-        if word.is_empty() { why } else { format!("{why}: {word}") }
+        if word.is_empty() {
+            why
+        } else {
+            format!("{why}: {word}")
+        }
     }
 }

@@ -45,8 +45,13 @@ pub fn run(args: ControllerArgs) -> ExitCode {
     let telemetry = args.telemetry.clone();
     logged(&telemetry, |log| {
         // It waits, for the most part: one worker beside the main thread is plenty.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        runtime.context("the runtime could not be started")?.block_on(control(args, log))
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        runtime
+            .context("the runtime could not be started")?
+            .block_on(control(args, log))
     })
 }
 
@@ -62,7 +67,11 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
         own_namespace,
         exempt_namespaces,
         namespaces,
-        selectors: SelectorArgs { namespace_selector, object_selector },
+        selectors:
+            SelectorArgs {
+                namespace_selector,
+                object_selector,
+            },
         certificate,
         telemetry,
     } = args;
@@ -84,10 +93,15 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
     let exempt = scan::exempt(exempt_namespaces.into_iter().chain([own_namespace.clone()]));
     let api = ObjectApi::new(client.clone());
 
-    let certificates = self_managed(certificate, &own_namespace)
-        .map(|settings| Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now).traced(&traces));
+    let certificates = self_managed(certificate, &own_namespace).map(|settings| {
+        Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now).traced(&traces)
+    });
 
-    let LeaseArgs { lease_name, lease_duration, identity } = lease;
+    let LeaseArgs {
+        lease_name,
+        lease_duration,
+        identity,
+    } = lease;
     let settings = LeaseSettings {
         namespace: own_namespace,
         name: lease_name,
@@ -95,16 +109,45 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
         identity: format!("{identity}_{:016x}", fastrand::u64(..)),
         duration: lease_duration,
     };
-    let (election, leading) = Election::new(client, settings, jiff::Timestamp::now, metrics.leader.clone());
-    let rules = Rules { sidecars: sidecar_containers, exempt, selected: namespace_selector, objects: object_selector };
-    let namespaces: Vec<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
-    let scope = if namespaces.is_empty() { Scope::All } else { Scope::Namespaces(namespaces) };
+    let (election, leading) = Election::new(
+        client,
+        settings,
+        jiff::Timestamp::now,
+        metrics.leader.clone(),
+    );
+    let rules = Rules {
+        sidecars: sidecar_containers,
+        exempt,
+        selected: namespace_selector,
+        objects: object_selector,
+    };
+    let namespaces: Vec<String> = namespaces
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .collect();
+    let scope = if namespaces.is_empty() {
+        Scope::All
+    } else {
+        Scope::Namespaces(namespaces)
+    };
     let now = jiff::Timestamp::now;
     let paced = api.paced(&Pace::per_second(SCAN_CALLS));
-    let drift = Drift::new(&paced, rules.clone(), scope.clone(), drift_interval, metrics.clone(), now).traced(&traces);
-    let retries = retry_owners.then(|| RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
+    let drift = Drift::new(
+        &paced,
+        rules.clone(),
+        scope.clone(),
+        drift_interval,
+        metrics.clone(),
+        now,
+    )
+    .traced(&traces);
+    let retries = retry_owners
+        .then(|| RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
 
-    let settings = ListenerSettings { shutdown_delay: Duration::ZERO, ..ListenerSettings::ops() };
+    let settings = ListenerSettings {
+        shutdown_delay: Duration::ZERO,
+        ..ListenerSettings::ops()
+    };
     let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
         .await
         .with_context(|| format!("{ops_listen} could not be bound"))?;
@@ -158,7 +201,14 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
 
 /// The certificate, when it is made here.
 fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
-    let CertificateArgs { tls_secret, tls_names, webhook_configuration, tls_validity, ca_grace, tls_poll } = args;
+    let CertificateArgs {
+        tls_secret,
+        tls_names,
+        webhook_configuration,
+        tls_validity,
+        ca_grace,
+        tls_poll,
+    } = args;
     tls_secret.map(|secret| CertificateSettings {
         namespace: own_namespace.to_owned(),
         secret,
@@ -174,6 +224,10 @@ fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<Certificat
 fn readiness(shutdown: &Shutdown) -> Checks {
     let shutdown = shutdown.clone();
     Checks::new().with("shutdown", move || {
-        if shutdown.is_draining() { Err("the program is stopping".to_owned()) } else { Ok(()) }
+        if shutdown.is_draining() {
+            Err("the program is stopping".to_owned())
+        } else {
+            Ok(())
+        }
     })
 }

@@ -26,7 +26,10 @@ pub fn admission(handler: Handler, limits: BodyLimits, traces: Traces, declared:
         .route("/admit/pods", admit(Surface::Pods))
         .route("/admit/defaults/pods", admit(Surface::DefaultsPods))
         .route("/admit/workloads", admit(Surface::Workloads))
-        .route("/admit/defaults/workloads", admit(Surface::DefaultsWorkloads))
+        .route(
+            "/admit/defaults/workloads",
+            admit(Surface::DefaultsWorkloads),
+        )
         .route("/admit/sources", admit(Surface::Sources))
         .with_state((handler, limits, traces, declared))
 }
@@ -53,12 +56,21 @@ async fn admit(
         Ok(room) => room,
         Err(shed) => return shed.into_response(),
     };
-    let received = Received { query: request.uri().query(), arrived, caller };
-    match handler.answer(surface, received, request.body(), span).await {
+    let received = Received {
+        query: request.uri().query(),
+        arrived,
+        caller,
+    };
+    match handler
+        .answer(surface, received, request.body(), span)
+        .await
+    {
         Ok(answer) => {
             // The review gives its places back first: most answers fit into them.
             drop((request, decoded));
-            limits.answer(answer.to_json()).map_or_else(IntoResponse::into_response, json)
+            limits
+                .answer(answer.to_json())
+                .map_or_else(IntoResponse::into_response, json)
         }
         Err(unreadable) => (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response(),
     }
@@ -66,6 +78,9 @@ async fn admit(
 
 fn json(answer: Bytes) -> Response {
     let mut response = Response::new(Body::from(answer));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }

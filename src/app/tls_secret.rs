@@ -33,7 +33,10 @@ pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration)
             Err(error) => {
                 let error = ErrorChain(&error).to_string();
                 if said.as_deref() != Some(&*error) {
-                    warn!(error, "cannot read the serving certificate; still serving the last valid one");
+                    warn!(
+                        error,
+                        "cannot read the serving certificate; still serving the last valid one"
+                    );
                 }
                 said = Some(error);
             }

@@ -13,9 +13,25 @@ pub(super) async fn start(
     namespace: Option<String>,
     metrics: &Metrics,
 ) -> anyhow::Result<(Traces, Flush)> {
-    let TraceArgs { otlp_endpoint: Collector(endpoint), otlp_ca, trace_ratio, pod_name } = args;
-    let Some(endpoint) = endpoint else { return Ok((Traces::off(), Flush::default())) };
+    let TraceArgs {
+        otlp_endpoint: Collector(endpoint),
+        otlp_ca,
+        trace_ratio,
+        pod_name,
+    } = args;
+    let Some(endpoint) = endpoint else {
+        return Ok((Traces::off(), Flush::default()));
+    };
     tracing::info!(%endpoint, ratio = trace_ratio, "exporting traces");
-    let settings = TraceSettings { endpoint, ca: otlp_ca, ratio: trace_ratio, service, pod: pod_name, namespace };
-    Traces::start(settings, metrics.clone()).await.context("traces could not be started")
+    let settings = TraceSettings {
+        endpoint,
+        ca: otlp_ca,
+        ratio: trace_ratio,
+        service,
+        pod: pod_name,
+        namespace,
+    };
+    Traces::start(settings, metrics.clone())
+        .await
+        .context("traces could not be started")
 }

@@ -28,7 +28,11 @@ pub struct BreakerSettings {
 
 impl Default for BreakerSettings {
     fn default() -> Self {
-        Self { failures: 5, pause: Duration::from_secs(1), patience: Duration::from_millis(250) }
+        Self {
+            failures: 5,
+            pause: Duration::from_secs(1),
+            patience: Duration::from_millis(250),
+        }
     }
 }
 
@@ -63,7 +67,11 @@ impl Circuit {
     /// A circuit that is closed.
     #[must_use]
     pub fn new(settings: BreakerSettings, backend: BackendKind) -> Self {
-        Self { settings, backend, state: Mutex::new(State::Closed(0)) }
+        Self {
+            settings,
+            backend,
+            state: Mutex::new(State::Closed(0)),
+        }
     }
 
     /// Whether a call would be refused now.
@@ -107,12 +115,20 @@ impl Circuit {
             }
             State::Open(_) | State::Probing => return None,
         };
-        Some(Pass { circuit: self, probe, began: now, deadline, reported: false })
+        Some(Pass {
+            circuit: self,
+            probe,
+            began: now,
+            deadline,
+            reported: false,
+        })
     }
 
     /// Takes a call's sign; whether that opened or closed the breaker, for the log.
     fn learn(&self, sign: Sign, probe: bool) -> Option<Sign> {
-        let BreakerSettings { failures, pause, .. } = self.settings;
+        let BreakerSettings {
+            failures, pause, ..
+        } = self.settings;
         let reopen = State::Open(Instant::now() + pause);
         let mut state = self.state();
         let (next, changed) = match (*state, sign) {
@@ -144,7 +160,11 @@ impl Pass<'_> {
     /// What a missed deadline says: nothing, if it was a short one.
     fn missed_deadline(&self) -> Sign {
         let had = self.deadline.saturating_duration_since(self.began);
-        if had >= self.circuit.settings.patience { Sign::Dead } else { Sign::None }
+        if had >= self.circuit.settings.patience {
+            Sign::Dead
+        } else {
+            Sign::None
+        }
     }
 
     fn end(mut self, error: Option<&BackendError>) {
@@ -179,7 +199,11 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         // Unreported: the call's future was dropped. A caller that leaves at its deadline waited in vain.
         if !self.reported {
-            let sign = if Instant::now() >= self.deadline { self.missed_deadline() } else { Sign::None };
+            let sign = if Instant::now() >= self.deadline {
+                self.missed_deadline()
+            } else {
+                Sign::None
+            };
             self.circuit.learn(sign, self.probe);
         }
     }
@@ -215,7 +239,9 @@ impl<B: SecretBinder> SecretBinder for Breaker<B> {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let refused = || BackendError::about(ErrorKind::Unavailable, self.kind(), query);
-        self.circuit.call(query.deadline, refused, self.inner.bind(query)).await
+        self.circuit
+            .call(query.deadline, refused, self.inner.bind(query))
+            .await
     }
 }
 
@@ -234,7 +260,11 @@ mod tests {
     }
 
     async fn ask(breaker: &Breaker<MemoryBackend>) -> Option<ErrorKind> {
-        breaker.bind(&query("jobs", "db")).await.err().map(|error| error.kind)
+        breaker
+            .bind(&query("jobs", "db"))
+            .await
+            .err()
+            .map(|error| error.kind)
     }
 
     #[rstest::rstest]
@@ -253,7 +283,9 @@ mod tests {
         assert_eq!(breaker.inner.calls(), 5);
 
         advance(Duration::from_secs(1)).await;
-        breaker.inner.always(Some(Fault::Delay(Duration::from_millis(10))));
+        breaker
+            .inner
+            .always(Some(Fault::Delay(Duration::from_millis(10))));
         let (probe, other) = tokio::join!(ask(&breaker), ask(&breaker));
         assert_eq!((probe, other), (None, Some(ErrorKind::Unavailable)));
         assert_eq!(breaker.inner.calls(), 6);
@@ -280,7 +312,11 @@ mod tests {
         }
         advance(Duration::from_secs(1)).await;
         breaker.inner.next(Fault::Hang);
-        assert!(timeout(Duration::from_millis(1), ask(&breaker)).await.is_err());
+        assert!(
+            timeout(Duration::from_millis(1), ask(&breaker))
+                .await
+                .is_err()
+        );
         breaker.inner.always(None);
         assert_eq!(ask(&breaker).await, None);
     }
@@ -318,7 +354,10 @@ mod tests {
         for _ in 0..20 {
             let mut hurried = query("jobs", "db");
             hurried.deadline = hurried.arrived + Duration::from_millis(100);
-            assert_eq!(breaker.bind(&hurried).await.unwrap_err().kind, ErrorKind::Deadline);
+            assert_eq!(
+                breaker.bind(&hurried).await.unwrap_err().kind,
+                ErrorKind::Deadline
+            );
         }
         assert_eq!(breaker.inner.calls(), 20);
     }

@@ -107,12 +107,25 @@ impl<B: SecretBinder> Cached<B> {
             .time_to_live(settings.stale.max(settings.ttl))
             .build();
         let (recent, patience) = (Recent::new(settings.stale), Patience::new(settings.silence));
-        let memory = Arc::new(Memory { inner, settings, stored, recent, patience });
-        Self { memory, flights: Arc::default(), metrics }
+        let memory = Arc::new(Memory {
+            inner,
+            settings,
+            stored,
+            recent,
+            patience,
+        });
+        Self {
+            memory,
+            flights: Arc::default(),
+            metrics,
+        }
     }
 
     fn count(&self, result: CacheResult) {
-        let labels = BackendCache { backend: self.kind(), result };
+        let labels = BackendCache {
+            backend: self.kind(),
+            result,
+        };
         self.metrics.backend_cache.get_or_create(&labels).inc();
     }
 }
@@ -124,19 +137,32 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let key = BindKey { namespace: query.namespace.clone(), secret: query.secret.clone() };
+        let key = BindKey {
+            namespace: query.namespace.clone(),
+            secret: query.secret.clone(),
+        };
         if let Some(answer) = self.memory.recall(&key, query) {
             self.count(CacheResult::Hit);
             return answer;
         }
-        let ask = Ask { keys: query.keys.needs_keys(), deadline: query.deadline };
+        let ask = Ask {
+            keys: query.keys.needs_keys(),
+            deadline: query.deadline,
+        };
         let memory = Arc::clone(&self.memory);
         let of = key.clone();
         let read = self
             .flights
-            .read(&key, ask, query.arrived, move |ask, began| async move { memory.read(of, ask, began).await });
+            .read(&key, ask, query.arrived, move |ask, began| async move {
+                memory.read(of, ask, began).await
+            });
         // The read serves others too, and some may be more patient.
-        let (outcome, shared) = match self.memory.patience.wait(query.arrived, query.deadline, read).await {
+        let (outcome, shared) = match self
+            .memory
+            .patience
+            .wait(query.arrived, query.deadline, read)
+            .await
+        {
             Ok(answered) => answered,
             Err(kind) => {
                 let error = BackendError::about(kind, self.kind(), query);
@@ -152,7 +178,11 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
                 None => Err(error),
             },
             outcome => {
-                self.count(if shared { CacheResult::Shared } else { CacheResult::Miss });
+                self.count(if shared {
+                    CacheResult::Shared
+                } else {
+                    CacheResult::Miss
+                });
                 outcome.map(|bound| bound.binding.clone())
             }
         }
@@ -169,9 +199,15 @@ impl<B: SecretBinder> RecentNames for Cached<B> {
 
 impl<B: SecretBinder> Memory<B> {
     /// The answer from memory, where the rule allows one.
-    fn recall(&self, key: &BindKey, query: &BindQuery) -> Option<Result<SecretBinding, BackendError>> {
+    fn recall(
+        &self,
+        key: &BindKey,
+        query: &BindQuery,
+    ) -> Option<Result<SecretBinding, BackendError>> {
         match self.stored.get(key)? {
-            Stored::CachedBinding(bound) => bound.answers(query, self.settings.ttl).then(|| Ok(bound.binding.clone())),
+            Stored::CachedBinding(bound) => bound
+                .answers(query, self.settings.ttl)
+                .then(|| Ok(bound.binding.clone())),
             Stored::Missing(missing) => {
                 let (error, began) = &*missing;
                 (began.elapsed() < self.settings.negative_ttl?).then(|| Err(error.clone()))
@@ -182,20 +218,32 @@ impl<B: SecretBinder> Memory<B> {
     /// An older binding, when the backend gave no verdict. It can only say yes.
     fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
         match self.stored.get(key)? {
-            Stored::CachedBinding(bound) => bound.answers(query, self.settings.stale).then(|| bound.binding.clone()),
+            Stored::CachedBinding(bound) => bound
+                .answers(query, self.settings.stale)
+                .then(|| bound.binding.clone()),
             Stored::Missing(_) => None,
         }
     }
 
     /// One read for all of its waiters; what it says is remembered before they are told.
-    async fn read(self: Arc<Self>, key: BindKey, ask: Ask, began: Instant) -> Outcome<Arc<CachedBinding>> {
+    async fn read(
+        self: Arc<Self>,
+        key: BindKey,
+        ask: Ask,
+        began: Instant,
+    ) -> Outcome<Arc<CachedBinding>> {
         let known = self.stored.get(&key);
         // Who wanted keys lately will want them again, and one read can serve both kinds of query.
-        let keys_known = matches!(known, Some(Stored::CachedBinding(bound)) if bound.binding.keys.is_some());
+        let keys_known =
+            matches!(known, Some(Stored::CachedBinding(bound)) if bound.binding.keys.is_some());
         let query = BindQuery {
             namespace: key.namespace.clone(),
             secret: key.secret.clone(),
-            keys: if ask.keys || keys_known { KeysWanted::All } else { KeysWanted::Existence },
+            keys: if ask.keys || keys_known {
+                KeysWanted::All
+            } else {
+                KeysWanted::Existence
+            },
             arrived: began,
             deadline: ask.deadline,
         };
@@ -204,15 +252,18 @@ impl<B: SecretBinder> Memory<B> {
         match answer {
             Ok(binding) => {
                 let bound = Arc::new(CachedBinding { binding, began });
-                self.recent.note(&key.namespace, key.secret.name.as_str(), began);
-                self.stored.insert(key, Stored::CachedBinding(Arc::clone(&bound)));
+                self.recent
+                    .note(&key.namespace, key.secret.name.as_str(), began);
+                self.stored
+                    .insert(key, Stored::CachedBinding(Arc::clone(&bound)));
                 Ok(bound)
             }
             Err(error) => {
                 match error.kind {
                     ErrorKind::NotFound if self.settings.negative_ttl.is_some() => {
                         self.recent.forget(&key.namespace, key.secret.name.as_str());
-                        self.stored.insert(key, Stored::Missing(Arc::new((error.clone(), began))));
+                        self.stored
+                            .insert(key, Stored::Missing(Arc::new((error.clone(), began))));
                     }
                     // A verdict: what was remembered is no longer true, and must not stand in for it later.
                     ErrorKind::NotFound | ErrorKind::PermissionDenied => {
@@ -241,7 +292,9 @@ impl CachedBinding {
         if self.began > query.arrived {
             return !query.keys.needs_keys() || self.binding.keys.is_some();
         }
-        query.keys != KeysWanted::All && self.began.elapsed() < limit && query.keys.satisfied_by(&self.binding)
+        query.keys != KeysWanted::All
+            && self.began.elapsed() < limit
+            && query.keys.satisfied_by(&self.binding)
     }
 }
 
@@ -251,7 +304,13 @@ impl Stored {
         const ENTRY: usize = 512;
         const NAME: usize = 48;
         let names = match stored {
-            Self::CachedBinding(bound) => bound.binding.keys.iter().flatten().map(|name| name.len() + NAME).sum(),
+            Self::CachedBinding(bound) => bound
+                .binding
+                .keys
+                .iter()
+                .flatten()
+                .map(|name| name.len() + NAME)
+                .sum(),
             Self::Missing(_) => 0,
         };
         let bytes = ENTRY + key.namespace.len() + 2 * key.secret.name.as_str().len() + names;

@@ -94,8 +94,20 @@ pub struct Cause(pub Arc<str>);
 impl BackendError {
     /// An error without cause or Retry-After.
     #[must_use]
-    pub fn new(kind: ErrorKind, backend: BackendKind, namespace: &str, secret: Option<&SecretName>) -> Self {
-        Self { kind, backend, namespace: namespace.to_owned(), secret: secret.cloned(), retry_after: None, cause: None }
+    pub fn new(
+        kind: ErrorKind,
+        backend: BackendKind,
+        namespace: &str,
+        secret: Option<&SecretName>,
+    ) -> Self {
+        Self {
+            kind,
+            backend,
+            namespace: namespace.to_owned(),
+            secret: secret.cloned(),
+            retry_after: None,
+            cause: None,
+        }
     }
 
     /// The error for a query's secret.
@@ -112,12 +124,24 @@ impl BackendError {
     }
 
     fn sentence(&self) -> String {
-        let Self { kind, backend, namespace, secret, .. } = self;
-        let what = secret.as_ref().map_or_else(|| "secrets".to_owned(), |name| format!("secret \"{name}\""));
+        let Self {
+            kind,
+            backend,
+            namespace,
+            secret,
+            ..
+        } = self;
+        let what = secret
+            .as_ref()
+            .map_or_else(|| "secrets".to_owned(), |name| format!("secret \"{name}\""));
         match kind {
-            ErrorKind::NotFound => format!("{what} not found in namespace \"{namespace}\" (backend {backend})"),
+            ErrorKind::NotFound => {
+                format!("{what} not found in namespace \"{namespace}\" (backend {backend})")
+            }
             ErrorKind::PermissionDenied => {
-                format!("the secrets backend {backend} does not allow reading {what} in namespace \"{namespace}\"")
+                format!(
+                    "the secrets backend {backend} does not allow reading {what} in namespace \"{namespace}\""
+                )
             }
             ErrorKind::Unavailable | ErrorKind::Unauthenticated => {
                 format!(
@@ -140,7 +164,9 @@ impl BackendError {
                 )
             }
             ErrorKind::Invalid => {
-                format!("the secrets backend {backend} refused the request for {what} in namespace \"{namespace}\"")
+                format!(
+                    "the secrets backend {backend} refused the request for {what} in namespace \"{namespace}\""
+                )
             }
             ErrorKind::TooManyKeys => {
                 format!(

@@ -44,13 +44,18 @@ pub(crate) struct Flights<K, V> {
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
-        Self { slots: Mutex::default(), ids: AtomicU64::default() }
+        Self {
+            slots: Mutex::default(),
+            ids: AtomicU64::default(),
+        }
     }
 }
 
 impl<K, V> fmt::Debug for Flights<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("keys", &self.len()).finish()
+        f.debug_struct("Flights")
+            .field("keys", &self.len())
+            .finish()
     }
 }
 
@@ -104,12 +109,22 @@ where
     /// The answer of a read of `key` that begins after `arrived`, and whether the caller shared it with others.
     /// Where there is no such read, `work` makes it, from the wishes of its waiters by the time it begins, and that
     /// time.
-    pub(crate) async fn read<W, F>(self: &Arc<Self>, key: &K, ask: Ask, arrived: Instant, work: W) -> (Outcome<V>, bool)
+    pub(crate) async fn read<W, F>(
+        self: &Arc<Self>,
+        key: &K,
+        ask: Ask,
+        arrived: Instant,
+        work: W,
+    ) -> (Outcome<V>, bool)
     where
         W: FnOnce(Ask, Instant) -> F + Clone + Send + 'static,
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
-        let Joined { read, shared, hurried } = self.join(key, ask, arrived, true, work.clone());
+        let Joined {
+            read,
+            shared,
+            hurried,
+        } = self.join(key, ask, arrived, true, work.clone());
         let outcome = read.await;
         if hurried && matches!(&outcome, Err(error) if error.kind == ErrorKind::Deadline) {
             // Now only with those who have as much time, so that there is no third time.
@@ -120,7 +135,14 @@ where
     }
 
     /// A read of `key` that begins after `arrived`; with `hurried` perhaps one that others gave less time.
-    fn join<W, F>(self: &Arc<Self>, key: &K, ask: Ask, arrived: Instant, hurried: bool, work: W) -> Joined<V>
+    fn join<W, F>(
+        self: &Arc<Self>,
+        key: &K,
+        ask: Ask,
+        arrived: Instant,
+        hurried: bool,
+        work: W,
+    ) -> Joined<V>
     where
         W: FnOnce(Ask, Instant) -> F + Send + 'static,
         F: Future<Output = Outcome<V>> + Send + 'static,
@@ -134,40 +156,66 @@ where
         }
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         slot.tickets += 1;
-        let ticket = Ticket { flights: Arc::clone(self), key: key.clone(), id };
+        let ticket = Ticket {
+            flights: Arc::clone(self),
+            key: key.clone(),
+            id,
+        };
         let gate = Arc::clone(&slot.gate);
         let read = async move {
             let ticket = ticket;
-            let _turn = gate.acquire_owned().await.expect("a slot's gate is never closed");
+            let _turn = gate
+                .acquire_owned()
+                .await
+                .expect("a slot's gate is never closed");
             let (ask, began) = ticket.begin().unwrap_or((ask, Instant::now()));
             work(ask, began).await
         }
         .boxed()
         .shared();
         slot.next = read.downgrade().map(|read| Waiting { id, ask, read });
-        Joined { read, shared: false, hurried: false }
+        Joined {
+            read,
+            shared: false,
+            hurried: false,
+        }
     }
 }
 
 impl<V: Clone> Slot<V> {
     fn new() -> Self {
-        Self { gate: Arc::new(Semaphore::new(1)), tickets: 0, next: None, running: None }
+        Self {
+            gate: Arc::new(Semaphore::new(1)),
+            tickets: 0,
+            next: None,
+            running: None,
+        }
     }
 
     fn joinable(&mut self, ask: Ask, arrived: Instant, hurried: bool) -> Option<Joined<V>> {
         let fits = |read: &&Running<V>| {
-            read.began > arrived && (read.ask.keys || !ask.keys) && (hurried || read.ask.deadline >= ask.deadline)
+            read.began > arrived
+                && (read.ask.keys || !ask.keys)
+                && (hurried || read.ask.deadline >= ask.deadline)
         };
         if let Some(running) = self.running.as_ref().filter(fits)
             && let Some(read) = running.read.upgrade()
         {
-            return Some(Joined { read, shared: true, hurried: running.ask.deadline < ask.deadline });
+            return Some(Joined {
+                read,
+                shared: true,
+                hurried: running.ask.deadline < ask.deadline,
+            });
         }
         let next = self.next.as_mut()?;
         let read = next.read.upgrade()?;
         next.ask.keys |= ask.keys;
         next.ask.deadline = next.ask.deadline.max(ask.deadline);
-        Some(Joined { read, shared: true, hurried: false })
+        Some(Joined {
+            read,
+            shared: true,
+            hurried: false,
+        })
     }
 }
 
@@ -185,7 +233,12 @@ impl<K: Eq + Hash, V> Ticket<K, V> {
         let slot = slots.get_mut(&self.key)?;
         let Waiting { id, ask, read } = slot.next.take_if(|next| next.id == self.id)?;
         let began = Instant::now();
-        slot.running = Some(Running { id, ask, began, read });
+        slot.running = Some(Running {
+            id,
+            ask,
+            began,
+            read,
+        });
         Some((ask, began))
     }
 }
@@ -193,7 +246,9 @@ impl<K: Eq + Hash, V> Ticket<K, V> {
 impl<K: Eq + Hash, V> Drop for Ticket<K, V> {
     fn drop(&mut self) {
         let mut slots = self.flights.slots();
-        let Some(slot) = slots.get_mut(&self.key) else { return };
+        let Some(slot) = slots.get_mut(&self.key) else {
+            return;
+        };
         slot.next.take_if(|next| next.id == self.id);
         slot.running.take_if(|running| running.id == self.id);
         slot.tickets -= 1;

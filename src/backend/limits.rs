@@ -30,7 +30,11 @@ pub struct LimitSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { at_once: 24, by_namespace: 8, namespaces: 4096 }
+        Self {
+            at_once: 24,
+            by_namespace: 8,
+            namespaces: 4096,
+        }
     }
 }
 
@@ -69,7 +73,11 @@ impl Limits {
     #[must_use]
     pub fn new(settings: LimitSettings) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(settings.at_once));
-        Arc::new(Self { settings, all, shares: Mutex::default() })
+        Arc::new(Self {
+            settings,
+            all,
+            shares: Mutex::default(),
+        })
     }
 
     /// Waits for the right to call on behalf of `namespace`; `None` when `deadline` passes first.
@@ -77,9 +85,18 @@ impl Limits {
         let (place, own) = self.place(namespace);
         let all = Arc::clone(&self.all);
         // First the own share, so that who waits for it holds no place in the line of all.
-        let permits = async { Some((own.acquire_owned().await.ok()?, all.acquire_owned().await.ok()?)) };
+        let permits = async {
+            Some((
+                own.acquire_owned().await.ok()?,
+                all.acquire_owned().await.ok()?,
+            ))
+        };
         let (own, all) = timeout_at(deadline, permits).await.ok().flatten()?;
-        Some(Turn { _all: all, _own: own, _place: place })
+        Some(Turn {
+            _all: all,
+            _own: own,
+            _place: place,
+        })
     }
 
     fn place(self: &Arc<Self>, namespace: &str) -> (Place, Arc<Semaphore>) {
@@ -87,11 +104,18 @@ impl Limits {
         // No namespace has the empty name.
         let full = shares.len() >= self.settings.namespaces && !shares.contains_key(namespace);
         let namespace = if full { "" } else { namespace }.to_owned();
-        let share = shares
-            .entry(namespace.clone())
-            .or_insert_with(|| Share { calls: Arc::new(Semaphore::new(self.settings.by_namespace)), users: 0 });
+        let share = shares.entry(namespace.clone()).or_insert_with(|| Share {
+            calls: Arc::new(Semaphore::new(self.settings.by_namespace)),
+            users: 0,
+        });
         share.users += 1;
-        (Place { limits: Arc::clone(self), namespace }, Arc::clone(&share.calls))
+        (
+            Place {
+                limits: Arc::clone(self),
+                namespace,
+            },
+            Arc::clone(&share.calls),
+        )
     }
 
     fn shares(&self) -> MutexGuard<'_, HashMap<String, Share>> {
@@ -142,7 +166,11 @@ impl<B: SecretBinder> Limited<B> {
     /// Limits the calls to `inner`, whose breaker has this circuit.
     #[must_use]
     pub fn new(inner: B, limits: Arc<Limits>, circuit: Arc<Circuit>) -> Self {
-        Self { inner, limits, circuit }
+        Self {
+            inner,
+            limits,
+            circuit,
+        }
     }
 }
 
@@ -155,7 +183,15 @@ impl<B: SecretBinder> SecretBinder for Limited<B> {
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let too_late = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
         let call = self.inner.bind(query);
-        in_turn(&self.limits, &self.circuit, &query.namespace, query.deadline, too_late, call).await
+        in_turn(
+            &self.limits,
+            &self.circuit,
+            &query.namespace,
+            query.deadline,
+            too_late,
+            call,
+        )
+        .await
     }
 }
 
@@ -179,11 +215,18 @@ mod tests {
         backend.always(Some(Fault::Delay(READ)));
         let breaker = Breaker::new(Arc::clone(&backend), BreakerSettings::default());
         let circuit = breaker.circuit();
-        (Limited::new(breaker, Limits::new(settings), circuit), backend)
+        (
+            Limited::new(breaker, Limits::new(settings), circuit),
+            backend,
+        )
     }
 
     async fn ask(limited: &Subject, namespace: &str, name: &str) -> ErrorKind {
-        limited.bind(&query(namespace, name)).await.unwrap_err().kind
+        limited
+            .bind(&query(namespace, name))
+            .await
+            .unwrap_err()
+            .kind
     }
 
     #[tokio::test(start_paused = true)]
@@ -225,7 +268,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn namespaces_beyond_the_table_share_one_share() {
-        let (limited, backend) = subject(LimitSettings { namespaces: 3, ..LimitSettings::default() });
+        let (limited, backend) = subject(LimitSettings {
+            namespaces: 3,
+            ..LimitSettings::default()
+        });
         let (limited, backend) = (&limited, &backend);
         let calls = (0..20).map(async |at| ask(limited, &format!("ns{at}"), "gone").await);
         let most = async {
@@ -248,9 +294,15 @@ mod tests {
             limited.bind(&hurried).await.unwrap_err().kind
         });
         let told = join_all(calls).await;
-        let answered = told.iter().filter(|kind| **kind == ErrorKind::NotFound).count();
+        let answered = told
+            .iter()
+            .filter(|kind| **kind == ErrorKind::NotFound)
+            .count();
         assert_eq!(answered, 32, "four rounds of eight");
-        assert!(told.iter().all(|kind| matches!(kind, ErrorKind::NotFound | ErrorKind::Deadline)));
+        assert!(
+            told.iter()
+                .all(|kind| matches!(kind, ErrorKind::NotFound | ErrorKind::Deadline))
+        );
         assert!(!limited.circuit.is_open());
         assert_eq!(ask(&limited, "greedy", "gone").await, ErrorKind::NotFound);
         assert!(limited.limits.shares().is_empty());
@@ -261,7 +313,8 @@ mod tests {
         let (limited, backend) = subject(LimitSettings::default());
         let limited = &limited;
         backend.always(Some(Fault::Hang));
-        let hanging = join_all((0..8).map(async |at| ask(limited, "jobs", &format!("s{at}")).await));
+        let hanging =
+            join_all((0..8).map(async |at| ask(limited, "jobs", &format!("s{at}")).await));
         let refused = async {
             backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
             // Another namespace learns that the backend is dead.
@@ -285,6 +338,9 @@ mod tests {
         assert!(timeout(READ, leaving).await.is_err());
         assert!(limited.limits.shares().is_empty());
         backend.always(None);
-        assert_eq!(timeout(READ, ask(&limited, "jobs", "gone")).await.ok(), Some(ErrorKind::NotFound));
+        assert_eq!(
+            timeout(READ, ask(&limited, "jobs", "gone")).await.ok(),
+            Some(ErrorKind::NotFound)
+        );
     }
 }

@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus, KeysWanted,
-    SecretBinder, SecretData, SecretsBackend,
+    BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus,
+    KeysWanted, SecretBinder, SecretData, SecretsBackend,
 };
 use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
@@ -61,7 +61,10 @@ pub fn query(namespace: &str, name: &str) -> BindQuery {
     let arrived = Instant::now();
     BindQuery {
         namespace: namespace.to_owned(),
-        secret: SecretId { source: SecretSource::Kubernetes, name: secret_name(name) },
+        secret: SecretId {
+            source: SecretSource::Kubernetes,
+            name: secret_name(name),
+        },
         keys: KeysWanted::Existence,
         arrived,
         deadline: arrived + Duration::from_secs(10),
@@ -86,10 +89,20 @@ impl MemoryBackend {
     pub fn put(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
         let data = data
             .iter()
-            .map(|(key, value)| (key.parse().expect("a test's key"), SecretString::from((*value).to_owned())))
+            .map(|(key, value)| {
+                (
+                    key.parse().expect("a test's key"),
+                    SecretString::from((*value).to_owned()),
+                )
+            })
             .collect();
-        let entry = Entry { data, ..Entry::default() };
-        self.state().secrets.insert((namespace.to_owned(), secret_name(name)), entry);
+        let entry = Entry {
+            data,
+            ..Entry::default()
+        };
+        self.state()
+            .secrets
+            .insert((namespace.to_owned(), secret_name(name)), entry);
     }
 
     /// Deletes a secret.
@@ -97,7 +110,9 @@ impl MemoryBackend {
     /// # Panics
     /// If `name` is not a Secret name.
     pub fn remove(&self, namespace: &str, name: &str) {
-        self.state().secrets.remove(&(namespace.to_owned(), secret_name(name)));
+        self.state()
+            .secrets
+            .remove(&(namespace.to_owned(), secret_name(name)));
     }
 
     /// Writes an annotation beside a stored secret.
@@ -106,7 +121,10 @@ impl MemoryBackend {
     /// If there is no such secret.
     pub fn annotate(&self, namespace: &str, name: &str, key: &str, value: &str) {
         let mut state = self.state();
-        let entry = state.secrets.get_mut(&(namespace.to_owned(), secret_name(name))).expect("a stored secret");
+        let entry = state
+            .secrets
+            .get_mut(&(namespace.to_owned(), secret_name(name)))
+            .expect("a stored secret");
         entry.annotations.insert(key.to_owned(), value.to_owned());
     }
 
@@ -116,7 +134,12 @@ impl MemoryBackend {
     /// If `name` is not a Secret name.
     #[must_use]
     pub fn annotation(&self, namespace: &str, name: &str, key: &str) -> Option<String> {
-        self.state().secrets.get(&(namespace.to_owned(), secret_name(name)))?.annotations.get(key).cloned()
+        self.state()
+            .secrets
+            .get(&(namespace.to_owned(), secret_name(name)))?
+            .annotations
+            .get(key)
+            .cloned()
     }
 
     /// What the next call without an earlier script does.
@@ -168,7 +191,10 @@ impl MemoryBackend {
         let (fault, answer) = {
             let mut state = self.state();
             let fault = state.next.pop_front().or(state.always);
-            let refused = matches!(fault, Some(Fault::Fail(_) | Fault::SlowDown(_) | Fault::Hang));
+            let refused = matches!(
+                fault,
+                Some(Fault::Fail(_) | Fault::SlowDown(_) | Fault::Hang)
+            );
             (fault, (!refused).then(|| work(&mut state)))
         };
         match fault {
@@ -204,14 +230,32 @@ impl SecretBinder for MemoryBackend {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let BindQuery { namespace, secret, keys, deadline, .. } = query;
+        let BindQuery {
+            namespace,
+            secret,
+            keys,
+            deadline,
+            ..
+        } = query;
         if keys.needs_keys() {
             self.keyed.fetch_add(1, Ordering::SeqCst);
         }
         let read = self.call(namespace, Some(&secret.name), |state| {
-            let entry = state.secrets.get(&(namespace.clone(), secret.name.clone())).ok_or(ErrorKind::NotFound)?;
-            let names = || entry.data.keys().map(|key| key.as_str().to_owned()).collect();
-            Ok(SecretBinding { secret_name: secret.name.as_str().to_owned(), keys: keys.needs_keys().then(names) })
+            let entry = state
+                .secrets
+                .get(&(namespace.clone(), secret.name.clone()))
+                .ok_or(ErrorKind::NotFound)?;
+            let names = || {
+                entry
+                    .data
+                    .keys()
+                    .map(|key| key.as_str().to_owned())
+                    .collect()
+            };
+            Ok(SecretBinding {
+                secret_name: secret.name.as_str().to_owned(),
+                keys: keys.needs_keys().then(names),
+            })
         });
         match timeout_at(*deadline, read).await {
             Ok(answer) => answer,
@@ -229,15 +273,25 @@ impl SecretsBackend for MemoryBackend {
         key: &SecretKey,
     ) -> Result<SecretString, BackendError> {
         self.call(namespace, Some(name), |state| {
-            let entry = state.secrets.get(&(namespace.to_owned(), name.clone())).ok_or(ErrorKind::NotFound)?;
+            let entry = state
+                .secrets
+                .get(&(namespace.to_owned(), name.clone()))
+                .ok_or(ErrorKind::NotFound)?;
             entry.data.get(key).cloned().ok_or(ErrorKind::NotFound)
         })
         .await
     }
 
-    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError> {
+    async fn get_all(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+    ) -> Result<SecretData, BackendError> {
         self.call(namespace, Some(name), |state| {
-            let entry = state.secrets.get(&(namespace.to_owned(), name.clone())).ok_or(ErrorKind::NotFound)?;
+            let entry = state
+                .secrets
+                .get(&(namespace.to_owned(), name.clone()))
+                .ok_or(ErrorKind::NotFound)?;
             Ok(entry.data.clone())
         })
         .await
@@ -254,7 +308,10 @@ impl SecretsBackend for MemoryBackend {
             let entry = state
                 .secrets
                 .entry((namespace.to_owned(), name.clone()))
-                .or_insert_with(|| Entry { managed: true, ..Entry::default() });
+                .or_insert_with(|| Entry {
+                    managed: true,
+                    ..Entry::default()
+                });
             if !entry.managed {
                 return Err(ErrorKind::Conflict);
             }
@@ -265,9 +322,16 @@ impl SecretsBackend for MemoryBackend {
         .await
     }
 
-    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError> {
+    async fn list_secrets(
+        &self,
+        namespace: &str,
+        prefix: &str,
+    ) -> Result<Vec<SecretName>, BackendError> {
         self.call(namespace, None, |state| {
-            let here = state.secrets.keys().filter(|(of, name)| of == namespace && name.as_str().starts_with(prefix));
+            let here = state
+                .secrets
+                .keys()
+                .filter(|(of, name)| of == namespace && name.as_str().starts_with(prefix));
             Ok(here.map(|(_, name)| name.clone()).collect())
         })
         .await
@@ -275,13 +339,26 @@ impl SecretsBackend for MemoryBackend {
 
     async fn health_check(&self, limit: Duration) -> HealthStatus {
         match timeout(limit, self.call("", None, |_| Ok(()))).await {
-            Ok(Ok(())) => HealthStatus { state: HealthState::Healthy, message: "answers".to_owned() },
-            Ok(Err(_)) => HealthStatus { state: HealthState::Unhealthy, message: "fails".to_owned() },
-            Err(_) => HealthStatus { state: HealthState::Unhealthy, message: "does not answer".to_owned() },
+            Ok(Ok(())) => HealthStatus {
+                state: HealthState::Healthy,
+                message: "answers".to_owned(),
+            },
+            Ok(Err(_)) => HealthStatus {
+                state: HealthState::Unhealthy,
+                message: "fails".to_owned(),
+            },
+            Err(_) => HealthStatus {
+                state: HealthState::Unhealthy,
+                message: "does not answer".to_owned(),
+            },
         }
     }
 
     fn metadata(&self) -> BackendMetadata {
-        BackendMetadata { name: "memory", version: env!("CARGO_PKG_VERSION"), floe_api_version: "1.0" }
+        BackendMetadata {
+            name: "memory",
+            version: env!("CARGO_PKG_VERSION"),
+            floe_api_version: "1.0",
+        }
     }
 }

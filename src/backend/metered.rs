@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::{
-    BackendError, BackendKind, BackendMetadata, BindQuery, HealthState, HealthStatus, SecretBinder, SecretData,
-    SecretsBackend,
+    BackendError, BackendKind, BackendMetadata, BindQuery, HealthState, HealthStatus, SecretBinder,
+    SecretData, SecretsBackend,
 };
 use crate::injection::{SecretBinding, SecretKey, SecretName};
 use crate::metrics::{BackendCall, BackendOperation, BackendRequest, BackendResult, Metrics};
@@ -60,8 +60,21 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let Self { metrics, backend, operation, began, result } = *self;
-        metrics.backend_requests.get_or_create(&BackendRequest { backend, operation, result }).inc();
+        let Self {
+            metrics,
+            backend,
+            operation,
+            began,
+            result,
+        } = *self;
+        metrics
+            .backend_requests
+            .get_or_create(&BackendRequest {
+                backend,
+                operation,
+                result,
+            })
+            .inc();
         metrics
             .backend_duration
             .get_or_create(&BackendCall { backend, operation })
@@ -93,7 +106,11 @@ impl<B: SecretsBackend> SecretsBackend for Metered<B> {
         call.end(self.inner.get_secret(namespace, name, key).await)
     }
 
-    async fn get_all(&self, namespace: &str, name: &SecretName) -> Result<SecretData, BackendError> {
+    async fn get_all(
+        &self,
+        namespace: &str,
+        name: &SecretName,
+    ) -> Result<SecretData, BackendError> {
         let call = self.begin(BackendOperation::GetAll);
         call.end(self.inner.get_all(namespace, name).await)
     }
@@ -109,7 +126,11 @@ impl<B: SecretsBackend> SecretsBackend for Metered<B> {
         call.end(self.inner.set_secret(namespace, name, data, metadata).await)
     }
 
-    async fn list_secrets(&self, namespace: &str, prefix: &str) -> Result<Vec<SecretName>, BackendError> {
+    async fn list_secrets(
+        &self,
+        namespace: &str,
+        prefix: &str,
+    ) -> Result<Vec<SecretName>, BackendError> {
         let call = self.begin(BackendOperation::List);
         call.end(self.inner.list_secrets(namespace, prefix).await)
     }
@@ -137,7 +158,11 @@ mod tests {
     use crate::metrics::registry;
 
     fn counted(metrics: &Metrics, result: BackendResult) -> u64 {
-        let labels = BackendRequest { backend: BackendKind::Memory, operation: BackendOperation::Bind, result };
+        let labels = BackendRequest {
+            backend: BackendKind::Memory,
+            operation: BackendOperation::Bind,
+            result,
+        };
         metrics.backend_requests.get_or_create(&labels).get()
     }
 
@@ -148,11 +173,22 @@ mod tests {
         backend.put("jobs", "db", &[("user", "u")]);
         let metered = Metered::new(backend, metrics.clone());
         metered.bind(&query("jobs", "db")).await.unwrap();
-        assert_eq!(metered.bind(&query("jobs", "gone")).await.unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(
+            metered.bind(&query("jobs", "gone")).await.unwrap_err().kind,
+            ErrorKind::NotFound
+        );
         metered.inner.next(Fault::Hang);
         let patient = query("jobs", "db");
-        assert!(tokio::time::timeout(Duration::from_millis(10), metered.bind(&patient)).await.is_err());
-        for result in [BackendResult::Ok, BackendResult::NotFound, BackendResult::Cancelled] {
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), metered.bind(&patient))
+                .await
+                .is_err()
+        );
+        for result in [
+            BackendResult::Ok,
+            BackendResult::NotFound,
+            BackendResult::Cancelled,
+        ] {
             assert_eq!(counted(&metrics, result), 1, "{result:?}");
         }
     }

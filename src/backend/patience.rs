@@ -35,12 +35,16 @@ struct State {
 
 impl Patience {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, state: Mutex::default() }
+        Self {
+            limit,
+            state: Mutex::default(),
+        }
     }
 
     /// Takes note of an answer, whatever it says. Who was told "unavailable" may not even have been asked.
     pub(crate) fn learn<T>(&self, answer: &Result<T, BackendError>) {
-        if !matches!(answer, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline)) {
+        if !matches!(answer, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline))
+        {
             self.state().last_answer = Some(Instant::now());
         }
     }
@@ -58,7 +62,11 @@ impl Patience {
         let mut read = pin!(read);
         let mut since = Instant::now();
         let keeper = loop {
-            let limit = if self.is_kept_by_another(arrived) { MOMENT } else { self.limit };
+            let limit = if self.is_kept_by_another(arrived) {
+                MOMENT
+            } else {
+                self.limit
+            };
             if let Ok(answer) = timeout_at(deadline.min(since + limit), read.as_mut()).await {
                 return Ok(answer);
             }
@@ -77,7 +85,10 @@ impl Patience {
     }
 
     fn is_kept_by_another(&self, arrived: Instant) -> bool {
-        let State { last_answer, keeper } = *self.state();
+        let State {
+            last_answer,
+            keeper,
+        } = *self.state();
         // Once somebody was answered the keeper is only the one whose turn takes longest.
         let silent = last_answer.is_none_or(|last| last.elapsed() >= self.limit);
         silent && keeper.is_some_and(|(keeper, _)| keeper != arrived)
@@ -109,7 +120,9 @@ struct Keeper<'a>(&'a Patience);
 impl Drop for Keeper<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.keeper = state.keeper.and_then(|(arrived, secrets)| (secrets > 1).then(|| (arrived, secrets - 1)));
+        state.keeper = state
+            .keeper
+            .and_then(|(arrived, secrets)| (secrets > 1).then(|| (arrived, secrets - 1)));
     }
 }
 
@@ -131,7 +144,10 @@ mod tests {
         read: impl Future<Output = T>,
     ) -> (u128, Option<ErrorKind>) {
         let began = Instant::now();
-        let kind = patience.wait(query.arrived, query.deadline, read).await.err();
+        let kind = patience
+            .wait(query.arrived, query.deadline, read)
+            .await
+            .err();
         (began.elapsed().as_millis(), kind)
     }
 
@@ -144,7 +160,12 @@ mod tests {
         });
         let waits = join_all(reviews).await;
         assert_eq!(waits[0], (10_000, Some(ErrorKind::Deadline)));
-        assert!(waits[1..].iter().all(|wait| *wait == (750, Some(ErrorKind::Unavailable))), "{waits:?}");
+        assert!(
+            waits[1..]
+                .iter()
+                .all(|wait| *wait == (750, Some(ErrorKind::Unavailable))),
+            "{waits:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,14 +180,19 @@ mod tests {
             (told, timed(&patience, &query("jobs", "db"), soon).await)
         };
         let (_, (told, soon)) = tokio::join!(keeper, later);
-        assert_eq!((told, soon), ((100, Some(ErrorKind::Unavailable)), (50, None)));
+        assert_eq!(
+            (told, soon),
+            ((100, Some(ErrorKind::Unavailable)), (50, None))
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_backend_has_the_whole_deadline_for_all_secrets_of_a_review() {
         let patience = Patience::new(SILENCE);
         let review = query("jobs", "db");
-        let waits = join_all((0..3).map(|_| timed(&patience, &review, sleep(Duration::from_secs(3))))).await;
+        let waits =
+            join_all((0..3).map(|_| timed(&patience, &review, sleep(Duration::from_secs(3)))))
+                .await;
         assert!(waits.iter().all(|wait| *wait == (3000, None)), "{waits:?}");
     }
 
@@ -181,7 +207,12 @@ mod tests {
         };
         let queued = (0..5).map(async |at| {
             sleep(Duration::from_millis(at)).await;
-            timed(&patience, &query("jobs", "db"), sleep(Duration::from_secs(4))).await
+            timed(
+                &patience,
+                &query("jobs", "db"),
+                sleep(Duration::from_secs(4)),
+            )
+            .await
         });
         let (waits, ()) = tokio::join!(join_all(queued), answers);
         assert!(waits.iter().all(|wait| *wait == (4000, None)), "{waits:?}");
@@ -192,11 +223,19 @@ mod tests {
         let patience = Patience::new(SILENCE);
         let first = query("jobs", "db");
         assert!(
-            tokio::time::timeout(Duration::from_secs(1), patience.wait(first.arrived, first.deadline, pending::<()>()))
-                .await
-                .is_err()
+            tokio::time::timeout(
+                Duration::from_secs(1),
+                patience.wait(first.arrived, first.deadline, pending::<()>())
+            )
+            .await
+            .is_err()
         );
-        let next = timed(&patience, &query("jobs", "db"), sleep(Duration::from_secs(2))).await;
+        let next = timed(
+            &patience,
+            &query("jobs", "db"),
+            sleep(Duration::from_secs(2)),
+        )
+        .await;
         assert_eq!(next, (2000, None));
     }
 }

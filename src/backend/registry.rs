@@ -53,14 +53,29 @@ impl Backend {
     /// Wraps `backend` in its decorators, in the order of this module's description.
     #[must_use]
     pub fn assemble<B: SecretsBackend>(backend: B, tuning: Tuning, metrics: &Metrics) -> Self {
-        let Tuning { cache, retry, limits, breaker } = tuning;
+        let Tuning {
+            cache,
+            retry,
+            limits,
+            breaker,
+        } = tuning;
         let kind = backend.kind();
         let limits = Limits::new(limits);
         let metered = Arc::new(Metered::new(backend, metrics.clone()));
         let guarded = Breaker::new(Arc::clone(&metered), breaker);
         let circuit = guarded.circuit();
         let limited = Limited::new(guarded, Arc::clone(&limits), circuit);
-        let cached = Arc::new(Cached::new(Retrying::new(limited, retry), cache, metrics.clone()));
-        Self { kind, binder: Arc::<Cached<_>>::clone(&cached), values: metered, names: cached, limits }
+        let cached = Arc::new(Cached::new(
+            Retrying::new(limited, retry),
+            cache,
+            metrics.clone(),
+        ));
+        Self {
+            kind,
+            binder: Arc::<Cached<_>>::clone(&cached),
+            values: metered,
+            names: cached,
+            limits,
+        }
     }
 }

@@ -21,7 +21,11 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { attempts: 3, base: Duration::from_millis(50), cap: Duration::from_millis(500) }
+        Self {
+            attempts: 3,
+            base: Duration::from_millis(50),
+            cap: Duration::from_millis(500),
+        }
     }
 }
 
@@ -62,11 +66,19 @@ impl RetrySettings {
     /// The pause after failed attempt `attempt` (the first is 1). A backend that names a time knows better
     /// than we do, and is believed as long as the deadline lets it; the jitter on top keeps its callers from
     /// returning at the same instant.
-    fn pause(self, jitter: fn(Duration) -> Duration, attempt: u32, error: &BackendError) -> Duration {
+    fn pause(
+        self,
+        jitter: fn(Duration) -> Duration,
+        attempt: u32,
+        error: &BackendError,
+    ) -> Duration {
         let Self { base, cap, .. } = self;
         match error.retry_after {
             Some(wanted) => wanted.saturating_add(jitter(base)),
-            None => jitter(base.saturating_mul(2_u32.saturating_pow(attempt - 1)).min(cap)),
+            None => jitter(
+                base.saturating_mul(2_u32.saturating_pow(attempt - 1))
+                    .min(cap),
+            ),
         }
     }
 }
@@ -89,7 +101,11 @@ impl<B: SecretBinder> Retrying<B> {
     /// Repeats the retryable failures of `inner`.
     #[must_use]
     pub fn new(inner: B, settings: RetrySettings) -> Self {
-        Self { inner, settings, jitter: full_jitter }
+        Self {
+            inner,
+            settings,
+            jitter: full_jitter,
+        }
     }
 }
 
@@ -101,7 +117,11 @@ impl<B: SecretBinder> SecretBinder for Retrying<B> {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let too_late = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
-        self.settings.repeat(self.jitter, query.deadline, too_late, || self.inner.bind(query)).await
+        self.settings
+            .repeat(self.jitter, query.deadline, too_late, || {
+                self.inner.bind(query)
+            })
+            .await
     }
 }
 
@@ -113,7 +133,11 @@ mod tests {
     fn retrying() -> Retrying<MemoryBackend> {
         let backend = MemoryBackend::new();
         backend.put("jobs", "db", &[]);
-        Retrying { inner: backend, settings: RetrySettings::default(), jitter: |limit| limit }
+        Retrying {
+            inner: backend,
+            settings: RetrySettings::default(),
+            jitter: |limit| limit,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,8 +154,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_are_few() {
         let retrying = retrying();
-        retrying.inner.always(Some(Fault::Fail(ErrorKind::Unavailable)));
-        assert_eq!(retrying.bind(&query("jobs", "db")).await.unwrap_err().kind, ErrorKind::Unavailable);
+        retrying
+            .inner
+            .always(Some(Fault::Fail(ErrorKind::Unavailable)));
+        assert_eq!(
+            retrying.bind(&query("jobs", "db")).await.unwrap_err().kind,
+            ErrorKind::Unavailable
+        );
         assert_eq!(retrying.inner.calls(), 3);
     }
 
@@ -145,7 +174,10 @@ mod tests {
     async fn verdicts_are_not_questioned(#[case] kind: ErrorKind) {
         let retrying = retrying();
         retrying.inner.always(Some(Fault::Fail(kind)));
-        assert_eq!(retrying.bind(&query("jobs", "db")).await.unwrap_err().kind, kind);
+        assert_eq!(
+            retrying.bind(&query("jobs", "db")).await.unwrap_err().kind,
+            kind
+        );
         assert_eq!(retrying.inner.calls(), 1);
     }
 
@@ -161,10 +193,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_after_beyond_the_deadline_gives_up_at_once() {
         let retrying = retrying();
-        for beyond in [Duration::from_secs(10), Duration::from_secs(30), Duration::from_hours(1)] {
+        for beyond in [
+            Duration::from_secs(10),
+            Duration::from_secs(30),
+            Duration::from_hours(1),
+        ] {
             retrying.inner.next(Fault::SlowDown(beyond));
             let began = Instant::now();
-            assert_eq!(retrying.bind(&query("jobs", "db")).await.unwrap_err().kind, ErrorKind::RateLimited);
+            assert_eq!(
+                retrying.bind(&query("jobs", "db")).await.unwrap_err().kind,
+                ErrorKind::RateLimited
+            );
             assert_eq!(began.elapsed(), Duration::ZERO, "{beyond:?}");
         }
     }
@@ -174,7 +213,10 @@ mod tests {
         let retrying = retrying();
         let mut late = query("jobs", "db");
         late.deadline = late.arrived;
-        assert_eq!(retrying.bind(&late).await.unwrap_err().kind, ErrorKind::Deadline);
+        assert_eq!(
+            retrying.bind(&late).await.unwrap_err().kind,
+            ErrorKind::Deadline
+        );
         assert_eq!(retrying.inner.calls(), 0);
     }
 

@@ -22,7 +22,12 @@ impl StaticBinder {
         name: impl Into<String>,
         keys: impl IntoIterator<Item = String>,
     ) {
-        self.namespaces.entry(namespace.into()).or_default().entry(name.into()).or_default().extend(keys);
+        self.namespaces
+            .entry(namespace.into())
+            .or_default()
+            .entry(name.into())
+            .or_default()
+            .extend(keys);
     }
 }
 
@@ -33,11 +38,15 @@ impl SecretBinder for StaticBinder {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let found = self.namespaces.get(&query.namespace).and_then(|secrets| secrets.get(query.secret.name.as_str()));
+        let found = self
+            .namespaces
+            .get(&query.namespace)
+            .and_then(|secrets| secrets.get(query.secret.name.as_str()));
         match found {
-            Some(keys) => {
-                Ok(SecretBinding { secret_name: query.secret.name.as_str().to_owned(), keys: Some(keys.clone()) })
-            }
+            Some(keys) => Ok(SecretBinding {
+                secret_name: query.secret.name.as_str().to_owned(),
+                keys: Some(keys.clone()),
+            }),
             None => Err(BackendError::about(ErrorKind::NotFound, self.kind(), query)),
         }
     }
@@ -45,6 +54,11 @@ impl SecretBinder for StaticBinder {
 
 impl RecentNames for StaticBinder {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
-        self.namespaces.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.namespaces
+            .get(namespace)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .cloned()
+            .collect()
     }
 }

@@ -36,7 +36,10 @@ impl Bundle {
     #[must_use]
     pub fn before(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
         let mut all = self.clone();
-        let others = others.0.iter().filter(|other| !self.0.contains(other) && is_valid(other, now));
+        let others = others
+            .0
+            .iter()
+            .filter(|other| !self.0.contains(other) && is_valid(other, now));
         for other in others.take(keep) {
             all.push(other.clone());
         }
@@ -46,7 +49,9 @@ impl Bundle {
     /// Those of it by which an API server would take the pair at `now`; its names are not looked at.
     #[must_use]
     pub fn verifying(&self, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Self {
-        let verifies = |ca: &&CertificateDer<'static>| is_valid(ca, now) && verifies(ca, pair, provider, now).is_some();
+        let verifies = |ca: &&CertificateDer<'static>| {
+            is_valid(ca, now) && verifies(ca, pair, provider, now).is_some()
+        };
         Self(self.0.iter().filter(verifies).cloned().collect())
     }
 
@@ -81,11 +86,17 @@ impl Bundle {
 
 /// Whether a CA has not expired.
 fn is_valid(ca: &CertificateDer<'_>, now: Timestamp) -> bool {
-    X509Certificate::from_der(ca).is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
+    X509Certificate::from_der(ca)
+        .is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
 }
 
 /// `Some` when the pair's chain leads to this CA.
-fn verifies(ca: &CertificateDer<'static>, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Option<()> {
+fn verifies(
+    ca: &CertificateDer<'static>,
+    pair: &Pair,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> Option<()> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).ok()?;
     let (leaf, intermediates) = pair.key.cert.split_first()?;
@@ -107,14 +118,25 @@ mod tests {
     fn the_new_comes_before_what_is_still_valid() {
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).expect("a time");
         let names = BTreeSet::from(["a.b.svc".to_owned()]);
-        let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)]
-            .map(|(begin, length)| issue(&names, Duration::from_secs(length), at(begin)).expect("a certificate").ca);
+        let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)].map(|(begin, length)| {
+            issue(&names, Duration::from_secs(length), at(begin))
+                .expect("a certificate")
+                .ca
+        });
         let both = second.before(&first, 1, at(60));
         assert_eq!(Bundle::from_pem(both.to_pem().as_bytes()), both);
         assert_eq!(both.0, [second.0.clone(), first.0.clone()].concat());
         assert_eq!(both.before(&both, 4, at(60)), both, "each once");
-        assert_eq!(third.before(&both, 4, at(201)).0, [third.0.clone(), second.0.clone()].concat(), "one has expired");
-        assert_eq!(third.before(&both, 1, at(60)).0, [third.0.clone(), second.0.clone()].concat(), "one is kept");
+        assert_eq!(
+            third.before(&both, 4, at(201)).0,
+            [third.0.clone(), second.0.clone()].concat(),
+            "one has expired"
+        );
+        assert_eq!(
+            third.before(&both, 1, at(60)).0,
+            [third.0.clone(), second.0.clone()].concat(),
+            "one is kept"
+        );
         assert!(Bundle::from_pem(b"garbage").is_empty());
     }
 }

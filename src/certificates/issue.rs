@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use secrecy::SecretString;
 use time::OffsetDateTime;
@@ -46,7 +46,9 @@ pub struct Issued {
 /// By hand: it holds a key.
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issued").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Issued")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,8 +59,14 @@ impl fmt::Debug for Issued {
 ///
 /// # Errors
 /// A name that cannot stand in a certificate.
-pub fn issue(names: &BTreeSet<String>, validity: Duration, now: Timestamp) -> Result<Issued, IssueError> {
-    let not_after = now.checked_add(validity).map_err(|_| IssueError::Validity)?;
+pub fn issue(
+    names: &BTreeSet<String>,
+    validity: Duration,
+    now: Timestamp,
+) -> Result<Issued, IssueError> {
+    let not_after = now
+        .checked_add(validity)
+        .map_err(|_| IssueError::Validity)?;
     let time = |at: i64| OffsetDateTime::from_unix_timestamp(at).map_err(|_| IssueError::Validity);
     let skew = Duration::from_secs(SKEW.min(validity.as_secs() / SKEW_PART));
     let not_before = now.checked_sub(skew).map_err(|_| IssueError::Validity)?;
@@ -70,7 +78,10 @@ pub fn issue(names: &BTreeSet<String>, validity: Duration, now: Timestamp) -> Re
     // CAs of one name and different keys in one bundle would be a riddle to whoever reads it.
     authority.distinguished_name = named(&format!("floe-secrets-webhook CA {}", now.as_second()));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    authority.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
     let mut leaf = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;

@@ -27,7 +27,10 @@ impl Leaf {
     /// # Errors
     /// When there is none that can be read.
     pub fn from_chain(chain: &[u8]) -> Result<Self, TlsError> {
-        let leaf = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok).ok_or(TlsError::NoCertificate)?;
+        let leaf = CertificateDer::pem_slice_iter(chain)
+            .next()
+            .and_then(Result::ok)
+            .ok_or(TlsError::NoCertificate)?;
         Self::from_der(&leaf)
     }
 
@@ -38,8 +41,12 @@ impl Leaf {
     pub fn from_der(leaf: &CertificateDer<'_>) -> Result<Self, TlsError> {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| TlsError::BadCertificate)?;
         let time = |time: i64| Timestamp::from_second(time).map_err(|_| TlsError::BadCertificate);
-        let names = parsed.subject_alternative_name().map_err(|_| TlsError::BadCertificate)?;
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let names = parsed
+            .subject_alternative_name()
+            .map_err(|_| TlsError::BadCertificate)?;
+        let names = names
+            .map(|names| names.value.general_names.as_slice())
+            .unwrap_or_default();
         let names = names.iter().filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
             GeneralName::IPAddress(octets) => address(octets),

@@ -84,7 +84,12 @@ pub struct Pair {
 /// By hand: it holds a key.
 impl fmt::Debug for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key: _, not_before, not_after, names } = self;
+        let Self {
+            key: _,
+            not_before,
+            not_after,
+            names,
+        } = self;
         f.debug_struct("Pair")
             .field("not_before", not_before)
             .field("not_after", not_after)
@@ -98,10 +103,21 @@ impl Pair {
     ///
     /// # Errors
     /// What keeps them from serving at `now`.
-    pub fn from_pem(chain: &[u8], key: &[u8], provider: &CryptoProvider, now: Timestamp) -> Result<Self, TlsError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().unwrap_or_default();
+    pub fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        provider: &CryptoProvider,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .unwrap_or_default();
         let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
-        let Leaf { not_before, not_after, names } = Leaf::from_der(leaf)?;
+        let Leaf {
+            not_before,
+            not_after,
+            names,
+        } = Leaf::from_der(leaf)?;
         if now < not_before {
             return Err(TlsError::NotYetValid { not_before });
         }
@@ -112,8 +128,14 @@ impl Pair {
             return Err(TlsError::NoName);
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
-        let key = CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Key { source })?;
-        Ok(Self { key: Arc::new(key), not_before, not_after, names })
+        let key = CertifiedKey::from_der(chain, key, provider)
+            .map_err(|source| TlsError::Key { source })?;
+        Ok(Self {
+            key: Arc::new(key),
+            not_before,
+            not_after,
+            names,
+        })
     }
 }
 
@@ -130,8 +152,14 @@ pub(super) fn address(octets: &[u8]) -> Option<String> {
 pub fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {
-        let certificate = certificate.map_err(|source| TlsError::ClientCa { source: source.into() })?;
-        roots.add(certificate).map_err(|source| TlsError::ClientCa { source: source.into() })?;
+        let certificate = certificate.map_err(|source| TlsError::ClientCa {
+            source: source.into(),
+        })?;
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::ClientCa {
+                source: source.into(),
+            })?;
     }
     Ok(roots)
 }
@@ -140,7 +168,13 @@ pub fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
 #[must_use]
 pub fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-    parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
+    parsed
+        .subject()
+        .iter_common_name()
+        .next()?
+        .as_str()
+        .ok()
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -152,7 +186,9 @@ mod tests {
 
     fn pair(names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .unwrap();
         params.not_before = date_time_ymd(2026, 1, 1);
         params.not_after = date_time_ymd(2026, 2, 1);
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
@@ -160,12 +196,26 @@ mod tests {
 
     #[rstest]
     #[case("2026-01-15T00:00:00Z", "ok")]
-    #[case("2025-12-31T23:59:59Z", "the certificate is not valid before 2026-01-01T00:00:00Z")]
-    #[case("2026-02-01T00:00:00Z", "the certificate expired at 2026-02-01T00:00:00Z")]
+    #[case(
+        "2025-12-31T23:59:59Z",
+        "the certificate is not valid before 2026-01-01T00:00:00Z"
+    )]
+    #[case(
+        "2026-02-01T00:00:00Z",
+        "the certificate expired at 2026-02-01T00:00:00Z"
+    )]
     fn a_pair_serves_only_within_its_dates(#[case] now: Timestamp, #[case] expected: &str) {
         let (cert, key) = pair(&["webhook.test"]);
-        let got = Pair::from_pem(cert.as_bytes(), key.as_bytes(), &aws_lc_rs::default_provider(), now);
-        assert_eq!(got.map_or_else(|e| e.to_string(), |_| "ok".into()), expected);
+        let got = Pair::from_pem(
+            cert.as_bytes(),
+            key.as_bytes(),
+            &aws_lc_rs::default_provider(),
+            now,
+        );
+        assert_eq!(
+            got.map_or_else(|e| e.to_string(), |_| "ok".into()),
+            expected
+        );
     }
 
     #[test]
@@ -175,9 +225,14 @@ mod tests {
         let (_, other) = pair(&["webhook.test"]);
         let (nameless, nameless_key) = pair(&[]);
         let check = |cert: &str, key: &str| {
-            let error = Pair::from_pem(cert.as_bytes(), key.as_bytes(), &aws_lc_rs::default_provider(), now)
-                .map(|_| ())
-                .unwrap_err();
+            let error = Pair::from_pem(
+                cert.as_bytes(),
+                key.as_bytes(),
+                &aws_lc_rs::default_provider(),
+                now,
+            )
+            .map(|_| ())
+            .unwrap_err();
             crate::redact::ErrorChain(&error).to_string()
         };
         assert!(check("", &key).contains("CERTIFICATE"));

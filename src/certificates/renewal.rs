@@ -83,35 +83,79 @@ mod tests {
     #[case::two_thirds(&["a.b.svc"], 2360, Some(Due::Age))]
     #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
     #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
-    fn the_next_is_due_in_time(#[case] wanted: &[&str], #[case] second: i64, #[case] expected: Option<Due>) {
-        let issued = issue(&names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]), Duration::from_hours(1), at(0))
-            .expect("a certificate");
+    fn the_next_is_due_in_time(
+        #[case] wanted: &[&str],
+        #[case] second: i64,
+        #[case] expected: Option<Due>,
+    ) {
+        let issued = issue(
+            &names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]),
+            Duration::from_hours(1),
+            at(0),
+        )
+        .expect("a certificate");
         let provider = aws_lc_rs::default_provider();
-        let read = |now| Pair::from_pem(issued.chain.as_bytes(), issued.key.expose_secret().as_bytes(), &provider, now);
-        let due_at = |second| due(read(at(second)).as_ref(), &issued.ca, &names(wanted), &provider, at(second));
+        let read = |now| {
+            Pair::from_pem(
+                issued.chain.as_bytes(),
+                issued.key.expose_secret().as_bytes(),
+                &provider,
+                now,
+            )
+        };
+        let due_at = |second| {
+            due(
+                read(at(second)).as_ref(),
+                &issued.ca,
+                &names(wanted),
+                &provider,
+                at(second),
+            )
+        };
         assert_eq!(due_at(second), expected);
-        assert_eq!(due_at(3600), Some(Due::Unusable(format!("the certificate expired at {}", at(3600)))));
+        assert_eq!(
+            due_at(3600),
+            Some(Due::Unusable(format!(
+                "the certificate expired at {}",
+                at(3600)
+            )))
+        );
     }
 
     #[test]
     fn a_pair_is_due_unless_a_ca_beside_it_verifies_it() {
         let provider = aws_lc_rs::default_provider();
-        let hour = |begin| issue(&names(&["a.b.svc"]), Duration::from_hours(1), at(begin)).expect("a certificate");
+        let hour = |begin| {
+            issue(&names(&["a.b.svc"]), Duration::from_hours(1), at(begin)).expect("a certificate")
+        };
         let (one, other) = (hour(0), hour(0));
-        let pair =
-            Pair::from_pem(one.chain.as_bytes(), one.key.expose_secret().as_bytes(), &provider, at(1)).expect("a pair");
+        let pair = Pair::from_pem(
+            one.chain.as_bytes(),
+            one.key.expose_secret().as_bytes(),
+            &provider,
+            at(1),
+        )
+        .expect("a pair");
         let due_beside = |ca: &Bundle| due(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
         assert_eq!(due_beside(&Bundle::default()), Some(Due::Untrusted));
-        assert_eq!(due_beside(&other.ca), Some(Due::Untrusted), "a CA of another pair");
+        assert_eq!(
+            due_beside(&other.ca),
+            Some(Due::Untrusted),
+            "a CA of another pair"
+        );
         let both = other.ca.before(&one.ca, 1, at(1));
         assert_eq!(due_beside(&both), None);
         assert_eq!(both.verifying(&pair, &provider, at(1)), one.ca);
-        assert!(both.verifying(&pair, &provider, at(3600)).is_empty(), "no CA that has expired");
+        assert!(
+            both.verifying(&pair, &provider, at(3600)).is_empty(),
+            "no CA that has expired"
+        );
     }
 
     #[test]
     fn an_api_server_five_minutes_behind_takes_a_new_certificate() {
-        let day = issue(&names(&["a.b.svc"]), Duration::from_hours(24), at(0)).expect("a certificate");
+        let day =
+            issue(&names(&["a.b.svc"]), Duration::from_hours(24), at(0)).expect("a certificate");
         let leaf = crate::certificates::Leaf::from_chain(day.chain.as_bytes()).expect("a leaf");
         assert_eq!(leaf.not_before, at(-300));
     }

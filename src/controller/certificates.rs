@@ -102,7 +102,10 @@ impl Certificates {
     /// The same, and traced.
     #[must_use]
     pub fn traced(self, traces: &Traces) -> Self {
-        Self { traces: traces.clone(), ..self }
+        Self {
+            traces: traces.clone(),
+            ..self
+        }
     }
 
     /// Looks again and again for as long as it is polled.
@@ -128,11 +131,24 @@ impl Certificates {
     async fn look(&self) -> Result<(), Failure> {
         let kept = self.secret.read().await?;
         let now = (self.now)();
-        let present = Pair::from_pem(&kept.chain, kept.key.expose_secret().as_bytes(), &self.provider, now);
+        let present = Pair::from_pem(
+            &kept.chain,
+            kept.key.expose_secret().as_bytes(),
+            &self.provider,
+            now,
+        );
         if let Ok(pair) = &present {
-            self.metrics.certificate_not_after.set(pair.not_after.as_second());
+            self.metrics
+                .certificate_not_after
+                .set(pair.not_after.as_second());
         }
-        match due(present.as_ref(), &kept.ca, &self.settings.names, &self.provider, now) {
+        match due(
+            present.as_ref(),
+            &kept.ca,
+            &self.settings.names,
+            &self.provider,
+            now,
+        ) {
             None => {
                 self.publish(&kept.ca).await?;
                 Ok(())
@@ -140,7 +156,11 @@ impl Certificates {
             Some(why) => {
                 let mut span = self.traces.work("certificate.renew");
                 let renewed = self.renew(&kept, present.as_ref().ok(), &why, now).await;
-                let result = if renewed.is_ok() { RotationResult::Rotated } else { RotationResult::Failed };
+                let result = if renewed.is_ok() {
+                    RotationResult::Rotated
+                } else {
+                    RotationResult::Failed
+                };
                 span.word("result", result.as_str());
                 if renewed.is_err() {
                     span.failed(result.as_str());
@@ -150,13 +170,21 @@ impl Certificates {
         }
     }
 
-    async fn renew(&self, kept: &Kept, present: Option<&Pair>, why: &Due, now: Timestamp) -> Result<(), Failure> {
+    async fn renew(
+        &self,
+        kept: &Kept,
+        present: Option<&Pair>,
+        why: &Due,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         let issued = issue(&self.settings.names, self.settings.validity, now)?;
         let older = match present {
             Some(pair) => self.verifying(kept, pair, now).await?,
             None => Bundle::default(),
         };
-        let trusted = issued.ca.before(&older.before(&kept.ca, OLDER, now), OLDER, now);
+        let trusted = issued
+            .ca
+            .before(&older.before(&kept.ca, OLDER, now), OLDER, now);
         self.publish(&trusted).await?;
         // While nothing serves that anybody trusts, there is nothing to wait for.
         if !older.is_empty() {
@@ -167,7 +195,9 @@ impl Certificates {
             }
         }
         self.secret.write(kept, &issued, &trusted).await?;
-        self.metrics.certificate_not_after.set(issued.not_after.as_second());
+        self.metrics
+            .certificate_not_after
+            .set(issued.not_after.as_second());
         self.metrics.rotated(RotationResult::Rotated);
         info!(not_after = %issued.not_after, reason = %why, "issued a serving certificate");
         Ok(())
@@ -179,7 +209,8 @@ impl Certificates {
         let mut verifying = kept.ca.verifying(pair, &self.provider, now);
         if let Some(standing) = self.configuration.read().await? {
             for trusted in standing.trusted() {
-                verifying = verifying.before(&trusted.verifying(pair, &self.provider, now), OLDER, now);
+                verifying =
+                    verifying.before(&trusted.verifying(pair, &self.provider, now), OLDER, now);
             }
         }
         Ok(verifying)
@@ -190,11 +221,16 @@ impl Certificates {
         if bundle.is_empty() {
             return Err(Failure::NoCa);
         }
-        let Some(standing) = self.configuration.read().await? else { return Ok(true) };
+        let Some(standing) = self.configuration.read().await? else {
+            return Ok(true);
+        };
         let shown = standing.shows(bundle);
         if !shown {
             self.configuration.publish(&standing, bundle).await?;
-            info!(configuration = self.settings.configuration, "caBundle written");
+            info!(
+                configuration = self.settings.configuration,
+                "caBundle written"
+            );
         }
         Ok(shown)
     }

@@ -56,13 +56,24 @@ impl Drift {
         now: fn() -> jiff::Timestamp,
     ) -> Self {
         let events = Recorder::new(api.clone(), now);
-        Self { scanner: Scanner::new(api.clone(), rules), scope, events, interval, metrics, now, traces: Traces::off() }
+        Self {
+            scanner: Scanner::new(api.clone(), rules),
+            scope,
+            events,
+            interval,
+            metrics,
+            now,
+            traces: Traces::off(),
+        }
     }
 
     /// The same, and traced.
     #[must_use]
     pub fn traced(self, traces: &Traces) -> Self {
-        Self { traces: traces.clone(), ..self }
+        Self {
+            traces: traces.clone(),
+            ..self
+        }
     }
 
     /// Scans for as long as it is polled.
@@ -89,7 +100,12 @@ impl Drift {
         let (sender, mut receiver) = mpsc::channel(WAITING);
         // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
         let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
-        let task = Task { scope: self.scope.clone(), warned_since, ineffective: false, lost: false };
+        let task = Task {
+            scope: self.scope.clone(),
+            warned_since,
+            ineffective: false,
+            lost: false,
+        };
         let scanning = async {
             let ended = self.scanner.scan(&task, &progress, &sender).await;
             drop(sender);
@@ -108,17 +124,28 @@ impl Drift {
             told
         };
         let (ended, told) = futures::future::join(scanning, telling).await;
-        let Told { pods, workloads, warned, failed } = told;
+        let Told {
+            pods,
+            workloads,
+            warned,
+            failed,
+        } = told;
         let looked = progress.looked();
         span.number("pods", pods);
         span.number("workloads", workloads);
         span.number("objects", i64::try_from(looked.objects).unwrap_or(i64::MAX));
-        let result = if ended.is_ok() { ScanResult::Complete } else { ScanResult::Failed };
+        let result = if ended.is_ok() {
+            ScanResult::Complete
+        } else {
+            ScanResult::Failed
+        };
         span.word("result", result.as_str());
         match ended {
             Ok(()) => {
                 self.metrics.found(pods, workloads);
-                self.metrics.skipped.set(i64::try_from(looked.skipped).unwrap_or(i64::MAX));
+                self.metrics
+                    .skipped
+                    .set(i64::try_from(looked.skipped).unwrap_or(i64::MAX));
                 self.metrics.scanned(ScanResult::Complete);
                 info!(
                     pods,
@@ -142,29 +169,75 @@ impl Drift {
 
     /// Says it on the object.
     async fn drifted(&self, finding: &Finding, told: &mut Told) {
-        let Finding { namespace, api_version, kind, name, uid, owner: _, problems } = finding;
-        *if *kind == "Pod" { &mut told.pods } else { &mut told.workloads } += 1;
-        let about = Involved { api_version, kind, namespace, name, uid };
+        let Finding {
+            namespace,
+            api_version,
+            kind,
+            name,
+            uid,
+            owner: _,
+            problems,
+        } = finding;
+        *if *kind == "Pod" {
+            &mut told.pods
+        } else {
+            &mut told.workloads
+        } += 1;
+        let about = Involved {
+            api_version,
+            kind,
+            namespace,
+            name,
+            uid,
+        };
         let remedy = match *kind {
             "Pod" => "delete the pod, so that its controller makes a new one",
             "Job" => "create the Job anew",
             _ => "apply the object again, or move the annotations to the pod template",
         };
-        let message = format!("{}; it was created or changed without the webhook: {remedy}", problems.join("; "));
-        let said = self.events.say(&about, Reason::SecretsNotInjected, &message).await;
+        let message = format!(
+            "{}; it was created or changed without the webhook: {remedy}",
+            problems.join("; ")
+        );
+        let said = self
+            .events
+            .say(&about, Reason::SecretsNotInjected, &message)
+            .await;
         told.failed += u64::from(said.is_err());
     }
 
     /// Says it on the owner, once for all of its pods: the API server tells whoever creates a pod, and that is a
     /// program.
     async fn warned(&self, warned: &Warned, told: &mut Told) {
-        let Warned { namespace, owner: Owner { api_version, kind, name, uid }, warnings } = warned;
+        let Warned {
+            namespace,
+            owner:
+                Owner {
+                    api_version,
+                    kind,
+                    name,
+                    uid,
+                },
+            warnings,
+        } = warned;
         if told.warned.len() >= OWNERS || !told.warned.insert(uid.clone()) {
             return;
         }
-        let about = Involved { api_version, kind, namespace, name, uid };
-        let message = format!("its pods were admitted with warnings: {}", warnings.join("; "));
-        let said = self.events.say_once(&about, Reason::InjectionWarnings, &message).await;
+        let about = Involved {
+            api_version,
+            kind,
+            namespace,
+            name,
+            uid,
+        };
+        let message = format!(
+            "its pods were admitted with warnings: {}",
+            warnings.join("; ")
+        );
+        let said = self
+            .events
+            .say_once(&about, Reason::InjectionWarnings, &message)
+            .await;
         told.failed += u64::from(said.is_err());
     }
 }

@@ -65,24 +65,49 @@ impl Recorder {
     }
 
     /// Says it; when it was said before, the event counts one more.
-    pub(super) async fn say(&self, about: &Involved<'_>, reason: Reason, message: &str) -> Result<(), ApiError> {
+    pub(super) async fn say(
+        &self,
+        about: &Involved<'_>,
+        reason: Reason,
+        message: &str,
+    ) -> Result<(), ApiError> {
         self.write(about, reason, message, true).await
     }
 
     /// Says it unless an event says the same.
-    pub(super) async fn say_once(&self, about: &Involved<'_>, reason: Reason, message: &str) -> Result<(), ApiError> {
+    pub(super) async fn say_once(
+        &self,
+        about: &Involved<'_>,
+        reason: Reason,
+        message: &str,
+    ) -> Result<(), ApiError> {
         self.write(about, reason, message, false).await
     }
 
-    async fn write(&self, about: &Involved<'_>, reason: Reason, message: &str, again: bool) -> Result<(), ApiError> {
+    async fn write(
+        &self,
+        about: &Involved<'_>,
+        reason: Reason,
+        message: &str,
+        again: bool,
+    ) -> Result<(), ApiError> {
         let message: String = message.chars().take(MESSAGE).collect();
         let path = format!("/api/v1/namespaces/{}/events", about.namespace);
         let name = name(about, reason);
         let now = self.now();
-        match self.api.create(&path, &event(about, reason, &message, &name, &now)).await {
+        match self
+            .api
+            .create(&path, &event(about, reason, &message, &name, &now))
+            .await
+        {
             Err(error) if error.kind == ApiErrorKind::Conflict => {
                 let path = format!("{path}/{name}");
-                let before = self.api.get(&path, Form::Whole).await?.map(|body| Said::read(&body)).unwrap_or_default();
+                let before = self
+                    .api
+                    .get(&path, Form::Whole)
+                    .await?
+                    .map(|body| Said::read(&body))
+                    .unwrap_or_default();
                 if !again && before.message == message {
                     return Ok(());
                 }
@@ -105,12 +130,23 @@ impl Recorder {
 fn name(about: &Involved<'_>, reason: Reason) -> String {
     let short: String = about.name.chars().take(180).collect();
     let short = short.trim_end_matches(['.', '-']);
-    let uid: String = about.uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    let uid: String = about
+        .uid
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(16)
+        .collect();
     format!("{short}.{uid}.{}", reason.as_str().to_ascii_lowercase())
 }
 
 fn event(about: &Involved<'_>, reason: Reason, message: &str, name: &str, now: &str) -> Value {
-    let Involved { api_version, kind, namespace, name: object, uid } = about;
+    let Involved {
+        api_version,
+        kind,
+        namespace,
+        name: object,
+        uid,
+    } = about;
     json!({
         "apiVersion": "v1",
         "kind": "Event",
@@ -151,7 +187,13 @@ mod tests {
     #[test]
     fn a_name_is_one_of_an_event_whatever_the_object_is_called() {
         let long = "a".repeat(179) + ".b";
-        let about = Involved { api_version: "v1", kind: "Pod", namespace: "n", name: &long, uid: "1f-2e-3d" };
+        let about = Involved {
+            api_version: "v1",
+            kind: "Pod",
+            namespace: "n",
+            name: &long,
+            uid: "1f-2e-3d",
+        };
         let name = name(&about, Reason::AwaitingSecrets);
         assert_eq!(name, format!("{}.1f2e3d.awaitingsecrets", "a".repeat(179)));
         assert!(name.len() <= 253);

@@ -61,7 +61,9 @@ pub struct Election {
 /// By hand: a client has no `Debug`.
 impl std::fmt::Debug for Election {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Election").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Election")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +78,17 @@ impl Election {
     ) -> (Self, watch::Receiver<bool>) {
         let (leading, receiver) = watch::channel(false);
         let api = Api::namespaced(client, &settings.namespace);
-        (Self { api, settings, now, observed: None, leading, gauge }, receiver)
+        (
+            Self {
+                api,
+                settings,
+                now,
+                observed: None,
+                leading,
+                gauge,
+            },
+            receiver,
+        )
     }
 
     /// Seeks and holds the lease until `stop`, then gives it up.
@@ -150,17 +162,29 @@ impl Election {
     /// One look, and one write where it is ours to write. Says whether we hold it.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.settings.name).await? else {
-            let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            let metadata = ObjectMeta {
+                name: Some(self.settings.name.clone()),
+                ..ObjectMeta::default()
+            };
+            let lease = Lease {
+                metadata,
+                spec: Some(self.spec(None)),
+            };
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
         let before = lease.spec.take();
         let record = before.clone().unwrap_or_default();
         let holder = record.holder_identity.as_deref().unwrap_or_default();
         if holder != self.settings.identity && !holder.is_empty() {
-            let length = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            let length = record
+                .lease_duration_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok());
             let length = length.map_or(self.settings.duration, Duration::from_secs);
-            let seen = self.observed.as_ref().filter(|(seen, _)| *seen == record).map(|(_, at)| *at);
+            let seen = self
+                .observed
+                .as_ref()
+                .filter(|(seen, _)| *seen == record)
+                .map(|(_, at)| *at);
             match seen {
                 None => {
                     self.observed = Some((record, Instant::now()));
@@ -172,18 +196,29 @@ impl Election {
         }
         lease.spec = Some(self.spec(before.as_ref()));
         // Carries the resourceVersion that was read: whoever else wrote in between has won.
-        won(self.api.replace(&self.settings.name, &PostParams::default(), &lease).await)
+        won(self
+            .api
+            .replace(&self.settings.name, &PostParams::default(), &lease)
+            .await)
     }
 
     /// The lease as ours.
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime((self.now)());
         let ours = before.filter(|spec| self.is_ours(spec));
-        let transitions = before.map_or(0, |spec| spec.lease_transitions.unwrap_or(0) + i32::from(ours.is_none()));
+        let transitions = before.map_or(0, |spec| {
+            spec.lease_transitions.unwrap_or(0) + i32::from(ours.is_none())
+        });
         LeaseSpec {
             holder_identity: Some(self.settings.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.settings.duration.as_secs()).unwrap_or(i32::MAX).max(1)),
-            acquire_time: ours.and_then(|spec| spec.acquire_time.clone()).or_else(|| Some(now.clone())),
+            lease_duration_seconds: Some(
+                i32::try_from(self.settings.duration.as_secs())
+                    .unwrap_or(i32::MAX)
+                    .max(1),
+            ),
+            acquire_time: ours
+                .and_then(|spec| spec.acquire_time.clone())
+                .or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
@@ -194,10 +229,16 @@ impl Election {
     async fn release(&self) -> Result<(), kube::Error> {
         loop {
             let mut lease = self.api.get(&self.settings.name).await?;
-            let Some(spec) = lease.spec.as_mut().filter(|spec| self.is_ours(spec)) else { return Ok(()) };
+            let Some(spec) = lease.spec.as_mut().filter(|spec| self.is_ours(spec)) else {
+                return Ok(());
+            };
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime((self.now)()));
-            if won(self.api.replace(&self.settings.name, &PostParams::default(), &lease).await)? {
+            if won(self
+                .api
+                .replace(&self.settings.name, &PostParams::default(), &lease)
+                .await)?
+            {
                 return Ok(());
             }
         }
@@ -250,7 +291,11 @@ mod tests {
                 } else if lease["spec"]["holderIdentity"] == "other" {
                     lease["metadata"]["resourceVersion"] = seconds.to_string().into();
                     if renewing {
-                        let at = format!("2026-01-01T00:{:02}:{:02}.000000Z", seconds / 60, seconds % 60);
+                        let at = format!(
+                            "2026-01-01T00:{:02}:{:02}.000000Z",
+                            seconds / 60,
+                            seconds % 60
+                        );
                         lease["spec"]["renewTime"] = at.into();
                     }
                 }
@@ -271,7 +316,12 @@ mod tests {
             duration: Duration::from_secs(15),
         };
         let began = Instant::now();
-        let (election, mut leading) = Election::new(client, settings, || jiff::Timestamp::UNIX_EPOCH, Gauge::default());
+        let (election, mut leading) = Election::new(
+            client,
+            settings,
+            || jiff::Timestamp::UNIX_EPOCH,
+            Gauge::default(),
+        );
         let taken = tokio::select! {
             () = election.run(CancellationToken::new()) => None,
             _ = leading.wait_for(|leads| *leads) => Some(began.elapsed()),
@@ -285,8 +335,14 @@ mod tests {
     async fn a_dead_holder_is_succeeded_whoever_touches_the_lease() {
         let (taken, record) = taken(false).await;
         let taken = taken.expect("the lead is taken");
-        assert!((Duration::from_secs(15)..Duration::from_secs(18)).contains(&taken), "{taken:?}");
-        assert_eq!((&record["holderIdentity"], &record["leaseTransitions"]), (&json!("me"), &json!(4)));
+        assert!(
+            (Duration::from_secs(15)..Duration::from_secs(18)).contains(&taken),
+            "{taken:?}"
+        );
+        assert_eq!(
+            (&record["holderIdentity"], &record["leaseTransitions"]),
+            (&json!("me"), &json!(4))
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -160,29 +160,55 @@ impl ControllerMetrics {
     #[must_use]
     pub fn register(r: &mut Registry) -> Self {
         let metrics = Self::default();
-        r.register("leader", "1 on the controller replica that leads", metrics.leader.clone());
+        r.register(
+            "leader",
+            "1 on the controller replica that leads",
+            metrics.leader.clone(),
+        );
         let help = "Objects that run without the secrets that they ask for, by the leader's last complete scan";
         r.register("uninjected", help, metrics.uninjected.clone());
-        r.register("drift_scans", "Drift scans by how they ended", metrics.scans.clone());
+        r.register(
+            "drift_scans",
+            "Drift scans by how they ended",
+            metrics.scans.clone(),
+        );
         let help = "Objects that the leader's last complete scan left out, each of them too large to be read";
         r.register("drift_skipped", help, metrics.skipped.clone());
-        r.register("retry_pending_owners", "Owners of pods that wait for secrets", metrics.pending_owners.clone());
-        r.register("retries_triggered", "Waits for secrets by how they ended", metrics.retries.clone());
+        r.register(
+            "retry_pending_owners",
+            "Owners of pods that wait for secrets",
+            metrics.pending_owners.clone(),
+        );
+        r.register(
+            "retries_triggered",
+            "Waits for secrets by how they ended",
+            metrics.retries.clone(),
+        );
         r.register(
             "certificate_rotations",
             "Self-managed certificates by what became of them",
             metrics.rotations.clone(),
         );
         let help = "End of validity of the self-managed certificate, on the leader";
-        r.register("certificate_not_after_seconds", help, metrics.certificate_not_after.clone());
+        r.register(
+            "certificate_not_after_seconds",
+            help,
+            metrics.certificate_not_after.clone(),
+        );
         metrics.found(0, 0);
         metrics
     }
 
     /// The last scan's findings.
     pub fn found(&self, pods: i64, workloads: i64) {
-        self.uninjected.get_or_create(&OfKind { kind: Drifted::Pod }).set(pods);
-        self.uninjected.get_or_create(&OfKind { kind: Drifted::Workload }).set(workloads);
+        self.uninjected
+            .get_or_create(&OfKind { kind: Drifted::Pod })
+            .set(pods);
+        self.uninjected
+            .get_or_create(&OfKind {
+                kind: Drifted::Workload,
+            })
+            .set(workloads);
     }
 
     /// A scan ended.
@@ -198,7 +224,11 @@ impl ControllerMetrics {
     /// Counts owners that were rejected because too many wait.
     pub fn owners_rejected(&self, owners: u64) {
         if owners > 0 {
-            self.retries.get_or_create(&RetryLabels { result: RetryResult::Full }).inc_by(owners);
+            self.retries
+                .get_or_create(&RetryLabels {
+                    result: RetryResult::Full,
+                })
+                .inc_by(owners);
         }
     }
 

@@ -84,11 +84,26 @@ impl RetryTrigger {
     ) -> Self {
         let pace = Pace::per_second(READS_PER_SECOND);
         let backend = KubernetesBackend::new(api.client(), None);
-        let binder = Arc::new(RateLimited { inner: backend, pace: Arc::clone(&pace) });
-        let defaults = RateLimited { inner: KubernetesDefaults(api.client()), pace: Arc::clone(&pace) };
+        let binder = Arc::new(RateLimited {
+            inner: backend,
+            pace: Arc::clone(&pace),
+        });
+        let defaults = RateLimited {
+            inner: KubernetesDefaults(api.client()),
+            pace: Arc::clone(&pace),
+        };
         let defaults = Arc::new(Defaults::patient(Arc::new(defaults)));
-        let sources = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: None })]);
-        let policy = Policy { sidecars: rules.sidecars.clone(), ..Policy::default() };
+        let sources = Sources::from([(
+            SecretSource::Kubernetes,
+            Source {
+                binder,
+                recent_names: None,
+            },
+        )]);
+        let policy = Policy {
+            sidecars: rules.sidecars.clone(),
+            ..Policy::default()
+        };
         Self {
             api: api.clone(),
             reader: api.paced(&pace),
@@ -107,7 +122,10 @@ impl RetryTrigger {
     /// Enables tracing.
     #[must_use]
     pub fn traced(self, traces: &Traces) -> Self {
-        Self { traces: traces.clone(), ..self }
+        Self {
+            traces: traces.clone(),
+            ..self
+        }
     }
 
     /// Runs until it is dropped, which also drops all that is known of owners: only the leader keeps it.
@@ -127,7 +145,9 @@ impl RetryTrigger {
             match &self.scope {
                 Scope::All => refusals::follow(&self.api, None, &enqueue).await,
                 Scope::Namespaces(namespaces) => {
-                    let each = namespaces.iter().map(|name| refusals::follow(&self.api, Some(name), &enqueue));
+                    let each = namespaces
+                        .iter()
+                        .map(|name| refusals::follow(&self.api, Some(name), &enqueue));
                     futures::future::join_all(each).await;
                 }
             }
@@ -195,7 +215,8 @@ impl RetryTrigger {
                 self.history().remove(&owner);
                 let changed = self.pending().set_awaited(owner.clone(), awaits);
                 if changed {
-                    self.publish_event(&owner, Reason::AwaitingSecrets, &message).await;
+                    self.publish_event(&owner, Reason::AwaitingSecrets, &message)
+                        .await;
                 }
             }
             Outlook::Ready(secrets) => {
@@ -218,7 +239,8 @@ impl RetryTrigger {
         match outlook {
             Outlook::Ready(secrets) => {
                 self.drop_owner(&owner);
-                self.publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets)).await;
+                self.publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets))
+                    .await;
             }
             // It was scaled down.
             Outlook::Awaits(_) | Outlook::NotInjectable => self.drop_owner(&owner),
@@ -242,40 +264,75 @@ impl RetryTrigger {
     }
 
     fn give_up(&self, owner: &Owner) {
-        let Owner { kind, namespace, name, .. } = owner;
-        info!(kind = kind.as_str(), namespace, name, "gave up waiting for secrets");
+        let Owner {
+            kind,
+            namespace,
+            name,
+            ..
+        } = owner;
+        info!(
+            kind = kind.as_str(),
+            namespace, name, "gave up waiting for secrets"
+        );
         self.pending().give_up(owner);
         self.metrics.wait_ended(RetryResult::GaveUp);
     }
 
     /// Evaluates what admission would decide about a pod of this owner.
     async fn evaluate(&self, owner: &Owner, object: &OwnerView<'_>, span: &Span) -> Outlook {
-        let Some(template) = object.template() else { return Outlook::NotInjectable };
-        let Ok(mut pod) = serde_json::from_str::<PodView<'_>>(template.get()) else { return Outlook::NotInjectable };
+        let Some(template) = object.template() else {
+            return Outlook::NotInjectable;
+        };
+        let Ok(mut pod) = serde_json::from_str::<PodView<'_>>(template.get()) else {
+            return Outlook::NotInjectable;
+        };
         if !self.selects(template) {
             return Outlook::NotInjectable;
         }
         // References that the template has already are awaited, too, and must not leave the plan empty.
-        for container in [&mut pod.spec.containers, &mut pod.spec.init_containers].into_iter().flatten().flatten() {
+        for container in [&mut pod.spec.containers, &mut pod.spec.init_containers]
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             (container.env, container.env_from) = (None, None);
         }
         let arrived = Instant::now();
-        let context = RequestContext { arrived, deadline: arrived + EVALUATION_TIMEOUT, span, discloses: true };
+        let context = RequestContext {
+            arrived,
+            deadline: arrived + EVALUATION_TIMEOUT,
+            span,
+            discloses: true,
+        };
         let namespace = owner.namespace.as_str();
-        let surface = match self.defaults.namespace(namespace, context.arrived, context.deadline).await {
+        let surface = match self
+            .defaults
+            .namespace(namespace, context.arrived, context.deadline)
+            .await
+        {
             Ok(Some(object)) if object.enabled => Surface::DefaultsPods,
             Ok(Some(_)) => Surface::Pods,
             Ok(None) => return Outlook::NotInjectable,
             Err(_) => return Outlook::Unknown,
         };
-        match self.pipeline.request(surface, namespace, pod.annotations(), &pod, context).await {
+        match self
+            .pipeline
+            .request(surface, namespace, pod.annotations(), &pod, context)
+            .await
+        {
             Ok((Decision::Inject(request), _)) if request.needs().len() > MAX_SECRETS_PER_OWNER => {
                 return Outlook::NotInjectable;
             }
             Err(AdmissionError::Backend(_)) => return Outlook::Unknown,
             Ok(_) | Err(_) => {}
         }
-        outlook(Box::pin(self.pipeline.decide(surface, PlanTarget::Manifest, namespace, &pod, context)).await)
+        outlook(
+            Box::pin(
+                self.pipeline
+                    .decide(surface, PlanTarget::Manifest, namespace, &pod, context),
+            )
+            .await,
+        )
     }
 
     /// Whether the labels of this template's pods match the webhook's object selector.
@@ -291,8 +348,11 @@ impl RetryTrigger {
             labels: Option<std::collections::BTreeMap<String, String>>,
         }
         self.rules.objects.is_empty()
-            || serde_json::from_str::<Template>(template.get())
-                .is_ok_and(|template| self.rules.objects.matches(&template.metadata.labels.unwrap_or_default()))
+            || serde_json::from_str::<Template>(template.get()).is_ok_and(|template| {
+                self.rules
+                    .objects
+                    .matches(&template.metadata.labels.unwrap_or_default())
+            })
     }
 
     /// Writes the annotation, unless the retry was triggered before. `false` if the owner has to be reconciled again.
@@ -310,26 +370,41 @@ impl RetryTrigger {
         };
         let mut versions = Vec::new();
         for secret in secrets {
-            let known = self.pending().known_version(&(owner.namespace.clone(), secret.clone())).cloned();
+            let known = self
+                .pending()
+                .known_version(&(owner.namespace.clone(), secret.clone()))
+                .cloned();
             let version = match known {
                 Some(version) => Ok(Some(version)),
                 None => self.object_version(&owner.namespace, secret).await,
             };
             match version {
-                Ok(Some(ObjectVersion { uid, resource_version })) => versions.push((uid, resource_version)),
+                Ok(Some(ObjectVersion {
+                    uid,
+                    resource_version,
+                })) => versions.push((uid, resource_version)),
                 // It was deleted again, or its state is unknown.
                 Ok(None) | Err(_) => return false,
             }
         }
         let changed = || next_value(object.requested_for(), &versions, repeat);
-        let value = if next == NextTrigger::Exhausted { None } else { changed() };
+        let value = if next == NextTrigger::Exhausted {
+            None
+        } else {
+            changed()
+        };
         let Some(value) = value else {
             self.metrics.wait_ended(RetryResult::Unchanged);
             return true;
         };
         let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
         let path = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
-        let Owner { kind, namespace, name, .. } = owner;
+        let Owner {
+            kind,
+            namespace,
+            name,
+            ..
+        } = owner;
         let kind = kind.as_str();
         match self.api.merge(&path, &patch).await {
             Ok(()) => {
@@ -337,7 +412,8 @@ impl RetryTrigger {
                 self.history().record(owner);
                 let repeated = next == NextTrigger::Repeat;
                 info!(kind, namespace, name, repeated, "triggered a retry");
-                self.publish_event(owner, Reason::SecretsArrived, &arrived_message(secrets)).await;
+                self.publish_event(owner, Reason::SecretsArrived, &arrived_message(secrets))
+                    .await;
             }
             // It was deleted or replaced.
             Err(error) if matches!(error.kind, ApiErrorKind::NotFound | ApiErrorKind::Conflict) => {
@@ -353,18 +429,35 @@ impl RetryTrigger {
     }
 
     async fn publish_event(&self, owner: &Owner, reason: Reason, message: &str) {
-        let Owner { uid, kind, namespace, name } = owner;
-        let about = Involved { api_version: kind.api_version(), kind: kind.as_str(), namespace, name, uid };
+        let Owner {
+            uid,
+            kind,
+            namespace,
+            name,
+        } = owner;
+        let about = Involved {
+            api_version: kind.api_version(),
+            kind: kind.as_str(),
+            namespace,
+            name,
+            uid,
+        };
         if let Err(error) = self.events.say(&about, reason, message).await {
             debug!(error = %ErrorChain(&error), "cannot write an event");
         }
     }
 
     /// Reads a Secret's uid and version, from its metadata only.
-    async fn object_version(&self, namespace: &str, secret: &SecretId) -> Result<Option<ObjectVersion>, ApiError> {
+    async fn object_version(
+        &self,
+        namespace: &str,
+        secret: &SecretId,
+    ) -> Result<Option<ObjectVersion>, ApiError> {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
         let body = self.reader.get(&path, Form::Metadata).await?;
-        Ok(body.and_then(|body| serde_json::from_slice::<Object>(&body).ok()).map(|object| object.metadata))
+        Ok(body
+            .and_then(|body| serde_json::from_slice::<Object>(&body).ok())
+            .map(|object| object.metadata))
     }
 }
 
@@ -374,8 +467,19 @@ struct Object {
 }
 
 fn list(secrets: &BTreeSet<SecretId>) -> String {
-    let names: Vec<String> = secrets.iter().map(|secret| format!("\"{}\"", secret.name)).collect();
-    format!("{} {}", if names.len() == 1 { "secret" } else { "secrets" }, names.join(", "))
+    let names: Vec<String> = secrets
+        .iter()
+        .map(|secret| format!("\"{}\"", secret.name))
+        .collect();
+    format!(
+        "{} {}",
+        if names.len() == 1 {
+            "secret"
+        } else {
+            "secrets"
+        },
+        names.join(", ")
+    )
 }
 
 fn awaiting_message(secrets: &BTreeSet<SecretId>) -> String {
@@ -386,11 +490,17 @@ fn awaiting_message(secrets: &BTreeSet<SecretId>) -> String {
 }
 
 fn arrived_message(secrets: &BTreeSet<SecretId>) -> String {
-    format!("{} can be injected now; pods are tried again at once", list(secrets))
+    format!(
+        "{} can be injected now; pods are tried again at once",
+        list(secrets)
+    )
 }
 
 fn retried_message(secrets: &BTreeSet<SecretId>) -> String {
-    format!("{} can be injected now; its controller has tried again by itself", list(secrets))
+    format!(
+        "{} can be injected now; its controller has tried again by itself",
+        list(secrets)
+    )
 }
 
 #[cfg(test)]

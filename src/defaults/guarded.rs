@@ -28,7 +28,12 @@ impl<R: DefaultsReader> Guarded<R> {
     #[must_use]
     pub fn new(inner: R, limits: Arc<Limits>, tuning: Tuning) -> Self {
         let circuit = Circuit::new(tuning.breaker, BackendKind::Kubernetes);
-        Self { inner, limits, circuit, retry: tuning.retry }
+        Self {
+            inner,
+            limits,
+            circuit,
+            retry: tuning.retry,
+        }
     }
 
     async fn call<T, F>(
@@ -44,17 +49,33 @@ impl<R: DefaultsReader> Guarded<R> {
         let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
         let too_late = || failed(ErrorKind::Deadline);
         let attempt = || {
-            let call = self.circuit.call(deadline, || failed(ErrorKind::Unavailable), read());
-            in_turn(&self.limits, &self.circuit, namespace, deadline, too_late, call)
+            let call = self
+                .circuit
+                .call(deadline, || failed(ErrorKind::Unavailable), read());
+            in_turn(
+                &self.limits,
+                &self.circuit,
+                namespace,
+                deadline,
+                too_late,
+                call,
+            )
         };
-        self.retry.repeat(full_jitter, deadline, too_late, attempt).await
+        self.retry
+            .repeat(full_jitter, deadline, too_late, attempt)
+            .await
     }
 }
 
 #[async_trait]
 impl<R: DefaultsReader> DefaultsReader for Guarded<R> {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
-        self.call(name, deadline, || self.inner.namespace(name, deadline)).await
+    async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
+        self.call(name, deadline, || self.inner.namespace(name, deadline))
+            .await
     }
 
     async fn service_account(
@@ -63,6 +84,9 @@ impl<R: DefaultsReader> DefaultsReader for Guarded<R> {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        self.call(namespace, deadline, || self.inner.service_account(namespace, name, deadline)).await
+        self.call(namespace, deadline, || {
+            self.inner.service_account(namespace, name, deadline)
+        })
+        .await
     }
 }

@@ -25,7 +25,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub fn new(mut source: DefaultsObject, namespace: &str, account: Option<&str>, began: Instant) -> Self {
+    pub fn new(
+        mut source: DefaultsObject,
+        namespace: &str,
+        account: Option<&str>,
+        began: Instant,
+    ) -> Self {
         let origin = || match account {
             Some(account) => AnnotationOwner::ServiceAccount(account.to_owned()),
             None => AnnotationOwner::Namespace(namespace.to_owned()),
@@ -35,7 +40,13 @@ impl Kept {
             source.annotations = Annotations::default();
         }
         let (asks, bytes) = (asks(&source.annotations), bytes(&source.annotations));
-        Self { source: Arc::new(source), mistake, asks, began, bytes }
+        Self {
+            source: Arc::new(source),
+            mistake,
+            asks,
+            began,
+            bytes,
+        }
     }
 
     /// About how many bytes it takes, with a key of so many.
@@ -43,13 +54,17 @@ impl Kept {
         /// An entry of the cache, and an annotation of it, beside their texts.
         const ENTRY: usize = 512;
         const ANNOTATION: usize = 96;
-        let bytes = ENTRY + 2 * key + self.bytes + self.source.annotations.ours().count() * ANNOTATION;
+        let bytes =
+            ENTRY + 2 * key + self.bytes + self.source.annotations.ours().count() * ANNOTATION;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 
 fn bytes(annotations: &Annotations<'_>) -> usize {
-    annotations.ours().map(|(key, value)| key.len() + value.len()).sum()
+    annotations
+        .ours()
+        .map(|(key, value)| key.len() + value.len())
+        .sum()
 }
 
 /// Whether annotations ask for a secret, and do not opt out.
@@ -60,9 +75,14 @@ fn asks(annotations: &Annotations<'_>) -> bool {
 
 /// What is wrong with defaults that come to more than [`MAX_BYTES`]; the longest annotation stands for all.
 #[must_use]
-pub fn oversize(annotations: &Annotations<'_>, origin: impl FnOnce() -> AnnotationOwner) -> Option<InvalidAnnotation> {
+pub fn oversize(
+    annotations: &Annotations<'_>,
+    origin: impl FnOnce() -> AnnotationOwner,
+) -> Option<InvalidAnnotation> {
     let bytes = bytes(annotations);
-    let (key, _) = annotations.ours().max_by_key(|(key, value)| key.len() + value.len())?;
+    let (key, _) = annotations
+        .ours()
+        .max_by_key(|(key, value)| key.len() + value.len())?;
     (bytes > MAX_BYTES).then(|| InvalidAnnotation {
         site: AnnotationRef::new(key, origin()),
         problem: format!(

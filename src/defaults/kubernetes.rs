@@ -31,8 +31,13 @@ impl KubernetesDefaults {
     ) -> Result<Option<DefaultsObject>, BackendError> {
         let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
         let read = KubernetesBackend::metadata(&self.0, namespace, path);
-        match timeout_at(deadline, read).await.unwrap_or_else(|_| Err(failed(ErrorKind::Deadline))) {
-            Ok(body) => source(&body).map(Some).ok_or_else(|| failed(ErrorKind::Protocol)),
+        match timeout_at(deadline, read)
+            .await
+            .unwrap_or_else(|_| Err(failed(ErrorKind::Deadline)))
+        {
+            Ok(body) => source(&body)
+                .map(Some)
+                .ok_or_else(|| failed(ErrorKind::Protocol)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -41,12 +46,17 @@ impl KubernetesDefaults {
 
 #[async_trait]
 impl DefaultsReader for KubernetesDefaults {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         // Nothing but a DNS label reaches a URL.
         if !is_dns_label(name) {
             return Ok(None);
         }
-        self.read(name, &format!("/api/v1/namespaces/{name}"), deadline).await
+        self.read(name, &format!("/api/v1/namespaces/{name}"), deadline)
+            .await
     }
 
     async fn service_account(
@@ -59,7 +69,12 @@ impl DefaultsReader for KubernetesDefaults {
         if !is_dns_label(namespace) || name.parse::<crate::injection::SecretName>().is_err() {
             return Ok(None);
         }
-        self.read(namespace, &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}"), deadline).await
+        self.read(
+            namespace,
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}"),
+            deadline,
+        )
+        .await
     }
 }
 
@@ -84,18 +99,31 @@ fn source(body: &[u8]) -> Option<DefaultsObject> {
         return None;
     }
     let annotations = object.metadata.annotations.unwrap_or_default();
-    let says = |map: &std::collections::BTreeMap<Text<'_>, Text<'_>>, key: &'static str, value: &str| {
-        map.get(&Text::from(key)).is_some_and(|text| text.as_str() == value)
-    };
-    let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(&Text::from(ENABLED_LABEL.0)));
+    let says =
+        |map: &std::collections::BTreeMap<Text<'_>, Text<'_>>, key: &'static str, value: &str| {
+            map.get(&Text::from(key))
+                .is_some_and(|text| text.as_str() == value)
+        };
+    let label = object
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(&Text::from(ENABLED_LABEL.0)));
     let source = DefaultsObject {
-        enforces_mountable_secrets: says(&annotations, "kubernetes.io/enforce-mountable-secrets", "true"),
+        enforces_mountable_secrets: says(
+            &annotations,
+            "kubernetes.io/enforce-mountable-secrets",
+            "true",
+        ),
         // Nothing else of it counts, and nothing else is kept.
         annotations: Annotations::from_pairs(
-            annotations.into_iter().filter(|(key, _)| key.as_str().starts_with(PREFIX)).map(|(key, value)| {
-                let own = |text: Text<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
-                (own(key), own(value))
-            }),
+            annotations
+                .into_iter()
+                .filter(|(key, _)| key.as_str().starts_with(PREFIX))
+                .map(|(key, value)| {
+                    let own = |text: Text<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
+                    (own(key), own(value))
+                }),
         ),
         ..DefaultsObject::default()
     };
@@ -115,18 +143,26 @@ mod tests {
         let source = source(body).unwrap();
         assert!(source.enabled && source.enforces_mountable_secrets);
         assert_eq!(source.label(), Some("enabled"));
-        assert_eq!(source.annotations, Annotations::from_pairs([("secrets.floe.dev/env-from", "a")]));
+        assert_eq!(
+            source.annotations,
+            Annotations::from_pairs([("secrets.floe.dev/env-from", "a")])
+        );
     }
 
     #[test]
     fn a_label_of_another_value_is_kept_for_sentences() {
         let label = |labels: &str| {
-            let json = format!(r#"{{"kind":"PartialObjectMetadata","metadata":{{"name":"n","labels":{labels}}}}}"#);
+            let json = format!(
+                r#"{{"kind":"PartialObjectMetadata","metadata":{{"name":"n","labels":{labels}}}}}"#
+            );
             let source = source(json.as_bytes()).unwrap();
             assert!(!source.enabled);
             source.label().map(str::to_owned)
         };
-        assert_eq!(label(r#"{"secrets.floe.dev/inject":"Enabled"}"#).as_deref(), Some("Enabled"));
+        assert_eq!(
+            label(r#"{"secrets.floe.dev/inject":"Enabled"}"#).as_deref(),
+            Some("Enabled")
+        );
         assert_eq!(label(r#"{"a":"enabled"}"#), None);
         assert_eq!(label("null"), None);
     }

@@ -33,14 +33,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Script {
     fn set(&self, namespace: &str, account: Option<&str>, annotations: &[(&str, &str)]) {
-        let pairs = annotations.iter().map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
-        let source =
-            DefaultsObject { annotations: Annotations::from_pairs(pairs), enabled: true, ..DefaultsObject::default() };
+        let pairs = annotations
+            .iter()
+            .map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
+        let source = DefaultsObject {
+            annotations: Annotations::from_pairs(pairs),
+            enabled: true,
+            ..DefaultsObject::default()
+        };
         lock(&self.sources).insert((namespace.to_owned(), account.map(str::to_owned)), source);
     }
 
     fn label(&self, namespace: &str, enabled: bool) {
-        lock(&self.sources).get_mut(&(namespace.to_owned(), None)).unwrap().enabled = enabled;
+        lock(&self.sources)
+            .get_mut(&(namespace.to_owned(), None))
+            .unwrap()
+            .enabled = enabled;
     }
 
     fn remove(&self, namespace: &str, account: Option<&str>) {
@@ -54,14 +62,21 @@ impl Script {
     /// How often this object was asked for.
     fn asked(&self, namespace: &str, account: Option<&str>) -> usize {
         let key = (namespace.to_owned(), account.map(str::to_owned));
-        lock(&self.asked).iter().filter(|asked| **asked == key).count()
+        lock(&self.asked)
+            .iter()
+            .filter(|asked| **asked == key)
+            .count()
     }
 
     fn calls(&self) -> usize {
         lock(&self.asked).len()
     }
 
-    async fn answer(&self, namespace: &str, account: Option<&str>) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn answer(
+        &self,
+        namespace: &str,
+        account: Option<&str>,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         let key = (namespace.to_owned(), account.map(str::to_owned));
         lock(&self.asked).push(key.clone());
         let found = lock(&self.sources).get(&key).cloned();
@@ -69,7 +84,14 @@ impl Script {
         match mood {
             Mood::Answers => sleep(READ).await,
             Mood::Slow(pause) => sleep(pause).await,
-            Mood::Fails(kind) => return Err(BackendError::new(kind, BackendKind::Kubernetes, namespace, None)),
+            Mood::Fails(kind) => {
+                return Err(BackendError::new(
+                    kind,
+                    BackendKind::Kubernetes,
+                    namespace,
+                    None,
+                ));
+            }
             Mood::Silent => std::future::pending().await,
         }
         Ok(found)
@@ -78,7 +100,11 @@ impl Script {
 
 #[async_trait]
 impl DefaultsReader for Arc<Script> {
-    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn namespace(
+        &self,
+        name: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.answer(name, None).await
     }
 
@@ -94,8 +120,11 @@ impl DefaultsReader for Arc<Script> {
 
 /// A labelled namespace `jobs` and its account `default`, both asking.
 fn script() -> Arc<Script> {
-    let script =
-        Arc::new(Script { sources: Mutex::default(), mood: Mutex::new(Mood::Answers), asked: Mutex::default() });
+    let script = Arc::new(Script {
+        sources: Mutex::default(),
+        mood: Mutex::new(Mood::Answers),
+        asked: Mutex::default(),
+    });
     script.set("jobs", None, &[("env-from", "of-namespace")]);
     script.set("jobs", Some("default"), &[("env-from", "of-account")]);
     script
@@ -103,7 +132,10 @@ fn script() -> Arc<Script> {
 
 fn subject() -> (Arc<Defaults>, Arc<Script>) {
     let script = script();
-    (Arc::new(Defaults::new(Arc::new(Arc::clone(&script)))), script)
+    (
+        Arc::new(Defaults::new(Arc::new(Arc::clone(&script)))),
+        script,
+    )
 }
 
 /// The same with retries, limits and a breaker, as `serve` has it.
@@ -114,7 +146,11 @@ fn guarded() -> (Arc<Defaults>, Arc<Script>) {
     (Arc::new(Defaults::new(Arc::new(guarded))), script)
 }
 
-async fn within(defaults: &Defaults, account: &str, time: Duration) -> Result<AppliedDefaults, BackendError> {
+async fn within(
+    defaults: &Defaults,
+    account: &str,
+    time: Duration,
+) -> Result<AppliedDefaults, BackendError> {
     let now = Instant::now();
     defaults.applied("jobs", account, now, now + time).await
 }
@@ -142,15 +178,24 @@ fn some(namespace: &str, account: &str) -> (Option<String>, Option<String>) {
 async fn defaults_that_ask_answer_from_memory_until_the_ttl() {
     let (defaults, script) = subject();
     for _ in 0..5 {
-        assert_eq!(asked(&defaults, "default").await, some("of-namespace", "of-account"));
+        assert_eq!(
+            asked(&defaults, "default").await,
+            some("of-namespace", "of-account")
+        );
     }
     assert_eq!(script.calls(), 2);
     script.set("jobs", Some("default"), &[("env-from", "changed")]);
     let remembered = TTL.saturating_sub(READ);
     advance(remembered.saturating_sub(Duration::from_millis(1))).await;
-    assert_eq!(asked(&defaults, "default").await, some("of-namespace", "of-account"));
+    assert_eq!(
+        asked(&defaults, "default").await,
+        some("of-namespace", "of-account")
+    );
     advance(Duration::from_millis(1)).await;
-    assert_eq!(asked(&defaults, "default").await, some("of-namespace", "changed"));
+    assert_eq!(
+        asked(&defaults, "default").await,
+        some("of-namespace", "changed")
+    );
 }
 
 /// A Deployment is applied before its ServiceAccount.
@@ -160,7 +205,13 @@ async fn account_that_does_not_exist_is_never_remembered() {
     for _ in 0..3 {
         assert_eq!(asked(&defaults, "late").await.1, None);
     }
-    assert_eq!((script.asked("jobs", Some("late")), script.asked("jobs", None)), (3, 1));
+    assert_eq!(
+        (
+            script.asked("jobs", Some("late")),
+            script.asked("jobs", None)
+        ),
+        (3, 1)
+    );
     script.set("jobs", Some("late"), &[("env-from", "late")]);
     assert_eq!(asked(&defaults, "late").await, some("of-namespace", "late"));
     // And one that went is gone as soon as somebody looks.
@@ -168,7 +219,10 @@ async fn account_that_does_not_exist_is_never_remembered() {
     advance(TTL).await;
     assert_eq!(asked(&defaults, "late").await.1, None);
     script.mood(Mood::Fails(ErrorKind::Unavailable));
-    assert!(applied(&defaults, "late").await.is_err(), "it must not come back in an outage");
+    assert!(
+        applied(&defaults, "late").await.is_err(),
+        "it must not come back in an outage"
+    );
 }
 
 /// Objects that exist, and say nothing that asks for a secret.
@@ -187,7 +241,10 @@ async fn silence_is_not_remembered_either(#[case] silent: &[(&str, &str)]) {
         }
         script.set("jobs", account, &[("env-from", "added")]);
         let found = asked(&defaults, "default").await;
-        assert_eq!(if account.is_none() { found.0 } else { found.1 }.as_deref(), Some("added"));
+        assert_eq!(
+            if account.is_none() { found.0 } else { found.1 }.as_deref(),
+            Some("added")
+        );
     }
 }
 
@@ -224,10 +281,16 @@ async fn without_the_label_no_defaults_apply() {
         assert_eq!(script.asked("jobs", None), reads, "it is looked for again");
     }
     script.label("jobs", true);
-    assert_eq!(asked(&defaults, "default").await, some("of-namespace", "of-account"));
+    assert_eq!(
+        asked(&defaults, "default").await,
+        some("of-namespace", "of-account")
+    );
     // A namespace that does not exist carries no label.
     let now = Instant::now();
-    let nowhere = defaults.applied("nowhere", "default", now, now + TTL).await.unwrap();
+    let nowhere = defaults
+        .applied("nowhere", "default", now, now + TTL)
+        .await
+        .unwrap();
     assert!(nowhere.namespace.is_none() && nowhere.service_account.is_none());
 }
 
@@ -238,15 +301,27 @@ async fn names_that_no_object_has_are_neither_read_nor_kept() {
     let huge = "n".repeat(4 << 20);
     for namespace in ["", "..", "Jobs", "a/b", &long, &huge] {
         let now = Instant::now();
-        let applied = defaults.applied(namespace, "default", now, now + TTL).await.unwrap();
+        let applied = defaults
+            .applied(namespace, "default", now, now + TTL)
+            .await
+            .unwrap();
         assert!(applied.namespace.is_none() && applied.confirmed().is_ok());
-        assert!(defaults.namespace(namespace, now, now + TTL).await.unwrap().is_none());
+        assert!(
+            defaults
+                .namespace(namespace, now, now + TTL)
+                .await
+                .unwrap()
+                .is_none()
+        );
         defaults.forget(namespace, None);
     }
     assert_eq!(script.calls(), 0);
     // The namespace's defaults apply to a pod whose account cannot be.
     for account in ["..", "Bad", "a/b", &huge] {
-        assert_eq!(asked(&defaults, account).await, (Some("of-namespace".to_owned()), None));
+        assert_eq!(
+            asked(&defaults, account).await,
+            (Some("of-namespace".to_owned()), None)
+        );
     }
     assert_eq!(script.calls(), 1);
     defaults.memory.stored.run_pending_tasks();
@@ -254,7 +329,14 @@ async fn names_that_no_object_has_are_neither_read_nor_kept() {
     // As long as a name may be.
     let longest = "n".repeat(63);
     let now = Instant::now();
-    assert!(defaults.applied(&longest, "default", now, now + TTL).await.unwrap().namespace.is_none());
+    assert!(
+        defaults
+            .applied(&longest, "default", now, now + TTL)
+            .await
+            .unwrap()
+            .namespace
+            .is_none()
+    );
     assert_eq!(script.asked(&longest, None), 1);
 }
 
@@ -269,8 +351,16 @@ async fn memory_is_bounded_by_bytes() {
     }
     let stored = &defaults.memory.stored;
     stored.run_pending_tasks();
-    assert!((CAPACITY / 2..=CAPACITY).contains(&stored.weighted_size()), "{}", stored.weighted_size());
-    assert!((100..300).contains(&stored.entry_count()), "{}", stored.entry_count());
+    assert!(
+        (CAPACITY / 2..=CAPACITY).contains(&stored.weighted_size()),
+        "{}",
+        stored.weighted_size()
+    );
+    assert!(
+        (100..300).contains(&stored.entry_count()),
+        "{}",
+        stored.entry_count()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,7 +372,11 @@ async fn defaults_beyond_their_limit_are_a_mistake_and_not_kept() {
     let found = applied(&defaults, "default").await.unwrap();
     assert!(found.mistakes().is_empty() && found.service_account.is_some());
     let beyond = format!("{fits}v");
-    script.set("jobs", Some("large"), &[("refs", &beyond), ("reload", "off")]);
+    script.set(
+        "jobs",
+        Some("large"),
+        &[("refs", &beyond), ("reload", "off")],
+    );
     script.set("jobs", None, &[("refs", &beyond)]);
     advance(TTL).await;
     let found = applied(&defaults, "large").await.unwrap();
@@ -293,9 +387,18 @@ async fn defaults_beyond_their_limit_are_a_mistake_and_not_kept() {
              most 65536 are read. Ask for fewer secrets here, or by shorter annotations"
         )
     };
-    assert_eq!(sentences, [sentence("namespace \"jobs\"", 65_537), sentence("service account \"large\"", 65_546)]);
+    assert_eq!(
+        sentences,
+        [
+            sentence("namespace \"jobs\"", 65_537),
+            sentence("service account \"large\"", 65_546)
+        ]
+    );
     defaults.memory.stored.run_pending_tasks();
-    assert!(defaults.memory.stored.weighted_size() < 2 * MAX_BYTES as u64, "the text is not kept");
+    assert!(
+        defaults.memory.stored.weighted_size() < 2 * MAX_BYTES as u64,
+        "the text is not kept"
+    );
     // Mended, it counts at once.
     script.set("jobs", None, &[("env-from", "short")]);
     script.set("jobs", Some("large"), &[("env-from", "short")]);
@@ -319,17 +422,38 @@ async fn older_defaults_stand_in_for_ten_minutes_and_only_say_yes(#[case] mood: 
         for account in ["default", "quiet"] {
             let found = applied(&defaults, account).await.unwrap();
             assert_eq!(of(found.namespace.as_ref()), Some("of-namespace"));
-            assert!(found.confirmed().unwrap_err().kind.is_unavailable(), "it may not say no");
+            assert!(
+                found.confirmed().unwrap_err().kind.is_unavailable(),
+                "it may not say no"
+            );
         }
         // Nothing is known of this one.
-        assert!(applied(&defaults, "unknown").await.unwrap_err().kind.is_unavailable());
+        assert!(
+            applied(&defaults, "unknown")
+                .await
+                .unwrap_err()
+                .kind
+                .is_unavailable()
+        );
         advance(Duration::from_mins(1)).await;
-        assert!(applied(&defaults, "default").await.unwrap_err().kind.is_unavailable());
+        assert!(
+            applied(&defaults, "default")
+                .await
+                .unwrap_err()
+                .kind
+                .is_unavailable()
+        );
         script.mood(Mood::Answers);
         advance(Duration::from_secs(2)).await;
         // One call tries whether the server is back; the others wait for its word.
         drop(applied(&defaults, "default").await);
-        assert!(applied(&defaults, "default").await.unwrap().confirmed().is_ok());
+        assert!(
+            applied(&defaults, "default")
+                .await
+                .unwrap()
+                .confirmed()
+                .is_ok()
+        );
     }
 }
 
@@ -356,12 +480,20 @@ async fn caller_in_a_hurry_harms_nobody_else() {
         script.mood(Mood::Slow(Duration::from_millis(500)));
         let began = Instant::now();
         let (hurried, patient) = tokio::join!(
-            async { (within(&defaults, "default", Duration::from_millis(8)).await, began.elapsed()) },
+            async {
+                (
+                    within(&defaults, "default", Duration::from_millis(8)).await,
+                    began.elapsed(),
+                )
+            },
             applied(&defaults, "default"),
         );
         assert_eq!(hurried.0.unwrap_err().kind, ErrorKind::Deadline);
         assert_eq!(hurried.1, Duration::from_millis(8));
-        assert_eq!(of(patient.unwrap().service_account.as_ref()), Some("of-account"));
+        assert_eq!(
+            of(patient.unwrap().service_account.as_ref()),
+            Some("of-account")
+        );
     }
 }
 
@@ -394,11 +526,18 @@ async fn one_read_takes_no_longer_than_its_own_limit() {
     script.mood(Mood::Silent);
     let began = Instant::now();
     let told = within(&defaults, "default", Duration::from_secs(29)).await;
-    assert_eq!((told.unwrap_err().kind, began.elapsed()), (ErrorKind::Deadline, READ_LIMIT));
+    assert_eq!(
+        (told.unwrap_err().kind, began.elapsed()),
+        (ErrorKind::Deadline, READ_LIMIT)
+    );
     // Nobody waits for these: they have the time that they bring.
     let patient = Defaults::patient(Arc::new(Arc::clone(&script)));
     let began = Instant::now();
-    assert!(within(&patient, "default", Duration::from_secs(29)).await.is_err());
+    assert!(
+        within(&patient, "default", Duration::from_secs(29))
+            .await
+            .is_err()
+    );
     assert_eq!(began.elapsed(), Duration::from_secs(29));
 }
 
@@ -422,11 +561,26 @@ async fn what_is_about_to_change_is_forgotten() {
     applied(&defaults, "default").await.unwrap();
     defaults.forget("jobs", Some("default"));
     script.set("jobs", Some("default"), &[("env-from", "changed")]);
-    assert_eq!(asked(&defaults, "default").await, some("of-namespace", "changed"));
-    assert_eq!((script.asked("jobs", None), script.asked("jobs", Some("default"))), (1, 2));
+    assert_eq!(
+        asked(&defaults, "default").await,
+        some("of-namespace", "changed")
+    );
+    assert_eq!(
+        (
+            script.asked("jobs", None),
+            script.asked("jobs", Some("default"))
+        ),
+        (1, 2)
+    );
     defaults.forget("jobs", None);
     applied(&defaults, "default").await.unwrap();
-    assert_eq!((script.asked("jobs", None), script.asked("jobs", Some("default"))), (2, 2));
+    assert_eq!(
+        (
+            script.asked("jobs", None),
+            script.asked("jobs", Some("default"))
+        ),
+        (2, 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,7 +591,10 @@ async fn passing_failures_are_asked_again_and_a_dead_server_is_left_alone() {
     // Three attempts for the first of both that fails for good; the breaker ends them after five.
     assert!((3..=5).contains(&script.calls()), "{}", script.calls());
     for _ in 0..50 {
-        assert_eq!(applied(&defaults, "default").await.unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(
+            applied(&defaults, "default").await.unwrap_err().kind,
+            ErrorKind::Unavailable
+        );
     }
     assert!(script.calls() < 60, "{}", script.calls());
     script.mood(Mood::Answers);

@@ -1,7 +1,9 @@
 //! Who can send reviews to the webhook's port, and whether the webhook takes every caller for the API server. Pure.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt as _};
 
@@ -35,10 +37,16 @@ pub fn judge(seen: &Installation) -> Check {
         return Check::unchecked(Id::Callers, why.clone());
     }
     let Some(deployment) = seen.deployment("webhook") else {
-        return Check::unchecked(Id::Callers, "there is no Deployment of the webhook whose port could be looked at");
+        return Check::unchecked(
+            Id::Callers,
+            "there is no Deployment of the webhook whose port could be looked at",
+        );
     };
     if argument(deployment, "--tls-client-ca").is_some() {
-        return Check::ok(Id::Callers, "only callers with a certificate of the client CA are answered");
+        return Check::ok(
+            Id::Callers,
+            "only callers with a certificate of the client CA are answered",
+        );
     }
     let policies = match &seen.policies {
         Seen::There(policies) => policies.as_slice(),
@@ -47,9 +55,10 @@ pub fn judge(seen: &Installation) -> Check {
     };
     let trusted = argument(deployment, "--trusted-callers") == Some("true");
     match (limit(deployment, policies), trusted) {
-        (Limit::Policy(policy), true) => {
-            Check::ok(Id::Callers, format!("NetworkPolicy {policy} names who may reach the port. {ENFORCED}"))
-        }
+        (Limit::Policy(policy), true) => Check::ok(
+            Id::Callers,
+            format!("NetworkPolicy {policy} names who may reach the port. {ENFORCED}"),
+        ),
         (Limit::Policy(policy), false) => {
             let says = format!(
                 "NetworkPolicy {policy} names who may reach the port, and the webhook is not told so \
@@ -57,7 +66,11 @@ pub fn judge(seen: &Installation) -> Check {
             );
             Check::warning(Id::Callers, says, mend(seen, false))
         }
-        (open, trusted) => Check::warning(Id::Callers, says_open(trusted), mend(seen, open == Limit::HostNetwork)),
+        (open, trusted) => Check::warning(
+            Id::Callers,
+            says_open(trusted),
+            mend(seen, open == Limit::HostNetwork),
+        ),
     }
 }
 
@@ -82,9 +95,14 @@ fn mend(seen: &Installation, host_network: bool) -> String {
             origin.set("--set tls.clientCA.configMapName=api-server-ca")
         }
         origin @ InstallMethod::Helm { .. } => {
-            format!("{POD_CIDRS}; {}", origin.set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'"))
+            format!(
+                "{POD_CIDRS}; {}",
+                origin.set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'")
+            )
         }
-        InstallMethod::Manifests(_) => format!("{POD_CIDRS} # then: \"Close the port\" in manifests/webhook/README.md"),
+        InstallMethod::Manifests(_) => {
+            format!("{POD_CIDRS} # then: \"Close the port\" in manifests/webhook/README.md")
+        }
     }
 }
 
@@ -95,9 +113,16 @@ fn limit(deployment: &Deployment, policies: &[NetworkPolicy]) -> Limit {
     }
     let mut limit = Limit::None;
     for policy in policies.iter().filter(|policy| selects(policy, deployment)) {
-        let rules = policy.spec.as_ref().and_then(|spec| spec.ingress.as_deref()).unwrap_or_default();
+        let rules = policy
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.ingress.as_deref())
+            .unwrap_or_default();
         let to_the_port = rules.iter().filter(|rule| opens(rule, deployment));
-        if to_the_port.clone().any(|rule| rule.from.as_deref().unwrap_or_default().is_empty()) {
+        if to_the_port
+            .clone()
+            .any(|rule| rule.from.as_deref().unwrap_or_default().is_empty())
+        {
             return Limit::None;
         }
         // A policy without a rule for the port keeps everybody away, but for whom another lets in.
@@ -110,17 +135,30 @@ fn limit(deployment: &Deployment, policies: &[NetworkPolicy]) -> Limit {
 
 /// Whether a policy limits who reaches the pods.
 fn selects(policy: &NetworkPolicy, deployment: &Deployment) -> bool {
-    let Some(spec) = &policy.spec else { return false };
-    let ingress = spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == "Ingress"));
-    let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.clone());
+    let Some(spec) = &policy.spec else {
+        return false;
+    };
+    let ingress = spec
+        .policy_types
+        .as_ref()
+        .is_none_or(|types| types.iter().any(|kind| kind == "Ingress"));
+    let labels = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.metadata.as_ref()?.labels.clone());
     let selector = Selector::try_from(spec.pod_selector.clone().unwrap_or_default());
     ingress && selector.is_ok_and(|selector| selector.matches(&labels.unwrap_or_default()))
 }
 
 /// Whether a rule is about the port of reviews.
 fn opens(rule: &NetworkPolicyIngressRule, deployment: &Deployment) -> bool {
-    let ports = container(deployment).and_then(|container| container.ports.as_deref()).unwrap_or_default();
-    let number = ports.iter().find(|port| port.name.as_deref() == Some(PORT)).map(|port| port.container_port);
+    let ports = container(deployment)
+        .and_then(|container| container.ports.as_deref())
+        .unwrap_or_default();
+    let number = ports
+        .iter()
+        .find(|port| port.name.as_deref() == Some(PORT))
+        .map(|port| port.container_port);
     let is_it = |port: &NetworkPolicyPort| {
         port.protocol.as_deref().unwrap_or("TCP") == "TCP"
             && match (&port.port, number) {
@@ -132,7 +170,9 @@ fn opens(rule: &NetworkPolicyIngressRule, deployment: &Deployment) -> bool {
                 (Some(IntOrString::Int(_)), None) => false,
             }
     };
-    rule.ports.as_deref().is_none_or(|ports| ports.is_empty() || ports.iter().any(is_it))
+    rule.ports
+        .as_deref()
+        .is_none_or(|ports| ports.is_empty() || ports.iter().any(is_it))
 }
 
 #[cfg(test)]
@@ -149,14 +189,18 @@ mod tests {
         let mut seen = installation();
         if let Seen::There(deployments) = &mut seen.deployments {
             let deployment = &mut deployments[0];
-            let mut container = serde_json::to_value(container(deployment).expect("a container")).expect("JSON");
+            let mut container =
+                serde_json::to_value(container(deployment).expect("a container")).expect("JSON");
             for argument in container["args"].as_array_mut().expect("arguments") {
                 if argument == "--trusted-callers=false" {
                     *argument = format!("--trusted-callers={trusted}").into();
                 }
             }
             let spec = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
-            *deployment = merged(&merged(deployment, &spec), &json!({"spec": {"template": {"spec": pod}}}));
+            *deployment = merged(
+                &merged(deployment, &spec),
+                &json!({"spec": {"template": {"spec": pod}}}),
+            );
         }
         if let Seen::There(policies) = &mut seen.policies
             && !ingress.is_null()
@@ -175,11 +219,23 @@ mod tests {
         let check = judge(&installation());
         assert_eq!(check.status, Status::Warning);
         assert!(
-            check.message.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
+            check
+                .message
+                .contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
             "{check:?}"
         );
-        assert!(check.message.contains("only where the cluster's network enforces it"), "{}", check.message);
-        assert!(check.message.contains("name/* is refused"), "{}", check.message);
+        assert!(
+            check
+                .message
+                .contains("only where the cluster's network enforces it"),
+            "{}",
+            check.message
+        );
+        assert!(
+            check.message.contains("name/* is refused"),
+            "{}",
+            check.message
+        );
         assert!(check.fix.expect("a command").starts_with(POD_CIDRS));
     }
 
@@ -212,13 +268,18 @@ mod tests {
         assert_eq!(judge(&seen).status, Status::Ok);
         let other = |selector: Value, types: Value| -> NetworkPolicy {
             let spec = json!({"podSelector": selector, "policyTypes": types, "ingress": [{}]});
-            serde_json::from_value(json!({"metadata": {"name": "other"}, "spec": spec})).expect("a policy")
+            serde_json::from_value(json!({"metadata": {"name": "other"}, "spec": spec}))
+                .expect("a policy")
         };
         for (selector, types, status) in [
             (json!({}), json!(["Ingress"]), Status::Warning),
             (json!({}), json!(null), Status::Warning),
             (json!({}), json!(["Egress"]), Status::Ok),
-            (json!({"matchLabels": {"app": "another"}}), json!(["Ingress"]), Status::Ok),
+            (
+                json!({"matchLabels": {"app": "another"}}),
+                json!(["Ingress"]),
+                Status::Ok,
+            ),
         ] {
             if let Seen::There(policies) = &mut seen.policies {
                 policies.truncate(1);
@@ -238,10 +299,16 @@ mod tests {
     fn client_ca_closes_the_port_on_any_network() {
         let mut seen = with(true, &json!({"hostNetwork": true}), &json!(null));
         if let Seen::There(deployments) = &mut seen.deployments {
-            let args = json!(["serve", "--tls-client-ca=/client-ca/ca.crt", "--trusted-callers=true"]);
+            let args = json!([
+                "serve",
+                "--tls-client-ca=/client-ca/ca.crt",
+                "--trusted-callers=true"
+            ]);
             let container = json!([{"name": "webhook", "args": args}]);
-            deployments[0] =
-                merged(&deployments[0], &json!({"spec": {"template": {"spec": {"containers": container}}}}));
+            deployments[0] = merged(
+                &deployments[0],
+                &json!({"spec": {"template": {"spec": {"containers": container}}}}),
+            );
         }
         assert_eq!(judge(&seen).status, Status::Ok);
     }

@@ -89,22 +89,42 @@ pub struct Check {
 impl Check {
     /// All is well.
     pub fn ok(check: Id, message: impl Into<String>) -> Self {
-        Self { check, status: Status::Ok, message: message.into(), fix: None }
+        Self {
+            check,
+            status: Status::Ok,
+            message: message.into(),
+            fix: None,
+        }
     }
 
     /// It works, but.
     pub fn warning(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, status: Status::Warning, message: message.into(), fix: Some(fix.into()) }
+        Self {
+            check,
+            status: Status::Warning,
+            message: message.into(),
+            fix: Some(fix.into()),
+        }
     }
 
     /// It does not work.
     pub fn failure(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, status: Status::Failure, message: message.into(), fix: Some(fix.into()) }
+        Self {
+            check,
+            status: Status::Failure,
+            message: message.into(),
+            fix: Some(fix.into()),
+        }
     }
 
     /// Nobody knows.
     pub fn unchecked(check: Id, message: impl Into<String>) -> Self {
-        Self { check, status: Status::NotChecked, message: message.into(), fix: None }
+        Self {
+            check,
+            status: Status::NotChecked,
+            message: message.into(),
+            fix: None,
+        }
     }
 
     /// The same with what helps.
@@ -117,7 +137,11 @@ impl Check {
 
 /// The findings about one thing, or one row that says that there are none.
 pub(super) fn or_ok(found: Vec<Check>, id: Id, ok: impl FnOnce() -> String) -> Vec<Check> {
-    if found.is_empty() { vec![Check::ok(id, ok())] } else { found }
+    if found.is_empty() {
+        vec![Check::ok(id, ok())]
+    } else {
+        found
+    }
 }
 
 /// As in JSON.

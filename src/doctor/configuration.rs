@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use k8s_openapi::api::admissionregistration::v1::{MatchCondition, MutatingWebhook, RuleWithOperations};
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, RuleWithOperations,
+};
 use kube::core::{Selector, SelectorExt as _};
 
 use super::check::{Check, Id, or_ok};
@@ -18,7 +20,12 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const TIMEOUTS: std::ops::RangeInclusive<i32> = 2..=10;
 
 /// Fields of metadata that every object has.
-const ALWAYS: [&str; 4] = ["metadata.name", "metadata.namespace", "metadata.uid", "metadata.generateName"];
+const ALWAYS: [&str; 4] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "metadata.generateName",
+];
 
 /// The entries as they are shipped.
 pub fn shipped() -> &'static [MutatingWebhook] {
@@ -26,15 +33,18 @@ pub fn shipped() -> &'static [MutatingWebhook] {
     SHIPPED.get_or_init(|| {
         let text = include_str!("../../manifests/webhook/mutatingwebhookconfiguration.yaml");
         let configuration: Option<serde_json::Value> = serde_saphyr::from_str(text).ok();
-        let entries = configuration
-            .and_then(|mut configuration| serde_json::from_value(configuration.get_mut("webhooks")?.take()).ok());
+        let entries = configuration.and_then(|mut configuration| {
+            serde_json::from_value(configuration.get_mut("webhooks")?.take()).ok()
+        });
         entries.unwrap_or_default()
     })
 }
 
 /// Whether entries are ours: their names are frozen.
 pub fn is_ours(entries: &[MutatingWebhook]) -> bool {
-    entries.iter().any(|entry| shipped().iter().any(|shipped| shipped.name == entry.name))
+    entries
+        .iter()
+        .any(|entry| shipped().iter().any(|shipped| shipped.name == entry.name))
 }
 
 /// Whether objects may be sent by both: two installations for different namespaces are as good as one.
@@ -49,20 +59,31 @@ pub fn overlap(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
 /// otherwise. Which objects carry which labels is not known here.
 pub fn apart_by_labels(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
     one.iter().any(|entry| {
-        find(other, &entry.name)
-            .is_some_and(|other| by_labels(entry) != by_labels(other) || entry.object_selector != other.object_selector)
+        find(other, &entry.name).is_some_and(|other| {
+            by_labels(entry) != by_labels(other) || entry.object_selector != other.object_selector
+        })
     })
 }
 
 /// An entry's conditions on labels of namespaces, beside their names.
 fn by_labels(entry: &MutatingWebhook) -> (BTreeMap<&str, &str>, BTreeSet<String>) {
     let selector = entry.namespace_selector.as_ref();
-    let labels = selector.and_then(|selector| selector.match_labels.as_ref()).into_iter().flatten();
-    let expressions = selector.and_then(|selector| selector.match_expressions.as_ref()).into_iter().flatten();
+    let labels = selector
+        .and_then(|selector| selector.match_labels.as_ref())
+        .into_iter()
+        .flatten();
+    let expressions = selector
+        .and_then(|selector| selector.match_expressions.as_ref())
+        .into_iter()
+        .flatten();
     let expressions = expressions.filter(|expression| expression.key != NAME_LABEL);
     (
-        labels.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        expressions.map(|expression| format!("{expression:?}")).collect(),
+        labels
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
+        expressions
+            .map(|expression| format!("{expression:?}"))
+            .collect(),
     )
 }
 
@@ -70,9 +91,14 @@ fn by_labels(entry: &MutatingWebhook) -> (BTreeMap<&str, &str>, BTreeSet<String>
 fn only(entries: &[MutatingWebhook]) -> Option<BTreeSet<&str>> {
     let mut all = BTreeSet::new();
     for entry in entries {
-        let expressions = entry.namespace_selector.as_ref()?.match_expressions.as_ref()?;
-        let names =
-            expressions.iter().find(|expression| expression.key == NAME_LABEL && expression.operator == "In")?;
+        let expressions = entry
+            .namespace_selector
+            .as_ref()?
+            .match_expressions
+            .as_ref()?;
+        let names = expressions
+            .iter()
+            .find(|expression| expression.key == NAME_LABEL && expression.operator == "In")?;
         all.extend(names.values.iter().flatten().map(String::as_str));
     }
     Some(all)
@@ -92,20 +118,33 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
         }
         Seen::Hidden(why) => return vec![Check::unchecked(Id::Configuration, why.clone())],
     };
-    let mut checks =
-        or_ok(others(alike), Id::Configuration, || format!("MutatingWebhookConfiguration {name} is there"));
-    let each = |judge: fn(&MutatingWebhook, &MutatingWebhook, &Installation) -> Vec<Check>| -> Vec<Check> {
-        let pairs = shipped().iter().filter_map(|shipped| Some((find(found, &shipped.name)?, shipped)));
-        pairs.flat_map(|(entry, shipped)| judge(entry, shipped, seen)).collect()
-    };
+    let mut checks = or_ok(others(alike), Id::Configuration, || {
+        format!("MutatingWebhookConfiguration {name} is there")
+    });
+    let each =
+        |judge: fn(&MutatingWebhook, &MutatingWebhook, &Installation) -> Vec<Check>| -> Vec<Check> {
+            let pairs = shipped()
+                .iter()
+                .filter_map(|shipped| Some((find(found, &shipped.name)?, shipped)));
+            pairs
+                .flat_map(|(entry, shipped)| judge(entry, shipped, seen))
+                .collect()
+        };
     let mut listed = missing(found, &again);
     listed.extend(each(paths_and_rules));
-    checks.extend(or_ok(listed, Id::Entries, || format!("all {} entries, as they are shipped", shipped().len())));
-    let own = found.iter().filter(|entry| find(shipped(), &entry.name).is_some()).count();
+    checks.extend(or_ok(listed, Id::Entries, || {
+        format!("all {} entries, as they are shipped", shipped().len())
+    }));
+    let own = found
+        .iter()
+        .filter(|entry| find(shipped(), &entry.name).is_some())
+        .count();
     checks.extend(or_ok(each(conditions), Id::Conditions, || {
         format!("{own} entries have their conditions, and every field in them may be absent")
     }));
-    checks.extend(or_ok(each(policies), Id::Policies, || policy_summary(found)));
+    checks.extend(or_ok(each(policies), Id::Policies, || {
+        policy_summary(found)
+    }));
     checks
 }
 
@@ -113,13 +152,23 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
 /// would let those pods run without their secrets, so it is only shown.
 fn others(alike: &[Alike]) -> Vec<Check> {
     let named = |labelled: bool| -> Vec<&str> {
-        alike.iter().filter(|other| other.labelled == labelled).map(|other| other.name.as_str()).collect()
+        alike
+            .iter()
+            .filter(|other| other.labelled == labelled)
+            .map(|other| other.name.as_str())
+            .collect()
     };
     let (twice, apart) = (named(false), named(true));
     let mut checks = Vec::new();
     if !twice.is_empty() {
-        let says = format!("{} has entries of this webhook too: each object is sent twice", twice.join(", "));
-        let mend = format!("kubectl delete mutatingwebhookconfiguration {}", twice.join(" "));
+        let says = format!(
+            "{} has entries of this webhook too: each object is sent twice",
+            twice.join(", ")
+        );
+        let mend = format!(
+            "kubectl delete mutatingwebhookconfiguration {}",
+            twice.join(" ")
+        );
         checks.push(Check::warning(Id::Configuration, says, mend));
     }
     if !apart.is_empty() {
@@ -129,7 +178,10 @@ fn others(alike: &[Alike]) -> Vec<Check> {
              before you know whose it is",
             apart.join(", ")
         );
-        let mend = format!("kubectl get mutatingwebhookconfiguration {} -o yaml", apart.join(" "));
+        let mend = format!(
+            "kubectl get mutatingwebhookconfiguration {} -o yaml",
+            apart.join(" ")
+        );
         checks.push(Check::warning(Id::Configuration, says, mend));
     }
     checks
@@ -140,21 +192,36 @@ fn find<'e>(entries: &'e [MutatingWebhook], name: &str) -> Option<&'e MutatingWe
 }
 
 fn missing(found: &[MutatingWebhook], again: &str) -> Vec<Check> {
-    let missing: Vec<&str> =
-        shipped().iter().map(|entry| entry.name.as_str()).filter(|name| find(found, name).is_none()).collect();
+    let missing: Vec<&str> = shipped()
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .filter(|name| find(found, name).is_none())
+        .collect();
     if missing.is_empty() {
         return Vec::new();
     }
-    let says = format!("missing: {}; what it concerns is never sent to the webhook", missing.join(", "));
+    let says = format!(
+        "missing: {}; what it concerns is never sent to the webhook",
+        missing.join(", ")
+    );
     vec![Check::failure(Id::Entries, says, again)]
 }
 
 /// Where the entry leads, and what it sees.
-fn paths_and_rules(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Installation) -> Vec<Check> {
+fn paths_and_rules(
+    entry: &MutatingWebhook,
+    shipped: &MutatingWebhook,
+    seen: &Installation,
+) -> Vec<Check> {
     let again = seen.origin().again();
     let mut checks = Vec::new();
     let name = &entry.name;
-    let wanted = shipped.client_config.service.as_ref().and_then(|service| service.path.as_deref()).unwrap_or_default();
+    let wanted = shipped
+        .client_config
+        .service
+        .as_ref()
+        .and_then(|service| service.path.as_deref())
+        .unwrap_or_default();
     let path = match (&entry.client_config.service, &entry.client_config.url) {
         (Some(service), _) => service.path.clone().unwrap_or_default(),
         (None, Some(url)) => url.clone(),
@@ -170,11 +237,18 @@ fn paths_and_rules(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &In
     let (is, should) = (rules(entry), rules(shipped));
     let lacks: Vec<&str> = should.difference(&is).map(String::as_str).collect();
     if !lacks.is_empty() {
-        checks.push(Check::failure(Id::Entries, format!("{name} is not sent {}", lacks.join(", ")), again.as_str()));
+        checks.push(Check::failure(
+            Id::Entries,
+            format!("{name} is not sent {}", lacks.join(", ")),
+            again.as_str(),
+        ));
     }
     let more: Vec<&str> = is.difference(&should).map(String::as_str).collect();
     if !more.is_empty() {
-        let says = format!("{name} is sent more than the webhook looks at: {}", more.join(", "));
+        let says = format!(
+            "{name} is sent more than the webhook looks at: {}",
+            more.join(", ")
+        );
         checks.push(Check::warning(Id::Entries, says, again));
     }
     checks
@@ -185,12 +259,17 @@ fn rules(entry: &MutatingWebhook) -> BTreeSet<String> {
     let all = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let one = |rule: &RuleWithOperations| {
         let mut each = Vec::new();
-        for (group, resource) in all(&rule.api_groups)
-            .iter()
-            .flat_map(|group| all(&rule.resources).into_iter().map(move |r| (group.clone(), r)))
-        {
+        for (group, resource) in all(&rule.api_groups).iter().flat_map(|group| {
+            all(&rule.resources)
+                .into_iter()
+                .map(move |r| (group.clone(), r))
+        }) {
             let slash = if group.is_empty() { "" } else { "/" };
-            each.extend(all(&rule.operations).iter().map(|operation| format!("{operation} {group}{slash}{resource}")));
+            each.extend(
+                all(&rule.operations)
+                    .iter()
+                    .map(|operation| format!("{operation} {group}{slash}{resource}")),
+            );
         }
         each
     };
@@ -198,9 +277,14 @@ fn rules(entry: &MutatingWebhook) -> BTreeSet<String> {
 }
 
 /// The conditions that keep everybody else out of the webhook's way.
-fn conditions(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Installation) -> Vec<Check> {
+fn conditions(
+    entry: &MutatingWebhook,
+    shipped: &MutatingWebhook,
+    seen: &Installation,
+) -> Vec<Check> {
     let again = seen.origin().again();
-    let plain = |condition: &MatchCondition| condition.expression.split_whitespace().collect::<String>();
+    let plain =
+        |condition: &MatchCondition| condition.expression.split_whitespace().collect::<String>();
     let is: BTreeSet<String> = entry.match_conditions.iter().flatten().map(plain).collect();
     let of_ours: Vec<&MatchCondition> = shipped.match_conditions.iter().flatten().collect();
     let lacks: Vec<&str> = of_ours
@@ -228,7 +312,9 @@ fn conditions(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Install
         }
         let this = format!("the condition {} of {name}", condition.name);
         if condition.expression.contains("namespaceObject") {
-            let says = format!("{this} names namespaceObject, which a webhook has not: every object is refused");
+            let says = format!(
+                "{this} names namespaceObject, which a webhook has not: every object is refused"
+            );
             checks.push(Check::failure(Id::Conditions, says, again.as_str()));
         } else if let Some(field) = unguarded(&condition.expression) {
             let says = format!(
@@ -252,12 +338,17 @@ fn unguarded(expression: &str) -> Option<&str> {
     let mut rest = expression;
     while let Some(at) = rest.find("bject.") {
         let after = rest.get(at + "bject.".len()..)?;
-        let end =
-            after.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '?' | '_'))).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '?' | '_')))
+            .unwrap_or(after.len());
         let path = after.get(..end)?;
         // The last part may be a function's name.
         let is_call = after.get(end..).is_some_and(|next| next.starts_with('('));
-        let fields = if is_call { path.rsplit_once('.').map_or("", |(fields, _)| fields) } else { path };
+        let fields = if is_call {
+            path.rsplit_once('.').map_or("", |(fields, _)| fields)
+        } else {
+            path
+        };
         if fields.contains('.') && !fields.contains('?') && !ALWAYS.contains(&fields) {
             return Some(fields);
         }
@@ -279,34 +370,57 @@ fn fails(entry: &MutatingWebhook) -> bool {
 fn policies(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Installation) -> Vec<Check> {
     let (origin, name) = (seen.origin(), &entry.name);
     let mut checks = Vec::new();
-    let mut warn =
-        |says: String, mend: String| checks.push(Check::warning(Id::Policies, format!("{name}: {says}"), mend));
+    let mut warn = |says: String, mend: String| {
+        checks.push(Check::warning(
+            Id::Policies,
+            format!("{name}: {says}"),
+            mend,
+        ))
+    };
     if fails(entry) != fails(shipped) {
-        let value =
-            if name.starts_with("defaults.") { "webhook.defaults.failurePolicy" } else { "webhook.failurePolicy" };
+        let value = if name.starts_with("defaults.") {
+            "webhook.defaults.failurePolicy"
+        } else {
+            "webhook.failurePolicy"
+        };
         if fails(shipped) {
             let says = "failurePolicy is Ignore: while the webhook is away, pods run without their secrets";
             warn(says.to_owned(), origin.set(&format!("--set {value}=Fail")));
         } else {
             warn(
-                "failurePolicy is Fail: while the webhook is away, workloads cannot be changed".to_owned(),
+                "failurePolicy is Fail: while the webhook is away, workloads cannot be changed"
+                    .to_owned(),
                 origin.again(),
             );
         }
     }
     let timeout = entry.timeout_seconds.unwrap_or(10);
     if !TIMEOUTS.contains(&timeout) {
-        let says = format!("timeoutSeconds is {timeout}; 2 to 10 are long enough, and short enough for those who wait");
+        let says = format!(
+            "timeoutSeconds is {timeout}; 2 to 10 are long enough, and short enough for those who wait"
+        );
         warn(says, origin.set("--set webhook.timeoutSeconds=5"));
     }
     for (field, is, should) in [
         ("matchPolicy", &entry.match_policy, &shipped.match_policy),
-        ("reinvocationPolicy", &entry.reinvocation_policy, &shipped.reinvocation_policy),
-        ("sideEffects", &Some(entry.side_effects.clone()), &Some(shipped.side_effects.clone())),
+        (
+            "reinvocationPolicy",
+            &entry.reinvocation_policy,
+            &shipped.reinvocation_policy,
+        ),
+        (
+            "sideEffects",
+            &Some(entry.side_effects.clone()),
+            &Some(shipped.side_effects.clone()),
+        ),
     ] {
         if is != should {
-            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-            warn(format!("{field} is {} and not {}", word(is), word(should)), origin.again());
+            let word =
+                |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+            warn(
+                format!("{field} is {} and not {}", word(is), word(should)),
+                origin.again(),
+            );
         }
     }
     let concerned: Vec<&str> = ["kube-system", seen.namespace.as_str()]
@@ -334,7 +448,9 @@ fn labels(namespace: &str, entry: &str) -> BTreeMap<String, String> {
 
 /// Whether an entry concerns a namespace with these labels.
 pub fn selects(entry: &MutatingWebhook, labels: &BTreeMap<String, String>) -> bool {
-    let Some(selector) = &entry.namespace_selector else { return true };
+    let Some(selector) = &entry.namespace_selector else {
+        return true;
+    };
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
@@ -347,7 +463,11 @@ fn policy_summary(found: &[MutatingWebhook]) -> String {
             .filter_map(|entry| entry.name.strip_suffix(".secrets.floe.dev"))
             .collect()
     };
-    let timeout = found.iter().filter_map(|entry| entry.timeout_seconds).max().unwrap_or(10);
+    let timeout = found
+        .iter()
+        .filter_map(|entry| entry.timeout_seconds)
+        .max()
+        .unwrap_or(10);
     format!(
         "Fail for {}; Ignore for {}; {timeout} s; kube-system and the webhook's own namespace are left alone",
         of(true).join(", "),
@@ -369,8 +489,12 @@ mod tests {
         if let Seen::There(configuration) = &mut seen.configuration {
             change(configuration.webhooks.as_mut().expect("entries"));
         }
-        let found = judge(&seen).into_iter().filter(|check| check.status != Status::Ok);
-        found.map(|check| (check.check, check.status, check.message)).collect()
+        let found = judge(&seen)
+            .into_iter()
+            .filter(|check| check.status != Status::Ok);
+        found
+            .map(|check| (check.check, check.status, check.message))
+            .collect()
     }
 
     #[test]
@@ -383,40 +507,83 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let [(id, status, says)] = changed(|entries| drop(entries.remove(1))).try_into().expect("one");
+        let [(id, status, says)] = changed(|entries| drop(entries.remove(1)))
+            .try_into()
+            .expect("one");
         assert_eq!((id, status), (Id::Entries, Status::Failure));
-        assert!(says.starts_with("missing: workloads.secrets.floe.dev;"), "{says}");
-        let [(id, status, says)] = changed(|entries| entries[0].match_conditions = None).try_into().expect("one");
-        assert_eq!((id, status), (Id::Conditions, Status::Failure));
         assert!(
-            says.contains("pods.secrets.floe.dev lacks the condition asks-for-secrets, not-a-mirror-pod"),
+            says.starts_with("missing: workloads.secrets.floe.dev;"),
             "{says}"
         );
-        let [(_, status, _)] = changed(|entries| entries[1].match_conditions = None).try_into().expect("one");
-        assert_eq!(status, Status::Warning, "an entry that fails open refuses nobody");
+        let [(id, status, says)] = changed(|entries| entries[0].match_conditions = None)
+            .try_into()
+            .expect("one");
+        assert_eq!((id, status), (Id::Conditions, Status::Failure));
+        assert!(
+            says.contains(
+                "pods.secrets.floe.dev lacks the condition asks-for-secrets, not-a-mirror-pod"
+            ),
+            "{says}"
+        );
+        let [(_, status, _)] = changed(|entries| entries[1].match_conditions = None)
+            .try_into()
+            .expect("one");
+        assert_eq!(
+            status,
+            Status::Warning,
+            "an entry that fails open refuses nobody"
+        );
         let [(id, _, says)] = changed(|entries| {
             entries[1].rules.as_mut().expect("rules").remove(0);
         })
         .try_into()
         .expect("one");
-        assert!(id == Id::Entries && says.contains("is not sent CREATE apps/daemonsets"), "{says}");
+        assert!(
+            id == Id::Entries && says.contains("is not sent CREATE apps/daemonsets"),
+            "{says}"
+        );
         let mut seen = installation();
         seen.configuration = Seen::Absent;
         let [check] = judge(&seen).try_into().expect("one");
-        assert_eq!(check.fix.as_deref(), Some("kubectl apply --server-side --force-conflicts -k manifests/webhook"));
+        assert_eq!(
+            check.fix.as_deref(),
+            Some("kubectl apply --server-side --force-conflicts -k manifests/webhook")
+        );
     }
 
     #[test]
     fn what_others_add_is_looked_at() {
         let with = |expression: &str| {
-            let condition = MatchCondition { name: "theirs".to_owned(), expression: expression.to_owned() };
-            changed(|entries| entries[0].match_conditions.as_mut().expect("conditions").push(condition))
+            let condition = MatchCondition {
+                name: "theirs".to_owned(),
+                expression: expression.to_owned(),
+            };
+            changed(|entries| {
+                entries[0]
+                    .match_conditions
+                    .as_mut()
+                    .expect("conditions")
+                    .push(condition)
+            })
         };
-        assert_eq!(with("object.?metadata.?labels.orValue({}).exists(k, k == 'a')"), []);
-        let [(id, status, says)] = with("namespaceObject.metadata.name != 'a'").try_into().expect("one");
-        assert!(id == Id::Conditions && status == Status::Failure && says.contains("namespaceObject"), "{says}");
-        let [(_, status, says)] = with("!('a' in object.metadata.labels)").try_into().expect("one");
-        assert!(status == Status::Warning && says.contains("takes metadata.labels for present"), "{says}");
+        assert_eq!(
+            with("object.?metadata.?labels.orValue({}).exists(k, k == 'a')"),
+            []
+        );
+        let [(id, status, says)] = with("namespaceObject.metadata.name != 'a'")
+            .try_into()
+            .expect("one");
+        assert!(
+            id == Id::Conditions && status == Status::Failure && says.contains("namespaceObject"),
+            "{says}"
+        );
+        let [(_, status, says)] = with("!('a' in object.metadata.labels)")
+            .try_into()
+            .expect("one");
+        assert!(
+            status == Status::Warning && says.contains("takes metadata.labels for present"),
+            "{says}"
+        );
         let [(id, status, _)] = changed(|entries| {
             entries[0].rules.as_mut().expect("rules")[0].resources =
                 Some(vec!["pods".to_owned(), "secrets".to_owned()]);
@@ -431,13 +598,17 @@ mod tests {
         let limited = |names: &[&str]| {
             let mut entries = shipped().to_vec();
             for entry in &mut entries {
-                let expressions =
-                    entry.namespace_selector.as_mut().and_then(|selector| selector.match_expressions.as_mut());
-                expressions.expect("expressions").push(LabelSelectorRequirement {
-                    key: NAME_LABEL.to_owned(),
-                    operator: "In".to_owned(),
-                    values: Some(names.iter().map(|name| (*name).to_owned()).collect()),
-                });
+                let expressions = entry
+                    .namespace_selector
+                    .as_mut()
+                    .and_then(|selector| selector.match_expressions.as_mut());
+                expressions
+                    .expect("expressions")
+                    .push(LabelSelectorRequirement {
+                        key: NAME_LABEL.to_owned(),
+                        operator: "In".to_owned(),
+                        values: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+                    });
             }
             entries
         };
@@ -459,25 +630,54 @@ mod tests {
         };
         let blue = |entry: &mut MutatingWebhook| {
             let labels = Some(BTreeMap::from([("stage".to_owned(), "blue".to_owned())]));
-            entry.object_selector = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
-                match_labels: labels,
-                ..Default::default()
-            });
+            entry.object_selector = Some(
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
+                    match_labels: labels,
+                    ..Default::default()
+                },
+            );
         };
         assert!(!apart_by_labels(shipped(), shipped()));
-        assert!(apart_by_labels(shipped(), &labelled(team)) && apart_by_labels(&labelled(team), shipped()));
-        assert!(apart_by_labels(shipped(), &labelled(blue)) && apart_by_labels(&labelled(blue), shipped()));
-        assert!(!apart_by_labels(&labelled(team), &labelled(team)), "the same pods, twice");
+        assert!(
+            apart_by_labels(shipped(), &labelled(team))
+                && apart_by_labels(&labelled(team), shipped())
+        );
+        assert!(
+            apart_by_labels(shipped(), &labelled(blue))
+                && apart_by_labels(&labelled(blue), shipped())
+        );
+        assert!(
+            !apart_by_labels(&labelled(team), &labelled(team)),
+            "the same pods, twice"
+        );
 
         let mut seen = installation();
-        let alike = |name: &str, labelled| Alike { name: name.to_owned(), labelled };
+        let alike = |name: &str, labelled| Alike {
+            name: name.to_owned(),
+            labelled,
+        };
         seen.alike = vec![alike("zz-copy", false), alike("zz-theirs", true)];
         let checks = judge(&seen);
-        let [copy, theirs] = &checks[..2] else { panic!("{checks:#?}") };
-        assert_eq!(copy.fix.as_deref(), Some("kubectl delete mutatingwebhookconfiguration zz-copy"));
-        assert_eq!((copy.status, theirs.status), (Status::Warning, Status::Warning));
-        assert_eq!(theirs.fix.as_deref(), Some("kubectl get mutatingwebhookconfiguration zz-theirs -o yaml"));
-        assert!(theirs.message.contains("It may be another installation"), "{}", theirs.message);
+        let [copy, theirs] = &checks[..2] else {
+            panic!("{checks:#?}")
+        };
+        assert_eq!(
+            copy.fix.as_deref(),
+            Some("kubectl delete mutatingwebhookconfiguration zz-copy")
+        );
+        assert_eq!(
+            (copy.status, theirs.status),
+            (Status::Warning, Status::Warning)
+        );
+        assert_eq!(
+            theirs.fix.as_deref(),
+            Some("kubectl get mutatingwebhookconfiguration zz-theirs -o yaml")
+        );
+        assert!(
+            theirs.message.contains("It may be another installation"),
+            "{}",
+            theirs.message
+        );
     }
 
     #[rstest]
@@ -499,12 +699,24 @@ mod tests {
         .try_into()
         .expect("one");
         assert!(
-            id == Id::Policies && status == Status::Warning && says.contains("run without their secrets"),
+            id == Id::Policies
+                && status == Status::Warning
+                && says.contains("run without their secrets"),
             "{says}"
         );
-        let [(_, _, says)] = changed(|entries| entries[3].timeout_seconds = Some(30)).try_into().expect("one");
-        assert!(says.starts_with("defaults.workloads.secrets.floe.dev: timeoutSeconds is 30"), "{says}");
-        let [(_, status, says)] = changed(|entries| entries[2].namespace_selector = None).try_into().expect("one");
-        assert!(status == Status::Failure && says.contains("kube-system and floe-secrets-webhook"), "{says}");
+        let [(_, _, says)] = changed(|entries| entries[3].timeout_seconds = Some(30))
+            .try_into()
+            .expect("one");
+        assert!(
+            says.starts_with("defaults.workloads.secrets.floe.dev: timeoutSeconds is 30"),
+            "{says}"
+        );
+        let [(_, status, says)] = changed(|entries| entries[2].namespace_selector = None)
+            .try_into()
+            .expect("one");
+        assert!(
+            status == Status::Failure && says.contains("kube-system and floe-secrets-webhook"),
+            "{says}"
+        );
     }
 }

@@ -16,13 +16,35 @@ const NAMED: usize = 3;
 pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
     let list = |flag: &str, default: &str| -> Vec<String> {
         let value = seen.argument("webhook", flag).unwrap_or(default);
-        value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        value
+            .split(',')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
-    let sidecars: Vec<Sidecar> =
-        list("--sidecar-containers", SIDECARS).iter().filter_map(|sidecar| sidecar.parse().ok()).collect();
-    let exempt = exempt(list("--exempt-namespaces", "").into_iter().chain([seen.namespace.clone()]));
-    let scanner = Scanner::new(ObjectApi::new(client.clone()), Rules { sidecars, exempt, ..Rules::default() });
-    let task = Task { scope: Scope::All, warned_since: None, ineffective: true, lost: false };
+    let sidecars: Vec<Sidecar> = list("--sidecar-containers", SIDECARS)
+        .iter()
+        .filter_map(|sidecar| sidecar.parse().ok())
+        .collect();
+    let exempt = exempt(
+        list("--exempt-namespaces", "")
+            .into_iter()
+            .chain([seen.namespace.clone()]),
+    );
+    let scanner = Scanner::new(
+        ObjectApi::new(client.clone()),
+        Rules {
+            sidecars,
+            exempt,
+            ..Rules::default()
+        },
+    );
+    let task = Task {
+        scope: Scope::All,
+        warned_since: None,
+        ineffective: true,
+        lost: false,
+    };
     let progress = Progress::default();
     let (mut without_secrets, mut without_effect) = (Vec::new(), Vec::new());
     let note = |found: Found| {
@@ -33,16 +55,24 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
             Found::Lost(_) | Found::Warned(_) => return,
         };
         if named.len() < NAMED {
-            named.push(format!("{}/{} in namespace {}", finding.kind, finding.name, finding.namespace));
+            named.push(format!(
+                "{}/{} in namespace {}",
+                finding.kind, finding.name, finding.namespace
+            ));
         }
     };
     let ended = survey(&scanner, &task, &progress, note).await;
     match ended {
         Ok(()) => [
             judge(progress.looked(), &without_secrets),
-            judge_effect(progress.looked(), progress.hides_service_accounts(), &without_effect),
+            judge_effect(
+                progress.looked(),
+                progress.hides_service_accounts(),
+                &without_effect,
+            ),
         ],
-        Err(error) => [Id::Drift, Id::IneffectiveAnnotations].map(|id| Check::unchecked(id, error.to_string())),
+        Err(error) => [Id::Drift, Id::IneffectiveAnnotations]
+            .map(|id| Check::unchecked(id, error.to_string())),
     }
 }
 
@@ -50,17 +80,31 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
 fn judge_effect(looked: Looked, hidden: bool, named: &[String]) -> Check {
     let Looked { ineffective, .. } = looked;
     if ineffective == 0 && hidden {
-        return Check::unchecked(Id::IneffectiveAnnotations, "ServiceAccounts may not be listed");
+        return Check::unchecked(
+            Id::IneffectiveAnnotations,
+            "ServiceAccounts may not be listed",
+        );
     }
     if ineffective == 0 {
-        return Check::ok(Id::IneffectiveAnnotations, "no annotation or label was found that has no effect");
+        return Check::ok(
+            Id::IneffectiveAnnotations,
+            "no annotation or label was found that has no effect",
+        );
     }
-    let more = if ineffective > named.len() as u64 { ", …" } else { "" };
+    let more = if ineffective > named.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
     let says = format!(
         "{ineffective} objects have annotations or labels without effect: {}{more}; defaults of a Namespace and its ServiceAccounts need the label secrets.floe.dev/inject=enabled",
         named.join(", ")
     );
-    Check::warning(Id::IneffectiveAnnotations, says, "floe-secrets-webhook scan -A")
+    Check::warning(
+        Id::IneffectiveAnnotations,
+        says,
+        "floe-secrets-webhook scan -A",
+    )
 }
 
 fn judge(looked: Looked, named: &[String]) -> Check {
@@ -71,9 +115,15 @@ fn judge(looked: Looked, named: &[String]) -> Check {
             format!("{objects} objects looked at; none runs without the secrets that it asks for"),
         );
     }
-    let more = if found > named.len() as u64 { ", …" } else { "" };
-    let says =
-        format!("{found} of {objects} objects run without the secrets that they ask for: {}{more}", named.join(", "));
+    let more = if found > named.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
+    let says = format!(
+        "{found} of {objects} objects run without the secrets that they ask for: {}{more}",
+        named.join(", ")
+    );
     Check::warning(Id::Drift, says, "floe-secrets-webhook scan -A")
 }
 
@@ -86,12 +136,22 @@ mod tests {
     fn what_has_no_effect_is_counted_and_named() {
         let of = |ineffective: u64, hidden: bool, named: &[&str]| {
             let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
-            judge_effect(Looked { ineffective, ..Looked::default() }, hidden, &named)
+            judge_effect(
+                Looked {
+                    ineffective,
+                    ..Looked::default()
+                },
+                hidden,
+                &named,
+            )
         };
         assert_eq!(of(0, false, &[]).status, Status::Ok);
         assert_eq!(of(0, true, &[]).status, Status::NotChecked);
         let check = of(2, false, &["Namespace/jobs in namespace jobs"]);
-        assert_eq!((check.status, check.fix.as_deref()), (Status::Warning, Some("floe-secrets-webhook scan -A")));
+        assert_eq!(
+            (check.status, check.fix.as_deref()),
+            (Status::Warning, Some("floe-secrets-webhook scan -A"))
+        );
         let says = "2 objects have annotations or labels without effect: Namespace/jobs in namespace jobs, …; defaults";
         assert!(check.message.starts_with(says), "{}", check.message);
     }

@@ -113,29 +113,47 @@ impl InstallMethod {
     #[must_use]
     pub fn set(&self, values: &str) -> String {
         match self {
-            Self::Helm { release, namespace, applied, subchart } => {
-                let chart = if subchart.is_some() { "PARENT-CHART" } else { "charts/floe-secrets-webhook" };
-                let mut command = format!("helm upgrade {release} {chart} -n {namespace} --reuse-values");
+            Self::Helm {
+                release,
+                namespace,
+                applied,
+                subchart,
+            } => {
+                let chart = if subchart.is_some() {
+                    "PARENT-CHART"
+                } else {
+                    "charts/floe-secrets-webhook"
+                };
+                let mut command =
+                    format!("helm upgrade {release} {chart} -n {namespace} --reuse-values");
                 if *applied {
                     command.push_str(" --force-conflicts");
                 }
                 if !values.is_empty() {
                     command.push(' ');
-                    command.push_str(&subchart.as_ref().map_or_else(|| values.to_owned(), |key| below(key, values)));
+                    command.push_str(
+                        &subchart
+                            .as_ref()
+                            .map_or_else(|| values.to_owned(), |key| below(key, values)),
+                    );
                 }
                 command
             }
-            Self::Manifests(folder) => format!("kubectl apply --server-side --force-conflicts -k {folder}"),
+            Self::Manifests(folder) => {
+                format!("kubectl apply --server-side --force-conflicts -k {folder}")
+            }
         }
     }
 }
 
 /// The same values below a key, as a parent chart has them.
 fn below(key: &str, values: &str) -> String {
-    let at = values.strip_prefix("--set ").map(|assignment| match assignment.strip_prefix('\'') {
-        Some(quoted) => format!("--set '{key}.{quoted}"),
-        None => format!("--set {key}.{assignment}"),
-    });
+    let at = values
+        .strip_prefix("--set ")
+        .map(|assignment| match assignment.strip_prefix('\'') {
+            Some(quoted) => format!("--set '{key}.{quoted}"),
+            None => format!("--set {key}.{assignment}"),
+        });
     at.unwrap_or_else(|| values.to_owned())
 }
 
@@ -158,7 +176,10 @@ pub enum Tls {
 impl Installation {
     /// The entries.
     pub fn entries(&self) -> &[MutatingWebhook] {
-        self.configuration.there().and_then(|found| found.webhooks.as_deref()).unwrap_or_default()
+        self.configuration
+            .there()
+            .and_then(|found| found.webhooks.as_deref())
+            .unwrap_or_default()
     }
 
     /// The cloud, by the API server's version.
@@ -173,9 +194,14 @@ impl Installation {
     /// The Deployment of this component.
     pub fn deployment(&self, component: &str) -> Option<&Deployment> {
         self.deployments.there()?.iter().find(|deployment| {
-            let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
+            let labels = deployment
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
             labels.is_some_and(|labels| {
-                labels.get("app.kubernetes.io/component").is_some_and(|value| value == component)
+                labels
+                    .get("app.kubernetes.io/component")
+                    .is_some_and(|value| value == component)
                     && (component != "webhook" || includes(labels, self.selector()))
             })
         })
@@ -193,7 +219,9 @@ impl Installation {
 
     /// The namespaces that Secrets are read in; empty for all.
     pub fn scope(&self) -> Vec<&str> {
-        self.argument("webhook", "--namespaces").map(|list| list.split(',').collect()).unwrap_or_default()
+        self.argument("webhook", "--namespaces")
+            .map(|list| list.split(',').collect())
+            .unwrap_or_default()
     }
 
     /// The Secret of the certificate.
@@ -201,21 +229,38 @@ impl Installation {
         let of_flag = self.argument("webhook", "--tls-secret").map(str::to_owned);
         let of_volume = || {
             let spec = pod_spec(self.deployment("webhook")?)?;
-            let volume = spec.volumes.as_ref()?.iter().find(|volume| volume.name == "tls")?;
+            let volume = spec
+                .volumes
+                .as_ref()?
+                .iter()
+                .find(|volume| volume.name == "tls")?;
             volume.secret.as_ref()?.secret_name.clone()
         };
-        let default = || format!("{}-tls", self.service_name.as_deref().unwrap_or(DEFAULT_NAME));
+        let default = || {
+            format!(
+                "{}-tls",
+                self.service_name.as_deref().unwrap_or(DEFAULT_NAME)
+            )
+        };
         of_flag.or_else(of_volume).unwrap_or_else(default)
     }
 
     /// Where the certificate comes from.
     pub fn tls(&self) -> Tls {
-        let annotation =
-            self.configuration.there().and_then(|found| found.metadata.annotations.as_ref()?.get(INJECT_CA_FROM));
+        let annotation = self
+            .configuration
+            .there()
+            .and_then(|found| found.metadata.annotations.as_ref()?.get(INJECT_CA_FROM));
         if let Some((namespace, name)) = annotation.and_then(|value| value.split_once('/')) {
-            Tls::CertManager { namespace: namespace.to_owned(), name: name.to_owned() }
+            Tls::CertManager {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }
         } else if let Some(name) = self.argument("webhook", "--tls-certificate") {
-            Tls::CertManager { namespace: self.namespace.clone(), name: name.to_owned() }
+            Tls::CertManager {
+                namespace: self.namespace.clone(),
+                name: name.to_owned(),
+            }
         } else if self.argument("webhook", "--tls-secret").is_some() {
             Tls::SelfManaged
         } else {
@@ -233,11 +278,17 @@ impl Installation {
         let helm = |metadata: &ObjectMeta| {
             let annotations = metadata.annotations.as_ref()?;
             let mut managers = metadata.managed_fields.iter().flatten();
-            let applied = managers
-                .any(|entry| entry.manager.as_deref() == Some("helm") && entry.operation.as_deref() == Some("Apply"));
+            let applied = managers.any(|entry| {
+                entry.manager.as_deref() == Some("helm")
+                    && entry.operation.as_deref() == Some("Apply")
+            });
             Some(InstallMethod::Helm {
                 applied,
-                subchart: metadata.labels.as_ref().and_then(|labels| labels.get(SUBCHART)).cloned(),
+                subchart: metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|labels| labels.get(SUBCHART))
+                    .cloned(),
                 release: annotations.get("meta.helm.sh/release-name")?.clone(),
                 namespace: annotations.get("meta.helm.sh/release-namespace")?.clone(),
             })
@@ -246,12 +297,18 @@ impl Installation {
             Tls::CertManager { .. } => InstallMethod::Manifests("manifests/webhook-cert-manager"),
             Tls::SelfManaged | Tls::Existing => InstallMethod::Manifests("manifests/webhook"),
         };
-        all.into_iter().flatten().find_map(helm).unwrap_or_else(manifests)
+        all.into_iter()
+            .flatten()
+            .find_map(helm)
+            .unwrap_or_else(manifests)
     }
 }
 
 /// Whether all labels of `some` are among `all`.
-pub(super) fn includes(all: &BTreeMap<String, String>, some: Option<&BTreeMap<String, String>>) -> bool {
+pub(super) fn includes(
+    all: &BTreeMap<String, String>,
+    some: Option<&BTreeMap<String, String>>,
+) -> bool {
     some.is_none_or(|some| some.iter().all(|(key, value)| all.get(key) == Some(value)))
 }
 
@@ -268,7 +325,8 @@ pub(super) fn container(deployment: &Deployment) -> Option<&Container> {
 /// The value of `--FLAG=VALUE`.
 pub(super) fn argument<'d>(deployment: &'d Deployment, flag: &str) -> Option<&'d str> {
     let args = container(deployment)?.args.as_ref()?;
-    args.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
+    args.iter()
+        .find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
 }
 
 /// An object's name.
@@ -302,7 +360,10 @@ mod tests {
         let expected = "helm upgrade a charts/floe-secrets-webhook -n b --reuse-values";
         // Helm 3 knows no conflicts, and not the flag.
         assert_eq!(again(&mut seen, "Update"), format!("{expected} --set c=d"));
-        assert_eq!(again(&mut seen, "Apply"), format!("{expected} --force-conflicts --set c=d"));
+        assert_eq!(
+            again(&mut seen, "Apply"),
+            format!("{expected} --force-conflicts --set c=d")
+        );
     }
 
     /// Our chart in the place of the parent's would remove the rest of its release.
@@ -310,16 +371,29 @@ mod tests {
     fn subcharts_are_mended_by_their_parent() {
         let mut seen = installation();
         if let Seen::There(service) = &mut seen.service {
-            let annotations = json!({"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"});
+            let annotations =
+                json!({"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"});
             let labels = json!({"floe.dev/subchart": "secretsWebhook"});
-            *service = merged(service, &json!({"metadata": {"annotations": annotations, "labels": labels}}));
+            *service = merged(
+                service,
+                &json!({"metadata": {"annotations": annotations, "labels": labels}}),
+            );
         }
         let origin = seen.origin();
         let command = "helm upgrade a PARENT-CHART -n b --reuse-values";
         assert_eq!(origin.again(), command);
-        assert_eq!(origin.set("--set c=d"), format!("{command} --set secretsWebhook.c=d"));
-        assert_eq!(origin.set("--set 'c={d,e}'"), format!("{command} --set 'secretsWebhook.c={{d,e}}'"));
-        assert_eq!(origin.set("--values values.yaml"), format!("{command} --values values.yaml"));
+        assert_eq!(
+            origin.set("--set c=d"),
+            format!("{command} --set secretsWebhook.c=d")
+        );
+        assert_eq!(
+            origin.set("--set 'c={d,e}'"),
+            format!("{command} --set 'secretsWebhook.c={{d,e}}'")
+        );
+        assert_eq!(
+            origin.set("--values values.yaml"),
+            format!("{command} --values values.yaml")
+        );
     }
 
     #[test]
@@ -327,7 +401,10 @@ mod tests {
         let seen = installation();
         assert_eq!(seen.secret_name(), "floe-secrets-webhook-tls");
         assert_eq!(seen.tls(), Tls::Existing);
-        assert_eq!(seen.argument("controller", "--lease-name"), Some("floe-secrets-controller"));
+        assert_eq!(
+            seen.argument("controller", "--lease-name"),
+            Some("floe-secrets-controller")
+        );
         assert_eq!(seen.argument("webhook", "--lease-name"), None);
         assert!(seen.scope().is_empty() && seen.deployment("admin").is_none());
     }

@@ -9,15 +9,28 @@ use super::check::{Check, Status};
 
 /// Writes a table for people, with the fix below each finding.
 pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
-    let mut rows = vec![("CHECK".to_owned(), "STATUS".to_owned(), "MESSAGE".to_owned())];
-    for Check { check, status, message, fix } in checks {
+    let mut rows = vec![(
+        "CHECK".to_owned(),
+        "STATUS".to_owned(),
+        "MESSAGE".to_owned(),
+    )];
+    for Check {
+        check,
+        status,
+        message,
+        fix,
+    } in checks
+    {
         rows.push((check.to_string(), status.to_string(), message.clone()));
         if let Some(fix) = fix {
             rows.push((String::new(), String::new(), format!("→ {fix}")));
         }
     }
     let width = |of: fn(&(String, String, String)) -> &String| {
-        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .map(|row| of(row).chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let (first, second) = (width(|row| &row.0), width(|row| &row.1));
     for (check, status, message) in &rows {

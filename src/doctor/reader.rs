@@ -51,30 +51,55 @@ pub struct ApiServer {
 /// A sentence, when nothing can be looked at.
 pub async fn api_server(client: &Client, here: fn() -> Timestamp) -> Result<ApiServer, String> {
     let asked = async {
-        let request = http::Request::get("/version").body(Body::empty()).map_err(|error| error.to_string())?;
+        let request = http::Request::get("/version")
+            .body(Body::empty())
+            .map_err(|error| error.to_string())?;
         let answer = client.send(request).await.map_err(|error| match error {
             kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
-            error => proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned()),
+            error => proxy::fault(&error)
+                .unwrap_or_else(|| "the API server cannot be reached".to_owned()),
         })?;
         let status = answer.status();
-        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
-        let body = answer.into_body().collect().await.map_err(|_| "the answer broke off".to_owned())?.to_bytes();
+        let date = answer
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok())
+            .and_then(http_date);
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|_| "the answer broke off".to_owned())?
+            .to_bytes();
         if !status.is_success() {
-            return Err(format!("the API server answered HTTP {} to /version", status.as_u16()));
+            return Err(format!(
+                "the API server answered HTTP {} to /version",
+                status.as_u16()
+            ));
         }
-        let body: serde_json::Value =
-            serde_json::from_slice(&body).map_err(|_| "what answers is no Kubernetes API server".to_owned())?;
+        let body: serde_json::Value = serde_json::from_slice(&body)
+            .map_err(|_| "what answers is no Kubernetes API server".to_owned())?;
         let version = body.get("gitVersion").and_then(serde_json::Value::as_str);
-        let version = version.ok_or("what answers is no Kubernetes API server")?.to_owned();
+        let version = version
+            .ok_or("what answers is no Kubernetes API server")?
+            .to_owned();
         let now = date.unwrap_or_else(here);
-        Ok(ApiServer { version, now, ahead: here().as_second() - now.as_second() })
+        Ok(ApiServer {
+            version,
+            now,
+            ahead: here().as_second() - now.as_second(),
+        })
     };
-    timeout(FIRST, asked).await.unwrap_or_else(|_| Err("the API server did not answer in time".to_owned()))
+    timeout(FIRST, asked)
+        .await
+        .unwrap_or_else(|_| Err("the API server did not answer in time".to_owned()))
 }
 
 /// `Sun, 22 Nov 2026 17:41:03 GMT`.
 fn http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp())
+    jiff::fmt::rfc2822::parse(text)
+        .ok()
+        .map(|time| time.timestamp())
 }
 
 /// What to look for.
@@ -88,11 +113,22 @@ pub struct Wanted {
 
 /// Looks at everything.
 pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Installation {
-    let (name, configuration, alike) = configurations(client, wanted.configuration.as_deref()).await;
-    let entries = configuration.there().and_then(|found| found.webhooks.as_deref()).unwrap_or_default();
-    let reference = entries.iter().find_map(|entry| entry.client_config.service.as_ref());
-    let url = entries.iter().find_map(|entry| entry.client_config.url.clone());
-    let namespace = reference.map_or_else(|| wanted.namespace.clone(), |service| service.namespace.clone());
+    let (name, configuration, alike) =
+        configurations(client, wanted.configuration.as_deref()).await;
+    let entries = configuration
+        .there()
+        .and_then(|found| found.webhooks.as_deref())
+        .unwrap_or_default();
+    let reference = entries
+        .iter()
+        .find_map(|entry| entry.client_config.service.as_ref());
+    let url = entries
+        .iter()
+        .find_map(|entry| entry.client_config.url.clone());
+    let namespace = reference.map_or_else(
+        || wanted.namespace.clone(),
+        |service| service.namespace.clone(),
+    );
     let service_name = match (&reference, &url) {
         (Some(service), _) => Some(service.name.clone()),
         (None, Some(_)) => None,
@@ -108,7 +144,12 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
         service: Seen::Absent,
         slices: Seen::Absent,
         deployments: list(client, &namespace, &ListParams::default()).await,
-        pods: list(client, &namespace, &ListParams::default().labels("app.kubernetes.io/component=webhook")).await,
+        pods: list(
+            client,
+            &namespace,
+            &ListParams::default().labels("app.kubernetes.io/component=webhook"),
+        )
+        .await,
         budgets: list(client, &namespace, &ListParams::default()).await,
         policies: list(client, &namespace, &ListParams::default()).await,
         lease: Seen::Absent,
@@ -124,14 +165,26 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
         seen.slices = list::<EndpointSlice>(client, &namespace, &slices).await;
     }
     if seen.deployment("controller").is_some() {
-        let name = seen.argument("controller", "--lease-name").unwrap_or("floe-secrets-controller");
+        let name = seen
+            .argument("controller", "--lease-name")
+            .unwrap_or("floe-secrets-controller");
         let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
         seen.lease = look(leases.get_opt(name)).await;
     }
-    let secret = TlsSecret::new(ObjectApi::new(client.clone()), &namespace, &seen.secret_name());
+    let secret = TlsSecret::new(
+        ObjectApi::new(client.clone()),
+        &namespace,
+        &seen.secret_name(),
+    );
     seen.pair = secret.certificates().await.into();
     if let (None, Some(url)) = (&seen.service_name, url) {
-        seen.served = Some(served::look(&url, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).await);
+        seen.served = Some(
+            served::look(
+                &url,
+                Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            )
+            .await,
+        );
     }
     if let Tls::CertManager { namespace, name } = seen.tls() {
         seen.certificate = Some(cert_manager::look(client, &namespace, &name).await);
@@ -153,17 +206,29 @@ async fn configurations(
         let found = look(api.get_opt(&name)).await;
         return (name, found, Vec::new());
     };
-    let mut ours: Vec<MutatingWebhookConfiguration> =
-        all.into_iter().filter(|found| configuration::is_ours(found.webhooks.as_deref().unwrap_or_default())).collect();
+    let mut ours: Vec<MutatingWebhookConfiguration> = all
+        .into_iter()
+        .filter(|found| configuration::is_ours(found.webhooks.as_deref().unwrap_or_default()))
+        .collect();
     let default = wanted.unwrap_or(DEFAULT_CONFIGURATION);
-    let at = ours.iter().position(|found| name(&found.metadata) == default);
+    let at = ours
+        .iter()
+        .position(|found| name(&found.metadata) == default);
     let at = at.or_else(|| (wanted.is_none() && !ours.is_empty()).then_some(0));
     let chosen = at.map(|at| ours.remove(at));
-    let entries = chosen.as_ref().and_then(|found| found.webhooks.as_deref()).unwrap_or_default();
-    ours.retain(|other| configuration::overlap(entries, other.webhooks.as_deref().unwrap_or_default()));
+    let entries = chosen
+        .as_ref()
+        .and_then(|found| found.webhooks.as_deref())
+        .unwrap_or_default();
+    ours.retain(|other| {
+        configuration::overlap(entries, other.webhooks.as_deref().unwrap_or_default())
+    });
     let alike = |other: &MutatingWebhookConfiguration| Alike {
         name: name(&other.metadata).to_owned(),
-        labelled: configuration::apart_by_labels(entries, other.webhooks.as_deref().unwrap_or_default()),
+        labelled: configuration::apart_by_labels(
+            entries,
+            other.webhooks.as_deref().unwrap_or_default(),
+        ),
     };
     let alike = ours.iter().map(alike).collect();
     match chosen {
@@ -176,7 +241,10 @@ async fn configurations(
 /// A page of a namespace's objects of a kind.
 async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Seen<Vec<K>>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
     <K as Resource>::DynamicType: Default,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);

@@ -59,22 +59,44 @@ pub struct Answers {
 impl Right {
     fn new(verb: &str, resource: &str, namespace: &str) -> Self {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        let [group, resource, verb, namespace] = [group, resource, verb, namespace].map(str::to_owned);
-        Self { group, resource, verb, namespace, name: String::new() }
+        let [group, resource, verb, namespace] =
+            [group, resource, verb, namespace].map(str::to_owned);
+        Self {
+            group,
+            resource,
+            verb,
+            namespace,
+            name: String::new(),
+        }
     }
 
     fn named(self, name: &str) -> Self {
-        Self { name: name.to_owned(), ..self }
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
     }
 
     /// As kubectl writes it.
     fn kind(&self) -> String {
-        if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 
     fn sentence(&self) -> String {
-        let named = if self.name.is_empty() { String::new() } else { format!(" {}", self.name) };
-        let place = if self.namespace.is_empty() { String::new() } else { format!(" in namespace {}", self.namespace) };
+        let named = if self.name.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", self.name)
+        };
+        let place = if self.namespace.is_empty() {
+            String::new()
+        } else {
+            format!(" in namespace {}", self.namespace)
+        };
         format!("{} {}{named}{place}", self.verb, self.kind())
     }
 
@@ -101,8 +123,10 @@ fn shipped(text: &str) -> Vec<(bool, PolicyRule)> {
             Some("Role") => true,
             _ => continue,
         };
-        let of_it: Vec<PolicyRule> =
-            document.get_mut("rules").and_then(|rules| serde_json::from_value(rules.take()).ok()).unwrap_or_default();
+        let of_it: Vec<PolicyRule> = document
+            .get_mut("rules")
+            .and_then(|rules| serde_json::from_value(rules.take()).ok())
+            .unwrap_or_default();
         rules.extend(of_it.into_iter().map(|rule| (namespaced, rule)));
     }
     rules
@@ -122,21 +146,35 @@ fn controller_rules() -> &'static [(bool, PolicyRule)] {
 fn each(rules: &[(bool, PolicyRule)], own: &str, scope: &[&str], lease: &str) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for (namespaced, rule) in rules {
-        let kinds =
-            rule.api_groups.iter().flatten().flat_map(|group| {
-                rule.resources.iter().flatten().map(move |resource| (group.as_str(), resource.as_str()))
-            });
-        for ((group, resource), verb) in kinds.flat_map(|kind| rule.verbs.iter().map(move |verb| (kind, verb))) {
-            let kind = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        let kinds = rule.api_groups.iter().flatten().flat_map(|group| {
+            rule.resources
+                .iter()
+                .flatten()
+                .map(move |resource| (group.as_str(), resource.as_str()))
+        });
+        for ((group, resource), verb) in
+            kinds.flat_map(|kind| rule.verbs.iter().map(move |verb| (kind, verb)))
+        {
+            let kind = if group.is_empty() {
+                resource.to_owned()
+            } else {
+                format!("{resource}.{group}")
+            };
             if *namespaced {
                 let right = Right::new(verb, &kind, own);
                 let names = rule.resource_names.iter().flatten();
-                let names: Vec<&str> = names.map(|name| if name == LEASE { lease } else { name }).collect();
+                let names: Vec<&str> = names
+                    .map(|name| if name == LEASE { lease } else { name })
+                    .collect();
                 rights.extend(names.into_iter().map(|name| right.clone().named(name)));
             } else if scope.is_empty() {
                 rights.insert(Right::new(verb, &kind, ""));
             } else {
-                rights.extend(scope.iter().map(|namespace| Right::new(verb, &kind, namespace)));
+                rights.extend(
+                    scope
+                        .iter()
+                        .map(|namespace| Right::new(verb, &kind, namespace)),
+                );
             }
         }
     }
@@ -151,7 +189,8 @@ fn of_webhook(seen: &Installation) -> BTreeSet<Right> {
     }
     // The messages about its certificate.
     if let Some(name) = seen.argument("webhook", "--tls-certificate") {
-        rights.insert(Right::new("get", "certificates.cert-manager.io", &seen.namespace).named(name));
+        rights
+            .insert(Right::new("get", "certificates.cert-manager.io", &seen.namespace).named(name));
     }
     rights
 }
@@ -162,14 +201,22 @@ fn of_controller(seen: &Installation) -> BTreeSet<Right> {
     let scope = seen.scope();
     let mut rights = each(controller_rules(), &seen.namespace, &scope, lease);
     // It is told the names.
-    rights.retain(|right| scope.is_empty() || right.resource != "namespaces" || right.verb != "list");
+    rights
+        .retain(|right| scope.is_empty() || right.resource != "namespaces" || right.verb != "list");
     let of_secrets = |right: &Right| right.resource == "secrets" && right.name.is_empty();
     // `--nudge` is the flag's name in older versions.
-    if ["--retry-owners", "--nudge"].iter().any(|flag| seen.argument("controller", flag) == Some("false")) {
+    if ["--retry-owners", "--nudge"]
+        .iter()
+        .any(|flag| seen.argument("controller", flag) == Some("false"))
+    {
         let of_retries = |right: &Right| {
-            of_secrets(right) || right.resource == "replicasets" || matches!(right.verb.as_str(), "patch" | "watch")
+            of_secrets(right)
+                || right.resource == "replicasets"
+                || matches!(right.verb.as_str(), "patch" | "watch")
         };
-        rights.retain(|right| !of_retries(right) || right.resource == "events" && right.verb == "patch");
+        rights.retain(|right| {
+            !of_retries(right) || right.resource == "events" && right.verb == "patch"
+        });
         rights.retain(|right| right.resource != "events" || right.verb != "list");
     }
     if let Some(secret) = seen.argument("controller", "--tls-secret") {
@@ -186,7 +233,11 @@ fn of_controller(seen: &Installation) -> BTreeSet<Right> {
 fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<Right> {
     let own = seen.namespace.as_str();
     let mut rights = BTreeSet::from([
-        Right::new("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io", ""),
+        Right::new(
+            "list",
+            "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            "",
+        ),
         Right::new("list", "deployments.apps", own),
         Right::new("list", "pods", own),
         Right::new("list", "poddisruptionbudgets.policy", own),
@@ -200,7 +251,11 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
         rights.insert(Right::new("list", "endpointslices.discovery.k8s.io", own));
     }
     if let Tls::CertManager { namespace, .. } = seen.tls() {
-        rights.insert(Right::new("get", "certificates.cert-manager.io", &namespace));
+        rights.insert(Right::new(
+            "get",
+            "certificates.cert-manager.io",
+            &namespace,
+        ));
         rights.insert(Right::new("get", "issuers.cert-manager.io", &namespace));
     }
     if let Some(namespace) = probe {
@@ -208,8 +263,14 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
         rights.insert(Right::new("get", "namespaces", ""));
     }
     if drift {
-        for kind in ["pods", "deployments.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch"]
-        {
+        for kind in [
+            "pods",
+            "deployments.apps",
+            "statefulsets.apps",
+            "daemonsets.apps",
+            "jobs.batch",
+            "cronjobs.batch",
+        ] {
             rights.insert(Right::new("list", kind, ""));
             rights.insert(Right::new("get", kind, ""));
         }
@@ -221,20 +282,38 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
 }
 
 /// Asks the API server.
-pub async fn ask(client: &Client, seen: &Installation, probe: Option<&str>, drift: bool) -> Answers {
+pub async fn ask(
+    client: &Client,
+    seen: &Installation,
+    probe: Option<&str>,
+    drift: bool,
+) -> Answers {
     let yours = of_doctor(seen, probe, drift);
     let (user, yours) = futures::future::join(who(client), review(client, None, yours)).await;
     let account = |component: &str| {
         let spec = pod_spec(seen.deployment(component)?)?;
-        Some(spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()))
+        Some(
+            spec.service_account_name
+                .clone()
+                .unwrap_or_else(|| "default".to_owned()),
+        )
     };
-    let mut answers = Answers { user, yours, ..Answers::default() };
+    let mut answers = Answers {
+        user,
+        yours,
+        ..Answers::default()
+    };
     if let Some(account) = account("webhook") {
         let answered = review(client, Some((&seen.namespace, &account)), of_webhook(seen)).await;
         answers.webhook = Some((account, answered));
     }
     if let Some(account) = account("controller") {
-        let answered = review(client, Some((&seen.namespace, &account)), of_controller(seen)).await;
+        let answered = review(
+            client,
+            Some((&seen.namespace, &account)),
+            of_controller(seen),
+        )
+        .await;
         answers.controller = Some((account, answered));
     }
     answers
@@ -242,11 +321,18 @@ pub async fn ask(client: &Client, seen: &Installation, probe: Option<&str>, drif
 
 async fn who(client: &Client) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
+    let review = api
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
+        .ok()?;
     review.status?.user_info?.username
 }
 
-async fn review(client: &Client, account: Option<(&str, &str)>, rights: BTreeSet<Right>) -> Vec<Answer> {
+async fn review(
+    client: &Client,
+    account: Option<(&str, &str)>,
+    rights: BTreeSet<Right>,
+) -> Vec<Answer> {
     let asked = rights.into_iter().map(|right| async move {
         let allowed = match account {
             Some(account) => subject(client, account, &right).await,
@@ -258,8 +344,16 @@ async fn review(client: &Client, account: Option<(&str, &str)>, rights: BTreeSet
     stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
-async fn subject(client: &Client, (namespace, name): (&str, &str), right: &Right) -> Result<bool, kube::Error> {
-    let groups = ["system:authenticated", "system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")];
+async fn subject(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    right: &Right,
+) -> Result<bool, kube::Error> {
+    let groups = [
+        "system:authenticated",
+        "system:serviceaccounts",
+        &format!("system:serviceaccounts:{namespace}"),
+    ];
     let spec = SubjectAccessReviewSpec {
         user: Some(format!("system:serviceaccount:{namespace}:{name}")),
         groups: Some(groups.map(str::to_owned).to_vec()),
@@ -267,8 +361,15 @@ async fn subject(client: &Client, (namespace, name): (&str, &str), right: &Right
         ..SubjectAccessReviewSpec::default()
     };
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
-    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-    Ok(api.create(&PostParams::default(), &review).await?.status.is_some_and(|status| status.allowed))
+    let review = SubjectAccessReview {
+        spec,
+        ..SubjectAccessReview::default()
+    };
+    Ok(api
+        .create(&PostParams::default(), &review)
+        .await?
+        .status
+        .is_some_and(|status| status.allowed))
 }
 
 async fn own(client: &Client, right: &Right) -> Result<bool, kube::Error> {
@@ -277,23 +378,37 @@ async fn own(client: &Client, right: &Right) -> Result<bool, kube::Error> {
         ..SelfSubjectAccessReviewSpec::default()
     };
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    Ok(api.create(&PostParams::default(), &review).await?.status.is_some_and(|status| status.allowed))
+    let review = SelfSubjectAccessReview {
+        spec,
+        ..SelfSubjectAccessReview::default()
+    };
+    Ok(api
+        .create(&PostParams::default(), &review)
+        .await?
+        .status
+        .is_some_and(|status| status.allowed))
 }
 
 /// Judges what the webhook and the controller may.
 pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
     let mut checks = Vec::new();
-    for (id, of, is_webhook) in
-        [(Id::WebhookPermissions, &answers.webhook, true), (Id::ControllerPermissions, &answers.controller, false)]
-    {
+    for (id, of, is_webhook) in [
+        (Id::WebhookPermissions, &answers.webhook, true),
+        (Id::ControllerPermissions, &answers.controller, false),
+    ] {
         let Some((account, answered)) = of else {
             if is_webhook {
-                checks.push(Check::unchecked(id, "its ServiceAccount is not known, as its Deployment is not"));
+                checks.push(Check::unchecked(
+                    id,
+                    "its ServiceAccount is not known, as its Deployment is not",
+                ));
             }
             continue;
         };
-        if let Some(why) = answered.iter().find_map(|answer| answer.allowed.as_ref().err()) {
+        if let Some(why) = answered
+            .iter()
+            .find_map(|answer| answer.allowed.as_ref().err())
+        {
             let Installation { namespace, .. } = seen;
             let ask = format!(
                 "kubectl auth can-i get secrets -A \
@@ -304,13 +419,24 @@ pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
         }
         let lacks = lacking(answered);
         checks.push(if lacks.is_empty() {
-            Check::ok(id, format!("ServiceAccount {account} has all {} that it needs", answered.len()))
+            Check::ok(
+                id,
+                format!(
+                    "ServiceAccount {account} has all {} that it needs",
+                    answered.len()
+                ),
+            )
         } else {
             let says = format!("ServiceAccount {account} may not {}", sentence(&lacks));
             let mend = seen.origin().again();
             // cert-manager's objects are read for messages alone.
-            let matters = is_webhook && lacks.iter().any(|right| right.group != cert_manager::GROUP);
-            if matters { Check::failure(id, says, mend) } else { Check::warning(id, says, mend) }
+            let matters =
+                is_webhook && lacks.iter().any(|right| right.group != cert_manager::GROUP);
+            if matters {
+                Check::failure(id, says, mend)
+            } else {
+                Check::warning(id, says, mend)
+            }
         });
     }
     checks
@@ -320,13 +446,23 @@ pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
 pub fn yours(answers: &Answers) -> Check {
     let lacks = lacking(&answers.yours);
     let user = answers.user.as_deref().unwrap_or("you");
-    if let Some(why) = answers.yours.iter().find_map(|answer| answer.allowed.as_ref().err()) {
+    if let Some(why) = answers
+        .yours
+        .iter()
+        .find_map(|answer| answer.allowed.as_ref().err())
+    {
         return Check::unchecked(Id::CallerPermissions, why.clone());
     }
     if lacks.is_empty() {
-        return Check::ok(Id::CallerPermissions, format!("{user} may look at everything that is looked at here"));
+        return Check::ok(
+            Id::CallerPermissions,
+            format!("{user} may look at everything that is looked at here"),
+        );
     }
-    let says = format!("{user} may not {}; what needs it is not checked", sentence(&lacks));
+    let says = format!(
+        "{user} may not {}; what needs it is not checked",
+        sentence(&lacks)
+    );
     Check::unchecked(Id::CallerPermissions, says).with(grant(user, &lacks))
 }
 
@@ -334,12 +470,18 @@ pub fn yours(answers: &Answers) -> Check {
 fn grant(user: &str, lacks: &[&Right]) -> String {
     let mut by_place: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
     for right in lacks {
-        by_place.entry((&right.namespace, &right.verb)).or_default().insert(right.kind());
+        by_place
+            .entry((&right.namespace, &right.verb))
+            .or_default()
+            .insert(right.kind());
     }
     let commands = by_place.into_iter().map(|((namespace, verb), kinds)| {
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(",");
-        let (role, place) =
-            if namespace.is_empty() { ("clusterrole", String::new()) } else { ("role", format!(" -n {namespace}")) };
+        let (role, place) = if namespace.is_empty() {
+            ("clusterrole", String::new())
+        } else {
+            ("role", format!(" -n {namespace}"))
+        };
         let name = format!("floe-secrets-doctor-{verb}");
         format!(
             "kubectl{place} create {role} {name} --verb={verb} --resource={kinds}; \
@@ -350,11 +492,19 @@ fn grant(user: &str, lacks: &[&Right]) -> String {
 }
 
 fn lacking(answers: &[Answer]) -> Vec<&Right> {
-    answers.iter().filter(|answer| answer.allowed == Ok(false)).map(|answer| &answer.right).collect()
+    answers
+        .iter()
+        .filter(|answer| answer.allowed == Ok(false))
+        .map(|answer| &answer.right)
+        .collect()
 }
 
 fn sentence(lacks: &[&Right]) -> String {
-    lacks.iter().map(|right| right.sentence()).collect::<Vec<_>>().join(", ")
+    lacks
+        .iter()
+        .map(|right| right.sentence())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -366,21 +516,40 @@ mod tests {
     use super::*;
     use crate::api::Seen;
 
-    fn answered(rights: BTreeSet<Right>, allowed: impl Fn(&Right) -> Result<bool, String>) -> Vec<Answer> {
-        rights.into_iter().map(|right| Answer { allowed: allowed(&right), right }).collect()
+    fn answered(
+        rights: BTreeSet<Right>,
+        allowed: impl Fn(&Right) -> Result<bool, String>,
+    ) -> Vec<Answer> {
+        rights
+            .into_iter()
+            .map(|right| Answer {
+                allowed: allowed(&right),
+                right,
+            })
+            .collect()
     }
 
     #[test]
     fn the_shipped_rights_are_what_is_asked_for() {
         let seen = installation();
         let webhook: Vec<String> = of_webhook(&seen).iter().map(Right::sentence).collect();
-        assert_eq!(webhook, ["get namespaces", "get secrets", "get serviceaccounts"]);
+        assert_eq!(
+            webhook,
+            ["get namespaces", "get secrets", "get serviceaccounts"]
+        );
         let controller: Vec<String> = of_controller(&seen).iter().map(Right::sentence).collect();
-        assert!(controller.contains(&"list cronjobs.batch".to_owned()), "{controller:?}");
+        assert!(
+            controller.contains(&"list cronjobs.batch".to_owned()),
+            "{controller:?}"
+        );
         let lease = "update leases.coordination.k8s.io floe-secrets-controller in namespace floe-secrets-webhook";
         assert!(controller.contains(&lease.to_owned()), "{controller:?}");
         assert!(controller.contains(&"get secrets".to_owned()));
-        assert!(!of_doctor(&seen, Some("default"), true).iter().any(|right| right.resource == "secrets"));
+        assert!(
+            !of_doctor(&seen, Some("default"), true)
+                .iter()
+                .any(|right| right.resource == "secrets")
+        );
     }
 
     #[test]
@@ -393,15 +562,27 @@ mod tests {
             deployments[0] = merged(&deployments[0], &change);
         }
         for rights in [of_webhook(&seen), of_controller(&seen)] {
-            assert!(rights.iter().all(|right| !right.namespace.is_empty()), "{rights:?}");
+            assert!(
+                rights.iter().all(|right| !right.namespace.is_empty()),
+                "{rights:?}"
+            );
             for namespace in ["a", "b"] {
-                assert!(rights.contains(&Right::new("get", "secrets", namespace)), "{rights:?}");
-                assert!(rights.contains(&Right::new("get", "namespaces", namespace)), "{rights:?}");
+                assert!(
+                    rights.contains(&Right::new("get", "secrets", namespace)),
+                    "{rights:?}"
+                );
+                assert!(
+                    rights.contains(&Right::new("get", "namespaces", namespace)),
+                    "{rights:?}"
+                );
             }
         }
         let controller = of_controller(&seen);
         assert!(controller.contains(&Right::new("patch", "replicasets.apps", "b")));
-        assert!(!controller.contains(&Right::new("list", "namespaces", "a")), "it is told the names");
+        assert!(
+            !controller.contains(&Right::new("list", "namespaces", "a")),
+            "it is told the names"
+        );
         // What goes with retries goes everywhere.
         for flag in ["--retry-owners=false", "--nudge=false"] {
             if let Seen::There(deployments) = &mut seen.deployments {
@@ -410,10 +591,21 @@ mod tests {
                 deployments[1] = merged(&deployments[1], &change);
             }
             let controller = of_controller(&seen);
-            for (verb, kind) in [("get", "secrets"), ("patch", "jobs.batch"), ("list", "events"), ("watch", "events")] {
-                assert!(!controller.contains(&Right::new(verb, kind, "a")), "{flag}: {verb} {kind}");
+            for (verb, kind) in [
+                ("get", "secrets"),
+                ("patch", "jobs.batch"),
+                ("list", "events"),
+                ("watch", "events"),
+            ] {
+                assert!(
+                    !controller.contains(&Right::new(verb, kind, "a")),
+                    "{flag}: {verb} {kind}"
+                );
             }
-            assert!(controller.contains(&Right::new("patch", "events", "a")), "{flag}: people are still told");
+            assert!(
+                controller.contains(&Right::new("patch", "events", "a")),
+                "{flag}: people are still told"
+            );
         }
     }
 
@@ -421,24 +613,40 @@ mod tests {
     fn what_is_lacking_is_named_with_what_mends_it() {
         let seen = installation();
         let mut answers = Answers {
-            webhook: Some(("webhook".to_owned(), answered(of_webhook(&seen), |right| Ok(right.resource != "secrets")))),
-            controller: Some(("controller".to_owned(), answered(of_controller(&seen), |_| Ok(true)))),
+            webhook: Some((
+                "webhook".to_owned(),
+                answered(of_webhook(&seen), |right| Ok(right.resource != "secrets")),
+            )),
+            controller: Some((
+                "controller".to_owned(),
+                answered(of_controller(&seen), |_| Ok(true)),
+            )),
             ..Answers::default()
         };
         let [webhook, controller]: [Check; 2] = judge(&seen, &answers).try_into().expect("two");
         assert_eq!(
             (webhook.status, webhook.message.as_str()),
-            (Status::Failure, "ServiceAccount webhook may not get secrets")
+            (
+                Status::Failure,
+                "ServiceAccount webhook may not get secrets"
+            )
         );
         assert_eq!(controller.status, Status::Ok);
-        answers.webhook = Some(("webhook".to_owned(), answered(of_webhook(&seen), |_| Err("forbidden".to_owned()))));
+        answers.webhook = Some((
+            "webhook".to_owned(),
+            answered(of_webhook(&seen), |_| Err("forbidden".to_owned())),
+        ));
         let [webhook, _]: [Check; 2] = judge(&seen, &answers).try_into().expect("two");
-        assert_eq!((webhook.status, webhook.message.as_str()), (Status::NotChecked, "forbidden"));
+        assert_eq!(
+            (webhook.status, webhook.message.as_str()),
+            (Status::NotChecked, "forbidden")
+        );
 
         answers.user = Some("jane".to_owned());
         let all = of_doctor(&seen, Some("default"), false);
-        let denied =
-            |right: &Right| right.resource == "endpointslices" || right.verb == "create" && right.resource == "pods";
+        let denied = |right: &Right| {
+            right.resource == "endpointslices" || right.verb == "create" && right.resource == "pods"
+        };
         answers.yours = answered(all, |right| Ok(!denied(right)));
         let check = yours(&answers);
         assert_eq!(check.status, Status::NotChecked);

@@ -24,7 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Shakes hands with the URL's server.
 pub async fn look(url: &str, provider: Arc<CryptoProvider>) -> Seen<Shown> {
     match timeout(PATIENCE, shake(url, provider)).await {
-        Ok(Ok(chain)) => Seen::There(Shown { chain: chain.into_bytes(), ca: Bundle::default() }),
+        Ok(Ok(chain)) => Seen::There(Shown {
+            chain: chain.into_bytes(),
+            ca: Bundle::default(),
+        }),
         Ok(Err(why)) => Seen::Hidden(format!("{url} shows no certificate from here: {why}")),
         Err(_) => Seen::Hidden(format!("{url} did not answer from here in time")),
     }
@@ -32,18 +35,34 @@ pub async fn look(url: &str, provider: Arc<CryptoProvider>) -> Seen<Shown> {
 
 async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, String> {
     let uri: Uri = url.parse().map_err(|_| "that is no URL".to_owned())?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|_| "that is no host".to_owned())?;
-    let seen = Arc::new(Recorder { provider: Arc::clone(&provider), chain: Mutex::new(String::new()) });
+    let seen = Arc::new(Recorder {
+        provider: Arc::clone(&provider),
+        chain: Mutex::new(String::new()),
+    });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await.map_err(|error| error.to_string())?;
-    let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let chain = seen.chain.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443)))
+        .await
+        .map_err(|error| error.to_string())?;
+    let shaken = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await;
+    let chain = seen
+        .chain
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     match shaken {
         // One that demands a certificate of us has shown its own before.
         _ if !chain.is_empty() => Ok(chain),
@@ -69,7 +88,9 @@ impl ServerCertVerifier for Recorder {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let line_ending = EncodeConfig::new().set_line_ending(LineEnding::LF);
-        let block = |one: &CertificateDer<'_>| pem::encode_config(&Pem::new("CERTIFICATE", one.as_ref()), line_ending);
+        let block = |one: &CertificateDer<'_>| {
+            pem::encode_config(&Pem::new("CERTIFICATE", one.as_ref()), line_ending)
+        };
         let chain = [leaf].into_iter().chain(more).map(block).collect();
         *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = chain;
         Ok(ServerCertVerified::assertion())
@@ -81,7 +102,12 @@ impl ServerCertVerifier for Recorder {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -90,10 +116,17 @@ impl ServerCertVerifier for Recorder {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

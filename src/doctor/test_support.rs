@@ -17,7 +17,10 @@ fn documents(text: &str) -> Vec<Value> {
 }
 
 fn of_kind<T: DeserializeOwned>(text: &str, kind: &str) -> T {
-    let found = documents(text).into_iter().find(|object| object["kind"] == kind).expect("an object of this kind");
+    let found = documents(text)
+        .into_iter()
+        .find(|object| object["kind"] == kind)
+        .expect("an object of this kind");
     serde_json::from_value(found).expect("an object")
 }
 
@@ -30,9 +33,12 @@ pub fn merged<T: Serialize + DeserializeOwned>(object: &T, change: &Value) -> T 
 
 /// Endpoints of a Service, ready or not.
 pub fn slice(ready: &[bool]) -> k8s_openapi::api::discovery::v1::EndpointSlice {
-    let endpoints: Vec<Value> =
-        ready.iter().map(|ready| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}})).collect();
-    serde_json::from_value(json!({"addressType": "IPv4", "metadata": {}, "endpoints": endpoints})).expect("a slice")
+    let endpoints: Vec<Value> = ready
+        .iter()
+        .map(|ready| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}))
+        .collect();
+    serde_json::from_value(json!({"addressType": "IPv4", "metadata": {}, "endpoints": endpoints}))
+        .expect("a slice")
 }
 
 /// All is well, but that there is no certificate.
@@ -44,7 +50,8 @@ pub fn installation() -> Installation {
         include_str!("../../manifests/webhook/controller.yaml"),
     ]
     .map(|text| merged(&of_kind(text, "Deployment"), &available));
-    let spec = json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": now.to_string()});
+    let spec =
+        json!({"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": now.to_string()});
     let configuration = include_str!("../../manifests/webhook/mutatingwebhookconfiguration.yaml");
     Installation {
         version: "v1.36.3".to_owned(),
@@ -54,16 +61,24 @@ pub fn installation() -> Installation {
         alike: Vec::new(),
         namespace: "floe-secrets-webhook".to_owned(),
         service_name: Some("floe-secrets-webhook".to_owned()),
-        service: Seen::There(of_kind(include_str!("../../manifests/webhook/service.yaml"), "Service")),
+        service: Seen::There(of_kind(
+            include_str!("../../manifests/webhook/service.yaml"),
+            "Service",
+        )),
         slices: Seen::There(vec![slice(&[true, true])]),
         deployments: Seen::There(deployments.to_vec()),
         pods: Seen::There(Vec::new()),
-        budgets: Seen::There(vec![of_kind(include_str!("../../manifests/webhook/pdb.yaml"), "PodDisruptionBudget")]),
+        budgets: Seen::There(vec![of_kind(
+            include_str!("../../manifests/webhook/pdb.yaml"),
+            "PodDisruptionBudget",
+        )]),
         policies: Seen::There(vec![of_kind(
             include_str!("../../manifests/webhook/networkpolicy.yaml"),
             "NetworkPolicy",
         )]),
-        lease: Seen::There(serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease")),
+        lease: Seen::There(
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease"),
+        ),
         pair: Seen::There(Shown::default()),
         served: None,
         certificate: None,

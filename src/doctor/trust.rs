@@ -26,7 +26,11 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
     let leaf = match seen.served.as_ref().unwrap_or(&seen.pair) {
         Seen::There(shown) => Leaf::from_chain(&shown.chain).map(|leaf| (leaf, &shown.chain)),
         Seen::Absent => {
-            let says = format!("Secret {} not found in namespace {}", seen.secret_name(), seen.namespace);
+            let says = format!(
+                "Secret {} not found in namespace {}",
+                seen.secret_name(),
+                seen.namespace
+            );
             let mend = match seen.tls() {
                 Tls::CertManager { namespace, .. } => {
                     format!("kubectl -n {namespace} describe certificate,certificaterequest")
@@ -38,14 +42,19 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
             return checks;
         }
         Seen::Hidden(why) => {
-            let why = format!("the certificate cannot be looked at: {why}; `admission` shows whether it is trusted");
+            let why = format!(
+                "the certificate cannot be looked at: {why}; `admission` shows whether it is trusted"
+            );
             checks.push(Check::unchecked(Id::Certificate, why.clone()));
             checks.push(Check::unchecked(Id::Trust, why));
             return checks;
         }
     };
     let Ok((leaf, chain)) = leaf else {
-        let says = format!("Secret {} holds no readable certificate", seen.secret_name());
+        let says = format!(
+            "Secret {} holds no readable certificate",
+            seen.secret_name()
+        );
         checks.push(Check::failure(Id::Certificate, says, renew(seen)));
         return checks;
     };
@@ -61,15 +70,26 @@ fn bundles(seen: &Installation) -> Vec<Check> {
         return Vec::new();
     }
     let mut checks = Vec::new();
-    let which =
-        |entries: Vec<&MutatingWebhook>| entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");
-    let empty: Vec<_> =
-        entries.iter().filter(|entry| pem(entry).is_none() && entry.client_config.url.is_none()).collect();
+    let which = |entries: Vec<&MutatingWebhook>| {
+        entries
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let empty: Vec<_> = entries
+        .iter()
+        .filter(|entry| pem(entry).is_none() && entry.client_config.url.is_none())
+        .collect();
     if !empty.is_empty() {
-        let says = format!("no caBundle in {}: the API server trusts nobody there", which(empty));
+        let says = format!(
+            "no caBundle in {}: the API server trusts nobody there",
+            which(empty)
+        );
         checks.push(Check::failure(Id::CaBundle, says, publish(seen)));
     }
-    let unreadable = |entry: &&MutatingWebhook| pem(entry).is_some_and(|pem| Bundle::from_pem(pem).is_empty());
+    let unreadable =
+        |entry: &&MutatingWebhook| pem(entry).is_some_and(|pem| Bundle::from_pem(pem).is_empty());
     let unreadable: Vec<_> = entries.iter().filter(unreadable).collect();
     if !unreadable.is_empty() {
         let says = format!("the caBundle of {} holds no certificate", which(unreadable));
@@ -83,22 +103,40 @@ fn bundles(seen: &Installation) -> Vec<Check> {
     let outdated = |entry: &&MutatingWebhook| {
         pem(entry).is_some_and(|pem| {
             let bundle = Bundle::from_pem(pem);
-            !bundle.is_empty() && Bundle::default().before(&bundle, usize::MAX, seen.now).is_empty()
+            !bundle.is_empty()
+                && Bundle::default()
+                    .before(&bundle, usize::MAX, seen.now)
+                    .is_empty()
         })
     };
     let outdated: Vec<_> = entries.iter().filter(outdated).collect();
     if !outdated.is_empty() {
-        let says = format!("every CA in the caBundle of {} has expired", which(outdated));
+        let says = format!(
+            "every CA in the caBundle of {} has expired",
+            which(outdated)
+        );
         checks.push(Check::failure(Id::CaBundle, says, renew(seen)));
     }
-    or_ok(checks, Id::CaBundle, || match different.first().copied().flatten() {
-        Some(pem) => format!("every entry trusts the same {}", count(Bundle::from_pem(pem).len(), "CA")),
-        None => "no entry names a CA: the API server trusts the ones of its own machine".to_owned(),
+    or_ok(checks, Id::CaBundle, || {
+        match different.first().copied().flatten() {
+            Some(pem) => format!(
+                "every entry trusts the same {}",
+                count(Bundle::from_pem(pem).len(), "CA")
+            ),
+            None => {
+                "no entry names a CA: the API server trusts the ones of its own machine".to_owned()
+            }
+        }
     })
 }
 
 fn pem(entry: &MutatingWebhook) -> Option<&[u8]> {
-    entry.client_config.ca_bundle.as_ref().map(|bytes| bytes.0.as_slice()).filter(|pem| !pem.is_empty())
+    entry
+        .client_config
+        .ca_bundle
+        .as_ref()
+        .map(|bytes| bytes.0.as_slice())
+        .filter(|pem| !pem.is_empty())
 }
 
 /// Names and time.
@@ -106,11 +144,18 @@ fn certificate(seen: &Installation, leaf: &Leaf) -> Vec<Check> {
     let now = seen.now.as_second();
     let mut checks = Vec::new();
     let hosts = hosts(seen);
-    let lacking: Vec<&str> = hosts.iter().filter(|host| !leaf.serves(host)).map(String::as_str).collect();
+    let lacking: Vec<&str> = hosts
+        .iter()
+        .filter(|host| !leaf.serves(host))
+        .map(String::as_str)
+        .collect();
     if !lacking.is_empty() {
         let names: Vec<&str> = leaf.names.iter().map(String::as_str).collect();
-        let says =
-            format!("the certificate is for {}, and the API server calls {}", names.join(", "), lacking.join(", "));
+        let says = format!(
+            "the certificate is for {}, and the API server calls {}",
+            names.join(", "),
+            lacking.join(", ")
+        );
         let mend = match seen.tls() {
             Tls::Existing => make_secret(seen),
             Tls::CertManager { .. } | Tls::SelfManaged => seen.origin().again(),
@@ -122,23 +167,38 @@ fn certificate(seen: &Installation, leaf: &Leaf) -> Vec<Check> {
     if left <= 0 {
         checks.push(Check::failure(
             Id::Certificate,
-            format!("the certificate expired at {}; the next has to be for {}", leaf.not_after, hosts.join(", ")),
+            format!(
+                "the certificate expired at {}; the next has to be for {}",
+                leaf.not_after,
+                hosts.join(", ")
+            ),
             renew(seen),
         ));
     } else if now < begin {
-        let says = format!("the certificate is not valid before {}: clocks differ", leaf.not_before);
+        let says = format!(
+            "the certificate is not valid before {}: clocks differ",
+            leaf.not_before
+        );
         checks.push(Check::failure(Id::Certificate, says, renew(seen)));
     } else if left < SOON.min((end - begin) / 4) {
-        let says = format!("the certificate expires in {}, at {}, and was not renewed", span(left), leaf.not_after);
+        let says = format!(
+            "the certificate expires in {}, at {}, and was not renewed",
+            span(left),
+            leaf.not_after
+        );
         checks.push(Check::warning(Id::Certificate, says, renew(seen)));
     }
-    or_ok(checks, Id::Certificate, || format!("for {}, valid for {} more", hosts.join(", "), span(left)))
+    or_ok(checks, Id::Certificate, || {
+        format!("for {}, valid for {} more", hosts.join(", "), span(left))
+    })
 }
 
 /// Whether an API server with these bundles takes the certificate; names and time are not judged again.
 fn trust(seen: &Installation, leaf: &Leaf, chain: &[u8]) -> Vec<Check> {
-    let Some(name) =
-        leaf.names.iter().find_map(|name| ServerName::try_from(name.trim_start_matches("*.").to_owned()).ok())
+    let Some(name) = leaf
+        .names
+        .iter()
+        .find_map(|name| ServerName::try_from(name.trim_start_matches("*.").to_owned()).ok())
     else {
         return vec![Check::unchecked(Id::Trust, "the certificate has no name")];
     };
@@ -146,19 +206,30 @@ fn trust(seen: &Installation, leaf: &Leaf, chain: &[u8]) -> Vec<Check> {
     let refusing: Vec<(&str, String)> = seen
         .entries()
         .iter()
-        .filter_map(|entry| Some((entry.name.as_str(), verify(pem(entry)?, chain, &name, at).err()?)))
+        .filter_map(|entry| {
+            Some((
+                entry.name.as_str(),
+                verify(pem(entry)?, chain, &name, at).err()?,
+            ))
+        })
         .collect();
     let Some((_, why)) = refusing.first() else {
         return if seen.entries().is_empty() {
             Vec::new()
         } else if seen.entries().iter().any(|entry| pem(entry).is_some()) {
-            vec![Check::ok(Id::Trust, "the caBundle has signed the certificate")]
+            vec![Check::ok(
+                Id::Trust,
+                "the caBundle has signed the certificate",
+            )]
         } else {
             vec![Check::unchecked(Id::Trust, "there is no caBundle")]
         };
     };
     let which: Vec<&str> = refusing.iter().map(|(name, _)| *name).collect();
-    let says = format!("the caBundle of {} has not signed the certificate ({why})", which.join(", "));
+    let says = format!(
+        "the caBundle of {} has not signed the certificate ({why})",
+        which.join(", ")
+    );
     vec![Check::failure(Id::Trust, says, publish(seen))]
 }
 
@@ -171,12 +242,15 @@ fn verify(bundle: &[u8], chain: &[u8], name: &ServerName<'_>, at: Timestamp) -> 
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|_| "no CA that can be used".to_owned())?;
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.as_second().unsigned_abs()));
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        at.as_second().unsigned_abs(),
+    ));
     match verifier.verify_server_cert(leaf, more, name, &[], at) {
         // The names are looked at last, and were judged before: this one may be a wildcard's part.
         Ok(_)
         | Err(rustls::Error::InvalidCertificate(
-            rustls::CertificateError::NotValidForName | rustls::CertificateError::NotValidForNameContext { .. },
+            rustls::CertificateError::NotValidForName
+            | rustls::CertificateError::NotValidForNameContext { .. },
         )) => Ok(()),
         Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
             Err("unknown issuer".to_owned())
@@ -191,10 +265,14 @@ pub(super) fn hosts(seen: &Installation) -> Vec<String> {
     for entry in seen.entries() {
         let host = match (&entry.client_config.service, &entry.client_config.url) {
             (Some(service), _) => Some(format!("{}.{}.svc", service.name, service.namespace)),
-            (None, Some(url)) => url
-                .parse::<http::Uri>()
-                .ok()
-                .and_then(|url| Some(url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())),
+            (None, Some(url)) => url.parse::<http::Uri>().ok().and_then(|url| {
+                Some(
+                    url.host()?
+                        .trim_start_matches('[')
+                        .trim_end_matches(']')
+                        .to_owned(),
+                )
+            }),
             (None, None) => None,
         };
         hosts.extend(host.filter(|host| !hosts.contains(host)));
@@ -214,12 +292,17 @@ pub(super) fn publish(seen: &Installation) -> String {
             "kubectl -n cert-manager rollout restart deployment cert-manager-cainjector".to_owned()
         }
         Tls::SelfManaged => {
-            format!("kubectl -n {namespace} rollout restart deployment -l app.kubernetes.io/component=controller")
+            format!(
+                "kubectl -n {namespace} rollout restart deployment -l app.kubernetes.io/component=controller"
+            )
         }
         Tls::Existing => {
             let known = seen.pair.there().is_some_and(|shown| !shown.ca.is_empty());
             let ca = if known {
-                format!("$(kubectl -n {namespace} get secret {} -o jsonpath='{{.data.ca\\.crt}}')", seen.secret_name())
+                format!(
+                    "$(kubectl -n {namespace} get secret {} -o jsonpath='{{.data.ca\\.crt}}')",
+                    seen.secret_name()
+                )
             } else {
                 "$(openssl base64 -A -in ca.crt)".to_owned()
             };
@@ -238,8 +321,12 @@ fn renew(seen: &Installation) -> String {
     let (namespace, secret) = (&seen.namespace, seen.secret_name());
     match seen.tls() {
         // Replicas serve on with what they have.
-        Tls::CertManager { namespace, .. } => format!("kubectl -n {namespace} delete secret {secret}"),
-        Tls::SelfManaged => format!("kubectl -n {namespace} logs -l app.kubernetes.io/component=controller"),
+        Tls::CertManager { namespace, .. } => {
+            format!("kubectl -n {namespace} delete secret {secret}")
+        }
+        Tls::SelfManaged => {
+            format!("kubectl -n {namespace} logs -l app.kubernetes.io/component=controller")
+        }
         Tls::Existing => make_secret(seen),
     }
 }
@@ -261,7 +348,11 @@ fn span(seconds: i64) -> String {
 }
 
 fn count(many: usize, what: &str) -> String {
-    if many == 1 { format!("one {what}") } else { format!("{many} {what}s") }
+    if many == 1 {
+        format!("one {what}")
+    } else {
+        format!("{many} {what}s")
+    }
 }
 
 #[cfg(test)]
@@ -280,14 +371,25 @@ mod tests {
 
     fn pair(host: &str, days: u64, ago: i64) -> Issued {
         let began = Timestamp::from_second(NOW - ago).expect("a time");
-        issue(&[host.to_owned()].into(), Duration::from_hours(24 * days), began).expect("a certificate")
+        issue(
+            &[host.to_owned()].into(),
+            Duration::from_hours(24 * days),
+            began,
+        )
+        .expect("a certificate")
     }
 
     fn found(pair: &Issued, ca: &Bundle) -> Vec<(Id, Status, String)> {
         let mut seen = installation();
-        seen.pair = Seen::There(Shown { chain: pair.chain.clone().into_bytes(), ca: pair.ca.clone() });
+        seen.pair = Seen::There(Shown {
+            chain: pair.chain.clone().into_bytes(),
+            ca: pair.ca.clone(),
+        });
         trusting(&mut seen, ca.to_pem().as_bytes());
-        judge(&seen).into_iter().map(|check| (check.check, check.status, check.message)).collect()
+        judge(&seen)
+            .into_iter()
+            .map(|check| (check.check, check.status, check.message))
+            .collect()
     }
 
     fn trusting(seen: &mut Installation, ca: &[u8]) {
@@ -299,7 +401,10 @@ mod tests {
     }
 
     fn bad(found: Vec<(Id, Status, String)>) -> Vec<(Id, Status, String)> {
-        found.into_iter().filter(|(_, status, _)| *status != Status::Ok).collect()
+        found
+            .into_iter()
+            .filter(|(_, status, _)| *status != Status::Ok)
+            .collect()
     }
 
     #[test]
@@ -323,29 +428,61 @@ mod tests {
         let good = pair(HOST, 90, 0);
         let other = pair(HOST, 90, 0);
         let one = |found: Vec<(Id, Status, String)>| -> (Id, Status, String) {
-            let [one]: [_; 1] = bad(found).try_into().unwrap_or_else(|all| panic!("{all:?}"));
+            let [one]: [_; 1] = bad(found)
+                .try_into()
+                .unwrap_or_else(|all| panic!("{all:?}"));
             one
         };
         let (id, status, says) = one(found(&good, &other.ca));
-        assert!(id == Id::Trust && status == Status::Failure && says.contains("has not signed"), "{says}");
+        assert!(
+            id == Id::Trust && status == Status::Failure && says.contains("has not signed"),
+            "{says}"
+        );
         let expired = pair(HOST, 90, 91 * DAY);
         // Its CA ends with it.
         let all = bad(found(&expired, &expired.ca));
         let ids: Vec<(Id, Status)> = all.iter().map(|(id, status, _)| (*id, *status)).collect();
-        assert_eq!(ids, [(Id::CaBundle, Status::Failure), (Id::Certificate, Status::Failure)], "{all:?}");
-        assert!(all[1].2.starts_with("the certificate expired at 20"), "{all:?}");
+        assert_eq!(
+            ids,
+            [
+                (Id::CaBundle, Status::Failure),
+                (Id::Certificate, Status::Failure)
+            ],
+            "{all:?}"
+        );
+        assert!(
+            all[1].2.starts_with("the certificate expired at 20"),
+            "{all:?}"
+        );
         let late = pair(HOST, 90, 80 * DAY);
         let (id, status, says) = one(found(&late, &late.ca));
-        assert!(id == Id::Certificate && status == Status::Warning && says.contains("expires in 10 days"), "{says}");
+        assert!(
+            id == Id::Certificate
+                && status == Status::Warning
+                && says.contains("expires in 10 days"),
+            "{says}"
+        );
         let short = pair(HOST, 1, 3600);
-        assert_eq!(bad(found(&short, &short.ca)), [], "a short life is no neglect");
+        assert_eq!(
+            bad(found(&short, &short.ca)),
+            [],
+            "a short life is no neglect"
+        );
         let elsewhere = pair("other.svc", 90, 0);
         let (id, status, says) = one(found(&elsewhere, &elsewhere.ca));
         assert!(id == Id::Certificate && status == Status::Failure, "{says}");
-        assert!(says.contains("is for other.svc, and the API server calls floe-secrets-webhook."), "{says}");
-        let (id, _, says) =
-            one(found(&good, &Bundle::default()).into_iter().filter(|found| found.0 != Id::Trust).collect());
-        assert!(id == Id::CaBundle && says.starts_with("no caBundle in pods.secrets.floe.dev,"), "{says}");
+        assert!(
+            says.contains("is for other.svc, and the API server calls floe-secrets-webhook."),
+            "{says}"
+        );
+        let (id, _, says) = one(found(&good, &Bundle::default())
+            .into_iter()
+            .filter(|found| found.0 != Id::Trust)
+            .collect());
+        assert!(
+            id == Id::CaBundle && says.starts_with("no caBundle in pods.secrets.floe.dev,"),
+            "{says}"
+        );
     }
 
     #[test]
@@ -354,6 +491,9 @@ mod tests {
         trusting(&mut seen, pair(HOST, 90, 0).ca.to_pem().as_bytes());
         seen.pair = Seen::Hidden("secrets is forbidden".to_owned());
         let statuses: Vec<Status> = judge(&seen).iter().map(|check| check.status).collect();
-        assert_eq!(statuses, [Status::Ok, Status::NotChecked, Status::NotChecked]);
+        assert_eq!(
+            statuses,
+            [Status::Ok, Status::NotChecked, Status::NotChecked]
+        );
     }
 }

@@ -25,7 +25,9 @@ pub(super) struct ArgoTemplate {
 /// Where a workflow's spec stands, in kinds that have one.
 fn spec_of(object: &Object<'_>) -> Option<&'static [&'static str]> {
     match (object.group(), object.kind) {
-        ("argoproj.io", "Workflow" | "WorkflowTemplate" | "ClusterWorkflowTemplate") => Some(&["spec"]),
+        ("argoproj.io", "Workflow" | "WorkflowTemplate" | "ClusterWorkflowTemplate") => {
+            Some(&["spec"])
+        }
         ("argoproj.io", "CronWorkflow") => Some(&["spec", "workflowSpec"]),
         _ => None,
     }
@@ -40,9 +42,17 @@ pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
         if sites.len() > MAX_TEMPLATES {
             break;
         }
-        let path = spec_path.iter().map(|field| (*field).to_owned()).chain(below).collect();
+        let path = spec_path
+            .iter()
+            .map(|field| (*field).to_owned())
+            .chain(below)
+            .collect();
         if let Some(pod) = pod_of(spec, template) {
-            sites.push(TemplateSite { path, form: Form::Argo(Box::new(pod)), obstacle: obstacle(spec, template) });
+            sites.push(TemplateSite {
+                path,
+                form: Form::Argo(Box::new(pod)),
+                obstacle: obstacle(spec, template),
+            });
         }
     }
     Some(sites)
@@ -53,13 +63,24 @@ pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
 pub(super) fn pod_metadata(object: &Object<'_>) -> Option<(Vec<String>, Option<String>)> {
     let spec_path = spec_of(object)?;
     let spec = object.at(spec_path)?;
-    let path = spec_path.iter().copied().chain(["podMetadata", "annotations"]).map(str::to_owned).collect();
+    let path = spec_path
+        .iter()
+        .copied()
+        .chain(["podMetadata", "annotations"])
+        .map(str::to_owned)
+        .collect();
     let elsewhere = "it holds for the pods of a WorkflowTemplate too, whose containers do not stand here. \
                      Write it on that WorkflowTemplate and on this object's own templates";
-    if spec.get("workflowTemplateRef").is_some_and(|reference| !reference.is_null()) || refers(spec) {
+    if spec
+        .get("workflowTemplateRef")
+        .is_some_and(|reference| !reference.is_null())
+        || refers(spec)
+    {
         return Some((path, Some(elsewhere.to_owned())));
     }
-    let made_by_argo = templates(spec).into_iter().find(|(_, template)| is_made_by_argo(template));
+    let made_by_argo = templates(spec)
+        .into_iter()
+        .find(|(_, template)| is_made_by_argo(template));
     let problem = made_by_argo.map(|(at, _)| {
         format!(
             "it holds for the pod of {} too, whose container comes from Argo. Write it on the templates that need it",
@@ -72,13 +93,24 @@ pub(super) fn pod_metadata(object: &Object<'_>) -> Option<(Vec<String>, Option<S
 /// Every template of a workflow's spec, those written inside steps and tasks included, and where it stands.
 fn templates(spec: &Value) -> Vec<(Vec<String>, &Value)> {
     let mut found = Vec::new();
-    let listed = spec.get("templates").and_then(Value::as_array).into_iter().flatten();
+    let listed = spec
+        .get("templates")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     for (index, template) in listed.enumerate() {
         let path = vec!["templates".to_owned(), index.to_string()];
         found.push((path.clone(), template));
         for (below, call) in calls(template) {
             if let Some(inline) = call.get("inline").filter(|inline| inline.is_object()) {
-                found.push((path.iter().cloned().chain(below).chain(["inline".to_owned()]).collect(), inline));
+                found.push((
+                    path.iter()
+                        .cloned()
+                        .chain(below)
+                        .chain(["inline".to_owned()])
+                        .collect(),
+                    inline,
+                ));
             }
         }
     }
@@ -88,15 +120,28 @@ fn templates(spec: &Value) -> Vec<(Vec<String>, &Value)> {
 /// The steps and tasks of a template.
 fn calls(template: &Value) -> Vec<(Vec<String>, &Value)> {
     let mut found = Vec::new();
-    let groups = template.get("steps").and_then(Value::as_array).into_iter().flatten();
+    let groups = template
+        .get("steps")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     for (group, steps) in groups.enumerate() {
         for (index, step) in steps.as_array().into_iter().flatten().enumerate() {
-            found.push((vec!["steps".to_owned(), group.to_string(), index.to_string()], step));
+            found.push((
+                vec!["steps".to_owned(), group.to_string(), index.to_string()],
+                step,
+            ));
         }
     }
-    let tasks = value_at(template, &["dag", "tasks"]).and_then(Value::as_array).into_iter().flatten();
+    let tasks = value_at(template, &["dag", "tasks"])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     for (index, task) in tasks.enumerate() {
-        found.push((vec!["dag".to_owned(), "tasks".to_owned(), index.to_string()], task));
+        found.push((
+            vec!["dag".to_owned(), "tasks".to_owned(), index.to_string()],
+            task,
+        ));
     }
     found
 }
@@ -105,7 +150,8 @@ fn calls(template: &Value) -> Vec<(Vec<String>, &Value)> {
 fn refers(spec: &Value) -> bool {
     match spec {
         Value::Object(map) => map.iter().any(|(name, value)| {
-            (name == "templateRef" && value.is_object()) || (name != "arguments" && name != "manifest" && refers(value))
+            (name == "templateRef" && value.is_object())
+                || (name != "arguments" && name != "manifest" && refers(value))
         }),
         Value::Array(list) => list.iter().any(refers),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
@@ -114,15 +160,27 @@ fn refers(spec: &Value) -> bool {
 
 /// Whether Argo makes a pod of a template with a container of its own.
 fn is_made_by_argo(template: &Value) -> bool {
-    ["resource", "data"].iter().any(|kind| template.get(kind).is_some_and(Value::is_object))
+    ["resource", "data"]
+        .iter()
+        .any(|kind| template.get(kind).is_some_and(Value::is_object))
 }
 
 /// The pod of a template whose containers stand in it.
 fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
     let mut containers = Vec::new();
     let list = |found: &mut Vec<(Vec<String>, Value)>, at: &[&str]| {
-        for (index, container) in value_at(template, at).and_then(Value::as_array).into_iter().flatten().enumerate() {
-            let path = at.iter().copied().map(str::to_owned).chain([index.to_string()]).collect();
+        for (index, container) in value_at(template, at)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let path = at
+                .iter()
+                .copied()
+                .map(str::to_owned)
+                .chain([index.to_string()])
+                .collect();
             found.push((path, container.clone()));
         }
     };
@@ -142,8 +200,15 @@ fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
     list(&mut init_containers, &["initContainers"]);
     let (containers, values): (_, Vec<Value>) = containers.into_iter().unzip();
     let (init_containers, init_values): (_, Vec<Value>) = init_containers.into_iter().unzip();
-    let accounts = [template, spec.get("templateDefaults").unwrap_or(&Value::Null), spec];
-    let account = accounts.iter().find_map(|from| from.get("serviceAccountName").filter(|name| **name != json!("")));
+    let accounts = [
+        template,
+        spec.get("templateDefaults").unwrap_or(&Value::Null),
+        spec,
+    ];
+    let account = accounts.iter().find_map(|from| {
+        from.get("serviceAccountName")
+            .filter(|name| **name != json!(""))
+    });
     let mut pod_spec = Map::from_iter([("containers".to_owned(), values.into())]);
     if !init_values.is_empty() {
         pod_spec.insert("initContainers".to_owned(), init_values.into());
@@ -152,7 +217,11 @@ fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
         pod_spec.insert("serviceAccountName".to_owned(), account.clone());
     }
     let pod = json!({ "metadata": metadata(spec, template), "spec": pod_spec });
-    Some(ArgoTemplate { pod, containers, init_containers })
+    Some(ArgoTemplate {
+        pod,
+        containers,
+        init_containers,
+    })
 }
 
 /// A pod's metadata: the workflow's `podMetadata`, and over it the template's own.
@@ -160,8 +229,14 @@ fn metadata(spec: &Value, template: &Value) -> Value {
     let all = [spec.get("podMetadata"), template.get("metadata")];
     let mut merged = Map::new();
     for field in ["annotations", "labels"] {
-        let maps = all.iter().flatten().filter_map(|metadata| metadata.get(field)?.as_object());
-        let map: Map<String, Value> = maps.flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let maps = all
+            .iter()
+            .flatten()
+            .filter_map(|metadata| metadata.get(field)?.as_object());
+        let map: Map<String, Value> = maps
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         merged.insert(field.to_owned(), Value::Object(map));
     }
     Value::Object(merged)
@@ -170,7 +245,12 @@ fn metadata(spec: &Value, template: &Value) -> Value {
 /// What Argo does to a template later, and what is injected now would be lost by it or miss it.
 fn obstacle(spec: &Value, template: &Value) -> Option<String> {
     let patches = [template.get("podSpecPatch"), spec.get("podSpecPatch")];
-    if patches.into_iter().flatten().filter_map(Value::as_str).any(|patch| patch.contains("envFrom")) {
+    if patches
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .any(|patch| patch.contains("envFrom"))
+    {
         return Some(
             "its podSpecPatch sets envFrom, and Argo lets that replace the list of the template. \
              Move those sources to the template's own envFrom, or let the webhook inject into the pod"
@@ -200,19 +280,30 @@ fn obstacle(spec: &Value, template: &Value) -> Option<String> {
 
 impl ArgoTemplate {
     /// The patch of a plan, for a document in which the template stands at `root`.
-    pub(super) fn patch(&self, template: Option<&Value>, plan: &InjectionPlan, root: &[&str]) -> json_patch::Patch {
+    pub(super) fn patch(
+        &self,
+        template: Option<&Value>,
+        plan: &InjectionPlan,
+        root: &[&str],
+    ) -> json_patch::Patch {
         let mut after = self.pod.clone();
         let rendered = json_patch::Patch::from(render(plan, &[]));
         json_patch::patch(&mut after, &rendered).expect("the plan was made for this pod");
         let mut added: Vec<(Vec<String>, Value)> = Vec::new();
-        let lists = [("containers", &self.containers), ("initContainers", &self.init_containers)];
+        let lists = [
+            ("containers", &self.containers),
+            ("initContainers", &self.init_containers),
+        ];
         for (list, places) in lists {
             for (index, place) in places.iter().enumerate() {
                 for field in ["env", "envFrom"] {
                     let at = ["spec", list, &index.to_string(), field];
                     let (then, now) = (value_at(&self.pod, &at), value_at(&after, &at));
                     if let Some(now) = now.filter(|now| then != Some(*now)) {
-                        added.push((place.iter().cloned().chain([field.to_owned()]).collect(), now.clone()));
+                        added.push((
+                            place.iter().cloned().chain([field.to_owned()]).collect(),
+                            now.clone(),
+                        ));
                     }
                 }
             }
@@ -221,7 +312,9 @@ impl ArgoTemplate {
             added.extend(self.marks(template, &after));
         }
         let operation = |(path, value): (Vec<String>, Value)| {
-            let path = PointerBuf::from_tokens(root.iter().copied().chain(path.iter().map(String::as_str)));
+            let path = PointerBuf::from_tokens(
+                root.iter().copied().chain(path.iter().map(String::as_str)),
+            );
             PatchOperation::Add(AddOperation { path, value })
         };
         json_patch::Patch(added.into_iter().map(operation).collect())
@@ -229,14 +322,26 @@ impl ArgoTemplate {
 
     /// The record and the label on the template's own metadata, and what has to be made for them first.
     fn marks(&self, template: Option<&Value>, after: &Value) -> Vec<(Vec<String>, Value)> {
-        let is_map = |path: &[&str]| template.and_then(|t| value_at(t, path)).is_some_and(Value::is_object);
-        let path = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>();
+        let is_map = |path: &[&str]| {
+            template
+                .and_then(|t| value_at(t, path))
+                .is_some_and(Value::is_object)
+        };
+        let path = |fields: &[&str]| {
+            fields
+                .iter()
+                .map(|field| (*field).to_owned())
+                .collect::<Vec<_>>()
+        };
         let mut marks = Vec::new();
         if !is_map(&["metadata"]) {
             marks.push((path(&["metadata"]), json!({})));
         }
         for field in ["annotations", "labels"] {
-            let (then, now) = (value_at(&self.pod, &["metadata", field]), value_at(after, &["metadata", field]));
+            let (then, now) = (
+                value_at(&self.pod, &["metadata", field]),
+                value_at(after, &["metadata", field]),
+            );
             let new: Vec<(&String, &Value)> = now
                 .and_then(Value::as_object)
                 .into_iter()
@@ -246,7 +351,10 @@ impl ArgoTemplate {
             if !new.is_empty() && !is_map(&["metadata", field]) {
                 marks.push((path(&["metadata", field]), json!({})));
             }
-            marks.extend(new.into_iter().map(|(key, value)| (path(&["metadata", field, key]), value.clone())));
+            marks.extend(
+                new.into_iter()
+                    .map(|(key, value)| (path(&["metadata", field, key]), value.clone())),
+            );
         }
         marks
     }

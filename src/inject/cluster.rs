@@ -11,7 +11,9 @@ use super::offline::Known;
 use crate::backend::cached::RecentNames;
 use crate::backend::kubernetes::{ConnectError, KubernetesBackend, connect_patiently};
 use crate::backend::registry::{Backend, Tuning};
-use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend};
+use crate::backend::{
+    BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend,
+};
 use crate::cli::KubernetesArgs;
 use crate::defaults::{DefaultsObject, DefaultsReader, KubernetesDefaults};
 use crate::injection::SecretBinding;
@@ -37,9 +39,16 @@ impl Cluster {
         // Nobody scrapes a program that ends in a moment.
         let metrics = Metrics::register(&mut Registry::default());
         let backend = KubernetesBackend::new(client.clone(), None);
-        let Backend { binder, values, .. } = Backend::assemble(backend, Tuning::default(), &metrics);
+        let Backend { binder, values, .. } =
+            Backend::assemble(backend, Tuning::default(), &metrics);
         let namespace = client.default_namespace().to_owned();
-        Ok(Self { namespace, binder, values, sources: KubernetesDefaults(client), listed: Mutex::default() })
+        Ok(Self {
+            namespace,
+            binder,
+            values,
+            sources: KubernetesDefaults(client),
+            listed: Mutex::default(),
+        })
     }
 
     /// Lists a namespace's names, for "did you mean". A user who may not list is told none.
@@ -48,7 +57,11 @@ impl Cluster {
         if listed().contains_key(namespace) {
             return;
         }
-        let names = self.values.list_secrets(namespace, "").await.unwrap_or_default();
+        let names = self
+            .values
+            .list_secrets(namespace, "")
+            .await
+            .unwrap_or_default();
         let names = names.into_iter().map(|name| name.to_string()).collect();
         listed().insert(namespace.to_owned(), names);
     }
@@ -71,7 +84,11 @@ impl SecretBinder for Layered {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let manifest = self.known.bind(query).await;
-        if self.known.generated(&query.namespace, query.secret.name.as_str()).is_some() {
+        if self
+            .known
+            .generated(&query.namespace, query.secret.name.as_str())
+            .is_some()
+        {
             // The manifests bring the Secret along; one that has the original name in the cluster is an older one.
             return manifest;
         }
@@ -94,7 +111,11 @@ impl SecretBinder for Layered {
 
 impl RecentNames for Layered {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
-        let listed = self.cluster.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = self
+            .cluster
+            .listed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         listed
             .get(namespace)
             .cloned()
@@ -107,7 +128,11 @@ impl RecentNames for Layered {
 
 #[async_trait]
 impl DefaultsReader for Layered {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         match self.cluster.sources.namespace(name, deadline).await? {
             Some(live) => Ok(Some(live)),
             None => self.known.namespace(name, deadline).await,
@@ -120,7 +145,12 @@ impl DefaultsReader for Layered {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        match self.cluster.sources.service_account(namespace, name, deadline).await? {
+        match self
+            .cluster
+            .sources
+            .service_account(namespace, name, deadline)
+            .await?
+        {
             Some(live) => Ok(Some(live)),
             None => self.known.service_account(namespace, name, deadline).await,
         }

@@ -56,13 +56,21 @@ pub(super) struct Unreadable {
 impl Unreadable {
     /// A path or stream of which nothing can be read.
     pub(super) fn whole(input: String, problem: impl Into<String>) -> Self {
-        Self { input, line: None, problem: problem.into() }
+        Self {
+            input,
+            line: None,
+            problem: problem.into(),
+        }
     }
 }
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { input, line, problem } = self;
+        let Self {
+            input,
+            line,
+            problem,
+        } = self;
         match line {
             Some((line, Some(column))) => write!(f, "{input}:{line}:{column}: {problem}"),
             Some((line, None)) => write!(f, "{input}:{line}: {problem}"),
@@ -83,8 +91,12 @@ impl Input {
             };
             ("standard input".to_owned(), read)
         } else {
-            let opened = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"));
-            (path.display().to_string(), opened.and_then(|file| files::read(file, MAX_INPUT_BYTES)))
+            let opened =
+                std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"));
+            (
+                path.display().to_string(),
+                opened.and_then(|file| files::read(file, MAX_INPUT_BYTES)),
+            )
         };
         match bytes {
             Ok(bytes) => Self::new(name, bytes),
@@ -97,11 +109,19 @@ impl Input {
         match encoding::decode(bytes) {
             Ok(text) => {
                 let documents = split(&text);
-                Ok(Self { name, text, documents })
+                Ok(Self {
+                    name,
+                    text,
+                    documents,
+                })
             }
             Err(error) => {
                 let line = error.line.map(|line| (line, None));
-                Err(Unreadable { input: name, line, problem: error.problem.to_owned() })
+                Err(Unreadable {
+                    input: name,
+                    line,
+                    problem: error.problem.to_owned(),
+                })
             }
         }
     }
@@ -126,16 +146,28 @@ impl Input {
         {
             return Ok(read);
         }
-        let marked = head.contains(MARK).then(|| head.replace(MARK, "") + content);
-        serde_saphyr::from_str_with_options(marked.as_deref().unwrap_or(chunk), options()).map_err(|error| {
-            let error = error.without_snippet();
-            let place = error.location().map(|at| {
-                (document.first_line + usize::try_from(at.line()).unwrap_or(1).saturating_sub(1), at.column())
-            });
-            let line = place.map_or(document.line, |(line, _)| line);
-            let column = place.and_then(|(_, column)| usize::try_from(column).ok());
-            Unreadable { input: self.name.clone(), line: Some((line, column)), problem: category(error) }
-        })
+        let marked = head
+            .contains(MARK)
+            .then(|| head.replace(MARK, "") + content);
+        serde_saphyr::from_str_with_options(marked.as_deref().unwrap_or(chunk), options()).map_err(
+            |error| {
+                let error = error.without_snippet();
+                let place = error.location().map(|at| {
+                    (
+                        document.first_line
+                            + usize::try_from(at.line()).unwrap_or(1).saturating_sub(1),
+                        at.column(),
+                    )
+                });
+                let line = place.map_or(document.line, |(line, _)| line);
+                let column = place.and_then(|(_, column)| usize::try_from(column).ok());
+                Unreadable {
+                    input: self.name.clone(),
+                    line: Some((line, column)),
+                    problem: category(error),
+                }
+            },
+        )
     }
 
     /// Whether a YAML document has comments behind its first content: they are lost when it is written anew.
@@ -144,10 +176,17 @@ impl Input {
 
         let chunk = self.chunk(document);
         let content = content_start(chunk);
-        let line = chunk.get(..content).and_then(|head| head.rfind('\n')).map_or(0, |end| end + 1);
+        let line = chunk
+            .get(..content)
+            .and_then(|head| head.rfind('\n'))
+            .map_or(0, |end| end + 1);
         // With its indentation, but without a separator.
-        let is_indented = chunk.get(line..content).is_some_and(|before| before.trim().is_empty());
-        let body = chunk.get(if is_indented { line } else { content }..).unwrap_or_default();
+        let is_indented = chunk
+            .get(line..content)
+            .is_some_and(|before| before.trim().is_empty());
+        let body = chunk
+            .get(if is_indented { line } else { content }..)
+            .unwrap_or_default();
         if document.json || !body.contains('#') {
             return false;
         }
@@ -159,7 +198,10 @@ impl Input {
         read.is_err_and(|error| {
             matches!(
                 error.without_snippet(),
-                serde_saphyr::Error::Budget { breach: BudgetBreach::CommentBytes { .. }, .. }
+                serde_saphyr::Error::Budget {
+                    breach: BudgetBreach::CommentBytes { .. },
+                    ..
+                }
             )
         })
     }
@@ -167,12 +209,18 @@ impl Input {
     /// Whether comments stand before a document's first content.
     pub(super) fn has_head_comments(&self, document: &Document) -> bool {
         let chunk = self.chunk(document);
-        chunk.get(..content_start(chunk)).is_some_and(|head| head.contains('#'))
+        chunk
+            .get(..content_start(chunk))
+            .is_some_and(|head| head.contains('#'))
     }
 
     /// A document that is YAML, but not what it should be.
     pub(super) fn unreadable(&self, document: &Document, problem: impl Into<String>) -> Unreadable {
-        Unreadable { input: self.name.clone(), line: Some((document.line, None)), problem: problem.into() }
+        Unreadable {
+            input: self.name.clone(),
+            line: Some((document.line, None)),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -198,7 +246,9 @@ fn category(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
 
     if is_too_deep(error) {
-        return format!("the document has more than {MAX_DEPTH} levels of maps and lists in each other");
+        return format!(
+            "the document has more than {MAX_DEPTH} levels of maps and lists in each other"
+        );
     }
     let words = match error {
         Error::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
@@ -212,9 +262,9 @@ fn category(error: &serde_saphyr::Error) -> String {
         | Error::Unexpected { .. }
         | Error::NullIntoString { .. }
         | Error::InvalidScalar { .. } => "a field of another type than Kubernetes has there",
-        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
-            "the document is too large or too deep"
-        }
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => "the document is too large or too deep",
         _ => "is not valid YAML",
     };
     words.to_owned()
@@ -240,7 +290,8 @@ fn is_too_deep(error: &serde_saphyr::Error) -> bool {
 /// Where a document begins: `---` at the start of a line, alone or before a space.
 pub(super) fn is_separator(line: &str) -> bool {
     let line = line.strip_prefix(MARK).unwrap_or(line);
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// Lines that hold nothing of an object.
@@ -251,7 +302,11 @@ pub(super) fn is_blank(line: &str) -> bool {
 
 /// What a separator line holds beside the separator; a comment is nothing.
 pub(super) fn after_separator(line: &str) -> &str {
-    let rest = line.strip_prefix(MARK).unwrap_or(line).get(3..).unwrap_or_default();
+    let rest = line
+        .strip_prefix(MARK)
+        .unwrap_or(line)
+        .get(3..)
+        .unwrap_or_default();
     if is_blank(rest) { "" } else { rest }
 }
 
@@ -259,7 +314,11 @@ pub(super) fn after_separator(line: &str) -> &str {
 pub(super) fn content_start(chunk: &str) -> usize {
     let mut offset = 0;
     for line in chunk.split_inclusive('\n') {
-        let content = if offset == 0 && is_separator(line) { after_separator(line) } else { line };
+        let content = if offset == 0 && is_separator(line) {
+            after_separator(line)
+        } else {
+            line
+        };
         if !is_blank(content) {
             let content = content.trim_start_matches(|c: char| c == MARK || c.is_whitespace());
             return offset + line.len() - content.len();
@@ -275,7 +334,14 @@ fn split(text: &str) -> Vec<Document> {
     let (mut start, mut first_line, mut content) = (0, 1, None);
     let mut end = |start: usize, end: usize, first_line: usize, content: Option<usize>| {
         if let Some(line) = content {
-            let whole = Document { number: 0, line, first_line, span: start..end, json: false, joined: false };
+            let whole = Document {
+                number: 0,
+                line,
+                first_line,
+                span: start..end,
+                json: false,
+                joined: false,
+            };
             documents.extend(objects_of(text, whole));
         }
     };
@@ -327,11 +393,26 @@ fn objects_of(text: &str, whole: Document) -> Vec<Document> {
         // White space between two objects belongs to the first of them, and a byte order mark to the second.
         let boundary = end + after.len() - next.len();
         start = end + after.len() - object.len();
-        let lines = text.get(rest.span.start..boundary).unwrap_or_default().matches('\n').count();
+        let lines = text
+            .get(rest.span.start..boundary)
+            .unwrap_or_default()
+            .matches('\n')
+            .count();
         let line = rest.first_line + lines;
         let span = boundary..rest.span.end;
-        let following = Document { number: 0, line, first_line: line, span, json: false, joined: true };
-        documents.push(Document { json: true, span: rest.span.start..boundary, ..rest });
+        let following = Document {
+            number: 0,
+            line,
+            first_line: line,
+            span,
+            json: false,
+            joined: true,
+        };
+        documents.push(Document {
+            json: true,
+            span: rest.span.start..boundary,
+            ..rest
+        });
         rest = following;
     }
     documents.push(rest);

@@ -18,9 +18,15 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         _ => String::from_utf8(bytes).map_err(|error| {
-            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let valid = error
+                .as_bytes()
+                .get(..error.utf8_error().valid_up_to())
+                .unwrap_or_default();
             let line = valid.split(|b| *b == b'\n').count();
-            NotText { line: Some(line), problem: "is not UTF-8 text" }
+            NotText {
+                line: Some(line),
+                problem: "is not UTF-8 text",
+            }
         }),
     }
 }
@@ -34,11 +40,18 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
             Err(_) => return Err(not_utf16(&text)),
         }
     }
-    if rest.is_empty() { Ok(text) } else { Err(not_utf16(&text)) }
+    if rest.is_empty() {
+        Ok(text)
+    } else {
+        Err(not_utf16(&text))
+    }
 }
 
 fn not_utf16(before: &str) -> NotText {
-    NotText { line: Some(before.split('\n').count()), problem: "is not UTF-16 text, as its byte order mark says" }
+    NotText {
+        line: Some(before.split('\n').count()),
+        problem: "is not UTF-16 text, as its byte order mark says",
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +59,10 @@ mod tests {
     use super::*;
 
     fn utf16_bytes(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
-        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect()
+        std::iter::once(0xfeff)
+            .chain(text.encode_utf16())
+            .flat_map(bytes)
+            .collect()
     }
 
     #[rstest::rstest]
@@ -58,14 +74,32 @@ mod tests {
         let mut cut = utf16_bytes(text, bytes);
         cut.pop();
         let problem = "is not UTF-16 text, as its byte order mark says";
-        assert_eq!(decode(cut), Err(NotText { line: Some(2), problem }));
+        assert_eq!(
+            decode(cut),
+            Err(NotText {
+                line: Some(2),
+                problem
+            })
+        );
         let lone = [utf16_bytes("a\n", bytes), bytes(0xd800).to_vec()].concat();
-        assert_eq!(decode(lone), Err(NotText { line: Some(2), problem }));
+        assert_eq!(
+            decode(lone),
+            Err(NotText {
+                line: Some(2),
+                problem
+            })
+        );
     }
 
     #[test]
     fn utf8_keeps_its_mark() {
         assert_eq!(decode("\u{feff}a".into()).as_deref(), Ok("\u{feff}a"));
-        assert_eq!(decode(b"a\n\xff".to_vec()), Err(NotText { line: Some(2), problem: "is not UTF-8 text" }));
+        assert_eq!(
+            decode(b"a\n\xff".to_vec()),
+            Err(NotText {
+                line: Some(2),
+                problem: "is not UTF-8 text"
+            })
+        );
     }
 }

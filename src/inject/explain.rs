@@ -2,9 +2,9 @@
 
 use crate::defaults::DefaultsObject;
 use crate::injection::{
-    AnnotationLayers, Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry, EnvVarName,
-    IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX, PodView, Record, SecretName, Selection, Sidecar,
-    Sidecars, SkipReason, Variable, parse,
+    AnnotationLayers, Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry,
+    EnvVarName, IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX, PodView, Record,
+    SecretName, Selection, Sidecar, Sidecars, SkipReason, Variable, parse,
 };
 
 /// Why nothing is done.
@@ -12,10 +12,16 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::NotRequested => "nothing to do: no annotation asks for a secret",
         SkipReason::OptedOut => "nothing to do: secrets.floe.dev/inject is \"false\"",
-        SkipReason::AlreadyInjected => "nothing to do: everything that is asked for is there already",
-        SkipReason::NotThisOperation | SkipReason::NotThisKind => "nothing to do: it is no pod and has no pod template",
+        SkipReason::AlreadyInjected => {
+            "nothing to do: everything that is asked for is there already"
+        }
+        SkipReason::NotThisOperation | SkipReason::NotThisKind => {
+            "nothing to do: it is no pod and has no pod template"
+        }
         SkipReason::ExemptNamespace => "nothing to do: pods of this namespace are never touched",
-        SkipReason::MirrorPod => "nothing to do: it stands for a static pod, which may not refer to Secrets",
+        SkipReason::MirrorPod => {
+            "nothing to do: it stands for a static pod, which may not refer to Secrets"
+        }
         SkipReason::Unchanged => "nothing to do: its annotations are as they were",
         SkipReason::BeingDeleted => "nothing to do: it is being deleted",
     }
@@ -31,29 +37,55 @@ pub(super) fn injected(
     is_name_of: &dyn Fn(&str, &SecretName) -> bool,
 ) -> Vec<String> {
     // It parsed a moment ago.
-    let Ok(Decision::Inject(request)) = parse(sources) else { return Vec::new() };
+    let Ok(Decision::Inject(request)) = parse(sources) else {
+        return Vec::new();
+    };
     let mut lines = Vec::new();
     let lists = [
-        (ContainerList::Containers, &pod.spec.containers, &request.containers),
-        (ContainerList::InitContainers, &pod.spec.init_containers, &request.init_containers),
+        (
+            ContainerList::Containers,
+            &pod.spec.containers,
+            &request.containers,
+        ),
+        (
+            ContainerList::InitContainers,
+            &pod.spec.init_containers,
+            &request.init_containers,
+        ),
     ];
     for (list, containers, selection) in lists {
         for container in containers.iter().flatten() {
             let name = container.name.as_str();
-            let planned = plan.containers.iter().find(|planned| planned.list == list && planned.name == name);
+            let planned = plan
+                .containers
+                .iter()
+                .find(|planned| planned.list == list && planned.name == name);
             match planned {
                 None => {
                     let why = left_out(list, container, selection.as_ref(), sidecars, pod);
                     lines.push(format!("{list} \"{name}\" gets nothing: {why}"));
                 }
                 Some(planned) => {
-                    let whole = planned.env_from.iter().map(|(_, secret)| whole(&request, secret, is_name_of));
-                    let before = planned
-                        .env_before
+                    let whole = planned
+                        .env_from
                         .iter()
-                        .map(|entry| format!("{}, before the variables that refer to it", variable(&request, entry)));
-                    let after = planned.env_after.iter().map(|entry| variable(&request, entry));
-                    lines.extend(whole.chain(before).chain(after).map(|what| format!("{list} \"{name}\" {what}")));
+                        .map(|(_, secret)| whole(&request, secret, is_name_of));
+                    let before = planned.env_before.iter().map(|entry| {
+                        format!(
+                            "{}, before the variables that refer to it",
+                            variable(&request, entry)
+                        )
+                    });
+                    let after = planned
+                        .env_after
+                        .iter()
+                        .map(|entry| variable(&request, entry));
+                    lines.extend(
+                        whole
+                            .chain(before)
+                            .chain(after)
+                            .map(|what| format!("{list} \"{name}\" {what}")),
+                    );
                 }
             }
         }
@@ -75,7 +107,9 @@ pub(super) fn defaults(
     labelled: Option<&DefaultsObject>,
 ) -> Option<String> {
     let idle = match (labelled, service_account) {
-        (Some(labelled), Some(account)) => IdleDefaults::of_service_account(account, namespace, labelled.label()),
+        (Some(labelled), Some(account)) => {
+            IdleDefaults::of_service_account(account, namespace, labelled.label())
+        }
         (Some(labelled), None) => IdleDefaults::of_namespace(namespace, labelled.label()),
         (None, _) => {
             let (key, value) = ENABLED_LABEL;
@@ -87,16 +121,33 @@ pub(super) fn defaults(
     idle.map(|idle| idle.to_string())
 }
 
-fn whole(request: &InjectionRequest, secret: &str, is_name_of: &dyn Fn(&str, &SecretName) -> bool) -> String {
-    let asked = request.bulk.iter().find(|bulk| is_name_of(secret, &bulk.secret.name));
-    let site = asked.map(|bulk| format!(" ({})", bulk.site)).unwrap_or_default();
+fn whole(
+    request: &InjectionRequest,
+    secret: &str,
+    is_name_of: &dyn Fn(&str, &SecretName) -> bool,
+) -> String {
+    let asked = request
+        .bulk
+        .iter()
+        .find(|bulk| is_name_of(secret, &bulk.secret.name));
+    let site = asked
+        .map(|bulk| format!(" ({})", bulk.site))
+        .unwrap_or_default();
     format!("takes every key of secret \"{secret}\"{site}")
 }
 
 fn variable(request: &InjectionRequest, entry: &EnvEntry) -> String {
-    let asked = request.variables.iter().find(|variable| gives(variable, entry));
-    let site = asked.map(|variable| format!(" ({})", variable.site)).unwrap_or_default();
-    format!("takes {} from key \"{}\" of secret \"{}\"{site}", entry.name, entry.key, entry.secret)
+    let asked = request
+        .variables
+        .iter()
+        .find(|variable| gives(variable, entry));
+    let site = asked
+        .map(|variable| format!(" ({})", variable.site))
+        .unwrap_or_default();
+    format!(
+        "takes {} from key \"{}\" of secret \"{}\"{site}",
+        entry.name, entry.key, entry.secret
+    )
 }
 
 /// Whether this reference gives that entry.

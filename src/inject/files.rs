@@ -31,13 +31,23 @@ pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<U
         match collect(path, recursive, &mut files) {
             Err(error) => errors.push(unreadable(path, format!("cannot be read: {error}"))),
             Ok(()) if files.len() == before => {
-                let deeper = if recursive { "" } else { "; -R also reads the folders in it" };
-                errors.push(unreadable(path, format!("has no file that ends in .json, .yaml or .yml{deeper}")));
+                let deeper = if recursive {
+                    ""
+                } else {
+                    "; -R also reads the folders in it"
+                };
+                errors.push(unreadable(
+                    path,
+                    format!("has no file that ends in .json, .yaml or .yml{deeper}"),
+                ));
             }
             Ok(()) => {}
         }
         if files.len() > MAX_FILES {
-            errors.push(unreadable(path, format!("has more than {MAX_FILES} files; name a folder with fewer")));
+            errors.push(unreadable(
+                path,
+                format!("has more than {MAX_FILES} files; name a folder with fewer"),
+            ));
             break;
         }
     }
@@ -61,7 +71,10 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
             if recursive {
                 collect(&path, recursive, files)?;
             }
-        } else if path.extension().is_some_and(|ending| EXTENSIONS.iter().any(|known| ending == *known)) {
+        } else if path
+            .extension()
+            .is_some_and(|ending| EXTENSIONS.iter().any(|known| ending == *known))
+        {
             files.push(path);
         }
     }
@@ -74,7 +87,10 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
 /// In words that follow the input's name.
 pub(super) fn read(mut from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = from.by_ref().take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    let read = from
+        .by_ref()
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
         Ok(bytes)
@@ -88,15 +104,26 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path, files: &[PathBuf]) -> Vec<String> {
-        files.iter().map(|file| file.strip_prefix(folder).unwrap().display().to_string()).collect()
+        files
+            .iter()
+            .map(|file| file.strip_prefix(folder).unwrap().display().to_string())
+            .collect()
     }
 
     #[test]
     fn folder_is_its_manifests_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        for name in
-            ["b.yaml", "a.yml", "c.json", "d.txt", "e.YAML", "f", ".hidden.yaml", "sub/a.yaml", "sub/deep/z.yml"]
-        {
+        for name in [
+            "b.yaml",
+            "a.yml",
+            "c.json",
+            "d.txt",
+            "e.YAML",
+            "f",
+            ".hidden.yaml",
+            "sub/a.yaml",
+            "sub/deep/z.yml",
+        ] {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
@@ -107,11 +134,27 @@ mod tests {
         let (flat, errors) = expand(&paths, false);
         assert_eq!(
             (names(folder.path(), &flat), errors.len()),
-            ([".hidden.yaml", "a.yml", "b.yaml", "c.json", "zz.yaml"].map(str::to_owned).to_vec(), 0)
+            (
+                [".hidden.yaml", "a.yml", "b.yaml", "c.json", "zz.yaml"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                0
+            )
         );
         let (deep, errors) = expand(&paths, true);
-        let expected = [".hidden.yaml", "a.yml", "b.yaml", "c.json", "sub/a.yaml", "sub/deep/z.yml", "zz.yaml"];
-        assert_eq!((names(folder.path(), &deep), errors.len()), (expected.map(str::to_owned).to_vec(), 0));
+        let expected = [
+            ".hidden.yaml",
+            "a.yml",
+            "b.yaml",
+            "c.json",
+            "sub/a.yaml",
+            "sub/deep/z.yml",
+            "zz.yaml",
+        ];
+        assert_eq!(
+            (names(folder.path(), &deep), errors.len()),
+            (expected.map(str::to_owned).to_vec(), 0)
+        );
     }
 
     #[test]
@@ -123,12 +166,23 @@ mod tests {
         assert_eq!(expand(&paths, false).1, []);
         make(MAX_FILES);
         let (_, errors) = expand(&paths, false);
-        assert!(errors[0].to_string().ends_with("has more than 10000 files; name a folder with fewer"), "{errors:?}");
+        assert!(
+            errors[0]
+                .to_string()
+                .ends_with("has more than 10000 files; name a folder with fewer"),
+            "{errors:?}"
+        );
     }
 
     #[test]
     fn input_is_read_up_to_its_bound() {
-        assert_eq!(read(io::repeat(b'x').take(10), 10).map(|bytes| bytes.len()), Ok(10));
-        assert_eq!(read(io::repeat(b'x'), 10), Err("is longer than 10 bytes; split it".to_owned()));
+        assert_eq!(
+            read(io::repeat(b'x').take(10), 10).map(|bytes| bytes.len()),
+            Ok(10)
+        );
+        assert_eq!(
+            read(io::repeat(b'x'), 10),
+            Err("is longer than 10 bytes; split it".to_owned())
+        );
     }
 }

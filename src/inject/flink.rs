@@ -11,7 +11,10 @@ use super::unread::is_ours;
 const BASE: [&str; 2] = ["spec", "podTemplate"];
 
 /// The others.
-const MERGED: [[&str; 3]; 2] = [["spec", "jobManager", "podTemplate"], ["spec", "taskManager", "podTemplate"]];
+const MERGED: [[&str; 3]; 2] = [
+    ["spec", "jobManager", "podTemplate"],
+    ["spec", "taskManager", "podTemplate"],
+];
 
 /// Marks templates that would lose entries to each other.
 pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [TemplateSite]) {
@@ -20,10 +23,16 @@ pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [TemplateSite]) {
     }
     let Some(base) = object.at(&BASE) else { return };
     for path in MERGED {
-        if object.at(&path).is_none_or(|template| are_mergeable(base, template)) {
+        if object
+            .at(&path)
+            .is_none_or(|template| are_mergeable(base, template))
+        {
             continue;
         }
-        for site in sites.iter_mut().filter(|site| site.path == BASE || site.path == path) {
+        for site in sites
+            .iter_mut()
+            .filter(|site| site.path == BASE || site.path == path)
+        {
             site.obstacle = Some(format!(
                 "Flink merges {} and {} by position, and variables of one would take the place of the other's. \
                  Write annotations, env and envFrom in one of the two",
@@ -47,16 +56,22 @@ fn are_mergeable(base: &Value, template: &Value) -> bool {
 
 fn annotations(template: &Value) -> Vec<(&String, &Value)> {
     let map = value_at(template, &["metadata", "annotations"]).and_then(Value::as_object);
-    map.into_iter().flatten().filter(|(name, _)| is_ours(name)).collect()
+    map.into_iter()
+        .flatten()
+        .filter(|(name, _)| is_ours(name))
+        .collect()
 }
 
 fn has_env(template: &Value) -> bool {
     ["containers", "initContainers"].iter().any(|list| {
         let containers = value_at(template, &["spec", list]).and_then(Value::as_array);
         containers.into_iter().flatten().any(|container| {
-            ["env", "envFrom"]
-                .iter()
-                .any(|field| container.get(field).and_then(Value::as_array).is_some_and(|entries| !entries.is_empty()))
+            ["env", "envFrom"].iter().any(|field| {
+                container
+                    .get(field)
+                    .and_then(Value::as_array)
+                    .is_some_and(|entries| !entries.is_empty())
+            })
         })
     })
 }

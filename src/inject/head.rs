@@ -218,4 +218,12 @@ macro_rules! gathered {
     )* };
 }
 
-gathered!(Head, HeadMetadata, HeadAnnotations, HeadLabels, Keys, Items, Word);
+gathered!(
+    Head,
+    HeadMetadata,
+    HeadAnnotations,
+    HeadLabels,
+    Keys,
+    Items,
+    Word
+);

@@ -24,7 +24,9 @@ use crate::admission::surface::Surface;
 use crate::backend::ErrorKind;
 use crate::cli::InjectArgs;
 use crate::defaults::{AppliedDefaults, Defaults, DefaultsReader};
-use crate::injection::{self, PlanError, PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning};
+use crate::injection::{
+    self, PlanError, PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning,
+};
 
 /// How long one object may take: a cluster that does not answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,16 +54,43 @@ impl Injector {
         let sidecars = args.sidecar_containers.clone();
         let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
         let exempt_namespaces = CLUSTER_NAMESPACES.map(str::to_owned).into();
-        let policy = Policy { sidecars: sidecars.clone(), exempt_namespaces, ..Policy::default() };
+        let policy = Policy {
+            sidecars: sidecars.clone(),
+            exempt_namespaces,
+            ..Policy::default()
+        };
         let sources = Sources::from([(SecretSource::Kubernetes, source)]);
         let pipeline = Pipeline::new(sources, Arc::clone(&defaults), policy);
-        let InjectArgs { explain, allow_unknown, .. } = *args;
-        Self { pipeline, defaults, reader, known, namespace, sidecars, explain, allow_unknown }
+        let InjectArgs {
+            explain,
+            allow_unknown,
+            ..
+        } = *args;
+        Self {
+            pipeline,
+            defaults,
+            reader,
+            known,
+            namespace,
+            sidecars,
+            explain,
+            allow_unknown,
+        }
     }
 
     /// Refuses malformed defaults, as the webhook would where they are written; explains whether others have an effect.
-    pub(super) async fn check_source(&self, manifest: &DefaultsManifest, known: &Known, teller: &mut Teller<'_>) {
-        let DefaultsManifest { place, namespace, service_account, source } = manifest;
+    pub(super) async fn check_source(
+        &self,
+        manifest: &DefaultsManifest,
+        known: &Known,
+        teller: &mut Teller<'_>,
+    ) {
+        let DefaultsManifest {
+            place,
+            namespace,
+            service_account,
+            source,
+        } = manifest;
         if let Err(error) = self.pipeline.validate(Some(&source.annotations)) {
             self.refuse(place, &error, teller);
             return;
@@ -74,7 +103,11 @@ impl Injector {
             (None, _) => Some(source),
             (Some(_), Some(of_manifest)) => Some(of_manifest),
             (Some(_), None) => {
-                live = self.reader.namespace(namespace, Instant::now() + PATIENCE).await.unwrap_or_default();
+                live = self
+                    .reader
+                    .namespace(namespace, Instant::now() + PATIENCE)
+                    .await
+                    .unwrap_or_default();
                 live.as_ref()
             }
         };
@@ -84,7 +117,11 @@ impl Injector {
     }
 
     /// Every document that changes, and whether any object asks for a secret.
-    pub(super) async fn inject_all(&self, inputs: &[Input], teller: &mut Teller<'_>) -> (Changed, bool) {
+    pub(super) async fn inject_all(
+        &self,
+        inputs: &[Input],
+        teller: &mut Teller<'_>,
+    ) -> (Changed, bool) {
         let mut changed = Changed::new();
         let mut asked = false;
         for (index, input) in inputs.iter().enumerate() {
@@ -93,7 +130,11 @@ impl Injector {
                 match self.document(input, document, &place, teller).await {
                     Ok(injected) => {
                         asked |= injected.asked;
-                        changed.extend(injected.value.map(|value| ((index, document.number), value)));
+                        changed.extend(
+                            injected
+                                .value
+                                .map(|value| ((index, document.number), value)),
+                        );
                     }
                     Err(error) => teller.error(Status::Unreadable, error),
                 }
@@ -113,7 +154,11 @@ impl Injector {
         // A Secret passes through without being built.
         if let Some(secret) = offline::as_secret(input, document)? {
             if let Some(sentence) = unread::on_secret(&secret.annotations) {
-                self.unacted(&format!("{place}, Secret \"{}\"", secret.name), &sentence, teller);
+                self.unacted(
+                    &format!("{place}, Secret \"{}\"", secret.name),
+                    &sentence,
+                    teller,
+                );
             }
             return Ok(injected);
         }
@@ -124,14 +169,20 @@ impl Injector {
         let mut patches = Vec::new();
         for object in objects(&value).map_err(|problem| input.unreadable(document, problem))? {
             let title = object.title();
-            match self.object(&object, &format!("{place}, {title}"), teller).await {
+            match self
+                .object(&object, &format!("{place}, {title}"), teller)
+                .await
+            {
                 Ok(None) => {}
                 Ok(Some(patch)) => {
                     injected.asked = true;
                     patches.push(patch);
                 }
                 Err(problem) => {
-                    teller.error(Status::Unreadable, input.unreadable(document, format!("{title}: {problem}")));
+                    teller.error(
+                        Status::Unreadable,
+                        input.unreadable(document, format!("{title}: {problem}")),
+                    );
                 }
             }
         }
@@ -212,21 +263,42 @@ impl Injector {
         let object = &object.with(&value);
         let pod = object.pod(site)?;
         let namespace = object.namespace().unwrap_or(&self.namespace);
-        let within = if object.is_only_template(site) { String::new() } else { format!(", {}", titled(object, site)) };
+        let within = if object.is_only_template(site) {
+            String::new()
+        } else {
+            format!(", {}", titled(object, site))
+        };
         let place = &format!("{place}{within} in namespace \"{namespace}\"");
-        let outcome = match check_pod(namespace, pod.annotations(), self.pipeline.exempt_namespaces()) {
+        let outcome = match check_pod(
+            namespace,
+            pod.annotations(),
+            self.pipeline.exempt_namespaces(),
+        ) {
             Err(reason) => Ok(Outcome::Skipped(reason)),
-            Ok(()) => self.decide(namespace, place, &pod, matches!(site.form, Form::Pod), teller).await,
+            Ok(()) => {
+                self.decide(
+                    namespace,
+                    place,
+                    &pod,
+                    matches!(site.form, Form::Pod),
+                    teller,
+                )
+                .await
+            }
         };
         match outcome {
             Ok(Outcome::Injected(injection)) => {
                 let mut patch = additions(&object.pointer(&[""; 0]), &carried);
-                patch.0.extend(self.rendered(object, site, &injection, place, teller).0);
+                patch
+                    .0
+                    .extend(self.rendered(object, site, &injection, place, teller).0);
                 Ok(Some(patch))
             }
             Ok(Outcome::Skipped(reason)) => {
                 // Whoever asks and gets nothing should hear it; whoever did not ask, only when they want to know.
-                let asks = pod.annotations().is_some_and(|annotations| !annotations.is_empty());
+                let asks = pod
+                    .annotations()
+                    .is_some_and(|annotations| !annotations.is_empty());
                 if self.explain || (asks && reason == SkipReason::ExemptNamespace) {
                     teller.note(format_args!("{place}: {}", explain::skipped(reason)));
                 }
@@ -249,9 +321,14 @@ impl Injector {
         place: &str,
         teller: &mut Teller<'_>,
     ) -> json_patch::Patch {
-        if let Some(obstacle) = site.obstacle.as_ref().filter(|_| !injection.plan.is_empty()) {
-            let sentence =
-                format!("nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out.");
+        if let Some(obstacle) = site
+            .obstacle
+            .as_ref()
+            .filter(|_| !injection.plan.is_empty())
+        {
+            let sentence = format!(
+                "nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out."
+            );
             self.unacted(place, &sentence, teller);
             return json_patch::Patch(Vec::new());
         }
@@ -274,10 +351,18 @@ impl Injector {
         let arrived = Instant::now();
         let context = RequestContext::untraced(arrived, arrived + PATIENCE);
         let surface = self.surface(namespace, place, context, teller).await?;
-        let target = if is_pod { PlanTarget::Pod } else { PlanTarget::Manifest };
-        let outcome = self.pipeline.decide(surface, target, namespace, pod, context).await?;
+        let target = if is_pod {
+            PlanTarget::Pod
+        } else {
+            PlanTarget::Manifest
+        };
+        let outcome = self
+            .pipeline
+            .decide(surface, target, namespace, pod, context)
+            .await?;
         if let Outcome::Injected(injection) = &outcome {
-            self.tell(place, surface, namespace, pod, injection, teller).await;
+            self.tell(place, surface, namespace, pod, injection, teller)
+                .await;
         }
         Ok(outcome)
     }
@@ -302,7 +387,10 @@ impl Injector {
                 ));
                 Ok(Surface::Pods)
             }
-            Err(error) => Err(AdmissionError::Backend(vec![BindFailure { error, site: None }])),
+            Err(error) => Err(AdmissionError::Backend(vec![BindFailure {
+                error,
+                site: None,
+            }])),
         }
     }
 
@@ -318,7 +406,10 @@ impl Injector {
         for warning in &injection.plan.warnings {
             match warning {
                 Warning::Missing(error) => {
-                    let hint = self.hint(error).map(|hint| format!(". {hint}")).unwrap_or_default();
+                    let hint = self
+                        .hint(error)
+                        .map(|hint| format!(". {hint}"))
+                        .unwrap_or_default();
                     teller.warning(format_args!("{place}: {warning}{hint}"));
                 }
                 warning => teller.warning(format_args!("{place}: {warning}")),
@@ -341,14 +432,22 @@ impl Injector {
             // Read a moment ago, and kept.
             Surface::DefaultsPods | Surface::DefaultsWorkloads => self
                 .defaults
-                .applied(namespace, pod.service_account(), Instant::now(), Instant::now() + PATIENCE)
+                .applied(
+                    namespace,
+                    pod.service_account(),
+                    Instant::now(),
+                    Instant::now() + PATIENCE,
+                )
                 .await
                 .unwrap_or_default(),
             Surface::Pods | Surface::Workloads | Surface::Sources => AppliedDefaults::default(),
         };
         let layers = applied.layers(pod.annotations(), namespace, pod.service_account());
         let is_name_of = |name: &str, written: &SecretName| {
-            name == self.known.generated(namespace, written.as_str()).unwrap_or(written.as_str())
+            name == self
+                .known
+                .generated(namespace, written.as_str())
+                .unwrap_or(written.as_str())
         };
         for line in explain::injected(&layers, pod, &injection.plan, &self.sidecars, &is_name_of) {
             teller.note(format_args!("{place}: {line}"));
@@ -359,9 +458,16 @@ impl Injector {
 /// What a workload's template gets from its own annotations, for a workload that stands at `root`.
 fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
     let add = |Addition { path, name, value }: &Addition| {
-        let tokens = root.iter().copied().chain(path.iter().copied()).chain([name.as_str()]);
+        let tokens = root
+            .iter()
+            .copied()
+            .chain(path.iter().copied())
+            .chain([name.as_str()]);
         let path = json_patch::jsonptr::PointerBuf::from_tokens(tokens);
-        json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.clone() })
+        json_patch::PatchOperation::Add(json_patch::AddOperation {
+            path,
+            value: value.clone(),
+        })
     };
     json_patch::Patch(carried.iter().map(add).collect())
 }
@@ -370,7 +476,9 @@ fn additions(root: &[&str], carried: &[Addition]) -> json_patch::Patch {
 fn titled(object: &Object<'_>, site: &TemplateSite) -> String {
     let name = match &site.form {
         Form::Pod | Form::Template => None,
-        Form::Argo(_) => object.at(&site.path).and_then(|template| value_at(template, &["name"])?.as_str()),
+        Form::Argo(_) => object
+            .at(&site.path)
+            .and_then(|template| value_at(template, &["name"])?.as_str()),
     };
     let path = dotted(&site.path);
     name.map_or_else(|| path.clone(), |name| format!("{path} \"{name}\""))
@@ -380,7 +488,9 @@ impl Injector {
     /// What helps about a missing secret, beside its own sentence.
     fn hint(&self, error: &PlanError) -> Option<String> {
         match error {
-            PlanError::MissingSecret { secret, namespace, .. } => self.known.hint(namespace, secret),
+            PlanError::MissingSecret {
+                secret, namespace, ..
+            } => self.known.hint(namespace, secret),
             PlanError::MissingKey { .. }
             | PlanError::Collision { .. }
             | PlanError::NoSuchContainer { .. }
@@ -403,7 +513,11 @@ impl Injector {
         };
         // One sentence for each error, in their order; of too many, the last sentence says how many more there are.
         let sentences = sentences(error);
-        let hinted = if sentences.len() < hints.len() { sentences.len() - 1 } else { sentences.len() };
+        let hinted = if sentences.len() < hints.len() {
+            sentences.len() - 1
+        } else {
+            sentences.len()
+        };
         for (index, sentence) in sentences.into_iter().enumerate() {
             let hint = hints
                 .get(index)
@@ -415,7 +529,9 @@ impl Injector {
             teller.error(Status::Refused, format_args!("{place}: {sentence}{hint}"));
         }
         if error.kind() == Kind::PermissionDenied {
-            teller.note(format_args!("{place}: the cluster was asked with your own rights, not with the webhook's"));
+            teller.note(format_args!(
+                "{place}: the cluster was asked with your own rights, not with the webhook's"
+            ));
         }
     }
 }

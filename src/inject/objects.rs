@@ -32,7 +32,11 @@ pub(super) struct Addition {
 impl Addition {
     /// An empty map.
     fn map(path: Vec<&'static str>, name: &str) -> Self {
-        Self { path, name: name.to_owned(), value: Value::Object(serde_json::Map::new()) }
+        Self {
+            path,
+            name: name.to_owned(),
+            value: Value::Object(serde_json::Map::new()),
+        }
     }
 }
 
@@ -49,24 +53,46 @@ fn collect<'v>(
     inherited: (&'v str, &'v str),
     found: &mut Vec<Object<'v>>,
 ) -> Result<(), String> {
-    let place = || if path.is_empty() { "the document".to_owned() } else { path.join(".") };
+    let place = || {
+        if path.is_empty() {
+            "the document".to_owned()
+        } else {
+            path.join(".")
+        }
+    };
     if !value.is_object() {
         return Err(format!("{} is no Kubernetes object", place()));
     }
     // The items of a PodList need not say again what they are.
     let text = |field, otherwise| value.get(field).map_or(Some(otherwise), Value::as_str);
     let (api_version, kind) = (text("apiVersion", inherited.0), text("kind", inherited.1));
-    let (Some(api_version), Some(kind)) = (api_version, kind.filter(|kind| !kind.is_empty())) else {
-        return Err(format!("{} is no Kubernetes object: it says no kind", place()));
+    let (Some(api_version), Some(kind)) = (api_version, kind.filter(|kind| !kind.is_empty()))
+    else {
+        return Err(format!(
+            "{} is no Kubernetes object: it says no kind",
+            place()
+        ));
     };
-    match (kind.strip_suffix("List"), value.get("items").and_then(Value::as_array)) {
+    match (
+        kind.strip_suffix("List"),
+        value.get("items").and_then(Value::as_array),
+    ) {
         (Some(of), Some(items)) if items.iter().all(Value::is_object) => {
             for (index, item) in items.iter().enumerate() {
-                let path = path.iter().cloned().chain(["items".to_owned(), index.to_string()]).collect();
+                let path = path
+                    .iter()
+                    .cloned()
+                    .chain(["items".to_owned(), index.to_string()])
+                    .collect();
                 collect(item, path, (api_version, of), found)?;
             }
         }
-        _ => found.push(Object { value, path, api_version, kind }),
+        _ => found.push(Object {
+            value,
+            path,
+            api_version,
+            kind,
+        }),
     }
     Ok(())
 }
@@ -109,7 +135,9 @@ impl<'v> Object<'v> {
     }
 
     fn metadata(&self, field: &str) -> Option<&'v str> {
-        self.at(&["metadata", field])?.as_str().filter(|text| !text.is_empty())
+        self.at(&["metadata", field])?
+            .as_str()
+            .filter(|text| !text.is_empty())
     }
 
     /// The namespace that it names.
@@ -135,7 +163,9 @@ impl<'v> Object<'v> {
 
     /// The group of its kind; empty for the core group.
     pub(super) fn group(&self) -> &'v str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        self.api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group)
     }
 
     /// Whether it is of this kind of the core group.
@@ -146,13 +176,22 @@ impl<'v> Object<'v> {
     /// Whether what looks like a template is one; or asks for something, so that it has to be said that it is not.
     pub(super) fn is_pod_or_asks(&self, site: &TemplateSite) -> bool {
         let annotations = self.at(&site.annotations()).and_then(Value::as_object);
-        annotations.into_iter().flatten().any(|(name, _)| is_ours(name)) || self.pod(site).is_ok()
+        annotations
+            .into_iter()
+            .flatten()
+            .any(|(name, _)| is_ours(name))
+            || self.pod(site).is_ok()
     }
 
     /// Whether a controller made it: its own annotations are then that controller's copies.
     pub(super) fn is_owned(&self) -> bool {
-        let owners = self.at(&["metadata", "ownerReferences"]).and_then(Value::as_array);
-        owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+        let owners = self
+            .at(&["metadata", "ownerReferences"])
+            .and_then(Value::as_array);
+        owners
+            .into_iter()
+            .flatten()
+            .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
     }
 
     /// Its kind, where the webhook serves it as a workload.
@@ -180,7 +219,9 @@ impl<'v> Object<'v> {
         };
         // Any kind may have a field called template; one that makes pods has containers in it.
         let makes_pods = |root: &&&[&str]| {
-            let containers = self.at(root).and_then(|template| template.get("spec")?.get("containers"));
+            let containers = self
+                .at(root)
+                .and_then(|template| template.get("spec")?.get("containers"));
             containers.is_some_and(Value::is_array)
         };
         candidates.iter().find(makes_pods).copied()
@@ -188,7 +229,11 @@ impl<'v> Object<'v> {
 
     /// Where in the document a path of it leads.
     pub(super) fn pointer<'p>(&'p self, path: &'p [impl AsRef<str>]) -> Vec<&'p str> {
-        self.path.iter().map(String::as_str).chain(path.iter().map(AsRef::as_ref)).collect()
+        self.path
+            .iter()
+            .map(String::as_str)
+            .chain(path.iter().map(AsRef::as_ref))
+            .collect()
     }
 
     /// The pod, or the template of one; or where it is not what Kubernetes has there.
@@ -202,7 +247,12 @@ impl<'v> Object<'v> {
         };
         PodView::deserialize(value).map_err(|_| {
             let at = |place: &str| {
-                let path: Vec<&str> = site.path.iter().map(String::as_str).chain([place]).collect();
+                let path: Vec<&str> = site
+                    .path
+                    .iter()
+                    .map(String::as_str)
+                    .chain([place])
+                    .collect();
                 dotted(&path)
             };
             culprit(value, &at)
@@ -212,7 +262,9 @@ impl<'v> Object<'v> {
     /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
     /// have it. Each parent comes before what stands in it.
     pub(super) fn carried(&self, site: &TemplateSite) -> Result<Vec<Addition>, String> {
-        let Some(kind) = self.workload() else { return Ok(Vec::new()) };
+        let Some(kind) = self.workload() else {
+            return Ok(Vec::new());
+        };
         if site.path != kind.template() {
             return Ok(Vec::new());
         }
@@ -221,14 +273,27 @@ impl<'v> Object<'v> {
             Some(metadata) => metadata_view(metadata, name),
         };
         let own = at(&["metadata"], "metadata")?;
-        let job = at(&["spec", "jobTemplate", "metadata"], "spec.jobTemplate.metadata")?;
-        let metadata: Vec<&'static str> = kind.template().iter().copied().chain(["metadata"]).collect();
+        let job = at(
+            &["spec", "jobTemplate", "metadata"],
+            "spec.jobTemplate.metadata",
+        )?;
+        let metadata: Vec<&'static str> = kind
+            .template()
+            .iter()
+            .copied()
+            .chain(["metadata"])
+            .collect();
         let template = at(&metadata, &metadata.join("."))?;
         let from = [job.annotations.as_ref(), own.annotations.as_ref()];
         let mut adds = Vec::new();
         let inherited = injection::inherit(from, template.annotations.as_ref());
-        let there = template.annotations.as_ref().and_then(|annotations| annotations.value(INHERITED));
-        let Some(value) = inherited.filter(|value| there != Some(value)) else { return Ok(adds) };
+        let there = template
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.value(INHERITED));
+        let Some(value) = inherited.filter(|value| there != Some(value)) else {
+            return Ok(adds);
+        };
         if self.at(&metadata).is_none_or(Value::is_null) {
             adds.push(Addition::map(kind.template().to_vec(), "metadata"));
         }
@@ -236,7 +301,11 @@ impl<'v> Object<'v> {
             adds.push(Addition::map(metadata.clone(), "annotations"));
         }
         let annotations: Vec<&'static str> = metadata.into_iter().chain(["annotations"]).collect();
-        adds.push(Addition { path: annotations, name: INHERITED.to_owned(), value: Value::from(value) });
+        adds.push(Addition {
+            path: annotations,
+            name: INHERITED.to_owned(),
+            value: Value::from(value),
+        });
         Ok(adds)
     }
 
@@ -250,7 +319,12 @@ impl<'v> Object<'v> {
     where
         'v: 'w,
     {
-        Object { value, path: self.path.clone(), api_version: self.api_version, kind: self.kind }
+        Object {
+            value,
+            path: self.path.clone(),
+            api_version: self.api_version,
+            kind: self.kind,
+        }
     }
 
     /// Its value.
@@ -262,10 +336,14 @@ impl<'v> Object<'v> {
 fn metadata_view<'v>(metadata: &'v Value, at: &str) -> Result<MetadataView<'v>, String> {
     MetadataView::deserialize(metadata).map_err(|_| {
         let annotations = metadata.get("annotations").and_then(Value::as_object);
-        let bare =
-            annotations.into_iter().flatten().find(|(name, value)| name.starts_with(PREFIX) && !value.is_string());
+        let bare = annotations
+            .into_iter()
+            .flatten()
+            .find(|(name, value)| name.starts_with(PREFIX) && !value.is_string());
         match bare {
-            Some((name, _)) => format!("the annotation {name} is not a text; write its value in quotes"),
+            Some((name, _)) => {
+                format!("the annotation {name} is not a text; write its value in quotes")
+            }
             None => format!("{at} has a field of another type than Kubernetes has there"),
         }
     })
@@ -279,6 +357,11 @@ fn culprit(pod: &Value, at: &dyn Fn(&str) -> String) -> String {
         return problem;
     }
     let wrong = WrongType::find::<PodView<'_>>(&pod.to_string());
-    let unnamed = || format!("{} has a field of another type than Kubernetes has there", at("spec"));
+    let unnamed = || {
+        format!(
+            "{} has a field of another type than Kubernetes has there",
+            at("spec")
+        )
+    };
     wrong.map_or_else(unnamed, |wrong| wrong.with_path(at).to_string())
 }

@@ -67,13 +67,26 @@ struct Place<'a> {
 
 impl Known {
     /// Takes what the documents of `input` say; objects that name no namespace are in `namespace`.
-    pub(super) fn learn(&mut self, input: &Input, purpose: Purpose, namespace: &str) -> Vec<Unreadable> {
+    pub(super) fn learn(
+        &mut self,
+        input: &Input,
+        purpose: Purpose,
+        namespace: &str,
+    ) -> Vec<Unreadable> {
         let mut unreadable = Vec::new();
         for document in &input.documents {
             match input.read::<Head>(document) {
                 Ok(head) => {
                     let document = &format!("{}: document {}", input.name, document.number);
-                    self.take(head, ("", ""), Place { namespace, purpose, document });
+                    self.take(
+                        head,
+                        ("", ""),
+                        Place {
+                            namespace,
+                            purpose,
+                            document,
+                        },
+                    );
                 }
                 Err(error) => unreadable.push(error),
             }
@@ -90,8 +103,15 @@ impl Known {
             }
             return;
         }
-        let HeadMetadata { name, namespace, annotations, labels } = head.metadata;
-        let (Some(name), "v1") = (name.0, api_version) else { return };
+        let HeadMetadata {
+            name,
+            namespace,
+            annotations,
+            labels,
+        } = head.metadata;
+        let (Some(name), "v1") = (name.0, api_version) else {
+            return;
+        };
         let namespace = namespace.0.unwrap_or_else(|| place.namespace.to_owned());
         let source = DefaultsObject {
             annotations: Annotations::from_pairs(annotations.ours),
@@ -103,7 +123,11 @@ impl Known {
             let account = (kind == "ServiceAccount").then(|| name.clone());
             self.sources.push(DefaultsManifest {
                 place: format!("{}, {kind} \"{name}\"", place.document),
-                namespace: if account.is_some() { namespace.clone() } else { name.clone() },
+                namespace: if account.is_some() {
+                    namespace.clone()
+                } else {
+                    name.clone()
+                },
                 service_account: account,
                 source: source.clone(),
             });
@@ -111,7 +135,11 @@ impl Known {
         match kind {
             "Secret" => {
                 self.place(&namespace, &name, place.purpose);
-                self.secrets.insert(namespace, name, head.data.0.into_iter().chain(head.string_data.0));
+                self.secrets.insert(
+                    namespace,
+                    name,
+                    head.data.0.into_iter().chain(head.string_data.0),
+                );
             }
             "Namespace" => {
                 self.namespaces.insert(name, source);
@@ -125,24 +153,39 @@ impl Known {
 
     /// Remembers where a Secret is, for those who look for it elsewhere or by another name.
     fn place(&mut self, namespace: &str, name: &str, purpose: Purpose) {
-        self.places.entry(name.to_owned()).or_default().insert(namespace.to_owned());
+        self.places
+            .entry(name.to_owned())
+            .or_default()
+            .insert(namespace.to_owned());
         if let Some(original) = kustomize::original(name) {
             let generated = match purpose {
                 Purpose::Inject => &mut self.generated,
                 Purpose::Check => &mut self.generated_elsewhere,
             };
-            let of_original = generated.entry((namespace.to_owned(), original.to_owned())).or_default();
+            let of_original = generated
+                .entry((namespace.to_owned(), original.to_owned()))
+                .or_default();
             of_original.insert(name.to_owned());
         }
     }
 
     /// The name that kustomize generated for a secret: one Secret of the manifests has it, and none has the name itself.
     pub(super) fn generated(&self, namespace: &str, name: &str) -> Option<&str> {
-        if self.places.get(name).is_some_and(|namespaces| namespaces.contains(namespace)) {
+        if self
+            .places
+            .get(name)
+            .is_some_and(|namespaces| namespaces.contains(namespace))
+        {
             return None;
         }
-        let mut names = self.generated.get(&(namespace.to_owned(), name.to_owned()))?.iter();
-        names.next().filter(|_| names.next().is_none()).map(String::as_str)
+        let mut names = self
+            .generated
+            .get(&(namespace.to_owned(), name.to_owned()))?
+            .iter();
+        names
+            .next()
+            .filter(|_| names.next().is_none())
+            .map(String::as_str)
     }
 
     /// What helps whoever misses a secret that is known by another name, or in another namespace.
@@ -176,10 +219,18 @@ impl Known {
 
     /// Original names in the manifests that are `name` behind a prefix or before a suffix.
     fn longer_originals(&self, namespace: &str, name: &str) -> BTreeSet<String> {
-        let in_namespace = self.generated.keys().filter(|(place, _)| place == namespace).map(|(_, original)| original);
+        let in_namespace = self
+            .generated
+            .keys()
+            .filter(|(place, _)| place == namespace)
+            .map(|(_, original)| original);
         let is_longer = |original: &&String| {
-            original.strip_suffix(name).is_some_and(|prefix| prefix.ends_with(['-', '.']))
-                || original.strip_prefix(name).is_some_and(|suffix| suffix.starts_with(['-', '.']))
+            original
+                .strip_suffix(name)
+                .is_some_and(|prefix| prefix.ends_with(['-', '.']))
+                || original
+                    .strip_prefix(name)
+                    .is_some_and(|suffix| suffix.starts_with(['-', '.']))
         };
         in_namespace.filter(is_longer).cloned().collect()
     }
@@ -205,7 +256,11 @@ fn elsewhere(namespaces: &BTreeSet<String>) -> String {
 
 /// `"a", "b" and 3 more`.
 fn listed(names: &BTreeSet<String>) -> String {
-    let quoted: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("\"{name}\"")).collect();
+    let quoted: Vec<String> = names
+        .iter()
+        .take(MAX_LISTED)
+        .map(|name| format!("\"{name}\""))
+        .collect();
     match names.len().saturating_sub(MAX_LISTED) {
         0 => quoted.join(", "),
         more => format!("{} and {more} more", quoted.join(", ")),
@@ -222,13 +277,25 @@ pub(super) struct BareSecret {
 }
 
 /// The Secret that a document is; `None` for any other kind.
-pub(super) fn as_secret(input: &Input, document: &Document) -> Result<Option<BareSecret>, Unreadable> {
+pub(super) fn as_secret(
+    input: &Input,
+    document: &Document,
+) -> Result<Option<BareSecret>, Unreadable> {
     let head: Head = input.read(document)?;
     if head.kind.0.as_deref() != Some("Secret") || head.api_version.0.as_deref() != Some("v1") {
         return Ok(None);
     }
-    let annotations = head.metadata.annotations.ours.into_iter().map(|(key, _)| key).collect();
-    Ok(Some(BareSecret { name: head.metadata.name.0.unwrap_or_default(), annotations }))
+    let annotations = head
+        .metadata
+        .annotations
+        .ours
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    Ok(Some(BareSecret {
+        name: head.metadata.name.0.unwrap_or_default(),
+        annotations,
+    }))
 }
 
 // === as a backend ===
@@ -244,8 +311,16 @@ impl SecretBinder for Known {
         let generated = self.generated(&query.namespace, query.secret.name.as_str());
         match generated.and_then(|name| SecretName::from_str(name).ok()) {
             Some(name) => {
-                let secret = SecretId { name, ..query.secret.clone() };
-                self.secrets.bind(&BindQuery { secret, ..query.clone() }).await
+                let secret = SecretId {
+                    name,
+                    ..query.secret.clone()
+                };
+                self.secrets
+                    .bind(&BindQuery {
+                        secret,
+                        ..query.clone()
+                    })
+                    .await
             }
             None => self.secrets.bind(query).await,
         }
@@ -261,7 +336,11 @@ impl RecentNames for Known {
 /// The Namespaces and ServiceAccounts of the manifests.
 #[async_trait]
 impl DefaultsReader for Known {
-    async fn namespace(&self, name: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn namespace(
+        &self,
+        name: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(self.namespaces.get(name).cloned())
     }
 
@@ -271,7 +350,10 @@ impl DefaultsReader for Known {
         name: &str,
         _: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        Ok(self.service_accounts.get(&(namespace.to_owned(), name.to_owned())).cloned())
+        Ok(self
+            .service_accounts
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned())
     }
 }
 
@@ -288,7 +370,13 @@ impl SecretBinder for Assumed {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         let written = query.secret.name.as_str();
-        let name = self.0.generated(&query.namespace, written).unwrap_or(written);
-        Ok(SecretBinding { secret_name: name.to_owned(), keys: None })
+        let name = self
+            .0
+            .generated(&query.namespace, written)
+            .unwrap_or(written);
+        Ok(SecretBinding {
+            secret_name: name.to_owned(),
+            keys: None,
+        })
     }
 }

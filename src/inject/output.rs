@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::documents::{Document, Input, Unreadable, after_separator, content_start, is_blank, is_separator};
+use super::documents::{
+    Document, Input, Unreadable, after_separator, content_start, is_blank, is_separator,
+};
 use super::encoding::MARK;
 use crate::cli::ManifestFormat;
 
@@ -35,7 +37,11 @@ pub(super) fn rewrite(
                 None if json == document.json => continue,
                 None => input.read(document)?,
             };
-            let text = if json { json_text(input, document, &value) } else { yaml_text(input, document, &value) };
+            let text = if json {
+                json_text(input, document, &value)
+            } else {
+                yaml_text(input, document, &value)
+            };
             rewritten.insert(place, text);
         }
     }
@@ -43,12 +49,20 @@ pub(super) fn rewrite(
 }
 
 /// Writes the inputs one after the other; documents with an entry in `rewritten` as it says, and all else as it was.
-pub(super) fn write(inputs: &[Input], rewritten: &Rewritten, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(
+    inputs: &[Input],
+    rewritten: &Rewritten,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut before = Before::Nothing;
     for (index, input) in inputs.iter().enumerate() {
         let text = input.text();
         // A byte order mark has its meaning only at the start of a stream.
-        let text = if before == Before::Nothing { text } else { text.trim_start_matches(MARK) };
+        let text = if before == Before::Nothing {
+            text
+        } else {
+            text.trim_start_matches(MARK)
+        };
         let skipped = input.text().len() - text.len();
         if before != Before::Nothing && !begins_with_separator(text) {
             before.separate(out)?;
@@ -57,8 +71,16 @@ pub(super) fn write(inputs: &[Input], rewritten: &Rewritten, out: &mut dyn Write
         }
         let mut done = skipped;
         for document in &input.documents {
-            let Some(text) = rewritten.get(&(index, document.number)) else { continue };
-            before.verbatim(input.text().get(done..document.span.start).unwrap_or_default(), out)?;
+            let Some(text) = rewritten.get(&(index, document.number)) else {
+                continue;
+            };
+            before.verbatim(
+                input
+                    .text()
+                    .get(done..document.span.start)
+                    .unwrap_or_default(),
+                out,
+            )?;
             before.verbatim(text, out)?;
             done = document.span.end;
         }
@@ -68,11 +90,20 @@ pub(super) fn write(inputs: &[Input], rewritten: &Rewritten, out: &mut dyn Write
 }
 
 /// Writes the documents alone, as JSON objects back to back; comments and empty documents have no place there.
-pub(super) fn write_json(inputs: &[Input], rewritten: &Rewritten, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_json(
+    inputs: &[Input],
+    rewritten: &Rewritten,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for (index, input) in inputs.iter().enumerate() {
         for document in &input.documents {
-            let text = rewritten.get(&(index, document.number)).map_or_else(|| input.chunk(document), String::as_str);
-            let text = text.get(content_start(text)..).unwrap_or_default().trim_end();
+            let text = rewritten
+                .get(&(index, document.number))
+                .map_or_else(|| input.chunk(document), String::as_str);
+            let text = text
+                .get(content_start(text)..)
+                .unwrap_or_default()
+                .trim_end();
             if text != "null" {
                 writeln!(out, "{text}")?;
             }
@@ -98,7 +129,11 @@ impl Before {
             self.separate(out)?;
         }
         out.write_all(text.as_bytes())?;
-        *self = if text.ends_with('\n') { Self::Line } else { Self::HalfLine };
+        *self = if text.ends_with('\n') {
+            Self::Line
+        } else {
+            Self::HalfLine
+        };
         Ok(())
     }
 
@@ -113,7 +148,9 @@ impl Before {
 }
 
 fn begins_with_separator(text: &str) -> bool {
-    text.lines().find(|line| is_separator(line) || !is_blank(line)).is_some_and(is_separator)
+    text.lines()
+        .find(|line| is_separator(line) || !is_blank(line))
+        .is_some_and(is_separator)
 }
 
 /// The separator and the comments at the head of a document.
@@ -146,7 +183,10 @@ fn yaml_text(input: &Input, document: &Document, value: &Value) -> String {
 /// A document as JSON, under the same: on one line where it was, and else with the indentation that it had.
 fn json_text(input: &Input, document: &Document, value: &Value) -> String {
     let chunk = input.chunk(document);
-    let content = chunk.get(content_start(chunk)..).unwrap_or_default().trim_end();
+    let content = chunk
+        .get(content_start(chunk)..)
+        .unwrap_or_default()
+        .trim_end();
     let (_, second_line) = content.split_once('\n').unwrap_or_default();
     let indent = second_line.get(..second_line.len() - second_line.trim_start().len());
     let json = match indent {
@@ -161,7 +201,9 @@ fn json_with(value: &Value, indent: &str) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
     value
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
+        .serialize(&mut serde_json::Serializer::with_formatter(
+            &mut bytes, formatter,
+        ))
         .expect("a JSON value, whose keys are texts, serialises");
     String::from_utf8(bytes).expect("JSON is text")
 }
@@ -184,9 +226,13 @@ struct Yaml<'v>(&'v Value);
 impl Serialize for Yaml<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Value::Object(map) => serializer.collect_map(map.iter().map(|(key, value)| (key, Yaml(value)))),
+            Value::Object(map) => {
+                serializer.collect_map(map.iter().map(|(key, value)| (key, Yaml(value))))
+            }
             Value::Array(list) => serializer.collect_seq(list.iter().map(Yaml)),
-            Value::String(text) if is_tame_block(text) => serde_saphyr::LitStr(text).serialize(serializer),
+            Value::String(text) if is_tame_block(text) => {
+                serde_saphyr::LitStr(text).serialize(serializer)
+            }
             scalar => scalar.serialize(serializer),
         }
     }
@@ -200,5 +246,7 @@ fn is_tame_block(text: &str) -> bool {
     lines.contains('\n')
         && !lines.starts_with([' ', '\n'])
         && !lines.ends_with('\n')
-        && lines.split('\n').all(|line| line.chars().all(printable) && (line.is_empty() || !line.trim().is_empty()))
+        && lines
+            .split('\n')
+            .all(|line| line.chars().all(printable) && (line.is_empty() || !line.trim().is_empty()))
 }

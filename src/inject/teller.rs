@@ -23,7 +23,10 @@ pub(super) struct Teller<'w> {
 
 impl<'w> Teller<'w> {
     pub(super) fn new(err: &'w mut dyn Write) -> Self {
-        Self { err, status: Status::Done }
+        Self {
+            err,
+            status: Status::Done,
+        }
     }
 
     fn line(&mut self, word: &str, said: impl fmt::Display) {

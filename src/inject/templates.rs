@@ -36,12 +36,20 @@ pub(super) enum Form {
 
 impl TemplateSite {
     fn template(path: Vec<String>) -> Self {
-        Self { path, form: Form::Template, obstacle: None }
+        Self {
+            path,
+            form: Form::Template,
+            obstacle: None,
+        }
     }
 
     /// Where its annotations stand, from the object on.
     pub(super) fn annotations(&self) -> Vec<String> {
-        self.path.iter().cloned().chain(["metadata".to_owned(), "annotations".to_owned()]).collect()
+        self.path
+            .iter()
+            .cloned()
+            .chain(["metadata".to_owned(), "annotations".to_owned()])
+            .collect()
     }
 }
 
@@ -52,17 +60,33 @@ impl TemplateSite {
 pub(super) fn sites(object: &Object<'_>) -> Result<Vec<TemplateSite>, String> {
     let too_many = || format!("it has more than {MAX_TEMPLATES} pod templates; split it");
     if object.is_core("Pod") {
-        return Ok(vec![TemplateSite { path: Vec::new(), form: Form::Pod, obstacle: None }]);
+        return Ok(vec![TemplateSite {
+            path: Vec::new(),
+            form: Form::Pod,
+            obstacle: None,
+        }]);
     }
-    let own: Option<Vec<String>> = object.root().map(|root| root.iter().map(|field| (*field).to_owned()).collect());
+    let own: Option<Vec<String>> = object
+        .root()
+        .map(|root| root.iter().map(|field| (*field).to_owned()).collect());
     if is_built_in(object) {
         return Ok(own.map(TemplateSite::template).into_iter().collect());
     }
     let mut sites = argo::sites(object).unwrap_or_else(|| {
-        let mut walk = Walk { own: own.as_deref(), found: Vec::new(), path: Vec::new() };
+        let mut walk = Walk {
+            own: own.as_deref(),
+            found: Vec::new(),
+            path: Vec::new(),
+        };
         walk.visit(object.value(), Field::Other);
-        let found = walk.found.into_iter().map(TemplateSite::template).filter(|site| object.is_pod_or_asks(site));
-        found.chain(own.clone().map(TemplateSite::template)).collect()
+        let found = walk
+            .found
+            .into_iter()
+            .map(TemplateSite::template)
+            .filter(|site| object.is_pod_or_asks(site));
+        found
+            .chain(own.clone().map(TemplateSite::template))
+            .collect()
     });
     if sites.len() > MAX_TEMPLATES {
         return Err(too_many());
@@ -118,14 +142,19 @@ impl Walk<'_> {
             }
             Value::Object(map) => {
                 let top = self.path.is_empty();
-                for (name, value) in
-                    map.iter().filter(|(name, _)| !top || !matches!(name.as_str(), "metadata" | "status"))
+                for (name, value) in map
+                    .iter()
+                    .filter(|(name, _)| !top || !matches!(name.as_str(), "metadata" | "status"))
                 {
                     self.below(name.clone(), value, Field::named(name));
                 }
             }
             Value::Array(list) => {
-                let each = if field == Field::Templates { Field::Template } else { Field::Other };
+                let each = if field == Field::Templates {
+                    Field::Template
+                } else {
+                    Field::Other
+                };
                 for (index, value) in list.iter().enumerate() {
                     self.below(index.to_string(), value, each);
                 }
@@ -145,7 +174,10 @@ impl Walk<'_> {
 
 /// Whether a value has `spec.containers`, a list of objects with a name.
 fn has_containers(template: &Value) -> bool {
-    let containers = template.get("spec").and_then(|spec| spec.get("containers")).and_then(Value::as_array);
+    let containers = template
+        .get("spec")
+        .and_then(|spec| spec.get("containers"))
+        .and_then(Value::as_array);
     let named = |container: &Value| container.get("name").is_some_and(Value::is_string);
     containers.is_some_and(|containers| !containers.is_empty() && containers.iter().all(named))
 }

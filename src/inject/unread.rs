@@ -6,7 +6,9 @@ use super::argo;
 use super::objects::{Object, dotted};
 use super::templates::TemplateSite;
 use crate::defaults::ENABLED_LABEL;
-use crate::injection::{INJECTED, MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix};
+use crate::injection::{
+    INJECTED, MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix,
+};
 
 /// Sentences about one object.
 pub(super) const MAX_SENTENCES: usize = 50;
@@ -22,8 +24,13 @@ pub(super) struct Findings {
 
 /// Looks through a whole object but its status, which is nobody's wish.
 pub(super) fn find(object: &Object<'_>, sites: &[TemplateSite]) -> Findings {
-    let mut look =
-        Look { object, sites, read: read_at(object, sites), findings: Findings::default(), path: Vec::new() };
+    let mut look = Look {
+        object,
+        sites,
+        read: read_at(object, sites),
+        findings: Findings::default(),
+        path: Vec::new(),
+    };
     look.visit(object.value());
     let Findings { unread, misnamed } = &mut look.findings;
     for sentences in [unread, misnamed] {
@@ -38,7 +45,11 @@ pub(super) fn find(object: &Object<'_>, sites: &[TemplateSite]) -> Findings {
 
 /// A sentence about a Secret, of which only the names of its own annotations are known.
 pub(super) fn on_secret(names: &[String]) -> Option<String> {
-    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_ours(name)).collect();
+    let names: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| is_ours(name))
+        .collect();
     (!names.is_empty()).then(|| no_template(&names, "metadata.annotations", "Secret"))
 }
 
@@ -54,7 +65,11 @@ fn read_at(object: &Object<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
         read.push(own());
     }
     if object.workload() == Some(WorkloadKind::CronJob) {
-        read.push(["spec", "jobTemplate", "metadata", "annotations"].map(str::to_owned).to_vec());
+        read.push(
+            ["spec", "jobTemplate", "metadata", "annotations"]
+                .map(str::to_owned)
+                .to_vec(),
+        );
     }
     if let Some((path, None)) = argo::pod_metadata(object)
         && !sites.is_empty()
@@ -84,7 +99,9 @@ impl Look<'_, '_> {
                 let top = self.path.is_empty();
                 for (name, value) in map.iter().filter(|(name, _)| !top || *name != "status") {
                     self.below(name, value, |look| match value {
-                        Value::Object(map) if name == "annotations" || name.ends_with("Annotations") => {
+                        Value::Object(map)
+                            if name == "annotations" || name.ends_with("Annotations") =>
+                        {
                             look.annotations(map);
                         }
                         Value::Object(map) if name == "labels" => look.labels(map),
@@ -113,11 +130,17 @@ impl Look<'_, '_> {
 
     fn annotations(&mut self, map: &Map<String, Value>) {
         let at = dotted(&self.path);
-        let near = map.keys().filter_map(|name| Some((name, near_prefix(name)?)));
+        let near = map
+            .keys()
+            .filter_map(|name| Some((name, near_prefix(name)?)));
         self.findings.misnamed.extend(near.map(|(name, meant)| {
             format!("annotation {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?")
         }));
-        let names: Vec<&str> = map.keys().map(String::as_str).filter(|name| is_ours(name)).collect();
+        let names: Vec<&str> = map
+            .keys()
+            .map(String::as_str)
+            .filter(|name| is_ours(name))
+            .collect();
         if !names.is_empty() && !self.read.contains(&self.path) {
             let sentence = self.unread(&names, &at);
             self.findings.unread.push(sentence);
@@ -128,12 +151,20 @@ impl Look<'_, '_> {
         if let Some((path, Some(problem))) = argo::pod_metadata(self.object)
             && path == self.path
         {
-            return format!("{} not acted on for every pod: {problem}, or pass --allow-unknown.", subject(names, at));
+            return format!(
+                "{} not acted on for every pod: {problem}, or pass --allow-unknown.",
+                subject(names, at)
+            );
         }
         if self.sites.is_empty() {
             return no_template(names, at, self.object.kind);
         }
-        let listed: Vec<String> = self.sites.iter().take(MAX_LISTED).map(|site| dotted(&site.annotations())).collect();
+        let listed: Vec<String> = self
+            .sites
+            .iter()
+            .take(MAX_LISTED)
+            .map(|site| dotted(&site.annotations()))
+            .collect();
         let more = match self.sites.len().saturating_sub(MAX_LISTED) {
             0 => String::new(),
             more => format!(" or one of {more} more"),
@@ -149,7 +180,11 @@ impl Look<'_, '_> {
     fn labels(&mut self, map: &Map<String, Value>) {
         let at = dotted(&self.path);
         let on_namespace = self.object.is_core("Namespace") && at == "metadata.labels";
-        let allowed: &[&str] = if on_namespace { &[ENABLED_LABEL.0] } else { &[] };
+        let allowed: &[&str] = if on_namespace {
+            &[ENABLED_LABEL.0]
+        } else {
+            &[]
+        };
         for name in map.keys() {
             let sentence = if is_annotation_as_label(name, allowed) {
                 if *name == ENABLED_LABEL.0 {
@@ -162,7 +197,9 @@ impl Look<'_, '_> {
                     )
                 }
             } else if let Some(meant) = near_prefix(name) {
-                format!("label {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?")
+                format!(
+                    "label {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?"
+                )
             } else {
                 continue;
             };
@@ -173,10 +210,18 @@ impl Look<'_, '_> {
 
 /// `annotations a, b in metadata.annotations are`, of many names the first few.
 fn subject(names: &[&str], at: &str) -> String {
-    let listed = names.iter().take(MAX_LISTED).copied().collect::<Vec<_>>().join(", ");
+    let listed = names
+        .iter()
+        .take(MAX_LISTED)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len() {
         1 => format!("annotation {listed} in {at} is"),
-        many if many > MAX_LISTED => format!("annotations {listed} and {} more in {at} are", many - MAX_LISTED),
+        many if many > MAX_LISTED => format!(
+            "annotations {listed} and {} more in {at} are",
+            many - MAX_LISTED
+        ),
         _ => format!("annotations {listed} in {at} are"),
     }
 }

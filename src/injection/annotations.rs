@@ -10,22 +10,34 @@ use super::excerpt::excerpt;
 use super::idle_defaults::is_meant_for_the_label;
 use super::inherited;
 use super::keys::{ENABLED_LABEL, INHERITED_KEY, PREFIX, RECORD_KEY};
-use super::limits::{MAX_ITEMS, MAX_PATTERNS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_count};
+use super::limits::{
+    MAX_ITEMS, MAX_PATTERNS, MAX_SECRETS, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_count,
+};
 use super::pod::Annotations;
 use super::reference::{Form, parse_reference, reference_documents, split_source};
 use super::request::{
-    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing, ReloadMode, Selection,
-    SkipReason, Variable,
+    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, OnMissing,
+    ReloadMode, Selection, SkipReason, Variable,
 };
-use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretName, SecretReference, SecretSource};
+use super::secret_ref::{
+    EnvVarName, KeyChoice, SecretId, SecretName, SecretReference, SecretSource,
+};
 use super::selector::Pattern;
 
 /// Annotation names end at 63 characters after the prefix.
 const MAX_KEY: usize = 63;
 
 /// The keys with one fixed name, for suggestions.
-const FIXED_KEYS: [&str; 8] =
-    ["env-from", "refs", "containers", "init-containers", "on-missing", "reload", "inject", RECORD_KEY];
+const FIXED_KEYS: [&str; 8] = [
+    "env-from",
+    "refs",
+    "containers",
+    "init-containers",
+    "on-missing",
+    "reload",
+    "inject",
+    RECORD_KEY,
+];
 
 /// The annotations that govern a pod, nearest first.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +83,9 @@ pub fn parse(sources: &AnnotationLayers<'_>) -> Result<Decision, Vec<InvalidAnno
     if inject {
         reader.check_secrets();
     } else {
-        reader.mistakes.retain(|mistake| !mistake.site.origin.is_default());
+        reader
+            .mistakes
+            .retain(|mistake| !mistake.site.origin.is_default());
     }
     if !reader.mistakes.is_empty() {
         return Err(reader.mistakes);
@@ -84,7 +98,8 @@ pub fn parse(sources: &AnnotationLayers<'_>) -> Result<Decision, Vec<InvalidAnno
 }
 
 const INJECT_WORDS: [(&str, bool); 2] = [("true", true), ("false", false)];
-const ON_MISSING_WORDS: [(&str, OnMissing); 2] = [("deny", OnMissing::Deny), ("warn", OnMissing::Warn)];
+const ON_MISSING_WORDS: [(&str, OnMissing); 2] =
+    [("deny", OnMissing::Deny), ("warn", OnMissing::Warn)];
 const RELOAD_WORDS: [(&str, ReloadMode); 4] = [
     ("auto", ReloadMode::Auto),
     ("reloader", ReloadMode::Reloader),
@@ -99,12 +114,19 @@ fn nearest<'a>(
 ) -> BTreeMap<&'a str, (&'a str, AnnotationOwner)> {
     let mut effective = BTreeMap::new();
     let farthest_first = [
-        sources.namespace.map(|(name, annotations)| (annotations, AnnotationOwner::Namespace(name.to_owned()))),
         sources
-            .service_account
-            .map(|(name, annotations)| (annotations, AnnotationOwner::ServiceAccount(name.to_owned()))),
+            .namespace
+            .map(|(name, annotations)| (annotations, AnnotationOwner::Namespace(name.to_owned()))),
+        sources.service_account.map(|(name, annotations)| {
+            (
+                annotations,
+                AnnotationOwner::ServiceAccount(name.to_owned()),
+            )
+        }),
         inherited.map(|annotations| (annotations, AnnotationOwner::Workload)),
-        sources.object.map(|annotations| (annotations, AnnotationOwner::Object)),
+        sources
+            .object
+            .map(|annotations| (annotations, AnnotationOwner::Object)),
     ];
     for (annotations, origin) in farthest_first.into_iter().flatten() {
         let is_read = |key: &str| key != INHERITED_KEY || origin.is_default();
@@ -134,7 +156,10 @@ impl Reader {
         match inherited::read(inherited::standing(object)?) {
             Ok(keys) => Some(keys),
             Err(problem) => {
-                self.mistake(&AnnotationRef::new(INHERITED_KEY, AnnotationOwner::Object), problem);
+                self.mistake(
+                    &AnnotationRef::new(INHERITED_KEY, AnnotationOwner::Object),
+                    problem,
+                );
                 None
             }
         }
@@ -150,7 +175,13 @@ impl Reader {
             let site = AnnotationRef::new(key, origin.clone());
             bytes += key.len() + value.len();
             if read == MAX_ITEMS {
-                self.mistake(&site, format!("there are {} annotations; at most {MAX_ITEMS} are read", effective.len()));
+                self.mistake(
+                    &site,
+                    format!(
+                        "there are {} annotations; at most {MAX_ITEMS} are read",
+                        effective.len()
+                    ),
+                );
                 break;
             }
             if bytes > MAX_TOTAL_BYTES {
@@ -161,16 +192,28 @@ impl Reader {
                 break;
             }
             if value.len() > MAX_VALUE_BYTES {
-                self.mistake(&site, format!("is {} bytes long; at most {MAX_VALUE_BYTES} are read", value.len()));
+                self.mistake(
+                    &site,
+                    format!(
+                        "is {} bytes long; at most {MAX_VALUE_BYTES} are read",
+                        value.len()
+                    ),
+                );
                 continue;
             }
             match *key {
                 "env-from" => self.env_from(&site, value),
                 "refs" => self.refs(&site, value),
                 "containers" => self.request.containers = Some(self.selection(&site, value, None)),
-                "init-containers" => self.request.init_containers = Some(self.selection(&site, value, Some("none"))),
-                "on-missing" => self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS),
-                "reload" => self.request.reload = self.word(&site, value, &RELOAD_WORDS).unwrap_or_default(),
+                "init-containers" => {
+                    self.request.init_containers = Some(self.selection(&site, value, Some("none")))
+                }
+                "on-missing" => {
+                    self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS)
+                }
+                "reload" => {
+                    self.request.reload = self.word(&site, value, &RELOAD_WORDS).unwrap_or_default()
+                }
                 "inject" => inject = self.inject(&site, value),
                 _ => self.patterned(&site, value),
             }
@@ -182,7 +225,12 @@ impl Reader {
     /// Too many secrets are one mistake, of whoever asks for the first of them.
     fn check_secrets(&mut self) {
         let secrets = self.request.needs().len();
-        if let Some(site) = self.request.first_site().cloned().filter(|_| secrets > MAX_SECRETS) {
+        if let Some(site) = self
+            .request
+            .first_site()
+            .cloned()
+            .filter(|_| secrets > MAX_SECRETS)
+        {
             self.mistake(
                 &site,
                 format!(
@@ -193,7 +241,11 @@ impl Reader {
     }
 
     fn mistake(&mut self, site: &AnnotationRef, problem: impl Into<String>) {
-        self.mistakes.push(InvalidAnnotation { site: site.clone(), problem: problem.into(), unsupported: false });
+        self.mistakes.push(InvalidAnnotation {
+            site: site.clone(),
+            problem: problem.into(),
+            unsupported: false,
+        });
     }
 
     /// Takes what parsed; a source without a backend here is refused where it is named.
@@ -214,8 +266,12 @@ impl Reader {
 
     fn env_from(&mut self, site: &AnnotationRef, value: &str) {
         for item in self.items(site, value, MAX_ITEMS) {
-            let parsed = split_source(item)
-                .and_then(|(source, name)| Ok(SecretId { source, name: SecretName::from_str(name)? }));
+            let parsed = split_source(item).and_then(|(source, name)| {
+                Ok(SecretId {
+                    source,
+                    name: SecretName::from_str(name)?,
+                })
+            });
             match parsed {
                 Ok(secret) if secret.source == SecretSource::Env => self.mistake(
                     site,
@@ -246,7 +302,11 @@ impl Reader {
         for reference in references {
             match reference {
                 Ok(reference) => {
-                    let variable = Variable { reference, alias: None, site: site.clone() };
+                    let variable = Variable {
+                        reference,
+                        alias: None,
+                        site: site.clone(),
+                    };
                     self.variable(variable, |reader| &mut reader.request.variables);
                 }
                 Err(problem) => self.mistake(site, problem),
@@ -257,17 +317,24 @@ impl Reader {
     /// `env.<VAR>` and `infisical.<name>`; anything else is unknown.
     fn patterned(&mut self, site: &AnnotationRef, value: &str) {
         if site.key.len() > MAX_KEY {
-            self.mistake(site, format!("the name is longer than {MAX_KEY} characters after the prefix"));
+            self.mistake(
+                site,
+                format!("the name is longer than {MAX_KEY} characters after the prefix"),
+            );
         } else if site.key == INHERITED_KEY {
-            self.mistake(site, "is written by the webhook, on pod templates alone; remove it");
+            self.mistake(
+                site,
+                "is written by the webhook, on pod templates alone; remove it",
+            );
         } else if let Some(variable) = site.key.strip_prefix("env.") {
             self.alias(site, variable, value);
         } else if let Some(name) = site.key.strip_prefix("infisical.") {
             self.infisical(site, name, value);
         } else {
-            let near = self
-                .known_like(&site.key)
-                .map_or_else(|| "the".to_owned(), |known| format!("did you mean {PREFIX}{known}? The"));
+            let near = self.known_like(&site.key).map_or_else(
+                || "the".to_owned(),
+                |known| format!("did you mean {PREFIX}{known}? The"),
+            );
             self.mistake(
                 site,
                 format!(
@@ -279,10 +346,16 @@ impl Reader {
 
     fn known_like(&mut self, key: &str) -> Option<&'static str> {
         self.unknown += 1;
-        let near = |known: &&str| self.unknown <= MAX_SUGGESTIONS && known.len().abs_diff(key.len()) <= 3;
-        let distances =
-            FIXED_KEYS.into_iter().filter(near).map(|known| (strsim::damerau_levenshtein(known, key), known));
-        distances.min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
+        let near =
+            |known: &&str| self.unknown <= MAX_SUGGESTIONS && known.len().abs_diff(key.len()) <= 3;
+        let distances = FIXED_KEYS
+            .into_iter()
+            .filter(near)
+            .map(|known| (strsim::damerau_levenshtein(known, key), known));
+        distances
+            .min()
+            .filter(|(distance, _)| *distance <= 3)
+            .map(|(_, known)| known)
     }
 
     fn alias(&mut self, site: &AnnotationRef, variable: &str, value: &str) {
@@ -290,11 +363,21 @@ impl Reader {
         let reference = parse_reference(value.trim());
         match (name, reference) {
             (Ok(name), Ok(reference)) if matches!(reference.key, KeyChoice::Key(_)) => {
-                let variable = Variable { reference, alias: Some(name), site: site.clone() };
+                let variable = Variable {
+                    reference,
+                    alias: Some(name),
+                    site: site.clone(),
+                };
                 self.variable(variable, |reader| &mut reader.aliases);
             }
             (Ok(_), Ok(reference)) => {
-                self.mistake(site, format!("{:?} does not say which key; write name/key", reference.to_string()));
+                self.mistake(
+                    site,
+                    format!(
+                        "{:?} does not say which key; write name/key",
+                        reference.to_string()
+                    ),
+                );
             }
             (name, reference) => {
                 for error in [name.err(), reference.err()].into_iter().flatten() {
@@ -313,7 +396,9 @@ impl Reader {
             return;
         }
         let list = list(self);
-        let again = |known: &Variable| known.reference == variable.reference && known.alias == variable.alias;
+        let again = |known: &Variable| {
+            known.reference == variable.reference && known.alias == variable.alias
+        };
         if !list.iter().any(again) {
             list.push(variable);
         }
@@ -323,14 +408,21 @@ impl Reader {
         let name = SecretName::from_str(name);
         let path = value.trim().split_once(':').filter(|(environment, path)| {
             !environment.is_empty()
-                && environment.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && environment
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && path.starts_with('/')
                 && !path.chars().any(char::is_control)
-                && !path.split('/').any(|segment| segment == "." || segment == "..")
+                && !path
+                    .split('/')
+                    .any(|segment| segment == "." || segment == "..")
         });
         match (name, path) {
             (Ok(name), Some((environment, path))) => {
-                let path = InfisicalPath { environment: environment.to_owned(), path: path.to_owned() };
+                let path = InfisicalPath {
+                    environment: environment.to_owned(),
+                    path: path.to_owned(),
+                };
                 self.request.infisical.insert(name, path);
             }
             (name, path) => {
@@ -340,7 +432,10 @@ impl Reader {
                 if path.is_none() {
                     self.mistake(
                         site,
-                        format!("{:?} is not <environment>:/<path>, as in \"prod:/snowflake\"", excerpt(value)),
+                        format!(
+                            "{:?} is not <environment>:/<path>, as in \"prod:/snowflake\"",
+                            excerpt(value)
+                        ),
                     );
                 }
             }
@@ -352,7 +447,10 @@ impl Reader {
         if let ([word], Some(none)) = (items.as_slice(), none)
             && *word == none
         {
-            return Selection { choice: Choice::None, site: site.clone() };
+            return Selection {
+                choice: Choice::None,
+                site: site.clone(),
+            };
         }
         let mut patterns = Vec::new();
         for item in items {
@@ -361,7 +459,10 @@ impl Reader {
                 Err(error) => self.mistake(site, error.to_string()),
             }
         }
-        Selection { choice: Choice::Patterns(patterns), site: site.clone() }
+        Selection {
+            choice: Choice::Patterns(patterns),
+            site: site.clone(),
+        }
     }
 
     /// `inject`: whether anything shall be injected at all.
@@ -381,12 +482,22 @@ impl Reader {
     }
 
     /// One of a few words; white space around it is ignored, as in lists.
-    fn word<T: Copy>(&mut self, site: &AnnotationRef, value: &str, words: &[(&str, T)]) -> Option<T> {
+    fn word<T: Copy>(
+        &mut self,
+        site: &AnnotationRef,
+        value: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         let value = value.trim();
-        let word = words.iter().find_map(|(word, meant)| (*word == value).then_some(*meant));
+        let word = words
+            .iter()
+            .find_map(|(word, meant)| (*word == value).then_some(*meant));
         if word.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.mistake(site, format!("{:?} is not one of {}", excerpt(value), known.join(", ")));
+            self.mistake(
+                site,
+                format!("{:?} is not one of {}", excerpt(value), known.join(", ")),
+            );
         }
         word
     }
@@ -394,7 +505,9 @@ impl Reader {
     /// A list, by comma, space or newline, or by dashes as in YAML. An empty one is a mistake: it is what a template
     /// leaves behind.
     fn items<'v>(&mut self, site: &AnnotationRef, value: &'v str, most: usize) -> Vec<&'v str> {
-        let items = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty());
+        let items = value
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|item| !item.is_empty());
         let mut items: Vec<&str> = items.collect();
         if items.first() == Some(&"-") {
             items.retain(|item| *item != "-");

@@ -24,7 +24,12 @@ impl<'r> Layers<'r, '_> {
         statements: &Statements<'_>,
         is_new: bool,
     ) -> Keys<'c> {
-        let has_original = |key: &str| self.beside.into_iter().flatten().any(|layer| layer.get(key).is_some());
+        let has_original = |key: &str| {
+            self.beside
+                .into_iter()
+                .flatten()
+                .any(|layer| layer.get(key).is_some())
+        };
         self.recorded(recorded)
             .filter(|(key, _)| !is_new || has_original(key))
             .filter(|(key, _)| !statements.states_annotation(Place::Template, key))
@@ -32,18 +37,25 @@ impl<'r> Layers<'r, '_> {
     }
 
     /// The template's annotations that are as they were recorded: copies, and what has become an author's since.
-    pub fn recorded<'c>(&self, recorded: &'c BTreeMap<String, String>) -> impl Iterator<Item = (&'c str, &'c str)> {
+    pub fn recorded<'c>(
+        &self,
+        recorded: &'c BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (&'c str, &'c str)> {
         let template = self.template;
         recorded
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
-            .filter(move |(key, value)| template.and_then(|template| template.get(key)) == Some(value))
+            .filter(move |(key, value)| {
+                template.and_then(|template| template.get(key)) == Some(value)
+            })
     }
 
     /// What authors wrote on the template.
     pub fn own(&self, copies: &Keys<'_>) -> Keys<'r> {
         let theirs = self.template.into_iter().flat_map(Annotations::ours);
-        theirs.filter(|(key, _)| is_an_authors(key) && !copies.contains_key(key)).collect()
+        theirs
+            .filter(|(key, _)| is_an_authors(key) && !copies.contains_key(key))
+            .collect()
     }
 
     /// What holds for the pods and stands beside the template; `farthest` counts where nothing nearer does.
@@ -59,7 +71,10 @@ impl<'r> Layers<'r, '_> {
 /// The value of the annotation by which a template with `template` inherits from the annotations beside it, those
 /// nearest to the pods first; `None` when there is nothing to inherit.
 #[must_use]
-pub fn inherit(beside: [Option<&Annotations<'_>>; 2], template: Option<&Annotations<'_>>) -> Option<String> {
+pub fn inherit(
+    beside: [Option<&Annotations<'_>>; 2],
+    template: Option<&Annotations<'_>>,
+) -> Option<String> {
     inherited::write(&Layers { beside, template }.inherited(Keys::new(), &Keys::new()))
 }
 
@@ -68,5 +83,7 @@ pub(super) fn dropped<'c>(
     template: Option<&Annotations<'_>>,
     recorded: &'c BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&'c String, &'c String)> {
-    recorded.iter().filter(move |(key, _)| template.is_none_or(|template| template.get(key).is_none()))
+    recorded
+        .iter()
+        .filter(move |(key, _)| template.is_none_or(|template| template.get(key).is_none()))
 }

@@ -31,19 +31,32 @@ impl IdleDefaults {
 
     fn new(service_account: Option<&str>, namespace: &str, label: Option<&str>) -> Option<Self> {
         let own = |text: &str| excerpt(text).into_owned();
-        let idle =
-            || Self { service_account: service_account.map(own), namespace: own(namespace), label: label.map(own) };
+        let idle = || Self {
+            service_account: service_account.map(own),
+            namespace: own(namespace),
+            label: label.map(own),
+        };
         (label != Some(ENABLED_LABEL.1)).then(idle)
     }
 }
 
 impl fmt::Display for IdleDefaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service_account, namespace, label } = self;
+        let Self {
+            service_account,
+            namespace,
+            label,
+        } = self;
         let (key, value) = ENABLED_LABEL;
         match service_account {
-            Some(name) => write!(f, "the {PREFIX} annotations of service account \"{name}\" have no effect")?,
-            None => write!(f, "the {PREFIX} annotations of namespace \"{namespace}\" have no effect")?,
+            Some(name) => write!(
+                f,
+                "the {PREFIX} annotations of service account \"{name}\" have no effect"
+            )?,
+            None => write!(
+                f,
+                "the {PREFIX} annotations of namespace \"{namespace}\" have no effect"
+            )?,
         }
         // The API server cuts a longer warning.
         let overwrite = if let Some(label) = label {
@@ -53,7 +66,10 @@ impl fmt::Display for IdleDefaults {
             write!(f, " without the label {key}={value}")?;
             ""
         };
-        write!(f, ": kubectl label {overwrite}namespace {namespace} {key}={value}")
+        write!(
+            f,
+            ": kubectl label {overwrite}namespace {namespace} {key}={value}"
+        )
     }
 }
 
@@ -74,15 +90,33 @@ mod tests {
     #[test]
     fn idle_defaults_are_named_with_the_command_that_lets_them_apply() {
         let sentence = |idle: Option<IdleDefaults>| idle.map(|idle| idle.to_string());
-        assert_eq!(sentence(IdleDefaults::of_namespace("jobs", Some("enabled"))), None);
-        assert_eq!(sentence(IdleDefaults::of_service_account("etl", "jobs", Some("enabled"))), None);
+        assert_eq!(
+            sentence(IdleDefaults::of_namespace("jobs", Some("enabled"))),
+            None
+        );
+        assert_eq!(
+            sentence(IdleDefaults::of_service_account(
+                "etl",
+                "jobs",
+                Some("enabled")
+            )),
+            None
+        );
         let expected = "the secrets.floe.dev/ annotations of namespace \"jobs\" have no effect without the label secrets.floe.dev/inject=enabled: kubectl label namespace jobs secrets.floe.dev/inject=enabled";
-        assert_eq!(sentence(IdleDefaults::of_namespace("jobs", None)).as_deref(), Some(expected));
+        assert_eq!(
+            sentence(IdleDefaults::of_namespace("jobs", None)).as_deref(),
+            Some(expected)
+        );
         let expected = "the secrets.floe.dev/ annotations of service account \"etl\" have no effect, because the label says \"Enabled\": kubectl label --overwrite namespace jobs secrets.floe.dev/inject=enabled";
-        let near = sentence(IdleDefaults::of_service_account("etl", "jobs", Some("Enabled")));
+        let near = sentence(IdleDefaults::of_service_account(
+            "etl",
+            "jobs",
+            Some("Enabled"),
+        ));
         assert_eq!(near.as_deref(), Some(expected));
         // Longer warnings are cut.
-        let longest = IdleDefaults::of_service_account(&"a".repeat(20), &"n".repeat(40), Some("Enabled"));
+        let longest =
+            IdleDefaults::of_service_account(&"a".repeat(20), &"n".repeat(40), Some("Enabled"));
         assert!(sentence(longest).is_some_and(|sentence| sentence.len() < 250));
     }
 

@@ -21,8 +21,14 @@ pub struct Unreached {
     pub stale: Vec<String>,
 }
 
-pub(super) fn layers_of<'r, 'a>(object: &'r WorkloadView<'a>, template: &'r TemplateView<'a>) -> Layers<'r, 'a> {
-    Layers { beside: object.beside_template(), template: template.pod.annotations() }
+pub(super) fn layers_of<'r, 'a>(
+    object: &'r WorkloadView<'a>,
+    template: &'r TemplateView<'a>,
+) -> Layers<'r, 'a> {
+    Layers {
+        beside: object.beside_template(),
+        template: template.pod.annotations(),
+    }
 }
 
 /// Annotations of the contract as authors wrote them, key by key the nearest to the pods.
@@ -44,14 +50,21 @@ pub(super) fn farthest(
     object: &WorkloadView<'_>,
     template: &TemplateView<'_>,
 ) -> Option<Annotations<'static>> {
-    let is_of_a_cron_job = kind == WorkloadKind::Job && object.owners().any(|owner| owner.kind.as_str() == "CronJob");
+    let is_of_a_cron_job = kind == WorkloadKind::Job
+        && object
+            .owners()
+            .any(|owner| owner.kind.as_str() == "CronJob");
     let standing = inherited::standing(template.pod.annotations()).filter(|_| is_of_a_cron_job)?;
     inherited::read(standing).ok()
 }
 
 /// Whether the annotation of templates stands on metadata.
 pub(super) fn is_misplaced(object: &WorkloadView<'_>) -> bool {
-    object.beside_template().into_iter().flatten().any(|layer| layer.get(INHERITED_KEY).is_some())
+    object
+        .beside_template()
+        .into_iter()
+        .flatten()
+        .any(|layer| layer.get(INHERITED_KEY).is_some())
 }
 
 impl Review<'_, '_> {
@@ -61,9 +74,14 @@ impl Review<'_, '_> {
     pub fn unreached(&self) -> Unreached {
         let layers = layers_of(self.object, self.template);
         let none = Annotations::default();
-        let inherited = inherited::standing(layers.template).and_then(|value| inherited::read(value).ok());
+        let inherited =
+            inherited::standing(layers.template).and_then(|value| inherited::read(value).ok());
         let inherited = inherited.as_ref().unwrap_or(&none);
-        let copies: Keys<'_> = self.copies.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let copies: Keys<'_> = self
+            .copies
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
         let wanted = authored(&layers, self.farthest.as_ref(), &copies);
         let mut have: Keys<'_> = inherited.ours().collect();
         have.extend(layers.own(&Keys::new()));
@@ -75,7 +93,11 @@ impl Review<'_, '_> {
                 Some(_) => {}
             }
         }
-        unreached.stale.extend(have.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (*key).to_owned()));
+        unreached.stale.extend(
+            have.keys()
+                .filter(|key| !wanted.contains_key(*key))
+                .map(|key| (*key).to_owned()),
+        );
         unreached
     }
 
@@ -86,12 +108,21 @@ impl Review<'_, '_> {
     pub fn check_inherited(&self) -> Result<(), InvalidAnnotation> {
         let wrong = |problem: String| {
             let site = AnnotationRef::new(INHERITED_KEY, AnnotationOwner::Object);
-            Err(InvalidAnnotation { site, problem, unsupported: false })
+            Err(InvalidAnnotation {
+                site,
+                problem,
+                unsupported: false,
+            })
         };
         if is_misplaced(self.object) {
-            return wrong("is written by the webhook, on pod templates alone; remove it from the metadata".to_owned());
+            return wrong(
+                "is written by the webhook, on pod templates alone; remove it from the metadata"
+                    .to_owned(),
+            );
         }
-        let Some(value) = self.inheritance() else { return Ok(()) };
+        let Some(value) = self.inheritance() else {
+            return Ok(());
+        };
         if value.len() > MAX_VALUE_BYTES {
             return wrong(format!(
                 "would be {} bytes long, with the {PREFIX} annotations of the workload's metadata; at most {MAX_VALUE_BYTES} are allowed. Write them on the pod template instead",
@@ -109,22 +140,34 @@ impl Review<'_, '_> {
 
     /// What the template's annotation of that name has to be.
     pub(super) fn inheritance(&self) -> Option<String> {
-        let copies: Keys<'_> = self.copies.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let copies: Keys<'_> = self
+            .copies
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
         let farthest = self.farthest.iter().flat_map(Annotations::ours).collect();
         inherited::write(&layers_of(self.object, self.template).inherited(farthest, &copies))
     }
 
     /// The template's annotations as a change of the metadata or the template leaves them.
     pub(super) fn brought_up(&self) -> Told {
-        let copies = self.copies.keys().map(|key| (format!("{PREFIX}{key}"), None));
-        copies.chain([(INHERITED.to_owned(), self.inheritance())]).collect()
+        let copies = self
+            .copies
+            .keys()
+            .map(|key| (format!("{PREFIX}{key}"), None));
+        copies
+            .chain([(INHERITED.to_owned(), self.inheritance())])
+            .collect()
     }
 
     /// The template's annotations as they were before the update.
     pub(super) fn kept(&self, copied: &BTreeMap<String, String>) -> Told {
-        let Some(before) = self.old else { return Told::new() };
+        let Some(before) = self.old else {
+            return Told::new();
+        };
         let now = self.template.pod.annotations();
-        let lost = copies::dropped(now, copied).map(|(key, value)| (format!("{PREFIX}{key}"), Some(value.clone())));
+        let lost = copies::dropped(now, copied)
+            .map(|(key, value)| (format!("{PREFIX}{key}"), Some(value.clone())));
         let inherited = inherited::standing(before.pod.annotations()).map(str::to_owned);
         lost.chain([(INHERITED.to_owned(), inherited)]).collect()
     }

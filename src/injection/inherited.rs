@@ -21,7 +21,10 @@ pub(super) fn is_an_authors(key: &str) -> bool {
 /// The annotations of the contract, those nearest to the pods first.
 pub(super) fn nearest<'a>(layers: [Option<&'a Annotations<'_>>; 2]) -> Keys<'a> {
     let farthest_first = layers.into_iter().rev().flatten();
-    farthest_first.flat_map(Annotations::ours).filter(|(key, _)| is_an_authors(key)).collect()
+    farthest_first
+        .flat_map(Annotations::ours)
+        .filter(|(key, _)| is_an_authors(key))
+        .collect()
 }
 
 /// Writes the annotation's value: a JSON object with its keys in order, and without white space. Nothing to inherit is
@@ -38,15 +41,23 @@ pub(super) fn write(keys: &Keys<'_>) -> Option<String> {
 /// # Errors
 /// What is wrong with it, to follow the annotation's name: authors can write it too.
 pub(super) fn read(value: &str) -> Result<Annotations<'static>, String> {
-    let wrong =
-        |what: &str| format!("{what}; the webhook writes it, so apply the workload again, or remove the annotation");
+    let wrong = |what: &str| {
+        format!(
+            "{what}; the webhook writes it, so apply the workload again, or remove the annotation"
+        )
+    };
     if value.len() > MAX_VALUE_BYTES {
-        return Err(wrong(&format!("is {} bytes long; at most {MAX_VALUE_BYTES} are read", value.len())));
+        return Err(wrong(&format!(
+            "is {} bytes long; at most {MAX_VALUE_BYTES} are read",
+            value.len()
+        )));
     }
-    let keys: BTreeMap<String, String> =
-        serde_json::from_str(value).map_err(|_| wrong("is not a JSON object whose values are all strings"))?;
+    let keys: BTreeMap<String, String> = serde_json::from_str(value)
+        .map_err(|_| wrong("is not a JSON object whose values are all strings"))?;
     if let Some(key) = keys.keys().find(|key| !is_an_authors(key)) {
-        return Err(wrong(&format!("contains the key {key:?}, which is never inherited")));
+        return Err(wrong(&format!(
+            "contains the key {key:?}, which is never inherited"
+        )));
     }
     Ok(Annotations::ours_from(keys))
 }
@@ -70,14 +81,21 @@ mod tests {
     fn a_value_that_was_not_written_here_is_refused(#[case] value: &str, #[case] problem: &str) {
         let error = read(value).unwrap_err();
         assert!(error.starts_with(problem), "{error}");
-        assert!(error.ends_with("apply the workload again, or remove the annotation"), "{error}");
+        assert!(
+            error.ends_with("apply the workload again, or remove the annotation"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_value_of_more_than_64_kib_is_refused_unread() {
         let value = |bytes: usize| format!(r#"{{"refs":"{}"}}"#, "a".repeat(bytes));
         assert!(read(&value(MAX_VALUE_BYTES - 11)).is_ok());
-        assert!(read(&value(MAX_VALUE_BYTES)).unwrap_err().starts_with("is 65547 bytes long"));
+        assert!(
+            read(&value(MAX_VALUE_BYTES))
+                .unwrap_err()
+                .starts_with("is 65547 bytes long")
+        );
     }
 
     #[test]
@@ -85,18 +103,27 @@ mod tests {
         let keys = BTreeMap::from([("refs", "a/b"), ("env-from", "\"x\"\n")]);
         let written = write(&keys).unwrap();
         assert_eq!(written, r#"{"env-from":"\"x\"\n","refs":"a/b"}"#);
-        assert_eq!(read(&written).unwrap().ours().collect::<BTreeMap<_, _>>(), keys);
+        assert_eq!(
+            read(&written).unwrap().ours().collect::<BTreeMap<_, _>>(),
+            keys
+        );
         assert_eq!(write(&BTreeMap::new()), None);
     }
 
     #[test]
     fn the_nearest_layer_wins_and_what_is_not_an_authors_is_left_out() {
-        let near = Annotations::from_pairs([("secrets.floe.dev/refs", "near"), ("secrets.floe.dev/injected", "{}")]);
+        let near = Annotations::from_pairs([
+            ("secrets.floe.dev/refs", "near"),
+            ("secrets.floe.dev/injected", "{}"),
+        ]);
         let far = Annotations::from_pairs([
             ("secrets.floe.dev/refs", "far"),
             ("secrets.floe.dev/reload", "off"),
             ("secrets.floe.dev/inherited", "{}"),
         ]);
-        assert_eq!(nearest([Some(&near), Some(&far)]), BTreeMap::from([("refs", "near"), ("reload", "off")]));
+        assert_eq!(
+            nearest([Some(&near), Some(&far)]),
+            BTreeMap::from([("refs", "near"), ("reload", "off")])
+        );
     }
 }

@@ -16,26 +16,37 @@ pub struct Suggestions {
 
 impl Default for Suggestions {
     fn default() -> Self {
-        Self { comparisons: MAX_COMPARISONS }
+        Self {
+            comparisons: MAX_COMPARISONS,
+        }
     }
 }
 
 impl Suggestions {
     /// The candidate nearest to `text`, at most one edit in three characters away; the first in order among equals.
     /// None when too much has been compared already.
-    pub fn nearest<'a>(&mut self, text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    pub fn nearest<'a>(
+        &mut self,
+        text: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
         let limit = (text.len() / 3).clamp(1, 5);
         if text.len() > MAX_TEXT {
             return None;
         }
         let mut best: Option<(usize, &str)> = None;
-        for candidate in candidates.into_iter().filter(|candidate| candidate.len().abs_diff(text.len()) <= limit) {
+        for candidate in candidates
+            .into_iter()
+            .filter(|candidate| candidate.len().abs_diff(text.len()) <= limit)
+        {
             if self.comparisons == 0 {
                 break;
             }
             self.comparisons -= 1;
             let distance = strsim::damerau_levenshtein(text, candidate);
-            if (1..=limit).contains(&distance) && best.is_none_or(|best| (distance, candidate) < best) {
+            if (1..=limit).contains(&distance)
+                && best.is_none_or(|best| (distance, candidate) < best)
+            {
                 best = Some((distance, candidate));
             }
         }
@@ -50,21 +61,35 @@ mod tests {
     #[test]
     fn a_slip_is_recognised_and_a_stranger_is_not() {
         let known = ["db-creds", "api-token", "snowflake-creds"];
-        let nearest = |text, known: &[&'static str]| Suggestions::default().nearest(text, known.iter().copied());
+        let nearest = |text, known: &[&'static str]| {
+            Suggestions::default().nearest(text, known.iter().copied())
+        };
         assert_eq!(nearest("snowflake-credentials", &known).as_deref(), None);
-        assert_eq!(nearest("snowflake-cred", &known).as_deref(), Some("snowflake-creds"));
+        assert_eq!(
+            nearest("snowflake-cred", &known).as_deref(),
+            Some("snowflake-creds")
+        );
         assert_eq!(nearest("db-cresd", &known).as_deref(), Some("db-creds"));
         assert_eq!(nearest("a", &["b"]).as_deref(), Some("b"));
-        assert_eq!(nearest("db-creds", &known), None, "the name itself is no suggestion");
+        assert_eq!(
+            nearest("db-creds", &known),
+            None,
+            "the name itself is no suggestion"
+        );
     }
 
     #[test]
     fn comparisons_are_bounded_over_all_that_is_missing() {
         let candidates: Vec<String> = (0..100).map(|n| format!("key-{n:03}")).collect();
         let mut suggestions = Suggestions::default();
-        let mut nearest = |text: &str| suggestions.nearest(text, candidates.iter().map(String::as_str));
+        let mut nearest =
+            |text: &str| suggestions.nearest(text, candidates.iter().map(String::as_str));
         assert_eq!(nearest("key-05x").as_deref(), Some("key-050"));
-        assert_eq!(nearest("key-01x").as_deref(), Some("key-010"), "28 comparisons are left, and it is among those");
+        assert_eq!(
+            nearest("key-01x").as_deref(),
+            Some("key-010"),
+            "28 comparisons are left, and it is among those"
+        );
         assert_eq!(nearest("key-00x"), None);
     }
 }

@@ -30,14 +30,17 @@ pub fn near_prefix(name: &str) -> Option<String> {
         return None;
     }
     let domain = domain.to_ascii_lowercase();
-    let is_near = strsim::damerau_levenshtein(&domain, ours) <= MAX_DOMAIN_EDITS || is_other_ending(&domain, ours);
+    let is_near = strsim::damerau_levenshtein(&domain, ours) <= MAX_DOMAIN_EDITS
+        || is_other_ending(&domain, ours);
     is_near.then(|| meant(key)).flatten()
 }
 
 /// Whether a domain begins as ours does and ends otherwise: `secrets.floe.io`, `secret.floe.com`, `secrets.floe`.
 fn is_other_ending(domain: &str, ours: &str) -> bool {
     let (mut parts, mut expected) = (domain.split('.'), ours.split('.'));
-    let (Some(first), Some(ours)) = (parts.next(), expected.next()) else { return false };
+    let (Some(first), Some(ours)) = (parts.next(), expected.next()) else {
+        return false;
+    };
     parts.next() == expected.next() && strsim::damerau_levenshtein(first, ours) <= MAX_PART_EDITS
 }
 
@@ -55,8 +58,12 @@ pub fn ineffective_names<'n>(
     labels: impl Iterator<Item = &'n str>,
 ) -> Vec<String> {
     let annotations = annotations.filter_map(|name| {
-        near_prefix(name)
-            .map(|ours| format!("annotation \"{}\" is read by nobody; did you mean {ours}?", excerpt(name)))
+        near_prefix(name).map(|ours| {
+            format!(
+                "annotation \"{}\" is read by nobody; did you mean {ours}?",
+                excerpt(name)
+            )
+        })
     });
     let labels = labels.filter_map(|name| label(is_namespace, name));
     annotations.chain(labels).take(MAX_LISTED).collect()
@@ -65,8 +72,14 @@ pub fn ineffective_names<'n>(
 fn label(is_namespace: bool, name: &str) -> Option<String> {
     let shown = excerpt(name);
     if let Some(ours) = near_prefix(name) {
-        let annotation = if ours == ENABLED_LABEL.0 && is_namespace { "the label" } else { "the annotation" };
-        return Some(format!("label \"{shown}\" is read by nobody; did you mean {annotation} {ours}?"));
+        let annotation = if ours == ENABLED_LABEL.0 && is_namespace {
+            "the label"
+        } else {
+            "the annotation"
+        };
+        return Some(format!(
+            "label \"{shown}\" is read by nobody; did you mean {annotation} {ours}?"
+        ));
     }
     if !name.starts_with(PREFIX) || name == INJECTED {
         return None;
@@ -76,7 +89,9 @@ fn label(is_namespace: bool, name: &str) -> Option<String> {
         (true, false) => Some(format!(
             "label \"{shown}\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\""
         )),
-        (false, _) => Some(format!("label \"{shown}\" has no effect; make it an annotation")),
+        (false, _) => Some(format!(
+            "label \"{shown}\" has no effect; make it an annotation"
+        )),
     }
 }
 
@@ -118,7 +133,12 @@ mod tests {
 
     #[test]
     fn long_domains_are_not_compared_and_long_keys_are_cut() {
-        let padded = |length: usize| format!("secrets.floe.{}/refs", "x".repeat(length - "secrets.floe.".len()));
+        let padded = |length: usize| {
+            format!(
+                "secrets.floe.{}/refs",
+                "x".repeat(length - "secrets.floe.".len())
+            )
+        };
         assert!(near_prefix(&padded(MAX_DOMAIN)).is_some());
         assert_eq!(near_prefix(&padded(MAX_DOMAIN + 1)), None);
         let meant = near_prefix(&format!("secret.floe.dev/{}", "k".repeat(10_000))).unwrap();
@@ -132,22 +152,42 @@ mod tests {
     #[case("secrets.floe.dev/inject", &["secrets.floe.dev/inject"], false)]
     #[case("secret.floe.dev/env-from", &[], false)]
     #[case("app", &[], false)]
-    fn annotation_as_label_is_recognised(#[case] name: &str, #[case] allowed: &[&str], #[case] expected: bool) {
+    fn annotation_as_label_is_recognised(
+        #[case] name: &str,
+        #[case] allowed: &[&str],
+        #[case] expected: bool,
+    ) {
         assert_eq!(is_annotation_as_label(name, allowed), expected);
     }
 
     #[test]
     fn a_flood_of_names_or_a_long_one_makes_few_short_ineffective_names() {
-        let names: Vec<String> = (0..1_000).map(|n| format!("secret.floe.dev/{n}{}", "x".repeat(10_000))).collect();
-        let said = ineffective_names(false, names.iter().map(String::as_str), names.iter().map(String::as_str));
-        assert!(said.len() == MAX_LISTED && said.iter().all(|sentence| sentence.len() < 1_000), "{said:?}");
+        let names: Vec<String> = (0..1_000)
+            .map(|n| format!("secret.floe.dev/{n}{}", "x".repeat(10_000)))
+            .collect();
+        let said = ineffective_names(
+            false,
+            names.iter().map(String::as_str),
+            names.iter().map(String::as_str),
+        );
+        assert!(
+            said.len() == MAX_LISTED && said.iter().all(|sentence| sentence.len() < 1_000),
+            "{said:?}"
+        );
         assert_eq!(near_prefix(&format!("{}/x", "s".repeat(1_000_000))), None);
     }
 
     #[test]
     fn our_names_as_labels_have_no_effect_but_for_two() {
-        let labels = ["secrets.floe.dev/env-from", INJECTED, ENABLED_LABEL.0, "secret.floe.dev/inject", "app"];
-        let said = |is_namespace| ineffective_names(is_namespace, std::iter::empty(), labels.into_iter());
+        let labels = [
+            "secrets.floe.dev/env-from",
+            INJECTED,
+            ENABLED_LABEL.0,
+            "secret.floe.dev/inject",
+            "app",
+        ];
+        let said =
+            |is_namespace| ineffective_names(is_namespace, std::iter::empty(), labels.into_iter());
         let no_effect = "label \"secrets.floe.dev/env-from\" has no effect; make it an annotation";
         let near = |what: &str| {
             format!(
@@ -156,11 +196,24 @@ mod tests {
         };
         assert_eq!(said(true), [no_effect.to_owned(), near("label")]);
         let elsewhere = "label \"secrets.floe.dev/inject\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\"";
-        assert_eq!(said(false), [no_effect.to_owned(), elsewhere.to_owned(), near("annotation")]);
-        let annotations = ineffective_names(true, ["secrets.floe.io/refs", "a/b"].into_iter(), std::iter::empty());
+        assert_eq!(
+            said(false),
+            [
+                no_effect.to_owned(),
+                elsewhere.to_owned(),
+                near("annotation")
+            ]
+        );
+        let annotations = ineffective_names(
+            true,
+            ["secrets.floe.io/refs", "a/b"].into_iter(),
+            std::iter::empty(),
+        );
         assert_eq!(
             annotations,
-            ["annotation \"secrets.floe.io/refs\" is read by nobody; did you mean secrets.floe.dev/refs?"]
+            [
+                "annotation \"secrets.floe.io/refs\" is read by nobody; did you mean secrets.floe.dev/refs?"
+            ]
         );
     }
 }

@@ -71,7 +71,9 @@ struct SecretRef<'p> {
 
 impl<'p> From<&'p String> for EnvFromSource<'p> {
     fn from(name: &'p String) -> Self {
-        Self { secret_ref: SecretRef { name } }
+        Self {
+            secret_ref: SecretRef { name },
+        }
     }
 }
 
@@ -97,7 +99,12 @@ struct SecretKeyRef<'p> {
 
 impl<'p> From<&'p EnvEntry> for EnvVar<'p> {
     fn from(EnvEntry { name, secret, key }: &'p EnvEntry) -> Self {
-        Self { name, value_from: ValueFrom { secret_key_ref: SecretKeyRef { name: secret, key } } }
+        Self {
+            name,
+            value_from: ValueFrom {
+                secret_key_ref: SecretKeyRef { name: secret, key },
+            },
+        }
     }
 }
 

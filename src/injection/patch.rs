@@ -36,7 +36,10 @@ pub(super) struct Builder<'r, 'p> {
 
 impl<'r, 'p> Builder<'r, 'p> {
     pub(super) fn at(root: &'r [&'r str]) -> Self {
-        Self { root, operations: Vec::new() }
+        Self {
+            root,
+            operations: Vec::new(),
+        }
     }
 
     /// `PointerBuf` escapes `/` and `~` in each token (RFC 6901).
@@ -50,9 +53,17 @@ impl<'r, 'p> Builder<'r, 'p> {
     }
 
     /// Adds entries to a map of the metadata.
-    fn entries(&mut self, map: &str, absent: bool, entries: impl IntoIterator<Item = (&'static str, Cow<'p, str>)>) {
+    fn entries(
+        &mut self,
+        map: &str,
+        absent: bool,
+        entries: impl IntoIterator<Item = (&'static str, Cow<'p, str>)>,
+    ) {
         if absent {
-            self.add(&["metadata", map], PatchValue::Map(entries.into_iter().collect()));
+            self.add(
+                &["metadata", map],
+                PatchValue::Map(entries.into_iter().collect()),
+            );
         } else {
             for (key, value) in entries {
                 self.add(&["metadata", map, key], PatchValue::Text(value));
@@ -83,20 +94,37 @@ impl<'r, 'p> Builder<'r, 'p> {
         let at = ["spec", plan.list.field(), index.as_str()];
         let list = |name: &'static str| [at[0], at[1], at[2], name];
 
-        let sources = plan.env_from.iter().map(|(place, secret)| (place, EnvFromSource::from(secret)));
+        let sources = plan
+            .env_from
+            .iter()
+            .map(|(place, secret)| (place, EnvFromSource::from(secret)));
         if plan.env_from_absent && !plan.env_from.is_empty() {
-            self.add(&list("envFrom"), PatchValue::AnnotationLayers(sources.map(|(_, source)| source).collect()));
+            self.add(
+                &list("envFrom"),
+                PatchValue::AnnotationLayers(sources.map(|(_, source)| source).collect()),
+            );
         } else {
             for (place, source) in sources {
-                self.insert(list("envFrom"), &place.to_string(), PatchValue::Source(source));
+                self.insert(
+                    list("envFrom"),
+                    &place.to_string(),
+                    PatchValue::Source(source),
+                );
             }
         }
 
         if plan.env_absent && !plan.env_after.is_empty() {
-            self.add(&list("env"), PatchValue::Variables(plan.env_after.iter().map(EnvVar::from).collect()));
+            self.add(
+                &list("env"),
+                PatchValue::Variables(plan.env_after.iter().map(EnvVar::from).collect()),
+            );
         } else {
             for (place, entry) in plan.env_before.iter().enumerate() {
-                self.insert(list("env"), &place.to_string(), PatchValue::Variable(entry.into()));
+                self.insert(
+                    list("env"),
+                    &place.to_string(),
+                    PatchValue::Variable(entry.into()),
+                );
             }
             for entry in &plan.env_after {
                 self.insert(list("env"), "-", PatchValue::Variable(entry.into()));

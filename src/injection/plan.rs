@@ -42,9 +42,13 @@ impl InjectionPlan {
     /// About how long its patch is, and never less: known before any of it is written.
     fn bytes(&self) -> usize {
         let of_container = |plan: &ContainerPlan| {
-            let sources = plan.env_from.iter().map(|(_, secret)| OPERATION_BYTES + secret.len());
+            let sources = plan
+                .env_from
+                .iter()
+                .map(|(_, secret)| OPERATION_BYTES + secret.len());
             let variables = plan.env_before.iter().chain(&plan.env_after);
-            let variables = variables.map(|e| OPERATION_BYTES + e.name.len() + e.secret.len() + e.key.len());
+            let variables =
+                variables.map(|e| OPERATION_BYTES + e.name.len() + e.secret.len() + e.key.len());
             sources.chain(variables).sum::<usize>()
         };
         self.containers.iter().map(of_container).sum()
@@ -105,16 +109,37 @@ pub struct ContainerPlan {
 /// Everything that stands against it, at once: missing secrets and keys (unless `on-missing: warn`),
 /// references that meet in one variable, containers that do not exist.
 pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
-    let Settled { wanted, selected, mut warnings } = settle(input)?;
-    let known = input.pod.annotations().and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
+    let Settled {
+        wanted,
+        selected,
+        mut warnings,
+    } = settle(input)?;
+    let known = input
+        .pod
+        .annotations()
+        .and_then(|a| a.get(RECORD_KEY))
+        .and_then(Record::read);
     let known = known.filter(|record| carries(record, input.pod, &wanted));
-    let mut record = Record { template: false, ..known.clone().unwrap_or_default() };
+    let mut record = Record {
+        template: false,
+        ..known.clone().unwrap_or_default()
+    };
     let known = known.filter(|_| input.target != PlanTarget::Template);
     let mut containers = Vec::new();
-    for Selected { list, index, container, by_default } in selected {
+    for Selected {
+        list,
+        index,
+        container,
+        by_default,
+    } in selected
+    {
         let name = container.name.as_str();
         // A container that came after our first pass, added by another webhook: nobody chose it.
-        if by_default && known.as_ref().is_some_and(|record| !record.list(list).contains_key(name)) {
+        if by_default
+            && known
+                .as_ref()
+                .is_some_and(|record| !record.list(list).contains_key(name))
+        {
             continue;
         }
         let lacks = lacking(list, index, container, &wanted, &mut warnings);
@@ -128,11 +153,19 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
     warnings.dedup();
     // A template would not only tell: Reloader reads it.
     let tells = input.target == PlanTarget::Pod && !containers.is_empty();
-    let reload = if tells { told_by_pod(input) } else { Vec::new() };
+    let reload = if tells {
+        told_by_pod(input)
+    } else {
+        Vec::new()
+    };
     if !reload.is_empty() {
         record.restart.list.clone_from(&reload);
     }
-    let record = if input.target == PlanTarget::Template { record } else { record.shortened() };
+    let record = if input.target == PlanTarget::Template {
+        record
+    } else {
+        record.shortened()
+    };
     let plan = InjectionPlan {
         reload,
         record: (!containers.is_empty()).then_some(record),
@@ -141,9 +174,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
         warnings,
     };
     match input.request.first_site() {
-        Some(site) if plan.bytes() > MAX_PATCH_BYTES => {
-            Err(vec![PlanError::PatchTooLarge { limit: MAX_PATCH_BYTES, site: site.clone() }])
-        }
+        Some(site) if plan.bytes() > MAX_PATCH_BYTES => Err(vec![PlanError::PatchTooLarge {
+            limit: MAX_PATCH_BYTES,
+            site: site.clone(),
+        }]),
         Some(_) | None => Ok(plan),
     }
 }
@@ -162,11 +196,22 @@ pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanE
     let wanted = resolve(input, &mut findings);
     let selected = select(input, &mut findings);
     let entries = selected.len().saturating_mul(wanted.len());
-    if let Some(site) = input.request.first_site().filter(|_| entries > MAX_ENTRIES && findings.errors.is_empty()) {
-        findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: site.clone() });
+    if let Some(site) = input
+        .request
+        .first_site()
+        .filter(|_| entries > MAX_ENTRIES && findings.errors.is_empty())
+    {
+        findings.errors.push(PlanError::TooMany {
+            limit: MAX_ENTRIES,
+            site: site.clone(),
+        });
     }
     if findings.errors.is_empty() {
-        Ok(Settled { wanted, selected, warnings: findings.warnings })
+        Ok(Settled {
+            wanted,
+            selected,
+            warnings: findings.warnings,
+        })
     } else {
         Err(findings.errors)
     }
@@ -177,8 +222,16 @@ pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanE
 /// A name that the API server will refuse anyway: it may have any length here, so nothing is said or matched by it.
 fn check_names(input: &PlanInput<'_>) -> Result<(), Vec<PlanError>> {
     let spec = &input.pod.spec;
-    let mut names = spec.containers.iter().chain(&spec.init_containers).flatten().map(|c| c.name.as_str());
-    match (names.find(|name| name.len() > MAX_CONTAINER_NAME), input.request.first_site()) {
+    let mut names = spec
+        .containers
+        .iter()
+        .chain(&spec.init_containers)
+        .flatten()
+        .map(|c| c.name.as_str());
+    match (
+        names.find(|name| name.len() > MAX_CONTAINER_NAME),
+        input.request.first_site(),
+    ) {
         (Some(name), Some(site)) => Err(vec![PlanError::ContainerName {
             name: excerpt(name).into_owned(),
             length: name.len(),
@@ -199,8 +252,16 @@ pub(super) struct Selected<'a> {
 fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a>> {
     let spec = &input.pod.spec;
     let lists = [
-        (ContainerList::Containers, &spec.containers, &input.request.containers),
-        (ContainerList::InitContainers, &spec.init_containers, &input.request.init_containers),
+        (
+            ContainerList::Containers,
+            &spec.containers,
+            &input.request.containers,
+        ),
+        (
+            ContainerList::InitContainers,
+            &spec.init_containers,
+            &input.request.init_containers,
+        ),
     ];
     let sidecars = Sidecars::of(input.sidecars, input.pod);
     let mut selected = Vec::new();
@@ -213,11 +274,18 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
             let name = container.name.as_str();
             let chosen = match selection.as_ref().map(|selection| &selection.choice) {
                 Some(Choice::None) => false,
-                Some(Choice::Patterns(patterns)) => patterns.iter().any(|pattern| pattern.matches(name)),
+                Some(Choice::Patterns(patterns)) => {
+                    patterns.iter().any(|pattern| pattern.matches(name))
+                }
                 None => list == ContainerList::Containers && !sidecars.contain(name),
             };
             if chosen {
-                selected.push(Selected { list, index, container, by_default: selection.is_none() });
+                selected.push(Selected {
+                    list,
+                    index,
+                    container,
+                    by_default: selection.is_none(),
+                });
             }
         }
     }
@@ -234,9 +302,16 @@ fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a
 /// Nothing is selected, nobody chose that, and the pod itself asks for secrets: it would run without them.
 fn only_sidecars(input: &PlanInput<'_>) -> Option<PlanError> {
     let containers = input.pod.spec.containers.as_deref().unwrap_or_default();
-    let site = input.request.own_site().filter(|_| input.request.containers.is_none() && !containers.is_empty())?;
+    let site = input
+        .request
+        .own_site()
+        .filter(|_| input.request.containers.is_none() && !containers.is_empty())?;
     Some(PlanError::OnlySidecars {
-        names: containers.iter().take(MAX_LISTED).map(|container| container.name.as_str().to_owned()).collect(),
+        names: containers
+            .iter()
+            .take(MAX_LISTED)
+            .map(|container| container.name.as_str().to_owned())
+            .collect(),
         more: containers.len().saturating_sub(MAX_LISTED),
         site: site.clone(),
     })
@@ -250,15 +325,23 @@ fn unmatched(
     selection: &Selection,
     findings: &mut Findings,
 ) {
-    let Choice::Patterns(patterns) = &selection.choice else { return };
-    let missed = |pattern: &&Pattern| !pattern.is_all() && !containers.iter().any(|c| pattern.matches(c.name.as_str()));
-    let (names, globs): (Vec<&Pattern>, Vec<&Pattern>) =
-        patterns.iter().filter(missed).partition(|pattern| pattern.is_exact());
-    findings.warnings.extend(globs.into_iter().map(|pattern| Warning::Unmatched {
-        pattern: pattern.to_string(),
-        list,
-        site: selection.site.clone(),
-    }));
+    let Choice::Patterns(patterns) = &selection.choice else {
+        return;
+    };
+    let missed = |pattern: &&Pattern| {
+        !pattern.is_all() && !containers.iter().any(|c| pattern.matches(c.name.as_str()))
+    };
+    let (names, globs): (Vec<&Pattern>, Vec<&Pattern>) = patterns
+        .iter()
+        .filter(missed)
+        .partition(|pattern| pattern.is_exact());
+    findings
+        .warnings
+        .extend(globs.into_iter().map(|pattern| Warning::Unmatched {
+            pattern: pattern.to_string(),
+            list,
+            site: selection.site.clone(),
+        }));
     if names.is_empty() {
         return;
     }
@@ -266,12 +349,25 @@ fn unmatched(
         ContainerList::Containers => &input.pod.spec.init_containers,
         ContainerList::InitContainers => &input.pod.spec.containers,
     };
-    let in_other = |name: &&&Pattern| other.iter().flatten().any(|container| name.matches(container.name.as_str()));
+    let in_other = |name: &&&Pattern| {
+        other
+            .iter()
+            .flatten()
+            .any(|container| name.matches(container.name.as_str()))
+    };
     let error = PlanError::NoSuchContainer {
-        in_other_list: names.iter().filter(in_other).map(ToString::to_string).collect(),
+        in_other_list: names
+            .iter()
+            .filter(in_other)
+            .map(ToString::to_string)
+            .collect(),
         names: names.iter().map(ToString::to_string).collect(),
         list,
-        known: containers.iter().take(MAX_LISTED).map(|container| container.name.as_str().to_owned()).collect(),
+        known: containers
+            .iter()
+            .take(MAX_LISTED)
+            .map(|container| container.name.as_str().to_owned())
+            .collect(),
         more: containers.len().saturating_sub(MAX_LISTED),
         site: selection.site.clone(),
     };
@@ -286,14 +382,23 @@ fn unmatched(
 /// Whether every container that the record names really carries our references: all that is wanted is there, and
 /// what the record says we added is a reference to a Secret. A forged record fails here.
 fn carries(record: &Record, pod: &PodView<'_>, wanted: &Wanted) -> bool {
-    let lists =
-        [(ContainerList::Containers, &pod.spec.containers), (ContainerList::InitContainers, &pod.spec.init_containers)];
+    let lists = [
+        (ContainerList::Containers, &pod.spec.containers),
+        (ContainerList::InitContainers, &pod.spec.init_containers),
+    ];
     let complete = |container: &ContainerView<'_>, added: &Added| {
         let (sources, env) = (container.whole_secrets(), container.env_by_name());
         let claimed: BTreeSet<&str> = added.env.iter().map(String::as_str).collect();
         *added != Added::default()
-            && wanted.env_from.iter().chain(&added.env_from).all(|secret| sources.contains_key(secret.as_str()))
-            && claimed.iter().all(|name| env.get(name).is_some_and(|entry| entry.secret_key().is_some()))
+            && wanted
+                .env_from
+                .iter()
+                .chain(&added.env_from)
+                .all(|secret| sources.contains_key(secret.as_str()))
+            && claimed.iter().all(|name| {
+                env.get(name)
+                    .is_some_and(|entry| entry.secret_key().is_some())
+            })
             && wanted.env.iter().all(|entry| {
                 // The author's own entry of the same name was left alone, and is not in the record.
                 env.get(entry.name.as_str())
@@ -302,12 +407,16 @@ fn carries(record: &Record, pod: &PodView<'_>, wanted: &Wanted) -> bool {
     };
     !record.is_empty()
         && lists.into_iter().all(|(list, containers)| {
-            let containers: BTreeMap<&str, &ContainerView<'_>> =
-                containers.iter().flatten().map(|container| (container.name.as_str(), container)).collect();
-            record
-                .list(list)
+            let containers: BTreeMap<&str, &ContainerView<'_>> = containers
                 .iter()
-                .all(|(name, added)| containers.get(name.as_str()).is_some_and(|there| complete(there, added)))
+                .flatten()
+                .map(|container| (container.name.as_str(), container))
+                .collect();
+            record.list(list).iter().all(|(name, added)| {
+                containers
+                    .get(name.as_str())
+                    .is_some_and(|there| complete(there, added))
+            })
         })
 }
 
@@ -331,35 +440,68 @@ pub(super) fn lacking(
     };
     if !wanted.env.is_empty() {
         let env = container.env_by_name();
-        let literals = container.env.iter().flatten().filter_map(|entry| entry.value.as_ref());
+        let literals = container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|entry| entry.value.as_ref());
         let mentioned: BTreeSet<&str> = literals.flat_map(Literal::mentions).collect();
         for entry in &wanted.env {
             match env.get(entry.name.as_str()) {
                 Some(theirs) if entry.is(theirs) => {}
                 Some(_) => {
-                    warnings.push(Warning::LeftAlone { variable: entry.name.clone(), container: plan.name.clone() });
+                    warnings.push(Warning::LeftAlone {
+                        variable: entry.name.clone(),
+                        container: plan.name.clone(),
+                    });
                 }
-                None if mentioned.contains(entry.name.as_str()) => plan.env_before.push(entry.clone()),
+                None if mentioned.contains(entry.name.as_str()) => {
+                    plan.env_before.push(entry.clone())
+                }
                 None => plan.env_after.push(entry.clone()),
             }
         }
     }
     let added = Added {
-        env_from: plan.env_from.iter().map(|(_, secret)| secret.clone()).collect(),
-        env: plan.env_before.iter().chain(&plan.env_after).map(|entry| entry.name.clone()).collect(),
+        env_from: plan
+            .env_from
+            .iter()
+            .map(|(_, secret)| secret.clone())
+            .collect(),
+        env: plan
+            .env_before
+            .iter()
+            .chain(&plan.env_after)
+            .map(|entry| entry.name.clone())
+            .collect(),
     };
     (added != Added::default()).then_some((plan, added))
 }
 
 /// Whether variables of a default come to a container that has sources of its own: the kubelet lets every `env` entry
 /// win against them, and what is in them is not known here.
-fn over_sources(container: &ContainerView<'_>, plan: &ContainerPlan, wanted: &Wanted) -> Option<Warning> {
+fn over_sources(
+    container: &ContainerView<'_>,
+    plan: &ContainerPlan,
+    wanted: &Wanted,
+) -> Option<Warning> {
     let sources = container.env_from.iter().flatten();
-    let theirs =
-        sources.filter(|source| source.whole_secret().is_none_or(|name| !wanted.env_from.iter().any(|w| w == name)));
-    let mut variables = plan.env_before.iter().chain(&plan.env_after).map(|entry| &entry.name);
-    let variable = variables.by_ref().find(|name| wanted.by_default.contains(*name))?;
-    let more = variables.filter(|name| wanted.by_default.contains(*name)).count();
+    let theirs = sources.filter(|source| {
+        source
+            .whole_secret()
+            .is_none_or(|name| !wanted.env_from.iter().any(|w| w == name))
+    });
+    let mut variables = plan
+        .env_before
+        .iter()
+        .chain(&plan.env_after)
+        .map(|entry| &entry.name);
+    let variable = variables
+        .by_ref()
+        .find(|name| wanted.by_default.contains(*name))?;
+    let more = variables
+        .filter(|name| wanted.by_default.contains(*name))
+        .count();
     (theirs.count() > 0).then(|| Warning::OverSources {
         variable: variable.clone(),
         more,

@@ -132,17 +132,23 @@ pub struct Annotations<'a> {
 fn restarts(key: &str) -> bool {
     let domain = key.split('/').next().unwrap_or_default();
     domain == RELOADER_DOMAIN
-        || domain.strip_suffix(RELOADER_DOMAIN).is_some_and(|sub| sub.ends_with('.'))
+        || domain
+            .strip_suffix(RELOADER_DOMAIN)
+            .is_some_and(|sub| sub.ends_with('.'))
         || key == INFISICAL
 }
 
 impl<'a> Annotations<'a> {
     /// Those of `pairs` that stand under our prefix.
-    pub fn from_pairs(pairs: impl IntoIterator<Item = (impl Into<Cow<'a, str>>, impl Into<Cow<'a, str>>)>) -> Self {
+    pub fn from_pairs(
+        pairs: impl IntoIterator<Item = (impl Into<Cow<'a, str>>, impl Into<Cow<'a, str>>)>,
+    ) -> Self {
         let mut annotations = Self::default();
         for (key, value) in pairs {
             annotations
-                .keep(key.into(), || Ok::<_, std::convert::Infallible>(value.into()))
+                .keep(key.into(), || {
+                    Ok::<_, std::convert::Infallible>(value.into())
+                })
                 .unwrap_or_else(|e| match e {});
         }
         annotations
@@ -150,12 +156,21 @@ impl<'a> Annotations<'a> {
 
     /// Annotations of the contract, by the part of the name after the prefix.
     pub(super) fn ours_from(keys: BTreeMap<String, String>) -> Annotations<'static> {
-        let ours = keys.into_iter().map(|(key, value)| (Cow::Owned(format!("{PREFIX}{key}")), Cow::Owned(value)));
-        Annotations { ours: ours.collect(), ..Annotations::default() }
+        let ours = keys
+            .into_iter()
+            .map(|(key, value)| (Cow::Owned(format!("{PREFIX}{key}")), Cow::Owned(value)));
+        Annotations {
+            ours: ours.collect(),
+            ..Annotations::default()
+        }
     }
 
     /// Keeps what matters; `value` is only read for keys of ours.
-    fn keep<E>(&mut self, key: Cow<'a, str>, value: impl FnOnce() -> Result<Cow<'a, str>, E>) -> Result<(), E> {
+    fn keep<E>(
+        &mut self,
+        key: Cow<'a, str>,
+        value: impl FnOnce() -> Result<Cow<'a, str>, E>,
+    ) -> Result<(), E> {
         if key.starts_with(PREFIX) {
             let value = value()?;
             self.ours.insert(key, value);
@@ -170,13 +185,17 @@ impl<'a> Annotations<'a> {
 
     /// Each annotation of ours: the part of its name after the prefix, and its value.
     pub fn ours(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.ours.iter().map(|(key, value)| (key.get(PREFIX.len()..).unwrap_or_default(), value.as_ref()))
+        self.ours
+            .iter()
+            .map(|(key, value)| (key.get(PREFIX.len()..).unwrap_or_default(), value.as_ref()))
     }
 
     /// The value of one of ours, by the part of its name after the prefix.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.ours.get(format!("{PREFIX}{key}").as_str()).map(AsRef::as_ref)
+        self.ours
+            .get(format!("{PREFIX}{key}").as_str())
+            .map(AsRef::as_ref)
     }
 
     /// Whether any of ours is more than the record, which is information alone.
@@ -188,19 +207,26 @@ impl<'a> Annotations<'a> {
     /// Whether `inject` says `false`: nothing is injected, whatever the other annotations and the defaults say.
     #[must_use]
     pub fn opts_out(&self) -> bool {
-        self.get("inject").is_some_and(|word| word.trim() == "false")
+        self.get("inject")
+            .is_some_and(|word| word.trim() == "false")
     }
 
     /// What other programs that restart workloads are told, by the annotation's whole name.
     #[must_use]
     pub fn restarts(&self) -> BTreeMap<&str, &str> {
-        self.restarts.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect()
+        self.restarts
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_ref()))
+            .collect()
     }
 
     /// The value of an annotation that is kept, by its whole name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.ours.get(name).or_else(|| self.restarts.get(name)).map(AsRef::as_ref)
+        self.ours
+            .get(name)
+            .or_else(|| self.restarts.get(name))
+            .map(AsRef::as_ref)
     }
 
     /// Whether none is ours.
@@ -214,7 +240,11 @@ impl<'a> Annotations<'a> {
     pub fn into_owned(self) -> Annotations<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         let all = |map: BTreeMap<_, _>| map.into_iter().map(|(k, v)| (own(k), own(v))).collect();
-        Annotations { ours: all(self.ours), restarts: all(self.restarts), mirror: self.mirror }
+        Annotations {
+            ours: all(self.ours),
+            restarts: all(self.restarts),
+            mirror: self.mirror,
+        }
     }
 }
 
@@ -326,14 +356,26 @@ impl ContainerView<'_> {
     /// Each variable's entry, the author's or ours of an earlier pass: of two for one variable the last, which counts.
     #[must_use]
     pub fn env_by_name(&self) -> BTreeMap<&str, &EnvView<'_>> {
-        self.env.iter().flatten().map(|entry| (entry.name.as_str(), entry)).collect()
+        self.env
+            .iter()
+            .flatten()
+            .map(|entry| (entry.name.as_str(), entry))
+            .collect()
     }
 
     /// Where each Secret first stands among the sources, whole and without a prefix.
     #[must_use]
     pub fn whole_secrets(&self) -> BTreeMap<&str, usize> {
-        let sources = self.env_from.as_deref().unwrap_or_default().iter().enumerate().rev();
-        sources.filter_map(|(place, source)| Some((source.whole_secret()?, place))).collect()
+        let sources = self
+            .env_from
+            .as_deref()
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .rev();
+        sources
+            .filter_map(|(place, source)| Some((source.whole_secret()?, place)))
+            .collect()
     }
 }
 
@@ -396,8 +438,14 @@ pub struct EnvFromView<'a> {
 impl EnvFromView<'_> {
     /// The Secret that it brings in, whole and without a prefix.
     pub(super) fn whole_secret(&self) -> Option<&str> {
-        let whole = self.prefix.as_ref().is_none_or(|prefix| prefix.as_str().is_empty());
-        self.secret_ref.as_ref().filter(|_| whole).map(|from| from.name.as_str())
+        let whole = self
+            .prefix
+            .as_ref()
+            .is_none_or(|prefix| prefix.as_str().is_empty());
+        self.secret_ref
+            .as_ref()
+            .filter(|_| whole)
+            .map(|from| from.name.as_str())
     }
 }
 
@@ -413,7 +461,9 @@ impl<'a> PodView<'a> {
     /// Our annotations; none when there is no map.
     #[must_use]
     pub fn annotations(&self) -> Option<&Annotations<'a>> {
-        self.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref())
+        self.metadata
+            .as_ref()
+            .and_then(|metadata| metadata.annotations.as_ref())
     }
 
     /// The service account that the pod runs as. As in Kubernetes, `serviceAccountName` wins over the deprecated
@@ -421,7 +471,11 @@ impl<'a> PodView<'a> {
     #[must_use]
     pub fn service_account(&self) -> &str {
         let fields = [&self.spec.service_account_name, &self.spec.service_account];
-        let mut named = fields.into_iter().flatten().map(Text::as_str).filter(|name| !name.is_empty());
+        let mut named = fields
+            .into_iter()
+            .flatten()
+            .map(Text::as_str)
+            .filter(|name| !name.is_empty());
         named.next().unwrap_or("default")
     }
 }
@@ -440,13 +494,23 @@ mod tests {
     #[case("$(B)$(A)", true)]
     #[case("$A", false)]
     #[case("$($(A)", false)]
-    fn a_literal_mentions_what_the_kubelet_would_expand(#[case] value: &str, #[case] expected: bool) {
-        assert_eq!(Literal(Cow::Borrowed(value)).mentions().any(|name| name == "A"), expected, "{value}");
+    fn a_literal_mentions_what_the_kubelet_would_expand(
+        #[case] value: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(
+            Literal(Cow::Borrowed(value))
+                .mentions()
+                .any(|name| name == "A"),
+            expected,
+            "{value}"
+        );
     }
 
     #[test]
     fn debug_of_a_view_hides_literal_values() {
-        let json = r#"{"spec":{"containers":[{"name":"c","env":[{"name":"P","value":"canary-7f3a"}]}]}}"#;
+        let json =
+            r#"{"spec":{"containers":[{"name":"c","env":[{"name":"P","value":"canary-7f3a"}]}]}}"#;
         let view: PodView<'_> = serde_json::from_str(json).unwrap();
         assert!(!format!("{view:?}").contains("canary"), "{view:?}");
     }

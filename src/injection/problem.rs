@@ -126,14 +126,22 @@ impl PlanError {
 
 /// `"a", "b"`.
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("\"{name}\""))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Where a container belongs that was looked for in `list`, and stands in the other one.
 fn in_other(list: ContainerList) -> String {
     match list {
-        ContainerList::Containers => format!("is an init container: name it in {PREFIX}init-containers."),
-        ContainerList::InitContainers => format!("is not an init container: name it in {PREFIX}containers."),
+        ContainerList::Containers => {
+            format!("is an init container: name it in {PREFIX}init-containers.")
+        }
+        ContainerList::InitContainers => {
+            format!("is not an init container: name it in {PREFIX}containers.")
+        }
     }
 }
 
@@ -143,7 +151,11 @@ struct Listed<'a>(&'a [String], usize);
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(", "))?;
-        if self.1 == 0 { Ok(()) } else { write!(f, " and {} more", self.1) }
+        if self.1 == 0 {
+            Ok(())
+        } else {
+            write!(f, " and {} more", self.1)
+        }
     }
 }
 
@@ -152,35 +164,74 @@ struct DidYouMean<'a>(&'a Option<String>);
 
 impl fmt::Display for DidYouMean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |near| write!(f, " Did you mean \"{near}\"?"))
+        self.0
+            .as_ref()
+            .map_or(Ok(()), |near| write!(f, " Did you mean \"{near}\"?"))
     }
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MissingSecret { secret, namespace, backend, near, site } => write!(
+            Self::MissingSecret {
+                secret,
+                namespace,
+                backend,
+                near,
+                site,
+            } => write!(
                 f,
                 "secret \"{secret}\" not found in namespace \"{namespace}\" (backend {backend}; asked for by {site}). Create it or correct the annotation.{}",
                 DidYouMean(near)
             ),
-            Self::MissingKey { secret, key, namespace, near, by_default, site } => {
-                let meant = if *by_default { ", which a reference without a key means" } else { "" };
+            Self::MissingKey {
+                secret,
+                key,
+                namespace,
+                near,
+                by_default,
+                site,
+            } => {
+                let meant = if *by_default {
+                    ", which a reference without a key means"
+                } else {
+                    ""
+                };
                 write!(
                     f,
                     "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"{meant} (asked for by {site}). Add the key or correct the annotation.{}",
                     DidYouMean(near)
                 )
             }
-            Self::Collision { variable, one, other, .. } => write!(
+            Self::Collision {
+                variable,
+                one,
+                other,
+                ..
+            } => write!(
                 f,
                 "{one} and {other} would both set the variable {variable}. Ask for one of them by {PREFIX}env.<VAR> instead, under a name of its own."
             ),
-            Self::NoSuchContainer { names, list, known, more, in_other_list, site } => {
+            Self::NoSuchContainer {
+                names,
+                list,
+                known,
+                more,
+                in_other_list,
+                site,
+            } => {
                 let plural = if names.len() == 1 { "" } else { "s" };
-                write!(f, "the pod has no {list}{plural} {} (named by {site}).", quoted(names))?;
+                write!(
+                    f,
+                    "the pod has no {list}{plural} {} (named by {site}).",
+                    quoted(names)
+                )?;
                 if !in_other_list.is_empty() {
-                    let which = if names.len() == 1 { "It".to_owned() } else { quoted(in_other_list) };
+                    let which = if names.len() == 1 {
+                        "It".to_owned()
+                    } else {
+                        quoted(in_other_list)
+                    };
                     write!(f, " {which} {}", in_other(*list))?;
                     if in_other_list.len() == names.len() {
                         return Ok(());
@@ -316,7 +367,9 @@ pub enum Taken {
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AnnotationLayers { list, container } => write!(f, "envFrom of {list} \"{container}\""),
+            Self::AnnotationLayers { list, container } => {
+                write!(f, "envFrom of {list} \"{container}\"")
+            }
             Self::Variables { list, container } => write!(f, "env of {list} \"{container}\""),
             Self::Template => f.write_str("the pod template's annotations"),
             Self::ReloaderList => f.write_str("annotation secret.reloader.stakater.com/reload"),
@@ -371,23 +424,44 @@ impl fmt::Display for NoRestart {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(PlanError::MissingSecret { secret, namespace, .. }) => {
-                write!(f, "secret \"{secret}\" not found in namespace \"{namespace}\"; the pod waits until it exists")
+            Self::Missing(PlanError::MissingSecret {
+                secret, namespace, ..
+            }) => {
+                write!(
+                    f,
+                    "secret \"{secret}\" not found in namespace \"{namespace}\"; the pod waits until it exists"
+                )
             }
-            Self::Missing(PlanError::MissingKey { secret, key, namespace, .. }) => {
+            Self::Missing(PlanError::MissingKey {
+                secret,
+                key,
+                namespace,
+                ..
+            }) => {
                 write!(
                     f,
                     "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; the pod waits until it has"
                 )
             }
-            Self::Awaited(PlanError::MissingSecret { secret, namespace, near, .. }) => {
+            Self::Awaited(PlanError::MissingSecret {
+                secret,
+                namespace,
+                near,
+                ..
+            }) => {
                 write!(
                     f,
                     "secret \"{secret}\" not found in namespace \"{namespace}\"; pods are refused until it exists.{}",
                     DidYouMean(near)
                 )
             }
-            Self::Awaited(PlanError::MissingKey { secret, key, namespace, near, .. }) => {
+            Self::Awaited(PlanError::MissingKey {
+                secret,
+                key,
+                namespace,
+                near,
+                ..
+            }) => {
                 write!(
                     f,
                     "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; pods are refused until it has.{}",
@@ -396,7 +470,11 @@ impl fmt::Display for Warning {
             }
             Self::NoRestart(why) => why.fmt(f),
             Self::TakenBack { from, names, more } => {
-                let (them, were) = if names.len() + more == 1 { ("it", "was") } else { ("them", "were") };
+                let (them, were) = if names.len() + more == 1 {
+                    ("it", "was")
+                } else {
+                    ("them", "were")
+                };
                 write!(f, "{}", quoted(names))?;
                 if *more > 0 {
                     write!(f, " and {more} more")?;
@@ -406,22 +484,41 @@ impl fmt::Display for Warning {
                     " {were} removed from {from}: no annotation asks for {them} any more. If you wrote {them} yourself, write {them} again"
                 )
             }
-            Self::Missing(error) | Self::Awaited(error) | Self::NoSuchContainer(error) | Self::OnlySidecars(error) => {
-                error.fmt(f)
-            }
+            Self::Missing(error)
+            | Self::Awaited(error)
+            | Self::NoSuchContainer(error)
+            | Self::OnlySidecars(error) => error.fmt(f),
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
-            Self::LeftAlone { variable, container } => {
-                write!(f, "container \"{container}\" already sets {variable}; it was left as it is")
+            Self::LeftAlone {
+                variable,
+                container,
+            } => {
+                write!(
+                    f,
+                    "container \"{container}\" already sets {variable}; it was left as it is"
+                )
             }
-            Self::OverSources { variable, more, container } => {
+            Self::OverSources {
+                variable,
+                more,
+                container,
+            } => {
                 write!(f, "container \"{container}\" gets {variable}")?;
                 if *more > 0 {
                     write!(f, " and {more} more")?;
                 }
                 f.write_str(" from a default; a key of that name in its own envFrom is overridden")
             }
-            Self::SharedKeys { key, more, loser, winner } => {
-                write!(f, "secrets \"{loser}\" and \"{winner}\" both have the key {key}")?;
+            Self::SharedKeys {
+                key,
+                more,
+                loser,
+                winner,
+            } => {
+                write!(
+                    f,
+                    "secrets \"{loser}\" and \"{winner}\" both have the key {key}"
+                )?;
                 match more {
                     0 => {}
                     1 => f.write_str(" and 1 more")?,
@@ -430,9 +527,16 @@ impl fmt::Display for Warning {
                 write!(f, "; the value of \"{winner}\" counts")
             }
             Self::NothingToExpand { reference, site } => {
-                write!(f, "\"{reference}\" ({site}) brings in nothing: the secret has no keys")
+                write!(
+                    f,
+                    "\"{reference}\" ({site}) brings in nothing: the secret has no keys"
+                )
             }
-            Self::Unmatched { pattern, list, site } => write!(f, "\"{pattern}\" ({site}) matches no {list}"),
+            Self::Unmatched {
+                pattern,
+                list,
+                site,
+            } => write!(f, "\"{pattern}\" ({site}) matches no {list}"),
         }
     }
 }

@@ -94,13 +94,15 @@ impl Record {
     /// Reads the annotation; one that is not a record, or longer than any that was written here, is none.
     #[must_use]
     pub fn read(annotation: &str) -> Option<Self> {
-        (annotation.len() <= MAX_READ_RECORD_BYTES).then(|| serde_json::from_str(annotation).ok())?
+        (annotation.len() <= MAX_READ_RECORD_BYTES)
+            .then(|| serde_json::from_str(annotation).ok())?
     }
 
     /// Whether this record stood there and `annotations` have none. Whoever replaces an object by a manifest drops the
     /// record with all that was added: entries that it names and that are there all the same are its author's.
     pub(super) fn drops(&self, annotations: Option<&Annotations<'_>>) -> bool {
-        !self.says_nothing() && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
+        !self.says_nothing()
+            && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
     }
 
     /// Leaves out of a pod's record what would make it longer than [`MAX_RECORD_BYTES`], last first. A pod needs its
@@ -110,8 +112,11 @@ impl Record {
         let mut room = MAX_RECORD_BYTES.saturating_sub(LISTS_BYTES);
         // Most records are so short that no name has to be looked at.
         let containers = self.containers.iter().chain(&self.init_containers);
-        let names = containers.flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
-        let most = names.chain(&self.restart.list).map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
+        let names = containers
+            .flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
+        let most = names
+            .chain(&self.restart.list)
+            .map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
         if most.sum::<usize>() <= room {
             return self;
         }
@@ -170,7 +175,10 @@ impl Record {
             ContainerList::InitContainers => &mut self.init_containers,
         };
         let entry = map.entry(container.to_owned()).or_default();
-        for (have, new) in [(&mut entry.env_from, added.env_from), (&mut entry.env, added.env)] {
+        for (have, new) in [
+            (&mut entry.env_from, added.env_from),
+            (&mut entry.env, added.env),
+        ] {
             if have.is_empty() {
                 *have = new;
             } else {

@@ -31,7 +31,13 @@ pub(super) fn parse_reference(item: &str) -> Result<SecretReference, NameError> 
         Some("*") => KeyChoice::All,
         Some(key) => KeyChoice::Key(key.parse()?),
     };
-    Ok(SecretReference { secret: SecretId { source, name: name.parse()? }, key })
+    Ok(SecretReference {
+        secret: SecretId {
+            source,
+            name: name.parse()?,
+        },
+        key,
+    })
 }
 
 /// The floe spec's `SecretReference` as a document: unknown fields are refused, an empty key is no key.
@@ -49,13 +55,22 @@ impl TryFrom<ReferenceDocument> for SecretReference {
     type Error = NameError;
 
     fn try_from(document: ReferenceDocument) -> Result<Self, NameError> {
-        let source = document.source.as_deref().map_or(Ok(SecretSource::default()), SecretSource::from_str)?;
+        let source = document
+            .source
+            .as_deref()
+            .map_or(Ok(SecretSource::default()), SecretSource::from_str)?;
         let key = match document.key.as_deref() {
             None | Some("") => KeyChoice::Default,
             Some("*") => KeyChoice::All,
             Some(key) => KeyChoice::Key(key.parse()?),
         };
-        Ok(Self { secret: SecretId { source, name: document.name.parse()? }, key })
+        Ok(Self {
+            secret: SecretId {
+                source,
+                name: document.name.parse()?,
+            },
+            key,
+        })
     }
 }
 
@@ -67,7 +82,9 @@ impl FromStr for SecretReference {
         if text.trim_start().starts_with('{') {
             let document: ReferenceDocument = serde_json::from_str(text)
                 .map_err(|error| format!("is no reference: {}", excerpt(&error.to_string())))?;
-            return document.try_into().map_err(|error: NameError| error.to_string());
+            return document
+                .try_into()
+                .map_err(|error: NameError| error.to_string());
         }
         parse_reference(text).map_err(|error| error.to_string())
     }
@@ -139,7 +156,10 @@ impl Form {
     /// By the first line that is neither empty, nor a comment, nor YAML's `---`.
     pub(super) fn of(text: &str) -> Self {
         let skipped = |line: &&str| line.is_empty() || line.starts_with('#') || *line == "---";
-        let first = text.lines().map(|line| line.trim().trim_start_matches('\u{feff}')).find(|line| !skipped(line));
+        let first = text
+            .lines()
+            .map(|line| line.trim().trim_start_matches('\u{feff}'))
+            .find(|line| !skipped(line));
         let first = first.unwrap_or_default();
         let first = first.strip_prefix("---").map_or(first, str::trim_start);
         let word = first.split(char::is_whitespace).next().unwrap_or_default();
@@ -155,7 +175,10 @@ impl Form {
 
 /// The references of a YAML or JSON list whose items are the short form or `{source, name, key}`, or of a single
 /// `{source, name, key}`.
-pub(super) fn reference_documents(form: Form, text: &str) -> Result<Vec<Result<SecretReference, String>>, String> {
+pub(super) fn reference_documents(
+    form: Form,
+    text: &str,
+) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
         // The first line is the message; a drawing of the place follows it.
         let message = error.to_string();
@@ -165,11 +188,16 @@ pub(super) fn reference_documents(form: Form, text: &str) -> Result<Vec<Result<S
     };
     let text = text.trim_start_matches('\u{feff}');
     let items: Vec<Item> = if form == Form::Single {
-        vec![Item::Document(serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?)]
+        vec![Item::Document(
+            serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?,
+        )]
     } else {
         serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?
     };
     check_count(items.len(), MAX_ITEMS)?;
-    let each = |item: Item| item.try_into().map_err(|error: NameError| error.to_string());
+    let each = |item: Item| {
+        item.try_into()
+            .map_err(|error: NameError| error.to_string())
+    };
     Ok(items.into_iter().map(each).collect())
 }

@@ -69,7 +69,11 @@ pub(super) struct RestartPlan {
 pub(super) fn restart(input: &RestartInput<'_>) -> RestartPlan {
     if is_too_long(input.metadata) || is_too_long(input.template) {
         let warning = (input.mode != ReloadMode::Off).then_some(NoRestart::TooLong);
-        return RestartPlan { changes: BTreeMap::new(), written: input.recorded.clone(), warning };
+        return RestartPlan {
+            changes: BTreeMap::new(),
+            written: input.recorded.clone(),
+            warning,
+        };
     }
     let metadata = owned(input.metadata);
     let author = without(metadata.clone(), input.recorded);
@@ -87,18 +91,27 @@ pub(super) fn restart(input: &RestartInput<'_>) -> RestartPlan {
     for key in metadata.keys().filter(|key| !wanted.contains_key(*key)) {
         changes.insert(key.clone(), None);
     }
-    RestartPlan { changes, written, warning }
+    RestartPlan {
+        changes,
+        written,
+        warning,
+    }
 }
 
 /// Longer than anybody writes: merging it would cost more than it says.
 fn is_too_long(annotations: Option<&Annotations<'_>>) -> bool {
     let told = annotations.map(Annotations::restarts).unwrap_or_default();
-    told.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_RELOAD_BYTES
+    told.iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum::<usize>()
+        > MAX_RELOAD_BYTES
 }
 
 fn owned(annotations: Option<&Annotations<'_>>) -> Told {
     let told = annotations.map(Annotations::restarts).unwrap_or_default();
-    told.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    told.into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// What to write, or nothing and perhaps why.
@@ -107,7 +120,10 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
         return Err(None);
     }
     let template = owned(input.template);
-    let told = Reading { author, template: &template };
+    let told = Reading {
+        author,
+        template: &template,
+    };
     let asked = |why| Err(Some(why));
     if input.mode == ReloadMode::Infisical {
         return if input.kind == WorkloadKind::Rollout {
@@ -121,7 +137,10 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
         } else if author.contains_key(INFISICAL) {
             Err(None)
         } else {
-            Ok(Restart { infisical: true, ..Restart::default() })
+            Ok(Restart {
+                infisical: true,
+                ..Restart::default()
+            })
         };
     }
     by_name(&told, input.mode, input.secrets, input.in_template)
@@ -138,7 +157,11 @@ fn by_name(
     if told.opts_out() {
         return asked(NoRestart::OptedOut);
     }
-    if told.author.get(INFISICAL).is_some_and(|value| value == "true") {
+    if told
+        .author
+        .get(INFISICAL)
+        .is_some_and(|value| value == "true")
+    {
         return asked(NoRestart::OtherMechanism);
     }
     if mode == ReloadMode::Auto && told.watches() {
@@ -153,7 +176,11 @@ fn by_name(
 pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
     let mode = input.request.reload;
     let by_reloader = matches!(mode, ReloadMode::Auto | ReloadMode::Reloader);
-    let owners = input.pod.metadata.iter().flat_map(|metadata| metadata.owner_references.iter().flatten());
+    let owners = input
+        .pod
+        .metadata
+        .iter()
+        .flat_map(|metadata| metadata.owner_references.iter().flatten());
     // The next run of a Job reads the new value anyway: nothing of it is restarted.
     let of_a_job = owners.into_iter().any(|owner| owner.kind.as_str() == "Job");
     if is_too_long(input.pod.annotations()) {
@@ -163,11 +190,20 @@ pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
     if !by_reloader || of_a_job || author.contains_key(LIST) {
         return Vec::new();
     }
-    let told = Reading { author: &author, template: &none };
+    let told = Reading {
+        author: &author,
+        template: &none,
+    };
     let secrets = restarting_secrets(input.request, input.bindings);
-    let list = by_name(&told, mode, &secrets, true).map(|written| written.list).unwrap_or_default();
+    let list = by_name(&told, mode, &secrets, true)
+        .map(|written| written.list)
+        .unwrap_or_default();
     let length: usize = list.iter().map(|entry| entry.len() + 1).sum();
-    if length > MAX_TOLD_BY_POD { Vec::new() } else { list }
+    if length > MAX_TOLD_BY_POD {
+        Vec::new()
+    } else {
+        list
+    }
 }
 
 /// What a workload's author tells Reloader.
@@ -178,55 +214,94 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn any(&self, key: &str, is: impl Fn(&str) -> bool) -> bool {
-        [self.author, self.template].into_iter().filter_map(|told| told.get(key)).any(|value| is(value))
+        [self.author, self.template]
+            .into_iter()
+            .filter_map(|told| told.get(key))
+            .any(|value| is(value))
     }
 
     /// Wherever it stands, and even where Reloader would go by the named list all the same.
     fn opts_out(&self) -> bool {
-        [AUTO, SECRET_AUTO].into_iter().any(|key| self.any(key, |value| parse_bool(value) == Some(false)))
+        [AUTO, SECRET_AUTO]
+            .into_iter()
+            .any(|key| self.any(key, |value| parse_bool(value) == Some(false)))
             || self.any(IGNORE, |value| parse_bool(value) == Some(true))
     }
 
     /// Restarts for what the template refers to.
     fn watches(&self) -> bool {
-        [AUTO, SECRET_AUTO].into_iter().any(|key| self.any(key, |value| parse_bool(value) == Some(true)))
+        [AUTO, SECRET_AUTO]
+            .into_iter()
+            .any(|key| self.any(key, |value| parse_bool(value) == Some(true)))
             || self.any(SEARCH, |value| value == "true")
     }
 
     /// The entries that the named list lacks, and what of the template has to come up with them.
     fn merge(&self, secrets: &[String]) -> Result<Restart, NoRestart> {
-        let hidden = ABOUT_SECRETS.into_iter().all(|key| !self.author.contains_key(key));
+        let hidden = ABOUT_SECRETS
+            .into_iter()
+            .all(|key| !self.author.contains_key(key));
         let effective = if hidden { self.template } else { self.author };
-        let there: BTreeSet<&str> = effective.get(LIST).map(|list| items(list).collect()).unwrap_or_default();
-        let excluded = [self.author, self.template].into_iter().filter_map(|told| told.get(EXCLUDE));
+        let there: BTreeSet<&str> = effective
+            .get(LIST)
+            .map(|list| items(list).collect())
+            .unwrap_or_default();
+        let excluded = [self.author, self.template]
+            .into_iter()
+            .filter_map(|told| told.get(EXCLUDE));
         let excluded: BTreeSet<&str> = excluded.flat_map(|list| items(list)).collect();
         let mut list: Vec<String> = Vec::new();
-        for name in secrets.iter().filter(|name| !excluded.contains(name.as_str())) {
+        for name in secrets
+            .iter()
+            .filter(|name| !excluded.contains(name.as_str()))
+        {
             let entry = escape(name);
-            if !there.contains(name.as_str()) && !there.contains(entry.as_str()) && !list.contains(&entry) {
+            if !there.contains(name.as_str())
+                && !there.contains(entry.as_str())
+                && !list.contains(&entry)
+            {
                 list.push(entry);
             }
         }
-        let promoted = if hidden && !list.is_empty() { self.promote()? } else { Told::new() };
-        Ok(Restart { list, promoted, infisical: false })
+        let promoted = if hidden && !list.is_empty() {
+            self.promote()?
+        } else {
+            Told::new()
+        };
+        Ok(Restart {
+            list,
+            promoted,
+            infisical: false,
+        })
     }
 
     /// What our list on the metadata would hide.
     fn promote(&self) -> Result<Told, NoRestart> {
         let of_template = |keys: &[&'static str]| -> Told {
-            let there = keys.iter().filter_map(|key| Some(((*key).to_owned(), self.template.get(*key)?.clone())));
+            let there = keys
+                .iter()
+                .filter_map(|key| Some(((*key).to_owned(), self.template.get(*key)?.clone())));
             there.collect()
         };
         if self.template.contains_key(SEARCH) {
             // It is about ConfigMaps too: what the metadata says about them would change its meaning.
-            if ABOUT_OTHERS.into_iter().any(|key| self.author.contains_key(key)) {
+            if ABOUT_OTHERS
+                .into_iter()
+                .any(|key| self.author.contains_key(key))
+            {
                 return Err(NoRestart::OtherMechanism);
             }
-            return Ok(of_template(&[&ABOUT_SECRETS[..], &ABOUT_OTHERS[..]].concat()));
+            return Ok(of_template(
+                &[&ABOUT_SECRETS[..], &ABOUT_OTHERS[..]].concat(),
+            ));
         }
         let mut promoted = of_template(&[LIST, SECRET_AUTO]);
         // In the form that is about Secrets alone.
-        if let Some(auto) = self.template.get(AUTO).filter(|auto| parse_bool(auto) == Some(true)) {
+        if let Some(auto) = self
+            .template
+            .get(AUTO)
+            .filter(|auto| parse_bool(auto) == Some(true))
+        {
             promoted.insert(SECRET_AUTO.to_owned(), auto.clone());
         }
         Ok(promoted)
@@ -260,7 +335,11 @@ fn escape(name: &str) -> String {
 
 /// Takes back what was written, as far as it is still there.
 fn without(mut told: Told, written: &Restart) -> Told {
-    let Restart { list, promoted, infisical } = written;
+    let Restart {
+        list,
+        promoted,
+        infisical,
+    } = written;
     if let Some(there) = told.get(LIST) {
         // Both lists may be forged, and thousands of items long: each is gone through once.
         let mut left: BTreeMap<&str, usize> = BTreeMap::new();
@@ -295,7 +374,11 @@ fn without(mut told: Told, written: &Restart) -> Told {
 
 /// An empty item matches nothing, so that the author's text stands before ours as it was.
 fn with(mut told: Told, written: &Restart) -> Told {
-    let Restart { list, promoted, infisical } = written;
+    let Restart {
+        list,
+        promoted,
+        infisical,
+    } = written;
     for (key, value) in promoted {
         told.insert(key.clone(), value.clone());
     }
@@ -320,7 +403,11 @@ mod tests {
     type Pairs<'a> = &'a [(&'a str, &'a str)];
 
     fn annotations(pairs: Pairs<'_>) -> Annotations<'static> {
-        Annotations::from_pairs(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+        Annotations::from_pairs(
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        )
     }
 
     fn plan(
@@ -355,9 +442,17 @@ mod tests {
         let (after, first) = once(&metadata, &Restart::default(), &secrets);
         let written = Annotations::from_pairs(after.clone());
         let (same, second) = once(&written, &first.written, &secrets);
-        assert_eq!((&same, second.changes.len(), &second.written), (&after, 0, &first.written), "a second pass");
+        assert_eq!(
+            (&same, second.changes.len(), &second.written),
+            (&after, 0, &first.written),
+            "a second pass"
+        );
         let (back, _) = once(&written, &first.written, &[]);
-        assert_eq!(back, owned(Some(&metadata)), "what is taken back is what was written");
+        assert_eq!(
+            back,
+            owned(Some(&metadata)),
+            "what is taken back is what was written"
+        );
         (after, first)
     }
 
@@ -402,7 +497,13 @@ mod tests {
         #[case] template: Pairs<'_>,
         #[case] expected: Pairs<'_>,
     ) {
-        let (after, _) = plan(WorkloadKind::Deployment, ReloadMode::Auto, secrets, metadata, template);
+        let (after, _) = plan(
+            WorkloadKind::Deployment,
+            ReloadMode::Auto,
+            secrets,
+            metadata,
+            template,
+        );
         assert_eq!(after, owned(Some(&annotations(expected))));
     }
 
@@ -421,8 +522,17 @@ mod tests {
         #[case] expected: Pairs<'_>,
         #[case] warning: Option<NoRestart>,
     ) {
-        let (after, first) = plan(WorkloadKind::StatefulSet, ReloadMode::Reloader, &["a"], metadata, template);
-        assert_eq!((after, first.warning), (owned(Some(&annotations(expected))), warning));
+        let (after, first) = plan(
+            WorkloadKind::StatefulSet,
+            ReloadMode::Reloader,
+            &["a"],
+            metadata,
+            template,
+        );
+        assert_eq!(
+            (after, first.warning),
+            (owned(Some(&annotations(expected))), warning)
+        );
     }
 
     #[rstest::rstest]
@@ -441,25 +551,51 @@ mod tests {
         #[case] warning: Option<NoRestart>,
     ) {
         let (after, first) = plan(kind, ReloadMode::Infisical, &["a"], metadata, template);
-        assert_eq!((after, first.warning), (owned(Some(&annotations(expected))), warning));
+        assert_eq!(
+            (after, first.warning),
+            (owned(Some(&annotations(expected))), warning)
+        );
     }
 
     #[test]
     fn infisical_cannot_name_every_secret() {
         let long = "s".repeat(49);
-        for (name, warning) in [(&long[..48], None), (&long[..], Some(NoRestart::NameTooLong))] {
-            let (after, first) = plan(WorkloadKind::Deployment, ReloadMode::Infisical, &[name], &[], &[]);
-            assert_eq!((after.is_empty(), first.warning), (warning.is_some(), warning));
+        for (name, warning) in [
+            (&long[..48], None),
+            (&long[..], Some(NoRestart::NameTooLong)),
+        ] {
+            let (after, first) = plan(
+                WorkloadKind::Deployment,
+                ReloadMode::Infisical,
+                &[name],
+                &[],
+                &[],
+            );
+            assert_eq!(
+                (after.is_empty(), first.warning),
+                (warning.is_some(), warning)
+            );
         }
     }
 
     #[rstest::rstest]
     fn jobs_are_never_restarted_and_off_is_off(
-        #[values(ReloadMode::Auto, ReloadMode::Reloader, ReloadMode::Infisical, ReloadMode::Off)] mode: ReloadMode,
-        #[values(WorkloadKind::Job, WorkloadKind::CronJob, WorkloadKind::Deployment)] kind: WorkloadKind,
+        #[values(
+            ReloadMode::Auto,
+            ReloadMode::Reloader,
+            ReloadMode::Infisical,
+            ReloadMode::Off
+        )]
+        mode: ReloadMode,
+        #[values(WorkloadKind::Job, WorkloadKind::CronJob, WorkloadKind::Deployment)]
+        kind: WorkloadKind,
     ) {
         let (after, first) = plan(kind, mode, &["a"], &[], &[]);
-        assert_eq!(after.is_empty(), !kind.restarts() || mode == ReloadMode::Off, "{after:?}");
+        assert_eq!(
+            after.is_empty(),
+            !kind.restarts() || mode == ReloadMode::Off,
+            "{after:?}"
+        );
         assert!(after.len() <= 1, "exactly one mechanism: {after:?}");
         assert_eq!(first.warning, None);
     }
@@ -467,7 +603,10 @@ mod tests {
     #[test]
     fn a_changed_wish_replaces_our_entries_and_no_others() {
         let metadata = annotations(&[(S, "x,a,b,y")]);
-        let recorded = Restart { list: vec!["a".to_owned(), "b".to_owned()], ..Restart::default() };
+        let recorded = Restart {
+            list: vec!["a".to_owned(), "b".to_owned()],
+            ..Restart::default()
+        };
         let secrets = ["b".to_owned(), "c".to_owned()];
         let input = RestartInput {
             kind: WorkloadKind::Deployment,
@@ -479,7 +618,10 @@ mod tests {
             in_template: false,
         };
         let changes = restart(&input).changes;
-        assert_eq!(changes, BTreeMap::from([(S.to_owned(), Some("x,y,b,c".to_owned()))]));
+        assert_eq!(
+            changes,
+            BTreeMap::from([(S.to_owned(), Some("x,y,b,c".to_owned()))])
+        );
     }
 
     /// What Go's regexp makes of `^entry$` for names that look alike: by hand, from its documented syntax.
@@ -497,22 +639,35 @@ mod tests {
     /// the first table for which it restarts.
     #[test]
     fn reloader_takes_our_entry_for_its_secret_and_for_no_other() {
-        let pairs: Vec<Vec<&str>> = table(include_str!("../../tests/testdata/reloader_matching.tsv")).collect();
+        let pairs: Vec<Vec<&str>> =
+            table(include_str!("../../tests/testdata/reloader_matching.tsv")).collect();
         let names: BTreeSet<&str> = pairs.iter().map(|row| row[1]).collect();
-        let restarts: BTreeMap<&str, Vec<&str>> = table(include_str!("../../tests/testdata/reloader_names.tsv"))
-            .map(|row| (row[0], row[1].split(' ').collect()))
-            .collect();
+        let restarts: BTreeMap<&str, Vec<&str>> =
+            table(include_str!("../../tests/testdata/reloader_names.tsv"))
+                .map(|row| (row[0], row[1].split(' ').collect()))
+                .collect();
         assert!(names.len() > 1000, "the tables are whole");
         let mut look_alikes = 0;
         for name in &names {
             let entry = escape(name);
             assert_eq!(restarts.get(entry.as_str()), Some(&vec![*name]), "{entry}");
-            look_alikes += usize::from(restarts.get(name).is_some_and(|unescaped| unescaped.len() > 1));
+            look_alikes += usize::from(
+                restarts
+                    .get(name)
+                    .is_some_and(|unescaped| unescaped.len() > 1),
+            );
         }
-        assert!(look_alikes > 100, "{look_alikes} names would mean others too, were they not escaped");
+        assert!(
+            look_alikes > 100,
+            "{look_alikes} names would mean others too, were they not escaped"
+        );
         let ours: BTreeMap<String, &str> = names.iter().map(|name| (escape(name), *name)).collect();
-        let told = pairs.iter().filter_map(|row| Some((row, *ours.get(row[0])?)));
-        let wrong: Vec<_> = told.filter(|(row, name)| row[2] != (row[1] == *name).to_string()).collect();
+        let told = pairs
+            .iter()
+            .filter_map(|row| Some((row, *ours.get(row[0])?)));
+        let wrong: Vec<_> = told
+            .filter(|(row, name)| row[2] != (row[1] == *name).to_string())
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -530,7 +685,10 @@ mod tests {
                 ['.', rest @ ..] => (None, rest),
                 [literal, rest @ ..] => (Some(literal), rest),
             };
-            let is = |text: &[char]| text.first().is_some_and(|c| token.is_none_or(|token| token == c));
+            let is = |text: &[char]| {
+                text.first()
+                    .is_some_and(|c| token.is_none_or(|token| token == c))
+            };
             match rest {
                 ['*', rest @ ..] => {
                     here(rest, text, to_the_end)
@@ -540,11 +698,14 @@ mod tests {
             }
         }
         let name: Vec<char> = name.chars().collect();
-        let alternatives: Vec<Vec<char>> = item.split('|').map(|one| one.chars().collect()).collect();
+        let alternatives: Vec<Vec<char>> =
+            item.split('|').map(|one| one.chars().collect()).collect();
         alternatives.iter().enumerate().any(|(at, one)| {
             let (first, last) = (at == 0, at + 1 == alternatives.len());
             let starts = if first { 0..=0 } else { 0..=name.len() };
-            starts.into_iter().any(|start| here(one, name.get(start..).unwrap_or(&[]), last))
+            starts
+                .into_iter()
+                .any(|start| here(one, name.get(start..).unwrap_or(&[]), last))
         })
     }
 
@@ -561,7 +722,11 @@ mod tests {
     #[case("a|b", "bx", false)]
     #[case("", "", true)]
     #[case("", "a", false)]
-    fn an_item_matches_as_gos_regexp_would(#[case] item: &str, #[case] name: &str, #[case] expected: bool) {
+    fn an_item_matches_as_gos_regexp_would(
+        #[case] item: &str,
+        #[case] name: &str,
+        #[case] expected: bool,
+    ) {
         assert_eq!(matches(item, name), expected);
     }
 
@@ -570,8 +735,10 @@ mod tests {
     fn our_entry_matches_its_secret_and_no_look_alike() {
         let mut names = vec![String::new()];
         for _ in 0..4 {
-            let longer: Vec<String> =
-                names.iter().flat_map(|name| ["a", "b", ".", "-"].map(|next| format!("{name}{next}"))).collect();
+            let longer: Vec<String> = names
+                .iter()
+                .flat_map(|name| ["a", "b", ".", "-"].map(|next| format!("{name}{next}")))
+                .collect();
             names.extend(longer);
         }
         names.sort();

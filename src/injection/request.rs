@@ -47,7 +47,10 @@ impl AnnotationRef {
     /// the longest that Kubernetes takes: sentences, causes and log lines repeat it.
     #[must_use]
     pub fn new(key: &str, origin: AnnotationOwner) -> Self {
-        Self { key: excerpt(key).into_owned(), origin }
+        Self {
+            key: excerpt(key).into_owned(),
+            origin,
+        }
     }
 
     /// The annotation's whole name.
@@ -214,8 +217,17 @@ impl InjectionRequest {
     /// The first annotation that asks for a secret, for sentences about it.
     #[must_use]
     pub fn site_of(&self, secret: &SecretId) -> Option<&AnnotationRef> {
-        let bulk = self.bulk.iter().find(|bulk| bulk.secret == *secret).map(|bulk| &bulk.site);
-        bulk.or_else(|| self.variables.iter().find(|v| v.reference.secret == *secret).map(|v| &v.site))
+        let bulk = self
+            .bulk
+            .iter()
+            .find(|bulk| bulk.secret == *secret)
+            .map(|bulk| &bulk.site);
+        bulk.or_else(|| {
+            self.variables
+                .iter()
+                .find(|v| v.reference.secret == *secret)
+                .map(|v| &v.site)
+        })
     }
 }
 

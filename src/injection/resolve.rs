@@ -51,11 +51,16 @@ pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted 
     for variable in &input.request.variables {
         let room = MAX_ENTRIES.saturating_sub(wanted.len());
         if expansion(input, variable) > room {
-            findings.errors.push(PlanError::TooMany { limit: MAX_ENTRIES, site: variable.site.clone() });
+            findings.errors.push(PlanError::TooMany {
+                limit: MAX_ENTRIES,
+                site: variable.site.clone(),
+            });
             break;
         }
         for entry in entries(input, variable, findings) {
-            let earlier = taken.get(&entry.name).and_then(|(at, by)| Some((wanted.env.get(*at)?, *by)));
+            let earlier = taken
+                .get(&entry.name)
+                .and_then(|(at, by)| Some((wanted.env.get(*at)?, *by)));
             match earlier {
                 None => {
                     taken.insert(entry.name.clone(), (wanted.env.len(), variable));
@@ -82,7 +87,9 @@ pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted 
 
 /// A reference and who asked for it; for `name/*` also which key is meant.
 fn asked(variable: &Variable, key: &str) -> String {
-    let Variable { reference, site, .. } = variable;
+    let Variable {
+        reference, site, ..
+    } = variable;
     match reference.key {
         KeyChoice::All => format!("{}/{key} of {reference} ({site})", reference.secret),
         KeyChoice::Default | KeyChoice::Key(_) => format!("{reference} ({site})"),
@@ -90,8 +97,15 @@ fn asked(variable: &Variable, key: &str) -> String {
 }
 
 /// Says which of `keys`, or that all of the secret, is missing.
-fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>, findings: &mut Findings) {
-    let Some(site) = input.request.site_of(secret) else { return };
+fn missing(
+    input: &PlanInput<'_>,
+    secret: &SecretId,
+    keys: &BTreeSet<SecretKey>,
+    findings: &mut Findings,
+) {
+    let Some(site) = input.request.site_of(secret) else {
+        return;
+    };
     let namespace = input.namespace.to_owned();
     match input.bindings.get(secret) {
         None | Some(BindOutcome::Unchecked) => {}
@@ -133,14 +147,25 @@ fn missing(input: &PlanInput<'_>, secret: &SecretId, keys: &BTreeSet<SecretKey>,
 
 impl Findings {
     /// A key of the secret that is like the one that it lacks, for a caller who may know.
-    fn nearest(&mut self, input: &PlanInput<'_>, key: &SecretKey, known: &BTreeSet<String>) -> Option<String> {
+    fn nearest(
+        &mut self,
+        input: &PlanInput<'_>,
+        key: &SecretKey,
+        known: &BTreeSet<String>,
+    ) -> Option<String> {
         let known = known.iter().map(String::as_str);
-        if input.discloses { self.suggestions.nearest(key.as_str(), known) } else { None }
+        if input.discloses {
+            self.suggestions.nearest(key.as_str(), known)
+        } else {
+            None
+        }
     }
 
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
         match (input.request.on_missing, input.target) {
-            (Some(OnMissing::Deny), _) | (None, PlanTarget::Pod | PlanTarget::Manifest) => self.errors.push(error),
+            (Some(OnMissing::Deny), _) | (None, PlanTarget::Pod | PlanTarget::Manifest) => {
+                self.errors.push(error)
+            }
             (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
             (None, PlanTarget::Template) => self.warnings.push(Warning::Awaited(error)),
         }
@@ -151,14 +176,24 @@ impl Findings {
 fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
     match input.bindings.get(secret) {
         Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
-        Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => secret.name.to_string(),
+        Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => {
+            secret.name.to_string()
+        }
     }
 }
 
 /// How many entries a reference comes to: known before any of them is made, because a Secret may have thousands of keys.
 fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
-    match (&variable.reference.key, input.bindings.get(&variable.reference.secret)) {
-        (KeyChoice::All, Some(BindOutcome::Found(SecretBinding { keys: Some(keys), .. }))) => keys.len(),
+    match (
+        &variable.reference.key,
+        input.bindings.get(&variable.reference.secret),
+    ) {
+        (
+            KeyChoice::All,
+            Some(BindOutcome::Found(SecretBinding {
+                keys: Some(keys), ..
+            })),
+        ) => keys.len(),
         _ => 1,
     }
 }
@@ -172,24 +207,41 @@ fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) 
         None => EnvVarName::for_reference(&reference.secret.name, key).to_string(),
     };
     match &reference.key {
-        KeyChoice::Default => vec![EnvEntry { name: name(None), secret, key: DEFAULT_KEY.to_owned() }],
-        KeyChoice::Key(key) => vec![EnvEntry { name: name(Some(key.as_str())), secret, key: key.to_string() }],
+        KeyChoice::Default => vec![EnvEntry {
+            name: name(None),
+            secret,
+            key: DEFAULT_KEY.to_owned(),
+        }],
+        KeyChoice::Key(key) => vec![EnvEntry {
+            name: name(Some(key.as_str())),
+            secret,
+            key: key.to_string(),
+        }],
         KeyChoice::All => match input.bindings.get(&reference.secret) {
-            Some(BindOutcome::Found(SecretBinding { keys: Some(keys), .. })) => {
+            Some(BindOutcome::Found(SecretBinding {
+                keys: Some(keys), ..
+            })) => {
                 if keys.is_empty() {
-                    findings
-                        .warnings
-                        .push(Warning::NothingToExpand { reference: reference.clone(), site: variable.site.clone() });
+                    findings.warnings.push(Warning::NothingToExpand {
+                        reference: reference.clone(),
+                        site: variable.site.clone(),
+                    });
                 }
-                let entry = |key: &String| EnvEntry { name: name(Some(key)), secret: secret.clone(), key: key.clone() };
+                let entry = |key: &String| EnvEntry {
+                    name: name(Some(key)),
+                    secret: secret.clone(),
+                    key: key.clone(),
+                };
                 keys.iter().map(entry).collect()
             }
             // Said already; which keys there will be, nobody knows.
             Some(BindOutcome::Missing { .. }) => Vec::new(),
-            Some(BindOutcome::Found(SecretBinding { keys: None, .. }) | BindOutcome::Unchecked) | None => {
-                findings
-                    .errors
-                    .push(PlanError::UnknownKeys { reference: reference.clone(), site: variable.site.clone() });
+            Some(BindOutcome::Found(SecretBinding { keys: None, .. }) | BindOutcome::Unchecked)
+            | None => {
+                findings.errors.push(PlanError::UnknownKeys {
+                    reference: reference.clone(),
+                    site: variable.site.clone(),
+                });
                 Vec::new()
             }
         },
@@ -201,7 +253,10 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
     let mut seen: BTreeMap<&str, (&SecretId, &str)> = BTreeMap::new();
     let mut shared: BTreeMap<(&SecretId, &SecretId), (&str, usize)> = BTreeMap::new();
     for Bulk { secret, .. } in &input.request.bulk {
-        let Some(BindOutcome::Found(SecretBinding { secret_name, keys: Some(keys) })) = input.bindings.get(secret)
+        let Some(BindOutcome::Found(SecretBinding {
+            secret_name,
+            keys: Some(keys),
+        })) = input.bindings.get(secret)
         else {
             continue;
         };
@@ -214,21 +269,35 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
             }
         }
     }
-    findings.warnings.extend(shared.into_iter().map(|((loser, winner), (key, count))| Warning::SharedKeys {
-        key: key.to_owned(),
-        more: count - 1,
-        loser: loser.clone(),
-        winner: winner.clone(),
-    }));
+    findings
+        .warnings
+        .extend(
+            shared
+                .into_iter()
+                .map(|((loser, winner), (key, count))| Warning::SharedKeys {
+                    key: key.to_owned(),
+                    more: count - 1,
+                    loser: loser.clone(),
+                    winner: winner.clone(),
+                }),
+        );
 }
 
 /// The names of the Secrets whose change should restart a workload, in the order of the references.
 #[must_use]
-pub fn restarting_secrets(request: &InjectionRequest, bindings: &BTreeMap<SecretId, BindOutcome>) -> Vec<String> {
+pub fn restarting_secrets(
+    request: &InjectionRequest,
+    bindings: &BTreeMap<SecretId, BindOutcome>,
+) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let names = request.needs().into_keys().map(|secret| match bindings.get(secret) {
-        Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
-        Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => secret.name.to_string(),
-    });
+    let names = request
+        .needs()
+        .into_keys()
+        .map(|secret| match bindings.get(secret) {
+            Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
+            Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => {
+                secret.name.to_string()
+            }
+        });
     names.filter(|name| seen.insert(name.clone())).collect()
 }

@@ -48,13 +48,22 @@ pub(super) fn container<'p, 'a>(
     list: ContainerList,
     index: usize,
 ) -> Option<&'p ContainerView<'a>> {
-    lists(pod).into_iter().find(|(known, _)| *known == list).and_then(|(_, containers)| containers.get(index))
+    lists(pod)
+        .into_iter()
+        .find(|(known, _)| *known == list)
+        .and_then(|(_, containers)| containers.get(index))
 }
 
-fn find<'p, 'a>(pod: Option<&'p PodView<'a>>, list: ContainerList, name: &str) -> Option<&'p ContainerView<'a>> {
+fn find<'p, 'a>(
+    pod: Option<&'p PodView<'a>>,
+    list: ContainerList,
+    name: &str,
+) -> Option<&'p ContainerView<'a>> {
     let lists = pod.map(lists)?;
     let (_, containers) = lists.into_iter().find(|(known, _)| *known == list)?;
-    containers.iter().find(|container| container.name.as_str() == name)
+    containers
+        .iter()
+        .find(|container| container.name.as_str() == name)
 }
 
 /// Plans anew for a template in which `recorded` was added earlier; without an input, all of that is withdrawn.
@@ -70,9 +79,18 @@ pub(super) fn revise(
     let mut reduced = pod.clone();
     for (list, containers) in lists(pod) {
         for (index, container) in containers.iter().enumerate() {
-            let Some(added) = recorded.list(list).get(container.name.as_str()) else { continue };
+            let Some(added) = recorded.list(list).get(container.name.as_str()) else {
+                continue;
+            };
             let before = find(old, list, container.name.as_str());
-            let (kept, withdrawn) = sort((list, index), container, before, added, settled.as_ref(), statements);
+            let (kept, withdrawn) = sort(
+                (list, index),
+                container,
+                before,
+                added,
+                settled.as_ref(),
+                statements,
+            );
             if kept != Added::default() {
                 revision.record.add(list, container.name.as_str(), kept);
             }
@@ -84,10 +102,20 @@ pub(super) fn revise(
     }
     if let Some(input) = input {
         // Not by the record of the pod surface: it is about containers that came late to a pod.
-        let InjectionPlan { containers, record: _, absent: _, reload: _, warnings } =
-            plan(&PlanInput { pod: &reduced, ..*input })?;
+        let InjectionPlan {
+            containers,
+            record: _,
+            absent: _,
+            reload: _,
+            warnings,
+        } = plan(&PlanInput {
+            pod: &reduced,
+            ..*input
+        })?;
         for planned in &containers {
-            revision.record.add(planned.list, &planned.name, added(planned));
+            revision
+                .record
+                .add(planned.list, &planned.name, added(planned));
         }
         revision.containers = containers;
         revision.warnings = warnings;
@@ -97,8 +125,17 @@ pub(super) fn revise(
 
 fn added(planned: &ContainerPlan) -> Added {
     Added {
-        env_from: planned.env_from.iter().map(|(_, secret)| secret.clone()).collect(),
-        env: planned.env_before.iter().chain(&planned.env_after).map(|entry| entry.name.clone()).collect(),
+        env_from: planned
+            .env_from
+            .iter()
+            .map(|(_, secret)| secret.clone())
+            .collect(),
+        env: planned
+            .env_before
+            .iter()
+            .chain(&planned.env_after)
+            .map(|entry| entry.name.clone())
+            .collect(),
     }
 }
 
@@ -112,16 +149,32 @@ fn sort(
     statements: &Statements<'_>,
 ) -> (Added, Option<Withdrawn>) {
     let wanted = settled
-        .filter(|settled| settled.selected.iter().any(|selected| selected.list == list && selected.index == index))
+        .filter(|settled| {
+            settled
+                .selected
+                .iter()
+                .any(|selected| selected.list == list && selected.index == index)
+        })
         .map(|settled| &settled.wanted);
     let mut kept = Added::default();
-    let mut withdrawn = Withdrawn { list, index, env_from: Vec::new(), env: Vec::new() };
+    let mut withdrawn = Withdrawn {
+        list,
+        index,
+        env_from: Vec::new(),
+        env: Vec::new(),
+    };
     let sources = container.whole_secrets();
     // `envFrom` is one whole: when some of ours are gone, whoever sent the list wrote what is left.
-    let resent = before.is_some() && added.env_from.iter().any(|secret| !sources.contains_key(secret.as_str()));
+    let resent = before.is_some()
+        && added
+            .env_from
+            .iter()
+            .any(|secret| !sources.contains_key(secret.as_str()));
     let stated = statements.of_container(list, container, &added.env_from);
     for secret in &added.env_from {
-        let Some(place) = sources.get(secret.as_str()).filter(|_| !resent) else { continue };
+        let Some(place) = sources.get(secret.as_str()).filter(|_| !resent) else {
+            continue;
+        };
         if stated.has_source(secret) {
             continue;
         }
@@ -141,14 +194,24 @@ fn sort(
         .map(|(place, entry)| (entry.name.as_str(), (place, entry)))
         .collect();
     for name in &added.env {
-        let Some((place, entry)) = entries.get(name.as_str()).copied() else { continue };
+        let Some((place, entry)) = entries.get(name.as_str()).copied() else {
+            continue;
+        };
         if stated.has_variable(name) {
             continue;
         }
-        let changed = was
-            .as_ref()
-            .is_some_and(|was| was.get(name.as_str()).copied().and_then(EnvView::secret_key) != entry.secret_key());
-        if wanted.is_some_and(|wanted| wanted.env.iter().any(|wanted| wanted.name == *name && wanted.is(entry))) {
+        let changed = was.as_ref().is_some_and(|was| {
+            was.get(name.as_str())
+                .copied()
+                .and_then(EnvView::secret_key)
+                != entry.secret_key()
+        });
+        if wanted.is_some_and(|wanted| {
+            wanted
+                .env
+                .iter()
+                .any(|wanted| wanted.name == *name && wanted.is(entry))
+        }) {
             kept.env.push(name.clone());
         } else if entry.secret_key().is_some() && !changed {
             withdrawn.env.push((place, name.clone()));
@@ -166,12 +229,19 @@ fn reduce(pod: &mut PodView<'_>, withdrawn: &Withdrawn) {
         ContainerList::Containers => &mut pod.spec.containers,
         ContainerList::InitContainers => &mut pod.spec.init_containers,
     };
-    let Some(container) = containers.as_mut().and_then(|containers| containers.get_mut(withdrawn.index)) else {
+    let Some(container) = containers
+        .as_mut()
+        .and_then(|containers| containers.get_mut(withdrawn.index))
+    else {
         return;
     };
     // Last first, so that the places hold.
     for (place, _) in &withdrawn.env_from {
-        if let Some(list) = container.env_from.as_mut().filter(|list| list.len() > *place) {
+        if let Some(list) = container
+            .env_from
+            .as_mut()
+            .filter(|list| list.len() > *place)
+        {
             list.remove(*place);
         }
     }
@@ -184,17 +254,26 @@ fn reduce(pod: &mut PodView<'_>, withdrawn: &Withdrawn) {
 
 /// Puts back what was recorded and stood there before the update, and nothing else.
 pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -> Revision {
-    let mut revision = Revision { record: recorded.clone(), ..Revision::default() };
+    let mut revision = Revision {
+        record: recorded.clone(),
+        ..Revision::default()
+    };
     for (list, containers) in lists(pod) {
         for (index, container) in containers.iter().enumerate() {
             let name = container.name.as_str();
-            let (Some(added), Some(before)) = (recorded.list(list).get(name), find(Some(old), list, name)) else {
+            let (Some(added), Some(before)) =
+                (recorded.list(list).get(name), find(Some(old), list, name))
+            else {
                 continue;
             };
             let (sources, env) = (before.whole_secrets(), before.env_by_name());
             let entry = |name: &String| {
                 let (secret, key) = env.get(name.as_str())?.secret_key()?;
-                Some(EnvEntry { name: name.clone(), secret: secret.to_owned(), key: key.to_owned() })
+                Some(EnvEntry {
+                    name: name.clone(),
+                    secret: secret.to_owned(),
+                    key: key.to_owned(),
+                })
             };
             let wanted = Wanted {
                 env_from: added

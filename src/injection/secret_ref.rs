@@ -21,7 +21,9 @@ pub const DEFAULT_KEY: &str = "value";
 pub const MAX_NAME: usize = 253;
 
 /// Where a secret lives, as the floe spec's `SecretSource` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretSource {
     /// A Kubernetes Secret in the pod's own namespace.
@@ -39,7 +41,13 @@ pub enum SecretSource {
 
 impl SecretSource {
     /// Every source of the spec, in the order in which messages list them.
-    pub const ALL: [Self; 5] = [Self::Kubernetes, Self::Infisical, Self::ExternalSecrets, Self::Env, Self::Vault];
+    pub const ALL: [Self; 5] = [
+        Self::Kubernetes,
+        Self::Infisical,
+        Self::ExternalSecrets,
+        Self::Env,
+        Self::Vault,
+    ];
 
     /// The spec's word for this source, exactly as annotations write it.
     #[must_use]
@@ -75,7 +83,9 @@ impl FromStr for SecretSource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not one of [`SecretSource::ALL`].
-    #[error("unknown source {0:?}; the sources are kubernetes, infisical, external-secrets and env, in lower case")]
+    #[error(
+        "unknown source {0:?}; the sources are kubernetes, infisical, external-secrets and env, in lower case"
+    )]
     UnknownSource(String),
     /// Not a DNS-1123 subdomain.
     #[error(
@@ -83,7 +93,9 @@ pub enum NameError {
     )]
     SecretName(String),
     /// Not a data key of a Secret.
-    #[error("{0:?} is not a key of a Secret: letters, digits, '-', '_' and '.', at most 253 characters")]
+    #[error(
+        "{0:?} is not a key of a Secret: letters, digits, '-', '_' and '.', at most 253 characters"
+    )]
     SecretKey(String),
     /// Not a C identifier.
     #[error("{0:?} is not a variable name: letters, digits and '_', not starting with a digit")]
@@ -119,7 +131,11 @@ macro_rules! name_type {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let rule: fn(&str) -> bool = $rule;
-                if rule(text) { Ok(Self(text.to_owned())) } else { Err($error(excerpt(text).into_owned())) }
+                if rule(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err($error(excerpt(text).into_owned()))
+                }
             }
         }
         impl fmt::Display for $type {
@@ -150,7 +166,10 @@ fn is_dns1123_subdomain(text: &str) -> bool {
     let label = |label: &str| {
         let bytes = label.as_bytes();
         let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
-        !bytes.is_empty() && bytes.iter().all(inner) && bytes.first() != Some(&b'-') && bytes.last() != Some(&b'-')
+        !bytes.is_empty()
+            && bytes.iter().all(inner)
+            && bytes.first() != Some(&b'-')
+            && bytes.last() != Some(&b'-')
     };
     text.len() <= MAX_NAME && text.split('.').all(label)
 }
@@ -159,13 +178,17 @@ fn is_dns1123_subdomain(text: &str) -> bool {
 fn is_secret_key(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && text != "."
         && !text.starts_with("..")
 }
 
 fn is_c_identifier(text: &str) -> bool {
-    text.bytes().enumerate().all(|(at, b)| b.is_ascii_alphabetic() || b == b'_' || (at > 0 && b.is_ascii_digit()))
+    text.bytes()
+        .enumerate()
+        .all(|(at, b)| b.is_ascii_alphabetic() || b == b'_' || (at > 0 && b.is_ascii_digit()))
         && !text.is_empty()
 }
 
@@ -192,7 +215,13 @@ impl EnvVarName {
             if at > 0 {
                 text.push('_');
             }
-            text.extend(part.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
+            text.extend(part.chars().map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_uppercase()
+                } else {
+                    '_'
+                }
+            }));
         }
         Self(text)
     }

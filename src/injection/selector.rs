@@ -33,12 +33,16 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'*' | b'?');
+        let fits =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'*' | b'?');
         if text.is_empty() || text.len() > MAX_CONTAINER_NAME || !text.bytes().all(fits) {
             return Err(PatternError(excerpt(text).into_owned()));
         }
         let glob = text.contains(['*', '?']).then(|| Box::new(Glob::of(text)));
-        Ok(Self { text: text.to_owned(), glob })
+        Ok(Self {
+            text: text.to_owned(),
+            glob,
+        })
     }
 }
 
@@ -60,7 +64,12 @@ impl Glob {
         // A run of stars is one star: then there is always a place that is none behind each.
         let mut pattern = text.as_bytes().to_vec();
         pattern.dedup_by(|a, b| *a == b'*' && *b == b'*');
-        let mut glob = Self { fits: [0; 128], any: 0, stars: 0, end: 1 << pattern.len() };
+        let mut glob = Self {
+            fits: [0; 128],
+            any: 0,
+            stars: 0,
+            end: 1 << pattern.len(),
+        };
         for (place, byte) in pattern.iter().enumerate() {
             match byte {
                 b'*' => glob.stars |= 1 << place,
@@ -83,7 +92,11 @@ impl Glob {
         let past_stars = |places: u64| places | ((places & self.stars) << 1);
         let mut places = past_stars(1);
         for byte in name.bytes() {
-            let fits = self.fits.get(usize::from(byte)).copied().unwrap_or(self.any);
+            let fits = self
+                .fits
+                .get(usize::from(byte))
+                .copied()
+                .unwrap_or(self.any);
             places = past_stars(((places & fits) << 1) | (places & self.stars));
         }
         places & self.end != 0

@@ -38,8 +38,13 @@ impl FromStr for Sidecar {
             None => (text, None),
         };
         match label {
-            Some(label) if !is_label_key(label) => Err(SidecarError::Label(excerpt(label).into_owned())),
-            label => Ok(Self { pattern: pattern.parse()?, label: label.map(str::to_owned) }),
+            Some(label) if !is_label_key(label) => {
+                Err(SidecarError::Label(excerpt(label).into_owned()))
+            }
+            label => Ok(Self {
+                pattern: pattern.parse()?,
+                label: label.map(str::to_owned),
+            }),
         }
     }
 }
@@ -47,7 +52,9 @@ impl FromStr for Sidecar {
 impl fmt::Display for Sidecar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pattern.fmt(f)?;
-        self.label.as_ref().map_or(Ok(()), |label| write!(f, "@{label}"))
+        self.label
+            .as_ref()
+            .map_or(Ok(()), |label| write!(f, "@{label}"))
     }
 }
 
@@ -73,10 +80,19 @@ impl<'s> Sidecars<'s> {
     /// Those of `list` without a label, and with one that the pod carries.
     #[must_use]
     pub fn of(list: &'s [Sidecar], pod: &PodView<'_>) -> Self {
-        let labels = pod.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
-        let carried = |label: &String| labels.is_some_and(|labels| labels.names().any(|name| name == label));
+        let labels = pod
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.as_ref());
+        let carried =
+            |label: &String| labels.is_some_and(|labels| labels.names().any(|name| name == label));
         let counts = |sidecar: &&Sidecar| sidecar.label.as_ref().is_none_or(carried);
-        Self(list.iter().filter(counts).map(|sidecar| &sidecar.pattern).collect())
+        Self(
+            list.iter()
+                .filter(counts)
+                .map(|sidecar| &sidecar.pattern)
+                .collect(),
+        )
     }
 
     /// Whether a container of the pod is one of them.
@@ -115,16 +131,27 @@ mod tests {
 
     #[test]
     fn a_label_that_the_pod_does_not_carry_takes_its_entry_away() {
-        let list: Vec<Sidecar> =
-            ["envoy", "wait@workflows.argoproj.io/workflow"].iter().map(|text| text.parse().unwrap()).collect();
+        let list: Vec<Sidecar> = ["envoy", "wait@workflows.argoproj.io/workflow"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         let sidecars = |labels: &str, name: &str| {
             let json = format!(r#"{{"metadata":{{"labels":{labels}}}}}"#);
             Sidecars::of(&list, &serde_json::from_str(&json).unwrap()).contain(name)
         };
-        assert!(sidecars(r#"{"workflows.argoproj.io/workflow":"etl"}"#, "wait"));
-        assert!(sidecars(r#"{"workflows.argoproj.io/workflow":""}"#, "envoy"));
+        assert!(sidecars(
+            r#"{"workflows.argoproj.io/workflow":"etl"}"#,
+            "wait"
+        ));
+        assert!(sidecars(
+            r#"{"workflows.argoproj.io/workflow":""}"#,
+            "envoy"
+        ));
         for other in ["null", "{}", r#"{"app":"workflows.argoproj.io/workflow"}"#] {
-            assert!(!sidecars(other, "wait") && sidecars(other, "envoy"), "{other}");
+            assert!(
+                !sidecars(other, "wait") && sidecars(other, "envoy"),
+                "{other}"
+            );
         }
     }
 }

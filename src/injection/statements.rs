@@ -95,21 +95,32 @@ impl ManagedFields {
 /// Whether a tree of fields has nothing that the other lacks.
 fn is_within(fields: &Value, others: &Value) -> bool {
     let fields = fields.as_object().into_iter().flatten();
-    fields.into_iter().all(|(name, more)| others.get(name).is_some_and(|others| is_within(more, others)))
+    fields.into_iter().all(|(name, more)| {
+        others
+            .get(name)
+            .is_some_and(|others| is_within(more, others))
+    })
 }
 
 impl Metadata {
     /// Metadata that are longer than any that the API server stores are not read: then nobody can tell.
     fn read(json: Option<&str>) -> Self {
         let within = json.filter(|json| json.len() <= MAX_STATEMENT_BYTES);
-        within.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+        within
+            .and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default()
     }
 
     /// The entries of server-side applies; of too many, none.
     fn applied(&self) -> Vec<&ManagedFields> {
         let entries = self.managed_fields.iter().flatten();
-        let applied: Vec<&ManagedFields> = entries.filter(|entry| entry.operation == "Apply").collect();
-        if applied.len() > MAX_APPLYING_MANAGERS { Vec::new() } else { applied }
+        let applied: Vec<&ManagedFields> =
+            entries.filter(|entry| entry.operation == "Apply").collect();
+        if applied.len() > MAX_APPLYING_MANAGERS {
+            Vec::new()
+        } else {
+            applied
+        }
     }
 
     fn last_applied(&self) -> Option<&str> {
@@ -121,17 +132,36 @@ impl Read {
     fn of(now: Option<&str>, before: Option<&str>) -> Self {
         let (now, before) = (Metadata::read(now), Metadata::read(before));
         let (applied, before_applied) = (now.applied(), before.applied());
-        let earlier: BTreeMap<[&str; 3], &ManagedFields> =
-            before_applied.into_iter().map(|entry| (entry.identity(), entry)).collect();
-        let is_new =
-            |entry: &ManagedFields| earlier.get(&entry.identity()).is_none_or(|other| entry.applies_after(other));
-        let applying: Vec<Value> =
-            applied.iter().filter(|entry| is_new(entry)).map(|entry| entry.fields.clone()).collect();
-        let is_apply =
-            now.last_applied() != before.last_applied() && now.last_applied().is_some() || !applying.is_empty();
-        let last_applied = now.last_applied().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let applied = applied.into_iter().map(|entry| entry.fields.clone()).collect();
-        Self { last_applied, applied, applying, is_apply }
+        let earlier: BTreeMap<[&str; 3], &ManagedFields> = before_applied
+            .into_iter()
+            .map(|entry| (entry.identity(), entry))
+            .collect();
+        let is_new = |entry: &ManagedFields| {
+            earlier
+                .get(&entry.identity())
+                .is_none_or(|other| entry.applies_after(other))
+        };
+        let applying: Vec<Value> = applied
+            .iter()
+            .filter(|entry| is_new(entry))
+            .map(|entry| entry.fields.clone())
+            .collect();
+        let is_apply = now.last_applied() != before.last_applied() && now.last_applied().is_some()
+            || !applying.is_empty();
+        let last_applied = now
+            .last_applied()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let applied = applied
+            .into_iter()
+            .map(|entry| entry.fields.clone())
+            .collect();
+        Self {
+            last_applied,
+            applied,
+            applying,
+            is_apply,
+        }
     }
 
     /// Whether some server-side apply owns the field at `path`.
@@ -142,17 +172,23 @@ impl Read {
     /// Whether this very update is a server-side apply that owns the field at `path`, and so sent all of it as it
     /// stands. Later that cannot be told: what the webhook adds to a field leaves its owners as they are.
     fn sends(&self, path: &[String]) -> bool {
-        self.applying.iter().any(|fields| at(fields, path).is_some())
+        self.applying
+            .iter()
+            .any(|fields| at(fields, path).is_some())
     }
 
     /// The same for a list that may be one field as a whole, as in a custom resource whose schema does not say more.
     fn sends_whole(&self, list: &[String]) -> bool {
-        self.applying.iter().filter_map(|fields| at(fields, list)?.as_object()).any(Map::is_empty)
+        self.applying
+            .iter()
+            .filter_map(|fields| at(fields, list)?.as_object())
+            .any(Map::is_empty)
     }
 }
 
 fn at<'v>(fields: &'v Value, path: &[String]) -> Option<&'v Value> {
-    path.iter().try_fold(fields, |fields, step| fields.get(step))
+    path.iter()
+        .try_fold(fields, |fields, step| fields.get(step))
 }
 
 fn field(name: &str) -> String {
@@ -171,12 +207,18 @@ fn named(name: &str) -> String {
 /// Literal values stand in the configuration that was applied last.
 impl fmt::Debug for Statements<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Statements").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Statements")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
 impl<'a> Statements<'a> {
-    pub fn of(kind: WorkloadKind, now: &WorkloadView<'a>, before: Option<&WorkloadView<'a>>) -> Self {
+    pub fn of(
+        kind: WorkloadKind,
+        now: &WorkloadView<'a>,
+        before: Option<&WorkloadView<'a>>,
+    ) -> Self {
         Self {
             kind,
             now: now.metadata_json(),
@@ -204,19 +246,32 @@ impl<'a> Statements<'a> {
 
     fn last_applied(&self, place: Place) -> &Value {
         let nothing = &Value::Null;
-        self.path(place).into_iter().fold(&self.read().last_applied, |value, field| value.get(field).unwrap_or(nothing))
+        self.path(place)
+            .into_iter()
+            .fold(&self.read().last_applied, |value, field| {
+                value.get(field).unwrap_or(nothing)
+            })
     }
 
     fn fields(&self, place: Place, more: &[&str]) -> Vec<String> {
-        self.path(place).iter().chain(more).map(|name| field(name)).collect()
+        self.path(place)
+            .iter()
+            .chain(more)
+            .map(|name| field(name))
+            .collect()
     }
 
     fn annotation(&self, place: Place, name: &str) -> Option<&str> {
-        self.last_applied(place).get("metadata")?.get("annotations")?.get(name)?.as_str()
+        self.last_applied(place)
+            .get("metadata")?
+            .get("annotations")?
+            .get(name)?
+            .as_str()
     }
 
     fn owns_annotation(&self, place: Place, name: &str) -> bool {
-        self.read().owns(&self.fields(place, &["metadata", "annotations", name]))
+        self.read()
+            .owns(&self.fields(place, &["metadata", "annotations", name]))
     }
 
     /// Whether an author states an annotation of the contract, by the part of its name after the prefix.
@@ -231,11 +286,18 @@ impl<'a> Statements<'a> {
             return Restart::default();
         }
         let stated = |name: &str| {
-            self.annotation(Place::Metadata, name).is_some() || self.owns_annotation(Place::Metadata, name)
+            self.annotation(Place::Metadata, name).is_some()
+                || self.owns_annotation(Place::Metadata, name)
         };
         let list = self.annotation(Place::Metadata, RELOADER_LIST);
-        let items: BTreeSet<&str> = list.into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
-        let sent = self.read().sends(&self.fields(Place::Metadata, &["metadata", "annotations", RELOADER_LIST]));
+        let items: BTreeSet<&str> = list
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .map(str::trim)
+            .collect();
+        let sent = self
+            .read()
+            .sends(&self.fields(Place::Metadata, &["metadata", "annotations", RELOADER_LIST]));
         let is_ours = |entry: &&String| !sent && !items.contains(entry.as_str());
         Restart {
             list: written.list.iter().filter(is_ours).cloned().collect(),
@@ -258,21 +320,32 @@ impl<'a> Statements<'a> {
     ) -> StatedEntries<'_> {
         let (read, name) = (self.read(), container.name.as_str());
         let stated = self.container(list, name);
-        let entries = |field: &str| stated.and_then(|stated| stated.get(field)?.as_array()).into_iter().flatten();
+        let entries = |field: &str| {
+            stated
+                .and_then(|stated| stated.get(field)?.as_array())
+                .into_iter()
+                .flatten()
+        };
         let path = |more: &str| {
             let mut path = self.fields(Place::Template, &["spec", list.field()]);
             path.extend([named(name), field(more)]);
             path
         };
-        let sends_containers = read.sends_whole(&self.fields(Place::Template, &["spec", list.field()]));
+        let sends_containers =
+            read.sends_whole(&self.fields(Place::Template, &["spec", list.field()]));
         let all_sources = sends_containers
             || read.sends(&path("envFrom"))
             || read.owns(&path("envFrom")) && is_all_recorded(container, recorded);
         let env = path("env");
-        let owned = read.applied.iter().filter_map(|fields| at(fields, &env)?.as_object());
+        let owned = read
+            .applied
+            .iter()
+            .filter_map(|fields| at(fields, &env)?.as_object());
         StatedEntries {
             all_sources,
-            sources: entries("envFrom").filter_map(|source| name_of(source.get("secretRef")?)).collect(),
+            sources: entries("envFrom")
+                .filter_map(|source| name_of(source.get("secretRef")?))
+                .collect(),
             all_variables: sends_containers,
             variables: entries("env").filter_map(name_of).collect(),
             owned: owned.flat_map(Map::keys).map(String::as_str).collect(),
@@ -281,14 +354,20 @@ impl<'a> Statements<'a> {
 
     /// A container of the configuration that was applied last.
     fn container(&self, list: ContainerList, name: &str) -> Option<&Value> {
-        let containers = self.last_applied(Place::Template).get("spec")?.get(list.field())?.as_array()?;
+        let containers = self
+            .last_applied(Place::Template)
+            .get("spec")?
+            .get(list.field())?
+            .as_array()?;
         let [of_containers, of_init_containers] = &self.places;
         let places = match list {
             ContainerList::Containers => of_containers,
             ContainerList::InitContainers => of_init_containers,
         };
-        let index = |container: (usize, &Value)| Some((name_of(container.1)?.to_owned(), container.0));
-        let places = places.get_or_init(|| containers.iter().enumerate().filter_map(index).collect());
+        let index =
+            |container: (usize, &Value)| Some((name_of(container.1)?.to_owned(), container.0));
+        let places =
+            places.get_or_init(|| containers.iter().enumerate().filter_map(index).collect());
         containers.get(*places.get(name)?)
     }
 }
@@ -312,7 +391,9 @@ impl StatedEntries<'_> {
 
     /// Whether the variable is the author's.
     pub fn has_variable(&self, name: &str) -> bool {
-        self.all_variables || self.variables.contains(name) || self.owned.contains(named(name).as_str())
+        self.all_variables
+            || self.variables.contains(name)
+            || self.owned.contains(named(name).as_str())
     }
 }
 
@@ -320,7 +401,10 @@ impl StatedEntries<'_> {
 fn is_all_recorded(container: &ContainerView<'_>, recorded: &[String]) -> bool {
     let sources = container.whole_secrets();
     let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
-    container.env_from.as_ref().is_some_and(|list| list.len() == sources.len())
+    container
+        .env_from
+        .as_ref()
+        .is_some_and(|list| list.len() == sources.len())
         && sources.keys().all(|source| recorded.contains(*source))
 }
 
@@ -332,15 +416,16 @@ mod tests {
 
     /// Whether an object with these managers, and so many bytes of other metadata, states `env-from` on its template.
     fn states(managers: usize, filling: usize) -> bool {
-        let fields =
-            json!({"f:spec": {"f:template": {"f:metadata": {"f:annotations": {"f:secrets.floe.dev/env-from": {}}}}}});
+        let fields = json!({"f:spec": {"f:template": {"f:metadata": {"f:annotations": {"f:secrets.floe.dev/env-from": {}}}}}});
         let managed: Vec<Value> = (0..managers)
             .map(|n| json!({"manager": format!("m{n}"), "operation": "Apply", "fieldsV1": fields}))
             .collect();
-        let metadata = json!({"annotations": {"filling": "x".repeat(filling)}, "managedFields": managed});
+        let metadata =
+            json!({"annotations": {"filling": "x".repeat(filling)}, "managedFields": managed});
         let object = json!({"metadata": metadata}).to_string();
         let view: WorkloadView<'_> = serde_json::from_str(&object).unwrap();
-        Statements::of(WorkloadKind::Deployment, &view, None).states_annotation(Place::Template, "env-from")
+        Statements::of(WorkloadKind::Deployment, &view, None)
+            .states_annotation(Place::Template, "env-from")
     }
 
     #[test]
@@ -361,13 +446,17 @@ mod tests {
         let applied = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "c", "env": [{"name": "A", "value": "canary"}]},
         ]}}}});
-        let metadata =
-            json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()}});
-        let object = json!({"metadata": metadata, "spec": {"template": applied["spec"]["template"]}}).to_string();
+        let metadata = json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()}});
+        let object =
+            json!({"metadata": metadata, "spec": {"template": applied["spec"]["template"]}})
+                .to_string();
         let view: WorkloadView<'_> = serde_json::from_str(&object).unwrap();
         let statements = Statements::of(WorkloadKind::Deployment, &view, None);
         assert!(statements.is_apply(), "it was read");
-        assert!(!format!("{statements:?}").contains("canary"), "{statements:?}");
+        assert!(
+            !format!("{statements:?}").contains("canary"),
+            "{statements:?}"
+        );
         assert!(!format!("{view:?}").contains("canary"), "{view:?}");
     }
 }

@@ -15,34 +15,75 @@ fn warning(from: Taken, mut names: Vec<String>) -> Option<Warning> {
 
 /// Entries of a template's containers.
 pub(super) fn from_containers(pod: &PodView<'_>, withdrawn: &[Withdrawn]) -> Vec<Warning> {
-    let warnings = withdrawn.iter().flat_map(|Withdrawn { list, index, env_from, env }| {
-        let name =
-            container(pod, *list, *index).map(|container| container.name.as_str().to_owned()).unwrap_or_default();
-        let names = |entries: &[(usize, String)]| entries.iter().rev().map(|(_, name)| name.clone()).collect();
-        [
-            warning(Taken::AnnotationLayers { list: *list, container: name.clone() }, names(env_from)),
-            warning(Taken::Variables { list: *list, container: name }, names(env)),
-        ]
-    });
+    let warnings = withdrawn.iter().flat_map(
+        |Withdrawn {
+             list,
+             index,
+             env_from,
+             env,
+         }| {
+            let name = container(pod, *list, *index)
+                .map(|container| container.name.as_str().to_owned())
+                .unwrap_or_default();
+            let names = |entries: &[(usize, String)]| {
+                entries.iter().rev().map(|(_, name)| name.clone()).collect()
+            };
+            [
+                warning(
+                    Taken::AnnotationLayers {
+                        list: *list,
+                        container: name.clone(),
+                    },
+                    names(env_from),
+                ),
+                warning(
+                    Taken::Variables {
+                        list: *list,
+                        container: name,
+                    },
+                    names(env),
+                ),
+            ]
+        },
+    );
     warnings.flatten().collect()
 }
 
 /// Annotations of a template that an earlier version copied there, by the part of the name after the prefix.
 pub(super) fn from_template<'k>(keys: impl Iterator<Item = &'k str>) -> Option<Warning> {
-    warning(Taken::Template, keys.map(|key| format!("{PREFIX}{key}")).collect())
+    warning(
+        Taken::Template,
+        keys.map(|key| format!("{PREFIX}{key}")).collect(),
+    )
 }
 
 /// What was written for the program that restarts the workload, and is not any more.
-pub(super) fn from_metadata(metadata: Option<&Annotations<'_>>, was: &Restart, written: &Restart) -> Vec<Warning> {
+pub(super) fn from_metadata(
+    metadata: Option<&Annotations<'_>>,
+    was: &Restart,
+    written: &Restart,
+) -> Vec<Warning> {
     let there = |name: &str| metadata.and_then(|metadata| metadata.value(name));
-    let listed: Vec<&str> = there(RELOADER_LIST).into_iter().flat_map(|list| list.split(',').map(str::trim)).collect();
-    let is_gone = |entry: &&String| listed.contains(&entry.as_str()) && !written.list.contains(entry);
+    let listed: Vec<&str> = there(RELOADER_LIST)
+        .into_iter()
+        .flat_map(|list| list.split(',').map(str::trim))
+        .collect();
+    let is_gone =
+        |entry: &&String| listed.contains(&entry.as_str()) && !written.list.contains(entry);
     let entries = was.list.iter().filter(is_gone).cloned().collect();
-    let promoted = was
-        .promoted
-        .iter()
-        .filter(|(name, value)| there(name) == Some(value.as_str()) && !written.promoted.contains_key(*name));
+    let promoted = was.promoted.iter().filter(|(name, value)| {
+        there(name) == Some(value.as_str()) && !written.promoted.contains_key(*name)
+    });
     let infisical = was.infisical && !written.infisical && there(INFISICAL) == Some("true");
-    let annotations = promoted.map(|(name, _)| name.clone()).chain(infisical.then(|| INFISICAL.to_owned())).collect();
-    [warning(Taken::ReloaderList, entries), warning(Taken::Metadata, annotations)].into_iter().flatten().collect()
+    let annotations = promoted
+        .map(|(name, _)| name.clone())
+        .chain(infisical.then(|| INFISICAL.to_owned()))
+        .collect();
+    [
+        warning(Taken::ReloaderList, entries),
+        warning(Taken::Metadata, annotations),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -21,10 +21,18 @@ impl Changes {
         no_metadata: bool,
         wanted: BTreeMap<String, Option<String>>,
     ) -> Self {
-        let there = |key: &str| annotations.and_then(|annotations| annotations.value(key)).map(str::to_owned);
-        let entries = wanted.into_iter().map(|(key, wanted)| (key.clone(), (there(&key), wanted)));
+        let there = |key: &str| {
+            annotations
+                .and_then(|annotations| annotations.value(key))
+                .map(str::to_owned)
+        };
+        let entries = wanted
+            .into_iter()
+            .map(|(key, wanted)| (key.clone(), (there(&key), wanted)));
         Self {
-            entries: entries.filter(|(_, (there, wanted))| there != wanted).collect(),
+            entries: entries
+                .filter(|(_, (there, wanted))| there != wanted)
+                .collect(),
             no_metadata,
             no_map: annotations.is_none(),
         }

@@ -19,9 +19,15 @@ pub(super) fn render_template<'p>(edit: &'p TemplateEdit, root: &[&str]) -> Patc
     match edit.label {
         // The record is written with the label, so that there is metadata by now.
         Some(true) if edit.no_labels => {
-            patch.add(&["metadata", "labels"], PatchValue::Map(BTreeMap::from([(INJECTED, "true".into())])));
+            patch.add(
+                &["metadata", "labels"],
+                PatchValue::Map(BTreeMap::from([(INJECTED, "true".into())])),
+            );
         }
-        Some(true) => patch.add(&["metadata", "labels", INJECTED], PatchValue::Text("true".into())),
+        Some(true) => patch.add(
+            &["metadata", "labels", INJECTED],
+            PatchValue::Text("true".into()),
+        ),
         Some(false) => patch.take(&["metadata", "labels", INJECTED], "true"),
         None => {}
     }
@@ -35,7 +41,11 @@ impl<'p> Builder<'_, 'p> {
     }
 
     pub(super) fn annotations(&mut self, changes: &'p Changes) {
-        let Changes { entries, no_metadata, no_map } = changes;
+        let Changes {
+            entries,
+            no_metadata,
+            no_map,
+        } = changes;
         if entries.is_empty() {
             return;
         }
@@ -43,7 +53,10 @@ impl<'p> Builder<'_, 'p> {
             self.add(&["metadata"], PatchValue::Map(BTreeMap::new()));
         }
         if *no_map {
-            self.add(&["metadata", "annotations"], PatchValue::Map(BTreeMap::new()));
+            self.add(
+                &["metadata", "annotations"],
+                PatchValue::Map(BTreeMap::new()),
+            );
         }
         for (name, (was, wanted)) in entries {
             let path = ["metadata", "annotations", name];
@@ -61,7 +74,12 @@ impl<'p> Builder<'_, 'p> {
 
     /// Of an entry, the name is tested and the rest goes with it.
     fn withdraw(&mut self, withdrawn: &'p Withdrawn) {
-        let Withdrawn { list, index, env_from, env } = withdrawn;
+        let Withdrawn {
+            list,
+            index,
+            env_from,
+            env,
+        } = withdrawn;
         let index = index.to_string();
         for (place, secret) in env_from {
             let place = place.to_string();

@@ -40,14 +40,18 @@ impl WorkloadKind {
 
     /// Of every kind, the API group and the resource.
     pub fn resources() -> impl Iterator<Item = (Self, &'static str, &'static str)> {
-        Self::ALL.into_iter().map(|(kind, group, _, resource)| (kind, group, resource))
+        Self::ALL
+            .into_iter()
+            .map(|(kind, group, _, resource)| (kind, group, resource))
     }
 
     /// By `apiVersion` and `kind`, as a manifest says them.
     #[must_use]
     pub fn of_manifest(api_version: &str, kind: &str) -> Option<Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        Self::ALL.into_iter().find_map(|(known, of, name, _)| (of == group && name == kind).then_some(known))
+        Self::ALL
+            .into_iter()
+            .find_map(|(known, of, name, _)| (of == group && name == kind).then_some(known))
     }
 
     /// Where the pod template stands.
@@ -55,7 +59,9 @@ impl WorkloadKind {
     pub fn template(self) -> &'static [&'static str] {
         match self {
             Self::CronJob => &["spec", "jobTemplate", "spec", "template"],
-            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::Job | Self::Rollout => &["spec", "template"],
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::Job | Self::Rollout => {
+                &["spec", "template"]
+            }
         }
     }
 
@@ -96,7 +102,9 @@ impl<'a> std::ops::Deref for WorkloadMetadataView<'a> {
 
 impl fmt::Debug for WorkloadMetadataView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkloadMetadataView").field("view", &self.view).finish_non_exhaustive()
+        f.debug_struct("WorkloadMetadataView")
+            .field("view", &self.view)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,8 +112,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for WorkloadMetadataView<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;
         // The parser's own message may quote values.
-        let view =
-            serde_json::from_str(raw.get()).map_err(|_| D::Error::custom("metadata with a field of another type"))?;
+        let view = serde_json::from_str(raw.get())
+            .map_err(|_| D::Error::custom("metadata with a field of another type"))?;
         Ok(Self { view, raw })
     }
 }
@@ -173,15 +181,24 @@ impl TemplateView<'_> {
         if raw.len() <= MAX_ANNOTATION_BYTES - MAX_VALUE_BYTES - but.len() {
             return raw.len();
         }
-        let annotations = serde_json::from_str::<Template<'_>>(raw).ok().and_then(|t| t.metadata?.annotations);
-        let others = annotations.into_iter().flatten().filter(|(name, _)| name.as_str() != but);
-        others.map(|(name, value)| name.as_str().len() + value.as_str().len()).sum()
+        let annotations = serde_json::from_str::<Template<'_>>(raw)
+            .ok()
+            .and_then(|t| t.metadata?.annotations);
+        let others = annotations
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.as_str() != but);
+        others
+            .map(|(name, value)| name.as_str().len() + value.as_str().len())
+            .sum()
     }
 }
 
 impl fmt::Debug for TemplateView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TemplateView").field("pod", &self.pod).finish_non_exhaustive()
+        f.debug_struct("TemplateView")
+            .field("pod", &self.pod)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,8 +206,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for TemplateView<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;
         // The parser's own message may quote values.
-        let pod =
-            serde_json::from_str(raw.get()).map_err(|_| D::Error::custom("a template with a field of another type"))?;
+        let pod = serde_json::from_str(raw.get())
+            .map_err(|_| D::Error::custom("a template with a field of another type"))?;
         Ok(Self { pod, raw })
     }
 }
@@ -200,7 +217,11 @@ impl<'a> WorkloadView<'a> {
     #[must_use]
     pub fn template(&self, kind: WorkloadKind) -> Option<&TemplateView<'a>> {
         match kind {
-            WorkloadKind::CronJob => self.spec.job_template.as_ref().and_then(|job| job.spec.template.as_ref()),
+            WorkloadKind::CronJob => self
+                .spec
+                .job_template
+                .as_ref()
+                .and_then(|job| job.spec.template.as_ref()),
             WorkloadKind::Deployment
             | WorkloadKind::StatefulSet
             | WorkloadKind::DaemonSet
@@ -212,7 +233,9 @@ impl<'a> WorkloadView<'a> {
     /// Our annotations on its own metadata.
     #[must_use]
     pub fn annotations(&self) -> Option<&Annotations<'a>> {
-        self.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref())
+        self.metadata
+            .as_ref()
+            .and_then(|metadata| metadata.annotations.as_ref())
     }
 
     /// Its metadata as JSON.
@@ -222,18 +245,29 @@ impl<'a> WorkloadView<'a> {
 
     /// The owners that its metadata name.
     pub(super) fn owners(&self) -> impl Iterator<Item = &OwnerView<'a>> {
-        self.metadata.iter().flat_map(|metadata| metadata.owner_references.iter().flatten())
+        self.metadata
+            .iter()
+            .flat_map(|metadata| metadata.owner_references.iter().flatten())
     }
 
     /// The annotations beside the template's, nearest to the pods first.
     pub(super) fn beside_template(&self) -> [Option<&Annotations<'a>>; 2] {
-        let job = self.spec.job_template.as_ref().and_then(|job| job.metadata.as_ref());
-        [job.and_then(|metadata| metadata.annotations.as_ref()), self.annotations()]
+        let job = self
+            .spec
+            .job_template
+            .as_ref()
+            .and_then(|job| job.metadata.as_ref());
+        [
+            job.and_then(|metadata| metadata.annotations.as_ref()),
+            self.annotations(),
+        ]
     }
 
     /// Whether it is being deleted.
     #[must_use]
     pub fn is_being_deleted(&self) -> bool {
-        self.metadata.as_ref().is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+        self.metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
     }
 }

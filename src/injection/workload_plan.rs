@@ -90,7 +90,9 @@ pub(super) type Told = BTreeMap<String, Option<String>>;
 
 /// At least as many elements as a JSON text has.
 fn elements(json: &str) -> usize {
-    json.bytes().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
+    json.bytes()
+        .filter(|byte| matches!(byte, b',' | b'{' | b'['))
+        .count()
 }
 
 // === impl Review ===
@@ -98,7 +100,11 @@ fn elements(json: &str) -> usize {
 impl<'r, 'a> Review<'r, 'a> {
     /// Looks at a workload and, for an update, at what it was; `None` when it has no pod template.
     #[must_use]
-    pub fn of(kind: WorkloadKind, object: &'r WorkloadView<'a>, old: Option<&'r WorkloadView<'a>>) -> Option<Self> {
+    pub fn of(
+        kind: WorkloadKind,
+        object: &'r WorkloadView<'a>,
+        old: Option<&'r WorkloadView<'a>>,
+    ) -> Option<Self> {
         Self::new(kind, object, old, old.is_none())
     }
 
@@ -116,9 +122,14 @@ impl<'r, 'a> Review<'r, 'a> {
     ) -> Option<Self> {
         let template = object.template(kind)?;
         let before = old.and_then(|old| old.template(kind));
-        let record =
-            |annotations: Option<&Annotations<'_>>| annotations.and_then(|a| a.get(RECORD_KEY)).and_then(Record::read);
-        let was = old.and_then(|old| record(old.annotations())).unwrap_or_default();
+        let record = |annotations: Option<&Annotations<'_>>| {
+            annotations
+                .and_then(|a| a.get(RECORD_KEY))
+                .and_then(Record::read)
+        };
+        let was = old
+            .and_then(|old| record(old.annotations()))
+            .unwrap_or_default();
         let recorded = record(object.annotations()).unwrap_or_else(|| was.clone());
         let in_template = record(template.pod.annotations())
             .or_else(|| record(before.and_then(|before| before.pod.annotations())))
@@ -127,21 +138,36 @@ impl<'r, 'a> Review<'r, 'a> {
         let farthest = farthest(kind, object, template);
         let layers = layers_of(object, template);
         let replaced = was.drops(object.annotations());
-        let copies = if replaced { Keys::new() } else { layers.copies(&recorded.copied, &statements, is_new) };
+        let copies = if replaced {
+            Keys::new()
+        } else {
+            layers.copies(&recorded.copied, &statements, is_new)
+        };
         let adopted = copies.len() < layers.recorded(&recorded.copied).count();
         let words = authored(&layers, farthest.as_ref(), &copies);
-        let annotations =
-            Annotations::from_pairs(words.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())));
+        let annotations = Annotations::from_pairs(
+            words
+                .iter()
+                .map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())),
+        );
         let scope = match old.zip(before) {
             None => Scope::Annotations,
             Some((old, before)) => {
                 let layers = layers_of(old, before);
                 let copies = layers.copies(&was.copied, &statements, false);
-                let same = words == authored(&layers, None, &copies) && is_misplaced(object) == is_misplaced(old);
-                if same { Scope::Template } else { Scope::Annotations }
+                let same = words == authored(&layers, None, &copies)
+                    && is_misplaced(object) == is_misplaced(old);
+                if same {
+                    Scope::Template
+                } else {
+                    Scope::Annotations
+                }
             }
         };
-        let copies = copies.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let copies = copies
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
         let mut review = Self {
             kind,
             object,
@@ -155,7 +181,8 @@ impl<'r, 'a> Review<'r, 'a> {
             annotations,
             scope,
         };
-        if let Some(before) = before.filter(|before| scope == Scope::Template && !adopted && review.keeps(before, &was))
+        if let Some(before) = before
+            .filter(|before| scope == Scope::Template && !adopted && review.keeps(before, &was))
         {
             review.old = Some(before);
             review.scope = Scope::Neither;
@@ -170,13 +197,21 @@ impl<'r, 'a> Review<'r, 'a> {
             return true;
         }
         // What cannot be compared within bounds counts as changed: nobody writes templates of that size.
-        if [now, then].into_iter().any(|json| json.len() > MAX_COMPARED_BYTES || elements(json) > MAX_COMPARED_ELEMENTS)
+        if [now, then]
+            .into_iter()
+            .any(|json| json.len() > MAX_COMPARED_BYTES || elements(json) > MAX_COMPARED_ELEMENTS)
         {
             return false;
         }
         let parsed = [now, then].map(serde_json::from_str::<Value>);
-        let [Ok(mut now), Ok(then)] = parsed else { return false };
-        let edit = self.edit_template(self.kept(&was.copied), self.restored(was), self.is_injected(was));
+        let [Ok(mut now), Ok(then)] = parsed else {
+            return false;
+        };
+        let edit = self.edit_template(
+            self.kept(&was.copied),
+            self.restored(was),
+            self.is_injected(was),
+        );
         let patch = json_patch::Patch::from(render_template(&edit, &[]));
         json_patch::patch(&mut now, &patch).is_ok() && now == then
     }
@@ -213,7 +248,10 @@ impl<'r, 'a> Review<'r, 'a> {
         // What cannot be inherited is refused where it is written; elsewhere everything stays.
         let stays = self.scope == Scope::Neither || self.check_inherited().is_err();
         let (annotations, copied) = if stays {
-            (self.kept(&self.recorded.copied), self.recorded.copied.clone())
+            (
+                self.kept(&self.recorded.copied),
+                self.recorded.copied.clone(),
+            )
         } else {
             (self.brought_up(), BTreeMap::new())
         };
@@ -233,7 +271,11 @@ impl<'r, 'a> Review<'r, 'a> {
             }
         };
         revision.record.template = !revision.record.is_empty();
-        let mut record = Record { template: revision.record.template, copied, ..Record::default() };
+        let mut record = Record {
+            template: revision.record.template,
+            copied,
+            ..Record::default()
+        };
         let mut warnings = revision.warnings.clone();
         warnings.extend(self.taken_back(&revision, stays));
         let mut metadata = BTreeMap::new();
@@ -263,7 +305,12 @@ impl<'r, 'a> Review<'r, 'a> {
         })
     }
 
-    fn restart(&self, mode: ReloadMode, secrets: &[String], in_template: bool) -> (Told, Restart, Vec<Warning>) {
+    fn restart(
+        &self,
+        mode: ReloadMode,
+        secrets: &[String],
+        in_template: bool,
+    ) -> (Told, Restart, Vec<Warning>) {
         let ours = if self.recorded.drops(self.object.annotations()) {
             Restart::default()
         } else {
@@ -278,7 +325,8 @@ impl<'r, 'a> Review<'r, 'a> {
             recorded: &ours,
             in_template,
         });
-        let mut warnings = taken_back::from_metadata(self.object.annotations(), &ours, &planned.written);
+        let mut warnings =
+            taken_back::from_metadata(self.object.annotations(), &ours, &planned.written);
         if !warnings.is_empty() && self.statements.is_apply() {
             warnings.clear();
         }
@@ -290,7 +338,11 @@ impl<'r, 'a> Review<'r, 'a> {
     fn taken_back(&self, revision: &Revision, copies_stay: bool) -> Vec<Warning> {
         let mut warnings = taken_back::from_containers(self.pod(), &revision.withdrawn);
         let has_original = |key: &str| self.annotations.get(key).is_some();
-        let copies = self.copies.keys().map(String::as_str).filter(|key| !copies_stay && !has_original(key));
+        let copies = self
+            .copies
+            .keys()
+            .map(String::as_str)
+            .filter(|key| !copies_stay && !has_original(key));
         warnings.extend(taken_back::from_template(copies));
         if !warnings.is_empty() && self.statements.is_apply() {
             warnings.clear();
@@ -301,9 +353,16 @@ impl<'r, 'a> Review<'r, 'a> {
     /// Whether the template comes from an earlier revision, by the annotations of ours that it brings: no author writes
     /// those. What stood there just before says nothing about its entries.
     fn came_back(&self) -> bool {
-        let standing = |pod: &'r PodView<'a>, key: &str| pod.annotations().and_then(|annotations| annotations.get(key));
-        let differs = |key: &str| self.old.is_some_and(|old| standing(&old.pod, key) != standing(self.pod(), key));
-        standing(self.pod(), RECORD_KEY).is_some() && (differs(RECORD_KEY) || differs(INHERITED_KEY))
+        let standing = |pod: &'r PodView<'a>, key: &str| {
+            pod.annotations()
+                .and_then(|annotations| annotations.get(key))
+        };
+        let differs = |key: &str| {
+            self.old
+                .is_some_and(|old| standing(&old.pod, key) != standing(self.pod(), key))
+        };
+        standing(self.pod(), RECORD_KEY).is_some()
+            && (differs(RECORD_KEY) || differs(INHERITED_KEY))
     }
 
     /// Whether the entries that the template's record names were written by the webhook into a template: the record says
@@ -321,21 +380,35 @@ impl<'r, 'a> Review<'r, 'a> {
     }
 
     fn is_labelled(&self) -> bool {
-        let label = self.pod().metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()?.injected.as_ref());
+        let label = self
+            .pod()
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.as_ref()?.injected.as_ref());
         label.map(super::Text::as_str) == Some("true")
     }
 
     /// What was injected and stood there before the update.
     fn restored(&self, recorded: &Record) -> Revision {
         match self.old {
-            Some(old) if self.is_injected(recorded) => restore(self.pod(), &old.pod, &self.in_template),
+            Some(old) if self.is_injected(recorded) => {
+                restore(self.pod(), &old.pod, &self.in_template)
+            }
             // A second pass over a new object: what the first one wrote is there.
-            None if self.is_injected(recorded) => Revision { record: self.in_template.clone(), ..Revision::default() },
+            None if self.is_injected(recorded) => Revision {
+                record: self.in_template.clone(),
+                ..Revision::default()
+            },
             Some(_) | None => Revision::default(),
         }
     }
 
-    fn edit_template(&self, mut annotations: Told, revision: Revision, was_injected: bool) -> TemplateEdit {
+    fn edit_template(
+        &self,
+        mut annotations: Told,
+        revision: Revision,
+        was_injected: bool,
+    ) -> TemplateEdit {
         let pod = self.pod();
         let labelled = self.is_labelled();
         let mut label = None;

@@ -33,7 +33,11 @@ impl WrongType {
     /// when it is longer than [`MAX_LOCATED_BYTES`].
     #[must_use]
     pub fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Self> {
-        if json.len() > MAX_LOCATED_BYTES { None } else { find::<T>(json) }
+        if json.len() > MAX_LOCATED_BYTES {
+            None
+        } else {
+            find::<T>(json)
+        }
     }
 
     /// The field's path, from the document on.
@@ -52,10 +56,18 @@ impl WrongType {
 
 impl fmt::Display for WrongType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, container, variable, found, expected } = self;
+        let Self {
+            path,
+            container,
+            variable,
+            found,
+            expected,
+        } = self;
         f.write_str(path)?;
         match (container, variable) {
-            (Some(container), Some(variable)) => write!(f, " (container \"{container}\", variable \"{variable}\")")?,
+            (Some(container), Some(variable)) => {
+                write!(f, " (container \"{container}\", variable \"{variable}\")")?
+            }
             (Some(container), None) => write!(f, " (container \"{container}\")")?,
             (None, Some(variable)) => write!(f, " (variable \"{variable}\")")?,
             (None, None) => {}
@@ -73,12 +85,23 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
     let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
     let steps: Vec<Step> = error.path().iter().map(Step::of).collect::<Option<_>>()?;
     let mut around = Around::default();
-    let walk = Walk { steps: &steps, element_of: "", around: &mut around };
-    walk.deserialize(&mut serde_json::Deserializer::from_str(json)).ok()?;
+    let walk = Walk {
+        steps: &steps,
+        element_of: "",
+        around: &mut around,
+    };
+    walk.deserialize(&mut serde_json::Deserializer::from_str(json))
+        .ok()?;
     let value = around.value?.get();
     if let Some(expected) = expected(&error.inner().to_string()) {
         let (found, path) = (kind(value), path(error.path()));
-        return Some(WrongType { path, container: around.container, variable: around.variable, found, expected });
+        return Some(WrongType {
+            path,
+            container: around.container,
+            variable: around.variable,
+            found,
+            expected,
+        });
     }
     // A template, and a workload's metadata, are read by a pass of their own, whose error has no place in this one.
     let inner = match steps.last() {
@@ -91,9 +114,19 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
 
 /// The type that serde wanted, by the end of its message: what stands before may be the author's text.
 fn expected(message: &str) -> Option<&'static str> {
-    let wanted = message.strip_prefix("invalid type: ")?.rsplit(", expected ").next()?;
-    let known = [(STRING, STRING), ("a sequence", "a list"), ("a map", "an object"), ("struct ", "an object")];
-    let known = known.into_iter().find(|(start, _)| wanted.starts_with(start));
+    let wanted = message
+        .strip_prefix("invalid type: ")?
+        .rsplit(", expected ")
+        .next()?;
+    let known = [
+        (STRING, STRING),
+        ("a sequence", "a list"),
+        ("a map", "an object"),
+        ("struct ", "an object"),
+    ];
+    let known = known
+        .into_iter()
+        .find(|(start, _)| wanted.starts_with(start));
     Some(known.map_or("another type", |(_, word)| word))
 }
 
@@ -134,7 +167,9 @@ fn path(path: &Path) -> String {
             Segment::Map { key } if key.contains(['.', '/']) => text.extend(["[", key, "]"]),
             Segment::Map { key } if text.is_empty() => text.push_str(key),
             Segment::Map { key } => text.extend([".", key]),
-            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => text.push_str(&segment.to_string()),
+            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => {
+                text.push_str(&segment.to_string())
+            }
         }
     }
     excerpt(&text).into_owned()
@@ -177,11 +212,19 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { steps, element_of, around } = self;
+        let Self {
+            steps,
+            element_of,
+            around,
+        } = self;
         while let Some(key) = map.next_key::<String>()? {
             match steps.split_first() {
                 Some((Step::Key(step), rest)) if *step == key => {
-                    map.next_value_seed(Walk { steps: rest, element_of: step, around: &mut *around })?;
+                    map.next_value_seed(Walk {
+                        steps: rest,
+                        element_of: step,
+                        around: &mut *around,
+                    })?;
                 }
                 _ if key == "name" => {
                     let name: &RawValue = map.next_value()?;
@@ -200,7 +243,11 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self { steps, element_of, around } = self;
+        let Self {
+            steps,
+            element_of,
+            around,
+        } = self;
         let Some((Step::Index(wanted), rest)) = steps.split_first() else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(());
@@ -208,7 +255,11 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         for _ in 0..*wanted {
             list.next_element::<IgnoredAny>()?;
         }
-        list.next_element_seed(Walk { steps: rest, element_of, around })?;
+        list.next_element_seed(Walk {
+            steps: rest,
+            element_of,
+            around,
+        })?;
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
@@ -224,7 +275,9 @@ mod tests {
     /// # Panics
     /// When nothing is wrong with it.
     fn sentence<'a, T: Deserialize<'a>>(json: &'a str) -> String {
-        WrongType::find::<T>(json).expect("a field of another type").to_string()
+        WrongType::find::<T>(json)
+            .expect("a field of another type")
+            .to_string()
     }
 
     #[rstest]
@@ -276,7 +329,9 @@ mod tests {
         let expected = r#"spec.jobTemplate.spec.template.spec.containers[0].env[0].value (container "c", variable "PORT") is a number, and Kubernetes takes a string there; write it in quotes"#;
         assert_eq!(sentence::<WorkloadView<'_>>(&job), expected);
         let metadata = r#"{"metadata":{"annotations":7},"spec":{"template":{}}}"#;
-        assert!(sentence::<WorkloadView<'_>>(metadata).starts_with("metadata.annotations is a number"));
+        assert!(
+            sentence::<WorkloadView<'_>>(metadata).starts_with("metadata.annotations is a number")
+        );
     }
 
     #[rstest]
@@ -289,11 +344,18 @@ mod tests {
 
     #[test]
     fn a_long_document_is_not_searched_and_a_long_name_is_cut() {
-        let json =
-            |filling: usize| format!(r#"{{"spec":{{"containers":[{{"name":"{}","env":5}}]}}}}"#, "n".repeat(filling));
+        let json = |filling: usize| {
+            format!(
+                r#"{{"spec":{{"containers":[{{"name":"{}","env":5}}]}}}}"#,
+                "n".repeat(filling)
+            )
+        };
         let rest = json(0).len();
         let longest = json(MAX_LOCATED_BYTES - rest);
         assert!(sentence::<PodView<'_>>(&longest).len() < 500);
-        assert_eq!(WrongType::find::<PodView<'_>>(&json(MAX_LOCATED_BYTES - rest + 1)), None);
+        assert_eq!(
+            WrongType::find::<PodView<'_>>(&json(MAX_LOCATED_BYTES - rest + 1)),
+            None
+        );
     }
 }

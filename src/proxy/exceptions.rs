@@ -23,35 +23,66 @@ pub(super) enum Exception {
     /// `10.0.0.1`, `10.0.0.1:6443`, `fd00::1`, `[fd00::1]:6443`.
     Address(IpAddr, Option<String>),
     /// `.example.com` and `*.example.com`: what is below a domain. `example.com`: the domain too.
-    Domain { below: String, itself: bool, port: Option<String> },
+    Domain {
+        below: String,
+        itself: bool,
+        port: Option<String>,
+    },
 }
 
 impl Exceptions {
     pub(super) fn parse(text: &str) -> Self {
-        let entries = text.split(',').map(|entry| entry.trim().to_ascii_lowercase());
+        let entries = text
+            .split(',')
+            .map(|entry| entry.trim().to_ascii_lowercase());
         let entries: Vec<String> = entries.filter(|entry| !entry.is_empty()).collect();
         if entries.iter().any(|entry| entry == "*") {
             return Self::All;
         }
-        Self::Some(entries.iter().filter_map(|entry| Exception::parse(entry)).collect())
+        Self::Some(
+            entries
+                .iter()
+                .filter_map(|entry| Exception::parse(entry))
+                .collect(),
+        )
     }
 
     /// Whether the server at this address is reached without a proxy. Those of this machine always are.
     pub(super) fn contain(&self, server: &Uri) -> bool {
-        let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
-        let address = host.parse().ok().map(|address: IpAddr| address.to_canonical());
+        let host = server
+            .host()
+            .unwrap_or_default()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
+        let address = host
+            .parse()
+            .ok()
+            .map(|address: IpAddr| address.to_canonical());
         if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
             return true;
         }
-        let Self::Some(entries) = self else { return true };
-        let default = if server.scheme_str() == Some("http") { 80 } else { 443 };
+        let Self::Some(entries) = self else {
+            return true;
+        };
+        let default = if server.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
         let port = server.port_u16().unwrap_or(default).to_string();
         let at = |wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| *wanted == port);
         entries.iter().any(|entry| match entry {
-            Exception::Network(network) => address.is_some_and(|address| network.contains(&address)),
+            Exception::Network(network) => {
+                address.is_some_and(|address| network.contains(&address))
+            }
             Exception::Address(wanted, port) => address == Some(*wanted) && at(port),
-            Exception::Domain { below, itself, port } => {
-                let inside = host.ends_with(below) || *itself && below.strip_prefix('.') == Some(&host);
+            Exception::Domain {
+                below,
+                itself,
+                port,
+            } => {
+                let inside =
+                    host.ends_with(below) || *itself && below.strip_prefix('.') == Some(&host);
                 address.is_none() && inside && at(port)
             }
         })
@@ -68,20 +99,35 @@ impl Exception {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Some(Self::Address(address.to_canonical(), port));
         }
-        let host = if host.starts_with("*.") { host.strip_prefix('*')? } else { host };
+        let host = if host.starts_with("*.") {
+            host.strip_prefix('*')?
+        } else {
+            host
+        };
         if host.is_empty() {
             return None;
         }
         let itself = !host.starts_with('.');
-        let below = if itself { format!(".{host}") } else { host.to_owned() };
-        Some(Self::Domain { below, itself, port })
+        let below = if itself {
+            format!(".{host}")
+        } else {
+            host.to_owned()
+        };
+        Some(Self::Domain {
+            below,
+            itself,
+            port,
+        })
     }
 }
 
 /// Host and port of an entry. An IPv6 address has its port after brackets.
 fn split(entry: &str) -> (&str, Option<String>) {
     let named = |port: &str| (!port.is_empty()).then(|| port.to_owned());
-    if let Some((host, rest)) = entry.strip_prefix('[').and_then(|entry| entry.split_once(']')) {
+    if let Some((host, rest)) = entry
+        .strip_prefix('[')
+        .and_then(|entry| entry.split_once(']'))
+    {
         return (host, rest.strip_prefix(':').and_then(named));
     }
     match entry.split_once(':') {
@@ -138,7 +184,11 @@ mod tests {
     #[case("[::ffff:127.0.0.1]:6443", "", true)]
     #[case("0.0.0.0:6443", "", false)]
     #[case("localhost.example.com:6443", "", false)]
-    fn exceptions_are_those_of_kubectl(#[case] server: &str, #[case] no_proxy: &str, #[case] contained: bool) {
+    fn exceptions_are_those_of_kubectl(
+        #[case] server: &str,
+        #[case] no_proxy: &str,
+        #[case] contained: bool,
+    ) {
         let server: Uri = format!("https://{server}/").parse().unwrap();
         assert_eq!(Exceptions::parse(no_proxy).contain(&server), contained);
     }

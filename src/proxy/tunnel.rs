@@ -48,7 +48,8 @@ pub(crate) fn client(config: Config, proxy: &Proxy) -> kube::Result<Client> {
     tcp.enforce_http(false);
     let to_proxy = config.rustls_https_connector_with_connector(tcp)?;
     let through = Through::new(proxy, to_proxy, config.connect_timeout);
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(through)?);
+    let mut connector =
+        TimeoutConnector::new(config.rustls_https_connector_with_connector(through)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -83,26 +84,47 @@ type SocksFault = <SocksV5<ToProxy> as Service<Uri>>::Error;
 
 impl Through {
     fn new(proxy: &Proxy, to_proxy: ToProxy, connect_timeout: Option<Duration>) -> Self {
-        let Proxy { protocol, address, credentials } = proxy;
-        let scheme = if *protocol == Protocol::Https { "https" } else { "http" };
+        let Proxy {
+            protocol,
+            address,
+            credentials,
+        } = proxy;
+        let scheme = if *protocol == Protocol::Https {
+            "https"
+        } else {
+            "http"
+        };
         // A host and a port are one part of a URI, whatever they are.
-        let at = Uri::builder().scheme(scheme).authority(address.as_str()).path_and_query("/").build();
+        let at = Uri::builder()
+            .scheme(scheme)
+            .authority(address.as_str())
+            .path_and_query("/")
+            .build();
         let at = at.unwrap_or_default();
         let handshake = match (protocol, credentials) {
             (Protocol::Socks5, None) => Handshake::Socks5(SocksV5::new(at, to_proxy)),
-            (Protocol::Socks5, Some((user, password))) => {
-                Handshake::Socks5(SocksV5::new(at, to_proxy).with_auth(user.clone(), password.clone()))
-            }
+            (Protocol::Socks5, Some((user, password))) => Handshake::Socks5(
+                SocksV5::new(at, to_proxy).with_auth(user.clone(), password.clone()),
+            ),
             (_, credentials) => {
                 let tunnel = Tunnel::new(at, to_proxy);
-                Handshake::Connect(match credentials.as_ref().and_then(|(user, word)| basic(user, word)) {
-                    Some(header) => tunnel.with_auth(header),
-                    None => tunnel,
-                })
+                Handshake::Connect(
+                    match credentials
+                        .as_ref()
+                        .and_then(|(user, word)| basic(user, word))
+                    {
+                        Some(header) => tunnel.with_auth(header),
+                        None => tunnel,
+                    },
+                )
             }
         };
         let within = connect_timeout.map(|within| within.saturating_sub(within / SPARE));
-        Self { proxy: address.as_str().into(), handshake, within }
+        Self {
+            proxy: address.as_str().into(),
+            handshake,
+            within,
+        }
     }
 }
 
@@ -120,25 +142,38 @@ impl Service<Uri> for Through {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         let proxy = &self.proxy;
-        let failed = |fault| ProxyError { proxy: Arc::clone(proxy), fault };
+        let failed = |fault| ProxyError {
+            proxy: Arc::clone(proxy),
+            fault,
+        };
         match &mut self.handshake {
-            Handshake::Connect(tunnel) => tunnel.poll_ready(context).map_err(|error| failed(connect_fault(&error))),
-            Handshake::Socks5(socks) => socks.poll_ready(context).map_err(|error| failed(socks_fault(&error))),
+            Handshake::Connect(tunnel) => tunnel
+                .poll_ready(context)
+                .map_err(|error| failed(connect_fault(&error))),
+            Handshake::Socks5(socks) => socks
+                .poll_ready(context)
+                .map_err(|error| failed(socks_fault(&error))),
         }
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
         let server = with_port(server);
         let connecting = match &mut self.handshake {
-            Handshake::Connect(tunnel) => tunnel.call(server).map_err(|error| connect_fault(&error)).boxed(),
-            Handshake::Socks5(socks) => socks.call(server).map_err(|error| socks_fault(&error)).boxed(),
+            Handshake::Connect(tunnel) => tunnel
+                .call(server)
+                .map_err(|error| connect_fault(&error))
+                .boxed(),
+            Handshake::Socks5(socks) => socks
+                .call(server)
+                .map_err(|error| socks_fault(&error))
+                .boxed(),
         };
         let (proxy, within) = (Arc::clone(&self.proxy), self.within);
         async move {
             let connected = match within {
-                Some(within) => timeout(within, connecting)
-                    .await
-                    .unwrap_or_else(|_| Err(format!("did not connect to the API server within {within:?}").into())),
+                Some(within) => timeout(within, connecting).await.unwrap_or_else(|_| {
+                    Err(format!("did not connect to the API server within {within:?}").into())
+                }),
                 None => connecting.await,
             };
             connected.map_err(|fault| ProxyError { proxy, fault })
@@ -149,15 +184,17 @@ impl Service<Uri> for Through {
 
 /// The handshakes take 443 for the port that is not named.
 fn with_port(server: Uri) -> Uri {
-    let (Some("http"), Some(host), None) = (server.scheme_str(), server.host(), server.port()) else { return server };
+    let (Some("http"), Some(host), None) = (server.scheme_str(), server.host(), server.port())
+    else {
+        return server;
+    };
     let authority = format!("{host}:80");
     let mut parts = server.into_parts();
     parts.authority = authority.parse().ok();
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-const CREDENTIALS: &str =
-    "wants credentials, or refuses those it got. Write USER:PASSWORD@ before its host in proxy-url or HTTPS_PROXY";
+const CREDENTIALS: &str = "wants credentials, or refuses those it got. Write USER:PASSWORD@ before its host in proxy-url or HTTPS_PROXY";
 
 fn connect_fault(error: &ConnectFault) -> Cow<'static, str> {
     match error {
@@ -165,7 +202,9 @@ fn connect_fault(error: &ConnectFault) -> Cow<'static, str> {
         ConnectFault::ConnectFailed(error) => unreachable_fault(error.as_ref()),
         ConnectFault::Io(error) => format!("broke the connection: {}", error.kind()).into(),
         ConnectFault::TunnelUnexpectedEof => "closed the connection without an answer".into(),
-        ConnectFault::MissingHost | ConnectFault::ProxyHeadersTooLong | ConnectFault::TunnelUnsuccessful => {
+        ConnectFault::MissingHost
+        | ConnectFault::ProxyHeadersTooLong
+        | ConnectFault::TunnelUnsuccessful => {
             "does not connect to the API server: it is not allowed to, or cannot reach it".into()
         }
     }
@@ -196,7 +235,10 @@ fn unreachable_fault(error: &(dyn Error + 'static)) -> Cow<'static, str> {
         kind = error.downcast_ref().map(io::Error::kind).or(kind);
         next = error.source();
     }
-    kind.map_or_else(|| "cannot be reached".into(), |kind| format!("cannot be reached: {kind}").into())
+    kind.map_or_else(
+        || "cannot be reached".into(),
+        |kind| format!("cannot be reached: {kind}").into(),
+    )
 }
 
 #[cfg(test)]
@@ -228,13 +270,26 @@ mod tests {
         let client = client(config, &proxy).unwrap();
         let error = client.send(Request::new(Body::empty())).await.unwrap_err();
         served.abort();
-        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error:?}");
-        fault(&error).unwrap_or_else(|| panic!("{error:?}")).replace(&address.to_string(), "HERE")
+        assert!(
+            !format!("{error} {error:?}").contains("CANARY"),
+            "{error:?}"
+        );
+        fault(&error)
+            .unwrap_or_else(|| panic!("{error:?}"))
+            .replace(&address.to_string(), "HERE")
     }
 
     #[rstest]
-    #[case("http", None, "the proxy HERE did not connect to the API server within 450ms")]
-    #[case("socks5", None, "the proxy HERE did not connect to the API server within 450ms")]
+    #[case(
+        "http",
+        None,
+        "the proxy HERE did not connect to the API server within 450ms"
+    )]
+    #[case(
+        "socks5",
+        None,
+        "the proxy HERE did not connect to the API server within 450ms"
+    )]
     #[case("http", Some(&b"HTTP/1.1 407 x\r\n\r\n"[..]), "the proxy HERE wants credentials, or refuses those it got. ")]
     #[case("http", Some(&b"HTTP/1.1 403 CANARY\r\n\r\n"[..]), "the proxy HERE does not connect to the API server: it is ")]
     #[case("http", Some(&b"SSH-2.0-CANARY\r\n"[..]), "the proxy HERE does not connect to the API server: it is ")]
@@ -253,11 +308,19 @@ mod tests {
 
     #[tokio::test]
     async fn proxy_that_is_not_there_is_named() {
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let config = Config::new("https://kubernetes.example.com:6443".parse().unwrap());
         for scheme in ["http", "https", "socks5"] {
             let proxy = Proxy::parse(&format!("{scheme}://{address}")).unwrap();
-            let error = client(config.clone(), &proxy).unwrap().send(Request::new(Body::empty())).await.unwrap_err();
+            let error = client(config.clone(), &proxy)
+                .unwrap()
+                .send(Request::new(Body::empty()))
+                .await
+                .unwrap_err();
             let sentence = format!("the proxy {address} cannot be reached: connection refused");
             assert_eq!(fault(&error), Some(sentence), "{scheme}");
         }
@@ -265,8 +328,16 @@ mod tests {
 
     #[test]
     fn ports_that_are_not_named_are_those_of_the_scheme() {
-        for (server, port) in [("http://a/b", Some(80)), ("http://a:81", Some(81)), ("https://a", None)] {
-            assert_eq!(with_port(server.parse().unwrap()).port_u16(), port, "{server}");
+        for (server, port) in [
+            ("http://a/b", Some(80)),
+            ("http://a:81", Some(81)),
+            ("https://a", None),
+        ] {
+            assert_eq!(
+                with_port(server.parse().unwrap()).port_u16(),
+                port,
+                "{server}"
+            );
         }
     }
 }

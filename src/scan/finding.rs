@@ -148,7 +148,10 @@ impl Progress {
     /// The first objects that were left out, each too large to be read.
     #[must_use]
     pub fn unread(&self) -> Vec<String> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.unread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Notes what was not looked at, and why.
@@ -162,7 +165,10 @@ impl Progress {
     /// Sentences about what was not looked at, and why.
     #[must_use]
     pub fn notes(&self) -> BTreeSet<String> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The figures so far.

@@ -16,7 +16,11 @@ use crate::injection::{PodView, Review, WorkloadView};
 impl Scanner {
     /// Compares the two latest revisions of each workload, and sends what the latest one lost together with an
     /// annotation. Resources that the account may not read are noted and left out.
-    pub(super) async fn lost_references(&self, namespace: Option<&str>, run: Run<'_>) -> Result<(), ScanError> {
+    pub(super) async fn lost_references(
+        &self,
+        namespace: Option<&str>,
+        run: Run<'_>,
+    ) -> Result<(), ScanError> {
         for store in Store::ALL {
             let histories = self.histories(store, namespace, run).await?;
             if histories.truncated {
@@ -25,7 +29,9 @@ impl Scanner {
                     store.resource().name
                 ));
             }
-            let compared = histories.candidates().map(|candidate| self.compare(store, candidate, run));
+            let compared = histories
+                .candidates()
+                .map(|candidate| self.compare(store, candidate, run));
             let mut compared = stream::iter(compared).buffer_unordered(AT_ONCE);
             while let Some(finding) = compared.next().await {
                 let Some(finding) = finding? else { continue };
@@ -39,7 +45,12 @@ impl Scanner {
         Ok(())
     }
 
-    async fn histories(&self, store: Store, namespace: Option<&str>, run: Run<'_>) -> Result<Histories, ScanError> {
+    async fn histories(
+        &self,
+        store: Store,
+        namespace: Option<&str>,
+        run: Run<'_>,
+    ) -> Result<Histories, ScanError> {
         let kind = store.resource();
         let mut histories = Histories::new(store);
         let path = kind.path(namespace);
@@ -65,24 +76,59 @@ impl Scanner {
         Ok(histories)
     }
 
-    async fn compare(&self, store: Store, candidate: Candidate, run: Run<'_>) -> Result<Option<Finding>, ScanError> {
-        let Candidate { namespace, kind, name, uid, previous, latest } = candidate;
-        let Some(of) = WORKLOADS.into_iter().find(|of| of.workload == Some(kind)) else { return Ok(None) };
+    async fn compare(
+        &self,
+        store: Store,
+        candidate: Candidate,
+        run: Run<'_>,
+    ) -> Result<Option<Finding>, ScanError> {
+        let Candidate {
+            namespace,
+            kind,
+            name,
+            uid,
+            previous,
+            latest,
+        } = candidate;
+        let Some(of) = WORKLOADS.into_iter().find(|of| of.workload == Some(kind)) else {
+            return Ok(None);
+        };
         let revisions = store.resource();
-        let Some(body) = self.readable(of, &namespace, &name, run).await? else { return Ok(None) };
+        let Some(body) = self.readable(of, &namespace, &name, run).await? else {
+            return Ok(None);
+        };
         if !self.is_served(&body, &uid) {
             return Ok(None);
         }
-        let Some(before) = self.readable(revisions, &namespace, &previous.name, run).await? else { return Ok(None) };
-        let Some(now) = self.readable(revisions, &namespace, &latest.name, run).await? else { return Ok(None) };
+        let Some(before) = self
+            .readable(revisions, &namespace, &previous.name, run)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let Some(now) = self
+            .readable(revisions, &namespace, &latest.name, run)
+            .await?
+        else {
+            return Ok(None);
+        };
         // The list may be older than what is read now.
-        if ![&before, &now].into_iter().all(|revision| is_of(revision, &uid)) {
+        if ![&before, &now]
+            .into_iter()
+            .all(|revision| is_of(revision, &uid))
+        {
             return Ok(None);
         }
         let workload = serde_json::from_slice::<WorkloadView<'_>>(&body).ok();
-        let review = workload.as_ref().and_then(|workload| Review::stored(kind, workload));
-        let templates = store.template::<PodView<'_>>(&before).zip(store.template::<PodView<'_>>(&now));
-        let Some((review, (before, now))) = review.zip(templates) else { return Ok(None) };
+        let review = workload
+            .as_ref()
+            .and_then(|workload| Review::stored(kind, workload));
+        let templates = store
+            .template::<PodView<'_>>(&before)
+            .zip(store.template::<PodView<'_>>(&now));
+        let Some((review, (before, now))) = review.zip(templates) else {
+            return Ok(None);
+        };
         // The template of a Rollout is not validated.
         let account = review.pod().service_account();
         if !is_object_name(account) {
@@ -90,7 +136,9 @@ impl Scanner {
         }
         let applied = if run.namespaces.enabled.contains(&namespace) {
             let now = Instant::now();
-            self.defaults.applied(&namespace, account, now, now + PATIENCE).await?
+            self.defaults
+                .applied(&namespace, account, now, now + PATIENCE)
+                .await?
         } else {
             AppliedDefaults::default()
         };
@@ -103,15 +151,30 @@ impl Scanner {
             defaults: applied.layers(None, &namespace, account),
             sidecars: &self.rules.sidecars,
         };
-        let Some(lost) = comparison.lost() else { return Ok(None) };
+        let Some(lost) = comparison.lost() else {
+            return Ok(None);
+        };
         let problems = vec![lost.sentence(of.name, &name, latest.number)];
-        let Kind { api_version, name: kind, .. } = of;
-        Ok(Some(Finding { namespace, api_version, kind, name, uid, owner: None, problems }))
+        let Kind {
+            api_version,
+            name: kind,
+            ..
+        } = of;
+        Ok(Some(Finding {
+            namespace,
+            api_version,
+            kind,
+            name,
+            uid,
+            owner: None,
+            problems,
+        }))
     }
 
     /// Whether a workload is the one of that uid, is not being deleted, and is sent to the webhook.
     fn is_served(&self, body: &[u8], uid: &str) -> bool {
-        let is_same = meta(body).is_some_and(|meta| meta.uid == uid && meta.deletion_timestamp.is_none());
+        let is_same =
+            meta(body).is_some_and(|meta| meta.uid == uid && meta.deletion_timestamp.is_none());
         is_same && self.rules.objects.matches(&labels(body))
     }
 
@@ -135,10 +198,15 @@ impl Scanner {
 
 /// Whether a revision belongs to the workload of that uid.
 fn is_of(revision: &[u8], uid: &str) -> bool {
-    meta(revision).and_then(|mut meta| meta.controller()).is_some_and(|owner| owner.uid == uid)
+    meta(revision)
+        .and_then(|mut meta| meta.controller())
+        .is_some_and(|owner| owner.uid == uid)
 }
 
 /// The sentence about a resource that the account may not read.
 fn hidden(kind: Kind, verb: &str) -> String {
-    format!("{}s were not looked at for lost references: you may not {verb} them", kind.name)
+    format!(
+        "{}s were not looked at for lost references: you may not {verb} them",
+        kind.name
+    )
 }

@@ -58,9 +58,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
 
 /// What is to be said of an object's names.
 pub(super) fn names(item: &[u8], is_namespace: bool) -> Vec<String> {
-    let Ok(Named { metadata }) = serde_json::from_slice::<Named<'_>>(item) else { return Vec::new() };
-    let [annotations, labels] = [&metadata.annotations, &metadata.labels]
-        .map(|keys| keys.iter().flat_map(|Keys(keys)| keys.iter().map(Text::as_str)));
+    let Ok(Named { metadata }) = serde_json::from_slice::<Named<'_>>(item) else {
+        return Vec::new();
+    };
+    let [annotations, labels] = [&metadata.annotations, &metadata.labels].map(|keys| {
+        keys.iter()
+            .flat_map(|Keys(keys)| keys.iter().map(Text::as_str))
+    });
     ineffective_names(is_namespace, annotations, labels)
 }
 
@@ -71,7 +75,9 @@ impl Scanner {
         let mut mislabelled = BTreeMap::new();
         match &run.task.scope {
             Scope::All => {
-                let mut pages = self.api.pages("/api/v1/namespaces", "", Form::Metadata, PAGE);
+                let mut pages = self
+                    .api
+                    .pages("/api/v1/namespaces", "", Form::Metadata, PAGE);
                 while let Some(page) = pages.next().await? {
                     for item in page.items {
                         self.namespace(&item, run, &mut mislabelled).await;
@@ -84,7 +90,11 @@ impl Scanner {
             }
             Scope::Namespaces(names) => {
                 for name in names {
-                    if let Some(body) = self.api.get(&format!("/api/v1/namespaces/{name}"), Form::Metadata).await? {
+                    if let Some(body) = self
+                        .api
+                        .get(&format!("/api/v1/namespaces/{name}"), Form::Metadata)
+                        .await?
+                    {
                         self.namespace(&body, run, &mut mislabelled).await;
                     }
                     self.service_accounts(Some(name), run, &mislabelled).await?;
@@ -94,11 +104,19 @@ impl Scanner {
         }
     }
 
-    async fn namespace(&self, item: &Bytes, run: Run<'_>, mislabelled: &mut BTreeMap<String, String>) {
+    async fn namespace(
+        &self,
+        item: &Bytes,
+        run: Run<'_>,
+        mislabelled: &mut BTreeMap<String, String>,
+    ) {
         let Some(meta) = meta(item) else { return };
         let label = labels(item).remove(ENABLED_LABEL.0);
         let idle = IdleDefaults::of_namespace(&meta.name, label.as_deref());
-        let asks = meta.annotations.as_ref().is_some_and(Annotations::say_anything);
+        let asks = meta
+            .annotations
+            .as_ref()
+            .is_some_and(Annotations::say_anything);
         let mut problems = names(item, true);
         problems.extend(idle.filter(|_| asks).map(|idle| idle.to_string()));
         if let Some(label) = label.filter(|label| label != ENABLED_LABEL.1) {
@@ -106,7 +124,8 @@ impl Scanner {
         }
         let (name, deleted) = (meta.name, meta.deletion_timestamp.is_some());
         if !deleted {
-            self.ineffective(NAMESPACE, (name.clone(), name, meta.uid), problems, run).await;
+            self.ineffective(NAMESPACE, (name.clone(), name, meta.uid), problems, run)
+                .await;
         }
     }
 
@@ -130,15 +149,27 @@ impl Scanner {
             let Some(page) = page else { break };
             for item in page.items {
                 let Some(meta) = meta(&item) else { continue };
-                let Some(namespace) = meta.namespace.filter(|_| meta.deletion_timestamp.is_none()) else { continue };
+                let Some(namespace) = meta.namespace.filter(|_| meta.deletion_timestamp.is_none())
+                else {
+                    continue;
+                };
                 let mut problems = names(&item, false);
-                let asks = meta.annotations.as_ref().is_some_and(Annotations::say_anything);
+                let asks = meta
+                    .annotations
+                    .as_ref()
+                    .is_some_and(Annotations::say_anything);
                 if asks && !run.namespaces.enabled.contains(&namespace) {
                     let label = mislabelled.get(&namespace).map(String::as_str);
                     let idle = IdleDefaults::of_service_account(&meta.name, &namespace, label);
                     problems.extend(idle.map(|idle| idle.to_string()));
                 }
-                self.ineffective(SERVICE_ACCOUNT, (namespace, meta.name, meta.uid), problems, run).await;
+                self.ineffective(
+                    SERVICE_ACCOUNT,
+                    (namespace, meta.name, meta.uid),
+                    problems,
+                    run,
+                )
+                .await;
             }
         }
         for object in pages.skipped() {
@@ -155,12 +186,27 @@ impl Scanner {
         problems: Vec<String>,
         run: Run<'_>,
     ) {
-        if problems.is_empty() || !run.namespaces.selects(&namespace) || self.rules.exempt.contains(&namespace) {
+        if problems.is_empty()
+            || !run.namespaces.selects(&namespace)
+            || self.rules.exempt.contains(&namespace)
+        {
             return;
         }
         run.progress.ineffective();
-        let Kind { api_version, name: kind, .. } = kind;
-        let finding = Finding { namespace, api_version, kind, name, uid, owner: None, problems };
+        let Kind {
+            api_version,
+            name: kind,
+            ..
+        } = kind;
+        let finding = Finding {
+            namespace,
+            api_version,
+            kind,
+            name,
+            uid,
+            owner: None,
+            problems,
+        };
         // Nobody listens any more: nobody needs it either.
         drop(run.found.send(Found::Ineffective(finding)).await);
     }
@@ -181,9 +227,13 @@ impl Scanner {
             }
             let Some(mut meta) = meta(item) else { continue };
             let made_by = meta.controller().map(|owner| owner.uid);
-            let Some(namespace) = meta.namespace.filter(|_| meta.deletion_timestamp.is_none()) else { continue };
+            let Some(namespace) = meta.namespace.filter(|_| meta.deletion_timestamp.is_none())
+            else {
+                continue;
+            };
             if sent.insert(made_by.unwrap_or_else(|| meta.uid.clone())) {
-                self.ineffective(kind, (namespace, meta.name, meta.uid), problems, run).await;
+                self.ineffective(kind, (namespace, meta.name, meta.uid), problems, run)
+                    .await;
             }
         }
     }
@@ -197,7 +247,10 @@ mod tests {
     fn names_are_read_whatever_their_values_are() {
         let item = br#"{"metadata":{"name":"n","annotations":{"secret.floe.dev/refs":"a/k","b":null},"labels":{"secrets.floe.dev/refs":7}}}"#;
         let said = names(item, false);
-        assert!(said.len() == 2 && said[0].contains("did you mean secrets.floe.dev/refs?"), "{said:?}");
+        assert!(
+            said.len() == 2 && said[0].contains("did you mean secrets.floe.dev/refs?"),
+            "{said:?}"
+        );
         assert!(names(br#"{"metadata":{"name":"n","annotations":null}}"#, true).is_empty());
         assert!(names(b"{}", true).is_empty());
     }

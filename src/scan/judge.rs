@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::admission::error::AdmissionError;
 use crate::admission::error::sentences;
 use crate::injection::{
-    self, AnnotationLayers, BindOutcome, ContainerPlan, ContainerView, DEFAULT_KEY, Decision, InjectionRequest, PREFIX,
-    PlanInput, PlanTarget, PodView, Review, SecretBinding, SecretId, Sidecar, Unreached, Warning, WorkloadKind,
-    WorkloadView,
+    self, AnnotationLayers, BindOutcome, ContainerPlan, ContainerView, DEFAULT_KEY, Decision,
+    InjectionRequest, PREFIX, PlanInput, PlanTarget, PodView, Review, SecretBinding, SecretId,
+    Sidecar, Unreached, Warning, WorkloadKind, WorkloadView,
 };
 
 /// What is thought of a pod, in sentences.
@@ -25,8 +25,16 @@ pub struct Judgement {
 
 /// Judges a running pod.
 #[must_use]
-pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &AnnotationLayers<'_>, sidecars: &[Sidecar]) -> Judgement {
-    let wrong = |problems| Judgement { problems, ..Judgement::default() };
+pub fn pod(
+    namespace: &str,
+    pod: &PodView<'_>,
+    sources: &AnnotationLayers<'_>,
+    sidecars: &[Sidecar],
+) -> Judgement {
+    let wrong = |problems| Judgement {
+        problems,
+        ..Judgement::default()
+    };
     let request = match injection::parse(sources) {
         Ok(Decision::Skip(_)) => return Judgement::default(),
         Ok(Decision::Inject(request)) => request,
@@ -44,8 +52,15 @@ pub fn pod(namespace: &str, pod: &PodView<'_>, sources: &AnnotationLayers<'_>, s
     };
     match injection::plan(&input) {
         Ok(plan) if plan.is_empty() => {
-            let warnings = plan.warnings.iter().filter(|warning| rests_on_the_pod(warning)).map(ToString::to_string);
-            Judgement { warnings: warnings.collect(), ..Judgement::default() }
+            let warnings = plan
+                .warnings
+                .iter()
+                .filter(|warning| rests_on_the_pod(warning))
+                .map(ToString::to_string);
+            Judgement {
+                warnings: warnings.collect(),
+                ..Judgement::default()
+            }
         }
         Ok(plan) => wrong(plan.containers.iter().map(lacks).collect()),
         Err(errors) => wrong(refused(&AdmissionError::Plan(errors))),
@@ -73,13 +88,22 @@ fn rests_on_the_pod(warning: &Warning) -> bool {
 /// pods, each a sentence.
 #[must_use]
 pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
-    let Some(review) = Review::stored(kind, object) else { return Vec::new() };
+    let Some(review) = Review::stored(kind, object) else {
+        return Vec::new();
+    };
     let Unreached { absent, stale } = review.unreached();
-    let names = |keys: Vec<String>| keys.iter().map(|key| format!("{PREFIX}{key}")).collect::<Vec<_>>().join(", ");
+    let names = |keys: Vec<String>| {
+        keys.iter()
+            .map(|key| format!("{PREFIX}{key}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let mut problems = Vec::new();
     if !absent.is_empty() {
         let names = names(absent);
-        problems.push(format!("its pod template does not carry {names}, so its pods ask for nothing by it"));
+        problems.push(format!(
+            "its pod template does not carry {names}, so its pods ask for nothing by it"
+        ));
     }
     if !stale.is_empty() {
         let names = names(stale);
@@ -90,12 +114,18 @@ pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
 }
 
 fn refused(error: &AdmissionError) -> Vec<String> {
-    sentences(error).into_iter().map(|sentence| format!("the webhook would refuse it: {sentence}")).collect()
+    sentences(error)
+        .into_iter()
+        .map(|sentence| format!("the webhook would refuse it: {sentence}"))
+        .collect()
 }
 
 /// Every secret by its own name. The keys of a `name/*` were those of its creation, so what the pod carries of the
 /// secret is taken for all; a pod that carries none of it lacks it.
-pub(super) fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
+pub(super) fn carried(
+    pod: &PodView<'_>,
+    request: &InjectionRequest,
+) -> BTreeMap<SecretId, BindOutcome> {
     let bound = request.needs().into_iter().map(|(secret, need)| {
         let secret_name = secret.name.to_string();
         let keys = need.all_keys.then(|| {
@@ -111,22 +141,43 @@ pub(super) fn carried(pod: &PodView<'_>, request: &InjectionRequest) -> BTreeMap
             }
             keys
         });
-        (secret.clone(), BindOutcome::Found(SecretBinding { secret_name, keys }))
+        (
+            secret.clone(),
+            BindOutcome::Found(SecretBinding { secret_name, keys }),
+        )
     });
     bound.collect()
 }
 
 fn containers<'v, 'a>(pod: &'v PodView<'a>) -> impl Iterator<Item = &'v ContainerView<'a>> {
-    [&pod.spec.containers, &pod.spec.init_containers].into_iter().flat_map(|list| list.iter().flatten())
+    [&pod.spec.containers, &pod.spec.init_containers]
+        .into_iter()
+        .flat_map(|list| list.iter().flatten())
 }
 
 fn lacks(plan: &ContainerPlan) -> String {
     let whole = plan.env_from.iter().map(|(_, secret)| secret.as_str());
-    let single = plan.env_before.iter().chain(&plan.env_after).map(|entry| entry.secret.as_str());
+    let single = plan
+        .env_before
+        .iter()
+        .chain(&plan.env_after)
+        .map(|entry| entry.secret.as_str());
     let secrets: BTreeSet<&str> = whole.chain(single).collect();
-    let secrets: Vec<String> = secrets.into_iter().map(|secret| format!("\"{secret}\"")).collect();
-    let word = if secrets.len() == 1 { "secret" } else { "secrets" };
-    format!("{} \"{}\" runs without {word} {}", plan.list, plan.name, secrets.join(", "))
+    let secrets: Vec<String> = secrets
+        .into_iter()
+        .map(|secret| format!("\"{secret}\""))
+        .collect();
+    let word = if secrets.len() == 1 {
+        "secret"
+    } else {
+        "secrets"
+    };
+    format!(
+        "{} \"{}\" runs without {word} {}",
+        plan.list,
+        plan.name,
+        secrets.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -135,9 +186,14 @@ mod tests {
     use serde_json::{Value, json};
 
     fn judged(annotations: &Value, containers: &Value) -> Judgement {
-        let text = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}}).to_string();
+        let text =
+            json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
+                .to_string();
         let view: PodView<'_> = serde_json::from_str(&text).unwrap();
-        let sources = AnnotationLayers { object: view.annotations(), ..AnnotationLayers::default() };
+        let sources = AnnotationLayers {
+            object: view.annotations(),
+            ..AnnotationLayers::default()
+        };
         pod("jobs", &view, &sources, &["istio-proxy".parse().unwrap()])
     }
 
@@ -153,9 +209,15 @@ mod tests {
     fn what_the_plan_would_add_is_missing() {
         let bulk = json!({"secrets.floe.dev/env-from": "db s3", "secrets.floe.dev/refs": "db/k"});
         let bare = json!([{"name": "main"}, {"name": "istio-proxy"}]);
-        assert_eq!(problems(&bulk, &bare), ["container \"main\" runs without secrets \"db\", \"s3\""]);
+        assert_eq!(
+            problems(&bulk, &bare),
+            ["container \"main\" runs without secrets \"db\", \"s3\""]
+        );
         assert_eq!(problems(&json!({}), &bare), [""; 0]);
-        assert_eq!(problems(&json!({"secrets.floe.dev/inject": "false"}), &bare), [""; 0]);
+        assert_eq!(
+            problems(&json!({"secrets.floe.dev/inject": "false"}), &bare),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -164,29 +226,52 @@ mod tests {
             "secrets.floe.dev/env-from": "db",
             "secrets.floe.dev/injected": "{\"containers\":{\"main\":{\"envFrom\":[\"db\"]}}}",
         });
-        assert_eq!(problems(&forged, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
-        let there = json!([{"name": "main", "envFrom": [{"secretRef": {"name": "db"}}]}, {"name": "late"}]);
-        assert_eq!(problems(&forged, &there), [""; 0], "a container that came later is no drift");
+        assert_eq!(
+            problems(&forged, &json!([{"name": "main"}])),
+            ["container \"main\" runs without secret \"db\""]
+        );
+        let there =
+            json!([{"name": "main", "envFrom": [{"secretRef": {"name": "db"}}]}, {"name": "late"}]);
+        assert_eq!(
+            problems(&forged, &there),
+            [""; 0],
+            "a container that came later is no drift"
+        );
     }
 
     #[test]
     fn an_expansion_is_judged_by_what_the_pod_carries() {
         let all = json!({"secrets.floe.dev/refs": "db/*"});
-        assert_eq!(problems(&all, &json!([{"name": "main"}])), ["container \"main\" runs without secret \"db\""]);
+        assert_eq!(
+            problems(&all, &json!([{"name": "main"}])),
+            ["container \"main\" runs without secret \"db\""]
+        );
         let there = json!([{"name": "main", "env": [variable("FLOE_SECRET_DB_A", "a")]}]);
-        assert_eq!(problems(&all, &there), [""; 0], "keys that came later are no drift");
+        assert_eq!(
+            problems(&all, &there),
+            [""; 0],
+            "keys that came later are no drift"
+        );
     }
 
     #[test]
     fn a_mistake_is_what_the_webhook_would_say() {
-        let said = problems(&json!({"secrets.floe.dev/env_from": "db"}), &json!([{"name": "main"}]));
-        assert!(said.len() == 1 && said[0].starts_with("the webhook would refuse it: annotation"), "{said:?}");
+        let said = problems(
+            &json!({"secrets.floe.dev/env_from": "db"}),
+            &json!([{"name": "main"}]),
+        );
+        assert!(
+            said.len() == 1 && said[0].starts_with("the webhook would refuse it: annotation"),
+            "{said:?}"
+        );
     }
 
     #[test]
     fn what_admission_had_to_say_about_the_pod_is_said_again() {
-        let asks = json!({"secrets.floe.dev/refs": "db/k", "secrets.floe.dev/containers": "main, job-*"});
-        let theirs = json!([{"name": "main", "env": [{"name": "FLOE_SECRET_DB_K", "value": "mine"}]}]);
+        let asks =
+            json!({"secrets.floe.dev/refs": "db/k", "secrets.floe.dev/containers": "main, job-*"});
+        let theirs =
+            json!([{"name": "main", "env": [{"name": "FLOE_SECRET_DB_K", "value": "mine"}]}]);
         let Judgement { problems, warnings } = judged(&asks, &theirs);
         assert_eq!(problems, [""; 0]);
         let said = [
@@ -196,12 +281,17 @@ mod tests {
         assert_eq!(warnings, said);
         let sidecar = json!([{"name": "istio-proxy"}]);
         let none = judged(&json!({"secrets.floe.dev/refs": "db/k"}), &sidecar);
-        assert!(none.problems[0].starts_with("the webhook would refuse it: the secrets that annotation"), "{none:?}");
+        assert!(
+            none.problems[0]
+                .starts_with("the webhook would refuse it: the secrets that annotation"),
+            "{none:?}"
+        );
     }
 
     fn judged_workload(own: &Value, template: &Value) -> Vec<String> {
         let metadata = json!({"metadata": {"annotations": template}, "spec": {"containers": []}});
-        let text = json!({"metadata": {"annotations": own}, "spec": {"template": metadata}}).to_string();
+        let text =
+            json!({"metadata": {"annotations": own}, "spec": {"template": metadata}}).to_string();
         let view: WorkloadView<'_> = serde_json::from_str(&text).unwrap();
         workload(WorkloadKind::Deployment, &view)
     }
@@ -211,7 +301,10 @@ mod tests {
         let own = json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/reload": "off"});
         let lacks =
             "its pod template does not carry secrets.floe.dev/env-from, so its pods ask for nothing by it".to_owned();
-        assert_eq!(judged_workload(&own, &json!({"secrets.floe.dev/reload": "auto"})), [lacks]);
+        assert_eq!(
+            judged_workload(&own, &json!({"secrets.floe.dev/reload": "auto"})),
+            [lacks]
+        );
         assert_eq!(judged_workload(&own, &own), [""; 0]);
         assert_eq!(judged_workload(&json!({}), &own), [""; 0]);
     }
@@ -219,12 +312,17 @@ mod tests {
     #[test]
     fn a_copy_that_is_no_longer_what_was_copied_is_stale() {
         let recorded = r#"{"copied":{"env-from":"old","refs":"a/b"}}"#;
-        let own = json!({"secrets.floe.dev/env-from": "new", "secrets.floe.dev/injected": recorded});
+        let own =
+            json!({"secrets.floe.dev/env-from": "new", "secrets.floe.dev/injected": recorded});
         let stale = "its pod template carries secrets.floe.dev/env-from, secrets.floe.dev/refs as it was, so its pods \
                      ask for what was asked for then";
         let template = json!({"secrets.floe.dev/env-from": "old", "secrets.floe.dev/refs": "a/b"});
         assert_eq!(judged_workload(&own, &template), [stale]);
         let theirs = json!({"secrets.floe.dev/env-from": "authors"});
-        assert_eq!(judged_workload(&own, &theirs), [""; 0], "the template's own annotation wins");
+        assert_eq!(
+            judged_workload(&own, &theirs),
+            [""; 0],
+            "the template's own annotation wins"
+        );
     }
 }

@@ -11,8 +11,8 @@ use std::fmt;
 
 use super::judge::carried;
 use crate::injection::{
-    self, AnnotationLayers, Annotations, ContainerList, ContainerView, Decision, InjectionRequest, MAX_LISTED,
-    PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
+    self, AnnotationLayers, Annotations, ContainerList, ContainerView, Decision, InjectionRequest,
+    MAX_LISTED, PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
 };
 
 /// The longest name of a container that Kubernetes allows. A stored revision may have any.
@@ -55,31 +55,51 @@ impl Comparison<'_, '_> {
         let injected = self.injected(&asked);
         let mut had = references(self.previous, &secrets);
         for ((list, container), names) in &injected {
-            let names = names.iter().map(String::as_str).filter(|name| secrets.contains(name));
-            had.entry((*list, container.as_str())).or_default().extend(names);
+            let names = names
+                .iter()
+                .map(String::as_str)
+                .filter(|name| secrets.contains(name));
+            had.entry((*list, container.as_str()))
+                .or_default()
+                .extend(names);
         }
         let [latest, wanted] = [self.latest, self.template].map(|pod| references(pod, &secrets));
         let (mut containers, mut annotations) = (BTreeMap::new(), BTreeSet::new());
         for (container, names) in had {
             // A container that was removed lost nothing.
-            let Some(has) = latest.get(&container) else { continue };
+            let Some(has) = latest.get(&container) else {
+                continue;
+            };
             let will_have = wanted.get(&container);
-            let is_lost =
-                |name: &&str| !has.contains(name) && will_have.is_none_or(|will_have| !will_have.contains(name));
+            let is_lost = |name: &&str| {
+                !has.contains(name) && will_have.is_none_or(|will_have| !will_have.contains(name))
+            };
             let names: BTreeSet<&str> = names.into_iter().filter(is_lost).collect();
             if !names.is_empty() {
-                annotations.extend(names.iter().filter_map(|name| gone.get(*name)).flatten().cloned());
+                annotations.extend(
+                    names
+                        .iter()
+                        .filter_map(|name| gone.get(*name))
+                        .flatten()
+                        .cloned(),
+                );
                 let names = names.into_iter().map(str::to_owned).collect();
                 containers.insert((container.0, container.1.to_owned()), names);
             }
         }
-        (!containers.is_empty()).then_some(Lost { containers, annotations })
+        (!containers.is_empty()).then_some(Lost {
+            containers,
+            annotations,
+        })
     }
 
     /// What the pods of the previous revision asked for.
     fn asked_before(&self) -> Option<Box<InjectionRequest>> {
         let object = self.previous.annotations()?;
-        match injection::parse(&AnnotationLayers { object: Some(object), ..self.defaults }) {
+        match injection::parse(&AnnotationLayers {
+            object: Some(object),
+            ..self.defaults
+        }) {
             Ok(Decision::Inject(request)) => Some(request),
             // Pods with mistakes in their annotations were refused, so what they had is unknown.
             Ok(Decision::Skip(_)) | Err(_) => None,
@@ -89,35 +109,55 @@ impl Comparison<'_, '_> {
     /// The Secrets that nothing asks for any more, each with the removed annotations that asked for it before. `None` if
     /// there are none, if the author opted out, or if today's annotations cannot be read.
     fn gone(&self, asked: &InjectionRequest) -> Option<BTreeMap<String, BTreeSet<String>>> {
-        let layers = [Some(self.authored), self.template.annotations(), self.latest.annotations()];
+        let layers = [
+            Some(self.authored),
+            self.template.annotations(),
+            self.latest.annotations(),
+        ];
         let (mut still_asked, mut standing) = (BTreeSet::new(), BTreeSet::new());
         for object in layers {
-            match injection::parse(&AnnotationLayers { object, ..self.defaults }) {
+            match injection::parse(&AnnotationLayers {
+                object,
+                ..self.defaults
+            }) {
                 Err(_) | Ok(Decision::Skip(SkipReason::OptedOut)) => return None,
                 Ok(Decision::Skip(_)) => {}
                 Ok(Decision::Inject(request)) => {
                     let sites = asking(&request).inspect(|(secret, ..)| {
                         still_asked.insert((*secret).to_owned());
                     });
-                    standing.extend(sites.filter(|(.., own)| *own).map(|(_, key, _)| key.to_owned()));
+                    standing.extend(
+                        sites
+                            .filter(|(.., own)| *own)
+                            .map(|(_, key, _)| key.to_owned()),
+                    );
                 }
             }
         }
         let stands = |key: &str| {
-            standing.contains(key) || layers.iter().flatten().any(|annotations| annotations.get(key).is_some())
+            standing.contains(key)
+                || layers
+                    .iter()
+                    .flatten()
+                    .any(|annotations| annotations.get(key).is_some())
         };
         let mut gone: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (secret, key, own) in asking(asked) {
             if own && !still_asked.contains(secret) && !stands(key) {
                 let annotation = format!("{}{key}", injection::PREFIX);
-                gone.entry(secret.to_owned()).or_default().insert(annotation);
+                gone.entry(secret.to_owned())
+                    .or_default()
+                    .insert(annotation);
             }
         }
         (!gone.is_empty()).then_some(gone)
     }
 
     /// The references that the webhook adds to pods of the previous revision.
-    fn injected(&self, asked: &InjectionRequest) -> BTreeMap<(ContainerList, String), BTreeSet<String>> {
+    fn injected(
+        &self,
+        asked: &InjectionRequest,
+    ) -> BTreeMap<(ContainerList, String), BTreeSet<String>> {
         let bindings = carried(self.previous, asked);
         let plan = injection::plan(&PlanInput {
             target: PlanTarget::Manifest,
@@ -131,8 +171,17 @@ impl Comparison<'_, '_> {
         // Pods without a plan were refused.
         let containers = plan.map(|plan| plan.containers).unwrap_or_default();
         let additions = containers.into_iter().map(|plan| {
-            let variables = plan.env_before.into_iter().chain(plan.env_after).map(|entry| entry.secret);
-            let secrets = plan.env_from.into_iter().map(|(_, secret)| secret).chain(variables).collect();
+            let variables = plan
+                .env_before
+                .into_iter()
+                .chain(plan.env_after)
+                .map(|entry| entry.secret);
+            let secrets = plan
+                .env_from
+                .into_iter()
+                .map(|(_, secret)| secret)
+                .chain(variables)
+                .collect();
             ((plan.list, plan.name), secrets)
         });
         additions.collect()
@@ -143,40 +192,78 @@ impl Comparison<'_, '_> {
 /// not a default.
 fn asking(request: &InjectionRequest) -> impl Iterator<Item = (&str, &str, bool)> {
     let bulk = request.bulk.iter().map(|bulk| (&bulk.secret, &bulk.site));
-    let variables = request.variables.iter().map(|variable| (&variable.reference.secret, &variable.site));
-    bulk.chain(variables).map(|(secret, site)| (secret.name.as_str(), site.key.as_str(), !site.origin.is_default()))
+    let variables = request
+        .variables
+        .iter()
+        .map(|variable| (&variable.reference.secret, &variable.site));
+    bulk.chain(variables).map(|(secret, site)| {
+        (
+            secret.name.as_str(),
+            site.key.as_str(),
+            !site.origin.is_default(),
+        )
+    })
 }
 
 /// Of each container, which of `secrets` it refers to in `env` or `envFrom`.
 fn references<'p>(pod: &'p PodView<'_>, secrets: &BTreeSet<&str>) -> References<'p> {
-    let lists =
-        [(ContainerList::Containers, &pod.spec.containers), (ContainerList::InitContainers, &pod.spec.init_containers)];
-    let containers =
-        lists.into_iter().flat_map(|(list, containers)| containers.iter().flatten().map(move |c| (list, c)));
+    let lists = [
+        (ContainerList::Containers, &pod.spec.containers),
+        (ContainerList::InitContainers, &pod.spec.init_containers),
+    ];
+    let containers = lists
+        .into_iter()
+        .flat_map(|(list, containers)| containers.iter().flatten().map(move |c| (list, c)));
     containers
         .filter(|(_, container)| container.name.as_str().len() <= MAX_CONTAINER_NAME)
         .map(|(list, container)| {
-            let referred = referred(container).filter(|name| secrets.contains(name)).collect();
+            let referred = referred(container)
+                .filter(|name| secrets.contains(name))
+                .collect();
             ((list, container.name.as_str()), referred)
         })
         .collect()
 }
 
 fn referred<'c>(container: &'c ContainerView<'_>) -> impl Iterator<Item = &'c str> {
-    let whole = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
-    let single = container.env.iter().flatten().filter_map(|entry| entry.secret_key());
-    whole.map(|secret| secret.name.as_str()).chain(single.map(|(secret, _)| secret))
+    let whole = container
+        .env_from
+        .iter()
+        .flatten()
+        .filter_map(|source| source.secret_ref.as_ref());
+    let single = container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|entry| entry.secret_key());
+    whole
+        .map(|secret| secret.name.as_str())
+        .chain(single.map(|(secret, _)| secret))
 }
 
 impl Lost {
     /// The sentence about a revision of a workload: what was lost, why, and what to do.
     pub fn sentence(&self, kind: &str, name: &str, revision: i64) -> String {
-        let Self { containers, annotations } = self;
+        let Self {
+            containers,
+            annotations,
+        } = self;
         let lost = Listed(containers.iter().map(|((list, container), secrets)| {
-            let word = if secrets.len() == 1 { "secret" } else { "secrets" };
-            format!("{list} {container:?} lost {word} {}", Listed(secrets.iter().map(|secret| format!("{secret:?}"))))
+            let word = if secrets.len() == 1 {
+                "secret"
+            } else {
+                "secrets"
+            };
+            format!(
+                "{list} {container:?} lost {word} {}",
+                Listed(secrets.iter().map(|secret| format!("{secret:?}")))
+            )
         }));
-        let word = if annotations.len() == 1 { "annotation" } else { "annotations" };
+        let word = if annotations.len() == 1 {
+            "annotation"
+        } else {
+            "annotations"
+        };
         let annotations = Listed(annotations.iter());
         format!(
             "{lost} in revision {revision} of {kind} {name:?}, which no longer has the {word} {annotations}. Restore the {word}, or write the references into the pod template. If they are not needed, do nothing: only the latest revision is compared, and the next one ends this finding"
@@ -218,9 +305,15 @@ mod tests {
 
     /// The sentence about revision 2, in which the workload's template is that of the latest revision unless another is
     /// given.
-    fn judged(own: &Value, previous: &Value, latest: &Value, pending: Option<&Value>) -> Option<String> {
+    fn judged(
+        own: &Value,
+        previous: &Value,
+        latest: &Value,
+        pending: Option<&Value>,
+    ) -> Option<String> {
         let wanted = pending.unwrap_or(latest);
-        let workload = json!({"metadata": {"annotations": own}, "spec": {"template": wanted}}).to_string();
+        let workload =
+            json!({"metadata": {"annotations": own}, "spec": {"template": wanted}}).to_string();
         let workload: WorkloadView<'_> = serde_json::from_str(&workload).unwrap();
         let review = Review::stored(WorkloadKind::Deployment, &workload).unwrap();
         let [previous, latest] = [previous, latest].map(Value::to_string);
@@ -233,7 +326,9 @@ mod tests {
             defaults: AnnotationLayers::default(),
             sidecars: &["istio-proxy".parse().unwrap()],
         };
-        comparison.lost().map(|lost| lost.sentence("Deployment", "web", 2))
+        comparison
+            .lost()
+            .map(|lost| lost.sentence("Deployment", "web", 2))
     }
 
     fn with_reference(secret: &str) -> Value {
@@ -255,8 +350,12 @@ mod tests {
     #[test]
     fn sentence_names_everything_and_what_to_do() {
         let expected = "container \"main\" lost secret \"db\" in revision 2 of Deployment \"web\", which no longer has the annotation secrets.floe.dev/env-from. Restore the annotation, or write the references into the pod template. If they are not needed, do nothing: only the latest revision is compared, and the next one ends this finding";
-        let said =
-            judged(&json!({}), &template(&inherits(), &with_reference("db")), &template(&json!({}), &bare()), None);
+        let said = judged(
+            &json!({}),
+            &template(&inherits(), &with_reference("db")),
+            &template(&json!({}), &bare()),
+            None,
+        );
         assert_eq!(said.as_deref(), Some(expected));
     }
 
@@ -270,8 +369,18 @@ mod tests {
         &json!([{"name": "main", "env": [{"name": "A", "value": "canary"}]}]),
     )]
     #[case::another_secret_instead(&inherits(), &with_reference("db"), &with_reference("db2"))]
-    fn lost_references_are_found(#[case] asked: &Value, #[case] before: &Value, #[case] now: &Value) {
-        let said = judged(&json!({}), &template(asked, before), &template(&json!({}), now), None).unwrap();
+    fn lost_references_are_found(
+        #[case] asked: &Value,
+        #[case] before: &Value,
+        #[case] now: &Value,
+    ) {
+        let said = judged(
+            &json!({}),
+            &template(asked, before),
+            &template(&json!({}), now),
+            None,
+        )
+        .unwrap();
         assert!(said.starts_with(LOST) && !said.contains("canary"), "{said}");
     }
 
@@ -293,7 +402,15 @@ mod tests {
     #[case::or_the_annotations_are_mistaken(&json!({"secrets.floe.dev/env_from": "db"}), &template(&json!({}), &bare()))]
     #[case::or_the_container_is_gone(&json!({}), &template(&json!({}), &json!([{"name": "other"}])))]
     fn references_that_are_kept_are_not_lost(#[case] own: &Value, #[case] latest: &Value) {
-        assert_eq!(judged(own, &template(&inherits(), &with_reference("db")), latest, None), None);
+        assert_eq!(
+            judged(
+                own,
+                &template(&inherits(), &with_reference("db")),
+                latest,
+                None
+            ),
+            None
+        );
     }
 
     #[rstest]
@@ -303,45 +420,77 @@ mod tests {
     #[case::whose_pods_were_refused(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "other"}), &bare())]
     #[case::in_which_a_sidecar_got_nothing(&asks(), &json!([{"name": "istio-proxy"}, {"name": "app"}]))]
     fn nothing_is_lost_from_a_revision(#[case] asked: &Value, #[case] before: &Value) {
-        let latest = template(&json!({}), &json!([{"name": "main"}, {"name": "istio-proxy"}]));
-        assert_eq!(judged(&json!({}), &template(asked, before), &latest, None), None);
+        let latest = template(
+            &json!({}),
+            &json!([{"name": "main"}, {"name": "istio-proxy"}]),
+        );
+        assert_eq!(
+            judged(&json!({}), &template(asked, before), &latest, None),
+            None
+        );
     }
 
     #[test]
     fn a_template_that_is_not_rolled_out_yet_counts() {
-        let (before, now) = (template(&inherits(), &with_reference("db")), template(&json!({}), &bare()));
+        let (before, now) = (
+            template(&inherits(), &with_reference("db")),
+            template(&json!({}), &bare()),
+        );
         let own = template(&json!({}), &with_reference("db"));
-        assert_eq!(judged(&json!({}), &before, &now, Some(&own)), None, "the author's own reference is on its way");
-        assert_eq!(judged(&json!({}), &before, &now, Some(&template(&asks(), &bare()))), None);
-        assert_eq!(judged(&json!({}), &before, &before, Some(&now)), None, "the loss is not rolled out yet");
+        assert_eq!(
+            judged(&json!({}), &before, &now, Some(&own)),
+            None,
+            "the author's own reference is on its way"
+        );
+        assert_eq!(
+            judged(&json!({}), &before, &now, Some(&template(&asks(), &bare()))),
+            None
+        );
+        assert_eq!(
+            judged(&json!({}), &before, &before, Some(&now)),
+            None,
+            "the loss is not rolled out yet"
+        );
     }
 
     #[test]
     fn defaults_that_ask_for_the_secret_end_the_finding() {
-        let (before, now) = (template(&inherits(), &with_reference("db")), template(&json!({}), &bare()));
+        let (before, now) = (
+            template(&inherits(), &with_reference("db")),
+            template(&json!({}), &bare()),
+        );
         let [previous, latest] = [before.to_string(), now.to_string()];
         let latest: PodView<'_> = serde_json::from_str(&latest).unwrap();
         let lost = |default: &str| {
-            let namespace = Annotations::from_pairs([("secrets.floe.dev/env-from", default.to_owned())]);
+            let namespace =
+                Annotations::from_pairs([("secrets.floe.dev/env-from", default.to_owned())]);
             let comparison = Comparison {
                 namespace: "jobs",
                 previous: &serde_json::from_str(&previous).unwrap(),
                 latest: &latest,
                 template: &latest,
                 authored: &Annotations::default(),
-                defaults: AnnotationLayers { namespace: Some(("jobs", &namespace)), ..AnnotationLayers::default() },
+                defaults: AnnotationLayers {
+                    namespace: Some(("jobs", &namespace)),
+                    ..AnnotationLayers::default()
+                },
                 sidecars: &[],
             };
             comparison.lost().is_some()
         };
         assert!(!lost("db"));
-        assert!(lost("s3"), "a default that asks for another secret replaces nothing");
+        assert!(
+            lost("s3"),
+            "a default that asks for another secret replaces nothing"
+        );
     }
 
     #[test]
     fn containers_and_secrets_are_listed_up_to_a_bound() {
         let asked: Vec<String> = (0..12).map(|number| format!("s{number:02}")).collect();
-        let containers: Vec<Value> = (0..12).map(|number| json!({"name": format!("c{number:02}")})).collect();
+        let containers: Vec<Value> = (0..12)
+            .map(|number| json!({"name": format!("c{number:02}")}))
+            .collect();
         let mut previous = template(
             &json!({"secrets.floe.dev/env-from": asked.join(","), "secrets.floe.dev/init-containers": "*"}),
             &json!(containers),
@@ -350,8 +499,14 @@ mod tests {
         let mut latest = template(&json!({}), &json!(containers));
         latest["spec"]["initContainers"] = previous["spec"]["initContainers"].clone();
         let said = judged(&json!({}), &previous, &latest, None).unwrap();
-        assert!(said.starts_with("container \"c00\" lost secrets \"s00\", \"s01\", "), "{said}");
-        assert!(said.contains("\"s09\" and 2 more, container \"c01\" lost"), "{said}");
+        assert!(
+            said.starts_with("container \"c00\" lost secrets \"s00\", \"s01\", "),
+            "{said}"
+        );
+        assert!(
+            said.contains("\"s09\" and 2 more, container \"c01\" lost"),
+            "{said}"
+        );
         assert!(
             said.contains(" and 3 more in revision 2 of Deployment"),
             "11th and 12th, and the init container: {said}"
@@ -368,7 +523,10 @@ mod tests {
 
     #[test]
     fn values_are_not_shown() {
-        let now = template(&json!({}), &json!([{"name": "main", "env": [{"name": "A", "value": "canary-7f3a"}]}]));
+        let now = template(
+            &json!({}),
+            &json!([{"name": "main", "env": [{"name": "A", "value": "canary-7f3a"}]}]),
+        );
         let text = now.to_string();
         let pod: PodView<'_> = serde_json::from_str(&text).unwrap();
         let none = Annotations::default();

@@ -29,12 +29,18 @@ impl Meta<'_> {
     /// What made it and keeps it.
     pub(super) fn controller(&mut self) -> Option<Owner> {
         let references = self.owner_references.take().unwrap_or_default();
-        references.into_iter().find(|reference| reference.controller == Some(true)).map(|reference| reference.owner)
+        references
+            .into_iter()
+            .find(|reference| reference.controller == Some(true))
+            .map(|reference| reference.owner)
     }
 
     /// Whether it was created at that time or later.
     pub(super) fn is_since(&self, time: jiff::Timestamp) -> bool {
-        let created = self.creation_timestamp.as_ref().and_then(|created| created.as_str().parse().ok());
+        let created = self
+            .creation_timestamp
+            .as_ref()
+            .and_then(|created| created.as_str().parse().ok());
         created.is_some_and(|created: jiff::Timestamp| created >= time)
     }
 }
@@ -53,16 +59,24 @@ pub(super) fn meta(item: &[u8]) -> Option<Meta<'_>> {
         #[serde(borrow)]
         metadata: Meta<'a>,
     }
-    serde_json::from_slice::<Object<'_>>(item).ok().map(|object| object.metadata)
+    serde_json::from_slice::<Object<'_>>(item)
+        .ok()
+        .map(|object| object.metadata)
 }
 
 /// Whether a text can be the name of an object. Others must not get into a path: nobody checks the name in an owner
 /// reference, nor fields of custom resources.
 pub(super) fn is_object_name(text: &str) -> bool {
     const LONGEST: usize = 253;
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')
+    };
     let ends = [text.bytes().next(), text.bytes().next_back()];
-    text.len() <= LONGEST && text.bytes().all(allowed) && ends.into_iter().all(|end| end.is_some_and(|end| end != b'.'))
+    text.len() <= LONGEST
+        && text.bytes().all(allowed)
+        && ends
+            .into_iter()
+            .all(|end| end.is_some_and(|end| end != b'.'))
 }
 
 /// An object's labels.
@@ -76,7 +90,9 @@ pub(super) fn labels(body: &[u8]) -> BTreeMap<String, String> {
         #[serde(default)]
         labels: BTreeMap<String, String>,
     }
-    serde_json::from_slice::<Object>(body).map(|object| object.metadata.labels).unwrap_or_default()
+    serde_json::from_slice::<Object>(body)
+        .map(|object| object.metadata.labels)
+        .unwrap_or_default()
 }
 
 #[derive(Default, Deserialize)]
@@ -112,7 +128,8 @@ pub(super) fn pod_has_ended(body: &[u8]) -> bool {
 /// Whether a Job has ended: it makes no more pods.
 pub(super) fn job_has_ended(body: &[u8]) -> bool {
     let ended = |condition: &Condition<'_>| {
-        matches!(condition.of.as_str(), "Complete" | "Failed") && condition.status.as_str() == "True"
+        matches!(condition.of.as_str(), "Complete" | "Failed")
+            && condition.status.as_str() == "True"
     };
     status(body).is_some_and(|status| status.conditions.iter().flatten().any(ended))
 }

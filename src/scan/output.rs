@@ -18,7 +18,13 @@ pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
         let owner = finding.owner.as_deref().unwrap_or("-");
         for (index, problem) in finding.problems.iter().enumerate() {
             rows.push(if index == 0 {
-                [finding.namespace.as_str(), finding.kind, &finding.name, owner, problem]
+                [
+                    finding.namespace.as_str(),
+                    finding.kind,
+                    &finding.name,
+                    owner,
+                    problem,
+                ]
             } else {
                 ["", "", "", "", problem]
             });
@@ -31,7 +37,11 @@ pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
         }
     }
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         writeln!(out, "{}", cells.join("   ").trim_end())?;
     }
     out.flush()
@@ -39,7 +49,10 @@ pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
 
 /// One JSON object.
 pub(super) fn json(findings: &[Finding], looked: Looked, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &json!({ "findings": findings, "looked": looked }))?;
+    serde_json::to_writer_pretty(
+        &mut *out,
+        &json!({ "findings": findings, "looked": looked }),
+    )?;
     writeln!(out)?;
     out.flush()
 }
@@ -60,7 +73,14 @@ mod tests {
             problems: problems.iter().map(|text| (*text).to_owned()).collect(),
         };
         let mut out = Vec::new();
-        table(&[finding("a", None, &["x"]), finding("long-name", Some("Job/b"), &["y", "z"])], &mut out).unwrap();
+        table(
+            &[
+                finding("a", None, &["x"]),
+                finding("long-name", Some("Job/b"), &["y", "z"]),
+            ],
+            &mut out,
+        )
+        .unwrap();
         let expected = "\
 NAMESPACE   KIND   NAME        OWNER   PROBLEM
 jobs        Pod    a           -       x

@@ -47,7 +47,9 @@ impl Store {
     fn holds(self, kind: WorkloadKind) -> bool {
         match kind {
             WorkloadKind::Deployment | WorkloadKind::Rollout => self == Self::ReplicaSets,
-            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => self == Self::ControllerRevisions,
+            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => {
+                self == Self::ControllerRevisions
+            }
             WorkloadKind::Job | WorkloadKind::CronJob => false,
         }
     }
@@ -154,20 +156,40 @@ pub(super) struct Histories {
 
 impl Histories {
     pub fn new(store: Store) -> Self {
-        Self { store, namespaces: BTreeMap::new(), workloads: 0, truncated: false }
+        Self {
+            store,
+            namespaces: BTreeMap::new(),
+            workloads: 0,
+            truncated: false,
+        }
     }
 
     /// Adds an object of the list. One that comes twice, because the list had to begin anew, counts once.
     pub fn add(&mut self, item: &[u8], selects: impl FnOnce(&str) -> bool) {
-        let Some(mut meta) = meta(item).filter(|meta| meta.deletion_timestamp.is_none()) else { return };
-        let Some(owner) = meta.controller().filter(|owner| !owner.uid.is_empty() && is_object_name(&owner.name)) else {
+        let Some(mut meta) = meta(item).filter(|meta| meta.deletion_timestamp.is_none()) else {
             return;
         };
-        let Some(namespace) = meta.namespace.filter(|namespace| selects(namespace)) else { return };
+        let Some(owner) = meta
+            .controller()
+            .filter(|owner| !owner.uid.is_empty() && is_object_name(&owner.name))
+        else {
+            return;
+        };
+        let Some(namespace) = meta.namespace.filter(|namespace| selects(namespace)) else {
+            return;
+        };
         let kind = WorkloadKind::of_manifest(&owner.api_version, &owner.kind);
-        let Some(kind) = kind.filter(|kind| self.store.holds(*kind)) else { return };
-        let Some(number) = number(kind, item) else { return };
-        let revision = Revision { number, name: meta.name, digest: self.digest(item) };
+        let Some(kind) = kind.filter(|kind| self.store.holds(*kind)) else {
+            return;
+        };
+        let Some(number) = number(kind, item) else {
+            return;
+        };
+        let revision = Revision {
+            number,
+            name: meta.name,
+            digest: self.digest(item),
+        };
         let workloads = self.namespaces.entry(namespace).or_default();
         if !workloads.contains_key(&owner.uid) {
             if workloads.len() >= MAX_IN_NAMESPACE || self.workloads >= MAX_IN_ALL {
@@ -177,21 +199,34 @@ impl Histories {
             self.workloads += 1;
         }
         let history = workloads.entry(owner.uid);
-        let history = history.or_insert_with(|| History { kind, name: owner.name, revisions: Vec::new() });
-        history.revisions.retain(|known| known.name != revision.name);
+        let history = history.or_insert_with(|| History {
+            kind,
+            name: owner.name,
+            revisions: Vec::new(),
+        });
+        history
+            .revisions
+            .retain(|known| known.name != revision.name);
         history.revisions.push(revision);
         history.revisions.sort_by(|one, other| {
-            Reverse((one.number, one.name.as_str())).cmp(&Reverse((other.number, other.name.as_str())))
+            Reverse((one.number, one.name.as_str()))
+                .cmp(&Reverse((other.number, other.name.as_str())))
         });
         history.revisions.truncate(2);
     }
 
     fn digest(&self, item: &[u8]) -> Option<u64> {
-        let annotations = self.store.template::<Annotated<'_>>(item)?.metadata?.annotations?;
+        let annotations = self
+            .store
+            .template::<Annotated<'_>>(item)?
+            .metadata?
+            .annotations?;
         annotations.say_anything().then(|| {
             let mut hasher = DefaultHasher::new();
             // The record says what was added, and not what is asked for.
-            let asking = annotations.ours().filter(|(key, _)| INJECTED.strip_prefix(PREFIX) != Some(*key));
+            let asking = annotations
+                .ours()
+                .filter(|(key, _)| INJECTED.strip_prefix(PREFIX) != Some(*key));
             asking.for_each(|annotation| annotation.hash(&mut hasher));
             hasher.finish()
         })
@@ -199,20 +234,41 @@ impl Histories {
 
     /// The workloads whose annotations may be gone.
     pub fn candidates(self) -> impl Iterator<Item = Candidate> {
-        self.namespaces.into_iter().flat_map(|(namespace, workloads)| {
-            workloads.into_iter().filter_map(move |(uid, History { kind, name, revisions })| {
-                let [latest, previous]: [Revision; 2] = revisions.try_into().ok()?;
-                let may_be_gone = previous.digest.is_some() && previous.digest != latest.digest;
-                let namespace = namespace.clone();
-                may_be_gone.then_some(Candidate { namespace, kind, name, uid, previous, latest })
+        self.namespaces
+            .into_iter()
+            .flat_map(|(namespace, workloads)| {
+                workloads.into_iter().filter_map(
+                    move |(
+                        uid,
+                        History {
+                            kind,
+                            name,
+                            revisions,
+                        },
+                    )| {
+                        let [latest, previous]: [Revision; 2] = revisions.try_into().ok()?;
+                        let may_be_gone =
+                            previous.digest.is_some() && previous.digest != latest.digest;
+                        let namespace = namespace.clone();
+                        may_be_gone.then_some(Candidate {
+                            namespace,
+                            kind,
+                            name,
+                            uid,
+                            previous,
+                            latest,
+                        })
+                    },
+                )
             })
-        })
     }
 }
 
 /// The number of a revision, where the controller of this kind writes it.
 fn number(kind: WorkloadKind, item: &[u8]) -> Option<i64> {
-    let Object { metadata, revision, .. } = serde_json::from_slice(item).ok()?;
+    let Object {
+        metadata, revision, ..
+    } = serde_json::from_slice(item).ok()?;
     let parse = |text: Option<Text<'_>>| text?.as_str().parse().ok();
     match kind {
         WorkloadKind::Deployment => parse(metadata.annotations?.deployment),
@@ -230,13 +286,18 @@ mod tests {
     use super::*;
 
     fn owner(kind: &str, uid: &str) -> Value {
-        let version = if kind == "Rollout" { "argoproj.io/v1alpha1" } else { "apps/v1" };
+        let version = if kind == "Rollout" {
+            "argoproj.io/v1alpha1"
+        } else {
+            "apps/v1"
+        };
         json!([{"apiVersion": version, "kind": kind, "name": "web", "uid": uid, "controller": true}])
     }
 
     fn template(asks: Option<&str>) -> Value {
-        let annotations =
-            asks.map(|asks| json!({"secrets.floe.dev/env-from": asks, "secrets.floe.dev/injected": "{}"}));
+        let annotations = asks.map(
+            |asks| json!({"secrets.floe.dev/env-from": asks, "secrets.floe.dev/injected": "{}"}),
+        );
         json!({"metadata": {"annotations": annotations}, "spec": {"containers": []}})
     }
 
@@ -251,16 +312,22 @@ mod tests {
 
     fn controller_revision(number: i64, owner: &Value, data: &Value) -> Value {
         let name = format!("web-{number}");
-        let metadata = json!({"namespace": "jobs", "name": name, "uid": "c", "ownerReferences": owner});
+        let metadata =
+            json!({"namespace": "jobs", "name": name, "uid": "c", "ownerReferences": owner});
         json!({"metadata": metadata, "revision": number, "data": data})
     }
 
     fn candidates(store: Store, items: &[Value]) -> Vec<(String, i64, i64)> {
         let mut histories = Histories::new(store);
         for item in items {
-            histories.add(item.to_string().as_bytes(), |namespace| namespace != "exempt");
+            histories.add(item.to_string().as_bytes(), |namespace| {
+                namespace != "exempt"
+            });
         }
-        histories.candidates().map(|one| (one.uid, one.previous.number, one.latest.number)).collect()
+        histories
+            .candidates()
+            .map(|one| (one.uid, one.previous.number, one.latest.number))
+            .collect()
     }
 
     #[rstest]
@@ -282,14 +349,22 @@ mod tests {
             replica_set(9, &deployment, before),
             replica_set(10, &deployment, now),
         ];
-        let expected = if expected { vec![("u".to_owned(), 9, 10)] } else { Vec::new() };
+        let expected = if expected {
+            vec![("u".to_owned(), 9, 10)]
+        } else {
+            Vec::new()
+        };
         assert_eq!(candidates(Store::ReplicaSets, &sets), expected);
         let stateful = owner("StatefulSet", "u");
         let revision = |number, asks| {
             let data = json!({"spec": {"template": template(asks)}});
             controller_revision(number, &stateful, &data)
         };
-        let revisions = [revision(10, now), revision(8, Some("older")), revision(9, before)];
+        let revisions = [
+            revision(10, now),
+            revision(8, Some("older")),
+            revision(9, before),
+        ];
         assert_eq!(candidates(Store::ControllerRevisions, &revisions), expected);
     }
 
@@ -301,7 +376,9 @@ mod tests {
         let mut elsewhere = replica_set(9, &own, None);
         elsewhere["metadata"]["namespace"] = "other".into();
         let mut exempt = [replica_set(1, &own, Some("db")), replica_set(2, &own, None)];
-        exempt.iter_mut().for_each(|set| set["metadata"]["namespace"] = "exempt".into());
+        exempt
+            .iter_mut()
+            .for_each(|set| set["metadata"]["namespace"] = "exempt".into());
         let mut deleted = replica_set(9, &own, None);
         deleted["metadata"]["deletionTimestamp"] = "2025-01-01T00:00:00Z".into();
         let sets = [
@@ -315,9 +392,15 @@ mod tests {
             elsewhere,
             deleted,
         ];
-        assert_eq!(candidates(Store::ReplicaSets, &[&sets[..], &exempt].concat()), []);
+        assert_eq!(
+            candidates(Store::ReplicaSets, &[&sets[..], &exempt].concat()),
+            []
+        );
         let only = [replica_set(1, &own, Some("db")), replica_set(2, &own, None)];
-        assert_eq!(candidates(Store::ReplicaSets, &only), [("u".to_owned(), 1, 2)]);
+        assert_eq!(
+            candidates(Store::ReplicaSets, &only),
+            [("u".to_owned(), 1, 2)]
+        );
     }
 
     #[rstest]
@@ -328,7 +411,10 @@ mod tests {
     fn names_that_would_change_a_path_do_not_count(#[case] name: &str) {
         let mut forged = owner("Deployment", "u");
         forged[0]["name"] = name.into();
-        let sets = [replica_set(1, &forged, Some("db")), replica_set(2, &forged, None)];
+        let sets = [
+            replica_set(1, &forged, Some("db")),
+            replica_set(2, &forged, None),
+        ];
         assert_eq!(candidates(Store::ReplicaSets, &sets), []);
     }
 
@@ -336,11 +422,15 @@ mod tests {
     fn rollouts_number_their_own_replica_sets() {
         let set = |number: i64, asks| {
             let mut set = replica_set(number, &owner("Rollout", "u"), asks);
-            set["metadata"]["annotations"] = json!({"rollout.argoproj.io/revision": number.to_string()});
+            set["metadata"]["annotations"] =
+                json!({"rollout.argoproj.io/revision": number.to_string()});
             set
         };
         let sets = [set(1, Some("db")), set(2, None)];
-        assert_eq!(candidates(Store::ReplicaSets, &sets), [("u".to_owned(), 1, 2)]);
+        assert_eq!(
+            candidates(Store::ReplicaSets, &sets),
+            [("u".to_owned(), 1, 2)]
+        );
     }
 
     #[rstest]
@@ -351,9 +441,18 @@ mod tests {
     fn data_of_any_shape_is_a_revision_that_asks_for_nothing(#[case] data: Value) {
         let set = owner("DaemonSet", "u");
         let asks = json!({"spec": {"template": template(Some("db"))}});
-        let revisions = [controller_revision(1, &set, &asks), controller_revision(2, &set, &data)];
-        assert_eq!(candidates(Store::ControllerRevisions, &revisions), [("u".to_owned(), 1, 2)]);
-        let revisions = [controller_revision(1, &set, &data), controller_revision(2, &set, &asks)];
+        let revisions = [
+            controller_revision(1, &set, &asks),
+            controller_revision(2, &set, &data),
+        ];
+        assert_eq!(
+            candidates(Store::ControllerRevisions, &revisions),
+            [("u".to_owned(), 1, 2)]
+        );
+        let revisions = [
+            controller_revision(1, &set, &data),
+            controller_revision(2, &set, &asks),
+        ];
         assert_eq!(candidates(Store::ControllerRevisions, &revisions), []);
     }
 
@@ -368,6 +467,10 @@ mod tests {
         let mut other = replica_set(1, &owner("Deployment", "v"), None);
         other["metadata"]["namespace"] = "other".into();
         histories.add(other.to_string().as_bytes(), |_| true);
-        assert_eq!(histories.workloads, MAX_IN_NAMESPACE + 1, "another namespace has a share of its own");
+        assert_eq!(
+            histories.workloads,
+            MAX_IN_NAMESPACE + 1,
+            "another namespace has a share of its own"
+        );
     }
 }

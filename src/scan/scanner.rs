@@ -77,37 +77,98 @@ pub(super) struct Kind {
     form: Form,
 }
 
-const PODS: Kind = Kind { api_version: "v1", name: "Pod", plural: "pods", workload: None, form: Form::Metadata };
+const PODS: Kind = Kind {
+    api_version: "v1",
+    name: "Pod",
+    plural: "pods",
+    workload: None,
+    form: Form::Metadata,
+};
 
 pub(super) const WORKLOADS: [Kind; 6] = [
-    Kind::of("apps/v1", "Deployment", "deployments", WorkloadKind::Deployment),
-    Kind::of("apps/v1", "StatefulSet", "statefulsets", WorkloadKind::StatefulSet),
-    Kind::of("apps/v1", "DaemonSet", "daemonsets", WorkloadKind::DaemonSet),
+    Kind::of(
+        "apps/v1",
+        "Deployment",
+        "deployments",
+        WorkloadKind::Deployment,
+    ),
+    Kind::of(
+        "apps/v1",
+        "StatefulSet",
+        "statefulsets",
+        WorkloadKind::StatefulSet,
+    ),
+    Kind::of(
+        "apps/v1",
+        "DaemonSet",
+        "daemonsets",
+        WorkloadKind::DaemonSet,
+    ),
     Kind::of("batch/v1", "Job", "jobs", WorkloadKind::Job),
     Kind::of("batch/v1", "CronJob", "cronjobs", WorkloadKind::CronJob),
-    Kind::of("argoproj.io/v1alpha1", "Rollout", "rollouts", WorkloadKind::Rollout),
+    Kind::of(
+        "argoproj.io/v1alpha1",
+        "Rollout",
+        "rollouts",
+        WorkloadKind::Rollout,
+    ),
 ];
 
 impl Kind {
-    const fn of(api_version: &'static str, name: &'static str, plural: &'static str, workload: WorkloadKind) -> Self {
+    const fn of(
+        api_version: &'static str,
+        name: &'static str,
+        plural: &'static str,
+        workload: WorkloadKind,
+    ) -> Self {
         // A CronJob's jobTemplate has metadata of its own, which a list of metadata does not show.
-        let form = if matches!(workload, WorkloadKind::CronJob) { Form::Whole } else { Form::Metadata };
-        Self { api_version, name, plural, workload: Some(workload), form }
+        let form = if matches!(workload, WorkloadKind::CronJob) {
+            Form::Whole
+        } else {
+            Form::Metadata
+        };
+        Self {
+            api_version,
+            name,
+            plural,
+            workload: Some(workload),
+            form,
+        }
     }
 
     /// A Namespace or ServiceAccount.
     pub(super) const fn of_defaults(name: &'static str, plural: &'static str) -> Self {
-        Self { api_version: "v1", name, plural, workload: None, form: Form::Metadata }
+        Self {
+            api_version: "v1",
+            name,
+            plural,
+            workload: None,
+            form: Form::Metadata,
+        }
     }
 
     /// A `ReplicaSet` or `ControllerRevision`.
     pub(super) const fn of_revisions(name: &'static str, plural: &'static str) -> Self {
-        Self { api_version: "apps/v1", name, plural, workload: None, form: Form::Whole }
+        Self {
+            api_version: "apps/v1",
+            name,
+            plural,
+            workload: None,
+            form: Form::Whole,
+        }
     }
 
     pub(super) fn path(self, namespace: Option<&str>) -> String {
-        let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
-        let Self { api_version, plural, .. } = self;
+        let root = if self.api_version.contains('/') {
+            "/apis"
+        } else {
+            "/api"
+        };
+        let Self {
+            api_version,
+            plural,
+            ..
+        } = self;
         match namespace {
             Some(namespace) => format!("{root}/{api_version}/namespaces/{namespace}/{plural}"),
             None => format!("{root}/{api_version}/{plural}"),
@@ -161,7 +222,9 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub fn selects(&self, namespace: &str) -> bool {
-        self.selected.as_ref().is_none_or(|selected| selected.contains(namespace))
+        self.selected
+            .as_ref()
+            .is_none_or(|selected| selected.contains(namespace))
     }
 }
 
@@ -170,16 +233,30 @@ impl Scanner {
     #[must_use]
     pub fn new(api: ObjectApi, rules: Rules) -> Self {
         let defaults = Defaults::patient(Arc::new(KubernetesDefaults(api.client())));
-        Self { api, defaults, rules }
+        Self {
+            api,
+            defaults,
+            rules,
+        }
     }
 
     /// Looks at everything in scope and sends what it finds. An object is sent once.
     ///
     /// # Errors
     /// When something could not be read: then not everything was found.
-    pub async fn scan(&self, task: &Task, progress: &Progress, found: &mpsc::Sender<Found>) -> Result<(), ScanError> {
+    pub async fn scan(
+        &self,
+        task: &Task,
+        progress: &Progress,
+        found: &mpsc::Sender<Found>,
+    ) -> Result<(), ScanError> {
         let namespaces = self.namespaces(&task.scope).await?;
-        let run = Run { task, namespaces: &namespaces, progress, found };
+        let run = Run {
+            task,
+            namespaces: &namespaces,
+            progress,
+            found,
+        };
         if task.ineffective {
             self.defaults_without_effect(run).await?;
         }
@@ -198,9 +275,11 @@ impl Scanner {
     async fn lists(&self, namespace: Option<&str>, run: Run<'_>) -> Result<(), ScanError> {
         for kind in [PODS].into_iter().chain(WORKLOADS) {
             match self.list(kind, namespace, run).await {
-                Err(ScanError::Api(error)) if error.kind == ApiErrorKind::NotFound && kind.is_optional() => {}
+                Err(ScanError::Api(error))
+                    if error.kind == ApiErrorKind::NotFound && kind.is_optional() => {}
                 // Who cannot see Rollouts need not know whether there are any.
-                Err(ScanError::Api(error)) if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
+                Err(ScanError::Api(error))
+                    if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
                 listed => listed?,
             }
         }
@@ -215,29 +294,48 @@ impl Scanner {
         let selector = &self.rules.selected;
         let label = (ENABLED_LABEL.0, ENABLED_LABEL.1);
         if let Scope::Namespaces(names) = scope {
-            let mut namespaces = Namespaces { enabled: BTreeSet::new(), selected: Some(BTreeSet::new()) };
+            let mut namespaces = Namespaces {
+                enabled: BTreeSet::new(),
+                selected: Some(BTreeSet::new()),
+            };
             for name in names {
-                let body = self.api.get(&format!("/api/v1/namespaces/{name}"), Form::Metadata).await?;
+                let body = self
+                    .api
+                    .get(&format!("/api/v1/namespaces/{name}"), Form::Metadata)
+                    .await?;
                 let labels = body.map(|body| labels(&body)).unwrap_or_default();
                 if labels.get(label.0).is_some_and(|value| value == label.1) {
                     namespaces.enabled.insert(name.clone());
                 }
                 if selector.matches(&labels) {
-                    namespaces.selected.get_or_insert_default().insert(name.clone());
+                    namespaces
+                        .selected
+                        .get_or_insert_default()
+                        .insert(name.clone());
                 }
             }
             return Ok(namespaces);
         }
-        let enabled = format!("labelSelector={}%3D{}", label.0.replace('/', "%2F"), label.1);
+        let enabled = format!(
+            "labelSelector={}%3D{}",
+            label.0.replace('/', "%2F"),
+            label.1
+        );
         let enabled = self.named(&enabled).await?;
-        let selected = if selector.is_empty() { None } else { Some(self.named(&selector.query()).await?) };
+        let selected = if selector.is_empty() {
+            None
+        } else {
+            Some(self.named(&selector.query()).await?)
+        };
         Ok(Namespaces { enabled, selected })
     }
 
     /// The names of the namespaces that a query gives.
     async fn named(&self, query: &str) -> Result<BTreeSet<String>, ScanError> {
         let mut names = BTreeSet::new();
-        let mut pages = self.api.pages("/api/v1/namespaces", query, Form::Metadata, PAGE);
+        let mut pages = self
+            .api
+            .pages("/api/v1/namespaces", query, Form::Metadata, PAGE);
         while let Some(page) = pages.next().await? {
             names.extend(page.items.iter().filter_map(|item| Some(meta(item)?.name)));
         }
@@ -245,20 +343,35 @@ impl Scanner {
     }
 
     /// All objects of a kind, page by page.
-    async fn list(&self, kind: Kind, namespace: Option<&str>, run: Run<'_>) -> Result<(), ScanError> {
+    async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        run: Run<'_>,
+    ) -> Result<(), ScanError> {
         let (path, query) = (kind.path(namespace), self.rules.objects.query());
-        let most = if kind.form == Form::Whole { WHOLE_PAGE } else { PAGE };
+        let most = if kind.form == Form::Whole {
+            WHOLE_PAGE
+        } else {
+            PAGE
+        };
         // A list that had to begin anew gives objects twice: nothing is said twice.
         let (mut sent, mut names_sent) = (BTreeSet::new(), BTreeSet::new());
         let mut pages = self.api.pages(&path, &query, kind.form, most);
         while let Some(page) = pages.next().await? {
             run.progress.listed(page.items.len());
             if run.task.ineffective {
-                self.names_without_effect(kind, &page.items, run, &mut names_sent).await;
+                self.names_without_effect(kind, &page.items, run, &mut names_sent)
+                    .await;
             }
-            let candidates: Vec<Candidate> =
-                page.items.into_iter().filter_map(|item| self.candidate(kind, &item, run)).collect();
-            let judged = candidates.into_iter().map(|candidate| self.judge(kind, candidate, run));
+            let candidates: Vec<Candidate> = page
+                .items
+                .into_iter()
+                .filter_map(|item| self.candidate(kind, &item, run))
+                .collect();
+            let judged = candidates
+                .into_iter()
+                .map(|candidate| self.judge(kind, candidate, run));
             let mut judged = stream::iter(judged).buffer_unordered(AT_ONCE);
             while let Some(judged) = judged.next().await {
                 if let Some((uid, found)) = judged?
@@ -298,14 +411,19 @@ impl Scanner {
         }
         // A Job of a CronJob has its annotations from there, and is mended there.
         let owner = meta.controller();
-        if kind.workload == Some(WorkloadKind::Job) && owner.as_ref().is_some_and(|owner| owner.kind == "CronJob") {
+        if kind.workload == Some(WorkloadKind::Job)
+            && owner.as_ref().is_some_and(|owner| owner.kind == "CronJob")
+        {
             return None;
         }
         Some(Candidate {
             namespace,
             owner,
             whole: (kind.form == Form::Whole).then(|| item.clone()),
-            is_new: run.task.warned_since.is_some_and(|since| meta.is_since(since)),
+            is_new: run
+                .task
+                .warned_since
+                .is_some_and(|since| meta.is_since(since)),
             name: meta.name,
             uid: meta.uid,
         })
@@ -318,23 +436,62 @@ impl Scanner {
         candidate: Candidate,
         run: Run<'_>,
     ) -> Result<Option<(String, Found)>, ScanError> {
-        let Candidate { namespace, name, uid, owner, is_new, whole } = candidate;
-        let body = if whole.is_some() { whole } else { self.whole(kind, &namespace, &name, run).await? };
+        let Candidate {
+            namespace,
+            name,
+            uid,
+            owner,
+            is_new,
+            whole,
+        } = candidate;
+        let body = if whole.is_some() {
+            whole
+        } else {
+            self.whole(kind, &namespace, &name, run).await?
+        };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
         let Judgement { problems, warnings } = match kind.workload {
-            None => self.judge_pod(&namespace, &body, run.namespaces.enabled.contains(&namespace)).await?,
+            None => {
+                self.judge_pod(
+                    &namespace,
+                    &body,
+                    run.namespaces.enabled.contains(&namespace),
+                )
+                .await?
+            }
             Some(kind) => judge_workload(kind, &body),
         };
         if !problems.is_empty() {
             let owner = owner.map(|owner| format!("{}/{}", owner.kind, owner.name));
-            let Kind { api_version, name: kind, .. } = kind;
-            let finding = Finding { namespace, api_version, kind, name, uid: uid.clone(), owner, problems };
+            let Kind {
+                api_version,
+                name: kind,
+                ..
+            } = kind;
+            let finding = Finding {
+                namespace,
+                api_version,
+                kind,
+                name,
+                uid: uid.clone(),
+                owner,
+                problems,
+            };
             return Ok(Some((uid, Found::Drifted(finding))));
         }
         // Who makes a pod by hand was told.
         let warned = owner.filter(|_| is_new && !warnings.is_empty());
-        Ok(warned.map(|owner| (uid, Found::Warned(Warned { namespace, owner, warnings }))))
+        Ok(warned.map(|owner| {
+            (
+                uid,
+                Found::Warned(Warned {
+                    namespace,
+                    owner,
+                    warnings,
+                }),
+            )
+        }))
     }
 
     /// Whether the webhook serves a namespace.
@@ -351,23 +508,44 @@ impl Scanner {
         run: Run<'_>,
     ) -> Result<Option<Bytes>, ScanError> {
         run.progress.read();
-        match self.api.get(&format!("{}/{name}", kind.path(Some(namespace))), Form::Whole).await {
+        match self
+            .api
+            .get(
+                &format!("{}/{name}", kind.path(Some(namespace))),
+                Form::Whole,
+            )
+            .await
+        {
             Err(error) if error.kind == ApiErrorKind::TooLong => {
-                run.progress.skip(format!("{} {namespace}/{name}", kind.plural));
-                warn!(path = kind.plural, namespace, name, "object is too large to read; skipped");
+                run.progress
+                    .skip(format!("{} {namespace}/{name}", kind.plural));
+                warn!(
+                    path = kind.plural,
+                    namespace, name, "object is too large to read; skipped"
+                );
                 Ok(None)
             }
             read => Ok(read?),
         }
     }
 
-    async fn judge_pod(&self, namespace: &str, body: &[u8], governed: bool) -> Result<Judgement, ScanError> {
-        let Some(pod) = serde_json::from_slice::<PodView<'_>>(body).ok().filter(|_| !pod_has_ended(body)) else {
+    async fn judge_pod(
+        &self,
+        namespace: &str,
+        body: &[u8],
+        governed: bool,
+    ) -> Result<Judgement, ScanError> {
+        let Some(pod) = serde_json::from_slice::<PodView<'_>>(body)
+            .ok()
+            .filter(|_| !pod_has_ended(body))
+        else {
             return Ok(Judgement::default());
         };
         let applied = if governed {
             let now = Instant::now();
-            self.defaults.applied(namespace, pod.service_account(), now, now + PATIENCE).await?
+            self.defaults
+                .applied(namespace, pod.service_account(), now, now + PATIENCE)
+                .await?
         } else {
             AppliedDefaults::default()
         };
@@ -379,8 +557,13 @@ impl Scanner {
 fn judge_workload(kind: WorkloadKind, body: &[u8]) -> Judgement {
     let workload = serde_json::from_slice::<WorkloadView<'_>>(body).ok();
     let workload = workload.filter(|_| kind != WorkloadKind::Job || !job_has_ended(body));
-    let problems = workload.map(|workload| judge::workload(kind, &workload)).unwrap_or_default();
-    Judgement { problems, ..Judgement::default() }
+    let problems = workload
+        .map(|workload| judge::workload(kind, &workload))
+        .unwrap_or_default();
+    Judgement {
+        problems,
+        ..Judgement::default()
+    }
 }
 
 /// An object that asks for secrets, or may be governed by defaults.

@@ -62,8 +62,14 @@ async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallib
     let mut line = Line { dirty: false, say };
     loop {
         tokio::time::sleep(if person { TELL } else { NOTE }).await;
-        let Looked { objects, read, found, .. } = progress.looked();
-        let far = format!("{objects} objects looked at, {read} of them whole, {found} found so far");
+        let Looked {
+            objects,
+            read,
+            found,
+            ..
+        } = progress.looked();
+        let far =
+            format!("{objects} objects looked at, {read} of them whole, {found} found so far");
         if person {
             line.dirty = true;
             (line.say)(&format!("\r{far}"));
@@ -90,21 +96,30 @@ mod tests {
             progress.listed(500);
         };
         progress.listed(500);
-        let told = timeout(Duration::from_secs_f64(seconds), tell(&progress, person, note)).await;
+        let told = timeout(
+            Duration::from_secs_f64(seconds),
+            tell(&progress, person, note),
+        )
+        .await;
         assert!(told.is_err(), "it never ends by itself");
         said.into_inner()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_person_sees_one_line_move_and_vanish() {
-        let line = |objects| format!("\r{objects} objects looked at, 0 of them whole, 0 found so far");
-        assert_eq!(said(true, 5.0).await, [line(500), line(1000), "\r\x1b[K".to_owned()]);
+        let line =
+            |objects| format!("\r{objects} objects looked at, 0 of them whole, 0 found so far");
+        assert_eq!(
+            said(true, 5.0).await,
+            [line(500), line(1000), "\r\x1b[K".to_owned()]
+        );
         assert_eq!(said(true, 1.9).await, [""; 0], "a short run says nothing");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_written_down_has_lines_of_its_own() {
-        let line = |objects| format!("{objects} objects looked at, 0 of them whole, 0 found so far\n");
+        let line =
+            |objects| format!("{objects} objects looked at, 0 of them whole, 0 found so far\n");
         assert_eq!(said(false, 25.0).await, [line(500), line(1000)]);
     }
 }

@@ -79,7 +79,8 @@ impl Since {
     }
 
     fn set(&self, micros: Option<u64>) {
-        self.0.store(micros.map_or(0, |micros| micros + 1), Ordering::Relaxed);
+        self.0
+            .store(micros.map_or(0, |micros| micros + 1), Ordering::Relaxed);
     }
 }
 
@@ -135,7 +136,11 @@ impl Activity {
         if self.oldest_request().is_some() || used && self.head_since.get().is_some() {
             return None;
         }
-        let since = if used { self.at(self.quiet_since.load(Ordering::Relaxed)) } else { self.born };
+        let since = if used {
+            self.at(self.quiet_since.load(Ordering::Relaxed))
+        } else {
+            self.born
+        };
         Some(Dispensable { used, since })
     }
 
@@ -220,7 +225,14 @@ pub(super) struct Watchdog {
 impl Watchdog {
     pub(super) fn new(activity: Arc<Activity>, settings: Arc<ConnectionSettings>) -> Self {
         let timer = Box::pin(sleep_until(activity.born + settings.header_timeout));
-        Self { activity, settings, timer, stopping: false, evicted: false, asked: None }
+        Self {
+            activity,
+            settings,
+            timer,
+            stopping: false,
+            evicted: false,
+            asked: None,
+        }
     }
 
     pub(super) fn stop(&mut self) {
@@ -259,12 +271,20 @@ impl Watchdog {
         let used = activity.used.load(Ordering::Relaxed);
         if let Some(asked) = self.asked {
             // Whoever is in a newcomer's way gets no time to comply.
-            let comply = if self.evicted { Duration::ZERO } else { settings.header_timeout };
+            let comply = if self.evicted {
+                Duration::ZERO
+            } else {
+                settings.header_timeout
+            };
             return (asked.max(quiet) + comply, Verdict::Drop);
         }
         if let Some(head) = activity.head_since.get() {
             // As `dispensable` has it; a request that begins after the choice has its time, too.
-            let time = if self.evicted && !used { Duration::ZERO } else { settings.header_timeout };
+            let time = if self.evicted && !used {
+                Duration::ZERO
+            } else {
+                settings.header_timeout
+            };
             return (activity.at(head) + time, Verdict::Drop);
         }
         let patience = if self.evicted {
@@ -321,7 +341,11 @@ impl<S: Reset> Reset for Watched<S> {
 }
 
 impl<S: AsyncRead> AsyncRead for Watched<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let this = self.project();
         let before = buf.filled().len();
         ready!(this.stream.poll_read(cx, buf))?;
@@ -333,7 +357,11 @@ impl<S: AsyncRead> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite> AsyncWrite for Watched<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.project().stream.poll_write(cx, buf)
     }
 
@@ -384,16 +412,30 @@ mod tests {
         activity.arrived(b"POST");
         tokio::time::advance(seconds(5)).await;
         activity.arrived(b" /");
-        assert_eq!(next(), (seconds(20) + settings.header_timeout, Verdict::Drop));
+        assert_eq!(
+            next(),
+            (seconds(20) + settings.header_timeout, Verdict::Drop)
+        );
         let busy = activity.begin();
         activity.arrived(b"body");
         activity.flushed();
-        assert_eq!(next(), (seconds(25) + settings.response_timeout, Verdict::Cut), "nothing is answered yet");
+        assert_eq!(
+            next(),
+            (seconds(25) + settings.response_timeout, Verdict::Cut),
+            "nothing is answered yet"
+        );
         tokio::time::advance(seconds(1)).await;
         drop(busy);
-        assert_eq!(next(), (seconds(25) + settings.response_timeout, Verdict::Cut), "the answer is not sent yet");
+        assert_eq!(
+            next(),
+            (seconds(25) + settings.response_timeout, Verdict::Cut),
+            "the answer is not sent yet"
+        );
         activity.flushed();
-        assert_eq!(next(), (seconds(26) + settings.idle_timeout, Verdict::Close));
+        assert_eq!(
+            next(),
+            (seconds(26) + settings.idle_timeout, Verdict::Close)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -401,7 +443,12 @@ mod tests {
         let activity = Activity::new(Duration::from_secs(1000));
         let settings = Arc::new(ConnectionSettings::default());
         let dog = Watchdog::new(Arc::clone(&activity), Arc::clone(&settings));
-        let cut = |seconds| (activity.born + Duration::from_secs(seconds) + settings.response_timeout, Verdict::Cut);
+        let cut = |seconds| {
+            (
+                activity.born + Duration::from_secs(seconds) + settings.response_timeout,
+                Verdict::Cut,
+            )
+        };
         drop(activity.begin());
         tokio::time::advance(Duration::from_secs(7)).await;
         let second = activity.begin();

@@ -25,12 +25,21 @@ impl ByteBudget {
     /// A budget of `total` bytes, `reserve` of them for small claims. `held` shows what is taken.
     pub(super) fn new(total: u32, reserve: u32, held: Gauge<i64, AtomicI64>) -> Self {
         let places = |bytes: u32| Arc::new(Semaphore::new(bytes as usize));
-        Self { common: places(total.saturating_sub(reserve)), reserve: places(reserve), held }
+        Self {
+            common: places(total.saturating_sub(reserve)),
+            reserve: places(reserve),
+            held,
+        }
     }
 
     /// A claim to no bytes yet; when it is `small`, it may grow into the reserve.
     pub(super) fn claim(&self, small: bool) -> ByteClaim {
-        ByteClaim { budget: self.clone(), small, common: None, reserve: None }
+        ByteClaim {
+            budget: self.clone(),
+            small,
+            common: None,
+            reserve: None,
+        }
     }
 }
 
@@ -47,7 +56,11 @@ impl ByteClaim {
     /// Takes places for `more` bytes: all of them or none.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
         let more = u32::try_from(more).map_err(|_| NoRoom)?;
-        let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_many_owned(more).map_err(|_| NoRoom);
+        let take = |places: &Arc<Semaphore>| {
+            Arc::clone(places)
+                .try_acquire_many_owned(more)
+                .map_err(|_| NoRoom)
+        };
         match take(&self.budget.common) {
             Ok(places) => add(&mut self.common, places),
             Err(NoRoom) if self.small => add(&mut self.reserve, take(&self.budget.reserve)?),
@@ -69,7 +82,9 @@ impl Drop for ByteClaim {
     fn drop(&mut self) {
         let places = [&self.common, &self.reserve].into_iter().flatten();
         let held: usize = places.map(OwnedSemaphorePermit::num_permits).sum();
-        self.budget.held.dec_by(i64::try_from(held).unwrap_or(i64::MAX));
+        self.budget
+            .held
+            .dec_by(i64::try_from(held).unwrap_or(i64::MAX));
     }
 }
 
@@ -87,7 +102,10 @@ mod tests {
         assert_eq!(large.grow(1), Err(NoRoom));
         let mut small = budget.claim(true);
         assert_eq!(small.grow(21), Err(NoRoom));
-        assert_eq!((small.grow(5), small.grow(15), small.grow(1)), (Ok(()), Ok(()), Err(NoRoom)));
+        assert_eq!(
+            (small.grow(5), small.grow(15), small.grow(1)),
+            (Ok(()), Ok(()), Err(NoRoom))
+        );
         assert_eq!(held.get(), 100);
         drop(large);
         assert_eq!((small.grow(1), held.get()), (Ok(()), 21));

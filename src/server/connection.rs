@@ -62,7 +62,12 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn new(router: Router, settings: ConnectionSettings, metrics: Metrics) -> Self {
-        Self { router, settings: Arc::new(settings), metrics, http: protocol() }
+        Self {
+            router,
+            settings: Arc::new(settings),
+            metrics,
+            http: protocol(),
+        }
     }
 
     /// What watches a connection from its first moment. `serial` numbers the connections of a listener and spreads
@@ -118,7 +123,12 @@ impl Serve {
                     return;
                 }
                 Verdict::Cut => {
-                    self.metrics.shed.get_or_create(&Shed { reason: ShedReason::WriteDeadline }).inc();
+                    self.metrics
+                        .shed
+                        .get_or_create(&Shed {
+                            reason: ShedReason::WriteDeadline,
+                        })
+                        .inc();
                     debug!(peer = %peer.addr, "connection closed: the response was not read in time");
                     return connection.into_parts().io.into_inner().reset();
                 }
@@ -131,7 +141,8 @@ impl Serve {
         request: Request<Incoming>,
         peer: &Peer,
         activity: &Arc<Activity>,
-    ) -> impl Future<Output = Result<Response<Answer>, std::convert::Infallible>> + Send + use<> {
+    ) -> impl Future<Output = Result<Response<Answer>, std::convert::Infallible>> + Send + use<>
+    {
         let busy = activity.begin();
         let activity = Arc::clone(activity);
         let metrics = self.metrics.clone();
@@ -147,7 +158,9 @@ impl Serve {
             };
             let mut response = panics::guard(answer, &metrics).await;
             if activity.is_closing() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| Answer { body, _busy: busy }))
         }
@@ -180,7 +193,10 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.project().body.poll_frame(cx)
     }
 
@@ -218,7 +234,12 @@ mod tests {
 
     impl Served {
         fn cut(&self) -> u64 {
-            self.metrics.shed.get_or_create(&Shed { reason: ShedReason::WriteDeadline }).get()
+            self.metrics
+                .shed
+                .get_or_create(&Shed {
+                    reason: ShedReason::WriteDeadline,
+                })
+                .get()
         }
     }
 
@@ -239,21 +260,41 @@ mod tests {
             .route("/", get(async || "ok"))
             .route("/late", get(move || after(39)))
             .route("/too-late", get(move || after(41)))
-            .route("/large", get(async move || Response::new(Body::from(limits.answer(vec![b'x'; LARGE]).unwrap()))));
+            .route(
+                "/large",
+                get(async move || {
+                    Response::new(Body::from(limits.answer(vec![b'x'; LARGE]).unwrap()))
+                }),
+            );
         let serve = Serve::new(router, settings, metrics.clone());
         let (client, server) = tokio::io::duplex(64 << 10);
         let (phase, phases) = watch::channel(Phase::Open);
-        let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), verified: false, name: None };
+        let peer = Peer {
+            addr: ([127, 0, 0, 1], 1).into(),
+            verified: false,
+            name: None,
+        };
         let activity = serve.activity(0);
         let watched = Arc::clone(&activity);
         let ended = tokio::spawn(async move { serve.stream(server, peer, watched, phases).await });
-        (client, phase, Served { activity, metrics, ended })
+        (
+            client,
+            phase,
+            Served {
+                activity,
+                metrics,
+                ended,
+            },
+        )
     }
 
     async fn answer(client: &mut DuplexStream) -> String {
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n\r\nok") {
-            assert!(client.read_buf(&mut text).await.unwrap() > 0, "the connection ended: {text:?}");
+            assert!(
+                client.read_buf(&mut text).await.unwrap() > 0,
+                "the connection ended: {text:?}"
+            );
         }
         String::from_utf8(text).unwrap()
     }
@@ -266,7 +307,11 @@ mod tests {
     /// Seconds until the server ends the connection.
     async fn ends_after(client: &mut DuplexStream) -> u64 {
         let began = Instant::now();
-        assert_eq!(client.read(&mut [0; 64]).await.unwrap_or(0), 0, "it said something more");
+        assert_eq!(
+            client.read(&mut [0; 64]).await.unwrap_or(0),
+            0,
+            "it said something more"
+        );
         began.elapsed().as_secs()
     }
 
@@ -303,7 +348,10 @@ mod tests {
             sleep(Duration::from_secs(idle)).await;
             let began = Instant::now();
             let trickle = tokio::spawn(async move {
-                for byte in b"GET / HTTP/1.1\r\nx-loris: ".iter().chain(std::iter::repeat_n(&b'a', 1000)) {
+                for byte in b"GET / HTTP/1.1\r\nx-loris: "
+                    .iter()
+                    .chain(std::iter::repeat_n(&b'a', 1000))
+                {
                     if write.write_all(&[*byte]).await.is_err() {
                         return;
                     }
@@ -318,7 +366,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_past_its_age_ends_with_its_next_response_and_not_before() {
-        let settings = ConnectionSettings { max_age: Duration::from_mins(1), ..Default::default() };
+        let settings = ConnectionSettings {
+            max_age: Duration::from_mins(1),
+            ..Default::default()
+        };
         let (mut client, _phase) = serve(settings);
         assert!(!ask(&mut client).await.contains("connection: close"));
         sleep(Duration::from_mins(2)).await;
@@ -329,19 +380,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_outlives_every_limit_but_its_own() {
         let second = Duration::from_secs(1);
-        let settings =
-            ConnectionSettings { idle_timeout: second, unused_timeout: second, max_age: second, ..Default::default() };
+        let settings = ConnectionSettings {
+            idle_timeout: second,
+            unused_timeout: second,
+            max_age: second,
+            ..Default::default()
+        };
         let (mut client, _phase, served) = serve_with(settings);
-        client.write_all(b"GET /late HTTP/1.1\r\nHost: webhook.test\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET /late HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
+            .await
+            .unwrap();
         let began = Instant::now();
         assert!(answer(&mut client).await.contains("connection: close"));
         assert_eq!(began.elapsed().as_secs(), 39);
         served.ended.await.unwrap();
-        let cut = Shed { reason: ShedReason::WriteDeadline };
+        let cut = Shed {
+            reason: ShedReason::WriteDeadline,
+        };
         assert_eq!(served.metrics.shed.get_or_create(&cut).get(), 0);
 
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
-        client.write_all(b"GET /too-late HTTP/1.1\r\nHost: webhook.test\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET /too-late HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
+            .await
+            .unwrap();
         assert_eq!(ends_after(&mut client).await, 40);
         assert_eq!(served.cut(), 1);
     }
@@ -364,7 +427,10 @@ mod tests {
             let (mut client, _phase, mut served) = serve_with(ConnectionSettings::default());
             ask(&mut client).await;
             sleep(Duration::from_secs(100)).await;
-            client.write_all(b"GET /large HTTP/1.1\r\nHost: webhook.test\r\n\r\n").await.unwrap();
+            client
+                .write_all(b"GET /large HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
+                .await
+                .unwrap();
             let began = Instant::now();
             let reader = tokio::spawn(async move {
                 if trickles {
@@ -375,10 +441,16 @@ mod tests {
             });
             sleep(Duration::from_secs(39)).await;
             let large = i64::try_from(LARGE).unwrap();
-            assert_eq!((served.metrics.body_bytes_in_flight.get(), served.cut()), (large, 0));
+            assert_eq!(
+                (served.metrics.body_bytes_in_flight.get(), served.cut()),
+                (large, 0)
+            );
             (&mut served.ended).await.unwrap();
             assert_eq!(began.elapsed().as_secs(), 40);
-            assert_eq!((served.metrics.body_bytes_in_flight.get(), served.cut()), (0, 1));
+            assert_eq!(
+                (served.metrics.body_bytes_in_flight.get(), served.cut()),
+                (0, 1)
+            );
             reader.abort();
         }
     }
@@ -387,14 +459,20 @@ mod tests {
     async fn a_slow_reader_that_is_done_in_time_keeps_its_connection() {
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
         for _ in 0..3 {
-            client.write_all(b"GET /large HTTP/1.1\r\nHost: webhook.test\r\n\r\n").await.unwrap();
+            client
+                .write_all(b"GET /large HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
+                .await
+                .unwrap();
             let mut body = 0;
             while body < LARGE {
                 sleep(Duration::from_secs(1)).await;
                 let mut piece = vec![0; 32 << 10];
                 let read = client.read(&mut piece).await.unwrap();
                 assert!(read > 0, "the connection ended");
-                body += piece[..read].iter().map(|byte| usize::from(*byte == b'x')).sum::<usize>();
+                body += piece[..read]
+                    .iter()
+                    .map(|byte| usize::from(*byte == b'x'))
+                    .sum::<usize>();
             }
         }
         assert_eq!(served.cut(), 0);
@@ -417,7 +495,10 @@ mod tests {
 
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
         ask(&mut client).await;
-        client.write_all(b"GET /late HTTP/1.1\r\nHost: webhook.test\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET /late HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
+            .await
+            .unwrap();
         sleep(Duration::from_secs(1)).await;
         served.activity.evict();
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -440,22 +521,35 @@ mod tests {
         for (length, status) in [(HEAD_BYTES, "200"), (HEAD_BYTES + 1, "431")] {
             let (mut client, _phase) = serve(ConnectionSettings::default());
             let frame = "GET / HTTP/1.1\r\nx-long: \r\n\r\n".len();
-            let head = format!("GET / HTTP/1.1\r\nx-long: {}\r\n\r\n", "x".repeat(length - frame));
+            let head = format!(
+                "GET / HTTP/1.1\r\nx-long: {}\r\n\r\n",
+                "x".repeat(length - frame)
+            );
             client.write_all(head.as_bytes()).await.unwrap();
             let mut text = [0; 12];
             client.read_exact(&mut text).await.unwrap();
-            assert_eq!(text, format!("HTTP/1.1 {status}").as_bytes(), "{length} bytes");
+            assert_eq!(
+                text,
+                format!("HTTP/1.1 {status}").as_bytes(),
+                "{length} bytes"
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn http2_is_not_spoken() {
         let (mut client, _phase) = serve(ConnectionSettings::default());
-        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .unwrap();
         let began = Instant::now();
         let mut said = Vec::new();
         let _ = client.read_to_end(&mut said).await;
-        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 400"), "{said:?}");
+        assert!(
+            said.is_empty() || said.starts_with(b"HTTP/1.1 400"),
+            "{said:?}"
+        );
         assert_eq!(began.elapsed().as_secs(), 0);
     }
 
@@ -476,12 +570,17 @@ mod tests {
 
         let (mut client, phase) = serve(ConnectionSettings::default());
         phase.send_replace(Phase::Stopping);
-        assert!(ask(&mut client).await.contains("connection: close"), "one just opened gets its answer");
+        assert!(
+            ask(&mut client).await.contains("connection: close"),
+            "one just opened gets its answer"
+        );
     }
 
     #[test]
     fn ages_spread_evenly_around_the_setting() {
-        let mut ages: Vec<_> = (0..1000).map(|n| spread(Duration::from_secs(1000), n).as_secs()).collect();
+        let mut ages: Vec<_> = (0..1000)
+            .map(|n| spread(Duration::from_secs(1000), n).as_secs())
+            .collect();
         ages.sort_unstable();
         assert!(ages[0] >= 900 && ages[999] <= 1100);
         assert!((995..=1005).contains(&ages[500]), "{}", ages[500]);

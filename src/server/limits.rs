@@ -42,7 +42,12 @@ pub struct BodySettings {
 
 impl Default for BodySettings {
     fn default() -> Self {
-        Self { per_body: 8 << 20, in_flight: 32 << 20, reserve: 8 << 20, deadline: Duration::from_secs(10) }
+        Self {
+            per_body: 8 << 20,
+            in_flight: 32 << 20,
+            reserve: 8 << 20,
+            deadline: Duration::from_secs(10),
+        }
     }
 }
 
@@ -112,7 +117,11 @@ impl BodyLimits {
     #[must_use]
     pub fn new(settings: BodySettings, metrics: Metrics) -> Self {
         let held = metrics.body_bytes_in_flight.clone();
-        Self { settings, budget: ByteBudget::new(settings.in_flight, settings.reserve, held), metrics }
+        Self {
+            settings,
+            budget: ByteBudget::new(settings.in_flight, settings.reserve, held),
+            metrics,
+        }
     }
 
     /// Reads the whole body. Its place in the total is given back when the last clone or slice of the bytes is gone.
@@ -125,7 +134,11 @@ impl BodyLimits {
     {
         let expects = request.headers().contains_key(header::EXPECT);
         let (parts, mut body) = request.into_parts();
-        let read = timeout_at(Instant::now() + self.settings.deadline, self.collect(&mut body)).await;
+        let read = timeout_at(
+            Instant::now() + self.settings.deadline,
+            self.collect(&mut body),
+        )
+        .await;
         match read.unwrap_or(Err(Shed::TooSlow)) {
             Ok(bytes) => Ok(Request::from_parts(parts, bytes)),
             Err(shed) => {
@@ -181,13 +194,20 @@ impl BodyLimits {
         // `Content-Length` through hyper's size hint; absent when chunked.
         let hint = body.size_hint();
         let most = self.settings.per_body;
-        if usize::try_from(hint.lower()).is_ok_and(|lower| lower > most) || hint.lower() > usize::MAX as u64 {
+        if usize::try_from(hint.lower()).is_ok_and(|lower| lower > most)
+            || hint.lower() > usize::MAX as u64
+        {
             return Err(Shed::TooLarge);
         }
         let announced = hint.exact().and_then(|exact| usize::try_from(exact).ok());
-        let mut body_bytes = Held { data: Vec::new(), place: self.budget.claim(announced.is_some_and(is_small)) };
+        let mut body_bytes = Held {
+            data: Vec::new(),
+            place: self.budget.claim(announced.is_some_and(is_small)),
+        };
         while let Some(frame) = body.frame().await {
-            let Ok(mut data) = frame.map_err(|_| Shed::Broken)?.into_data() else { continue };
+            let Ok(mut data) = frame.map_err(|_| Shed::Broken)?.into_data() else {
+                continue;
+            };
             body_bytes.append(&mut data, announced.unwrap_or(most).min(most), most)?;
         }
         Ok(Bytes::from_owner(body_bytes))
@@ -233,7 +253,12 @@ impl Held {
             return Err(Shed::TooLarge);
         }
         if needed > self.data.capacity() {
-            self.reserve(needed.max(self.data.capacity() * 2).max(FIRST_BYTES).min(expected.max(needed)))?;
+            self.reserve(
+                needed
+                    .max(self.data.capacity() * 2)
+                    .max(FIRST_BYTES)
+                    .min(expected.max(needed)),
+            )?;
         }
         self.data.extend_from_slice(frame);
         frame.advance(frame.len());
@@ -241,7 +266,9 @@ impl Held {
     }
 
     fn reserve(&mut self, capacity: usize) -> Result<(), Shed> {
-        self.place.grow(capacity - self.data.capacity()).map_err(|NoRoom| Shed::Overloaded)?;
+        self.place
+            .grow(capacity - self.data.capacity())
+            .map_err(|NoRoom| Shed::Overloaded)?;
         self.data.reserve_exact(capacity - self.data.len());
         Ok(())
     }
@@ -267,38 +294,70 @@ mod tests {
 
     fn reserving(per_body: usize, in_flight: u32, reserve: u32) -> BodyLimits {
         let (_, metrics) = crate::metrics::registry();
-        BodyLimits::new(BodySettings { per_body, in_flight, reserve, ..BodySettings::default() }, metrics)
+        BodyLimits::new(
+            BodySettings {
+                per_body,
+                in_flight,
+                reserve,
+                ..BodySettings::default()
+            },
+            metrics,
+        )
     }
 
     fn shed(limits: &BodyLimits, reason: ShedReason) -> u64 {
-        limits.metrics.shed.get_or_create(&ShedLabel { reason }).get()
+        limits
+            .metrics
+            .shed
+            .get_or_create(&ShedLabel { reason })
+            .get()
     }
 
     fn sized(bytes: usize) -> Request<Full<Bytes>> {
         Request::new(Full::from(vec![b'x'; bytes]))
     }
 
-    fn chunked(sizes: &[usize]) -> Request<impl Body<Data = Bytes, Error = Infallible> + Unpin + use<>> {
-        let frames: Vec<_> = sizes.iter().map(|n| Ok(Frame::data(Bytes::from(vec![b'x'; *n])))).collect();
+    fn chunked(
+        sizes: &[usize],
+    ) -> Request<impl Body<Data = Bytes, Error = Infallible> + Unpin + use<>> {
+        let frames: Vec<_> = sizes
+            .iter()
+            .map(|n| Ok(Frame::data(Bytes::from(vec![b'x'; *n]))))
+            .collect();
         Request::new(StreamBody::new(stream::iter(frames)))
     }
 
     #[tokio::test]
     async fn a_slice_keeps_the_place_of_its_body_and_the_last_one_gives_it_back() {
         let limits = limits(100, 100);
-        let read = limits.read(Request::new(Full::from(vec![b'x'; 60]))).await.unwrap();
+        let read = limits
+            .read(Request::new(Full::from(vec![b'x'; 60])))
+            .await
+            .unwrap();
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 60);
         let slice = read.into_body().slice(10..20);
-        assert_eq!(limits.read(Request::new(Full::from(vec![0; 60]))).await.unwrap_err(), Shed::Overloaded);
+        assert_eq!(
+            limits
+                .read(Request::new(Full::from(vec![0; 60])))
+                .await
+                .unwrap_err(),
+            Shed::Overloaded
+        );
         drop(slice);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
-        limits.read(Request::new(Full::from(vec![0; 60]))).await.unwrap();
+        limits
+            .read(Request::new(Full::from(vec![0; 60])))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
     async fn a_chunked_body_is_refused_as_soon_as_it_is_too_large_and_whole_when_it_is_not() {
         let limits = limits(100_000, 1_000_000);
-        assert_eq!(limits.read(chunked(&[60_000, 60_000])).await.unwrap_err(), Shed::TooLarge);
+        assert_eq!(
+            limits.read(chunked(&[60_000, 60_000])).await.unwrap_err(),
+            Shed::TooLarge
+        );
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
         let read = limits.read(chunked(&[1, 50_000, 49_999])).await.unwrap();
         assert_eq!(read.body().len(), 100_000);
@@ -317,10 +376,15 @@ mod tests {
         let limits = limits(100, 100);
         let frames = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))), ()))
+            Some((
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))),
+                (),
+            ))
         });
         let began = Instant::now();
-        let read = limits.read(Request::new(StreamBody::new(Box::pin(frames)))).await;
+        let read = limits
+            .read(Request::new(StreamBody::new(Box::pin(frames))))
+            .await;
         assert_eq!(read.unwrap_err(), Shed::TooSlow);
         assert_eq!(began.elapsed().as_secs(), 10);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
@@ -332,10 +396,20 @@ mod tests {
         let small = u32::try_from(SMALL_BYTES).unwrap();
         let limits = reserving(8 << 20, 4 * small, small);
         let large = limits.read(sized(3 * SMALL_BYTES)).await.unwrap();
-        assert_eq!(limits.read(sized(SMALL_BYTES + 1)).await.unwrap_err(), Shed::Overloaded);
-        assert_eq!(limits.read(chunked(&[1])).await.unwrap_err(), Shed::Overloaded);
+        assert_eq!(
+            limits.read(sized(SMALL_BYTES + 1)).await.unwrap_err(),
+            Shed::Overloaded
+        );
+        assert_eq!(
+            limits.read(chunked(&[1])).await.unwrap_err(),
+            Shed::Overloaded
+        );
         let last = limits.read(sized(SMALL_BYTES)).await.unwrap();
-        assert_eq!(limits.read(sized(1)).await.unwrap_err(), Shed::Overloaded, "the reserve is used up, too");
+        assert_eq!(
+            limits.read(sized(1)).await.unwrap_err(),
+            Shed::Overloaded,
+            "the reserve is used up, too"
+        );
         assert_eq!(shed(&limits, ShedReason::BytesInFlight), 3);
         drop(last);
         limits.read(sized(SMALL_BYTES)).await.unwrap();
@@ -350,9 +424,16 @@ mod tests {
         let unread = answer.slice(1 << 19..);
         drop(answer);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 1 << 20);
-        assert_eq!(limits.answer(vec![b'x'; FREE_ANSWER_BYTES + 1]).unwrap_err(), Shed::Overloaded);
+        assert_eq!(
+            limits
+                .answer(vec![b'x'; FREE_ANSWER_BYTES + 1])
+                .unwrap_err(),
+            Shed::Overloaded
+        );
         assert_eq!(shed(&limits, ShedReason::BytesInFlight), 1);
-        limits.answer(vec![b'x'; FREE_ANSWER_BYTES]).expect("a small answer needs no place");
+        limits
+            .answer(vec![b'x'; FREE_ANSWER_BYTES])
+            .expect("a small answer needs no place");
         drop(unread);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
         limits.answer(vec![b'x'; FREE_ANSWER_BYTES + 1]).unwrap();
@@ -362,14 +443,27 @@ mod tests {
     fn small_answers_have_the_reserve_too() {
         let small = u32::try_from(SMALL_BYTES).unwrap();
         let limits = reserving(8 << 20, small + 1, small);
-        assert_eq!(limits.answer(vec![b'x'; SMALL_BYTES + 1]).unwrap_err(), Shed::Overloaded);
+        assert_eq!(
+            limits.answer(vec![b'x'; SMALL_BYTES + 1]).unwrap_err(),
+            Shed::Overloaded
+        );
         limits.answer(vec![b'x'; SMALL_BYTES]).unwrap();
     }
 
     #[test]
     fn no_answer_asks_for_a_retry() {
-        for shed in [Shed::TooLarge, Shed::Overloaded, Shed::TooSlow, Shed::Broken] {
-            assert!(!shed.into_response().headers().contains_key(header::RETRY_AFTER));
+        for shed in [
+            Shed::TooLarge,
+            Shed::Overloaded,
+            Shed::TooSlow,
+            Shed::Broken,
+        ] {
+            assert!(
+                !shed
+                    .into_response()
+                    .headers()
+                    .contains_key(header::RETRY_AFTER)
+            );
         }
     }
 }

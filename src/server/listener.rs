@@ -69,7 +69,11 @@ impl ListenerSettings {
     /// Those of an ops port: the kubelet, Prometheus and a few people need no more, and each may ask for all metrics.
     #[must_use]
     pub fn ops() -> Self {
-        Self { max_connections: 128, per_peer: 96, ..Self::default() }
+        Self {
+            max_connections: 128,
+            per_peer: 96,
+            ..Self::default()
+        }
     }
 }
 
@@ -95,9 +99,20 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(addr: SocketAddr, port: Port, settings: ListenerSettings, metrics: Metrics) -> io::Result<Self> {
+    pub async fn bind(
+        addr: SocketAddr,
+        port: Port,
+        settings: ListenerSettings,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
         let tcp = TcpListener::bind(addr).await?;
-        Ok(Self { tcp, port, tls: None, settings, metrics })
+        Ok(Self {
+            tcp,
+            port,
+            tls: None,
+            settings,
+            metrics,
+        })
     }
 
     /// Speaks TLS with what the store holds at each handshake.
@@ -120,7 +135,13 @@ impl Listener {
     ///
     /// Each request carries a [`Peer`]; a panic in one is answered with 500.
     pub async fn serve(self, router: Router, shutdown: Shutdown) -> Drained {
-        let Self { tcp, port, tls, settings, metrics } = self;
+        let Self {
+            tcp,
+            port,
+            tls,
+            settings,
+            metrics,
+        } = self;
         let (phase, phases) = watch::channel(Phase::Open);
         let mut connections = Connections {
             tasks: JoinSet::new(),
@@ -155,7 +176,10 @@ impl Listener {
         };
         let aborted = connections.tasks.len();
         if !finished && aborted > 0 {
-            warn!(port = port.as_str(), aborted, "connections closed at the end of the drain");
+            warn!(
+                port = port.as_str(),
+                aborted, "connections closed at the end of the drain"
+            );
         }
         connections.tasks.shutdown().await;
         info!(port = port.as_str(), "listener closed");
@@ -225,7 +249,14 @@ impl Connections {
     fn spawn(&mut self, stream: TcpStream, addr: SocketAddr) {
         self.serial = self.serial.wrapping_add(1);
         let activity = self.shared.serve.activity(self.serial);
-        let count = |reason| self.shared.serve.metrics.shed.get_or_create(&Shed { reason }).inc();
+        let count = |reason| {
+            self.shared
+                .serve
+                .metrics
+                .shed
+                .get_or_create(&Shed { reason })
+                .inc()
+        };
         let place = match self.table.claim(addr.ip(), &activity) {
             Claimed::Place(place, evicted) => {
                 if evicted {
@@ -240,8 +271,16 @@ impl Connections {
             }
         };
         let open = Open::new(&self.shared, place);
-        let connection = run(Arc::clone(&self.shared), stream, addr, activity, self.phases.clone(), open);
-        self.tasks.spawn(connection.instrument(debug_span!("connection", peer = %addr)));
+        let connection = run(
+            Arc::clone(&self.shared),
+            stream,
+            addr,
+            activity,
+            self.phases.clone(),
+            open,
+        );
+        self.tasks
+            .spawn(connection.instrument(debug_span!("connection", peer = %addr)));
     }
 }
 
@@ -291,7 +330,11 @@ async fn run(
     if let Err(error) = tcp.set_nodelay(true) {
         debug!(error = %ErrorChain(&error), "cannot set TCP_NODELAY");
     }
-    let mut peer = Peer { addr, verified: false, name: None };
+    let mut peer = Peer {
+        addr,
+        verified: false,
+        name: None,
+    };
     let Some(store) = &shared.tls else {
         return shared.serve.stream(tcp, peer, activity, phases).await;
     };
@@ -312,13 +355,22 @@ async fn run(
     shared.serve.stream(tls, peer, activity, phases).await;
 }
 
-async fn shake_hands(shared: &Shared, store: &CertStore, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
+async fn shake_hands(
+    shared: &Shared,
+    store: &CertStore,
+    tcp: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
     let Some(config) = store.server_config() else {
         debug!("connection closed: no certificate yet");
         return None;
     };
     let failed = |reason: &dyn std::fmt::Display| {
-        shared.serve.metrics.tls_handshake_failures.get_or_create(&OnPort { port: shared.port }).inc();
+        shared
+            .serve
+            .metrics
+            .tls_handshake_failures
+            .get_or_create(&OnPort { port: shared.port })
+            .inc();
         debug!(reason = %reason, "TLS handshake failed");
     };
     let handshake = TlsAcceptor::from(config).accept(tcp).into_fallible();
@@ -352,14 +404,29 @@ struct Open {
 
 impl Open {
     fn new(shared: &Arc<Shared>, place: Place) -> Self {
-        shared.serve.metrics.connections.get_or_create(&OnPort { port: shared.port }).inc();
-        Self { shared: Arc::clone(shared), place }
+        shared
+            .serve
+            .metrics
+            .connections
+            .get_or_create(&OnPort { port: shared.port })
+            .inc();
+        Self {
+            shared: Arc::clone(shared),
+            place,
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.shared.serve.metrics.connections.get_or_create(&OnPort { port: self.shared.port }).dec();
+        self.shared
+            .serve
+            .metrics
+            .connections
+            .get_or_create(&OnPort {
+                port: self.shared.port,
+            })
+            .dec();
     }
 }
 

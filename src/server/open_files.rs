@@ -12,7 +12,13 @@ pub fn raise_limit() {
     if current == maximum {
         return;
     }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
         warn!(error = %ErrorChain(&error), "cannot raise the limit of open files");
     }
 }

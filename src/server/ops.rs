@@ -22,7 +22,9 @@ pub struct Checks {
 
 impl std::fmt::Debug for Checks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.checks.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.checks.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -79,12 +81,19 @@ pub fn router(registry: Arc<Registry>, checks: Checks) -> Router {
 }
 
 async fn readyz(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
-    let verbose = query.is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
+    let verbose = query.is_some_and(|q| {
+        q.split('&')
+            .any(|pair| pair.split('=').next() == Some("verbose"))
+    });
     match ops.checks.run() {
         (true, report) if verbose => format!("{report}readyz check passed\n").into_response(),
         (true, _) => "ok\n".into_response(),
         // Failing, it always says why: the kubelet puts the text into the pod's events.
-        (false, report) => (StatusCode::SERVICE_UNAVAILABLE, format!("{report}readyz check failed\n")).into_response(),
+        (false, report) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{report}readyz check failed\n"),
+        )
+            .into_response(),
     }
 }
 
@@ -106,8 +115,15 @@ mod tests {
     use tower::ServiceExt;
 
     async fn get(router: &Router, path: &str) -> (StatusCode, String, String) {
-        let response = router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
-        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let response = router
+            .clone()
+            .oneshot(Request::get(path).body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let kind = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .to_owned();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, kind, String::from_utf8(body.to_vec()).unwrap())
@@ -119,7 +135,13 @@ mod tests {
         let seen = Arc::clone(&bad);
         let checks = Checks::new()
             .with("listeners", || Ok(()))
-            .with("certificate", move || if seen.load(Ordering::Relaxed) { Err("expired".into()) } else { Ok(()) });
+            .with("certificate", move || {
+                if seen.load(Ordering::Relaxed) {
+                    Err("expired".into())
+                } else {
+                    Ok(())
+                }
+            });
         let (registry, _) = crate::metrics::registry();
         let router = router(registry, checks);
 
@@ -127,12 +149,18 @@ mod tests {
         let (status, _, text) = get(&router, "/readyz?verbose").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::OK, "[+]listeners ok\n[+]certificate ok\nreadyz check passed\n")
+            (
+                StatusCode::OK,
+                "[+]listeners ok\n[+]certificate ok\nreadyz check passed\n"
+            )
         );
         bad.store(true, Ordering::Relaxed);
         let (status, _, text) = get(&router, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(text, "[+]listeners ok\n[-]certificate failed: expired\nreadyz check failed\n");
+        assert_eq!(
+            text,
+            "[+]listeners ok\n[-]certificate failed: expired\nreadyz check failed\n"
+        );
         assert_eq!(get(&router, "/livez").await.0, StatusCode::OK);
     }
 
@@ -142,6 +170,9 @@ mod tests {
         metrics.panics.inc();
         let (status, kind, text) = get(&router(registry, Checks::new()), "/metrics").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, OPENMETRICS));
-        assert!(text.contains("floe_secrets_webhook_panics_total 1\n") && text.ends_with("# EOF\n"), "{text}");
+        assert!(
+            text.contains("floe_secrets_webhook_panics_total 1\n") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
     }
 }

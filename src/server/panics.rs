@@ -17,12 +17,15 @@ pub fn install_hook() {
 }
 
 fn report(info: &PanicHookInfo<'_>) {
-    let location = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+    let location = info
+        .location()
+        .map_or_else(|| "unknown".to_owned(), ToString::to_string);
     if tracing::dispatcher::has_been_set() {
         tracing::error!(location, "panicked");
     } else {
         // Before telemetry stands, a panic must still leave a line. What can be done when stderr is closed? Nothing.
-        let line = serde_json::json!({"level": "ERROR", "message": "panicked", "location": location});
+        let line =
+            serde_json::json!({"level": "ERROR", "message": "panicked", "location": location});
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 }

@@ -64,7 +64,10 @@ impl Signals {
     /// # Errors
     /// When the system refuses a handler.
     pub fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Turns the first signal into a drain and the second into an abort; returns after the second.

@@ -70,9 +70,15 @@ impl Places {
 
     /// Makes the most dispensable connection leave its place; only `peer`'s, where one is given.
     fn evict(&mut self, peer: Option<PeerNetwork>) -> bool {
-        let candidates = self.connections.iter().filter(|(_, other)| peer.is_none() || other.share == peer);
-        let ranked = candidates.filter_map(|(serial, other)| Some((other.activity.dispensable()?, *serial)));
-        let Some((_, serial)) = ranked.min() else { return false };
+        let candidates = self
+            .connections
+            .iter()
+            .filter(|(_, other)| peer.is_none() || other.share == peer);
+        let ranked =
+            candidates.filter_map(|(serial, other)| Some((other.activity.dispensable()?, *serial)));
+        let Some((_, serial)) = ranked.min() else {
+            return false;
+        };
         if let Some(connection) = self.connections.get(&serial) {
             connection.activity.evict();
         }
@@ -93,14 +99,22 @@ pub(super) enum Claimed {
 impl ConnectionTable {
     /// A table of `max` places, of which the connections of one peer get `per_peer` at most.
     pub(super) fn new(max: usize, per_peer: usize) -> Arc<Self> {
-        Arc::new(Self { max, per_peer, places: Mutex::default() })
+        Arc::new(Self {
+            max,
+            per_peer,
+            places: Mutex::default(),
+        })
     }
 
     /// Gives a new connection a place, if need be that of another one.
     pub(super) fn claim(self: &Arc<Self>, addr: IpAddr, activity: &Arc<Activity>) -> Claimed {
         let peer = PeerNetwork::from(addr);
         let mut places = self.lock();
-        let evicted = if places.shares.get(&peer).is_some_and(|count| *count >= self.per_peer) {
+        let evicted = if places
+            .shares
+            .get(&peer)
+            .is_some_and(|count| *count >= self.per_peer)
+        {
             Some(places.evict(Some(peer)))
         } else if places.connections.len() >= self.max {
             Some(places.evict(None))
@@ -112,9 +126,21 @@ impl ConnectionTable {
         }
         places.serial += 1;
         let serial = places.serial;
-        places.connections.insert(serial, Connection { activity: Arc::clone(activity), share: Some(peer) });
+        places.connections.insert(
+            serial,
+            Connection {
+                activity: Arc::clone(activity),
+                share: Some(peer),
+            },
+        );
         *places.shares.entry(peer).or_default() += 1;
-        Claimed::Place(Place { table: Arc::clone(self), serial }, evicted.is_some())
+        Claimed::Place(
+            Place {
+                table: Arc::clone(self),
+                serial,
+            },
+            evicted.is_some(),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -133,7 +159,10 @@ impl Place {
     /// Takes the connection out of its peer's share: it has shown a certificate.
     pub(super) fn exempt(&self) {
         let mut places = self.table.lock();
-        let share = places.connections.get_mut(&self.serial).and_then(|connection| connection.share.take());
+        let share = places
+            .connections
+            .get_mut(&self.serial)
+            .and_then(|connection| connection.share.take());
         places.release_share(share);
     }
 }
@@ -167,7 +196,11 @@ mod tests {
                 Claimed::Place(place, evicted) => (Some(place), evicted),
                 Claimed::Full => (None, false),
             };
-            Self { activity, place, evicted_another }
+            Self {
+                activity,
+                place,
+                evicted_another,
+            }
         }
 
         fn was_evicted(&self) -> bool {
@@ -186,7 +219,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_used_connections_leave_first_the_oldest_before_the_younger_then_the_longest_idle() {
+    async fn never_used_connections_leave_first_the_oldest_before_the_younger_then_the_longest_idle()
+     {
         let table = ConnectionTable::new(4, 4);
         let used_early = Client::new(&table, A);
         let used_late = Client::new(&table, A);
@@ -236,13 +270,27 @@ mod tests {
         let table = ConnectionTable::new(10, 3);
         let other = Client::new(&table, B);
         let own: Vec<_> = (0..3).map(|_| Client::new(&table, A)).collect();
-        assert_eq!(flags([&own[0], &own[1], &own[2]]), [false; 3], "at the share");
+        assert_eq!(
+            flags([&own[0], &own[1], &own[2]]),
+            [false; 3],
+            "at the share"
+        );
         let above = Client::new(&table, A);
         assert!(above.place.is_some() && above.evicted_another);
-        assert_eq!(flags([&own[0], &own[1], &own[2], &other]), [true, false, false, false]);
+        assert_eq!(
+            flags([&own[0], &own[1], &own[2], &other]),
+            [true, false, false, false]
+        );
 
-        let _busy = [own[1].activity.begin(), own[2].activity.begin(), above.activity.begin()];
-        assert!(Client::new(&table, A).place.is_none(), "all of its own are busy");
+        let _busy = [
+            own[1].activity.begin(),
+            own[2].activity.begin(),
+            above.activity.begin(),
+        ];
+        assert!(
+            Client::new(&table, A).place.is_none(),
+            "all of its own are busy"
+        );
         let newcomer = Client::new(&table, B);
         assert!(newcomer.place.is_some() && !newcomer.evicted_another);
         assert_eq!(flags([&own[1], &own[2], &above, &other]), [false; 4]);
@@ -259,7 +307,11 @@ mod tests {
         assert_eq!(flags([&verified, &second, &third]), [false; 3]);
         let fourth = Client::new(&table, A);
         assert!(fourth.place.is_some());
-        assert_eq!(flags([&verified, &second, &third]), [false, false, true], "the share is for the others");
+        assert_eq!(
+            flags([&verified, &second, &third]),
+            [false, false, true],
+            "the share is for the others"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,7 +332,11 @@ mod tests {
     #[case("::ffff:192.0.2.1", "::ffff:192.0.2.2", false)]
     #[case("2001:db8::1", "2001:db8::ffff:1", true)]
     #[case("2001:db8::1", "2001:db8:0:1::1", false)]
-    fn a_peer_is_an_ipv4_address_or_an_ipv6_network(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
+    fn a_peer_is_an_ipv4_address_or_an_ipv6_network(
+        #[case] one: &str,
+        #[case] other: &str,
+        #[case] same: bool,
+    ) {
         let peer = |text: &str| PeerNetwork::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(peer(one) == peer(other), same);
     }

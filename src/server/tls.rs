@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
@@ -115,9 +117,14 @@ impl CertStore {
             return Ok(Offer::Unchanged);
         }
         let roots = certificates::client_roots(ca)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .build()
-            .map_err(|source| TlsError::ClientCa { source: source.into() })?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&self.provider),
+        )
+        .build()
+        .map_err(|source| TlsError::ClientCa {
+            source: source.into(),
+        })?;
         self.config.store(Some(self.build_config(Some(verifier))));
         self.known().client_ca = Some(print);
         info!("client CA loaded");
@@ -162,7 +169,10 @@ impl CertStore {
             Ok(Offer::Loaded) => ReloadResult::Loaded,
             Err(_) => ReloadResult::Kept,
         };
-        self.metrics.tls_reloads.get_or_create(&Reload { result }).inc();
+        self.metrics
+            .tls_reloads
+            .get_or_create(&Reload { result })
+            .inc();
         let Err(error) = outcome else { return };
         let print = self.prints.hash_one((content, error.to_string()));
         if self.known().warned.replace(print) != Some(print) {
@@ -182,7 +192,8 @@ impl CertStore {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(&self.pair) as Arc<dyn ResolvesServerCert>);
+        let mut config =
+            builder.with_cert_resolver(Arc::clone(&self.pair) as Arc<dyn ResolvesServerCert>);
         // The API server speaks nothing else to a Service, nor to a URL that is not localhost.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // The API server resumes no sessions, and a resumed one would carry a client's identity past a change of CA.
@@ -194,7 +205,9 @@ impl CertStore {
 
 impl fmt::Debug for CertStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertStore").field("not_after", &self.not_after()).finish_non_exhaustive()
+        f.debug_struct("CertStore")
+            .field("not_after", &self.not_after())
+            .finish_non_exhaustive()
     }
 }
 

@@ -64,15 +64,28 @@ impl Log {
         let (sender, receiver) = channel();
         let state = Arc::new(State::default());
         let writing = Arc::clone(&state);
-        thread::Builder::new().name("log".to_owned()).spawn(move || write(&receiver, &writing, out))?;
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&receiver, &writing, out))?;
         Ok(Self { sender, state })
     }
 
     /// Registers what waits and what was dropped.
     pub fn register(&self, registry: &mut Registry) {
-        let State { waiting, dropped, .. } = &*self.state;
-        registry.register_with_unit("log_waiting", "Bytes of log lines not written yet", Unit::Bytes, waiting.clone());
-        registry.register("log_lines_dropped", "Log lines dropped because nobody read the log", dropped.clone());
+        let State {
+            waiting, dropped, ..
+        } = &*self.state;
+        registry.register_with_unit(
+            "log_waiting",
+            "Bytes of log lines not written yet",
+            Unit::Bytes,
+            waiting.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines dropped because nobody read the log",
+            dropped.clone(),
+        );
     }
 
     /// Waits until everything that was logged is written, but not for a log that nobody reads.
@@ -129,7 +142,11 @@ fn write(messages: &Receiver<Message>, state: &State, mut out: impl Write) {
                     break;
                 }
             }
-            next = if batch.len() < BATCH { messages.try_recv().ok() } else { None };
+            next = if batch.len() < BATCH {
+                messages.try_recv().ok()
+            } else {
+                None
+            };
         }
         let result = out.write_all(&batch);
         batch.clear();
@@ -140,7 +157,10 @@ fn write(messages: &Receiver<Message>, state: &State, mut out: impl Write) {
             state.dropped.inc_by(lines);
         } else if state.lost.load(Ordering::Relaxed) > 0 {
             let lines = state.lost.swap(0, Ordering::Relaxed);
-            tracing::warn!(lines, "log lines were dropped: the log was not read fast enough");
+            tracing::warn!(
+                lines,
+                "log lines were dropped: the log was not read fast enough"
+            );
         }
         if let Some(done) = flushed {
             // Who waited for it has gone when this fails.
@@ -173,7 +193,11 @@ mod tests {
         assert_eq!(log.state.waiting.get(), 0);
         let mut text = String::new();
         let expected = lines.concat();
-        reader.by_ref().take(expected.len() as u64).read_to_string(&mut text).unwrap();
+        reader
+            .by_ref()
+            .take(expected.len() as u64)
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, expected);
     }
 
@@ -192,12 +216,18 @@ mod tests {
             log
         });
         // Were it written by whoever logs, this would never end.
-        assert_ne!(ended.recv_timeout(Duration::from_mins(1)), Err(RecvTimeoutError::Timeout));
+        assert_ne!(
+            ended.recv_timeout(Duration::from_mins(1)),
+            Err(RecvTimeoutError::Timeout)
+        );
         let log = logging.join().unwrap();
         let waiting = log.state.waiting.get();
         // A writer that had no processor until the last line was logged has filled the pipe since.
         let pipe = 65 * size(&[0; 1024]);
-        assert!((WAITING - pipe - 2 * 1024..=WAITING).contains(&waiting), "{waiting}");
+        assert!(
+            (WAITING - pipe - 2 * 1024..=WAITING).contains(&waiting),
+            "{waiting}"
+        );
         let dropped = log.state.dropped.get();
         assert!(dropped > 5000, "{dropped}");
 

@@ -45,11 +45,16 @@ impl FromStr for Endpoint {
             _ => return Err(InvalidEndpoint),
         };
         // A password in there would come into the log.
-        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let plain = uri
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'));
         if !plain || uri.query().is_some() || text.contains('#') {
             return Err(InvalidEndpoint);
         }
-        Ok(Self { base: text.trim_end_matches('/').to_owned(), https })
+        Ok(Self {
+            base: text.trim_end_matches('/').to_owned(),
+            https,
+        })
     }
 }
 
@@ -66,7 +71,10 @@ mod tests {
 
     #[rstest]
     #[case("http://collector:4318", "http://collector:4318/v1/traces")]
-    #[case("https://collector.example.com/otlp/", "https://collector.example.com/otlp/v1/traces")]
+    #[case(
+        "https://collector.example.com/otlp/",
+        "https://collector.example.com/otlp/v1/traces"
+    )]
     #[case("http://[::1]:4318/", "http://[::1]:4318/v1/traces")]
     fn the_path_is_added(#[case] base: &str, #[case] traces: &str) {
         assert_eq!(base.parse::<Endpoint>().unwrap().traces(), traces);

@@ -66,7 +66,10 @@ pub(super) async fn build(
     Ok(exporter)
 }
 
-async fn connector(endpoint: &Endpoint, ca: Option<&Path>) -> Result<HttpsConnector<HttpConnector>, TraceError> {
+async fn connector(
+    endpoint: &Endpoint,
+    ca: Option<&Path>,
+) -> Result<HttpsConnector<HttpConnector>, TraceError> {
     let builder = HttpsConnectorBuilder::new();
     let builder = match ca {
         _ if !endpoint.is_https() => builder.with_tls_config(trusting(RootCertStore::empty())),
@@ -77,14 +80,27 @@ async fn connector(endpoint: &Endpoint, ca: Option<&Path>) -> Result<HttpsConnec
 }
 
 fn trusting(roots: RootCertStore) -> ClientConfig {
-    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 async fn roots(path: &Path) -> Result<RootCertStore, TraceError> {
-    let pem = tokio::fs::read(path).await.map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
+    let pem = tokio::fs::read(path)
+        .await
+        .map_err(|source| TraceError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    if roots.is_empty() { Err(TraceError::NoCertificate { path: path.to_owned() }) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(TraceError::NoCertificate {
+            path: path.to_owned(),
+        })
+    } else {
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]
@@ -97,8 +113,14 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"hello").unwrap();
         let error = roots(file.path()).await.unwrap_err().to_string();
-        assert!(error.contains(file.path().to_str().unwrap()) && error.contains("no certificate"), "{error}");
-        let error = roots(Path::new("/nowhere/ca.crt")).await.unwrap_err().to_string();
+        assert!(
+            error.contains(file.path().to_str().unwrap()) && error.contains("no certificate"),
+            "{error}"
+        );
+        let error = roots(Path::new("/nowhere/ca.crt"))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("/nowhere/ca.crt"), "{error}");
     }
 }

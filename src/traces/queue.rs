@@ -50,14 +50,35 @@ pub(super) struct Worker {
 }
 
 /// Both ends.
-pub(super) fn queue(exporter: SpanExporter, endpoint: Endpoint, metrics: Metrics) -> (Queue, Worker) {
+pub(super) fn queue(
+    exporter: SpanExporter,
+    endpoint: Endpoint,
+    metrics: Metrics,
+) -> (Queue, Worker) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    let queue = Queue { sender, metrics: metrics.clone() };
-    (queue, Worker { receiver, exporter, endpoint, metrics, failing: false, full: false, dropped: 0 })
+    let queue = Queue {
+        sender,
+        metrics: metrics.clone(),
+    };
+    (
+        queue,
+        Worker {
+            receiver,
+            exporter,
+            endpoint,
+            metrics,
+            failing: false,
+            full: false,
+            dropped: 0,
+        },
+    )
 }
 
 fn count(metrics: &Metrics, result: SpanResult, spans: usize) {
-    metrics.trace_spans.get_or_create(&TraceSpans { result }).inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+    metrics
+        .trace_spans
+        .get_or_create(&TraceSpans { result })
+        .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
 }
 
 impl SpanProcessor for Queue {
@@ -129,7 +150,13 @@ impl Worker {
 
     /// Says that spans were dropped, once until the queue has been empty.
     fn overflow(&mut self) {
-        let dropped = self.metrics.trace_spans.get_or_create(&TraceSpans { result: SpanResult::Dropped }).get();
+        let dropped = self
+            .metrics
+            .trace_spans
+            .get_or_create(&TraceSpans {
+                result: SpanResult::Dropped,
+            })
+            .get();
         if dropped > self.dropped && !self.full {
             self.full = true;
             let endpoint = &self.endpoint;

@@ -20,30 +20,61 @@ async fn tried(served: &Served, namespace: &str, annotations: &Value, spec: &Val
 async fn each_way_of_asking_gives_its_entries_once() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("ways").await);
-    cp.secret(&ns.name, "db-creds", &["username", "password", "host", "tls.crt"], CANARY).await;
-    cp.secret(&ns.name, "api-keys", &["value", "KEY"], CANARY).await;
+    cp.secret(
+        &ns.name,
+        "db-creds",
+        &["username", "password", "host", "tls.crt"],
+        CANARY,
+    )
+    .await;
+    cp.secret(&ns.name, "api-keys", &["value", "KEY"], CANARY)
+        .await;
     cp.secret(&ns.name, "has.dot", &["k"], CANARY).await;
     cp.secret(&ns.name, "1-secret", &["k"], CANARY).await;
     let longest = "x".repeat(253);
     cp.secret(&ns.name, &longest, &["k"], CANARY).await;
     let of_longest = format!("FLOE_SECRET_{}_K<{longest}/k", longest.to_uppercase());
-    let json_list =
-        r#"[{"source": "kubernetes", "name": "db-creds", "key": "password"}, {"name": "api-keys", "key": ""}]"#;
+    let json_list = r#"[{"source": "kubernetes", "name": "db-creds", "key": "password"}, {"name": "api-keys", "key": ""}]"#;
     let yaml_list = "- name: db-creds\n  key: password\n- name: api-keys\n";
     let long_ref = format!("{longest}/k");
 
     let cases: [(&str, Value, &[&str], &[&str]); 14] = [
-        ("bulk", json!({"env-from": "db-creds"}), &["secret/db-creds"], &[]),
-        ("bulk, in order", json!({"env-from": "db-creds, api-keys"}), &["secret/db-creds", "secret/api-keys"], &[]),
+        (
+            "bulk",
+            json!({"env-from": "db-creds"}),
+            &["secret/db-creds"],
+            &[],
+        ),
+        (
+            "bulk, in order",
+            json!({"env-from": "db-creds, api-keys"}),
+            &["secret/db-creds", "secret/api-keys"],
+            &[],
+        ),
         (
             "bulk, the other way",
             json!({"env-from": "api-keys\n db-creds"}),
             &["secret/api-keys", "secret/db-creds"],
             &[],
         ),
-        ("bulk, twice", json!({"env-from": "db-creds kubernetes:db-creds db-creds"}), &["secret/db-creds"], &[]),
-        ("reference", json!({"refs": "db-creds/password"}), &[], &["FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password"]),
-        ("reference without a key", json!({"refs": "api-keys"}), &[], &["FLOE_SECRET_API_KEYS<api-keys/value"]),
+        (
+            "bulk, twice",
+            json!({"env-from": "db-creds kubernetes:db-creds db-creds"}),
+            &["secret/db-creds"],
+            &[],
+        ),
+        (
+            "reference",
+            json!({"refs": "db-creds/password"}),
+            &[],
+            &["FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password"],
+        ),
+        (
+            "reference without a key",
+            json!({"refs": "api-keys"}),
+            &[],
+            &["FLOE_SECRET_API_KEYS<api-keys/value"],
+        ),
         (
             "three keys, one twice",
             json!({"refs": "db-creds/host,db-creds/username,db-creds/host,db-creds/password"}),
@@ -75,27 +106,45 @@ async fn each_way_of_asking_gives_its_entries_once() {
             "a JSON list",
             json!({"refs": json_list}),
             &[],
-            &["FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password", "FLOE_SECRET_API_KEYS<api-keys/value"],
+            &[
+                "FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password",
+                "FLOE_SECRET_API_KEYS<api-keys/value",
+            ],
         ),
         (
             "a YAML list",
             json!({"refs": yaml_list}),
             &[],
-            &["FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password", "FLOE_SECRET_API_KEYS<api-keys/value"],
+            &[
+                "FLOE_SECRET_DB_CREDS_PASSWORD<db-creds/password",
+                "FLOE_SECRET_API_KEYS<api-keys/value",
+            ],
         ),
         (
             "names that Kubernetes allows",
             json!({"refs": format!("has.dot/k 1-secret/k {long_ref}")}),
             &[],
-            &["FLOE_SECRET_HAS_DOT_K<has.dot/k", "FLOE_SECRET_1_SECRET_K<1-secret/k", &of_longest],
+            &[
+                "FLOE_SECRET_HAS_DOT_K<has.dot/k",
+                "FLOE_SECRET_1_SECRET_K<1-secret/k",
+                &of_longest,
+            ],
         ),
         (
             "aliases",
             json!({"env.AWS_ACCESS_KEY_ID": "db-creds/username", "env.aws_secret": "kubernetes:db-creds/password"}),
             &[],
-            &["AWS_ACCESS_KEY_ID<db-creds/username", "aws_secret<db-creds/password"],
+            &[
+                "AWS_ACCESS_KEY_ID<db-creds/username",
+                "aws_secret<db-creds/password",
+            ],
         ),
-        ("already in the environment", json!({"refs": "env:anything/at-all"}), &[], &[]),
+        (
+            "already in the environment",
+            json!({"refs": "env:anything/at-all"}),
+            &[],
+            &[],
+        ),
     ];
     for (what, short, envs, vars) in cases {
         let annotations = prefixed(&short);
@@ -110,7 +159,10 @@ async fn each_way_of_asking_gives_its_entries_once() {
         assert_eq!(main.get("env").is_some(), !vars.is_empty(), "{what}");
         for _ in 0..3 {
             let again = tried(served, &ns.name, &annotations, &before).await;
-            assert_eq!(again["spec"]["containers"], pod["spec"]["containers"], "{what}");
+            assert_eq!(
+                again["spec"]["containers"], pod["spec"]["containers"],
+                "{what}"
+            );
         }
         // What came out goes in again: `kubectl get -o yaml | kubectl apply -f -`.
         let mut copy = pod.clone();
@@ -120,9 +172,19 @@ async fn each_way_of_asking_gives_its_entries_once() {
             "annotations": pod["metadata"]["annotations"], "labels": pod["metadata"]["labels"],
         });
         let copied = cp.create_dry(&copy).await.object();
-        assert_eq!(copied["spec"]["containers"], pod["spec"]["containers"], "{what}");
-        assert_eq!(copied["metadata"]["annotations"], pod["metadata"]["annotations"], "{what}");
-        let [line] = served.webhook.admissions("name", &name).try_into().expect("one admission");
+        assert_eq!(
+            copied["spec"]["containers"], pod["spec"]["containers"],
+            "{what}"
+        );
+        assert_eq!(
+            copied["metadata"]["annotations"], pod["metadata"]["annotations"],
+            "{what}"
+        );
+        let [line] = served
+            .webhook
+            .admissions("name", &name)
+            .try_into()
+            .expect("one admission");
         assert_eq!(line["decision"], "skipped", "{what}: {line}");
     }
 }
@@ -134,7 +196,10 @@ async fn what_the_author_wrote_stays_in_its_place() {
     let (cp, ns) = (served.cp, served.cp.namespace("authors").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     cp.secret(&ns.name, "b", &["k"], CANARY).await;
-    let (a, b) = (json!({"secretRef": {"name": "a"}}), json!({"secretRef": {"name": "b"}}));
+    let (a, b) = (
+        json!({"secretRef": {"name": "a"}}),
+        json!({"secretRef": {"name": "b"}}),
+    );
     let c = json!({"configMapRef": {"name": "c"}});
     let optional = json!({"secretRef": {"name": "a", "optional": true}});
     let with_prefix = json!({"prefix": "P_", "secretRef": {"name": "a"}});
@@ -143,27 +208,72 @@ async fn what_the_author_wrote_stays_in_its_place() {
     let of_a = json!({"name": "VAR", "valueFrom": {"secretKeyRef": {"name": "a", "key": "k"}}});
 
     let cases: [(&str, Value, &Value, Value); 13] = [
-        ("an empty list", json!({"envFrom": []}), &both, json!({"envFrom": [a, b]})),
-        ("null", json!({"envFrom": null, "env": null}), &both, json!({"envFrom": [a, b]})),
-        ("a ConfigMap", json!({"envFrom": [c]}), &both, json!({"envFrom": [a, b, c]})),
-        ("ours already, alone", json!({"envFrom": [b]}), &both, json!({"envFrom": [a, b]})),
-        ("ours already, after theirs", json!({"envFrom": [c, a]}), &both, json!({"envFrom": [b, c, a]})),
-        ("ours already, twice", json!({"envFrom": [a, c, a]}), &both, json!({"envFrom": [a, b, c, a]})),
-        ("optional stays optional", json!({"envFrom": [optional]}), &both, json!({"envFrom": [optional, b]})),
+        (
+            "an empty list",
+            json!({"envFrom": []}),
+            &both,
+            json!({"envFrom": [a, b]}),
+        ),
+        (
+            "null",
+            json!({"envFrom": null, "env": null}),
+            &both,
+            json!({"envFrom": [a, b]}),
+        ),
+        (
+            "a ConfigMap",
+            json!({"envFrom": [c]}),
+            &both,
+            json!({"envFrom": [a, b, c]}),
+        ),
+        (
+            "ours already, alone",
+            json!({"envFrom": [b]}),
+            &both,
+            json!({"envFrom": [a, b]}),
+        ),
+        (
+            "ours already, after theirs",
+            json!({"envFrom": [c, a]}),
+            &both,
+            json!({"envFrom": [b, c, a]}),
+        ),
+        (
+            "ours already, twice",
+            json!({"envFrom": [a, c, a]}),
+            &both,
+            json!({"envFrom": [a, b, c, a]}),
+        ),
+        (
+            "optional stays optional",
+            json!({"envFrom": [optional]}),
+            &both,
+            json!({"envFrom": [optional, b]}),
+        ),
         (
             "another prefix is another thing",
             json!({"envFrom": [with_prefix]}),
             &both,
             json!({"envFrom": [a, b, with_prefix]}),
         ),
-        ("an empty env", json!({"env": []}), &reference, json!({"env": [of_a]})),
+        (
+            "an empty env",
+            json!({"env": []}),
+            &reference,
+            json!({"env": [of_a]}),
+        ),
         (
             "a variable of theirs",
             json!({"env": [{"name": "X", "value": "1"}]}),
             &reference,
             json!({"env": [{"name": "X", "value": "1"}, of_a]}),
         ),
-        ("the same, by hand", json!({"env": [of_a]}), &reference, json!({"env": [of_a]})),
+        (
+            "the same, by hand",
+            json!({"env": [of_a]}),
+            &reference,
+            json!({"env": [of_a]}),
+        ),
         (
             "theirs of that name",
             json!({"env": [{"name": "VAR", "value": "mine"}]}),
@@ -180,7 +290,13 @@ async fn what_the_author_wrote_stays_in_its_place() {
     for (what, before, short, after) in cases {
         let mut main = container();
         with(&mut main, &before);
-        let pod = tried(served, &ns.name, &prefixed(short), &json!({"containers": [main]})).await;
+        let pod = tried(
+            served,
+            &ns.name,
+            &prefixed(short),
+            &json!({"containers": [main]}),
+        )
+        .await;
         for field in ["envFrom", "env"] {
             assert_eq!(named(&pod, "main")[field], after[field], "{what}: {field}");
         }
@@ -193,41 +309,83 @@ async fn the_chosen_containers_get_it_and_no_others() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("chosen").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
-    let sidecar =
-        json!({"name": "native", "image": "none", "restartPolicy": "Always", "env": [{"name": "X", "value": "$(V)"}]});
+    let sidecar = json!({"name": "native", "image": "none", "restartPolicy": "Always", "env": [{"name": "X", "value": "$(V)"}]});
     let spec = json!({
         "initContainers": [container_named("migrate"), sidecar, container_named("warm")],
         "containers": [container_named("istio-proxy"), container_named("main"), container_named("main-2"), container_named("helper")],
     });
     let cases: [(Value, &[&str]); 11] = [
         (json!({}), &["main", "main-2", "helper"]),
-        (json!({"containers": "*"}), &["istio-proxy", "main", "main-2", "helper"]),
+        (
+            json!({"containers": "*"}),
+            &["istio-proxy", "main", "main-2", "helper"],
+        ),
         (json!({"containers": "main"}), &["main"]),
         (json!({"containers": "main*"}), &["main", "main-2"]),
-        (json!({"containers": "main-? helper"}), &["main-2", "helper"]),
+        (
+            json!({"containers": "main-? helper"}),
+            &["main-2", "helper"],
+        ),
         (json!({"containers": "istio-proxy"}), &["istio-proxy"]),
-        (json!({"init-containers": "none"}), &["main", "main-2", "helper"]),
-        (json!({"init-containers": "*"}), &["migrate", "native", "warm", "main", "main-2", "helper"]),
-        (json!({"init-containers": "native"}), &["native", "main", "main-2", "helper"]),
-        (json!({"init-containers": "migrate,warm", "containers": "main"}), &["migrate", "warm", "main"]),
-        (json!({"init-containers": "native", "containers": "m*n"}), &["native", "main"]),
+        (
+            json!({"init-containers": "none"}),
+            &["main", "main-2", "helper"],
+        ),
+        (
+            json!({"init-containers": "*"}),
+            &["migrate", "native", "warm", "main", "main-2", "helper"],
+        ),
+        (
+            json!({"init-containers": "native"}),
+            &["native", "main", "main-2", "helper"],
+        ),
+        (
+            json!({"init-containers": "migrate,warm", "containers": "main"}),
+            &["migrate", "warm", "main"],
+        ),
+        (
+            json!({"init-containers": "native", "containers": "m*n"}),
+            &["native", "main"],
+        ),
     ];
     for (choice, expected) in cases {
         let mut short = choice.clone();
         short["env-from"] = "a".into();
         short["env.V"] = "a/k".into();
         let pod = tried(served, &ns.name, &prefixed(&short), &spec).await;
-        for name in ["migrate", "native", "warm", "istio-proxy", "main", "main-2", "helper"] {
+        for name in [
+            "migrate",
+            "native",
+            "warm",
+            "istio-proxy",
+            "main",
+            "main-2",
+            "helper",
+        ] {
             let (container, chosen) = (named(&pod, name), expected.contains(&name));
-            assert_eq!(sources(container), if chosen { vec!["secret/a"] } else { vec![] }, "{choice}: {name}");
-            let ours = variables(container).iter().filter(|entry| *entry == "V<a/k").count();
+            assert_eq!(
+                sources(container),
+                if chosen { vec!["secret/a"] } else { vec![] },
+                "{choice}: {name}"
+            );
+            let ours = variables(container)
+                .iter()
+                .filter(|entry| *entry == "V<a/k")
+                .count();
             assert_eq!(ours, usize::from(chosen), "{choice}: {name}");
         }
         let native = named(&pod, "native");
         assert_eq!(native["restartPolicy"], "Always", "{choice}");
         // It is expanded in the native sidecar too, so ours stands before it.
-        assert_eq!(variables(native).last().map(String::as_str), Some("X=$(V)"), "{choice}");
-        assert_eq!(pod["spec"]["initContainers"][1]["name"], "native", "the order stays");
+        assert_eq!(
+            variables(native).last().map(String::as_str),
+            Some("X=$(V)"),
+            "{choice}"
+        );
+        assert_eq!(
+            pod["spec"]["initContainers"][1]["name"], "native",
+            "the order stays"
+        );
     }
 }
 
@@ -236,8 +394,17 @@ async fn the_chosen_containers_get_it_and_no_others() {
 async fn the_platforms_pods_stay_what_they_were() {
     let served = served().await;
     let restricted = json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
-    let (cp, ns) = (served.cp, served.cp.namespace_with("floe-jobs", &restricted).await);
-    cp.secret(&ns.name, "snowflake-credentials", &["SNOWFLAKE_PASSWORD"], CANARY).await;
+    let (cp, ns) = (
+        served.cp,
+        served.cp.namespace_with("floe-jobs", &restricted).await,
+    );
+    cp.secret(
+        &ns.name,
+        "snowflake-credentials",
+        &["SNOWFLAKE_PASSWORD"],
+        CANARY,
+    )
+    .await;
     let annotations = prefixed(&json!({"env-from": "snowflake-credentials"}));
     let pod_security = json!({
         "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
@@ -257,12 +424,16 @@ async fn the_platforms_pods_stay_what_they_were() {
     };
     let pg = json!({"name": "DAGSTER_PG_PASSWORD",
         "valueFrom": {"secretKeyRef": {"name": "dagster-postgresql", "key": "postgresql-password"}}});
-    let cube = json!({"envFrom": [{"configMapRef": {"name": "cube"}}, {"secretRef": {"name": "cube"}}]});
+    let cube =
+        json!({"envFrom": [{"configMapRef": {"name": "cube"}}, {"secretRef": {"name": "cube"}}]});
     // Labels | container | the author's own sources after ours
     let cases: [(Value, Value, &[&str]); 7] = [
         (
             json!({"app.kubernetes.io/name": "floe-jobs", "app.kubernetes.io/component": "dbt"}),
-            one("dbt", json!({"env": [{"name": "POLARIS_ENDPOINT", "value": "http://polaris"}]})),
+            one(
+                "dbt",
+                json!({"env": [{"name": "POLARIS_ENDPOINT", "value": "http://polaris"}]}),
+            ),
             &[],
         ),
         (
@@ -277,7 +448,10 @@ async fn the_platforms_pods_stay_what_they_were() {
         ),
         (
             json!({"app.kubernetes.io/name": "dagster", "app.kubernetes.io/component": "run_worker", "dagster/run-id": "r"}),
-            one("dagster", json!({"env": [{"name": "DAGSTER_HOME", "value": "/opt"}, pg]})),
+            one(
+                "dagster",
+                json!({"env": [{"name": "DAGSTER_HOME", "value": "/opt"}, pg]}),
+            ),
             &[],
         ),
         (
@@ -311,12 +485,24 @@ async fn the_platforms_pods_stay_what_they_were() {
         assert!(answer.warnings.is_empty(), "Pod Security: {answer:?}");
         let mut after = answer.object();
         let main = &after["spec"]["containers"][0];
-        assert_eq!(sources(main), [&["secret/snowflake-credentials"], theirs].concat(), "{labels}");
-        assert_eq!(variables(main), variables(&before["spec"]["containers"][0]), "{labels}");
+        assert_eq!(
+            sources(main),
+            [&["secret/snowflake-credentials"], theirs].concat(),
+            "{labels}"
+        );
+        assert_eq!(
+            variables(main),
+            variables(&before["spec"]["containers"][0]),
+            "{labels}"
+        );
         // But for the sources, the pod is the one that it would have been.
-        after["spec"]["containers"][0]["envFrom"] = before["spec"]["containers"][0]["envFrom"].clone();
+        after["spec"]["containers"][0]["envFrom"] =
+            before["spec"]["containers"][0]["envFrom"].clone();
         if before["spec"]["containers"][0].get("envFrom").is_none() {
-            after["spec"]["containers"][0].as_object_mut().expect("a container").remove("envFrom");
+            after["spec"]["containers"][0]
+                .as_object_mut()
+                .expect("a container")
+                .remove("envFrom");
         }
         assert_eq!(after["spec"], before["spec"], "{labels}");
     }

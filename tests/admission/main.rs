@@ -1,8 +1,14 @@
 //! Our own binary under the shipped rights, registered as it is shipped, on a real API server with real controllers
 //! and the real kubectl. One control plane and one webhook for all of these tests.
 
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
-#![expect(clippy::too_many_lines, reason = "a table of cases is read from top to bottom")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a table of cases is read from top to bottom"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

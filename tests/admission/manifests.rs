@@ -67,9 +67,15 @@ spec: SPEC
             .replace("CANARY", CANARY),
     );
     for document in &mut documents {
-        let name = document["metadata"]["name"].as_str().expect("a name").to_owned();
+        let name = document["metadata"]["name"]
+            .as_str()
+            .expect("a name")
+            .to_owned();
         let mut template = template(&name, &annotations, &json!([main]));
-        let (kind, spec) = (document["kind"].clone(), template["spec"].as_object_mut().expect("a spec"));
+        let (kind, spec) = (
+            document["kind"].clone(),
+            template["spec"].as_object_mut().expect("a spec"),
+        );
         match kind.as_str().expect("a kind") {
             "Job" => {
                 spec.insert("restartPolicy".to_owned(), "Never".into());
@@ -91,20 +97,58 @@ spec: SPEC
     let list = json!({"apiVersion": "v1", "kind": "List", "items": documents});
     let applied = cp.kubectl_apply(&ns.name, &list).await.succeeded();
     assert_eq!(applied.stderr, "", "nothing to warn about");
-    assert_eq!(applied.stdout.lines().filter(|line| line.ends_with(" created")).count(), documents.len());
+    assert_eq!(
+        applied
+            .stdout
+            .lines()
+            .filter(|line| line.ends_with(" created"))
+            .count(),
+        documents.len()
+    );
     // As a person does it; kubectl cannot apply a generateName.
-    cp.kubectl(&["-n", &ns.name, "create", "job", "tonight", "--from=cronjob/nightly"], "").await.succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            &ns.name,
+            "create",
+            "job",
+            "tonight",
+            "--from=cronjob/nightly",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
     let mut generated = pod(&ns.name, "", &annotations);
     generated["metadata"]["generateName"] = "generated-".into();
     generated["metadata"]["labels"] = json!({"app": "generated"});
-    generated["metadata"].as_object_mut().expect("metadata").remove("name");
+    generated["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .remove("name");
     generated["spec"]["containers"] = json!([main]);
-    cp.kubectl(&["-n", &ns.name, "create", "-f", "-"], &generated.to_string()).await.succeeded();
+    cp.kubectl(
+        &["-n", &ns.name, "create", "-f", "-"],
+        &generated.to_string(),
+    )
+    .await
+    .succeeded();
 
-    for selector in ["job-name=load", "job-name=tonight", "app=api", "app=store", "app=bare", "app=generated"] {
+    for selector in [
+        "job-name=load",
+        "job-name=tonight",
+        "app=api",
+        "app=store",
+        "app=bare",
+        "app=generated",
+    ] {
         let pod = cp.pod_of(&ns.name, selector).await;
         let main = named(&pod, "main");
-        let ours_first = ["secret/snowflake-credentials", "configMap/settings", "secret/author"];
+        let ours_first = [
+            "secret/snowflake-credentials",
+            "configMap/settings",
+            "secret/author",
+        ];
         assert_eq!(sources(main), ours_first, "{selector}");
         assert_eq!(
             variables(main),
@@ -116,9 +160,17 @@ spec: SPEC
             ],
             "{selector}"
         );
-        assert_eq!(pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true", "{selector}");
-        assert_eq!(pod["metadata"]["annotations"]["example.com/theirs"], "kept", "{selector}");
-        let record = pod["metadata"]["annotations"]["secrets.floe.dev/injected"].as_str().expect("the record");
+        assert_eq!(
+            pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true",
+            "{selector}"
+        );
+        assert_eq!(
+            pod["metadata"]["annotations"]["example.com/theirs"], "kept",
+            "{selector}"
+        );
+        let record = pod["metadata"]["annotations"]["secrets.floe.dev/injected"]
+            .as_str()
+            .expect("the record");
         let record: Value = serde_json::from_str(record).expect("JSON");
         let mut added = json!({"containers": {"main": {
             "envFrom": ["snowflake-credentials"],
@@ -131,31 +183,67 @@ spec: SPEC
         }
         assert_eq!(record, added, "{selector}");
         let told = pod["metadata"]["annotations"][RELOAD].as_str();
-        assert_eq!(told, restarts.then_some("snowflake-credentials"), "{selector}");
+        assert_eq!(
+            told,
+            restarts.then_some("snowflake-credentials"),
+            "{selector}"
+        );
         assert!(!pod.to_string().contains(CANARY), "{selector}");
     }
 
     // Templates stay as the author wrote them, so nobody's second apply conflicts or restarts anything.
-    for path in ["apis/apps/v1/namespaces/NS/deployments/api", "apis/batch/v1/namespaces/NS/cronjobs/nightly"] {
-        let object = cp.request(Method::GET, &format!("/{}", path.replace("NS", &ns.name)), None).await.object();
+    for path in [
+        "apis/apps/v1/namespaces/NS/deployments/api",
+        "apis/batch/v1/namespaces/NS/cronjobs/nightly",
+    ] {
+        let object = cp
+            .request(
+                Method::GET,
+                &format!("/{}", path.replace("NS", &ns.name)),
+                None,
+            )
+            .await
+            .object();
         let spec = object["spec"].to_string();
-        assert!(!spec.contains("secrets.floe.dev/injected") && !spec.contains(RELOAD), "{object}");
+        assert!(
+            !spec.contains("secrets.floe.dev/injected") && !spec.contains(RELOAD),
+            "{object}"
+        );
         assert_eq!(object["metadata"]["generation"], 1);
     }
     let (secret, workloads) = (&documents[..1], &documents[1..5]);
-    assert!(secret[0]["kind"] == "Secret" && workloads.iter().all(|object| object["kind"] != "Pod"));
+    assert!(
+        secret[0]["kind"] == "Secret" && workloads.iter().all(|object| object["kind"] != "Pod")
+    );
     let list = json!({"apiVersion": "v1", "kind": "List", "items": workloads});
     let again = cp.kubectl_apply(&ns.name, &list).await.succeeded();
-    assert_eq!(again.stdout.lines().filter(|line| line.ends_with(" unchanged")).count(), workloads.len(), "{again:?}");
-    for flags in [&["--server-side", "--force-conflicts"][..], &["--server-side"]] {
+    assert_eq!(
+        again
+            .stdout
+            .lines()
+            .filter(|line| line.ends_with(" unchanged"))
+            .count(),
+        workloads.len(),
+        "{again:?}"
+    );
+    for flags in [
+        &["--server-side", "--force-conflicts"][..],
+        &["--server-side"],
+    ] {
         let args = [&["-n", &ns.name, "apply", "-f", "-"], flags].concat();
         cp.kubectl(&args, &list.to_string()).await.succeeded();
     }
 
     let (_, metrics) = served.webhook.get("/metrics").expect("metrics");
-    assert!(metrics.contains(r#"decision="injected""#) && !metrics.contains(CANARY), "{metrics}");
+    assert!(
+        metrics.contains(r#"decision="injected""#) && !metrics.contains(CANARY),
+        "{metrics}"
+    );
     let log = served.webhook.log();
-    assert!(log.contains("snowflake-credentials") && !log.contains(CANARY), "a value in the log");
+    assert!(
+        log.contains("snowflake-credentials") && !log.contains(CANARY),
+        "a value in the log"
+    );
 }
 
 /// A Job's and a Deployment's templates are never ours to write, so a label edit or an identical apply is nothing.
@@ -166,20 +254,27 @@ async fn workloads_are_applied_and_edited_as_ever() {
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a"}));
     let containers = json!([container()]);
-    for (kind, object) in
-        [("job", job("load", &annotations, &containers)), ("deployment", deployment("api", &annotations, &containers))]
-    {
+    for (kind, object) in [
+        ("job", job("load", &annotations, &containers)),
+        ("deployment", deployment("api", &annotations, &containers)),
+    ] {
         cp.kubectl_apply(&ns.name, &object).await.succeeded();
         let name = object["metadata"]["name"].as_str().expect("a name");
         cp.pod_of(&ns.name, &format!("app={name}")).await;
         let again = cp.kubectl_apply(&ns.name, &object).await.succeeded();
         assert!(again.stdout.ends_with(" unchanged\n"), "{again:?}");
-        cp.kubectl(&["-n", &ns.name, "label", kind, name, "a=b"], "").await.succeeded();
+        cp.kubectl(&["-n", &ns.name, "label", kind, name, "a=b"], "")
+            .await
+            .succeeded();
     }
     assert_eq!(cp.pods(&ns.name, "app=api").await.len(), 1);
     let path = format!("/apis/apps/v1/namespaces/{}/replicasets", ns.name);
     let sets = cp.request(Method::GET, &path, None).await.object();
-    assert_eq!(sets["items"].as_array().map(Vec::len), Some(1), "no second ReplicaSet: {sets}");
+    assert_eq!(
+        sets["items"].as_array().map(Vec::len),
+        Some(1),
+        "no second ReplicaSet: {sets}"
+    );
 }
 
 /// What the webhook wrote is nobody's to take away: neither entries nor what the pod tells of them.
@@ -188,13 +283,23 @@ async fn a_bare_pod_is_applied_again_server_side() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("server-side").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
-    let bare = pod(&ns.name, "bare", &prefixed(&json!({"env-from": "a", "env.VAR": "a/k"})));
+    let bare = pod(
+        &ns.name,
+        "bare",
+        &prefixed(&json!({"env-from": "a", "env.VAR": "a/k"})),
+    );
     let apply = ["-n", &ns.name, "apply", "--server-side", "-f", "-"];
     cp.kubectl(&apply, &bare.to_string()).await.succeeded();
-    let stored = cp.request(Method::GET, &objects::path(&bare), None).await.object();
+    let stored = cp
+        .request(Method::GET, &objects::path(&bare), None)
+        .await
+        .object();
     assert_eq!(stored["metadata"]["annotations"][RELOAD], "a");
     cp.kubectl(&apply, &bare.to_string()).await.succeeded();
-    let again = cp.request(Method::GET, &objects::path(&bare), None).await.object();
+    let again = cp
+        .request(Method::GET, &objects::path(&bare), None)
+        .await
+        .object();
     for field in ["/metadata/annotations", "/metadata/labels", "/spec"] {
         assert_eq!(again.pointer(field), stored.pointer(field), "{field}");
     }
@@ -212,7 +317,11 @@ async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
         (json!({}), json!(null), true),
         (json!({}), json!("theirs"), true),
         (json!({"env": theirs}), json!(null), true),
-        (json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}), json!(null), false),
+        (
+            json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}),
+            json!(null),
+            false,
+        ),
     ] {
         let mut bare = pod(&ns.name, &unique("bare"), &annotations);
         with(&mut bare["spec"]["containers"][0], &fields);
@@ -227,9 +336,16 @@ async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
         let again = cp.kubectl_apply(&ns.name, &bare).await;
         if applied_again {
             again.succeeded();
-            assert_eq!(cp.request(Method::GET, &path, None).await.object(), stored, "{fields}");
+            assert_eq!(
+                cp.request(Method::GET, &path, None).await.object(),
+                stored,
+                "{fields}"
+            );
         } else {
-            assert!(again.stderr.contains("pod updates may not change fields"), "{again:?}");
+            assert!(
+                again.stderr.contains("pod updates may not change fields"),
+                "{again:?}"
+            );
         }
     }
 }

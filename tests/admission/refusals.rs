@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use crate::common::served::{container, deployment, job, named, pod, prefixed, served, sources, variables};
+use crate::common::served::{
+    container, deployment, job, named, pod, prefixed, served, sources, variables,
+};
 use crate::common::webhook::{Registration, narrowed_to};
 use crate::common::webhook_process::Launch;
 use crate::common::{free_ports, unique, wait_for};
@@ -12,13 +14,18 @@ use serde_json::{Value, json};
 
 /// What kubectl prints for these causes: annotation and sentence.
 fn refusal(causes: &[(&str, String)]) -> String {
-    let line = |(key, sentence): &(&str, String)| format!("metadata.annotations[secrets.floe.dev/{key}]: {sentence}\n");
+    let line = |(key, sentence): &(&str, String)| {
+        format!("metadata.annotations[secrets.floe.dev/{key}]: {sentence}\n")
+    };
     match causes {
         [cause] => format!("The request is invalid: {}", line(cause)),
-        causes => causes.iter().fold("The request is invalid: \n".to_owned(), |mut text, cause| {
-            write!(text, "* {}", line(cause)).expect("text");
-            text
-        }),
+        causes => causes.iter().fold(
+            "The request is invalid: \n".to_owned(),
+            |mut text, cause| {
+                write!(text, "* {}", line(cause)).expect("text");
+                text
+            },
+        ),
     }
 }
 
@@ -32,13 +39,25 @@ fn missing(secret: &str, namespace: &str, key: &str) -> String {
 #[tokio::test]
 async fn each_refusal_is_its_sentences() {
     let served = served().await;
-    let (cp, ns, elsewhere) = (served.cp, served.cp.namespace("refused").await, served.cp.namespace("elsewhere").await);
-    cp.secret(&ns.name, "db-creds", &["username", "password"], "x").await;
+    let (cp, ns, elsewhere) = (
+        served.cp,
+        served.cp.namespace("refused").await,
+        served.cp.namespace("elsewhere").await,
+    );
+    cp.secret(&ns.name, "db-creds", &["username", "password"], "x")
+        .await;
     cp.secret(&ns.name, "secret-a", &["b"], "x").await;
     cp.secret(&ns.name, "secret-a-b", &["value"], "x").await;
-    cp.secret(&elsewhere.name, "snowflake-credentials", &["k"], "x").await;
+    cp.secret(&elsewhere.name, "snowflake-credentials", &["k"], "x")
+        .await;
     // Names are suggested that were used here before.
-    cp.create_dry(&pod(&ns.name, "before", &prefixed(&json!({"env-from": "db-creds"})))).await.object();
+    cp.create_dry(&pod(
+        &ns.name,
+        "before",
+        &prefixed(&json!({"env-from": "db-creds"})),
+    ))
+    .await
+    .object();
 
     let no_secret = |secret: &str, key: &str| missing(secret, &ns.name, key);
     let about = |key: &str, problem: &str| format!("annotation secrets.floe.dev/{key}: {problem}.");
@@ -131,18 +150,35 @@ async fn each_refusal_is_its_sentences() {
     ];
     for (short, causes) in cases {
         let mut pod = pod(&ns.name, &unique("refused"), &prefixed(&short));
-        pod["spec"]["containers"].as_array_mut().expect("a list").push(json!({"name": "other", "image": "none"}));
+        pod["spec"]["containers"]
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"name": "other", "image": "none"}));
         pod["spec"]["initContainers"] = json!([{"name": "setup", "image": "none"}]);
         let refused = cp.kubectl_apply(&ns.name, &pod).await;
         assert_eq!((refused.code, &*refused.stdout), (1, ""), "{short}");
         assert_eq!(refused.stderr, refusal(&causes), "{short}");
         // The same as other clients get it.
         let answer = cp.create_dry(&pod).await;
-        assert_eq!((answer.status, &answer.body["reason"]), (422, &json!("Invalid")), "{short}");
-        assert!(answer.body["details"].get("retryAfterSeconds").is_none(), "{answer:?}");
-        let joined: Vec<&str> = causes.iter().map(|(_, sentence)| sentence.as_str()).collect();
+        assert_eq!(
+            (answer.status, &answer.body["reason"]),
+            (422, &json!("Invalid")),
+            "{short}"
+        );
+        assert!(
+            answer.body["details"].get("retryAfterSeconds").is_none(),
+            "{answer:?}"
+        );
+        let joined: Vec<&str> = causes
+            .iter()
+            .map(|(_, sentence)| sentence.as_str())
+            .collect();
         let prefix = "admission webhook \"pods.secrets.floe.dev\" denied the request: ";
-        assert_eq!(answer.message(), format!("{prefix}{}", joined.join(" ")), "{short}");
+        assert_eq!(
+            answer.message(),
+            format!("{prefix}{}", joined.join(" ")),
+            "{short}"
+        );
     }
 }
 
@@ -152,10 +188,21 @@ async fn each_warning_reaches_the_person() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("warned").await);
     let long = "K".repeat(230);
-    cp.secret(&ns.name, "db-creds", &["a", "b", "c", "d", "e", "f", "g", &long], "x").await;
+    cp.secret(
+        &ns.name,
+        "db-creds",
+        &["a", "b", "c", "d", "e", "f", "g", &long],
+        "x",
+    )
+    .await;
     cp.secret(&ns.name, "empty", &[], "x").await;
     let here = format!("in namespace \"{}\"", ns.name);
-    let set = |names: &[&str]| -> Value { names.iter().map(|name| json!({"name": name, "value": "mine"})).collect() };
+    let set = |names: &[&str]| -> Value {
+        names
+            .iter()
+            .map(|name| json!({"name": name, "value": "mine"}))
+            .collect()
+    };
     let left = |name: &str| format!("container \"main\" already sets {name}; it was left as it is");
     let seven = ["A", "B", "C", "D", "E", "F", "G"];
     let mut aliases = json!({});
@@ -202,9 +249,15 @@ async fn each_warning_reaches_the_person() {
         pod["spec"]["containers"][0]["env"] = env;
         let applied = cp.kubectl_apply(&ns.name, &pod).await.succeeded();
         assert_eq!(applied.stdout, format!("pod/{name} created\n"));
-        let printed: Vec<String> = warnings.iter().map(|text| format!("Warning: {text}\n")).collect();
+        let printed: Vec<String> = warnings
+            .iter()
+            .map(|text| format!("Warning: {text}\n"))
+            .collect();
         assert_eq!(applied.stderr, printed.concat(), "{short}");
-        assert!(warnings.iter().all(|text| text.chars().count() < 250), "the API server would cut it");
+        assert!(
+            warnings.iter().all(|text| text.chars().count() < 250),
+            "the API server would cut it"
+        );
     }
 }
 
@@ -217,36 +270,67 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     let containers = json!([container()]);
     let started = std::time::Instant::now();
     // Applied with a warning: workloads are not refused.
-    let warning =
-        format!("Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n", ns.name);
-    for object in [job("load", &annotations, &containers), deployment("api", &annotations, &containers)] {
+    let warning = format!(
+        "Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n",
+        ns.name
+    );
+    for object in [
+        job("load", &annotations, &containers),
+        deployment("api", &annotations, &containers),
+    ] {
         let applied = cp.kubectl_apply(&ns.name, &object).await.succeeded();
         assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
-    let said = format!("Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}");
-    assert_eq!(cp.event(&ns.name, "ReplicaSet", "api-", "FailedCreate").await, said);
-    assert_eq!(cp.event(&ns.name, "Job", "load", "FailedCreate").await, said);
+    let said = format!(
+        "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}"
+    );
+    assert_eq!(
+        cp.event(&ns.name, "ReplicaSet", "api-", "FailedCreate")
+            .await,
+        said
+    );
+    assert_eq!(
+        cp.event(&ns.name, "Job", "load", "FailedCreate").await,
+        said
+    );
     // As a person sees it.
-    let described = cp.kubectl(&["-n", &ns.name, "describe", "job", "load"], "").await.succeeded();
+    let described = cp
+        .kubectl(&["-n", &ns.name, "describe", "job", "load"], "")
+        .await
+        .succeeded();
     assert!(described.stdout.contains(&sentence), "{}", described.stdout);
 
     let job_path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
     let unfailed = async || {
         let job = cp.request(Method::GET, &job_path, None).await.object();
         assert_eq!(job["status"]["failed"].as_u64().unwrap_or(0), 0, "{job}");
-        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        assert!(conditions.iter().all(|condition| condition["type"] != "Failed"), "{job}");
+        let conditions = job["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        assert!(
+            conditions
+                .iter()
+                .all(|condition| condition["type"] != "Failed"),
+            "{job}"
+        );
     };
     // With backoffLimit 0 a single failure would be the end; a refused pod is none.
     wait_for("a second attempt of the Job", || async {
         let refused = served.webhook.admissions("owner", "Job/load");
-        let here = refused.iter().filter(|line| line["namespace"] == ns.name.as_str()).count();
+        let here = refused
+            .iter()
+            .filter(|line| line["namespace"] == ns.name.as_str())
+            .count();
         (here >= 2).then_some(())
     })
     .await;
     unfailed().await;
-    assert!(cp.pods(&ns.name, "app=load").await.is_empty() && cp.pods(&ns.name, "app=api").await.is_empty());
+    assert!(
+        cp.pods(&ns.name, "app=load").await.is_empty()
+            && cp.pods(&ns.name, "app=api").await.is_empty()
+    );
     let waited = started.elapsed();
 
     cp.secret(&ns.name, "late", &["key"], "x").await;
@@ -255,7 +339,10 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
         let pod = cp.pod_of(&ns.name, selector).await;
         assert_eq!(sources(named(&pod, "main")), ["secret/late"]);
         assert_eq!(variables(named(&pod, "main")), ["KEY<late/key"]);
-        println!("{selector}: waited {waited:.1?}, healed {:.1?} after the secret", started.elapsed());
+        println!(
+            "{selector}: waited {waited:.1?}, healed {:.1?} after the secret",
+            started.elapsed()
+        );
     }
     unfailed().await;
 }
@@ -269,9 +356,14 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
     let annotations = prefixed(&json!({"env-from": "db-creds"}));
     let powerless = cp.service_account(&ns.name, "powerless", &json!([])).await;
     let [nobody] = free_ports();
-    let kubeconfig = std::fs::read_to_string(&powerless.kubeconfig).expect("a kubeconfig that we wrote");
+    let kubeconfig =
+        std::fs::read_to_string(&powerless.kubeconfig).expect("a kubeconfig that we wrote");
     let gone = kubeconfig.replace(&cp.server, &format!("https://127.0.0.1:{nobody}"));
-    let gone = cp.folder.write("gone.kubeconfig", gone).display().to_string();
+    let gone = cp
+        .folder
+        .write("gone.kubeconfig", gone)
+        .display()
+        .to_string();
     let with_rights = powerless.kubeconfig.display().to_string();
     let forbidden = format!(
         "the secrets backend kubernetes does not allow reading secret \"db-creds\" in namespace \"{}\" (asked for by \
@@ -284,21 +376,39 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
         ns.name
     );
     let cases: [(&str, &str, bool, String); 3] = [
-        (&with_rights, "deny", false, format!("Forbidden|{forbidden}")),
+        (
+            &with_rights,
+            "deny",
+            false,
+            format!("Forbidden|{forbidden}"),
+        ),
         (
             &gone,
             "deny",
             false,
-            format!("ServiceUnavailable|{unavailable}. Try again in a moment; controllers do so by themselves."),
+            format!(
+                "ServiceUnavailable|{unavailable}. Try again in a moment; controllers do so by themselves."
+            ),
         ),
-        (&gone, "admit", true, format!("Warning: admitted without its secrets: {unavailable}\n")),
+        (
+            &gone,
+            "admit",
+            true,
+            format!("Warning: admitted without its secrets: {unavailable}\n"),
+        ),
     ];
     for (kubeconfig, on_unavailable, admitted, said) in cases {
         let launch = Launch::serve(cp, &powerless).set("--kubeconfig", kubeconfig);
-        let webhook = launch.with(&["--on-unavailable", on_unavailable]).start().await;
+        let webhook = launch
+            .with(&["--on-unavailable", on_unavailable])
+            .start()
+            .await;
         // After the other one, which has nothing against these pods.
-        let registration = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
-        let tried = cp.kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations)).await;
+        let registration =
+            Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+        let tried = cp
+            .kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations))
+            .await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
         let expected = match said.split_once('|') {
             Some((reason, sentence)) => format!(
@@ -327,12 +437,20 @@ async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
     });
     // The new resource is known to the webhook's rules a moment later.
     let refused = wait_for("the webhook is asked", || async {
-        let answer = cp.kubectl(&["create", "--dry-run=server", "-f", "-"], &rollout.to_string()).await;
+        let answer = cp
+            .kubectl(
+                &["create", "--dry-run=server", "-f", "-"],
+                &rollout.to_string(),
+            )
+            .await;
         (answer.code != 0).then_some(answer)
     })
     .await;
     let sentence = "denied the request: spec.template.spec.containers[0].env[1].value (container \"main\", variable \"PORT\") \
                     is a number, and Kubernetes takes a string there; write it in quotes.\n";
     assert!(refused.stderr.ends_with(sentence), "{refused:?}");
-    assert!(!refused.stderr.contains("54327") && !served.webhook.log().contains("54327"), "{refused:?}");
+    assert!(
+        !refused.stderr.contains("54327") && !served.webhook.log().contains("54327"),
+        "{refused:?}"
+    );
 }

@@ -8,11 +8,25 @@ use crate::common::tools::project;
 /// decides; `!` takes in again.
 fn ignored(patterns: &str, path: &str) -> bool {
     let mut ignored = false;
-    for line in patterns.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (pattern, takes_in) = line.strip_prefix('!').map_or((line, false), |pattern| (pattern, true));
-        let pattern: Vec<&str> = pattern.trim().split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    for line in patterns
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (pattern, takes_in) = line
+            .strip_prefix('!')
+            .map_or((line, false), |pattern| (pattern, true));
+        let pattern: Vec<&str> = pattern
+            .trim()
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .collect();
         let parts: Vec<&str> = path.split('/').collect();
-        let above = (1..=parts.len()).any(|length| parts.get(..length).is_some_and(|parts| matches(&pattern, parts)));
+        let above = (1..=parts.len()).any(|length| {
+            parts
+                .get(..length)
+                .is_some_and(|parts| matches(&pattern, parts))
+        });
         if above {
             ignored = !takes_in;
         }
@@ -57,9 +71,17 @@ fn copied() -> Vec<String> {
         if words.iter().any(|word| word.starts_with("--from=")) {
             continue;
         }
-        let files: Vec<&str> = words.into_iter().filter(|word| !word.starts_with("--")).collect();
+        let files: Vec<&str> = words
+            .into_iter()
+            .filter(|word| !word.starts_with("--"))
+            .collect();
         let (_, from) = files.split_last().expect("a place to copy to");
-        sources.extend(from.iter().map(|source| source.trim_start_matches("./").trim_end_matches('/').to_owned()));
+        sources.extend(from.iter().map(|source| {
+            source
+                .trim_start_matches("./")
+                .trim_end_matches('/')
+                .to_owned()
+        }));
     }
     sources
 }
@@ -71,7 +93,12 @@ fn files(path: &Path, found: &mut Vec<String>) {
             files(&entry.expect("an entry").path(), found);
         }
     } else {
-        found.push(path.strip_prefix(project()).expect("below the project").display().to_string());
+        found.push(
+            path.strip_prefix(project())
+                .expect("below the project")
+                .display()
+                .to_string(),
+        );
     }
 }
 
@@ -87,11 +114,19 @@ fn every_copied_file_is_sent_to_the_builder() {
         files(&path, &mut all);
         assert!(!all.is_empty(), "{source} is empty");
         for file in all {
-            assert!(!ignored(&patterns, &file), "{file} is copied, and .dockerignore keeps it from the builder");
+            assert!(
+                !ignored(&patterns, &file),
+                "{file} is copied, and .dockerignore keeps it from the builder"
+            );
         }
     }
     // What no image needs: keys, caches and what was built would be sent with it.
-    for file in [".git/config", "target/release/floe-secrets-webhook", "tests/chart/main.rs", "tls.key"] {
+    for file in [
+        ".git/config",
+        "target/release/floe-secrets-webhook",
+        "tests/chart/main.rs",
+        "tls.key",
+    ] {
         assert!(ignored(&patterns, file), "{file} is sent to the builder");
     }
 }
@@ -101,20 +136,40 @@ fn everything_that_the_build_includes_is_copied() {
     let sources = copied();
     let mut all = Vec::new();
     files(&project().join("src"), &mut all);
-    for file in all.into_iter().filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs")) {
+    for file in all
+        .into_iter()
+        .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
+    {
         let text = std::fs::read_to_string(project().join(&file)).expect("a source file");
         // Unit tests are not built there.
-        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let text = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or_default();
         if file.ends_with("test_support.rs") {
             continue;
         }
-        for included in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        for included in text
+            .split("include_str!(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+        {
             let folder = project().join(&file);
-            let path =
-                folder.parent().expect("a folder").join(included).canonicalize().expect("what is included is there");
-            let path = path.strip_prefix(project().canonicalize().expect("the project")).expect("below the project");
+            let path = folder
+                .parent()
+                .expect("a folder")
+                .join(included)
+                .canonicalize()
+                .expect("what is included is there");
+            let path = path
+                .strip_prefix(project().canonicalize().expect("the project"))
+                .expect("below the project");
             let copied = sources.iter().any(|source| path.starts_with(source));
-            assert!(copied, "{file} includes {}, which the Containerfile does not copy", path.display());
+            assert!(
+                copied,
+                "{file} includes {}, which the Containerfile does not copy",
+                path.display()
+            );
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The Helm chart: its values, what it renders, and its life on a real API server with the real Helm, version 4 and
 //! version 3. Pods do not run here; `make demo-helm` installs it on a real node.
 
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 mod admission_policy;
 mod callers;

@@ -97,20 +97,33 @@ fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
 /// The reader here knows the truths of YAML 1.1 and the numbers of 1.2.
 #[test]
 fn odd_names_are_texts_everywhere() {
-    let modes = ["cert-manager", "existing", "self-managed"].map(|mode| json!({"tls": {"mode": mode}}));
+    let modes =
+        ["cert-manager", "existing", "self-managed"].map(|mode| json!({"tls": {"mode": mode}}));
     let release = modes.clone().map(|mode| merged(everything(), &mode));
-    let plain_release = release.clone().map(|values| shapes("plain", &values, "plain"));
-    let plain_values = modes.clone().map(|mode| shapes(NAME, &merged(all_named("plain"), &mode), "plain"));
+    let plain_release = release
+        .clone()
+        .map(|values| shapes("plain", &values, "plain"));
+    let plain_values = modes
+        .clone()
+        .map(|mode| shapes(NAME, &merged(all_named("plain"), &mode), "plain"));
     for (_, found) in plain_release.iter().chain(&plain_values) {
         assert!(*found > 60, "{found}");
     }
     // Some odd names stand there anyway, such as "true".
-    let same = |found: &(Vec<String>, usize), plain: &(Vec<String>, usize)| found.0 == plain.0 && found.1 >= plain.1;
+    let same = |found: &(Vec<String>, usize), plain: &(Vec<String>, usize)| {
+        found.0 == plain.0 && found.1 >= plain.1
+    };
     for (odd, mode) in ODD.iter().zip((0..modes.len()).cycle()) {
         let by_release = shapes(odd, &release[mode], odd);
-        assert!(same(&by_release, &plain_release[mode]), "a release and a namespace {odd}: {mode}");
+        assert!(
+            same(&by_release, &plain_release[mode]),
+            "a release and a namespace {odd}: {mode}"
+        );
         let by_values = shapes(NAME, &merged(all_named(odd), &modes[mode]), odd);
-        assert!(same(&by_values, &plain_values[mode]), "values with {odd}: {mode}");
+        assert!(
+            same(&by_values, &plain_values[mode]),
+            "values with {odd}: {mode}"
+        );
     }
 }
 
@@ -118,9 +131,12 @@ fn odd_names_are_texts_everywhere() {
 fn unquoted(line: &str) -> bool {
     static PLACE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*(- )?([\w./-]+: )?").expect("a regular expression"));
-    static ACTION: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\{\{-? *((?:[^}]|\}[^}])*?) *-?\}\}").expect("a regular expression"));
-    const CONTROL: [&str; 8] = ["if ", "else", "end", "with ", "range ", "define ", "/*", "$_ "];
+    static ACTION: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\{\{-? *((?:[^}]|\}[^}])*?) *-?\}\}").expect("a regular expression")
+    });
+    const CONTROL: [&str; 8] = [
+        "if ", "else", "end", "with ", "range ", "define ", "/*", "$_ ",
+    ];
     let place = PLACE.find(line).expect("it may be empty").as_str();
     if place.trim().is_empty() || line.trim_start().starts_with('#') {
         return false;
@@ -134,7 +150,10 @@ fn unquoted(line: &str) -> bool {
         let control = CONTROL.iter().any(|word| action.starts_with(word));
         let last = action.rsplit('|').next().unwrap_or_default().trim();
         let first = action.split(' ').next().unwrap_or_default();
-        !control && !["quote", "toJson", "int"].iter().any(|way| last == *way || first == *way)
+        !control
+            && !["quote", "toJson", "int"]
+                .iter()
+                .any(|way| last == *way || first == *way)
     })
 }
 
@@ -162,9 +181,15 @@ fn every_text_of_every_template_is_in_quotes() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("a template");
-            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
+            let is_yaml = path
+                .extension()
+                .is_some_and(|extension| extension == "yaml");
             if is_yaml || path.ends_with("NOTES.txt") {
-                assert!(text.starts_with("{{- include \"floe.defaults\" . }}\n"), "{}", path.display());
+                assert!(
+                    text.starts_with("{{- include \"floe.defaults\" . }}\n"),
+                    "{}",
+                    path.display()
+                );
             }
             if path.ends_with("NOTES.txt") || path.ends_with("_checks.tpl") {
                 continue;
@@ -182,7 +207,11 @@ fn every_text_of_every_template_is_in_quotes() {
 async fn odd_names_install_and_uninstall() {
     let cp = ControlPlane::shared().await;
     for namespace in ["1e3", "1234"] {
-        cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await.object();
+        cp.create(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        )
+        .await
+        .object();
     }
     // No other test's objects are sent to a webhook that nobody serves.
     let only = |name: &str| json!([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [name]}]);
@@ -198,15 +227,27 @@ async fn odd_names_install_and_uninstall() {
         (
             Helm::Four,
             "rel.one.2",
-            merged(existing(), &json!({"webhook": {"namespaceSelector": {"matchExpressions": only("1e3")}}})),
+            merged(
+                existing(),
+                &json!({"webhook": {"namespaceSelector": {"matchExpressions": only("1e3")}}}),
+            ),
         ),
         (
             Helm::Three,
             "on",
-            merged(existing(), &json!({"webhook": {"namespaceSelector": {"matchExpressions": only("1e3")}}})),
+            merged(
+                existing(),
+                &json!({"webhook": {"namespaceSelector": {"matchExpressions": only("1e3")}}}),
+            ),
         ),
     ] {
-        cp.helm(helm, &["install", release, &chart(), "--namespace", "1e3"], &values).await.succeeded();
+        cp.helm(
+            helm,
+            &["install", release, &chart(), "--namespace", "1e3"],
+            &values,
+        )
+        .await
+        .succeeded();
         let expected = match release {
             "rel.one.2" => "rel-one-2-floe-secrets-webhook".to_owned(),
             "on" => "on-floe-secrets-webhook".to_owned(),
@@ -214,8 +255,17 @@ async fn odd_names_install_and_uninstall() {
         };
         let deployment = format!("/apis/apps/v1/namespaces/1e3/deployments/{expected}");
         let deployment = cp.request(Method::GET, &deployment, None).await.object();
-        assert_eq!(deployment["metadata"]["labels"]["app.kubernetes.io/instance"], release);
-        cp.helm(helm, &["uninstall", release, "--namespace", "1e3"], &Value::Null).await.succeeded();
+        assert_eq!(
+            deployment["metadata"]["labels"]["app.kubernetes.io/instance"],
+            release
+        );
+        cp.helm(
+            helm,
+            &["uninstall", release, "--namespace", "1e3"],
+            &Value::Null,
+        )
+        .await
+        .succeeded();
     }
 }
 
@@ -225,10 +275,18 @@ fn names_of_services_are_labels() {
     for (release, values, name) in [
         ("rel.one", json!({}), "rel-one-floe-secrets-webhook"),
         ("1.2", json!({}), "floe-1-2-floe-secrets-webhook"),
-        ("floe-secrets-webhook.two", json!({}), "floe-secrets-webhook-two"),
+        (
+            "floe-secrets-webhook.two",
+            json!({}),
+            "floe-secrets-webhook-two",
+        ),
         ("a", json!({"fullnameOverride": "7.x"}), "floe-7-x"),
         ("a", json!({"nameOverride": "x.y"}), "a-x-y"),
-        ("a", json!({"fullnameOverride": format!("{}.-.b", "x".repeat(48))}), &"x".repeat(48)),
+        (
+            "a",
+            json!({"fullnameOverride": format!("{}.-.b", "x".repeat(48))}),
+            &"x".repeat(48),
+        ),
     ] {
         let objects = Helm::Four.objects(release, &values);
         named(&objects, "Service", name);

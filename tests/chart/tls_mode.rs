@@ -29,7 +29,14 @@ struct Release<'c> {
 impl Release<'_> {
     async fn helm(&self, verb: &str, mode: &str) {
         let values = json!({"tls": {"mode": mode}, "service": {"port": self.ports[0]}});
-        let answer = self.cp.helm(self.helm, &[verb, NAME, &chart(), "--namespace", NAME], &values).await;
+        let answer = self
+            .cp
+            .helm(
+                self.helm,
+                &[verb, NAME, &chart(), "--namespace", NAME],
+                &values,
+            )
+            .await;
         assert_eq!(answer.code, 0, "{:?} {verb} {mode}: {answer:?}", self.helm);
         // An upgrade leaves where it leads, and an uninstallation takes what the release has made its own.
         if verb == "install" {
@@ -46,7 +53,10 @@ impl Release<'_> {
     /// The certificate that this Secret has.
     async fn certificate(&self, name: &str) -> String {
         wait_for("the certificate", || async {
-            let ended = self.running.iter().find_map(|(process, _)| process.exited());
+            let ended = self
+                .running
+                .iter()
+                .find_map(|(process, _)| process.exited());
             assert!(ended.is_none(), "{ended:?}");
             decoded(&self.secret(name).await?, "tls.crt").filter(|pem| !pem.is_empty())
         })
@@ -57,7 +67,8 @@ impl Release<'_> {
     async fn roll_out(&mut self, secret: &str) {
         let [port, ops, controller_ops] = self.ports;
         self.running.clear();
-        self.running.push(run(self.cp, CONTROLLER, [0, controller_ops]).await);
+        self.running
+            .push(run(self.cp, CONTROLLER, [0, controller_ops]).await);
         self.certificate(secret).await;
         self.running.push(run(self.cp, NAME, [port, ops]).await);
         let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
@@ -66,7 +77,10 @@ impl Release<'_> {
                 assert!(process.exited().is_none(), "{}", process.tail());
             }
             let answer = self.cp.create_dry(&asks).await;
-            let source = answer.body.pointer("/spec/containers/0/envFrom/0/secretRef/name").cloned();
+            let source = answer
+                .body
+                .pointer("/spec/containers/0/envFrom/0/secretRef/name")
+                .cloned();
             (answer.accepted() && source == Some("db".into())).then_some(())
         })
         .await;
@@ -74,7 +88,11 @@ impl Release<'_> {
 
     /// Whether cert-manager is asked to write the CA.
     async fn injected_by_cert_manager(&self) -> bool {
-        let configuration = self.cp.request(Method::GET, CONFIGURATION, None).await.object();
+        let configuration = self
+            .cp
+            .request(Method::GET, CONFIGURATION, None)
+            .await
+            .object();
         configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"].is_string()
     }
 }
@@ -83,10 +101,17 @@ impl Release<'_> {
 async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
     let cp = &ControlPlane::start(Options::default()).await;
     let _cert_manager = CertManager::start(cp).await;
-    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
     cp.secret("default", "db", &["k"], "v").await;
     for helm in Helm::ALL {
-        let mut release = Release { cp, helm, ports: crate::common::free_ports(), running: Vec::new() };
+        let mut release = Release {
+            cp,
+            helm,
+            ports: crate::common::free_ports(),
+            running: Vec::new(),
+        };
         release.helm("install", "cert-manager").await;
         release.certificate(ISSUED).await;
         release.roll_out(ISSUED).await;
@@ -98,27 +123,44 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
         assert_ne!(release.certificate(OWN).await, issued, "{helm:?}");
         assert!(!release.injected_by_cert_manager().await);
         let args = ["-n", NAME, "get", "certificates,issuers", "--output=name"];
-        assert_eq!(cp.kubectl(&args, "").await.succeeded().stdout, "", "{helm:?}");
+        assert_eq!(
+            cp.kubectl(&args, "").await.succeeded().stdout,
+            "",
+            "{helm:?}"
+        );
         // cert-manager leaves its Secrets behind, and the page says how they go.
         assert!(release.secret(ISSUED).await.is_some());
-        let page = std::fs::read_to_string(crate::common::tools::project().join("docs/operations/INSTALL.md"));
+        let page = std::fs::read_to_string(
+            crate::common::tools::project().join("docs/operations/INSTALL.md"),
+        );
         let page = page.expect("the page");
-        let delete =
-            "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
+        let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
         assert!(page.contains(delete));
         // And back: with the Secrets that were left the first time, without them the second.
         if helm == Helm::Three {
             cp.shell(delete).await.succeeded();
         }
         release.helm("upgrade", "cert-manager").await;
-        assert!(release.secret(OWN).await.is_none(), "{helm:?}: the Secret is the release's own");
+        assert!(
+            release.secret(OWN).await.is_none(),
+            "{helm:?}: the Secret is the release's own"
+        );
         release.certificate(ISSUED).await;
         assert!(release.injected_by_cert_manager().await);
         release.roll_out(ISSUED).await;
-        assert!(release.secret(OWN).await.is_none(), "{helm:?}: nobody makes it again");
+        assert!(
+            release.secret(OWN).await.is_none(),
+            "{helm:?}: nobody makes it again"
+        );
 
         release.running.clear();
-        cp.helm(helm, &["uninstall", NAME, "--namespace", NAME], &Value::Null).await.succeeded();
+        cp.helm(
+            helm,
+            &["uninstall", NAME, "--namespace", NAME],
+            &Value::Null,
+        )
+        .await
+        .succeeded();
         nothing_left(cp).await;
     }
 }
@@ -130,8 +172,14 @@ fn modes_have_secrets_of_their_own() {
         let values = json!({"tls": {"mode": mode}});
         let objects = Helm::Four.objects(NAME, &values);
         let secrets = objects.iter().filter(|found| found["kind"] == object);
-        let names: Vec<String> =
-            secrets.map(|found| found["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
+        let names: Vec<String> = secrets
+            .map(|found| {
+                found["metadata"]["name"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned()
+            })
+            .collect();
         names
     };
     assert!(of("self-managed", "Secret").contains(&OWN.to_owned()));

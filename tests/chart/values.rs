@@ -28,21 +28,32 @@ fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
 
 /// A values file in which only this path is set.
 fn only(path: &str, value: Value) -> Value {
-    path.rsplit('/').filter(|key| !key.is_empty()).fold(value, |inner, key| match key.parse::<usize>() {
-        Ok(_) => json!([inner]),
-        Err(_) => json!({key: inner}),
-    })
+    path.rsplit('/')
+        .filter(|key| !key.is_empty())
+        .fold(value, |inner, key| match key.parse::<usize>() {
+            Ok(_) => json!([inner]),
+            Err(_) => json!({key: inner}),
+        })
 }
 
 /// Renders with several wrong values at once, and wants each refused under its own path.
 #[track_caller]
 fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
-    let values = wrong.iter().fold(json!({}), |values, (path, value)| merged(values, &only(path, value.clone())));
+    let values = wrong.iter().fold(json!({}), |values, (path, value)| {
+        merged(values, &only(path, value.clone()))
+    });
     let answer = helm.template(NAME, &values);
     assert_ne!(answer.code, 0, "rendered with {values}");
     for (path, value) in wrong {
-        let named = answer.stderr.lines().any(|line| line.contains(&format!("at '{path}'")) && line.contains(says));
-        assert!(named, "{helm:?}: nothing about {path} = {value} that says {says:?}:\n{}", answer.stderr);
+        let named = answer
+            .stderr
+            .lines()
+            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(says));
+        assert!(
+            named,
+            "{helm:?}: nothing about {path} = {value} that says {says:?}:\n{}",
+            answer.stderr
+        );
     }
 }
 
@@ -55,7 +66,11 @@ fn a_value_of_another_type_is_refused_everywhere() {
         .into_iter()
         .map(|(path, default)| {
             // What nobody could mean: a map where there is none, else a list.
-            let other = if default.is_object() { json!(["x"]) } else { json!({"x": "y"}) };
+            let other = if default.is_object() {
+                json!(["x"])
+            } else {
+                json!({"x": "y"})
+            };
             (path, other)
         })
         .collect();
@@ -68,17 +83,23 @@ fn a_value_of_another_type_is_refused_everywhere() {
 fn an_unknown_value_is_refused_in_every_section() {
     let mut all = Vec::new();
     leaves("", &default_values(), &mut all);
-    let sections: std::collections::BTreeSet<String> =
-        all.iter().map(|(path, _)| path.rsplit_once('/').expect("a path").0.to_owned()).collect();
-    assert!(sections.len() > 25, "{sections:?}");
-    let values = sections
+    let sections: std::collections::BTreeSet<String> = all
         .iter()
-        .fold(json!({}), |values, section| merged(values, &only(&format!("{section}/replicaz"), json!(3))));
+        .map(|(path, _)| path.rsplit_once('/').expect("a path").0.to_owned())
+        .collect();
+    assert!(sections.len() > 25, "{sections:?}");
+    let values = sections.iter().fold(json!({}), |values, section| {
+        merged(values, &only(&format!("{section}/replicaz"), json!(3)))
+    });
     let answer = Helm::Four.template(NAME, &values);
     assert_ne!(answer.code, 0);
     for section in sections {
         let line = format!("at '{section}': additional properties 'replicaz' not allowed");
-        assert!(answer.stderr.contains(&line), "no line {line:?}:\n{}", answer.stderr);
+        assert!(
+            answer.stderr.contains(&line),
+            "no line {line:?}:\n{}",
+            answer.stderr
+        );
     }
 }
 
@@ -88,26 +109,62 @@ fn a_value_out_of_range_is_refused() {
         ("/replicas", json!(-1), "minimum"),
         ("/replicas", json!(1.5), "integer"),
         ("/autoscaling/minReplicas", json!(1), "minimum"),
-        ("/autoscaling/targetCPUUtilizationPercentage", json!(0), "minimum"),
+        (
+            "/autoscaling/targetCPUUtilizationPercentage",
+            json!(0),
+            "minimum",
+        ),
         ("/podDisruptionBudget/maxUnavailable", json!(0), ""),
         ("/podDisruptionBudget/maxUnavailable", json!("0%"), ""),
         ("/podDisruptionBudget/maxUnavailable", json!("101%"), ""),
         ("/podDisruptionBudget/maxUnavailable", json!("2"), ""),
         ("/webhook/timeoutSeconds", json!(0), "minimum"),
         ("/webhook/timeoutSeconds", json!(11), "maximum"),
-        ("/webhook/failurePolicy", json!("fail"), "one of 'Fail', 'Ignore'"),
+        (
+            "/webhook/failurePolicy",
+            json!("fail"),
+            "one of 'Fail', 'Ignore'",
+        ),
         ("/webhook/defaults/failurePolicy", json!(""), "one of"),
-        ("/webhook/url", json!("http://webhook.example.com"), "pattern"),
-        ("/webhook/url", json!("https://user@webhook.example.com"), "pattern"),
-        ("/webhook/url", json!("https://webhook.example.com/?a=b"), "pattern"),
+        (
+            "/webhook/url",
+            json!("http://webhook.example.com"),
+            "pattern",
+        ),
+        (
+            "/webhook/url",
+            json!("https://user@webhook.example.com"),
+            "pattern",
+        ),
+        (
+            "/webhook/url",
+            json!("https://webhook.example.com/?a=b"),
+            "pattern",
+        ),
         ("/webhook/namePrefix", json!("ZZ"), "pattern"),
         ("/webhook/exemptNamespaces/0", json!("Team_A"), "pattern"),
-        ("/webhook/namespaceSelector/matchExpressions/0/operator", json!("Is"), "one of"),
-        ("/webhook/extraMatchConditions/0", json!({"name": "a"}), "missing property 'expression'"),
+        (
+            "/webhook/namespaceSelector/matchExpressions/0/operator",
+            json!("Is"),
+            "one of",
+        ),
+        (
+            "/webhook/extraMatchConditions/0",
+            json!({"name": "a"}),
+            "missing property 'expression'",
+        ),
         ("/webhook/annotations", json!({"a": true}), ""),
-        ("/tls/mode", json!("certManager"), "one of 'cert-manager', 'self-managed', 'existing'"),
+        (
+            "/tls/mode",
+            json!("certManager"),
+            "one of 'cert-manager', 'self-managed', 'existing'",
+        ),
         ("/tls/certManager/duration", json!("90d"), "pattern"),
-        ("/tls/certManager/issuerRef", json!({"kind": "ClusterIssuer"}), ""),
+        (
+            "/tls/certManager/issuerRef",
+            json!({"kind": "ClusterIssuer"}),
+            "",
+        ),
         ("/tls/selfManaged/caGrace", json!("30"), "pattern"),
         ("/tls/clientCA/key", json!("../ca.crt"), "pattern"),
         ("/tls/secretName", json!("Tls"), "pattern"),
@@ -115,7 +172,11 @@ fn a_value_out_of_range_is_refused() {
         ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
         ("/sidecarContainers/0", json!("wait@"), "pattern"),
         ("/sidecarContainers/0", json!("wait@app=etl"), "pattern"),
-        ("/rbac/scope", json!("namespace"), "one of 'cluster', 'namespaces'"),
+        (
+            "/rbac/scope",
+            json!("namespace"),
+            "one of 'cluster', 'namespaces'",
+        ),
         ("/rbac/namespaces", json!(["a", "a"]), ""),
         ("/controller/replicas", json!(0), "minimum"),
         ("/controller/driftInterval", json!("10"), "pattern"),
@@ -129,7 +190,11 @@ fn a_value_out_of_range_is_refused() {
         ("/log/format", json!("text"), "one of 'json', 'pretty'"),
         ("/log/filter", json!(""), "minLength"),
         ("/tracing/endpoint", json!("collector:4318"), "pattern"),
-        ("/tracing/endpoint", json!("http://user:word@collector:4318"), "pattern"),
+        (
+            "/tracing/endpoint",
+            json!("http://user:word@collector:4318"),
+            "pattern",
+        ),
         ("/tracing/samplingRatio", json!(1.5), "maximum"),
         ("/tracing/ca/key", json!("../ca.crt"), "pattern"),
         ("/image/tag", json!("a b"), "pattern"),
@@ -137,19 +202,47 @@ fn a_value_out_of_range_is_refused() {
         ("/image/pullPolicy", json!("always"), "one of"),
         ("/image/repository", json!(""), "minLength"),
         ("/imagePullSecrets/0", json!({}), "missing property 'name'"),
-        ("/extraEnv/0", json!({"value": "b"}), "missing property 'name'"),
+        (
+            "/extraEnv/0",
+            json!({"value": "b"}),
+            "missing property 'name'",
+        ),
         ("/networkPolicy/podCIDRs/0", json!("10.244.0.0"), "pattern"),
         ("/networkPolicy/podCIDRs/0", json!("0.0.0.0/0"), "pattern"),
-        ("/networkPolicy/podCIDRs/0", json!("10.244.0.0/33"), "pattern"),
+        (
+            "/networkPolicy/podCIDRs/0",
+            json!("10.244.0.0/33"),
+            "pattern",
+        ),
         ("/networkPolicy/podCIDRs/0", json!("fd00::/0"), "pattern"),
         ("/networkPolicy/podCIDRs/0", json!("fd00::/129"), "pattern"),
-        ("/networkPolicy/podCIDRs", json!(["10.244.0.0/16", "10.244.0.0/16"]), ""),
+        (
+            "/networkPolicy/podCIDRs",
+            json!(["10.244.0.0/16", "10.244.0.0/16"]),
+            "",
+        ),
         ("/flowControl/nominalConcurrencyShares", json!(0), "minimum"),
         ("/flowControl/matchingPrecedence", json!(10001), "maximum"),
-        ("/networkPolicy/egress/apiServerPorts", json!([]), "minItems"),
-        ("/networkPolicy/metrics/from/0", json!({"cidr": "10.0.0.0/8"}), "additional properties"),
-        ("/metrics/prometheusRule/certificateExpiryDays", json!(1), "minimum"),
-        ("/metrics/prometheusRule/slowAdmissionSeconds", json!(0), "exclusiveMinimum"),
+        (
+            "/networkPolicy/egress/apiServerPorts",
+            json!([]),
+            "minItems",
+        ),
+        (
+            "/networkPolicy/metrics/from/0",
+            json!({"cidr": "10.0.0.0/8"}),
+            "additional properties",
+        ),
+        (
+            "/metrics/prometheusRule/certificateExpiryDays",
+            json!(1),
+            "minimum",
+        ),
+        (
+            "/metrics/prometheusRule/slowAdmissionSeconds",
+            json!(0),
+            "exclusiveMinimum",
+        ),
         ("/metrics/serviceMonitor/interval", json!("30"), "pattern"),
         ("/resourceQuota/pods", json!(0), "minimum"),
         ("/hostUsers", json!("yes"), ""),
@@ -169,12 +262,21 @@ fn a_value_out_of_range_is_refused() {
             }
             meets
         });
-        let values = round.iter().fold(json!({}), |values, row| merged(values, &only(row.0, row.1.clone())));
+        let values = round.iter().fold(json!({}), |values, row| {
+            merged(values, &only(row.0, row.1.clone()))
+        });
         let answer = Helm::Four.template(NAME, &values);
         assert_ne!(answer.code, 0, "rendered with {values}");
         for (path, value, says) in round {
-            let about = answer.stderr.lines().any(|line| line.contains(&format!("at '{path}")) && line.contains(says));
-            assert!(about, "nothing about {path} = {value} that says {says:?}:\n{}", answer.stderr);
+            let about = answer
+                .stderr
+                .lines()
+                .any(|line| line.contains(&format!("at '{path}")) && line.contains(says));
+            assert!(
+                about,
+                "nothing about {path} = {value} that says {says:?}:\n{}",
+                answer.stderr
+            );
         }
     }
 }
@@ -182,30 +284,72 @@ fn a_value_out_of_range_is_refused() {
 #[test]
 fn values_that_do_not_go_together_are_refused_with_a_way_out() {
     let rows = [
-        (json!({"webhook": {"requireAnnotation": false}}), "Set webhook.failurePolicy=Ignore"),
+        (
+            json!({"webhook": {"requireAnnotation": false}}),
+            "Set webhook.failurePolicy=Ignore",
+        ),
         (json!({"replicas": 0}), "Set webhook.url"),
         (
             json!({"autoscaling": {"enabled": true, "minReplicas": 4, "maxReplicas": 3}}),
             "autoscaling.maxReplicas=3 is less",
         ),
-        (json!({"rbac": {"scope": "namespaces"}}), "needs rbac.namespaces"),
-        (json!({"rbac": {"namespaces": ["a"]}}), "Set rbac.scope=namespaces"),
-        (json!({"rbac": {"scope": "namespaces", "namespaces": [NAME]}}), "Take it out of the list"),
-        (json!({"tls": {"mode": "self-managed"}, "controller": {"enabled": false}}), "Set controller.enabled=true"),
-        (json!({"tls": {"mode": "self-managed"}, "webhook": {"url": "https://192.0.2.1"}}), "Give it a name"),
+        (
+            json!({"rbac": {"scope": "namespaces"}}),
+            "needs rbac.namespaces",
+        ),
+        (
+            json!({"rbac": {"namespaces": ["a"]}}),
+            "Set rbac.scope=namespaces",
+        ),
+        (
+            json!({"rbac": {"scope": "namespaces", "namespaces": [NAME]}}),
+            "Take it out of the list",
+        ),
+        (
+            json!({"tls": {"mode": "self-managed"}, "controller": {"enabled": false}}),
+            "Set controller.enabled=true",
+        ),
+        (
+            json!({"tls": {"mode": "self-managed"}, "webhook": {"url": "https://192.0.2.1"}}),
+            "Give it a name",
+        ),
         (
             json!({"tls": {"mode": "self-managed"}, "replicas": 0, "webhook": {"url": "https://hooks.example.com"}}),
             "Choose another tls.mode",
         ),
-        (json!({"tls": {"clientCA": {"secretName": "a", "configMapName": "b"}}}), "from one of them alone"),
-        (json!({"tls": {"certManager": {"renewBefore": "2160h"}}}), "renewBefore=2160h is not shorter"),
-        (json!({"tls": {"certManager": {"caRenewBefore": "43800h"}}}), "caRenewBefore=43800h is not shorter"),
-        (json!({"tls": {"certManager": {"caRenewBefore": "2000h"}}}), "would outlive its CA"),
+        (
+            json!({"tls": {"clientCA": {"secretName": "a", "configMapName": "b"}}}),
+            "from one of them alone",
+        ),
+        (
+            json!({"tls": {"certManager": {"renewBefore": "2160h"}}}),
+            "renewBefore=2160h is not shorter",
+        ),
+        (
+            json!({"tls": {"certManager": {"caRenewBefore": "43800h"}}}),
+            "caRenewBefore=43800h is not shorter",
+        ),
+        (
+            json!({"tls": {"certManager": {"caRenewBefore": "2000h"}}}),
+            "would outlive its CA",
+        ),
         (json!({"port": 8080}), "port and opsPort are both 8080"),
-        (json!({"metrics": {"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}}}), "Choose one"),
-        (json!({"namespaceOverride": "kube-system"}), "Take one of its own"),
-        (json!({"namespaceOverride": "default"}), "Take one of its own"),
-        (json!({"helmTest": {"namespace": NAME}}), "Choose another one"),
+        (
+            json!({"metrics": {"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}}}),
+            "Choose one",
+        ),
+        (
+            json!({"namespaceOverride": "kube-system"}),
+            "Take one of its own",
+        ),
+        (
+            json!({"namespaceOverride": "default"}),
+            "Take one of its own",
+        ),
+        (
+            json!({"helmTest": {"namespace": NAME}}),
+            "Choose another one",
+        ),
         (
             json!({"webhook": {"extraMatchConditions": [{"name": "a", "expression": "namespaceObject.metadata.name == 'a'"}]}}),
             "Use webhook.namespaceSelector",
@@ -217,7 +361,11 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
     ];
     for (values, says) in rows {
         let answer = Helm::Four.template(NAME, &values);
-        assert!(answer.code != 0 && answer.stderr.contains(says), "{values}: no {says:?} in:\n{}", answer.stderr);
+        assert!(
+            answer.code != 0 && answer.stderr.contains(says),
+            "{values}: no {says:?} in:\n{}",
+            answer.stderr
+        );
     }
     // The ways out.
     for values in [
@@ -232,13 +380,30 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
 
 #[test]
 fn an_older_kubernetes_is_refused() {
-    for (version, code) in [("1.29.14", 1), ("1.30.0", 0), ("1.30.14-gke.1", 0), ("1.36.3", 0)] {
+    for (version, code) in [
+        ("1.29.14", 1),
+        ("1.30.0", 0),
+        ("1.30.14-gke.1", 0),
+        ("1.36.3", 0),
+    ] {
         for helm in Helm::ALL {
             let chart = crate::common::helm::chart();
-            let args = ["template", NAME, &chart, "--namespace", NAME, "--kube-version", version];
+            let args = [
+                "template",
+                NAME,
+                &chart,
+                "--namespace",
+                NAME,
+                "--kube-version",
+                version,
+            ];
             let answer = helm.run(&args, &json!({}));
             assert_eq!(answer.code, code, "{helm:?} {version}: {}", answer.stderr);
-            assert!(code == 0 || answer.stderr.contains(">=1.30.0"), "{}", answer.stderr);
+            assert!(
+                code == 0 || answer.stderr.contains(">=1.30.0"),
+                "{}",
+                answer.stderr
+            );
         }
     }
 }
@@ -247,8 +412,12 @@ fn an_older_kubernetes_is_refused() {
 fn the_files_made_from_the_chart_are_up_to_date() {
     for script in ["hack/values-table.py", "hack/render-manifests.sh"] {
         let program = crate::common::tools::project().join(script);
-        let output = std::process::Command::new(program).arg("--check").output().expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let output = std::process::Command::new(program)
+            .arg("--check")
+            .output()
+            .expect("the script runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{script}: {said}");
     }
 }
@@ -256,10 +425,21 @@ fn the_files_made_from_the_chart_are_up_to_date() {
 #[test]
 fn it_passes_helms_own_lint() {
     for helm in Helm::ALL {
-        for values in [json!({}), crate::existing(), crate::everything(), json!({"tls": {"mode": "self-managed"}})] {
+        for values in [
+            json!({}),
+            crate::existing(),
+            crate::everything(),
+            json!({"tls": {"mode": "self-managed"}}),
+        ] {
             let chart = crate::common::helm::chart();
-            let answer = helm.run(&["lint", &chart, "--strict", "--namespace", NAME], &values).succeeded();
-            assert!(!answer.stdout.contains("[WARNING]"), "{helm:?} {values}: {}", answer.stdout);
+            let answer = helm
+                .run(&["lint", &chart, "--strict", "--namespace", NAME], &values)
+                .succeeded();
+            assert!(
+                !answer.stdout.contains("[WARNING]"),
+                "{helm:?} {values}: {}",
+                answer.stdout
+            );
         }
     }
 }

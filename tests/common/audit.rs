@@ -42,32 +42,52 @@ impl Audit {
     /// A control plane that writes it.
     pub fn options(&self, controller_manager: bool) -> Options {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let apiserver_flags =
-            vec![format!("--audit-policy-file={}", path("policy.yaml")), format!("--audit-log-path={}", path("log"))];
-        Options { controller_manager, apiserver_flags }
+        let apiserver_flags = vec![
+            format!("--audit-policy-file={}", path("policy.yaml")),
+            format!("--audit-log-path={}", path("log")),
+        ];
+        Options {
+            controller_manager,
+            apiserver_flags,
+        }
     }
 
     /// What this user asked for so far, in the order of the answers; a watch counts when it is opened.
     pub fn by(&self, username: &str) -> Vec<Asked> {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         // The last line may still be being written.
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let theirs = lines.filter(|line| line["user"]["username"] == username);
-        let begun = theirs.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
-        begun.filter(|line| line["objectRef"]["resource"].is_string()).map(|line| asked(&line)).collect()
+        let begun =
+            theirs.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
+        begun
+            .filter(|line| line["objectRef"]["resource"].is_string())
+            .map(|line| asked(&line))
+            .collect()
     }
 }
 
 fn asked(line: &Value) -> Asked {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let about = &line["objectRef"];
-    let dotted = |value: &Value, mark: &str| value.as_str().map(|text| format!("{mark}{text}")).unwrap_or_default();
+    let dotted = |value: &Value, mark: &str| {
+        value
+            .as_str()
+            .map(|text| format!("{mark}{text}"))
+            .unwrap_or_default()
+    };
     Asked {
         verb: text(&line["verb"]),
-        resource: text(&about["resource"]) + &dotted(&about["apiGroup"], ".") + &dotted(&about["subresource"], "/"),
+        resource: text(&about["resource"])
+            + &dotted(&about["apiGroup"], ".")
+            + &dotted(&about["subresource"], "/"),
         name: text(&about["name"]),
         uri: text(&line["requestURI"]),
         code: line["responseStatus"]["code"].as_u64().unwrap_or_default(),
-        at: text(&line["requestReceivedTimestamp"]).parse().expect("a time"),
+        at: text(&line["requestReceivedTimestamp"])
+            .parse()
+            .expect("a time"),
     }
 }

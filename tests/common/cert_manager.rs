@@ -14,14 +14,33 @@ impl CertManager {
     /// Installs the definitions and starts the controllers.
     pub async fn start(cp: &ControlPlane) -> Self {
         let [program] = paths(["certmanager"]);
-        let definitions = program.parent().expect("a folder").join("crds").display().to_string();
+        let definitions = program
+            .parent()
+            .expect("a folder")
+            .join("crds")
+            .display()
+            .to_string();
         // They are too large for the annotation of a client-side apply.
-        cp.kubectl(&["create", "--filename", &definitions], "").await.succeeded();
-        let established = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", &definitions];
+        cp.kubectl(&["create", "--filename", &definitions], "")
+            .await
+            .succeeded();
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "--filename",
+            &definitions,
+        ];
         cp.kubectl(&established, "").await.succeeded();
         let folder = Folder::new();
-        let args = ["-kubeconfig".to_owned(), cp.kubeconfig.display().to_string()];
+        let args = [
+            "-kubeconfig".to_owned(),
+            cp.kubeconfig.display().to_string(),
+        ];
         let process = Process::start("certmanager", folder.path(), &program, &args, &[]);
-        Self { _process: process, _folder: folder }
+        Self {
+            _process: process,
+            _folder: folder,
+        }
     }
 }

@@ -42,12 +42,24 @@ impl Drop for Left {
 impl Cluster {
     /// The cluster that `KUBECONFIG` names.
     pub async fn connect() -> Self {
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let file = Kubeconfig::read().expect("KUBECONFIG names the cluster; run `make test-cluster`");
-        let admin = Config::from_custom_kubeconfig(file.clone(), &KubeConfigOptions::default()).await;
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
+        let file =
+            Kubeconfig::read().expect("KUBECONFIG names the cluster; run `make test-cluster`");
+        let admin =
+            Config::from_custom_kubeconfig(file.clone(), &KubeConfigOptions::default()).await;
         let admin = admin.expect("the cluster's kubeconfig");
         let client = Client::try_from(admin.clone()).expect("the cluster's kubeconfig");
-        Self { client, file, left: Left { admin, paths: Vec::new() }, folder: Folder::new() }
+        Self {
+            client,
+            file,
+            left: Left {
+                admin,
+                paths: Vec::new(),
+            },
+            folder: Folder::new(),
+        }
     }
 
     /// Applies an object that is deleted at the end.
@@ -59,7 +71,8 @@ impl Cluster {
     /// A namespace of the test's own, ready for pods.
     pub async fn namespace(&mut self, stem: &str) -> String {
         let name = unique(stem);
-        self.lend(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+        self.lend(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+            .await;
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
         super::wait_for("the namespace's service account", || async {
             self.get(&account).await.accepted().then_some(())
@@ -75,16 +88,25 @@ impl Cluster {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"audiences": [], "expirationSeconds": 3600},
         });
-        let answer = send(&self.client, Method::POST, &path, Some(&request)).await.object();
+        let answer = send(&self.client, Method::POST, &path, Some(&request))
+            .await
+            .object();
         let token = &answer["status"]["token"];
         let mut file = self.file.clone();
         for user in &mut file.auth_infos {
-            user.auth_info = Some(serde_json::from_value(json!({"token": token})).expect("a user with a token"));
+            user.auth_info =
+                Some(serde_json::from_value(json!({"token": token})).expect("a user with a token"));
         }
         // JSON is YAML too.
         let content = serde_json::to_string(&file).expect("a kubeconfig");
-        let kubeconfig = self.folder.write(&format!("{}.kubeconfig", unique(account)), content);
-        Identity::of(kubeconfig, &format!("system:serviceaccount:{namespace}:{account}")).await
+        let kubeconfig = self
+            .folder
+            .write(&format!("{}.kubeconfig", unique(account)), content);
+        Identity::of(
+            kubeconfig,
+            &format!("system:serviceaccount:{namespace}:{account}"),
+        )
+        .await
     }
 
     /// Reads as the administrator.
@@ -94,7 +116,9 @@ impl Cluster {
 
     /// A JSON merge patch as the administrator.
     pub async fn patch(&self, path: &str, change: &Value) -> Value {
-        send(&self.client, Method::PATCH, path, Some(change)).await.object()
+        send(&self.client, Method::PATCH, path, Some(change))
+            .await
+            .object()
     }
 
     /// The objects of a list.
@@ -119,14 +143,20 @@ impl Cluster {
             if let Some(answer) = judge(&seen) {
                 return answer;
             }
-            assert!(Instant::now() < end, "not within {within:?}: {what}\n{seen:#}");
+            assert!(
+                Instant::now() < end,
+                "not within {within:?}: {what}\n{seen:#}"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
 
 /// A shell that the cluster's nodes have.
-#[expect(clippy::disallowed_methods, reason = "the script that starts such tests says what its nodes have")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the script that starts such tests says what its nodes have"
+)]
 pub fn shell_image() -> String {
     std::env::var("BUSYBOX_IMAGE").expect("BUSYBOX_IMAGE is set; run `make test-cluster`")
 }

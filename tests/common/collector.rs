@@ -64,7 +64,10 @@ pub struct Received {
 impl Received {
     /// `service.name` of the sender.
     pub fn service(&self) -> &str {
-        self.resource.get("service.name").and_then(Value::as_str).unwrap_or_default()
+        self.resource
+            .get("service.name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 }
 
@@ -101,12 +104,21 @@ impl Collector {
     pub fn start_tls(authority: &Authority) -> Self {
         let pair = authority.server(&["127.0.0.1"]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a certificate that we made");
+        let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes())
+            .expect("a certificate that we made");
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
-        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.expect("the provider's versions").with_no_client_auth();
-        let config = builder.with_single_cert(vec![cert], key).expect("a pair that we made");
-        Self::on(free_ports::<1>()[0], Some(TlsAcceptor::from(Arc::new(config))))
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions();
+        let builder = builder
+            .expect("the provider's versions")
+            .with_no_client_auth();
+        let config = builder
+            .with_single_cert(vec![cert], key)
+            .expect("a pair that we made");
+        Self::on(
+            free_ports::<1>()[0],
+            Some(TlsAcceptor::from(Arc::new(config))),
+        )
     }
 
     fn on(port: u16, tls: Option<TlsAcceptor>) -> Self {
@@ -117,12 +129,20 @@ impl Collector {
             mood: Arc::new(Mutex::new(Mood::Takes)),
             stop: CancellationToken::new(),
         };
-        let (heard, mood, stop) = (collector.heard.clone(), collector.mood.clone(), collector.stop.clone());
+        let (heard, mood, stop) = (
+            collector.heard.clone(),
+            collector.mood.clone(),
+            collector.stop.clone(),
+        );
         let (bound, is_bound) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
-                let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
+                let listener =
+                    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
                 bound.send(()).ok();
                 let accepting = accept(listener.expect("a free port"), tls, heard, mood);
                 stop.run_until_cancelled(accepting).await;
@@ -134,7 +154,11 @@ impl Collector {
 
     /// What our program's `--otlp-endpoint` is given.
     pub fn endpoint(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.https { "https" } else { "http" }, self.port)
+        format!(
+            "{}://127.0.0.1:{}",
+            if self.https { "https" } else { "http" },
+            self.port
+        )
     }
 
     /// From now on.
@@ -144,7 +168,12 @@ impl Collector {
 
     /// All spans so far that `service` sent.
     pub fn spans(&self, service: &str) -> Vec<Received> {
-        lock(&self.heard).spans.iter().filter(|span| span.service() == service).cloned().collect()
+        lock(&self.heard)
+            .spans
+            .iter()
+            .filter(|span| span.service() == service)
+            .cloned()
+            .collect()
     }
 
     /// How many requests came.
@@ -159,7 +188,10 @@ impl Collector {
 
     /// Waits for a span of `service`.
     pub async fn span(&self, service: &str, is_it: impl Fn(&Received) -> bool) -> Received {
-        wait_for("a span at the collector", || async { self.spans(service).into_iter().find(&is_it) }).await
+        wait_for("a span at the collector", || async {
+            self.spans(service).into_iter().find(&is_it)
+        })
+        .await
     }
 }
 
@@ -181,16 +213,28 @@ async fn accept(
 ) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (tls, heard, mood) = (tls.clone(), heard.clone(), mood.clone());
         connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request| handle(request, heard.clone(), mood.clone()));
+            let service = hyper::service::service_fn(move |request| {
+                handle(request, heard.clone(), mood.clone())
+            });
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             match tls {
-                None => server.serve_connection(TokioIo::new(stream), service).await.ok(),
+                None => server
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+                    .ok(),
                 Some(tls) => {
-                    let Ok(stream) = tls.accept(stream).await else { return };
-                    server.serve_connection(TokioIo::new(stream), service).await.ok()
+                    let Ok(stream) = tls.accept(stream).await else {
+                        return;
+                    };
+                    server
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                        .ok()
                 }
             };
         });
@@ -204,7 +248,11 @@ async fn handle(
     mood: Arc<Mutex<Mood>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     lock(&heard).requests += 1;
     let mood = *lock(&mood);
     let grpc = parts.uri.path() == GRPC;
@@ -213,9 +261,18 @@ async fn handle(
         Mood::Refuses => 400,
         Mood::Takes if grpc || parts.uri.path() == HTTP => {
             // gRPC: one byte for compression, four for the length, and the message.
-            let message = if grpc { body.slice(5.min(body.len())..) } else { body };
-            let compressed = grpc && !message.is_empty() && parts.headers.contains_key("grpc-encoding");
-            if compressed { 415 } else { take(&heard, &parts.headers, &message) }
+            let message = if grpc {
+                body.slice(5.min(body.len())..)
+            } else {
+                body
+            };
+            let compressed =
+                grpc && !message.is_empty() && parts.headers.contains_key("grpc-encoding");
+            if compressed {
+                415
+            } else {
+                take(&heard, &parts.headers, &message)
+            }
         }
         Mood::Takes => 404,
     };
@@ -225,21 +282,41 @@ async fn handle(
             http::HeaderName::from_static("grpc-status"),
             http::HeaderValue::from(if status == 200 { 0 } else { 3 }),
         )]);
-        let frames = [Ok(Frame::data(Bytes::from_static(&[0; 5]))), Ok(Frame::trailers(trailers))];
+        let frames = [
+            Ok(Frame::data(Bytes::from_static(&[0; 5]))),
+            Ok(Frame::trailers(trailers)),
+        ];
         let body = StreamBody::new(futures::stream::iter(frames)).boxed();
-        answer.header("content-type", "application/grpc").body(body).expect("an answer")
+        answer
+            .header("content-type", "application/grpc")
+            .body(body)
+            .expect("an answer")
     } else {
-        answer.header("content-type", "application/x-protobuf").body(Full::default().boxed()).expect("an answer")
+        answer
+            .header("content-type", "application/x-protobuf")
+            .body(Full::default().boxed())
+            .expect("an answer")
     })
 }
 
 fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
-    let Ok(request) = ExportTraceServiceRequest::decode(message.clone().reader().into_inner()) else { return 400 };
+    let Ok(request) = ExportTraceServiceRequest::decode(message.clone().reader().into_inner())
+    else {
+        return 400;
+    };
     let mut heard = lock(heard);
     let bytes = String::from_utf8_lossy(message);
-    heard.text.extend([&format!("{headers:?}\n"), &*bytes, &format!("\n{request:?}\n")]);
+    heard.text.extend([
+        &format!("{headers:?}\n"),
+        &*bytes,
+        &format!("\n{request:?}\n"),
+    ]);
     for sent in request.resource_spans {
-        let resource = attributes(sent.resource.map(|resource| resource.attributes).unwrap_or_default());
+        let resource = attributes(
+            sent.resource
+                .map(|resource| resource.attributes)
+                .unwrap_or_default(),
+        );
         for span in sent.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             heard.spans.push(received(span, resource.clone()));
         }
@@ -248,7 +325,13 @@ fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
 }
 
 fn received(span: Span, resource: Map<String, Value>) -> Received {
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    let hexadecimal = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat()
+    };
     Received {
         name: span.name,
         trace_id: hexadecimal(&span.trace_id),
@@ -262,7 +345,9 @@ fn received(span: Span, resource: Map<String, Value>) -> Received {
 }
 
 fn attributes(list: Vec<KeyValue>) -> Map<String, Value> {
-    list.into_iter().map(|KeyValue { key, value, .. }| (key, plain(value))).collect()
+    list.into_iter()
+        .map(|KeyValue { key, value, .. }| (key, plain(value)))
+        .collect()
 }
 
 fn plain(value: Option<AnyValue>) -> Value {

@@ -28,7 +28,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controller_manager: true, apiserver_flags: Vec::new() }
+        Self {
+            controller_manager: true,
+            apiserver_flags: Vec::new(),
+        }
     }
 }
 
@@ -63,24 +66,42 @@ impl ControlPlane {
     /// The one of this test binary, with a controller manager. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
-        let shared = SHARED.get_or_init(|| Self::try_start(Options::default())).await;
+        let shared = SHARED
+            .get_or_init(|| Self::try_start(Options::default()))
+            .await;
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// One of the test's own, stopped on drop.
     pub async fn start(options: Options) -> Self {
-        Self::try_start(options).await.unwrap_or_else(|error| panic!("{error}"))
+        Self::try_start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     async fn try_start(options: Options) -> Result<Self, String> {
         // Both rcgen and kube find the provider themselves; our own servers need it installed.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
         let programs = tokio::task::spawn_blocking(|| {
-            let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+            let names = [
+                "etcd",
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kubectl",
+            ];
             let [etcd, apiserver, controller_manager, kubectl] = tools::paths(names);
-            Programs { etcd, apiserver, controller_manager, kubectl }
+            Programs {
+                etcd,
+                apiserver,
+                controller_manager,
+                kubectl,
+            }
         });
-        let programs = programs.await.map_err(|_| "the control plane's programs are missing, see above".to_owned())?;
+        let programs = programs
+            .await
+            .map_err(|_| "the control plane's programs are missing, see above".to_owned())?;
         let mut error = String::new();
         for _ in 0..ATTEMPTS {
             match Self::attempt(programs.clone(), options.clone()).await {
@@ -105,16 +126,36 @@ impl ControlPlane {
         let (private, public) = signing_key();
         folder.write("sa.key", private);
         folder.write("sa.pub", public);
-        let hosts = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"];
+        let hosts = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "localhost",
+            "127.0.0.1",
+        ];
         authority.server(&hosts).write(&folder, "apiserver");
         let admin = authority.client("floe-admin", &["system:masters"]);
-        let kubeconfig = folder.write("admin.kubeconfig", client_kubeconfig(&server, &authority, &admin));
+        let kubeconfig = folder.write(
+            "admin.kubeconfig",
+            client_kubeconfig(&server, &authority, &admin),
+        );
 
-        let etcd =
-            Process::start("etcd", folder.path(), &programs.etcd, &etcd_flags(&folder, etcd_port, peer_port), &[]);
+        let etcd = Process::start(
+            "etcd",
+            folder.path(),
+            &programs.etcd,
+            &etcd_flags(&folder, etcd_port, peer_port),
+            &[],
+        );
         let mut flags = apiserver_flags(&folder, etcd_port, api_port);
         flags.extend(options.apiserver_flags.iter().cloned());
-        let apiserver = Process::start("kube-apiserver", folder.path(), &programs.apiserver, &flags, &[]);
+        let apiserver = Process::start(
+            "kube-apiserver",
+            folder.path(),
+            &programs.apiserver,
+            &flags,
+            &[],
+        );
 
         let admin = config(&kubeconfig).await;
         let mut started = Self {
@@ -130,14 +171,20 @@ impl ControlPlane {
             etcd,
         };
         let client = started.client();
-        started.await_component("the API server's /readyz", || async { ready(&client).await }).await?;
+        started
+            .await_component("the API server's /readyz", || async {
+                ready(&client).await
+            })
+            .await?;
         if started.options.controller_manager {
             started.start_controller_manager(manager_port);
         } else {
             create_default_service_account(&client, "default").await;
         }
         started
-            .await_component("ServiceAccount default/default", || async { has_default(&client, "default").await })
+            .await_component("ServiceAccount default/default", || async {
+                has_default(&client, "default").await
+            })
             .await?;
         is_the_version_asked_for(&client).await?;
         Ok(started)
@@ -160,12 +207,21 @@ impl ControlPlane {
             "--kube-api-burst=1000".to_owned(),
         ];
         let program = &self.programs.controller_manager;
-        self.controller_manager =
-            Some(Process::start("kube-controller-manager", self.folder.path(), program, &flags, &[]));
+        self.controller_manager = Some(Process::start(
+            "kube-controller-manager",
+            self.folder.path(),
+            program,
+            &flags,
+            &[],
+        ));
     }
 
     /// Waits for `probe`, and gives the components' last words when one ends or the time is over.
-    async fn await_component<F>(&self, what: &str, mut probe: impl FnMut() -> F) -> Result<(), String>
+    async fn await_component<F>(
+        &self,
+        what: &str,
+        mut probe: impl FnMut() -> F,
+    ) -> Result<(), String>
     where
         F: Future<Output = bool>,
     {
@@ -173,7 +229,9 @@ impl ControlPlane {
             let probing = probe();
             async {
                 match self.components().find_map(Process::exited) {
-                    Some(status) => Some(Err(format!("a component ended ({status}) before {what}"))),
+                    Some(status) => {
+                        Some(Err(format!("a component ended ({status}) before {what}")))
+                    }
                     None => probing.await.then_some(Ok(())),
                 }
             }
@@ -184,11 +242,16 @@ impl ControlPlane {
             None => format!("not within {STARTING:?}: {what}"),
         };
         let tails: Vec<String> = self.components().map(Process::tail).collect();
-        Err(format!("the control plane did not start: {failure}\n{}", tails.join("\n")))
+        Err(format!(
+            "the control plane did not start: {failure}\n{}",
+            tails.join("\n")
+        ))
     }
 
     fn components(&self) -> impl Iterator<Item = &Process> {
-        [&self.etcd, &self.apiserver].into_iter().chain(&self.controller_manager)
+        [&self.etcd, &self.apiserver]
+            .into_iter()
+            .chain(&self.controller_manager)
     }
 
     /// The administrator's client. Each test needs its own: a client's worker lives in the runtime that made it.
@@ -198,7 +261,11 @@ impl ControlPlane {
 
     /// The minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
     pub async fn minor(&self) -> u32 {
-        let version = self.client().apiserver_version().await.expect("the API server's version");
+        let version = self
+            .client()
+            .apiserver_version()
+            .await
+            .expect("the API server's version");
         version.minor.parse().expect("a number")
     }
 
@@ -283,25 +350,48 @@ pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json:
 /// kube's configuration from a kubeconfig file.
 pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
     let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a kubeconfig that we wrote")
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .expect("a kubeconfig that we wrote")
 }
 
 /// So that nobody takes a run on the newest version for one on `KUBERNETES_VERSION`.
-#[expect(clippy::disallowed_methods, reason = "hack/tools/tools.sh reads it too")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "hack/tools/tools.sh reads it too"
+)]
 async fn is_the_version_asked_for(client: &Client) -> Result<(), String> {
-    let Some(wanted) = std::env::var("KUBERNETES_VERSION").ok().filter(|version| !version.is_empty()) else {
+    let Some(wanted) = std::env::var("KUBERNETES_VERSION")
+        .ok()
+        .filter(|version| !version.is_empty())
+    else {
         return Ok(());
     };
-    let found = client.apiserver_version().await.map_err(|error| error.to_string())?.git_version;
-    let same = found.strip_prefix('v').is_some_and(|found| found.starts_with(&format!("{wanted}.")));
-    if same { Ok(()) } else { Err(format!("KUBERNETES_VERSION is {wanted}, and the API server's {found}")) }
+    let found = client
+        .apiserver_version()
+        .await
+        .map_err(|error| error.to_string())?
+        .git_version;
+    let same = found
+        .strip_prefix('v')
+        .is_some_and(|found| found.starts_with(&format!("{wanted}.")));
+    if same {
+        Ok(())
+    } else {
+        Err(format!(
+            "KUBERNETES_VERSION is {wanted}, and the API server's {found}"
+        ))
+    }
 }
 
 async fn ready(client: &Client) -> bool {
-    let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+    let request = http::Request::get("/readyz")
+        .body(Vec::new())
+        .expect("a request");
     // Ready comes a moment before the namespaces that the server makes itself.
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    client.request_text(request).await.is_ok() && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
+    client.request_text(request).await.is_ok()
+        && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
 }
 
 async fn has_default(client: &Client, namespace: &str) -> bool {
@@ -312,9 +402,18 @@ async fn has_default(client: &Client, namespace: &str) -> bool {
 /// What the controller manager would make: pods are refused without it.
 pub(super) async fn create_default_service_account(client: &Client, namespace: &str) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let metadata = ObjectMeta { name: Some("default".to_owned()), ..ObjectMeta::default() };
-    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-    accounts.create(&PostParams::default(), &account).await.expect("the default ServiceAccount is created");
+    let metadata = ObjectMeta {
+        name: Some("default".to_owned()),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata,
+        ..ServiceAccount::default()
+    };
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .expect("the default ServiceAccount is created");
 }
 
 /// Waits until pods can be created in the namespace.

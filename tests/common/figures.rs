@@ -5,10 +5,16 @@ use super::webhook_process::WebhookProcess;
 /// The sum of all series of a counter whose labels contain all of `labels`, such as `result="ok"`.
 pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
     let series = exposition.lines().filter_map(|line| {
-        let rest = line.strip_prefix("floe_secrets_webhook_")?.strip_prefix(counter)?;
-        let (shown, value) = rest.strip_prefix("_total").unwrap_or(rest).rsplit_once(' ')?;
+        let rest = line
+            .strip_prefix("floe_secrets_webhook_")?
+            .strip_prefix(counter)?;
+        let (shown, value) = rest
+            .strip_prefix("_total")
+            .unwrap_or(rest)
+            .rsplit_once(' ')?;
         let this = shown.is_empty() || shown.starts_with('{');
-        (this && labels.iter().all(|label| shown.contains(label))).then(|| value.parse::<u64>().ok())?
+        (this && labels.iter().all(|label| shown.contains(label)))
+            .then(|| value.parse::<u64>().ok())?
     });
     series.sum()
 }
@@ -23,10 +29,17 @@ impl WebhookProcess {
 
     /// How much memory it holds now, and the most it ever held, in KiB.
     pub fn memory(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("a running process");
         let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says so");
-            line.trim().trim_end_matches(" kB").parse().expect("a number")
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .expect("the kernel says so");
+            line.trim()
+                .trim_end_matches(" kB")
+                .parse()
+                .expect("a number")
         };
         (field("VmRSS:"), field("VmHWM:"))
     }

@@ -50,29 +50,47 @@ impl Helm {
             .spawn()
             .expect("helm starts");
         // JSON is YAML. It may end without reading it.
-        child.stdin.take().expect("stdin is piped").write_all(values.to_string().as_bytes()).ok();
+        child
+            .stdin
+            .take()
+            .expect("stdin is piped")
+            .write_all(values.to_string().as_bytes())
+            .ok();
         let output = child.wait_with_output().expect("helm is our child");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         let code = output.status.code().unwrap_or(-1);
-        Output { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+        Output {
+            code,
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// `helm template`, as a release of this name in a namespace of the same name.
     pub fn template(self, release: &str, values: &Value) -> Output {
-        self.run(&["template", release, &chart(), "--namespace", release], values)
+        self.run(
+            &["template", release, &chart(), "--namespace", release],
+            values,
+        )
     }
 
     /// The objects that it renders, hooks and tests included.
     #[track_caller]
     pub fn objects(self, release: &str, values: &Value) -> Vec<Value> {
         let rendered = self.template(release, values).succeeded();
-        yaml(&rendered.stdout).into_iter().filter(|object| !object.is_null()).collect()
+        yaml(&rendered.stdout)
+            .into_iter()
+            .filter(|object| !object.is_null())
+            .collect()
     }
 }
 
 /// The chart's folder.
 pub fn chart() -> String {
-    project().join("charts/floe-secrets-webhook").display().to_string()
+    project()
+        .join("charts/floe-secrets-webhook")
+        .display()
+        .to_string()
 }
 
 /// The chart's default values.
@@ -85,14 +103,25 @@ pub fn default_values() -> Value {
 /// The object of this kind and name.
 #[track_caller]
 pub fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let found = objects
+        .iter()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name} among {:?}", summaries(objects)))
 }
 
 /// What an object is, in short.
 pub fn summaries(objects: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    objects.iter().map(|object| format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))).collect()
+    objects
+        .iter()
+        .map(|object| {
+            format!(
+                "{}/{}",
+                text(&object["kind"]),
+                text(&object["metadata"]["name"])
+            )
+        })
+        .collect()
 }
 
 impl ControlPlane {
@@ -103,6 +132,7 @@ impl ControlPlane {
         if !values.is_null() {
             command.args(["--values", "-"]);
         }
-        self.run(command, &self.kubeconfig, &values.to_string()).await
+        self.run(command, &self.kubeconfig, &values.to_string())
+            .await
     }
 }

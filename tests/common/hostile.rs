@@ -35,7 +35,14 @@ fn pod_review(annotations: &Value, spec: &str) -> String {
     )
 }
 
-fn review(namespace: &str, group: &str, resource: &str, operation: &str, object: &str, old: &str) -> String {
+fn review(
+    namespace: &str,
+    group: &str,
+    resource: &str,
+    operation: &str,
+    object: &str,
+    old: &str,
+) -> String {
     let namespace = quoted(namespace);
     format!(
         r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"00000000-0000-0000-0000-000000000000","resource":{{"group":"{group}","version":"v1","resource":"{resource}"}},"namespace":{namespace},"operation":"{operation}","userInfo":{{"username":"system:serviceaccount:jobs:tenant"}},"object":{object},"oldObject":{old}}}}}"#
@@ -47,7 +54,10 @@ fn list(count: usize, item: impl Fn(usize) -> String) -> String {
 }
 
 fn containers(count: usize, name: impl Fn(usize) -> String) -> String {
-    format!("[{}]", list(count, |n| format!(r#"{{"name":{}}}"#, quoted(&name(n)))))
+    format!(
+        "[{}]",
+        list(count, |n| format!(r#"{{"name":{}}}"#, quoted(&name(n))))
+    )
 }
 
 /// A pod that asks for a secret and carries so many labels.
@@ -61,18 +71,27 @@ fn labelled(count: usize) -> String {
 /// A review of about so many bytes, and not more, whose last variable has a number for its value.
 fn wrong_type(bytes: usize) -> String {
     // Each takes 30 bytes, with its comma; what is around them takes less than 20 of them.
-    let variables = list(bytes / 30 - 20, |n| format!(r#"{{"name":"V{n:06}","value":""}}"#));
-    let spec = format!(r#"{{"containers":[{{"name":"c","env":[{variables},{{"name":"PORT","value":54327}}]}}]}}"#);
+    let variables = list(bytes / 30 - 20, |n| {
+        format!(r#"{{"name":"V{n:06}","value":""}}"#)
+    });
+    let spec = format!(
+        r#"{{"containers":[{{"name":"c","env":[{variables},{{"name":"PORT","value":54327}}]}}]}}"#
+    );
     pod_review(&json!({"secrets.floe.dev/env-from": "a"}), &spec)
 }
 
 /// What once took a replica down, or gave away what it should not, one review each.
 pub fn known() -> Vec<Hostile> {
-    let hostile = |what: &str, body| Hostile { what: what.to_owned(), path: "/admit/pods?timeout=5s".to_owned(), body };
+    let hostile = |what: &str, body| Hostile {
+        what: what.to_owned(),
+        path: "/admit/pods?timeout=5s".to_owned(),
+        body,
+    };
     let secrets = list(250, |n| format!("secret-{n}"));
     let globs = list(256, |n| format!("*{}b{n}", "a".repeat(240)));
     let long = "a".repeat(20_000);
-    let object = json!({"metadata": {"annotations": {"secrets.floe.dev/env-from": secrets}}}).to_string();
+    let object =
+        json!({"metadata": {"annotations": {"secrets.floe.dev/env-from": secrets}}}).to_string();
     let references = list(256, |n| format!("{}-{n:03}", "s".repeat(190)));
     let old_limit = json!({
         "secrets.floe.dev/containers": list(256, |n| format!("none-{n}")), "secrets.floe.dev/env-from": "a",
@@ -87,13 +106,22 @@ pub fn known() -> Vec<Hostile> {
         ),
         hostile(
             "256 names that match nothing, and a container's name of 95 kB",
-            pod_review(&old_limit, &format!(r#"{{"containers":{}}}"#, containers(1, |_| "c".repeat(95_000)))),
+            pod_review(
+                &old_limit,
+                &format!(
+                    r#"{{"containers":{}}}"#,
+                    containers(1, |_| "c".repeat(95_000))
+                ),
+            ),
         ),
         hostile(
             "256 references for each of 64 containers, whether they exist or not",
             pod_review(
                 &json!({"secrets.floe.dev/refs": references, "secrets.floe.dev/on-missing": "warn"}),
-                &format!(r#"{{"containers":{}}}"#, containers(64, |n| format!("c{n}"))),
+                &format!(
+                    r#"{{"containers":{}}}"#,
+                    containers(64, |n| format!("c{n}"))
+                ),
             ),
         ),
         hostile(
@@ -102,11 +130,23 @@ pub fn known() -> Vec<Hostile> {
         ),
         Hostile {
             path: "/admit/pods?timeout=9223372036854775807s".to_owned(),
-            ..hostile("a timeout of 292 billion years", pod_review(&json!({"secrets.floe.dev/env-from": "a"}), "{}"))
+            ..hostile(
+                "a timeout of 292 billion years",
+                pod_review(&json!({"secrets.floe.dev/env-from": "a"}), "{}"),
+            )
         },
-        hostile("400,000 labels", review("jobs", "", "pods", "CREATE", &labelled(400_000), "null")),
-        hostile("a field of another type, looked for to be named", wrong_type(255 << 10)),
-        hostile("a field of another type in a review that is not searched", wrong_type(3 << 20)),
+        hostile(
+            "400,000 labels",
+            review("jobs", "", "pods", "CREATE", &labelled(400_000), "null"),
+        ),
+        hostile(
+            "a field of another type, looked for to be named",
+            wrong_type(255 << 10),
+        ),
+        hostile(
+            "a field of another type in a review that is not searched",
+            wrong_type(3 << 20),
+        ),
         hostile(
             "a forged review for another tenant's keys",
             review(
@@ -150,8 +190,9 @@ fn statements_of_thousands() -> Hostile {
         let fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {r#"k:{"name":"c0"}"#: {
             "f:env": (0..200).map(|n| (format!("k:{{\"name\":\"X{n}\"}}"), json!({}))).collect::<serde_json::Map<_, _>>(),
         }}}}}});
-        let managed: Vec<Value> =
-            (0..32).map(|n| json!({"manager": format!("m{n}"), "operation": "Apply", "fieldsV1": fields})).collect();
+        let managed: Vec<Value> = (0..32)
+            .map(|n| json!({"manager": format!("m{n}"), "operation": "Apply", "fieldsV1": fields}))
+            .collect();
         json!({
             "metadata": {
                 "annotations": {
@@ -167,7 +208,14 @@ fn statements_of_thousands() -> Hostile {
         })
         .to_string()
     };
-    let body = review("jobs", "apps", "deployments", "UPDATE", &object("off"), &object("auto"));
+    let body = review(
+        "jobs",
+        "apps",
+        "deployments",
+        "UPDATE",
+        &object("off"),
+        &object("auto"),
+    );
     Hostile {
         what: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
         path: "/admit/workloads?timeout=5s".to_owned(),
@@ -180,8 +228,13 @@ pub struct Generator {
     random: Rng,
 }
 
-const PATHS: [&str; 5] =
-    ["/admit/pods", "/admit/defaults/pods", "/admit/workloads", "/admit/defaults/workloads", "/admit/sources"];
+const PATHS: [&str; 5] = [
+    "/admit/pods",
+    "/admit/defaults/pods",
+    "/admit/workloads",
+    "/admit/defaults/workloads",
+    "/admit/sources",
+];
 const KEYS: [&str; 13] = [
     "env-from",
     "refs",
@@ -206,7 +259,9 @@ const COUNTS: [usize; 11] = [0, 1, 2, 10, 31, 33, 64, 65, 255, 257, 600];
 impl Generator {
     /// From this seed on.
     pub fn new(seed: u64) -> Self {
-        Self { random: Rng::with_seed(seed) }
+        Self {
+            random: Rng::with_seed(seed),
+        }
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
@@ -239,9 +294,14 @@ impl Generator {
             0 => format!("s-{}", self.random.u32(..70)),
             1 => format!("keys-{}", self.random.u32(..70)),
             2 => "a".repeat(self.length()),
-            3 => format!("{}-{}", "x".repeat(self.one(&[8, 240])), self.random.u32(..1000)),
-            4 => ["../x", "A", "a..b", "a/b", "vault:a", "env:A/b", "é", "a\u{0}b", "\"", "\\"]
-                [self.random.usize(..10)]
+            3 => format!(
+                "{}-{}",
+                "x".repeat(self.one(&[8, 240])),
+                self.random.u32(..1000)
+            ),
+            4 => [
+                "../x", "A", "a..b", "a/b", "vault:a", "env:A/b", "é", "a\u{0}b", "\"", "\\",
+            ][self.random.usize(..10)]
             .to_owned(),
             _ => "db".to_owned(),
         }
@@ -281,14 +341,26 @@ impl Generator {
     fn yaml(&mut self) -> String {
         let count = self.count();
         match self.random.u32(..6) {
-            0 => format!("- &a {}\n{}", "x".repeat(self.length()), "- *a\n".repeat(count)),
-            1 => format!("a: &a [{}]\nb: &b [{}]\nc: [{}]", "x,".repeat(9), "*a,".repeat(9), "*b,".repeat(count)),
+            0 => format!(
+                "- &a {}\n{}",
+                "x".repeat(self.length()),
+                "- *a\n".repeat(count)
+            ),
+            1 => format!(
+                "a: &a [{}]\nb: &b [{}]\nc: [{}]",
+                "x,".repeat(9),
+                "*a,".repeat(9),
+                "*b,".repeat(count)
+            ),
             2 => "[".repeat(count),
             3 => (0..count).fold(String::new(), |mut text, n| {
                 writeln!(text, "- {{name: s-{}, key: key-{n:04}}}", n % 64).ok();
                 text
             }),
-            4 => format!("[{}]", list(count, |n| format!(r#"{{"name":"s-{}","key":"*"}}"#, n % 70))),
+            4 => format!(
+                "[{}]",
+                list(count, |n| format!(r#"{{"name":"s-{}","key":"*"}}"#, n % 70))
+            ),
             _ => format!("- name: |\n    {}\n", "y".repeat(self.length())),
         }
     }
@@ -302,23 +374,39 @@ impl Generator {
                 "env-from" => (key.to_owned(), self.items(most, Self::name)),
                 "refs" if self.chance(40) => (key.to_owned(), self.yaml()),
                 "refs" => (key.to_owned(), self.items(most, Self::reference)),
-                "containers" | "init-containers" => (key.to_owned(), self.items(most, Self::pattern)),
-                "on-missing" => (key.to_owned(), self.one(&["warn", "warn", "deny", "maybe"]).to_owned()),
-                "reload" => (key.to_owned(), self.one(&["auto", "reloader", "infisical", "off", "x"]).to_owned()),
+                "containers" | "init-containers" => {
+                    (key.to_owned(), self.items(most, Self::pattern))
+                }
+                "on-missing" => (
+                    key.to_owned(),
+                    self.one(&["warn", "warn", "deny", "maybe"]).to_owned(),
+                ),
+                "reload" => (
+                    key.to_owned(),
+                    self.one(&["auto", "reloader", "infisical", "off", "x"])
+                        .to_owned(),
+                ),
                 "inject" => (key.to_owned(), self.one(&["true", "false", ""]).to_owned()),
                 "injected" => (key.to_owned(), self.record()),
                 "inherited" => (key.to_owned(), self.inherited(most)),
                 "env." => (format!("env.V{}", self.random.u32(..400)), self.reference()),
-                "infisical." => {
-                    (format!("infisical.{}", self.name()), format!("prod:/{}", "p/".repeat(self.one(&COUNTS))))
-                }
-                _ => (format!("{key}{}", "z".repeat(self.length())), "v".repeat(self.one(&LENGTHS))),
+                "infisical." => (
+                    format!("infisical.{}", self.name()),
+                    format!("prod:/{}", "p/".repeat(self.one(&COUNTS))),
+                ),
+                _ => (
+                    format!("{key}{}", "z".repeat(self.length())),
+                    "v".repeat(self.one(&LENGTHS)),
+                ),
             };
             annotations.insert(format!("secrets.floe.dev/{key}"), value.into());
         }
         if self.chance(20) {
             let list = self.items(most, |random| format!("{}\\.x", random.name()));
-            annotations.insert("secret.reloader.stakater.com/reload".to_owned(), list.into());
+            annotations.insert(
+                "secret.reloader.stakater.com/reload".to_owned(),
+                list.into(),
+            );
         }
         annotations.into()
     }
@@ -340,23 +428,41 @@ impl Generator {
     fn statements(&mut self) -> (String, String) {
         let (entries, managers) = (self.count(), self.one(&[1, 2, 31, 33, 2_000]));
         let env = list(entries, |n| format!(r#"{{"name":"V{n}"}}"#));
-        let sources = list(entries, |n| format!(r#"{{"secretRef":{{"name":"s-{n}"}}}}"#));
-        let containers = |count| list(count, |n| format!(r#"{{"name":"c{n}","env":[{env}],"envFrom":[{sources}]}}"#));
+        let sources = list(entries, |n| {
+            format!(r#"{{"secretRef":{{"name":"s-{n}"}}}}"#)
+        });
+        let containers = |count| {
+            list(count, |n| {
+                format!(r#"{{"name":"c{n}","env":[{env}],"envFrom":[{sources}]}}"#)
+            })
+        };
         let applied = match self.random.u32(..4) {
             0 => containers(1),
             1 => containers(if entries > 300 { 1 } else { 64 }),
             2 => list(entries, |n| format!(r#"{{"name":"c{n}"}}"#)),
             _ => "1,".repeat(entries) + "1",
         };
-        let applied = format!(r#"{{"spec":{{"template":{{"spec":{{"containers":[{applied}]}}}}}}}}"#);
-        let owned = list(entries.min(200_000 / managers), |n| format!(r#""k:{{\"name\":\"V{n}\"}}":{{}}"#));
+        let applied =
+            format!(r#"{{"spec":{{"template":{{"spec":{{"containers":[{applied}]}}}}}}}}"#);
+        let owned = list(entries.min(200_000 / managers), |n| {
+            format!(r#""k:{{\"name\":\"V{n}\"}}":{{}}"#)
+        });
         let fields = format!(
             r#"{{"f:spec":{{"f:template":{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c0\"}}":{{"f:env":{{{owned}}}}}}}}}}}}}}}"#
         );
         let same = self.chance(50);
-        let name_of = |n| if same { "m".to_owned() } else { format!("m{n}") };
+        let name_of = |n| {
+            if same {
+                "m".to_owned()
+            } else {
+                format!("m{n}")
+            }
+        };
         let managed = list(managers, |n| {
-            format!(r#"{{"manager":"{}","operation":"Apply","time":"t","fieldsV1":{fields}}}"#, name_of(n))
+            format!(
+                r#"{{"manager":"{}","operation":"Apply","time":"t","fieldsV1":{fields}}}"#,
+                name_of(n)
+            )
         });
         (applied, managed)
     }
@@ -381,9 +487,14 @@ impl Generator {
         let (count, kind) = (self.count(), self.random.u32(..5));
         list(count, |n| match kind {
             0 => "{}".to_owned(),
-            1 => format!(r#"{{"name":"FLOE_SECRET_DB","value":"{}"}}"#, "$(".repeat(20)),
+            1 => format!(
+                r#"{{"name":"FLOE_SECRET_DB","value":"{}"}}"#,
+                "$(".repeat(20)
+            ),
             2 => format!(r#"{{"name":"E{n}","value":"$(FLOE_SECRET_S_{n})"}}"#),
-            3 => format!(r#"{{"name":"V{n}","valueFrom":{{"secretKeyRef":{{"name":"db","key":"k"}}}}}}"#),
+            3 => format!(
+                r#"{{"name":"V{n}","valueFrom":{{"secretKeyRef":{{"name":"db","key":"k"}}}}}}"#
+            ),
             _ => "[]".to_owned(),
         })
     }
@@ -394,7 +505,11 @@ impl Generator {
             if self.chance(80) {
                 let (count, length, env) = (self.count().min(20_000), self.length(), self.env());
                 let length = if count > 50 { length.min(64) } else { length };
-                let env = if count > 3 && env.len() > 1000 { String::new() } else { env };
+                let env = if count > 3 && env.len() > 1000 {
+                    String::new()
+                } else {
+                    env
+                };
                 let named = |n| {
                     format!(
                         r#"{{"name":"{}{n}","env":[{env}],"envFrom":[{{"secretRef":{{"name":"db"}}}}]}}"#,
@@ -407,11 +522,16 @@ impl Generator {
             }
         }
         let arguments = r#""","#.repeat(self.count());
-        format!(r#"{{{lists}"serviceAccountName":{},"args":[{arguments}""]}}"#, quoted(&self.name()))
+        format!(
+            r#"{{{lists}"serviceAccountName":{},"args":[{arguments}""]}}"#,
+            quoted(&self.name())
+        )
     }
 
     fn metadata(&mut self, most: usize) -> String {
-        let owners = list(self.one(&COUNTS), |n| format!(r#"{{"kind":"Job","name":"j{n}"}}"#));
+        let owners = list(self.one(&COUNTS), |n| {
+            format!(r#"{{"kind":"Job","name":"j{n}"}}"#)
+        });
         let generate = quoted(&"g".repeat(self.length()));
         let mut annotations = self.annotations(most);
         let mut managed = String::new();
@@ -420,7 +540,9 @@ impl Generator {
             annotations["kubectl.kubernetes.io/last-applied-configuration"] = applied.into();
             managed = format!(r#","managedFields":[{fields}]"#);
         }
-        format!(r#"{{"generateName":{generate},"ownerReferences":[{owners}],"annotations":{annotations}{managed}}}"#)
+        format!(
+            r#"{{"generateName":{generate},"ownerReferences":[{owners}],"annotations":{annotations}{managed}}}"#
+        )
     }
 
     /// The next review: never longer than a body may be, because longer ones are never read.
@@ -443,9 +565,12 @@ impl Generator {
         let (group, resource) = match path {
             "/admit/pods" | "/admit/defaults/pods" => ("", "pods"),
             "/admit/sources" => ("", self.one(&["namespaces", "serviceaccounts"])),
-            _ => {
-                self.one(&[("apps", "deployments"), ("apps", "statefulsets"), ("batch", "cronjobs"), ("batch", "jobs")])
-            }
+            _ => self.one(&[
+                ("apps", "deployments"),
+                ("apps", "statefulsets"),
+                ("batch", "cronjobs"),
+                ("batch", "jobs"),
+            ]),
         };
         let object = self.object(path, most);
         let update = self.chance(30);
@@ -455,22 +580,51 @@ impl Generator {
             1 => object.replacen("\"args\":[", "\"args\":[\"changed\",", 1),
             _ => self.object(path, most),
         };
-        let namespace = if self.chance(3) { self.name() } else { "jobs".to_owned() };
-        let mut body = review(&namespace, group, resource, if update { "UPDATE" } else { "CREATE" }, &object, &old);
+        let namespace = if self.chance(3) {
+            self.name()
+        } else {
+            "jobs".to_owned()
+        };
+        let mut body = review(
+            &namespace,
+            group,
+            resource,
+            if update { "UPDATE" } else { "CREATE" },
+            &object,
+            &old,
+        );
         if self.chance(2) {
-            body = body.replacen("00000000-0000-0000-0000-000000000000", &"u".repeat(self.length()), 1);
+            body = body.replacen(
+                "00000000-0000-0000-0000-000000000000",
+                &"u".repeat(self.length()),
+                1,
+            );
         }
         if self.chance(2) {
             body.truncate(body.floor_char_boundary(self.random.usize(..body.len())));
         }
-        let query = self.one(&["?timeout=5s", "", "?timeout=0s", "?timeout=9999h", "?timeout=1ms&timeout=x"]);
-        Hostile { what: format!("{path}{query}, {} bytes", body.len()), path: format!("{path}{query}"), body }
+        let query = self.one(&[
+            "?timeout=5s",
+            "",
+            "?timeout=0s",
+            "?timeout=9999h",
+            "?timeout=1ms&timeout=x",
+        ]);
+        Hostile {
+            what: format!("{path}{query}, {} bytes", body.len()),
+            path: format!("{path}{query}"),
+            body,
+        }
     }
 
     fn object(&mut self, path: &str, most: usize) -> String {
         if path.ends_with("workloads") {
-            let (own, job, template, spec) =
-                (self.metadata(most), self.metadata(most), self.metadata(most), self.spec());
+            let (own, job, template, spec) = (
+                self.metadata(most),
+                self.metadata(most),
+                self.metadata(most),
+                self.spec(),
+            );
             let template = format!(r#"{{"metadata":{template},"spec":{spec}}}"#);
             return match self.random.u32(..3) {
                 0 => format!(

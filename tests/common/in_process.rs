@@ -55,17 +55,33 @@ impl World {
         Self::assemble(policy, reader, |pipeline| pipeline)
     }
 
-    fn assemble(policy: Policy, reader: Arc<dyn DefaultsReader>, assembled: impl FnOnce(Pipeline) -> Pipeline) -> Self {
+    fn assemble(
+        policy: Policy,
+        reader: Arc<dyn DefaultsReader>,
+        assembled: impl FnOnce(Pipeline) -> Pipeline,
+    ) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let metrics = Metrics::register(&mut registry);
         let admission_metrics = AdmissionMetrics::register(&mut registry);
         let backend = Arc::new(MemoryBackend::new());
-        let Backend { binder, names, .. } = Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
-        let sources = Sources::from([(SecretSource::Kubernetes, Source { binder, recent_names: Some(names) })]);
-        let pipeline = assembled(Pipeline::new(sources, Arc::new(Defaults::new(reader)), policy));
+        let Backend { binder, names, .. } =
+            Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
+        let sources = Sources::from([(
+            SecretSource::Kubernetes,
+            Source {
+                binder,
+                recent_names: Some(names),
+            },
+        )]);
+        let pipeline = assembled(Pipeline::new(
+            sources,
+            Arc::new(Defaults::new(reader)),
+            policy,
+        ));
         let log = Log::default();
         let writer = log.clone();
-        let lines = subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
+        let lines =
+            subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
         let logging = tracing::subscriber::set_default(lines);
         let caller = Caller::TRUSTED;
         Self {
@@ -79,16 +95,33 @@ impl World {
     }
 
     /// The answer to a review's bytes, as it goes onto the wire; `None` when they are no review and hold no uid.
-    pub async fn bytes(&self, surface: Surface, query: Option<&str>, body: &[u8]) -> Option<Vec<u8>> {
-        let received = Received { caller: self.caller, ..Received::here(query) };
-        let answered = self.handler.answer(surface, received, body, Span::off()).await;
+    pub async fn bytes(
+        &self,
+        surface: Surface,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Option<Vec<u8>> {
+        let received = Received {
+            caller: self.caller,
+            ..Received::here(query)
+        };
+        let answered = self
+            .handler
+            .answer(surface, received, body, Span::off())
+            .await;
         answered.ok().map(|answer| answer.to_json())
     }
 
     /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
     pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
-        let received = Received { caller: self.caller, ..Received::here(Some("timeout=5s")) };
-        let answered = self.handler.answer(surface, received, body, Span::off()).await;
+        let received = Received {
+            caller: self.caller,
+            ..Received::here(Some("timeout=5s"))
+        };
+        let answered = self
+            .handler
+            .answer(surface, received, body, Span::off())
+            .await;
         let answer = match answered {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,
@@ -105,28 +138,43 @@ impl World {
     /// The same on another path.
     pub async fn admit_on(&self, surface: Surface, annotations: &Value) -> Value {
         let review = review(&pod(annotations));
-        self.answer(surface, review.to_string().as_bytes()).await.expect("a review")
+        self.answer(surface, review.to_string().as_bytes())
+            .await
+            .expect("a review")
     }
 
     /// What `/metrics` shows.
     pub fn exposition(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes everything");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes everything");
         text
     }
 
     /// Forgets what was logged, and tells how long its longest line was.
     pub fn longest_line(&self) -> usize {
         let text = std::mem::take(&mut *self.log.0.lock().unwrap_or_else(PoisonError::into_inner));
-        text.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or_default()
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or_default()
     }
 
     /// The log lines about admissions.
     pub fn admissions(&self) -> Vec<Value> {
-        let text = self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = self
+            .log
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let lines = String::from_utf8(text).expect("logs are text");
-        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
-        lines.filter(|line| line["message"] == "admission").collect()
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
+        lines
+            .filter(|line| line["message"] == "admission")
+            .collect()
     }
 }
 
@@ -140,7 +188,12 @@ impl DefaultsReader for NoDefaults {
         Ok(None)
     }
 
-    async fn service_account(&self, _: &str, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn service_account(
+        &self,
+        _: &str,
+        _: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         Ok(None)
     }
 }
@@ -150,7 +203,10 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -163,7 +219,9 @@ impl io::Write for Log {
 pub fn patched(mut pod: Value, response: &Value) -> Value {
     use base64::Engine as _;
     if let Some(patch) = response["patch"].as_str() {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(patch).expect("the patch is base64");
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(patch)
+            .expect("the patch is base64");
         let patch: json_patch::Patch = serde_json::from_slice(&bytes).expect("a JSON patch");
         json_patch::patch(&mut pod, &patch).expect("the patch applies");
     }

@@ -22,7 +22,11 @@ impl Output {
     /// Panics with all that it said unless it succeeded.
     #[track_caller]
     pub fn succeeded(self) -> Self {
-        assert_eq!(self.code, 0, "the command failed:\n{}{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "the command failed:\n{}{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -50,7 +54,12 @@ impl ControlPlane {
     pub(super) async fn run(&self, mut command: Command, kubeconfig: &Path, stdin: &str) -> Output {
         #[expect(clippy::disallowed_methods, reason = "the PATH to add kubectl to")]
         let path = std::env::var("PATH").unwrap_or_default();
-        let kubectl = self.programs.kubectl.parent().expect("kubectl is in a folder").display();
+        let kubectl = self
+            .programs
+            .kubectl
+            .parent()
+            .expect("kubectl is in a folder")
+            .display();
         command
             .env("PATH", format!("{kubectl}:{path}"))
             .env("KUBECONFIG", kubeconfig)
@@ -63,7 +72,12 @@ impl ControlPlane {
         let output = tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().expect("the program starts");
             // It may end without reading all of it.
-            child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).ok();
+            child
+                .stdin
+                .take()
+                .expect("stdin is piped")
+                .write_all(stdin.as_bytes())
+                .ok();
             child.wait_with_output().expect("the program is our child")
         });
         let output = output.await.expect("the program runs");

@@ -11,8 +11,14 @@
 //!
 //! Nothing is skipped when a program is missing: the tests fail and say how to get it.
 
-#![allow(dead_code, reason = "each test binary compiles all of this and uses a part")]
-#![allow(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![allow(
+    dead_code,
+    reason = "each test binary compiles all of this and uses a part"
+)]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 pub mod audit;
 pub mod cert_manager;
@@ -63,7 +69,9 @@ pub async fn wait_within<T, F>(deadline: Duration, what: &str, probe: impl FnMut
 where
     F: Future<Output = Option<T>>,
 {
-    poll(deadline, probe).await.unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
+    poll(deadline, probe)
+        .await
+        .unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
 }
 
 /// Asks until the answer is there or the deadline is over.
@@ -94,7 +102,9 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
         range.clone().find_map(|_| {
             let place = TAKEN.fetch_add(1, Ordering::Relaxed) % (range.end - range.start);
             let port = u16::try_from(range.start + place).expect("within the range");
-            TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+            TcpListener::bind(("127.0.0.1", port))
+                .is_ok()
+                .then_some(port)
         })
     };
     std::array::from_fn(free).map(|port| port.expect("a free port"))
@@ -113,8 +123,11 @@ fn ports() -> Range<u32> {
         let file = File::create(&path).or_else(|_| File::open(&path)).ok()?;
         file.try_lock().is_ok().then_some((file, share))
     };
-    let (_, share) =
-        MINE.get_or_init(|| (0..SHARES).find_map(claim).expect("fewer test programs than shares of ports"));
+    let (_, share) = MINE.get_or_init(|| {
+        (0..SHARES)
+            .find_map(claim)
+            .expect("fewer test programs than shares of ports")
+    });
     let first = FIRST + share * SHARE;
     first..first + SHARE
 }
@@ -122,14 +135,22 @@ fn ports() -> Range<u32> {
 /// A name that no other test and no other run uses.
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{stem}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Runs the future to its end in a thread of its own: what `Drop` needs, inside or outside a runtime.
 pub fn block_on_elsewhere(work: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime
+            .expect("a runtime")
+            .block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
     });
     // A panic in there must not abort a test that is already failing.
     drop(thread.join());

@@ -34,7 +34,11 @@ impl Identity {
     /// Somebody by a kubeconfig that was written for them.
     pub async fn of(kubeconfig: PathBuf, username: &str) -> Self {
         let config = config(&kubeconfig).await;
-        Self { kubeconfig, username: username.to_owned(), config }
+        Self {
+            kubeconfig,
+            username: username.to_owned(),
+            config,
+        }
     }
 
     /// Their client. Each test needs its own: a client's worker lives in the runtime that made it.
@@ -54,8 +58,13 @@ impl ControlPlane {
         let name = unique(stem);
         let mut metadata = metadata.clone();
         metadata["name"] = name.clone().into();
-        self.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await.object();
-        let namespace = TestNamespace { name, admin: self.admin.clone() };
+        self.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+            .await
+            .object();
+        let namespace = TestNamespace {
+            name,
+            admin: self.admin.clone(),
+        };
         if self.options.controller_manager {
             await_default_service_account(&self.client(), &namespace.name).await;
         } else {
@@ -88,11 +97,20 @@ impl ControlPlane {
             "kind": "TokenRequest",
             "spec": {"audiences": [], "expirationSeconds": 24 * 3600},
         });
-        let answer = self.request(Method::POST, &path, Some(&request)).await.object();
+        let answer = self
+            .request(Method::POST, &path, Some(&request))
+            .await
+            .object();
         let token = answer["status"]["token"].as_str().expect("a token");
         let content = kubeconfig(&self.server, &self.authority, &json!({"token": token}));
-        let kubeconfig = self.folder.write(&format!("{}.kubeconfig", unique(name)), content);
-        Identity::of(kubeconfig, &format!("system:serviceaccount:{namespace}:{name}")).await
+        let kubeconfig = self
+            .folder
+            .write(&format!("{}.kubeconfig", unique(name)), content);
+        Identity::of(
+            kubeconfig,
+            &format!("system:serviceaccount:{namespace}:{name}"),
+        )
+        .await
     }
 }
 
@@ -108,7 +126,10 @@ impl Drop for TestNamespace {
         let (admin, name) = (self.admin.clone(), self.name.clone());
         block_on_elsewhere(async move {
             let client = Client::try_from(admin).expect("the administrator's configuration");
-            Api::<Namespace>::all(client).delete(&name, &DeleteParams::default()).await.ok();
+            Api::<Namespace>::all(client)
+                .delete(&name, &DeleteParams::default())
+                .await
+                .ok();
         });
     }
 }

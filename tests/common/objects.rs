@@ -35,7 +35,12 @@ impl Answer {
     /// The object, when accepted; panics with the refusal otherwise.
     #[track_caller]
     pub fn object(self) -> Value {
-        assert!(self.accepted(), "refused with {}: {}", self.status, self.body);
+        assert!(
+            self.accepted(),
+            "refused with {}: {}",
+            self.status,
+            self.body
+        );
         self.body
     }
 }
@@ -43,12 +48,24 @@ impl Answer {
 impl ControlPlane {
     /// Creates an object as the administrator.
     pub async fn create(&self, object: &Value) -> Answer {
-        send(&self.client(), Method::POST, &collection(object), Some(object)).await
+        send(
+            &self.client(),
+            Method::POST,
+            &collection(object),
+            Some(object),
+        )
+        .await
     }
 
     /// Has everything done but the storing.
     pub async fn create_dry(&self, object: &Value) -> Answer {
-        send(&self.client(), Method::POST, &format!("{}?dryRun=All", collection(object)), Some(object)).await
+        send(
+            &self.client(),
+            Method::POST,
+            &format!("{}?dryRun=All", collection(object)),
+            Some(object),
+        )
+        .await
     }
 
     /// Applies YAML documents server-side, one after the other, and takes over what others own.
@@ -80,9 +97,16 @@ impl ControlPlane {
         });
         let created = self.create(&definition).await;
         // Another test of the same program may have been here.
-        assert!(created.accepted() || created.status == 409, "{}", created.message());
+        assert!(
+            created.accepted() || created.status == 409,
+            "{}",
+            created.message()
+        );
         wait_for("rollouts are served", || async {
-            self.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None).await.accepted().then_some(())
+            self.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None)
+                .await
+                .accepted()
+                .then_some(())
         })
         .await;
     }
@@ -99,7 +123,11 @@ pub fn collection(object: &Value) -> String {
     let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
     let (group, version) = version.split_once('/').unwrap_or(("", &version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    let root = if group.is_empty() {
+        format!("/api/{version}")
+    } else {
+        format!("/apis/{group}/{version}")
+    };
     match object["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{}", resource.plural),
         None => format!("{root}/{}", resource.plural),
@@ -108,35 +136,74 @@ pub fn collection(object: &Value) -> String {
 
 /// The path of the object itself.
 pub fn path(object: &Value) -> String {
-    format!("{}/{}", collection(object), object["metadata"]["name"].as_str().expect("the object has a name"))
+    format!(
+        "{}/{}",
+        collection(object),
+        object["metadata"]["name"]
+            .as_str()
+            .expect("the object has a name")
+    )
 }
 
 /// Applies an object server-side with force.
 pub async fn apply(client: &Client, object: &Value) -> Answer {
     let path = format!("{}?fieldManager=floe-secrets-test&force=true", path(object));
-    send_as(client, Method::PATCH, &path, Some(object), "application/apply-patch+yaml").await
+    send_as(
+        client,
+        Method::PATCH,
+        &path,
+        Some(object),
+        "application/apply-patch+yaml",
+    )
+    .await
 }
 
 /// Sends a request and reads all of the answer. A PATCH is a JSON merge patch.
 pub async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Answer {
-    let content_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    let content_type = if method == Method::PATCH {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
     send_as(client, method, path, body, content_type).await
 }
 
 /// [`send`] with a content type of its own.
-pub async fn send_as(client: &Client, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Answer {
-    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+pub async fn send_as(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    content_type: &str,
+) -> Answer {
+    let body = body
+        .map(|body| body.to_string().into_bytes())
+        .unwrap_or_default();
     let request = http::Request::builder()
         .method(method)
         .uri(path)
         .header("content-type", content_type)
         .body(kube::client::Body::from(body))
         .expect("a request");
-    let (head, body) = client.send(request).await.expect("the API server answers").into_parts();
+    let (head, body) = client
+        .send(request)
+        .await
+        .expect("the API server answers")
+        .into_parts();
     let body = body.collect().await.expect("the answer's body").to_bytes();
-    let warnings = head.headers.get_all("warning").iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
-    Answer { status: head.status.as_u16(), body, warnings }
+    let warnings = head
+        .headers
+        .get_all("warning")
+        .iter()
+        .filter_map(|value| warning(value.to_str().ok()?))
+        .collect();
+    let body = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    Answer {
+        status: head.status.as_u16(),
+        body,
+        warnings,
+    }
 }
 
 /// The text of a header such as `299 - "text"`.
@@ -145,7 +212,11 @@ fn warning(header: &str) -> Option<String> {
     let mut text = String::new();
     let mut characters = quoted.chars();
     while let Some(character) = characters.next() {
-        text.push(if character == '\\' { characters.next()? } else { character });
+        text.push(if character == '\\' {
+            characters.next()?
+        } else {
+            character
+        });
     }
     Some(text)
 }

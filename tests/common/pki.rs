@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 
 use super::process::Folder;
@@ -30,7 +30,8 @@ impl Authority {
         params.distinguished_name = distinguished_name(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, key()).expect("a self-signed certificate");
+        let issuer =
+            CertifiedIssuer::self_signed(params, key()).expect("a self-signed certificate");
         Self { issuer }
     }
 
@@ -61,15 +62,23 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = key();
-        let cert = params.signed_by(&key, &self.issuer).expect("a signed certificate");
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
+        let cert = params
+            .signed_by(&key, &self.issuer)
+            .expect("a signed certificate");
+        Pair {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }
 
 impl Pair {
     /// Writes `STEM.crt` and `STEM.key`.
     pub fn write(&self, folder: &Folder, stem: &str) -> (PathBuf, PathBuf) {
-        (folder.write(&format!("{stem}.crt"), &self.cert), folder.write(&format!("{stem}.key"), &self.key))
+        (
+            folder.write(&format!("{stem}.crt"), &self.cert),
+            folder.write(&format!("{stem}.key"), &self.key),
+        )
     }
 }
 

@@ -44,7 +44,13 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`; its output goes to `NAME.log` in `folder`.
-    pub fn start(name: &str, folder: &Path, program: &Path, args: &[String], env: &[(String, String)]) -> Self {
+    pub fn start(
+        name: &str,
+        folder: &Path,
+        program: &Path,
+        args: &[String],
+        env: &[(String, String)],
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let mut wrapper = Command::new("sh")
             .args(["-c", WRAPPER, "sh"])
@@ -58,9 +64,17 @@ impl Process {
             .expect("sh starts");
         let control = wrapper.stdin.take().expect("stdin is piped");
         let mut line = String::new();
-        BufReader::new(wrapper.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("sh answers");
+        BufReader::new(wrapper.stdout.take().expect("stdout is piped"))
+            .read_line(&mut line)
+            .expect("sh answers");
         let pid = line.trim().parse().expect("sh prints the process id");
-        Self { name: name.to_owned(), log, pid, wrapper: Mutex::new(wrapper), control }
+        Self {
+            name: name.to_owned(),
+            log,
+            pid,
+            wrapper: Mutex::new(wrapper),
+            control,
+        }
     }
 
     /// Its process id, to read figures from `/proc`. Not for signals: see [`Process::signal`].
@@ -103,7 +117,10 @@ impl Process {
     pub fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default().join("\n");
+        let last = lines
+            .get(lines.len().saturating_sub(25)..)
+            .unwrap_or_default()
+            .join("\n");
         format!("--- {} ({}) ---\n{last}", self.name, self.log.display())
     }
 }
@@ -124,7 +141,11 @@ pub struct Folder {
 impl Folder {
     /// Makes an empty folder that only this user can read.
     pub fn new() -> Self {
-        let path = tempfile::Builder::new().prefix("floe-secrets-test-").tempdir().expect("a temporary folder").keep();
+        let path = tempfile::Builder::new()
+            .prefix("floe-secrets-test-")
+            .tempdir()
+            .expect("a temporary folder")
+            .keep();
         // Whoever still writes into it is being killed at that moment, hence the loop.
         let remover = Command::new("sh")
             .args(["-c", r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && break; sleep 0.2; done"#, "sh"])

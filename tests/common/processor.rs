@@ -15,8 +15,12 @@ const REFERENCE: Duration = Duration::from_millis(24);
 pub fn thread_time() -> Duration {
     // The kernel brings the figure up to date when it looks for another thread to run.
     std::thread::yield_now();
-    let figures = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
-    let nanoseconds = figures.split(' ').next().and_then(|figure| figure.parse().ok());
+    let figures =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    let nanoseconds = figures
+        .split(' ')
+        .next()
+        .and_then(|figure| figure.parse().ok());
     Duration::from_nanos(nanoseconds.expect("a number"))
 }
 

@@ -18,9 +18,17 @@ impl ForwardProxy {
     pub async fn start(cp: &ControlPlane, credentials: Option<(&str, &str)>) -> Self {
         let folder = Folder::new();
         let ports: [u16; 3] = free_ports();
-        let (cert, key) = cp.authority.server(&["localhost", "127.0.0.1"]).write(&folder, "proxy");
+        let (cert, key) = cp
+            .authority
+            .server(&["localhost", "127.0.0.1"])
+            .write(&folder, "proxy");
         let path = |path: &Path| path.display().to_string();
-        let mut args = vec!["--cert".to_owned(), path(&cert), "--key".to_owned(), path(&key)];
+        let mut args = vec![
+            "--cert".to_owned(),
+            path(&cert),
+            "--key".to_owned(),
+            path(&key),
+        ];
         for (flag, port) in ["--http", "--https", "--socks5"].into_iter().zip(ports) {
             args.extend([flag.to_owned(), format!("127.0.0.1:{port}")]);
         }
@@ -33,21 +41,34 @@ impl ForwardProxy {
         for port in ports {
             wait_for("the proxy listens", || async {
                 assert!(process.exited().is_none(), "{}", process.tail());
-                tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+                tokio::net::TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .ok()
             })
             .await;
         }
-        Self { process, ports, _folder: folder }
+        Self {
+            process,
+            ports,
+            _folder: folder,
+        }
     }
 
     /// Its URL, by one of its protocols, with what stands before the host.
     pub fn url(&self, scheme: &str, userinfo: &str) -> String {
-        let place = ["http", "https", "socks5"].iter().position(|known| *known == scheme).expect("a protocol");
+        let place = ["http", "https", "socks5"]
+            .iter()
+            .position(|known| *known == scheme)
+            .expect("a protocol");
         format!("{scheme}://{userinfo}127.0.0.1:{}", self.ports[place])
     }
 
     /// How often it was asked to connect to this address, by each protocol: `connect` or `socks5`.
     pub fn connections(&self, protocol: &str, address: &str) -> usize {
-        self.process.log().lines().filter(|line| *line == format!("{protocol} {address}")).count()
+        self.process
+            .log()
+            .lines()
+            .filter(|line| *line == format!("{protocol} {address}"))
+            .count()
     }
 }

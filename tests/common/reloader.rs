@@ -29,7 +29,10 @@ pub struct Reloader {
 
 enum Runs {
     // The process before the folder that it writes its log into.
-    Real(Process, #[expect(dead_code, reason = "kept while the process runs")] Folder),
+    Real(
+        Process,
+        #[expect(dead_code, reason = "kept while the process runs")] Folder,
+    ),
     Model(#[expect(dead_code, reason = "ends on drop")] Model),
 }
 
@@ -37,7 +40,9 @@ impl Reloader {
     /// The one of this test binary, beside the shared control plane. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Reloader> = OnceCell::const_new();
-        SHARED.get_or_init(|| async { Self::start(ControlPlane::shared().await).await }).await
+        SHARED
+            .get_or_init(|| async { Self::start(ControlPlane::shared().await).await })
+            .await
     }
 
     /// Starts one beside a control plane.
@@ -59,10 +64,14 @@ impl Reloader {
             let env = env.map(|(name, value)| (name.to_owned(), value));
             let args = ["--log-level=debug".to_owned()];
             let process = Process::start("reloader", folder.path(), &program, &args, &env);
-            Self { runs: Runs::Real(process, folder) }
+            Self {
+                runs: Runs::Real(process, folder),
+            }
         } else {
             say("Reloader: the model of it (RELOADER_BIN names no program)");
-            Self { runs: Runs::Model(Model::start(identity)) }
+            Self {
+                runs: Runs::Model(Model::start(identity)),
+            }
         };
         started.await_first_reload(admin).await;
         started
@@ -84,14 +93,16 @@ impl Reloader {
     /// It does not say when it watches, so a Secret is changed until that shows.
     async fn await_first_reload(&self, admin: &Client) {
         let namespace = unique("reloader-starts");
-        let metadata = json!({"name": "first", "namespace": namespace, "annotations": {LIST: "first"}});
+        let metadata =
+            json!({"name": "first", "namespace": namespace, "annotations": {LIST: "first"}});
         let labels = json!({"app": "first"});
         let pods = json!({"containers": [{"name": "main", "image": "none"}]});
         let spec = json!({
             "replicas": 0, "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pods},
         });
-        let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let home =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
         for object in [&home, &secret, &deployment] {
@@ -101,15 +112,25 @@ impl Reloader {
         wait_for("Reloader reloads", || async {
             if let Runs::Real(process, _) = &self.runs {
                 let ended = process.exited();
-                assert!(ended.is_none(), "Reloader ended: {ended:?}\n{}", process.tail());
+                assert!(
+                    ended.is_none(),
+                    "Reloader ended: {ended:?}\n{}",
+                    process.tail()
+                );
             }
             let data = json!({"stringData": {"value": unique("first")}});
-            send(admin, Method::PATCH, &secret, Some(&data)).await.object();
+            send(admin, Method::PATCH, &secret, Some(&data))
+                .await
+                .object();
             let deployment = send(admin, Method::GET, &deployment, None).await.object();
-            deployment.pointer("/spec/template/spec/containers/0/env").map(drop)
+            deployment
+                .pointer("/spec/template/spec/containers/0/env")
+                .map(drop)
         })
         .await;
-        send(admin, Method::DELETE, &path(&home), None).await.object();
+        send(admin, Method::DELETE, &path(&home), None)
+            .await
+            .object();
     }
 }
 
@@ -138,7 +159,8 @@ pub fn rights(namespace: &str) -> [Value; 4] {
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ]);
     let rbac = "rbac.authorization.k8s.io/v1";
-    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace});
+    let role =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace});
     let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": namespace});
     [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),

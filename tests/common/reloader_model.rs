@@ -38,11 +38,31 @@ struct Change {
 
 /// The kinds, in the order in which they are reloaded.
 const KINDS: [Kind; 5] = [
-    Kind { api: "apps/v1", plural: "deployments", name: "Deployment" },
-    Kind { api: "batch/v1", plural: "cronjobs", name: "CronJob" },
-    Kind { api: "batch/v1", plural: "jobs", name: "Job" },
-    Kind { api: "apps/v1", plural: "daemonsets", name: "DaemonSet" },
-    Kind { api: "apps/v1", plural: "statefulsets", name: "StatefulSet" },
+    Kind {
+        api: "apps/v1",
+        plural: "deployments",
+        name: "Deployment",
+    },
+    Kind {
+        api: "batch/v1",
+        plural: "cronjobs",
+        name: "CronJob",
+    },
+    Kind {
+        api: "batch/v1",
+        plural: "jobs",
+        name: "Job",
+    },
+    Kind {
+        api: "apps/v1",
+        plural: "daemonsets",
+        name: "DaemonSet",
+    },
+    Kind {
+        api: "apps/v1",
+        plural: "statefulsets",
+        name: "StatefulSet",
+    },
 ];
 
 struct Kind {
@@ -54,7 +74,10 @@ struct Kind {
 impl Model {
     /// Starts it with somebody's rights.
     pub fn start(identity: &Identity) -> Self {
-        let builder = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let builder = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
         let runtime = builder.expect("a runtime");
         let identity = identity.clone();
         runtime.spawn(async move {
@@ -62,13 +85,18 @@ impl Model {
             let (queue, changes) = unbounded_channel();
             tokio::join!(watch(&client, &queue), work(&client, &queue, changes));
         });
-        Self { runtime: Some(runtime) }
+        Self {
+            runtime: Some(runtime),
+        }
     }
 }
 
 impl Drop for Model {
     fn drop(&mut self) {
-        self.runtime.take().expect("taken here alone").shutdown_background();
+        self.runtime
+            .take()
+            .expect("taken here alone")
+            .shutdown_background();
     }
 }
 
@@ -124,17 +152,35 @@ fn observe(
     seen: &mut HashMap<(String, String), String>,
     queue: &UnboundedSender<Change>,
 ) {
-    let hash = hash(secret.data.iter().flatten().map(|(key, value)| (key, value.0.as_slice())));
+    let hash = hash(
+        secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key, value.0.as_slice())),
+    );
     if known.is_some_and(|known| known != hash) {
         let (namespace, name) = key(secret);
         let annotations = json!(secret.annotations());
-        queue.send(Change { namespace, name, annotations, hash: hash.clone(), tries: 0 }).ok();
+        queue
+            .send(Change {
+                namespace,
+                name,
+                annotations,
+                hash: hash.clone(),
+                tries: 0,
+            })
+            .ok();
     }
     seen.insert(key(secret), hash);
 }
 
 /// One change after the other.
-async fn work(client: &Client, queue: &UnboundedSender<Change>, mut changes: UnboundedReceiver<Change>) {
+async fn work(
+    client: &Client,
+    queue: &UnboundedSender<Change>,
+    mut changes: UnboundedReceiver<Change>,
+) {
     while let Some(mut change) = changes.recv().await {
         if reload(client, &change).await.is_err() && change.tries < RETRIES {
             change.tries += 1;
@@ -150,12 +196,24 @@ async fn work(client: &Client, queue: &UnboundedSender<Change>, mut changes: Unb
 /// All workloads of the namespace. The first request that is refused ends it.
 async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
     for kind in KINDS {
-        let collection = format!("/apis/{}/namespaces/{}/{}", kind.api, change.namespace, kind.plural);
+        let collection = format!(
+            "/apis/{}/namespaces/{}/{}",
+            kind.api, change.namespace, kind.plural
+        );
         // A list that is refused counts as an empty one.
         let list = send(client, Method::GET, &collection, None).await.body;
         for item in list["items"].as_array().into_iter().flatten() {
             if let Some((index, name)) = concerned(&kind, item, change) {
-                restart(client, &kind, &collection, item.clone(), change, index, &name).await?;
+                restart(
+                    client,
+                    &kind,
+                    &collection,
+                    item.clone(),
+                    change,
+                    index,
+                    &name,
+                )
+                .await?;
             }
         }
     }
@@ -164,13 +222,20 @@ async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
 
 /// Where the pods' template is.
 fn template(kind: &Kind) -> &'static str {
-    if kind.name == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" }
+    if kind.name == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    }
 }
 
 /// The container that gets the marker and its name; `None` when this workload is not to be reloaded.
 fn concerned(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
     let template = item.pointer(template(kind))?;
-    let (own, inner) = (&item["metadata"]["annotations"], &template["metadata"]["annotations"]);
+    let (own, inner) = (
+        &item["metadata"]["annotations"],
+        &template["metadata"]["annotations"],
+    );
     let verdict = verdict(&change.name, &change.annotations, own, inner);
     if verdict == Verdict::No {
         return None;
@@ -178,9 +243,18 @@ fn concerned(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, Strin
     let index = container(&template["spec"], &change.name, verdict)?;
     let container = &template["spec"]["containers"][index];
     let marked = json!(marker(&change.name));
-    let known = container["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == marked);
+    let known = container["env"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|variable| variable["name"] == marked);
     let up_to_date = known.is_some_and(|variable| variable["value"] == change.hash.as_str());
-    (!up_to_date).then(|| (index, container["name"].as_str().unwrap_or_default().to_owned()))
+    (!up_to_date).then(|| {
+        (
+            index,
+            container["name"].as_str().unwrap_or_default().to_owned(),
+        )
+    })
 }
 
 async fn restart(
@@ -193,25 +267,47 @@ async fn restart(
     container: &str,
 ) -> Result<(), Answer> {
     let variable = json!({"name": marker(&change.name), "value": change.hash});
-    let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let name = item["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let own = format!("{collection}/{name}");
     let answer = match kind.name {
         "CronJob" => {
-            mark(&mut item["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][index], variable);
+            mark(
+                &mut item["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][index],
+                variable,
+            );
             let jobs = collection.replace("/cronjobs", "/jobs");
             send(client, Method::POST, &managed(&jobs), Some(&job_of(&item))).await
         }
         "Job" => {
-            mark(&mut item["spec"]["template"]["spec"]["containers"][index], variable);
+            mark(
+                &mut item["spec"]["template"]["spec"]["containers"][index],
+                variable,
+            );
             let background = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
             accepted(send(client, Method::DELETE, &own, Some(&background)).await)?;
-            send(client, Method::POST, &managed(collection), Some(&anew(item))).await
+            send(
+                client,
+                Method::POST,
+                &managed(collection),
+                Some(&anew(item)),
+            )
+            .await
         }
         _ => {
             let containers = json!([{"name": container, "env": [variable]}]);
             let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
             let strategic = "application/strategic-merge-patch+json";
-            send_as(client, Method::PATCH, &managed(&own), Some(&patch), strategic).await
+            send_as(
+                client,
+                Method::PATCH,
+                &managed(&own),
+                Some(&patch),
+                strategic,
+            )
+            .await
         }
     };
     accepted(answer)
@@ -222,7 +318,11 @@ fn managed(path: &str) -> String {
 }
 
 fn accepted(answer: Answer) -> Result<(), Answer> {
-    if answer.accepted() { Ok(()) } else { Err(answer) }
+    if answer.accepted() {
+        Ok(())
+    } else {
+        Err(answer)
+    }
 }
 
 /// Sets the variable on a container.
@@ -231,7 +331,10 @@ fn mark(container: &mut Value, variable: Value) {
         container["env"] = json!([]);
     }
     let env = container["env"].as_array_mut().expect("just made");
-    match env.iter_mut().find(|known| known["name"] == variable["name"]) {
+    match env
+        .iter_mut()
+        .find(|known| known["name"] == variable["name"])
+    {
         Some(known) => *known = variable,
         None => env.push(variable),
     }
@@ -241,8 +344,16 @@ fn mark(container: &mut Value, variable: Value) {
 fn job_of(cronjob: &Value) -> Value {
     let (metadata, template) = (&cronjob["metadata"], &cronjob["spec"]["jobTemplate"]);
     let name = metadata["name"].as_str().unwrap_or_default();
-    let mut annotations = Map::from_iter([("cronjob.kubernetes.io/instantiate".to_owned(), json!("manual"))]);
-    annotations.extend(template["metadata"]["annotations"].as_object().cloned().unwrap_or_default());
+    let mut annotations = Map::from_iter([(
+        "cronjob.kubernetes.io/instantiate".to_owned(),
+        json!("manual"),
+    )]);
+    annotations.extend(
+        template["metadata"]["annotations"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default(),
+    );
     let owner = json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "name": name, "uid": metadata["uid"],
         "controller": true, "blockOwnerDeletion": true,
@@ -271,9 +382,17 @@ fn anew(mut job: Value) -> Value {
             }
         }
     };
-    without(&mut job["metadata"], &["resourceVersion", "uid", "creationTimestamp"]);
+    without(
+        &mut job["metadata"],
+        &["resourceVersion", "uid", "creationTimestamp"],
+    );
     without(&mut job["spec"], &["selector"]);
-    let added = ["controller-uid", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "job-name"];
+    let added = [
+        "controller-uid",
+        "batch.kubernetes.io/controller-uid",
+        "batch.kubernetes.io/job-name",
+        "job-name",
+    ];
     without(&mut job["spec"]["template"]["metadata"]["labels"], &added);
     without(&mut job, &["status"]);
     job

@@ -35,19 +35,28 @@ pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -
         return Verdict::No;
     }
     // One of these here, and the template's are not looked at, not even for the others.
-    let decides = [LIST, SEARCH, AUTO, SECRET_AUTO].iter().any(|key| metadata[*key].is_string());
+    let decides = [LIST, SEARCH, AUTO, SECRET_AUTO]
+        .iter()
+        .any(|key| metadata[*key].is_string());
     let deciding = if decides { metadata } else { template };
     let text = |key: &str| deciding[key].as_str().unwrap_or_default();
     let excluded = metadata[EXCLUDE].as_str().unwrap_or_default();
     if excluded.split(',').any(|entry| entry.trim() == name) {
         return Verdict::No;
     }
-    if text(LIST).split(',').any(|entry| matches(entry.trim(), name) == Some(true)) {
+    if text(LIST)
+        .split(',')
+        .any(|entry| matches(entry.trim(), name) == Some(true))
+    {
         return Verdict::Named;
     }
     let found = text(SEARCH) == "true" && secret[MATCH] == "true";
     let on = |key: &str| ["1", "t", "T", "TRUE", "true", "True"].contains(&text(key));
-    if found || on(AUTO) || on(SECRET_AUTO) { Verdict::IfUsed } else { Verdict::No }
+    if found || on(AUTO) || on(SECRET_AUTO) {
+        Verdict::IfUsed
+    } else {
+        Verdict::No
+    }
 }
 
 /// Whether one entry of a list means this Secret; `None` when it is no regular expression.
@@ -79,7 +88,11 @@ fn as_rust(expression: &str) -> Option<String> {
             '{' => match counted(rest) {
                 Some(used) => {
                     length = used;
-                    let count = rest.get(1..used - 1)?.parse::<u32>().ok().filter(|count| *count <= 1000)?;
+                    let count = rest
+                        .get(1..used - 1)?
+                        .parse::<u32>()
+                        .ok()
+                        .filter(|count| *count <= 1000)?;
                     (true, format!("{{{count}}}"))
                 }
                 // Anything that is no count stands for itself.
@@ -118,14 +131,23 @@ fn counted(rest: &str) -> Option<usize> {
 
 /// `(?:`, `(?i)`, `(?P<name>` and the like: its length, and what it is here; `None` for what Go does not know.
 fn group(rest: &str) -> Option<(usize, String)> {
-    if let Some(name) = rest.strip_prefix("(?P<").or_else(|| rest.strip_prefix("(?<")) {
+    if let Some(name) = rest
+        .strip_prefix("(?P<")
+        .or_else(|| rest.strip_prefix("(?<"))
+    {
         let name = name.split_once('>')?.0;
-        let word = !name.is_empty() && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+        let word = !name.is_empty()
+            && name
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || letter == '_');
         return word.then_some((rest.find('>')? + 1, "(".to_owned()));
     }
     let used = rest.find([':', ')'])? + 1;
     let flags = rest.get(2..used - 1)?;
-    flags.chars().all(|flag| "imsU-".contains(flag)).then_some((used, rest.get(..used)?.to_owned()))
+    flags
+        .chars()
+        .all(|flag| "imsU-".contains(flag))
+        .then_some((used, rest.get(..used)?.to_owned()))
 }
 
 /// A backslash and what belongs to it: its length, and what it is here.
@@ -140,17 +162,30 @@ fn escape(rest: &str) -> Option<(usize, String)> {
         };
         return Some((used, regex::escape(inside)));
     }
-    let octal: String = rest.get(1..)?.chars().take(3).take_while(|digit| ('0'..='7').contains(digit)).collect();
+    let octal: String = rest
+        .get(1..)?
+        .chars()
+        .take(3)
+        .take_while(|digit| ('0'..='7').contains(digit))
+        .collect();
     if escaped == '0' || octal.len() > 1 {
-        return Some((1 + octal.len(), format!("\\x{{{:x}}}", u32::from_str_radix(&octal, 8).ok()?)));
+        return Some((
+            1 + octal.len(),
+            format!("\\x{{{:x}}}", u32::from_str_radix(&octal, 8).ok()?),
+        ));
     }
     if matches!(escaped, 'p' | 'P') && rest.get(2..)?.starts_with('{') {
         let used = rest.find('}')? + 1;
         return Some((used, rest.get(..used)?.to_owned()));
     }
-    let known = !escaped.is_ascii_alphanumeric() && escaped.is_ascii() || "AzbBdDsSwWpPxafnrtv".contains(escaped);
+    let known = !escaped.is_ascii_alphanumeric() && escaped.is_ascii()
+        || "AzbBdDsSwWpPxafnrtv".contains(escaped);
     // `\<` and `\>` are a word's edges in the crate.
-    let piece = if "<>".contains(escaped) { escaped.to_string() } else { format!("\\{escaped}") };
+    let piece = if "<>".contains(escaped) {
+        escaped.to_string()
+    } else {
+        format!("\\{escaped}")
+    };
     known.then_some((1 + escaped.len_utf8(), piece))
 }
 
@@ -184,7 +219,8 @@ fn class(rest: &str) -> Option<(usize, String)> {
 
 /// A class such as `[:alpha:]` inside another one.
 fn named_class(tail: &str) -> Option<(usize, String)> {
-    const NAMES: &str = " alnum alpha ascii blank cntrl digit graph lower print punct space upper word xdigit ";
+    const NAMES: &str =
+        " alnum alpha ascii blank cntrl digit graph lower print punct space upper word xdigit ";
     let name = tail.get(2..)?.split_once(":]")?.0;
     let known = NAMES.contains(&format!(" {} ", name.trim_start_matches('^')));
     known.then(|| (name.len() + 4, format!("[:{name}:]")))
@@ -196,11 +232,18 @@ pub fn container(spec: &Value, secret: &str, verdict: Verdict) -> Option<usize> 
     let list = |key: &str| spec[key].as_array().unwrap_or(&none);
     let (containers, init) = (list("containers"), list("initContainers"));
     // Used by an init container, the marker goes to the first of the others.
-    let find =
-        |uses: &dyn Fn(&Value) -> bool| containers.iter().position(uses).or_else(|| init.iter().any(uses).then_some(0));
-    let mounted = volume(spec, secret).and_then(|volume| find(&|container| mounts(container, volume)));
+    let find = |uses: &dyn Fn(&Value) -> bool| {
+        containers
+            .iter()
+            .position(uses)
+            .or_else(|| init.iter().any(uses).then_some(0))
+    };
+    let mounted =
+        volume(spec, secret).and_then(|volume| find(&|container| mounts(container, volume)));
     let found = mounted.or_else(|| find(&|container| refers(container, secret)));
-    found.or((verdict == Verdict::Named).then_some(0)).filter(|index| *index < containers.len())
+    found
+        .or((verdict == Verdict::Named).then_some(0))
+        .filter(|index| *index < containers.len())
 }
 
 /// The name of the first volume with this Secret.
@@ -211,25 +254,35 @@ fn volume<'a>(spec: &'a Value, secret: &str) -> Option<&'a str> {
             .is_some_and(|all| all.iter().any(|one| one["secret"]["name"] == secret))
     };
     let mut volumes = spec["volumes"].as_array()?.iter();
-    volumes.find(|volume| volume["secret"]["secretName"] == secret || projected(volume))?["name"].as_str()
+    volumes.find(|volume| volume["secret"]["secretName"] == secret || projected(volume))?["name"]
+        .as_str()
 }
 
 fn mounts(container: &Value, volume: &str) -> bool {
-    container["volumeMounts"].as_array().is_some_and(|mounts| mounts.iter().any(|mount| mount["name"] == volume))
+    container["volumeMounts"]
+        .as_array()
+        .is_some_and(|mounts| mounts.iter().any(|mount| mount["name"] == volume))
 }
 
 fn refers(container: &Value, secret: &str) -> bool {
-    let any =
-        |key: &str, uses: &dyn Fn(&Value) -> bool| container[key].as_array().is_some_and(|all| all.iter().any(uses));
-    any("env", &|one| one["valueFrom"]["secretKeyRef"]["name"] == secret)
-        || any("envFrom", &|one| one["secretRef"]["name"] == secret)
+    let any = |key: &str, uses: &dyn Fn(&Value) -> bool| {
+        container[key]
+            .as_array()
+            .is_some_and(|all| all.iter().any(uses))
+    };
+    any("env", &|one| {
+        one["valueFrom"]["secretKeyRef"]["name"] == secret
+    }) || any("envFrom", &|one| one["secretRef"]["name"] == secret)
 }
 
 /// The variable that makes a template differ. Names that differ in punctuation alone share one.
 pub fn marker(secret: &str) -> String {
     let mut name = String::from("STAKATER_");
     let mut separated = true;
-    for character in secret.chars().map(|character| character.to_ascii_uppercase()) {
+    for character in secret
+        .chars()
+        .map(|character| character.to_ascii_uppercase())
+    {
         if character.is_ascii_alphanumeric() {
             name.push(character);
         } else if !separated {
@@ -242,8 +295,16 @@ pub fn marker(secret: &str) -> String {
 
 /// SHA-1 of `key=value;key=value`, in order.
 pub fn hash<'a>(data: impl Iterator<Item = (&'a String, &'a [u8])>) -> String {
-    let mut pairs: Vec<Vec<u8>> = data.map(|(key, value)| [key.as_bytes(), b"=", value].concat()).collect();
+    let mut pairs: Vec<Vec<u8>> = data
+        .map(|(key, value)| [key.as_bytes(), b"=", value].concat())
+        .collect();
     pairs.sort();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &pairs.join(&b';'));
-    digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+        &pairs.join(&b';'),
+    );
+    digest
+        .as_ref()
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

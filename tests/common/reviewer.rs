@@ -38,15 +38,21 @@ impl Reply {
     #[track_caller]
     pub fn response(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
-        let mut review: Value = serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text));
+        let mut review: Value =
+            serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text));
         review["response"].take()
     }
 
     /// The patch, decoded; empty when there is none.
     pub fn patch(&self) -> String {
         use base64::Engine as _;
-        let patch = self.response()["patch"].as_str().map(str::to_owned).unwrap_or_default();
-        let bytes = base64::engine::general_purpose::STANDARD.decode(patch).expect("the patch is base64");
+        let patch = self.response()["patch"]
+            .as_str()
+            .map(str::to_owned)
+            .unwrap_or_default();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(patch)
+            .expect("the patch is base64");
         String::from_utf8(bytes).expect("the patch is text")
     }
 }
@@ -54,13 +60,21 @@ impl Reply {
 /// A new TLS connection to an admission port whose certificate that CA signed.
 pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA")).expect("our CA");
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA"))
+        .expect("our CA");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("the provider's versions").with_root_certificates(roots).with_no_client_auth();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config
+        .expect("the provider's versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from(SERVICE_HOST).expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+    TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
 }
 
 /// A request over a connection of its own, and its answer.
@@ -71,23 +85,35 @@ pub async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> hyper::Result<Reply> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", SERVICE_HOST);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", SERVICE_HOST);
     let request = request.header("content-type", "application/json");
-    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = headers.iter().fold(request, |request, (name, value)| {
+        request.header(*name, *value)
+    });
     let request = request.body(Full::new(body.into())).expect("a request");
     let (head, body) = sender.send_request(request).await?.into_parts();
     let text = body.collect().await?.to_bytes();
     connection.abort();
-    Ok(Reply { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8_lossy(&text).into_owned() })
+    Ok(Reply {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        text: String::from_utf8_lossy(&text).into_owned(),
+    })
 }
 
 impl WebhookProcess {
     /// A new TLS connection to the admission port.
     pub async fn dial(&self) -> TlsStream<TcpStream> {
         let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
-        dial(address, &self.launch.ca).await.expect("the webhook listens, with a certificate of ours")
+        dial(address, &self.launch.ca)
+            .await
+            .expect("the webhook listens, with a certificate of ours")
     }
 
     /// POSTs a body; `path` carries the query.
@@ -108,12 +134,18 @@ impl WebhookProcess {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
-        ask(self.dial().await, method, path, headers, body).await.expect("an answer")
+        ask(self.dial().await, method, path, headers, body)
+            .await
+            .expect("an answer")
     }
 
     /// Sends a pod's review, as the API server does that waits `timeout` for the answer.
     pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
-        self.post(&format!("/admit/pods?timeout={timeout}"), review(pod).to_string()).await
+        self.post(
+            &format!("/admit/pods?timeout={timeout}"),
+            review(pod).to_string(),
+        )
+        .await
     }
 }
 
@@ -148,5 +180,8 @@ pub fn kubeconfig_for(folder: &Folder, server: &str) -> PathBuf {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "users": [{"name": "it", "user": {}}],
     });
-    folder.write(&format!("{}.kubeconfig", unique("other")), kubeconfig.to_string())
+    folder.write(
+        &format!("{}.kubeconfig", unique("other")),
+        kubeconfig.to_string(),
+    )
 }

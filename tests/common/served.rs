@@ -27,9 +27,16 @@ pub async fn served() -> &'static Served {
     let start = || async {
         let cp = ControlPlane::shared().await;
         let identity = webhook_identity(cp).await;
-        let webhook = Launch::serve(cp, &identity).with(&["--log", "debug"]).start().await;
+        let webhook = Launch::serve(cp, &identity)
+            .with(&["--log", "debug"])
+            .start()
+            .await;
         let registration = Registration::shared(cp, &webhook.by_service()).await;
-        Served { cp, webhook, _registration: registration }
+        Served {
+            cp,
+            webhook,
+            _registration: registration,
+        }
     };
     SHARED.get_or_init(start).await
 }
@@ -37,15 +44,23 @@ pub async fn served() -> &'static Served {
 impl ControlPlane {
     /// `kubectl create secret generic`; every key gets `value`.
     pub async fn secret(&self, namespace: &str, name: &str, keys: &[&str], value: &str) {
-        let data: serde_json::Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), value.into())).collect();
+        let data: serde_json::Map<String, Value> = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), value.into()))
+            .collect();
         let metadata = json!({"name": name, "namespace": namespace});
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
         self.create(&secret).await.object();
     }
 
     /// `kubectl -n NAMESPACE apply -f -`.
     pub async fn kubectl_apply(&self, namespace: &str, manifest: &Value) -> Output {
-        self.kubectl(&["-n", namespace, "apply", "-f", "-"], &manifest.to_string()).await
+        self.kubectl(
+            &["-n", namespace, "apply", "-f", "-"],
+            &manifest.to_string(),
+        )
+        .await
     }
 
     /// The pods that carry a label.
@@ -58,7 +73,10 @@ impl ControlPlane {
 
     /// Waits for a pod with this label.
     pub async fn pod_of(&self, namespace: &str, selector: &str) -> Value {
-        wait_for(&format!("a pod with {selector}"), || async { self.pods(namespace, selector).await.pop() }).await
+        wait_for(&format!("a pod with {selector}"), || async {
+            self.pods(namespace, selector).await.pop()
+        })
+        .await
     }
 
     /// Waits for an event of this reason about the object of this kind whose name starts so, and gives its message.
@@ -66,12 +84,16 @@ impl ControlPlane {
         let path = format!("/api/v1/namespaces/{namespace}/events");
         let about = |event: &&Value| {
             event["involvedObject"]["kind"] == kind
-                && event["involvedObject"]["name"].as_str().is_some_and(|full| full.starts_with(name))
+                && event["involvedObject"]["name"]
+                    .as_str()
+                    .is_some_and(|full| full.starts_with(name))
                 && event["reason"] == reason
         };
         wait_for(&format!("event {reason} about {kind} {name}"), || async {
             let events = self.request(Method::GET, &path, None).await.object();
-            events["items"].as_array()?.iter().find(about)?["message"].as_str().map(str::to_owned)
+            events["items"].as_array()?.iter().find(about)?["message"]
+                .as_str()
+                .map(str::to_owned)
         })
         .await
     }
@@ -136,10 +158,18 @@ pub fn sources(container: &Value) -> Vec<String> {
             Some(from) => ("secret", from),
             None => ("configMap", &source["configMapRef"]),
         };
-        let prefix = source["prefix"].as_str().map(|prefix| format!("{prefix}+")).unwrap_or_default();
+        let prefix = source["prefix"]
+            .as_str()
+            .map(|prefix| format!("{prefix}+"))
+            .unwrap_or_default();
         format!("{prefix}{kind}/{}", from["name"].as_str().expect("a name"))
     };
-    container["envFrom"].as_array().into_iter().flatten().map(each).collect()
+    container["envFrom"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(each)
+        .collect()
 }
 
 /// A container's `env` in short: `NAME=VALUE` or `NAME<SECRET/KEY`.
@@ -148,12 +178,21 @@ pub fn variables(container: &Value) -> Vec<String> {
         let name = entry["name"].as_str().expect("a name");
         match entry.pointer("/valueFrom/secretKeyRef") {
             Some(from) => {
-                format!("{name}<{}/{}", from["name"].as_str().expect("a name"), from["key"].as_str().expect("a key"))
+                format!(
+                    "{name}<{}/{}",
+                    from["name"].as_str().expect("a name"),
+                    from["key"].as_str().expect("a key")
+                )
             }
             None => format!("{name}={}", entry["value"].as_str().unwrap_or_default()),
         }
     };
-    container["env"].as_array().into_iter().flatten().map(each).collect()
+    container["env"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(each)
+        .collect()
 }
 
 /// The container of this name, in either list.
@@ -161,12 +200,15 @@ pub fn variables(container: &Value) -> Vec<String> {
 pub fn named<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let lists = [&pod["spec"]["containers"], &pod["spec"]["initContainers"]];
     let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
-    all.find(|container| container["name"] == name).unwrap_or_else(|| panic!("no container {name}: {pod}"))
+    all.find(|container| container["name"] == name)
+        .unwrap_or_else(|| panic!("no container {name}: {pod}"))
 }
 
 /// The patch of an `AdmissionReview`'s answer.
 pub fn patch_of(review: &Value) -> json_patch::Patch {
-    let Some(text) = review["response"]["patch"].as_str() else { return json_patch::Patch(Vec::new()) };
+    let Some(text) = review["response"]["patch"].as_str() else {
+        return json_patch::Patch(Vec::new());
+    };
     assert_eq!(review["response"]["patchType"], "JSONPatch");
     let bytes = STANDARD.decode(text).expect("base64");
     serde_json::from_slice(&bytes).expect("a patch")

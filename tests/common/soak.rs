@@ -12,9 +12,19 @@ pub struct Pace {
 
 impl Pace {
     /// `quick`, unless `SOAK` says that there is time.
-    #[expect(clippy::disallowed_methods, reason = "`make soak` asks for more time by the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "`make soak` asks for more time by the environment"
+    )]
     pub fn or_soak(quick: Self) -> Self {
         let soak = std::env::var_os("SOAK").is_some_and(|value| !value.is_empty());
-        if soak { Self { rotations: 8, seconds: 30 } } else { quick }
+        if soak {
+            Self {
+                rotations: 8,
+                seconds: 30,
+            }
+        } else {
+            quick
+        }
     }
 }

@@ -54,23 +54,44 @@ impl Stream {
     pub fn start(client: Client, namespace: &str, secret: &str, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
-        let asking = Arc::new(pod(namespace, "asks", &prefixed(&json!({"env-from": secret}))));
-        let task = tokio::spawn(create_until(stop.clone(), answered.clone(), client, asking, secret.to_owned(), rate));
-        Self { stop, answered, began: Instant::now(), task }
+        let asking = Arc::new(pod(
+            namespace,
+            "asks",
+            &prefixed(&json!({"env-from": secret})),
+        ));
+        let task = tokio::spawn(create_until(
+            stop.clone(),
+            answered.clone(),
+            client,
+            asking,
+            secret.to_owned(),
+            rate,
+        ));
+        Self {
+            stop,
+            answered,
+            began: Instant::now(),
+            task,
+        }
     }
 
     /// Waits until so many creates more have their answer.
     pub async fn answers(&self, more: usize) {
         let enough = self.answered.load(Ordering::Relaxed) + more;
-        wait_for("creates are answered", || async { (self.answered.load(Ordering::Relaxed) >= enough).then_some(()) })
-            .await;
+        wait_for("creates are answered", || async {
+            (self.answered.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
     }
 
     /// Waits for the answers under way.
     pub async fn stop(self) -> Report {
         let lasted = self.began.elapsed();
         self.stop.store(true, Ordering::Relaxed);
-        Report { creates: self.task.await.expect("every create has an answer"), lasted }
+        Report {
+            creates: self.task.await.expect("every create has an answer"),
+            lasted,
+        }
     }
 }
 
@@ -90,8 +111,17 @@ async fn create_until(
     let mut done = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let place = room.clone().acquire_owned().await.expect("it is never closed");
-        let (client, asking, secret, answered) = (client.clone(), asking.clone(), secret.clone(), answered.clone());
+        let place = room
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
+        let (client, asking, secret, answered) = (
+            client.clone(),
+            asking.clone(),
+            secret.clone(),
+            answered.clone(),
+        );
         under_way.spawn(async move {
             let create = create(&client, &asking, &secret).await;
             answered.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +138,13 @@ async fn create_until(
 
 async fn create(client: &Client, asking: &Value, secret: &str) -> Create {
     let sent = Instant::now();
-    let answer = send(client, Method::POST, &format!("{}?dryRun=All", collection(asking)), Some(asking)).await;
+    let answer = send(
+        client,
+        Method::POST,
+        &format!("{}?dryRun=All", collection(asking)),
+        Some(asking),
+    )
+    .await;
     let verdict = if !answer.accepted() {
         Verdict::Refused(format!("{}: {}", answer.status, answer.message()))
     } else if answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] == secret {
@@ -116,7 +152,11 @@ async fn create(client: &Client, asking: &Value, secret: &str) -> Create {
     } else {
         Verdict::Bare
     };
-    Create { sent, took: sent.elapsed(), verdict }
+    Create {
+        sent,
+        took: sent.elapsed(),
+        verdict,
+    }
 }
 
 /// What a stream came to.
@@ -130,10 +170,12 @@ pub struct Report {
 impl Report {
     /// Those that were refused, with the sentence.
     pub fn refused(&self) -> impl Iterator<Item = (&Create, &str)> {
-        self.creates.iter().filter_map(|create| match &create.verdict {
-            Verdict::Refused(sentence) => Some((create, sentence.as_str())),
-            Verdict::Injected | Verdict::Bare => None,
-        })
+        self.creates
+            .iter()
+            .filter_map(|create| match &create.verdict {
+                Verdict::Refused(sentence) => Some((create, sentence.as_str())),
+                Verdict::Injected | Verdict::Bare => None,
+            })
     }
 
     /// Panics unless each create was admitted with its secret.
@@ -141,14 +183,23 @@ impl Report {
     pub fn all_injected(&self) {
         self.none_bare();
         let refused: Vec<_> = self.refused().map(|(_, sentence)| sentence).collect();
-        assert!(refused.is_empty(), "{} of {} refused: {refused:#?}", refused.len(), self.creates.len());
+        assert!(
+            refused.is_empty(),
+            "{} of {} refused: {refused:#?}",
+            refused.len(),
+            self.creates.len()
+        );
         assert!(!self.creates.is_empty(), "nothing was created");
     }
 
     /// Panics when a create was admitted without its secret.
     #[track_caller]
     pub fn none_bare(&self) {
-        let bare = self.creates.iter().filter(|create| create.verdict == Verdict::Bare).count();
+        let bare = self
+            .creates
+            .iter()
+            .filter(|create| create.verdict == Verdict::Bare)
+            .count();
         assert_eq!(bare, 0, "admitted without their secret");
     }
 
@@ -156,7 +207,12 @@ impl Report {
     pub fn summary(&self) -> String {
         let mut took: Vec<Duration> = self.creates.iter().map(|create| create.took).collect();
         took.sort();
-        let at = |share: usize| took.get(took.len() * share / 100).or(took.last()).copied().unwrap_or_default();
+        let at = |share: usize| {
+            took.get(took.len() * share / 100)
+                .or(took.last())
+                .copied()
+                .unwrap_or_default()
+        };
         let seconds = self.lasted.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a count for a person")]
         let rate = self.creates.len() as f64 / seconds;

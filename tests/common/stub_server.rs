@@ -46,7 +46,9 @@ pub struct Call {
 impl Call {
     /// The object's name, or its `generateName`.
     pub fn object_name(&self) -> &str {
-        let metadata = |object: &'static str, key: &'static str| self.request[object]["metadata"][key].as_str();
+        let metadata = |object: &'static str, key: &'static str| {
+            self.request[object]["metadata"][key].as_str()
+        };
         metadata("object", "name")
             .or_else(|| metadata("object", "generateName"))
             .or_else(|| metadata("oldObject", "name"))
@@ -55,7 +57,11 @@ impl Call {
 
     /// The path and the operation, as in `CREATE /admit/pods`.
     pub fn summary(&self) -> String {
-        format!("{} {}", self.request["operation"].as_str().unwrap_or_default(), self.path)
+        format!(
+            "{} {}",
+            self.request["operation"].as_str().unwrap_or_default(),
+            self.path
+        )
     }
 }
 
@@ -66,18 +72,33 @@ impl Stub {
     }
 
     /// Starts one that answers what `respond` says.
-    pub async fn start_with(authority: &Authority, respond: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+    pub async fn start_with(
+        authority: &Authority,
+        respond: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Self {
         let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
         let ca = authority.pem();
-        let mut stub = Self { port: 0, ca, pair, respond: Arc::new(respond), calls: Arc::default(), accepting: None };
+        let mut stub = Self {
+            port: 0,
+            ca,
+            pair,
+            respond: Arc::new(respond),
+            calls: Arc::default(),
+            accepting: None,
+        };
         stub.restart().await;
         stub
     }
 
     /// Listens again after [`Stub::stop`], on the same port.
     pub async fn restart(&mut self) {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], self.port))).await.expect("a port");
-        self.port = listener.local_addr().expect("a bound listener has an address").port();
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], self.port)))
+            .await
+            .expect("a port");
+        self.port = listener
+            .local_addr()
+            .expect("a bound listener has an address")
+            .port();
         let acceptor = TlsAcceptor::from(Arc::new(tls(&self.pair)));
         let (respond, calls) = (self.respond.clone(), self.calls.clone());
         self.accepting = Some(tokio::spawn(accept(listener, acceptor, respond, calls)));
@@ -93,12 +114,19 @@ impl Stub {
 
     /// All calls so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The calls about the object of this name (or `generateName`), as [`Call::summary`].
     pub fn calls_about(&self, name: &str) -> Vec<String> {
-        self.calls().iter().filter(|call| call.object_name() == name).map(Call::summary).collect()
+        self.calls()
+            .iter()
+            .filter(|call| call.object_name() == name)
+            .map(Call::summary)
+            .collect()
     }
 
     /// The shipped configuration, pointed here by URL.
@@ -121,23 +149,42 @@ impl Drop for Stub {
 }
 
 fn tls(pair: &Pair) -> rustls::ServerConfig {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a certificate that we made");
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let cert =
+        CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a certificate that we made");
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
     let builder = rustls::ServerConfig::builder().with_no_client_auth();
-    builder.with_single_cert(vec![cert], key).expect("a pair that we made")
+    builder
+        .with_single_cert(vec![cert], key)
+        .expect("a pair that we made")
 }
 
 /// Aborting this ends the connections too: they are in its set.
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, respond: Arc<Respond>, calls: Arc<Mutex<Vec<Call>>>) {
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    respond: Arc<Respond>,
+    calls: Arc<Mutex<Vec<Call>>>,
+) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (acceptor, respond, calls) = (acceptor.clone(), respond.clone(), calls.clone());
         connections.spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = hyper::service::service_fn(move |request| handle(request, respond.clone(), calls.clone()));
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let service = hyper::service::service_fn(move |request| {
+                handle(request, respond.clone(), calls.clone())
+            });
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
         });
         while connections.try_join_next().is_some() {}
     }
@@ -149,12 +196,20 @@ async fn handle(
     calls: Arc<Mutex<Vec<Call>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let mut review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let request = review["request"].take();
     let mut response = respond(&request);
     response["uid"] = request["uid"].clone();
-    calls.lock().unwrap_or_else(PoisonError::into_inner).push(Call { path, request });
+    calls
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Call { path, request });
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Ok(Response::new(Full::new(Bytes::from(review.to_string()))))
 }

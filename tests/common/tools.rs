@@ -17,7 +17,17 @@ pub fn paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
         .stderr(Stdio::inherit())
         .output()
         .unwrap_or_else(|error| panic!("{} does not run: {error}", script.display()));
-    assert!(output.status.success(), "{} path {names:?}: {}", script.display(), output.status);
-    let found: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect();
-    found.try_into().unwrap_or_else(|found| panic!("{} path {names:?} printed {found:?}", script.display()))
+    assert!(
+        output.status.success(),
+        "{} path {names:?}: {}",
+        script.display(),
+        output.status
+    );
+    let found: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(PathBuf::from)
+        .collect();
+    found
+        .try_into()
+        .unwrap_or_else(|found| panic!("{} path {names:?} printed {found:?}", script.display()))
 }

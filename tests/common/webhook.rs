@@ -66,16 +66,21 @@ pub fn manifest(file: &str) -> String {
 
 /// The configuration as it is shipped, without `caBundle`.
 pub fn shipped_configuration() -> Value {
-    let [configuration]: [Value; 1] =
-        yaml(&manifest("mutatingwebhookconfiguration.yaml")).try_into().expect("one document");
+    let [configuration]: [Value; 1] = yaml(&manifest("mutatingwebhookconfiguration.yaml"))
+        .try_into()
+        .expect("one document");
     configuration
 }
 
 /// Makes every entry see these namespaces only, so that tests with servers of their own can run side by side.
 pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
-        let only = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces});
-        entry["namespaceSelector"]["matchExpressions"].as_array_mut().expect("expressions").push(only);
+        let only =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces});
+        entry["namespaceSelector"]["matchExpressions"]
+            .as_array_mut()
+            .expect("expressions")
+            .push(only);
     }
     configuration["metadata"]["name"] = unique(CONFIGURATION).into();
     configuration
@@ -118,10 +123,22 @@ impl Registration {
         TURN.lock().await
     }
 
-    async fn put(cp: &ControlPlane, configuration: &Value, turn: Option<MutexGuard<'static, ()>>) -> Self {
-        let by_service = configuration.pointer("/webhooks/0/clientConfig/service").is_some();
+    async fn put(
+        cp: &ControlPlane,
+        configuration: &Value,
+        turn: Option<MutexGuard<'static, ()>>,
+    ) -> Self {
+        let by_service = configuration
+            .pointer("/webhooks/0/clientConfig/service")
+            .is_some();
         let (admin, marker) = (cp.admin.clone(), Marker::new());
-        let mut registration = Self { admin, paths: Vec::new(), by_service, marker, _turn: turn };
+        let mut registration = Self {
+            admin,
+            paths: Vec::new(),
+            by_service,
+            marker,
+            _turn: turn,
+        };
         if by_service {
             service_on_this_machine(cp).await;
         }
@@ -129,24 +146,36 @@ impl Registration {
         cp.create(configuration).await.object();
         // The API server learns of configurations one after the other: once the marker counts, ours does.
         registration.paths.push(registration.marker.path());
-        cp.create(&registration.marker.configuration()).await.object();
+        cp.create(&registration.marker.configuration())
+            .await
+            .object();
         let (client, marker) = (cp.client(), registration.marker.clone());
-        wait_for("the webhook configuration is in force", || async { marker.in_force(&client).await.then_some(()) })
-            .await;
+        wait_for("the webhook configuration is in force", || async {
+            marker.in_force(&client).await.then_some(())
+        })
+        .await;
         registration
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let (admin, paths, marker) = (self.admin.clone(), std::mem::take(&mut self.paths), self.marker.clone());
+        let (admin, paths, marker) = (
+            self.admin.clone(),
+            std::mem::take(&mut self.paths),
+            self.marker.clone(),
+        );
         let by_service = self.by_service;
         block_on_elsewhere(async move {
-            let client = Client::try_from(admin.clone()).expect("the administrator's configuration");
+            let client =
+                Client::try_from(admin.clone()).expect("the administrator's configuration");
             for path in paths {
                 send(&client, Method::DELETE, &path, None).await;
             }
-            poll(Duration::from_secs(30), || async { (!marker.in_force(&client).await).then_some(()) }).await;
+            poll(Duration::from_secs(30), || async {
+                (!marker.in_force(&client).await).then_some(())
+            })
+            .await;
             if by_service {
                 service_is_not_needed(&admin, &client).await;
             }
@@ -162,7 +191,9 @@ struct Marker {
 
 impl Marker {
     fn new() -> Self {
-        Self { name: unique("marker") }
+        Self {
+            name: unique("marker"),
+        }
     }
 
     fn path(&self) -> String {
@@ -191,11 +222,12 @@ impl Marker {
     }
 
     async fn in_force(&self, client: &Client) -> bool {
-        let metadata =
-            json!({"name": self.name, "namespace": "default", "labels": {"marker.tests.floe.dev": self.name}});
+        let metadata = json!({"name": self.name, "namespace": "default", "labels": {"marker.tests.floe.dev": self.name}});
         let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
         let path = format!("{}?dryRun=All", objects::collection(&probe));
-        !send(client, Method::POST, &path, Some(&probe)).await.accepted()
+        !send(client, Method::POST, &path, Some(&probe))
+            .await
+            .accepted()
     }
 }
 

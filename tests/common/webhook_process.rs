@@ -58,7 +58,15 @@ impl Launch {
         }
         // Nobody but the tests reaches the port.
         args.push("--trusted-callers=true".to_owned());
-        Self { args, env: Vec::new(), port, ops_port, folder, ca: authority.pem(), program: program() }
+        Self {
+            args,
+            env: Vec::new(),
+            port,
+            ops_port,
+            folder,
+            ca: authority.pem(),
+            program: program(),
+        }
     }
 
     /// As where the operator does not say who reaches the port: callers may be anybody.
@@ -92,7 +100,11 @@ impl Launch {
     /// Reads the certificate from this Secret instead of files, as in self-managed mode.
     pub fn with_tls_secret(mut self, name: &str) -> Self {
         for flag in ["--tls-cert", "--tls-key"] {
-            let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+            let place = self
+                .args
+                .iter()
+                .position(|arg| arg == flag)
+                .expect("the argument is there");
             self.args.drain(place..place + 2);
         }
         self.with(&["--tls-secret", name, "--tls-poll", "1s"])
@@ -112,7 +124,11 @@ impl Launch {
 
     /// Gives another value to an argument that is there.
     pub fn set(mut self, flag: &str, value: &str) -> Self {
-        let place = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+        let place = self
+            .args
+            .iter()
+            .position(|arg| arg == flag)
+            .expect("the argument is there");
         value.clone_into(&mut self.args[place + 1]);
         self
     }
@@ -122,8 +138,15 @@ impl Launch {
         let started = self.spawn();
         wait_for("the webhook is ready", || async {
             let ended = started.process.exited();
-            assert!(ended.is_none(), "the webhook ended: {ended:?}\n{}", started.process.tail());
-            started.get("/readyz").filter(|(status, _)| *status == 200).map(drop)
+            assert!(
+                ended.is_none(),
+                "the webhook ended: {ended:?}\n{}",
+                started.process.tail()
+            );
+            started
+                .get("/readyz")
+                .filter(|(status, _)| *status == 200)
+                .map(drop)
         })
         .await;
         started
@@ -131,17 +154,32 @@ impl Launch {
 
     /// Starts the program without waiting.
     pub fn spawn(self) -> WebhookProcess {
-        let process = Process::start("floe-secrets-webhook", self.folder.path(), &self.program, &self.args, &self.env);
-        WebhookProcess { process, launch: self }
+        let process = Process::start(
+            "floe-secrets-webhook",
+            self.folder.path(),
+            &self.program,
+            &self.args,
+            &self.env,
+        );
+        WebhookProcess {
+            process,
+            launch: self,
+        }
     }
 }
 
 /// Cargo's build of this profile, or another one by `WEBHOOK_BIN`.
-#[expect(clippy::disallowed_methods, reason = "whoever measures says which binary")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever measures says which binary"
+)]
 fn program() -> PathBuf {
     // Examples share this module and have no binary.
     let built = option_env!("CARGO_BIN_EXE_floe-secrets-webhook").map(PathBuf::from);
-    std::env::var_os("WEBHOOK_BIN").map(PathBuf::from).or(built).expect("run by cargo test")
+    std::env::var_os("WEBHOOK_BIN")
+        .map(PathBuf::from)
+        .or(built)
+        .expect("run by cargo test")
 }
 
 /// The running program. Killed on drop.
@@ -155,19 +193,31 @@ pub struct WebhookProcess {
 impl WebhookProcess {
     /// The shipped configuration, pointed here by URL.
     pub fn by_url(&self) -> Value {
-        Target::Url { port: self.launch.port }.aim(shipped_configuration(), &self.launch.ca)
+        Target::Url {
+            port: self.launch.port,
+        }
+        .aim(shipped_configuration(), &self.launch.ca)
     }
 
     /// The shipped configuration, pointed here by the Service that it names.
     pub fn by_service(&self) -> Value {
-        Target::Service { port: self.launch.port }.aim(shipped_configuration(), &self.launch.ca)
+        Target::Service {
+            port: self.launch.port,
+        }
+        .aim(shipped_configuration(), &self.launch.ca)
     }
 
     /// Status and body of a GET on the ops port; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.ops_port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -191,7 +241,9 @@ impl WebhookProcess {
     /// be waiting when the answer is here.
     pub fn log(&self) -> String {
         for _ in 0..100 {
-            let waits = |(_, metrics): (u16, String)| !metrics.contains("\nfloe_secrets_webhook_log_waiting_bytes 0\n");
+            let waits = |(_, metrics): (u16, String)| {
+                !metrics.contains("\nfloe_secrets_webhook_log_waiting_bytes 0\n")
+            };
             if !self.get("/metrics").is_some_and(waits) {
                 break;
             }
@@ -203,8 +255,12 @@ impl WebhookProcess {
     pub fn admissions(&self, field: &str, value: &str) -> Vec<Value> {
         let log = self.log();
         // The last line may still be being written.
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["message"] == "admission" && line[field] == value).collect()
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["message"] == "admission" && line[field] == value)
+            .collect()
     }
 
     /// Its process id, for figures from `/proc`.

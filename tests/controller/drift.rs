@@ -13,15 +13,32 @@ use crate::{events, metric_is};
 
 #[tokio::test]
 async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
-    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
     let ns = cp.namespace("drift").await;
     // No webhook is registered here.
-    cp.create(&pod(&ns.name, "bare", &prefixed(&json!({"env-from": "db"})))).await.object();
-    cp.create(&pod(&ns.name, "plain", &json!({}))).await.object();
+    cp.create(&pod(
+        &ns.name,
+        "bare",
+        &prefixed(&json!({"env-from": "db"})),
+    ))
+    .await
+    .object();
+    cp.create(&pod(&ns.name, "plain", &json!({})))
+        .await
+        .object();
     let identity = controller_identity(&cp).await;
-    let controller = Launch::controller(&cp, &identity).with(&["--drift-interval", "1s"]).start().await;
+    let controller = Launch::controller(&cp, &identity)
+        .with(&["--drift-interval", "1s"])
+        .start()
+        .await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
-    let said = cp.event(&ns.name, "Pod", "bare", "SecretsNotInjected").await;
+    let said = cp
+        .event(&ns.name, "Pod", "bare", "SecretsNotInjected")
+        .await;
     assert_eq!(
         said,
         "container \"main\" runs without secret \"db\"; it was created or changed without the webhook: delete the \
@@ -29,17 +46,28 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
     );
     // Again and again, it is one event that counts.
     let counted = wait_for("the event is counted", || async {
-        let [event]: [Value; 1] = events(&cp, &ns.name, "SecretsNotInjected").await.try_into().expect("one event");
+        let [event]: [Value; 1] = events(&cp, &ns.name, "SecretsNotInjected")
+            .await
+            .try_into()
+            .expect("one event");
         (event["count"].as_i64() >= Some(3)).then_some(event)
     })
     .await;
     assert_eq!(counted["type"], "Warning");
     let log = controller.log();
-    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let said = |line: &Value| line["message"] == "drift scan" && line["pods"] == 1 && line["workloads"] == 0;
+    let lines: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let said = |line: &Value| {
+        line["message"] == "drift scan" && line["pods"] == 1 && line["workloads"] == 0
+    };
     assert!(lines.iter().any(said), "{log}");
     // Mended, it is no longer counted.
-    let path = format!("/api/v1/namespaces/{}/pods/bare?gracePeriodSeconds=0", ns.name);
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/bare?gracePeriodSeconds=0",
+        ns.name
+    );
     cp.request(Method::DELETE, &path, None).await.object();
     metric_is(&controller, "uninjected{kind=\"pod\"}", 0).await;
 }
@@ -77,7 +105,11 @@ fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value
 
 #[tokio::test]
 async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() {
-    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
     let ns = cp.namespace("off").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let named = |name: &str, later: &str| {
@@ -96,23 +128,41 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
 
     assert_eq!(create("before-it-was-registered", "no").await, nothing);
     found(1).await;
-    let webhook = Launch::serve(&cp, &webhook_identity(&cp).await).start().await;
+    let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
+        .start()
+        .await;
     let registered = Registration::shared(&cp, &webhook.by_service()).await;
     assert_eq!(create("served", "no").await, ["secret/db"]);
 
     let stub = Stub::start_with(&cp.authority, remover).await;
     let _once = Registration::shared(&cp, &later(&stub, &ns.name, "once", "Never")).await;
     let _again = Registration::shared(&cp, &later(&stub, &ns.name, "again", "IfNeeded")).await;
-    assert_eq!(create("mended", "once").await, ["secret/db"], "ours is called once more, and mends it");
-    assert_eq!(create("stripped", "again").await, nothing, "the later one has the last word");
+    assert_eq!(
+        create("mended", "once").await,
+        ["secret/db"],
+        "ours is called once more, and mends it"
+    );
+    assert_eq!(
+        create("stripped", "again").await,
+        nothing,
+        "the later one has the last word"
+    );
     found(2).await;
-    let said = cp.event(&ns.name, "Pod", "stripped", "SecretsNotInjected").await;
-    assert!(said.starts_with("container \"main\" runs without secret \"db\""), "{said}");
+    let said = cp
+        .event(&ns.name, "Pod", "stripped", "SecretsNotInjected")
+        .await;
+    assert!(
+        said.starts_with("container \"main\" runs without secret \"db\""),
+        "{said}"
+    );
 
     // Scaled to nothing, the shipped configuration lets none of them in; an operator's `Ignore` does.
     webhook.kill();
     let refused = cp.create(&named("refused", "no")).await;
-    assert!(refused.message().contains("failed calling webhook"), "{refused:?}");
+    assert!(
+        refused.message().contains("failed calling webhook"),
+        "{refused:?}"
+    );
     drop(registered);
     let mut ignoring = narrowed_to(webhook.by_service(), &[&ns.name]);
     for entry in ignoring["webhooks"].as_array_mut().expect("entries") {
@@ -129,7 +179,8 @@ async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controll
     let ns = cp.namespace("warned").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let _registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+    let _registered =
+        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
     let asks = prefixed(&json!({"env.TOKEN": "db/k", "containers": "main,job-*"}));
     let mut main = container_named("main");
     main["env"] = json!([{"name": "TOKEN", "value": "the author's"}]);
@@ -139,17 +190,30 @@ async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controll
     let controller = controller.with(&["--drift-interval", "1s"]).start().await;
     metric_is(&controller, "leader", 1).await;
 
-    let scans = || crate::metric(&controller, "drift_scans_total{result=\"complete\"}").unwrap_or(0);
+    let scans =
+        || crate::metric(&controller, "drift_scans_total{result=\"complete\"}").unwrap_or(0);
     cp.kubectl_apply(&ns.name, &api).await.succeeded();
-    let said = cp.event(&ns.name, "ReplicaSet", "api-", "InjectionWarnings").await;
+    let said = cp
+        .event(&ns.name, "ReplicaSet", "api-", "InjectionWarnings")
+        .await;
     assert_eq!(
         said,
         "its pods were admitted with warnings: container \"main\" already sets TOKEN; it was left as it is; \"job-*\" \
          (annotation secrets.floe.dev/containers) matches no container"
     );
     let before = scans();
-    wait_for("two more scans", || async { (scans() >= before + 2).then_some(()) }).await;
-    let [event]: [Value; 1] = events(cp, &ns.name, "InjectionWarnings").await.try_into().expect("one event");
-    assert_eq!((&event["type"], &event["count"]), (&json!("Warning"), &json!(1)), "it is not said again");
+    wait_for("two more scans", || async {
+        (scans() >= before + 2).then_some(())
+    })
+    .await;
+    let [event]: [Value; 1] = events(cp, &ns.name, "InjectionWarnings")
+        .await
+        .try_into()
+        .expect("one event");
+    assert_eq!(
+        (&event["type"], &event["count"]),
+        (&json!("Warning"), &json!(1)),
+        "it is not said again"
+    );
     assert_eq!(event["involvedObject"]["apiVersion"], "apps/v1");
 }

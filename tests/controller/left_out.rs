@@ -22,27 +22,51 @@ fn refused_job(namespace: &str, name: &str, labels: &Value) -> Value {
 
 #[tokio::test]
 async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
-    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
-    let served = cp.namespace_with("served", &json!({"labels": {"team": "a"}})).await;
-    let legacy = cp.namespace_with("legacy", &json!({"labels": {"team": "a", "legacy": "yes"}})).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    let served = cp
+        .namespace_with("served", &json!({"labels": {"team": "a"}}))
+        .await;
+    let legacy = cp
+        .namespace_with("legacy", &json!({"labels": {"team": "a", "legacy": "yes"}}))
+        .await;
     for ns in [&served, &legacy] {
         for (name, tier) in [("web", "web"), ("batch", "batch")] {
             let mut pod = pod(&ns.name, name, &asking());
             pod["metadata"]["labels"] = json!({"tier": tier});
             cp.create(&pod).await.object();
-            let owner = cp.create(&refused_job(&ns.name, name, &json!({"tier": tier}))).await.object();
+            let owner = cp
+                .create(&refused_job(&ns.name, name, &json!({"tier": tier})))
+                .await
+                .object();
             cp.create(&refusal(&owner)).await.object();
         }
     }
-    let selectors = ["--namespace-selector=team in (a,b),!legacy", "--object-selector=tier!=batch"];
+    let selectors = [
+        "--namespace-selector=team in (a,b),!legacy",
+        "--object-selector=tier!=batch",
+    ];
     let controller = Launch::controller(&cp, &controller_identity(&cp).await);
-    let controller = controller.with(&["--drift-interval", "1s"]).with(&selectors).start().await;
+    let controller = controller
+        .with(&["--drift-interval", "1s"])
+        .with(&selectors)
+        .start()
+        .await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
     metric_is(&controller, "retry_pending_owners", 1).await;
-    cp.event(&served.name, "Pod", "web", "SecretsNotInjected").await;
-    cp.event(&served.name, "Job", "web", "AwaitingSecrets").await;
+    cp.event(&served.name, "Pod", "web", "SecretsNotInjected")
+        .await;
+    cp.event(&served.name, "Job", "web", "AwaitingSecrets")
+        .await;
     for reason in ["SecretsNotInjected", "AwaitingSecrets"] {
-        let said = [events(&cp, &served.name, reason).await, events(&cp, &legacy.name, reason).await].concat();
+        let said = [
+            events(&cp, &served.name, reason).await,
+            events(&cp, &legacy.name, reason).await,
+        ]
+        .concat();
         assert_eq!(said.len(), 1, "{said:?}");
     }
 }
@@ -64,10 +88,17 @@ fn rules() -> Value {
 async fn rights_in_the_named_namespaces_are_enough() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
-    let (one, two, other) = (cp.namespace("one").await, cp.namespace("two").await, cp.namespace("other").await);
+    let (one, two, other) = (
+        cp.namespace("one").await,
+        cp.namespace("two").await,
+        cp.namespace("other").await,
+    );
     for ns in [&one, &two, &other] {
         cp.create(&pod(&ns.name, "bare", &asking())).await.object();
-        let owner = cp.create(&refused_job(&ns.name, "load", &json!({}))).await.object();
+        let owner = cp
+            .create(&refused_job(&ns.name, "load", &json!({})))
+            .await
+            .object();
         cp.create(&refusal(&owner)).await.object();
     }
     cp.apply(&manifest("namespace.yaml")).await;
@@ -86,26 +117,49 @@ async fn rights_in_the_named_namespaces_are_enough() {
         json!({"apiVersion": rbac, "kind": kind, "metadata": metadata, "roleRef": role, "subjects": [subject]})
     };
     let cluster = json!({"name": "scoped"});
-    cp.create(&json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": cluster, "rules": get})).await.object();
-    cp.create(&binding("ClusterRoleBinding", cluster.clone(), "ClusterRole")).await.object();
+    cp.create(
+        &json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": cluster, "rules": get}),
+    )
+    .await
+    .object();
+    cp.create(&binding(
+        "ClusterRoleBinding",
+        cluster.clone(),
+        "ClusterRole",
+    ))
+    .await
+    .object();
     for ns in [&one, &two] {
         let role = json!({"apiVersion": rbac, "kind": "Role", "metadata": ns.named("scoped"), "rules": rules()});
         cp.create(&role).await.object();
-        cp.create(&binding("RoleBinding", ns.named("scoped"), "Role")).await.object();
+        cp.create(&binding("RoleBinding", ns.named("scoped"), "Role"))
+            .await
+            .object();
     }
 
     let namespaces = format!("--namespaces={},{}", one.name, two.name);
-    let controller = Launch::controller(&cp, &identity).with(&["--drift-interval", "1s", &namespaces]).start().await;
+    let controller = Launch::controller(&cp, &identity)
+        .with(&["--drift-interval", "1s", &namespaces])
+        .start()
+        .await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 2).await;
     metric_is(&controller, "retry_pending_owners", 2).await;
     for ns in [&one, &two, &other] {
         cp.secret(&ns.name, "late", &["k"], "x").await;
     }
-    metric_is(&controller, "retries_triggered_total{result=\"triggered\"}", 2).await;
+    metric_is(
+        &controller,
+        "retries_triggered_total{result=\"triggered\"}",
+        2,
+    )
+    .await;
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
     let asked = audit.by(&identity.username);
     // There are no Rollouts here, and who may not read them need not know.
-    let refused: Vec<_> = asked.iter().filter(|asked| matches!(asked.code, 401 | 403)).collect();
+    let refused: Vec<_> = asked
+        .iter()
+        .filter(|asked| matches!(asked.code, 401 | 403))
+        .collect();
     assert!(refused.is_empty(), "{refused:?}");
 }

@@ -1,7 +1,10 @@
 //! The controller on a real API server, by our own binary under exactly the shipped rights: who leads, what drifted,
 //! and pods that come as soon as their secrets do.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,26 +24,40 @@ use serde_json::{Value, json};
 /// The value of a metric, by its name and labels after the prefix.
 fn metric(process: &WebhookProcess, name: &str) -> Option<i64> {
     let (_, text) = process.get("/metrics")?;
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("floe_secrets_webhook_{name} ")))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("floe_secrets_webhook_{name} ")))?;
     line.parse().ok()
 }
 
 /// Waits until a metric has this value.
 async fn metric_is(process: &WebhookProcess, name: &str, value: i64) {
     let what = format!("{name} is {value}");
-    wait_for(&what, || async { (metric(process, name) == Some(value)).then_some(()) }).await;
+    wait_for(&what, || async {
+        (metric(process, name) == Some(value)).then_some(())
+    })
+    .await;
 }
 
 async fn events(cp: &ControlPlane, namespace: &str, reason: &str) -> Vec<Value> {
     let path = format!("/api/v1/namespaces/{namespace}/events?fieldSelector=reason%3D{reason}");
-    cp.request(Method::GET, &path, None).await.object()["items"].as_array().cloned().unwrap_or_default()
+    cp.request(Method::GET, &path, None).await.object()["items"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// The refusal of a pod of this owner, as the owner's controller would write it.
 fn refusal(owner: &Value) -> Value {
     let metadata = &owner["metadata"];
-    let component = format!("{}-controller", owner["kind"].as_str().expect("a kind").to_lowercase());
-    let name = format!("{}.refused", metadata["uid"].as_str().expect("a stored object"));
+    let component = format!(
+        "{}-controller",
+        owner["kind"].as_str().expect("a kind").to_lowercase()
+    );
+    let name = format!(
+        "{}.refused",
+        metadata["uid"].as_str().expect("a stored object")
+    );
     json!({
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": metadata["namespace"]},
         "involvedObject": {

@@ -28,15 +28,21 @@ async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
 /// How often the pods of this kind of owner were refused.
 async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
     let refused = events(cp, namespace, "FailedCreate").await;
-    let of = refused.iter().filter(|event| event["involvedObject"]["kind"] == kind);
+    let of = refused
+        .iter()
+        .filter(|event| event["involvedObject"]["kind"] == kind);
     of.map(|event| event["count"].as_i64().unwrap_or(1)).sum()
 }
 
 const NAMES: [&str; 4] = ["api", "load", "db", "agent"];
 
 /// What each of them makes pods by.
-const OWNERS: [(&str, &str); 4] =
-    [("ReplicaSet", "api-"), ("Job", "load"), ("StatefulSet", "db"), ("DaemonSet", "agent")];
+const OWNERS: [(&str, &str); 4] = [
+    ("ReplicaSet", "api-"),
+    ("Job", "load"),
+    ("StatefulSet", "db"),
+    ("DaemonSet", "agent"),
+];
 
 fn daemon_set(name: &str, annotations: &Value) -> Value {
     json!({
@@ -71,13 +77,21 @@ async fn replica_set(cp: &ControlPlane, namespace: &str) -> Value {
 async fn pods_come_as_soon_as_their_secrets_do() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let (with, without) = (cp.namespace("retried").await, cp.namespace("left-alone").await);
+    let (with, without) = (
+        cp.namespace("retried").await,
+        cp.namespace("left-alone").await,
+    );
     let narrowed = narrowed_to(webhook.by_service(), &[&with.name, &without.name]);
     let _registration = Registration::shared(cp, &narrowed).await;
     let identity = controller_identity(cp).await;
-    let controller = Launch::controller(cp, &identity).with(&["--exempt-namespaces", &without.name]).start().await;
+    let controller = Launch::controller(cp, &identity)
+        .with(&["--exempt-namespaces", &without.name])
+        .start()
+        .await;
     metric_is(&controller, "leader", 1).await;
-    cp.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}})).await.object();
+    cp.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}))
+        .await
+        .object();
 
     // As Helm does it when the Secret comes from elsewhere: first what needs it.
     let asks = prefixed(&json!({"env-from": "late"}));
@@ -100,9 +114,11 @@ async fn pods_come_as_soon_as_their_secrets_do() {
     metric_is(&controller, "retry_pending_owners", 4).await;
     // Until the pauses between tries are long: each is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
-        wait_within(Duration::from_mins(2), &format!("a dozen tries of the {kind} without retries"), || async {
-            (tries(cp, &without.name, kind).await > 12).then_some(())
-        })
+        wait_within(
+            Duration::from_mins(2),
+            &format!("a dozen tries of the {kind} without retries"),
+            || async { (tries(cp, &without.name, kind).await > 12).then_some(()) },
+        )
         .await;
     }
     assert!(cp.pods(&with.name, "app=api").await.is_empty());
@@ -112,7 +128,10 @@ async fn pods_come_as_soon_as_their_secrets_do() {
     }
     futures::future::join_all(NAMES.map(|name| a_pod(cp, &with.name, name))).await;
     let created = &cp.pods(&with.name, "app=api").await[0];
-    assert_eq!(created["spec"]["containers"][0]["envFrom"], json!([{"secretRef": {"name": "late"}}]));
+    assert_eq!(
+        created["spec"]["containers"][0]["envFrom"],
+        json!([{"secretRef": {"name": "late"}}])
+    );
 
     // Every owner says that it waits no longer. Those that were told carry the Secret's uid; the controller of another
     // one may have tried again by itself just then.
@@ -121,7 +140,10 @@ async fn pods_come_as_soon_as_their_secrets_do() {
     let mut told = Vec::new();
     for (kind, name) in OWNERS {
         let said = cp.event(&with.name, kind, name, "SecretsArrived").await;
-        let how = said.strip_prefix("secret \"late\" can be injected now; ").expect("what arrived").to_owned();
+        let how = said
+            .strip_prefix("secret \"late\" can be injected now; ")
+            .expect("what arrived")
+            .to_owned();
         match how.as_str() {
             "pods are tried again at once" => told.push(kind),
             how => assert_eq!(how, "its controller has tried again by itself"),
@@ -134,19 +156,33 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         controller.log()
     );
     if told.contains(&"ReplicaSet") {
-        assert_eq!(replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"], uid);
+        assert_eq!(
+            replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"],
+            uid
+        );
     } else {
         let mark = json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": uid}}});
-        let name = replica_set(cp, &with.name).await["metadata"]["name"].as_str().expect("a name").to_owned();
+        let name = replica_set(cp, &with.name).await["metadata"]["name"]
+            .as_str()
+            .expect("a name")
+            .to_owned();
         let path = format!("/apis/apps/v1/namespaces/{}/replicasets/{name}", with.name);
         cp.request(Method::PATCH, &path, Some(&mark)).await.object();
     }
     let untouched = replica_set(cp, &without.name).await;
-    assert!(untouched["metadata"]["annotations"].get("retry.floe.dev/requested-for").is_none(), "{untouched}");
+    assert!(
+        untouched["metadata"]["annotations"]
+            .get("retry.floe.dev/requested-for")
+            .is_none(),
+        "{untouched}"
+    );
 
     // Another leader does not know whom this one told.
     assert!(controller.stop().await.success());
-    let controller = Launch::controller(cp, &identity).with(&["--exempt-namespaces", &without.name]).start().await;
+    let controller = Launch::controller(cp, &identity)
+        .with(&["--exempt-namespaces", &without.name])
+        .start()
+        .await;
     metric_is(&controller, "leader", 1).await;
     a_repeat_changes_nothing(cp, &controller, &with.name).await;
     a_rollback_is_harmless(cp, &with.name).await;
@@ -166,12 +202,23 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         quota["status"]["used"]["pods"].is_string().then_some(())
     })
     .await;
-    cp.kubectl(&["-n", namespace, "scale", "deployment/api", "--replicas=2"], "").await.succeeded();
-    let settled = wait_for("the ReplicaSet wants another pod, and has said so", || async {
-        let set = replica_set(cp, namespace).await;
-        let failing = set["status"]["conditions"].as_array()?.iter().any(|c| c["type"] == "ReplicaFailure");
-        (failing && set["spec"]["replicas"] == 2).then_some(set)
-    })
+    cp.kubectl(
+        &["-n", namespace, "scale", "deployment/api", "--replicas=2"],
+        "",
+    )
+    .await
+    .succeeded();
+    let settled = wait_for(
+        "the ReplicaSet wants another pod, and has said so",
+        || async {
+            let set = replica_set(cp, namespace).await;
+            let failing = set["status"]["conditions"]
+                .as_array()?
+                .iter()
+                .any(|c| c["type"] == "ReplicaFailure");
+            (failing && set["spec"]["replicas"] == 2).then_some(set)
+        },
+    )
     .await;
     let before = metric(controller, "retries_triggered_total{result=\"unchanged\"}").unwrap_or(0);
     let metadata = &settled["metadata"];
@@ -189,13 +236,22 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         cp.create(&event).await.object();
     }
     wait_for("the controller has looked at it again", || async {
-        (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2).then_some(())
+        (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2)
+            .then_some(())
     })
     .await;
     let after = replica_set(cp, namespace).await;
-    assert_eq!(after["metadata"]["resourceVersion"], metadata["resourceVersion"]);
+    assert_eq!(
+        after["metadata"]["resourceVersion"],
+        metadata["resourceVersion"]
+    );
     cp.request(Method::DELETE, &path, None).await.object();
-    cp.kubectl(&["-n", namespace, "scale", "deployment/api", "--replicas=1"], "").await.succeeded();
+    cp.kubectl(
+        &["-n", namespace, "scale", "deployment/api", "--replicas=1"],
+        "",
+    )
+    .await
+    .succeeded();
 }
 
 /// `kubectl rollout undo` copies a ReplicaSet's annotations to its Deployment.
@@ -203,30 +259,48 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/api");
     let first = cp.request(Method::GET, &path, None).await.object();
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"version": "2"}}}}});
-    cp.request(Method::PATCH, &path, Some(&change)).await.object();
+    cp.request(Method::PATCH, &path, Some(&change))
+        .await
+        .object();
     let sets = format!("/apis/apps/v1/namespaces/{namespace}/replicasets?labelSelector=app%3Dapi");
     let count = async || {
         let list = cp.request(Method::GET, &sets, None).await.object();
         list["items"].as_array().map_or(0, Vec::len)
     };
-    wait_for("the second ReplicaSet", || async { (count().await == 2).then_some(()) }).await;
-    cp.kubectl(&["-n", namespace, "rollout", "undo", "deployment/api"], "").await.succeeded();
+    wait_for("the second ReplicaSet", || async {
+        (count().await == 2).then_some(())
+    })
+    .await;
+    cp.kubectl(&["-n", namespace, "rollout", "undo", "deployment/api"], "")
+        .await
+        .succeeded();
     let undone = wait_for("the rollback is seen", || async {
         let now = cp.request(Method::GET, &path, None).await.object();
         (now["status"]["observedGeneration"] == now["metadata"]["generation"]).then_some(now)
     })
     .await;
-    assert_eq!(undone["spec"]["template"], first["spec"]["template"], "the template has no trace of the retry");
+    assert_eq!(
+        undone["spec"]["template"], first["spec"]["template"],
+        "the template has no trace of the retry"
+    );
     let copied = &undone["metadata"]["annotations"]["retry.floe.dev/requested-for"];
-    assert!(copied.is_string(), "that is what a rollback copies: {undone}");
+    assert!(
+        copied.is_string(),
+        "that is what a rollback copies: {undone}"
+    );
     // The Deployment's controller brings this to its ReplicaSet, and so has seen all that was before.
     let change = json!({"metadata": {"annotations": {"seen": "yes"}}});
-    cp.request(Method::PATCH, &path, Some(&change)).await.object();
-    wait_for("the rolled back ReplicaSet has the Deployment's new annotation", || async {
-        let list = cp.request(Method::GET, &sets, None).await.object();
-        let seen = |set: &Value| set["metadata"]["annotations"]["seen"] == "yes";
-        list["items"].as_array()?.iter().any(seen).then_some(())
-    })
+    cp.request(Method::PATCH, &path, Some(&change))
+        .await
+        .object();
+    wait_for(
+        "the rolled back ReplicaSet has the Deployment's new annotation",
+        || async {
+            let list = cp.request(Method::GET, &sets, None).await.object();
+            let seen = |set: &Value| set["metadata"]["annotations"]["seen"] == "yes";
+            list["items"].as_array()?.iter().any(seen).then_some(())
+        },
+    )
     .await;
     assert_eq!(count().await, 2, "no rollout follows");
     cp.pod_of(namespace, "app=api").await;
@@ -243,8 +317,14 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     metric_is(&controller, "leader", 1).await;
     let ns = cp.namespace("many").await;
     let asking = async |name: &str, secrets: usize| {
-        let names: Vec<String> = (0..secrets).map(|number| format!("{name}-{number}")).collect();
-        let mut job = job(name, &prefixed(&json!({"env-from": names.join(",")})), &json!([container()]));
+        let names: Vec<String> = (0..secrets)
+            .map(|number| format!("{name}-{number}"))
+            .collect();
+        let mut job = job(
+            name,
+            &prefixed(&json!({"env-from": names.join(",")})),
+            &json!([container()]),
+        );
         job["metadata"]["namespace"] = ns.name.as_str().into();
         let job = cp.create(&job).await.object();
         cp.create(&refusal(&job)).await.object();
@@ -262,12 +342,22 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     })
     .await;
     assert_eq!(waiting.len(), 81);
-    assert!(waiting.iter().all(|event| event["involvedObject"]["name"] != "greedy"), "that is too much for one owner");
+    assert!(
+        waiting
+            .iter()
+            .all(|event| event["involvedObject"]["name"] != "greedy"),
+        "that is too much for one owner"
+    );
 
     for name in &ten {
         cp.secret(&ns.name, name, &["k"], "x").await;
     }
-    metric_is(&controller, "retries_triggered_total{result=\"triggered\"}", 1).await;
+    metric_is(
+        &controller,
+        "retries_triggered_total{result=\"triggered\"}",
+        1,
+    )
+    .await;
     let reads = wait_for("a thousand reads", || async {
         let mut asked = audit.by(&identity.username);
         let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
@@ -279,12 +369,24 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     at.sort();
     let within = |seconds: i64| {
         let end = |from: &jiff::Timestamp| *from + jiff::SignedDuration::from_secs(seconds);
-        let count = |from: &jiff::Timestamp| at.iter().filter(|time| (*from..end(from)).contains(time)).count();
+        let count = |from: &jiff::Timestamp| {
+            at.iter()
+                .filter(|time| (*from..end(from)).contains(time))
+                .count()
+        };
         at.iter().map(count).max().expect("reads")
     };
-    println!("at most {} reads within 1 s, {} within 10 s", within(1), within(10));
+    println!(
+        "at most {} reads within 1 s, {} within 10 s",
+        within(1),
+        within(10)
+    );
     assert!(within(10) <= 510, "{}", within(10));
-    assert!(within(10) > 150, "so many secrets make it look all the time: {}", within(10));
+    assert!(
+        within(10) > 150,
+        "so many secrets make it look all the time: {}",
+        within(10)
+    );
 }
 
 /// The controller of an owner may try again after the secret came and before the owner is told: then it has its pods,
@@ -292,28 +394,47 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
 #[tokio::test]
 async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
     // Without controllers, it is the test that makes the pod.
-    let cp = ControlPlane::start(Options { controller_manager: false, ..Options::default() }).await;
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
     metric_is(&controller, "leader", 1).await;
     let ns = cp.namespace("retried").await;
-    let mut job = job("load", &prefixed(&json!({"env-from": "late"})), &json!([container()]));
+    let mut job = job(
+        "load",
+        &prefixed(&json!({"env-from": "late"})),
+        &json!([container()]),
+    );
     job["metadata"]["namespace"] = ns.name.as_str().into();
     let job = cp.create(&job).await.object();
     cp.create(&refusal(&job)).await.object();
     let said = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
-    assert!(said.starts_with("new pods wait for secret \"late\""), "{said}");
+    assert!(
+        said.starts_with("new pods wait for secret \"late\""),
+        "{said}"
+    );
 
     let status = json!({"status": {"active": 1, "startTime": "2026-01-01T00:00:00Z"}});
     let path = format!("/apis/batch/v1/namespaces/{}/jobs/load/status", ns.name);
-    cp.request(Method::PATCH, &path, Some(&status)).await.object();
+    cp.request(Method::PATCH, &path, Some(&status))
+        .await
+        .object();
     cp.secret(&ns.name, "late", &["k"], "x").await;
     let said = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
-    assert_eq!(said, "secret \"late\" can be injected now; its controller has tried again by itself");
+    assert_eq!(
+        said,
+        "secret \"late\" can be injected now; its controller has tried again by itself"
+    );
     metric_is(&controller, "retry_pending_owners", 0).await;
     let path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
     let live = cp.request(Method::GET, &path, None).await.object();
-    assert!(live["metadata"].get("annotations").is_none(), "nobody told its controller: {live}");
+    assert!(
+        live["metadata"].get("annotations").is_none(),
+        "nobody told its controller: {live}"
+    );
 }
 
 /// With `eventTime`, the API server takes an event of one namespace about an object in another.
@@ -326,7 +447,11 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
     metric_is(&controller, "leader", 1).await;
     let (victim, attacker) = (cp.namespace("victim").await, cp.namespace("attacker").await);
     let asking = async |namespace: &str, name: &str| {
-        let mut job = job(name, &prefixed(&json!({"env-from": "late"})), &json!([container()]));
+        let mut job = job(
+            name,
+            &prefixed(&json!({"env-from": "late"})),
+            &json!([container()]),
+        );
         job["metadata"]["namespace"] = namespace.into();
         cp.create(&job).await.object()
     };
@@ -343,16 +468,26 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
     }
     forged["metadata"]["namespace"] = attacker.name.as_str().into();
     let stored = cp.create(&forged).await.object();
-    assert_ne!(stored["metadata"]["namespace"], stored["involvedObject"]["namespace"], "the API server takes it");
+    assert_ne!(
+        stored["metadata"]["namespace"], stored["involvedObject"]["namespace"],
+        "the API server takes it"
+    );
     let mut unsigned = refusal(&asking(&victim.name, "unsigned").await);
     unsigned["source"]["component"] = "somebody".into();
     cp.create(&unsigned).await.object();
 
     // The watch is in order: once this one is known, those before it have been seen.
-    cp.create(&refusal(&asking(&attacker.name, "own").await)).await.object();
-    cp.event(&attacker.name, "Job", "own", "AwaitingSecrets").await;
+    cp.create(&refusal(&asking(&attacker.name, "own").await))
+        .await
+        .object();
+    cp.event(&attacker.name, "Job", "own", "AwaitingSecrets")
+        .await;
     wait_for("the read of the one owner is in the audit log", || async {
-        audit.by(&identity.username).iter().any(|asked| asked.name == "own").then_some(())
+        audit
+            .by(&identity.username)
+            .iter()
+            .any(|asked| asked.name == "own")
+            .then_some(())
     })
     .await;
     let read: Vec<_> = audit
@@ -361,5 +496,9 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
         .filter(|asked| asked.resource == "jobs.batch" && asked.verb == "get")
         .collect();
     assert!(read.iter().all(|asked| asked.name == "own"), "{read:?}");
-    assert!(events(&cp, &victim.name, "AwaitingSecrets").await.is_empty());
+    assert!(
+        events(&cp, &victim.name, "AwaitingSecrets")
+            .await
+            .is_empty()
+    );
 }

@@ -32,7 +32,11 @@ const PROMISE: Duration = Duration::from_secs(5);
 
 /// A suspended Job with a quarter of a megabyte of annotations.
 fn large(namespace: &str, number: usize) -> Value {
-    let mut large = job(&format!("large-{number}"), &json!({}), &json!([container()]));
+    let mut large = job(
+        &format!("large-{number}"),
+        &json!({}),
+        &json!([container()]),
+    );
     large["metadata"]["namespace"] = namespace.into();
     large["metadata"]["annotations"] = json!({"filler": "x".repeat(250_000)});
     large["spec"]["suspend"] = true.into();
@@ -41,8 +45,16 @@ fn large(namespace: &str, number: usize) -> Value {
 
 /// A Job whose pods are refused.
 fn refused(namespace: &str, number: usize) -> Value {
-    let asks = if number < WAITING { json!({"refs": "rewritten/key"}) } else { json!({"env-from": "never"}) };
-    let mut job = job(&format!("refused-{number}"), &prefixed(&asks), &json!([container()]));
+    let asks = if number < WAITING {
+        json!({"refs": "rewritten/key"})
+    } else {
+        json!({"env-from": "never"})
+    };
+    let mut job = job(
+        &format!("refused-{number}"),
+        &prefixed(&asks),
+        &json!([container()]),
+    );
     job["metadata"]["namespace"] = namespace.into();
     job["spec"]["backoffLimit"] = 100.into();
     job
@@ -63,7 +75,9 @@ async fn create_all(cp: &ControlPlane, path: &str, objects: impl Iterator<Item =
         .for_each_concurrent(8, |object| {
             let client = client.clone();
             async move {
-                send(&client, Method::POST, path, Some(&object)).await.object();
+                send(&client, Method::POST, path, Some(&object))
+                    .await
+                    .object();
             }
         })
         .await;
@@ -72,10 +86,17 @@ async fn create_all(cp: &ControlPlane, path: &str, objects: impl Iterator<Item =
 #[tokio::test]
 async fn a_tenant_that_means_harm_delays_no_other() {
     let cp = ControlPlane::start(Options::default()).await;
-    let webhook = Launch::serve(&cp, &webhook_identity(&cp).await).start().await;
+    let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
+        .start()
+        .await;
     let (harm, honest) = (cp.namespace("harm").await, cp.namespace("honest").await);
     let jobs = format!("/apis/batch/v1/namespaces/{}/jobs", harm.name);
-    create_all(&cp, &jobs, (0..LARGE).map(|number| large(&harm.name, number))).await;
+    create_all(
+        &cp,
+        &jobs,
+        (0..LARGE).map(|number| large(&harm.name, number)),
+    )
+    .await;
     // Made while nothing is registered: the other tenant's drift.
     let mut lost = deployment("lost", &json!({}), &json!([container()]));
     lost["metadata"]["annotations"] = prefixed(&json!({"env-from": "db"}));
@@ -86,14 +107,30 @@ async fn a_tenant_that_means_harm_delays_no_other() {
     let controller = controller.with(&["--drift-interval", "2s"]).start().await;
     metric_is(&controller, "leader", 1).await;
     cp.secret(&harm.name, "rewritten", &["other"], "x").await;
-    create_all(&cp, &jobs, (0..JOBS).map(|number| refused(&harm.name, number))).await;
+    create_all(
+        &cp,
+        &jobs,
+        (0..JOBS).map(|number| refused(&harm.name, number)),
+    )
+    .await;
 
     let (over, flooded) = (AtomicBool::new(false), AtomicUsize::new(0));
     let rewriting = async {
-        let (client, path) = (cp.client(), format!("/api/v1/namespaces/{}/secrets/rewritten", harm.name));
+        let (client, path) = (
+            cp.client(),
+            format!("/api/v1/namespaces/{}/secrets/rewritten", harm.name),
+        );
         for number in 0.. {
             let change = json!({"metadata": {"annotations": {"number": number.to_string()}}});
-            send_as(&client, Method::PATCH, &path, Some(&change), "application/merge-patch+json").await.object();
+            send_as(
+                &client,
+                Method::PATCH,
+                &path,
+                Some(&change),
+                "application/merge-patch+json",
+            )
+            .await
+            .object();
             tokio::time::sleep(Duration::from_secs(2)).await;
             if over.load(Ordering::Relaxed) {
                 return;
@@ -101,12 +138,17 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         }
     };
     let flooding = async {
-        let (client, path) = (cp.client(), format!("/api/v1/namespaces/{}/events", harm.name));
+        let (client, path) = (
+            cp.client(),
+            format!("/api/v1/namespaces/{}/events", harm.name),
+        );
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         while !over.load(Ordering::Relaxed) {
             ticks.tick().await;
             let event = unknown(&harm.name, flooded.fetch_add(1, Ordering::Relaxed));
-            send(&client, Method::POST, &path, Some(&event)).await.object();
+            send(&client, Method::POST, &path, Some(&event))
+                .await
+                .object();
         }
     };
     let living = async {
@@ -128,19 +170,35 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         .await;
         for number in 0..LATE {
             let name = format!("late-{number}");
-            cp.event(&honest.name, "ReplicaSet", &name, "AwaitingSecrets").await;
-            cp.secret(&honest.name, &format!("secret-{number}"), &["k"], "x").await;
+            cp.event(&honest.name, "ReplicaSet", &name, "AwaitingSecrets")
+                .await;
+            cp.secret(&honest.name, &format!("secret-{number}"), &["k"], "x")
+                .await;
             wait_within(PROMISE, &format!("the pod of {name}"), || async {
-                (!cp.pods(&honest.name, &format!("app={name}")).await.is_empty()).then_some(())
+                (!cp.pods(&honest.name, &format!("app={name}"))
+                    .await
+                    .is_empty())
+                .then_some(())
             })
             .await;
         }
         metric_is(&controller, "uninjected{kind=\"workload\"}", 1).await;
-        assert_eq!(metric(&controller, "drift_scans_total{result=\"failed\"}").unwrap_or(0), 0, "{}", controller.log());
+        assert_eq!(
+            metric(&controller, "drift_scans_total{result=\"failed\"}").unwrap_or(0),
+            0,
+            "{}",
+            controller.log()
+        );
         over.store(true, Ordering::Relaxed);
     };
     futures::future::join3(rewriting, flooding, living).await;
-    let count = |result| metric(&controller, &format!("retries_triggered_total{{result=\"{result}\"}}")).unwrap_or(0);
+    let count = |result| {
+        metric(
+            &controller,
+            &format!("retries_triggered_total{{result=\"{result}\"}}"),
+        )
+        .unwrap_or(0)
+    };
     println!(
         "{} events of unknown owners; {} owners waiting, {} turned away, {} told",
         flooded.load(Ordering::Relaxed),
@@ -148,7 +206,13 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         count("full"),
         count("triggered")
     );
-    assert!(count("full") > 0, "what is too much is dropped, and counted");
-    assert!(count("triggered") > 0, "with pauses of 20 s and more, not all of them tried again by themselves");
+    assert!(
+        count("full") > 0,
+        "what is too much is dropped, and counted"
+    );
+    assert!(
+        count("triggered") > 0,
+        "with pauses of 20 s and more, not all of them tried again by themselves"
+    );
     assert!(controller.exited().is_none() && !controller.log().contains("cannot watch events"));
 }

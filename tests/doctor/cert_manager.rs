@@ -27,19 +27,30 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
         let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
-        launch.with(&["--tls-certificate", "floe-secrets-webhook-tls", "--tls-poll", "1s"])
+        launch.with(&[
+            "--tls-certificate",
+            "floe-secrets-webhook-tls",
+            "--tls-poll",
+            "1s",
+        ])
     };
     // No files: as ever it ends, and the last line says why there are none.
     let none = launch();
     std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
     let none = none.spawn();
     wait_for("it ends", || async { none.exited() }).await;
-    assert!(none.log().contains(why) && none.log().contains("tls.crt"), "{}", none.log());
+    assert!(
+        none.log().contains(why) && none.log().contains("tls.crt"),
+        "{}",
+        none.log()
+    );
 
     // Files whose time is over.
-    let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second()).expect("a time");
+    let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second())
+        .expect("a time");
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    (params.not_before, params.not_after) = (now - Duration::from_mins(1), now + Duration::from_secs(10));
+    (params.not_before, params.not_after) =
+        (now - Duration::from_mins(1), now + Duration::from_secs(10));
     let short = launch();
     cp.authority.issue(params).write(&short.folder, "tls");
     let short = short.start().await;
@@ -49,7 +60,11 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     })
     .await;
     assert!(body.contains("certificate expired at "), "{body}");
-    let lines = short.log().lines().filter(|line| line.contains(why)).count();
+    let lines = short
+        .log()
+        .lines()
+        .filter(|line| line.contains(why))
+        .count();
     assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
     assert!(short.log().contains("no usable certificate"));
 }
@@ -58,21 +73,52 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
 async fn what_keeps_a_certificate_from_being_ready_is_told() {
     let cp = &ControlPlane::start(Options::default()).await;
     let cert_manager = CertManager::start(cp).await;
-    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}})).await.object();
-    cp.helm(Helm::Four, &["install", NAME, &chart(), "--namespace", NAME], &json!({})).await.succeeded();
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    cp.helm(
+        Helm::Four,
+        &["install", NAME, &chart(), "--namespace", NAME],
+        &json!({}),
+    )
+    .await
+    .succeeded();
     let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
     let ready = format!("{this} is Ready");
     becomes(cp, "ok", &ready).await;
     // The CA injector comes after it.
-    wait_within(Duration::from_mins(2), "the certificate is trusted", || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        ["certificate", "trust"].iter().all(|check| said.of(check)["status"] == "ok").then_some(())
-    })
+    wait_within(
+        Duration::from_mins(2),
+        "the certificate is trusted",
+        || async {
+            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            ["certificate", "trust"]
+                .iter()
+                .all(|check| said.of(check)["status"] == "ok")
+                .then_some(())
+        },
+    )
     .await;
 
     // Its issuer goes, and then it is due.
-    cp.kubectl(&["-n", NAME, "delete", "issuer", "floe-secrets-webhook-tls-ca"], "").await.succeeded();
-    cp.kubectl(&["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"], "").await.succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "issuer",
+            "floe-secrets-webhook-tls-ca",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    cp.kubectl(
+        &["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"],
+        "",
+    )
+    .await
+    .succeeded();
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
     let said = becomes(cp, "failure", &why).await;
     told_by_serve(cp, &why).await;
@@ -86,21 +132,58 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     becomes(cp, "ok", &ready).await;
 
     // The issuer's own trouble is the cause.
-    cp.kubectl(&["-n", NAME, "delete", "certificate", "floe-secrets-webhook-tls-ca"], "").await.succeeded();
-    cp.kubectl(&["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls-ca", "floe-secrets-webhook-tls"], "")
-        .await
-        .succeeded();
-    let said = wait_within(Duration::from_mins(2), "the issuer is not Ready", || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
-        seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ").then_some(said)
-    })
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "certificate",
+            "floe-secrets-webhook-tls-ca",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "secret",
+            "floe-secrets-webhook-tls-ca",
+            "floe-secrets-webhook-tls",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    let said = wait_within(
+        Duration::from_mins(2),
+        "the issuer is not Ready",
+        || async {
+            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+            seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ")
+                .then_some(said)
+        },
+    )
     .await;
     println!("{}", said.of("cert-manager"));
     assert_eq!(said.of("cert-manager")["status"], "failure");
 
     // The certificate itself is gone; then cert-manager is.
-    cp.kubectl(&["-n", NAME, "delete", "certificate", "floe-secrets-webhook-tls"], "").await.succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "certificate",
+            "floe-secrets-webhook-tls",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
     becomes(cp, "failure", &format!("{this} not found")).await;
     drop(cert_manager);
     cp.kubectl(
@@ -119,9 +202,15 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
         let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
         let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
-        seen.contains("the cluster has no cert-manager").then_some(said)
+        seen.contains("the cluster has no cert-manager")
+            .then_some(said)
     })
     .await;
     assert_eq!(gone.output.code, 1);
-    assert_eq!(cp.request(Method::GET, "/apis/cert-manager.io/v1", None).await.status, 404);
+    assert_eq!(
+        cp.request(Method::GET, "/apis/cert-manager.io/v1", None)
+            .await
+            .status,
+        404
+    );
 }

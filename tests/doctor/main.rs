@@ -1,7 +1,10 @@
 //! `doctor` on the real API server, with the chart installed by the real Helm and our own program behind it: a healthy
 //! installation, and one broken thing at a time, each with the command that mends it.
 
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 mod broken;
 mod cert_manager;

@@ -10,8 +10,13 @@ use crate::scene::{Scene, doctor, run};
 
 /// The roles of the documentation, for this user.
 fn documented() -> Vec<Value> {
-    let page = std::fs::read_to_string(project().join("docs/operations/DOCTOR.md")).expect("the page");
-    let block = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of YAML");
+    let page =
+        std::fs::read_to_string(project().join("docs/operations/DOCTOR.md")).expect("the page");
+    let block = page
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("a block of YAML");
     yaml(block)
 }
 
@@ -28,10 +33,16 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     for object in documented() {
         cp.create(&object).await.object();
     }
-    let bind =
-        |name: &str| format!("kubectl create clusterrolebinding {name} --clusterrole={name} --user={}", user.username);
+    let bind = |name: &str| {
+        format!(
+            "kubectl create clusterrolebinding {name} --clusterrole={name} --user={}",
+            user.username
+        )
+    };
     scene.follow(&bind("floe-secrets-doctor")).await;
-    let said = doctor(&user.kubeconfig, &[]).await.expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
+    let said = doctor(&user.kubeconfig, &[])
+        .await
+        .expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
     let seen = said.of("certificate")["message"].as_str().expect("text");
     assert!(seen.contains("cannot get resource \"secrets\""), "{seen}");
 
@@ -40,8 +51,14 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         .filter(|rule| rule["resources"] != json!(["endpointslices"]))
         .collect::<Vec<_>>()});
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/floe-secrets-doctor";
-    cp.request(http::Method::PATCH, role, Some(&less)).await.object();
-    let lacking = [("caller-permissions", "not-checked"), ("certificate", "not-checked"), ("trust", "not-checked")];
+    cp.request(http::Method::PATCH, role, Some(&less))
+        .await
+        .object();
+    let lacking = [
+        ("caller-permissions", "not-checked"),
+        ("certificate", "not-checked"),
+        ("trust", "not-checked"),
+    ];
     let said = crate::common::wait_for("the right is gone", || async {
         let said = doctor(&user.kubeconfig, &[]).await;
         (said.of("caller-permissions")["status"] != "ok").then_some(said)
@@ -71,18 +88,30 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         ("drift", "not-checked"),
         ("ineffective-annotations", "not-checked"),
     ]);
-    assert_eq!(nowhere.of("admission")["message"], "there is no namespace nowhere to try it in");
+    assert_eq!(
+        nowhere.of("admission")["message"],
+        "there is no namespace nowhere to try it in"
+    );
     let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
     quiet.expect(&[("admission", "not-checked")]);
 
     // Somebody who may look at nothing, and an API server that is not there.
     let stranger = cp.service_account("default", "stranger", &json!([])).await;
     let sightless = doctor(&stranger.kubeconfig, &[]).await;
-    assert_eq!((sightless.output.code, &sightless.json["healthy"]), (2, &json!(false)), "{:#}", sightless.json);
-    assert_eq!(sightless.output.stderr, "nothing of the installation could be looked at: see caller-permissions\n");
+    assert_eq!(
+        (sightless.output.code, &sightless.json["healthy"]),
+        (2, &json!(false)),
+        "{:#}",
+        sightless.json
+    );
+    assert_eq!(
+        sightless.output.stderr,
+        "nothing of the installation could be looked at: see caller-permissions\n"
+    );
     let folder = Folder::new();
-    let config =
-        std::fs::read_to_string(&cp.kubeconfig).expect("the kubeconfig").replace(&cp.server, "https://127.0.0.1:1");
+    let config = std::fs::read_to_string(&cp.kubeconfig)
+        .expect("the kubeconfig")
+        .replace(&cp.server, "https://127.0.0.1:1");
     let away = folder.write("kubeconfig", config);
     let output = run(&away, &[]).await;
     assert_eq!((output.code, output.stdout.as_str()), (2, ""));

@@ -30,7 +30,11 @@ async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
         let answer = webhook.get("/livez");
-        assert_eq!(answer.map(|(status, _)| status), Some(200), "after {answers} answers");
+        assert_eq!(
+            answer.map(|(status, _)| status),
+            Some(200),
+            "after {answers} answers"
+        );
         answers += 1;
     }
     answers
@@ -51,7 +55,10 @@ async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
             ]),
         )
         .await;
-    let webhook = Launch::serve(cp, &webhook_identity(cp).await).with_open_port().start().await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await)
+        .with_open_port()
+        .start()
+        .await;
     let _registration = Registration::exclusive(cp, &webhook.by_service()).await;
     // The slowest, the largest, and some of everything.
     let mut generator = Generator::new(4);
@@ -68,8 +75,14 @@ async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
         let mut statuses = std::collections::BTreeMap::new();
         for second in 0..LASTS {
             tick.tick().await;
-            let these = worst.iter().cycle().skip(second * AT_ONCE % worst.len()).take(AT_ONCE);
-            for (status, _) in join_all(these.map(|h| webhook.send(Method::POST, &h.path, h.body.clone()))).await {
+            let these = worst
+                .iter()
+                .cycle()
+                .skip(second * AT_ONCE % worst.len())
+                .take(AT_ONCE);
+            for (status, _) in
+                join_all(these.map(|h| webhook.send(Method::POST, &h.path, h.body.clone()))).await
+            {
                 *statuses.entry(status).or_insert(0_usize) += 1;
             }
         }
@@ -84,6 +97,9 @@ async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
         report.summary()
     ));
     report.all_injected();
-    assert!(most <= LIMIT, "a replica would have been killed: {most} KiB");
+    assert!(
+        most <= LIMIT,
+        "a replica would have been killed: {most} KiB"
+    );
     assert_eq!(webhook.exited(), None);
 }

@@ -27,22 +27,37 @@ const TRIES: usize = 10;
 /// The processor time of all threads of a process.
 fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
-    let figures = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    let figures = threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
     let nanoseconds = figures.filter_map(|figures| figures.split(' ').next()?.parse::<u64>().ok());
     Duration::from_nanos(nanoseconds.sum())
 }
 
 async fn send(webhook: &WebhookProcess, hostile: &Hostile) -> (u16, String, Duration) {
     let began = processor_time(webhook.pid());
-    let (status, answer) = webhook.send(Method::POST, &hostile.path, hostile.body.clone()).await;
-    (status, answer, processor_time(webhook.pid()).saturating_sub(began))
+    let (status, answer) = webhook
+        .send(Method::POST, &hostile.path, hostile.body.clone())
+        .await;
+    (
+        status,
+        answer,
+        processor_time(webhook.pid()).saturating_sub(began),
+    )
 }
 
 async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration) {
     let Hostile { what, .. } = hostile;
     let (status, answer, mut took) = send(webhook, hostile).await;
-    assert!(matches!(status, 200 | 400), "{what}: HTTP {status}: {answer}");
-    assert!(answer.len() <= MAX_ANSWER, "{what}: an answer of {} bytes", answer.len());
+    assert!(
+        matches!(status, 200 | 400),
+        "{what}: HTTP {status}: {answer}"
+    );
+    assert!(
+        answer.len() <= MAX_ANSWER,
+        "{what}: an answer of {} bytes",
+        answer.len()
+    );
     let mut bound = MAX_TIME;
     for _ in 0..TRIES {
         if took > bound {
@@ -51,7 +66,10 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
             bound = at_this_pace(MAX_TIME);
         }
     }
-    assert!(took <= bound, "{what}: {took:?} of processor time, not {bound:?}");
+    assert!(
+        took <= bound,
+        "{what}: {took:?} of processor time, not {bound:?}"
+    );
     let (_, most) = webhook.memory();
     assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
     (answer, took)
@@ -62,11 +80,29 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
 async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
     let cp = ControlPlane::shared().await;
     let victim = cp.namespace("victim").await;
-    cp.secret(&victim.name, "credentials", &["canary-key-one", "canary-key-two"], "v").await;
-    let webhook = Launch::serve(cp, &webhook_identity(cp).await).with_open_port().start().await;
+    cp.secret(
+        &victim.name,
+        "credentials",
+        &["canary-key-one", "canary-key-two"],
+        "v",
+    )
+    .await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await)
+        .with_open_port()
+        .start()
+        .await;
     for hostile in known() {
-        let body = hostile.body.replace("\"victim\"", &format!("\"{}\"", victim.name));
-        let (answer, took) = check(&webhook, &Hostile { body, ..hostile.clone() }).await;
+        let body = hostile
+            .body
+            .replace("\"victim\"", &format!("\"{}\"", victim.name));
+        let (answer, took) = check(
+            &webhook,
+            &Hostile {
+                body,
+                ..hostile.clone()
+            },
+        )
+        .await;
         say(&format!(
             "{}: {} bytes of {}, {took:.1?}, memory at most {} KiB",
             hostile.what,
@@ -74,12 +110,19 @@ async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
             hostile.body.len(),
             webhook.memory().1
         ));
-        assert!(!answer.contains("canary-key"), "keys of another tenant: {answer}");
+        assert!(
+            !answer.contains("canary-key"),
+            "keys of another tenant: {answer}"
+        );
         if hostile.what.contains("another tenant") {
             let refusal: Value = serde_json::from_str(&answer).expect("an AdmissionReview");
-            let message = refusal["response"]["status"]["message"].as_str().expect("a refusal");
+            let message = refusal["response"]["status"]["message"]
+                .as_str()
+                .expect("a refusal");
             assert!(
-                message.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
+                message.contains(
+                    "tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"
+                ),
                 "{message}"
             );
         }
@@ -88,7 +131,10 @@ async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
     for _ in 0..GENERATED {
         slowest = slowest.max(check(&webhook, &generator.next()).await.1);
     }
-    say(&format!("{GENERATED} generated reviews: {slowest:.1?} at most, memory at most {} KiB", webhook.memory().1));
+    say(&format!(
+        "{GENERATED} generated reviews: {slowest:.1?} at most, memory at most {} KiB",
+        webhook.memory().1
+    ));
     assert!(!webhook.log().contains("canary-key"), "keys in the log");
     let panics = webhook.counted("panics", &[]);
     assert_eq!(panics, 0);

@@ -30,14 +30,22 @@ fn json_pod() -> Value {
 
 #[test]
 fn lost_comments_are_noted_by_document() {
-    let manifest = format!("{OTHER}---\n{POD}---\n{}", pod("secrets.floe.dev/refs: token"));
+    let manifest = format!(
+        "{OTHER}---\n{POD}---\n{}",
+        pod("secrets.floe.dev/refs: token")
+    );
     let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
     assert_eq!(ran.code, 0);
     assert_eq!(
         ran.err,
         "note: standard input: document 2: the document was written anew, and comments inside it are not in the output\n"
     );
-    assert!(ran.out.starts_with(&format!("{OTHER}---\n# head\napiVersion: v1\n")), "{}", ran.out);
+    assert!(
+        ran.out
+            .starts_with(&format!("{OTHER}---\n# head\napiVersion: v1\n")),
+        "{}",
+        ran.out
+    );
     assert!(!ran.out.contains("# inside"), "{}", ran.out);
 }
 
@@ -47,7 +55,10 @@ fn lost_comments_are_noted_by_document() {
 #[case::in_a_list("spec:\n  containers:\n  - name: main # it\n", true)]
 #[case::in_a_flow("spec: {containers: [ # all\n  {name: main}]}\n", true)]
 #[case::in_an_indented_document("spec: {containers: [{name: main}]} # all\n", true)]
-#[case::a_quoted_sign("spec: {containers: [{name: main, args: ['a # b', \"c # d\"]}]}\n", false)]
+#[case::a_quoted_sign(
+    "spec: {containers: [{name: main, args: ['a # b', \"c # d\"]}]}\n",
+    false
+)]
 #[case::a_sign_in_a_word("spec: {containers: [{name: main, args: [a#b]}]}\n", false)]
 #[case::a_script(
     "spec:\n  containers:\n  - name: main\n    args:\n    - |\n      #!/bin/sh\n      # runs\n      true # always\n",
@@ -60,10 +71,23 @@ fn lost_comments_are_noted_by_document() {
 fn only_comments_count_as_comments(#[case] spec: &str, #[case] noted: bool) {
     let head = "# head\napiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {secrets.floe.dev/refs: token}}\n";
     let manifest = format!("{head}{spec}");
-    let indented = if spec.contains("# all") { manifest.replace('\n', "\n  ") } else { manifest };
+    let indented = if spec.contains("# all") {
+        manifest.replace('\n', "\n  ")
+    } else {
+        manifest
+    };
     let ran = inject(&[("s.yaml", SECRETS)], &indented, &args(&[]));
-    assert_eq!((ran.code, ran.err.starts_with("note: ")), (0, noted), "{}", ran.err);
-    assert!(ran.out.starts_with("# head\n") && ran.out.contains("FLOE_SECRET_TOKEN"), "{}", ran.out);
+    assert_eq!(
+        (ran.code, ran.err.starts_with("note: ")),
+        (0, noted),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.out.starts_with("# head\n") && ran.out.contains("FLOE_SECRET_TOKEN"),
+        "{}",
+        ran.out
+    );
 }
 
 #[rstest]
@@ -78,29 +102,50 @@ fn json_stays_json_with_its_indentation(#[case] manifest: String, #[case] start:
     assert!(ran.out.starts_with(start), "{}", ran.out);
     let at = ran.out.find('{').unwrap();
     let read: Value = serde_json::from_str(&ran.out[at..]).unwrap();
-    assert_eq!(read["spec"]["containers"][0]["args"], json_pod()["spec"]["containers"][0]["args"]);
-    assert_eq!(env_of(&printed(&ran, "")), json!([variable("FLOE_SECRET_TOKEN", "token", "value")]));
+    assert_eq!(
+        read["spec"]["containers"][0]["args"],
+        json_pod()["spec"]["containers"][0]["args"]
+    );
+    assert_eq!(
+        env_of(&printed(&ran, "")),
+        json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
+    );
     let again = inject(&[("s.yaml", SECRETS)], &ran.out, &args(&[]));
     assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
 }
 
 /// YAML, JSON, JSON, nothing, a Secret, YAML.
 fn mixed() -> String {
-    let other = "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"j\"}}";
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: 'yes', n: \"0644\"}\n";
-    format!("{POD}---\n{}\n{other}\n---\n# nothing\n---\nnull\n---\n{secret}---\n{OTHER}", json_pod())
+    let other =
+        "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"j\"}}";
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: 'yes', n: \"0644\"}\n";
+    format!(
+        "{POD}---\n{}\n{other}\n---\n# nothing\n---\nnull\n---\n{secret}---\n{OTHER}",
+        json_pod()
+    )
 }
 
 #[test]
 fn output_is_json_where_asked() {
     let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "json"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let objects: Vec<Value> = serde_json::Deserializer::from_str(&ran.out).into_iter().map(Result::unwrap).collect();
-    let kinds: Vec<&str> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    let objects: Vec<Value> = serde_json::Deserializer::from_str(&ran.out)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let kinds: Vec<&str> = objects
+        .iter()
+        .map(|object| object["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["Pod", "Pod", "ConfigMap", "Secret", "ConfigMap"]);
     assert_eq!(objects[3]["stringData"], json!({ "a": "yes", "n": "0644" }));
     assert_eq!(as_kubectl_reads(&ran.out).len(), 5);
-    assert!(ran.out.starts_with("{\n    \"apiVersion\": \"v1\",\n"), "{}", ran.out);
+    assert!(
+        ran.out.starts_with("{\n    \"apiVersion\": \"v1\",\n"),
+        "{}",
+        ran.out
+    );
     let noted = |document: usize| {
         format!(
             "note: standard input: document {document}: its comments are not in the output, because JSON has none\n"
@@ -113,10 +158,21 @@ fn output_is_json_where_asked() {
 fn output_is_yaml_where_asked() {
     let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "yaml"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(!ran.out.contains('{') || ran.out.contains("metadata: {name: s}"), "{}", ran.out);
-    assert!(ran.out.ends_with(&format!("---\n{OTHER}")), "what is YAML and unpatched stays: {}", ran.out);
+    assert!(
+        !ran.out.contains('{') || ran.out.contains("metadata: {name: s}"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out.ends_with(&format!("---\n{OTHER}")),
+        "what is YAML and unpatched stays: {}",
+        ran.out
+    );
     let objects = as_kubectl_reads(&ran.out);
-    let kinds: Vec<&str> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = objects
+        .iter()
+        .map(|object| object["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["Pod", "Pod", "ConfigMap", "Secret", "ConfigMap"]);
     assert_eq!(env_of(&objects[0]), env_of(&objects[1]));
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
@@ -132,8 +188,13 @@ fn json_before_yaml_is_read_by_kubectl() {
 
 #[test]
 fn secret_that_cannot_be_read_as_a_whole_is_refused_without_its_values() {
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: canary, a: canary}\n";
-    let ran = inject(&[("s.yaml", SECRETS)], &format!("{POD}---\n{secret}"), &args(&["-o", "json"]));
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: canary, a: canary}\n";
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &format!("{POD}---\n{secret}"),
+        &args(&["-o", "json"]),
+    );
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
     assert!(!ran.err.contains("canary"), "{}", ran.err);
 }

@@ -14,7 +14,11 @@ const PLACE: &str = "standard input: document 1, Pod \"p\" in namespace \"defaul
 fn missing_secret_of_another_namespace_gets_a_hint() {
     let secrets = [secret("db", "jobs"), secret("db", "etl")].concat();
     let files = [("s.yaml", secrets.as_str())];
-    let ran = inject(&files, &pod("secrets.floe.dev/refs: db/user"), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &files,
+        &pod("secrets.floe.dev/refs: db/user"),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert_eq!(
         ran.err,
@@ -25,7 +29,11 @@ fn missing_secret_of_another_namespace_gets_a_hint() {
     let warned = pod("secrets.floe.dev/refs: db/user, secrets.floe.dev/on-missing: warn");
     let ran = inject(&files, &warned, &["-f", "-", "--secrets", "s.yaml"]);
     assert_eq!(ran.code, 0);
-    assert!(ran.err.starts_with("warning: ") && ran.err.contains("A Secret of that name is known in"), "{}", ran.err);
+    assert!(
+        ran.err.starts_with("warning: ") && ran.err.contains("A Secret of that name is known in"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -42,32 +50,60 @@ spec:
 ";
     let manifest = format!("{job}{}", secret("db-5h2f8k9t7m", "default"));
     let note = "note: standard input: document 1, Job \"j\" in namespace \"default\": secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests\n";
-    let unchecked = "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n";
+    let unchecked =
+        "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n";
     for (args, more) in [(&["--secrets", "s.yaml"][..], ""), (&[], unchecked)] {
-        let ran = inject(&[("s.yaml", SECRETS)], &manifest, &[&["-f", "-"], args].concat());
-        assert_eq!((ran.code, ran.err.as_str()), (0, format!("{note}{more}").as_str()));
+        let ran = inject(
+            &[("s.yaml", SECRETS)],
+            &manifest,
+            &[&["-f", "-"], args].concat(),
+        );
+        assert_eq!(
+            (ran.code, ran.err.as_str()),
+            (0, format!("{note}{more}").as_str())
+        );
         let template = printed(&ran, "/spec/template");
         let container = &template["spec"]["containers"][0];
-        assert_eq!(container["envFrom"], json!([{ "secretRef": { "name": "db-5h2f8k9t7m" } }]));
-        let expected = ["FLOE_SECRET_DB_USER", "U"].map(|name| variable(name, "db-5h2f8k9t7m", "user"));
+        assert_eq!(
+            container["envFrom"],
+            json!([{ "secretRef": { "name": "db-5h2f8k9t7m" } }])
+        );
+        let expected =
+            ["FLOE_SECRET_DB_USER", "U"].map(|name| variable(name, "db-5h2f8k9t7m", "user"));
         assert_eq!(env_of(&template), json!(expected));
-        let again = inject(&[("s.yaml", SECRETS)], &ran.out, &[&["-f", "-"], args].concat());
+        let again = inject(
+            &[("s.yaml", SECRETS)],
+            &ran.out,
+            &[&["-f", "-"], args].concat(),
+        );
         assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
     }
     // Its keys are known.
     let missing = manifest.replace("db/user", "db/gone");
-    let ran = inject(&[("s.yaml", SECRETS)], &missing, &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &missing,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("has no key \"gone\""), "{}", ran.err);
 }
 
 #[test]
 fn secret_of_the_very_name_is_preferred() {
-    let manifest =
-        pod("secrets.floe.dev/refs: db/user") + &secret("db-5h2f8k9t7m", "default") + &secret("db", "default");
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &["-f", "-", "--secrets", "s.yaml"]);
+    let manifest = pod("secrets.floe.dev/refs: db/user")
+        + &secret("db-5h2f8k9t7m", "default")
+        + &secret("db", "default");
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &manifest,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!(ran.err, "");
-    assert_eq!(env_of(&printed(&ran, "")), json!([variable("FLOE_SECRET_DB_USER", "db", "user")]));
+    assert_eq!(
+        env_of(&printed(&ran, "")),
+        json!([variable("FLOE_SECRET_DB_USER", "db", "user")])
+    );
 }
 
 #[rstest]
@@ -79,14 +115,29 @@ fn secret_of_the_very_name_is_preferred() {
     &[], &["db-5h2f8k9t7m"],
     "--secrets has \"db-5h2f8k9t7m\", a name with a hash of kustomize: give that Secret to -f together with what uses it, or name it in the annotation."
 )]
-fn generated_name_that_is_not_used_gets_a_hint(#[case] stream: &[&str], #[case] checks: &[&str], #[case] hint: &str) {
-    let all = |names: &[&str]| names.iter().map(|name| secret(name, "default")).collect::<String>();
+fn generated_name_that_is_not_used_gets_a_hint(
+    #[case] stream: &[&str],
+    #[case] checks: &[&str],
+    #[case] hint: &str,
+) {
+    let all = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| secret(name, "default"))
+            .collect::<String>()
+    };
     let manifest = pod("secrets.floe.dev/refs: db/user") + &all(stream);
     let checks = SECRETS.to_owned() + &all(checks);
-    let ran = inject(&[("s.yaml", &checks)], &manifest, &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", &checks)],
+        &manifest,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(
-        ran.err.starts_with(&format!("error: {PLACE} secret \"db\" not found in namespace \"default\"")),
+        ran.err.starts_with(&format!(
+            "error: {PLACE} secret \"db\" not found in namespace \"default\""
+        )),
         "{}",
         ran.err
     );
@@ -99,28 +150,50 @@ fn generated_name_that_is_not_used_gets_a_hint(#[case] stream: &[&str], #[case] 
 #[case::a_prefix("namePrefix: prod-", "db", Some("\"prod-db\""))]
 #[case::a_prefix_that_is_written("namePrefix: prod-", "prod-db", None)]
 #[case::a_suffix("nameSuffix: -v2", "db", Some("\"db-v2\""))]
-fn output_of_the_real_kustomize_is_understood(#[case] more: &str, #[case] written: &str, #[case] hint: Option<&str>) {
+fn output_of_the_real_kustomize_is_understood(
+    #[case] more: &str,
+    #[case] written: &str,
+    #[case] hint: Option<&str>,
+) {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let generator = "secretGenerator: [{name: db, literals: [user=canary]}]\n";
-    write("kustomization.yaml", &format!("resources: [job.yaml]\n{generator}{more}\n"));
+    write(
+        "kustomization.yaml",
+        &format!("resources: [job.yaml]\n{generator}{more}\n"),
+    );
     write(
         "job.yaml",
         &format!(
             "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n  template:\n    metadata: {{annotations: {{secrets.floe.dev/env-from: {written}}}}}\n    spec:\n      restartPolicy: Never\n      containers:\n      - {{name: main, image: i}}\n      - {{name: istio-proxy, image: i, envFrom: [{{secretRef: {{name: db}}}}]}}\n"
         ),
     );
-    let built = run(Command::new(kubectl()), folder.path(), b"", &["kustomize", "."]);
+    let built = run(
+        Command::new(kubectl()),
+        folder.path(),
+        b"",
+        &["kustomize", "."],
+    );
     assert_eq!(built.code, 0, "{}", built.err);
-    let ran = inject(&[("s.yaml", SECRETS)], &built.out, &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &built.out,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     let Some(hint) = hint else {
         assert_eq!(ran.code, 0, "{}", ran.err);
         let objects = as_kubectl_reads(&ran.out);
-        let job = objects.iter().find(|object| object["kind"] == "Job").unwrap();
+        let job = objects
+            .iter()
+            .find(|object| object["kind"] == "Job")
+            .unwrap();
         let containers = &job["spec"]["template"]["spec"]["containers"];
         let by_kustomize = &containers[1]["envFrom"];
         assert_ne!(by_kustomize[0]["secretRef"]["name"], "db");
-        assert_eq!(&containers[0]["envFrom"], by_kustomize, "the reference that kustomize itself rewrote");
+        assert_eq!(
+            &containers[0]["envFrom"], by_kustomize,
+            "the reference that kustomize itself rewrote"
+        );
         return;
     };
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
@@ -133,16 +206,30 @@ fn output_of_the_real_kustomize_is_understood(#[case] more: &str, #[case] writte
 #[test]
 fn explain_names_the_annotation_of_a_generated_name() {
     let manifest = pod("secrets.floe.dev/env-from: db") + &secret("db-5h2f8k9t7m", "default");
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &["-f", "-", "--secrets", "s.yaml", "--explain"]);
-    let said = "takes every key of secret \"db-5h2f8k9t7m\" (annotation secrets.floe.dev/env-from)\n";
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &manifest,
+        &["-f", "-", "--secrets", "s.yaml", "--explain"],
+    );
+    let said =
+        "takes every key of secret \"db-5h2f8k9t7m\" (annotation secrets.floe.dev/env-from)\n";
     assert!(ran.err.contains(said), "{}", ran.err);
 }
 
 #[test]
 fn name_that_only_resembles_a_generated_one_is_not_used() {
-    for name in ["db-5h2f8k9t7", "db-production1", "db-0000000000", "other-5h2f8k9t7m"] {
+    for name in [
+        "db-5h2f8k9t7",
+        "db-production1",
+        "db-0000000000",
+        "other-5h2f8k9t7m",
+    ] {
         let manifest = pod("secrets.floe.dev/refs: db/user") + &secret(name, "default");
-        let ran = inject(&[("s.yaml", SECRETS)], &manifest, &["-f", "-", "--secrets", "s.yaml"]);
+        let ran = inject(
+            &[("s.yaml", SECRETS)],
+            &manifest,
+            &["-f", "-", "--secrets", "s.yaml"],
+        );
         assert_eq!(ran.code, 1, "{name}");
         assert!(!ran.err.contains("kustomize"), "{}", ran.err);
     }

@@ -7,7 +7,12 @@ fn inject_bytes(stdin: &[u8], args: &[&str]) -> Ran {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("s.yaml"), SECRETS).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    run(program, folder.path(), stdin, &[&["inject", "-f", "-", "--secrets", "s.yaml"], args].concat())
+    run(
+        program,
+        folder.path(),
+        stdin,
+        &[&["inject", "-f", "-", "--secrets", "s.yaml"], args].concat(),
+    )
 }
 
 fn json_pod(name: &str) -> Value {
@@ -21,7 +26,10 @@ fn json_pod(name: &str) -> Value {
 /// The names of the printed objects, and whether each was injected, as kubectl reads them.
 fn injected_pods(out: &str) -> Vec<(String, bool)> {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-    as_kubectl_reads(out).iter().map(|pod| (name(pod), env_of(pod).is_array())).collect()
+    as_kubectl_reads(out)
+        .iter()
+        .map(|pod| (name(pod), env_of(pod).is_array()))
+        .collect()
 }
 
 #[rstest]
@@ -32,8 +40,12 @@ fn injected_pods(out: &str) -> Vec<(String, bool)> {
 #[case::by_a_byte_order_mark("\n\u{feff}")]
 #[case::by_nothing_but_a_byte_order_mark("\u{feff} \n")]
 fn json_objects_back_to_back_are_documents(#[case] between: &str) {
-    let compact = ["a", "b", "c"].map(|name| json_pod(name).to_string()).join(between);
-    let pretty = ["a", "b", "c"].map(|name| serde_json::to_string_pretty(&json_pod(name)).unwrap()).join(between);
+    let compact = ["a", "b", "c"]
+        .map(|name| json_pod(name).to_string())
+        .join(between);
+    let pretty = ["a", "b", "c"]
+        .map(|name| serde_json::to_string_pretty(&json_pod(name)).unwrap())
+        .join(between);
     for stream in [compact, pretty] {
         let ran = inject_bytes(stream.as_bytes(), &[]);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""));
@@ -47,13 +59,18 @@ fn json_objects_back_to_back_are_documents(#[case] between: &str) {
 #[test]
 fn only_the_patched_one_of_json_objects_back_to_back_is_rewritten() {
     let other = |name: &str| {
-        format!("{{\"apiVersion\": \"v1\",   \"kind\": \"ConfigMap\", \"metadata\": {{\"name\":\"{name}\"}}}}")
+        format!(
+            "{{\"apiVersion\": \"v1\",   \"kind\": \"ConfigMap\", \"metadata\": {{\"name\":\"{name}\"}}}}"
+        )
     };
     let stream = format!("{}\n{}\n\n{}", other("a"), json_pod("b"), other("c"));
     let ran = inject_bytes(stream.as_bytes(), &[]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let lines: Vec<&str> = ran.out.lines().collect();
-    assert_eq!((lines[0], lines[2]), (other("a").as_str(), other("c").as_str()));
+    assert_eq!(
+        (lines[0], lines[2]),
+        (other("a").as_str(), other("c").as_str())
+    );
     assert!(lines[1].contains("FLOE_SECRET_TOKEN"), "{}", lines[1]);
 }
 
@@ -63,7 +80,8 @@ fn broken_json_behind_good_json_is_named_by_its_line() {
     let ran = inject_bytes(stream.as_bytes(), &[]);
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
     assert!(
-        ran.err.starts_with("error: standard input:2:") || ran.err.starts_with("error: standard input:3:"),
+        ran.err.starts_with("error: standard input:2:")
+            || ran.err.starts_with("error: standard input:3:"),
         "{}",
         ran.err
     );
@@ -75,28 +93,52 @@ fn broken_json_behind_good_json_is_named_by_its_line() {
 #[case::of_a_document("", "\u{feff}")]
 #[case::of_both("\u{feff}", "\u{feff}")]
 fn byte_order_mark_may_begin_any_document(#[case] first: &str, #[case] second: &str) {
-    let (a, b) =
-        (pod("secrets.floe.dev/refs: token"), pod("secrets.floe.dev/refs: token").replace("name: p", "name: q"));
+    let (a, b) = (
+        pod("secrets.floe.dev/refs: token"),
+        pod("secrets.floe.dev/refs: token").replace("name: p", "name: q"),
+    );
     for joint in ["---\n", "--- # next\n\n"] {
         for json in [false, true] {
-            let last = if json { json_pod("q").to_string() } else { b.clone() };
+            let last = if json {
+                json_pod("q").to_string()
+            } else {
+                b.clone()
+            };
             let ran = inject_bytes(format!("{first}{a}{joint}{second}{last}").as_bytes(), &[]);
             assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{json} {joint:?}");
             assert!(!ran.out.contains('\u{feff}'), "{}", ran.out);
-            assert_eq!(injected_pods(&ran.out), [("p".to_owned(), true), ("q".to_owned(), true)]);
+            assert_eq!(
+                injected_pods(&ran.out),
+                [("p".to_owned(), true), ("q".to_owned(), true)]
+            );
         }
     }
     // As files come one after the other.
-    let ran = inject_bytes(format!("{first}{a}\u{feff}---\n{second}{b}").as_bytes(), &[]);
-    assert_eq!((ran.code, injected_pods(&ran.out).len()), (0, 2), "{}", ran.err);
+    let ran = inject_bytes(
+        format!("{first}{a}\u{feff}---\n{second}{b}").as_bytes(),
+        &[],
+    );
+    assert_eq!(
+        (ran.code, injected_pods(&ran.out).len()),
+        (0, 2),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
 fn byte_order_mark_of_a_later_file_is_not_printed_in_the_middle() {
     let marked = "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
-    let ran = inject(&[("a.yaml", marked), ("b.yaml", marked)], "", &["-f", "a.yaml", "-f", "b.yaml"]);
+    let ran = inject(
+        &[("a.yaml", marked), ("b.yaml", marked)],
+        "",
+        &["-f", "a.yaml", "-f", "b.yaml"],
+    );
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert_eq!(ran.out, format!("{marked}---\n{}", marked.trim_start_matches('\u{feff}')));
+    assert_eq!(
+        ran.out,
+        format!("{marked}---\n{}", marked.trim_start_matches('\u{feff}'))
+    );
     assert_eq!(as_kubectl_reads(&ran.out).len(), 2);
 }
 
@@ -104,15 +146,30 @@ fn byte_order_mark_of_a_later_file_is_not_printed_in_the_middle() {
 #[case::little_endian(u16::to_le_bytes)]
 #[case::big_endian(u16::to_be_bytes)]
 fn utf16_with_its_mark_is_read(#[case] bytes: fn(u16) -> [u8; 2]) {
-    let manifest = format!("# é 😀\n{}---\n{}\n", pod("secrets.floe.dev/refs: token"), json_pod("q"));
-    let encoded: Vec<u8> = std::iter::once(0xfeff).chain(manifest.encode_utf16()).flat_map(bytes).collect();
+    let manifest = format!(
+        "# é 😀\n{}---\n{}\n",
+        pod("secrets.floe.dev/refs: token"),
+        json_pod("q")
+    );
+    let encoded: Vec<u8> = std::iter::once(0xfeff)
+        .chain(manifest.encode_utf16())
+        .flat_map(bytes)
+        .collect();
     let ran = inject_bytes(&encoded, &[]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.starts_with("# é 😀\n"), "{}", ran.out);
-    assert_eq!(injected_pods(&ran.out), [("p".to_owned(), true), ("q".to_owned(), true)]);
+    assert_eq!(
+        injected_pods(&ran.out),
+        [("p".to_owned(), true), ("q".to_owned(), true)]
+    );
     let cut = inject_bytes(&encoded[..encoded.len() - 1], &[]);
     assert_eq!(cut.code, 2);
-    assert!(cut.err.contains("is not UTF-16 text, as its byte order mark says"), "{}", cut.err);
+    assert!(
+        cut.err
+            .contains("is not UTF-16 text, as its byte order mark says"),
+        "{}",
+        cut.err
+    );
 }
 
 #[test]
@@ -120,7 +177,9 @@ fn folder_is_read_as_kubectl_reads_it() {
     let folder = TempDir::new().unwrap();
     std::fs::create_dir_all(folder.path().join("m/deep")).unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let named = |name: &str| pod("secrets.floe.dev/refs: token").replace("name: p", &format!("name: {name}"));
+    let named = |name: &str| {
+        pod("secrets.floe.dev/refs: token").replace("name: p", &format!("name: {name}"))
+    };
     write("m/b.yaml", &named("b"));
     write("m/a.json", &json_pod("a").to_string());
     write("m/c.yml", &named("c"));
@@ -130,7 +189,12 @@ fn folder_is_read_as_kubectl_reads_it() {
     write("s.yaml", SECRETS);
     let ours = |args: &[&str]| {
         let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-        let ran = run(program, folder.path(), b"", &[&["inject", "--secrets", "s.yaml"], args].concat());
+        let ran = run(
+            program,
+            folder.path(),
+            b"",
+            &[&["inject", "--secrets", "s.yaml"], args].concat(),
+        );
         assert_eq!((ran.code, ran.err.as_str()), (0, ""));
         injected_pods(&ran.out)
             .into_iter()
@@ -144,20 +208,38 @@ fn folder_is_read_as_kubectl_reads_it() {
         let args = [&["label", "--local", "-o", "name", "seen=yes"], args].concat();
         let ran = run(Command::new(kubectl()), folder.path(), b"", &args);
         assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect::<Vec<_>>()
+        ran.out
+            .lines()
+            .map(|line| line.trim_start_matches("pod/").to_owned())
+            .collect::<Vec<_>>()
     };
     for (args, expected) in [
         (&["-f", "m"][..], &["a", "b", "c"][..]),
         (&["-R", "-f", "m"], &["a", "b", "c", "d"]),
-        (&["-f", "m/deep", "-f", "e.manifest", "-f", "m/b.yaml"], &["d", "e", "b"]),
+        (
+            &["-f", "m/deep", "-f", "e.manifest", "-f", "m/b.yaml"],
+            &["d", "e", "b"],
+        ),
     ] {
-        assert_eq!((ours(args), kubectls(args)), (names(expected), names(expected)), "{args:?}");
+        assert_eq!(
+            (ours(args), kubectls(args)),
+            (names(expected), names(expected)),
+            "{args:?}"
+        );
     }
     // A folder of Secrets counts too.
     write("m/s.yaml", SECRETS);
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(program, folder.path(), b"", &["inject", "-f", "e.manifest", "--secrets", "m"]);
-    assert_eq!(env_of(&printed(&ran, "")), json!([variable("FLOE_SECRET_TOKEN", "token", "value")]));
+    let ran = run(
+        program,
+        folder.path(),
+        b"",
+        &["inject", "-f", "e.manifest", "--secrets", "m"],
+    );
+    assert_eq!(
+        env_of(&printed(&ran, "")),
+        json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
+    );
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -171,7 +253,9 @@ fn nested(levels: usize, json: bool, list: bool) -> String {
         (_, true) => format!("{}1{}", "[".repeat(inner), "]".repeat(inner)),
         (true, false) => format!("{}1{}", "{\"a\":".repeat(inner), "}".repeat(inner)),
         (false, false) => {
-            let lines: Vec<String> = (0..inner).map(|level| format!("\n{}a:", " ".repeat(level + 1))).collect();
+            let lines: Vec<String> = (0..inner)
+                .map(|level| format!("\n{}a:", " ".repeat(level + 1)))
+                .collect();
             format!("{} 1", lines.concat())
         }
     };
@@ -193,19 +277,40 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{levels}");
         assert!(ran.out.contains("FLOE_SECRET_TOKEN"), "{levels}");
         let args = ["label", "--local", "-f", "-", "-o", "name", "seen=yes"];
-        let read = run(Command::new(kubectl()), Path::new("/"), ran.out.as_bytes(), &args);
-        assert_eq!((read.code, read.out.as_str()), (0, "x.x.io/x\n"), "{levels} {}", read.err);
+        let read = run(
+            Command::new(kubectl()),
+            Path::new("/"),
+            ran.out.as_bytes(),
+            &args,
+        );
+        assert_eq!(
+            (read.code, read.out.as_str()),
+            (0, "x.x.io/x\n"),
+            "{levels} {}",
+            read.err
+        );
         let again = inject_bytes(ran.out.as_bytes(), &[]);
-        assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()), "{levels} {}", again.err);
+        assert_eq!(
+            (again.code, again.out.as_str()),
+            (0, ran.out.as_str()),
+            "{levels} {}",
+            again.err
+        );
     }
     for levels in [257, 5_000, 100_000] {
         // Blocks of maps grow by the square of their levels.
-        let levels = if json || list { levels } else { levels.min(5_000) };
+        let levels = if json || list {
+            levels
+        } else {
+            levels.min(5_000)
+        };
         let ran = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{levels}");
         assert!(ran.err.starts_with("error: standard input:"), "{}", ran.err);
         assert!(
-            ran.err.ends_with(": the document has more than 256 levels of maps and lists in each other\n"),
+            ran.err.ends_with(
+                ": the document has more than 256 levels of maps and lists in each other\n"
+            ),
             "{}",
             ran.err
         );
@@ -220,5 +325,11 @@ fn input_that_is_too_long_is_refused() {
     file.set_len((256 << 20) + 1).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let ran = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);
-    assert_eq!((ran.code, ran.err.as_str()), (2, "error: m.yaml: is longer than 268435456 bytes; split it\n"));
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (
+            2,
+            "error: m.yaml: is longer than 268435456 bytes; split it\n"
+        )
+    );
 }

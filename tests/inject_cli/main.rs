@@ -35,7 +35,12 @@ fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> Ran {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    run(program, folder.path(), stdin.as_bytes(), &[&["inject"], args].concat())
+    run(
+        program,
+        folder.path(),
+        stdin.as_bytes(),
+        &[&["inject"], args].concat(),
+    )
 }
 
 fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran {
@@ -69,7 +74,11 @@ fn kubectl() -> &'static Path {
     static KUBECTL: OnceLock<PathBuf> = OnceLock::new();
     KUBECTL.get_or_init(|| {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/tools/tools.sh");
-        let built = Command::new(tools).args(["path", "kubectl"]).stderr(Stdio::inherit()).output().unwrap();
+        let built = Command::new(tools)
+            .args(["path", "kubectl"])
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
         assert!(built.status.success(), "kubectl could not be built");
         PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
     })
@@ -79,7 +88,12 @@ fn kubectl() -> &'static Path {
 fn as_kubectl_reads(manifest: &str) -> Vec<Value> {
     let folder = TempDir::new().unwrap();
     let args = ["label", "--local", "-f", "-", "-o", "json", "seen=yes"];
-    let ran = run(Command::new(kubectl()), folder.path(), manifest.as_bytes(), &args);
+    let ran = run(
+        Command::new(kubectl()),
+        folder.path(),
+        manifest.as_bytes(),
+        &args,
+    );
     assert_eq!(ran.code, 0, "{}", ran.err);
     let objects = serde_json::Deserializer::from_str(&ran.out).into_iter::<Value>();
     objects.map(Result::unwrap).collect()
@@ -110,9 +124,17 @@ fn pod(annotations: &str) -> String {
 
 /// The template of the one object that was printed, at `path`.
 fn printed(ran: &Ran, path: &str) -> Value {
-    assert_eq!((ran.code, ran.err.contains("error:")), (0, false), "{}", ran.err);
+    assert_eq!(
+        (ran.code, ran.err.contains("error:")),
+        (0, false),
+        "{}",
+        ran.err
+    );
     let objects = as_kubectl_reads(&ran.out);
-    objects[0].pointer(path).unwrap_or_else(|| panic!("no {path} in {}", ran.out)).clone()
+    objects[0]
+        .pointer(path)
+        .unwrap_or_else(|| panic!("no {path} in {}", ran.out))
+        .clone()
 }
 
 fn env_of(pod: &Value) -> Value {
@@ -152,10 +174,20 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
     object["kind"] = kind.into();
     object["metadata"]["name"] = "x".into();
     object["metadata"]["namespace"] = "jobs".into();
-    let ran = inject(&[("s.yaml", SECRETS)], &object.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &object.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     let pod = printed(&ran, at);
-    assert_eq!(pod["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "snowflake" } }]));
-    assert_eq!(pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true");
+    assert_eq!(
+        pod["spec"]["containers"][0]["envFrom"],
+        json!([{ "secretRef": { "name": "snowflake" } }])
+    );
+    assert_eq!(
+        pod["metadata"]["labels"]["secrets.floe.dev/injected"],
+        "true"
+    );
     // Reloader reads templates: what a pod only tells would run a finished Job again.
     let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
     assert_eq!(told, (kind == "Pod").then_some("snowflake"));
@@ -194,7 +226,11 @@ spec:
         - {name: SNOWFLAKE_URL, value: "snowflake://$(SNOWFLAKE_PASSWORD)@acme"}
       - {name: istio-proxy, image: proxy}
 "#;
-    let ran = inject(&[("job.yaml", job), ("s.yaml", SECRETS)], "", &["-f", "job.yaml", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("job.yaml", job), ("s.yaml", SECRETS)],
+        "",
+        &["-f", "job.yaml", "--secrets", "s.yaml"],
+    );
     let pod = printed(&ran, "/spec/template");
     let expected = json!([
         variable("SNOWFLAKE_PASSWORD", "snowflake", "password"),
@@ -203,14 +239,32 @@ spec:
         variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role"),
     ]);
     assert_eq!(env_of(&pod), expected);
-    assert_eq!(pod["spec"]["containers"][1], json!({ "name": "istio-proxy", "image": "proxy" }));
-    assert_eq!(pod["spec"]["initContainers"], json!([{ "name": "fetch", "image": "git" }]));
-    assert!(ran.out.starts_with("\n# rendered by the floe-jobs chart\n"), "its head is kept: {}", ran.out);
-    assert!(ran.out.contains("ttlSecondsAfterFinished: 384\n"), "octal, as kubectl reads it: {}", ran.out);
+    assert_eq!(
+        pod["spec"]["containers"][1],
+        json!({ "name": "istio-proxy", "image": "proxy" })
+    );
+    assert_eq!(
+        pod["spec"]["initContainers"],
+        json!([{ "name": "fetch", "image": "git" }])
+    );
+    assert!(
+        ran.out.starts_with("\n# rendered by the floe-jobs chart\n"),
+        "its head is kept: {}",
+        ran.out
+    );
+    assert!(
+        ran.out.contains("ttlSecondsAfterFinished: 384\n"),
+        "octal, as kubectl reads it: {}",
+        ran.out
+    );
 
     let files = [("again.yaml", ran.out.as_str()), ("s.yaml", SECRETS)];
     let again = inject(&files, "", &["-f", "again.yaml", "--secrets", "s.yaml"]);
-    assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()), "a second pass changes nothing");
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, ran.out.as_str()),
+        "a second pass changes nothing"
+    );
 }
 
 #[test]
@@ -232,9 +286,23 @@ stringData: {value: !!str 12}
         "# of the pod\n{}--- # another\napiVersion: v1\nkind: Service\nmetadata: {{name: s}}",
         pod("secrets.floe.dev/refs: token")
     );
-    let args = ["-f", "first.yaml", "-f", "-", "-f", "third.json", "--secrets", "first.yaml"];
-    let third = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud83d\ude00\/"}}"#;
-    let ran = inject(&[("first.yaml", first), ("third.json", third)], &second, &args);
+    let args = [
+        "-f",
+        "first.yaml",
+        "-f",
+        "-",
+        "-f",
+        "third.json",
+        "--secrets",
+        "first.yaml",
+    ];
+    let third =
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud83d\ude00\/"}}"#;
+    let ran = inject(
+        &[("first.yaml", first), ("third.json", third)],
+        &second,
+        &args,
+    );
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let expected = format!(
         "{first}---
@@ -274,9 +342,13 @@ metadata: {{name: s}}
 #[case::separators("---\n---\n# x\n---")]
 #[case::carriage_returns("apiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: x}\r\n---\r\n")]
 #[case::a_byte_order_mark("\u{feff}apiVersion: v1\nkind: ConfigMap\n")]
-#[case::an_end_marker("apiVersion: v1\nkind: ConfigMap\n...\n---\napiVersion: v1\nkind: ConfigMap\n")]
+#[case::an_end_marker(
+    "apiVersion: v1\nkind: ConfigMap\n...\n---\napiVersion: v1\nkind: ConfigMap\n"
+)]
 #[case::a_null("---\nnull\n--- ~\n")]
-#[case::separators_in_a_block("apiVersion: v1\nkind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y")]
+#[case::separators_in_a_block(
+    "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y"
+)]
 #[case::tabs_in_json("{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"ConfigMap\"\n}\n")]
 #[case::json_after_a_separator("--- {\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\"}\n")]
 #[case::an_empty_list("apiVersion: v1\nkind: List\nitems: []\n")]
@@ -289,7 +361,10 @@ metadata: {{name: s}}
 )]
 fn input_without_work_comes_out_byte_for_byte(#[case] input: &str) {
     let ran = inject(&[], input, &["-f", "-"]);
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, input, ""));
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (0, input, "")
+    );
 }
 
 #[test]
@@ -304,11 +379,18 @@ fn lists_are_injected_item_by_item() {
             ] },
         ],
     });
-    let ran = inject(&[("s.yaml", SECRETS)], &list.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &list.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let printed: Value = serde_saphyr::from_str(&ran.out).unwrap();
     let template = printed.pointer("/items/1/items/0/spec/template").unwrap();
-    assert_eq!(env_of(template), json!([variable("FLOE_SECRET_SNOWFLAKE_USER", "snowflake", "user")]));
+    assert_eq!(
+        env_of(template),
+        json!([variable("FLOE_SECRET_SNOWFLAKE_USER", "snowflake", "user")])
+    );
     assert_eq!(printed["items"][0], list["items"][0]);
 }
 
@@ -340,10 +422,24 @@ spec: {serviceAccountName: runner, containers: [{name: main}]}
 #[case::without_secrets(&["-f", "bare.yaml", "-f", "defaults.yaml"])]
 fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
     let defaults = DEFAULTS.replace("LABEL", "enabled");
-    let ran = inject(&[("bare.yaml", BARE), ("defaults.yaml", &defaults), ("s.yaml", SECRETS)], "", args);
+    let ran = inject(
+        &[
+            ("bare.yaml", BARE),
+            ("defaults.yaml", &defaults),
+            ("s.yaml", SECRETS),
+        ],
+        "",
+        args,
+    );
     let pod = printed(&ran, "");
-    assert_eq!(env_of(&pod), json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]));
-    assert_eq!(pod["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "snowflake" } }]));
+    assert_eq!(
+        env_of(&pod),
+        json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
+    );
+    assert_eq!(
+        pod["spec"]["containers"][0]["envFrom"],
+        json!([{ "secretRef": { "name": "snowflake" } }])
+    );
     assert!(
         ran.err.starts_with(
             "warning: bare.yaml: document 1, Pod \"p\" in namespace \"jobs\": the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace \"jobs\")"
@@ -356,8 +452,15 @@ fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
 #[test]
 fn defaults_do_not_apply_without_the_label() {
     let defaults = DEFAULTS.replace("LABEL", "disabled");
-    let ran = inject(&[("d.yaml", &defaults)], BARE, &["-f", "-", "--secrets", "d.yaml"]);
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, BARE, ""));
+    let ran = inject(
+        &[("d.yaml", &defaults)],
+        BARE,
+        &["-f", "-", "--secrets", "d.yaml"],
+    );
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (0, BARE, "")
+    );
 }
 
 #[rstest]
@@ -402,11 +505,16 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
         pod("secrets.floe.dev/refs: 'token/other'"),
     ]
     .join("---\n");
-    let ran = inject(&[("s.yaml", SECRETS)], &manifests, &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &manifests,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     let lines: Vec<&str> = ran.err.lines().collect();
-    let place =
-        |document: usize| format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ");
+    let place = |document: usize| {
+        format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ")
+    };
     let expected = [
         (
             1,
@@ -416,26 +524,42 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
             1,
             "secret \"tokn\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation. Did you mean \"token\"?",
         ),
-        (3, "annotation secrets.floe.dev/containers: is empty; name at least one, or remove the annotation."),
+        (
+            3,
+            "annotation secrets.floe.dev/containers: is empty; name at least one, or remove the annotation.",
+        ),
         (
             3,
             "annotation secrets.floe.dev/refs: \"Bad\" is not a Secret name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit, at most 253 characters.",
         ),
-        (4, "the pod has no container \"nobody\" (named by annotation secrets.floe.dev/containers). It has: main."),
+        (
+            4,
+            "the pod has no container \"nobody\" (named by annotation secrets.floe.dev/containers). It has: main.",
+        ),
         (
             5,
             "secret \"token\" in namespace \"default\" has no key \"other\" (asked for by annotation secrets.floe.dev/refs). Add the key or correct the annotation.",
         ),
     ];
-    let expected: Vec<String> = expected.iter().map(|(document, said)| place(*document) + said).collect();
+    let expected: Vec<String> = expected
+        .iter()
+        .map(|(document, said)| place(*document) + said)
+        .collect();
     assert_eq!(lines, expected);
 }
 
 #[test]
 fn a_missing_secret_is_a_warning_where_the_author_says_so() {
     let manifest = pod("secrets.floe.dev/refs: gone, secrets.floe.dev/on-missing: warn");
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &["-f", "-", "--secrets", "s.yaml", "-n", "jobs"]);
-    assert_eq!(env_of(&printed(&ran, "")), json!([variable("FLOE_SECRET_GONE", "gone", "value")]));
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &manifest,
+        &["-f", "-", "--secrets", "s.yaml", "-n", "jobs"],
+    );
+    assert_eq!(
+        env_of(&printed(&ran, "")),
+        json!([variable("FLOE_SECRET_GONE", "gone", "value")])
+    );
     assert_eq!(
         ran.err,
         "warning: standard input: document 1, Pod \"p\" in namespace \"jobs\": secret \"gone\" not found in namespace \"jobs\"; the pod waits until it exists\n"
@@ -444,10 +568,17 @@ fn a_missing_secret_is_a_warning_where_the_author_says_so() {
 
 #[test]
 fn without_a_check_it_says_once_that_nothing_was_checked() {
-    let manifests = [pod("secrets.floe.dev/refs: a/b"), pod("secrets.floe.dev/refs: c")].join("---\n");
+    let manifests = [
+        pod("secrets.floe.dev/refs: a/b"),
+        pod("secrets.floe.dev/refs: c"),
+    ]
+    .join("---\n");
     let ran = inject(&[], &manifests, &["-f", "-"]);
     assert_eq!(ran.code, 0);
-    assert_eq!(ran.err, "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n");
+    assert_eq!(
+        ran.err,
+        "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
+    );
     let star = inject(&[], &pod("secrets.floe.dev/refs: a/*"), &["-f", "-"]);
     assert_eq!((star.code, star.out.as_str()), (1, ""));
     assert!(
@@ -466,8 +597,16 @@ fn explain_says_of_defaults_whether_they_have_an_effect() {
     };
     let manifest = [
         object("Namespace", "dark", ""),
-        object("Namespace", "near", ", labels: {secrets.floe.dev/inject: 'Enabled'}"),
-        object("Namespace", "lit", ", labels: {secrets.floe.dev/inject: enabled}"),
+        object(
+            "Namespace",
+            "near",
+            ", labels: {secrets.floe.dev/inject: 'Enabled'}",
+        ),
+        object(
+            "Namespace",
+            "lit",
+            ", labels: {secrets.floe.dev/inject: enabled}",
+        ),
         object("ServiceAccount", "a", ", namespace: dark"),
         object("ServiceAccount", "b", ", namespace: lit"),
         object("ServiceAccount", "c", ", namespace: elsewhere"),
@@ -496,11 +635,21 @@ fn explain_says_of_defaults_whether_they_have_an_effect() {
 #[test]
 fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
     let manifest = format!("{SECRETS}---\n{}", pod("secrets.floe.dev/refs: token/*"));
-    let ran = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--secrets", "m.yaml"]);
+    let ran = inject(
+        &[("m.yaml", &manifest)],
+        "",
+        &["-f", "m.yaml", "--secrets", "m.yaml"],
+    );
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.out.starts_with(SECRETS), "a Secret passes through as it was written");
+    assert!(
+        ran.out.starts_with(SECRETS),
+        "a Secret passes through as it was written"
+    );
     let objects = as_kubectl_reads(&ran.out);
-    assert_eq!(env_of(&objects[2]), json!([variable("FLOE_SECRET_TOKEN_VALUE", "token", "value")]));
+    assert_eq!(
+        env_of(&objects[2]),
+        json!([variable("FLOE_SECRET_TOKEN_VALUE", "token", "value")])
+    );
 }
 
 #[rstest]
@@ -527,19 +676,35 @@ fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
     "error: standard input:1: Pod \"p\": spec.containers[0].env[0].value (container \"c\", variable \"PORT\") is a number, and Kubernetes takes a string there; write it in quotes\n"
 )]
 #[case::no_flags(&[], "", "error: the following required arguments were not provided")]
-fn what_cannot_be_read_ends_with_2_and_its_place(#[case] args: &[&str], #[case] stdin: &str, #[case] said: &str) {
+fn what_cannot_be_read_ends_with_2_and_its_place(
+    #[case] args: &[&str],
+    #[case] stdin: &str,
+    #[case] said: &str,
+) {
     let ran = inject(&[], stdin, args);
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
     assert!(ran.err.starts_with(said), "{}", ran.err);
-    assert!(!ran.err.contains("canary") && !ran.err.contains("54327"), "{}", ran.err);
+    assert!(
+        !ran.err.contains("canary") && !ran.err.contains("54327"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
 fn bytes_that_are_no_text_are_refused_with_their_line() {
     let folder = TempDir::new().unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(program, folder.path(), b"a: b\nc: \xff\n", &["inject", "-f", "-"]);
-    assert_eq!((ran.code, ran.err.as_str()), (2, "error: standard input:2: is not UTF-8 text\n"));
+    let ran = run(
+        program,
+        folder.path(),
+        b"a: b\nc: \xff\n",
+        &["inject", "-f", "-"],
+    );
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (2, "error: standard input:2: is not UTF-8 text\n")
+    );
 }
 
 // === what is carried, and what is explained ===
@@ -561,15 +726,26 @@ items:
     let ran = inject(&[], manifest, &["-f", "-"]);
     let template = printed(&ran, "/spec/jobTemplate/spec/template");
     let annotations = &template["metadata"]["annotations"];
-    assert_eq!(annotations["secrets.floe.dev/inherited"], r#"{"containers":"main","env-from":"b"}"#, "the nearer one");
-    assert_eq!(template["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "b" } }]));
+    assert_eq!(
+        annotations["secrets.floe.dev/inherited"], r#"{"containers":"main","env-from":"b"}"#,
+        "the nearer one"
+    );
+    assert_eq!(
+        template["spec"]["containers"][0]["envFrom"],
+        json!([{ "secretRef": { "name": "b" } }])
+    );
     assert_eq!(template["spec"]["containers"][1], json!({ "name": "side" }));
-    assert_eq!(ran.err, "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n");
+    assert_eq!(
+        ran.err,
+        "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
+    );
 }
 
 #[test]
 fn explain_says_what_is_done_and_why_not() {
-    let defaults = DEFAULTS.replace("LABEL", "enabled").replace("main,sidecar", "*");
+    let defaults = DEFAULTS
+        .replace("LABEL", "enabled")
+        .replace("main,sidecar", "*");
     let manifest = "
 apiVersion: v1
 kind: Pod
@@ -605,7 +781,19 @@ spec: {containers: [{name: envoy}, {name: main}]}
         "{SECRETS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: jobs}}\nstringData: {{a: x, b: y}}\n"
     );
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", secrets.as_str())];
-    let ran = inject(&files, manifest, &["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml", "--explain"]);
+    let ran = inject(
+        &files,
+        manifest,
+        &[
+            "-f",
+            "-",
+            "--secrets",
+            "d.yaml",
+            "--secrets",
+            "s.yaml",
+            "--explain",
+        ],
+    );
     assert_eq!(ran.code, 0, "{}", ran.err);
     let p = "note: standard input: document 1, Pod \"p\" in namespace \"jobs\":";
     let s = "note: standard input: document 4, Pod \"s\" in namespace \"default\":";
@@ -639,28 +827,49 @@ note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothin
     "token",
     0
 )]
-#[case::malformed("apiVersion: v1\nkind: Secret\nstringData:\n  a: canary\n b: canary\n", "token", 2)]
-#[case::open_quote("apiVersion: v1\nkind: Secret\nstringData:\n  a: \"canary\n", "token", 2)]
+#[case::malformed(
+    "apiVersion: v1\nkind: Secret\nstringData:\n  a: canary\n b: canary\n",
+    "token",
+    2
+)]
+#[case::open_quote(
+    "apiVersion: v1\nkind: Secret\nstringData:\n  a: \"canary\n",
+    "token",
+    2
+)]
 #[case::open_flow("apiVersion: v1\nkind: Secret\nstringData: {a: canary", "token", 2)]
 #[case::an_unknown_alias("kind: Secret\nstringData: {a: *canary}\n", "token", 2)]
 #[case::a_key_twice("kind: Secret\nstringData: {canary: a, canary: b}\n", "token", 2)]
 #[case::a_tab("kind: Secret\nstringData:\n\tcanary: x\n", "token", 2)]
 #[case::an_unknown_tag("kind: Secret\nstringData: {a: !<canary canary}\n", "token", 2)]
 #[case::a_bad_escape("kind: Secret\nstringData: {a: \"\\canary\"}\n", "token", 2)]
-#[case::broken_json("{\"kind\": \"Secret\", \"data\": {\"a\": \"canary\", canary", "token", 2)]
+#[case::broken_json(
+    "{\"kind\": \"Secret\", \"data\": {\"a\": \"canary\", canary",
+    "token",
+    2
+)]
 #[case::plain_text("canary", "token", 1)]
 fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, #[case] code: i32) {
     let manifest = pod(&format!("secrets.floe.dev/refs: {name}"));
     let args = ["-f", "-", "--secrets", "s.yaml", "--explain"];
     let ran = inject(&[("s.yaml", secrets)], &manifest, &args);
     assert_eq!(ran.code, code, "{}", ran.err);
-    assert!(!ran.err.contains("canary") && !ran.out.contains("canary"), "{}\n{}", ran.err, ran.out);
+    assert!(
+        !ran.err.contains("canary") && !ran.out.contains("canary"),
+        "{}\n{}",
+        ran.err,
+        ran.out
+    );
     if code == 2 {
         assert!(ran.err.starts_with("error: s.yaml:"), "{}", ran.err);
         // The same among the manifests.
         let ran = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
         assert_eq!(
-            (ran.code, ran.out.contains("canary"), ran.err.contains("canary")),
+            (
+                ran.code,
+                ran.out.contains("canary"),
+                ran.err.contains("canary")
+            ),
             (2, false, false),
             "{}",
             ran.err
@@ -734,7 +943,11 @@ fn tricky_texts() -> Vec<String> {
     );
     texts.push(format!("{} long", "word ".repeat(60)));
     texts.push("x".repeat(300));
-    texts.push(format!("{}\n  {}\n", "word ".repeat(60), "more ".repeat(50)));
+    texts.push(format!(
+        "{}\n  {}\n",
+        "word ".repeat(60),
+        "more ".repeat(50)
+    ));
     // Every short text over the characters that mean something.
     let alphabet: Vec<char> = "-?:,[]{}#&*!|>'\"%@` \t\na0.~=<_+e\\\r".chars().collect();
     for a in &alphabet {
@@ -751,8 +964,11 @@ fn tricky_texts() -> Vec<String> {
 #[test]
 fn texts_come_back_as_the_same_texts_in_kubectl() {
     let texts = tricky_texts();
-    let by_key: serde_json::Map<String, Value> =
-        texts.iter().filter(|text| !text.is_empty()).map(|text| (text.clone(), json!([text, { "k": text }]))).collect();
+    let by_key: serde_json::Map<String, Value> = texts
+        .iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| (text.clone(), json!([text, { "k": text }])))
+        .collect();
     let rollout = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": { "name": "r" },
         "spec": {
@@ -770,18 +986,33 @@ fn texts_come_back_as_the_same_texts_in_kubectl() {
     let spec = &read["spec"];
     for (index, text) in texts.iter().enumerate() {
         let context = || {
-            let lines: Vec<&str> = ran.out.lines().filter(|line| line.contains(text.trim())).take(3).collect();
+            let lines: Vec<&str> = ran
+                .out
+                .lines()
+                .filter(|line| line.contains(text.trim()))
+                .take(3)
+                .collect();
             format!("{text:?} printed as {lines:?}")
         };
         assert_eq!(spec["texts"][index], json!(text), "{}", context());
-        assert_eq!(spec["template"]["spec"]["containers"][0]["args"][index], json!(text), "{}", context());
+        assert_eq!(
+            spec["template"]["spec"]["containers"][0]["args"][index],
+            json!(text),
+            "{}",
+            context()
+        );
         if !text.is_empty() {
             assert_eq!(spec["byKey"][text], by_key[text], "as a key: {}", context());
         }
     }
     // And we read it as kubectl does.
     let again = inject(&[], &ran.out, &["-f", "-"]);
-    assert_eq!((again.code, again.out == ran.out), (0, true), "{}", again.err);
+    assert_eq!(
+        (again.code, again.out == ran.out),
+        (0, true),
+        "{}",
+        again.err
+    );
 }
 
 #[test]
@@ -812,12 +1043,20 @@ spec:
     metadata: {annotations: {secrets.floe.dev/refs: a/b}}
     spec: {containers: [{name: main}]}
 ";
-    let manifest = manifest.replace("  plain\n    text: runs\n      on\n", "  plain: text runs\n    on\n");
+    let manifest = manifest.replace(
+        "  plain\n    text: runs\n      on\n",
+        "  plain: text runs\n    on\n",
+    );
     let ran = inject(&[], &manifest, &["-f", "-"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let (before, after) = (as_kubectl_reads(&manifest), as_kubectl_reads(&ran.out));
-    for field in ["scalars", "base", "merged", "alias", "folded", "plain", "literal"] {
-        if let (Some(before), Some(after)) = (before[0]["spec"][field].as_array(), after[0]["spec"][field].as_array()) {
+    for field in [
+        "scalars", "base", "merged", "alias", "folded", "plain", "literal",
+    ] {
+        if let (Some(before), Some(after)) = (
+            before[0]["spec"][field].as_array(),
+            after[0]["spec"][field].as_array(),
+        ) {
             for (index, (before, after)) in before.iter().zip(after).enumerate() {
                 assert_eq!(before, after, "{field} {index}");
             }
@@ -830,8 +1069,11 @@ spec:
 fn a_reader_that_stops_reading_is_no_panic() {
     let folder = TempDir::new().unwrap();
     let big = "x".repeat(4 << 20);
-    std::fs::write(folder.path().join("m.yaml"), format!("apiVersion: v1\nkind: ConfigMap\ndata: {{a: {big}}}\n"))
-        .unwrap();
+    std::fs::write(
+        folder.path().join("m.yaml"),
+        format!("apiVersion: v1\nkind: ConfigMap\ndata: {{a: {big}}}\n"),
+    )
+    .unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
         .args(["inject", "-f", "m.yaml"])
         .current_dir(folder.path())
@@ -842,5 +1084,8 @@ fn a_reader_that_stops_reading_is_no_panic() {
     let mut first = [0; 10];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+    assert_eq!(
+        (output.status.code(), output.stderr.as_slice()),
+        (Some(0), &[][..])
+    );
 }

@@ -22,7 +22,11 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
             json!({ "headGroupSpec": { "template": t("head") }, "workerGroupSpecs": [
                 { "groupName": "small", "template": t("worker") }, { "groupName": "large", "template": t("worker") } ] }),
             "ray.io/v1",
-            vec!["headGroupSpec/template", "workerGroupSpecs/0/template", "workerGroupSpecs/1/template"],
+            vec![
+                "headGroupSpec/template",
+                "workerGroupSpecs/0/template",
+                "workerGroupSpecs/1/template",
+            ],
         ),
         "RayJob" => (
             json!({ "entrypoint": "python job.py", "submitterPodTemplate": t("submit"), "rayClusterSpec": {
@@ -44,23 +48,36 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
             json!({ "podTemplate": t("flink-main-container"), "jobManager": { "podTemplate": t("flink-main-container") },
                 "taskManager": { "podTemplate": t("flink-main-container") } }),
             "flink.apache.org/v1beta1",
-            vec!["podTemplate", "jobManager/podTemplate", "taskManager/podTemplate"],
+            vec![
+                "podTemplate",
+                "jobManager/podTemplate",
+                "taskManager/podTemplate",
+            ],
         ),
         "PyTorchJob" => (
             json!({ "pytorchReplicaSpecs": { "Master": { "replicas": 1, "template": t("pytorch") },
                 "Worker": { "replicas": 2, "template": t("pytorch") } } }),
             "kubeflow.org/v1",
-            vec!["pytorchReplicaSpecs/Master/template", "pytorchReplicaSpecs/Worker/template"],
+            vec![
+                "pytorchReplicaSpecs/Master/template",
+                "pytorchReplicaSpecs/Worker/template",
+            ],
         ),
         "TFJob" => (
             json!({ "tfReplicaSpecs": { "Chief": { "template": t("tensorflow") }, "PS": { "template": t("tensorflow") } } }),
             "kubeflow.org/v1",
-            vec!["tfReplicaSpecs/Chief/template", "tfReplicaSpecs/PS/template"],
+            vec![
+                "tfReplicaSpecs/Chief/template",
+                "tfReplicaSpecs/PS/template",
+            ],
         ),
         "MPIJob" => (
             json!({ "mpiReplicaSpecs": { "Launcher": { "template": t("mpi") }, "Worker": { "template": t("mpi") } } }),
             "kubeflow.org/v2beta1",
-            vec!["mpiReplicaSpecs/Launcher/template", "mpiReplicaSpecs/Worker/template"],
+            vec![
+                "mpiReplicaSpecs/Launcher/template",
+                "mpiReplicaSpecs/Worker/template",
+            ],
         ),
         "Job" => (
             json!({ "minAvailable": 1, "tasks": [{ "name": "a", "template": t("a") }, { "name": "b", "template": t("b") }] }),
@@ -71,7 +88,11 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
             // Knative names the one container of a revision itself.
             let mut revision = t("ignored");
             revision["spec"]["containers"] = json!([{ "image": "i" }]);
-            (json!({ "template": revision }), "serving.knative.dev/v1", vec!["template"])
+            (
+                json!({ "template": revision }),
+                "serving.knative.dev/v1",
+                vec!["template"],
+            )
         }
         "JobSet" => (
             json!({ "replicatedJobs": [{ "name": "w", "template": { "spec": { "template": t("w") } } }] }),
@@ -81,14 +102,21 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
         "LeaderWorkerSet" => (
             json!({ "leaderWorkerTemplate": { "size": 2, "leaderTemplate": t("l"), "workerTemplate": t("w") } }),
             "leaderworkerset.x-k8s.io/v1",
-            vec!["leaderWorkerTemplate/leaderTemplate", "leaderWorkerTemplate/workerTemplate"],
+            vec![
+                "leaderWorkerTemplate/leaderTemplate",
+                "leaderWorkerTemplate/workerTemplate",
+            ],
         ),
         "Experiment" => (
             json!({ "templates": [{ "name": "canary", "template": t("c") }] }),
             "argoproj.io/v1alpha1",
             vec!["templates/0/template"],
         ),
-        "CloneSet" => (json!({ "replicas": 1, "template": t("c") }), "apps.kruise.io/v1alpha1", vec!["template"]),
+        "CloneSet" => (
+            json!({ "replicas": 1, "template": t("c") }),
+            "apps.kruise.io/v1alpha1",
+            vec!["template"],
+        ),
         "AppWrapper" => (
             json!({ "podTemplates": [t("a"), t("b")] }),
             "workload.example.com/v1",
@@ -110,7 +138,14 @@ fn as_a_pod(template: &Value) -> Value {
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
     pod["metadata"]["name"] = "made-from-it".into();
-    printed(&inject(&[("s.yaml", SECRETS)], &pod.to_string(), &["-f", "-", "--secrets", "s.yaml"]), "")
+    printed(
+        &inject(
+            &[("s.yaml", SECRETS)],
+            &pod.to_string(),
+            &["-f", "-", "--secrets", "s.yaml"],
+        ),
+        "",
+    )
 }
 
 #[rstest]
@@ -134,22 +169,43 @@ fn template_of_any_kind_is_found_by_its_shape(
     kind: &str,
 ) {
     let (object, places) = operators_object(kind);
-    let ran = inject(&[("s.yaml", SECRETS)], &object.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &object.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let printed = &as_kubectl_reads(&ran.out)[0];
     let mut expected = object.clone();
     expected["metadata"]["labels"] = json!({ "seen": "yes" });
     for place in places {
         let at = format!("/spec/{place}");
-        let pod = printed.pointer(&at).unwrap_or_else(|| panic!("no {at} in {}", ran.out));
+        let pod = printed
+            .pointer(&at)
+            .unwrap_or_else(|| panic!("no {at} in {}", ran.out));
         assert_eq!(env_of(pod), injected_env(), "{at}");
-        assert_eq!(pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true", "{at}");
-        assert_eq!(pod["spec"], as_a_pod(object.pointer(&at).unwrap())["spec"], "{at}: as a pod made from it");
+        assert_eq!(
+            pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true",
+            "{at}"
+        );
+        assert_eq!(
+            pod["spec"],
+            as_a_pod(object.pointer(&at).unwrap())["spec"],
+            "{at}: as a pod made from it"
+        );
         *expected.pointer_mut(&at).unwrap() = pod.clone();
     }
     assert_eq!(*printed, expected, "nothing else changed");
-    let again = inject(&[("s.yaml", SECRETS)], &ran.out, &["-f", "-", "--secrets", "s.yaml"]);
-    assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()), "a second pass changes nothing");
+    let again = inject(
+        &[("s.yaml", SECRETS)],
+        &ran.out,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, ran.out.as_str()),
+        "a second pass changes nothing"
+    );
 }
 
 #[rstest]
@@ -167,13 +223,18 @@ fn templates_that_flink_merges_do_not_lose_variables(
     #[case] accepted: bool,
 ) {
     let template = |words: &str| {
-        let mut template = json!({ "spec": { "containers": [{ "name": "flink-main-container" }] } });
+        let mut template =
+            json!({ "spec": { "containers": [{ "name": "flink-main-container" }] } });
         for word in words.split_whitespace() {
             match word {
-                "ENV" => template["spec"]["containers"][0]["env"] = json!([{ "name": "A", "value": "b" }]),
+                "ENV" => {
+                    template["spec"]["containers"][0]["env"] =
+                        json!([{ "name": "A", "value": "b" }])
+                }
                 asks => {
                     let key = if asks == "ASKS" { "refs" } else { "env-from" };
-                    template["metadata"] = json!({ "annotations": { format!("secrets.floe.dev/{key}"): "token" } });
+                    template["metadata"] =
+                        json!({ "annotations": { format!("secrets.floe.dev/{key}"): "token" } });
                 }
             }
         }
@@ -183,7 +244,11 @@ fn templates_that_flink_merges_do_not_lose_variables(
         "apiVersion": "flink.apache.org/v1beta1", "kind": "FlinkDeployment", "metadata": { "name": "f" },
         "spec": { "podTemplate": template(base), "taskManager": { "podTemplate": template(manager) } },
     });
-    let ran = inject(&[("s.yaml", SECRETS)], &object.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &object.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!(ran.code, i32::from(!accepted), "{}", ran.err);
     let said = "nothing can be injected here: Flink merges spec.podTemplate and spec.taskManager.podTemplate by position, and variables of one would take the place of the other's. Write annotations, env and envFrom in one of the two, or pass --allow-unknown to leave it out.\n";
     assert_eq!(ran.err.ends_with(said), !accepted, "{}", ran.err);
@@ -203,8 +268,15 @@ fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
     };
     let innocent = object(json!({ "a": "b" }));
     let ran = inject(&[], &innocent, &["-f", "-"]);
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, innocent.as_str(), ""));
-    let ran = inject(&[], &object(json!({ "secrets.floe.dev/refs": "token" })), &["-f", "-"]);
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (0, innocent.as_str(), "")
+    );
+    let ran = inject(
+        &[],
+        &object(json!({ "secrets.floe.dev/refs": "token" })),
+        &["-f", "-"],
+    );
     assert_eq!(
         (ran.code, ran.err.as_str()),
         (
@@ -228,7 +300,11 @@ fn copies_of_a_controller_are_not_acted_on_and_not_refused() {
         .to_string()
     };
     for (controller, code) in [(true, 0), (false, 1)] {
-        assert_eq!(inject(&[], &replica_set(controller), &["-f", "-"]).code, code, "{controller}");
+        assert_eq!(
+            inject(&[], &replica_set(controller), &["-f", "-"]).code,
+            code,
+            "{controller}"
+        );
     }
 }
 
@@ -237,7 +313,11 @@ fn mistake_in_a_nested_template_names_its_place() {
     let (mut object, _) = operators_object("RayCluster");
     object["spec"]["workerGroupSpecs"][1]["template"]["metadata"]["annotations"]["secrets.floe.dev/refs"] =
         "gone".into();
-    let ran = inject(&[("s.yaml", SECRETS)], &object.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &object.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(
         ran.err.starts_with(
@@ -250,22 +330,36 @@ fn mistake_in_a_nested_template_names_its_place() {
 
 #[test]
 fn nested_templates_get_the_defaults_that_their_pods_would_get() {
-    let defaults = DEFAULTS.replace("LABEL", "enabled").replace("main,sidecar", "*");
+    let defaults = DEFAULTS
+        .replace("LABEL", "enabled")
+        .replace("main,sidecar", "*");
     let (mut object, _) = operators_object("RayCluster");
     object["metadata"]["namespace"] = "jobs".into();
     object["spec"]["headGroupSpec"]["template"]["spec"]["serviceAccountName"] = "runner".into();
     for group in ["/spec/headGroupSpec", "/spec/workerGroupSpecs/0"] {
-        object.pointer_mut(&format!("{group}/template/metadata")).unwrap()["annotations"] = json!({});
+        object
+            .pointer_mut(&format!("{group}/template/metadata"))
+            .unwrap()["annotations"] = json!({});
     }
-    object["spec"]["workerGroupSpecs"].as_array_mut().unwrap().pop();
+    object["spec"]["workerGroupSpecs"]
+        .as_array_mut()
+        .unwrap()
+        .pop();
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
     let args = ["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml"];
     let ran = inject(&files, &object.to_string(), &args);
     let head = printed(&ran, "/spec/headGroupSpec/template");
-    assert_eq!(env_of(&head), json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]), "its account's");
+    assert_eq!(
+        env_of(&head),
+        json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]),
+        "its account's"
+    );
     let worker = printed(&ran, "/spec/workerGroupSpecs/0/template");
     assert_eq!(env_of(&worker), Value::Null);
-    assert_eq!(worker["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "snowflake" } }]));
+    assert_eq!(
+        worker["spec"]["containers"][0]["envFrom"],
+        json!([{ "secretRef": { "name": "snowflake" } }])
+    );
 }
 
 #[rstest]
@@ -274,11 +368,21 @@ fn nested_templates_get_the_defaults_that_their_pods_would_get() {
 fn templates_of_one_object_are_bounded(#[case] count: usize, #[case] code: i32) {
     let templates = vec![template("c"); count];
     let object = json!({ "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" }, "templates": templates });
-    let ran = inject(&[("s.yaml", SECRETS)], &object.to_string(), &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &object.to_string(),
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!(ran.code, code, "{}", ran.err);
-    assert_eq!(ran.out.matches("secretKeyRef").count(), if code == 0 { count } else { 0 });
+    assert_eq!(
+        ran.out.matches("secretKeyRef").count(),
+        if code == 0 { count } else { 0 }
+    );
     if code == 2 {
-        assert_eq!(ran.err, "error: standard input:1: X \"x\": it has more than 1000 pod templates; split it\n");
+        assert_eq!(
+            ran.err,
+            "error: standard input:1: X \"x\": it has more than 1000 pod templates; split it\n"
+        );
     }
 }
 
@@ -319,7 +423,11 @@ templates:
 
 fn workflow(kind: &str, spec: &str) -> String {
     let spec: Value = serde_saphyr::from_str(spec).unwrap();
-    let spec = if kind == "CronWorkflow" { json!({ "schedule": "@daily", "workflowSpec": spec }) } else { spec };
+    let spec = if kind == "CronWorkflow" {
+        json!({ "schedule": "@daily", "workflowSpec": spec })
+    } else {
+        spec
+    };
     json!({ "apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": { "name": "w" }, "spec": spec }).to_string()
 }
 
@@ -330,45 +438,105 @@ fn workflow(kind: &str, spec: &str) -> String {
 #[case("CronWorkflow", "/spec/workflowSpec")]
 fn argo_templates_get_what_their_pods_would_get(#[case] kind: &str, #[case] at: &str) {
     let manifest = workflow(kind, WORKFLOW_SPEC);
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &["-f", "-", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &[("s.yaml", SECRETS)],
+        &manifest,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let spec = as_kubectl_reads(&ran.out)[0].pointer(at).unwrap().clone();
-    let (shared, own) = (variable("SHARED", "token", "value"), variable("FLOE_SECRET_TOKEN", "token", "value"));
+    let (shared, own) = (
+        variable("SHARED", "token", "value"),
+        variable("FLOE_SECRET_TOKEN", "token", "value"),
+    );
     let templates = &spec["templates"];
 
     let build = &templates[1];
     let author = json!({ "name": "A", "value": "x:$(SHARED)" });
-    assert_eq!(build["container"]["env"], json!([shared, author, own]), "before the variable that refers to it");
+    assert_eq!(
+        build["container"]["env"],
+        json!([shared, author, own]),
+        "before the variable that refers to it"
+    );
     assert_eq!(build["container"].get("name"), None, "Argo names it");
     assert_eq!(build["sidecars"][0]["env"], json!([own, shared]));
     assert_eq!(build["initContainers"][0]["env"], json!([own, shared]));
-    assert_eq!(build["metadata"]["labels"], json!({ "secrets.floe.dev/injected": "true" }));
-    assert_eq!(templates[0]["steps"][0][1]["inline"]["container"]["env"], json!([own, shared]));
+    assert_eq!(
+        build["metadata"]["labels"],
+        json!({ "secrets.floe.dev/injected": "true" })
+    );
+    assert_eq!(
+        templates[0]["steps"][0][1]["inline"]["container"]["env"],
+        json!([own, shared])
+    );
     let script = &templates[2];
-    assert_eq!((&script["script"]["env"], &script["script"]["source"]), (&json!([shared]), &json!("print(1)")));
-    let record = script["metadata"]["annotations"]["secrets.floe.dev/injected"].as_str().unwrap();
+    assert_eq!(
+        (&script["script"]["env"], &script["script"]["source"]),
+        (&json!([shared]), &json!("print(1)"))
+    );
+    let record = script["metadata"]["annotations"]["secrets.floe.dev/injected"]
+        .as_str()
+        .unwrap();
     assert_eq!(record, r#"{"containers":{"main":{"env":["SHARED"]}}}"#);
     let containers = &templates[3]["containerSet"]["containers"];
-    assert_eq!((containers[0].get("env"), &containers[1]["env"]), (None, &json!([shared])));
-    assert_eq!(templates[4]["dag"]["tasks"][0]["inline"]["script"]["env"], json!([shared]));
+    assert_eq!(
+        (containers[0].get("env"), &containers[1]["env"]),
+        (None, &json!([shared]))
+    );
+    assert_eq!(
+        templates[4]["dag"]["tasks"][0]["inline"]["script"]["env"],
+        json!([shared])
+    );
     assert_eq!(templates[5], json!({ "name": "wait", "suspend": {} }));
 
-    let again = inject(&[("s.yaml", SECRETS)], &ran.out, &["-f", "-", "--secrets", "s.yaml"]);
-    assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()), "a second pass changes nothing");
+    let again = inject(
+        &[("s.yaml", SECRETS)],
+        &ran.out,
+        &["-f", "-", "--secrets", "s.yaml"],
+    );
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, ran.out.as_str()),
+        "a second pass changes nothing"
+    );
 }
 
 #[rstest]
 #[case::the_workflows("serviceAccountName: runner", "")]
 #[case::the_templates("serviceAccountName: other", "serviceAccountName: runner")]
-#[case::of_the_defaults("serviceAccountName: other\ntemplateDefaults: {serviceAccountName: runner}", "")]
-fn argo_templates_get_the_defaults_of_their_service_account(#[case] spec: &str, #[case] template: &str) {
-    let defaults = DEFAULTS.replace("LABEL", "enabled").replace("main,sidecar", "*");
+#[case::of_the_defaults(
+    "serviceAccountName: other\ntemplateDefaults: {serviceAccountName: runner}",
+    ""
+)]
+fn argo_templates_get_the_defaults_of_their_service_account(
+    #[case] spec: &str,
+    #[case] template: &str,
+) {
+    let defaults = DEFAULTS
+        .replace("LABEL", "enabled")
+        .replace("main,sidecar", "*");
     let spec = format!("{spec}\ntemplates:\n- name: a\n  container: {{image: i}}\n  {template}\n");
     let manifest = workflow("Workflow", &spec);
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
-    let ran = inject(&files, &manifest, &["-f", "-", "-n", "jobs", "--secrets", "d.yaml", "--secrets", "s.yaml"]);
+    let ran = inject(
+        &files,
+        &manifest,
+        &[
+            "-f",
+            "-",
+            "-n",
+            "jobs",
+            "--secrets",
+            "d.yaml",
+            "--secrets",
+            "s.yaml",
+        ],
+    );
     let template = printed(&ran, "/spec/templates/0");
-    assert_eq!(template["container"]["env"], json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]));
+    assert_eq!(
+        template["container"]["env"],
+        json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
+    );
 }
 
 const ASKS: &str = "metadata: {annotations: {secrets.floe.dev/refs: token}}";
@@ -412,18 +580,37 @@ const ASKS: &str = "metadata: {annotations: {secrets.floe.dev/refs: token}}";
 )]
 fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: &str) {
     let spec = spec
-        .replace("podASKS", "podMetadata: {annotations: {secrets.floe.dev/refs: token}}")
-        .replace("workflowASKS", "workflowMetadata: {annotations: {secrets.floe.dev/refs: token}}")
+        .replace(
+            "podASKS",
+            "podMetadata: {annotations: {secrets.floe.dev/refs: token}}",
+        )
+        .replace(
+            "workflowASKS",
+            "workflowMetadata: {annotations: {secrets.floe.dev/refs: token}}",
+        )
         .replace("ASKS", ASKS);
     let manifest = workflow("Workflow", &spec);
     let args = ["-f", "-", "--secrets", "s.yaml"];
     let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args);
     assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
-    assert!(ran.err.starts_with("error: standard input: document 1, Workflow \"w\""), "{}", ran.err);
+    assert!(
+        ran.err
+            .starts_with("error: standard input: document 1, Workflow \"w\""),
+        "{}",
+        ran.err
+    );
     assert!(ran.err.contains(said), "{}", ran.err);
-    let allowed = inject(&[("s.yaml", SECRETS)], &manifest, &[&args[..], &["--allow-unknown"]].concat());
+    let allowed = inject(
+        &[("s.yaml", SECRETS)],
+        &manifest,
+        &[&args[..], &["--allow-unknown"]].concat(),
+    );
     assert_eq!(allowed.code, 0, "{}", allowed.err);
-    assert!(allowed.err.starts_with("warning: ") && allowed.err.contains(said), "{}", allowed.err);
+    assert!(
+        allowed.err.starts_with("warning: ") && allowed.err.contains(said),
+        "{}",
+        allowed.err
+    );
 }
 
 // === annotations that are not acted on ===
@@ -477,25 +664,44 @@ status: {old: {annotations: {secrets.floe.dev/refs: a/b}}}
         "document 6, RayCluster \"ray\": annotation secrets.floe.dev/refs in metadata.annotations is not acted on. Move it to spec.headGroupSpec.template.metadata.annotations or spec.workerGroupSpecs[0].template.metadata.annotations, or pass --allow-unknown to leave it there.",
         "document 7, TaskRun \"t\": annotation secrets.floe.dev/refs in metadata.annotations is not acted on: no pod template was found in this TaskRun. Move it to a pod or a pod template; if a controller copies it to its pods, where the webhook reads it, pass --allow-unknown.",
     ];
-    let lines = |word: &str| expected.map(|line| format!("{word}: standard input: {line}\n")).concat();
+    let lines = |word: &str| {
+        expected
+            .map(|line| format!("{word}: standard input: {line}\n"))
+            .concat()
+    };
     let ran = inject(&[], manifest, &["-f", "-"]);
-    assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", lines("error")));
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err),
+        (1, "", lines("error"))
+    );
     let allowed = inject(&[], manifest, &["-f", "-", "--allow-unknown"]);
-    assert_eq!((allowed.code, allowed.out.as_str(), allowed.err), (0, manifest, lines("warning")));
+    assert_eq!(
+        (allowed.code, allowed.out.as_str(), allowed.err),
+        (0, manifest, lines("warning"))
+    );
 }
 
 #[test]
 fn sentences_about_one_object_are_bounded() {
-    let annotations: serde_json::Map<String, Value> =
-        (0..30).map(|n| (format!("secrets.floe.dev/env.V{n}"), "a/b".into())).collect();
+    let annotations: serde_json::Map<String, Value> = (0..30)
+        .map(|n| (format!("secrets.floe.dev/env.V{n}"), "a/b".into()))
+        .collect();
     let list = vec![json!({ "annotations": annotations }); 60];
-    let object = json!({ "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" }, "spec": list });
+    let object =
+        json!({ "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" }, "spec": list });
     let ran = inject(&[], &object.to_string(), &["-f", "-"]);
     assert_eq!(ran.code, 1);
     let lines: Vec<&str> = ran.err.lines().collect();
     assert_eq!(lines.len(), 51);
-    assert!(lines[0].contains("env.V9 and 20 more in spec[0].annotations are not acted on"), "{}", lines[0]);
-    assert_eq!(lines[50], "error: standard input: document 1, X \"x\": there are 10 more such places");
+    assert!(
+        lines[0].contains("env.V9 and 20 more in spec[0].annotations are not acted on"),
+        "{}",
+        lines[0]
+    );
+    assert_eq!(
+        lines[50],
+        "error: standard input: document 1, X \"x\": there are 10 more such places"
+    );
 }
 
 #[test]
@@ -540,16 +746,28 @@ spec:
 #[case::both_and_the_current_one_wins("serviceAccount: other, serviceAccountName: runner", true)]
 #[case::the_deprecated_one_loses("serviceAccount: runner, serviceAccountName: other", false)]
 fn deprecated_service_account_counts(#[case] fields: &str, #[case] gets: bool) {
-    let defaults = DEFAULTS.replace("LABEL", "enabled").replace("main,sidecar", "*");
-    for (api_version, kind) in [("argoproj.io/v1alpha1", "Rollout"), ("apps/v1", "Deployment")] {
+    let defaults = DEFAULTS
+        .replace("LABEL", "enabled")
+        .replace("main,sidecar", "*");
+    for (api_version, kind) in [
+        ("argoproj.io/v1alpha1", "Rollout"),
+        ("apps/v1", "Deployment"),
+    ] {
         let manifest = format!(
             "apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: r, namespace: jobs}}\nspec: {{template: {{spec: {{{fields}, containers: [{{name: main}}]}}}}}}\n"
         );
         let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
-        let ran = inject(&files, &manifest, &["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml"]);
+        let ran = inject(
+            &files,
+            &manifest,
+            &["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml"],
+        );
         let env = env_of(&printed(&ran, "/spec/template"));
-        let expected =
-            if gets { json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]) } else { Value::Null };
+        let expected = if gets {
+            json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
+        } else {
+            Value::Null
+        };
         assert_eq!(env, expected, "{kind}");
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    AnnotationLayers, Annotations, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding, SecretId,
-    SecretName, SecretSource, Sidecar, SkipReason, parse, plan, render,
+    AnnotationLayers, Annotations, BindOutcome, Decision, PlanInput, PlanTarget, PodView,
+    SecretBinding, SecretId, SecretName, SecretSource, Sidecar, SkipReason, parse, plan, render,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,12 +45,18 @@ pub(crate) struct Admitted {
 
 /// A pod with one container `app` and these annotations of ours.
 pub(crate) fn pod(annotations: &[(&str, &str)]) -> Value {
-    pod_with(annotations, json!({ "containers": [{ "name": "app", "image": "app:1" }] }))
+    pod_with(
+        annotations,
+        json!({ "containers": [{ "name": "app", "image": "app:1" }] }),
+    )
 }
 
 /// A pod with this spec and these annotations of ours.
 pub(crate) fn pod_with(annotations: &[(&str, &str)], spec: Value) -> Value {
-    let annotations: BTreeMap<String, &str> = annotations.iter().map(|(k, v)| (format!("{PREFIX}{k}"), *v)).collect();
+    let annotations: BTreeMap<String, &str> = annotations
+        .iter()
+        .map(|(k, v)| (format!("{PREFIX}{k}"), *v))
+        .collect();
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "generateName": "run-", "annotations": annotations }, "spec": spec })
 }
 
@@ -62,20 +68,36 @@ impl Admission {
             bindings: BTreeMap::new(),
             service_account: None,
             namespace: None,
-            sidecars: ["istio-proxy", "linkerd-*", "wait@workflows.argoproj.io/workflow"]
-                .map(|sidecar| sidecar.parse().unwrap())
-                .to_vec(),
+            sidecars: [
+                "istio-proxy",
+                "linkerd-*",
+                "wait@workflows.argoproj.io/workflow",
+            ]
+            .map(|sidecar| sidecar.parse().unwrap())
+            .to_vec(),
         }
     }
 
     /// A Secret with these keys; one that is not mentioned exists, with keys that nobody asked for.
     pub(crate) fn secret(self, name: &str, keys: &[&str]) -> Self {
         let keys = keys.iter().map(ToString::to_string).collect();
-        self.bound(name, BindOutcome::Found(SecretBinding { secret_name: bare(name), keys: Some(keys) }))
+        self.bound(
+            name,
+            BindOutcome::Found(SecretBinding {
+                secret_name: bare(name),
+                keys: Some(keys),
+            }),
+        )
     }
 
     pub(crate) fn missing(self, name: &str) -> Self {
-        self.bound(name, BindOutcome::Missing { backend: "kubernetes", near: None })
+        self.bound(
+            name,
+            BindOutcome::Missing {
+                backend: "kubernetes",
+                near: None,
+            },
+        )
     }
 
     pub(crate) fn bound(mut self, name: &str, bound: BindOutcome) -> Self {
@@ -101,11 +123,30 @@ impl Admission {
     pub(crate) fn admit(&self) -> Outcome {
         let outcome = self.once();
         if let Outcome::Admitted(admitted) = &outcome {
-            assert_eq!(difference(&self.pod, &admitted.pod), Ok(()), "{:#}\n{:#}", self.pod, admitted.pod);
-            let again = Self { pod: admitted.pod.clone(), ..self.clone() };
-            let Outcome::Admitted(second) = again.once() else { panic!("the second pass does not admit: {again:?}") };
-            assert_eq!(second.patch, "[]", "the second pass adds to {:#}", admitted.pod);
-            assert_eq!(self.once(), outcome, "the same input gives the same outcome");
+            assert_eq!(
+                difference(&self.pod, &admitted.pod),
+                Ok(()),
+                "{:#}\n{:#}",
+                self.pod,
+                admitted.pod
+            );
+            let again = Self {
+                pod: admitted.pod.clone(),
+                ..self.clone()
+            };
+            let Outcome::Admitted(second) = again.once() else {
+                panic!("the second pass does not admit: {again:?}")
+            };
+            assert_eq!(
+                second.patch, "[]",
+                "the second pass adds to {:#}",
+                admitted.pod
+            );
+            assert_eq!(
+                self.once(),
+                outcome,
+                "the same input gives the same outcome"
+            );
         }
         outcome
     }
@@ -130,22 +171,34 @@ impl Admission {
 
     fn once(&self) -> Outcome {
         let view = PodView::deserialize(&self.pod).unwrap();
-        let service_account = self.service_account.as_ref().map(|(name, pairs)| (name.as_str(), annotations(pairs)));
+        let service_account = self
+            .service_account
+            .as_ref()
+            .map(|(name, pairs)| (name.as_str(), annotations(pairs)));
         let namespace = self.namespace.as_ref().map(|pairs| annotations(pairs));
         let sources = AnnotationLayers {
             object: view.annotations(),
-            service_account: service_account.as_ref().map(|(name, annotations)| (*name, annotations)),
-            namespace: namespace.as_ref().map(|annotations| (NAMESPACE, annotations)),
+            service_account: service_account
+                .as_ref()
+                .map(|(name, annotations)| (*name, annotations)),
+            namespace: namespace
+                .as_ref()
+                .map(|annotations| (NAMESPACE, annotations)),
         };
         let request = match parse(&sources) {
-            Err(mistakes) => return Outcome::Refused(mistakes.iter().map(ToString::to_string).collect()),
+            Err(mistakes) => {
+                return Outcome::Refused(mistakes.iter().map(ToString::to_string).collect());
+            }
             Ok(Decision::Skip(reason)) => return Outcome::Skipped(reason),
             Ok(Decision::Inject(request)) => request,
         };
         let mut bindings = self.bindings.clone();
         for secret in request.needs().into_keys() {
             bindings.entry(secret.clone()).or_insert_with(|| {
-                BindOutcome::Found(SecretBinding { secret_name: secret.name.to_string(), keys: None })
+                BindOutcome::Found(SecretBinding {
+                    secret_name: secret.name.to_string(),
+                    keys: None,
+                })
             });
         }
         let input = PlanInput {
@@ -165,7 +218,11 @@ impl Admission {
                 let mut pod = self.pod.clone();
                 json_patch::patch(&mut pod, &json_patch::Patch::from(patch.clone())).unwrap();
                 let warnings = plan.warnings.iter().map(ToString::to_string).collect();
-                Outcome::Admitted(Admitted { pod, warnings, patch: serde_json::to_string(&patch).unwrap() })
+                Outcome::Admitted(Admitted {
+                    pod,
+                    warnings,
+                    patch: serde_json::to_string(&patch).unwrap(),
+                })
             }
         }
     }
@@ -174,24 +231,38 @@ impl Admission {
 impl Admitted {
     /// The names of the sources of a container, in order: Secrets, and config maps as `configmap:<name>`.
     pub(crate) fn env_from(&self, container: &str) -> Vec<String> {
-        let sources = self.container(container)["envFrom"].as_array().cloned().unwrap_or_default();
+        let sources = self.container(container)["envFrom"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let name = |source: &Value| match source["secretRef"]["name"].as_str() {
             Some(secret) => secret.to_owned(),
-            None => format!("configmap:{}", source["configMapRef"]["name"].as_str().unwrap_or_default()),
+            None => format!(
+                "configmap:{}",
+                source["configMapRef"]["name"].as_str().unwrap_or_default()
+            ),
         };
         sources.iter().map(name).collect()
     }
 
     /// The entries of a container, in order: `NAME=secret/key`, `NAME='literal'`.
     pub(crate) fn env(&self, container: &str) -> Vec<String> {
-        let entries = self.container(container)["env"].as_array().cloned().unwrap_or_default();
+        let entries = self.container(container)["env"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let entry = |entry: &Value| {
             let from = &entry["valueFrom"]["secretKeyRef"];
             if from.is_null() {
                 format!("{}='{}'", text(&entry["name"]), text(&entry["value"]))
             } else {
-                format!("{}={}/{}", text(&entry["name"]), text(&from["name"]), text(&from["key"]))
+                format!(
+                    "{}={}/{}",
+                    text(&entry["name"]),
+                    text(&from["name"]),
+                    text(&from["key"])
+                )
             }
         };
         entries.iter().map(entry).collect()
@@ -201,21 +272,31 @@ impl Admitted {
     /// When neither list has a container of that name.
     pub(crate) fn container(&self, name: &str) -> &Value {
         let lists = ["containers", "initContainers"];
-        let all = lists.into_iter().filter_map(|list| self.pod["spec"][list].as_array()).flatten();
-        all.into_iter().find(|container| container["name"] == name).unwrap_or_else(|| panic!("no container {name}"))
+        let all = lists
+            .into_iter()
+            .filter_map(|list| self.pod["spec"][list].as_array())
+            .flatten();
+        all.into_iter()
+            .find(|container| container["name"] == name)
+            .unwrap_or_else(|| panic!("no container {name}"))
     }
 
     /// The record that was written back.
     pub(crate) fn record(&self) -> Value {
         let record = &self.pod["metadata"]["annotations"]["secrets.floe.dev/injected"];
-        record.as_str().map_or(Value::Null, |record| serde_json::from_str(record).unwrap())
+        record
+            .as_str()
+            .map_or(Value::Null, |record| serde_json::from_str(record).unwrap())
     }
 }
 
 /// `[source:]name`.
 pub(crate) fn id(name: &str) -> SecretId {
     let (source, name) = name.split_once(':').unwrap_or(("kubernetes", name));
-    SecretId { source: source.parse::<SecretSource>().unwrap(), name: name.parse::<SecretName>().unwrap() }
+    SecretId {
+        source: source.parse::<SecretSource>().unwrap(),
+        name: name.parse::<SecretName>().unwrap(),
+    }
 }
 
 fn bare(name: &str) -> String {
@@ -223,9 +304,16 @@ fn bare(name: &str) -> String {
 }
 
 fn prefixed(annotations: &[(&str, &str)]) -> Vec<(String, String)> {
-    annotations.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect()
+    annotations
+        .iter()
+        .map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned()))
+        .collect()
 }
 
 fn annotations(pairs: &[(String, String)]) -> Annotations<'_> {
-    Annotations::from_pairs(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+    Annotations::from_pairs(
+        pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str())),
+    )
 }

@@ -1,7 +1,8 @@
 //! Every key of the contract: the forms that are taken, and the sentences for those that are not.
 
 use floe_secrets_webhook::injection::{
-    AnnotationLayers, Annotations, Choice, Decision, InjectionRequest, OnMissing, ReloadMode, SkipReason, parse,
+    AnnotationLayers, Annotations, Choice, Decision, InjectionRequest, OnMissing, ReloadMode,
+    SkipReason, parse,
 };
 use rstest::rstest;
 
@@ -10,9 +11,15 @@ use crate::admission::{Admission, Outcome, PREFIX, pod};
 /// # Panics
 /// When the annotations ask for nothing, or are mistaken.
 fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
-    let annotations =
-        Annotations::from_pairs(annotations.iter().map(|(key, value)| (format!("{PREFIX}{key}"), *value)));
-    match parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }) {
+    let annotations = Annotations::from_pairs(
+        annotations
+            .iter()
+            .map(|(key, value)| (format!("{PREFIX}{key}"), *value)),
+    );
+    match parse(&AnnotationLayers {
+        object: Some(&annotations),
+        ..AnnotationLayers::default()
+    }) {
         Ok(Decision::Inject(request)) => *request,
         other => panic!("{other:?}"),
     }
@@ -69,18 +76,32 @@ fn env_from_brings_secrets_in_whole(#[case] value: &str, #[case] expected: &[&st
 #[case::yaml_single_after_a_comment("# a\nkey: k\r\nname: a\r\n", &["FLOE_SECRET_A_K=a/k"])]
 #[case::json_strings(r#"["a/k", "b"]"#, &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_B=b/value"])]
 fn refs_become_variables_by_the_reference_naming(#[case] value: &str, #[case] expected: &[&str]) {
-    let admitted = Admission::of(pod(&[("refs", value)])).secret("d", &["value"]).admitted();
+    let admitted = Admission::of(pod(&[("refs", value)]))
+        .secret("d", &["value"])
+        .admitted();
     assert_eq!(admitted.env("app"), expected);
     assert!(admitted.env_from("app").is_empty());
 }
 
 #[rstest]
-#[case::plain("AWS_ACCESS_KEY_ID", "s3/access-key", "AWS_ACCESS_KEY_ID=s3/access-key")]
-#[case::source("POLARIS_CREDENTIAL", "infisical:polaris/credential", "POLARIS_CREDENTIAL=polaris/credential")]
+#[case::plain(
+    "AWS_ACCESS_KEY_ID",
+    "s3/access-key",
+    "AWS_ACCESS_KEY_ID=s3/access-key"
+)]
+#[case::source(
+    "POLARIS_CREDENTIAL",
+    "infisical:polaris/credential",
+    "POLARIS_CREDENTIAL=polaris/credential"
+)]
 #[case::spaces_around("X", " s3/k\n", "X=s3/k")]
 #[case::lower_case_and_underscore("_x9", "s3/k", "_x9=s3/k")]
 #[case::longest(LONGEST_VARIABLE, "s3/k", &format!("{LONGEST_VARIABLE}=s3/k"))]
-fn env_gives_a_variable_a_fixed_name(#[case] variable: &str, #[case] value: &str, #[case] expected: &str) {
+fn env_gives_a_variable_a_fixed_name(
+    #[case] variable: &str,
+    #[case] value: &str,
+    #[case] expected: &str,
+) {
     let admitted = Admission::of(pod(&[(&format!("env.{variable}"), value)])).admitted();
     assert_eq!(admitted.env("app"), [expected]);
 }
@@ -90,19 +111,46 @@ const LONGEST_VARIABLE: &str = "V23456789_123456789_123456789_123456789_12345678
 
 #[test]
 fn aliases_follow_references_in_the_order_of_their_names() {
-    let admitted = Admission::of(pod(&[("env.B", "s/b"), ("env.A", "s/a"), ("refs", "s/z,s/y")])).admitted();
-    assert_eq!(admitted.env("app"), ["FLOE_SECRET_S_Z=s/z", "FLOE_SECRET_S_Y=s/y", "A=s/a", "B=s/b"]);
+    let admitted = Admission::of(pod(&[
+        ("env.B", "s/b"),
+        ("env.A", "s/a"),
+        ("refs", "s/z,s/y"),
+    ]))
+    .admitted();
+    assert_eq!(
+        admitted.env("app"),
+        [
+            "FLOE_SECRET_S_Z=s/z",
+            "FLOE_SECRET_S_Y=s/y",
+            "A=s/a",
+            "B=s/b"
+        ]
+    );
 }
 
 #[test]
 fn an_alias_and_a_reference_may_name_the_same_key() {
-    let admitted = Admission::of(pod(&[("env.PGPASSWORD", "db/password"), ("refs", "db/password")])).admitted();
-    assert_eq!(admitted.env("app"), ["FLOE_SECRET_DB_PASSWORD=db/password", "PGPASSWORD=db/password"]);
+    let admitted = Admission::of(pod(&[
+        ("env.PGPASSWORD", "db/password"),
+        ("refs", "db/password"),
+    ]))
+    .admitted();
+    assert_eq!(
+        admitted.env("app"),
+        [
+            "FLOE_SECRET_DB_PASSWORD=db/password",
+            "PGPASSWORD=db/password"
+        ]
+    );
 }
 
 #[test]
 fn the_source_env_needs_no_injection() {
-    let nothing = Admission::of(pod(&[("refs", "env:present, env:too/key"), ("env.X", "env:present/key")])).admit();
+    let nothing = Admission::of(pod(&[
+        ("refs", "env:present, env:too/key"),
+        ("env.X", "env:present/key"),
+    ]))
+    .admit();
     assert_eq!(nothing, Outcome::Skipped(SkipReason::NotRequested));
     let admitted = Admission::of(pod(&[("refs", "env:present,a/k")])).admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
@@ -113,8 +161,15 @@ fn the_source_env_needs_no_injection() {
 #[case("warn", Some(OnMissing::Warn))]
 #[case(" warn\r\n", Some(OnMissing::Warn))]
 fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Option<OnMissing>) {
-    assert_eq!(request(&[("env-from", "a"), ("on-missing", value)]).on_missing, expected);
-    assert_eq!(request(&[("env-from", "a")]).on_missing, None, "unset is left to the surface");
+    assert_eq!(
+        request(&[("env-from", "a"), ("on-missing", value)]).on_missing,
+        expected
+    );
+    assert_eq!(
+        request(&[("env-from", "a")]).on_missing,
+        None,
+        "unset is left to the surface"
+    );
 }
 
 #[rstest]
@@ -124,7 +179,10 @@ fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Opt
 #[case("off", ReloadMode::Off)]
 #[case("\toff\n", ReloadMode::Off)]
 fn reload_is_one_of_four_words(#[case] value: &str, #[case] expected: ReloadMode) {
-    assert_eq!(request(&[("env-from", "a"), ("reload", value)]).reload, expected);
+    assert_eq!(
+        request(&[("env-from", "a"), ("reload", value)]).reload,
+        expected
+    );
 }
 
 #[test]
@@ -136,9 +194,19 @@ fn infisical_says_where_a_secret_comes_from() {
         ("infisical.b.c", "dev-2:/"),
         (&format!("infisical.{name}"), "dev:/x"),
     ]);
-    let paths: Vec<String> =
-        request.infisical.iter().map(|(name, at)| format!("{name}={}:{}", at.environment, at.path)).collect();
-    assert_eq!(paths, ["a=prod:/snowflake/loader", "b.c=dev-2:/", &format!("{name}=dev:/x")]);
+    let paths: Vec<String> = request
+        .infisical
+        .iter()
+        .map(|(name, at)| format!("{name}={}:{}", at.environment, at.path))
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "a=prod:/snowflake/loader",
+            "b.c=dev-2:/",
+            &format!("{name}=dev:/x")
+        ]
+    );
 }
 
 #[test]
@@ -154,23 +222,41 @@ fn init_containers_none_is_said_or_unsaid() {
 #[case::only_inject(&[("inject", "true")], SkipReason::NotRequested)]
 #[case::opted_out(&[("inject", "false"), ("env-from", "a")], SkipReason::OptedOut)]
 #[case::a_record_alone(&[("injected", "{}")], SkipReason::NotRequested)]
-fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case] reason: SkipReason) {
-    assert_eq!(Admission::of(pod(annotations)).admit(), Outcome::Skipped(reason));
+fn what_asks_for_nothing_is_skipped(
+    #[case] annotations: &[(&str, &str)],
+    #[case] reason: SkipReason,
+) {
+    assert_eq!(
+        Admission::of(pod(annotations)).admit(),
+        Outcome::Skipped(reason)
+    );
 }
 
 #[rstest]
 // env-from
-#[case("env-from", "", "is empty; name at least one, or remove the annotation")]
+#[case(
+    "env-from",
+    "",
+    "is empty; name at least one, or remove the annotation"
+)]
 #[case("env-from", " ,\n", "is empty")]
 #[case("env-from", "-x", "\"-x\" is not a Secret name")]
 #[case("env-from", "x-", "\"x-\" is not a Secret name")]
 #[case("env-from", "UPPER", "\"UPPER\" is not a Secret name")]
-#[case("env-from", "has_underscore", "\"has_underscore\" is not a Secret name")]
+#[case(
+    "env-from",
+    "has_underscore",
+    "\"has_underscore\" is not a Secret name"
+)]
 #[case("env-from", "a..b", "\"a..b\" is not a Secret name")]
 #[case("env-from", ".a", "\".a\" is not a Secret name")]
 #[case("env-from", "kubernetes:", "\"\" is not a Secret name")]
 #[case("env-from", "café", "\"café\" is not a Secret name")]
-#[case("env-from", "db-creds/password", "for a single key use secrets.floe.dev/refs")]
+#[case(
+    "env-from",
+    "db-creds/password",
+    "for a single key use secrets.floe.dev/refs"
+)]
 #[case(
     "env-from",
     "KUBERNETES:a",
@@ -183,7 +269,11 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
     "vault:a",
     "source \"vault\" of \"vault:a\" is not supported; use kubernetes, infisical or external-secrets"
 )]
-#[case("env-from", "env:a", "source \"env\" names single variables that are already set")]
+#[case(
+    "env-from",
+    "env:a",
+    "source \"env\" names single variables that are already set"
+)]
 // refs
 #[case("refs", "", "is empty")]
 #[case("refs", "[]", "is empty; name at least one, or remove the annotation")]
@@ -193,22 +283,50 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
 #[case("refs", "a/..", "\"..\" is not a key of a Secret")]
 #[case("refs", "a/p=q", "\"p=q\" is not a key of a Secret")]
 #[case("refs", "a/p')", "\"p')\" is not a key of a Secret")]
-#[case("refs", "vault:a/k", "source \"vault\" of \"vault:a\" is not supported")]
+#[case(
+    "refs",
+    "vault:a/k",
+    "source \"vault\" of \"vault:a\" is not supported"
+)]
 #[case("refs", "Infisical:a", "unknown source \"Infisical\"")]
 #[case("refs", "[{", "is not a list of {source, name, key}")]
 #[case("refs", "- 5", "is not a list of {source, name, key}")]
-#[case("refs", "- 5", "expected a reference such as \"db/password\", in quotes where it looks like a number")]
+#[case(
+    "refs",
+    "- 5",
+    "expected a reference such as \"db/password\", in quotes where it looks like a number"
+)]
 #[case("refs", "# one\n- a/b/c", "\"b/c\" is not a key of a Secret")]
 #[case("refs", "- a, b", "\"a, b\" is not a Secret name")]
 #[case("refs", "---\n", "\"---\" is not a Secret name")]
 #[case("env-from", "a,-,b", "\"-\" is not a Secret name")]
 #[case("refs", r#"[{"key":"k"}]"#, "is not a list of {source, name, key}")]
 #[case("refs", r#"[{"name":"a","namespace":"other"}]"#, "namespace")]
-#[case("refs", r#"[{"name":"a","source":"VAULT"}]"#, "unknown source \"VAULT\"")]
-#[case("refs", r#"[{"name":"a","source":"vault"}]"#, "source \"vault\" of \"vault:a\" is not supported")]
-#[case("refs", r#"[{"name":"a","key":"a b"}]"#, "\"a b\" is not a key of a Secret")]
-#[case("refs", r#"[{"name":"a","key":"a\nb"}]"#, r#""a\nb" is not a key of a Secret"#)]
-#[case("refs", r#"[{"name":"has space"}]"#, "\"has space\" is not a Secret name")]
+#[case(
+    "refs",
+    r#"[{"name":"a","source":"VAULT"}]"#,
+    "unknown source \"VAULT\""
+)]
+#[case(
+    "refs",
+    r#"[{"name":"a","source":"vault"}]"#,
+    "source \"vault\" of \"vault:a\" is not supported"
+)]
+#[case(
+    "refs",
+    r#"[{"name":"a","key":"a b"}]"#,
+    "\"a b\" is not a key of a Secret"
+)]
+#[case(
+    "refs",
+    r#"[{"name":"a","key":"a\nb"}]"#,
+    r#""a\nb" is not a key of a Secret"#
+)]
+#[case(
+    "refs",
+    r#"[{"name":"has space"}]"#,
+    "\"has space\" is not a Secret name"
+)]
 #[case("refs", r#"[{"name":""}]"#, "\"\" is not a Secret name")]
 // env.<VAR>
 #[case("env.9X", "a/k", "\"9X\" is not a variable name")]
@@ -227,7 +345,11 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
 )]
 // containers, init-containers
 #[case("containers", "", "is empty")]
-#[case("containers", "App", "\"App\" is neither a container's name nor a glob")]
+#[case(
+    "containers",
+    "App",
+    "\"App\" is neither a container's name nor a glob"
+)]
 #[case("containers", "app;rm", "is neither a container's name nor a glob")]
 #[case("containers", "[a-z]", "is neither a container's name nor a glob")]
 #[case("init-containers", " ", "is empty")]
@@ -235,7 +357,11 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
 // single words
 #[case("on-missing", "Warn", "\"Warn\" is not one of deny, warn")]
 #[case("on-missing", "", "\"\" is not one of deny, warn")]
-#[case("reload", "always", "\"always\" is not one of auto, reloader, infisical, off")]
+#[case(
+    "reload",
+    "always",
+    "\"always\" is not one of auto, reloader, infisical, off"
+)]
 #[case("inject", "yes", "\"yes\" is not one of true, false")]
 #[case("inject", "False", "\"False\" is not one of true, false")]
 #[case(
@@ -243,9 +369,17 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
     "enabled",
     "\"enabled\" is not one of true, false; defaults are let in by the label secrets.floe.dev/inject=enabled of the Namespace"
 )]
-#[case("inject", " Enable", "\"Enable\" is not one of true, false; defaults are let in by the label")]
+#[case(
+    "inject",
+    " Enable",
+    "\"Enable\" is not one of true, false; defaults are let in by the label"
+)]
 // infisical.<name>
-#[case("infisical.a", "", "is not <environment>:/<path>, as in \"prod:/snowflake\"")]
+#[case(
+    "infisical.a",
+    "",
+    "is not <environment>:/<path>, as in \"prod:/snowflake\""
+)]
 #[case("infisical.a", "prod", "is not <environment>:/<path>")]
 #[case("infisical.a", "/snowflake", "is not <environment>:/<path>")]
 #[case("infisical.a", "prod:snowflake", "is not <environment>:/<path>")]
@@ -262,23 +396,49 @@ fn what_asks_for_nothing_is_skipped(#[case] annotations: &[(&str, &str)], #[case
     "longer than 63 characters after the prefix"
 )]
 // unknown
-#[case("envfrom", "a", "unknown annotation; did you mean secrets.floe.dev/env-from?")]
-#[case("ref", "a/k", "unknown annotation; did you mean secrets.floe.dev/refs?")]
-#[case("init-container", "x", "did you mean secrets.floe.dev/init-containers?")]
+#[case(
+    "envfrom",
+    "a",
+    "unknown annotation; did you mean secrets.floe.dev/env-from?"
+)]
+#[case(
+    "ref",
+    "a/k",
+    "unknown annotation; did you mean secrets.floe.dev/refs?"
+)]
+#[case(
+    "init-container",
+    "x",
+    "did you mean secrets.floe.dev/init-containers?"
+)]
 #[case("env", "a", "unknown annotation")]
 #[case("", "x", "unknown annotation")]
-#[case("volume-mounts", "x", "unknown annotation; the annotations are env-from, refs, env.<VAR>, containers")]
+#[case(
+    "volume-mounts",
+    "x",
+    "unknown annotation; the annotations are env-from, refs, env.<VAR>, containers"
+)]
 fn a_mistake_is_refused_by_a_sentence_that_names_the_annotation(
     #[case] key: &str,
     #[case] value: &str,
     #[case] sentence: &str,
 ) {
     // Beside an annotation that is right, so that it is the mistake that refuses.
-    let right = if key == "env-from" { ("refs", "a/k") } else { ("env-from", "a") };
+    let right = if key == "env-from" {
+        ("refs", "a/k")
+    } else {
+        ("env-from", "a")
+    };
     let sentences = Admission::of(pod(&[right, (key, value)])).refused();
     let start = format!("annotation {PREFIX}{key}: ");
-    assert!(sentences.iter().all(|said| said.starts_with(&start)), "{sentences:?}");
-    assert!(sentences.iter().any(|said| said.contains(sentence)), "{sentences:?}");
+    assert!(
+        sentences.iter().all(|said| said.starts_with(&start)),
+        "{sentences:?}"
+    );
+    assert!(
+        sentences.iter().any(|said| said.contains(sentence)),
+        "{sentences:?}"
+    );
 }
 
 #[test]
@@ -297,7 +457,12 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
     .refused();
     let named: Vec<&str> = sentences
         .iter()
-        .map(|said| said.trim_start_matches("annotation secrets.floe.dev/").split(':').next().unwrap())
+        .map(|said| {
+            said.trim_start_matches("annotation secrets.floe.dev/")
+                .split(':')
+                .next()
+                .unwrap()
+        })
         .collect();
     assert_eq!(
         named,
@@ -320,9 +485,20 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
 
 #[test]
 fn an_unsupported_source_is_told_from_a_malformed_one() {
-    let annotations = Annotations::from_pairs([(format!("{PREFIX}refs"), "vault:a/k, nonsense:a/k")]);
-    let mistakes = parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }).unwrap_err();
-    assert_eq!(mistakes.iter().map(|mistake| mistake.unsupported).collect::<Vec<_>>(), [true, false]);
+    let annotations =
+        Annotations::from_pairs([(format!("{PREFIX}refs"), "vault:a/k, nonsense:a/k")]);
+    let mistakes = parse(&AnnotationLayers {
+        object: Some(&annotations),
+        ..AnnotationLayers::default()
+    })
+    .unwrap_err();
+    assert_eq!(
+        mistakes
+            .iter()
+            .map(|mistake| mistake.unsupported)
+            .collect::<Vec<_>>(),
+        [true, false]
+    );
 }
 
 #[test]

@@ -1,7 +1,14 @@
 //! The annotation contract and the injection, case by case, through the public functions of the pure core.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
-#![expect(clippy::needless_pass_by_value, reason = "`json!({ … })` as an argument reads better")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!({ … })` as an argument reads better"
+)]
 
 #[path = "../support/additive.rs"]
 mod additive;

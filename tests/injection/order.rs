@@ -7,7 +7,10 @@ use crate::admission::{Admission, pod_with};
 
 fn app(fields: Value) -> Value {
     let mut container = json!({ "name": "app", "image": "app:1" });
-    container.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+    container
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().cloned().unwrap());
     json!({ "containers": [container] })
 }
 
@@ -16,7 +19,11 @@ fn app(fields: Value) -> Value {
 #[case::empty(json!({ "env": [], "envFrom": [] }))]
 #[case::null(json!({ "env": null, "envFrom": null }))]
 fn lists_are_made_where_there_are_none(#[case] fields: Value) {
-    let admitted = Admission::of(pod_with(&[("env-from", "b,a"), ("refs", "s/k")], app(fields))).admitted();
+    let admitted = Admission::of(pod_with(
+        &[("env-from", "b,a"), ("refs", "s/k")],
+        app(fields),
+    ))
+    .admitted();
     assert_eq!(
         admitted.container("app")["envFrom"],
         json!([{ "secretRef": { "name": "b" } }, { "secretRef": { "name": "a" } }])
@@ -51,7 +58,10 @@ fn our_sources_stand_first_so_that_the_authors_win(
     #[case] annotation: &str,
     #[case] expected: &[&str],
 ) {
-    let admission = Admission::of(pod_with(&[("env-from", annotation)], app(json!({ "envFrom": theirs }))));
+    let admission = Admission::of(pod_with(
+        &[("env-from", annotation)],
+        app(json!({ "envFrom": theirs })),
+    ));
     assert_eq!(admission.admitted().env_from("app"), expected);
 }
 
@@ -73,8 +83,14 @@ fn literal(name: &str, value: &str) -> Value {
     json!([literal("URL", "$$(FLOE_SECRET_S_L)")]),
     &["URL='$$(FLOE_SECRET_S_L)'", "FLOE_SECRET_S_K=s/k", "FLOE_SECRET_S_L=s/l"],
 )]
-fn our_variables_stand_last_but_where_theirs_refer_to_them(#[case] theirs: Value, #[case] expected: &[&str]) {
-    let admission = Admission::of(pod_with(&[("refs", "s/k,s/l")], app(json!({ "env": theirs }))));
+fn our_variables_stand_last_but_where_theirs_refer_to_them(
+    #[case] theirs: Value,
+    #[case] expected: &[&str],
+) {
+    let admission = Admission::of(pod_with(
+        &[("refs", "s/k,s/l")],
+        app(json!({ "env": theirs })),
+    ));
     assert_eq!(admission.admitted().env("app"), expected);
 }
 
@@ -87,11 +103,15 @@ fn our_variables_stand_last_but_where_theirs_refer_to_them(#[case] theirs: Value
 #[case::the_same(json!({ "name": "PGPASSWORD", "valueFrom": { "secretKeyRef": { "name": "pg", "key": "password" } } }), false)]
 fn a_variable_that_the_author_set_is_left_alone(#[case] theirs: Value, #[case] warned: bool) {
     let spec = app(json!({ "env": [theirs] }));
-    let admitted = Admission::of(pod_with(&[("env.PGPASSWORD", "pg/password")], spec.clone())).admitted();
+    let admitted =
+        Admission::of(pod_with(&[("env.PGPASSWORD", "pg/password")], spec.clone())).admitted();
     assert_eq!(admitted.pod["spec"], spec);
     assert_eq!(admitted.patch, "[]");
-    let expected: &[&str] =
-        if warned { &["container \"app\" already sets PGPASSWORD; it was left as it is"] } else { &[] };
+    let expected: &[&str] = if warned {
+        &["container \"app\" already sets PGPASSWORD; it was left as it is"]
+    } else {
+        &[]
+    };
     assert_eq!(admitted.warnings, expected);
 }
 
@@ -100,7 +120,10 @@ fn of_two_entries_for_one_variable_the_last_counts_as_it_does_for_the_kubelet() 
     let ours = json!({ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } });
     let spec = app(json!({ "env": [ours, literal("X", "override")] }));
     let admitted = Admission::of(pod_with(&[("env.X", "s/k")], spec)).admitted();
-    assert_eq!(admitted.warnings, ["container \"app\" already sets X; it was left as it is"]);
+    assert_eq!(
+        admitted.warnings,
+        ["container \"app\" already sets X; it was left as it is"]
+    );
 }
 
 #[test]
@@ -116,7 +139,16 @@ fn unknown_fields_and_foreign_annotations_survive() {
     pod["fieldOfTomorrow"] = json!(0.1);
     pod["spec"]["fieldOfTomorrow"] = json!("é\u{0000}");
     let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
-    for hostile in ["a~b/c", "~0/~1", "secrets.floe.dev~1injected", "/", "~", "", "x/y~/z", "Secrets.floe.dev/refs"] {
+    for hostile in [
+        "a~b/c",
+        "~0/~1",
+        "secrets.floe.dev~1injected",
+        "/",
+        "~",
+        "",
+        "x/y~/z",
+        "Secrets.floe.dev/refs",
+    ] {
         annotations.insert(hostile.to_owned(), json!(hostile));
     }
     // `admitted` holds the whole of it against the pod before.

@@ -8,13 +8,19 @@ use floe_secrets_webhook::injection::SkipReason;
 
 /// `tests/testdata/pods/<name>.json`: the pod as the API server sends it.
 fn rendered(name: &str) -> Value {
-    let path = format!("{}/tests/testdata/pods/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/testdata/pods/{name}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The defaults of a namespace, for pods whose charts have no place for annotations.
-const DEFAULTS: [(&str, &str); 2] = [("env-from", "snowflake-credentials"), ("refs", "polaris/credential")];
+const DEFAULTS: [(&str, &str); 2] = [
+    ("env-from", "snowflake-credentials"),
+    ("refs", "polaris/credential"),
+];
 
 #[rstest]
 #[case::dbt_job("floe-jobs-dbt", "dbt", &["snowflake-credentials"], &["POLARIS_ENDPOINT='http://polaris:8181/api/catalog'"])]
@@ -40,13 +46,25 @@ fn a_platform_pod_is_served_by_the_defaults_of_its_namespace(
     #[case] env_from: &[&str],
     #[case] env: &[&str],
 ) {
-    let admitted = Admission::of(rendered(name)).namespace(&DEFAULTS).admitted();
+    let admitted = Admission::of(rendered(name))
+        .namespace(&DEFAULTS)
+        .admitted();
     assert_eq!(admitted.env_from(container), env_from);
-    let with_ours: Vec<&str> =
-        env.iter().copied().chain(["FLOE_SECRET_POLARIS_CREDENTIAL=polaris/credential"]).collect();
+    let with_ours: Vec<&str> = env
+        .iter()
+        .copied()
+        .chain(["FLOE_SECRET_POLARIS_CREDENTIAL=polaris/credential"])
+        .collect();
     assert_eq!(admitted.env(container), with_ours);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
-    assert_eq!(admitted.record()["containers"].as_object().unwrap().keys().collect::<Vec<_>>(), [container]);
+    assert_eq!(
+        admitted.record()["containers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        [container]
+    );
 }
 
 #[rstest]
@@ -55,9 +73,14 @@ fn a_platform_pod_is_served_by_the_defaults_of_its_namespace(
 #[case("cube-api")]
 #[case("helm-test")]
 fn a_platform_pod_that_nothing_asks_for_is_left_as_it_is(#[case] name: &str) {
-    assert_eq!(Admission::of(rendered(name)).admit(), Outcome::Skipped(SkipReason::NotRequested));
     assert_eq!(
-        Admission::of(rendered(name)).namespace(&[("inject", "false"), ("env-from", "a")]).admit(),
+        Admission::of(rendered(name)).admit(),
+        Outcome::Skipped(SkipReason::NotRequested)
+    );
+    assert_eq!(
+        Admission::of(rendered(name))
+            .namespace(&[("inject", "false"), ("env-from", "a")])
+            .admit(),
         Outcome::Skipped(SkipReason::OptedOut)
     );
 }
@@ -66,20 +89,35 @@ fn a_platform_pod_that_nothing_asks_for_is_left_as_it_is(#[case] name: &str) {
 #[test]
 fn what_pod_security_looks_at_is_unchanged() {
     let before = rendered("floe-jobs-dbt");
-    let after = Admission::of(before.clone()).namespace(&DEFAULTS).admitted().pod;
-    for field in ["securityContext", "serviceAccountName", "automountServiceAccountToken", "volumes", "restartPolicy"] {
+    let after = Admission::of(before.clone())
+        .namespace(&DEFAULTS)
+        .admitted()
+        .pod;
+    for field in [
+        "securityContext",
+        "serviceAccountName",
+        "automountServiceAccountToken",
+        "volumes",
+        "restartPolicy",
+    ] {
         assert!(!before["spec"][field].is_null(), "{field}");
         assert_eq!(before["spec"][field], after["spec"][field], "{field}");
     }
     for field in ["securityContext", "volumeMounts", "resources", "command"] {
-        assert_eq!(before["spec"]["containers"][0][field], after["spec"]["containers"][0][field], "{field}");
+        assert_eq!(
+            before["spec"]["containers"][0][field], after["spec"]["containers"][0][field],
+            "{field}"
+        );
     }
 }
 
 #[test]
 fn a_dagster_run_asks_for_itself_by_its_tags() {
     let mut pod = rendered("dagster-run-worker");
-    let annotations = [("env.AWS_ACCESS_KEY_ID", "s3/access-key"), ("env.DAGSTER_PG_PASSWORD", "other/password")];
+    let annotations = [
+        ("env.AWS_ACCESS_KEY_ID", "s3/access-key"),
+        ("env.DAGSTER_PG_PASSWORD", "other/password"),
+    ];
     for (key, value) in annotations {
         pod["metadata"]["annotations"][format!("{PREFIX}{key}")] = value.into();
     }
@@ -93,18 +131,28 @@ fn a_dagster_run_asks_for_itself_by_its_tags() {
             "AWS_ACCESS_KEY_ID=s3/access-key",
         ]
     );
-    assert_eq!(admitted.warnings, ["container \"dagster\" already sets DAGSTER_PG_PASSWORD; it was left as it is"]);
+    assert_eq!(
+        admitted.warnings,
+        ["container \"dagster\" already sets DAGSTER_PG_PASSWORD; it was left as it is"]
+    );
 }
 
 #[test]
 fn the_secret_that_a_cube_pod_already_has_is_not_brought_in_again() {
-    let admitted = Admission::of(rendered("cube-api")).namespace(&[("env-from", "floe-cube,warehouse")]).admitted();
-    assert_eq!(admitted.env_from("cube-api"), ["warehouse", "configmap:floe-cube", "floe-cube"]);
+    let admitted = Admission::of(rendered("cube-api"))
+        .namespace(&[("env-from", "floe-cube,warehouse")])
+        .admitted();
+    assert_eq!(
+        admitted.env_from("cube-api"),
+        ["warehouse", "configmap:floe-cube", "floe-cube"]
+    );
 }
 
 #[test]
 fn a_helm_test_pod_of_several_containers_is_served_where_its_namespace_says_so() {
-    let admitted = Admission::of(rendered("helm-test")).namespace(&DEFAULTS).admitted();
+    let admitted = Admission::of(rendered("helm-test"))
+        .namespace(&DEFAULTS)
+        .admitted();
     for container in ["polaris", "otel"] {
         assert_eq!(admitted.env_from(container), ["snowflake-credentials"]);
     }

@@ -22,7 +22,9 @@ fn the_nearest_annotation_counts(
     #[case] namespace: Pairs,
     #[case] expected: &[&str],
 ) {
-    let admission = Admission::of(pod(own)).service_account("floe-dagster", service_account).namespace(namespace);
+    let admission = Admission::of(pod(own))
+        .service_account("floe-dagster", service_account)
+        .namespace(namespace);
     assert_eq!(admission.admitted().env_from("app"), expected);
 }
 
@@ -31,7 +33,10 @@ fn keys_of_all_three_come_together() {
     let admission = Admission::of(pod(&[("env.A", "pod/a")]))
         .service_account("floe-dagster", &[("env.A", "sa/a"), ("env.B", "sa/b")])
         .namespace(&[("env.A", "ns/a"), ("env.B", "ns/b"), ("env.C", "ns/c")]);
-    assert_eq!(admission.admitted().env("app"), ["A=pod/a", "B=sa/b", "C=ns/c"]);
+    assert_eq!(
+        admission.admitted().env("app"),
+        ["A=pod/a", "B=sa/b", "C=ns/c"]
+    );
 }
 
 #[rstest]
@@ -45,15 +50,26 @@ fn inject_false_opts_out_of_defaults(
     #[case] namespace: Pairs,
     #[case] opted_out: bool,
 ) {
-    let outcome = Admission::of(pod(own)).service_account("floe-dagster", service_account).namespace(namespace).admit();
-    assert_eq!(outcome == Outcome::Skipped(SkipReason::OptedOut), opted_out, "{outcome:?}");
+    let outcome = Admission::of(pod(own))
+        .service_account("floe-dagster", service_account)
+        .namespace(namespace)
+        .admit();
+    assert_eq!(
+        outcome == Outcome::Skipped(SkipReason::OptedOut),
+        opted_out,
+        "{outcome:?}"
+    );
 }
 
 #[test]
 fn a_mistake_in_a_default_is_said_to_be_the_defaults() {
     let sentences = Admission::of(pod(&[]))
         .service_account("floe-dagster", &[("reload", "sometimes")])
-        .namespace(&[("env-from", "UPPER"), ("reload", "never"), ("inject", "maybe")])
+        .namespace(&[
+            ("env-from", "UPPER"),
+            ("reload", "never"),
+            ("inject", "maybe"),
+        ])
         .refused();
     let starts = [
         "annotation secrets.floe.dev/env-from of namespace \"floe-jobs\": \"UPPER\" is not a Secret name",
@@ -68,11 +84,15 @@ fn a_mistake_in_a_default_is_said_to_be_the_defaults() {
 
 #[test]
 fn a_missing_secret_of_a_default_names_the_default() {
-    let admission = Admission::of(pod(&[])).namespace(&[("env-from", "gone")]).missing("gone");
+    let admission = Admission::of(pod(&[]))
+        .namespace(&[("env-from", "gone")])
+        .missing("gone");
     assert_eq!(
         admission.refused(),
-        ["secret \"gone\" not found in namespace \"floe-jobs\" (backend kubernetes; asked for by annotation \
-          secrets.floe.dev/env-from of namespace \"floe-jobs\"). Create it or correct the annotation."]
+        [
+            "secret \"gone\" not found in namespace \"floe-jobs\" (backend kubernetes; asked for by annotation \
+          secrets.floe.dev/env-from of namespace \"floe-jobs\"). Create it or correct the annotation."
+        ]
     );
 }
 
@@ -83,16 +103,26 @@ fn a_missing_secret_of_a_default_names_the_default() {
 #[case::null_metadata(json!(null))]
 fn a_default_serves_a_pod_without_annotations(#[case] metadata: serde_json::Value) {
     let bare = json!({ "metadata": metadata, "spec": { "containers": [{ "name": "app" }] } });
-    let admitted = Admission::of(bare).namespace(&[("env-from", "ns")]).admitted();
+    let admitted = Admission::of(bare)
+        .namespace(&[("env-from", "ns")])
+        .admitted();
     assert_eq!(admitted.env_from("app"), ["ns"]);
-    assert_eq!(admitted.pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true");
-    assert_eq!(admitted.record()["containers"], json!({ "app": { "envFrom": ["ns"] } }));
+    assert_eq!(
+        admitted.pod["metadata"]["labels"]["secrets.floe.dev/injected"],
+        "true"
+    );
+    assert_eq!(
+        admitted.record()["containers"],
+        json!({ "app": { "envFrom": ["ns"] } })
+    );
 }
 
 #[test]
 fn a_template_without_metadata_is_served_too() {
     let template = json!({ "spec": { "containers": [{ "name": "app" }] } });
-    let admitted = Admission::of(template).namespace(&[("refs", "a/k")]).admitted();
+    let admitted = Admission::of(template)
+        .namespace(&[("refs", "a/k")])
+        .admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 

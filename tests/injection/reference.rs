@@ -5,8 +5,14 @@ use rstest::rstest;
 
 #[rstest]
 #[case::minimal(r#"{"source":"kubernetes","name":"db-creds","key":null}"#, "db-creds")]
-#[case::kubernetes(r#"{"source":"kubernetes","name":"db-creds","key":"password"}"#, "db-creds/password")]
-#[case::vault(r#"{"source":"vault","name":"api-keys","key":"stripe"}"#, "vault:api-keys/stripe")]
+#[case::kubernetes(
+    r#"{"source":"kubernetes","name":"db-creds","key":"password"}"#,
+    "db-creds/password"
+)]
+#[case::vault(
+    r#"{"source":"vault","name":"api-keys","key":"stripe"}"#,
+    "vault:api-keys/stripe"
+)]
 #[case::external(
     r#"{"source":"external-secrets","name":"api-keys","key":"stripe"}"#,
     "external-secrets:api-keys/stripe"
@@ -27,14 +33,20 @@ fn a_document_round_trips_without_loss(#[case] document: &str, #[case] text: &st
 #[case(r#"{"key":null,"source":null,"name":"db-creds"}"#)]
 fn what_a_document_leaves_out_is_the_default(#[case] document: &str) {
     let reference: SecretReference = document.parse().unwrap();
-    assert_eq!(serde_json::to_string(&reference).unwrap(), r#"{"source":"kubernetes","name":"db-creds","key":null}"#);
+    assert_eq!(
+        serde_json::to_string(&reference).unwrap(),
+        r#"{"source":"kubernetes","name":"db-creds","key":null}"#
+    );
 }
 
 #[rstest]
 #[case(r#"{"name":"a","namespace":"b"}"#, "namespace")]
 #[case(r#"{"key":"a"}"#, "name")]
 #[case(r#"{"name":"a","source":"file"}"#, "unknown source \"file\"")]
-#[case(r#"{"name":"a","source":"KUBERNETES"}"#, "unknown source \"KUBERNETES\"")]
+#[case(
+    r#"{"name":"a","source":"KUBERNETES"}"#,
+    "unknown source \"KUBERNETES\""
+)]
 #[case(r#"{"name":"A"}"#, "\"A\" is not a Secret name")]
 #[case(r#"{"name":5}"#, "is no reference")]
 #[case("{", "is no reference")]
@@ -66,10 +78,18 @@ fn a_name_is_that_of_a_kubernetes_secret(#[case] name: &str, #[case] valid: bool
 #[case("a", Some("k"), "FLOE_SECRET_A_K")]
 #[case("a--b", None, "FLOE_SECRET_A__B")]
 #[case("1-secret", None, "FLOE_SECRET_1_SECRET")]
-#[case("has.dot", Some(".dockerconfigjson"), "FLOE_SECRET_HAS_DOT__DOCKERCONFIGJSON")]
+#[case(
+    "has.dot",
+    Some(".dockerconfigjson"),
+    "FLOE_SECRET_HAS_DOT__DOCKERCONFIGJSON"
+)]
 #[case("x", Some("camelCase"), "FLOE_SECRET_X_CAMELCASE")]
 #[case("x", Some("é b\n'"), "FLOE_SECRET_X___B__")]
-fn the_variable_of_a_reference_is_the_specs(#[case] name: &str, #[case] key: Option<&str>, #[case] expected: &str) {
+fn the_variable_of_a_reference_is_the_specs(
+    #[case] name: &str,
+    #[case] key: Option<&str>,
+    #[case] expected: &str,
+) {
     let variable = EnvVarName::for_reference(&name.parse().unwrap(), key);
     assert_eq!(variable.as_str(), expected);
     assert!(variable.as_str().parse::<EnvVarName>().is_ok());
@@ -77,9 +97,17 @@ fn the_variable_of_a_reference_is_the_specs(#[case] name: &str, #[case] key: Opt
 
 #[test]
 fn the_source_never_affects_the_variable() {
-    for source in ["kubernetes", "infisical", "external-secrets", "env", "vault"] {
+    for source in [
+        "kubernetes",
+        "infisical",
+        "external-secrets",
+        "env",
+        "vault",
+    ] {
         let reference: SecretReference = format!("{source}:db-creds/password").parse().unwrap();
-        let KeyChoice::Key(key) = &reference.key else { panic!("{reference:?}") };
+        let KeyChoice::Key(key) = &reference.key else {
+            panic!("{reference:?}")
+        };
         let variable = EnvVarName::for_reference(&reference.secret.name, Some(key.as_str()));
         assert_eq!(variable.as_str(), "FLOE_SECRET_DB_CREDS_PASSWORD");
     }

@@ -23,7 +23,8 @@ fn asking(more: &[(&str, &str)]) -> Value {
 }
 
 fn owned(mut pod: Value, kind: &str) -> Value {
-    pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "x/v1", "kind": kind, "name": "o", "uid": "u" }]);
+    pod["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "x/v1", "kind": kind, "name": "o", "uid": "u" }]);
     pod
 }
 
@@ -31,7 +32,10 @@ fn owned(mut pod: Value, kind: &str) -> Value {
 fn a_pod_tells_what_its_workload_would_tell_reloader() {
     let admitted = Admission::of(asking(&[])).admitted();
     assert_eq!(told(&admitted), r"api\.token,db");
-    assert_eq!(admitted.record()["restart"], json!({ "list": [r"api\.token", "db"] }));
+    assert_eq!(
+        admitted.record()["restart"],
+        json!({ "list": [r"api\.token", "db"] })
+    );
 }
 
 #[rstest]
@@ -43,7 +47,9 @@ fn it_tells_by_its_mode(#[case] mode: &str, #[case] tells: bool) {
     let admitted = Admission::of(asking(&[("secrets.floe.dev/reload", mode)])).admitted();
     assert_eq!(told(&admitted).is_string(), tells);
     assert_eq!(admitted.record()["restart"].is_object(), tells);
-    let by_default = Admission::of(asking(&[])).namespace(&[("reload", mode)]).admitted();
+    let by_default = Admission::of(asking(&[]))
+        .namespace(&[("reload", mode)])
+        .admitted();
     assert_eq!(told(&by_default).is_string(), tells);
 }
 
@@ -57,7 +63,11 @@ fn it_tells_by_its_mode(#[case] mode: &str, #[case] tells: bool) {
 fn it_tells_by_its_owner(#[case] owner: &str, #[case] tells: bool) {
     for mode in ["auto", "reloader"] {
         let pod = owned(asking(&[("secrets.floe.dev/reload", mode)]), owner);
-        assert_eq!(told(&Admission::of(pod).admitted()).is_string(), tells, "{mode}");
+        assert_eq!(
+            told(&Admission::of(pod).admitted()).is_string(),
+            tells,
+            "{mode}"
+        );
     }
 }
 
@@ -75,17 +85,35 @@ fn it_tells_by_its_owner(#[case] owner: &str, #[case] tells: bool) {
 fn what_its_author_says_stands_alone(#[case] key: &str, #[case] value: &str) {
     let admitted = Admission::of(asking(&[(key, value)])).admitted();
     let annotations = &admitted.pod["metadata"]["annotations"];
-    assert_eq!((&annotations[key], told(&admitted).is_string()), (&json!(value), key == LIST));
-    assert_eq!(admitted.record()["restart"], Value::Null, "nothing of it is ours");
-    assert_eq!(admitted.env_from("app"), ["db"], "it is injected all the same");
+    assert_eq!(
+        (&annotations[key], told(&admitted).is_string()),
+        (&json!(value), key == LIST)
+    );
+    assert_eq!(
+        admitted.record()["restart"],
+        Value::Null,
+        "nothing of it is ours"
+    );
+    assert_eq!(
+        admitted.env_from("app"),
+        ["db"],
+        "it is injected all the same"
+    );
 }
 
 #[test]
 fn what_is_excluded_is_left_out() {
     let exclude = [("secrets.exclude.reloader.stakater.com/reload", "db")];
-    assert_eq!(told(&Admission::of(asking(&exclude)).admitted()), r"api\.token");
+    assert_eq!(
+        told(&Admission::of(asking(&exclude)).admitted()),
+        r"api\.token"
+    );
     let beside_auto = [(AUTO, "true"), ("secrets.floe.dev/reload", "reloader")];
-    assert_eq!(told(&Admission::of(asking(&beside_auto)).admitted()), r"api\.token,db", "asked for by name");
+    assert_eq!(
+        told(&Admission::of(asking(&beside_auto)).admitted()),
+        r"api\.token,db",
+        "asked for by name"
+    );
 }
 
 /// Reloader reads templates: there it would be no telling, and a finished Job would run again.
@@ -95,20 +123,30 @@ fn what_is_excluded_is_left_out() {
 fn a_template_is_told_nothing(#[case] target: PlanTarget) {
     let admitted = Admission::of(asking(&[])).target(target).admitted();
     assert_eq!(admitted.env_from("app"), ["db"]);
-    assert_eq!((told(&admitted), &admitted.record()["restart"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (told(&admitted), &admitted.record()["restart"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[test]
 fn a_pod_that_gets_nothing_tells_nothing() {
     let spec = json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] }] });
-    assert_eq!(Admission::of(pod_with(&[("env-from", "db")], spec)).admitted().patch, "[]");
+    assert_eq!(
+        Admission::of(pod_with(&[("env-from", "db")], spec))
+            .admitted()
+            .patch,
+        "[]"
+    );
 }
 
 #[test]
 fn it_is_written_where_there_are_no_annotations_yet() {
     let mut bare = pod(&[]);
     bare["metadata"] = json!({ "generateName": "run-" });
-    let admitted = Admission::of(bare).namespace(&[("env-from", "db")]).admitted();
+    let admitted = Admission::of(bare)
+        .namespace(&[("env-from", "db")])
+        .admitted();
     assert_eq!(told(&admitted), "db");
     let annotations = admitted.pod["metadata"]["annotations"].as_object().unwrap();
     assert_eq!(annotations.len(), 2, "and our record: {annotations:?}");
@@ -119,18 +157,26 @@ fn it_is_written_where_there_are_no_annotations_yet() {
 fn a_later_pass_lets_it_stand() {
     let choice = [("secrets.floe.dev/containers", "*")];
     let mut pod = Admission::of(asking(&choice)).admitted().pod;
-    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "late" }));
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "late" }));
     let second = Admission::of(pod).admitted();
     assert_eq!(second.env_from("late"), ["db"]);
     assert_eq!(told(&second), r"api\.token,db");
-    assert_eq!(second.record()["restart"], json!({ "list": [r"api\.token", "db"] }));
+    assert_eq!(
+        second.record()["restart"],
+        json!({ "list": [r"api\.token", "db"] })
+    );
 }
 
 /// The annotations of an object are limited in sum: what only tells is never what is too much.
 #[test]
 fn a_very_long_list_is_not_written() {
     for (secrets, tells) in [(16, true), (17, false)] {
-        let names: Vec<String> = (0..secrets).map(|n| format!("{}{n:03}", "s".repeat(250))).collect();
+        let names: Vec<String> = (0..secrets)
+            .map(|n| format!("{}{n:03}", "s".repeat(250)))
+            .collect();
         let admitted = Admission::of(pod(&[("env-from", &names.join(","))])).admitted();
         assert_eq!(told(&admitted).is_string(), tells, "{secrets}");
         assert_eq!(admitted.env_from("app").len(), secrets);

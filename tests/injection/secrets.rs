@@ -7,24 +7,36 @@ use crate::admission::{Admission, pod};
 
 fn found(secret_name: &str, keys: &[&str]) -> BindOutcome {
     let keys = keys.iter().map(ToString::to_string).collect();
-    BindOutcome::Found(SecretBinding { secret_name: secret_name.to_owned(), keys: Some(keys) })
+    BindOutcome::Found(SecretBinding {
+        secret_name: secret_name.to_owned(),
+        keys: Some(keys),
+    })
 }
 
 #[test]
 fn the_secret_that_is_bound_is_named_and_the_reference_names_the_variable() {
-    let admitted = Admission::of(pod(&[("env-from", "infisical:snow"), ("refs", "infisical:snow/user")]))
-        .bound("infisical:snow", found("infisical-snow-5f2", &["user"]))
-        .admitted();
+    let admitted = Admission::of(pod(&[
+        ("env-from", "infisical:snow"),
+        ("refs", "infisical:snow/user"),
+    ]))
+    .bound("infisical:snow", found("infisical-snow-5f2", &["user"]))
+    .admitted();
     assert_eq!(admitted.env_from("app"), ["infisical-snow-5f2"]);
-    assert_eq!(admitted.env("app"), ["FLOE_SECRET_SNOW_USER=infisical-snow-5f2/user"]);
+    assert_eq!(
+        admitted.env("app"),
+        ["FLOE_SECRET_SNOW_USER=infisical-snow-5f2/user"]
+    );
 }
 
 #[test]
 fn two_references_bound_to_one_secret_bring_it_in_once() {
-    let admitted = Admission::of(pod(&[("env-from", "snow,infisical:snow"), ("refs", "snow/k,infisical:snow/k")]))
-        .secret("snow", &["k"])
-        .bound("infisical:snow", found("snow", &["k"]))
-        .admitted();
+    let admitted = Admission::of(pod(&[
+        ("env-from", "snow,infisical:snow"),
+        ("refs", "snow/k,infisical:snow/k"),
+    ]))
+    .secret("snow", &["k"])
+    .bound("infisical:snow", found("snow", &["k"]))
+    .admitted();
     assert_eq!(admitted.env_from("app"), ["snow"]);
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_SNOW_K=snow/k"]);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
@@ -32,11 +44,17 @@ fn two_references_bound_to_one_secret_bring_it_in_once() {
 
 #[test]
 fn three_keys_of_one_secret_are_three_variables() {
-    let admitted = Admission::of(pod(&[("refs", "db/username,db/password,db/host,db/password")]))
-        .secret("db", &["host", "password", "username"])
-        .admitted();
-    let expected =
-        ["FLOE_SECRET_DB_USERNAME=db/username", "FLOE_SECRET_DB_PASSWORD=db/password", "FLOE_SECRET_DB_HOST=db/host"];
+    let admitted = Admission::of(pod(&[(
+        "refs",
+        "db/username,db/password,db/host,db/password",
+    )]))
+    .secret("db", &["host", "password", "username"])
+    .admitted();
+    let expected = [
+        "FLOE_SECRET_DB_USERNAME=db/username",
+        "FLOE_SECRET_DB_PASSWORD=db/password",
+        "FLOE_SECRET_DB_HOST=db/host",
+    ];
     assert_eq!(admitted.env("app"), expected);
 }
 
@@ -44,13 +62,19 @@ fn three_keys_of_one_secret_are_three_variables() {
 
 #[test]
 fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
-    let sentences = Admission::of(pod(&[("env-from", "snowflake-credentials"), ("env.X", "gone/k")]))
-        .bound(
-            "snowflake-credentials",
-            BindOutcome::Missing { backend: "kubernetes", near: Some("snowflake-creds".to_owned()) },
-        )
-        .missing("gone")
-        .refused();
+    let sentences = Admission::of(pod(&[
+        ("env-from", "snowflake-credentials"),
+        ("env.X", "gone/k"),
+    ]))
+    .bound(
+        "snowflake-credentials",
+        BindOutcome::Missing {
+            backend: "kubernetes",
+            near: Some("snowflake-creds".to_owned()),
+        },
+    )
+    .missing("gone")
+    .refused();
     assert_eq!(
         sentences,
         [
@@ -64,9 +88,12 @@ fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
 
 #[test]
 fn a_missing_key_is_refused_and_a_like_one_suggested() {
-    let sentences = Admission::of(pod(&[("refs", "db/pasword,db"), ("env.U", "db/nothing-like-it")]))
-        .secret("db", &["password", "user"])
-        .refused();
+    let sentences = Admission::of(pod(&[
+        ("refs", "db/pasword,db"),
+        ("env.U", "db/nothing-like-it"),
+    ]))
+    .secret("db", &["password", "user"])
+    .refused();
     assert_eq!(
         sentences,
         [
@@ -82,9 +109,21 @@ fn a_missing_key_is_refused_and_a_like_one_suggested() {
 
 #[test]
 fn everything_that_stands_against_it_is_said_at_once() {
-    let annotations = [("env-from", "gone"), ("refs", "db/none,secret-a/b,secret-a-b"), ("containers", "web")];
-    let sentences = Admission::of(pod(&annotations)).missing("gone").secret("db", &[]).refused();
-    let about = ["no key \"none\"", "secret \"gone\"", "FLOE_SECRET_SECRET_A_B", "no container \"web\""];
+    let annotations = [
+        ("env-from", "gone"),
+        ("refs", "db/none,secret-a/b,secret-a-b"),
+        ("containers", "web"),
+    ];
+    let sentences = Admission::of(pod(&annotations))
+        .missing("gone")
+        .secret("db", &[])
+        .refused();
+    let about = [
+        "no key \"none\"",
+        "secret \"gone\"",
+        "FLOE_SECRET_SECRET_A_B",
+        "no container \"web\"",
+    ];
     assert_eq!(sentences.len(), about.len(), "{sentences:?}");
     for (said, about) in sentences.iter().zip(about) {
         assert!(said.contains(about), "{said}");
@@ -93,10 +132,20 @@ fn everything_that_stands_against_it_is_said_at_once() {
 
 #[test]
 fn on_missing_warn_admits_and_the_kubelet_waits() {
-    let annotations = [("env-from", "gone"), ("refs", "gone/k,db/none"), ("on-missing", "warn")];
-    let admitted = Admission::of(pod(&annotations)).missing("gone").secret("db", &["k"]).admitted();
+    let annotations = [
+        ("env-from", "gone"),
+        ("refs", "gone/k,db/none"),
+        ("on-missing", "warn"),
+    ];
+    let admitted = Admission::of(pod(&annotations))
+        .missing("gone")
+        .secret("db", &["k"])
+        .admitted();
     assert_eq!(admitted.env_from("app"), ["gone"]);
-    assert_eq!(admitted.env("app"), ["FLOE_SECRET_GONE_K=gone/k", "FLOE_SECRET_DB_NONE=db/none"]);
+    assert_eq!(
+        admitted.env("app"),
+        ["FLOE_SECRET_GONE_K=gone/k", "FLOE_SECRET_DB_NONE=db/none"]
+    );
     assert_eq!(
         admitted.warnings,
         [
@@ -108,7 +157,9 @@ fn on_missing_warn_admits_and_the_kubelet_waits() {
 
 #[test]
 fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
-    let admitted = Admission::of(pod(&[("refs", "gone/*,a/k"), ("on-missing", "warn")])).missing("gone").admitted();
+    let admitted = Admission::of(pod(&[("refs", "gone/*,a/k"), ("on-missing", "warn")]))
+        .missing("gone")
+        .admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
     assert_eq!(admitted.warnings.len(), 1, "{:?}", admitted.warnings);
 }
@@ -123,8 +174,11 @@ fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
     #[case] said: &[(&str, &str)],
     #[case] refused: bool,
 ) {
-    let annotations: Vec<(&str, &str)> = said.iter().copied().chain([("env-from", "gone")]).collect();
-    let admission = Admission::of(pod(&annotations)).missing("gone").target(target);
+    let annotations: Vec<(&str, &str)> =
+        said.iter().copied().chain([("env-from", "gone")]).collect();
+    let admission = Admission::of(pod(&annotations))
+        .missing("gone")
+        .target(target);
     if refused {
         assert_eq!(admission.refused().len(), 1);
     } else {
@@ -134,7 +188,8 @@ fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
 
 #[test]
 fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
-    let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")])).bound("a", BindOutcome::Unchecked);
+    let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")]))
+        .bound("a", BindOutcome::Unchecked);
     assert_eq!(admission.admitted().env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
@@ -142,8 +197,9 @@ fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
 
 #[test]
 fn a_star_takes_every_key_in_their_order() {
-    let admitted =
-        Admission::of(pod(&[("refs", "z/k,db/*,db/user")])).secret("db", &["user", "Pass.word", "host"]).admitted();
+    let admitted = Admission::of(pod(&[("refs", "z/k,db/*,db/user")]))
+        .secret("db", &["user", "Pass.word", "host"])
+        .admitted();
     assert_eq!(
         admitted.env("app"),
         [
@@ -157,7 +213,9 @@ fn a_star_takes_every_key_in_their_order() {
 
 #[test]
 fn a_star_of_a_secret_without_keys_is_a_warning() {
-    let admitted = Admission::of(pod(&[("refs", "db/*")])).secret("db", &[]).admitted();
+    let admitted = Admission::of(pod(&[("refs", "db/*")]))
+        .secret("db", &[])
+        .admitted();
     assert_eq!(
         admitted.warnings,
         ["\"db/*\" (annotation secrets.floe.dev/refs) brings in nothing: the secret has no keys"]
@@ -168,17 +226,27 @@ fn a_star_of_a_secret_without_keys_is_a_warning() {
 #[case::unchecked(BindOutcome::Unchecked)]
 #[case::keys_not_asked(BindOutcome::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
 fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: BindOutcome) {
-    let sentences = Admission::of(pod(&[("refs", "db/*")])).bound("db", bound).refused();
+    let sentences = Admission::of(pod(&[("refs", "db/*")]))
+        .bound("db", bound)
+        .refused();
     assert_eq!(sentences.len(), 1, "{sentences:?}");
-    assert!(sentences[0].starts_with("\"db/*\" stands for all keys of the secret, which are not known here"));
+    assert!(
+        sentences[0]
+            .starts_with("\"db/*\" stands for all keys of the secret, which are not known here")
+    );
 }
 
 #[test]
 fn a_star_of_a_huge_secret_is_refused() {
     let keys: Vec<String> = (0..20_000).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let sentences = Admission::of(pod(&[("refs", "db/*")])).secret("db", &keys).refused();
-    assert!(sentences[0].starts_with("more than 2000 entries would be added"), "{sentences:?}");
+    let sentences = Admission::of(pod(&[("refs", "db/*")]))
+        .secret("db", &keys)
+        .refused();
+    assert!(
+        sentences[0].starts_with("more than 2000 entries would be added"),
+        "{sentences:?}"
+    );
 }
 
 // === names that meet ===
@@ -200,8 +268,13 @@ fn references_that_meet_in_one_variable_are_refused_naming_both(
     #[case] other: &str,
     #[case] variable: &str,
 ) {
-    let admission = Admission::of(pod(&[("refs", refs)])).bound("infisical:a", found("infisical-a", &["k"]));
-    let admission = if keys.is_empty() { admission } else { admission.secret("s", keys) };
+    let admission =
+        Admission::of(pod(&[("refs", refs)])).bound("infisical:a", found("infisical-a", &["k"]));
+    let admission = if keys.is_empty() {
+        admission
+    } else {
+        admission.secret("s", keys)
+    };
     assert_eq!(
         admission.refused(),
         [format!(
@@ -213,7 +286,8 @@ fn references_that_meet_in_one_variable_are_refused_naming_both(
 
 #[test]
 fn an_alias_that_meets_a_reference_is_refused_naming_both_annotations() {
-    let sentences = Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).refused();
+    let sentences =
+        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).refused();
     assert_eq!(
         sentences,
         [
@@ -226,7 +300,8 @@ fn an_alias_that_meets_a_reference_is_refused_naming_both_annotations() {
 
 #[test]
 fn an_alias_that_repeats_a_reference_is_no_collision() {
-    let admitted = Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).admitted();
+    let admitted =
+        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 

@@ -16,7 +16,11 @@ pub enum Form {
 
 impl Form {
     pub fn of(kind: &str) -> Self {
-        if kind == "Rollout" { Self::Merge } else { Self::Strategic }
+        if kind == "Rollout" {
+            Self::Merge
+        } else {
+            Self::Strategic
+        }
     }
 
     /// The content type of a request with such a patch.
@@ -33,7 +37,10 @@ impl Form {
 }
 
 fn find<'v>(list: &'v Value, name: &Value) -> Option<&'v Value> {
-    list.as_array().into_iter().flatten().find(|item| item["name"] == *name)
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .find(|item| item["name"] == *name)
 }
 
 /// A manifest with itself in an annotation, as `kubectl apply` sends it.
@@ -46,8 +53,15 @@ pub fn configuration(manifest: &Value) -> Value {
 /// The patch by which `kubectl apply` of a manifest changes an object that exists; empty when nothing is sent.
 pub fn patch(manifest: &Value, live: &Value) -> Map<String, Value> {
     let last = Field::Metadata(LAST_APPLIED.to_owned()).get(live);
-    let last = last.and_then(|text| serde_json::from_str(text.as_str()?).ok()).unwrap_or(Value::Null);
-    three_way(Form::of(manifest["kind"].as_str().expect("a kind")), &last, &configuration(manifest), live)
+    let last = last
+        .and_then(|text| serde_json::from_str(text.as_str()?).ok())
+        .unwrap_or(Value::Null);
+    three_way(
+        Form::of(manifest["kind"].as_str().expect("a kind")),
+        &last,
+        &configuration(manifest),
+        live,
+    )
 }
 
 /// What was applied last and no longer is goes, whoever wrote it since: also a map or a list as a whole.
@@ -63,8 +77,12 @@ fn three_way(form: Form, last: &Value, manifest: &Value, live: &Value) -> Map<St
         } else if form.goes_by_name(field) && value.is_array() && live.is_array() {
             let items = items(form, last, value, live);
             if !items.is_empty() {
-                let order: Value =
-                    value.as_array().into_iter().flatten().map(|item| json!({"name": item["name"]})).collect();
+                let order: Value = value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|item| json!({"name": item["name"]}))
+                    .collect();
                 patch.insert(format!("$setElementOrder/{field}"), order);
                 patch.insert(field.clone(), items.into());
             }
@@ -72,7 +90,12 @@ fn three_way(form: Form, last: &Value, manifest: &Value, live: &Value) -> Map<St
             patch.insert(field.clone(), value.clone());
         }
     }
-    for field in last.as_object().into_iter().flatten().map(|(field, _)| field) {
+    for field in last
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(field, _)| field)
+    {
         if manifest.get(field).is_none() {
             patch.insert(field.clone(), Value::Null);
         }
@@ -95,7 +118,11 @@ fn items(form: Form, last: &Value, manifest: &Value, live: &Value) -> Vec<Value>
             patch.push(inner.into());
         }
     }
-    let gone = last.as_array().into_iter().flatten().filter(|item| find(manifest, &item["name"]).is_none());
+    let gone = last
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|item| find(manifest, &item["name"]).is_none());
     patch.extend(gone.map(|item| json!({"name": item["name"], "$patch": "delete"})));
     patch
 }
@@ -107,7 +134,11 @@ pub fn merge(form: Form, object: &mut Value, patch: &Map<String, Value>) {
     }
     for (field, value) in patch.iter().filter(|(field, _)| !field.starts_with('$')) {
         match value {
-            Value::Null => drop(object.as_object_mut().and_then(|object| object.remove(field))),
+            Value::Null => drop(
+                object
+                    .as_object_mut()
+                    .and_then(|object| object.remove(field)),
+            ),
             Value::Object(inner) => merge(form, &mut object[field], inner),
             Value::Array(items) if form.goes_by_name(field) && object[field].is_array() => {
                 for item in items {

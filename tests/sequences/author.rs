@@ -42,7 +42,11 @@ pub const KINDS: [(&str, &str); 5] = [
 
 /// Where the pod template of a kind stands.
 pub fn template_path(kind: &str) -> &'static str {
-    if kind == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" }
+    if kind == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    }
 }
 
 impl Field {
@@ -50,7 +54,10 @@ impl Field {
         match self {
             Self::Metadata(name) => Some(("/metadata/annotations".to_owned(), name)),
             Self::Job(name) => Some(("/spec/jobTemplate/metadata/annotations".to_owned(), name)),
-            Self::Template(name) => Some((format!("{}/metadata/annotations", template_path(kind)), name)),
+            Self::Template(name) => Some((
+                format!("{}/metadata/annotations", template_path(kind)),
+                name,
+            )),
             Self::EnvFrom | Self::Env(_) | Self::Image => None,
         }
     }
@@ -67,8 +74,15 @@ impl Field {
         }
         let container = object.pointer(template_path(kind))?["spec"]["containers"].get(0)?;
         match self {
-            Self::EnvFrom => container.get("envFrom").filter(|list| *list != &json!([])).cloned(),
-            Self::Env(name) => container["env"].as_array()?.iter().find(|entry| entry["name"] == **name).cloned(),
+            Self::EnvFrom => container
+                .get("envFrom")
+                .filter(|list| *list != &json!([]))
+                .cloned(),
+            Self::Env(name) => container["env"]
+                .as_array()?
+                .iter()
+                .find(|entry| entry["name"] == **name)
+                .cloned(),
             _ => container.get("image").cloned(),
         }
     }
@@ -84,13 +98,23 @@ impl Field {
             }
             return;
         }
-        let template = object.pointer_mut(template_path(&kind)).expect("a template");
-        let container = template["spec"]["containers"][0].as_object_mut().expect("a container");
+        let template = object
+            .pointer_mut(template_path(&kind))
+            .expect("a template");
+        let container = template["spec"]["containers"][0]
+            .as_object_mut()
+            .expect("a container");
         match (self, value) {
-            (Self::EnvFrom, Some(value)) => drop(container.insert("envFrom".to_owned(), value.clone())),
+            (Self::EnvFrom, Some(value)) => {
+                drop(container.insert("envFrom".to_owned(), value.clone()))
+            }
             (Self::EnvFrom, None) => drop(container.remove("envFrom")),
             (Self::Env(name), value) => {
-                let list = container.entry("env").or_insert_with(|| json!([])).as_array_mut().expect("a list");
+                let list = container
+                    .entry("env")
+                    .or_insert_with(|| json!([]))
+                    .as_array_mut()
+                    .expect("a list");
                 let place = list.iter().position(|entry| entry["name"] == **name);
                 match (place, value) {
                     (Some(place), Some(value)) => list[place] = value.clone(),
@@ -99,7 +123,10 @@ impl Field {
                     (None, None) => {}
                 }
             }
-            (_, value) => drop(container.insert("image".to_owned(), value.cloned().unwrap_or_else(|| json!("none")))),
+            (_, value) => drop(container.insert(
+                "image".to_owned(),
+                value.cloned().unwrap_or_else(|| json!("none")),
+            )),
         }
     }
 }
@@ -118,7 +145,10 @@ fn make<'o>(object: &'o mut Value, path: &str) -> &'o mut Map<String, Value> {
 
 /// An object of a kind with these fields and nothing else.
 pub fn object(kind: &str, name: &str, manifest: &Manifest) -> Value {
-    let version = KINDS.into_iter().find_map(|(known, version)| (known == kind).then_some(version)).expect("a kind");
+    let version = KINDS
+        .into_iter()
+        .find_map(|(known, version)| (known == kind).then_some(version))
+        .expect("a kind");
     let labels = json!({"app": name});
     let pod = json!({
         "metadata": {"labels": labels}, "spec": {"containers": [{"name": CONTAINER, "image": "none"}]},
@@ -135,7 +165,8 @@ pub fn object(kind: &str, name: &str, manifest: &Manifest) -> Value {
         "DaemonSet" => json!({"selector": {"matchLabels": labels}, "template": pod}),
         _ => json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}),
     };
-    let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let mut object =
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
     for (field, value) in manifest {
         field.set(&mut object, Some(value));
     }
@@ -225,11 +256,17 @@ impl Author {
         }
         if sources {
             let names: &[&str] = self.one(&[&["a"][..], &["x"], &["x", "b"], &["a", "b"]]);
-            manifest.insert(Field::EnvFrom, names.iter().map(|name| source(name)).collect());
+            manifest.insert(
+                Field::EnvFrom,
+                names.iter().map(|name| source(name)).collect(),
+            );
         }
         if variable {
             let key = json!({"name": self.one(&["c", "a"]), "key": "k"});
-            manifest.insert(Field::Env("USER".to_owned()), json!({"name": "USER", "valueFrom": {"secretKeyRef": key}}));
+            manifest.insert(
+                Field::Env("USER".to_owned()),
+                json!({"name": "USER", "valueFrom": {"secretKeyRef": key}}),
+            );
         }
         if infisical {
             manifest.insert(Field::Metadata(INFISICAL.to_owned()), json!("true"));
@@ -239,7 +276,11 @@ impl Author {
     /// What the author of `manifest` writes next: moves, removes, changes, adds, or takes over.
     fn next(&mut self, manifest: &Manifest) -> Manifest {
         let mut next = manifest.clone();
-        let ours: Vec<Field> = next.keys().filter(|field| field.name().starts_with(PREFIX)).cloned().collect();
+        let ours: Vec<Field> = next
+            .keys()
+            .filter(|field| field.name().starts_with(PREFIX))
+            .cloned()
+            .collect();
         let field = (!ours.is_empty()).then(|| ours[self.random.usize(..ours.len())].clone());
         match (self.random.u8(..6), field) {
             (0 | 1, Some(field)) => {
@@ -270,7 +311,12 @@ impl Author {
     }
 
     /// The next step; `latest` are the manifests of the client-side author and of the two managers.
-    pub fn step(&mut self, latest: &[Option<Manifest>; 3], claims: &Manifest, revisions: usize) -> Step {
+    pub fn step(
+        &mut self,
+        latest: &[Option<Manifest>; 3],
+        claims: &Manifest,
+        revisions: usize,
+    ) -> Step {
         let from = |author: usize| latest[author].clone().unwrap_or_else(|| claims.clone());
         match self.random.u8(..16) {
             0..=4 => Step::Apply(self.next(&from(0))),
@@ -284,7 +330,9 @@ impl Author {
                 let (place, value) = (self.place(format!("{PREFIX}{key}")), self.value(key));
                 Step::Annotate(place, self.random.bool().then_some(value))
             }
-            11 | 12 if revisions > 0 && self.kind != "CronJob" => Step::Undo(self.random.usize(..revisions)),
+            11 | 12 if revisions > 0 && self.kind != "CronJob" => {
+                Step::Undo(self.random.usize(..revisions))
+            }
             13 => Step::Restart,
             14 => Step::SetImage(self.one(&["one", "two", "three"]).to_owned()),
             _ => Step::Label,

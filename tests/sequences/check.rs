@@ -11,7 +11,11 @@ use super::author::{self, Field, LAST_APPLIED, LIST, Manifest, PREFIX, Step, tem
 /// A world that steps are taken in: an API server, simulated or real.
 pub trait World {
     /// Takes a step, with the revision that is gone back to; the warnings that its caller saw.
-    async fn take(&mut self, step: &Step, earlier: Option<&Revision>) -> Result<Vec<String>, String>;
+    async fn take(
+        &mut self,
+        step: &Step,
+        earlier: Option<&Revision>,
+    ) -> Result<Vec<String>, String>;
     /// The object as it is stored.
     async fn object(&self) -> Value;
     /// Whether the time of a server-side apply tells it from the manager's last one.
@@ -33,11 +37,18 @@ pub struct Revision {
 impl Revision {
     /// A Deployment's own annotations once it has gone back.
     pub fn annotations_after(&self, object: &Value) -> Value {
-        let stays = |name: &str| name == LAST_APPLIED || name.starts_with("deployment.kubernetes.io/");
-        let own = object["metadata"]["annotations"].as_object().into_iter().flatten();
+        let stays =
+            |name: &str| name == LAST_APPLIED || name.starts_with("deployment.kubernetes.io/");
+        let own = object["metadata"]["annotations"]
+            .as_object()
+            .into_iter()
+            .flatten();
         let own = own.filter(|(name, _)| stays(name));
         let earlier = self.annotations.iter().filter(|(name, _)| !stays(name));
-        own.chain(earlier).map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into()
+        own.chain(earlier)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Map<_, _>>()
+            .into()
     }
 }
 
@@ -54,31 +65,48 @@ pub struct Checker {
 
 fn keys(annotations: Option<&Value>) -> BTreeMap<String, String> {
     let all = annotations.and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value.as_str()?.to_owned())))
-        .filter(|(key, _)| key != "injected" && key != "inherited")
-        .collect()
+    all.filter_map(|(name, value)| {
+        Some((
+            name.strip_prefix(PREFIX)?.to_owned(),
+            value.as_str()?.to_owned(),
+        ))
+    })
+    .filter(|(key, _)| key != "injected" && key != "inherited")
+    .collect()
 }
 
 /// Key by key, what stands nearest to the pods in the stored object.
 fn nearest(object: &Value) -> BTreeMap<String, String> {
-    let template = object.pointer(template_path(object["kind"].as_str().expect("a kind"))).expect("a template");
+    let template = object
+        .pointer(template_path(object["kind"].as_str().expect("a kind")))
+        .expect("a template");
     let mut keys_of_template = keys(template["metadata"].get("annotations"));
-    let record = object["metadata"]["annotations"][format!("{PREFIX}injected")].as_str().unwrap_or("{}");
+    let record = object["metadata"]["annotations"][format!("{PREFIX}injected")]
+        .as_str()
+        .unwrap_or("{}");
     let record: Value = serde_json::from_str(record).expect("a record");
     keys_of_template.retain(|key, value| record["copied"][key] != **value);
     let mut nearest = keys(object["metadata"].get("annotations"));
-    nearest.extend(keys(object.pointer("/spec/jobTemplate/metadata/annotations")));
+    nearest.extend(keys(
+        object.pointer("/spec/jobTemplate/metadata/annotations"),
+    ));
     nearest.extend(keys_of_template);
     nearest
 }
 
 fn names(list: &Value) -> BTreeSet<String> {
     let entries = list.as_array().into_iter().flatten();
-    entries.filter_map(|entry| Some(entry["secretRef"]["name"].as_str()?.to_owned())).collect()
+    entries
+        .filter_map(|entry| Some(entry["secretRef"]["name"].as_str()?.to_owned()))
+        .collect()
 }
 
 fn items(list: &Value) -> BTreeSet<&str> {
-    list.as_str().unwrap_or_default().split(',').map(str::trim).collect()
+    list.as_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .collect()
 }
 
 fn is_of_template(field: &Field) -> bool {
@@ -89,21 +117,44 @@ impl Checker {
     pub fn new(object: &Value, manifest: Manifest, author: usize) -> Self {
         let mut latest = [None, None, None];
         latest[author] = Some(manifest.clone());
-        let mut checker = Self { claims: manifest, leftovers: Manifest::new(), revisions: Vec::new(), latest };
+        let mut checker = Self {
+            claims: manifest,
+            leftovers: Manifest::new(),
+            revisions: Vec::new(),
+            latest,
+        };
         checker.remember(object);
         checker
     }
 
     fn remember(&mut self, object: &Value) {
-        let template = object.pointer(template_path(object["kind"].as_str().expect("a kind"))).expect("a template");
-        let annotations = object["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
-        if let Some(known) = self.revisions.iter_mut().find(|known| known.template == *template) {
+        let template = object
+            .pointer(template_path(object["kind"].as_str().expect("a kind")))
+            .expect("a template");
+        let annotations = object["metadata"]["annotations"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        if let Some(known) = self
+            .revisions
+            .iter_mut()
+            .find(|known| known.template == *template)
+        {
             known.annotations.extend(annotations);
-            let claims = self.claims.iter().filter(|(field, _)| !is_of_template(field));
-            known.claims.extend(claims.map(|(field, claim)| (field.clone(), claim.clone())));
+            let claims = self
+                .claims
+                .iter()
+                .filter(|(field, _)| !is_of_template(field));
+            known
+                .claims
+                .extend(claims.map(|(field, claim)| (field.clone(), claim.clone())));
             return;
         }
-        self.revisions.push(Revision { template: template.clone(), annotations, claims: self.claims.clone() });
+        self.revisions.push(Revision {
+            template: template.clone(),
+            annotations,
+            claims: self.claims.clone(),
+        });
     }
 
     fn claim(&mut self, kind: &str, author: usize, manifest: &Manifest) {
@@ -130,7 +181,10 @@ impl Checker {
                 self.claim(kind, 0, manifest);
                 // Who applies no more of a map takes all of it away, also what others wrote there.
                 let name = before["metadata"]["name"].as_str().expect("a name");
-                let (mut sent, patch) = (before.clone(), apply::patch(&author::object(kind, name, manifest), before));
+                let (mut sent, patch) = (
+                    before.clone(),
+                    apply::patch(&author::object(kind, name, manifest), before),
+                );
                 apply::merge(Form::of(kind), &mut sent, &patch);
                 self.claims.retain(|field, _| field.get(&sent).is_some());
             }
@@ -143,19 +197,29 @@ impl Checker {
             }
             // Who writes what stands there already writes nothing.
             Step::Annotate(field, Some(value)) if field.get(before).as_ref() == Some(value) => {}
-            Step::Annotate(field, Some(value)) => drop(self.claims.insert(field.clone(), value.clone())),
+            Step::Annotate(field, Some(value)) => {
+                drop(self.claims.insert(field.clone(), value.clone()))
+            }
             Step::Annotate(field, None) => drop(self.claims.remove(field)),
             Step::Undo(revision) => {
-                let Revision { mut claims, annotations, .. } = self.revisions[*revision].clone();
+                let Revision {
+                    mut claims,
+                    annotations,
+                    ..
+                } = self.revisions[*revision].clone();
                 let of_metadata = kind == "Deployment";
                 claims.retain(|field, claim| match field {
                     Field::Metadata(name) if name == LIST => {
-                        of_metadata && annotations.get(name).is_some_and(|list| items(claim).is_subset(&items(list)))
+                        of_metadata
+                            && annotations
+                                .get(name)
+                                .is_some_and(|list| items(claim).is_subset(&items(list)))
                     }
                     Field::Metadata(name) => of_metadata && annotations.get(name) == Some(claim),
                     field => is_of_template(field),
                 });
-                self.claims.retain(|field, _| !is_of_template(field) && !of_metadata);
+                self.claims
+                    .retain(|field, _| !is_of_template(field) && !of_metadata);
                 self.claims.extend(claims);
             }
             Step::SetImage(image) => drop(self.claims.insert(Field::Image, json!(image))),
@@ -196,35 +260,44 @@ impl Checker {
         let mut lost = Vec::new();
         for (field, claimed) in &self.claims {
             let there = field.get(object);
-            let missing: Vec<String> =
-                match field {
-                    Field::EnvFrom => {
-                        names(claimed).difference(&there.as_ref().map(names).unwrap_or_default()).cloned().collect()
+            let missing: Vec<String> = match field {
+                Field::EnvFrom => names(claimed)
+                    .difference(&there.as_ref().map(names).unwrap_or_default())
+                    .cloned()
+                    .collect(),
+                Field::Metadata(name) if name == LIST => {
+                    let there = there.as_ref().map(items).unwrap_or_default();
+                    items(claimed)
+                        .difference(&there)
+                        .map(|item| (*item).to_owned())
+                        .collect()
+                }
+                Field::Env(name) => {
+                    if there.is_none() {
+                        vec![name.clone()]
+                    } else {
+                        Vec::new()
                     }
-                    Field::Metadata(name) if name == LIST => {
-                        let there = there.as_ref().map(items).unwrap_or_default();
-                        items(claimed).difference(&there).map(|item| (*item).to_owned()).collect()
+                }
+                Field::Metadata(name) | Field::Job(name) | Field::Template(name) => {
+                    if there.as_ref() == Some(claimed) {
+                        Vec::new()
+                    } else {
+                        vec![name.clone()]
                     }
-                    Field::Env(name) => {
-                        if there.is_none() {
-                            vec![name.clone()]
-                        } else {
-                            Vec::new()
-                        }
+                }
+                Field::Image => {
+                    if there.as_ref() == Some(claimed) {
+                        Vec::new()
+                    } else {
+                        vec!["image".to_owned()]
                     }
-                    Field::Metadata(name) | Field::Job(name) | Field::Template(name) => {
-                        if there.as_ref() == Some(claimed) { Vec::new() } else { vec![name.clone()] }
-                    }
-                    Field::Image => {
-                        if there.as_ref() == Some(claimed) {
-                            Vec::new()
-                        } else {
-                            vec!["image".to_owned()]
-                        }
-                    }
-                };
+                }
+            };
             let is_told = |name: &String| {
-                warnings.iter().any(|text| text.contains(&format!("\"{name}\"")) && text.contains("removed from"))
+                warnings.iter().any(|text| {
+                    text.contains(&format!("\"{name}\"")) && text.contains("removed from")
+                })
             };
             if let Some(name) = missing.iter().find(|name| !untold || !is_told(name)) {
                 return Err(format!(
@@ -248,49 +321,102 @@ impl Checker {
     /// Whether the workload is restarted for nothing but the secrets that are asked for and those that an author lists.
     fn check_list(&self, object: &Value) -> Result<(), String> {
         let field = Field::Metadata(LIST.to_owned());
-        let Some(listed) = field.get(object) else { return Ok(()) };
+        let Some(listed) = field.get(object) else {
+            return Ok(());
+        };
         let asked = nearest(object);
-        let asked_for = asked.get("env-from").into_iter().flat_map(|list| list.split(','));
-        let asked_for: BTreeSet<&str> =
-            asked_for.chain(asked.get("env.USER").and_then(|reference| reference.split('/').next())).collect();
-        let stated = self.latest.iter().flatten().chain([&self.claims, &self.leftovers]);
+        let asked_for = asked
+            .get("env-from")
+            .into_iter()
+            .flat_map(|list| list.split(','));
+        let asked_for: BTreeSet<&str> = asked_for
+            .chain(
+                asked
+                    .get("env.USER")
+                    .and_then(|reference| reference.split('/').next()),
+            )
+            .collect();
+        let stated = self
+            .latest
+            .iter()
+            .flatten()
+            .chain([&self.claims, &self.leftovers]);
         let stated: Vec<&Value> = stated.filter_map(|manifest| manifest.get(&field)).collect();
-        let is_known = |item: &&str| asked_for.contains(item) || stated.iter().any(|list| items(list).contains(item));
+        let is_known = |item: &&str| {
+            asked_for.contains(item) || stated.iter().any(|list| items(list).contains(item))
+        };
         match items(&listed).into_iter().find(|item| !is_known(item)) {
-            Some(item) => Err(format!("{item} restarts the workload, which nobody asks for: {asked:?} {listed}")),
+            Some(item) => Err(format!(
+                "{item} restarts the workload, which nobody asks for: {asked:?} {listed}"
+            )),
             None => Ok(()),
         }
     }
 
     fn check_pod(&self, object: &Value, container: &Value) -> Result<(), String> {
         let asked = nearest(object);
-        let wanted: BTreeSet<String> =
-            asked.get("env-from").into_iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
-        let stated = self.latest.iter().flatten().filter_map(|manifest| manifest.get(&Field::EnvFrom));
+        let wanted: BTreeSet<String> = asked
+            .get("env-from")
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .map(str::to_owned)
+            .collect();
+        let stated = self
+            .latest
+            .iter()
+            .flatten()
+            .filter_map(|manifest| manifest.get(&Field::EnvFrom));
         let stated: BTreeSet<String> = stated
-            .chain([&self.claims, &self.leftovers].into_iter().filter_map(|of| of.get(&Field::EnvFrom)))
+            .chain(
+                [&self.claims, &self.leftovers]
+                    .into_iter()
+                    .filter_map(|of| of.get(&Field::EnvFrom)),
+            )
             .flat_map(names)
             .collect();
         let sources = names(&container["envFrom"]);
         if let Some(name) = wanted.difference(&sources).next() {
-            return Err(format!("the pod lacks {name}, which {asked:?} asks for: {container}"));
+            return Err(format!(
+                "the pod lacks {name}, which {asked:?} asks for: {container}"
+            ));
         }
-        if let Some(name) = sources.iter().find(|name| !wanted.contains(*name) && !stated.contains(*name)) {
-            return Err(format!("the pod gets {name}, which nobody asks for: {asked:?} {container}"));
+        if let Some(name) = sources
+            .iter()
+            .find(|name| !wanted.contains(*name) && !stated.contains(*name))
+        {
+            return Err(format!(
+                "the pod gets {name}, which nobody asks for: {asked:?} {container}"
+            ));
         }
-        let variable = container["env"].as_array().into_iter().flatten().find(|entry| entry["name"] == "USER");
+        let variable = container["env"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|entry| entry["name"] == "USER");
         let field = Field::Env("USER".to_owned());
         let stated = self.claims.contains_key(&field)
             || self.leftovers.contains_key(&field)
             || self.latest.iter().flatten().any(|m| m.contains_key(&field));
         match (asked.get("env.USER"), variable) {
-            (Some(reference), None) => Err(format!("the pod lacks USER of {reference}: {container}")),
+            (Some(reference), None) => {
+                Err(format!("the pod lacks USER of {reference}: {container}"))
+            }
             (Some(reference), Some(entry)) if !stated => {
                 let from = &entry["valueFrom"]["secretKeyRef"];
-                let is = format!("{}/{}", from["name"].as_str().unwrap_or(""), from["key"].as_str().unwrap_or(""));
-                if is == **reference { Ok(()) } else { Err(format!("USER is {is} and not {reference}")) }
+                let is = format!(
+                    "{}/{}",
+                    from["name"].as_str().unwrap_or(""),
+                    from["key"].as_str().unwrap_or("")
+                );
+                if is == **reference {
+                    Ok(())
+                } else {
+                    Err(format!("USER is {is} and not {reference}"))
+                }
             }
-            (None, Some(entry)) if !stated => Err(format!("the pod gets USER, which nobody asks for: {entry}")),
+            (None, Some(entry)) if !stated => {
+                Err(format!("the pod gets USER, which nobody asks for: {entry}"))
+            }
             _ => Ok(()),
         }
     }

@@ -17,7 +17,11 @@ fn ours(key: &str) -> String {
 }
 
 fn manifest(fields: &[(Field, Value)]) -> Manifest {
-    fields.iter().cloned().chain([(Field::Image, json!("one"))]).collect()
+    fields
+        .iter()
+        .cloned()
+        .chain([(Field::Image, json!("one"))])
+        .collect()
 }
 
 pub fn all() -> Vec<Known> {
@@ -57,7 +61,10 @@ pub fn all() -> Vec<Known> {
             steps: vec![
                 Step::ServerApply(
                     0,
-                    manifest(&[(metadata(), json!("a")), (Field::Metadata(LIST.to_owned()), json!("x"))]),
+                    manifest(&[
+                        (metadata(), json!("a")),
+                        (Field::Metadata(LIST.to_owned()), json!("x")),
+                    ]),
                 ),
                 Step::Annotate(metadata(), None),
             ],

@@ -36,7 +36,12 @@ impl Bed {
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
         let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
         let registered = Registration::shared(cp, &configuration).await;
-        Self { _registered: registered, _webhook: webhook, ns, client: cp.client() }
+        Self {
+            _registered: registered,
+            _webhook: webhook,
+            ns,
+            client: cp.client(),
+        }
     }
 }
 
@@ -53,8 +58,13 @@ pub struct Live<'b> {
 fn done(answer: Answer) -> Result<Vec<String>, String> {
     match answer.accepted() {
         true => Ok(answer.warnings),
-        false if answer.message().contains("denied the request") => Err(format!("refused: {}", answer.message())),
-        false => Err(format!("the API server answers {}: {}", answer.status, answer.body)),
+        false if answer.message().contains("denied the request") => {
+            Err(format!("refused: {}", answer.message()))
+        }
+        false => Err(format!(
+            "the API server answers {}: {}",
+            answer.status, answer.body
+        )),
     }
 }
 
@@ -66,11 +76,28 @@ impl<'b> Live<'b> {
         name: &str,
         manifest: &Manifest,
     ) -> Result<(Self, Checker), String> {
-        let mut live = Self { bed, kind, name: name.to_owned(), path: String::new(), restarts: 0 };
+        let mut live = Self {
+            bed,
+            kind,
+            name: name.to_owned(),
+            path: String::new(),
+            restarts: 0,
+        };
         let object = live.manifest(manifest);
         live.path = path(&object);
-        let to = format!("{}?fieldManager=kubectl-client-side-apply", collection(&object));
-        done(send(&bed.client, Method::POST, &to, Some(&configuration(&object))).await)?;
+        let to = format!(
+            "{}?fieldManager=kubectl-client-side-apply",
+            collection(&object)
+        );
+        done(
+            send(
+                &bed.client,
+                Method::POST,
+                &to,
+                Some(&configuration(&object)),
+            )
+            .await,
+        )?;
         let checker = Checker::new(&live.object().await, manifest.clone(), 0);
         Ok((live, checker))
     }
@@ -82,11 +109,23 @@ impl<'b> Live<'b> {
     }
 
     async fn patch(&self, query: &str, body: &Value, content_type: &str) -> Answer {
-        send_as(&self.bed.client, Method::PATCH, &format!("{}?{query}", self.path), Some(body), content_type).await
+        send_as(
+            &self.bed.client,
+            Method::PATCH,
+            &format!("{}?{query}", self.path),
+            Some(body),
+            content_type,
+        )
+        .await
     }
 
     async fn merge(&self, manager: &str, body: &Value) -> Answer {
-        self.patch(&format!("fieldManager={manager}"), body, Form::Merge.content_type()).await
+        self.patch(
+            &format!("fieldManager={manager}"),
+            body,
+            Form::Merge.content_type(),
+        )
+        .await
     }
 
     async fn apply(&self, manifest: &Manifest) -> Option<Answer> {
@@ -96,15 +135,20 @@ impl<'b> Live<'b> {
             return None;
         }
         Some(
-            self.patch("fieldManager=kubectl-client-side-apply", &patch.into(), Form::of(self.kind).content_type())
-                .await,
+            self.patch(
+                "fieldManager=kubectl-client-side-apply",
+                &patch.into(),
+                Form::of(self.kind).content_type(),
+            )
+            .await,
         )
     }
 
     async fn replace(&self, manifest: &Manifest) -> Answer {
         loop {
             let mut object = self.manifest(manifest);
-            object["metadata"]["resourceVersion"] = self.object().await["metadata"]["resourceVersion"].clone();
+            object["metadata"]["resourceVersion"] =
+                self.object().await["metadata"]["resourceVersion"].clone();
             let to = format!("{}?fieldManager=kubectl-replace", self.path);
             let answer = send(&self.bed.client, Method::PUT, &to, Some(&object)).await;
             // A controller wrote in between.
@@ -116,24 +160,42 @@ impl<'b> Live<'b> {
 
     async fn undo(&self, earlier: &Revision) -> Answer {
         let template = &earlier.template;
-        let replace = |path: &str, value: &Value| json!({"op": "replace", "path": path, "value": value});
+        let replace =
+            |path: &str, value: &Value| json!({"op": "replace", "path": path, "value": value});
         match self.kind {
             "Deployment" => {
                 let live = self.object().await;
                 let annotations = earlier.annotations_after(&live);
-                let patch =
-                    json!([replace("/spec/template", template), replace("/metadata/annotations", &annotations)]);
-                self.patch("fieldManager=kubectl-rollout", &patch, "application/json-patch+json").await
+                let patch = json!([
+                    replace("/spec/template", template),
+                    replace("/metadata/annotations", &annotations)
+                ]);
+                self.patch(
+                    "fieldManager=kubectl-rollout",
+                    &patch,
+                    "application/json-patch+json",
+                )
+                .await
             }
             "Rollout" => {
                 let patch = json!([replace("/spec/template", template)]);
-                self.patch("fieldManager=kubectl-argo-rollouts", &patch, "application/json-patch+json").await
+                self.patch(
+                    "fieldManager=kubectl-argo-rollouts",
+                    &patch,
+                    "application/json-patch+json",
+                )
+                .await
             }
             _ => {
                 let mut template = template.clone();
                 template["$patch"] = json!("replace");
                 let patch = json!({"spec": {"template": template}});
-                self.patch("fieldManager=kubectl-rollout", &patch, Form::Strategic.content_type()).await
+                self.patch(
+                    "fieldManager=kubectl-rollout",
+                    &patch,
+                    Form::Strategic.content_type(),
+                )
+                .await
             }
         }
     }
@@ -148,13 +210,27 @@ impl<'b> Live<'b> {
         if Form::of(self.kind) == Form::Merge {
             let at = format!("{}/spec/containers/0/image", template_path(self.kind));
             let patch = json!([{"op": "replace", "path": at, "value": image}]);
-            return self.patch("fieldManager=kubectl-set", &patch, "application/json-patch+json").await;
+            return self
+                .patch(
+                    "fieldManager=kubectl-set",
+                    &patch,
+                    "application/json-patch+json",
+                )
+                .await;
         }
         let mut patch = json!({"spec": {"containers": [{"name": CONTAINER, "image": image}]}});
-        for step in template_path(self.kind).rsplit('/').filter(|step| !step.is_empty()) {
+        for step in template_path(self.kind)
+            .rsplit('/')
+            .filter(|step| !step.is_empty())
+        {
             patch = json!({step: patch});
         }
-        self.patch("fieldManager=kubectl-set", &patch, Form::Strategic.content_type()).await
+        self.patch(
+            "fieldManager=kubectl-set",
+            &patch,
+            Form::Strategic.content_type(),
+        )
+        .await
     }
 }
 
@@ -164,7 +240,11 @@ impl World for Live<'_> {
         false
     }
 
-    async fn take(&mut self, step: &Step, earlier: Option<&Revision>) -> Result<Vec<String>, String> {
+    async fn take(
+        &mut self,
+        step: &Step,
+        earlier: Option<&Revision>,
+    ) -> Result<Vec<String>, String> {
         let answer = match step {
             Step::Apply(manifest) => match self.apply(manifest).await {
                 Some(answer) => answer,
@@ -172,7 +252,12 @@ impl World for Live<'_> {
             },
             Step::ServerApply(manager, manifest) => {
                 let query = format!("fieldManager=m{manager}&force=true");
-                self.patch(&query, &self.manifest(manifest), "application/apply-patch+yaml").await
+                self.patch(
+                    &query,
+                    &self.manifest(manifest),
+                    "application/apply-patch+yaml",
+                )
+                .await
             }
             Step::Replace(manifest) => self.replace(manifest).await,
             Step::Annotate(field, value) => self.annotate(field, value.as_ref()).await,
@@ -180,25 +265,32 @@ impl World for Live<'_> {
             Step::Restart => {
                 self.restarts += 1;
                 let field = Field::Template("kubectl.kubernetes.io/restartedAt".to_owned());
-                self.annotate(&field, Some(&json!(self.restarts.to_string()))).await
+                self.annotate(&field, Some(&json!(self.restarts.to_string())))
+                    .await
             }
             Step::SetImage(image) => self.set_image(image).await,
             Step::Label => {
                 let touched = self.object().await["metadata"]["labels"]["touched"] != "yes";
                 let labels = json!({"touched": if touched { "yes" } else { "no" }});
-                self.merge("kubectl-label", &json!({"metadata": {"labels": labels}})).await
+                self.merge("kubectl-label", &json!({"metadata": {"labels": labels}}))
+                    .await
             }
         };
         done(answer)
     }
 
     async fn object(&self) -> Value {
-        send(&self.bed.client, Method::GET, &self.path, None).await.object()
+        send(&self.bed.client, Method::GET, &self.path, None)
+            .await
+            .object()
     }
 
     async fn container(&self) -> Result<Value, String> {
         let object = self.object().await;
-        let mut pod = object.pointer(template_path(self.kind)).expect("a template").clone();
+        let mut pod = object
+            .pointer(template_path(self.kind))
+            .expect("a template")
+            .clone();
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
         pod["metadata"]["namespace"] = json!(self.bed.ns.name);

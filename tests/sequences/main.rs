@@ -3,7 +3,10 @@
 //! that stands in the stored object asks for, and nothing that an author stated is gone.
 
 #![cfg(feature = "test-util")]
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -50,14 +53,29 @@ impl Sequence {
         let older = random.u8(..100) < 20;
         let mut author = Author::new(random, kind);
         let manifest = author.manifest();
-        let done = format!("seed {seed}: {kind} {}{manifest:?}\n", if older { "of an earlier version " } else { "" });
-        Self { kind, older, manifest, author, done }
+        let done = format!(
+            "seed {seed}: {kind} {}{manifest:?}\n",
+            if older { "of an earlier version " } else { "" }
+        );
+        Self {
+            kind,
+            older,
+            manifest,
+            author,
+            done,
+        }
     }
 
     /// Takes the steps: how many of them, or what does not hold.
-    async fn take(mut self, world: &mut impl World, checker: &mut Checker) -> Result<usize, String> {
+    async fn take(
+        mut self,
+        world: &mut impl World,
+        checker: &mut Checker,
+    ) -> Result<usize, String> {
         for taken in 0..STEPS {
-            let step = self.author.step(&checker.latest, &checker.claims, checker.revisions.len());
+            let step = self
+                .author
+                .step(&checker.latest, &checker.claims, checker.revisions.len());
             writeln!(self.done, "{step:?}").ok();
             let before = world.object().await;
             match checker.step(world, &step).await {
@@ -66,7 +84,10 @@ impl Sequence {
                 Err(problem) if problem.starts_with("refused") => return Ok(taken),
                 Err(problem) => {
                     let after = world.object().await;
-                    return Err(format!("{}{problem}\nbefore {before}\nafter {after}", self.done));
+                    return Err(format!(
+                        "{}{problem}\nbefore {before}\nafter {after}",
+                        self.done
+                    ));
                 }
             }
         }
@@ -77,7 +98,9 @@ impl Sequence {
 async fn simulated(webhook: &Webhook, seed: u64) -> Result<usize, String> {
     let sequence = Sequence::new(seed);
     let created = Simulated::create(webhook, sequence.kind, &sequence.manifest).await;
-    let Ok((mut world, mut checker)) = created else { return Ok(0) };
+    let Ok((mut world, mut checker)) = created else {
+        return Ok(0);
+    };
     if sequence.older {
         world.make_older();
         checker.revisions.clear();
@@ -106,9 +129,15 @@ fn webhook_of(seed: u64) -> usize {
 }
 
 /// How many sequences a run is to have.
-#[expect(clippy::disallowed_methods, reason = "whoever runs more of them says how many")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever runs more of them says how many"
+)]
 fn count(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+    std::env::var(variable)
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(default)
 }
 
 /// Takes the steps of a sequence; none of them may be refused.
@@ -122,9 +151,16 @@ async fn take_known(name: &str, steps: Vec<Step>, world: &mut impl World, checke
 #[tokio::test]
 async fn known_sequences_lose_nothing_and_keep_nothing() {
     for webhook in [Webhook::new(false), Webhook::new(true)] {
-        for Known { name, kind, manifest, steps } in known::all() {
+        for Known {
+            name,
+            kind,
+            manifest,
+            steps,
+        } in known::all()
+        {
             let created = Simulated::create(&webhook, kind, &manifest).await;
-            let (mut world, mut checker) = created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            let (mut world, mut checker) =
+                created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
             take_known(name, steps, &mut world, &mut checker).await;
         }
     }
@@ -135,35 +171,67 @@ async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
     let webhooks = [Webhook::new(false), Webhook::new(true)];
     let (count, mut taken) = (count("SEQUENCES", 500), 0);
     for seed in 0..count {
-        taken += simulated(&webhooks[webhook_of(seed)], seed).await.unwrap_or_else(|problem| panic!("{problem}"));
+        taken += simulated(&webhooks[webhook_of(seed)], seed)
+            .await
+            .unwrap_or_else(|problem| panic!("{problem}"));
     }
-    assert!(taken as u64 > count * 3, "most steps are taken: {taken} in {count} sequences");
+    assert!(
+        taken as u64 > count * 3,
+        "most steps are taken: {taken} in {count} sequences"
+    );
 }
 
 #[tokio::test]
 async fn no_sequence_on_the_api_server_loses_a_secret_or_an_authors_field() {
     let cp = ControlPlane::shared().await;
     rollouts(cp).await;
-    let beds = [Bed::new(cp, "pods", &[]).await, Bed::new(cp, "templates", &["--workloads-inject-template"]).await];
+    let beds = [
+        Bed::new(cp, "pods", &[]).await,
+        Bed::new(cp, "templates", &["--workloads-inject-template"]).await,
+    ];
     let count = count("LIVE_SEQUENCES", 40);
     let start = std::time::Instant::now();
-    for (number, Known { name, kind, manifest, steps }) in known::all().into_iter().enumerate() {
+    for (
+        number,
+        Known {
+            name,
+            kind,
+            manifest,
+            steps,
+        },
+    ) in known::all().into_iter().enumerate()
+    {
         for bed in &beds {
             let created = Live::create(bed, kind, &format!("known{number}"), &manifest).await;
-            let (mut world, mut checker) = created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            let (mut world, mut checker) =
+                created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
             take_known(name, steps.clone(), &mut world, &mut checker).await;
         }
     }
     let all = futures::stream::iter(0..count).map(|seed| real(&beds[webhook_of(seed)], seed));
     let taken: Vec<Result<usize, String>> = all.buffer_unordered(AT_ONCE).collect().await;
-    let problems: Vec<&String> = taken.iter().filter_map(|taken| taken.as_ref().err()).collect();
+    let problems: Vec<&String> = taken
+        .iter()
+        .filter_map(|taken| taken.as_ref().err())
+        .collect();
     let taken: usize = taken.iter().flatten().sum();
-    println!("{count} sequences, {taken} steps in {:?}, {} problems", start.elapsed(), problems.len());
+    println!(
+        "{count} sequences, {taken} steps in {:?}, {} problems",
+        start.elapsed(),
+        problems.len()
+    );
     assert!(
         problems.is_empty(),
         "{} of {count}:\n{}",
         problems.len(),
-        problems.iter().map(|p| p.as_str()).collect::<Vec<_>>().join("\n\n")
+        problems
+            .iter()
+            .map(|p| p.as_str())
+            .collect::<Vec<_>>()
+            .join("\n\n")
     );
-    assert!(taken as u64 > count * 3, "most steps are taken: {taken} in {count} sequences");
+    assert!(
+        taken as u64 > count * 3,
+        "most steps are taken: {taken} in {count} sequences"
+    );
 }

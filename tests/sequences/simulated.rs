@@ -39,11 +39,24 @@ impl Webhook {
         for name in ["a", "b", "c"] {
             secrets.insert("ns", name, ["k".to_owned()]);
         }
-        let binder = Source { binder: Arc::new(secrets), recent_names: None };
+        let binder = Source {
+            binder: Arc::new(secrets),
+            recent_names: None,
+        };
         let sources = Sources::from([(SecretSource::Kubernetes, binder)]);
-        let policy = Policy { inject_template, ..Policy::default() };
-        let pipeline = Pipeline::new(sources, Arc::new(Defaults::new(Arc::new(NoDefaults))), policy);
-        let handler = Handler::new(Arc::new(pipeline), AdmissionMetrics::register(&mut Registry::default()));
+        let policy = Policy {
+            inject_template,
+            ..Policy::default()
+        };
+        let pipeline = Pipeline::new(
+            sources,
+            Arc::new(Defaults::new(Arc::new(NoDefaults))),
+            policy,
+        );
+        let handler = Handler::new(
+            Arc::new(pipeline),
+            AdmissionMetrics::register(&mut Registry::default()),
+        );
         Self { handler }
     }
 
@@ -58,7 +71,10 @@ impl Webhook {
             return Ok((object.clone(), Vec::new()));
         }
         let kind = object["kind"].as_str().unwrap_or("Pod");
-        let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(g, _)| g);
+        let group = object["apiVersion"]
+            .as_str()
+            .and_then(|version| version.split_once('/'))
+            .map_or("", |(g, _)| g);
         let review = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
@@ -69,7 +85,10 @@ impl Webhook {
         });
         let bytes = review.to_string().into_bytes();
         let received = Received::here(Some("timeout=5s"));
-        let answer = self.handler.answer(surface, received, &bytes, Span::off()).await;
+        let answer = self
+            .handler
+            .answer(surface, received, &bytes, Span::off())
+            .await;
         let answer = serde_json::to_value(answer.expect("a review")).expect("an answer is JSON");
         let response = &answer["response"];
         if response["allowed"] != true {
@@ -78,12 +97,20 @@ impl Webhook {
         let mut after = object.clone();
         if let Some(patch) = response["patch"].as_str() {
             use base64::Engine as _;
-            let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("base64");
+            let patch = base64::engine::general_purpose::STANDARD
+                .decode(patch)
+                .expect("base64");
             let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch");
             json_patch::patch(&mut after, &patch).expect("the patch fits");
         }
         let warnings = response["warnings"].as_array().into_iter().flatten();
-        Ok((after, warnings.filter_map(Value::as_str).map(str::to_owned).collect()))
+        Ok((
+            after,
+            warnings
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+        ))
     }
 }
 
@@ -99,14 +126,28 @@ pub struct Simulated<'w> {
 
 /// Whether an object has one of our annotations.
 fn asks(object: &Value) -> bool {
-    let places = ["", "/spec/template", "/spec/jobTemplate", "/spec/jobTemplate/spec/template"];
-    let annotations = places.iter().filter_map(|place| object.pointer(&format!("{place}/metadata/annotations")));
-    annotations.filter_map(Value::as_object).flatten().any(|(name, _)| name.starts_with(PREFIX))
+    let places = [
+        "",
+        "/spec/template",
+        "/spec/jobTemplate",
+        "/spec/jobTemplate/spec/template",
+    ];
+    let annotations = places
+        .iter()
+        .filter_map(|place| object.pointer(&format!("{place}/metadata/annotations")));
+    annotations
+        .filter_map(Value::as_object)
+        .flatten()
+        .any(|(name, _)| name.starts_with(PREFIX))
 }
 
 /// By which field its owners are kept: where the list of containers is one value, by one for all that is in it.
 fn owned(kind: &str, field: &Field) -> Field {
-    if Form::of(kind) == Form::Merge && field.is_of_container() { Field::Image } else { field.clone() }
+    if Form::of(kind) == Form::Merge && field.is_of_container() {
+        Field::Image
+    } else {
+        field.clone()
+    }
 }
 
 /// The fields of an object that can be owned here.
@@ -114,37 +155,80 @@ fn fields(object: &Value) -> BTreeSet<Field> {
     let kind = object["kind"].as_str().expect("a kind");
     let template = object.pointer(template_path(kind)).expect("a template");
     let names = |annotations: Option<&Value>| -> Vec<String> {
-        annotations.and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        annotations
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
     };
-    let metadata = names(object["metadata"].get("annotations")).into_iter().map(Field::Metadata);
-    let job = names(object.pointer("/spec/jobTemplate/metadata/annotations")).into_iter().map(Field::Job);
-    let inner = names(template["metadata"].get("annotations")).into_iter().map(Field::Template);
-    let variables = template["spec"]["containers"][0]["env"].as_array().into_iter().flatten();
-    let variables = variables.filter_map(|entry| Some(Field::Env(entry["name"].as_str()?.to_owned())));
-    let all = metadata.chain(job).chain(inner).chain(variables).chain([Field::EnvFrom, Field::Image]);
+    let metadata = names(object["metadata"].get("annotations"))
+        .into_iter()
+        .map(Field::Metadata);
+    let job = names(object.pointer("/spec/jobTemplate/metadata/annotations"))
+        .into_iter()
+        .map(Field::Job);
+    let inner = names(template["metadata"].get("annotations"))
+        .into_iter()
+        .map(Field::Template);
+    let variables = template["spec"]["containers"][0]["env"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let variables =
+        variables.filter_map(|entry| Some(Field::Env(entry["name"].as_str()?.to_owned())));
+    let all = metadata
+        .chain(job)
+        .chain(inner)
+        .chain(variables)
+        .chain([Field::EnvFrom, Field::Image]);
     all.filter(|field| field.get(object).is_some()).collect()
 }
 
 /// The `fieldsV1` of owned fields.
 fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
     let mut tree = json!({});
-    let template: Vec<String> = template_path(kind).split('/').skip(1).map(|step| format!("f:{step}")).collect();
-    let container = ["f:spec".to_owned(), "f:containers".to_owned(), format!(r#"k:{{"name":"{CONTAINER}"}}"#)];
+    let template: Vec<String> = template_path(kind)
+        .split('/')
+        .skip(1)
+        .map(|step| format!("f:{step}"))
+        .collect();
+    let container = [
+        "f:spec".to_owned(),
+        "f:containers".to_owned(),
+        format!(r#"k:{{"name":"{CONTAINER}"}}"#),
+    ];
     for field in owned {
-        let annotation = |name: &str| ["f:metadata".to_owned(), "f:annotations".to_owned(), format!("f:{name}")];
+        let annotation = |name: &str| {
+            [
+                "f:metadata".to_owned(),
+                "f:annotations".to_owned(),
+                format!("f:{name}"),
+            ]
+        };
         let inside = |more: Vec<String>| {
             let whole = Form::of(kind) == Form::Merge;
-            let more = container.iter().cloned().chain(more).take(if whole { 2 } else { usize::MAX });
+            let more =
+                container
+                    .iter()
+                    .cloned()
+                    .chain(more)
+                    .take(if whole { 2 } else { usize::MAX });
             template.iter().cloned().chain(more).collect()
         };
         let path: Vec<String> = match field {
             Field::Metadata(name) => annotation(name).to_vec(),
-            Field::Job(name) => {
-                ["f:spec", "f:jobTemplate"].map(str::to_owned).into_iter().chain(annotation(name)).collect()
-            }
+            Field::Job(name) => ["f:spec", "f:jobTemplate"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(annotation(name))
+                .collect(),
             Field::Template(name) => template.iter().cloned().chain(annotation(name)).collect(),
             Field::EnvFrom => inside(vec!["f:envFrom".to_owned()]),
-            Field::Env(name) => inside(vec!["f:env".to_owned(), format!(r#"k:{{"name":"{name}"}}"#)]),
+            Field::Env(name) => inside(vec![
+                "f:env".to_owned(),
+                format!(r#"k:{{"name":"{name}"}}"#),
+            ]),
             Field::Image => inside(vec!["f:image".to_owned()]),
         };
         let mut at = &mut tree;
@@ -160,8 +244,18 @@ fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
 
 impl<'w> Simulated<'w> {
     /// Creates a workload by `kubectl apply`.
-    pub async fn create(webhook: &'w Webhook, kind: &str, manifest: &Manifest) -> Result<(Self, Checker), String> {
-        let mut simulated = Self { webhook, stored: Value::Null, owners: BTreeMap::new(), times: [0, 0], steps: 0 };
+    pub async fn create(
+        webhook: &'w Webhook,
+        kind: &str,
+        manifest: &Manifest,
+    ) -> Result<(Self, Checker), String> {
+        let mut simulated = Self {
+            webhook,
+            stored: Value::Null,
+            owners: BTreeMap::new(),
+            times: [0, 0],
+            steps: 0,
+        };
         let created = configuration(&object(kind, "w", manifest));
         simulated.updated(&object(kind, "w", &Manifest::new()), &created);
         simulated.store(created, None).await?;
@@ -172,9 +266,12 @@ impl<'w> Simulated<'w> {
     /// As an earlier version left it: copies under their own names, and a record of them.
     pub fn make_older(&mut self) {
         let template = Field::Template(format!("{PREFIX}inherited"));
-        let Some(inherited) = template.get(&self.stored) else { return };
+        let Some(inherited) = template.get(&self.stored) else {
+            return;
+        };
         template.set(&mut self.stored, None);
-        let copied: BTreeMap<String, String> = serde_json::from_str(inherited.as_str().expect("text")).expect("JSON");
+        let copied: BTreeMap<String, String> =
+            serde_json::from_str(inherited.as_str().expect("text")).expect("JSON");
         for (key, value) in &copied {
             Field::Template(format!("{PREFIX}{key}")).set(&mut self.stored, Some(&json!(value)));
         }
@@ -188,7 +285,10 @@ impl<'w> Simulated<'w> {
     /// Gives to the update what it changes. What it only repeats stays with its owners.
     fn updated(&mut self, old: &Value, new: &Value) {
         let kind = new["kind"].as_str().expect("a kind");
-        for field in fields(old).union(&fields(new)).filter(|field| field.get(old) != field.get(new)) {
+        for field in fields(old)
+            .union(&fields(new))
+            .filter(|field| field.get(old) != field.get(new))
+        {
             let field = owned(kind, field);
             match field.get(new) {
                 Some(_) => drop(self.owners.insert(field, BTreeSet::from([Owner::Update]))),
@@ -198,7 +298,11 @@ impl<'w> Simulated<'w> {
     }
 
     /// Admits the object and stores it. What the webhook changes gets no owner and loses none.
-    async fn store(&mut self, mut object: Value, old: Option<&Value>) -> Result<Vec<String>, String> {
+    async fn store(
+        &mut self,
+        mut object: Value,
+        old: Option<&Value>,
+    ) -> Result<Vec<String>, String> {
         let kind = object["kind"].as_str().expect("a kind").to_owned();
         let entries: Vec<Value> = (0..2)
             .filter_map(|manager| {
@@ -221,7 +325,10 @@ impl<'w> Simulated<'w> {
         let kind = object["kind"].as_str().expect("a kind").to_owned();
         let owner = Owner::Manager(manager);
         // A list that is one value is sent as a whole.
-        for field in fields(&object).into_iter().filter(|field| owned(&kind, field) != *field) {
+        for field in fields(&object)
+            .into_iter()
+            .filter(|field| owned(&kind, field) != *field)
+        {
             if !manifest.contains_key(&field) {
                 field.set(&mut object, None);
                 self.owners.insert(Field::Image, BTreeSet::new());
@@ -244,7 +351,10 @@ impl<'w> Simulated<'w> {
             self.owners.insert(field, BTreeSet::new());
         }
         for field in manifest.keys() {
-            self.owners.entry(owned(&kind, field)).or_default().insert(owner);
+            self.owners
+                .entry(owned(&kind, field))
+                .or_default()
+                .insert(owner);
         }
         self.times[manager] = self.steps;
         object
@@ -256,7 +366,11 @@ impl World for Simulated<'_> {
         true
     }
 
-    async fn take(&mut self, step: &Step, earlier: Option<&Revision>) -> Result<Vec<String>, String> {
+    async fn take(
+        &mut self,
+        step: &Step,
+        earlier: Option<&Revision>,
+    ) -> Result<Vec<String>, String> {
         self.steps += 1;
         let old = self.stored.clone();
         let kind = old["kind"].as_str().expect("a kind").to_owned();
@@ -280,7 +394,9 @@ impl World for Simulated<'_> {
             Step::Undo(_) => {
                 let mut object = old.clone();
                 let earlier = earlier.expect("a revision");
-                *object.pointer_mut(template_path(&kind)).expect("a template") = earlier.template.clone();
+                *object
+                    .pointer_mut(template_path(&kind))
+                    .expect("a template") = earlier.template.clone();
                 if kind == "Deployment" {
                     object["metadata"]["annotations"] = earlier.annotations_after(&old);
                 }
@@ -289,7 +405,10 @@ impl World for Simulated<'_> {
             Step::Restart => {
                 let mut object = old.clone();
                 let field = Field::Template("kubectl.kubernetes.io/restartedAt".to_owned());
-                let count = field.get(&object).and_then(|at| at.as_str()?.parse::<u32>().ok()).unwrap_or_default();
+                let count = field
+                    .get(&object)
+                    .and_then(|at| at.as_str()?.parse::<u32>().ok())
+                    .unwrap_or_default();
                 field.set(&mut object, Some(&json!((count + 1).to_string())));
                 object
             }
@@ -317,7 +436,11 @@ impl World for Simulated<'_> {
 
     async fn container(&self) -> Result<Value, String> {
         let kind = self.stored["kind"].as_str().expect("a kind");
-        let mut pod = self.stored.pointer(template_path(kind)).expect("a template").clone();
+        let mut pod = self
+            .stored
+            .pointer(template_path(kind))
+            .expect("a template")
+            .clone();
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
         let (pod, _) = self.webhook.admit(Surface::Pods, &pod, None).await?;

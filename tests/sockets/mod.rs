@@ -15,7 +15,10 @@ use floe_secrets_webhook::metrics::{Metrics, Port};
 use floe_secrets_webhook::server::listener::{Drained, Listener, ListenerSettings};
 use floe_secrets_webhook::server::shutdown::Shutdown;
 use floe_secrets_webhook::server::tls::CertStore;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -67,10 +70,16 @@ impl Ca {
     pub fn leaf_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
         let mut params = CertificateParams::new(vec!["webhook.test".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        Pem { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+        Pem {
+            cert: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
     }
 }
 
@@ -82,9 +91,13 @@ pub async fn connect(
     alpn: &str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = config.with_root_certificates(roots);
     let mut config = match client {
         None => config.with_no_client_auth(),
@@ -97,7 +110,9 @@ pub async fn connect(
     };
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let tcp = TcpStream::connect(addr).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("webhook.test").unwrap(), tcp).await
+    TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("webhook.test").unwrap(), tcp)
+        .await
 }
 
 /// The common name of the certificate that a new handshake is served.
@@ -109,7 +124,14 @@ pub async fn served(addr: SocketAddr, ca: &Ca) -> String {
 pub fn common_name(stream: &TlsStream<TcpStream>) -> String {
     let leaf = &stream.get_ref().1.peer_certificates().unwrap()[0];
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf).unwrap();
-    parsed.subject().iter_common_name().next().unwrap().as_str().unwrap().to_owned()
+    parsed
+        .subject()
+        .iter_common_name()
+        .next()
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// An answer, as text.
@@ -134,11 +156,19 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
             let head = String::from_utf8(text[..end].to_vec()).unwrap();
             let length = head
                 .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+                .find_map(|line| {
+                    line.to_ascii_lowercase()
+                        .strip_prefix("content-length: ")
+                        .map(str::to_owned)
+                })
                 .map_or(0, |length| length.parse().unwrap());
             if text.len() >= end + 4 + length {
                 let body = String::from_utf8(text[end + 4..end + 4 + length].to_vec()).unwrap();
-                return Ok(Answer { status: head[9..12].parse().unwrap(), head, body });
+                return Ok(Answer {
+                    status: head[9..12].parse().unwrap(),
+                    head,
+                    body,
+                });
             }
         }
         if stream.read_buf(&mut text).await? == 0 {
@@ -148,8 +178,13 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
 }
 
 /// Sends a GET and reads the answer.
-pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(stream: &mut S, path: &str) -> std::io::Result<Answer> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: webhook.test\r\n\r\n").as_bytes()).await?;
+pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(
+    stream: &mut S,
+    path: &str,
+) -> std::io::Result<Answer> {
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: webhook.test\r\n\r\n").as_bytes())
+        .await?;
     stream.flush().await?;
     answer(stream).await
 }
@@ -168,11 +203,17 @@ pub async fn serve(
     tls: Option<Arc<CertStore>>,
 ) -> Server {
     let addr = ([127, 0, 0, 1], 0).into();
-    let mut listener = Listener::bind(addr, Port::Admission, settings, metrics.clone()).await.unwrap();
+    let mut listener = Listener::bind(addr, Port::Admission, settings, metrics.clone())
+        .await
+        .unwrap();
     if let Some(store) = tls {
         listener = listener.with_tls(store);
     }
     let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
     let ended = tokio::spawn(listener.serve(router, shutdown.clone()));
-    Server { addr, shutdown, ended }
+    Server {
+        addr,
+        shutdown,
+        ended,
+    }
 }

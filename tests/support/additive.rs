@@ -10,19 +10,39 @@ const RELOAD: &str = "secret.reloader.stakater.com/reload";
 /// The first place where `after` is more than `before` with our additions.
 pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
     let empty = Map::new();
-    let (before, after) = (before.as_object().ok_or("not an object")?, after.as_object().ok_or("not an object")?);
+    let (before, after) = (
+        before.as_object().ok_or("not an object")?,
+        after.as_object().ok_or("not an object")?,
+    );
     same_besides(before, after, &["metadata", "spec"], "pod")?;
-    let metadata = |pod: &Map<String, Value>| pod.get("metadata").and_then(Value::as_object).cloned();
-    let (old, new) = (metadata(before).unwrap_or_default(), metadata(after).unwrap_or_default());
+    let metadata =
+        |pod: &Map<String, Value>| pod.get("metadata").and_then(Value::as_object).cloned();
+    let (old, new) = (
+        metadata(before).unwrap_or_default(),
+        metadata(after).unwrap_or_default(),
+    );
     same_besides(&old, &new, &["annotations", "labels"], "metadata")?;
     for map in ["annotations", "labels"] {
-        let of = |metadata: &Map<String, Value>| metadata.get(map).and_then(Value::as_object).cloned();
+        let of =
+            |metadata: &Map<String, Value>| metadata.get(map).and_then(Value::as_object).cloned();
         let (old, new) = (of(&old).unwrap_or_default(), of(&new).unwrap_or_default());
         let told = map == "annotations" && !old.contains_key(RELOAD);
-        same_besides(&old, &new, if told { &[INJECTED, RELOAD] } else { &[INJECTED] }, map)?;
+        same_besides(
+            &old,
+            &new,
+            if told {
+                &[INJECTED, RELOAD]
+            } else {
+                &[INJECTED]
+            },
+            map,
+        )?;
     }
     let spec = |pod: &Map<String, Value>| pod.get("spec").and_then(Value::as_object).cloned();
-    let (old, new) = (spec(before).unwrap_or_default(), spec(after).unwrap_or_default());
+    let (old, new) = (
+        spec(before).unwrap_or_default(),
+        spec(after).unwrap_or_default(),
+    );
     same_besides(&old, &new, &["containers", "initContainers"], "spec")?;
     for list in ["containers", "initContainers"] {
         let (old, new) = (old.get(list), new.get(list));
@@ -36,12 +56,17 @@ pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
             return Err(format!("{list} has another length"));
         }
         for (old, new) in old.iter().zip(new) {
-            let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
+            let (old, new) = (
+                old.as_object().unwrap_or(&empty),
+                new.as_object().unwrap_or(&empty),
+            );
             same_besides(old, new, &["env", "envFrom"], "container")?;
             for entries in ["env", "envFrom"] {
                 let (old, new) = (array(old.get(entries)), array(new.get(entries)));
                 if !is_subsequence(&old, &new) {
-                    return Err(format!("the author's {entries} changed: {old:?} to {new:?}"));
+                    return Err(format!(
+                        "the author's {entries} changed: {old:?} to {new:?}"
+                    ));
                 }
             }
         }
@@ -73,5 +98,9 @@ fn same_besides(
             .collect()
     };
     let (old, new) = (others(before), others(after));
-    if old == new { Ok(()) } else { Err(format!("{place} changed: {old:?} to {new:?}")) }
+    if old == new {
+        Ok(())
+    } else {
+        Err(format!("{place} changed: {old:?} to {new:?}"))
+    }
 }

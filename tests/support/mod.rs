@@ -29,7 +29,11 @@ impl InMemory {
     pub fn binder<B: SecretBinder>(decorate: impl FnOnce(Arc<MemoryBackend>) -> B) -> Self {
         let backend = Arc::new(MemoryBackend::new());
         let binder = Arc::new(decorate(Arc::clone(&backend)));
-        Self { values: backend.clone(), binder, backend }
+        Self {
+            values: backend.clone(),
+            binder,
+            backend,
+        }
     }
 }
 
@@ -96,17 +100,44 @@ impl OverApi {
         let fake = FakeApi::start(&["jobs", "other"]).await;
         let (binder, values) = dress(Arc::new(KubernetesBackend::new(fake.client(), None)));
         let namespaces = ("jobs".to_owned(), "other".to_owned());
-        Self { admin: fake.client(), binder, values, namespaces, fake: Some(fake) }
+        Self {
+            admin: fake.client(),
+            binder,
+            values,
+            namespaces,
+            fake: Some(fake),
+        }
     }
 
-    async fn call(&self, method: Method, path: String, content: &str, body: Option<&Value>) -> Value {
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string().into_bytes()));
-        let request =
-            Request::builder().method(method).uri(path).header("content-type", content).body(body).expect("a request");
+    async fn call(
+        &self,
+        method: Method,
+        path: String,
+        content: &str,
+        body: Option<&Value>,
+    ) -> Value {
+        let body = body.map_or_else(Body::empty, |body| {
+            Body::from(body.to_string().into_bytes())
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content)
+            .body(body)
+            .expect("a request");
         let response = self.admin.send(request).await.expect("an answer");
         let status = response.status();
-        let bytes = response.into_body().collect().await.expect("a whole answer").to_bytes();
-        assert!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&bytes));
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .expect("a whole answer")
+            .to_bytes();
+        assert!(
+            status.is_success(),
+            "{status}: {}",
+            String::from_utf8_lossy(&bytes)
+        );
         serde_json::from_slice(&bytes).expect("JSON")
     }
 }
@@ -130,23 +161,40 @@ impl Fixture for OverApi {
     }
 
     async fn create(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
-        let data: serde_json::Map<String, Value> =
-            data.iter().map(|(key, value)| ((*key).to_owned(), STANDARD.encode(value).into())).collect();
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+        let data: serde_json::Map<String, Value> = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), STANDARD.encode(value).into()))
+            .collect();
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
         let path = format!("/api/v1/namespaces/{namespace}/secrets");
-        self.call(Method::POST, path, "application/json", Some(&secret)).await;
+        self.call(Method::POST, path, "application/json", Some(&secret))
+            .await;
     }
 
     async fn annotate(&self, namespace: &str, name: &str, key: &str, value: &str) {
         let note = json!({"metadata": {"annotations": {key: value}}});
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
-        self.call(Method::PATCH, path, "application/merge-patch+json", Some(&note)).await;
+        self.call(
+            Method::PATCH,
+            path,
+            "application/merge-patch+json",
+            Some(&note),
+        )
+        .await;
     }
 
     async fn annotation(&self, namespace: &str, name: &str, key: &str) -> Option<String> {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let secret = self.call(Method::GET, path, "application/json", None).await;
-        Some(secret.get("metadata")?.get("annotations")?.get(key)?.as_str()?.to_owned())
+        Some(
+            secret
+                .get("metadata")?
+                .get("annotations")?
+                .get(key)?
+                .as_str()?
+                .to_owned(),
+        )
     }
 
     async fn trouble(&self, trouble: Trouble) -> bool {

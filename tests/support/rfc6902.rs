@@ -5,11 +5,17 @@ use serde_json::Value;
 /// Applies a patch document of `add` operations.
 pub fn apply(document: &mut Value, patch: &Value) -> Result<(), String> {
     for operation in patch.as_array().ok_or("a patch is an array")? {
-        let text = |member: &str| operation[member].as_str().ok_or(format!("{operation} has no {member}"));
+        let text = |member: &str| {
+            operation[member]
+                .as_str()
+                .ok_or(format!("{operation} has no {member}"))
+        };
         if text("op")? != "add" {
             return Err(format!("{operation} is not an add"));
         }
-        let value = operation.get("value").ok_or(format!("{operation} has no value"))?;
+        let value = operation
+            .get("value")
+            .ok_or(format!("{operation} has no value"))?;
         add(document, text("path")?, value.clone())?;
     }
     Ok(())
@@ -47,7 +53,11 @@ fn add(document: &mut Value, pointer: &str, value: Value) -> Result<(), String> 
             }
             items.insert(index, value);
         }
-        _ => return Err(format!("{pointer}: the parent is neither an object nor a list")),
+        _ => {
+            return Err(format!(
+                "{pointer}: the parent is neither an object nor a list"
+            ));
+        }
     }
     Ok(())
 }
@@ -71,6 +81,11 @@ fn unescape(token: &str) -> Result<String, String> {
 
 /// RFC 6901 section 4: digits, without leading zeros.
 fn index(token: &str) -> Result<usize, String> {
-    let canonical = token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
-    token.parse().ok().filter(|_| canonical).ok_or(format!("{token:?} is no index"))
+    let canonical =
+        token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
+    token
+        .parse()
+        .ok()
+        .filter(|_| canonical)
+        .ok_or(format!("{token:?} is no index"))
 }

@@ -55,13 +55,19 @@ impl Case {
 
     /// By Helm only the first kind is undone: it has no part in an undo. A rollback of Helm is one already.
     pub fn tools(&self) -> Vec<Tool> {
-        let undoes = self.steps.iter().any(|(step, _)| matches!(step, Step::Undo));
+        let undoes = self
+            .steps
+            .iter()
+            .any(|(step, _)| matches!(step, Step::Undo));
         let leaves_out = |tool: &Tool| match tool {
             Tool::Rollback(_) => undoes,
             Tool::Upgrade(_) => undoes && matches!(self.kind(), "DaemonSet" | "Rollout"),
             _ => false,
         };
-        Tool::ALL.into_iter().filter(|tool| !leaves_out(tool)).collect()
+        Tool::ALL
+            .into_iter()
+            .filter(|tool| !leaves_out(tool))
+            .collect()
     }
 }
 
@@ -70,11 +76,23 @@ fn write(state: State) -> Step {
 }
 
 fn end(own: Value, inherited: Value, list: Value) -> End {
-    End { own, inherited, list, references: &[], removed: &[] }
+    End {
+        own,
+        inherited,
+        list,
+        references: &[],
+        removed: &[],
+    }
 }
 
 fn taken(list: Value, removed: &'static [&'static str]) -> End {
-    End { own: json!({}), inherited: Value::Null, list, references: &[], removed }
+    End {
+        own: json!({}),
+        inherited: Value::Null,
+        list,
+        references: &[],
+        removed,
+    }
 }
 
 fn asks_db() -> State {
@@ -83,7 +101,13 @@ fn asks_db() -> State {
 
 /// What a rollback of the template alone must not bring back.
 fn undone(name: &'static str, kind: &'static str) -> Case {
-    let asks = |secret: &str, image| write(State::of(kind).image(image).on_metadata(&[("env-from", secret)]));
+    let asks = |secret: &str, image| {
+        write(
+            State::of(kind)
+                .image(image)
+                .on_metadata(&[("env-from", secret)]),
+        )
+    };
     Case {
         name,
         steps: vec![
@@ -113,7 +137,11 @@ fn moves() -> Vec<Case> {
         },
         Case {
             name: "move-down-in-two",
-            steps: vec![(write(asks_db()), db), (write(both), db), (write(on_template()), db)],
+            steps: vec![
+                (write(asks_db()), db),
+                (write(both), db),
+                (write(on_template()), db),
+            ],
             end: end(words(), Value::Null, json!("db")),
             taken: None,
         },
@@ -127,11 +155,18 @@ fn moves() -> Vec<Case> {
             name: "undo-across-a-move",
             steps: vec![
                 (write(State::of("Deployment").on_metadata(&off)), db),
-                (write(State::of("Deployment").image("two").on_template(&off)), db),
+                (
+                    write(State::of("Deployment").image("two").on_template(&off)),
+                    db,
+                ),
                 (Step::Undo, db),
                 (Step::Undo, db),
             ],
-            end: end(json!({"env-from": "db", "reload": "off"}), Value::Null, Value::Null),
+            end: end(
+                json!({"env-from": "db", "reload": "off"}),
+                Value::Null,
+                Value::Null,
+            ),
             taken: None,
         },
     ]
@@ -140,7 +175,9 @@ fn moves() -> Vec<Case> {
 /// Reloader's list becomes the author's.
 fn lists() -> Vec<Case> {
     let listed = |list: &str| write(State::of("Deployment").on_metadata(&[(LIST, list)]));
-    let beside = |list: &str| write(State::of("Deployment").on_metadata(&[("env-from", "db"), (LIST, list)]));
+    let beside = |list: &str| {
+        write(State::of("Deployment").on_metadata(&[("env-from", "db"), (LIST, list)]))
+    };
     let list = |list: &str| end(json!({}), Value::Null, json!(list));
     let names: &'static [&'static str] = &["\"db\" was removed from"];
     vec![
@@ -175,13 +212,22 @@ fn variables() -> Value {
 
 /// What the webhook writes for the Infisical operator becomes the author's.
 fn infisical() -> Vec<Case> {
-    let own = |container: &Value| State::of("Deployment").on_metadata(&[(INFISICAL, "true")]).container(container);
-    let asks = |key: &str, value: &str| State::of("Deployment").on_metadata(&[(key, value), ("reload", "infisical")]);
+    let own = |container: &Value| {
+        State::of("Deployment")
+            .on_metadata(&[(INFISICAL, "true")])
+            .container(container)
+    };
+    let asks = |key: &str, value: &str| {
+        State::of("Deployment").on_metadata(&[(key, value), ("reload", "infisical")])
+    };
     let nothing = || end(json!({}), Value::Null, Value::Null);
     vec![
         Case {
             name: "infisical-sources",
-            steps: vec![(write(asks("env-from", "db")), &["db"]), (write(own(&sources())), &["db"])],
+            steps: vec![
+                (write(asks("env-from", "db")), &["db"]),
+                (write(own(&sources())), &["db"]),
+            ],
             end: nothing(),
             taken: Some(taken(Value::Null, &["\"db\" was removed from", INFISICAL])),
         },
@@ -192,7 +238,10 @@ fn infisical() -> Vec<Case> {
                 (write(own(&variables())), &["PASSWORD"]),
             ],
             end: nothing(),
-            taken: Some(taken(Value::Null, &["\"PASSWORD\" was removed from", INFISICAL])),
+            taken: Some(taken(
+                Value::Null,
+                &["\"PASSWORD\" was removed from", INFISICAL],
+            )),
         },
     ]
 }
@@ -211,7 +260,10 @@ fn injected() -> Vec<Case> {
         },
         Case {
             name: "template-variable",
-            steps: vec![(write(alias), &["PASSWORD"]), (own(&variables()), &["PASSWORD"])],
+            steps: vec![
+                (write(alias), &["PASSWORD"]),
+                (own(&variables()), &["PASSWORD"]),
+            ],
             end: nothing(),
             taken: Some(taken(Value::Null, &["\"PASSWORD\" was removed from"])),
         },
@@ -227,16 +279,31 @@ async fn annotations_move_between_metadata_and_template() {
 async fn an_undone_template_brings_back_no_secret() {
     ControlPlane::shared().await.install_rollouts().await;
     let scene = Scene::new("undo", &[]).await;
-    let kinds = [("undo-statefulset", "StatefulSet"), ("undo-daemonset", "DaemonSet"), ("undo-rollout", "Rollout")];
+    let kinds = [
+        ("undo-statefulset", "StatefulSet"),
+        ("undo-daemonset", "DaemonSet"),
+        ("undo-rollout", "Rollout"),
+    ];
     table(&scene, &kinds.map(|(name, kind)| undone(name, kind))).await;
 }
 
 #[tokio::test]
 async fn entries_that_become_an_authors_stay() {
-    table(&Scene::new("takeover", &[]).await, &[lists(), infisical()].into_iter().flatten().collect::<Vec<_>>()).await;
+    table(
+        &Scene::new("takeover", &[]).await,
+        &[lists(), infisical()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn entries_of_an_injected_template_that_become_an_authors_stay() {
-    table(&Scene::new("injected", &["--workloads-inject-template"]).await, &injected()).await;
+    table(
+        &Scene::new("injected", &["--workloads-inject-template"]).await,
+        &injected(),
+    )
+    .await;
 }

@@ -18,21 +18,27 @@ pub fn older_record() -> String {
 fn exported(stored: &Value, name: &str) -> Value {
     let mut object = json!({"apiVersion": stored["apiVersion"], "kind": stored["kind"],
         "metadata": {"name": name, "annotations": stored["metadata"]["annotations"]}, "spec": stored["spec"]});
-    let annotations = object["metadata"]["annotations"].as_object_mut().expect("annotations");
+    let annotations = object["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations");
     annotations.remove("deployment.kubernetes.io/revision");
     object
 }
 
 /// Changes an exported object as its case says.
 fn edit(case: &str, object: &mut Value) {
-    let metadata = object["metadata"]["annotations"].as_object_mut().expect("annotations");
+    let metadata = object["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations");
     if case.contains("older") {
         metadata.insert(RECORD.to_owned(), json!(older_record()));
     }
     if case.ends_with("moved") {
         metadata.remove("secrets.floe.dev/env-from");
     }
-    let template = object["spec"]["template"]["metadata"]["annotations"].as_object_mut().expect("annotations");
+    let template = object["spec"]["template"]["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations");
     if case.contains("older") {
         template.remove("secrets.floe.dev/inherited");
     }
@@ -46,24 +52,37 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
     let mut object = exported(stored, &name);
     edit(case, &mut object);
     let outputs = tool.create(scene, &object, &object).await;
-    let mut problems: Vec<String> =
-        outputs.iter().filter(|output| output.code != 0).map(|output| output.stderr.clone()).collect();
+    let mut problems: Vec<String> = outputs
+        .iter()
+        .filter(|output| output.code != 0)
+        .map(|output| output.stderr.clone())
+        .collect();
     let created = scene.stored("Deployment", &name).await;
     let template = &created["spec"]["template"];
     let got = references(&scene.new_pod(template).await.object());
     let (own, inherited) = ours_on(template);
     let words = json!({"env-from": "db"});
     // An apply states all of the manifest: what was a copy in the exported object has become its author's.
-    let stated = case == "export-older" && matches!(tool, Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::Four));
+    let stated = case == "export-older"
+        && matches!(
+            tool,
+            Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::Four)
+        );
     let is_own = stated || case.ends_with("moved");
-    let expected = if is_own { (words, Value::Null) } else { (json!({}), words) };
+    let expected = if is_own {
+        (words, Value::Null)
+    } else {
+        (json!({}), words)
+    };
     if (&own, &inherited) != (&expected.0, &expected.1) {
         problems.push(format!("the template has {own} and inherits {inherited}"));
     }
     if got != ["db"] {
         problems.push(format!("a new pod gets {got:?}"));
     }
-    let copied = created["metadata"]["annotations"][RECORD].as_str().is_some_and(|record| record.contains("copied"));
+    let copied = created["metadata"]["annotations"][RECORD]
+        .as_str()
+        .is_some_and(|record| record.contains("copied"));
     if copied {
         problems.push("the record still names copies".to_owned());
     }
@@ -75,7 +94,10 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
     if !warnings.is_empty() {
         problems.push(format!("unexpected: {warnings:?}"));
     }
-    Row { line: row(case, tool, (&own, &inherited), &got, list, &warnings), problems }
+    Row {
+        line: row(case, tool, (&own, &inherited), &got, list, &warnings),
+        problems,
+    }
 }
 
 #[tokio::test]
@@ -83,8 +105,21 @@ async fn an_exported_object_keeps_what_its_author_wrote() {
     let scene = Scene::new("exported", &[]).await;
     let asks = State::of("Deployment").on_metadata(&[("env-from", "db")]);
     let stored = scene.create(asks.manifest("source")).await;
-    let cases = ["export", "export-moved", "export-older", "export-older-moved"];
-    let tools = [Tool::Apply, Tool::ServerSide, Tool::Replace, Tool::Upgrade(Helm::Four), Tool::Upgrade(Helm::Three)];
-    let rows = cases.iter().flat_map(|case| tools.map(|tool| one(&scene, case, &stored, tool)));
+    let cases = [
+        "export",
+        "export-moved",
+        "export-older",
+        "export-older-moved",
+    ];
+    let tools = [
+        Tool::Apply,
+        Tool::ServerSide,
+        Tool::Replace,
+        Tool::Upgrade(Helm::Four),
+        Tool::Upgrade(Helm::Three),
+    ];
+    let rows = cases
+        .iter()
+        .flat_map(|case| tools.map(|tool| one(&scene, case, &stored, tool)));
     report(&join_all(rows).await);
 }

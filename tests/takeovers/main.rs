@@ -5,7 +5,10 @@
 //! Each test prints its part of a table: case, tool, the template's annotations, a new pod's references, the list for
 //! Reloader, and the warnings about entries that were removed.
 
-#![expect(clippy::indexing_slicing, reason = "a helper of a test fails as the test does")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
 
 mod cases;
 #[path = "../common/mod.rs"]

@@ -17,7 +17,11 @@ pub struct Row {
 
 /// Runs all at once, prints the table, and fails with every problem.
 pub async fn table(scene: &Scene, cases: &[Case]) {
-    let rows = cases.iter().flat_map(|case| case.tools().into_iter().map(move |tool| one(scene, case, tool)));
+    let rows = cases.iter().flat_map(|case| {
+        case.tools()
+            .into_iter()
+            .map(move |tool| one(scene, case, tool))
+    });
     report(&join_all(rows).await);
 }
 
@@ -31,29 +35,55 @@ pub fn report(rows: &[Row]) {
         .filter(|row| !row.problems.is_empty())
         .map(|row| row.line.clone() + "\n  " + &row.problems.join("\n  "))
         .collect();
-    assert!(problems.is_empty(), "{} of {} rows:\n{}", problems.len(), rows.len(), problems.join("\n"));
+    assert!(
+        problems.is_empty(),
+        "{} of {} rows:\n{}",
+        problems.len(),
+        rows.len(),
+        problems.join("\n")
+    );
 }
 
 /// The warnings that name what was removed, from what a program printed.
 pub fn removed(outputs: &[Output]) -> Vec<String> {
     let lines = outputs.iter().flat_map(|output| output.stderr.lines());
     // Helm 3 writes them as a line of a log, with its quotes escaped.
-    let text = |line: &str| line.split_once("Warning: ").map_or(line, |(_, text)| text).replace("\\\"", "\"");
-    lines.filter(|line| line.contains("removed from")).map(text).collect()
+    let text = |line: &str| {
+        line.split_once("Warning: ")
+            .map_or(line, |(_, text)| text)
+            .replace("\\\"", "\"")
+    };
+    lines
+        .filter(|line| line.contains("removed from"))
+        .map(text)
+        .collect()
 }
 
 /// What of a manifest is not in the stored object.
 pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
     match (stated, stored) {
-        (Value::Object(stated), _) => {
-            stated.iter().flat_map(|(key, value)| lost(value, &stored[key], &format!("{path}/{key}"))).collect()
-        }
+        (Value::Object(stated), _) => stated
+            .iter()
+            .flat_map(|(key, value)| lost(value, &stored[key], &format!("{path}/{key}")))
+            .collect(),
         // Ours may stand before and after an author's entries.
         (Value::Array(stated), Value::Array(stored)) => {
-            let there = |value: &Value| stored.iter().any(|stored| lost(value, stored, "").is_empty());
-            stated.iter().filter(|value| !there(value)).map(|value| format!("{path}: {value} is gone")).collect()
+            let there = |value: &Value| {
+                stored
+                    .iter()
+                    .any(|stored| lost(value, stored, "").is_empty())
+            };
+            stated
+                .iter()
+                .filter(|value| !there(value))
+                .map(|value| format!("{path}: {value} is gone"))
+                .collect()
         }
-        (Value::String(list), Value::String(there)) if path.ends_with(LIST) && there.starts_with(list) => Vec::new(),
+        (Value::String(list), Value::String(there))
+            if path.ends_with(LIST) && there.starts_with(list) =>
+        {
+            Vec::new()
+        }
         _ if stated == stored => Vec::new(),
         _ => vec![format!("{path}: {stated} has become {stored}")],
     }
@@ -71,7 +101,8 @@ struct Run<'s> {
 impl Run<'_> {
     fn ran(&mut self, output: Output) {
         if output.code != 0 {
-            self.problems.push(format!("{}{}", output.stdout, output.stderr));
+            self.problems
+                .push(format!("{}{}", output.stdout, output.stderr));
         }
         self.outputs.push(output);
     }
@@ -81,8 +112,11 @@ impl Run<'_> {
         let what = format!("{}/{}", self.kind.to_lowercase(), self.name);
         let output = if self.kind == "Rollout" {
             let before = &self.templates[self.templates.len() - 2];
-            let patch = json!([{"op": "replace", "path": "/spec/template", "value": before}]).to_string();
-            self.scene.kubectl(&["patch", &what, "--type=json", "-p", &patch], "").await
+            let patch =
+                json!([{"op": "replace", "path": "/spec/template", "value": before}]).to_string();
+            self.scene
+                .kubectl(&["patch", &what, "--type=json", "-p", &patch], "")
+                .await
         } else {
             self.scene.kubectl(&["rollout", "undo", &what], "").await
         };
@@ -96,11 +130,14 @@ impl Run<'_> {
         let template = stored.pointer(pointer).cloned().unwrap_or_default();
         let pod = self.scene.new_pod(&template).await;
         if !pod.accepted() {
-            self.problems.push(format!("step {at}: the pod is refused: {}", pod.message()));
+            self.problems
+                .push(format!("step {at}: the pod is refused: {}", pod.message()));
         }
         let got = references(&pod.body);
         if got != expected {
-            self.problems.push(format!("step {at}: a new pod gets {got:?}, not {expected:?}"));
+            self.problems.push(format!(
+                "step {at}: a new pod gets {got:?}, not {expected:?}"
+            ));
         }
         self.templates.push(template);
         (stored, got)
@@ -109,8 +146,14 @@ impl Run<'_> {
 
 async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
     let name = format!("{}-{}", case.name, tool.stem());
-    let mut run =
-        Run { scene, kind: case.kind(), name, outputs: Vec::new(), templates: Vec::new(), problems: Vec::new() };
+    let mut run = Run {
+        scene,
+        kind: case.kind(),
+        name,
+        outputs: Vec::new(),
+        templates: Vec::new(),
+        problems: Vec::new(),
+    };
     let taken = case.taken.as_ref().filter(|_| !tool.tells());
     let manifest = |state: &State| state.manifest(&run.name.clone());
     let last = case.last().map(manifest).unwrap_or_default();
@@ -133,12 +176,21 @@ async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
             }
             Step::Undo => run.undo().await,
         }
-        let expected = taken.filter(|_| is_last).map_or(*references, |taken| taken.references);
+        let expected = taken
+            .filter(|_| is_last)
+            .map_or(*references, |taken| taken.references);
         (stored, got) = run.look(expected, at).await;
     }
     let end = taken.unwrap_or(&case.end);
     let stands = taken.is_none() && case.last().is_some();
-    conclude(run, case, tool, end, (&stored, got), stands.then_some(&before))
+    conclude(
+        run,
+        case,
+        tool,
+        end,
+        (&stored, got),
+        stands.then_some(&before),
+    )
 }
 
 fn conclude(
@@ -153,13 +205,20 @@ fn conclude(
     let (own, inherited) = ours_on(&template);
     let list = stored["metadata"]["annotations"][LIST].clone();
     if (&own, &inherited) != (&end.own, &end.inherited) {
-        run.problems
-            .push(format!("the template has {own} and inherits {inherited}, not {} and {}", end.own, end.inherited));
+        run.problems.push(format!(
+            "the template has {own} and inherits {inherited}, not {} and {}",
+            end.own, end.inherited
+        ));
     }
     if list != end.list {
-        run.problems.push(format!("the list is {list}, not {}", end.list));
+        run.problems
+            .push(format!("the list is {list}, not {}", end.list));
     }
-    run.problems.extend(stated.into_iter().flat_map(|stated| lost(stated, stored, "")));
+    run.problems.extend(
+        stated
+            .into_iter()
+            .flat_map(|stated| lost(stated, stored, "")),
+    );
     let warnings = removed(&run.outputs);
     if tool.tells() && end.removed.is_empty() && !warnings.is_empty() {
         run.problems.push(format!("unexpected: {warnings:?}"));
@@ -167,10 +226,14 @@ fn conclude(
     let named = |what: &&&str| warnings.iter().any(|line| line.contains(**what));
     let silent: Vec<_> = end.removed.iter().filter(|what| !named(what)).collect();
     if !silent.is_empty() {
-        run.problems.push(format!("no warning names {silent:?}: {warnings:?}"));
+        run.problems
+            .push(format!("no warning names {silent:?}: {warnings:?}"));
     }
     let line = row(case.name, tool, (&own, &inherited), &got, &list, &warnings);
-    Row { line, problems: run.problems }
+    Row {
+        line,
+        problems: run.problems,
+    }
 }
 
 /// A line of the table.
@@ -182,8 +245,16 @@ pub fn row(
     list: &Value,
     warnings: &[String],
 ) -> String {
-    let or_none = |text: String| if text.is_empty() || text == "null" || text == "{}" { "-".to_owned() } else { text };
-    let removed = warnings.iter().filter_map(|line| line.split(": no annotation").next());
+    let or_none = |text: String| {
+        if text.is_empty() || text == "null" || text == "{}" {
+            "-".to_owned()
+        } else {
+            text
+        }
+    };
+    let removed = warnings
+        .iter()
+        .filter_map(|line| line.split(": no annotation").next());
     let removed = removed.collect::<Vec<_>>().join("; ");
     format!(
         "{case:<22} | {tool:<20} | own {:<34} | inherited {:<34} | pod {:<12} | list {:<10} | {}",

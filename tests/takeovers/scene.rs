@@ -53,7 +53,14 @@ impl Scene {
         chart.write("Chart.yaml", "apiVersion: v2\nname: app\nversion: 0.1.0\n");
         std::fs::create_dir(chart.path().join("templates")).expect("a folder");
         chart.write("templates/object.yaml", "{{ .Values.object | toJson }}\n");
-        Self { registered: None, webhooks: Vec::new(), ns, cp, user, chart }
+        Self {
+            registered: None,
+            webhooks: Vec::new(),
+            ns,
+            cp,
+            user,
+            chart,
+        }
     }
 
     /// Starts a webhook under the shipped rights.
@@ -75,7 +82,9 @@ impl Scene {
 
     pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
-        self.cp.kubectl(&[&["-n", &self.ns.name], args].concat(), stdin).await
+        self.cp
+            .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
+            .await
     }
 
     /// Runs Helm with a chart that has one object.
@@ -83,12 +92,20 @@ impl Scene {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
         let chart = self.chart.path().display().to_string();
         let mut args = vec![command, release, "-n", &self.ns.name];
-        args.push(if command == "rollback" { "1" } else { chart.as_str() });
+        args.push(if command == "rollback" {
+            "1"
+        } else {
+            chart.as_str()
+        });
         // After an undo, fields belong to kubectl.
         if helm == Helm::Four && command != "install" {
             args.push("--force-conflicts");
         }
-        let values = if command == "rollback" { Value::Null } else { json!({"object": object}) };
+        let values = if command == "rollback" {
+            Value::Null
+        } else {
+            json!({"object": object})
+        };
         self.cp.helm(helm, &args, &values).await
     }
 
@@ -109,7 +126,10 @@ impl Scene {
     }
 
     pub async fn stored(&self, kind: &str, name: &str) -> Value {
-        self.cp.request(Method::GET, &self.path(kind, name), None).await.object()
+        self.cp
+            .request(Method::GET, &self.path(kind, name), None)
+            .await
+            .object()
     }
 
     /// Once its controller has seen it as it is.
@@ -117,7 +137,8 @@ impl Scene {
         wait_for("the controller has seen the workload", || async {
             let stored = self.stored(kind, name).await;
             let seen = &stored["status"]["observedGeneration"];
-            (*seen == stored["metadata"]["generation"] || matches!(kind, "Rollout" | "CronJob")).then_some(stored)
+            (*seen == stored["metadata"]["generation"] || matches!(kind, "Rollout" | "CronJob"))
+                .then_some(stored)
         })
         .await
     }

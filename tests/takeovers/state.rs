@@ -31,14 +31,27 @@ fn pairs(pairs: &[(&str, &str)]) -> Map<String, Value> {
         .iter()
         .map(|(key, value)| {
             let is_whole = key.contains('/');
-            (if is_whole { (*key).to_owned() } else { format!("{PREFIX}{key}") }, json!(value))
+            (
+                if is_whole {
+                    (*key).to_owned()
+                } else {
+                    format!("{PREFIX}{key}")
+                },
+                json!(value),
+            )
         })
         .collect()
 }
 
 impl State {
     pub fn of(kind: &'static str) -> Self {
-        Self { kind, image: "one", metadata: Map::new(), template: Map::new(), container: json!({}) }
+        Self {
+            kind,
+            image: "one",
+            metadata: Map::new(),
+            template: Map::new(),
+            container: json!({}),
+        }
     }
 
     pub fn image(mut self, image: &'static str) -> Self {
@@ -77,13 +90,19 @@ impl State {
         for (field, value) in self.container.as_object().into_iter().flatten() {
             container[field] = value.clone();
         }
-        let restart = if self.kind == "CronJob" { "Never" } else { "Always" };
+        let restart = if self.kind == "CronJob" {
+            "Never"
+        } else {
+            "Always"
+        };
         let template = json!({
             "metadata": {"labels": labels, "annotations": annotations(&self.template)},
             "spec": {"restartPolicy": restart, "containers": [container]},
         });
         let spec = match self.kind {
-            "CronJob" => json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}),
+            "CronJob" => {
+                json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}})
+            }
             "DaemonSet" => json!({"selector": {"matchLabels": labels}, "template": template}),
             kind => {
                 let mut spec = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
@@ -100,12 +119,24 @@ impl State {
 
 /// What a template's annotations of ours are, without the record: those of its author, and what it inherits.
 pub fn ours_on(template: &Value) -> (Value, Value) {
-    let annotations = template["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    let annotations = template["metadata"]["annotations"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     let inherited = annotations.get(INHERITED).and_then(Value::as_str);
-    let inherited = inherited.map_or(Value::Null, |text| serde_json::from_str(text).expect("JSON"));
-    let own = annotations.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)));
+    let inherited = inherited.map_or(Value::Null, |text| {
+        serde_json::from_str(text).expect("JSON")
+    });
+    let own = annotations
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)));
     let own = own.filter(|(key, _)| key != "inherited" && key != "injected");
-    (own.map(|(key, value)| (key, value.clone())).collect::<Map<_, _>>().into(), inherited)
+    (
+        own.map(|(key, value)| (key, value.clone()))
+            .collect::<Map<_, _>>()
+            .into(),
+        inherited,
+    )
 }
 
 /// The Secrets and variables that the first container gets.
@@ -113,6 +144,10 @@ pub fn references(pod: &Value) -> Vec<String> {
     let container = &pod["spec"]["containers"][0];
     let list = |field: &str| container[field].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let sources = list("envFrom").into_iter().map(|source| text(&source["secretRef"]["name"]));
-    sources.chain(list("env").into_iter().map(|entry| text(&entry["name"]))).collect()
+    let sources = list("envFrom")
+        .into_iter()
+        .map(|source| text(&source["secretRef"]["name"]));
+    sources
+        .chain(list("env").into_iter().map(|entry| text(&entry["name"])))
+        .collect()
 }

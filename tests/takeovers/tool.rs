@@ -48,13 +48,19 @@ impl Tool {
 
     /// In names of objects.
     pub fn stem(self) -> String {
-        self.to_string().replace(' ', "-").replace("---", "-").to_lowercase()
+        self.to_string()
+            .replace(' ', "-")
+            .replace("---", "-")
+            .to_lowercase()
     }
 
     /// Whether the object tells what its author states: by the last configuration, by managed fields, or because it was
     /// sent without our record. Helm 3 sends the difference alone.
     pub fn tells(self) -> bool {
-        !matches!(self, Self::JsonPatch | Self::Upgrade(Helm::Three) | Self::Rollback(Helm::Three))
+        !matches!(
+            self,
+            Self::JsonPatch | Self::Upgrade(Helm::Three) | Self::Rollback(Helm::Three)
+        )
     }
 
     /// Creates the object. `last` is what a rollback will lead to.
@@ -63,33 +69,62 @@ impl Tool {
         let name = object["metadata"]["name"].as_str().expect("a name");
         match self {
             Self::Apply => vec![scene.kubectl(&["apply", "-f", "-"], &text).await],
-            Self::ServerSide => vec![scene.kubectl(&["apply", "--server-side", "-f", "-"], &text).await],
-            Self::Replace | Self::JsonPatch => vec![scene.kubectl(&["create", "-f", "-"], &text).await],
+            Self::ServerSide => vec![
+                scene
+                    .kubectl(&["apply", "--server-side", "-f", "-"], &text)
+                    .await,
+            ],
+            Self::Replace | Self::JsonPatch => {
+                vec![scene.kubectl(&["create", "-f", "-"], &text).await]
+            }
             Self::Upgrade(helm) => vec![scene.helm(helm, "install", name, object).await],
             Self::Rollback(helm) => {
-                vec![scene.helm(helm, "install", name, last).await, scene.helm(helm, "upgrade", name, object).await]
+                vec![
+                    scene.helm(helm, "install", name, last).await,
+                    scene.helm(helm, "upgrade", name, object).await,
+                ]
             }
         }
     }
 
     /// Brings the object from one manifest to the next.
-    pub async fn change(self, scene: &Scene, before: &Value, after: &Value, is_last: bool) -> Output {
+    pub async fn change(
+        self,
+        scene: &Scene,
+        before: &Value,
+        after: &Value,
+        is_last: bool,
+    ) -> Output {
         let text = after.to_string();
         let name = after["metadata"]["name"].as_str().expect("a name");
         match self {
             Self::Apply => scene.kubectl(&["apply", "-f", "-"], &text).await,
             // After an undo, fields belong to another manager.
-            Self::ServerSide => scene.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &text).await,
+            Self::ServerSide => {
+                scene
+                    .kubectl(
+                        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+                        &text,
+                    )
+                    .await
+            }
             Self::Replace => scene.kubectl(&["replace", "-f", "-"], &text).await,
             Self::JsonPatch => {
                 let mut operations = Vec::new();
                 difference(before, after, "", &mut operations);
-                let resource = format!("{}/{name}", after["kind"].as_str().expect("a kind").to_lowercase());
+                let resource = format!(
+                    "{}/{name}",
+                    after["kind"].as_str().expect("a kind").to_lowercase()
+                );
                 let patch = Value::from(operations).to_string();
-                scene.kubectl(&["patch", &resource, "--type=json", "-p", &patch], "").await
+                scene
+                    .kubectl(&["patch", &resource, "--type=json", "-p", &patch], "")
+                    .await
             }
             Self::Rollback(helm) if is_last => scene.helm(helm, "rollback", name, after).await,
-            Self::Upgrade(helm) | Self::Rollback(helm) => scene.helm(helm, "upgrade", name, after).await,
+            Self::Upgrade(helm) | Self::Rollback(helm) => {
+                scene.helm(helm, "upgrade", name, after).await
+            }
         }
     }
 }

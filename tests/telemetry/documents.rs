@@ -18,11 +18,19 @@ use crate::traced;
 
 /// The rows below a header line of a document: their cells, and what is in backticks in each.
 fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
-    let text = std::fs::read_to_string(project().join("docs/operations").join(document)).expect("the document");
+    let text = std::fs::read_to_string(project().join("docs/operations").join(document))
+        .expect("the document");
     let code = Regex::new("`([^`]+)`").expect("a regular expression");
     let words = |cell: &str| -> Vec<String> {
-        let quoted: Vec<String> = code.captures_iter(cell).map(|found| found[1].to_owned()).collect();
-        if quoted.is_empty() { vec![cell.trim().to_owned()] } else { quoted }
+        let quoted: Vec<String> = code
+            .captures_iter(cell)
+            .map(|found| found[1].to_owned())
+            .collect();
+        if quoted.is_empty() {
+            vec![cell.trim().to_owned()]
+        } else {
+            quoted
+        }
     };
     let mut rows = Vec::new();
     let mut inside = false;
@@ -50,9 +58,22 @@ struct Event {
 fn events() -> BTreeMap<String, Event> {
     let rows = table("LOGS.md", "| Message | Level | Program | Fields |");
     let event = |row: Vec<Vec<String>>| {
-        let [message, levels, program, fields, ..] = row.as_slice() else { panic!("{row:?}") };
-        let fields = fields.iter().filter(|field| !field.is_empty()).cloned().collect();
-        (message[0].clone(), Event { levels: levels.iter().cloned().collect(), program: program[0].clone(), fields })
+        let [message, levels, program, fields, ..] = row.as_slice() else {
+            panic!("{row:?}")
+        };
+        let fields = fields
+            .iter()
+            .filter(|field| !field.is_empty())
+            .cloned()
+            .collect();
+        (
+            message[0].clone(),
+            Event {
+                levels: levels.iter().cloned().collect(),
+                program: program[0].clone(),
+                fields,
+            },
+        )
     };
     rows.into_iter().map(event).collect()
 }
@@ -71,7 +92,11 @@ fn sources() -> Vec<(PathBuf, String)> {
             } else {
                 let text = std::fs::read_to_string(&path).expect("a source file");
                 // What tests write is their own affair.
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+                let code = text
+                    .split("#[cfg(test)]\nmod tests")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 found.push((path, code));
             }
         }
@@ -85,12 +110,15 @@ fn sources() -> Vec<(PathBuf, String)> {
 fn every_event_of_the_source_is_in_the_document_and_no_other() {
     let (events, mut written) = (events(), BTreeSet::from(["admission".to_owned()]));
     // The message is the last argument: a text without holes, and no name of a variable.
-    let call = Regex::new(r#"(?s)\b(error|warn|info|debug|trace)!\(([^;]*?)"([^"]*[a-z][^"]*)",?\s*\)"#)
-        .expect("a regular expression");
+    let call =
+        Regex::new(r#"(?s)\b(error|warn|info|debug|trace)!\(([^;]*?)"([^"]*[a-z][^"]*)",?\s*\)"#)
+            .expect("a regular expression");
     for (path, code) in sources() {
         for found in call.captures_iter(&code) {
             let (level, message) = (found[1].to_uppercase(), found[3].to_owned());
-            let event = events.get(&message).unwrap_or_else(|| panic!("{}: {message:?} is not in it", path.display()));
+            let event = events
+                .get(&message)
+                .unwrap_or_else(|| panic!("{}: {message:?} is not in it", path.display()));
             assert!(event.levels.contains(&level), "{message:?} is {level}");
             written.insert(message);
         }
@@ -105,20 +133,42 @@ fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
     let events = events();
     let mut seen = BTreeSet::new();
     for line in log.lines() {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
-        assert!(!text("timestamp").is_empty() && !text("level").is_empty(), "{line}");
+        assert!(
+            !text("timestamp").is_empty() && !text("level").is_empty(),
+            "{line}"
+        );
         if !text("target").starts_with("floe_secrets_webhook") {
             continue;
         }
-        let event = events.get(&text("message")).unwrap_or_else(|| panic!("{line} is not in the document"));
-        assert!(is_of(&event.program, program) && event.levels.contains(&text("level")), "{line}: {event:?}");
-        let fields: BTreeSet<String> = line.as_object().expect("an object").keys().cloned().collect();
-        let own: BTreeSet<String> = fields.into_iter().filter(|field| !COMMON.contains(&field.as_str())).collect();
+        let event = events
+            .get(&text("message"))
+            .unwrap_or_else(|| panic!("{line} is not in the document"));
+        assert!(
+            is_of(&event.program, program) && event.levels.contains(&text("level")),
+            "{line}: {event:?}"
+        );
+        let fields: BTreeSet<String> = line
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        let own: BTreeSet<String> = fields
+            .into_iter()
+            .filter(|field| !COMMON.contains(&field.as_str()))
+            .collect();
         let missing: Vec<_> = own.difference(&event.fields).collect();
-        assert!(missing.is_empty(), "{missing:?} of {line} is not in the document");
+        assert!(
+            missing.is_empty(),
+            "{missing:?} of {line} is not in the document"
+        );
         if let Some(span) = line["span"].as_object() {
-            let known = span.keys().all(|key| ["name", "peer"].contains(&key.as_str()));
+            let known = span
+                .keys()
+                .all(|key| ["name", "peer"].contains(&key.as_str()));
             assert!(known, "{line}");
         }
         seen.insert(text("message"));
@@ -134,14 +184,29 @@ fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (family, kind) = line.split_once(' ').expect("a name and a type");
-        let name = if kind == "counter" { format!("{family}_total") } else { family.to_owned() };
-        let row = rows.iter().find(|row| row[0][0] == name).unwrap_or_else(|| panic!("{name} is not in the document"));
+        let name = if kind == "counter" {
+            format!("{family}_total")
+        } else {
+            family.to_owned()
+        };
+        let row = rows
+            .iter()
+            .find(|row| row[0][0] == name)
+            .unwrap_or_else(|| panic!("{name} is not in the document"));
         assert_eq!(row[1][0], kind, "{name}");
-        assert!(is_of(&row[3][0], program) || row[3][0] == "serve", "{name} is of {program}");
-        let samples = text.lines().filter(|line| line.starts_with(family) && !line.starts_with('#'));
+        assert!(
+            is_of(&row[3][0], program) || row[3][0] == "serve",
+            "{name} is of {program}"
+        );
+        let samples = text
+            .lines()
+            .filter(|line| line.starts_with(family) && !line.starts_with('#'));
         for sample in samples.filter(|line| line[family.len()..].starts_with(['{', '_', ' '])) {
             for found in label.captures_iter(sample) {
-                assert!(row[2].contains(&found[1].to_owned()) || &found[1] == "le", "{sample}");
+                assert!(
+                    row[2].contains(&found[1].to_owned()) || &found[1] == "le",
+                    "{sample}"
+                );
             }
         }
         seen.insert(name);
@@ -151,7 +216,8 @@ fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_of_the_source_is_in_the_document_and_no_other() {
-    let call = Regex::new(r#"(?s)\.register(_with_unit)?\(\s*"([a-z_]+)"([^;]*?)\);"#).expect("a regular expression");
+    let call = Regex::new(r#"(?s)\.register(_with_unit)?\(\s*"([a-z_]+)"([^;]*?)\);"#)
+        .expect("a regular expression");
     let mut registered = BTreeSet::new();
     for (_, code) in sources() {
         for found in call.captures_iter(&code) {
@@ -165,7 +231,10 @@ fn every_metric_of_the_source_is_in_the_document_and_no_other() {
         }
     }
     let rows = table("METRICS.md", "| Metric | Type | Labels | Program |");
-    let documented: BTreeSet<String> = rows.iter().map(|row| row[0][0].trim_end_matches("_total").to_owned()).collect();
+    let documented: BTreeSet<String> = rows
+        .iter()
+        .map(|row| row[0][0].trim_end_matches("_total").to_owned())
+        .collect();
     assert_eq!(documented, registered);
     assert!(registered.len() > 15, "{registered:?}");
 }
@@ -176,34 +245,73 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     let (cp, collector) = (&world.cp, &world.collector);
     let namespace = cp.namespace("documented").await;
     cp.secret(&namespace.name, "db", &["user"], "v").await;
-    let more = ["--log", "debug", "--otlp-endpoint", &collector.endpoint(), "--shutdown-delay", "0s"];
-    let launch = Launch::serve(cp, &webhook_identity(cp).await).with(&more).with(&["--tls-poll", "1s"]);
+    let more = [
+        "--log",
+        "debug",
+        "--otlp-endpoint",
+        &collector.endpoint(),
+        "--shutdown-delay",
+        "0s",
+    ];
+    let launch = Launch::serve(cp, &webhook_identity(cp).await)
+        .with(&more)
+        .with(&["--tls-poll", "1s"]);
     let webhook = launch.start().await;
-    let args = ["--log", "debug", "--otlp-endpoint", &collector.endpoint(), "--drift-interval", "1s"];
-    let controller = Launch::controller(cp, &controller_identity(cp).await).with(&args).start().await;
-    let registered = Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
-    for (name, annotations) in
-        [("good", json!({"env.A": "db/user"})), ("bad", json!({"env.A": "none/k"})), ("wrong", json!({"evn.A": "a"}))]
-    {
-        cp.create(&pod(&namespace.name, name, &prefixed(&annotations))).await;
+    let args = [
+        "--log",
+        "debug",
+        "--otlp-endpoint",
+        &collector.endpoint(),
+        "--drift-interval",
+        "1s",
+    ];
+    let controller = Launch::controller(cp, &controller_identity(cp).await)
+        .with(&args)
+        .start()
+        .await;
+    let registered =
+        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
+    for (name, annotations) in [
+        ("good", json!({"env.A": "db/user"})),
+        ("bad", json!({"env.A": "none/k"})),
+        ("wrong", json!({"evn.A": "a"})),
+    ] {
+        cp.create(&pod(&namespace.name, name, &prefixed(&annotations)))
+            .await;
     }
     for body in ["{}", r#"{"request":{"uid":"a"}}"#] {
         webhook.send(Method::POST, "/admit/pods", body).await;
     }
-    webhook.send(Method::POST, "/admit/pods", vec![b' '; 9 << 20]).await;
-    let mut stranger = TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
-    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
+    webhook
+        .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
+        .await;
+    let mut stranger =
+        TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
+    stranger
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .expect("written");
     stranger.read_to_end(&mut Vec::new()).ok();
     webhook.launch.folder.write("tls.key", "garbage");
-    wait_for("the certificate is refused", || async { webhook.log().contains("certificate rejected").then_some(()) })
-        .await;
-    wait_for("a scan", || async { controller.log().contains("drift scan").then_some(()) }).await;
+    wait_for("the certificate is refused", || async {
+        webhook.log().contains("certificate rejected").then_some(())
+    })
+    .await;
+    wait_for("a scan", || async {
+        controller.log().contains("drift scan").then_some(())
+    })
+    .await;
     drop(registered);
 
     let mut metrics = scraped("serve", &webhook);
     metrics.append(&mut scraped("controller", &controller));
     assert!(metrics.len() > 14, "{metrics:?}");
-    let folders = [&webhook, &controller].map(|process| process.launch.folder.path().join("floe-secrets-webhook.log"));
+    let folders = [&webhook, &controller].map(|process| {
+        process
+            .launch
+            .folder
+            .path()
+            .join("floe-secrets-webhook.log")
+    });
     webhook.terminate();
     controller.terminate();
     for process in [&webhook, &controller] {
@@ -212,13 +320,26 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     let [serve, control] = folders.map(|log| std::fs::read_to_string(log).expect("the log"));
     let mut seen = held_against_the_document("serve", &serve);
     seen.append(&mut held_against_the_document("controller", &control));
-    for message in ["admission", "serving", "watching", "TLS handshake failed", "became leader", "listener closed"] {
-        assert!(seen.contains(message), "{message:?} was not written: {seen:?}");
+    for message in [
+        "admission",
+        "serving",
+        "watching",
+        "TLS handshake failed",
+        "became leader",
+        "listener closed",
+    ] {
+        assert!(
+            seen.contains(message),
+            "{message:?} was not written: {seen:?}"
+        );
     }
 
     let rows = table("LOGS.md", "| Span | Program | Attributes |");
     let mut spans = BTreeSet::new();
-    for (program, service) in [("serve", "floe-secrets-webhook"), ("controller", "floe-secrets-controller")] {
+    for (program, service) in [
+        ("serve", "floe-secrets-webhook"),
+        ("controller", "floe-secrets-controller"),
+    ] {
         for span in collector.spans(service) {
             let row = rows.iter().find(|row| row[0][0] == span.name);
             let row = row.unwrap_or_else(|| panic!("{span:?} is not in the document"));
@@ -228,5 +349,8 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
             spans.insert(span.name);
         }
     }
-    assert!(spans.contains("admission") && spans.contains("drift.scan"), "{spans:?}");
+    assert!(
+        spans.contains("admission") && spans.contains("drift.scan"),
+        "{spans:?}"
+    );
 }

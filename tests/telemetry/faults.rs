@@ -29,14 +29,25 @@ async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folde
     api.put("jobs", "db", &[("user", "v")]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let launch = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&["--shutdown-delay", "0s"]);
-    (launch.with(&["--otlp-endpoint", endpoint]).with(args).start().await, api, folder)
+    let launch =
+        Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&["--shutdown-delay", "0s"]);
+    (
+        launch
+            .with(&["--otlp-endpoint", endpoint])
+            .with(args)
+            .start()
+            .await,
+        api,
+        folder,
+    )
 }
 
 /// So many admissions on one connection, each of which has to be answered well.
 async fn admit(webhook: &WebhookProcess, times: usize) {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(webhook.dial().await)).await.expect("HTTP");
+        hyper::client::conn::http1::handshake(TokioIo::new(webhook.dial().await))
+            .await
+            .expect("HTTP");
     let connection = tokio::spawn(connection);
     let body = Bytes::from(review(&pod(&prefixed(&json!({"env.A": "db/user"})))).to_string());
     for _ in 0..times {
@@ -44,8 +55,16 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
         let request = request.body(Full::new(body.clone())).expect("a request");
         let answer = sender.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), 200);
-        let text = answer.into_body().collect().await.expect("the whole answer").to_bytes();
-        assert!(String::from_utf8_lossy(&text).contains("\"allowed\":true"), "{text:?}");
+        let text = answer
+            .into_body()
+            .collect()
+            .await
+            .expect("the whole answer")
+            .to_bytes();
+        assert!(
+            String::from_utf8_lossy(&text).contains("\"allowed\":true"),
+            "{text:?}"
+        );
     }
     connection.abort();
 }
@@ -54,12 +73,17 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
 fn counted(webhook: &WebhookProcess, result: &str) -> usize {
     let (_, text) = webhook.get("/metrics").expect("the ops port answers");
     let name = format!("floe_secrets_webhook_trace_spans_total{{result=\"{result}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_default()
+    text.lines()
+        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+        .unwrap_or_default()
 }
 
 async fn wait_for_count(webhook: &WebhookProcess, result: &str, at_least: usize) {
     let what = format!("{at_least} spans {result}");
-    wait_for(&what, || async { (counted(webhook, result) >= at_least).then_some(()) }).await;
+    wait_for(&what, || async {
+        (counted(webhook, result) >= at_least).then_some(())
+    })
+    .await;
 }
 
 fn times_said(webhook: &WebhookProcess, sentence: &str) -> usize {
@@ -78,12 +102,20 @@ async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
         admit(&webhook, 1).await;
         wait_for_count(&webhook, "failed", 2 * batch).await;
     }
-    assert_eq!((times_said(&webhook, LOST), times_said(&webhook, AGAIN)), (1, 0), "{}", webhook.log());
+    assert_eq!(
+        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (1, 0),
+        "{}",
+        webhook.log()
+    );
     let collector = Collector::start_on(port);
     admit(&webhook, 1).await;
     wait_for_count(&webhook, "exported", 2).await;
     assert_eq!(collector.spans(WEBHOOK).len(), 2);
-    assert_eq!((times_said(&webhook, LOST), times_said(&webhook, AGAIN)), (1, 1));
+    assert_eq!(
+        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (1, 1)
+    );
     assert_eq!(counted(&webhook, "dropped"), 0);
 }
 
@@ -110,9 +142,20 @@ async fn one_that_hangs_holds_no_admission_and_a_bounded_number_of_spans() {
     // Two spans each.
     let dropped = counted(&webhook, "dropped");
     let failed = counted(&webhook, "failed");
-    assert!(dropped + failed + HELD >= 2 * admissions, "{dropped} dropped, {failed} failed");
-    wait_for("it is said", || async { webhook.log().contains("trace queue is full").then_some(()) }).await;
-    assert_eq!(times_said(&webhook, "trace queue is full"), 1, "{}", webhook.log());
+    assert!(
+        dropped + failed + HELD >= 2 * admissions,
+        "{dropped} dropped, {failed} failed"
+    );
+    wait_for("it is said", || async {
+        webhook.log().contains("trace queue is full").then_some(())
+    })
+    .await;
+    assert_eq!(
+        times_said(&webhook, "trace queue is full"),
+        1,
+        "{}",
+        webhook.log()
+    );
 }
 
 #[tokio::test]
@@ -121,7 +164,14 @@ async fn the_last_traces_are_sent_at_the_end_within_the_drains_time() {
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     admit(&webhook, 5).await;
     assert!(webhook.stop().await.success());
-    assert_eq!(collector.spans(WEBHOOK).iter().filter(|span| span.name == "admission").count(), 5);
+    assert_eq!(
+        collector
+            .spans(WEBHOOK)
+            .iter()
+            .filter(|span| span.name == "admission")
+            .count(),
+        5
+    );
 
     collector.be(Mood::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &["--drain-timeout", "2s"]).await;
@@ -129,6 +179,14 @@ async fn the_last_traces_are_sent_at_the_end_within_the_drains_time() {
     let began = Instant::now();
     webhook.terminate();
     let ended = wait_for("the end", || async { webhook.exited() }).await;
-    assert!(ended.success() && began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    assert!(webhook.log().contains("trace export timed out at shutdown; the last spans are lost"));
+    assert!(
+        ended.success() && began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        webhook
+            .log()
+            .contains("trace export timed out at shutdown; the last spans are lost")
+    );
 }

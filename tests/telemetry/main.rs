@@ -1,7 +1,10 @@
 //! What operators see of the program: traces at a collector, the lines of its log, its metrics.
 
 #![cfg(feature = "test-util")]
-#![expect(clippy::indexing_slicing, reason = "a serde_json::Value is indexed; in a test, a panic is an answer too")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -33,8 +36,16 @@ async fn traced() -> &'static Traced {
         });
         let file = folder.write("tracing.yaml", config.to_string());
         let apiserver_flags = vec![format!("--tracing-config-file={}", file.display())];
-        let cp = ControlPlane::start(Options { apiserver_flags, ..Options::default() }).await;
-        Traced { cp, collector, _folder: folder }
+        let cp = ControlPlane::start(Options {
+            apiserver_flags,
+            ..Options::default()
+        })
+        .await;
+        Traced {
+            cp,
+            collector,
+            _folder: folder,
+        }
     };
     SHARED.get_or_init(start).await
 }

@@ -4,9 +4,20 @@ use super::{AdmissionEvent, AdmissionFields, Severity};
 
 /// Logs an event; its severity selects the level.
 pub fn log(event: &AdmissionEvent<'_>) {
-    let AdmissionFields { uid, resource, namespace, name, generate_name, owner, user, dry_run, caller, trace_id } =
-        event.fields;
-    let (secrets, error, cause, peer) = (event.secrets(), event.error(), event.cause(), event.peer());
+    let AdmissionFields {
+        uid,
+        resource,
+        namespace,
+        name,
+        generate_name,
+        owner,
+        user,
+        dry_run,
+        caller,
+        trace_id,
+    } = event.fields;
+    let (secrets, error, cause, peer) =
+        (event.secrets(), event.error(), event.cause(), event.peer());
     let channel = caller.map(|caller| caller.channel.as_str());
     macro_rules! line {
         ($level:ident) => {

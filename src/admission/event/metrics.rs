@@ -55,8 +55,16 @@ impl AdmissionMetrics {
             duration: Family::new_with_constructor(seconds),
             callers: Family::default(),
         };
-        registry.register("admission_requests", "Admissions by verdict and reason", metrics.requests.clone());
-        registry.register("admission_callers", "Reviews by what is known about their sender", metrics.callers.clone());
+        registry.register(
+            "admission_requests",
+            "Admissions by verdict and reason",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "admission_callers",
+            "Reviews by what is known about their sender",
+            metrics.callers.clone(),
+        );
         let duration = metrics.duration.clone();
         registry.register_with_unit(
             "admission_duration",
@@ -69,11 +77,27 @@ impl AdmissionMetrics {
 
     /// Counts an event.
     pub fn record(&self, event: &AdmissionEvent<'_>) {
-        let AdmissionEvent { surface, operation, decision, reason, duration, .. } = *event;
-        self.requests.get_or_create(&AdmissionLabels { surface, operation, decision, reason }).inc();
+        let AdmissionEvent {
+            surface,
+            operation,
+            decision,
+            reason,
+            duration,
+            ..
+        } = *event;
+        self.requests
+            .get_or_create(&AdmissionLabels {
+                surface,
+                operation,
+                decision,
+                reason,
+            })
+            .inc();
         if let Some(Caller { channel, .. }) = event.fields.caller {
             self.callers.get_or_create(&ChannelLabels { channel }).inc();
         }
-        self.duration.get_or_create(&DecisionLabels { decision }).observe(duration.as_secs_f64());
+        self.duration
+            .get_or_create(&DecisionLabels { decision })
+            .observe(duration.as_secs_f64());
     }
 }

@@ -8,8 +8,18 @@ pub fn record_span(span: &mut Span, event: &AdmissionEvent<'_>) {
     if !span.is_on() {
         return;
     }
-    let AdmissionFields { uid, resource, namespace, name, generate_name, owner, user: _, dry_run, caller, trace_id: _ } =
-        event.fields;
+    let AdmissionFields {
+        uid,
+        resource,
+        namespace,
+        name,
+        generate_name,
+        owner,
+        user: _,
+        dry_run,
+        caller,
+        trace_id: _,
+    } = event.fields;
     let texts = [
         ("uid", uid),
         ("resource", resource),

@@ -41,34 +41,54 @@ impl Recent {
 
     /// Takes note of a name that was found by a read that began at `began`.
     pub(super) fn note(&self, namespace: &str, name: &str, began: Instant) {
-        self.namespaces.entry_by_ref(namespace).and_upsert_with(|known| {
-            let mut names: VecDeque<_> = known.map(|known| (*known.into_value()).clone()).unwrap_or_default();
-            let place = names.iter().position(|(known, _)| **known == *name);
-            let name = place.and_then(|place| names.remove(place)).map_or_else(|| Arc::from(name), |(name, _)| name);
-            if names.len() >= NAMES {
-                names.pop_front();
-            }
-            names.push_back((name, began));
-            Arc::new(names)
-        });
+        self.namespaces
+            .entry_by_ref(namespace)
+            .and_upsert_with(|known| {
+                let mut names: VecDeque<_> = known
+                    .map(|known| (*known.into_value()).clone())
+                    .unwrap_or_default();
+                let place = names.iter().position(|(known, _)| **known == *name);
+                let name = place
+                    .and_then(|place| names.remove(place))
+                    .map_or_else(|| Arc::from(name), |(name, _)| name);
+                if names.len() >= NAMES {
+                    names.pop_front();
+                }
+                names.push_back((name, began));
+                Arc::new(names)
+            });
     }
 
     /// Forgets a name that is no longer there.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
-        self.namespaces.entry_by_ref(namespace).and_compute_with(|known| {
-            let Some(known) = known.map(moka::Entry::into_value) else { return Op::Nop };
-            if known.iter().all(|(known, _)| **known != *name) {
-                return Op::Nop;
-            }
-            let rest: VecDeque<_> = known.iter().filter(|(known, _)| **known != *name).cloned().collect();
-            if rest.is_empty() { Op::Remove } else { Op::Put(Arc::new(rest)) }
-        });
+        self.namespaces
+            .entry_by_ref(namespace)
+            .and_compute_with(|known| {
+                let Some(known) = known.map(moka::Entry::into_value) else {
+                    return Op::Nop;
+                };
+                if known.iter().all(|(known, _)| **known != *name) {
+                    return Op::Nop;
+                }
+                let rest: VecDeque<_> = known
+                    .iter()
+                    .filter(|(known, _)| **known != *name)
+                    .cloned()
+                    .collect();
+                if rest.is_empty() {
+                    Op::Remove
+                } else {
+                    Op::Put(Arc::new(rest))
+                }
+            });
     }
 
     /// The names of a namespace, in order.
     pub(super) fn names(&self, namespace: &str) -> Vec<String> {
         let known = self.namespaces.get(namespace).unwrap_or_default();
-        let recent = known.iter().filter(|(_, began)| began.elapsed() <= self.limit);
+        let recent = known
+            .iter()
+            .filter(|(_, began)| began.elapsed() <= self.limit);
         let mut names: Vec<String> = recent.map(|(name, _)| name.to_string()).collect();
         names.sort_unstable();
         names
@@ -141,10 +161,18 @@ mod tests {
         let long = "n".repeat(240);
         for namespace in 0..100 {
             for at in 0..NAMES {
-                recent.note(&format!("ns{namespace}"), &format!("{long}{at}"), Instant::now());
+                recent.note(
+                    &format!("ns{namespace}"),
+                    &format!("{long}{at}"),
+                    Instant::now(),
+                );
             }
         }
-        assert!((BYTES / 2..=BYTES).contains(&recent.weighed()), "{}", recent.weighed());
+        assert!(
+            (BYTES / 2..=BYTES).contains(&recent.weighed()),
+            "{}",
+            recent.weighed()
+        );
         assert_eq!(recent.names("ns99").len(), NAMES, "the latest are kept");
         assert!(recent.names("ns0").is_empty());
     }

@@ -16,7 +16,11 @@ fn subject_with(settings: CacheSettings) -> (Cache, Arc<MemoryBackend>, Metrics)
     let backend = Arc::new(MemoryBackend::new());
     backend.put("jobs", "db", &[("user", "u"), ("password", "p")]);
     backend.always(Some(Fault::Delay(READ)));
-    (Arc::new(Cached::new(Arc::clone(&backend), settings, metrics.clone())), backend, metrics)
+    (
+        Arc::new(Cached::new(Arc::clone(&backend), settings, metrics.clone())),
+        backend,
+        metrics,
+    )
 }
 
 fn subject() -> (Cache, Arc<MemoryBackend>, Metrics) {
@@ -24,11 +28,20 @@ fn subject() -> (Cache, Arc<MemoryBackend>, Metrics) {
 }
 
 fn counted(metrics: &Metrics, result: CacheResult) -> u64 {
-    metrics.backend_cache.get_or_create(&BackendCache { backend: BackendKind::Memory, result }).get()
+    metrics
+        .backend_cache
+        .get_or_create(&BackendCache {
+            backend: BackendKind::Memory,
+            result,
+        })
+        .get()
 }
 
 fn wants(keys: KeysWanted) -> BindQuery {
-    BindQuery { keys, ..query("jobs", "db") }
+    BindQuery {
+        keys,
+        ..query("jobs", "db")
+    }
 }
 
 fn wants_key(key: &str) -> BindQuery {
@@ -51,7 +64,13 @@ async fn a_fresh_binding_answers_without_a_read_until_the_ttl() {
         cached.bind(&query("jobs", "db")).await.unwrap();
     }
     assert_eq!(backend.calls(), 1);
-    assert_eq!((counted(&metrics, CacheResult::Miss), counted(&metrics, CacheResult::Hit)), (1, 9));
+    assert_eq!(
+        (
+            counted(&metrics, CacheResult::Miss),
+            counted(&metrics, CacheResult::Hit)
+        ),
+        (1, 9)
+    );
     advance(Duration::from_secs(30)).await;
     cached.bind(&query("jobs", "db")).await.unwrap();
     assert_eq!(backend.calls(), 2);
@@ -61,19 +80,33 @@ async fn a_fresh_binding_answers_without_a_read_until_the_ttl() {
 #[case("db", None)]
 #[case("gone", Some(ErrorKind::NotFound))]
 #[tokio::test(start_paused = true)]
-async fn five_hundred_reviews_at_once_cost_two_reads_at_most(#[case] name: &str, #[case] error: Option<ErrorKind>) {
+async fn five_hundred_reviews_at_once_cost_two_reads_at_most(
+    #[case] name: &str,
+    #[case] error: Option<ErrorKind>,
+) {
     let (cached, backend, metrics) = subject();
     let query = query("jobs", name);
     let answers = join_all((0..500).map(|_| cached.bind(&query))).await;
-    assert!(answers.into_iter().all(|answer| answer.err().map(|error| error.kind) == error));
+    assert!(
+        answers
+            .into_iter()
+            .all(|answer| answer.err().map(|error| error.kind) == error)
+    );
     assert!(backend.calls() <= 2, "{} reads", backend.calls());
     assert_eq!(counted(&metrics, CacheResult::Miss), backend.calls() as u64);
-    assert_eq!(counted(&metrics, CacheResult::Shared), 500 - backend.calls() as u64);
+    assert_eq!(
+        counted(&metrics, CacheResult::Shared),
+        500 - backend.calls() as u64
+    );
 }
 
 #[tokio::test]
 async fn five_hundred_tasks_on_real_threads_share_reads_too() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
     let (cached, backend, _) = subject();
     let subject = Arc::clone(&cached);
     let tasks: Vec<_> = (0..500)
@@ -114,7 +147,10 @@ async fn a_read_that_began_after_the_review_arrived_is_shared_while_under_way() 
         settle().await;
         cached.bind(&review).await
     });
-    assert_eq!((kind(first), kind(second)), (ErrorKind::NotFound, ErrorKind::NotFound));
+    assert_eq!(
+        (kind(first), kind(second)),
+        (ErrorKind::NotFound, ErrorKind::NotFound)
+    );
     assert_eq!(backend.calls(), 1);
 }
 
@@ -122,7 +158,10 @@ async fn a_read_that_began_after_the_review_arrived_is_shared_while_under_way() 
 async fn not_found_is_asked_again_by_every_review() {
     let (cached, backend, _) = subject();
     for _ in 0..3 {
-        assert_eq!(kind(cached.bind(&query("jobs", "gone")).await), ErrorKind::NotFound);
+        assert_eq!(
+            kind(cached.bind(&query("jobs", "gone")).await),
+            ErrorKind::NotFound
+        );
     }
     assert_eq!(backend.calls(), 3);
 }
@@ -130,9 +169,15 @@ async fn not_found_is_asked_again_by_every_review() {
 #[tokio::test(start_paused = true)]
 async fn a_negative_ttl_spares_the_backend_for_that_long() {
     let negative_ttl = Some(Duration::from_secs(2));
-    let (cached, backend, _) = subject_with(CacheSettings { negative_ttl, ..CacheSettings::default() });
+    let (cached, backend, _) = subject_with(CacheSettings {
+        negative_ttl,
+        ..CacheSettings::default()
+    });
     for _ in 0..3 {
-        assert_eq!(kind(cached.bind(&query("jobs", "gone")).await), ErrorKind::NotFound);
+        assert_eq!(
+            kind(cached.bind(&query("jobs", "gone")).await),
+            ErrorKind::NotFound
+        );
     }
     assert_eq!(backend.calls(), 1);
     backend.put("jobs", "gone", &[]);
@@ -147,7 +192,12 @@ async fn a_stored_binding_without_the_wanted_key_is_read_again() {
     backend.put("jobs", "db", &[("user", "u"), ("token", "t")]);
     cached.bind(&wants_key("user")).await.unwrap();
     assert_eq!(backend.calls(), 1);
-    let keys = cached.bind(&wants_key("token")).await.unwrap().keys.unwrap();
+    let keys = cached
+        .bind(&wants_key("token"))
+        .await
+        .unwrap()
+        .keys
+        .unwrap();
     assert!(keys.contains("token"));
     assert_eq!(backend.calls(), 2);
 }
@@ -164,12 +214,23 @@ async fn an_expansion_always_reads() {
 #[tokio::test(start_paused = true)]
 async fn one_read_asks_for_keys_when_any_waiter_wants_them() {
     let (cached, backend, _) = subject();
-    let (existence, all, some) = (query("jobs", "db"), wants(KeysWanted::All), wants_key("user"));
+    let (existence, all, some) = (
+        query("jobs", "db"),
+        wants(KeysWanted::All),
+        wants_key("user"),
+    );
     let under_way = cached.bind(&existence);
-    let waiting = join_all([cached.bind(&existence), cached.bind(&all), cached.bind(&some)]);
+    let waiting = join_all([
+        cached.bind(&existence),
+        cached.bind(&all),
+        cached.bind(&some),
+    ]);
     let (first, rest) = tokio::join!(under_way, waiting);
     first.unwrap();
-    assert!(rest.into_iter().all(|answer| answer.unwrap().keys.is_some()));
+    assert!(
+        rest.into_iter()
+            .all(|answer| answer.unwrap().keys.is_some())
+    );
     assert_eq!((backend.calls(), backend.calls_for_keys()), (2, 1));
 }
 
@@ -226,7 +287,10 @@ async fn a_secret_that_went_does_not_stand_in_later(#[case] verdict: ErrorKind) 
     backend.always(Some(Fault::Fail(verdict)));
     assert_eq!(kind(cached.bind(&query("jobs", "db")).await), verdict);
     backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(kind(cached.bind(&query("jobs", "db")).await), ErrorKind::Unavailable);
+    assert_eq!(
+        kind(cached.bind(&query("jobs", "db")).await),
+        ErrorKind::Unavailable
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,7 +320,10 @@ async fn the_next_read_starts_when_the_waiters_of_the_one_under_way_have_gone() 
     let (left, answered) = tokio::join!(timeout(READ, cached.bind(&first)), cached.bind(&second));
     assert!(left.is_err());
     answered.unwrap();
-    assert_eq!((backend.calls(), backend.in_flight(), cached.flights.len()), (2, 0, 0));
+    assert_eq!(
+        (backend.calls(), backend.in_flight(), cached.flights.len()),
+        (2, 0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,14 +345,20 @@ async fn every_waiter_has_its_own_deadline() {
     let (cached, backend, _) = subject();
     backend.always(Some(Fault::Delay(Duration::from_secs(3))));
     let patient = query("jobs", "db");
-    let hasty = BindQuery { deadline: patient.arrived + Duration::from_secs(1), ..patient.clone() };
+    let hasty = BindQuery {
+        deadline: patient.arrived + Duration::from_secs(1),
+        ..patient.clone()
+    };
     let began = Instant::now();
     let (hasty, patient, first) = tokio::join!(
         async { (cached.bind(&hasty).await, began.elapsed()) },
         cached.bind(&patient),
         cached.bind(&patient),
     );
-    assert_eq!((kind(hasty.0), hasty.1), (ErrorKind::Deadline, Duration::from_secs(1)));
+    assert_eq!(
+        (kind(hasty.0), hasty.1),
+        (ErrorKind::Deadline, Duration::from_secs(1))
+    );
     patient.unwrap();
     first.unwrap();
 }
@@ -293,13 +366,19 @@ async fn every_waiter_has_its_own_deadline() {
 /// So long a silence that everybody waits as long as they can.
 fn patiently() -> (Cache, Arc<MemoryBackend>) {
     let silence = Duration::from_mins(1);
-    let (cached, backend, _) = subject_with(CacheSettings { silence, ..CacheSettings::default() });
+    let (cached, backend, _) = subject_with(CacheSettings {
+        silence,
+        ..CacheSettings::default()
+    });
     (cached, backend)
 }
 
 fn within(millis: u64) -> BindQuery {
     let query = query("jobs", "db");
-    BindQuery { deadline: query.arrived + Duration::from_millis(millis), ..query }
+    BindQuery {
+        deadline: query.arrived + Duration::from_millis(millis),
+        ..query
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +417,10 @@ async fn a_row_of_callers_in_a_hurry_delays_the_patient_one_read_at_most() {
             (cached.bind(&patient).await, began.elapsed())
         }
     );
-    assert_eq!((kind(first), kind(second)), (ErrorKind::Deadline, ErrorKind::Deadline));
+    assert_eq!(
+        (kind(first), kind(second)),
+        (ErrorKind::Deadline, ErrorKind::Deadline)
+    );
     patient.unwrap();
     assert!(took <= Duration::from_millis(3600), "{took:?}");
     assert!((2..=3).contains(&backend.calls()), "{}", backend.calls());
@@ -348,7 +430,10 @@ async fn a_row_of_callers_in_a_hurry_delays_the_patient_one_read_at_most() {
 async fn namespaces_and_sources_are_kept_apart() {
     let (cached, _, _) = subject();
     cached.bind(&query("jobs", "db")).await.unwrap();
-    assert_eq!(kind(cached.bind(&query("other", "db")).await), ErrorKind::NotFound);
+    assert_eq!(
+        kind(cached.bind(&query("other", "db")).await),
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +441,12 @@ async fn recent_names_are_those_bound_here_lately() {
     let (cached, backend, _) = subject();
     backend.put("jobs", "a", &[]);
     backend.put("other", "b", &[]);
-    for (namespace, name) in [("jobs", "db"), ("jobs", "a"), ("other", "b"), ("jobs", "gone")] {
+    for (namespace, name) in [
+        ("jobs", "db"),
+        ("jobs", "a"),
+        ("other", "b"),
+        ("jobs", "gone"),
+    ] {
         let _ = cached.bind(&query(namespace, name)).await;
     }
     assert_eq!(cached.recent_names("jobs"), ["a", "db"]);
@@ -367,12 +457,22 @@ async fn recent_names_are_those_bound_here_lately() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded() {
-    let (cached, backend, _) = subject_with(CacheSettings { max_bytes: 10_000, ..CacheSettings::default() });
+    let (cached, backend, _) = subject_with(CacheSettings {
+        max_bytes: 10_000,
+        ..CacheSettings::default()
+    });
     backend.always(None);
     for at in 0..200 {
         backend.put("jobs", &format!("s{at}"), &[]);
-        cached.bind(&query("jobs", &format!("s{at}"))).await.unwrap();
+        cached
+            .bind(&query("jobs", &format!("s{at}")))
+            .await
+            .unwrap();
     }
     cached.memory.stored.run_pending_tasks();
-    assert!((1..20).contains(&cached.memory.stored.entry_count()), "{}", cached.memory.stored.entry_count());
+    assert!(
+        (1..20).contains(&cached.memory.stored.entry_count()),
+        "{}",
+        cached.memory.stored.entry_count()
+    );
 }

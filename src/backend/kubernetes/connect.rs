@@ -143,15 +143,25 @@ fn unusable(error: &kube::Error) -> ConnectError {
 }
 
 async fn target(settings: &ClientSettings) -> Result<Target, ConnectError> {
-    let ClientSettings { kubeconfig, context, user_agent: _, proxies, proxies_in_pods } = settings;
+    let ClientSettings {
+        kubeconfig,
+        context,
+        user_agent: _,
+        proxies,
+        proxies_in_pods,
+    } = settings;
     if let Some(path) = kubeconfig {
         let file = async { by_kubeconfig(Kubeconfig::read_from(path)?, context.as_deref()).await };
-        let found = file.await.map_err(|error| format!("the kubeconfig {} {}", path.display(), fault(&error)));
+        let found = file
+            .await
+            .map_err(|error| format!("the kubeconfig {} {}", path.display(), fault(&error)));
         return with_proxy(found.map_err(ConnectError::Kubeconfig)?, proxies);
     }
     let default = async {
         let found = async { by_kubeconfig(Kubeconfig::read()?, context.as_deref()).await };
-        found.await.map_err(|error| format!("the default kubeconfig {}", fault(&error)))
+        found
+            .await
+            .map_err(|error| format!("the default kubeconfig {}", fault(&error)))
     };
     if context.is_some() {
         return with_proxy(default.await.map_err(ConnectError::Kubeconfig)?, proxies);
@@ -159,10 +169,12 @@ async fn target(settings: &ClientSettings) -> Result<Target, ConnectError> {
     match Config::incluster_env() {
         Ok(config) => in_pod(config, proxies, *proxies_in_pods),
         Err(error) => {
-            let found = default.await.map_err(|kubeconfig| ConnectError::NoConfiguration {
-                in_cluster: in_cluster_fault(&error).to_owned(),
-                kubeconfig,
-            });
+            let found = default
+                .await
+                .map_err(|kubeconfig| ConnectError::NoConfiguration {
+                    in_cluster: in_cluster_fault(&error).to_owned(),
+                    kubeconfig,
+                });
             with_proxy(found?, proxies)
         }
     }
@@ -174,7 +186,10 @@ async fn by_kubeconfig(
     context: Option<&str>,
 ) -> Result<(Config, Option<String>), KubeconfigError> {
     let proxy_url = proxy::proxy_url(&kubeconfig, context).map(ToOwned::to_owned);
-    let options = KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: context.map(ToOwned::to_owned),
+        ..KubeConfigOptions::default()
+    };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     // What kube has read of the environment: not by kubectl's rules.
     config.proxy_url = None;
@@ -182,8 +197,19 @@ async fn by_kubeconfig(
 }
 
 /// In a pod the environment is often that of an image or of a platform, for the way out of the cluster.
-fn in_pod(config: Config, variables: &ProxyVariables, believed: bool) -> Result<Target, ConnectError> {
-    if believed { with_proxy((config, None), variables) } else { Ok(Target { config, proxy: None }) }
+fn in_pod(
+    config: Config,
+    variables: &ProxyVariables,
+    believed: bool,
+) -> Result<Target, ConnectError> {
+    if believed {
+        with_proxy((config, None), variables)
+    } else {
+        Ok(Target {
+            config,
+            proxy: None,
+        })
+    }
 }
 
 fn with_proxy(
@@ -211,11 +237,16 @@ fn fault(error: &KubeconfigError) -> String {
         KubeconfigError::CurrentContextNotSet => "sets no current-context".to_owned(),
         KubeconfigError::LoadContext(name) => format!("has no context {name:?}"),
         KubeconfigError::LoadClusterOfContext(name) => format!("has no cluster {name:?}"),
-        KubeconfigError::FindPath => "has no path: neither KUBECONFIG nor a home directory is set".to_owned(),
-        KubeconfigError::ReadConfig(error, path) => format!("cannot be read at {}: {}", path.display(), error.kind()),
+        KubeconfigError::FindPath => {
+            "has no path: neither KUBECONFIG nor a home directory is set".to_owned()
+        }
+        KubeconfigError::ReadConfig(error, path) => {
+            format!("cannot be read at {}: {}", path.display(), error.kind())
+        }
         KubeconfigError::MissingClusterUrl => "names a cluster without a server".to_owned(),
         KubeconfigError::ParseProxyUrl(_) => {
-            "names a proxy-url that is not a URL, or HTTPS_PROXY in the environment is not one".to_owned()
+            "names a proxy-url that is not a URL, or HTTPS_PROXY in the environment is not one"
+                .to_owned()
         }
         KubeconfigError::ParseClusterUrl(_) => "names a server that is not a URL".to_owned(),
         KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
@@ -242,7 +273,9 @@ mod tests {
             ..ClientSettings::default()
         };
         let error = connect(&settings).await.err().expect("a refusal");
-        error.to_string().replace(&file.path().display().to_string(), "FILE")
+        error
+            .to_string()
+            .replace(&file.path().display().to_string(), "FILE")
     }
 
     const CONFIG: &str = "
@@ -260,14 +293,30 @@ current-context: here
         std::fs::write(file.path(), CONFIG).unwrap();
         for context in [None, Some("here".to_owned())] {
             let kubeconfig = Some(file.path().to_owned());
-            assert!(connect(&ClientSettings { kubeconfig, context, ..ClientSettings::default() }).await.is_ok());
+            assert!(
+                connect(&ClientSettings {
+                    kubeconfig,
+                    context,
+                    ..ClientSettings::default()
+                })
+                .await
+                .is_ok()
+            );
         }
     }
 
     #[rstest::rstest]
-    #[case(CONFIG, Some("elsewhere"), "the kubeconfig FILE has no context \"elsewhere\"")]
+    #[case(
+        CONFIG,
+        Some("elsewhere"),
+        "the kubeconfig FILE has no context \"elsewhere\""
+    )]
     #[case(CONFIG, Some("lost"), "the kubeconfig FILE has no cluster \"gone\"")]
-    #[case("users: [{name: u, user: {token: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
+    #[case(
+        "users: [{name: u, user: {token: CANARY",
+        None,
+        "the kubeconfig FILE is not a valid kubeconfig"
+    )]
     #[case("users: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
     #[tokio::test]
     async fn a_refusal_says_what_is_wrong_and_quotes_nothing(
@@ -284,33 +333,69 @@ current-context: here
         "ftp://user:CANARY@proxy",
         "the proxy-url of the cluster in the kubeconfig cannot be used: "
     )]
-    #[case("http://pro xy:CANARY", "", "HTTPS_PROXY in the environment cannot be used: ")]
+    #[case(
+        "http://pro xy:CANARY",
+        "",
+        "HTTPS_PROXY in the environment cannot be used: "
+    )]
     #[tokio::test]
-    async fn wrong_proxies_are_named(#[case] variable: &str, #[case] proxy_url: &str, #[case] sentence: &str) {
+    async fn wrong_proxies_are_named(
+        #[case] variable: &str,
+        #[case] proxy_url: &str,
+        #[case] sentence: &str,
+    ) {
         let file = tempfile::NamedTempFile::new().unwrap();
         let cluster = format!("server: 'https://kubernetes.example.com', proxy-url: '{proxy_url}'");
-        std::fs::write(file.path(), CONFIG.replace("server: 'http://127.0.0.1:1'", &cluster)).unwrap();
-        let proxies = ProxyVariables::read(|name| (name == "HTTPS_PROXY").then(|| variable.to_owned()));
+        std::fs::write(
+            file.path(),
+            CONFIG.replace("server: 'http://127.0.0.1:1'", &cluster),
+        )
+        .unwrap();
+        let proxies =
+            ProxyVariables::read(|name| (name == "HTTPS_PROXY").then(|| variable.to_owned()));
         let kubeconfig = Some(file.path().to_owned());
-        let settings = ClientSettings { kubeconfig, proxies, ..ClientSettings::default() };
-        let error = connect(&settings).await.err().expect("a refusal").to_string();
-        assert!(error.starts_with(sentence) && !error.contains("CANARY"), "{error}");
+        let settings = ClientSettings {
+            kubeconfig,
+            proxies,
+            ..ClientSettings::default()
+        };
+        let error = connect(&settings)
+            .await
+            .err()
+            .expect("a refusal")
+            .to_string();
+        assert!(
+            error.starts_with(sentence) && !error.contains("CANARY"),
+            "{error}"
+        );
         assert!(!format!("{settings:?}").contains("CANARY"));
     }
 
     #[test]
     fn pods_use_a_proxy_when_told() {
         let config = || Config::new("https://10.0.0.1".parse().unwrap());
-        let set = ProxyVariables::read(|name| (name == "HTTPS_PROXY").then(|| "proxy:3128".to_owned()));
+        let set =
+            ProxyVariables::read(|name| (name == "HTTPS_PROXY").then(|| "proxy:3128".to_owned()));
         assert!(in_pod(config(), &set, false).unwrap().proxy.is_none());
         assert!(in_pod(config(), &set, true).unwrap().proxy.is_some());
-        assert!(in_pod(config(), &ProxyVariables::default(), true).unwrap().proxy.is_none());
+        assert!(
+            in_pod(config(), &ProxyVariables::default(), true)
+                .unwrap()
+                .proxy
+                .is_none()
+        );
     }
 
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named() {
-        let settings = ClientSettings { kubeconfig: Some("/nowhere/config".into()), ..ClientSettings::default() };
+        let settings = ClientSettings {
+            kubeconfig: Some("/nowhere/config".into()),
+            ..ClientSettings::default()
+        };
         let sentence = connect(&settings).await.err().unwrap().to_string();
-        assert_eq!(sentence, "the kubeconfig /nowhere/config cannot be read at /nowhere/config: entity not found");
+        assert_eq!(
+            sentence,
+            "the kubeconfig /nowhere/config cannot be read at /nowhere/config: entity not found"
+        );
     }
 }

@@ -104,21 +104,35 @@ impl FakeApi {
     /// When loopback has no free port.
     pub async fn start(namespaces: &[&str]) -> Self {
         let server = Arc::new(Server::default());
-        server.stored().namespaces.extend(namespaces.iter().map(|&namespace| namespace.to_owned()));
+        server
+            .stored()
+            .namespaces
+            .extend(namespaces.iter().map(|&namespace| namespace.to_owned()));
         let secrets = "/api/v1/namespaces/{namespace}/secrets";
         let router = Router::new()
             .route(secrets, get(list).post(create))
-            .route(&format!("{secrets}/{{name}}"), get(read).patch(patch).delete(remove))
+            .route(
+                &format!("{secrets}/{{name}}"),
+                get(read).patch(patch).delete(remove),
+            )
             .route("/readyz", get(async || "ok"))
             .fallback(async || page_not_found())
             .layer(from_fn_with_state(Arc::clone(&server), gate))
             .with_state(Arc::clone(&server));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let task = tokio::spawn(async move {
-            axum::serve(listener, router).await.expect("serving on loopback does not fail");
+            axum::serve(listener, router)
+                .await
+                .expect("serving on loopback does not fail");
         });
-        Self { address, server, task }
+        Self {
+            address,
+            server,
+            task,
+        }
     }
 
     /// Where it listens.
@@ -141,7 +155,10 @@ impl FakeApi {
 
     /// Stores a Secret as another program would.
     pub fn put(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
-        let data: BTreeMap<&str, String> = data.iter().map(|(key, value)| (*key, STANDARD.encode(value))).collect();
+        let data: BTreeMap<&str, String> = data
+            .iter()
+            .map(|(key, value)| (*key, STANDARD.encode(value)))
+            .collect();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": name, "namespace": namespace},
@@ -153,7 +170,11 @@ impl FakeApi {
     /// The Secret as it is stored.
     #[must_use]
     pub fn stored(&self, namespace: &str, name: &str) -> Option<Value> {
-        self.server.stored().secrets.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.server
+            .stored()
+            .secrets
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// What the next request without an earlier script meets.
@@ -173,7 +194,10 @@ impl FakeApi {
 
     /// Deletes a Secret as another program would.
     pub fn delete(&self, namespace: &str, name: &str) {
-        self.server.stored().secrets.remove(&(namespace.to_owned(), name.to_owned()));
+        self.server
+            .stored()
+            .secrets
+            .remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// All requests so far.
@@ -206,9 +230,13 @@ impl Stored {
         self.version += 1;
         if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("namespace".to_owned(), namespace.into());
-            metadata.insert("resourceVersion".to_owned(), self.version.to_string().into());
+            metadata.insert(
+                "resourceVersion".to_owned(),
+                self.version.to_string().into(),
+            );
         }
-        self.secrets.insert((namespace.to_owned(), name.to_owned()), secret.clone());
+        self.secrets
+            .insert((namespace.to_owned(), name.to_owned()), secret.clone());
         secret
     }
 }
@@ -225,7 +253,10 @@ impl Drop for Flight {
 impl Seen {
     fn of(request: &Request) -> Self {
         let text = |name| {
-            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+            let value = request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
         Self {
@@ -245,7 +276,12 @@ async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -
     let seen = Seen::of(&request);
     let fault = {
         let mut stored = server.stored();
-        let about = seen.path.rsplit('/').next().and_then(|name| stored.about.get(name)).copied();
+        let about = seen
+            .path
+            .rsplit('/')
+            .next()
+            .and_then(|name| stored.about.get(name))
+            .copied();
         stored.seen.push(seen);
         about.or_else(|| stored.next.pop_front()).or(stored.always)
     };
@@ -259,14 +295,19 @@ async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -
         Some(ApiFault::Status(code)) => status(code, "Scripted", "secrets"),
         Some(ApiFault::TooManyRequests(seconds)) => {
             let mut response = status(429, "TooManyRequests", "secrets");
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
             response
         }
         Some(ApiFault::PageNotFound) => page_not_found(),
         Some(ApiFault::Garbage) => format!("{CANARY} is no JSON").into_response(),
         Some(ApiFault::Truncated) => json_response(StatusCode::OK, half_a_secret()),
         Some(ApiFault::BrokenOff) => {
-            let broken = futures::stream::iter([Ok(Bytes::from(half_a_secret())), Err(std::io::Error::other(CANARY))]);
+            let broken = futures::stream::iter([
+                Ok(Bytes::from(half_a_secret())),
+                Err(std::io::Error::other(CANARY)),
+            ]);
             json_response(StatusCode::OK, Body::from_stream(broken))
         }
         Some(ApiFault::OtherObject) => {
@@ -278,7 +319,9 @@ async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -
             json_response(StatusCode::OK, other.to_string())
         }
         Some(ApiFault::Endless) => {
-            let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192])));
+            let endless = futures::stream::repeat_with(|| {
+                Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192]))
+            });
             json_response(StatusCode::OK, Body::from_stream(endless))
         }
     }
@@ -286,7 +329,11 @@ async fn gate(State(server): State<Arc<Server>>, request: Request, next: Next) -
 
 type In = State<Arc<Server>>;
 
-async fn read(State(server): In, Path((namespace, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
+async fn read(
+    State(server): In,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     match server.stored().secrets.get(&(namespace, name)) {
         Some(secret) => json_response(StatusCode::OK, shaped(secret, &headers).to_string()),
         None => status(404, "NotFound", "secrets"),
@@ -295,21 +342,38 @@ async fn read(State(server): In, Path((namespace, name)): Path<(String, String)>
 
 async fn remove(State(server): In, Path(key): Path<(String, String)>) -> Response {
     match server.stored().secrets.remove(&key) {
-        Some(_) => json_response(StatusCode::OK, json!({"kind": "Status", "status": "Success"}).to_string()),
+        Some(_) => json_response(
+            StatusCode::OK,
+            json!({"kind": "Status", "status": "Success"}).to_string(),
+        ),
         None => status(404, "NotFound", "secrets"),
     }
 }
 
-async fn create(State(server): In, Path(namespace): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
-    let Ok(secret) = serde_json::from_slice::<Value>(&body) else { return status(400, "BadRequest", "secrets") };
-    let Some(name) = secret.pointer("/metadata/name").and_then(Value::as_str).map(ToOwned::to_owned) else {
+async fn create(
+    State(server): In,
+    Path(namespace): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Ok(secret) = serde_json::from_slice::<Value>(&body) else {
+        return status(400, "BadRequest", "secrets");
+    };
+    let Some(name) = secret
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .map(ToOwned::to_owned)
+    else {
         return status(422, "Invalid", "secrets");
     };
     let mut stored = server.stored();
     if !stored.namespaces.contains(&namespace) {
         return status(404, "NotFound", "namespaces");
     }
-    if stored.secrets.contains_key(&(namespace.clone(), name.clone())) {
+    if stored
+        .secrets
+        .contains_key(&(namespace.clone(), name.clone()))
+    {
         return status(409, "AlreadyExists", "secrets");
     }
     let secret = stored.store(&namespace, &name, secret);
@@ -322,16 +386,28 @@ async fn patch(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if headers.get(CONTENT_TYPE).is_none_or(|content| content != "application/merge-patch+json") {
+    if headers
+        .get(CONTENT_TYPE)
+        .is_none_or(|content| content != "application/merge-patch+json")
+    {
         return status(415, "UnsupportedMediaType", "secrets");
     }
-    let Ok(patch) = serde_json::from_slice::<Value>(&body) else { return status(400, "BadRequest", "secrets") };
+    let Ok(patch) = serde_json::from_slice::<Value>(&body) else {
+        return status(400, "BadRequest", "secrets");
+    };
     let mut stored = server.stored();
-    let Some(mut secret) = stored.secrets.get(&(namespace.clone(), name.clone())).cloned() else {
+    let Some(mut secret) = stored
+        .secrets
+        .get(&(namespace.clone(), name.clone()))
+        .cloned()
+    else {
         return status(404, "NotFound", "secrets");
     };
     let version = "/metadata/resourceVersion";
-    if patch.pointer(version).is_some_and(|wanted| secret.pointer(version) != Some(wanted)) {
+    if patch
+        .pointer(version)
+        .is_some_and(|wanted| secret.pointer(version) != Some(wanted))
+    {
         return status(409, "Conflict", "secrets");
     }
     json_patch::merge(&mut secret, &patch);
@@ -345,16 +421,36 @@ async fn list(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let after = query.get("continue").and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
-    let after = after.and_then(|name| String::from_utf8(name).ok()).unwrap_or_default();
-    let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+    let after = query
+        .get("continue")
+        .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok());
+    let after = after
+        .and_then(|name| String::from_utf8(name).ok())
+        .unwrap_or_default();
+    let limit = query
+        .get("limit")
+        .and_then(|limit| limit.parse().ok())
+        .unwrap_or(usize::MAX);
     let stored = server.stored();
-    let rest: Vec<_> =
-        stored.secrets.iter().filter(|((of, name), _)| *of == namespace && *name > after).take(limit).collect();
-    let more = rest.last().filter(|_| rest.len() == limit).map(|((_, name), _)| URL_SAFE_NO_PAD.encode(name));
-    let items: Vec<Value> = rest.iter().map(|(_, secret)| shaped(secret, &headers)).collect();
-    let (kind, version) =
-        if wants_metadata(&headers) { ("PartialObjectMetadataList", "meta.k8s.io/v1") } else { ("SecretList", "v1") };
+    let rest: Vec<_> = stored
+        .secrets
+        .iter()
+        .filter(|((of, name), _)| *of == namespace && *name > after)
+        .take(limit)
+        .collect();
+    let more = rest
+        .last()
+        .filter(|_| rest.len() == limit)
+        .map(|((_, name), _)| URL_SAFE_NO_PAD.encode(name));
+    let items: Vec<Value> = rest
+        .iter()
+        .map(|(_, secret)| shaped(secret, &headers))
+        .collect();
+    let (kind, version) = if wants_metadata(&headers) {
+        ("PartialObjectMetadataList", "meta.k8s.io/v1")
+    } else {
+        ("SecretList", "v1")
+    };
     let list = json!({
         "kind": kind, "apiVersion": version, "metadata": {"continue": more.unwrap_or_default()}, "items": items,
     });
@@ -388,16 +484,25 @@ fn status(code: u16, reason: &str, kind: &str) -> Response {
         "message": format!("{kind} \"{CANARY}\": {reason}"),
         "details": {"kind": kind, "name": CANARY, "causes": [{"message": CANARY}]},
     });
-    json_response(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body.to_string())
+    json_response(
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        body.to_string(),
+    )
 }
 
 fn page_not_found() -> Response {
-    (StatusCode::NOT_FOUND, format!("404 page not found {CANARY}")).into_response()
+    (
+        StatusCode::NOT_FOUND,
+        format!("404 page not found {CANARY}"),
+    )
+        .into_response()
 }
 
 fn json_response(code: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -11,7 +11,11 @@ use crate::backend::{KeysWanted, OptionalSecret};
 
 async fn subject() -> (FakeApi, KubernetesBackend) {
     let api = FakeApi::start(&["jobs", "other"]).await;
-    api.put("jobs", "db", &[("user", fake_api::CANARY), ("password", fake_api::CANARY)]);
+    api.put(
+        "jobs",
+        "db",
+        &[("user", fake_api::CANARY), ("password", fake_api::CANARY)],
+    );
     let backend = KubernetesBackend::new(api.client(), None);
     (api, backend)
 }
@@ -21,11 +25,17 @@ async fn limited() -> (FakeApi, Limited<Breaker<KubernetesBackend>>) {
     let (api, backend) = subject().await;
     let breaker = Breaker::new(backend, BreakerSettings::default());
     let circuit = breaker.circuit();
-    (api, Limited::new(breaker, Limits::new(LimitSettings::default()), circuit))
+    (
+        api,
+        Limited::new(breaker, Limits::new(LimitSettings::default()), circuit),
+    )
 }
 
 fn keyed() -> BindQuery {
-    BindQuery { keys: KeysWanted::All, ..query("jobs", "db") }
+    BindQuery {
+        keys: KeysWanted::All,
+        ..query("jobs", "db")
+    }
 }
 
 fn name(text: &str) -> SecretName {
@@ -33,7 +43,10 @@ fn name(text: &str) -> SecretName {
 }
 
 fn data(entries: &[(&str, &str)]) -> SecretData {
-    entries.iter().map(|(key, value)| (key.parse().unwrap(), SecretString::from(*value))).collect()
+    entries
+        .iter()
+        .map(|(key, value)| (key.parse().unwrap(), SecretString::from(*value)))
+        .collect()
 }
 
 #[tokio::test]
@@ -44,7 +57,10 @@ async fn existence_is_asked_for_metadata_alone_and_keys_cost_one_get() {
     assert!(keys.iter().eq(["password", "user"]));
     let seen = api.seen();
     assert_eq!(seen.len(), 2);
-    assert!(seen.iter().all(|seen| seen.path == "/api/v1/namespaces/jobs/secrets/db" && seen.method == "GET"));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.path == "/api/v1/namespaces/jobs/secrets/db" && seen.method == "GET")
+    );
     assert_eq!(seen[0].accept, wire::ACCEPT_METADATA);
     assert_eq!(seen[1].accept, "application/json");
 }
@@ -63,13 +79,19 @@ async fn existence_is_asked_for_metadata_alone_and_keys_cost_one_get() {
 #[case(ApiFault::OtherObject, ErrorKind::Protocol)]
 #[case(ApiFault::Endless, ErrorKind::Protocol)]
 #[tokio::test]
-async fn faults_have_one_meaning_and_quote_nothing(#[case] fault: ApiFault, #[case] kind: ErrorKind) {
+async fn faults_have_one_meaning_and_quote_nothing(
+    #[case] fault: ApiFault,
+    #[case] kind: ErrorKind,
+) {
     let (api, backend) = subject().await;
     api.always(Some(fault));
     for query in [query("jobs", "db"), keyed()] {
         let error = backend.bind(&query).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error:?}");
-        assert!(!leaks(&format!("{error} {error:?} {:?}", error.cause)), "{error:?}");
+        assert!(
+            !leaks(&format!("{error} {error:?} {:?}", error.cause)),
+            "{error:?}"
+        );
     }
 }
 
@@ -77,7 +99,10 @@ async fn faults_have_one_meaning_and_quote_nothing(#[case] fault: ApiFault, #[ca
 async fn retry_after_is_passed_on() {
     let (api, backend) = subject().await;
     api.next(ApiFault::TooManyRequests(7));
-    assert_eq!(backend.bind(&keyed()).await.unwrap_err().retry_after, Some(Duration::from_secs(7)));
+    assert_eq!(
+        backend.bind(&keyed()).await.unwrap_err().retry_after,
+        Some(Duration::from_secs(7))
+    );
 }
 
 #[tokio::test]
@@ -98,7 +123,10 @@ async fn silence_ends_at_the_deadline() {
     api.always(Some(ApiFault::Never));
     let mut hasty = keyed();
     hasty.deadline = hasty.arrived + Duration::from_millis(200);
-    assert_eq!(backend.bind(&hasty).await.unwrap_err().kind, ErrorKind::Deadline);
+    assert_eq!(
+        backend.bind(&hasty).await.unwrap_err().kind,
+        ErrorKind::Deadline
+    );
     assert!(hasty.arrived.elapsed() < Duration::from_secs(2));
 }
 
@@ -107,7 +135,10 @@ async fn long_silence_is_a_dead_connection() {
     let (api, backend) = subject().await;
     api.next(ApiFault::Never);
     let began = Instant::now();
-    assert_eq!(backend.bind(&keyed()).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(
+        backend.bind(&keyed()).await.unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
     assert!(began.elapsed() < Duration::from_secs(5));
     backend.bind(&keyed()).await.unwrap();
 }
@@ -120,9 +151,14 @@ async fn a_burst_shares_a_few_connections_and_is_answered_to_the_last() {
         api.put(namespace, "db", &[]);
         query(namespace, "db")
     });
-    let answers = futures::future::join_all((0..200).map(|at| limited.bind(&queries[at % 4]))).await;
+    let answers =
+        futures::future::join_all((0..200).map(|at| limited.bind(&queries[at % 4]))).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert!((2..=24).contains(&api.most_in_flight()), "{}", api.most_in_flight());
+    assert!(
+        (2..=24).contains(&api.most_in_flight()),
+        "{}",
+        api.most_in_flight()
+    );
 }
 
 #[tokio::test]
@@ -133,7 +169,10 @@ async fn those_who_leave_make_room_for_those_who_wait() {
     let leaving = futures::future::join_all((0..100).map(|_| backend.bind(&patient)));
     assert!(timeout(Duration::from_millis(300), leaving).await.is_err());
     api.always(None);
-    timeout(Duration::from_secs(2), backend.bind(&patient)).await.expect("there is room").unwrap();
+    timeout(Duration::from_secs(2), backend.bind(&patient))
+        .await
+        .expect("there is room")
+        .unwrap();
 }
 
 #[rstest]
@@ -145,8 +184,18 @@ async fn those_who_leave_make_room_for_those_who_wait() {
 #[tokio::test]
 async fn only_a_namespace_reaches_the_url(#[case] namespace: &str) {
     let (api, backend) = subject().await;
-    assert_eq!(backend.bind(&query(namespace, "db")).await.unwrap_err().kind, ErrorKind::Invalid);
-    assert_eq!(backend.list_secrets(namespace, "").await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(
+        backend
+            .bind(&query(namespace, "db"))
+            .await
+            .unwrap_err()
+            .kind,
+        ErrorKind::Invalid
+    );
+    assert_eq!(
+        backend.list_secrets(namespace, "").await.unwrap_err().kind,
+        ErrorKind::Invalid
+    );
     assert!(api.seen().is_empty());
 }
 
@@ -156,11 +205,27 @@ async fn other_namespaces_than_the_allowed_are_refused_without_a_request() {
     let backend = KubernetesBackend::new(api.client(), Some(BTreeSet::from(["other".to_owned()])));
     let denied = ErrorKind::PermissionDenied;
     assert_eq!(backend.bind(&keyed()).await.unwrap_err().kind, denied);
-    assert_eq!(backend.get_all("jobs", &name("db")).await.unwrap_err().kind, denied);
-    assert_eq!(backend.set_secret("jobs", &name("x"), data(&[]), BTreeMap::new()).await.unwrap_err().kind, denied);
-    assert_eq!(backend.list_secrets("jobs", "").await.unwrap_err().kind, denied);
+    assert_eq!(
+        backend.get_all("jobs", &name("db")).await.unwrap_err().kind,
+        denied
+    );
+    assert_eq!(
+        backend
+            .set_secret("jobs", &name("x"), data(&[]), BTreeMap::new())
+            .await
+            .unwrap_err()
+            .kind,
+        denied
+    );
+    assert_eq!(
+        backend.list_secrets("jobs", "").await.unwrap_err().kind,
+        denied
+    );
     assert!(api.seen().is_empty());
-    assert_eq!(backend.bind(&query("other", "db")).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        backend.bind(&query("other", "db")).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -173,42 +238,91 @@ async fn a_value_that_is_no_text_is_refused_by_name() {
         .body(Body::from(body.into_bytes()))
         .unwrap();
     backend.client.send(patch).await.unwrap();
-    let user = backend.get_secret("jobs", &name("mixed"), &"user".parse().unwrap()).await.unwrap();
+    let user = backend
+        .get_secret("jobs", &name("mixed"), &"user".parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(user.expose_secret(), "u");
-    let error = backend.get_secret("jobs", &name("mixed"), &"keystore".parse().unwrap()).await.unwrap_err();
+    let error = backend
+        .get_secret("jobs", &name("mixed"), &"keystore".parse().unwrap())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
-    assert_eq!(error.cause.unwrap().to_string(), "the value of key \"keystore\" is not UTF-8 text");
-    assert_eq!(backend.get_all("jobs", &name("mixed")).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(
+        error.cause.unwrap().to_string(),
+        "the value of key \"keystore\" is not UTF-8 text"
+    );
+    assert_eq!(
+        backend
+            .get_all("jobs", &name("mixed"))
+            .await
+            .unwrap_err()
+            .kind,
+        ErrorKind::Invalid
+    );
 }
 
 #[tokio::test]
 async fn a_write_creates_then_patches_and_its_answers_hold_no_values() {
     let (api, backend) = subject().await;
     let metadata = BTreeMap::from([("owner".to_owned(), "ada".to_owned())]);
-    backend.set_secret("jobs", &name("new"), data(&[("a", "1"), ("b", "2")]), metadata).await.unwrap();
-    backend.set_secret("jobs", &name("new"), data(&[("b", "3")]), BTreeMap::new()).await.unwrap();
+    backend
+        .set_secret(
+            "jobs",
+            &name("new"),
+            data(&[("a", "1"), ("b", "2")]),
+            metadata,
+        )
+        .await
+        .unwrap();
+    backend
+        .set_secret("jobs", &name("new"), data(&[("b", "3")]), BTreeMap::new())
+        .await
+        .unwrap();
     let secret = api.stored("jobs", "new").unwrap();
     assert_eq!(secret["type"], "Opaque");
-    assert_eq!(secret["data"], serde_json::json!({"a": "MQ==", "b": "Mw=="}));
-    assert_eq!(secret["metadata"]["annotations"]["metadata.secrets.floe.dev/owner"], "ada");
-    assert_eq!(secret["metadata"]["labels"]["app.kubernetes.io/managed-by"], "floe-secrets-webhook");
-    assert!(api.seen().iter().all(|seen| seen.accept == wire::ACCEPT_METADATA));
+    assert_eq!(
+        secret["data"],
+        serde_json::json!({"a": "MQ==", "b": "Mw=="})
+    );
+    assert_eq!(
+        secret["metadata"]["annotations"]["metadata.secrets.floe.dev/owner"],
+        "ada"
+    );
+    assert_eq!(
+        secret["metadata"]["labels"]["app.kubernetes.io/managed-by"],
+        "floe-secrets-webhook"
+    );
+    assert!(
+        api.seen()
+            .iter()
+            .all(|seen| seen.accept == wire::ACCEPT_METADATA)
+    );
 }
 
 #[tokio::test]
 async fn a_write_that_met_others_is_begun_again_a_few_times() {
     let (api, backend) = subject().await;
-    backend.set_secret("jobs", &name("new"), data(&[("a", "1")]), BTreeMap::new()).await.unwrap();
+    backend
+        .set_secret("jobs", &name("new"), data(&[("a", "1")]), BTreeMap::new())
+        .await
+        .unwrap();
     let look = ApiFault::Slow(Duration::ZERO);
     for fault in [look, ApiFault::Status(409), look, ApiFault::Status(409)] {
         api.next(fault);
     }
-    backend.set_secret("jobs", &name("new"), data(&[("a", "2")]), BTreeMap::new()).await.unwrap();
+    backend
+        .set_secret("jobs", &name("new"), data(&[("a", "2")]), BTreeMap::new())
+        .await
+        .unwrap();
     for _ in 0..20 {
         api.next(look);
         api.next(ApiFault::Status(409));
     }
-    let error = backend.set_secret("jobs", &name("new"), data(&[("a", "3")]), BTreeMap::new()).await.unwrap_err();
+    let error = backend
+        .set_secret("jobs", &name("new"), data(&[("a", "3")]), BTreeMap::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
 }
 
@@ -222,20 +336,35 @@ async fn concurrent_writers_lose_nothing() {
     );
     left.unwrap();
     right.unwrap();
-    assert_eq!(api.stored("jobs", "new").unwrap()["data"], serde_json::json!({"a": "MQ==", "b": "Mg=="}));
+    assert_eq!(
+        api.stored("jobs", "new").unwrap()["data"],
+        serde_json::json!({"a": "MQ==", "b": "Mg=="})
+    );
 }
 
 #[tokio::test]
 async fn a_write_says_why_it_cannot_be() {
     let (_api, backend) = subject().await;
     let target = name("new");
-    let error = backend.set_secret("nowhere", &target, data(&[]), BTreeMap::new()).await.unwrap_err();
+    let error = backend
+        .set_secret("nowhere", &target, data(&[]), BTreeMap::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
-    assert_eq!(error.cause.unwrap().to_string(), "there is no such namespace");
+    assert_eq!(
+        error.cause.unwrap().to_string(),
+        "there is no such namespace"
+    );
     let metadata = BTreeMap::from([("a/b".to_owned(), String::new())]);
-    let error = backend.set_secret("jobs", &target, data(&[]), metadata).await.unwrap_err();
+    let error = backend
+        .set_secret("jobs", &target, data(&[]), metadata)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
-    let error = backend.set_secret("jobs", &name("db"), data(&[]), BTreeMap::new()).await.unwrap_err();
+    let error = backend
+        .set_secret("jobs", &name("db"), data(&[]), BTreeMap::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
 }
 
@@ -248,10 +377,23 @@ async fn lists_are_read_in_pages_of_metadata() {
     let names = backend.list_secrets("other", "s").await.unwrap();
     assert_eq!(names.len(), 1203);
     assert!(names.is_sorted());
-    assert_eq!(backend.list_secrets("other", "s000").await.unwrap().len(), 10);
+    assert_eq!(
+        backend.list_secrets("other", "s000").await.unwrap().len(),
+        10
+    );
     assert_eq!(api.seen().len(), 6);
-    assert!(api.seen().iter().all(|seen| seen.accept == wire::ACCEPT_METADATA_LIST && seen.path.contains("limit=500")));
-    assert!(backend.list_secrets("nowhere", "").await.unwrap().is_empty());
+    assert!(
+        api.seen().iter().all(
+            |seen| seen.accept == wire::ACCEPT_METADATA_LIST && seen.path.contains("limit=500")
+        )
+    );
+    assert!(
+        backend
+            .list_secrets("nowhere", "")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[rstest]
@@ -277,7 +419,28 @@ async fn health_is_one_cheap_question(#[case] fault: Option<ApiFault>, #[case] s
 async fn what_is_missing_is_none_where_the_spec_says_so() {
     let (_api, backend) = subject().await;
     let key = "gone".parse().unwrap();
-    assert!(backend.get_secret("jobs", &name("db"), &key).await.optional().unwrap().is_none());
-    assert!(backend.get_secret("jobs", &name("nope"), &key).await.optional().unwrap().is_none());
-    assert!(backend.get_all("jobs", &name("nope")).await.optional().unwrap().is_none());
+    assert!(
+        backend
+            .get_secret("jobs", &name("db"), &key)
+            .await
+            .optional()
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        backend
+            .get_secret("jobs", &name("nope"), &key)
+            .await
+            .optional()
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        backend
+            .get_all("jobs", &name("nope"))
+            .await
+            .optional()
+            .unwrap()
+            .is_none()
+    );
 }

@@ -34,18 +34,37 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, cause: impl Into<String>) -> Self {
-        Self { kind, retry_after: None, cause: cause.into() }
+        Self {
+            kind,
+            retry_after: None,
+            cause: cause.into(),
+        }
     }
 }
 
 /// Sends a request and answers the body of a success. At most `limit` bytes are read.
-pub(super) async fn exchange(client: &Client, request: Request<Body>, limit: usize) -> Result<Bytes, Failure> {
-    let response = client.send(request).await.map_err(|error| no_answer(&error))?;
+pub(super) async fn exchange(
+    client: &Client,
+    request: Request<Body>,
+    limit: usize,
+) -> Result<Bytes, Failure> {
+    let response = client
+        .send(request)
+        .await
+        .map_err(|error| no_answer(&error))?;
     let (parts, body) = response.into_parts();
     // Only these bodies can change what the answer means; hyper discards the others.
     let read = parts.status.is_success() || parts.status == StatusCode::NOT_FOUND;
-    let limit = if parts.status.is_success() { limit } else { STATUS_LIMIT };
-    let body = if read { collect(body, limit).await? } else { Bytes::new() };
+    let limit = if parts.status.is_success() {
+        limit
+    } else {
+        STATUS_LIMIT
+    };
+    let body = if read {
+        collect(body, limit).await?
+    } else {
+        Bytes::new()
+    };
     match verdict(parts.status, &parts.headers, &body) {
         Some(failure) => Err(failure),
         None => Ok(body),
@@ -55,9 +74,10 @@ pub(super) async fn exchange(client: &Client, request: Request<Body>, limit: usi
 async fn collect(body: Body, limit: usize) -> Result<Bytes, Failure> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Failure::new(ErrorKind::Protocol, format!("the answer is longer than {limit} bytes")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+            ErrorKind::Protocol,
+            format!("the answer is longer than {limit} bytes"),
+        )),
         Err(error) => Err(no_answer(error.as_ref())),
     }
 }
@@ -77,14 +97,28 @@ pub(super) fn verdict(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> O
         408 | 410 | 500..=599 => ErrorKind::Unavailable,
         _ => ErrorKind::Protocol,
     };
-    let retry_after = if kind.is_retryable() { retry_after(headers) } else { None };
-    Some(Failure { kind, retry_after, cause: format!("the API server answered HTTP {}", status.as_u16()) })
+    let retry_after = if kind.is_retryable() {
+        retry_after(headers)
+    } else {
+        None
+    };
+    Some(Failure {
+        kind,
+        retry_after,
+        cause: format!("the API server answered HTTP {}", status.as_u16()),
+    })
 }
 
 /// The header in seconds, as the API server writes it. The date form, which a proxy may write, is ignored:
 /// it would need a clock that agrees with the proxy's.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }
 
@@ -97,8 +131,13 @@ fn no_answer(error: &(dyn Error + 'static)) -> Failure {
     let mut io_kind = None;
     let mut next = Some(error);
     while let Some(error) = next {
-        if matches!(error.downcast_ref(), Some(kube::Error::Auth(_))) || error.is::<kube::client::AuthError>() {
-            return Failure::new(ErrorKind::Unauthenticated, "no credential for the API server could be obtained");
+        if matches!(error.downcast_ref(), Some(kube::Error::Auth(_)))
+            || error.is::<kube::client::AuthError>()
+        {
+            return Failure::new(
+                ErrorKind::Unauthenticated,
+                "no credential for the API server could be obtained",
+            );
         }
         if let Some(tls) = carried(error) {
             return Failure::new(ErrorKind::Unavailable, tls_words(tls));
@@ -127,9 +166,9 @@ fn tls_words(error: &rustls::Error) -> &'static str {
         rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             "the API server's certificate has expired"
         }
-        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            "the API server's certificate is for another name"
-        }
+        rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        ) => "the API server's certificate is for another name",
         rustls::Error::InvalidCertificate(_) => "the API server's certificate is not valid",
         rustls::Error::AlertReceived(_) => "the API server refused the TLS connection",
         _ => "no TLS connection to the API server",
@@ -142,7 +181,8 @@ mod tests {
 
     use super::*;
 
-    const NOT_FOUND: &str = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+    const NOT_FOUND: &str =
+        r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
 
     #[rstest]
     #[case(400, "", ErrorKind::Invalid)]
@@ -164,7 +204,12 @@ mod tests {
     #[case(504, "", ErrorKind::Unavailable)]
     #[case(302, "", ErrorKind::Protocol)]
     fn statuses_have_one_meaning(#[case] status: u16, #[case] body: &str, #[case] kind: ErrorKind) {
-        let failure = verdict(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes()).unwrap();
+        let failure = verdict(
+            StatusCode::from_u16(status).unwrap(),
+            &HeaderMap::new(),
+            body.as_bytes(),
+        )
+        .unwrap();
         assert_eq!(failure.kind, kind);
     }
 
@@ -187,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_success_is_no_failure() {
-        assert_eq!(verdict(StatusCode::OK, &HeaderMap::new(), b"anything"), None);
+        assert_eq!(
+            verdict(StatusCode::OK, &HeaderMap::new(), b"anything"),
+            None
+        );
         assert_eq!(verdict(StatusCode::CREATED, &HeaderMap::new(), b""), None);
     }
 
@@ -196,6 +244,10 @@ mod tests {
         let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let failure = no_answer(&io::Error::new(io::ErrorKind::InvalidData, unknown));
         assert_eq!(failure.kind, ErrorKind::Unavailable);
-        assert!(failure.cause.contains("not signed by the configured CA"), "{}", failure.cause);
+        assert!(
+            failure.cause.contains("not signed by the configured CA"),
+            "{}",
+            failure.cause
+        );
     }
 }

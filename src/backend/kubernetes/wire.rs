@@ -15,16 +15,19 @@ use crate::backend::{MAX_KEY_BYTES, MAX_KEYS};
 use crate::injection::{SecretName, Text};
 
 /// Written on every Secret that `set_secret` creates; a Secret without it is never written.
-pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "floe-secrets-webhook");
+pub(super) const MANAGED_BY: (&str, &str) =
+    ("app.kubernetes.io/managed-by", "floe-secrets-webhook");
 
 /// Before each key of `set_secret`'s metadata. Not `secrets.floe.dev/`, where unknown keys are refused.
 pub(super) const METADATA_PREFIX: &str = "metadata.secrets.floe.dev/";
 
 /// Asks for metadata alone. Without `application/json` beside it: a server that cannot do this must refuse
 /// rather than send the values after all.
-pub(super) const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(super) const ACCEPT_METADATA: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The same for lists.
-pub(super) const ACCEPT_METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+pub(super) const ACCEPT_METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// Asks for the whole object.
 pub(super) const ACCEPT_WHOLE: &str = "application/json";
 
@@ -76,9 +79,20 @@ pub(super) enum Value {
 pub(super) fn head(body: &[u8], namespace: &str, name: &SecretName) -> Result<Head, Unreadable> {
     let object: Object<IgnoredAny> = read(body)?;
     object.must_be("PartialObjectMetadata", "meta.k8s.io/v1", namespace, name)?;
-    let Metadata { labels, resource_version, .. } = object.metadata;
-    let managed = labels.is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1));
-    Ok(Head { managed, resource_version })
+    let Metadata {
+        labels,
+        resource_version,
+        ..
+    } = object.metadata;
+    let managed = labels.is_some_and(|labels| {
+        labels
+            .get(MANAGED_BY.0)
+            .is_some_and(|by| by == MANAGED_BY.1)
+    });
+    Ok(Head {
+        managed,
+        resource_version,
+    })
 }
 
 /// The key names of a whole Secret; its values are skipped, never built.
@@ -95,7 +109,11 @@ pub(super) fn key_names(
 }
 
 /// The values of a whole Secret.
-pub(super) fn values(body: &[u8], namespace: &str, name: &SecretName) -> Result<BTreeMap<String, Value>, Unreadable> {
+pub(super) fn values(
+    body: &[u8],
+    namespace: &str,
+    name: &SecretName,
+) -> Result<BTreeMap<String, Value>, Unreadable> {
     let object: Object<Option<BTreeMap<String, Value>>> = read(body)?;
     object.must_be("Secret", "v1", namespace, name)?;
     Ok(object.data.unwrap_or_default())
@@ -122,7 +140,11 @@ pub(super) fn page(body: &[u8]) -> Result<(Vec<String>, Option<String>), Unreada
     if list.kind != "PartialObjectMetadataList" {
         return Err("the answer is not a list of metadata".to_owned());
     }
-    let names = list.items.into_iter().map(|item| item.metadata.name).collect();
+    let names = list
+        .items
+        .into_iter()
+        .map(|item| item.metadata.name)
+        .collect();
     Ok((names, list.metadata.more.filter(|more| !more.is_empty())))
 }
 
@@ -148,17 +170,31 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
             serde_json::error::Category::Data => "of another shape",
             serde_json::error::Category::Eof => "cut off",
         };
-        format!("the answer is {category} at line {} column {}", error.line(), error.column())
+        format!(
+            "the answer is {category} at line {} column {}",
+            error.line(),
+            error.column()
+        )
     })
 }
 
 impl<D> Object<D> {
     /// An answer about another object, from a confused proxy or cache, must not be believed.
-    fn must_be(&self, kind: &str, api_version: &str, namespace: &str, name: &SecretName) -> Result<(), Unreadable> {
+    fn must_be(
+        &self,
+        kind: &str,
+        api_version: &str,
+        namespace: &str,
+        name: &SecretName,
+    ) -> Result<(), Unreadable> {
         if self.kind != kind || self.api_version != api_version {
             return Err(format!("the answer is not a {api_version} {kind}"));
         }
-        let Metadata { name: named, namespace: within, .. } = &self.metadata;
+        let Metadata {
+            name: named,
+            namespace: within,
+            ..
+        } = &self.metadata;
         if named != name.as_str() || within.as_deref() != Some(namespace) {
             return Err("the answer is about another object".to_owned());
         }
@@ -205,7 +241,9 @@ impl<'de> Deserialize<'de> for KeyNames {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let encoded = Zeroizing::new(String::deserialize(deserializer)?);
-        let Ok(bytes) = STANDARD.decode(encoded.as_bytes()) else { return Ok(Self::NotBase64) };
+        let Ok(bytes) = STANDARD.decode(encoded.as_bytes()) else {
+            return Ok(Self::NotBase64);
+        };
         Ok(match String::from_utf8(bytes) {
             Ok(text) => Self::Text(SecretString::from(text)),
             Err(error) => {
@@ -295,11 +333,16 @@ pub(super) fn patch_body(
 }
 
 fn entries(data: &crate::backend::SecretData) -> BTreeMap<&str, Encoded<'_>> {
-    data.iter().map(|(key, value)| (key.as_str(), Encoded(value))).collect()
+    data.iter()
+        .map(|(key, value)| (key.as_str(), Encoded(value)))
+        .collect()
 }
 
 fn annotations(metadata: &BTreeMap<String, String>) -> BTreeMap<String, &str> {
-    metadata.iter().map(|(key, value)| (format!("{METADATA_PREFIX}{key}"), value.as_str())).collect()
+    metadata
+        .iter()
+        .map(|(key, value)| (format!("{METADATA_PREFIX}{key}"), value.as_str()))
+        .collect()
 }
 
 fn encode(write: &Write<'_>) -> Vec<u8> {
@@ -313,7 +356,9 @@ pub(super) fn is_metadata_key(key: &str) -> bool {
     bytes.len() <= 63
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]
@@ -340,7 +385,9 @@ mod tests {
     #[case::odd_values(r#""data":{"user":null,"n":[1,{"x":"}"}]},"#, &["n", "user"])]
     #[case::escaped_key("\"data\":{\"us\\u0065r\":\"\"},", &["user"])]
     fn key_names_are_kept_and_values_skipped(#[case] data: &str, #[case] expected: &[&str]) {
-        let names = key_names(whole(data).as_bytes(), "jobs", &db()).unwrap().unwrap();
+        let names = key_names(whole(data).as_bytes(), "jobs", &db())
+            .unwrap()
+            .unwrap();
         assert!(names.iter().eq(expected), "{names:?}");
     }
 
@@ -349,8 +396,14 @@ mod tests {
     #[case::many(1001, 8, false)]
     #[case::short_enough(512, 256, true)]
     #[case::long(512, 257, false)]
-    fn keys_are_read_up_to_a_number_and_a_length(#[case] count: usize, #[case] length: usize, #[case] read: bool) {
-        let keys: Vec<String> = (0..count).map(|n| format!("\"{n:0length$}\":\"dg==\"")).collect();
+    fn keys_are_read_up_to_a_number_and_a_length(
+        #[case] count: usize,
+        #[case] length: usize,
+        #[case] read: bool,
+    ) {
+        let keys: Vec<String> = (0..count)
+            .map(|n| format!("\"{n:0length$}\":\"dg==\""))
+            .collect();
         let body = whole(&format!("\"data\":{{{}}},", keys.join(",")));
         let names = key_names(body.as_bytes(), "jobs", &db()).unwrap();
         assert_eq!(names.map(|names| names.len()), read.then_some(count));
@@ -365,7 +418,9 @@ mod tests {
 
     #[rstest]
     #[case::cut_off(r#"{"kind":"Secret","apiVersion":"v1","data":{"k":"CANARY"#)]
-    #[case::wrong_type(r#"{"kind":"Secret","apiVersion":"v1","metadata":"CANARY","data":"CANARY"}"#)]
+    #[case::wrong_type(
+        r#"{"kind":"Secret","apiVersion":"v1","metadata":"CANARY","data":"CANARY"}"#
+    )]
     #[case::wrong_data(
         r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db","namespace":"jobs"},"data":"CANARY"}"#
     )]
@@ -400,16 +455,25 @@ mod tests {
             )
         };
         let read = |labels| head(body(labels).as_bytes(), "jobs", &db()).unwrap();
-        assert_eq!(read(""), Head { managed: false, resource_version: Some("7".to_owned()) });
+        assert_eq!(
+            read(""),
+            Head {
+                managed: false,
+                resource_version: Some("7".to_owned())
+            }
+        );
         assert!(!read(r#","labels":{"app.kubernetes.io/managed-by":"Helm"}"#).managed);
-        assert!(read(r#","labels":{"app.kubernetes.io/managed-by":"floe-secrets-webhook"}"#).managed);
+        assert!(
+            read(r#","labels":{"app.kubernetes.io/managed-by":"floe-secrets-webhook"}"#).managed
+        );
     }
 
     #[test]
     fn writes_name_only_what_they_change() {
         let data = BTreeMap::from([("user".parse().unwrap(), SecretString::from("u"))]);
         let metadata = BTreeMap::from([("owner".to_owned(), "ada".to_owned())]);
-        let create: serde_json::Value = serde_json::from_slice(&create_body(&db(), &data, &metadata)).unwrap();
+        let create: serde_json::Value =
+            serde_json::from_slice(&create_body(&db(), &data, &metadata)).unwrap();
         assert_eq!(
             create,
             serde_json::json!({
@@ -422,8 +486,12 @@ mod tests {
                 "data": {"user": "dQ=="},
             })
         );
-        let patch: serde_json::Value = serde_json::from_slice(&patch_body(Some("7"), &data, &BTreeMap::new())).unwrap();
-        assert_eq!(patch, serde_json::json!({"metadata": {"resourceVersion": "7"}, "data": {"user": "dQ=="}}));
+        let patch: serde_json::Value =
+            serde_json::from_slice(&patch_body(Some("7"), &data, &BTreeMap::new())).unwrap();
+        assert_eq!(
+            patch,
+            serde_json::json!({"metadata": {"resourceVersion": "7"}, "data": {"user": "dQ=="}})
+        );
     }
 
     #[rstest]

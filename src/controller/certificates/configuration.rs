@@ -40,11 +40,17 @@ impl Standing {
 
 impl Configuration {
     pub(super) fn new(api: ObjectApi, name: &str) -> Self {
-        Self { api, name: name.to_owned() }
+        Self {
+            api,
+            name: name.to_owned(),
+        }
     }
 
     fn path(&self) -> String {
-        format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", self.name)
+        format!(
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}",
+            self.name
+        )
     }
 
     /// Reads it; `None` when there is none.
@@ -71,20 +77,41 @@ impl Configuration {
             #[serde(default)]
             ca_bundle: Option<String>,
         }
-        let Some(body) = self.api.get(&self.path(), Form::Whole).await? else { return Ok(None) };
-        let Object { metadata: Metadata { uid }, webhooks } = crate::api::read(&self.path(), &body)?;
-        let entry = |Webhook { name, client_config: ClientConfig { ca_bundle } }| {
-            let pem = STANDARD.decode(ca_bundle.unwrap_or_default()).unwrap_or_default();
+        let Some(body) = self.api.get(&self.path(), Form::Whole).await? else {
+            return Ok(None);
+        };
+        let Object {
+            metadata: Metadata { uid },
+            webhooks,
+        } = crate::api::read(&self.path(), &body)?;
+        let entry = |Webhook {
+                         name,
+                         client_config: ClientConfig { ca_bundle },
+                     }| {
+            let pem = STANDARD
+                .decode(ca_bundle.unwrap_or_default())
+                .unwrap_or_default();
             (name, Bundle::from_pem(&pem))
         };
-        Ok(Some(Standing { uid, entries: webhooks.unwrap_or_default().into_iter().map(entry).collect() }))
+        Ok(Some(Standing {
+            uid,
+            entries: webhooks
+                .unwrap_or_default()
+                .into_iter()
+                .map(entry)
+                .collect(),
+        }))
     }
 
     /// Makes every entry that stands there trust `bundle`, unless it does already.
     ///
     /// By server-side apply with the object's uid: a configuration that went away in the meantime is not made again,
     /// and an entry that somebody took out comes back neither.
-    pub(super) async fn publish(&self, standing: &Standing, bundle: &Bundle) -> Result<(), ApiError> {
+    pub(super) async fn publish(
+        &self,
+        standing: &Standing,
+        bundle: &Bundle,
+    ) -> Result<(), ApiError> {
         if standing.shows(bundle) {
             return Ok(());
         }

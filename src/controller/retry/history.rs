@@ -50,7 +50,9 @@ impl TriggerHistory {
         match all.into_iter().find(|record| record.uid == owner.uid) {
             Some(last) if last.at.elapsed() >= RETENTION => NextTrigger::First,
             Some(last) if last.count >= MAX_TRIGGERS => NextTrigger::Exhausted,
-            Some(last) if last.at.elapsed() < FIRST_INTERVAL * 4_u32.pow(last.count - 1) => NextTrigger::TooEarly,
+            Some(last) if last.at.elapsed() < FIRST_INTERVAL * 4_u32.pow(last.count - 1) => {
+                NextTrigger::TooEarly
+            }
             Some(_) => NextTrigger::Repeat,
             None => NextTrigger::First,
         }
@@ -72,7 +74,11 @@ impl TriggerHistory {
         if records.len() >= MAX_OWNERS_PER_NAMESPACE {
             records.pop_front();
         }
-        records.push_back(TriggerRecord { uid: owner.uid.clone(), at: Instant::now(), count });
+        records.push_back(TriggerRecord {
+            uid: owner.uid.clone(),
+            at: Instant::now(),
+            count,
+        });
     }
 
     /// Removes the record of an owner that waits for secrets again. Returns its number of triggers.
@@ -91,7 +97,12 @@ mod tests {
 
     fn owner(namespace: &str, number: usize) -> Owner {
         let (uid, name) = (format!("{namespace}-{number}"), format!("load-{number}"));
-        Owner { uid, kind: OwnerKind::Job, namespace: namespace.to_owned(), name }
+        Owner {
+            uid,
+            kind: OwnerKind::Job,
+            namespace: namespace.to_owned(),
+            name,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -116,9 +127,17 @@ mod tests {
         assert_eq!(history.next(&load), NextTrigger::First);
         history.record(&load);
         advance(FIRST_INTERVAL).await;
-        assert_eq!(history.next(&load), NextTrigger::Repeat, "that was the first time once more");
         assert_eq!(
-            (history.remove(&load), history.remove(&load), history.next(&load)),
+            history.next(&load),
+            NextTrigger::Repeat,
+            "that was the first time once more"
+        );
+        assert_eq!(
+            (
+                history.remove(&load),
+                history.remove(&load),
+                history.next(&load)
+            ),
             (Some(1), None, NextTrigger::First)
         );
     }
@@ -126,7 +145,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_told_is_bounded_and_every_namespace_has_a_share() {
         let mut history = TriggerHistory::default();
-        let sizes = |history: &TriggerHistory| -> Vec<usize> { history.0.values().map(VecDeque::len).collect() };
+        let sizes = |history: &TriggerHistory| -> Vec<usize> {
+            history.0.values().map(VecDeque::len).collect()
+        };
         for number in 0..3 * MAX_OWNERS_PER_NAMESPACE {
             history.record(&owner("ns-0", number));
         }
@@ -138,7 +159,11 @@ mod tests {
         }
         history.record(&owner("other", 1));
         assert_eq!(sizes(&history).iter().sum::<usize>(), MAX_OWNERS);
-        assert_eq!(history.next(&owner("other", 1)), NextTrigger::TooEarly, "the largest made room");
+        assert_eq!(
+            history.next(&owner("other", 1)),
+            NextTrigger::TooEarly,
+            "the largest made room"
+        );
         advance(RETENTION).await;
         history.record(&owner("other", 2));
         assert_eq!(sizes(&history), [1], "expired records take no room");

@@ -26,7 +26,14 @@ pub(super) enum OwnerKind {
 
 impl OwnerKind {
     pub(super) fn read(kind: &str) -> Option<Self> {
-        [Self::ReplicaSet, Self::StatefulSet, Self::DaemonSet, Self::Job].into_iter().find(|k| k.as_str() == kind)
+        [
+            Self::ReplicaSet,
+            Self::StatefulSet,
+            Self::DaemonSet,
+            Self::Job,
+        ]
+        .into_iter()
+        .find(|k| k.as_str() == kind)
     }
 
     pub(super) fn as_str(self) -> &'static str {
@@ -67,13 +74,21 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn path(&self) -> String {
-        let (version, plural) = (self.kind.api_version(), self.kind.as_str().to_ascii_lowercase());
-        format!("/apis/{version}/namespaces/{}/{plural}s/{}", self.namespace, self.name)
+        let (version, plural) = (
+            self.kind.api_version(),
+            self.kind.as_str().to_ascii_lowercase(),
+        );
+        format!(
+            "/apis/{version}/namespaces/{}/{plural}s/{}",
+            self.namespace, self.name
+        )
     }
 
     /// Whether its names are valid in a URL path: anybody may write events.
     pub(super) fn is_sound(&self) -> bool {
-        is_dns_label(&self.namespace) && self.name.parse::<SecretName>().is_ok() && !self.uid.is_empty()
+        is_dns_label(&self.namespace)
+            && self.name.parse::<SecretName>().is_ok()
+            && !self.uid.is_empty()
     }
 }
 
@@ -117,7 +132,9 @@ struct Spec<'a> {
 /// Omits the template, which has literal values.
 impl fmt::Debug for Spec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spec").field("suspend", &self.suspend).finish_non_exhaustive()
+        f.debug_struct("Spec")
+            .field("suspend", &self.suspend)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +186,11 @@ impl<'a> OwnerView<'a> {
 
     /// Compares the pods that the owner needs with those that exist.
     pub(super) fn demand(&self, owner: &Owner) -> PodDemand {
-        let Self { metadata, spec, status } = self;
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
         if metadata.uid != owner.uid || metadata.deletion_timestamp.is_some() {
             return PodDemand::Gone;
         }
@@ -179,13 +200,22 @@ impl<'a> OwnerView<'a> {
             _ => PodDemand::Satisfied,
         };
         match owner.kind {
-            OwnerKind::ReplicaSet | OwnerKind::StatefulSet => of(spec.replicas.unwrap_or(1), status.replicas),
+            OwnerKind::ReplicaSet | OwnerKind::StatefulSet => {
+                of(spec.replicas.unwrap_or(1), status.replicas)
+            }
             // The controller has not computed its status yet.
             OwnerKind::DaemonSet if status.desired_number_scheduled == 0 => PodDemand::Missing,
-            OwnerKind::DaemonSet => of(status.desired_number_scheduled, status.current_number_scheduled),
+            OwnerKind::DaemonSet => of(
+                status.desired_number_scheduled,
+                status.current_number_scheduled,
+            ),
             OwnerKind::Job => {
-                let failed = |c: &Condition| matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True";
-                let left = spec.completions.map_or(i64::MAX, |all| all - status.succeeded);
+                let failed = |c: &Condition| {
+                    matches!(c.of.as_str(), "Failed" | "FailureTarget") && c.status == "True"
+                };
+                let left = spec
+                    .completions
+                    .map_or(i64::MAX, |all| all - status.succeeded);
                 if status.conditions.iter().flatten().any(failed) || spec.suspend == Some(true) {
                     PodDemand::Gone
                 } else if status.completion_time.is_some() || left <= 0 {
@@ -229,7 +259,9 @@ pub(super) fn outlook(outcome: Result<Outcome, AdmissionError>) -> Outlook {
         Ok(Outcome::Injected(injection)) => Outlook::Ready(injection.secrets.into_iter().collect()),
         Err(AdmissionError::Plan(errors)) => {
             let missing = errors.iter().map(|error| match error {
-                PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => Some(secret.clone()),
+                PlanError::MissingSecret { secret, .. } | PlanError::MissingKey { secret, .. } => {
+                    Some(secret.clone())
+                }
                 PlanError::Collision { .. }
                 | PlanError::NoSuchContainer { .. }
                 | PlanError::OnlySidecars { .. }
@@ -238,7 +270,9 @@ pub(super) fn outlook(outcome: Result<Outcome, AdmissionError>) -> Outlook {
                 | PlanError::PatchTooLarge { .. }
                 | PlanError::TooMany { .. } => None,
             });
-            missing.collect::<Option<BTreeSet<SecretId>>>().map_or(Outlook::NotInjectable, Outlook::Awaits)
+            missing
+                .collect::<Option<BTreeSet<SecretId>>>()
+                .map_or(Outlook::NotInjectable, Outlook::Awaits)
         }
         Ok(Outcome::Skipped(_) | Outcome::Validated { .. } | Outcome::Mutated(_))
         | Err(
@@ -263,14 +297,30 @@ pub(super) enum Repeat {
 }
 
 /// The annotation's new value from the secrets' uids and versions; `None` if the retry was triggered already.
-pub(super) fn next_value(known: Option<&str>, secrets: &[(String, String)], repeat: Repeat) -> Option<String> {
+pub(super) fn next_value(
+    known: Option<&str>,
+    secrets: &[(String, String)],
+    repeat: Repeat,
+) -> Option<String> {
     let join = |parts: Vec<String>| parts.join(",");
     let uids = join(secrets.iter().map(|(uid, _)| uid.clone()).collect());
-    let known_uids = known.map(|known| join(known.split(',').map(|part| part.split('/').take(1).collect()).collect()));
+    let known_uids = known.map(|known| {
+        join(
+            known
+                .split(',')
+                .map(|part| part.split('/').take(1).collect())
+                .collect(),
+        )
+    });
     if known_uids.as_ref() != Some(&uids) {
         return Some(uids);
     }
-    let versions = join(secrets.iter().map(|(uid, version)| format!("{uid}/{version}")).collect());
+    let versions = join(
+        secrets
+            .iter()
+            .map(|(uid, version)| format!("{uid}/{version}"))
+            .collect(),
+    );
     let is_known = known == Some(versions.as_str());
     match repeat {
         Repeat::NewVersion | Repeat::Always if !is_known => Some(versions),
@@ -285,7 +335,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn owner(kind: OwnerKind) -> Owner {
-        Owner { uid: "u".to_owned(), kind, namespace: "jobs".to_owned(), name: "load".to_owned() }
+        Owner {
+            uid: "u".to_owned(),
+            kind,
+            namespace: "jobs".to_owned(),
+            name: "load".to_owned(),
+        }
     }
 
     #[rstest::rstest]
@@ -316,11 +371,20 @@ mod tests {
     ) {
         let read = |metadata: Value| {
             let object = json!({"metadata": metadata, "spec": spec, "status": status}).to_string();
-            OwnerView::read(object.as_bytes()).unwrap().demand(&owner(kind))
+            OwnerView::read(object.as_bytes())
+                .unwrap()
+                .demand(&owner(kind))
         };
         assert_eq!(read(json!({"uid": "u"})), wants);
-        assert_eq!(read(json!({"uid": "other"})), PodDemand::Gone, "another object of the same name");
-        assert_eq!(read(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), PodDemand::Gone);
+        assert_eq!(
+            read(json!({"uid": "other"})),
+            PodDemand::Gone,
+            "another object of the same name"
+        );
+        assert_eq!(
+            read(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
+            PodDemand::Gone
+        );
     }
 
     #[test]
@@ -330,8 +394,14 @@ mod tests {
         });
         let object = object.to_string();
         let view = OwnerView::read(object.as_bytes()).unwrap();
-        assert_eq!((view.requested_for(), view.template().unwrap().get()), (Some("a,b"), r#"{"a":1}"#));
-        assert!(OwnerView::read(b"<html>").is_none() && OwnerView::read(b"{}").unwrap().requested_for().is_none());
+        assert_eq!(
+            (view.requested_for(), view.template().unwrap().get()),
+            (Some("a,b"), r#"{"a":1}"#)
+        );
+        assert!(
+            OwnerView::read(b"<html>").is_none()
+                && OwnerView::read(b"{}").unwrap().requested_for().is_none()
+        );
     }
 
     #[rstest::rstest]
@@ -351,15 +421,25 @@ mod tests {
         #[case] repeat: Repeat,
         #[case] value: Option<&str>,
     ) {
-        let secrets = [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
+        let secrets =
+            [("a", "1"), ("b", "2")].map(|(uid, version)| (uid.to_owned(), version.to_owned()));
         assert_eq!(next_value(known, &secrets, repeat).as_deref(), value);
     }
 
     #[test]
     fn owner_path_is_an_api_path() {
-        assert_eq!(owner(OwnerKind::Job).path(), "/apis/batch/v1/namespaces/jobs/jobs/load");
-        assert_eq!(owner(OwnerKind::ReplicaSet).path(), "/apis/apps/v1/namespaces/jobs/replicasets/load");
-        let forged = Owner { name: "../secrets/x".to_owned(), ..owner(OwnerKind::Job) };
+        assert_eq!(
+            owner(OwnerKind::Job).path(),
+            "/apis/batch/v1/namespaces/jobs/jobs/load"
+        );
+        assert_eq!(
+            owner(OwnerKind::ReplicaSet).path(),
+            "/apis/apps/v1/namespaces/jobs/replicasets/load"
+        );
+        let forged = Owner {
+            name: "../secrets/x".to_owned(),
+            ..owner(OwnerKind::Job)
+        };
         assert!(!forged.is_sound() && owner(OwnerKind::Job).is_sound());
     }
 }

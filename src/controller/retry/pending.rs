@@ -112,7 +112,10 @@ pub(super) struct PendingOwners {
 impl PendingOwners {
     /// Number of pending owners.
     pub(super) fn len(&self) -> usize {
-        self.namespaces.values().map(|queue| queue.owners.len()).sum()
+        self.namespaces
+            .values()
+            .map(|queue| queue.owners.len())
+            .sum()
     }
 
     /// Enqueues an owner whose pod was refused.
@@ -184,18 +187,30 @@ impl PendingOwners {
 
     /// Whether the owner has been pending for [`MAX_WAIT`].
     pub(super) fn has_expired(&self, owner: &Owner) -> bool {
-        self.get(owner).is_some_and(|wait| wait.since.elapsed() >= MAX_WAIT)
+        self.get(owner)
+            .is_some_and(|wait| wait.since.elapsed() >= MAX_WAIT)
     }
 
     /// Secrets to look up in this round: one for each owner, each secret once. If there are more than
     /// [`MAX_LOOKUPS_PER_ROUND`], the next round continues where this one ends.
     pub(super) fn next_batch(&mut self, namespace: &str) -> Vec<SecretId> {
-        let Some(queue) = self.namespaces.get_mut(namespace) else { return Vec::new() };
-        let all: BTreeSet<SecretId> = queue.owners.values().filter_map(|wait| wait.awaits.first().cloned()).collect();
+        let Some(queue) = self.namespaces.get_mut(namespace) else {
+            return Vec::new();
+        };
+        let all: BTreeSet<SecretId> = queue
+            .owners
+            .values()
+            .filter_map(|wait| wait.awaits.first().cloned())
+            .collect();
         queue.states.retain(|secret, _| all.contains(secret));
-        let (before, after): (Vec<SecretId>, Vec<SecretId>) =
-            all.into_iter().partition(|secret| queue.last.as_ref().is_some_and(|last| secret <= last));
-        let turn: Vec<SecretId> = after.into_iter().chain(before).take(MAX_LOOKUPS_PER_ROUND).collect();
+        let (before, after): (Vec<SecretId>, Vec<SecretId>) = all
+            .into_iter()
+            .partition(|secret| queue.last.as_ref().is_some_and(|last| secret <= last));
+        let turn: Vec<SecretId> = after
+            .into_iter()
+            .chain(before)
+            .take(MAX_LOOKUPS_PER_ROUND)
+            .collect();
         queue.last = turn.last().cloned();
         turn
     }
@@ -210,8 +225,14 @@ impl PendingOwners {
 
     /// Records the results of lookups and returns the owners to reconcile now: first those with a secret that was created
     /// or changed, then those due for a reread; within each group, those read longest ago first.
-    pub(super) fn apply_lookups(&mut self, namespace: &str, states: BTreeMap<SecretId, SecretState>) -> Vec<Owner> {
-        let Some(queue) = self.namespaces.get_mut(namespace) else { return Vec::new() };
+    pub(super) fn apply_lookups(
+        &mut self,
+        namespace: &str,
+        states: BTreeMap<SecretId, SecretState>,
+    ) -> Vec<Owner> {
+        let Some(queue) = self.namespaces.get_mut(namespace) else {
+            return Vec::new();
+        };
         let mut came = BTreeSet::new();
         for (secret, state) in states {
             match &state {
@@ -226,7 +247,10 @@ impl PendingOwners {
         }
         let (mut now, mut later) = (Vec::new(), Vec::new());
         for (owner, wait) in &mut queue.owners {
-            wait.changed |= wait.awaits.first().is_some_and(|secret| came.contains(secret));
+            wait.changed |= wait
+                .awaits
+                .first()
+                .is_some_and(|secret| came.contains(secret));
             if wait.changed {
                 now.push((wait.read, owner.clone()));
             } else if wait.requeued || wait.read.elapsed() >= REREAD_INTERVAL {
@@ -235,21 +259,28 @@ impl PendingOwners {
         }
         now.sort();
         later.sort();
-        let due = now.into_iter().take(MAX_CHANGED_PER_ROUND).chain(later.into_iter().take(MAX_REREADS_PER_ROUND));
+        let due = now
+            .into_iter()
+            .take(MAX_CHANGED_PER_ROUND)
+            .chain(later.into_iter().take(MAX_REREADS_PER_ROUND));
         due.map(|(_, owner)| owner).collect()
     }
 
     /// The next enqueued owner of a namespace that is not pending yet.
     pub(super) fn next_enqueued(&mut self, namespace: &str) -> Option<Owner> {
         let queue = self.namespaces.get_mut(namespace)?;
-        std::iter::from_fn(|| queue.enqueued.pop_front()).find(|owner| !queue.owners.contains_key(owner))
+        std::iter::from_fn(|| queue.enqueued.pop_front())
+            .find(|owner| !queue.owners.contains_key(owner))
     }
 
     /// Records the secrets that the owner waits for; `false` if they are unchanged or a limit is reached.
     pub(super) fn set_awaited(&mut self, owner: Owner, awaits: BTreeSet<SecretId>) -> bool {
-        let Some(wait) = self.entry(owner) else { return false };
+        let Some(wait) = self.entry(owner) else {
+            return false;
+        };
         let news = wait.awaits != awaits;
-        (wait.read, wait.awaits, wait.changed, wait.requeued) = (Instant::now(), awaits, false, false);
+        (wait.read, wait.awaits, wait.changed, wait.requeued) =
+            (Instant::now(), awaits, false, false);
         news
     }
 
@@ -262,7 +293,9 @@ impl PendingOwners {
 
     /// Removes the owner; `false` if it was not pending.
     pub(super) fn remove(&mut self, owner: &Owner) -> bool {
-        self.namespaces.get_mut(&owner.namespace).is_some_and(|queue| queue.owners.remove(owner).is_some())
+        self.namespaces
+            .get_mut(&owner.namespace)
+            .is_some_and(|queue| queue.owners.remove(owner).is_some())
     }
 
     /// Removes the owner and ignores it from now on.
@@ -280,7 +313,10 @@ impl PendingOwners {
 
     /// The owner's state, created if absent; `None` if a limit is reached.
     fn entry(&mut self, owner: Owner) -> Option<&mut PendingOwner> {
-        let waiting = self.namespaces.get(&owner.namespace).map_or(0, |queue| queue.owners.len());
+        let waiting = self
+            .namespaces
+            .get(&owner.namespace)
+            .map_or(0, |queue| queue.owners.len());
         let is_new = self.get(&owner).is_none();
         if is_new
             && (waiting >= MAX_OWNERS_PER_NAMESPACE
@@ -291,18 +327,34 @@ impl PendingOwners {
         }
         let now = Instant::now();
         let queue = self.namespaces.entry(owner.namespace.clone()).or_default();
-        let new = PendingOwner { since: now, read: now, awaits: BTreeSet::new(), changed: false, requeued: false };
+        let new = PendingOwner {
+            since: now,
+            read: now,
+            awaits: BTreeSet::new(),
+            changed: false,
+            requeued: false,
+        };
         Some(queue.owners.entry(owner).or_insert(new))
     }
 
     /// Makes room for one more entry of a namespace that has `own` of them: if [`MAX_OWNERS`] is reached, the namespace
     /// with most entries loses one. `false` if that is the requesting namespace.
-    fn make_room(&mut self, own: usize, count: fn(&NamespaceQueue) -> usize, drop: fn(&mut NamespaceQueue)) -> bool {
+    fn make_room(
+        &mut self,
+        own: usize,
+        count: fn(&NamespaceQueue) -> usize,
+        drop: fn(&mut NamespaceQueue),
+    ) -> bool {
         if self.namespaces.values().map(count).sum::<usize>() < MAX_OWNERS {
             return true;
         }
-        let largest = self.namespaces.values_mut().max_by_key(|queue| count(queue));
-        let Some(largest) = largest.filter(|queue| count(queue) > own + 1) else { return false };
+        let largest = self
+            .namespaces
+            .values_mut()
+            .max_by_key(|queue| count(queue));
+        let Some(largest) = largest.filter(|queue| count(queue) > own + 1) else {
+            return false;
+        };
         drop(largest);
         self.rejected += 1;
         true
@@ -314,7 +366,11 @@ fn drop_last(queue: &mut NamespaceQueue) {
 }
 
 fn drop_newest(queue: &mut NamespaceQueue) {
-    let newest = queue.owners.iter().max_by_key(|(_, wait)| wait.since).map(|(owner, _)| owner.clone());
+    let newest = queue
+        .owners
+        .iter()
+        .max_by_key(|(_, wait)| wait.since)
+        .map(|(owner, _)| owner.clone());
     if let Some(newest) = newest {
         queue.owners.remove(&newest);
     }
@@ -340,11 +396,16 @@ mod tests {
     }
 
     fn secret(name: &str) -> SecretId {
-        SecretId { source: crate::injection::SecretSource::Kubernetes, name: name.parse().unwrap() }
+        SecretId {
+            source: crate::injection::SecretSource::Kubernetes,
+            name: name.parse().unwrap(),
+        }
     }
 
     fn states(of: &[(&str, SecretState)]) -> BTreeMap<SecretId, SecretState> {
-        of.iter().map(|(name, state)| (secret(name), state.clone())).collect()
+        of.iter()
+            .map(|(name, state)| (secret(name), state.clone()))
+            .collect()
     }
 
     fn awaited(names: &[&str]) -> Vec<SecretId> {
@@ -352,7 +413,10 @@ mod tests {
     }
 
     fn version(text: &str) -> SecretState {
-        SecretState::Found(ObjectVersion { uid: "u".to_owned(), resource_version: text.to_owned() })
+        SecretState::Found(ObjectVersion {
+            uid: "u".to_owned(),
+            resource_version: text.to_owned(),
+        })
     }
 
     /// Takes all that have arrived.
@@ -364,7 +428,10 @@ mod tests {
     async fn a_secret_that_came_or_changed_is_news_once() {
         let mut waiting = PendingOwners::default();
         assert!(waiting.set_awaited(owner(1), BTreeSet::from([secret("a")])));
-        assert!(!waiting.set_awaited(owner(1), BTreeSet::from([secret("a")])), "no news");
+        assert!(
+            !waiting.set_awaited(owner(1), BTreeSet::from([secret("a")])),
+            "no news"
+        );
         waiting.set_awaited(owner(2), BTreeSet::from([secret("b")]));
         assert_eq!(waiting.next_batch("jobs"), awaited(&["a", "b"]));
         // Whoever is due is planned for, and waits on.
@@ -380,21 +447,42 @@ mod tests {
         assert_eq!(look(version("1"), SecretState::NotFound), [owner(1)]);
         assert_eq!(look(version("1"), SecretState::Unknown), []);
         assert_eq!(look(SecretState::Unknown, version("2")), [owner(2)]);
-        assert_eq!(look(version("1"), version("2")), [], "what was not seen had not changed");
-        assert_eq!(look(version("3"), version("2")), [owner(1)], "another version may have the key");
+        assert_eq!(
+            look(version("1"), version("2")),
+            [],
+            "what was not seen had not changed"
+        );
+        assert_eq!(
+            look(version("3"), version("2")),
+            [owner(1)],
+            "another version may have the key"
+        );
         assert_eq!(look(SecretState::NotFound, version("2")), []);
-        assert_eq!(look(version("4"), version("2")), [owner(1)], "it came again");
-        let head =
-            |name| waiting.known_version(&("jobs".to_owned(), secret(name))).map(|head| head.resource_version.as_str());
+        assert_eq!(
+            look(version("4"), version("2")),
+            [owner(1)],
+            "it came again"
+        );
+        let head = |name| {
+            waiting
+                .known_version(&("jobs".to_owned(), secret(name)))
+                .map(|head| head.resource_version.as_str())
+        };
         assert_eq!((head("a"), head("c")), (Some("4"), None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_many_secrets_one_is_looked_for() {
         let mut waiting = PendingOwners::default();
-        waiting.set_awaited(owner(1), BTreeSet::from([secret("a"), secret("b"), secret("c")]));
+        waiting.set_awaited(
+            owner(1),
+            BTreeSet::from([secret("a"), secret("b"), secret("c")]),
+        );
         assert_eq!(waiting.next_batch("jobs"), awaited(&["a"]));
-        assert_eq!(waiting.apply_lookups("jobs", states(&[("a", version("1"))])), [owner(1)]);
+        assert_eq!(
+            waiting.apply_lookups("jobs", states(&[("a", version("1"))])),
+            [owner(1)]
+        );
         // Planning has shown that another one came too.
         assert!(waiting.set_awaited(owner(1), BTreeSet::from([secret("c")])));
         assert_eq!(waiting.next_batch("jobs"), awaited(&["c"]));
@@ -406,29 +494,51 @@ mod tests {
         for number in 0..MAX_OWNERS_PER_NAMESPACE {
             assert!(waiting.set_awaited(owner(number), BTreeSet::from([secret("a")])));
         }
-        assert_eq!((waiting.enqueue(owner(MAX_OWNERS_PER_NAMESPACE)), waiting.len()), (Enqueued::Rejected, 100));
+        assert_eq!(
+            (
+                waiting.enqueue(owner(MAX_OWNERS_PER_NAMESPACE)),
+                waiting.len()
+            ),
+            (Enqueued::Rejected, 100)
+        );
         assert!(
-            !waiting.set_awaited(owner(MAX_OWNERS_PER_NAMESPACE), BTreeSet::from([secret("a")])),
+            !waiting.set_awaited(
+                owner(MAX_OWNERS_PER_NAMESPACE),
+                BTreeSet::from([secret("a")])
+            ),
             "nor by being planned for"
         );
         assert_eq!(waiting.take_rejected(), 2);
         assert_eq!(waiting.take_rejected(), 0);
         assert_eq!(waiting.enqueue(owner(7)), Enqueued::Ignored);
-        assert_eq!(waiting.next_batch("jobs"), awaited(&["a"]), "one secret is looked for once, whoever awaits it");
+        assert_eq!(
+            waiting.next_batch("jobs"),
+            awaited(&["a"]),
+            "one secret is looked for once, whoever awaits it"
+        );
         assert!(waiting.remove(&owner(7)) && !waiting.remove(&owner(7)));
-        assert_eq!(waiting.enqueue(owner(MAX_OWNERS_PER_NAMESPACE)), Enqueued::Accepted);
+        assert_eq!(
+            waiting.enqueue(owner(MAX_OWNERS_PER_NAMESPACE)),
+            Enqueued::Accepted
+        );
         for number in 0..2 * MAX_OWNERS {
             waiting.give_up(&owner(number));
         }
         assert_eq!((waiting.len(), waiting.given_up.len()), (0, MAX_OWNERS));
-        assert_eq!(waiting.enqueue(owner(2 * MAX_OWNERS - 1)), Enqueued::Ignored);
+        assert_eq!(
+            waiting.enqueue(owner(2 * MAX_OWNERS - 1)),
+            Enqueued::Ignored
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_wait_in_all_and_the_largest_namespace_makes_room() {
         let mut waiting = PendingOwners::default();
         for number in 0..MAX_OWNERS {
-            waiting.set_awaited(owner_in(&format!("ns-{}", number % 10), number), BTreeSet::from([secret("a")]));
+            waiting.set_awaited(
+                owner_in(&format!("ns-{}", number % 10), number),
+                BTreeSet::from([secret("a")]),
+            );
             advance(Duration::from_millis(1)).await;
         }
         assert_eq!((waiting.len(), waiting.take_rejected()), (1000, 0));
@@ -437,26 +547,48 @@ mod tests {
             assert!(waiting.set_awaited(owner(number), BTreeSet::from([secret("a")])));
         }
         assert_eq!((waiting.len(), waiting.take_rejected()), (1000, 3));
-        let sizes: BTreeSet<usize> = waiting.namespaces.values().map(|queue| queue.owners.len()).collect();
+        let sizes: BTreeSet<usize> = waiting
+            .namespaces
+            .values()
+            .map(|queue| queue.owners.len())
+            .collect();
         assert_eq!(sizes, BTreeSet::from([3, 99, 100]), "each of them gave one");
-        assert!(waiting.get(&owner_in("ns-9", 9)).is_some(), "who waits longest stays");
+        assert!(
+            waiting.get(&owner_in("ns-9", 9)).is_some(),
+            "who waits longest stays"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_arrivals_fills_its_own_namespace_alone() {
         let mut waiting = PendingOwners::default();
         for number in 0..10_000 {
-            let expected = if number < MAX_ENQUEUED_PER_NAMESPACE { Enqueued::Accepted } else { Enqueued::Rejected };
+            let expected = if number < MAX_ENQUEUED_PER_NAMESPACE {
+                Enqueued::Accepted
+            } else {
+                Enqueued::Rejected
+            };
             assert_eq!(waiting.enqueue(owner_in("flood", number)), expected);
         }
-        assert_eq!(waiting.enqueue(owner_in("flood", 7)), Enqueued::Ignored, "it has arrived already");
+        assert_eq!(
+            waiting.enqueue(owner_in("flood", 7)),
+            Enqueued::Ignored,
+            "it has arrived already"
+        );
         assert_eq!(waiting.take_rejected(), 10_000 - 64);
         assert_eq!(waiting.enqueue(owner(1)), Enqueued::Accepted);
-        let fresh: Vec<String> = waiting.take_new_namespaces().into_iter().map(|(namespace, _)| namespace).collect();
+        let fresh: Vec<String> = waiting
+            .take_new_namespaces()
+            .into_iter()
+            .map(|(namespace, _)| namespace)
+            .collect();
         assert_eq!(fresh, ["flood", "jobs"]);
         assert!(waiting.take_new_namespaces().is_empty(), "each once");
         assert_eq!(enqueued(&mut waiting, "jobs"), [owner(1)]);
-        assert_eq!(enqueued(&mut waiting, "flood").len(), MAX_ENQUEUED_PER_NAMESPACE);
+        assert_eq!(
+            enqueued(&mut waiting, "flood").len(),
+            MAX_ENQUEUED_PER_NAMESPACE
+        );
         assert!(waiting.remove_if_idle("flood") && waiting.remove_if_idle("jobs"));
         // However many namespaces there are, they are a thousand in all, and a new one finds room.
         for namespace in 0..100 {
@@ -464,10 +596,19 @@ mod tests {
                 waiting.enqueue(owner_in(&format!("ns-{namespace}"), number));
             }
         }
-        let queued =
-            |waiting: &PendingOwners| waiting.namespaces.values().map(|queue| queue.enqueued.len()).sum::<usize>();
+        let queued = |waiting: &PendingOwners| {
+            waiting
+                .namespaces
+                .values()
+                .map(|queue| queue.enqueued.len())
+                .sum::<usize>()
+        };
         assert_eq!(
-            (queued(&waiting), waiting.enqueue(owner(1)), queued(&waiting)),
+            (
+                queued(&waiting),
+                waiting.enqueue(owner(1)),
+                queued(&waiting)
+            ),
             (MAX_OWNERS, Enqueued::Accepted, MAX_OWNERS)
         );
     }
@@ -475,18 +616,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_secrets_have_their_turns() {
         let mut waiting = PendingOwners::default();
-        let names: Vec<String> = (0..MAX_OWNERS_PER_NAMESPACE).map(|number| format!("s-{number:03}")).collect();
+        let names: Vec<String> = (0..MAX_OWNERS_PER_NAMESPACE)
+            .map(|number| format!("s-{number:03}"))
+            .collect();
         for (number, name) in names.iter().enumerate() {
             waiting.set_awaited(owner(number), BTreeSet::from([secret(name)]));
         }
         let all = awaited(&names.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(waiting.next_batch("jobs"), all[..50]);
-        assert_eq!(waiting.apply_lookups("jobs", BTreeMap::from([(all[0].clone(), version("1"))])), [owner(0)]);
+        assert_eq!(
+            waiting.apply_lookups("jobs", BTreeMap::from([(all[0].clone(), version("1"))])),
+            [owner(0)]
+        );
         waiting.set_awaited(owner(0), BTreeSet::from([all[0].clone()]));
         waiting.remove(&owner(99));
-        assert_eq!(waiting.next_batch("jobs"), [&all[50..99], &all[..1]].concat());
+        assert_eq!(
+            waiting.next_batch("jobs"),
+            [&all[50..99], &all[..1]].concat()
+        );
         assert_eq!(waiting.next_batch("jobs"), all[1..51]);
-        assert_eq!(waiting.next_batch("jobs"), [&all[51..99], &all[..2]].concat());
+        assert_eq!(
+            waiting.next_batch("jobs"),
+            [&all[51..99], &all[..2]].concat()
+        );
         assert_eq!(
             waiting.apply_lookups("jobs", BTreeMap::from([(all[0].clone(), version("1"))])),
             [],
@@ -505,15 +657,25 @@ mod tests {
         let absent = states(&[("a", SecretState::NotFound), ("b", SecretState::NotFound)]);
         assert_eq!(waiting.apply_lookups("jobs", absent.clone()), []);
         advance(REREAD_INTERVAL).await;
-        let due = waiting.apply_lookups("jobs", states(&[("a", SecretState::NotFound), ("b", version("1"))]));
-        let expected: Vec<Owner> = std::iter::once(owner(200)).chain((0..MAX_REREADS_PER_ROUND).map(owner)).collect();
-        assert_eq!(due, expected, "first who was told to wait for it, then who was read longest ago");
+        let due = waiting.apply_lookups(
+            "jobs",
+            states(&[("a", SecretState::NotFound), ("b", version("1"))]),
+        );
+        let expected: Vec<Owner> = std::iter::once(owner(200))
+            .chain((0..MAX_REREADS_PER_ROUND).map(owner))
+            .collect();
+        assert_eq!(
+            due, expected,
+            "first who was told to wait for it, then who was read longest ago"
+        );
         for owner in due {
             waiting.set_awaited(owner, BTreeSet::from([secret("a")]));
         }
         assert_eq!(
             waiting.apply_lookups("jobs", absent),
-            (MAX_REREADS_PER_ROUND..2 * MAX_REREADS_PER_ROUND).map(owner).collect::<Vec<_>>()
+            (MAX_REREADS_PER_ROUND..2 * MAX_REREADS_PER_ROUND)
+                .map(owner)
+                .collect::<Vec<_>>()
         );
     }
 
@@ -533,7 +695,11 @@ mod tests {
                 planned.insert(owner);
             }
         }
-        assert_eq!(planned.len(), MAX_OWNERS_PER_NAMESPACE, "everybody, within three rounds");
+        assert_eq!(
+            planned.len(),
+            MAX_OWNERS_PER_NAMESPACE,
+            "everybody, within three rounds"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -544,7 +710,10 @@ mod tests {
         assert_eq!(waiting.apply_lookups("jobs", BTreeMap::new()), [owner(1)]);
         waiting.set_awaited(owner(1), BTreeSet::from([secret("a")]));
         assert!(waiting.awaits_secrets(&owner(1)));
-        assert_eq!(waiting.apply_lookups("jobs", states(&[("a", version("1"))])), [owner(1)]);
+        assert_eq!(
+            waiting.apply_lookups("jobs", states(&[("a", version("1"))])),
+            [owner(1)]
+        );
         waiting.requeue(owner(1));
         let again = waiting.apply_lookups("jobs", states(&[("a", version("1"))]));
         assert_eq!(again, [owner(1)], "the secret is no news, the owner is");

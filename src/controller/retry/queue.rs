@@ -13,7 +13,8 @@ use tracing::{debug, warn};
 use super::RetryTrigger;
 use super::owner::Owner;
 use super::pending::{
-    Enqueued, MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL, SecretState,
+    Enqueued, MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL,
+    SecretState,
 };
 use crate::api::Form;
 use crate::redact::ErrorChain;
@@ -46,7 +47,11 @@ struct RejectedOwners {
 
 impl<'n> RetryQueue<'n> {
     pub(super) fn new(trigger: &'n RetryTrigger) -> Self {
-        Self { trigger, enqueued: Notify::new(), permits: Semaphore::new(MAX_CONCURRENT_EVALUATIONS) }
+        Self {
+            trigger,
+            enqueued: Notify::new(),
+            permits: Semaphore::new(MAX_CONCURRENT_EVALUATIONS),
+        }
     }
 
     /// Enqueues the owner of a refused pod. Does not wait; owners over a limit are dropped and counted.
@@ -81,7 +86,10 @@ impl<'n> RetryQueue<'n> {
 
     fn update_gauge(&self) {
         let waiting = self.trigger.pending().len();
-        self.trigger.metrics.pending_owners.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.trigger
+            .metrics
+            .pending_owners
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Counts rejected owners, and logs them at most once per [`LOG_INTERVAL`].
@@ -89,7 +97,11 @@ impl<'n> RetryQueue<'n> {
         let owners = self.trigger.pending().take_rejected();
         self.trigger.metrics.owners_rejected(owners);
         rejected.owners += owners;
-        if rejected.owners > 0 && rejected.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+        if rejected.owners > 0
+            && rejected
+                .logged
+                .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
+        {
             let owners = std::mem::take(&mut rejected.owners);
             rejected.logged = Some(Instant::now());
             warn!(
@@ -163,7 +175,11 @@ impl<'n> RetryQueue<'n> {
     }
 
     /// Whether the namespace's labels match the webhook's selector; `None` if they could not be read.
-    async fn is_selected(&self, namespace: &str, known: &mut Option<(Instant, bool)>) -> Option<bool> {
+    async fn is_selected(
+        &self,
+        namespace: &str,
+        known: &mut Option<(Instant, bool)>,
+    ) -> Option<bool> {
         #[derive(Deserialize)]
         struct Object {
             metadata: Labelled,
@@ -182,7 +198,12 @@ impl<'n> RetryQueue<'n> {
         {
             return Some(selected);
         }
-        let body = self.trigger.reader.get(&format!("/api/v1/namespaces/{namespace}"), Form::Metadata).await.ok()?;
+        let body = self
+            .trigger
+            .reader
+            .get(&format!("/api/v1/namespaces/{namespace}"), Form::Metadata)
+            .await
+            .ok()?;
         let object = body.and_then(|body| serde_json::from_slice::<Object>(&body).ok());
         let selected = object.is_some_and(|object| selector.matches(&object.metadata.labels));
         *known = Some((Instant::now(), selected));

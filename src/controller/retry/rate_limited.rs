@@ -31,7 +31,11 @@ impl<B: SecretBinder> SecretBinder for RateLimited<B> {
 
 #[async_trait]
 impl<S: DefaultsReader> DefaultsReader for RateLimited<S> {
-    async fn namespace(&self, name: &str, deadline: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+    async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
         self.pace.turn(name).await;
         self.inner.namespace(name, deadline).await
     }

@@ -24,7 +24,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Entries of the webhook configuration that refuse pods, as error messages of the API server quote them.
-const ENTRIES: [&str; 2] = [r#"webhook "pods.secrets.floe.dev""#, r#"webhook "defaults.pods.secrets.floe.dev""#];
+const ENTRIES: [&str; 2] = [
+    r#"webhook "pods.secrets.floe.dev""#,
+    r#"webhook "defaults.pods.secrets.floe.dev""#,
+];
 
 /// Exponential back-off.
 struct Backoff(Duration);
@@ -38,8 +41,10 @@ impl Backoff {
 
 /// Passes owners to `enqueue` until it is dropped: of one namespace, or of all. The same owner may be passed repeatedly.
 pub(super) async fn follow(api: &ObjectApi, namespace: Option<&str>, enqueue: &impl Fn(Owner)) {
-    let path = namespace
-        .map_or_else(|| "/api/v1/events".to_owned(), |namespace| format!("/api/v1/namespaces/{namespace}/events"));
+    let path = namespace.map_or_else(
+        || "/api/v1/events".to_owned(),
+        |namespace| format!("/api/v1/namespaces/{namespace}/events"),
+    );
     let mut backoff = Backoff(BACKOFF.0);
     loop {
         let error = match list_and_watch(api, &path, enqueue, &mut backoff).await {
@@ -64,7 +69,10 @@ async fn list_and_watch(
     let mut pages = api.pages(path, QUERY, Form::Whole, PAGE);
     let mut version = String::new();
     while let Some(page) = pages.next().await? {
-        page.items.iter().filter_map(|item| refused(item)).for_each(enqueue);
+        page.items
+            .iter()
+            .filter_map(|item| refused(item))
+            .for_each(enqueue);
         version = page.resource_version;
     }
     loop {
@@ -84,10 +92,17 @@ async fn list_and_watch(
 }
 
 /// Reads a watch until the server closes it; `version` is where the next one begins.
-async fn read_watch(watch: &mut Watch, version: &mut String, enqueue: &impl Fn(Owner)) -> Result<(), ApiError> {
+async fn read_watch(
+    watch: &mut Watch,
+    version: &mut String,
+    enqueue: &impl Fn(Owner),
+) -> Result<(), ApiError> {
     while let Some(line) = watch.next().await? {
         match change(&line) {
-            Change::Event { owner, resource_version } => {
+            Change::Event {
+                owner,
+                resource_version,
+            } => {
                 if let Some(newer) = resource_version {
                     *version = newer;
                 }
@@ -102,7 +117,10 @@ async fn read_watch(watch: &mut Watch, version: &mut String, enqueue: &impl Fn(O
 
 /// One line of the watch.
 enum Change {
-    Event { owner: Option<Owner>, resource_version: Option<String> },
+    Event {
+        owner: Option<Owner>,
+        resource_version: Option<String>,
+    },
     Error,
 }
 
@@ -124,13 +142,24 @@ fn change(line: &[u8]) -> Change {
     struct Version {
         resource_version: String,
     }
-    let Ok(Line { of, object }) = serde_json::from_slice::<Line<'_>>(line) else { return Change::Error };
+    let Ok(Line { of, object }) = serde_json::from_slice::<Line<'_>>(line) else {
+        return Change::Error;
+    };
     if of == "ERROR" {
         return Change::Error;
     }
-    let version = serde_json::from_str::<Versioned>(object.get()).ok().map(|object| object.metadata.resource_version);
-    let owner = if matches!(of, "ADDED" | "MODIFIED") { refused(object.get().as_bytes()) } else { None };
-    Change::Event { owner, resource_version: version }
+    let version = serde_json::from_str::<Versioned>(object.get())
+        .ok()
+        .map(|object| object.metadata.resource_version);
+    let owner = if matches!(of, "ADDED" | "MODIFIED") {
+        refused(object.get().as_bytes())
+    } else {
+        None
+    };
+    Change::Event {
+        owner,
+        resource_version: version,
+    }
 }
 
 /// The owner whose pod was refused by the webhook, according to an event.
@@ -167,15 +196,33 @@ fn refused(event: &[u8]) -> Option<Owner> {
         #[serde(default)]
         component: String,
     }
-    let Event { metadata, reason, message, involved_object, source, reporting_component } =
-        serde_json::from_slice(event).ok()?;
+    let Event {
+        metadata,
+        reason,
+        message,
+        involved_object,
+        source,
+        reporting_component,
+    } = serde_json::from_slice(event).ok()?;
     if reason != "FailedCreate" || !ENTRIES.iter().any(|entry| message.contains(entry)) {
         return None;
     }
-    let Object { kind, namespace, name, uid } = involved_object;
+    let Object {
+        kind,
+        namespace,
+        name,
+        uid,
+    } = involved_object;
     let kind = OwnerKind::read(&kind)?;
-    let signed = [source.component, reporting_component].iter().any(|component| component == kind.controller());
-    let owner = Owner { uid, kind, namespace, name };
+    let signed = [source.component, reporting_component]
+        .iter()
+        .any(|component| component == kind.controller());
+    let owner = Owner {
+        uid,
+        kind,
+        namespace,
+        name,
+    };
     (signed && metadata.namespace == owner.namespace && owner.is_sound()).then_some(owner)
 }
 
@@ -190,7 +237,8 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, message: &str) -> Value {
-        let component = OwnerKind::read(kind).map_or("deployment-controller", OwnerKind::controller);
+        let component =
+            OwnerKind::read(kind).map_or("deployment-controller", OwnerKind::controller);
         json!({
             "reason": "FailedCreate", "message": message, "metadata": {"namespace": "jobs", "resourceVersion": "7"},
             "involvedObject": {"kind": kind, "namespace": "jobs", "name": "load", "uid": "u"},
@@ -198,8 +246,7 @@ mod tests {
         })
     }
 
-    const OURS: &str =
-        "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: secret \"db\" not found";
+    const OURS: &str = "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: secret \"db\" not found";
 
     #[rstest::rstest]
     #[case("Job", OURS, true)]
@@ -209,11 +256,22 @@ mod tests {
         true
     )]
     #[case("Deployment", OURS, false)]
-    #[case("Job", "Error creating: admission webhook \"pods.example.org\" denied the request", false)]
-    #[case("Job", "Error creating: admission webhook \"xpods.secrets.floe.dev\" denied the request", false)]
+    #[case(
+        "Job",
+        "Error creating: admission webhook \"pods.example.org\" denied the request",
+        false
+    )]
+    #[case(
+        "Job",
+        "Error creating: admission webhook \"xpods.secrets.floe.dev\" denied the request",
+        false
+    )]
     #[case("Job", "pods \"a\" is forbidden: exceeded quota", false)]
     fn only_our_refusals_count(#[case] kind: &str, #[case] message: &str, #[case] counts: bool) {
-        assert_eq!(refused(event(kind, message).to_string().as_bytes()).is_some(), counts);
+        assert_eq!(
+            refused(event(kind, message).to_string().as_bytes()).is_some(),
+            counts
+        );
     }
 
     #[rstest::rstest]
@@ -248,13 +306,31 @@ mod tests {
     fn counted_events_and_bookmarks_move_on() {
         for (of, owned) in [("ADDED", true), ("MODIFIED", true), ("DELETED", false)] {
             let line = json!({"type": of, "object": event("Job", OURS)}).to_string();
-            let Change::Event { owner, resource_version } = change(line.as_bytes()) else { panic!("{of}") };
-            assert_eq!((owner.is_some(), resource_version.as_deref()), (owned, Some("7")));
+            let Change::Event {
+                owner,
+                resource_version,
+            } = change(line.as_bytes())
+            else {
+                panic!("{of}")
+            };
+            assert_eq!(
+                (owner.is_some(), resource_version.as_deref()),
+                (owned, Some("7"))
+            );
         }
         let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "Event", "metadata": {"resourceVersion": "9"}}});
-        let Change::Event { owner: None, resource_version } = change(bookmark.to_string().as_bytes()) else { panic!() };
+        let Change::Event {
+            owner: None,
+            resource_version,
+        } = change(bookmark.to_string().as_bytes())
+        else {
+            panic!()
+        };
         assert_eq!(resource_version.as_deref(), Some("9"));
-        assert!(matches!(change(br#"{"type":"ERROR","object":{"code":410}}"#), Change::Error));
+        assert!(matches!(
+            change(br#"{"type":"ERROR","object":{"code":410}}"#),
+            Change::Error
+        ));
     }
 
     /// An API server that says what it is told to, and what it was asked.
@@ -265,28 +341,52 @@ mod tests {
 
     /// A list of these, or lines of a watch.
     fn list(version: &str, items: &[Value]) -> (u16, String) {
-        (200, json!({"metadata": {"resourceVersion": version}, "items": items}).to_string())
+        (
+            200,
+            json!({"metadata": {"resourceVersion": version}, "items": items}).to_string(),
+        )
     }
 
     fn lines(lines: &[Value]) -> (u16, String) {
-        (200, lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect())
+        (
+            200,
+            lines
+                .iter()
+                .flat_map(|line| [line.to_string(), "\n".to_owned()])
+                .collect(),
+        )
     }
 
     fn about(name: &str, version: &str) -> Value {
         let mut event = event("Job", OURS);
-        (event["involvedObject"]["name"], event["metadata"]["resourceVersion"]) = (name.into(), version.into());
+        (
+            event["involvedObject"]["name"],
+            event["metadata"]["resourceVersion"],
+        ) = (name.into(), version.into());
         event
     }
 
     /// The owners that came, and what was asked for and when, until so many owners came or that time is over.
-    async fn scripted(answers: Vec<(u16, String)>, owners: usize, within: Duration) -> (Vec<String>, Vec<String>) {
-        let script = Arc::new(Mutex::new(Script { answers: answers.into(), asked: Vec::new() }));
+    async fn scripted(
+        answers: Vec<(u16, String)>,
+        owners: usize,
+        within: Duration,
+    ) -> (Vec<String>, Vec<String>) {
+        let script = Arc::new(Mutex::new(Script {
+            answers: answers.into(),
+            asked: Vec::new(),
+        }));
         let server = Arc::clone(&script);
         let began = Instant::now();
         let answer = tower::service_fn(move |request: http::Request<Body>| {
             let query = request.uri().query().unwrap_or_default().to_owned();
             let mut server = server.lock().unwrap();
-            let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(str::to_owned);
+            let parameter = |name: &str| {
+                query
+                    .split('&')
+                    .find_map(|pair| pair.strip_prefix(name))
+                    .map(str::to_owned)
+            };
             let at = began.elapsed().as_secs();
             server.asked.push(match parameter("resourceVersion=") {
                 Some(version) => format!("{at}: watch from {version}"),
@@ -294,8 +394,12 @@ mod tests {
             });
             let next = server.answers.pop_front();
             async move {
-                let Some((status, body)) = next else { return std::future::pending().await };
-                let response = http::Response::builder().status(status).body(Body::from(body.into_bytes()));
+                let Some((status, body)) = next else {
+                    return std::future::pending().await;
+                };
+                let response = http::Response::builder()
+                    .status(status)
+                    .body(Body::from(body.into_bytes()));
                 Ok::<_, tower::BoxError>(response.unwrap())
             }
         });
@@ -334,7 +438,14 @@ mod tests {
         )
         .await;
         assert_eq!(names, ["one", "two"]);
-        let expected = ["0: list", "0: watch from 10", "1: list", "1: watch from 20", "3: list", "3: watch from 30"];
+        let expected = [
+            "0: list",
+            "0: watch from 10",
+            "1: list",
+            "1: watch from 20",
+            "3: list",
+            "3: watch from 30",
+        ];
         assert_eq!(asked[..6], expected, "never without a pause");
     }
 
@@ -344,7 +455,10 @@ mod tests {
         let (names, asked) = scripted(
             vec![
                 list("10", &[]),
-                lines(&[json!({"type": "MODIFIED", "object": about("one", "12")}), bookmark]),
+                lines(&[
+                    json!({"type": "MODIFIED", "object": about("one", "12")}),
+                    bookmark,
+                ]),
                 lines(&[]),
                 (500, "{}".to_owned()),
                 list("50", &[about("two", "45")]),
@@ -354,7 +468,13 @@ mod tests {
         )
         .await;
         assert_eq!(names, ["one", "two"]);
-        let expected = ["0: list", "0: watch from 10", "1: watch from 40", "3: watch from 40", "7: list"];
+        let expected = [
+            "0: list",
+            "0: watch from 10",
+            "1: watch from 40",
+            "3: watch from 40",
+            "7: list",
+        ];
         assert_eq!(asked[..5], expected);
     }
 

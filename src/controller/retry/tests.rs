@@ -11,7 +11,9 @@ use super::*;
 type Written = Arc<Mutex<Vec<(Duration, String, Value)>>>;
 
 /// An API server: `answer` says what there is at a path at a time; every write is taken.
-fn serving(answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync + 'static) -> (ObjectApi, Written) {
+fn serving(
+    answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync + 'static,
+) -> (ObjectApi, Written) {
     let written = Written::default();
     let (log, answer, began) = (Arc::clone(&written), Arc::new(answer), Instant::now());
     let service = tower::service_fn(move |request: http::Request<Body>| {
@@ -19,10 +21,14 @@ fn serving(answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync 
         async move {
             use http_body_util::BodyExt as _;
             let path = request.uri().path().to_owned();
-            let whole = !request.headers()["accept"].to_str().unwrap().contains("PartialObjectMetadata");
+            let whole = !request.headers()["accept"]
+                .to_str()
+                .unwrap()
+                .contains("PartialObjectMetadata");
             let is_read = request.method() == http::Method::GET;
             let body = request.into_body().collect().await.unwrap().to_bytes();
-            let not_found = json!({"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404});
+            let not_found =
+                json!({"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404});
             let (status, body) = if is_read {
                 answer(&path, whole, at).map_or_else(|| (404, not_found), |object| (200, object))
             } else {
@@ -30,20 +36,32 @@ fn serving(answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync 
                 log.lock().unwrap().push((at, path, object));
                 (200, json!({}))
             };
-            let response = http::Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            let response = http::Response::builder()
+                .status(status)
+                .body(Body::from(body.to_string().into_bytes()));
             Ok::<_, tower::BoxError>(response.unwrap())
         }
     });
-    (ObjectApi::new(kube::Client::new(service, "default")), written)
+    (
+        ObjectApi::new(kube::Client::new(service, "default")),
+        written,
+    )
 }
 
 fn trigger(api: &ObjectApi, rules: Rules) -> RetryTrigger {
-    RetryTrigger::new(api, rules, Scope::All, ControllerMetrics::default(), || jiff::Timestamp::UNIX_EPOCH)
+    RetryTrigger::new(api, rules, Scope::All, ControllerMetrics::default(), || {
+        jiff::Timestamp::UNIX_EPOCH
+    })
 }
 
 fn owner(namespace: &str, name: &str) -> Owner {
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    Owner { uid: format!("{namespace}-{name}"), kind: OwnerKind::Job, namespace, name }
+    Owner {
+        uid: format!("{namespace}-{name}"),
+        kind: OwnerKind::Job,
+        namespace,
+        name,
+    }
 }
 
 /// A Job with these annotations on its pods; it has no pod, or one.
@@ -65,7 +83,11 @@ fn namespace_object(name: &str, labels: &Value, annotations: &Value) -> Value {
 
 /// A Secret with one key, `other`.
 fn secret_object(namespace: &str, name: &str, version: u64, whole: bool) -> Value {
-    let (kind, version_of) = if whole { ("Secret", "v1") } else { ("PartialObjectMetadata", "meta.k8s.io/v1") };
+    let (kind, version_of) = if whole {
+        ("Secret", "v1")
+    } else {
+        ("PartialObjectMetadata", "meta.k8s.io/v1")
+    };
     let metadata = json!({
         "name": name, "namespace": namespace, "uid": format!("{namespace}-{name}"),
         "resourceVersion": version.to_string(),
@@ -79,7 +101,9 @@ fn secret_object(namespace: &str, name: &str, version: u64, whole: bool) -> Valu
 
 /// `/…/namespaces/NAMESPACE/PLURAL/NAME`, or a namespace alone.
 fn place(path: &str) -> (String, String, String) {
-    let after = path.split_once("/namespaces/").map_or("", |(_, after)| after);
+    let after = path
+        .split_once("/namespaces/")
+        .map_or("", |(_, after)| after);
     let mut parts = after.splitn(3, '/').map(str::to_owned);
     let mut part = || parts.next().unwrap_or_default();
     (part(), part(), part())
@@ -95,7 +119,10 @@ fn asks(short: &Value) -> Value {
 
 /// So many other secrets, none of which there is.
 fn many(stem: &str, count: usize) -> String {
-    (0..count).map(|number| format!("{stem}-{number}")).collect::<Vec<_>>().join(",")
+    (0..count)
+        .map(|number| format!("{stem}-{number}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The honest namespaces, and when the secret of each arrives.
@@ -112,11 +139,26 @@ fn hostile(path: &str, whole: bool, at: Duration) -> Option<Value> {
     match (namespace.as_str(), plural.as_str()) {
         (_, "") => Some(namespace_object(&namespace, &json!({}), &json!({}))),
         (_, "jobs") if name.starts_with("unknown") => None,
-        ("rewriter", "jobs") => Some(job(&namespace, &name, &asks(&json!({"refs": "late/key"})), 0)),
+        ("rewriter", "jobs") => Some(job(
+            &namespace,
+            &name,
+            &asks(&json!({"refs": "late/key"})),
+            0,
+        )),
         ("rewriter", "secrets") => Some(secret_object(&namespace, &name, at.as_secs() / 2, whole)),
-        ("collector", "jobs") => Some(job(&namespace, &name, &asks(&json!({"env-from": many(&name, 64)})), 0)),
+        ("collector", "jobs") => Some(job(
+            &namespace,
+            &name,
+            &asks(&json!({"env-from": many(&name, 64)})),
+            0,
+        )),
         ("collector", _) => None,
-        (_, "jobs") => Some(job(&namespace, &name, &asks(&json!({"env-from": "late"})), 0)),
+        (_, "jobs") => Some(job(
+            &namespace,
+            &name,
+            &asks(&json!({"env-from": "late"})),
+            0,
+        )),
         (tenant, "secrets") => {
             let tenant = tenant.strip_prefix("tenant-").unwrap().parse().unwrap();
             (at >= arrives(tenant)).then(|| secret_object(&namespace, &name, 1, whole))
@@ -158,24 +200,44 @@ async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
     let written = written.lock().unwrap();
     for tenant in 0..TENANTS {
         let path = format!("/apis/batch/v1/namespaces/tenant-{tenant}/jobs/load");
-        let told: Vec<Duration> = written.iter().filter(|(_, to, _)| *to == path).map(|(at, ..)| *at).collect();
-        let [told] = told.as_slice() else { panic!("tenant {tenant}: {told:?}") };
+        let told: Vec<Duration> = written
+            .iter()
+            .filter(|(_, to, _)| *to == path)
+            .map(|(at, ..)| *at)
+            .collect();
+        let [told] = told.as_slice() else {
+            panic!("tenant {tenant}: {told:?}")
+        };
         let took = told.saturating_sub(arrives(tenant));
-        assert!(*told >= arrives(tenant) && took <= Duration::from_secs(5), "tenant {tenant}: {took:?}");
+        assert!(
+            *told >= arrives(tenant) && took <= Duration::from_secs(5),
+            "tenant {tenant}: {took:?}"
+        );
     }
 }
 
 fn turned_away() -> super::super::metrics::RetryLabels {
-    super::super::metrics::RetryLabels { result: RetryResult::Full }
+    super::super::metrics::RetryLabels {
+        result: RetryResult::Full,
+    }
 }
 
 /// The events that were written: owner, reason and message.
 fn events(written: &Written) -> Vec<[String; 3]> {
     let written = written.lock().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let event =
-        |event: &Value| [text(&event["involvedObject"]["name"]), text(&event["reason"]), text(&event["message"])];
-    written.iter().filter(|(_, path, _)| path.ends_with("/events")).map(|(.., object)| event(object)).collect()
+    let event = |event: &Value| {
+        [
+            text(&event["involvedObject"]["name"]),
+            text(&event["reason"]),
+            text(&event["message"]),
+        ]
+    };
+    written
+        .iter()
+        .filter(|(_, path, _)| path.ends_with("/events"))
+        .map(|(.., object)| event(object))
+        .collect()
 }
 
 /// Lets owners of namespace `jobs` arrive, and looks after them for so long.
@@ -198,7 +260,12 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
         let late = at >= Duration::from_secs(10);
         match plural.as_str() {
             "" => Some(namespace_object(&namespace, &json!({}), &json!({}))),
-            "jobs" => Some(job(&namespace, &name, &asks(&json!({"env-from": name})), i64::from(late))),
+            "jobs" => Some(job(
+                &namespace,
+                &name,
+                &asks(&json!({"env-from": name})),
+                i64::from(late),
+            )),
             "secrets" if name == "load" && late => Some(secret_object(&namespace, &name, 1, whole)),
             _ => None,
         }
@@ -207,11 +274,31 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
     looked_after(&trigger, &["load", "scaled-down"], 100).await;
     assert_eq!(trigger.pending().len(), 0);
     let said = events(&written);
-    let reasons: Vec<[&str; 2]> = said.iter().map(|[name, reason, _]| [name.as_str(), reason.as_str()]).collect();
-    let expected = [["load", "AwaitingSecrets"], ["scaled-down", "AwaitingSecrets"], ["load", "SecretsArrived"]];
-    assert_eq!(reasons, expected, "once, and not about who still has no secret");
-    assert_eq!(said[2][2], "secret \"load\" can be injected now; its controller has tried again by itself");
-    assert!(written.lock().unwrap().iter().all(|(_, path, _)| path.ends_with("/events")), "nobody is told");
+    let reasons: Vec<[&str; 2]> = said
+        .iter()
+        .map(|[name, reason, _]| [name.as_str(), reason.as_str()])
+        .collect();
+    let expected = [
+        ["load", "AwaitingSecrets"],
+        ["scaled-down", "AwaitingSecrets"],
+        ["load", "SecretsArrived"],
+    ];
+    assert_eq!(
+        reasons, expected,
+        "once, and not about who still has no secret"
+    );
+    assert_eq!(
+        said[2][2],
+        "secret \"load\" can be injected now; its controller has tried again by itself"
+    );
+    assert!(
+        written
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, path, _)| path.ends_with("/events")),
+        "nobody is told"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,10 +333,12 @@ async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
             for (at, path, object) in written.lock().unwrap().drain(..) {
                 if path.ends_with("/jobs/load") {
                     told.push(at.as_secs());
-                    marks
-                        .lock()
-                        .unwrap()
-                        .push(object["metadata"]["annotations"][ANNOTATION].as_str().unwrap().to_owned());
+                    marks.lock().unwrap().push(
+                        object["metadata"]["annotations"][ANNOTATION]
+                            .as_str()
+                            .unwrap()
+                            .to_owned(),
+                    );
                 }
             }
         }
@@ -258,12 +347,23 @@ async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
         () = queue.run() => unreachable!("it never ends"),
         () = refusals => {}
     }
-    let [first, second, third, fourth] = told.as_slice() else { panic!("{told:?}") };
+    let [first, second, third, fourth] = told.as_slice() else {
+        panic!("{told:?}")
+    };
     // A round may pass until the pause is seen to be over.
     let pauses = [second - first, third - second, fourth - third];
-    assert!(pauses.iter().zip([5, 20, 80]).all(|(pause, least)| (least..=least + 3).contains(pause)), "{pauses:?}");
+    assert!(
+        pauses
+            .iter()
+            .zip([5, 20, 80])
+            .all(|(pause, least)| (least..=least + 3).contains(pause)),
+        "{pauses:?}"
+    );
     let uid = "jobs-late";
-    assert_eq!(*marks.lock().unwrap(), [uid, &format!("{uid}/1"), uid, &format!("{uid}/1")]);
+    assert_eq!(
+        *marks.lock().unwrap(),
+        [uid, &format!("{uid}/1"), uid, &format!("{uid}/1")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,18 +372,30 @@ async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
         let (namespace, plural, name) = place(path);
         let defaults = asks(&json!({"env-from": many("default", 60)}));
         match plural.as_str() {
-            "" => Some(namespace_object(&namespace, &json!({"secrets.floe.dev/inject": "enabled"}), &defaults)),
+            "" => Some(namespace_object(
+                &namespace,
+                &json!({"secrets.floe.dev/inject": "enabled"}),
+                &defaults,
+            )),
             "jobs" => {
                 let own: usize = name.strip_prefix("own-").unwrap().parse().unwrap();
                 let refs: Vec<String> = (0..own).map(|number| format!("own-{number}/k")).collect();
-                Some(job(&namespace, &name, &asks(&json!({"refs": refs.join(",")})), 0))
+                Some(job(
+                    &namespace,
+                    &name,
+                    &asks(&json!({"refs": refs.join(",")})),
+                    0,
+                ))
             }
             _ => None,
         }
     });
     let trigger = trigger(&api, Rules::default());
     looked_after(&trigger, &["own-4", "own-5"], 30).await;
-    let waiting: Vec<String> = events(&written).into_iter().map(|[name, ..]| name).collect();
+    let waiting: Vec<String> = events(&written)
+        .into_iter()
+        .map(|[name, ..]| name)
+        .collect();
     assert_eq!(waiting, ["own-4"]);
 }
 
@@ -292,8 +404,17 @@ async fn what_the_operator_left_out_is_not_waited_for() {
     let (api, written) = serving(|path, _, _| {
         let (namespace, plural, name) = place(path);
         match plural.as_str() {
-            "" => Some(namespace_object(&namespace, &json!({"team": "a"}), &json!({}))),
-            "jobs" => Some(job(&namespace, &name, &asks(&json!({"env-from": "late"})), 0)),
+            "" => Some(namespace_object(
+                &namespace,
+                &json!({"team": "a"}),
+                &json!({}),
+            )),
+            "jobs" => Some(job(
+                &namespace,
+                &name,
+                &asks(&json!({"env-from": "late"})),
+                0,
+            )),
             _ => None,
         }
     });
@@ -302,11 +423,19 @@ async fn what_the_operator_left_out_is_not_waited_for() {
         objects: objects.parse().unwrap(),
         ..Rules::default()
     };
-    for (selected, objects, expected) in
-        [("team=a", "tier=load", 1), ("team!=a", "", 0), ("", "tier in (other)", 0), ("team", "", 2)]
-    {
+    for (selected, objects, expected) in [
+        ("team=a", "tier=load", 1),
+        ("team!=a", "", 0),
+        ("", "tier in (other)", 0),
+        ("team", "", 2),
+    ] {
         written.lock().unwrap().clear();
-        looked_after(&trigger(&api, rules(selected, objects)), &["load", "nightly"], 30).await;
+        looked_after(
+            &trigger(&api, rules(selected, objects)),
+            &["load", "nightly"],
+            30,
+        )
+        .await;
         assert_eq!(events(&written).len(), expected, "{selected:?} {objects:?}");
     }
 }

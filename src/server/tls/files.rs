@@ -58,7 +58,9 @@ impl TlsFiles {
             };
             store.record(&[&content], &outcome);
         }
-        let Some((cert, key)) = &self.pair else { return };
+        let Some((cert, key)) = &self.pair else {
+            return;
+        };
         let (cert, key, outcome) = match read_pair(cert, key).await {
             Ok((cert, key)) => {
                 let outcome = store.offer(&cert, &key);
@@ -86,5 +88,10 @@ async fn read_pair(cert_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    tokio::fs::read(path).await.map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    tokio::fs::read(path)
+        .await
+        .map_err(|source| TlsError::Read {
+            path: path.to_owned(),
+            source,
+        })
 }

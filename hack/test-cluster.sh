@@ -2,6 +2,7 @@
 # Tests that need running containers, on a real one-node cluster (Linux and root), or on your own by KUBECONFIG.
 # usage: hack/test-cluster.sh [cluster|reload|replicas|power-cut]...   (all)
 #        PROFILE=release hack/test-cluster.sh hostile      reviews that mean harm: of the optimised program alone
+#        PROFILE=release hack/test-cluster.sh floods       connections that are kept busy, for each replica
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -54,6 +55,7 @@ for tests; do
         reload) run in_network cargo test --locked --all-features --test cluster_reload ;;
         replicas) run_one replicas_come_and_go ;;
         hostile) run_one hostile_reviews ;;
+        floods) run_one floods_kill ;;
         power-cut)
             # Somebody's own cluster keeps its power.
             if [ "$TARGET" = node ]; then

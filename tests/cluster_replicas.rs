@@ -13,15 +13,18 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, shell_image};
+use common::flood::{Flooder, Kind};
 use common::hostile::{Generator, Hostile, known};
 use common::namespace::Identity;
 use common::objects::{collection, path, send};
 use common::reviewer::{ask, dial};
 use common::stream::Stream;
+use common::wait_for;
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
@@ -34,6 +37,8 @@ const RATE: u32 = 200;
 const AT_ONCE: usize = 10;
 const ATTACK_SECONDS: usize = 30;
 const HONEST_RATE: u32 = 50;
+/// How long creates go on under each flood.
+const FLOOD_SECONDS: usize = 10;
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Said even when all tests pass.
@@ -281,6 +286,70 @@ impl Scene {
         (answered, report.summary())
     }
 
+    /// Floods every replica from an address that is not the API server's, by one kind of flood after the other, beside
+    /// honest creates: none of those is refused, and no container is killed. What the floods and the creates were.
+    async fn is_flooded(&self) -> Vec<String> {
+        let ca = self.ca().await;
+        let source = self.node_address().await;
+        let pods = self.pods(OURS).await;
+        let before: u64 = pods.iter().map(restarts).sum();
+        let addresses: Vec<IpAddr> = pods
+            .iter()
+            .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok())
+            .collect();
+        assert!(!addresses.is_empty(), "{pods:#?}");
+        let mut summaries = Vec::new();
+        for kind in Kind::ALL {
+            let mut floods = Vec::new();
+            for address in &addresses {
+                let flooder =
+                    Flooder::new(source, SocketAddr::from((*address, 8443)), ca.as_bytes());
+                floods.push(flooder.start(kind));
+            }
+            wait_for("the floods are under way", || async {
+                let enough = |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.enough();
+                floods.iter().all(|(_, done)| enough(done)).then_some(())
+            })
+            .await;
+            let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+            stream.answers(HONEST_RATE as usize * FLOOD_SECONDS).await;
+            let report = stream.stop().await;
+            let done: Vec<usize> = floods
+                .iter()
+                .map(|(_, done)| done.load(Ordering::Relaxed))
+                .collect();
+            for (mut flood, _) in floods {
+                flood.shutdown().await;
+            }
+            report.all_injected();
+            summaries.push(format!(
+                "{kind:?} ({done:?} for each replica): {}",
+                report.summary()
+            ));
+        }
+        let pods = self.pods(OURS).await;
+        assert_eq!(
+            pods.iter().map(restarts).sum::<u64>(),
+            before,
+            "a container was killed: {pods:#?}"
+        );
+        summaries
+    }
+
+    /// The node's own address. Connections to pods come from the bridge's address unless they are bound to this one.
+    async fn node_address(&self) -> Ipv4Addr {
+        let nodes = self.cluster.get("/api/v1/nodes").await.object();
+        let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned();
+        let internal = addresses
+            .into_iter()
+            .flatten()
+            .find(|address| address["type"] == "InternalIP");
+        let address = internal.expect("an address")["address"]
+            .as_str()
+            .map(str::to_owned);
+        address.expect("a text").parse().expect("an IPv4 address")
+    }
+
     /// The CA of the webhook's certificate, as the API server knows it.
     async fn ca(&self) -> String {
         use base64::Engine as _;
@@ -406,6 +475,20 @@ async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
         say(&format!(
             "{replicas} replicas, {answered} hostile reviews answered: {summary}"
         ));
+    }
+    scene.scale(2).await;
+}
+
+/// Under the chart's own limits: a thousand connections take no memory that it does not give.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: hack/test-cluster.sh floods"]
+async fn floods_kill_no_replica_and_refuse_no_create() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        for summary in scene.is_flooded().await {
+            say(&format!("{replicas} replicas, {summary}"));
+        }
     }
     scene.scale(2).await;
 }

@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod collector;
 pub mod control_plane;
 pub mod figures;
+pub mod flood;
 pub mod helm;
 pub mod hostile;
 #[cfg(feature = "test-util")]

@@ -1,0 +1,154 @@
+//! Floods of connections that keep a port busy.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::webhook::SERVICE_HOST;
+
+/// How connections are kept busy.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Silent,
+    NeverReads,
+    WritesSlowly,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Silent, Self::NeverReads, Self::WritesSlowly];
+
+    fn connections(self) -> usize {
+        match self {
+            // One task that keeps hundreds of them.
+            Self::Silent => 1,
+            Self::NeverReads => 16,
+            // More than one peer's share, each with a request under way.
+            Self::WritesSlowly => 700,
+        }
+    }
+
+    /// What a flood has done once it is under way.
+    pub fn enough(self) -> usize {
+        match self {
+            Self::Silent => 1000,
+            Self::NeverReads => 100,
+            Self::WritesSlowly => 700,
+        }
+    }
+}
+
+/// Floods one port from one address.
+#[derive(Clone)]
+pub struct Flooder {
+    source: Ipv4Addr,
+    server: SocketAddr,
+    tls: TlsConnector,
+}
+
+impl Flooder {
+    /// A flooder that connects from the address `source` and trusts `ca`, in PEM.
+    pub fn new(source: Ipv4Addr, server: SocketAddr, ca: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(ca).expect("PEM"))
+            .expect("a CA");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            source,
+            server,
+            tls: TlsConnector::from(Arc::new(config)),
+        }
+    }
+
+    /// Starts a flood; the counter is what it has done.
+    pub fn start(&self, kind: Kind) -> (JoinSet<()>, Arc<AtomicUsize>) {
+        let (mut flood, done) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..kind.connections() {
+            let (flooder, done) = (self.clone(), done.clone());
+            match kind {
+                Kind::Silent => flood.spawn(flooder.says_nothing(done)),
+                Kind::NeverReads => flood.spawn(flooder.never_reads(done)),
+                Kind::WritesSlowly => flood.spawn(flooder.writes_slowly(done)),
+            };
+        }
+        (flood, done)
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.bind((self.source, 0).into())?;
+        socket.connect(self.server).await
+    }
+
+    /// Opens connections and sends nothing; keeps more than a peer's share of them open.
+    async fn says_nothing(self, opened: Arc<AtomicUsize>) {
+        let mut silent = VecDeque::new();
+        loop {
+            if let Ok(stream) = self.connect().await {
+                silent.push_back(stream);
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+            if silent.len() > 800 {
+                silent.pop_front();
+            }
+        }
+    }
+
+    /// Sends requests without end and reads no response; starts again when it is cut off.
+    async fn never_reads(self, asked: Arc<AtomicUsize>) {
+        let requests = "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        loop {
+            self.write_for_ever(requests.as_bytes(), &asked).await.ok();
+        }
+    }
+
+    /// Sends a chunked body, one byte per second; starts again when it is cut off.
+    async fn writes_slowly(self, written: Arc<AtomicUsize>) {
+        let head = "POST /admit/pods HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+        loop {
+            if let Ok(mut stream) = self.shake_hands().await {
+                let mut going = stream.write_all(head.as_bytes()).await;
+                while going.is_ok() && stream.flush().await.is_ok() {
+                    sleep(Duration::from_secs(1)).await;
+                    going = stream.write_all(b"1\r\nx\r\n").await;
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn shake_hands(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let tcp = self.connect().await?;
+        self.tls
+            .connect(ServerName::try_from(SERVICE_HOST).expect("a name"), tcp)
+            .await
+    }
+
+    async fn write_for_ever(&self, bytes: &[u8], count: &AtomicUsize) -> std::io::Result<()> {
+        let mut stream = self.shake_hands().await?;
+        loop {
+            stream.write_all(bytes).await?;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

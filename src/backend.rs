@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 pub use error::{BackendError, Cause, ErrorKind, OptionalSecret};
 
+pub use crate::injection::KeyQuery;
 use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName};
 
 /// The most keys that are read of one secret whose keys are asked for, and the most bytes of their names. A pod may refer
@@ -52,45 +53,13 @@ pub struct BindQuery {
     pub namespace: String,
     /// The secret.
     pub secret: SecretId,
-    /// Which key names the answer must hold.
-    pub keys: KeysWanted,
+    /// Key names that the binding must have.
+    pub keys: KeyQuery,
     /// When the review arrived. A refusal, and an expansion of `name/*`, rest only on a read that began
     /// after this moment.
     pub arrived: Instant,
     /// When the answer is no longer of use.
     pub deadline: Instant,
-}
-
-/// Which key names of a secret a review needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeysWanted {
-    /// None: that the secret exists is enough (bulk mode), and metadata suffice.
-    Existence,
-    /// These must be among its keys.
-    These(BTreeSet<SecretKey>),
-    /// All of them (`name/*`).
-    All,
-}
-
-impl KeysWanted {
-    /// Whether `binding` answers this question with yes. `All` never is answered by an older binding: the
-    /// caller of this function decides what "older" is.
-    #[must_use]
-    pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
-        match (self, &binding.keys) {
-            (Self::Existence, _) | (Self::All, Some(_)) => true,
-            (Self::These(wanted), Some(keys)) => {
-                wanted.iter().all(|key| keys.contains(key.as_str()))
-            }
-            (Self::These(_) | Self::All, None) => false,
-        }
-    }
-
-    /// Whether an answer needs key names at all.
-    #[must_use]
-    pub fn needs_keys(&self) -> bool {
-        *self != Self::Existence
-    }
 }
 
 /// Tells whether a secret exists, under which name the pod's namespace knows it, and which keys it has.

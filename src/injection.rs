@@ -70,8 +70,8 @@ pub use pod::{
 pub use problem::{NoRestart, PlanError, Taken, Warning};
 pub use record::{Added, Record, Restart};
 pub use request::{
-    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, Need, OnMissing,
-    ReloadMode, Selection, SkipReason, Variable,
+    AnnotationOwner, AnnotationRef, Bulk, Choice, InfisicalPath, InjectionRequest, KeyQuery,
+    OnMissing, ReloadMode, Selection, SkipReason, Variable,
 };
 pub use resolve::restarting_secrets;
 pub use secret_ref::{

@@ -10,7 +10,7 @@ use floe_secrets_webhook::backend::kubernetes::KubernetesBackend;
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi, leaks};
 use floe_secrets_webhook::backend::memory::query;
 use floe_secrets_webhook::backend::registry::{Backend, Tuning};
-use floe_secrets_webhook::backend::{BackendError, BindQuery, KeysWanted};
+use floe_secrets_webhook::backend::{BackendError, BindQuery, KeyQuery};
 use floe_secrets_webhook::injection::{SecretKey, SecretName};
 use floe_secrets_webhook::metrics::registry;
 use floe_secrets_webhook::redact::ErrorChain;
@@ -95,9 +95,9 @@ async fn values_show_up_neither_in_errors_nor_in_logs() {
     for fault in FAULTS {
         api.always(fault);
         for keys in [
-            KeysWanted::Existence,
-            KeysWanted::These([key.clone()].into()),
-            KeysWanted::All,
+            KeyQuery::default(),
+            KeyQuery::of([key.clone()].into()),
+            KeyQuery::all(),
         ] {
             for secret in ["db", "absent"] {
                 let mut query = BindQuery {

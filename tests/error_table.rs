@@ -631,11 +631,14 @@ impl Authorizer for ForbidAll {
             .lock()
             .expect("a list")
             .push(format!("{namespace}/{service_account}"));
-        let forbidden = request.needs().into_keys().map(|secret| ForbiddenSecret {
-            secret: secret.clone(),
-            who: format!("service account \"{service_account}\""),
-            site: request.site_of(secret).cloned(),
-        });
+        let forbidden = request
+            .key_queries()
+            .into_keys()
+            .map(|secret| ForbiddenSecret {
+                secret: secret.clone(),
+                who: format!("service account \"{service_account}\""),
+                site: request.site_of(secret).cloned(),
+            });
         Ok(forbidden.collect())
     }
 }

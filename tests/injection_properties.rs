@@ -545,8 +545,8 @@ proptest! {
         let view = PodView::deserialize(&pod).unwrap();
         if let Some(request) = request_of(&view, &Annotations::default()) {
             let keys: std::collections::BTreeSet<String> = keys.into_iter().collect();
-            let bindings = request.needs().into_iter().map(|(id, need)| {
-                let keys = keys.iter().cloned().chain(need.keys.iter().map(ToString::to_string)).collect();
+            let bindings = request.key_queries().into_iter().map(|(id, query)| {
+                let keys = keys.iter().cloned().chain(query.keys.iter().map(ToString::to_string)).collect();
                 (id.clone(), BindOutcome::Found(SecretBinding { secret_name: id.name.to_string(), keys: Some(keys) }))
             }).collect();
             if let Ok(plan) = plan_of(&view, &request, &bindings, PlanTarget::Pod) {

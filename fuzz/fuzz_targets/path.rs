@@ -27,7 +27,7 @@ fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
             }),
         )
     };
-    request.needs().into_iter().map(found).collect()
+    request.key_queries().into_iter().map(found).collect()
 }
 
 /// Admits the pod that `view` shows of `document`: the patch applies, and a second pass adds nothing.

@@ -15,11 +15,11 @@ use super::near::NearNames;
 use super::policy::Policy;
 use super::surface::Surface;
 use crate::backend::cached::RecentNames;
-use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
+use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::defaults::{AppliedDefaults, Defaults};
 use crate::injection::{
     self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest,
-    InvalidAnnotation, Need, PodView, SecretId, SecretSource, SkipReason,
+    InvalidAnnotation, KeyQuery, PodView, SecretId, SecretSource, SkipReason,
 };
 use crate::metrics::BackendResult;
 use crate::traces::Span;
@@ -196,7 +196,7 @@ impl Pipeline {
             return Ok(decision);
         };
         let unknown: Vec<InvalidAnnotation> = request
-            .needs()
+            .key_queries()
             .into_keys()
             .filter(|secret| !self.sources.contains_key(&secret.source))
             .filter_map(|secret| self.unknown_source(request, secret))
@@ -274,10 +274,13 @@ impl Pipeline {
         request: &InjectionRequest,
         context: RequestContext<'_>,
     ) -> Bindings {
-        let queries = request.needs().into_iter().filter_map(|(secret, need)| {
-            let source = self.sources.get(&secret.source)?;
-            Some(bind_one(source, namespace, secret, need, context))
-        });
+        let queries = request
+            .key_queries()
+            .into_iter()
+            .filter_map(|(secret, query)| {
+                let source = self.sources.get(&secret.source)?;
+                Some(bind_one(source, namespace, secret, query, context))
+            });
         let mut bindings = BTreeMap::new();
         let mut failures = Vec::new();
         let mut near = NearNames::new(&self.sources, namespace);
@@ -311,19 +314,13 @@ async fn bind_one(
     Source { binder, .. }: &Source,
     namespace: &str,
     secret: &SecretId,
-    need: Need,
+    keys: KeyQuery,
     context: RequestContext<'_>,
 ) -> (SecretId, Result<injection::SecretBinding, BackendError>) {
     let query = BindQuery {
         namespace: namespace.to_owned(),
         secret: secret.clone(),
-        keys: if need.all_keys {
-            KeysWanted::All
-        } else if need.keys.is_empty() {
-            KeysWanted::Existence
-        } else {
-            KeysWanted::These(need.keys)
-        },
+        keys,
         arrived: context.arrived,
         deadline: context.deadline,
     };

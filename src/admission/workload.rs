@@ -228,5 +228,5 @@ fn unverified(failures: Vec<BindFailure>) -> Vec<String> {
 }
 
 fn requested_secrets(request: &InjectionRequest) -> Vec<SecretId> {
-    request.needs().into_keys().cloned().collect()
+    request.key_queries().into_keys().cloned().collect()
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::recent::Recent;
 use super::flight::{Ask, Flights, Outcome};
 use super::patience::{Patience, SILENCE};
-use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeysWanted, SecretBinder};
+use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeyQuery, SecretBinder};
 use crate::injection::{SecretBinding, SecretId};
 use crate::metrics::{BackendCache, CacheResult, Metrics};
 
@@ -240,9 +240,9 @@ impl<B: SecretBinder> Memory<B> {
             namespace: key.namespace.clone(),
             secret: key.secret.clone(),
             keys: if ask.keys || keys_known {
-                KeysWanted::All
+                KeyQuery::all()
             } else {
-                KeysWanted::Existence
+                KeyQuery::default()
             },
             arrived: began,
             deadline: ask.deadline,
@@ -292,9 +292,7 @@ impl CachedBinding {
         if self.began > query.arrived {
             return !query.keys.needs_keys() || self.binding.keys.is_some();
         }
-        query.keys != KeysWanted::All
-            && self.began.elapsed() < limit
-            && query.keys.satisfied_by(&self.binding)
+        !query.keys.all && self.began.elapsed() < limit && query.keys.satisfied_by(&self.binding)
     }
 }
 

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    BackendError, BindQuery, ErrorKind, HealthState, KeysWanted, OptionalSecret, SecretBinder,
+    BackendError, BindQuery, ErrorKind, HealthState, KeyQuery, OptionalSecret, SecretBinder,
     SecretData, SecretsBackend,
 };
 use crate::injection::{SecretBinding, SecretId, SecretName, SecretSource};
@@ -125,7 +125,7 @@ fn name(text: &str) -> SecretName {
 
 /// A query that arrives now. Two seconds are long for a backend that works, and short for a test of one that
 /// does not.
-fn query(namespace: &str, secret: &str, keys: KeysWanted) -> BindQuery {
+fn query(namespace: &str, secret: &str, keys: KeyQuery) -> BindQuery {
     let arrived = Instant::now();
     BindQuery {
         namespace: namespace.to_owned(),
@@ -142,7 +142,7 @@ fn query(namespace: &str, secret: &str, keys: KeysWanted) -> BindQuery {
 async fn bind(
     fixture: &dyn Fixture,
     secret: &str,
-    keys: KeysWanted,
+    keys: KeyQuery,
 ) -> Result<SecretBinding, BackendError> {
     fixture
         .binder()
@@ -150,8 +150,8 @@ async fn bind(
         .await
 }
 
-fn these(keys: &[&str]) -> KeysWanted {
-    KeysWanted::These(
+fn these(keys: &[&str]) -> KeyQuery {
+    KeyQuery::of(
         keys.iter()
             .map(|key| key.parse().expect("a clause's key"))
             .collect(),
@@ -189,7 +189,7 @@ pub async fn existing_secret_is_bound_by_name(fixture: &dyn Fixture) {
     fixture
         .create(&fixture.namespace(), "present", &[("user", CANARY)])
         .await;
-    let binding = bind(fixture, "present", KeysWanted::Existence)
+    let binding = bind(fixture, "present", KeyQuery::default())
         .await
         .expect("the secret exists");
     assert_eq!(binding.secret_name, "present");
@@ -204,7 +204,7 @@ pub async fn wanted_keys_are_complete(fixture: &dyn Fixture) {
             &[("user", CANARY), ("pass.word", CANARY), ("A_b", "")],
         )
         .await;
-    for wanted in [these(&["user"]), KeysWanted::All] {
+    for wanted in [these(&["user"]), KeyQuery::all()] {
         let keys = bind(fixture, "keyed", wanted)
             .await
             .expect("the secret exists")
@@ -233,7 +233,7 @@ pub async fn missing_key_is_no_error(fixture: &dyn Fixture) {
 /// A secret without data has no keys, and says so.
 pub async fn empty_secret_has_no_keys(fixture: &dyn Fixture) {
     fixture.create(&fixture.namespace(), "empty", &[]).await;
-    let keys = bind(fixture, "empty", KeysWanted::All)
+    let keys = bind(fixture, "empty", KeyQuery::all())
         .await
         .expect("the secret exists")
         .keys;
@@ -245,7 +245,7 @@ pub async fn missing_secret_is_not_found(fixture: &dyn Fixture) {
     fixture
         .create(&fixture.other_namespace(), "elsewhere", &[("user", CANARY)])
         .await;
-    for wanted in [KeysWanted::Existence, these(&["user"]), KeysWanted::All] {
+    for wanted in [KeyQuery::default(), these(&["user"]), KeyQuery::all()] {
         let error = bind(fixture, "elsewhere", wanted)
             .await
             .expect_err("it is elsewhere");
@@ -259,12 +259,12 @@ pub async fn missing_secret_is_not_found(fixture: &dyn Fixture) {
 
 /// A secret is found as soon as it exists, and not found as soon as a review after that asks.
 pub async fn creation_is_seen_by_the_next_review(fixture: &dyn Fixture) {
-    let error = bind(fixture, "late", KeysWanted::Existence)
+    let error = bind(fixture, "late", KeyQuery::default())
         .await
         .expect_err("it is not there yet");
     assert_eq!(error.kind, ErrorKind::NotFound);
     fixture.create(&fixture.namespace(), "late", &[]).await;
-    bind(fixture, "late", KeysWanted::Existence)
+    bind(fixture, "late", KeyQuery::default())
         .await
         .expect("now it is there");
 }
@@ -279,7 +279,7 @@ pub async fn refusal_does_not_tell_what_exists(fixture: &dyn Fixture) {
     }
     let mut told = Vec::new();
     for secret in ["present", "absent"] {
-        let error = bind(fixture, secret, KeysWanted::All)
+        let error = bind(fixture, secret, KeyQuery::all())
             .await
             .expect_err("reading is refused");
         assert_eq!(error.kind, ErrorKind::PermissionDenied);
@@ -302,7 +302,7 @@ pub async fn failures_keep_their_kind(fixture: &dyn Fixture) {
     ] {
         if fixture.trouble(trouble).await {
             for secret in ["present", "absent"] {
-                let error = bind(fixture, secret, KeysWanted::All)
+                let error = bind(fixture, secret, KeyQuery::all())
                     .await
                     .expect_err("the backend is in trouble");
                 assert_eq!(error.kind, trouble.kind(), "in trouble {trouble:?}");
@@ -316,7 +316,7 @@ pub async fn silence_ends_at_the_deadline(fixture: &dyn Fixture) {
     if !fixture.trouble(Trouble::Silent).await {
         return;
     }
-    let mut hasty = query(&fixture.namespace(), "present", KeysWanted::All);
+    let mut hasty = query(&fixture.namespace(), "present", KeyQuery::all());
     hasty.deadline = hasty.arrived + Duration::from_millis(300);
     let answer = timeout(Duration::from_secs(5), fixture.binder().bind(&hasty)).await;
     let error = answer
@@ -331,7 +331,7 @@ pub async fn dropping_cancels_the_work(fixture: &dyn Fixture) {
     if !fixture.trouble(Trouble::Silent).await {
         return;
     }
-    let patient = query(&fixture.namespace(), "present", KeysWanted::All);
+    let patient = query(&fixture.namespace(), "present", KeyQuery::all());
     let binder = fixture.binder();
     assert!(
         timeout(Duration::from_millis(200), binder.bind(&patient))
@@ -346,7 +346,7 @@ pub async fn dropping_disturbs_no_other_caller(fixture: &dyn Fixture) {
     fixture
         .create(&fixture.namespace(), "shared", &[("user", CANARY)])
         .await;
-    let query = query(&fixture.namespace(), "shared", KeysWanted::All);
+    let query = query(&fixture.namespace(), "shared", KeyQuery::all());
     let binder = fixture.binder();
     let stays = tokio::spawn({
         let (binder, query) = (Arc::clone(&binder), query.clone());
@@ -368,7 +368,7 @@ pub async fn many_callers_are_all_answered(fixture: &dyn Fixture) {
         .await;
     let callers = (0..50).map(|at| {
         let keys = if at % 2 == 0 {
-            KeysWanted::Existence
+            KeyQuery::default()
         } else {
             these(&["user"])
         };
@@ -395,13 +395,13 @@ pub async fn errors_quote_nothing(fixture: &dyn Fixture) {
             &[("user", CANARY), (CANARY, CANARY)],
         )
         .await;
-    let found = bind(fixture, "absent", KeysWanted::All)
+    let found = bind(fixture, "absent", KeyQuery::all())
         .await
         .expect_err("it is absent");
     let mut errors = vec![found];
     for trouble in Trouble::ALL {
         if fixture.trouble(trouble).await {
-            for wanted in [KeysWanted::Existence, KeysWanted::All] {
+            for wanted in [KeyQuery::default(), KeyQuery::all()] {
                 let mut query = query(&fixture.namespace(), "present", wanted);
                 query.deadline = query.arrived + Duration::from_millis(500);
                 errors.push(

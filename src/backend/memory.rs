@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus,
-    KeysWanted, SecretBinder, SecretData, SecretsBackend,
+    KeyQuery, SecretBinder, SecretData, SecretsBackend,
 };
 use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
@@ -65,7 +65,7 @@ pub fn query(namespace: &str, name: &str) -> BindQuery {
             source: SecretSource::Kubernetes,
             name: secret_name(name),
         },
-        keys: KeysWanted::Existence,
+        keys: KeyQuery::default(),
         arrived,
         deadline: arrived + Duration::from_secs(10),
     }

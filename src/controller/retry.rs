@@ -320,7 +320,9 @@ impl RetryTrigger {
             .request(surface, namespace, pod.annotations(), &pod, context)
             .await
         {
-            Ok((Decision::Inject(request), _)) if request.needs().len() > MAX_SECRETS_PER_OWNER => {
+            Ok((Decision::Inject(request), _))
+                if request.key_queries().len() > MAX_SECRETS_PER_OWNER =>
+            {
                 return Outlook::NotInjectable;
             }
             Err(AdmissionError::Backend(_)) => return Outlook::Unknown,

@@ -224,7 +224,7 @@ impl Reader {
 
     /// Too many secrets are one mistake, of whoever asks for the first of them.
     fn check_secrets(&mut self) {
-        let secrets = self.request.needs().len();
+        let secrets = self.request.key_queries().len();
         if let Some(site) = self
             .request
             .first_site()

@@ -31,7 +31,7 @@ pub struct PlanInput<'a> {
     pub namespace: &'a str,
     /// What it asks for.
     pub request: &'a InjectionRequest,
-    /// What is known of each secret of `request.needs()`.
+    /// What is known of each secret of `request.key_queries()`.
     pub bindings: &'a BTreeMap<SecretId, BindOutcome>,
     /// The operator's list of containers that the unset selection leaves out.
     pub sidecars: &'a [Sidecar],

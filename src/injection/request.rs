@@ -1,8 +1,9 @@
 //! What a pod asks for, after its annotations and the defaults that govern it have been read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::binding::SecretBinding;
 use super::excerpt::excerpt;
 use super::keys::PREFIX;
 use super::secret_ref::{EnvVarName, KeyChoice, SecretId, SecretKey, SecretName, SecretReference};
@@ -161,13 +162,62 @@ pub struct InjectionRequest {
     pub infisical: BTreeMap<SecretName, InfisicalPath>,
 }
 
-/// What has to be known about one secret before the plan can be made.
+/// Key names of a secret that a request needs. The default is none: it is enough that the secret exists, so that its
+/// metadata suffice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Need {
-    /// These keys are referenced.
-    pub keys: std::collections::BTreeSet<SecretKey>,
-    /// `name/*`: all keys are.
-    pub all_keys: bool,
+pub struct KeyQuery {
+    /// Keys that are referenced by name.
+    pub keys: BTreeSet<SecretKey>,
+    /// Whether all keys are referenced (`name/*`).
+    pub all: bool,
+}
+
+impl KeyQuery {
+    /// Query for all keys.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            all: true,
+            ..Self::default()
+        }
+    }
+
+    /// Query for these keys.
+    #[must_use]
+    pub fn of(keys: impl IntoIterator<Item = SecretKey>) -> Self {
+        Self {
+            keys: keys.into_iter().collect(),
+            all: false,
+        }
+    }
+
+    /// Adds what one more reference needs.
+    fn include(&mut self, choice: &KeyChoice) {
+        match choice {
+            KeyChoice::All => self.all = true,
+            KeyChoice::Default => {
+                self.keys.insert(SecretKey::default_key());
+            }
+            KeyChoice::Key(key) => {
+                self.keys.insert(key.clone());
+            }
+        }
+    }
+
+    /// Whether `binding` answers the query. If all keys are queried, the caller decides whether it is recent enough.
+    #[must_use]
+    pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
+        let names = |keys: &BTreeSet<String>| {
+            self.all || self.keys.iter().all(|key| keys.contains(key.as_str()))
+        };
+        !self.needs_keys() || binding.keys.as_ref().is_some_and(names)
+    }
+
+    /// Whether key names are needed at all.
+    #[must_use]
+    pub fn needs_keys(&self) -> bool {
+        self.all || !self.keys.is_empty()
+    }
 }
 
 impl InjectionRequest {
@@ -177,26 +227,18 @@ impl InjectionRequest {
         self.bulk.is_empty() && self.variables.is_empty()
     }
 
-    /// The secrets to ask backends about, and what to ask about each.
+    /// Requested secrets, with the keys that are needed of each.
     #[must_use]
-    pub fn needs(&self) -> BTreeMap<&SecretId, Need> {
-        let mut needs: BTreeMap<&SecretId, Need> = BTreeMap::new();
+    pub fn key_queries(&self) -> BTreeMap<&SecretId, KeyQuery> {
+        let mut queries: BTreeMap<&SecretId, KeyQuery> = BTreeMap::new();
         for bulk in &self.bulk {
-            needs.entry(&bulk.secret).or_default();
+            queries.entry(&bulk.secret).or_default();
         }
         for variable in &self.variables {
-            let need = needs.entry(&variable.reference.secret).or_default();
-            match &variable.reference.key {
-                KeyChoice::Default => {
-                    need.keys.insert(SecretKey::default_key());
-                }
-                KeyChoice::Key(key) => {
-                    need.keys.insert(key.clone());
-                }
-                KeyChoice::All => need.all_keys = true,
-            }
+            let query = queries.entry(&variable.reference.secret).or_default();
+            query.include(&variable.reference.key);
         }
-        needs
+        queries
     }
 
     /// The first annotation that asks for anything.

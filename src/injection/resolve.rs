@@ -36,8 +36,8 @@ impl Wanted {
 
 /// What the request comes to, with what the backends said.
 pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted {
-    for (secret, need) in input.request.needs() {
-        missing(input, secret, &need.keys, findings);
+    for (secret, query) in input.request.key_queries() {
+        missing(input, secret, &query.keys, findings);
     }
     let mut wanted = Wanted::default();
     for bulk in &input.request.bulk {
@@ -291,7 +291,7 @@ pub fn restarting_secrets(
 ) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let names = request
-        .needs()
+        .key_queries()
         .into_keys()
         .map(|secret| match bindings.get(secret) {
             Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),

@@ -126,16 +126,16 @@ pub(super) fn carried(
     pod: &PodView<'_>,
     request: &InjectionRequest,
 ) -> BTreeMap<SecretId, BindOutcome> {
-    let bound = request.needs().into_iter().map(|(secret, need)| {
+    let bound = request.key_queries().into_iter().map(|(secret, query)| {
         let secret_name = secret.name.to_string();
-        let keys = need.all_keys.then(|| {
+        let keys = query.all.then(|| {
             let mut keys: BTreeSet<String> = containers(pod)
                 .flat_map(|container| container.env.iter().flatten())
                 .filter_map(|entry| entry.secret_key())
                 .filter(|(name, _)| *name == secret_name)
                 .map(|(_, key)| key.to_owned())
                 .collect();
-            keys.extend(need.keys.iter().map(ToString::to_string));
+            keys.extend(query.keys.iter().map(ToString::to_string));
             if keys.is_empty() {
                 keys.insert(DEFAULT_KEY.to_owned());
             }

@@ -193,7 +193,7 @@ impl Admission {
             Ok(Decision::Inject(request)) => request,
         };
         let mut bindings = self.bindings.clone();
-        for secret in request.needs().into_keys() {
+        for secret in request.key_queries().into_keys() {
             bindings.entry(secret.clone()).or_insert_with(|| {
                 BindOutcome::Found(SecretBinding {
                     secret_name: secret.name.to_string(),

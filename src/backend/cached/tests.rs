@@ -37,7 +37,7 @@ fn counted(metrics: &Metrics, result: CacheResult) -> u64 {
         .get()
 }
 
-fn wants(keys: KeysWanted) -> BindQuery {
+fn wants(keys: KeyQuery) -> BindQuery {
     BindQuery {
         keys,
         ..query("jobs", "db")
@@ -45,7 +45,7 @@ fn wants(keys: KeysWanted) -> BindQuery {
 }
 
 fn wants_key(key: &str) -> BindQuery {
-    wants(KeysWanted::These(BTreeSet::from([key.parse().unwrap()])))
+    wants(KeyQuery::of(BTreeSet::from([key.parse().unwrap()])))
 }
 
 fn kind<T>(answer: Result<T, BackendError>) -> ErrorKind {
@@ -206,7 +206,7 @@ async fn a_stored_binding_without_the_wanted_key_is_read_again() {
 async fn an_expansion_always_reads() {
     let (cached, backend, _) = subject();
     for reads in 1..=3 {
-        cached.bind(&wants(KeysWanted::All)).await.unwrap();
+        cached.bind(&wants(KeyQuery::all())).await.unwrap();
         assert_eq!(backend.calls(), reads);
     }
 }
@@ -216,7 +216,7 @@ async fn one_read_asks_for_keys_when_any_waiter_wants_them() {
     let (cached, backend, _) = subject();
     let (existence, all, some) = (
         query("jobs", "db"),
-        wants(KeysWanted::All),
+        wants(KeyQuery::all()),
         wants_key("user"),
     );
     let under_way = cached.bind(&existence);
@@ -259,7 +259,7 @@ async fn an_older_binding_stands_in_while_the_backend_is_unavailable(#[case] fau
     assert_eq!(counted(&metrics, CacheResult::Stale), 1);
     // It can say yes, never no, and never what all keys are.
     assert!(kind(cached.bind(&wants_key("token")).await).is_unavailable());
-    assert!(kind(cached.bind(&wants(KeysWanted::All)).await).is_unavailable());
+    assert!(kind(cached.bind(&wants(KeyQuery::all())).await).is_unavailable());
     advance(Duration::from_mins(5)).await;
     assert!(kind(cached.bind(&wants_key("user")).await).is_unavailable());
 }

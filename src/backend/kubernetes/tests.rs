@@ -7,7 +7,7 @@ use super::*;
 use crate::backend::breaker::{Breaker, BreakerSettings};
 use crate::backend::limits::{LimitSettings, Limited, Limits};
 use crate::backend::memory::query;
-use crate::backend::{KeysWanted, OptionalSecret};
+use crate::backend::{KeyQuery, OptionalSecret};
 
 async fn subject() -> (FakeApi, KubernetesBackend) {
     let api = FakeApi::start(&["jobs", "other"]).await;
@@ -33,7 +33,7 @@ async fn limited() -> (FakeApi, Limited<Breaker<KubernetesBackend>>) {
 
 fn keyed() -> BindQuery {
     BindQuery {
-        keys: KeysWanted::All,
+        keys: KeyQuery::all(),
         ..query("jobs", "db")
     }
 }

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::certificate::CertificateStatus;
 use crate::admission::event::metrics::AdmissionMetrics;
 use crate::admission::handler::Handler;
 use crate::admission::pipeline::{Pipeline, Source, Sources};
@@ -45,8 +46,8 @@ const SERVICE: &str = "floe-secrets-webhook";
 /// thread has memory of its own; a few threads answer thousands of reviews a second.
 const WORKERS: usize = 4;
 
-/// The most that the last traces may take.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// Time limit of exporting the last traces.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `serve` until it is told to stop.
 #[must_use]
@@ -139,7 +140,7 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     );
 
     let origin = match &listener.tls_certificate {
-        Some(name) => Some(certificate::CertificateStatus::new(
+        Some(name) => Some(CertificateStatus::new(
             connect_patiently(&settings).await?,
             &own_namespace,
             name,
@@ -161,21 +162,16 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
 
     let limits = BodyLimits::new(BodySettings::default(), metrics);
     let checks = readiness(&store, &shutdown, origin.clone());
-    let mut background = JoinSet::new();
+    let secret = match &listener.tls_secret {
+        Some(name) => {
+            let api = ObjectApi::new(connect_patiently(&settings).await?);
+            Some(TlsSecret::new(api, &own_namespace, name))
+        }
+        None => None,
+    };
     // Until the end: a drain may outlast a certificate. Dropping the set ends it.
-    if let Some(name) = &listener.tls_secret {
-        let api = ObjectApi::new(connect_patiently(&settings).await?);
-        let (secret, store) = (
-            TlsSecret::new(api, &own_namespace, name),
-            Arc::clone(&store),
-        );
-        background.spawn(async move { tls_secret::watch(secret, &store, listener.tls_poll).await });
-    }
-    if let Some(origin) = origin {
-        let store = Arc::clone(&store);
-        background.spawn(async move { origin.watch(&store, || clock()).await });
-    }
-    background.spawn(async move { files.watch(&store, listener.tls_poll).await });
+    let mut background =
+        watch_certificates(&store, files, secret, origin, listener.tls_poll, clock);
     background.spawn(signals.run(shutdown.clone()));
 
     let patience = listener.shutdown_delay + listener.drain_timeout;
@@ -185,6 +181,29 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     );
     let ops = (ops, ops::router(Arc::new(registry), checks));
     run_listeners(admission, ops, &shutdown, patience, flush, background).await
+}
+
+/// Tasks that keep the serving certificate current.
+fn watch_certificates(
+    store: &Arc<CertStore>,
+    files: TlsFiles,
+    secret: Option<TlsSecret>,
+    origin: Option<CertificateStatus>,
+    poll: Duration,
+    clock: Clock,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    if let Some(secret) = secret {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { tls_secret::watch(secret, &store, poll).await });
+    }
+    if let Some(origin) = origin {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { origin.watch(&store, || clock()).await });
+    }
+    let store = Arc::clone(store);
+    tasks.spawn(async move { files.watch(&store, poll).await });
+    tasks
 }
 
 /// Serves until the drain is through. The ops port ends last: it says "not ready" all the time.
@@ -206,7 +225,7 @@ async fn run_listeners(
             futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
         // The last traces get what the drain left of its time.
         tokio::select! {
-            () = flush.within(GOODBYE.min(deadline.saturating_duration_since(Instant::now()))) => {}
+            () = flush.within(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}
             () = shutdown.aborted() => {}
         }
         ended.abort();
@@ -289,7 +308,7 @@ async fn certificate(
     listener: &ListenerArgs,
     clock: Clock,
     metrics: &Metrics,
-    origin: Option<&certificate::CertificateStatus>,
+    origin: Option<&CertificateStatus>,
 ) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
     let auth = if listener.tls_client_ca.is_some() {
         ClientAuth::Required
@@ -308,12 +327,12 @@ async fn certificate(
     else {
         return Ok((store, files));
     };
-    let because = match origin {
+    let reason = match origin {
         Some(origin) => origin.ask(clock()).await,
         None => None,
     };
-    Err(match because {
-        Some(because) => error.context(because),
+    Err(match reason {
+        Some(reason) => error.context(reason),
         None => error,
     })
 }
@@ -331,7 +350,7 @@ fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerS
 fn readiness(
     store: &Arc<CertStore>,
     shutdown: &Shutdown,
-    origin: Option<certificate::CertificateStatus>,
+    origin: Option<CertificateStatus>,
 ) -> Checks {
     let (store, shutdown) = (Arc::clone(store), shutdown.clone());
     let certificate = move || {

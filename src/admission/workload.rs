@@ -52,19 +52,14 @@ impl Pipeline {
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let annotations_changed = review.scope() == Scope::Annotations;
-        let mut notes = Vec::new();
-        let (request, skip) = match self
+        let parsed = self
             .workload_request(surface, namespace, review, context)
-            .await
-        {
-            Ok(Decision::Inject(request)) => (Some(*request), None),
-            Ok(Decision::Skip(reason)) => (Some(InjectionRequest::default()), Some(reason)),
-            Err(error) if annotations_changed && is_fixed_by_author(&error) => return Err(error),
-            Err(error) => {
-                notes.extend(sentences(&error));
-                (None, None)
-            }
-        };
+            .await;
+        let Parsed {
+            request,
+            skip,
+            mut notes,
+        } = Parsed::new(parsed, annotations_changed)?;
         let requested = request.as_ref().filter(|request| !request.is_empty());
         let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
         let needs_bindings =
@@ -108,13 +103,7 @@ impl Pipeline {
             notes.clear();
         }
         if plan.is_empty() && plan.warnings.is_empty() && notes.is_empty() {
-            let neither = review.scope() == Scope::Neither;
-            let unchanged = if neither {
-                SkipReason::Unchanged
-            } else {
-                SkipReason::AlreadyInjected
-            };
-            return Ok(Outcome::Skipped(skip.unwrap_or(unchanged)));
+            return Ok(Outcome::Skipped(skip.unwrap_or(unchanged(review))));
         }
         let secrets = requested.map(requested_secrets).unwrap_or_default();
         Ok(Outcome::Mutated(WorkloadMutation {
@@ -162,6 +151,47 @@ impl Pipeline {
     fn injects_template(&self, kind: WorkloadKind, request: &InjectionRequest) -> bool {
         let for_restart = kind.restarts() && request.reload == ReloadMode::Infisical;
         self.policy.inject_template || for_restart
+    }
+}
+
+/// The request of a workload, as far as it is known.
+struct Parsed {
+    /// `None` if an error that does not refuse the workload occurred.
+    request: Option<InjectionRequest>,
+    /// Set if nothing is requested.
+    skip: Option<SkipReason>,
+    /// Sentences of the error.
+    notes: Vec<String>,
+}
+
+impl Parsed {
+    /// Errors that the author can fix refuse the workload if its annotations have changed.
+    fn new(
+        parsed: Result<Decision, AdmissionError>,
+        annotations_changed: bool,
+    ) -> Result<Self, AdmissionError> {
+        let (request, skip, notes) = match parsed {
+            Ok(Decision::Inject(request)) => (Some(*request), None, Vec::new()),
+            Ok(Decision::Skip(reason)) => {
+                (Some(InjectionRequest::default()), Some(reason), Vec::new())
+            }
+            Err(error) if annotations_changed && is_fixed_by_author(&error) => return Err(error),
+            Err(error) => (None, None, sentences(&error)),
+        };
+        Ok(Self {
+            request,
+            skip,
+            notes,
+        })
+    }
+}
+
+/// Reason to skip an update that changes nothing.
+fn unchanged(review: &Review<'_, '_>) -> SkipReason {
+    if review.scope() == Scope::Neither {
+        SkipReason::Unchanged
+    } else {
+        SkipReason::AlreadyInjected
     }
 }
 

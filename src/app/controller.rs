@@ -1,11 +1,14 @@
-//! The composition root of `controller`: build, seek the lead, work, give it up.
+//! Composition root of `controller`: builds its parts, runs for the leader election, works, and releases the lease.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
+use kube::Client;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{logged, traces};
 use crate::api::{ObjectApi, Pace};
 use crate::backend::kubernetes::connect_patiently;
-use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs, SelectorArgs};
+use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs};
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
 use crate::controller::lease::{Election, LeaseSettings};
@@ -26,6 +29,7 @@ use crate::server::listener::{Listener, ListenerSettings};
 use crate::server::ops::{self, Checks};
 use crate::server::shutdown::{Shutdown, Signals};
 use crate::telemetry::Log;
+use crate::traces::{Flush, Traces};
 
 /// Our name in the API server's audit log.
 const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
@@ -37,7 +41,7 @@ const SERVICE: &str = "floe-secrets-controller";
 const SCAN_CALLS: u32 = 50;
 
 /// How long giving up the lease may take.
-const GOODBYE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `controller` until it is told to stop.
 #[must_use]
@@ -56,147 +60,195 @@ pub fn run(args: ControllerArgs) -> ExitCode {
 }
 
 async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
-    let ControllerArgs {
-        kubernetes,
-        proxy,
-        lease,
-        ops_listen,
-        drift_interval,
-        retry_owners,
-        sidecar_containers,
-        own_namespace,
-        exempt_namespaces,
-        namespaces,
-        selectors:
-            SelectorArgs {
-                namespace_selector,
-                object_selector,
-            },
-        certificate,
-        telemetry,
-    } = args;
-    // Before anything slow: process 1 loses a signal that nobody caught.
+    // Before anything slow: process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
+    let program = Program::build(args, log, &shutdown).await?;
+    program.run(signals, &shutdown).await
+}
 
-    let mut registry = Registry::with_prefix(metrics::PREFIX);
-    let listening = Metrics::register(&mut registry);
-    let metrics = ControllerMetrics::register(&mut registry);
-    log.register(&mut registry);
+/// All parts of the controller.
+struct Program {
+    work: Work,
+    election: Election,
+    leading: watch::Receiver<bool>,
+    ops: Listener,
+    router: Router,
+    flush: Flush,
+}
 
-    let mut settings = kubernetes.settings(proxy.proxy_from_environment);
-    settings.user_agent = Some(USER_AGENT.to_owned());
-    let client = connect_patiently(&settings).await?;
-    let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let namespace = Some(own_namespace.clone());
-    let (traces, flush) = traces::start(telemetry.traces, SERVICE, namespace, &listening).await?;
-    let exempt = scan::exempt(exempt_namespaces.into_iter().chain([own_namespace.clone()]));
-    let api = ObjectApi::new(client.clone());
+/// What the leader does.
+struct Work {
+    drift: Drift,
+    retries: Option<RetryTrigger>,
+    certificates: Option<Certificates>,
+}
 
-    let certificates = self_managed(certificate, &own_namespace).map(|settings| {
-        Certificates::new(&api, settings, metrics.clone(), jiff::Timestamp::now).traced(&traces)
-    });
+impl Program {
+    async fn build(args: ControllerArgs, log: &Log, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let mut registry = Registry::with_prefix(metrics::PREFIX);
+        let listening = Metrics::register(&mut registry);
+        let metrics = ControllerMetrics::register(&mut registry);
+        log.register(&mut registry);
 
-    let LeaseArgs {
-        lease_name,
-        lease_duration,
-        identity,
-    } = lease;
-    let settings = LeaseSettings {
-        namespace: own_namespace,
-        name: lease_name,
-        // A container that starts again has its pod's name again, and must not take itself for its predecessor.
-        identity: format!("{identity}_{:016x}", fastrand::u64(..)),
-        duration: lease_duration,
-    };
-    let (election, leading) = Election::new(
-        client,
-        settings,
-        jiff::Timestamp::now,
-        metrics.leader.clone(),
-    );
-    let rules = Rules {
-        sidecars: sidecar_containers,
-        exempt,
-        selected: namespace_selector,
-        objects: object_selector,
-    };
-    let namespaces: Vec<String> = namespaces
-        .into_iter()
-        .filter(|name| !name.is_empty())
-        .collect();
-    let scope = if namespaces.is_empty() {
-        Scope::All
-    } else {
-        Scope::Namespaces(namespaces)
-    };
-    let now = jiff::Timestamp::now;
-    let paced = api.paced(&Pace::per_second(SCAN_CALLS));
-    let drift = Drift::new(
-        &paced,
-        rules.clone(),
-        scope.clone(),
-        drift_interval,
-        metrics.clone(),
-        now,
-    )
-    .traced(&traces);
-    let retries = retry_owners
-        .then(|| RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(&traces));
+        let mut settings = args
+            .kubernetes
+            .clone()
+            .settings(args.proxy.proxy_from_environment);
+        settings.user_agent = Some(USER_AGENT.to_owned());
+        let client = connect_patiently(&settings).await?;
+        let own_namespace = args.own_namespace.clone();
+        let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let namespace = Some(own_namespace.clone());
+        let traced = traces::start(
+            args.telemetry.traces.clone(),
+            SERVICE,
+            namespace,
+            &listening,
+        );
+        let (traces, flush) = traced.await?;
 
-    let settings = ListenerSettings {
-        shutdown_delay: Duration::ZERO,
-        ..ListenerSettings::ops()
-    };
-    let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
-        .await
-        .with_context(|| format!("{ops_listen} could not be bound"))?;
-    tracing::info!(ops = %ops.local_addr()?, version = env!("CARGO_PKG_VERSION"), "watching");
+        let (election, leading) = Election::new(
+            client.clone(),
+            lease_settings(args.lease.clone(), &own_namespace),
+            jiff::Timestamp::now,
+            metrics.leader.clone(),
+        );
+        let ops_listen = args.ops_listen;
+        let settings = ListenerSettings {
+            shutdown_delay: Duration::ZERO,
+            ..ListenerSettings::ops()
+        };
+        let ops = Listener::bind(ops_listen, Port::Ops, settings, listening)
+            .await
+            .with_context(|| format!("{ops_listen} could not be bound"))?;
+        tracing::info!(ops = %ops.local_addr()?, version = env!("CARGO_PKG_VERSION"), "watching");
+        Ok(Self {
+            work: Work::build(args, client, own_namespace, &metrics, &traces),
+            election,
+            leading,
+            ops,
+            router: ops::router(Arc::new(registry), readiness(shutdown)),
+            flush,
+        })
+    }
 
-    let ended = Shutdown::new();
-    let goodbye = CancellationToken::new();
-    let mut background = JoinSet::new();
-    background.spawn(signals.run(shutdown.clone()));
-    let router = ops::router(Arc::new(registry), readiness(&shutdown));
-    let ops_ended = ended.clone();
-    background.spawn(async move {
-        ops.serve(router, ops_ended).await;
-    });
-    let mut electing = tokio::spawn(election.run(goodbye.clone()));
+    /// Runs until the shutdown is complete.
+    async fn run(self, signals: Signals, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Self {
+            work,
+            election,
+            leading,
+            ops,
+            router,
+            flush,
+        } = self;
+        let ended = Shutdown::new();
+        let release = CancellationToken::new();
+        let mut background = JoinSet::new();
+        background.spawn(signals.run(shutdown.clone()));
+        let ops_ended = ended.clone();
+        background.spawn(async move {
+            ops.serve(router, ops_ended).await;
+        });
+        let mut electing = tokio::spawn(election.run(release.clone()));
+        tokio::select! {
+            // Work ends before the lease is released.
+            () = while_leading(leading, || work.run(), shutdown.draining()) => {}
+            died = &mut electing => {
+                died.context("the lease task died")?;
+                anyhow::bail!("the lease task ended");
+            }
+            // After a panic in a task, the program would still look alive.
+            Some(died) = background.join_next() => died.context("a background task died")?,
+        }
+        release.cancel();
+        let last = futures::future::join(
+            timeout(SHUTDOWN_TIMEOUT, &mut electing),
+            flush.within(SHUTDOWN_TIMEOUT),
+        );
+        tokio::select! {
+            (released, ()) = last => drop(released),
+            () = shutdown.aborted() => {}
+        }
+        ended.abort();
+        Ok(())
+    }
+}
 
-    let work = || async {
-        let nudging = async {
-            match &retries {
+impl Work {
+    fn build(
+        args: ControllerArgs,
+        client: Client,
+        own_namespace: String,
+        metrics: &ControllerMetrics,
+        traces: &Traces,
+    ) -> Self {
+        let now = jiff::Timestamp::now;
+        let api = ObjectApi::new(client);
+        let certificates = self_managed(args.certificate, &own_namespace)
+            .map(|settings| Certificates::new(&api, settings, metrics.clone(), now).traced(traces));
+        let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
+        let rules = Rules {
+            sidecars: args.sidecar_containers,
+            exempt: scan::exempt(exempt),
+            selected: args.selectors.namespace_selector,
+            objects: args.selectors.object_selector,
+        };
+        let namespaces = args.namespaces.into_iter();
+        let namespaces: Vec<String> = namespaces.filter(|name| !name.is_empty()).collect();
+        let scope = if namespaces.is_empty() {
+            Scope::All
+        } else {
+            Scope::Namespaces(namespaces)
+        };
+        let drift = Drift::new(
+            &api.paced(&Pace::per_second(SCAN_CALLS)),
+            rules.clone(),
+            scope.clone(),
+            args.drift_interval,
+            metrics.clone(),
+            now,
+        );
+        let retries = || RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(traces);
+        Self {
+            drift: drift.traced(traces),
+            retries: args.retry_owners.then(retries),
+            certificates,
+        }
+    }
+
+    /// Runs for as long as it is polled.
+    async fn run(&self) {
+        let retrying = async {
+            match &self.retries {
                 Some(retries) => Box::pin(retries.run()).await,
                 None => std::future::pending().await,
             }
         };
         let certifying = async {
-            match &certificates {
+            match &self.certificates {
                 Some(certificates) => certificates.run().await,
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(drift.run(), nudging, certifying);
-    };
-    tokio::select! {
-        // Work ends before the lead is given up.
-        () = while_leading(leading, work, shutdown.draining()) => {}
-        died = &mut electing => {
-            died.context("the lease task died")?;
-            anyhow::bail!("the lease task ended");
-        }
-        // A task that ends by panic would leave a program that looks alive and is not.
-        Some(died) = background.join_next() => died.context("a background task died")?,
+        tokio::join!(self.drift.run(), retrying, certifying);
     }
-    goodbye.cancel();
-    let farewell = futures::future::join(timeout(GOODBYE, &mut electing), flush.within(GOODBYE));
-    tokio::select! {
-        (given_up, ()) = farewell => drop(given_up),
-        () = shutdown.aborted() => {}
+}
+
+fn lease_settings(args: LeaseArgs, own_namespace: &str) -> LeaseSettings {
+    let LeaseArgs {
+        lease_name,
+        lease_duration,
+        identity,
+    } = args;
+    LeaseSettings {
+        namespace: own_namespace.to_owned(),
+        name: lease_name,
+        // A restarted container has the same pod name, and must not take itself for its predecessor.
+        identity: format!("{identity}_{:016x}", fastrand::u64(..)),
+        duration: lease_duration,
     }
-    ended.abort();
-    Ok(())
 }
 
 /// The certificate, when it is made here.

@@ -370,25 +370,9 @@ impl RetryTrigger {
             _ if self.pending().awaits_secrets(owner) => Repeat::NewVersion,
             _ => Repeat::Never,
         };
-        let mut versions = Vec::new();
-        for secret in secrets {
-            let known = self
-                .pending()
-                .known_version(&(owner.namespace.clone(), secret.clone()))
-                .cloned();
-            let version = match known {
-                Some(version) => Ok(Some(version)),
-                None => self.object_version(&owner.namespace, secret).await,
-            };
-            match version {
-                Ok(Some(ObjectVersion {
-                    uid,
-                    resource_version,
-                })) => versions.push((uid, resource_version)),
-                // It was deleted again, or its state is unknown.
-                Ok(None) | Err(_) => return false,
-            }
-        }
+        let Some(versions) = self.versions(&owner.namespace, secrets).await else {
+            return false;
+        };
         let changed = || next_value(object.requested_for(), &versions, repeat);
         let value = if next == NextTrigger::Exhausted {
             None
@@ -399,6 +383,43 @@ impl RetryTrigger {
             self.metrics.wait_ended(RetryResult::Unchanged);
             return true;
         };
+        self.write(owner, &value, secrets, next == NextTrigger::Repeat)
+            .await
+    }
+
+    /// Uids and versions of Secrets; `None` if one was deleted again or could not be read.
+    async fn versions(
+        &self,
+        namespace: &str,
+        secrets: &BTreeSet<SecretId>,
+    ) -> Option<Vec<(String, String)>> {
+        let mut versions = Vec::new();
+        for secret in secrets {
+            let known = self
+                .pending()
+                .known_version(&(namespace.to_owned(), secret.clone()))
+                .cloned();
+            let version = match known {
+                Some(version) => Some(version),
+                None => self.object_version(namespace, secret).await.ok()?,
+            };
+            let ObjectVersion {
+                uid,
+                resource_version,
+            } = version?;
+            versions.push((uid, resource_version));
+        }
+        Some(versions)
+    }
+
+    /// Writes the annotation with this value. `false` if the API server is unavailable.
+    async fn write(
+        &self,
+        owner: &Owner,
+        value: &str,
+        secrets: &BTreeSet<SecretId>,
+        repeated: bool,
+    ) -> bool {
         let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
         let path = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
         let Owner {
@@ -412,7 +433,6 @@ impl RetryTrigger {
             Ok(()) => {
                 self.metrics.wait_ended(RetryResult::Triggered);
                 self.history().record(owner);
-                let repeated = next == NextTrigger::Repeat;
                 info!(kind, namespace, name, repeated, "triggered a retry");
                 self.publish_event(owner, Reason::SecretsArrived, &arrived_message(secrets))
                     .await;

@@ -100,32 +100,25 @@ impl Scanner {
         if !self.is_served(&body, &uid) {
             return Ok(None);
         }
-        let Some(before) = self
-            .readable(revisions, &namespace, &previous.name, run)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let Some(now) = self
-            .readable(revisions, &namespace, &latest.name, run)
-            .await?
-        else {
-            return Ok(None);
-        };
-        // The list may be older than what is read now.
-        if ![&before, &now]
-            .into_iter()
-            .all(|revision| is_of(revision, &uid))
-        {
-            return Ok(None);
+        let mut bodies = Vec::new();
+        for name in [&previous.name, &latest.name] {
+            let revision = self.readable(revisions, &namespace, name, run).await?;
+            // The list may be older than what is read now.
+            let Some(revision) = revision.filter(|revision| is_of(revision, &uid)) else {
+                return Ok(None);
+            };
+            bodies.push(revision);
         }
+        let [before, now] = bodies.as_slice() else {
+            return Ok(None);
+        };
         let workload = serde_json::from_slice::<WorkloadView<'_>>(&body).ok();
         let review = workload
             .as_ref()
             .and_then(|workload| Review::stored(kind, workload));
         let templates = store
-            .template::<PodView<'_>>(&before)
-            .zip(store.template::<PodView<'_>>(&now));
+            .template::<PodView<'_>>(before)
+            .zip(store.template::<PodView<'_>>(now));
         let Some((review, (before, now))) = review.zip(templates) else {
             return Ok(None);
         };

@@ -233,6 +233,66 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
     );
 }
 
+/// A workload restarts by what it asks for now: after its annotation moved to the template, after an undo across a
+/// change, and after its author took over the list for Reloader.
+#[rstest]
+#[case::annotations_alone(&[])]
+#[case::template_injected(&["--workloads-inject-template"])]
+#[tokio::test]
+async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
+    #[case] args: &[&str],
+) {
+    let bed = Bed::new("moves", args).await;
+    let with_template = |mut manifest: Value, annotations: Value| {
+        manifest["spec"]["template"]["metadata"]["annotations"] = annotations;
+        manifest
+    };
+
+    // Moved from the metadata to the template, and from one secret to another.
+    bed.apply(&workload("Deployment", "moved", &json!({ENV_FROM: "db"})))
+        .await;
+    let bare = workload("Deployment", "moved", &json!({}));
+    bed.apply(&with_template(bare, json!({ENV_FROM: "db"})))
+        .await;
+    bed.apply(&workload("Deployment", "changed", &json!({ENV_FROM: "db"})))
+        .await;
+    bed.apply(&workload(
+        "Deployment",
+        "changed",
+        &json!({ENV_FROM: "db-prod"}),
+    ))
+    .await;
+    assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
+    assert_eq!(bed.restarted_by("db-prod").await, set(&["changed"]));
+
+    // Undone: the template is that of an earlier revision, and the metadata still ask for the later secret.
+    let mut undone = workload("StatefulSet", "undone", &json!({ENV_FROM: "db"}));
+    bed.apply(&undone).await;
+    undone["metadata"]["annotations"] = json!({ENV_FROM: "db.prod"});
+    undone["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+    bed.apply(&undone).await;
+    let undo = ["-n", &bed.ns.name, "rollout", "undo", "statefulset/undone"];
+    wait_within(PATIENCE, "two revisions to undo", || async {
+        let done = bed.cp.kubectl(&undo, "").await;
+        (done.code == 0).then_some(())
+    })
+    .await;
+    assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
+    assert_eq!(bed.restarted_by("db.prod").await, set(&["undone"]));
+
+    // Taken over: the list is its author's now, and stays without our annotation.
+    bed.apply(&workload("DaemonSet", "taken", &json!({ENV_FROM: "db"})))
+        .await;
+    bed.apply(&workload("DaemonSet", "taken", &json!({LIST: "db"})))
+        .await;
+    // Removed: nothing restarts it any more.
+    bed.apply(&workload("DaemonSet", "removed", &json!({ENV_FROM: "db"})))
+        .await;
+    bed.apply(&workload("DaemonSet", "removed", &json!({})))
+        .await;
+    assert_eq!(bed.restarted_by("db").await, set(&["moved", "taken"]));
+}
+
 #[tokio::test]
 async fn a_dot_in_a_name_is_a_dot() {
     let bed = Bed::new("dots", &[]).await;

@@ -1,4 +1,4 @@
-# Everything a person or CI runs. `make help` lists it.
+# Commands for people and CI. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -12,35 +12,35 @@ demo:
 demo-helm:
 	hack/demo-helm.sh
 
-## test: all tests but those that need root
+## test: all tests except those that need root
 test:
 	hack/test.sh
 
-## test-kubernetes-1.30: pods, workloads, controller and the chart's life on the oldest Kubernetes that is supported
+## test-kubernetes-1.30: pods, workloads, controller and the chart's lifecycle on the oldest supported Kubernetes
 test-kubernetes-1.30: export KUBERNETES_VERSION = 1.30
 test-kubernetes-1.30:
 	hack/test.sh chart=admission_policy::,callers::,certificates::,client_certificate::,lifecycle::,names::,pods::,reuse_values::,rights::,subchart::,tls_mode:: controller workloads registration \
 	  admission reload_e2e inject_cluster sequences
 
-## test-cluster: tests on a real one-node cluster (Linux and root), or on your own by KUBECONFIG
+## test-cluster: tests on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG)
 test-cluster:
 	hack/test-cluster.sh
 
-## chart-lint: Helm's own lint, strictly
+## chart-lint: Helm's own lint, in strict mode
 chart-lint:
 	"$$(hack/tools/tools.sh path helm)" lint --strict --namespace floe-secrets-webhook charts/floe-secrets-webhook
 
-## chart-render: the files that are made from the chart: manifests/, and the table of values in its README
+## chart-render: write the files that are generated from the chart: manifests/, and the table of values in its README
 chart-render:
 	hack/values-table.py
 	hack/render-manifests.sh
 
-## check-generated: fails when they are not what chart-render would make
+## check-generated: fail if the generated files differ from what chart-render would write
 check-generated:
 	hack/values-table.py --check
 	hack/render-manifests.sh --check
 
-## lint: formatting and clippy, as CI wants them
+## lint: formatting and clippy, as in CI
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets --all-features --locked -- -D warnings
@@ -53,11 +53,11 @@ deny:
 fuzz:
 	hack/fuzz.sh $(or $(SECONDS_EACH),30)
 
-## bench: parse, plan and render; the handler beside one that answers a constant
+## bench: parse, plan and render; the handler beside one that returns a constant
 bench:
 	cargo bench --all-features --locked
 
-## hostile: reviews that mean harm, and what each of them costs the program; honest creates beside them (3 minutes)
+## hostile: hostile reviews and the cost of each, also beside honest creates (3 minutes)
 hostile:
 	hack/hostile.sh
 
@@ -65,25 +65,25 @@ hostile:
 sequences:
 	hack/sequences.sh
 
-## instructions: instructions per admission, held against benches/instructions.txt
+## instructions: instructions per admission, compared with benches/instructions.txt
 instructions:
 	hack/instructions.sh
 
-## footprint: memory and time to ready of the release binary, in an empty cluster and in a full one (some minutes)
+## footprint: memory and time to ready of the release binary, in an empty cluster and in a full one (a few minutes)
 footprint: release
 	WEBHOOK_BIN="$${CARGO_TARGET_DIR:-target}/release/floe-secrets-webhook" cargo test --all-features --locked --test footprint -- --ignored
 
-## soak: certificates made anew every 30 s under a stream of creates, by cert-manager and by ourselves (10 minutes)
+## soak: a new certificate every 30 s under a stream of creates, from cert-manager and from our controller (10 minutes)
 soak: export SOAK = 1
 soak:
 	cargo test --all-features --locked --test self_managed -- --nocapture under_load
 	cargo test --all-features --locked --test chart -- --nocapture cert_manager_issues
 
-## release: the small stripped binary
+## release: build the small stripped binary
 release:
 	cargo build --release --locked
 
-## clean: what was built here; the cache of tools stays
+## clean: delete what was built here; the cache of tools is kept
 clean:
 	cargo clean
 

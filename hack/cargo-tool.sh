@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the path of a cargo tool of an exact version, building it into the cache first where it is missing.
+# Prints the path of a cargo tool of an exact version. Builds it into the cache first if it is missing.
 # usage: hack/cargo-tool.sh NAME VERSION
 set -euo pipefail
 
@@ -10,7 +10,7 @@ root=$cache/cargo-tools/$name-$version
 if [ ! -x "$root/bin/$name" ]; then
     mkdir -p "$cache/cargo-tools"
     echo "building $name $version (usually about 3 minutes, once)" >&2
-    # A target folder of its own that goes again: the project's would be rebuilt for other features.
+    # A temporary target folder: in the project's own, dependencies would be rebuilt with other features.
     CARGO_TARGET_DIR=$root.build cargo install --quiet --locked --root "$root" --version "$version" "$name" >&2
     rm -rf "$root.build"
 fi

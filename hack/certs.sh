@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A CA and a serving certificate for trying the webhook out: hack/certs.sh DIR NAME…
+# Creates a CA and a serving certificate for trying the webhook out: hack/certs.sh DIR NAME…
 # Writes ca.crt, tls.crt and tls.key into DIR; the names are DNS names, or IP:address. Valid for 30 days.
 set -euo pipefail
 
@@ -19,7 +19,7 @@ key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1" 2>/dev/null; }
 key "$dir/ca.key"
 openssl req -x509 -new -key "$dir/ca.key" -days 30 -subj "/CN=floe-secrets-webhook-ca" -out "$dir/ca.crt"
 key "$dir/tls.key"
-# Version 3, or rustls and Go refuse it.
+# Version 3, because rustls and Go reject older versions.
 openssl req -new -key "$dir/tls.key" -subj "/CN=floe-secrets-webhook" |
     openssl x509 -req -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 30 \
         -out "$dir/tls.crt" -extfile <(printf '%s\n' "basicConstraints=CA:FALSE" \

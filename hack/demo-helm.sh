@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
-# The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
-# TLS_MODE is the chart's tls.mode: self-managed, or existing, with a certificate that this script brings.
-# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours; POD_CIDRS
-# the address ranges of the cluster's pods, where they cannot be found (hack/lib/callers.sh).
-# KEEP=1 leaves everything as it is at the end.
+# Demo of the chart on a cluster that runs containers: install, test, use, upgrade under a stream of creates, uninstall.
+# The cluster is that of KUBECONFIG, or else the one-node cluster of hack/cluster, which the script starts (Linux, root).
+# TLS_MODE is the chart's tls.mode: self-managed, or existing, with a certificate that this script creates.
+# PROFILE is a cargo profile other than release. IMAGE is an image that the cluster can pull, instead of a built one.
+# POD_CIDRS are the address ranges of the cluster's pods, if the script cannot determine them (hack/lib/callers.sh).
+# KEEP=1 keeps everything at the end.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,7 +24,7 @@ OURS=floe-secrets-webhook
 TLS_MODE=${TLS_MODE:-self-managed}
 case $TLS_MODE in
     self-managed | existing) ;;
-    *) echo "demo-helm: TLS_MODE is self-managed or existing" >&2; exit 2 ;;
+    *) echo "demo-helm: TLS_MODE must be self-managed or existing" >&2; exit 2 ;;
 esac
 
 helm() {
@@ -35,7 +35,7 @@ helm() {
     esac
 }
 
-# Our program with the cluster's kubeconfig; nothing where the image came from elsewhere.
+# Runs our program with the cluster's kubeconfig, unless IMAGE is set: then no program was built.
 doctor() {
     local profile=${PROFILE:-release} program
     program=${CARGO_TARGET_DIR:-$ROOT/target}/${profile/#dev/debug}/floe-secrets-webhook
@@ -47,7 +47,7 @@ doctor() {
     esac
 }
 
-# What is in the cluster because of us, the namespaces themselves and events excepted.
+# Lists the objects in the cluster that the installation created, except namespaces and events.
 ours() {
     local kinds
     kinds=$(k api-resources --verbs=list -o name | grep -v '^events' | paste -sd,)
@@ -60,7 +60,7 @@ ours() {
 cd "$ROOT"
 target_choose
 if [ "$TARGET" = plane ]; then
-    echo "demo-helm: needs a cluster that runs containers: set KUBECONFIG, or be root on Linux" >&2
+    echo "demo-helm: this needs a cluster that runs containers: set KUBECONFIG, or run as root on Linux" >&2
     exit 3
 fi
 HELM=$("$ROOT/hack/tools/tools.sh" path helm)
@@ -77,7 +77,7 @@ cleanup() {
     stop_streams
     [ "$status" = 0 ] || echo "the demo failed" >&2
     if [ "${KEEP:-0}" = 1 ]; then
-        echo "left as it is (KEEP=1)"
+        echo "everything is kept (KEEP=1)"
         return
     fi
     title "Cleaning up"
@@ -93,7 +93,7 @@ trap cleanup EXIT
 cluster_up
 image=$(image)
 
-title "1. A namespace that admits restricted pods alone"
+title "1. A namespace that admits only restricted pods"
 k apply -f manifests/webhook/namespace.yaml
 if [ "$TLS_MODE" = existing ]; then ca=$(certificate "$OURS"); fi
 
@@ -112,10 +112,10 @@ helm install "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values
 if [ "$TLS_MODE" = existing ]; then trust "$ca"; fi
 NAMESPACE=$OURS show get pods -o wide
 
-title "3. helm test: a pod asks for a secret and has it"
+title "3. helm test: a pod asks for a secret and gets it"
 helm test "$RELEASE" -n "$OURS" --timeout 2m
 
-title "3a. doctor: the same seen from outside, check by check"
+title "3a. doctor: checks of the installation from outside"
 doctor
 
 title "4. A Job's container sees its variables (values masked)"
@@ -127,7 +127,8 @@ wait_until 60 "the Job to complete" finished nightly-load
 show logs job/nightly-load
 
 title "5. helm upgrade under a stream of creates"
-# Dry runs go through the webhook as any other. A line each: yes, no (admitted without its secrets), or the refusal.
+# Dry runs are sent to the webhook like other creates. Prints a line for each: yes, or no with the refusal. The refusal
+# is empty if the pod was admitted without its secrets.
 stream() {
     local answer
     while true; do
@@ -146,7 +147,7 @@ for _ in 1 2 3; do
 done
 helm upgrade "$RELEASE" charts/floe-secrets-webhook -n "$OURS" --values "$values" --set replicas=3 \
     --set-string podAnnotations.demo/upgraded=yes --wait --timeout 3m >/dev/null
-# The last of the old replicas still answer what they took.
+# Old replicas still complete the requests that they accepted.
 old_gone() { [ -z "$(k -n "$OURS" get pods -o jsonpath='{.items[*].metadata.deletionTimestamp}')" ]; }
 wait_until 90 "the old replicas to be gone" old_gone
 stop_streams
@@ -154,7 +155,7 @@ NAMESPACE=$OURS show get pods
 echo "creates meanwhile: $(wc -l <"$answers"), of which not injected: $(grep -vc '^yes$' "$answers" || true)"
 if grep -v '^yes$' "$answers" >&2; then exit 1; fi
 
-# Somebody's own cluster keeps its power.
+# Never on a user's own cluster.
 if [ "$TARGET" = node ]; then
     title "5a. The node loses its power"
     power_cut
@@ -162,12 +163,12 @@ fi
 
 title "6. helm uninstall"
 helm uninstall "$RELEASE" -n "$OURS" --wait
-# The certificate that we brought ourselves.
+# The certificate that this script created.
 if [ "$TLS_MODE" = existing ]; then k -n "$OURS" delete secret floe-secrets-webhook-tls; fi
 nothing_left() { [ -z "$(ours)" ]; }
-wait_until 60 "nothing of ours to be left" nothing_left || { ours >&2; exit 1; }
-echo "nothing of ours is left in the cluster"
-show get pod -l job-name=nightly-load -o jsonpath='what ran keeps what it got: {.items[0].spec.containers[0].envFrom}{"\n"}'
+wait_until 60 "all objects of the installation to be deleted" nothing_left || { ours >&2; exit 1; }
+echo "no object of the installation is left in the cluster"
+show get pod -l job-name=nightly-load -o jsonpath='existing pods keep their secrets: {.items[0].spec.containers[0].envFrom}{"\n"}'
 manifest stream-pod.yaml | k -n "$NAMESPACE" create --dry-run=server -f - -o name
 rm -f "$values" "$answers"
 

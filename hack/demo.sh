@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, end to end, on a real API server; on a real node too where there is one. See README.md.
-# KEEP=1 leaves everything as it is at the end.
+# Demo of the injection, end to end, on a real API server, and on a real node if there is one. See README.md.
+# KEEP=1 keeps everything at the end.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,12 +15,12 @@ NAMESPACE=floe-demo
 cd "$ROOT"
 target_choose
 case $TARGET in
-    own) title "Your own cluster, by KUBECONFIG" ;;
-    node) title "A real one-node cluster of its own (kubelet, containerd, runc)" ;;
+    own) title "Your own cluster (KUBECONFIG)" ;;
+    node) title "A real one-node cluster (kubelet, containerd, runc)" ;;
     plane)
-        title "A control plane alone"
-        echo "Without root on Linux or a KUBECONFIG, nothing here runs a container. You will see the pod as the API"
-        echo "server admitted it, but not what its container prints. Run as root, or set KUBECONFIG, to see that too."
+        title "A control plane without nodes"
+        echo "Without root on Linux or a KUBECONFIG, no container can run. The demo shows the pod as the API server"
+        echo "admitted it, but not what its container prints. To see that too, run as root or set KUBECONFIG."
         ;;
 esac
 
@@ -28,7 +28,7 @@ was_up=no
 cleanup() {
     local status=$?
     if [ "${KEEP:-0}" = 1 ]; then
-        echo "left as it is (KEEP=1)"
+        echo "everything is kept (KEEP=1)"
         return
     fi
     title "Cleaning up"
@@ -67,7 +67,7 @@ title "3. The pod, as the API server admitted it"
 show_pod nightly-load
 
 if [ "$TARGET" != plane ]; then
-    title "4. What the container sees (values masked)"
+    title "4. The variables of the container (values masked)"
     wait_until 60 "the Job to complete" finished nightly-load
     show logs job/nightly-load
 fi
@@ -79,10 +79,10 @@ refusal() {
         -o jsonpath='{range .items[*]}{.message}{"\n"}{end}' | grep -m1 .
 }
 wait_until 30 "the refusal in the Job's events" refusal
-echo "The Job has no pod; its events say why:"
+echo "The Job has no pod. Its events have the reason:"
 printf '  \033[33m%s\033[0m\n' "$(refusal)"
 
-title "6. The secret is created, and the Job heals by itself"
+title "6. The secret is created, and the Job recovers by itself"
 show apply -f hack/demo/late-secret.yaml
 started=$SECONDS
 wait_until 90 "the Job's pod" pod_of late-load

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target for some seconds each, from the kept corpus. Fails on the first crash.
+# Runs every fuzz target for a number of seconds, from the kept corpus. Fails on the first crash.
 # usage: hack/fuzz.sh [seconds=60] [target...]
 set -eu
 
@@ -15,19 +15,19 @@ if [ "$(cargo-fuzz --version 2>/dev/null || true)" != "cargo-fuzz $cargo_fuzz_ve
     cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$cache"
 fi
 
-# Coverage and sanitizer flags are unstable, but the stable compiler has them: no nightly is needed. Our code is free of
-# `unsafe`; the address sanitizer is there because it sees each allocation, and its bound is what is looked for.
+# Coverage and sanitizer flags are unstable, but the stable compiler has them, so no nightly is needed. Our code has no
+# `unsafe`. The address sanitizer is used because it sees each allocation, and the limit of allocations is tested.
 export RUSTC_BOOTSTRAP=1
-# What the fuzzer finds new is worth keeping for the next run, and not worth checking in.
+# New inputs are kept for the next run, but not checked in.
 found=$cache/fuzz
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
 
-# shellcheck disable=SC2046 # one word a target
+# shellcheck disable=SC2046 # one word per target
 [ $# -gt 0 ] || set -- $(cargo-fuzz list)
 for target; do
     mkdir -p "$found/$target"
     echo "fuzz $target: ${seconds} s"
-    # With one codegen unit, its default, most of the time would go into building.
+    # With one codegen unit, cargo-fuzz's default, the build would take most of the time.
     cargo-fuzz run -s address --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
         -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=5 -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=65536 \
         -verbosity=0 -print_funcs=0

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the webhook of this checkout on a cluster by the plain manifests: hack/install.sh [remove]
-# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours; POD_CIDRS
-# the address ranges of the cluster's pods, where they cannot be found (hack/lib/callers.sh).
-# The cluster: KUBECONFIG's, else the one-node cluster of hack/cluster, which it starts (Linux and root).
+# Installs the webhook of this checkout on a cluster with the plain manifests: hack/install.sh [remove]
+# PROFILE is a cargo profile other than release. IMAGE is an image that the cluster can pull, instead of a built one.
+# POD_CIDRS are the address ranges of the cluster's pods, if the script cannot determine them (hack/lib/callers.sh).
+# The cluster is that of KUBECONFIG, or else the one-node cluster of hack/cluster, which the script starts (Linux, root).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -32,12 +32,12 @@ install() {
         sed "s|image: floe-secrets-webhook:.*|image: $image|" | k apply -f - >&2
     trust "$ca"
     rolled_out "$NAMESPACE"
-    say "the webhook serves"
+    say "the webhook is ready"
 }
 
 target_choose
 if [ "$TARGET" = plane ]; then
-    echo "install: needs a cluster that runs containers: set KUBECONFIG, or be root on Linux" >&2
+    echo "install: this needs a cluster that runs containers: set KUBECONFIG, or run as root on Linux" >&2
     exit 3
 fi
 case ${1:-} in

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Counts the instructions of the pure path per admission, and compares them with benches/instructions.txt.
-# Counts are stable where times are not, but they belong to a compiler and a processor architecture.
+# Unlike times, counts are stable, but only for one compiler and one processor architecture.
 # usage: hack/instructions.sh [--update]
 set -eu
 
@@ -22,7 +22,7 @@ failed=0
 counted=$(mktemp)
 trap 'rm -f "$counted"' EXIT
 for case in injected skipped handler-injected handler-skipped; do
-    # The difference of two runs leaves out what happens once.
+    # The difference of two runs excludes work that is done once.
     few=$(count "$case" 100)
     many=$(count "$case" 600)
     per=$(((many - few) / 500))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Renders manifests/webhook and manifests/webhook-cert-manager from the chart: hack/render-manifests.sh
-# With --check it changes nothing, and fails when they are not what it would write.
+# With --check it changes nothing, and fails if they differ from what it would write.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,7 +11,7 @@ render() { # render OUT HELM-ARGUMENTS…
     "$HELM" template $NAME "$ROOT/charts/$NAME" --namespace $NAME --no-hooks --output-dir "$1" "${@:2}" >/dev/null
 }
 
-# One file of the chart as a plain manifest: nobody manages it, and no chart's version is in it.
+# Prints a rendered file of the chart as a plain manifest, without the labels for Helm and for the chart's version.
 plain() { # plain TEMPLATE
     echo "$HEADER"
     grep -vE '^# Source: |^ +(helm.sh/chart|app.kubernetes.io/managed-by): ' "$1" | sed '1{/^---$/d}' | cat -s
@@ -28,7 +28,7 @@ write() { # write FOLDER: the manifests, into FOLDER/webhook and FOLDER/webhook-
     render "$rendered/plain" --values "$ROOT/manifests/values.yaml"
     render "$rendered/defaults"
     mkdir -p "$1/webhook" "$1/webhook-cert-manager"
-    # What was rendered once and is no more.
+    # Files that earlier versions rendered.
     grep -lsF -- "$HEADER" "$1"/webhook*/*.yaml | while read -r file; do rm "$file"; done || true
     for file in "$rendered/plain/$NAME"/templates/*.yaml; do
         plain "$file" >"$1/webhook/${file##*/}"
@@ -75,7 +75,7 @@ case ${1:-} in
         cp -r "$ROOT/manifests/." "$copy"
         write "$copy"
         diff -ru "$ROOT/manifests" "$copy" || {
-            echo "the manifests are not what the chart renders; run: hack/render-manifests.sh" >&2
+            echo "the manifests differ from what the chart renders; run: hack/render-manifests.sh" >&2
             exit 1
         }
         ;;

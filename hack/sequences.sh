@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes random steps on workloads, as their users do: many sequences on a simulated API server, by the optimised program,
-# and some on a real one.
+# Takes random steps on workloads, as their users do: many sequences on a simulated API server with optimised code, and
+# some on a real API server.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

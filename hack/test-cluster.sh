@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tests that need running containers, on a real one-node cluster (Linux and root), or on your own by KUBECONFIG.
+# Tests that need running containers, on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG).
 # usage: hack/test-cluster.sh [cluster|reload|replicas|power-cut]...   (all)
-#        PROFILE=release hack/test-cluster.sh hostile      reviews that mean harm: of the optimised program alone
-#        PROFILE=release hack/test-cluster.sh floods       connections that are kept busy, for each replica
+#        PROFILE=release hack/test-cluster.sh hostile      hostile reviews, only with optimised code
+#        PROFILE=release hack/test-cluster.sh floods       floods of connections to each replica
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,7 +17,7 @@ source "$ROOT/hack/lib/power-cut.sh"
 NAMESPACE=floe-power-cut
 target_choose
 if [ "$TARGET" = plane ]; then
-    echo "test-cluster: needs root on Linux, or a cluster of your own by KUBECONFIG" >&2
+    echo "test-cluster: this needs root on Linux, or your own cluster: set KUBECONFIG" >&2
     exit 1
 fi
 was_up=no
@@ -30,7 +30,7 @@ cleanup() {
     fi
 }
 trap cleanup EXIT
-# The binary that the other tests built already.
+# Profile of the binary that other tests have built already.
 export PROFILE=${PROFILE:-dev}
 "$ROOT/hack/install.sh"
 if [ "$TARGET" = node ]; then export KUBECTL=$ROOT/hack/cluster/kubectl; else export KUBECTL=${KUBECTL:-kubectl}; fi
@@ -38,26 +38,26 @@ BUSYBOX_IMAGE=$(target_busybox)
 export BUSYBOX_IMAGE
 cd "$ROOT"
 in_network() { if [ "$TARGET" = node ]; then "$ROOT/hack/cluster/cluster.sh" exec "$@"; else "$@"; fi; }
-# Ignored by default, so that `cargo test` alone never needs root.
+# These tests are ignored by default, so that `cargo test` alone never needs root.
 run() { "$@" -- --ignored; }
 run_one() { in_network cargo test --locked --all-features --test cluster_replicas -- --ignored --nocapture "$1"; }
 
 [ $# -gt 0 ] || set -- cluster reload replicas power-cut
 for tests; do
     if [ "$tests" = hostile ] && [ "$PROFILE" != release ]; then
-        echo "test-cluster: hostile says something about optimised code alone: set PROFILE=release" >&2
+        echo "test-cluster: hostile needs optimised code: set PROFILE=release" >&2
         exit 2
     fi
     case $tests in
         cluster) run cargo test --locked --all-features --test cluster ;;
-        # These ask the API server themselves, and one starts Reloader, or the model of it, beside it: inside the
-        # node's network.
+        # Inside the node's network: these tests send requests to the API server, and one starts Reloader, or its model,
+        # beside the API server.
         reload) run in_network cargo test --locked --all-features --test cluster_reload ;;
         replicas) run_one replicas_come_and_go ;;
         hostile) run_one hostile_reviews ;;
         floods) run_one floods_kill ;;
         power-cut)
-            # Somebody's own cluster keeps its power.
+            # Never on a user's own cluster.
             if [ "$TARGET" = node ]; then
                 demo_namespace
                 k -n "$NAMESPACE" apply -f hack/demo/secret.yaml

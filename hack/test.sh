@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the test programs and runs two of them at a time: most of what they do is wait for others. Those that hold
-# answers against the clock run alone. What a program said is kept in test-logs, in cargo's target folder.
-# usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a file or folder of tests/, or lib; all of them and the docs)
+# Builds the test programs and runs two of them at a time, because they mostly wait for other programs. Programs that
+# measure response times run alone. The output of each is in test-logs, in cargo's target folder.
+# usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a file or folder of tests/, or lib; default: all, and doc tests)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 AT_ONCE=${TESTS_AT_ONCE:-2}
-# They start first, so that none of them is left running when all others have ended.
+# Longest programs. They start first, so that none of them is left running when all others have ended.
 LONGEST="chart controller doctor self_managed workloads registration admission reload_e2e no_leak reloader telemetry"
 ALONE="admission_load admission_faults outage connections"
 
@@ -15,28 +15,28 @@ if [ "${1:-}" = --one ]; then
     shift 4
     started=$SECONDS verdict=ok
     "$program" "$@" >"$log" 2>&1 || verdict=FAILED
-    result=$(grep '^test result' "$log" || echo "test result: FAILED. It ended without one")
-    # Tests that were asked for by a name which none has any more.
+    result=$(grep '^test result' "$log" || echo "test result: FAILED. The program exited without a result")
+    # Fails if no test matches the filter.
     if [ $# -gt 0 ] && grep -q ' 0 passed' "$log"; then verdict=FAILED; fi
     echo "$name: $verdict after $((SECONDS - started)) s; $result"
     [ $verdict = ok ]
     exit
 fi
 
-# Every program that tests start is built before the first test: a build takes the processors that tests wait with.
+# All programs that tests start are built before the first test: a build would take CPU time from tests.
 hack/tools/tools.sh build control-plane chart
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"
 CARGO_TERM_COLOR=never cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
-# A program goes by its file, or by its folder.
+# The name of a test program is that of its file or folder.
 sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p' "$logs/build" |
     sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z0-9_]*\)/main,\1,' -e 's,^\([a-z0-9_]*\)\.rs,\1,' >"$logs/programs"
 [ -s "$logs/programs" ] || { echo "test: cargo built no test programs" >&2; exit 1; }
 
 path_of() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$logs/programs"; }
 
-# One line a program, the longest first: its name, its path, its log, and what it is to run.
+# Prints a line per program, the longest first: its name, its path, its log, and its filters.
 wanted() {
     local all name path
     all=$*
@@ -44,7 +44,7 @@ wanted() {
         all="$LONGEST $(awk '{ print $1 }' "$logs/programs" | grep -vxF "$(tr ' ' '\n' <<<"$LONGEST")")"
     fi
     for name in $all; do
-        path=$(path_of "${name%%=*}") || { echo "test: there is no program ${name%%=*}" >&2; return 1; }
+        path=$(path_of "${name%%=*}") || { echo "test: no such test program: ${name%%=*}" >&2; return 1; }
         echo "${name%%=*} $path $logs/${name%%=*}.log$(sed -e 's/^[^=]*//' -e 's/[=,]/ /g' <<<"$name")"
     done
 }

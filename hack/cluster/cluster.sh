@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Kubernetes with one node on this machine: containers run. See README.md.
+# Real Kubernetes cluster with one node on this machine, which runs containers. See README.md.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,16 +13,16 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 usage() {
   cat <<'X'
 usage: cluster.sh up               start the cluster, and wait until its node is ready
-       cluster.sh down [--keep]    end it and remove everything; --keep: its data stays for the next "up"
-       cluster.sh status           what runs; fails unless all is well
+       cluster.sh down [--keep]    stop it and delete everything; --keep: keep its data for the next "up"
+       cluster.sh status           show what runs; fails unless everything is healthy
        cluster.sh kubectl ARGS...  kubectl (also: hack/cluster/kubectl ARGS...)
        cluster.sh load IMAGE.tar   import a container image
-       cluster.sh logs [NAME]      logs of the cluster's programs, or one whole log
-       cluster.sh exec CMD...      run a command in the node's network, else as usual
+       cluster.sh logs [NAME]      show the logs of the cluster's programs, or one full log
+       cluster.sh exec CMD...      run a command in the node's network, with the machine's files
        cluster.sh enter CMD...     run a command inside the node (ps, ctr)
-       cluster.sh kubeconfig       print the administrator's kubeconfig's path, for use in "exec"
+       cluster.sh kubeconfig       print the path of the administrator's kubeconfig, for use in "exec"
 
-FLOE_CLUSTER_NAME (floe-node) tells clusters apart, FLOE_CLUSTER_DIR is where one keeps its state.
+FLOE_CLUSTER_NAME (floe-node) is the name of a cluster, FLOE_CLUSTER_DIR the folder of its state.
 Exit code 3: this machine cannot run it.
 X
 }
@@ -44,19 +44,19 @@ check_machine() {
 }
 
 check_settings() {
-  # It is a node's name, a control group's, and part of paths.
+  # The name of a node and of a control group, and part of paths.
   [[ $NAME =~ ^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
-    die "FLOE_CLUSTER_NAME is '$NAME': it can have up to 40 small letters, digits and dashes"
+    die "invalid FLOE_CLUSTER_NAME '$NAME': expected up to 40 lower case letters, digits and dashes"
   case $(realpath -m "$STATE")/ in
-    /run/* | /var/* | /opt/*) die "the cluster's folder cannot be below /run, /var or /opt, which are different inside the node: set FLOE_CLUSTER_DIR (now $STATE)" ;;
+    /run/* | /var/* | /opt/*) die "the cluster's folder $STATE cannot be below /run, /var or /opt, which are different inside the node: set FLOE_CLUSTER_DIR" ;;
   esac
-  # Only such a folder is removed by "down".
+  # "down" deletes only folders with this marker.
   if [ -d "$STATE" ] && [ ! -e "$STATE/.floe-cluster" ] && [ -n "$(ls -A "$STATE")" ]; then
-    die "$STATE has other files: set FLOE_CLUSTER_DIR to a folder that does not exist"
+    die "$STATE contains other files: set FLOE_CLUSTER_DIR to a folder that does not exist"
   fi
 }
 
-# One "up" or "down" at a time. The folder's own lock, so that no file is left.
+# Allows one "up" or "down" at a time. Locks the folder itself, so that no file is left.
 lock() {
   mkdir -p "$(dirname "$STATE")"
   exec 9<"$(dirname "$STATE")"
@@ -65,8 +65,8 @@ lock() {
 
 # ------------------------------------------------------------------- the node
 
-# When a process was started: with its id, that names it even after the id has
-# been given to another one.
+# Prints the start time of a process. With the id it identifies the process even
+# after the id was reused.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; } # start_time PID
 
 # Sets UNSHARE, the process that holds the namespaces, and NODE, the first one inside.
@@ -75,7 +75,7 @@ running() {
   [ -e "$STATE/process" ] || return 1
   read -r UNSHARE started <"$STATE/process"
   [ -n "$started" ] && [ "$(start_time "$UNSHARE")" = "$started" ] || return 1
-  # It has one child. (The file has no line's end, which read calls a failure.)
+  # It has one child. (The file has no line end, so read fails.)
   read -r NODE <"/proc/$UNSHARE/task/$UNSHARE/children" || [ -n "$NODE" ]
 }
 
@@ -85,16 +85,16 @@ need_running() {
 
 environment() {
   export PATH=$STATE/bin:$PATH KUBECONFIG=$STATE/pki/admin.conf
-  # Every cluster has the same address, so they must not share what kubectl remembers.
+  # All clusters have the same address, so they must not share the cache of kubectl.
   export KUBECACHEDIR=$STATE/tmp/kubectl
 }
 
-# In the node's network and otherwise on the machine: files, folders and signals
-# are as usual. (Entering the namespace of processes would fork, and a signal for
-# us would not reach the command.)
+# Runs a command in the node's network, with the machine's files and folders.
+# (Entering the namespace of processes would fork, and a signal to this script would
+# not reach the command.)
 in_network() { nsenter --target "$NODE" --net -- "$@"; }
 
-# Inside all of the node. (ip netns exec would hide the control groups.)
+# Runs a command in all namespaces of the node. (ip netns exec would hide the control groups.)
 in_node() { nsenter --target "$NODE" --net --mount --uts --ipc --pid -- "$@"; }
 
 # ------------------------------------------------------------------------ up
@@ -110,7 +110,7 @@ link_programs() {
   while IFS= read -r file; do
     file=$(realpath "$file")
     case $file in
-      # Other folders inside the node.
+      # These folders are different inside the node.
       /run/* | /var/* | /opt/*) cp -f "$file" "$STATE/bin/" ;;
       *) ln -sfn "$file" "$STATE/bin/" ;;
     esac
@@ -133,35 +133,35 @@ write_configuration() {
 }
 
 start_node() {
-  # Everything ends with the first process of these namespaces, containers too.
+  # All processes, also of containers, end with the first process of these namespaces.
   FLOE_CLUSTER_NAME=$NAME FLOE_CLUSTER_DIR=$STATE \
     setsid unshare --net --mount --propagation private --uts --ipc --pid --fork --kill-child --mount-proc \
     bash "$HERE/node.sh" >"$STATE/log/node.log" 2>&1 </dev/null 9<&- &
   echo "$! $(start_time $!)" >"$STATE/process"
-  poll 10 running || { cat "$STATE/log/node.log" >&2; die "the namespaces could not be made"; }
+  poll 10 running || { cat "$STATE/log/node.log" >&2; die "the namespaces could not be created"; }
   running
 }
 
-# Names of programs that were started and run no more.
+# Prints the names of programs that were started and have exited.
 ended() {
   # shellcheck disable=SC2016 # for the inner shell
   in_node sh -c 'cd "$0"; for name in *; do kill -0 "$(cat "$name")" 2>/dev/null || echo "$name"; done' "$STATE/pids"
 }
 
-reached() { # reached WHAT SECONDS COMMAND...: waits, and says that it is so
+reached() { # reached WHAT SECONDS COMMAND...: waits, and reports WHAT
   local what=$1 seconds=$2 dead
   shift 2
   if poll "$seconds" "$@"; then
     elapsed "$what"
     return
   fi
-  running || { tail -n 5 "$STATE/log/node.log" >&2; die "the node has ended; see hack/cluster/cluster.sh logs"; }
+  running || { tail -n 5 "$STATE/log/node.log" >&2; die "the node has exited; see hack/cluster/cluster.sh logs"; }
   dead=$(ended | tr '\n' ' ')
-  die "not in $seconds s: $what.${dead:+ These have ended: $dead} See hack/cluster/cluster.sh logs, and end it with hack/cluster/cluster.sh down"
+  die "timed out after $seconds s, waiting for: $what.${dead:+ These programs have exited: ${dead% }.} See hack/cluster/cluster.sh logs, and stop the cluster with hack/cluster/cluster.sh down"
 }
 
 import() { # import IMAGE.tar
-  # By the standard input: the file may be where the node has other files.
+  # By standard input: the path may be a different file inside the node.
   in_node ctr --namespace k8s.io images import --local - <"$1" >>"$STATE/log/import.log" 2>&1 ||
     { tail -n 3 "$STATE/log/import.log" >&2; die "importing $1 failed"; }
 }
@@ -176,8 +176,8 @@ import_images() {
 
 ready() { in_network kubectl get --raw /readyz >/dev/null 2>&1; }
 
-# After a restart, the API server still has the node's old state: the report has
-# to be newer. (The kubelet's lease would tell too, but comes 10 seconds late.)
+# After a restart, the API server still has the node's old state, so the heartbeat
+# has to be newer. (The kubelet's lease shows it too, but 10 seconds later.)
 node_ready() { # node_ready SINCE
   local status reported
   read -r status reported < <(in_network kubectl get node "$NAME" --output \
@@ -190,7 +190,7 @@ well() { ready && node_ready "" && [ -z "$(ended)" ]; }
 already_up() {
   running || return 1
   environment
-  poll 10 well || die "the cluster '$NAME' runs, but is not well. See hack/cluster/cluster.sh status, and end it with hack/cluster/cluster.sh down"
+  poll 10 well || die "the cluster '$NAME' runs, but is not healthy. See hack/cluster/cluster.sh status, and stop it with hack/cluster/cluster.sh down"
   say "'$NAME' is up"
 }
 
@@ -199,30 +199,30 @@ up() {
   check_machine
   check_settings
   if already_up; then return; fi
-  # Before the lock, because it may take minutes.
+  # Built before the lock is taken, because it may take minutes.
   "$HERE/../tools/tools.sh" build node
   lock
   if already_up; then return; fi
   if cgroups_in_use; then
-    die "a cluster named '$NAME' runs from another folder than $STATE: set FLOE_CLUSTER_NAME"
+    die "a cluster named '$NAME' already runs from a folder other than $STATE: set FLOE_CLUSTER_NAME"
   fi
   elapsed "starting '$NAME' in $STATE"
   link_programs
   environment
-  if [ -d "$STATE/etcd" ]; then again=", with the data of last time"; fi
+  if [ -d "$STATE/etcd" ]; then again=", with the data of the last run"; fi
   make_pki "$STATE/pki"
   write_configuration
   elapsed "keys and configuration$again"
   make_cgroups
   since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   start_node
-  reached "containerd answers" 30 in_node ctr version
+  reached "containerd ready" 30 in_node ctr version
   import_images
   elapsed "images imported"
   reached "API server ready" 120 ready
   reached "node ready" 60 node_ready "$since"
-  # Pods are refused until their namespace has it.
-  reached "service account there" 30 in_network kubectl --namespace default get serviceaccount default
+  # Pods are refused until their namespace has its service account.
+  reached "service account created" 30 in_network kubectl --namespace default get serviceaccount default
   say "'$NAME' is up. Use it: hack/cluster/kubectl get nodes"
 }
 
@@ -233,15 +233,15 @@ down() {
   check_machine
   check_settings
   lock
-  elapsed "ending '$NAME'"
+  elapsed "stopping '$NAME'"
   if running; then
-    # The end of the first process is the end of all the others, at once: what a
-    # power cut is. Asked kindly, an API server could wait for its etcd for ever.
+    # All processes end at once with the first one, as in a power cut. On SIGTERM an
+    # API server could wait for its etcd forever.
     kill -9 "$NODE" 2>/dev/null || true
-    poll 30 test ! -d "/proc/$UNSHARE" || die "process $UNSHARE does not end"
+    poll 30 test ! -d "/proc/$UNSHARE" || die "process $UNSHARE does not exit"
   fi
   rm -f "$STATE/process"
-  # Another folder's cluster of this name keeps its own.
+  # The control groups may belong to a cluster of this name in another folder.
   if ! cgroups_in_use; then remove_cgroups; fi
   if [ "$keep" = no ] && [ -d "$STATE" ]; then
     rm -rf --one-file-system "$STATE"
@@ -266,7 +266,7 @@ status() {
   if well; then
     echo "'$NAME' is up, in $STATE"
   else
-    echo "'$NAME' is not well"
+    echo "'$NAME' is not healthy"
     return 1
   fi
 }
@@ -274,11 +274,11 @@ status() {
 logs() {
   local file
   if [ $# -gt 0 ]; then
-    [ -f "$STATE/log/$1.log" ] || die "there is no log of '$1'"
+    [ -f "$STATE/log/$1.log" ] || die "no log of '$1'"
     cat "$STATE/log/$1.log"
     return
   fi
-  [ -d "$STATE/log" ] || die "there are no logs: the cluster '$NAME' has no data"
+  [ -d "$STATE/log" ] || die "no logs: the cluster '$NAME' has no data"
   for file in "$STATE"/log/*.log; do
     echo "== $(basename "$file" .log)"
     tail -n 15 "$file"

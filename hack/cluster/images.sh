@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Container images from files of this machine, for `cluster.sh load` or any
+# Builds container images from files of this machine, for `cluster.sh load` or any
 # other containerd. No registry and no container engine are needed.
 set -euo pipefail
 
@@ -20,7 +20,7 @@ mkimage() { python3 "$HERE/mkimage.py" "$@"; }
 busybox_file() { "$HERE/../tools/tools.sh" path busybox; }
 
 pause() { # pause OUT.tar
-  # It only has to be there, and to end when it is told to.
+  # It only has to run, and to exit on SIGTERM or SIGINT.
   mkimage "$1" localhost/pause:local --add "$(busybox_file):/bin/busybox" --user 65535:65535 \
     --entrypoint '["/bin/busybox", "sh", "-c", "trap exit TERM INT; while :; do busybox sleep 3600 & wait; done"]'
 }
@@ -39,9 +39,9 @@ busybox() { # busybox OUT.tar
 
 webhook() { # webhook BINARY OUT.tar NAME
   local binary=$1 library certificates=/etc/ssl/certs/ca-certificates.crt adds=()
-  [ -x "$binary" ] || die "there is no program $binary"
+  [ -x "$binary" ] || die "no such program: $binary"
   adds+=(--add "$binary:/usr/local/bin/floe-secrets-webhook")
-  # Libraries and the loader keep their places: the loader looks for them there.
+  # Libraries and the loader keep their paths: the loader searches for them there.
   # A static program has none.
   for library in $(ldd "$binary" 2>/dev/null | grep -oE '/[^ ]+' | sort -u); do
     adds+=(--add "$library:$library")

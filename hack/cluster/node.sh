@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The first process of the node's namespaces: makes a machine out of them, and
-# starts everything. Only cluster.sh runs this.
+# First process of the node's namespaces: sets up file systems and network, and
+# starts the programs. Only cluster.sh runs this.
 set -uo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib/common.sh
 . "$HERE/lib/common.sh"
 
-# The machine's files, except for the folders that the kubelet and containerd
-# have fixed paths in: /var/lib/{kubelet,containerd,cni}, /var/log/{pods,containers},
+# Mounts the machine's files, except for the folders in which the kubelet and
+# containerd have fixed paths: /var/lib/{kubelet,containerd,cni}, /var/log/{pods,containers},
 # /run/containerd, /opt/{cni,containerd}.
 file_systems() {
-  # What the machine mounts shows up here, nothing goes back. Then shared again,
-  # for those below us: a container's volumes may ask for that.
+  # Mounts of the machine propagate here, but not back. Then shared again for the
+  # namespaces below: the volumes of a container may need that.
   mount --make-rslave /
   mount --make-rshared /
   mount -t tmpfs tmpfs /run
@@ -21,8 +21,8 @@ file_systems() {
   mount --bind "$STATE/opt" /opt
 }
 
-# The kubelet sets these, and they belong to the whole machine. It gets plain
-# files in their place, which already have the values that it wants.
+# Sysctls of the whole machine that the kubelet sets. It gets plain files in their
+# place, which already have the values that it requires.
 sysctls() {
   local name value file
   while read -r name value; do
@@ -44,7 +44,7 @@ network() {
   ip link set lo up
   ip addr add "$NODE_IP/32" dev lo
   ip addr add "$SERVICE_IP/32" dev lo
-  echo 1 >/proc/sys/net/ipv4/ip_forward # this network's, not the machine's
+  echo 1 >/proc/sys/net/ipv4/ip_forward # of this network, not of the machine
 }
 
 start() { # start NAME ARGUMENTS...
@@ -54,7 +54,7 @@ start() { # start NAME ARGUMENTS...
 }
 
 start_etcd() {
-  # A test's data need not survive the machine's power cut, only our own.
+  # The data of tests need not survive a power cut of the machine, only a simulated one.
   start etcd --data-dir etcd --unsafe-no-fsync --log-level warn
 }
 
@@ -111,7 +111,7 @@ start_kubelet() {
   start kubelet --config etc/kubelet.yaml --kubeconfig pki/kubelet.conf --hostname-override "$NAME" --node-ip "$NODE_IP"
 }
 
-# Started before the API server answers, these would back off for seconds.
+# Starts the API server's clients when it is ready: they would back off for seconds if started before.
 start_clients() {
   poll 120 kubectl --kubeconfig pki/admin.conf get --raw /readyz
   poll 30 test -S /run/containerd/containerd.sock
@@ -131,8 +131,8 @@ start containerd --config etc/containerd.toml
 start_apiserver
 start_clients &
 
-# The first process has to collect the ended ones that nobody else does, such as
-# those of containers whose shim is gone.
+# The first process has to reap ended processes without a parent, such as those of
+# containers whose shim is gone.
 while :; do
   wait -n
   sleep 1

@@ -1,11 +1,11 @@
-# Who may call the webhook's port on the cluster that the scripts work on. Sourced; needs ROOT and target.sh.
-# POD_CIDRS gives the address ranges of the cluster's pods, separated by spaces or commas, where they are not found.
+# Callers that may reach the webhook's port on the scripts' target cluster. Sourced; needs ROOT and target.sh.
+# POD_CIDRS are the address ranges of the cluster's pods, separated by spaces or commas, if they cannot be determined.
 # shellcheck shell=bash
 
-# Prints the address ranges of the cluster's pods in one line: POD_CIDRS, or those of the only node when all pods have
-# addresses in them, as not every network takes them from there. Nothing when they are not known, or when there are
-# several nodes: an API server may then call pods of another node from an address of that node's tunnel, which is one of
-# the pods' range. What comes from a pod's own node is always let through.
+# Prints the address ranges of the cluster's pods in one line: POD_CIDRS, or those of the only node if all pods have
+# addresses in them, because not every network uses the node's ranges. Prints nothing if the ranges are not known, or if
+# there are several nodes: an API server may then call pods of another node from the address of its node's tunnel, which
+# is in the pods' range. Connections from a pod's own node are always admitted.
 pod_cidrs() {
     local nodes ranges
     if [ -n "${POD_CIDRS:-}" ]; then
@@ -22,13 +22,13 @@ pod_cidrs() {
     if [ -n "$ranges" ] && pod_addresses | all_in "$ranges"; then echo "$ranges"; fi
 }
 
-# The addresses of all pods that have a network of their own.
+# Prints the addresses of all pods that are not in the nodes' network.
 pod_addresses() {
     k get pods --all-namespaces -o jsonpath='{range .items[*]}{.spec.hostNetwork}{" "}{.status.podIPs[*].ip}{"\n"}{end}' |
         awk '$1 != "true" { for (field = 1; field <= NF; field++) print $field }'
 }
 
-# Whether there are addresses on stdin, and all of them are in these ranges: all_in RANGES
+# Succeeds if there are addresses on stdin and all of them are in the ranges: all_in RANGES
 all_in() {
     python3 -c '
 import ipaddress, sys
@@ -37,7 +37,7 @@ addresses = [ipaddress.ip_address(line.strip()) for line in sys.stdin if line.st
 sys.exit(not (addresses and all(any(address in each for each in ranges) for address in addresses)))' "$1"
 }
 
-# The ranges as a YAML list, those of IPv4 or those of IPv6: ranges_of 4|6 RANGES
+# Prints the IPv4 or the IPv6 ranges as a YAML list: ranges_of 4|6 RANGES
 ranges_of() {
     local range list=""
     for range in $2; do
@@ -47,7 +47,7 @@ ranges_of() {
     echo "[$list]"
 }
 
-# The NetworkPolicy peers that leave these ranges out, as a YAML list: peers RANGES
+# Prints NetworkPolicy peers that exclude the ranges, as a YAML list: peers RANGES
 peers() {
     local four six list=""
     four=$(ranges_of 4 "$1")
@@ -57,7 +57,7 @@ peers() {
     echo "[$list]"
 }
 
-# Prints the plain manifests, with the port closed to pods where their ranges are known: manifests_for RANGES
+# Prints the plain manifests, with the port closed to pods if their ranges are known: manifests_for RANGES
 manifests_for() {
     local folder
     if [ -z "$1" ]; then
@@ -65,7 +65,7 @@ manifests_for() {
         return
     fi
     folder=$(mktemp -d)
-    # A base has a relative path; the root's parent is the root.
+    # The path of a base must be relative. The parent of / is / itself, so surplus .. have no effect.
     cat >"$folder/kustomization.yaml" <<X
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -89,12 +89,12 @@ X
     rm -r "$folder"
 }
 
-# Says what is done about the port, and what that is worth: tell_callers RANGES
+# Reports whether the port is closed, and under which condition: tell_callers RANGES
 tell_callers() {
     if [ -n "$1" ]; then
-        say "pods ($1) are kept away from the webhook's port by a NetworkPolicy, if the cluster's network enforces any"
+        say "a NetworkPolicy keeps pods ($1) away from the webhook's port, if the cluster's network enforces NetworkPolicies"
     else
-        say "the address ranges of the cluster's pods were not found: any pod can reach the webhook's port, so name/* in"
-        say "secrets.floe.dev/refs is refused. POD_CIDRS=10.244.0.0/16 (yours) closes the port"
+        say "the address ranges of the cluster's pods are not known: any pod can reach the webhook's port, so name/* in"
+        say "secrets.floe.dev/refs is refused. To close the port, set POD_CIDRS to your ranges, e.g. POD_CIDRS=10.244.0.0/16"
     fi
 }

@@ -1,5 +1,5 @@
-# What the demos share: how they show things, and the cluster that they leave as they found it. Sourced; needs ROOT,
-# target.sh and NAMESPACE.
+# Functions that the demos share: output, manifests, and the state of the cluster. Sourced; needs ROOT, target.sh and
+# NAMESPACE.
 # shellcheck shell=bash
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -15,7 +15,7 @@ apply_manifest() {
 pod_of() { k -n "$NAMESPACE" get pod -l "job-name=$1" -o name | grep -q .; }
 finished() { k -n "$NAMESPACE" wait --for=condition=complete --timeout=1s "job/$1"; }
 
-# An empty namespace for the demo, ready for pods.
+# Creates an empty namespace for the demo, ready for pods.
 demo_namespace() {
     k create namespace "$NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null
     wait_until 30 "the namespace's service account" k -n "$NAMESPACE" get serviceaccount default
@@ -23,14 +23,14 @@ demo_namespace() {
     k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
 }
 
-# The pod of a Job, as the API server admitted it: show_pod JOB
+# Prints the pod of a Job, as the API server admitted it: show_pod JOB
 show_pod() {
     wait_until 30 "the Job's pod" pod_of "$1"
     show get pod -l "job-name=$1" -o \
         jsonpath='envFrom: {.items[0].spec.containers[0].envFrom}{"\n"}env:     {.items[0].spec.containers[0].env}{"\n"}label:   {.items[0].metadata.labels.secrets\.floe\.dev/injected}{"\n"}'
 }
 
-# Whether a one-node cluster is up already: then it stays up.
+# Prints whether a one-node cluster is up already; if so, the demo does not stop it.
 node_was_up() {
     if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then echo yes; else echo no; fi
 }

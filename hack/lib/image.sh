@@ -1,14 +1,14 @@
-# An image of the webhook of this checkout, on the cluster's nodes. Sourced; needs ROOT and target.sh.
-# PROFILE names another cargo profile than release; IMAGE an image that the cluster can pull instead of ours.
+# Image of the webhook of this checkout, on the cluster's nodes. Sourced; needs ROOT and target.sh.
+# PROFILE is a cargo profile other than release. IMAGE is an image that the cluster can pull, instead of a built one.
 # shellcheck shell=bash
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
 
-# Builds the image, brings it to the cluster's nodes and prints its name.
+# Builds the image, imports it on the cluster's nodes and prints its name.
 image() {
     local profile=${PROFILE:-release} folder name tar context binary
     folder=${CARGO_TARGET_DIR:-$ROOT/target}
-    # Cargo's one exception: the profile `dev` builds into `debug`.
+    # The target folder has the profile's name, except that of `dev`, which is `debug`.
     binary=$folder/${profile/#dev/debug}/floe-secrets-webhook
     if [ -n "${IMAGE:-}" ]; then
         echo "$IMAGE"
@@ -16,10 +16,10 @@ image() {
     fi
     say "building the binary, profile $profile (the first time usually 4 to 10 minutes, then seconds)"
     (cd "$ROOT" && cargo build --profile "$profile" --locked >&2)
-    # By content, so that a changed binary rolls the pods and an unchanged one is not imported again.
+    # Tagged by content, so that a changed binary restarts the pods and an unchanged one is not imported again.
     name=localhost/floe-secrets-webhook:$(sha256sum "$binary" | cut -c1-12)
     tar=$folder/image.tar
-    say "making the image $name"
+    say "building the image $name"
     "$ROOT/hack/cluster/images.sh" webhook "$binary" "$tar" "$name" >&2
     case $TARGET in
         node) "$ROOT/hack/cluster/cluster.sh" load "$tar" >&2 ;;
@@ -30,8 +30,8 @@ image() {
                 k3d-*) k3d image import "$tar" --cluster "${context#k3d-}" >&2 ;;
                 minikube) minikube image load "$tar" >&2 ;;
                 *)
-                    echo "install: context $context is neither kind, k3d nor minikube. Push an image of the webhook" >&2
-                    echo "to a registry that its nodes reach and say IMAGE=registry/name:tag." >&2
+                    echo "install: context $context is not a kind, k3d or minikube cluster. Push an image of the webhook" >&2
+                    echo "to a registry that its nodes can reach, and set IMAGE=registry/name:tag." >&2
                     return 1
                     ;;
             esac
@@ -40,7 +40,7 @@ image() {
     echo "$name"
 }
 
-# Starts the one-node cluster where that is the target.
+# Starts the one-node cluster if it is the target.
 cluster_up() {
     if [ "$TARGET" = node ]; then
         say "starting the one-node cluster (building it the first time usually takes 10 to 15 minutes)"
@@ -48,7 +48,8 @@ cluster_up() {
     fi
 }
 
-# A certificate of our own in the Secret that the webhook mounts, once: certificate NAMESPACE. Prints the CA's file.
+# Creates a certificate in the Secret that the webhook mounts, if there is none, and prints the path of its CA:
+# certificate NAMESPACE
 certificate() {
     local namespace=$1 certs=${CARGO_TARGET_DIR:-$ROOT/target}/certs
     if ! k -n "$namespace" get secret floe-secrets-webhook-tls >/dev/null 2>&1 || [ ! -e "$certs/ca.crt" ]; then
@@ -59,8 +60,8 @@ certificate() {
     echo "$certs/ca.crt"
 }
 
-# Tells the API server which CA that is: trust CA-FILE. The manifests and the chart carry none: an empty one would be
-# fought over by whoever issues the certificate.
+# Writes the CA into the webhook configuration: trust CA-FILE. The manifests and the chart have no caBundle: an empty one
+# would conflict with the issuer of the certificate.
 trust() {
     local ca index count patch="" configuration=zz-floe-secrets-webhook
     ca=$(base64 -w0 <"$1")

@@ -1,18 +1,18 @@
-# A control plane alone, with the webhook as a process beside it. Sourced by demo.sh; needs ROOT, NAMESPACE's k().
+# Control plane without nodes, with the webhook as a process beside it. Sourced by demo.sh; needs ROOT and target.sh.
 # shellcheck shell=bash
 
 plane_start() {
     local target=${CARGO_TARGET_DIR:-$ROOT/target} profile=${PROFILE:-release} port=18443 index ca patch="" paths
     local dir=$target/plane
     mkdir -p "$dir"
-    echo "building (the first time usually 10 to 15 minutes, for the API server most of all)"
+    echo "building (the first time usually 10 to 15 minutes, mostly for the API server)"
     (cd "$ROOT" && cargo build --profile "$profile" --locked && cargo build --example control_plane --locked) >&2
     rm -f "$dir/in" "$dir/out"
     mkfifo "$dir/in"
     : >"$dir/out"
     "$target/debug/examples/control_plane" <"$dir/in" >"$dir/out" &
     PLANE_PID=$!
-    # As long as this descriptor is open, the control plane runs; it ends with this script, however that ends.
+    # The control plane runs as long as this descriptor is open. It stops with this script, even if that is killed.
     exec 7>"$dir/in"
     wait_until 900 "the control plane" grep -q kubectl "$dir/out"
     PLANE_KUBECONFIG=$(sed -n 1p "$dir/out")
@@ -20,7 +20,7 @@ plane_start() {
     export PLANE_KUBECONFIG KUBECTL
 
     "$ROOT/hack/certs.sh" "$dir" IP:127.0.0.1
-    # Nobody but this machine reaches the port.
+    # Only this machine can reach the port.
     "$target/${profile/#dev/debug}/floe-secrets-webhook" serve --kubeconfig "$PLANE_KUBECONFIG" --tls-cert "$dir/tls.crt" \
         --tls-key "$dir/tls.key" --listen 127.0.0.1:$port --ops-listen 127.0.0.1:18080 --shutdown-delay 0s \
         --trusted-callers=true >"$dir/webhook.log" 2>&1 &

@@ -1,16 +1,16 @@
-# Which cluster the scripts work on, and how to reach it. Sourced; needs ROOT, the top of the checkout.
+# Target cluster of the scripts. Sourced; needs ROOT, the top folder of the checkout.
 #
-#   own    the user's, by KUBECONFIG
+#   own    the user's cluster (KUBECONFIG)
 #   node   a real one-node cluster of hack/cluster (Linux and root)
-#   plane  a control plane alone: nothing runs a container there
+#   plane  a control plane without nodes: no container can run
 #
-# TARGET in the environment chooses one.
+# The environment variable TARGET selects one.
 #
 # shellcheck shell=bash
 
 target_choose() {
     if [ -n "${TARGET:-}" ]; then
-        case $TARGET in own | node | plane) ;; *) echo "TARGET is own, node or plane" >&2; exit 2 ;; esac
+        case $TARGET in own | node | plane) ;; *) echo "TARGET must be own, node or plane" >&2; exit 2 ;; esac
     elif [ -n "${KUBECONFIG:-}" ]; then
         TARGET=own
     elif [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ]; then
@@ -20,7 +20,7 @@ target_choose() {
     fi
 }
 
-# kubectl, against whatever was chosen.
+# Runs kubectl on the target.
 k() {
     case $TARGET in
         node) "$ROOT/hack/cluster/kubectl" "$@" ;;
@@ -29,7 +29,7 @@ k() {
     esac
 }
 
-# A shell image that the target's nodes have or can pull.
+# Prints a shell image that the target's nodes have or can pull.
 target_busybox() {
     case $TARGET in
         own) echo "${BUSYBOX_IMAGE:-busybox:1.37}" ;;
@@ -43,7 +43,7 @@ wait_until() {
     shift 2
     until "$@" >/dev/null 2>&1; do
         if [ "$SECONDS" -ge "$deadline" ]; then
-            echo "gave up after $seconds s: $what" >&2
+            echo "timed out after $seconds s, waiting for: $what" >&2
             return 1
         fi
         sleep 0.2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The programs that the tests and the one-node cluster run: Kubernetes, etcd,
-# containerd and so on, built from their Go modules into a cache. See usage().
+# Builds the programs that the tests and the one-node cluster run: Kubernetes, etcd,
+# containerd and others, from their Go modules into a cache. See usage().
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -8,25 +8,25 @@ CACHE=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook
 
 usage() {
   cat <<'X'
-usage: tools.sh path NAME...     print where each program is, one per line; build what is missing
-       tools.sh build GROUP...   build all of a group: control-plane, node (which has both) or chart
-       tools.sh list             the programs, their versions, and which are built
+usage: tools.sh path NAME...     print the path of each program, one per line; build missing programs
+       tools.sh build GROUP...   build all programs of a group: control-plane, node (includes control-plane) or chart
+       tools.sh list             list the programs, their versions, and which are built
 
 Programs are cached in ${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/floe-secrets-webhook}/tools.
-KUBERNETES_VERSION=1.30 takes the control plane of that version instead: the oldest that is supported.
-KUBEBUILDER_ASSETS, when set (and KUBERNETES_VERSION is not), is looked into first.
+KUBERNETES_VERSION=1.30 selects the control plane of that version, the oldest supported one.
+KUBEBUILDER_ASSETS, if set (and KUBERNETES_VERSION is not), is searched first.
 X
 }
 
 # ---------------------------------------------------------------- the tables
 
 # One folder with a go.mod per tool, because their dependencies disagree.
-# folder | the module whose version is the tool's | build tags | linker's -X settings
+# folder | module that defines the tool's version | build tags | -X settings of the linker
 # In the settings, @V@, @MAJOR@ and @MINOR@ stand for that version.
 tools() {
-  # Without the version stamp, Kubernetes says v0.0.0 and clients refuse it.
+  # Without the version stamp, Kubernetes reports v0.0.0 and clients reject it.
   local kube=k8s.io/component-base/version ctrd=github.com/containerd/containerd/v2 prom=github.com/prometheus
-  # Which Kubernetes it renders for, when it has no cluster: that of its client, as in its own releases.
+  # Kubernetes version that Helm renders for without a cluster: that of its client, as in Helm's own releases.
   local helm3="-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37"
   helm3+=" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=37"
   cat <<X
@@ -70,11 +70,11 @@ valgrind|debian|valgrind|measure|10
 X
 }
 
-# A node has the control plane too; any other group is what the table says.
+# Prints the programs of a group. The group node includes control-plane.
 programs_of_group() { # programs_of_group GROUP
   local names
   names=$(programs | awk -F'|' -v group="$1" '$4 == group || (group == "node" && $4 == "control-plane") { print $1 }')
-  [ -n "$names" ] || die "no such group: $1 (there are: $(programs | cut -d'|' -f4 | sort -u | tr '\n' ' '))"
+  [ -n "$names" ] || die "no such group: $1 (groups: $(programs | cut -d'|' -f4 | sort -u | tr '\n' ' '))"
   echo "$names"
 }
 
@@ -97,8 +97,8 @@ in_words() { # seconds, for people
   if [ "$1" -lt 90 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi
 }
 
-# Removes what interrupted builds left. A build's folder ends with its process id: where there is no flock, another
-# build may be running, and its folder stays.
+# Removes the folders of interrupted builds. A folder's name ends with the process id of the build: without flock,
+# another build may be running, and its folder is kept.
 remove_leftovers() { # remove_leftovers FOLDER
   local left
   for left in "$1"/.building.*; do
@@ -106,8 +106,8 @@ remove_leftovers() { # remove_leftovers FOLDER
   done
 }
 
-# Runs a function while no other process holds the folder's lock, so that two
-# callers never build the same thing twice. A system without flock does without.
+# Runs a function while holding the folder's lock, so that two callers never build
+# the same program twice. Without flock there is no lock.
 locked() { # locked FOLDER COMMAND...
   local folder=$1
   shift
@@ -116,7 +116,7 @@ locked() { # locked FOLDER COMMAND...
     if command -v flock >/dev/null; then
       exec 9>"$folder/.lock"
       if ! flock --nonblock 9; then
-        say "waiting for another process that is building $(basename "$folder")"
+        say "waiting for another process that builds $(basename "$folder")"
         flock 9
       fi
     fi
@@ -125,20 +125,20 @@ locked() { # locked FOLDER COMMAND...
   )
 }
 
-# Seconds that the programs still to be built after the present one usually take. Set by `ensure`.
+# Usual build time, in seconds, of the programs after the current one. Set by `ensure`.
 LEFT_AFTER=0
 
-left_in_words() { # empty for the last one
+left_in_words() { # empty for the last program
   [ "$LEFT_AFTER" -eq 0 ] || echo "; then about $(in_words "$LEFT_AFTER") for the others"
 }
 
-# Waits for a build and reports every 30 s how far it is. Returns the build's status.
+# Waits for a build and reports its progress every 30 s. Returns the build's status.
 report_while() { # report_while PID USUAL NAMES
   local pid=$1 usual=$2 names=$3 start=$SECONDS next=$((SECONDS + 30)) left after
   while kill -0 "$pid" 2>/dev/null; do
     if [ "$SECONDS" -ge "$next" ]; then
       left=$((usual - (SECONDS - start))) after=$LEFT_AFTER
-      # On a slower machine than the table's, or a busy one, the others take longer as well.
+      # If the machine is slower than that of the table, or busy, the others take longer as well.
       if [ "$left" -lt 0 ]; then after=$((LEFT_AFTER * (SECONDS - start) / usual)); fi
       if [ "$left" -lt 10 ]; then left=10; fi
       say "still building $names: $(in_words $((SECONDS - start))) so far; about $(in_words $((left + after))) left in all"
@@ -151,12 +151,12 @@ report_while() { # report_while PID USUAL NAMES
 
 # -------------------------------------------------------------- Go programs
 
-# Sets GOTOOLCHAIN for one tool: the installed Go if it is new enough; if not,
-# Go's own rule decides, which usually downloads the version that go.mod asks for.
+# Sets GOTOOLCHAIN for one tool: the installed Go if it is new enough. Otherwise
+# Go's own rule applies, which usually downloads the version in go.mod.
 choose_toolchain() { # choose_toolchain TOOL
   local want have
   command -v go >/dev/null ||
-    die "building $1 needs Go, and there is no 'go' on the PATH. Install it from https://go.dev/dl/"
+    die "building $1 needs Go, and 'go' is not on the PATH. Install it from https://go.dev/dl/"
   want=$(awk '$1 == "go" { print $2; exit }' "$HERE/$1/go.mod")
   have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
   if at_least "${have#go}" "$want"; then
@@ -174,8 +174,8 @@ version_of() { # version_of TOOL: from its go.mod, as in v1.36.3
   awk -v module="$module" '$1 == module && $2 ~ /^v/ { print $2; exit }' "$HERE/$1/go.mod"
 }
 
-# One flag per line. CGO is off and the paths are trimmed: the same binaries on
-# every machine, which need no shared libraries.
+# Prints one flag per line. CGO is off and paths are trimmed, so the binaries are the
+# same on every machine and need no shared libraries.
 build_flags() { # build_flags TOOL
   local version tags stamps major minor
   version=$(version_of "$1")
@@ -187,8 +187,8 @@ build_flags() { # build_flags TOOL
   printf '%s\n' -mod=readonly -trimpath -buildvcs=false ${tags:+-tags "$tags"} -ldflags "-s -w${stamps:+ $stamps}"
 }
 
-# Sets REPLY to the tool's folder in the cache. Its name has everything that
-# decides what is in it. Remembered, because it runs go twice.
+# Sets REPLY to the tool's folder in the cache. Its name has a hash of everything
+# that determines its content. The result is kept, because go is run twice for it.
 tool_folder() { # tool_folder TOOL
   local key known=folder_${1//[^a-z0-9]/_}
   if [ -z "${!known:-}" ]; then
@@ -202,8 +202,8 @@ tool_folder() { # tool_folder TOOL
   REPLY=${!known}
 }
 
-# Builds the missing ones of a tool's programs by one go command: they share
-# packages, and they are linked at the same time.
+# Builds the missing programs of a tool with one go command: they share packages,
+# and they are linked at the same time.
 build_go() { # build_go TOOL FOLDER NAME...
   local tool=$1 folder=$2 name usual=0 start out flag missing=() packages=() flags=()
   shift 2
@@ -219,8 +219,8 @@ build_go() { # build_go TOOL FOLDER NAME...
   out=$folder/.building.$$
   mkdir "$out"
   while IFS= read -r flag; do flags+=("$flag"); done < <(build_flags "$tool")
-  # Go names a program by the end of its package's path, which for a single
-  # program need not be the name that we want.
+  # Go names a program after the last element of its package's path. The name of a
+  # single program may differ.
   local output=$out/
   [ ${#missing[@]} -eq 1 ] && output=$out/${missing[0]}
   (
@@ -229,7 +229,7 @@ build_go() { # build_go TOOL FOLDER NAME...
     CGO_ENABLED=0 GOFLAGS='' GOWORK=off go build "${flags[@]}" -o "$output" "${packages[@]}" >&2
   ) &
   report_while $! "$usual" "${missing[*]}" || { rm -rf "$out"; die "building $tool failed"; }
-  # It is of no use in a cluster that does not know its kinds.
+  # cert-manager needs its CustomResourceDefinitions.
   if [ "$tool" = certmanager ]; then
     rm -rf "$folder/crds"
     cp -r "$(cd "$HERE/$tool" && GOFLAGS='' go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager)/deploy/crds" "$folder/crds"
@@ -242,22 +242,22 @@ build_go() { # build_go TOOL FOLDER NAME...
 
 # ---------------------------------------------------------- Debian's programs
 
-# runc and busybox are C, or need C libraries: the machine's own are used, or the
-# distribution's packages, unpacked into the cache. Nothing is installed.
+# runc, busybox and valgrind are C, or need C libraries: the machine's own are used,
+# or the distribution's packages, unpacked into the cache. Nothing is installed.
 debian_folder() { echo "$CACHE/$1-debian"; } # debian_folder NAME
 
 usable() { # usable NAME FILE
   [ -x "$2" ] || return 1
   case $1 in
-    # In an image it has no libraries around it: only a static one works.
+    # An image of it has no libraries, so only a static one works.
     busybox) ! ldd "$2" 2>/dev/null | grep -q '=>' && "$2" true ;;
-    # It needs libseccomp, which every system with apt has, because apt needs it too.
+    # runc needs libseccomp, which every system with apt has, because apt needs it too.
     *) "$2" --version >/dev/null 2>&1 ;;
   esac
 }
 
-on_path() { # on_path NAME: the machine's own
-  # An administrator's folders are not on everybody's PATH.
+on_path() { # on_path NAME: prints the machine's own program
+  # The PATH of an ordinary user does not have the sbin folders.
   local file
   file=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") && usable "$1" "$file" && echo "$file"
 }
@@ -267,13 +267,13 @@ get_debian() { # get_debian NAME FOLDER
   [ -x "$folder/$name" ] && return
   package=$(field "$name" 3)
   { command -v apt-get && command -v dpkg-deb; } >/dev/null ||
-    die "there is no usable $name on the PATH, and no apt to get Debian's package $package with. Install $name$(
+    die "no usable $name on the PATH, and no apt to download Debian's package $package. Install $name$(
       [ "$name" = busybox ] && echo ' (a statically linked one)')."
-  say "getting $name from the package $package: usually $(in_words "$(field "$name" 5)")"
+  say "downloading $name from the package $package: usually $(in_words "$(field "$name" 5)")"
   out=$folder/.building.$$
   mkdir "$out"
   if ! (cd "$out" && apt-get -q download "$package" >log 2>&1); then
-    # No package lists: often so in a fresh container.
+    # A new container often has no package lists.
     if [ "$(id -u)" = 0 ]; then apt-get -q update >&2 || true; fi
     (cd "$out" && apt-get -q download "$package" >log 2>&1) || {
       cat "$out/log" >&2
@@ -283,7 +283,7 @@ get_debian() { # get_debian NAME FOLDER
   fi
   dpkg-deb -x "$out"/*.deb "$out/files"
   if [ "$name" = valgrind ]; then
-    # It is not one file: its tools stand beside it, where only this variable lets them be found.
+    # valgrind has several files; only this variable lets it find its tools.
     mv "$out/files" "$folder/files"
     file=$out/$name
     printf '#!/bin/sh\nVALGRIND_LIB=%s exec %s "$@"\n' "'$folder/files/usr/libexec/valgrind'" \
@@ -299,8 +299,8 @@ get_debian() { # get_debian NAME FOLDER
 
 # -------------------------------------------------------------------- lookup
 
-# Sets REPLY to where a program is or will be. One's own set of test binaries
-# comes first.
+# Sets REPLY to the path at which a program is or will be. KUBEBUILDER_ASSETS is
+# searched first.
 locate() { # locate NAME
   local name=$1 tool
   tool=$(field "$name" 2)
@@ -316,7 +316,7 @@ locate() { # locate NAME
   fi
 }
 
-# Prints the place of every program, after building those that are missing.
+# Builds missing programs, and prints the path of every program.
 ensure() { # ensure NAME...
   local name tool folder missing usual total=0 files=() REPLY
   for name in "$@"; do
@@ -364,7 +364,7 @@ list() {
 }
 
 [ -d "$HERE/kubernetes${KUBERNETES_VERSION:+-$KUBERNETES_VERSION}" ] ||
-  die "KUBERNETES_VERSION=$KUBERNETES_VERSION is not here (there is: $(cd "$HERE" && echo kubernetes-*); unset, it is the newest)"
+  die "unknown KUBERNETES_VERSION=$KUBERNETES_VERSION (known: $(cd "$HERE" && echo kubernetes-*); unset: the newest)"
 
 case "${1:-}" in
   path)
@@ -377,7 +377,7 @@ case "${1:-}" in
     [ $# -gt 0 ] || { usage >&2; exit 2; }
     names=""
     for group in "$@"; do names+=" $(programs_of_group "$group")"; done
-    # Together, so that the time that is left is told of all of them.
+    # All groups together, so that the reported remaining time includes all of them.
     # shellcheck disable=SC2046,SC2086 # names have no spaces
     ensure $(printf '%s\n' $names | sort -u) >/dev/null
     ;;

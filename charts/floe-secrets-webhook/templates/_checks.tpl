@@ -1,4 +1,4 @@
-{{/* What the schema cannot say: values that do not go together. Each sentence names the values and a way out. */}}
+{{/* Checks that the schema cannot express: combinations of values. Each message names the values and a fix. */}}
 {{- define "floe.checks" -}}
 {{- $v := .Values }}
 {{- $namespace := include "floe.namespace" . }}

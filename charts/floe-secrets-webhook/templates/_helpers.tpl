@@ -1,5 +1,5 @@
-{{/* Completes .Values by the defaults of the values that are absent: `helm upgrade --reuse-values` brings the values of
-     the older chart alone. Every template and NOTES.txt begin with this. It writes nothing. */}}
+{{/* Sets the values that are absent from .Values to their defaults: `helm upgrade --reuse-values` has only the values of
+     the older chart. Every template and NOTES.txt begin with this. It renders nothing. */}}
 {{- define "floe.defaults" -}}
 {{- range $path, $default := .Files.Get "files/defaults.yaml" | fromYaml }}
 {{- $section := $.Values }}
@@ -10,16 +10,16 @@
 {{- end }}
 {{- if not (hasKey $section (last $keys)) }}{{ $_ := set $section (last $keys) $default }}{{ end }}
 {{- end }}
-{{- /* The values of an older chart have controller.nudge: whoever switched it off keeps it off. */}}
+{{- /* The values of an older chart have controller.nudge: false keeps the retries disabled. */}}
 {{- with .Values.controller }}
 {{- if hasKey . "nudge" }}{{ $_ := set . "retryOwners" (and .retryOwners .nudge) }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{/* Names. Every text that a template renders is in quotes, because YAML reads names such as 1234, 1e3 and on as
-     something else. */}}
+{{/* Names. Every string that a template renders is in quotes, because YAML does not read names such as 1234, 1e3 and on
+     as strings. */}}
 
-{{/* The chart's name, or the alias that a parent chart has given it. An alias may have capitals and underscores. */}}
+{{/* The chart's name, or its alias in a parent chart. An alias may have capital letters and underscores. */}}
 {{- define "floe.chartName" -}}
 {{- .Chart.Name | lower | replace "_" "-" | trimAll "-" }}
 {{- end }}
@@ -28,7 +28,8 @@
 {{- .Values.nameOverride | default (include "floe.chartName" .) | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The name of a Service has no dots and begins with a letter; a release's may have dots and begin with a digit. */}}
+{{/* The name of a Service has no dots and begins with a letter. The name of a release may have dots and begin with a
+     digit. */}}
 {{- define "floe.fullname" -}}
 {{- $name := include "floe.name" . }}
 {{- $full := .Values.fullnameOverride }}
@@ -59,8 +60,8 @@
 {{- .Values.controller.serviceAccount.name | default (include "floe.controllerName" .) }}
 {{- end }}
 
-{{/* Self-managed certificates have a Secret of another name: the one that cert-manager made is not Helm's to take over,
-     and its type cannot change. So an upgrade may change tls.mode. */}}
+{{/* The Secret of self-managed certificates has another name, so that an upgrade may change tls.mode: Helm does not own
+     the Secret that cert-manager created, and the type of a Secret cannot change. */}}
 {{- define "floe.tlsSecretName" -}}
 {{- $suffix := ternary "-tls-self" "-tls" (eq .Values.tls.mode "self-managed") }}
 {{- .Values.tls.secretName | default (printf "%s%s" (include "floe.fullname" .) $suffix) }}
@@ -70,8 +71,7 @@
 {{- printf "%s-ca" (include "floe.tlsSecretName" .) }}
 {{- end }}
 
-{{/* The names under which the API server calls, as a JSON list: the Service's, and the URL's host unless that is an
-     address. */}}
+{{/* DNS names that the API server calls, as a JSON list: the Service's, and the URL's host unless that is an address. */}}
 {{- define "floe.tlsNames" -}}
 {{- $names := concat (list (printf "%s.%s.svc" (include "floe.fullname" .) (include "floe.namespace" .))) .Values.tls.extraDnsNames }}
 {{- $host := include "floe.urlHost" . }}
@@ -83,13 +83,13 @@
 {{- if .Values.webhook.url }}{{ (urlParse .Values.webhook.url).hostname }}{{ end }}
 {{- end }}
 
-{{/* The same when it is an IP address. */}}
+{{/* The URL's host, if it is an IP address. */}}
 {{- define "floe.urlAddress" -}}
 {{- $host := include "floe.urlHost" . }}
 {{- if regexMatch "^[0-9.]+$|:" $host }}{{ $host }}{{ end }}
 {{- end }}
 
-{{/* With webhook.url and no replicas, somebody else serves. */}}
+{{/* Whether this release has replicas of the webhook. Without replicas, webhook.url is served elsewhere. */}}
 {{- define "floe.serves" -}}
 {{- if or (gt (int .Values.replicas) 0) .Values.autoscaling.enabled }}yes{{ end }}
 {{- end }}
@@ -100,7 +100,7 @@
 {{- or .Values.tls.clientCA.secretName .Values.tls.clientCA.configMapName }}
 {{- end }}
 
-{{/* Whether the NetworkPolicy says who may call. It says nothing about pods in the nodes' network. */}}
+{{/* Whether the NetworkPolicy restricts callers. It does not apply to pods in the nodes' network. */}}
 {{- define "floe.policyNamesCallers" -}}
 {{- $policy := .Values.networkPolicy }}
 {{- if and $policy.enabled (not .Values.hostNetwork) (or $policy.podCIDRs $policy.admission.from) }}yes{{ end }}
@@ -111,8 +111,8 @@
 {{- if or (include "floe.clientCA" .) (include "floe.policyNamesCallers" .) }}true{{ else }}false{{ end }}
 {{- end }}
 
-{{/* The peers that may reach the admission port, as a YAML list; nothing for everybody. A range of IPv4 excludes pods
-     from 0.0.0.0/0, one of IPv6 from ::/0. */}}
+{{/* Peers that may reach the admission port, as a YAML list; empty for everybody. IPv4 ranges are excluded from
+     0.0.0.0/0, IPv6 ranges from ::/0. */}}
 {{- define "floe.admissionPeers" -}}
 {{- $v4 := list }}
 {{- $v6 := list }}
@@ -125,7 +125,7 @@
 {{- with concat $peers .Values.networkPolicy.admission.from }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* A LabelSelector as one string, as in `a=b,c in (d,e),!f`. */}}
+{{/* LabelSelector as one string, as in `a=b,c in (d,e),!f`. */}}
 {{- define "floe.selectorString" -}}
 {{- $all := list }}
 {{- range $key, $value := .matchLabels }}
@@ -142,7 +142,7 @@
 {{- join "," $all }}
 {{- end }}
 
-{{/* Labels. The selectors' may never change: a Deployment's selector cannot. */}}
+{{/* Labels. The labels of selectors may never change, because the selector of a Deployment is immutable. */}}
 
 {{- define "floe.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "floe.name" . | quote }}
@@ -155,7 +155,7 @@ helm.sh/chart: {{ printf "%s-%s" (include "floe.chartName" .) .Chart.Version | r
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- if not .Chart.IsRoot }}
-# The key of this chart's values among the parent chart's, for doctor.
+# The key of this chart's values in the parent chart's values, for doctor.
 floe.dev/subchart: {{ .Chart.Name | trimAll "-_" | quote }}
 {{- end }}
 {{- with .Values.commonLabels }}
@@ -173,7 +173,7 @@ floe.dev/subchart: {{ .Chart.Name | trimAll "-_" | quote }}
 {{- end }}
 {{- end }}
 
-{{/* What all pods have in common. */}}
+{{/* Fields that all pods share. */}}
 {{- define "floe.podSpec" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -205,8 +205,8 @@ securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- end }}
 
-{{/* Replicas of a component apart from each other where the cluster allows it; a cluster of one node is fine.
-     Takes the root and the component. */}}
+{{/* Prefers different nodes for the replicas of a component; a cluster of one node works too. Takes the root and the
+     component. */}}
 {{- define "floe.apart" -}}
 podAntiAffinity:
   preferredDuringSchedulingIgnoredDuringExecution:
@@ -224,7 +224,7 @@ podAntiAffinity:
 - {{ printf "--log=%s" .Values.log.filter | quote }}
 {{- end }}
 
-{{/* Nothing without a collector. */}}
+{{/* Renders nothing without a collector. */}}
 {{- define "floe.traceArgs" -}}
 {{- if .Values.tracing.endpoint -}}
 - {{ printf "--otlp-endpoint=%s" .Values.tracing.endpoint | quote }}
@@ -255,9 +255,9 @@ podAntiAffinity:
   readOnly: true
 {{- end }}
 
-{{/* What the webhook and the controller have to agree about. */}}
+{{/* Arguments that the webhook and the controller must share. */}}
 {{- define "floe.sharedArgs" -}}
-# Pods in here are never touched.
+# Pods in this namespace are never mutated.
 - --own-namespace=$(POD_NAMESPACE)
 {{- with .Values.webhook.exemptNamespaces }}
 - --exempt-namespaces={{ join "," . }}
@@ -265,7 +265,7 @@ podAntiAffinity:
 - {{ printf "--sidecar-containers=%s" (join "," .Values.sidecarContainers) | quote }}
 {{- end }}
 
-{{/* host:port as a listener wants it. Takes the root and the port. */}}
+{{/* Address of a listener, host:port. Takes the root and the port. */}}
 {{- define "floe.listen" -}}
 {{ .root.Values.listenAddress }}:{{ .port }}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/* Parts that the entries of the webhook configuration share. */}}
 
-{{/* Where the API server finds the entry. Takes the root and the path. */}}
+{{/* Address that the API server calls for the entry. Takes the root and the path. */}}
 {{- define "floe.clientConfig" -}}
 clientConfig:
 {{- if .root.Values.webhook.url }}
@@ -14,7 +14,7 @@ clientConfig:
 {{- end }}
 {{- end }}
 
-{{/* Which namespaces. Takes the root, and for entries that tell apart whether defaults count, `NotIn` or `In`. */}}
+{{/* Selector of namespaces. Takes the root, and `NotIn` or `In` for entries that depend on whether defaults apply. */}}
 {{- define "floe.namespaceSelector" -}}
 {{- $v := .root.Values }}
 namespaceSelector:
@@ -52,7 +52,7 @@ objectSelector:
 {{- end }}
 {{- end }}
 
-{{/* The end of every entry. Takes the root and the failure policy. */}}
+{{/* Fields at the end of every entry. Takes the root and the failure policy. */}}
 {{- define "floe.manner" -}}
 failurePolicy: {{ .failurePolicy | quote }}
 matchPolicy: Equivalent
@@ -83,13 +83,13 @@ rules:
     resources: [cronjobs]
     operations: [CREATE, UPDATE]
     scope: Namespaced
-  # The template of a Job never changes.
+  # The template of a Job is immutable.
   - apiGroups: [batch]
     apiVersions: [v1]
     resources: [jobs]
     operations: [CREATE]
     scope: Namespaced
-  # Where Argo Rollouts is installed.
+  # For Argo Rollouts, if it is installed.
   - apiGroups: [argoproj.io]
     apiVersions: [v1alpha1]
     resources: [rollouts]

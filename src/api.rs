@@ -3,8 +3,8 @@
 //! `kube::Client::send` is the only way out, as in the backend: nothing here logs a body. Whole objects other than
 //! Secrets are read here; of Secrets only the metadata, and the one that this program keeps its own certificate in.
 
-mod pace;
 mod pages;
+mod rate_limiter;
 pub mod seen;
 mod selector;
 mod watch;
@@ -24,9 +24,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-pub use pace::Pace;
 pub use pages::Pages;
-pub use seen::Seen;
+pub use rate_limiter::RateLimiter;
+pub use seen::Lookup;
 pub use selector::{InvalidSelector, Selector};
 pub use watch::Watch;
 
@@ -46,11 +46,11 @@ const MESSAGE: usize = 400;
 
 /// What of an object is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum Representation {
     /// Its metadata alone.
     Metadata,
     /// All of it.
-    Whole,
+    Full,
 }
 
 /// A failed call, by what it means.
@@ -107,14 +107,14 @@ pub struct Page {
 #[derive(Clone)]
 pub struct ObjectApi {
     client: Client,
-    pace: Option<Arc<Pace>>,
+    limiter: Option<Arc<RateLimiter>>,
 }
 
 /// By hand: a client has no `Debug`, and holds credentials.
 impl fmt::Debug for ObjectApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectApi")
-            .field("pace", &self.pace)
+            .field("limiter", &self.limiter)
             .finish_non_exhaustive()
     }
 }
@@ -123,15 +123,18 @@ impl ObjectApi {
     /// The API server behind a patient client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, pace: None }
+        Self {
+            client,
+            limiter: None,
+        }
     }
 
     /// A clone whose calls take turns; calls about one namespace count as one tenant.
     #[must_use]
-    pub fn paced(&self, pace: &Arc<Pace>) -> Self {
+    pub fn rate_limited(&self, limiter: &Arc<RateLimiter>) -> Self {
         Self {
             client: self.client.clone(),
-            pace: Some(Arc::clone(pace)),
+            limiter: Some(Arc::clone(limiter)),
         }
     }
 
@@ -145,10 +148,12 @@ impl ObjectApi {
     ///
     /// # Errors
     /// Whatever else stands between.
-    pub async fn get(&self, path: &str, form: Form) -> Result<Option<Bytes>, ApiError> {
+    pub async fn get(&self, path: &str, form: Representation) -> Result<Option<Bytes>, ApiError> {
         let accept = match form {
-            Form::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-            Form::Whole => "application/json",
+            Representation::Metadata => {
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+            }
+            Representation::Full => "application/json",
         };
         match self
             .call(Method::GET, path, accept, None, OBJECT_LIMIT)
@@ -169,7 +174,7 @@ impl ObjectApi {
         &self,
         path: &str,
         query: &str,
-        form: Form,
+        form: Representation,
         limit: usize,
         more: Option<&str>,
     ) -> Result<Page, ApiError> {
@@ -188,8 +193,10 @@ impl ObjectApi {
             resource_version: Option<String>,
         }
         let accept = match form {
-            Form::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-            Form::Whole => "application/json",
+            Representation::Metadata => {
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+            }
+            Representation::Full => "application/json",
         };
         let mut url = format!("{path}?limit={limit}");
         for part in [
@@ -276,8 +283,8 @@ impl ObjectApi {
         body: Option<(&'static str, &Value)>,
         limit: usize,
     ) -> Result<Bytes, ApiError> {
-        if let Some(pace) = &self.pace {
-            pace.turn(tenant(url)).await;
+        if let Some(limiter) = &self.limiter {
+            limiter.acquire(tenant(url)).await;
         }
         let what = what(&method, url);
         let exchange = async {

@@ -24,7 +24,7 @@ use crate::admission::pipeline::{Pipeline, Source, Sources};
 use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
 use crate::api::ObjectApi;
 use crate::backend::kubernetes::{KubernetesBackend, connect, connect_patiently};
-use crate::backend::registry::{Backend, Tuning};
+use crate::backend::registry::{Backend, DecoratorSettings};
 use crate::cli::{ListenerArgs, PolicyArgs, ServeArgs, TelemetryArgs};
 use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
 use crate::injection::SecretSource;
@@ -225,7 +225,7 @@ async fn run_listeners(
             futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
         // The last traces get what the drain left of its time.
         tokio::select! {
-            () = flush.within(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}
+            () = flush.flush(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}
             () = shutdown.aborted() => {}
         }
         ended.abort();
@@ -243,7 +243,7 @@ async fn run_listeners(
 
 /// The pipeline, over the API server behind `client`.
 fn pipeline(client: Client, policy: PolicyArgs, metrics: &Metrics) -> Pipeline {
-    let tuning = Tuning::default();
+    let tuning = DecoratorSettings::default();
     let backend = Backend::assemble(
         KubernetesBackend::new(client.clone(), allowed(&policy)),
         tuning,

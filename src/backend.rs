@@ -14,18 +14,18 @@ pub mod cached;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod error;
-pub(crate) mod flight;
 pub mod kubernetes;
 pub mod limits;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod metered;
-pub(crate) mod patience;
 pub mod registry;
 pub mod retrying;
+pub(crate) mod single_flight;
+pub(crate) mod stall_guard;
 pub mod static_binder;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use kube::core::{ApiResource, GroupVersionKind, Object};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
-use crate::api::seen::{self, Seen};
+use crate::api::seen::{self, Lookup};
 
 /// The API group, which is also the group of its own issuers.
 pub const GROUP: &str = "cert-manager.io";
@@ -108,9 +108,9 @@ pub struct Looked {
     /// Whether the API server knows the kind.
     pub served: bool,
     /// The certificate.
-    pub certificate: Seen<Certificate>,
-    /// Its issuer; [`Seen::Hidden`] where it is another program's.
-    pub issuer: Seen<Issuer>,
+    pub certificate: Lookup<Certificate>,
+    /// Its issuer; [`Lookup::Hidden`] where it is another program's.
+    pub issuer: Lookup<Issuer>,
 }
 
 /// What is wrong with a certificate.
@@ -137,16 +137,18 @@ pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
     );
     let certificate = seen::look(certificates.get_opt(name)).await;
     let issuer = match &certificate {
-        Seen::There(certificate) => issuer(client, namespace, &certificate.spec.issuer_ref).await,
-        Seen::Absent | Seen::Hidden(_) => Seen::Hidden("its certificate is not known".to_owned()),
+        Lookup::Found(certificate) => issuer(client, namespace, &certificate.spec.issuer_ref).await,
+        Lookup::NotFound | Lookup::Unknown(_) => {
+            Lookup::Unknown("its certificate is not known".to_owned())
+        }
     };
     // A name that is not there and a kind that is not there are both 404.
     let served = match certificate {
-        Seen::Absent => client
+        Lookup::NotFound => client
             .list_api_group_resources(&format!("{GROUP}/{VERSION}"))
             .await
             .is_ok(),
-        Seen::There(_) | Seen::Hidden(_) => true,
+        Lookup::Found(_) | Lookup::Unknown(_) => true,
     };
     Looked {
         namespace: namespace.to_owned(),
@@ -157,9 +159,9 @@ pub async fn look(client: &Client, namespace: &str, name: &str) -> Looked {
     }
 }
 
-async fn issuer(client: &Client, namespace: &str, reference: &IssuerRef) -> Seen<Issuer> {
+async fn issuer(client: &Client, namespace: &str, reference: &IssuerRef) -> Lookup<Issuer> {
     if !reference.is_ours() {
-        return Seen::Hidden("it is another program's".to_owned());
+        return Lookup::Unknown("it is another program's".to_owned());
     }
     let issuers: Api<Issuer> = if reference.kind() == "ClusterIssuer" {
         Api::all_with(client.clone(), &resource("ClusterIssuer", "clusterissuers"))
@@ -187,7 +189,7 @@ impl IssuerRef {
 }
 
 /// What keeps a certificate from serving at `now`; `None` when it is Ready and in time, and when nothing can be said
-/// because it may not be read ([`Seen::Hidden`]).
+/// because it may not be read ([`Lookup::Hidden`]).
 #[must_use]
 pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
     let Looked {
@@ -209,14 +211,14 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
         );
     }
     let certificate = match certificate {
-        Seen::There(certificate) => certificate,
-        Seen::Absent => {
+        Lookup::Found(certificate) => certificate,
+        Lookup::NotFound => {
             return found(
                 format!("{this} not found"),
                 format!("kubectl -n {namespace} get certificates"),
             );
         }
-        Seen::Hidden(_) => return None,
+        Lookup::Unknown(_) => return None,
     };
     let status = certificate.status.clone().unwrap_or_default();
     let Some(ready) = condition(&status.conditions, "Ready") else {
@@ -260,7 +262,7 @@ pub fn trouble(looked: &Looked, now: Timestamp) -> Option<Trouble> {
 fn unready(
     namespace: &str,
     reference: &IssuerRef,
-    issuer: &Seen<Issuer>,
+    issuer: &Lookup<Issuer>,
     status: &CertificateStatus,
     ready: &Condition,
     describe: String,
@@ -272,13 +274,13 @@ fn unready(
         String::new()
     };
     match issuer {
-        Seen::Absent => {
+        Lookup::NotFound => {
             return (
                 format!("{kind} {name} not found"),
                 format!("kubectl {at}get {kind}s"),
             );
         }
-        Seen::There(issuer) => {
+        Lookup::Found(issuer) => {
             let conditions = issuer
                 .status
                 .as_ref()
@@ -296,7 +298,7 @@ fn unready(
                 }
             }
         }
-        Seen::Hidden(_) => {}
+        Lookup::Unknown(_) => {}
     }
     let issuing =
         condition(&status.conditions, "Issuing").filter(|issuing| issuing.status != "True");
@@ -332,24 +334,24 @@ mod tests {
 
     const NOW: &str = "2026-06-01T00:00:00Z";
 
-    fn certificate(status: &Value) -> Seen<Certificate> {
+    fn certificate(status: &Value) -> Lookup<Certificate> {
         let object = json!({
             "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": "tls", "namespace": "floe"},
             "spec": {"secretName": "tls", "issuerRef": {"name": "ca", "kind": "Issuer"}, "dnsNames": ["x"]},
             "status": status,
         });
-        Seen::There(serde_json::from_value(object).expect("a certificate"))
+        Lookup::Found(serde_json::from_value(object).expect("a certificate"))
     }
 
-    fn issuer(conditions: &Value) -> Seen<Issuer> {
+    fn issuer(conditions: &Value) -> Lookup<Issuer> {
         let object = json!({
             "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "ca", "namespace": "floe"},
             "spec": {"ca": {"secretName": "ca"}}, "status": {"conditions": conditions},
         });
-        Seen::There(serde_json::from_value(object).expect("an issuer"))
+        Lookup::Found(serde_json::from_value(object).expect("an issuer"))
     }
 
-    fn looked(certificate: Seen<Certificate>, issuer: Seen<Issuer>) -> Looked {
+    fn looked(certificate: Lookup<Certificate>, issuer: Lookup<Issuer>) -> Looked {
         Looked {
             namespace: "floe".to_owned(),
             name: "tls".to_owned(),
@@ -373,11 +375,11 @@ mod tests {
         let ready = json!({"conditions": [is("Ready", "True", "up to date")], "notAfter": "2026-09-01T00:00:00Z",
             "renewalTime": "2026-08-01T00:00:00Z"});
         assert_eq!(
-            says(&looked(certificate(&ready), Seen::Absent)),
+            says(&looked(certificate(&ready), Lookup::NotFound)),
             None,
             "its issuer matters at the next renewal"
         );
-        let hidden = looked(Seen::Hidden("you may not".to_owned()), Seen::Absent);
+        let hidden = looked(Lookup::Unknown("you may not".to_owned()), Lookup::NotFound);
         assert_eq!(says(&hidden), None, "nothing is said about what nobody saw");
     }
 
@@ -385,7 +387,7 @@ mod tests {
     fn the_nearest_cause_is_named() {
         let unready =
             certificate(&json!({"conditions": [is("Ready", "False", "Secret does not exist.")]}));
-        let expect = |issuer: Seen<Issuer>, why: &str, mend: &str| {
+        let expect = |issuer: Lookup<Issuer>, why: &str, mend: &str| {
             let (says, how) = says(&looked(unready.clone(), issuer)).expect("trouble");
             assert_eq!(
                 says,
@@ -394,7 +396,7 @@ mod tests {
             assert_eq!(how, mend);
         };
         expect(
-            Seen::Absent,
+            Lookup::NotFound,
             "issuer ca not found",
             "kubectl -n floe get issuers",
         );
@@ -415,7 +417,7 @@ mod tests {
             describe,
         );
         expect(
-            Seen::Hidden("you may not".to_owned()),
+            Lookup::Unknown("you may not".to_owned()),
             "Secret does not exist",
             describe,
         );
@@ -431,7 +433,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_late_is_told_apart() {
-        let absent = looked(Seen::Absent, Seen::Absent);
+        let absent = looked(Lookup::NotFound, Lookup::NotFound);
         assert_eq!(
             says(&absent).expect("trouble").0,
             "certificate tls in namespace floe not found"
@@ -446,7 +448,7 @@ mod tests {
                 .0
                 .ends_with("the cluster has no cert-manager (cert-manager.io/v1)")
         );
-        let young = looked(certificate(&json!({})), Seen::Absent);
+        let young = looked(certificate(&json!({})), Lookup::NotFound);
         assert!(
             says(&young)
                 .expect("trouble")
@@ -455,7 +457,7 @@ mod tests {
         );
         let at = |not_after: &str, renewal: &str| {
             let ready = json!({"conditions": [is("Ready", "True", "")], "notAfter": not_after, "renewalTime": renewal});
-            says(&looked(certificate(&ready), Seen::Absent)).map(|(says, _)| says)
+            says(&looked(certificate(&ready), Lookup::NotFound)).map(|(says, _)| says)
         };
         assert!(
             at("2026-06-01T00:00:00Z", "2026-05-01T00:00:00Z")
@@ -473,8 +475,8 @@ mod tests {
             "metadata": {"name": "tls"}, "spec": {"issuerRef": {"name": "corp", "kind": "ClusterIssuer"}},
             "status": {"conditions": [is("Ready", "False", "")]},
         });
-        let certificate = Seen::There(serde_json::from_value(object).expect("a certificate"));
-        let (says, mend) = says(&looked(certificate, Seen::Absent)).expect("trouble");
+        let certificate = Lookup::Found(serde_json::from_value(object).expect("a certificate"));
+        let (says, mend) = says(&looked(certificate, Lookup::NotFound)).expect("trouble");
         assert!(says.ends_with("clusterissuer corp not found"), "{says}");
         assert_eq!(mend, "kubectl get clusterissuers");
         let foreign = IssuerRef {

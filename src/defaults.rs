@@ -19,10 +19,10 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 
-use self::kept::Kept;
-use crate::backend::flight::{Ask, Flights, Outcome};
+use self::kept::CachedObject;
 use crate::backend::kubernetes::is_dns_label;
-use crate::backend::patience::{Patience, SILENCE};
+use crate::backend::single_flight::{Outcome, ReadRequest, SingleFlight};
+use crate::backend::stall_guard::{STALL_AFTER, StallGuard};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 use crate::injection::{AnnotationLayers, Annotations, InvalidAnnotation, SecretName};
 
@@ -180,7 +180,7 @@ impl Key {
 /// What was found about one object.
 #[derive(Debug, Default)]
 struct Found {
-    kept: Option<Arc<Kept>>,
+    kept: Option<Arc<CachedObject>>,
     /// Why it is an older answer that stands in.
     unconfirmed: Option<BackendError>,
 }
@@ -188,16 +188,16 @@ struct Found {
 /// A reader with a memory. Concurrent reviews share one read.
 #[derive(Debug)]
 pub struct Defaults {
-    memory: Arc<Memory>,
-    flights: Arc<Flights<Key, Option<Arc<Kept>>>>,
+    memory: Arc<DefaultsCache>,
+    flights: Arc<SingleFlight<Key, Option<Arc<CachedObject>>>>,
 }
 
 /// What is remembered, and whom to ask for the rest: what a shared read needs when its first caller is gone.
 #[derive(Debug)]
-struct Memory {
+struct DefaultsCache {
     reader: Arc<dyn DefaultsReader>,
-    stored: Cache<Key, Arc<Kept>>,
-    patience: Patience,
+    stored: Cache<Key, Arc<CachedObject>>,
+    patience: StallGuard,
     /// For those whom no controller waits for.
     patient: bool,
 }
@@ -219,16 +219,16 @@ impl Defaults {
     fn with(reader: Arc<dyn DefaultsReader>, patient: bool) -> Self {
         let stored = Cache::builder()
             .max_capacity(CAPACITY)
-            .weigher(|key: &Key, kept: &Arc<Kept>| {
+            .weigher(|key: &Key, kept: &Arc<CachedObject>| {
                 kept.weight(key.namespace.len() + key.account.as_ref().map_or(0, String::len))
             })
             .eviction_policy(EvictionPolicy::lru())
             // Only so that nothing is kept for nothing: what counts is decided by `recall` and `stand_in`.
             .time_to_live(STALE)
             .build();
-        let patience = Patience::new(if patient { FOREVER } else { SILENCE });
+        let patience = StallGuard::new(if patient { FOREVER } else { STALL_AFTER });
         Self {
-            memory: Arc::new(Memory {
+            memory: Arc::new(DefaultsCache {
                 reader,
                 stored,
                 patience,
@@ -274,7 +274,7 @@ impl Defaults {
             .flatten()
             .filter_map(|kept| kept.mistake.clone())
             .collect();
-        let source = |kept: Option<Arc<Kept>>| kept.map(|kept| Arc::clone(&kept.source));
+        let source = |kept: Option<Arc<CachedObject>>| kept.map(|kept| Arc::clone(&kept.source));
         Ok(AppliedDefaults {
             namespace: source(of_namespace.kept),
             service_account: source(of_account.kept),
@@ -322,7 +322,7 @@ impl Defaults {
             });
         }
         let (memory, of) = (Arc::clone(&self.memory), key.clone());
-        let ask = Ask {
+        let ask = ReadRequest {
             keys: false,
             deadline,
         };
@@ -351,9 +351,9 @@ impl Defaults {
     }
 }
 
-impl Memory {
+impl DefaultsCache {
     /// The answer from memory, where the rule allows one.
-    fn recall(&self, key: &Key, arrived: Instant) -> Option<Arc<Kept>> {
+    fn recall(&self, key: &Key, arrived: Instant) -> Option<Arc<CachedObject>> {
         let kept = self.stored.get(key)?;
         let says_yes = kept.asks && (key.account.is_some() || kept.source.enabled);
         let usable =
@@ -362,7 +362,7 @@ impl Memory {
     }
 
     /// An older answer, when the API server gave no verdict.
-    fn stand_in(&self, key: &Key) -> Option<Arc<Kept>> {
+    fn stand_in(&self, key: &Key) -> Option<Arc<CachedObject>> {
         self.stored
             .get(key)
             .filter(|kept| kept.began.elapsed() < STALE)
@@ -372,9 +372,9 @@ impl Memory {
     async fn read(
         self: Arc<Self>,
         key: Key,
-        ask: Ask,
+        ask: ReadRequest,
         began: Instant,
-    ) -> Outcome<Option<Arc<Kept>>> {
+    ) -> Outcome<Option<Arc<CachedObject>>> {
         let deadline = if self.patient {
             ask.deadline
         } else {
@@ -392,7 +392,7 @@ impl Memory {
         self.patience.learn(&answer);
         match answer {
             Ok(Some(source)) => {
-                let kept = Arc::new(Kept::new(
+                let kept = Arc::new(CachedObject::new(
                     source,
                     &key.namespace,
                     key.account.as_deref(),

@@ -29,7 +29,7 @@ pub use check::{Check, Id, Status};
 
 use self::installation::Installation;
 use self::reader::{ApiServer, Wanted};
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::backend::kubernetes::connect_patiently;
 use crate::cert_manager;
 use crate::cli::{DoctorArgs, OutputFormat};
@@ -43,28 +43,28 @@ const AHEAD: i64 = 60;
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum ExitStatus {
     /// Nothing failed.
     Healthy = 0,
     /// Something did.
     Failed = 1,
     /// Nothing could be looked at.
-    Blind = 2,
+    Inconclusive = 2,
 }
 
 /// Runs `doctor`; `here` is the clock of this machine.
 #[must_use]
 pub fn run(args: DoctorArgs, here: fn() -> Timestamp) -> ExitCode {
-    conclude(doctor(args, here), Outcome::Blind)
+    conclude(doctor(args, here), ExitStatus::Inconclusive)
 }
 
-impl From<Outcome> for u8 {
-    fn from(outcome: Outcome) -> Self {
+impl From<ExitStatus> for u8 {
+    fn from(outcome: ExitStatus) -> Self {
         outcome as Self
     }
 }
 
-async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, String> {
+async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<ExitStatus, String> {
     let DoctorArgs {
         kubernetes,
         namespace,
@@ -110,22 +110,22 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<Outcome, St
     let mut out = io::stdout().lock();
     let written = match output {
         OutputFormat::Table => output::table(&checks, &mut out),
-        OutputFormat::Json => output::json(&checks, outcome == Outcome::Healthy, &mut out),
+        OutputFormat::Json => output::json(&checks, outcome == ExitStatus::Healthy, &mut out),
     };
     match written {
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => {
-            written.map_err(|error| format!("standard output cannot be written: {error}"))?
+            written.map_err(|error| format!("standard output cannot be written: {error}"))?;
         }
     }
-    if outcome == Outcome::Blind {
+    if outcome == ExitStatus::Inconclusive {
         say("nothing of the installation could be looked at: see caller-permissions\n");
     }
     Ok(outcome)
 }
 
-fn outcome(checks: &[Check]) -> Outcome {
+fn outcome(checks: &[Check]) -> ExitStatus {
     let of = |status: Status| checks.iter().any(|check| check.status == status);
     let looked = |check: &Check| {
         // These say nothing about the installation, or nothing when it is not there.
@@ -136,11 +136,11 @@ fn outcome(checks: &[Check]) -> Outcome {
         about && check.status != Status::NotChecked
     };
     if of(Status::Failure) {
-        Outcome::Failed
+        ExitStatus::Failed
     } else if checks.iter().any(looked) {
-        Outcome::Healthy
+        ExitStatus::Healthy
     } else {
-        Outcome::Blind
+        ExitStatus::Inconclusive
     }
 }
 
@@ -181,13 +181,13 @@ fn certificate(seen: &Installation) -> Option<Check> {
             // Who made them brings them back.
             (Some(trouble), certificate)
                 if looked.served
-                    && (matches!(certificate, Seen::Absent)
-                        || matches!(looked.issuer, Seen::Absent)) =>
+                    && (matches!(certificate, Lookup::NotFound)
+                        || matches!(looked.issuer, Lookup::NotFound)) =>
             {
                 Check::failure(Id::CertManager, trouble.says, seen.origin().again())
             }
             (Some(trouble), _) => Check::failure(Id::CertManager, trouble.says, trouble.mend),
-            (None, Seen::Hidden(why)) => Check::unchecked(Id::CertManager, why.clone()),
+            (None, Lookup::Unknown(why)) => Check::unchecked(Id::CertManager, why.clone()),
             (None, _) => Check::ok(Id::CertManager, format!("{this} is Ready")),
         },
     )
@@ -226,14 +226,14 @@ mod tests {
             Check::unchecked(Id::Configuration, ""),
             Check::warning(Id::Reloader, "", ""),
         ];
-        assert_eq!(outcome(&blind), Outcome::Blind);
+        assert_eq!(outcome(&blind), ExitStatus::Inconclusive);
         assert_eq!(
             outcome(&[server.clone(), Check::warning(Id::Drift, "", "")]),
-            Outcome::Healthy
+            ExitStatus::Healthy
         );
         assert_eq!(
             outcome(&[server, Check::failure(Id::Service, "", "")]),
-            Outcome::Failed
+            ExitStatus::Failed
         );
     }
 }

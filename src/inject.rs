@@ -16,7 +16,7 @@ mod kustomize;
 mod objects;
 mod offline;
 mod output;
-mod teller;
+mod reporter;
 mod templates;
 mod unread;
 
@@ -25,12 +25,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::cluster::{Cluster, Layered};
+use self::cluster::{Cluster, ClusterWithManifests};
 use self::documents::Input;
 use self::injector::Injector;
-use self::offline::{Assumed, Known, Purpose};
+use self::offline::{AssumeExists, ManifestStore, Purpose};
 use self::output::{Changed, Rewritten};
-use self::teller::{Status, Teller};
+use self::reporter::{Reporter, Status};
 use crate::admission::pipeline::Source;
 use crate::cli::{InjectArgs, ManifestFormat};
 use crate::defaults::DefaultsReader;
@@ -48,7 +48,7 @@ pub fn run(args: InjectArgs) -> ExitCode {
 }
 
 fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn Write) -> Status {
-    let mut teller = Teller::new(err);
+    let mut reporter = Reporter::new(err);
     // Without one, nothing could be asked and no time be kept.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -56,28 +56,28 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            teller.error(
+            reporter.error(
                 Status::Unreadable,
                 format_args!("no runtime could be started: {error}"),
             );
-            return teller.status;
+            return reporter.status;
         }
     };
     let format = args.output;
-    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut teller)) else {
-        return teller.status;
+    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut reporter)) else {
+        return reporter.status;
     };
-    if teller.status != Status::Done {
-        return teller.status;
+    if reporter.status != Status::Done {
+        return reporter.status;
     }
     let rewritten = match output::rewrite(&inputs, changed, format) {
         Ok(rewritten) => rewritten,
         Err(error) => {
-            teller.error(Status::Unreadable, error);
-            return teller.status;
+            reporter.error(Status::Unreadable, error);
+            return reporter.status;
         }
     };
-    note_lost_comments(&inputs, &rewritten, format, &mut teller);
+    note_lost_comments(&inputs, &rewritten, format, &mut reporter);
     let written = match format {
         Some(ManifestFormat::Json) => output::write_json(&inputs, &rewritten, out),
         Some(ManifestFormat::Yaml) | None => output::write(&inputs, &rewritten, out),
@@ -87,11 +87,11 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
         Err(error) => {
-            teller.error(
+            reporter.error(
                 Status::Unreadable,
                 format_args!("standard output cannot be written: {error}"),
             );
-            teller.status
+            reporter.status
         }
     }
 }
@@ -101,7 +101,7 @@ fn note_lost_comments(
     inputs: &[Input],
     rewritten: &Rewritten,
     format: Option<ManifestFormat>,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) {
     for (index, input) in inputs.iter().enumerate() {
         for document in &input.documents {
@@ -109,12 +109,12 @@ fn note_lost_comments(
             let is_rewritten = rewritten.contains_key(&(index, document.number));
             if format == Some(ManifestFormat::Json) {
                 if input.has_head_comments(document) || input.has_inner_comments(document) {
-                    teller.note(format_args!(
+                    reporter.note(format_args!(
                         "{place}: its comments are not in the output, because JSON has none"
                     ));
                 }
             } else if is_rewritten && input.has_inner_comments(document) {
-                teller.note(format_args!(
+                reporter.note(format_args!(
                     "{place}: the document was written anew, and comments inside it are not in the output"
                 ));
             }
@@ -126,7 +126,7 @@ fn note_lost_comments(
 async fn plan(
     args: InjectArgs,
     stdin: impl Read,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) -> Option<(Vec<Input>, Changed)> {
     let cluster = match args
         .cluster
@@ -136,7 +136,7 @@ async fn plan(
         Some(connected) => match connected.await {
             Ok(cluster) => Some(cluster),
             Err(error) => {
-                teller.error(Status::Unreadable, error);
+                reporter.error(Status::Unreadable, error);
                 return None;
             }
         },
@@ -154,24 +154,24 @@ async fn plan(
         &args.files.filename,
         args.files.recursive,
         &mut stdin,
-        teller,
+        reporter,
     );
     let checks = open(
         &args.files.secrets,
         args.files.recursive,
         &mut stdin,
-        teller,
+        reporter,
     );
-    let mut known = Known::default();
+    let mut known = ManifestStore::default();
     for (purpose, inputs) in [(Purpose::Inject, &inputs), (Purpose::Check, &checks)] {
         for error in inputs
             .iter()
             .flat_map(|input| known.learn(input, purpose, &namespace))
         {
-            teller.error(Status::Unreadable, error);
+            reporter.error(Status::Unreadable, error);
         }
     }
-    if teller.status != Status::Done {
+    if reporter.status != Status::Done {
         return None;
     }
 
@@ -180,11 +180,11 @@ async fn plan(
     let (answering, reader) = answering(cluster, Arc::clone(&known), unchecked);
     let injector = Injector::new(answering, reader, Arc::clone(&known), namespace, &args);
     for source in known.sources() {
-        injector.check_source(source, &known, teller).await;
+        injector.check_source(source, &known, reporter).await;
     }
-    let (changed, asked) = Box::pin(injector.inject_all(&inputs, teller)).await;
+    let (changed, asked) = Box::pin(injector.inject_all(&inputs, reporter)).await;
     if asked && unchecked {
-        teller.note(
+        reporter.note(
             "no secret was looked for; check that they exist with --secrets FILE or --cluster",
         );
     }
@@ -196,17 +196,17 @@ fn open<R: Read>(
     paths: &[PathBuf],
     recursive: bool,
     stdin: &mut Option<R>,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) -> Vec<Input> {
     let (files, errors) = files::expand(paths, recursive);
     let mut inputs = Vec::new();
     for error in errors {
-        teller.error(Status::Unreadable, error);
+        reporter.error(Status::Unreadable, error);
     }
     for file in files {
         match Input::open(&file, stdin) {
             Ok(input) => inputs.push(input),
-            Err(error) => teller.error(Status::Unreadable, error),
+            Err(error) => reporter.error(Status::Unreadable, error),
         }
     }
     inputs
@@ -215,11 +215,11 @@ fn open<R: Read>(
 /// Who is asked about secrets, and about defaults.
 fn answering(
     cluster: Option<Cluster>,
-    known: Arc<Known>,
+    known: Arc<ManifestStore>,
     unchecked: bool,
 ) -> (Source, Arc<dyn DefaultsReader>) {
     if let Some(cluster) = cluster {
-        let layered = Arc::new(Layered { cluster, known });
+        let layered = Arc::new(ClusterWithManifests { cluster, known });
         return (
             Source {
                 binder: layered.clone(),
@@ -230,7 +230,7 @@ fn answering(
     }
     let answering = if unchecked {
         Source {
-            binder: Arc::new(Assumed(known.clone())),
+            binder: Arc::new(AssumeExists(known.clone())),
             recent_names: None,
         }
     } else {

@@ -62,10 +62,10 @@ pub use near::Suggestions;
 pub use near_prefix::{ineffective_names, is_annotation_as_label, near_prefix};
 pub use operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 pub use patch::render;
-pub use plan::{Absent, ContainerPlan, InjectionPlan, plan};
+pub use plan::{ContainerPlan, InjectionPlan, MissingParents, plan};
 pub use pod::{
-    Annotations, ContainerView, EnvView, Labels, Literal, MIRROR_ANNOTATION, MetadataView,
-    OwnerView, PodSpecView, PodView, Text,
+    Annotations, ContainerView, CowStr, EnvValue, EnvView, Labels, MIRROR_ANNOTATION, MetadataView,
+    OwnerView, PodSpecView, PodView,
 };
 pub use problem::{NoRestart, PlanError, Taken, Warning};
 pub use record::{Added, Record, Restart};
@@ -85,5 +85,5 @@ pub use workload::{
     WorkloadView,
 };
 pub use workload_patch::render_workload;
-pub use workload_plan::{Review, Scope, Template, WorkloadPlan};
+pub use workload_plan::{ChangeScope, TemplatePolicy, WorkloadPlan, WorkloadUpdate};
 pub use wrong_type::WrongType;

@@ -1,10 +1,9 @@
 //! floe-secrets-webhook: pods ask for secrets by name, the webhook injects references to them.
 //!
-//! Modules, lower first; an upper one may use those below it, never the other way:
-//! [`injection`] (pure) ← [`backend`] ← `admission` ← [`server`] ← `app`. Beside the request path stand [`scan`],
-//! [`doctor`] and [`controller`], which see the cluster through [`api`]; [`certificates`] and [`tls_secret`] serve whoever
-//! needs a certificate, [`metrics`] and [`traces`] whoever has something to tell. [`proxy`] is on the way of all clients
-//! to the API server.
+//! Modules, lower first; a module may use those below it, never those above:
+//! [`injection`] (pure) ← [`backend`], [`defaults`] ← [`admission`] ← [`app`]. [`server`] uses none of these. [`scan`],
+//! [`doctor`], [`inject`] and [`controller`] are outside of the request path and reach the cluster by [`api`]. All
+//! modules but [`injection`] may use [`metrics`] and [`traces`]. [`proxy`] is used by all clients of the API server.
 
 pub mod admission;
 pub mod api;

@@ -3,24 +3,24 @@
 //!
 //! [`Scanner`] reads, [`judge`] decides, `output` shows. The controller runs the same scanner from time to time.
 
+pub mod evaluate;
 mod finding;
 mod history;
 mod ineffective;
-pub mod judge;
 mod lost;
 mod objects;
 mod output;
 mod revision;
+mod run_with_progress;
 mod scanner;
-mod survey;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::process::ExitCode;
 
-pub use finding::{Finding, Found, Looked, Owner, Progress, Warned};
+pub use finding::{Finding, Found, Owner, Progress, ScanStats, Warned};
+pub(crate) use run_with_progress::run_with_progress;
 pub use scanner::{Rules, ScanError, Scanner, Scope, Task};
-pub(crate) use survey::survey;
 
 use crate::admission::policy::CLUSTER_NAMESPACES;
 use crate::api::ObjectApi;
@@ -90,9 +90,9 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
     let scanner = Scanner::new(ObjectApi::new(client), rules);
     let progress = Progress::default();
     let mut findings = Vec::new();
-    let ended = survey(&scanner, &task, &progress, |found| match found {
+    let ended = run_with_progress(&scanner, &task, &progress, |found| match found {
         Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => {
-            findings.push(finding)
+            findings.push(finding);
         }
         // Not asked for.
         Found::Warned(_) => {}
@@ -110,7 +110,7 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
         // Whoever reads has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => {
-            written.map_err(|error| format!("standard output cannot be written: {error}"))?
+            written.map_err(|error| format!("standard output cannot be written: {error}"))?;
         }
     }
     let objects = progress.looked().objects;
@@ -128,7 +128,7 @@ async fn scan(args: ScanArgs) -> Result<Status, String> {
 /// # Errors
 /// When objects were left out: the scan is not complete without them.
 fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
-    let Looked {
+    let ScanStats {
         objects,
         read,
         found,

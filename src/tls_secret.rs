@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::api::{ApiError, Form, ObjectApi};
+use crate::api::{ApiError, ObjectApi, Representation};
 use crate::certificates::{Bundle, Issued};
 
 /// Why the Secret cannot be used.
@@ -49,7 +49,7 @@ pub struct TlsSecret {
 
 /// What it holds.
 #[derive(Clone, Default)]
-pub struct Kept {
+pub struct StoredPair {
     /// `tls.crt`: the chain, leaf first; empty before the first certificate.
     pub chain: Vec<u8>,
     /// `tls.key`.
@@ -61,7 +61,7 @@ pub struct Kept {
 
 /// The certificates that it holds, without the key: for who only looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct PublicCertificates {
     /// `tls.crt`: the chain, leaf first.
     pub chain: Vec<u8>,
     /// `ca.crt`: the CA, where its maker puts it there.
@@ -69,9 +69,9 @@ pub struct Shown {
 }
 
 /// By hand: it holds a key.
-impl std::fmt::Debug for Kept {
+impl std::fmt::Debug for StoredPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept")
+        f.debug_struct("StoredPair")
             .field("version", &self.version)
             .finish_non_exhaustive()
     }
@@ -99,9 +99,9 @@ impl TlsSecret {
     ///
     /// # Errors
     /// When it is not there, or the API server does not give it.
-    pub async fn read(&self) -> Result<Kept, TlsSecretError> {
+    pub async fn read(&self) -> Result<StoredPair, TlsSecretError> {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        let Some(body) = self.api.get(&self.path(), Form::Whole).await? else {
+        let Some(body) = self.api.get(&self.path(), Representation::Full).await? else {
             return Err(TlsSecretError::Missing { namespace, name });
         };
         parse(&body).ok_or(TlsSecretError::Unreadable { namespace, name })
@@ -111,8 +111,8 @@ impl TlsSecret {
     ///
     /// # Errors
     /// When the API server does not give it.
-    pub async fn certificates(&self) -> Result<Option<Shown>, ApiError> {
-        let body = self.api.get(&self.path(), Form::Whole).await?;
+    pub async fn certificates(&self) -> Result<Option<PublicCertificates>, ApiError> {
+        let body = self.api.get(&self.path(), Representation::Full).await?;
         Ok(body.map(|body| shown(&body)))
     }
 
@@ -122,7 +122,7 @@ impl TlsSecret {
     /// [`crate::api::ApiErrorKind::Conflict`] when somebody else wrote since.
     pub async fn write(
         &self,
-        over: &Kept,
+        over: &StoredPair,
         issued: &Issued,
         ca: &Bundle,
     ) -> Result<(), TlsSecretError> {
@@ -138,7 +138,7 @@ impl TlsSecret {
     }
 }
 
-fn parse(body: &Bytes) -> Option<Kept> {
+fn parse(body: &Bytes) -> Option<StoredPair> {
     #[derive(Deserialize)]
     struct Object {
         metadata: Metadata,
@@ -162,7 +162,7 @@ fn parse(body: &Bytes) -> Option<Kept> {
     let Object { metadata, data } = serde_json::from_slice(body).ok()?;
     let Data { chain, key, ca } = data.unwrap_or_default();
     let key = String::from_utf8(key).unwrap_or_default();
-    Some(Kept {
+    Some(StoredPair {
         chain,
         key: key.into(),
         ca: Bundle::from_pem(&ca),
@@ -171,7 +171,7 @@ fn parse(body: &Bytes) -> Option<Kept> {
 }
 
 /// What is no Secret holds nothing.
-fn shown(body: &Bytes) -> Shown {
+fn shown(body: &Bytes) -> PublicCertificates {
     #[derive(Default, Deserialize)]
     struct Object {
         #[serde(default)]
@@ -186,7 +186,7 @@ fn shown(body: &Bytes) -> Shown {
     }
     let Object { data } = serde_json::from_slice(body).unwrap_or_default();
     let Data { chain, ca } = data.unwrap_or_default();
-    Shown {
+    PublicCertificates {
         chain,
         ca: Bundle::from_pem(&ca),
     }
@@ -226,7 +226,7 @@ mod tests {
             (kept.chain.as_slice(), kept.key.expose_secret()),
             (&b"CHAIN"[..], "s3cr3t-canary")
         );
-        assert_eq!(format!("{kept:?}"), r#"Kept { version: "7", .. }"#);
+        assert_eq!(format!("{kept:?}"), r#"StoredPair { version: "7", .. }"#);
         assert!(parse(&Bytes::from_static(b"{}")).is_none());
     }
 }

@@ -121,7 +121,7 @@ impl Traces {
 
     /// The span of work that nobody asked for: the first of its trace.
     #[must_use]
-    pub fn work(&self, name: &'static str) -> Span {
+    pub fn root_span(&self, name: &'static str) -> Span {
         let Some(recorder) = &self.0 else {
             return Span::off();
         };
@@ -170,7 +170,7 @@ impl Span {
 
     /// A call to somebody else, as a part of this.
     #[must_use]
-    pub fn call(&self, name: &'static str) -> Self {
+    pub fn client_span(&self, name: &'static str) -> Self {
         let Some(live) = &self.0 else {
             return Self::off();
         };
@@ -179,7 +179,7 @@ impl Span {
     }
 
     /// Says a text about it, cut to a bound; nothing when it is empty.
-    pub fn text(&mut self, key: &'static str, text: &str) {
+    pub fn set_str(&mut self, key: &'static str, text: &str) {
         if !text.is_empty() {
             self.set(key, || {
                 text.get(..text.floor_char_boundary(TEXT))
@@ -191,22 +191,22 @@ impl Span {
     }
 
     /// Says a word of a fixed set.
-    pub fn word(&mut self, key: &'static str, word: &'static str) {
+    pub fn set_static(&mut self, key: &'static str, word: &'static str) {
         self.set(key, || word.into());
     }
 
     /// Says yes or no.
-    pub fn flag(&mut self, key: &'static str, flag: bool) {
+    pub fn set_bool(&mut self, key: &'static str, flag: bool) {
         self.set(key, || flag.into());
     }
 
     /// Says a number.
-    pub fn number(&mut self, key: &'static str, number: i64) {
+    pub fn set_i64(&mut self, key: &'static str, number: i64) {
         self.set(key, || number.into());
     }
 
     /// It failed: somebody has to look at it. Refusing what is wrong is no failure.
-    pub fn failed(&mut self, why: &'static str) {
+    pub fn set_error(&mut self, why: &'static str) {
         if let Some(live) = &mut self.0 {
             live.span.set_status(Status::error(why));
         }
@@ -229,7 +229,7 @@ impl Span {
 
 impl Flush {
     /// Sends what is left, for so long.
-    pub async fn within(self, patience: Duration) {
+    pub async fn flush(self, patience: Duration) {
         let Some((stop, mut task)) = self.0 else {
             return;
         };
@@ -284,9 +284,9 @@ mod tests {
     fn a_span_that_is_off_is_a_pointer_and_takes_everything() {
         assert_eq!(size_of::<Span>(), size_of::<usize>());
         let mut span = Traces::off().request("admission", &HeaderMap::new());
-        span.text("a", "b");
-        span.failed("c");
-        assert!(!span.is_on() && !span.call("backend.bind").is_on());
+        span.set_str("a", "b");
+        span.set_error("c");
+        assert!(!span.is_on() && !span.client_span("backend.bind").is_on());
         assert_eq!(span.trace_id(), None);
     }
 }

@@ -22,7 +22,7 @@ use floe_secrets_webhook::backend::kubernetes::{ClientSettings, KubernetesBacken
 use floe_secrets_webhook::backend::limits::{LimitSettings, Limited, Limits};
 use floe_secrets_webhook::backend::memory::MemoryBackend;
 use floe_secrets_webhook::backend::metered::Metered;
-use floe_secrets_webhook::backend::registry::{Backend, Tuning};
+use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
 use floe_secrets_webhook::backend::retrying::{RetrySettings, Retrying};
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::backend::{SecretBinder, SecretsBackend};
@@ -70,8 +70,11 @@ fn cached() -> InMemory {
 
 fn full_stack() -> InMemory {
     let backend = Arc::new(MemoryBackend::new());
-    let Backend { binder, values, .. } =
-        Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics());
+    let Backend { binder, values, .. } = Backend::assemble(
+        Arc::clone(&backend),
+        DecoratorSettings::default(),
+        &metrics(),
+    );
     InMemory {
         backend,
         binder,
@@ -82,7 +85,7 @@ fn full_stack() -> InMemory {
 async fn full_stack_over_api() -> OverApi {
     OverApi::fake_with(|backend| {
         let Backend { binder, values, .. } =
-            Backend::assemble(backend, Tuning::default(), &metrics());
+            Backend::assemble(backend, DecoratorSettings::default(), &metrics());
         (binder, values)
     })
     .await
@@ -179,8 +182,10 @@ impl RealApi {
     }
 
     async fn full_stack() -> Self {
-        Self::start(|backend| Backend::assemble(backend, Tuning::default(), &metrics()).binder)
-            .await
+        Self::start(|backend| {
+            Backend::assemble(backend, DecoratorSettings::default(), &metrics()).binder
+        })
+        .await
     }
 }
 

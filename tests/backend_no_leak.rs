@@ -9,7 +9,7 @@ use std::time::Duration;
 use floe_secrets_webhook::backend::kubernetes::KubernetesBackend;
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi, leaks};
 use floe_secrets_webhook::backend::memory::query;
-use floe_secrets_webhook::backend::registry::{Backend, Tuning};
+use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
 use floe_secrets_webhook::backend::{BackendError, BindQuery, KeyQuery};
 use floe_secrets_webhook::injection::{SecretKey, SecretName};
 use floe_secrets_webhook::metrics::registry;
@@ -79,7 +79,7 @@ async fn values_show_up_neither_in_errors_nor_in_logs() {
     let (metrics_registry, metrics) = registry();
     let backend = Backend::assemble(
         KubernetesBackend::new(api.client(), None),
-        Tuning::default(),
+        DecoratorSettings::default(),
         &metrics,
     );
     let Backend {
@@ -96,7 +96,7 @@ async fn values_show_up_neither_in_errors_nor_in_logs() {
         api.always(fault);
         for keys in [
             KeyQuery::default(),
-            KeyQuery::of([key.clone()].into()),
+            KeyQuery::of([key.clone()]),
             KeyQuery::all(),
         ] {
             for secret in ["db", "absent"] {

@@ -422,7 +422,7 @@ async fn connections_that_showed_a_certificate_count_against_no_share() {
         metrics.clone(),
     );
     store
-        .offer(pair.cert.as_bytes(), pair.key.as_bytes())
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
     store.offer_client_ca(ca.pem().as_bytes()).unwrap();
     let listener = ListenerSettings {

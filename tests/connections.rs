@@ -60,7 +60,7 @@ fn tls(metrics: &Metrics) -> (Ca, Arc<CertStore>) {
         metrics.clone(),
     );
     store
-        .offer(pair.cert.as_bytes(), pair.key.as_bytes())
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
     (ca, store)
 }
@@ -137,7 +137,7 @@ async fn who_is_turned_away_at_the_handshake_reads_why() {
         metrics.clone(),
     );
     store
-        .offer(pair.cert.as_bytes(), pair.key.as_bytes())
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
     store.offer_client_ca(ca.pem().as_bytes()).unwrap();
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;

@@ -16,9 +16,9 @@ mod rfc6902;
 use std::collections::BTreeMap;
 
 use floe_secrets_webhook::injection::{
-    AnnotationLayers, Annotations, BindOutcome, Decision, EnvVarName, InjectionPlan,
-    InjectionRequest, Literal, PlanError, PlanInput, PlanTarget, PodView, Record, SecretBinding,
-    SecretId, Sidecar, parse, plan, render, restarting_secrets,
+    AnnotationLayers, Annotations, BindOutcome, Decision, EnvValue, EnvVarName, InjectionPlan,
+    InjectionRequest, PlanError, PlanInput, PlanTarget, PodView, Record, SecretBinding, SecretId,
+    Sidecar, parse, plan, render, restarting_secrets,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -582,7 +582,7 @@ proptest! {
     #[test]
     fn literals_mention_what_the_kubelet_expands(text in "[$()AB x]{0,16}") {
         let encoded = serde_json::to_string(&text).unwrap();
-        let literal: Literal<'_> = serde_json::from_str(&encoded).unwrap();
+        let literal: EnvValue<'_> = serde_json::from_str(&encoded).unwrap();
         prop_assert_eq!(literal.mentions().map(str::to_owned).collect::<Vec<_>>(), expanded(&text));
     }
 }

@@ -174,7 +174,7 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
     let warnings = || {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines()
-            .filter(|line| line.contains("certificate refused"))
+            .filter(|line| line.contains("certificate rejected"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
@@ -190,7 +190,7 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
         params.not_after = rcgen::date_time_ymd(2020, 2, 1);
     });
     let future = ca.leaf_with("future", |params| {
-        params.not_before = rcgen::date_time_ymd(4000, 1, 1)
+        params.not_before = rcgen::date_time_ymd(4000, 1, 1);
     });
     let other = ca.leaf("other");
     let bad = [
@@ -349,7 +349,7 @@ async fn nobody_may_call_while_a_required_client_ca_is_missing() {
         metrics,
     );
     store
-        .offer(pair.cert.as_bytes(), pair.key.as_bytes())
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
         .unwrap();
     assert!(store.server_config().is_none());
     assert_eq!(store.check(), Err("no client CA yet".to_owned()));

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 /// Every secret exists and has the keys that are asked for, and two more.
 fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
-    let found = |(id, need): (&SecretId, floe_secrets_webhook::injection::Need)| {
+    let found = |(id, query): (&SecretId, floe_secrets_webhook::injection::KeyQuery)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];
-        let keys: BTreeSet<String> = need
+        let keys: BTreeSet<String> = query
             .keys
             .iter()
             .map(ToString::to_string)

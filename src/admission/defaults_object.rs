@@ -9,8 +9,8 @@ use super::pipeline::{Pipeline, RequestContext};
 use super::review::{Operation, Request, SourceView};
 use crate::defaults::oversize;
 use crate::injection::{
-    AnnotationLayers, AnnotationOwner, Annotations, Decision, IdleDefaults, Labels, SkipReason,
-    Text,
+    AnnotationLayers, AnnotationOwner, Annotations, CowStr, Decision, IdleDefaults, Labels,
+    SkipReason,
 };
 
 impl Pipeline {
@@ -129,13 +129,13 @@ fn name<'r>(
     names
         .into_iter()
         .flatten()
-        .map(Text::as_str)
+        .map(CowStr::as_str)
         .find(|name| !name.is_empty())
 }
 
 /// The label of a Namespace that lets defaults apply.
 fn inject_label<'o>(object: &'o SourceView<'_>) -> Option<&'o str> {
-    let label = |labels: &'o Labels<'_>| labels.inject.as_ref().map(Text::as_str);
+    let label = |labels: &'o Labels<'_>| labels.inject.as_ref().map(CowStr::as_str);
     object.metadata.labels.as_ref().and_then(label)
 }
 

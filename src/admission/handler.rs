@@ -20,7 +20,7 @@ use super::render::{PatchTooLong, render};
 use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, Operation, Request, SourceView, Unreadable};
 use super::surface::Surface;
-use crate::injection::{MetadataView, PodView, Text, WorkloadView};
+use crate::injection::{CowStr, MetadataView, PodView, WorkloadView};
 use crate::redact::excerpt;
 use crate::traces::Span;
 
@@ -147,7 +147,7 @@ impl Handler {
         };
         let response =
             handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
-        span.number(
+        span.set_i64(
             "code",
             response
                 .response
@@ -273,7 +273,7 @@ fn rendered(
     }
 }
 
-fn logged_name<'t>(text: Option<&'t Text<'_>>) -> Cow<'t, str> {
+fn logged_name<'t>(text: Option<&'t CowStr<'_>>) -> Cow<'t, str> {
     text.map(|text| excerpt(text.as_str(), MAX_LOGGED_NAME))
         .unwrap_or_default()
 }

@@ -146,7 +146,7 @@ impl Pipeline {
                 None,
             )
         };
-        let mut span = context.span.call("defaults.read");
+        let mut span = context.span.client_span("defaults.read");
         let read = timeout_at(context.deadline, read)
             .await
             .unwrap_or_else(|_| Err(late()));
@@ -332,8 +332,8 @@ async fn bind_one(
             Some(&secret.name),
         )
     };
-    let mut span = context.span.call("backend.bind");
-    span.text("secret", secret.name.as_str());
+    let mut span = context.span.client_span("backend.bind");
+    span.set_str("secret", secret.name.as_str());
     let result = timeout_at(context.deadline, binder.bind(&query))
         .await
         .unwrap_or_else(|_| Err(late()));
@@ -344,9 +344,9 @@ async fn bind_one(
 /// Records the result of a backend call, with the values of the metric's label.
 fn record(span: &mut Span, backend: BackendKind, error: Option<&BackendError>) {
     let result = error.map_or(BackendResult::Ok, |error| error.kind.into());
-    span.word("backend", backend.as_str());
-    span.word("result", result.as_str());
+    span.set_static("backend", backend.as_str());
+    span.set_static("result", result.as_str());
     if !matches!(result, BackendResult::Ok | BackendResult::NotFound) {
-        span.failed(result.as_str());
+        span.set_error(result.as_str());
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::kubernetes::is_dns_label;
-use crate::injection::{MetadataView, Text, WrongType};
+use crate::injection::{CowStr, MetadataView, WrongType};
 
 /// The only version that is spoken here; the configuration registers no other.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -68,19 +68,19 @@ impl Operation {
 pub struct Request<'a, O> {
     /// Must be given back.
     #[serde(borrow)]
-    pub uid: Text<'a>,
+    pub uid: CowStr<'a>,
     /// The resource, as the rule that matched knows it.
     #[serde(borrow, default)]
     pub resource: Resource<'a>,
     /// `status`, `ephemeralcontainers`, …
     #[serde(borrow, default)]
-    pub sub_resource: Option<Text<'a>>,
+    pub sub_resource: Option<CowStr<'a>>,
     /// Empty when the API server will make one from `generateName`.
     #[serde(borrow, default)]
-    pub name: Option<Text<'a>>,
+    pub name: Option<CowStr<'a>>,
     /// The namespace; the object's own field may be empty on CREATE.
     #[serde(borrow, default)]
-    pub namespace: Option<Text<'a>>,
+    pub namespace: Option<CowStr<'a>>,
     /// What is done to it.
     #[serde(default)]
     pub operation: Operation,
@@ -107,10 +107,10 @@ fn none<O>() -> Option<O> {
 pub struct Resource<'a> {
     /// Empty for core.
     #[serde(borrow, default)]
-    pub group: Text<'a>,
+    pub group: CowStr<'a>,
     /// `pods`, `namespaces`, …
     #[serde(borrow, default)]
-    pub resource: Text<'a>,
+    pub resource: CowStr<'a>,
 }
 
 /// Who made the request.
@@ -118,7 +118,7 @@ pub struct Resource<'a> {
 pub struct UserInfo<'a> {
     /// `system:serviceaccount:<namespace>:<name>` for service accounts.
     #[serde(borrow, default)]
-    pub username: Text<'a>,
+    pub username: CowStr<'a>,
 }
 
 impl<O> Request<'_, O> {
@@ -127,9 +127,9 @@ impl<O> Request<'_, O> {
     /// # Errors
     /// The first field that is not.
     fn check_lengths(&self) -> Result<(), &'static str> {
-        let within = |text: &Text<'_>, most: usize| text.as_str().len() <= most;
+        let within = |text: &CowStr<'_>, most: usize| text.as_str().len() <= most;
         let absent_or =
-            |text: &Option<Text<'_>>, most| text.as_ref().is_none_or(|text| within(text, most));
+            |text: &Option<CowStr<'_>>, most| text.as_ref().is_none_or(|text| within(text, most));
         let checks = [
             ("uid", within(&self.uid, MAX_UID)),
             (
@@ -150,7 +150,7 @@ impl<O> Request<'_, O> {
     /// The namespace; empty for cluster-scoped objects.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.namespace.as_ref().map_or("", Text::as_str)
+        self.namespace.as_ref().map_or("", CowStr::as_str)
     }
 
     /// Whether it is this resource itself, and not one of its subresources.
@@ -223,9 +223,9 @@ pub fn decoded_bytes(bytes: &[u8]) -> usize {
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
 struct Review<'a, O> {
     #[serde(borrow, default)]
-    api_version: Text<'a>,
+    api_version: CowStr<'a>,
     #[serde(borrow, default)]
-    kind: Text<'a>,
+    kind: CowStr<'a>,
     #[serde(default = "none", borrow)]
     request: Option<Request<'a, O>>,
 }
@@ -344,7 +344,7 @@ impl<'de> Visitor<'de> for Path<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Text<'de>>()? {
+        while let Some(key) = map.next_key::<CowStr<'de>>()? {
             match self.keys.split_first() {
                 Some((first, rest)) if *first == key.as_str() => {
                     map.next_value_seed(Path {

@@ -11,9 +11,9 @@ use super::pipeline::{Bindings, Pipeline, RequestContext};
 use super::review::{Operation, Request};
 use super::surface::Surface;
 use crate::injection::{
-    self, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode, Review, Scope,
-    SecretId, SkipReason, Template, Warning, WorkloadKind, WorkloadPlan, WorkloadView,
-    restarting_secrets,
+    self, ChangeScope, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode,
+    SecretId, SkipReason, TemplatePolicy, Warning, WorkloadKind, WorkloadPlan, WorkloadUpdate,
+    WorkloadView, restarting_secrets,
 };
 
 impl Pipeline {
@@ -36,7 +36,7 @@ impl Pipeline {
             .old_object
             .as_ref()
             .filter(|_| request.operation == Operation::Update);
-        let Some(review) = Review::of(kind, object, old) else {
+        let Some(review) = WorkloadUpdate::of(kind, object, old) else {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         };
         self.mutate_workload(surface, request.namespace(), kind, &review, context)
@@ -48,10 +48,10 @@ impl Pipeline {
         surface: Surface,
         namespace: &str,
         kind: WorkloadKind,
-        review: &Review<'_, '_>,
+        review: &WorkloadUpdate<'_, '_>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
-        let annotations_changed = review.scope() == Scope::Annotations;
+        let annotations_changed = review.scope() == ChangeScope::Annotations;
         let parsed = self
             .workload_request(surface, namespace, review, context)
             .await;
@@ -63,7 +63,7 @@ impl Pipeline {
         let requested = request.as_ref().filter(|request| !request.is_empty());
         let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
         let needs_bindings =
-            annotations_changed || review.scope() == Scope::Template && into_template;
+            annotations_changed || review.scope() == ChangeScope::Template && into_template;
         let (bindings, failures) = match requested {
             Some(request) if needs_bindings => self.bind(namespace, request, context).await,
             Some(_) | None => Bindings::default(),
@@ -86,9 +86,9 @@ impl Pipeline {
             Some(_) | None => Vec::new(),
         };
         let template = match &input {
-            _ if request.is_none() || !failures.is_empty() => Template::Keep,
-            Some(input) if into_template => Template::With(input),
-            Some(_) | None => Template::Without,
+            _ if request.is_none() || !failures.is_empty() => TemplatePolicy::Preserve,
+            Some(input) if into_template => TemplatePolicy::Inject(input),
+            Some(_) | None => TemplatePolicy::Remove,
         };
         let mut plan = plan(review, request.as_ref(), &secrets, template)?;
         if annotations_changed {
@@ -118,7 +118,7 @@ impl Pipeline {
         &self,
         surface: Surface,
         namespace: &str,
-        review: &Review<'_, '_>,
+        review: &WorkloadUpdate<'_, '_>,
         context: RequestContext<'_>,
     ) -> Result<Decision, AdmissionError> {
         let (annotations, pod) = (review.annotations(), review.pod());
@@ -138,8 +138,8 @@ impl Pipeline {
             self.authorize(namespace, pod.service_account(), request, context)
                 .await?;
             // Only the author of the workload may ask to refuse it, and only for annotations that are written now.
-            let by_author =
-                annotations.get("on-missing").is_some() && review.scope() == Scope::Annotations;
+            let by_author = annotations.get("on-missing").is_some()
+                && review.scope() == ChangeScope::Annotations;
             if !by_author && request.on_missing == Some(injection::OnMissing::Deny) {
                 request.on_missing = None;
             }
@@ -187,8 +187,8 @@ impl Parsed {
 }
 
 /// Reason to skip an update that changes nothing.
-fn unchanged(review: &Review<'_, '_>) -> SkipReason {
-    if review.scope() == Scope::Neither {
+fn unchanged(review: &WorkloadUpdate<'_, '_>) -> SkipReason {
+    if review.scope() == ChangeScope::Neither {
         SkipReason::Unchanged
     } else {
         SkipReason::AlreadyInjected
@@ -197,16 +197,18 @@ fn unchanged(review: &Review<'_, '_>) -> SkipReason {
 
 /// Plans the update. If the template cannot be injected into and the annotations have not changed, it is kept as it is.
 fn plan(
-    review: &Review<'_, '_>,
+    review: &WorkloadUpdate<'_, '_>,
     request: Option<&InjectionRequest>,
     secrets: &[String],
-    template: Template<'_>,
+    template: TemplatePolicy<'_>,
 ) -> Result<WorkloadPlan, AdmissionError> {
     match review.plan(request, secrets, template) {
         Ok(plan) => Ok(plan),
-        Err(errors) if review.scope() == Scope::Annotations => Err(AdmissionError::Plan(errors)),
+        Err(errors) if review.scope() == ChangeScope::Annotations => {
+            Err(AdmissionError::Plan(errors))
+        }
         Err(_) => review
-            .plan(request, secrets, Template::Keep)
+            .plan(request, secrets, TemplatePolicy::Preserve)
             .map_err(AdmissionError::Plan),
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{ApiError, ApiErrorKind, Form, ObjectApi, Page, read};
+use super::{ApiError, ApiErrorKind, ObjectApi, Page, Representation, read};
 
 /// How often a list whose snapshot is gone is begun anew.
 const RESTARTS: usize = 5;
@@ -23,7 +23,7 @@ pub struct Pages<'a> {
     api: &'a ObjectApi,
     path: &'a str,
     query: &'a str,
-    form: Form,
+    form: Representation,
     /// The most objects in a page.
     most: usize,
     limit: usize,
@@ -40,7 +40,7 @@ impl ObjectApi {
         &'a self,
         path: &'a str,
         query: &'a str,
-        form: Form,
+        form: Representation,
         most: usize,
     ) -> Pages<'a> {
         Pages {
@@ -83,7 +83,7 @@ impl Pages<'_> {
                     return Ok(Some(page));
                 }
                 Err(error) if error.kind == ApiErrorKind::TooLong && self.limit > 1 => {
-                    self.limit /= 2
+                    self.limit /= 2;
                 }
                 Err(error) if error.kind == ApiErrorKind::TooLong => self.skip(error).await?,
                 Err(error) if error.kind == ApiErrorKind::Gone && self.restarts < RESTARTS => {
@@ -120,7 +120,7 @@ impl Pages<'_> {
             #[serde(default)]
             namespace: String,
         }
-        if self.form == Form::Metadata {
+        if self.form == Representation::Metadata {
             return Err(error);
         }
         let page = self
@@ -128,7 +128,7 @@ impl Pages<'_> {
             .page(
                 self.path,
                 self.query,
-                Form::Metadata,
+                Representation::Metadata,
                 1,
                 self.more.as_deref(),
             )
@@ -207,7 +207,7 @@ mod tests {
     /// How many objects came, how many were left out, and what was asked for.
     async fn listed(sizes: Vec<usize>, most: usize) -> (usize, usize, Vec<String>) {
         let (api, asked) = serving(sizes);
-        let mut pages = api.pages("/api/v1/events", "", Form::Whole, most);
+        let mut pages = api.pages("/api/v1/events", "", Representation::Full, most);
         let mut objects = 0;
         while let Some(page) = pages.next().await.unwrap() {
             objects += page.items.len();
@@ -263,7 +263,7 @@ mod tests {
         let api = ObjectApi::new(kube::Client::new(answer, "default"));
         let began = tokio::time::Instant::now();
         let error = api
-            .pages("/api/v1/events", "", Form::Whole, 1)
+            .pages("/api/v1/events", "", Representation::Full, 1)
             .next()
             .await
             .unwrap_err();

@@ -11,43 +11,43 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// One thing that was looked for.
 #[derive(Clone, Debug)]
-pub enum Seen<T> {
+pub enum Lookup<T> {
     /// It is there.
-    There(T),
+    Found(T),
     /// It is not.
-    Absent,
+    NotFound,
     /// Nobody knows, and why: a sentence.
-    Hidden(String),
+    Unknown(String),
 }
 
-impl<T> Seen<T> {
+impl<T> Lookup<T> {
     /// What is there.
     pub fn there(&self) -> Option<&T> {
         match self {
-            Self::There(object) => Some(object),
-            Self::Absent | Self::Hidden(_) => None,
+            Self::Found(object) => Some(object),
+            Self::NotFound | Self::Unknown(_) => None,
         }
     }
 
     /// Another view of what is there.
-    pub fn map<U>(self, view: impl FnOnce(T) -> U) -> Seen<U> {
+    pub fn map<U>(self, view: impl FnOnce(T) -> U) -> Lookup<U> {
         match self {
-            Self::There(object) => Seen::There(view(object)),
-            Self::Absent => Seen::Absent,
-            Self::Hidden(why) => Seen::Hidden(why),
+            Self::Found(object) => Lookup::Found(view(object)),
+            Self::NotFound => Lookup::NotFound,
+            Self::Unknown(why) => Lookup::Unknown(why),
         }
     }
 }
 
 /// Awaits one read of a single object.
-pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>) -> Seen<T> {
+pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>) -> Lookup<T> {
     match timeout(LOOK, read).await {
-        Ok(Ok(Some(object))) => Seen::There(object),
-        Ok(Ok(None)) => Seen::Absent,
+        Ok(Ok(Some(object))) => Lookup::Found(object),
+        Ok(Ok(None)) => Lookup::NotFound,
         // Where the kind itself is not served, the answer is no Status, which kube does not take for "not found".
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Seen::Absent,
-        Ok(Err(error)) => Seen::Hidden(said(&error)),
-        Err(_) => Seen::Hidden("the API server did not answer in time".to_owned()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Lookup::NotFound,
+        Ok(Err(error)) => Lookup::Unknown(said(&error)),
+        Err(_) => Lookup::Unknown("the API server did not answer in time".to_owned()),
     }
 }
 
@@ -65,12 +65,12 @@ pub fn said(error: &kube::Error) -> String {
     }
 }
 
-impl<T> From<Result<Option<T>, ApiError>> for Seen<T> {
+impl<T> From<Result<Option<T>, ApiError>> for Lookup<T> {
     fn from(read: Result<Option<T>, ApiError>) -> Self {
         match read {
-            Ok(Some(object)) => Self::There(object),
-            Ok(None) => Self::Absent,
-            Err(error) => Self::Hidden(error.to_string()),
+            Ok(Some(object)) => Self::Found(object),
+            Ok(None) => Self::NotFound,
+            Err(error) => Self::Unknown(error.to_string()),
         }
     }
 }

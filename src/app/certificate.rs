@@ -9,7 +9,7 @@ use kube::Client;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::cert_manager::{self, Trouble};
 use crate::server::tls::CertStore;
 
@@ -42,11 +42,11 @@ impl CertificateStatus {
         let trouble = cert_manager::trouble(&looked, now)
             .map(|Trouble { says, mend }| format!("{says} (try: {mend})"));
         trouble.or_else(|| match looked.certificate {
-            Seen::Hidden(why) => Some(format!(
+            Lookup::Unknown(why) => Some(format!(
                 "certificate {} cannot be looked at: {why}",
                 self.name
             )),
-            Seen::There(_) | Seen::Absent => None,
+            Lookup::Found(_) | Lookup::NotFound => None,
         })
     }
 

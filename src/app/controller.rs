@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{logged, traces};
-use crate::api::{ObjectApi, Pace};
+use crate::api::{ObjectApi, RateLimiter};
 use crate::backend::kubernetes::connect_patiently;
 use crate::cli::{CertificateArgs, ControllerArgs, LeaseArgs};
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
-use crate::controller::lease::{Election, LeaseSettings};
+use crate::controller::lease::{LeaderElector, LeaseSettings};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::retry::RetryTrigger;
 use crate::controller::while_leading;
@@ -70,7 +70,7 @@ async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
 /// All parts of the controller.
 struct Program {
     work: Work,
-    election: Election,
+    election: LeaderElector,
     leading: watch::Receiver<bool>,
     ops: Listener,
     router: Router,
@@ -100,15 +100,15 @@ impl Program {
         let own_namespace = args.own_namespace.clone();
         let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let namespace = Some(own_namespace.clone());
-        let traced = traces::start(
+        let starting = traces::start(
             args.telemetry.traces.clone(),
             SERVICE,
             namespace,
             &listening,
         );
-        let (traces, flush) = traced.await?;
+        let (traces, flush) = starting.await?;
 
-        let (election, leading) = Election::new(
+        let (election, leading) = LeaderElector::new(
             client.clone(),
             lease_settings(args.lease.clone(), &own_namespace),
             jiff::Timestamp::now,
@@ -165,7 +165,7 @@ impl Program {
         release.cancel();
         let last = futures::future::join(
             timeout(SHUTDOWN_TIMEOUT, &mut electing),
-            flush.within(SHUTDOWN_TIMEOUT),
+            flush.flush(SHUTDOWN_TIMEOUT),
         );
         tokio::select! {
             (released, ()) = last => drop(released),
@@ -203,7 +203,7 @@ impl Work {
             Scope::Namespaces(namespaces)
         };
         let drift = Drift::new(
-            &api.paced(&Pace::per_second(SCAN_CALLS)),
+            &api.rate_limited(&RateLimiter::per_second(SCAN_CALLS)),
             rules.clone(),
             scope.clone(),
             args.drift_interval,

@@ -46,8 +46,8 @@ async fn admit(
     let request = match limits.read(request).await {
         Ok(request) => request,
         Err(shed) => {
-            span.word("surface", surface.as_str());
-            span.failed("shed");
+            span.set_static("surface", surface.as_str());
+            span.set_error("shed");
             return shed.into_response();
         }
     };

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::certificates::TlsError;
 use crate::redact::ErrorChain;
-use crate::server::tls::{CertStore, Offer};
+use crate::server::tls::{CertStore, LoadOutcome};
 use crate::tls_secret::TlsSecret;
 
 /// Between two looks while nothing serves yet.
@@ -27,7 +27,7 @@ pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration)
             Ok(kept) => {
                 said = None;
                 let key = kept.key.expose_secret().as_bytes();
-                let offered: Result<Offer, TlsError> = store.offer(&kept.chain, key);
+                let offered: Result<LoadOutcome, TlsError> = store.load(&kept.chain, key);
                 store.record(&[&kept.chain, key], &offered);
             }
             Err(error) => {

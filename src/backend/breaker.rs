@@ -56,7 +56,7 @@ enum State {
 
 /// What a call says about the backend's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sign {
+enum CallResult {
     Alive,
     Dead,
     /// The caller left too early to tell.
@@ -104,7 +104,7 @@ impl Circuit {
     }
 
     /// Lets a call through, or not.
-    fn enter(&self, deadline: Instant) -> Option<Pass<'_>> {
+    fn enter(&self, deadline: Instant) -> Option<Permit<'_>> {
         let now = Instant::now();
         let mut state = self.state();
         let probe = match *state {
@@ -115,7 +115,7 @@ impl Circuit {
             }
             State::Open(_) | State::Probing => return None,
         };
-        Some(Pass {
+        Some(Permit {
             circuit: self,
             probe,
             began: now,
@@ -125,7 +125,7 @@ impl Circuit {
     }
 
     /// Takes a call's sign; whether that opened or closed the breaker, for the log.
-    fn learn(&self, sign: Sign, probe: bool) -> Option<Sign> {
+    fn learn(&self, sign: CallResult, probe: bool) -> Option<CallResult> {
         let BreakerSettings {
             failures, pause, ..
         } = self.settings;
@@ -133,14 +133,14 @@ impl Circuit {
         let mut state = self.state();
         let (next, changed) = match (*state, sign) {
             // A call from before the breaker opened: its answer is as good as the probe's.
-            (State::Open(_) | State::Probing, Sign::Alive) => (State::Closed(0), true),
-            (State::Closed(_), Sign::Alive) => (State::Closed(0), false),
-            (State::Closed(count), Sign::Dead) if count + 1 >= failures => (reopen, true),
-            (State::Closed(count), Sign::Dead) => (State::Closed(count + 1), false),
-            (State::Probing, Sign::Dead) if probe => (reopen, false),
+            (State::Open(_) | State::Probing, CallResult::Alive) => (State::Closed(0), true),
+            (State::Closed(_), CallResult::Alive) => (State::Closed(0), false),
+            (State::Closed(count), CallResult::Dead) if count + 1 >= failures => (reopen, true),
+            (State::Closed(count), CallResult::Dead) => (State::Closed(count + 1), false),
+            (State::Probing, CallResult::Dead) if probe => (reopen, false),
             // The probe's caller left: the next call may probe.
-            (State::Probing, Sign::None) if probe => (State::Open(Instant::now()), false),
-            (same, Sign::Dead | Sign::None) => (same, false),
+            (State::Probing, CallResult::None) if probe => (State::Open(Instant::now()), false),
+            (same, CallResult::Dead | CallResult::None) => (same, false),
         };
         *state = next;
         changed.then_some(sign)
@@ -148,7 +148,7 @@ impl Circuit {
 }
 
 /// A call that was let through. It reports when dropped, so that a probe whose caller left frees its place.
-struct Pass<'a> {
+struct Permit<'a> {
     circuit: &'a Circuit,
     probe: bool,
     began: Instant,
@@ -156,20 +156,20 @@ struct Pass<'a> {
     reported: bool,
 }
 
-impl Pass<'_> {
+impl Permit<'_> {
     /// What a missed deadline says: nothing, if it was a short one.
-    fn missed_deadline(&self) -> Sign {
+    fn missed_deadline(&self) -> CallResult {
         let had = self.deadline.saturating_duration_since(self.began);
         if had >= self.circuit.settings.patience {
-            Sign::Dead
+            CallResult::Dead
         } else {
-            Sign::None
+            CallResult::None
         }
     }
 
     fn end(mut self, error: Option<&BackendError>) {
         let sign = match error.map(|error| error.kind) {
-            Some(ErrorKind::Unavailable) => Sign::Dead,
+            Some(ErrorKind::Unavailable) => CallResult::Dead,
             Some(ErrorKind::Deadline) => self.missed_deadline(),
             None
             | Some(
@@ -181,28 +181,28 @@ impl Pass<'_> {
                 | ErrorKind::Invalid
                 | ErrorKind::Conflict
                 | ErrorKind::TooManyKeys,
-            ) => Sign::Alive,
+            ) => CallResult::Alive,
         };
         let backend = self.circuit.backend.as_str();
         match (self.circuit.learn(sign, self.probe), error) {
-            (Some(Sign::Dead), Some(error)) => {
+            (Some(CallResult::Dead), Some(error)) => {
                 tracing::warn!(backend, error = %ErrorChain(error), "circuit breaker opened");
             }
-            (Some(Sign::Alive), _) => tracing::info!(backend, "circuit breaker closed"),
+            (Some(CallResult::Alive), _) => tracing::info!(backend, "circuit breaker closed"),
             _ => {}
         }
         self.reported = true;
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Unreported: the call's future was dropped. A caller that leaves at its deadline waited in vain.
         if !self.reported {
             let sign = if Instant::now() >= self.deadline {
                 self.missed_deadline()
             } else {
-                Sign::None
+                CallResult::None
             };
             self.circuit.learn(sign, self.probe);
         }

@@ -15,8 +15,8 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use self::recent::Recent;
-use super::flight::{Ask, Flights, Outcome};
-use super::patience::{Patience, SILENCE};
+use super::single_flight::{Outcome, ReadRequest, SingleFlight};
+use super::stall_guard::{STALL_AFTER, StallGuard};
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, KeyQuery, SecretBinder};
 use crate::injection::{SecretBinding, SecretId};
 use crate::metrics::{BackendCache, CacheResult, Metrics};
@@ -43,7 +43,7 @@ impl Default for CacheSettings {
             ttl: Duration::from_secs(30),
             negative_ttl: None,
             stale: Duration::from_mins(10),
-            silence: SILENCE,
+            silence: STALL_AFTER,
             max_bytes: 16 * 1024 * 1024,
         }
     }
@@ -59,8 +59,8 @@ pub trait RecentNames: std::fmt::Debug + Send + Sync + 'static {
 /// A decorator that answers from memory where the rule allows it.
 #[derive(Debug)]
 pub struct Cached<B> {
-    memory: Arc<Memory<B>>,
-    flights: Arc<Flights<BindKey, Arc<CachedBinding>>>,
+    memory: Arc<Store<B>>,
+    flights: Arc<SingleFlight<BindKey, Arc<CachedBinding>>>,
     metrics: Metrics,
 }
 
@@ -79,20 +79,20 @@ struct CachedBinding {
 }
 
 #[derive(Clone, Debug)]
-enum Stored {
+enum Entry {
     CachedBinding(Arc<CachedBinding>),
     /// Only with a negative TTL.
-    Missing(Arc<(BackendError, Instant)>),
+    NotFound(Arc<(BackendError, Instant)>),
 }
 
 /// What is remembered, and whom to ask for the rest: what a shared read needs when its first caller is gone.
 #[derive(Debug)]
-struct Memory<B> {
+struct Store<B> {
     inner: B,
     settings: CacheSettings,
-    stored: Cache<BindKey, Stored>,
+    stored: Cache<BindKey, Entry>,
     recent: Recent,
-    patience: Patience,
+    patience: StallGuard,
 }
 
 impl<B: SecretBinder> Cached<B> {
@@ -101,13 +101,16 @@ impl<B: SecretBinder> Cached<B> {
     pub fn new(inner: B, settings: CacheSettings, metrics: Metrics) -> Self {
         let stored = Cache::builder()
             .max_capacity(settings.max_bytes)
-            .weigher(Stored::weight)
+            .weigher(Entry::weight)
             .eviction_policy(EvictionPolicy::lru())
             // Only so that nothing is kept for nothing: what counts is decided by `usable` and `stale`.
             .time_to_live(settings.stale.max(settings.ttl))
             .build();
-        let (recent, patience) = (Recent::new(settings.stale), Patience::new(settings.silence));
-        let memory = Arc::new(Memory {
+        let (recent, patience) = (
+            Recent::new(settings.stale),
+            StallGuard::new(settings.silence),
+        );
+        let memory = Arc::new(Store {
             inner,
             settings,
             stored,
@@ -145,7 +148,7 @@ impl<B: SecretBinder> SecretBinder for Cached<B> {
             self.count(CacheResult::Hit);
             return answer;
         }
-        let ask = Ask {
+        let ask = ReadRequest {
             keys: query.keys.needs_keys(),
             deadline: query.deadline,
         };
@@ -197,7 +200,7 @@ impl<B: SecretBinder> RecentNames for Cached<B> {
 
 // === what is remembered ===
 
-impl<B: SecretBinder> Memory<B> {
+impl<B: SecretBinder> Store<B> {
     /// The answer from memory, where the rule allows one.
     fn recall(
         &self,
@@ -205,10 +208,10 @@ impl<B: SecretBinder> Memory<B> {
         query: &BindQuery,
     ) -> Option<Result<SecretBinding, BackendError>> {
         match self.stored.get(key)? {
-            Stored::CachedBinding(bound) => bound
+            Entry::CachedBinding(bound) => bound
                 .answers(query, self.settings.ttl)
                 .then(|| Ok(bound.binding.clone())),
-            Stored::Missing(missing) => {
+            Entry::NotFound(missing) => {
                 let (error, began) = &*missing;
                 (began.elapsed() < self.settings.negative_ttl?).then(|| Err(error.clone()))
             }
@@ -218,10 +221,10 @@ impl<B: SecretBinder> Memory<B> {
     /// An older binding, when the backend gave no verdict. It can only say yes.
     fn stand_in(&self, key: &BindKey, query: &BindQuery) -> Option<SecretBinding> {
         match self.stored.get(key)? {
-            Stored::CachedBinding(bound) => bound
+            Entry::CachedBinding(bound) => bound
                 .answers(query, self.settings.stale)
                 .then(|| bound.binding.clone()),
-            Stored::Missing(_) => None,
+            Entry::NotFound(_) => None,
         }
     }
 
@@ -229,13 +232,13 @@ impl<B: SecretBinder> Memory<B> {
     async fn read(
         self: Arc<Self>,
         key: BindKey,
-        ask: Ask,
+        ask: ReadRequest,
         began: Instant,
     ) -> Outcome<Arc<CachedBinding>> {
         let known = self.stored.get(&key);
         // Who wanted keys lately will want them again, and one read can serve both kinds of query.
         let keys_known =
-            matches!(known, Some(Stored::CachedBinding(bound)) if bound.binding.keys.is_some());
+            matches!(known, Some(Entry::CachedBinding(bound)) if bound.binding.keys.is_some());
         let query = BindQuery {
             namespace: key.namespace.clone(),
             secret: key.secret.clone(),
@@ -255,7 +258,7 @@ impl<B: SecretBinder> Memory<B> {
                 self.recent
                     .note(&key.namespace, key.secret.name.as_str(), began);
                 self.stored
-                    .insert(key, Stored::CachedBinding(Arc::clone(&bound)));
+                    .insert(key, Entry::CachedBinding(Arc::clone(&bound)));
                 Ok(bound)
             }
             Err(error) => {
@@ -263,7 +266,7 @@ impl<B: SecretBinder> Memory<B> {
                     ErrorKind::NotFound if self.settings.negative_ttl.is_some() => {
                         self.recent.forget(&key.namespace, key.secret.name.as_str());
                         self.stored
-                            .insert(key, Stored::Missing(Arc::new((error.clone(), began))));
+                            .insert(key, Entry::NotFound(Arc::new((error.clone(), began))));
                     }
                     // A verdict: what was remembered is no longer true, and must not stand in for it later.
                     ErrorKind::NotFound | ErrorKind::PermissionDenied => {
@@ -296,7 +299,7 @@ impl CachedBinding {
     }
 }
 
-impl Stored {
+impl Entry {
     /// About how many bytes an entry takes.
     fn weight(key: &BindKey, stored: &Self) -> u32 {
         const ENTRY: usize = 512;
@@ -309,7 +312,7 @@ impl Stored {
                 .flatten()
                 .map(|name| name.len() + NAME)
                 .sum(),
-            Self::Missing(_) => 0,
+            Self::NotFound(_) => 0,
         };
         let bytes = ENTRY + key.namespace.len() + 2 * key.secret.name.as_str().len() + names;
         u32::try_from(bytes).unwrap_or(u32::MAX)

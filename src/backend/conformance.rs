@@ -151,11 +151,7 @@ async fn bind(
 }
 
 fn these(keys: &[&str]) -> KeyQuery {
-    KeyQuery::of(
-        keys.iter()
-            .map(|key| key.parse().expect("a clause's key"))
-            .collect(),
-    )
+    KeyQuery::of(keys.iter().map(|key| key.parse().expect("a clause's key")))
 }
 
 fn data(entries: &[(&str, &str)]) -> SecretData {

@@ -312,7 +312,7 @@ impl SecretsBackend for KubernetesBackend {
             match more {
                 None => return Ok(names.into_iter().collect()),
                 Some(more) if is_continue_token(&more) => {
-                    query = format!("?limit={PAGE}&continue={more}")
+                    query = format!("?limit={PAGE}&continue={more}");
                 }
                 Some(_) => {
                     return Err(subject.unreadable("the next page cannot be asked for".to_owned()));

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 
 /// The numbers of the decorators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tuning {
+pub struct DecoratorSettings {
     /// What is remembered, and how long.
     pub cache: CacheSettings,
     /// What is asked again.
@@ -52,8 +52,12 @@ pub struct Backend {
 impl Backend {
     /// Wraps `backend` in its decorators, in the order of this module's description.
     #[must_use]
-    pub fn assemble<B: SecretsBackend>(backend: B, tuning: Tuning, metrics: &Metrics) -> Self {
-        let Tuning {
+    pub fn assemble<B: SecretsBackend>(
+        backend: B,
+        tuning: DecoratorSettings,
+        metrics: &Metrics,
+    ) -> Self {
+        let DecoratorSettings {
             cache,
             retry,
             limits,

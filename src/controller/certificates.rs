@@ -23,7 +23,7 @@ use super::metrics::{ControllerMetrics, RotationResult};
 use crate::api::{ApiError, ObjectApi};
 use crate::certificates::{Bundle, Due, IssueError, Pair, due, issue};
 use crate::redact::ErrorChain;
-use crate::tls_secret::{Kept, TlsSecret, TlsSecretError};
+use crate::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
 use crate::traces::Traces;
 
 /// Older CAs that stay trusted beside the new one: replicas that still serve with their leaves must not be shut out,
@@ -154,16 +154,16 @@ impl Certificates {
                 Ok(())
             }
             Some(why) => {
-                let mut span = self.traces.work("certificate.renew");
+                let mut span = self.traces.root_span("certificate.renew");
                 let renewed = self.renew(&kept, present.as_ref().ok(), &why, now).await;
                 let result = if renewed.is_ok() {
                     RotationResult::Rotated
                 } else {
                     RotationResult::Failed
                 };
-                span.word("result", result.as_str());
+                span.set_static("result", result.as_str());
                 if renewed.is_err() {
-                    span.failed(result.as_str());
+                    span.set_error(result.as_str());
                 }
                 renewed
             }
@@ -172,7 +172,7 @@ impl Certificates {
 
     async fn renew(
         &self,
-        kept: &Kept,
+        kept: &StoredPair,
         present: Option<&Pair>,
         why: &Due,
         now: Timestamp,
@@ -205,7 +205,12 @@ impl Certificates {
 
     /// The CAs that verify the present pair: those kept beside it, and those that the configuration trusts already, as
     /// when a pair of somebody else's was taken over. They stay trusted while it serves.
-    async fn verifying(&self, kept: &Kept, pair: &Pair, now: Timestamp) -> Result<Bundle, Failure> {
+    async fn verifying(
+        &self,
+        kept: &StoredPair,
+        pair: &Pair,
+        now: Timestamp,
+    ) -> Result<Bundle, Failure> {
         let mut verifying = kept.ca.verifying(pair, &self.provider, now);
         if let Some(standing) = self.configuration.read().await? {
             for trusted in standing.trusted() {

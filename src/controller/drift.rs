@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::events::{Involved, Reason, Recorder};
+use super::events::{EventRecorder, InvolvedObject, Reason};
 use super::metrics::{ControllerMetrics, ScanResult};
 use crate::api::ObjectApi;
 use crate::redact::ErrorChain;
@@ -26,7 +26,7 @@ const OWNERS: usize = 1000;
 pub struct Drift {
     scanner: Scanner,
     scope: Scope,
-    events: Recorder,
+    events: EventRecorder,
     interval: Duration,
     metrics: ControllerMetrics,
     now: fn() -> jiff::Timestamp,
@@ -55,7 +55,7 @@ impl Drift {
         metrics: ControllerMetrics,
         now: fn() -> jiff::Timestamp,
     ) -> Self {
-        let events = Recorder::new(api.clone(), now);
+        let events = EventRecorder::new(api.clone(), now);
         Self {
             scanner: Scanner::new(api.clone(), rules),
             scope,
@@ -95,7 +95,7 @@ impl Drift {
 
     async fn once(&self) {
         let began = Instant::now();
-        let mut span = self.traces.work("drift.scan");
+        let mut span = self.traces.root_span("drift.scan");
         let progress = Progress::default();
         let (sender, mut receiver) = mpsc::channel(WAITING);
         // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
@@ -131,15 +131,15 @@ impl Drift {
             failed,
         } = told;
         let looked = progress.looked();
-        span.number("pods", pods);
-        span.number("workloads", workloads);
-        span.number("objects", i64::try_from(looked.objects).unwrap_or(i64::MAX));
+        span.set_i64("pods", pods);
+        span.set_i64("workloads", workloads);
+        span.set_i64("objects", i64::try_from(looked.objects).unwrap_or(i64::MAX));
         let result = if ended.is_ok() {
             ScanResult::Complete
         } else {
             ScanResult::Failed
         };
-        span.word("result", result.as_str());
+        span.set_static("result", result.as_str());
         match ended {
             Ok(()) => {
                 self.metrics.found(pods, workloads);
@@ -160,7 +160,7 @@ impl Drift {
                 );
             }
             Err(error) => {
-                span.failed(result.as_str());
+                span.set_error(result.as_str());
                 self.metrics.scanned(ScanResult::Failed);
                 warn!(error = %ErrorChain(&error), objects = looked.objects, "drift scan failed");
             }
@@ -183,7 +183,7 @@ impl Drift {
         } else {
             &mut told.workloads
         } += 1;
-        let about = Involved {
+        let about = InvolvedObject {
             api_version,
             kind,
             namespace,
@@ -201,7 +201,7 @@ impl Drift {
         );
         let said = self
             .events
-            .say(&about, Reason::SecretsNotInjected, &message)
+            .publish(&about, Reason::SecretsNotInjected, &message)
             .await;
         told.failed += u64::from(said.is_err());
     }
@@ -223,7 +223,7 @@ impl Drift {
         if told.warned.len() >= OWNERS || !told.warned.insert(uid.clone()) {
             return;
         }
-        let about = Involved {
+        let about = InvolvedObject {
             api_version,
             kind,
             namespace,
@@ -236,7 +236,7 @@ impl Drift {
         );
         let said = self
             .events
-            .say_once(&about, Reason::InjectionWarnings, &message)
+            .publish_once(&about, Reason::InjectionWarnings, &message)
             .await;
         told.failed += u64::from(said.is_err());
     }

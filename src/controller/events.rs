@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi};
+use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation};
 
 /// Who says it.
 const COMPONENT: &str = "floe-secrets-controller";
@@ -13,7 +13,7 @@ const MESSAGE: usize = 1024;
 
 /// An object, as an event refers to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Involved<'a> {
+pub(super) struct InvolvedObject<'a> {
     pub api_version: &'a str,
     pub kind: &'a str,
     pub namespace: &'a str,
@@ -54,20 +54,20 @@ impl Reason {
 
 /// Writes events.
 #[derive(Clone, Debug)]
-pub(super) struct Recorder {
+pub(super) struct EventRecorder {
     api: ObjectApi,
     now: fn() -> jiff::Timestamp,
 }
 
-impl Recorder {
+impl EventRecorder {
     pub(super) fn new(api: ObjectApi, now: fn() -> jiff::Timestamp) -> Self {
         Self { api, now }
     }
 
     /// Says it; when it was said before, the event counts one more.
-    pub(super) async fn say(
+    pub(super) async fn publish(
         &self,
-        about: &Involved<'_>,
+        about: &InvolvedObject<'_>,
         reason: Reason,
         message: &str,
     ) -> Result<(), ApiError> {
@@ -75,9 +75,9 @@ impl Recorder {
     }
 
     /// Says it unless an event says the same.
-    pub(super) async fn say_once(
+    pub(super) async fn publish_once(
         &self,
-        about: &Involved<'_>,
+        about: &InvolvedObject<'_>,
         reason: Reason,
         message: &str,
     ) -> Result<(), ApiError> {
@@ -86,7 +86,7 @@ impl Recorder {
 
     async fn write(
         &self,
-        about: &Involved<'_>,
+        about: &InvolvedObject<'_>,
         reason: Reason,
         message: &str,
         again: bool,
@@ -104,9 +104,9 @@ impl Recorder {
                 let path = format!("{path}/{name}");
                 let before = self
                     .api
-                    .get(&path, Form::Whole)
+                    .get(&path, Representation::Full)
                     .await?
-                    .map(|body| Said::read(&body))
+                    .map(|body| ExistingEvent::read(&body))
                     .unwrap_or_default();
                 if !again && before.message == message {
                     return Ok(());
@@ -127,7 +127,7 @@ impl Recorder {
 }
 
 /// One name for each object and reason: whichever replica says it, and how often.
-fn name(about: &Involved<'_>, reason: Reason) -> String {
+fn name(about: &InvolvedObject<'_>, reason: Reason) -> String {
     let short: String = about.name.chars().take(180).collect();
     let short = short.trim_end_matches(['.', '-']);
     let uid: String = about
@@ -139,8 +139,14 @@ fn name(about: &Involved<'_>, reason: Reason) -> String {
     format!("{short}.{uid}.{}", reason.as_str().to_ascii_lowercase())
 }
 
-fn event(about: &Involved<'_>, reason: Reason, message: &str, name: &str, now: &str) -> Value {
-    let Involved {
+fn event(
+    about: &InvolvedObject<'_>,
+    reason: Reason,
+    message: &str,
+    name: &str,
+    now: &str,
+) -> Value {
+    let InvolvedObject {
         api_version,
         kind,
         namespace,
@@ -169,12 +175,12 @@ fn event(about: &Involved<'_>, reason: Reason, message: &str, name: &str, now: &
 /// What an event says already.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct ExistingEvent {
     message: String,
     count: i32,
 }
 
-impl Said {
+impl ExistingEvent {
     fn read(body: &[u8]) -> Self {
         serde_json::from_slice(body).unwrap_or_default()
     }
@@ -187,7 +193,7 @@ mod tests {
     #[test]
     fn a_name_is_one_of_an_event_whatever_the_object_is_called() {
         let long = "a".repeat(179) + ".b";
-        let about = Involved {
+        let about = InvolvedObject {
             api_version: "v1",
             kind: "Pod",
             namespace: "n",

@@ -48,7 +48,7 @@ impl LeaseSettings {
 }
 
 /// Seeks, holds and gives up the lease.
-pub struct Election {
+pub struct LeaderElector {
     api: Api<Lease>,
     settings: LeaseSettings,
     now: fn() -> jiff::Timestamp,
@@ -59,15 +59,15 @@ pub struct Election {
 }
 
 /// By hand: a client has no `Debug`.
-impl std::fmt::Debug for Election {
+impl std::fmt::Debug for LeaderElector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Election")
+        f.debug_struct("LeaderElector")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-impl Election {
+impl LeaderElector {
     /// An election, and where to hear who leads. `now` writes the times that people read.
     #[must_use]
     pub fn new(
@@ -316,7 +316,7 @@ mod tests {
             duration: Duration::from_secs(15),
         };
         let began = Instant::now();
-        let (election, mut leading) = Election::new(
+        let (election, mut leading) = LeaderElector::new(
             client,
             settings,
             || jiff::Timestamp::UNIX_EPOCH,

@@ -27,13 +27,13 @@ use self::owner::{ANNOTATION, Outlook, Owner, OwnerView, PodDemand, Repeat, next
 use self::pending::{ObjectVersion, PendingOwners};
 use self::queue::RetryQueue;
 use self::rate_limited::RateLimited;
-use super::events::{Involved, Reason, Recorder};
+use super::events::{EventRecorder, InvolvedObject, Reason};
 use super::metrics::{ControllerMetrics, RetryResult};
 use crate::admission::error::AdmissionError;
 use crate::admission::pipeline::{Pipeline, RequestContext, Source, Sources};
 use crate::admission::policy::Policy;
 use crate::admission::surface::Surface;
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Pace};
+use crate::api::{ApiError, ApiErrorKind, ObjectApi, RateLimiter, Representation};
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::defaults::{Defaults, KubernetesDefaults};
 use crate::injection::{Decision, PlanTarget, PodView, SecretId, SecretSource};
@@ -65,7 +65,7 @@ pub struct RetryTrigger {
     defaults: Arc<Defaults>,
     rules: Rules,
     scope: Scope,
-    events: Recorder,
+    events: EventRecorder,
     traces: Traces,
     metrics: ControllerMetrics,
     pending: Mutex<PendingOwners>,
@@ -82,15 +82,15 @@ impl RetryTrigger {
         metrics: ControllerMetrics,
         now: fn() -> jiff::Timestamp,
     ) -> Self {
-        let pace = Pace::per_second(READS_PER_SECOND);
+        let limiter = RateLimiter::per_second(READS_PER_SECOND);
         let backend = KubernetesBackend::new(api.client(), None);
         let binder = Arc::new(RateLimited {
             inner: backend,
-            pace: Arc::clone(&pace),
+            limiter: Arc::clone(&limiter),
         });
         let defaults = RateLimited {
             inner: KubernetesDefaults(api.client()),
-            pace: Arc::clone(&pace),
+            limiter: Arc::clone(&limiter),
         };
         let defaults = Arc::new(Defaults::patient(Arc::new(defaults)));
         let sources = Sources::from([(
@@ -106,12 +106,12 @@ impl RetryTrigger {
         };
         Self {
             api: api.clone(),
-            reader: api.paced(&pace),
+            reader: api.rate_limited(&limiter),
             pipeline: Pipeline::new(sources, Arc::clone(&defaults), policy),
             defaults,
             rules,
             scope,
-            events: Recorder::new(api.clone(), now),
+            events: EventRecorder::new(api.clone(), now),
             traces: Traces::off(),
             metrics,
             pending: Mutex::default(),
@@ -165,24 +165,24 @@ impl RetryTrigger {
 
     /// Reads the owner, and decides whether its retry is triggered, awaits secrets, or is not needed.
     async fn reconcile(&self, owner: Owner) {
-        let mut span = self.traces.work("retry");
-        span.word("kind", owner.kind.as_str());
-        span.text("namespace", &owner.namespace);
-        span.text("name", &owner.name);
-        let body = match self.reader.get(&owner.path(), Form::Whole).await {
+        let mut span = self.traces.root_span("retry");
+        span.set_static("kind", owner.kind.as_str());
+        span.set_str("namespace", &owner.namespace);
+        span.set_str("name", &owner.name);
+        let body = match self.reader.get(&owner.path(), Representation::Full).await {
             Ok(body) => body.unwrap_or_default(),
             Err(error) => {
-                span.failed("unread");
+                span.set_error("unread");
                 debug!(error = %ErrorChain(&error), "cannot read an owner");
                 return if error.kind == ApiErrorKind::TooLong {
-                    self.drop_owner(&owner)
+                    self.drop_owner(&owner);
                 } else {
-                    self.postpone(owner)
+                    self.postpone(owner);
                 };
             }
         };
         let Some(object) = OwnerView::read(&body) else {
-            span.word("result", "gone");
+            span.set_static("result", "gone");
             return self.drop_owner(&owner);
         };
         match object.demand(&owner) {
@@ -191,7 +191,7 @@ impl RetryTrigger {
                 self.report_satisfied(owner, &object, span).await;
             }
             PodDemand::Satisfied | PodDemand::Gone => {
-                span.word("result", "gone");
+                span.set_static("result", "gone");
                 self.drop_owner(&owner);
             }
         }
@@ -201,11 +201,11 @@ impl RetryTrigger {
     async fn reconcile_pending(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
         let next = self.history().next(&owner);
         if next == NextTrigger::TooEarly {
-            span.word("result", "triggered_before");
+            span.set_static("result", "triggered_before");
             return self.postpone(owner);
         }
         let outlook = self.evaluate(&owner, object, &span).await;
-        span.word("result", outlook.as_str());
+        span.set_static("result", outlook.as_str());
         match outlook {
             Outlook::Awaits(awaits) => {
                 if self.pending().has_expired(&owner) {
@@ -235,7 +235,7 @@ impl RetryTrigger {
     /// waits.
     async fn report_satisfied(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
         let outlook = self.evaluate(&owner, object, &span).await;
-        span.word("result", outlook.as_str());
+        span.set_static("result", outlook.as_str());
         match outlook {
             Outlook::Ready(secrets) => {
                 self.drop_owner(&owner);
@@ -421,7 +421,7 @@ impl RetryTrigger {
         repeated: bool,
     ) -> bool {
         let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
+        let url = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
         let Owner {
             kind,
             namespace,
@@ -429,7 +429,7 @@ impl RetryTrigger {
             ..
         } = owner;
         let kind = kind.as_str();
-        match self.api.merge(&path, &patch).await {
+        match self.api.merge(&url, &patch).await {
             Ok(()) => {
                 self.metrics.wait_ended(RetryResult::Triggered);
                 self.history().record(owner);
@@ -457,14 +457,14 @@ impl RetryTrigger {
             namespace,
             name,
         } = owner;
-        let about = Involved {
+        let about = InvolvedObject {
             api_version: kind.api_version(),
             kind: kind.as_str(),
             namespace,
             name,
             uid,
         };
-        if let Err(error) = self.events.say(&about, reason, message).await {
+        if let Err(error) = self.events.publish(&about, reason, message).await {
             debug!(error = %ErrorChain(&error), "cannot write an event");
         }
     }
@@ -476,7 +476,7 @@ impl RetryTrigger {
         secret: &SecretId,
     ) -> Result<Option<ObjectVersion>, ApiError> {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
-        let body = self.reader.get(&path, Form::Metadata).await?;
+        let body = self.reader.get(&path, Representation::Metadata).await?;
         Ok(body
             .and_then(|body| serde_json::from_slice::<Object>(&body).ok())
             .map(|object| object.metadata))

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{DefaultsObject, DefaultsReader};
 use crate::backend::breaker::Circuit;
 use crate::backend::limits::{Limits, in_turn};
-use crate::backend::registry::Tuning;
+use crate::backend::registry::DecoratorSettings;
 use crate::backend::retrying::{RetrySettings, full_jitter};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 
@@ -26,7 +26,7 @@ pub struct Guarded<R> {
 impl<R: DefaultsReader> Guarded<R> {
     /// Guards `inner`, within the shares that the secrets of the same API server are read in.
     #[must_use]
-    pub fn new(inner: R, limits: Arc<Limits>, tuning: Tuning) -> Self {
+    pub fn new(inner: R, limits: Arc<Limits>, tuning: DecoratorSettings) -> Self {
         let circuit = Circuit::new(tuning.breaker, BackendKind::Kubernetes);
         Self {
             inner,

@@ -14,7 +14,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 
 /// A source, and when the read behind it began.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedObject {
     /// Without its annotations where those are too large.
     pub source: Arc<DefaultsObject>,
     pub mistake: Option<InvalidAnnotation>,
@@ -24,7 +24,7 @@ pub(super) struct Kept {
     bytes: usize,
 }
 
-impl Kept {
+impl CachedObject {
     pub fn new(
         mut source: DefaultsObject,
         namespace: &str,

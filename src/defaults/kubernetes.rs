@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{DefaultsObject, DefaultsReader, ENABLED_LABEL};
 use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use crate::injection::{Annotations, PREFIX, Text};
+use crate::injection::{Annotations, CowStr, PREFIX};
 
 /// Reads them through the backend's client.
 pub struct KubernetesDefaults(pub kube::Client);
@@ -83,32 +83,33 @@ fn source(body: &[u8]) -> Option<DefaultsObject> {
     #[derive(Deserialize)]
     struct Object<'a> {
         #[serde(borrow)]
-        kind: Text<'a>,
+        kind: CowStr<'a>,
         #[serde(borrow)]
         metadata: Metadata<'a>,
     }
     #[derive(Deserialize)]
     struct Metadata<'a> {
         #[serde(borrow, default)]
-        annotations: Option<std::collections::BTreeMap<Text<'a>, Text<'a>>>,
+        annotations: Option<std::collections::BTreeMap<CowStr<'a>, CowStr<'a>>>,
         #[serde(borrow, default)]
-        labels: Option<std::collections::BTreeMap<Text<'a>, Text<'a>>>,
+        labels: Option<std::collections::BTreeMap<CowStr<'a>, CowStr<'a>>>,
     }
     let object: Object<'_> = serde_json::from_slice(body).ok()?;
     if object.kind.as_str() != "PartialObjectMetadata" {
         return None;
     }
     let annotations = object.metadata.annotations.unwrap_or_default();
-    let says =
-        |map: &std::collections::BTreeMap<Text<'_>, Text<'_>>, key: &'static str, value: &str| {
-            map.get(&Text::from(key))
-                .is_some_and(|text| text.as_str() == value)
-        };
+    let says = |map: &std::collections::BTreeMap<CowStr<'_>, CowStr<'_>>,
+                key: &'static str,
+                value: &str| {
+        map.get(&CowStr::from(key))
+            .is_some_and(|text| text.as_str() == value)
+    };
     let label = object
         .metadata
         .labels
         .as_ref()
-        .and_then(|labels| labels.get(&Text::from(ENABLED_LABEL.0)));
+        .and_then(|labels| labels.get(&CowStr::from(ENABLED_LABEL.0)));
     let source = DefaultsObject {
         enforces_mountable_secrets: says(
             &annotations,
@@ -121,13 +122,13 @@ fn source(body: &[u8]) -> Option<DefaultsObject> {
                 .into_iter()
                 .filter(|(key, _)| key.as_str().starts_with(PREFIX))
                 .map(|(key, value)| {
-                    let own = |text: Text<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
+                    let own = |text: CowStr<'_>| Cow::<'static, str>::Owned(text.0.into_owned());
                     (own(key), own(value))
                 }),
         ),
         ..DefaultsObject::default()
     };
-    Some(source.labelled(label.map(Text::as_str)))
+    Some(source.labelled(label.map(CowStr::as_str)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::backend::limits::{LimitSettings, Limits};
-use crate::backend::registry::Tuning;
+use crate::backend::registry::DecoratorSettings;
 
 const READ: Duration = Duration::from_millis(20);
 
@@ -142,7 +142,7 @@ fn subject() -> (Arc<Defaults>, Arc<Script>) {
 fn guarded() -> (Arc<Defaults>, Arc<Script>) {
     let script = script();
     let limits = Limits::new(LimitSettings::default());
-    let guarded = Guarded::new(Arc::clone(&script), limits, Tuning::default());
+    let guarded = Guarded::new(Arc::clone(&script), limits, DecoratorSettings::default());
     (Arc::new(Defaults::new(Arc::new(guarded))), script)
 }
 

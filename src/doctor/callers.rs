@@ -9,7 +9,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::check::{Check, Id};
 use super::installation::{InstallMethod, Installation, argument, container, name, pod_spec};
-use crate::api::Seen;
+use crate::api::Lookup;
 
 /// The container port of reviews, by its name.
 const PORT: &str = "admission";
@@ -33,7 +33,7 @@ enum Limit {
 
 /// Judges whether the port is open to every pod, and whether the webhook knows.
 pub fn judge(seen: &Installation) -> Check {
-    if let Seen::Hidden(why) = &seen.deployments {
+    if let Lookup::Unknown(why) = &seen.deployments {
         return Check::unchecked(Id::Callers, why.clone());
     }
     let Some(deployment) = seen.deployment("webhook") else {
@@ -49,9 +49,9 @@ pub fn judge(seen: &Installation) -> Check {
         );
     }
     let policies = match &seen.policies {
-        Seen::There(policies) => policies.as_slice(),
-        Seen::Absent => &[],
-        Seen::Hidden(why) => return Check::unchecked(Id::Callers, why.clone()),
+        Lookup::Found(policies) => policies.as_slice(),
+        Lookup::NotFound => &[],
+        Lookup::Unknown(why) => return Check::unchecked(Id::Callers, why.clone()),
     };
     let trusted = argument(deployment, "--trusted-callers") == Some("true");
     match (limit(deployment, policies), trusted) {
@@ -187,7 +187,7 @@ mod tests {
     /// The shipped installation with other arguments, another pod, and other rules of its policy.
     fn with(trusted: bool, pod: &Value, ingress: &Value) -> Installation {
         let mut seen = installation();
-        if let Seen::There(deployments) = &mut seen.deployments {
+        if let Lookup::Found(deployments) = &mut seen.deployments {
             let deployment = &mut deployments[0];
             let mut container =
                 serde_json::to_value(container(deployment).expect("a container")).expect("JSON");
@@ -202,7 +202,7 @@ mod tests {
                 &json!({"spec": {"template": {"spec": pod}}}),
             );
         }
-        if let Seen::There(policies) = &mut seen.policies
+        if let Lookup::Found(policies) = &mut seen.policies
             && !ingress.is_null()
         {
             policies[0] = merged(&policies[0], &json!({"spec": {"ingress": ingress}}));
@@ -281,24 +281,24 @@ mod tests {
                 Status::Ok,
             ),
         ] {
-            if let Seen::There(policies) = &mut seen.policies {
+            if let Lookup::Found(policies) = &mut seen.policies {
                 policies.truncate(1);
                 policies.push(other(selector.clone(), types.clone()));
             }
             assert_eq!(judge(&seen).status, status, "{selector} {types}");
         }
-        seen.policies = Seen::There(Vec::new());
+        seen.policies = Lookup::Found(Vec::new());
         assert_eq!(judge(&seen).status, Status::Warning);
-        seen.policies = Seen::Hidden("forbidden".to_owned());
+        seen.policies = Lookup::Unknown("forbidden".to_owned());
         assert_eq!(judge(&seen).status, Status::NotChecked);
-        seen.deployments = Seen::There(Vec::new());
+        seen.deployments = Lookup::Found(Vec::new());
         assert_eq!(judge(&seen).status, Status::NotChecked);
     }
 
     #[test]
     fn client_ca_closes_the_port_on_any_network() {
         let mut seen = with(true, &json!({"hostNetwork": true}), &json!(null));
-        if let Seen::There(deployments) = &mut seen.deployments {
+        if let Lookup::Found(deployments) = &mut seen.deployments {
             let args = json!([
                 "serve",
                 "--tls-client-ca=/client-ca/ca.crt",

@@ -10,7 +10,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::check::{Check, Id, or_ok};
 use super::installation::{Alike, Installation};
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::defaults::ENABLED_LABEL;
 
 /// The label by which every namespace has its own name.
@@ -109,14 +109,14 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
     let Installation { name, alike, .. } = seen;
     let again = seen.origin().again();
     let found = match &seen.configuration {
-        Seen::There(_) => seen.entries(),
-        Seen::Absent => {
+        Lookup::Found(_) => seen.entries(),
+        Lookup::NotFound => {
             let says = format!(
                 "MutatingWebhookConfiguration {name} not found: nobody is asked about any pod, and pods run without their secrets"
             );
             return vec![Check::failure(Id::Configuration, says, again)];
         }
-        Seen::Hidden(why) => return vec![Check::unchecked(Id::Configuration, why.clone())],
+        Lookup::Unknown(why) => return vec![Check::unchecked(Id::Configuration, why.clone())],
     };
     let mut checks = or_ok(others(alike), Id::Configuration, || {
         format!("MutatingWebhookConfiguration {name} is there")
@@ -375,7 +375,7 @@ fn policies(entry: &MutatingWebhook, shipped: &MutatingWebhook, seen: &Installat
             Id::Policies,
             format!("{name}: {says}"),
             mend,
-        ))
+        ));
     };
     if fails(entry) != fails(shipped) {
         let value = if name.starts_with("defaults.") {
@@ -486,7 +486,7 @@ mod tests {
 
     fn changed(change: impl FnOnce(&mut Vec<MutatingWebhook>)) -> Vec<(Id, Status, String)> {
         let mut seen = installation();
-        if let Seen::There(configuration) = &mut seen.configuration {
+        if let Lookup::Found(configuration) = &mut seen.configuration {
             change(configuration.webhooks.as_mut().expect("entries"));
         }
         let found = judge(&seen)
@@ -543,7 +543,7 @@ mod tests {
             "{says}"
         );
         let mut seen = installation();
-        seen.configuration = Seen::Absent;
+        seen.configuration = Lookup::NotFound;
         let [check] = judge(&seen).try_into().expect("one");
         assert_eq!(
             check.fix.as_deref(),
@@ -563,7 +563,7 @@ mod tests {
                     .match_conditions
                     .as_mut()
                     .expect("conditions")
-                    .push(condition)
+                    .push(condition);
             })
         };
         assert_eq!(

@@ -7,7 +7,9 @@ use super::installation::Installation;
 use crate::api::ObjectApi;
 use crate::cli::SIDECARS;
 use crate::injection::Sidecar;
-use crate::scan::{Found, Looked, Progress, Rules, Scanner, Scope, Task, exempt, survey};
+use crate::scan::{
+    Found, Progress, Rules, ScanStats, Scanner, Scope, Task, exempt, run_with_progress,
+};
 
 /// Findings that are named.
 const NAMED: usize = 3;
@@ -61,7 +63,7 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
             ));
         }
     };
-    let ended = survey(&scanner, &task, &progress, note).await;
+    let ended = run_with_progress(&scanner, &task, &progress, note).await;
     match ended {
         Ok(()) => [
             judge(progress.looked(), &without_secrets),
@@ -77,8 +79,8 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
 }
 
 /// Whether annotations and labels of ours have an effect where they stand.
-fn judge_effect(looked: Looked, hidden: bool, named: &[String]) -> Check {
-    let Looked { ineffective, .. } = looked;
+fn judge_effect(looked: ScanStats, hidden: bool, named: &[String]) -> Check {
+    let ScanStats { ineffective, .. } = looked;
     if ineffective == 0 && hidden {
         return Check::unchecked(
             Id::IneffectiveAnnotations,
@@ -107,8 +109,8 @@ fn judge_effect(looked: Looked, hidden: bool, named: &[String]) -> Check {
     )
 }
 
-fn judge(looked: Looked, named: &[String]) -> Check {
-    let Looked { objects, found, .. } = looked;
+fn judge(looked: ScanStats, named: &[String]) -> Check {
+    let ScanStats { objects, found, .. } = looked;
     if found == 0 {
         return Check::ok(
             Id::Drift,
@@ -137,9 +139,9 @@ mod tests {
         let of = |ineffective: u64, hidden: bool, named: &[&str]| {
             let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
             judge_effect(
-                Looked {
+                ScanStats {
                     ineffective,
-                    ..Looked::default()
+                    ..ScanStats::default()
                 },
                 hidden,
                 &named,

@@ -13,9 +13,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ObjectMeta;
 
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::cert_manager;
-use crate::tls_secret::Shown;
+use crate::tls_secret::PublicCertificates;
 
 /// The plain manifests' and the chart's default name, of the Service and of the Deployment.
 pub const DEFAULT_NAME: &str = "floe-secrets-webhook";
@@ -36,7 +36,7 @@ pub struct Installation {
     /// The configuration's name, as it is or as it should be.
     pub name: String,
     /// The configuration.
-    pub configuration: Seen<MutatingWebhookConfiguration>,
+    pub configuration: Lookup<MutatingWebhookConfiguration>,
     /// Other configurations with entries of ours that may concern the same namespaces.
     pub alike: Vec<Alike>,
     /// Where it runs.
@@ -44,23 +44,23 @@ pub struct Installation {
     /// The Service's name; `None` when the entries name a URL.
     pub service_name: Option<String>,
     /// The Service.
-    pub service: Seen<Service>,
+    pub service: Lookup<Service>,
     /// What it leads to.
-    pub slices: Seen<Vec<EndpointSlice>>,
+    pub slices: Lookup<Vec<EndpointSlice>>,
     /// The Deployments of the namespace.
-    pub deployments: Seen<Vec<Deployment>>,
+    pub deployments: Lookup<Vec<Deployment>>,
     /// The pods with our labels.
-    pub pods: Seen<Vec<Pod>>,
+    pub pods: Lookup<Vec<Pod>>,
     /// The disruption budgets of the namespace.
-    pub budgets: Seen<Vec<PodDisruptionBudget>>,
+    pub budgets: Lookup<Vec<PodDisruptionBudget>>,
     /// The network policies of the namespace.
-    pub policies: Seen<Vec<NetworkPolicy>>,
+    pub policies: Lookup<Vec<NetworkPolicy>>,
     /// The controller's lease.
-    pub lease: Seen<Lease>,
+    pub lease: Lookup<Lease>,
     /// The certificates of the TLS Secret, never its key.
-    pub pair: Seen<Shown>,
+    pub pair: Lookup<PublicCertificates>,
     /// The chain that the URL's server shows.
-    pub served: Option<Seen<Shown>>,
+    pub served: Option<Lookup<PublicCertificates>>,
     /// cert-manager's, where it makes the certificate.
     pub certificate: Option<cert_manager::Looked>,
 }
@@ -346,7 +346,7 @@ mod tests {
         let mut seen = installation();
         assert_eq!(seen.origin(), InstallMethod::Manifests("manifests/webhook"));
         let again = |seen: &mut Installation, operation: &str| {
-            if let Seen::There(service) = &mut seen.service {
+            if let Lookup::Found(service) = &mut seen.service {
                 *service = merged(
                     service,
                     &json!({"metadata": {
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn subcharts_are_mended_by_their_parent() {
         let mut seen = installation();
-        if let Seen::There(service) = &mut seen.service {
+        if let Lookup::Found(service) = &mut seen.service {
             let annotations =
                 json!({"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"});
             let labels = json!({"floe.dev/subchart": "secretsWebhook"});

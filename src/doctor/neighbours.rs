@@ -6,7 +6,7 @@ use kube::{Api, Client};
 
 use super::check::{Check, Id};
 use super::installation::{container, name};
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::api::seen;
 
 /// Labels by which Reloader's chart and manifests mark its Deployment, in their several versions.
@@ -31,9 +31,9 @@ const INFISICAL: [&str; 2] = [
 #[derive(Clone, Debug)]
 pub struct Neighbours {
     /// Reloader's Deployments.
-    pub reloader: Seen<Vec<Deployment>>,
+    pub reloader: Lookup<Vec<Deployment>>,
     /// The version in which `InfisicalSecret` is served.
-    pub infisical: Seen<String>,
+    pub infisical: Lookup<String>,
 }
 
 /// Looks for them.
@@ -44,13 +44,13 @@ pub async fn look(client: &Client) -> Neighbours {
     }
 }
 
-async fn reloader(client: &Client) -> Seen<Vec<Deployment>> {
+async fn reloader(client: &Client) -> Lookup<Vec<Deployment>> {
     let deployments: Api<Deployment> = Api::all(client.clone());
     for selector in SELECTORS {
         let params = ListParams::default().labels(selector).limit(PAGE);
         let listed = async { deployments.list(&params).await.map(|list| Some(list.items)) };
         match seen::look(listed).await {
-            Seen::There(found) => {
+            Lookup::Found(found) => {
                 let is_it = |deployment: &Deployment| {
                     container(deployment)
                         .and_then(|container| container.image.as_deref())
@@ -58,13 +58,13 @@ async fn reloader(client: &Client) -> Seen<Vec<Deployment>> {
                 };
                 let found: Vec<Deployment> = found.into_iter().filter(is_it).collect();
                 if !found.is_empty() {
-                    return Seen::There(found);
+                    return Lookup::Found(found);
                 }
             }
             other => return other,
         }
     }
-    Seen::Absent
+    Lookup::NotFound
 }
 
 fn is_reloader(image: &str) -> bool {
@@ -74,7 +74,7 @@ fn is_reloader(image: &str) -> bool {
         .is_some_and(|name| name.contains("reloader"))
 }
 
-async fn infisical(client: &Client) -> Seen<String> {
+async fn infisical(client: &Client) -> Lookup<String> {
     for version in INFISICAL {
         let served = async {
             match client.list_api_group_resources(version).await {
@@ -88,31 +88,31 @@ async fn infisical(client: &Client) -> Seen<String> {
             }
         };
         match seen::look(served).await {
-            Seen::There(()) => return Seen::There(version.to_owned()),
-            Seen::Absent => {}
-            Seen::Hidden(why) => return Seen::Hidden(why),
+            Lookup::Found(()) => return Lookup::Found(version.to_owned()),
+            Lookup::NotFound => {}
+            Lookup::Unknown(why) => return Lookup::Unknown(why),
         }
     }
-    Seen::Absent
+    Lookup::NotFound
 }
 
 /// Judges them.
 pub fn judge(neighbours: &Neighbours) -> Vec<Check> {
     let reloader = match &neighbours.reloader {
-        Seen::There(found) => found.first().map_or_else(no_reloader, one_reloader),
-        Seen::Absent => no_reloader(),
-        Seen::Hidden(why) => Check::unchecked(Id::Reloader, why.clone()),
+        Lookup::Found(found) => found.first().map_or_else(no_reloader, one_reloader),
+        Lookup::NotFound => no_reloader(),
+        Lookup::Unknown(why) => Check::unchecked(Id::Reloader, why.clone()),
     };
     let infisical = match &neighbours.infisical {
-        Seen::There(version) => Check::ok(
+        Lookup::Found(version) => Check::ok(
             Id::InfisicalOperator,
             format!("InfisicalSecret is served ({version})"),
         ),
-        Seen::Absent => {
+        Lookup::NotFound => {
             let says = "not installed: only workloads with `reload: infisical` or secrets from Infisical need it";
             Check::ok(Id::InfisicalOperator, says)
         }
-        Seen::Hidden(why) => Check::unchecked(Id::InfisicalOperator, why.clone()),
+        Lookup::Unknown(why) => Check::unchecked(Id::InfisicalOperator, why.clone()),
     };
     vec![reloader, infisical]
 }
@@ -206,8 +206,8 @@ mod tests {
         });
         let deployment = serde_json::from_value(deployment).expect("a Deployment");
         let neighbours = Neighbours {
-            reloader: Seen::There(vec![deployment]),
-            infisical: Seen::Absent,
+            reloader: Lookup::Found(vec![deployment]),
+            infisical: Lookup::NotFound,
         };
         let check = judge(&neighbours).remove(0);
         (check.status, check.message)

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::check::{Check, Id};
 use super::installation::{Cloud, Installation};
 use super::{configuration, trust};
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::api::seen;
 
 /// The API server waits at most half a minute for each webhook; other webhooks take their time too.
@@ -38,7 +38,7 @@ pub struct Probe {
     /// The secret that nobody has.
     pub secret: String,
     /// The namespace's labels.
-    pub labels: Seen<BTreeMap<String, String>>,
+    pub labels: Lookup<BTreeMap<String, String>>,
     /// What came back.
     pub answer: Answer,
 }
@@ -115,19 +115,19 @@ pub fn judge(seen: &Installation, probe: &Probe) -> Check {
     } = probe;
     let again = "floe-secrets-webhook doctor --namespace NAME";
     match labels {
-        Seen::Absent => {
+        Lookup::NotFound => {
             return Check::unchecked(
                 Id::Admission,
                 format!("there is no namespace {namespace} to try it in"),
             )
             .with(again);
         }
-        Seen::There(labels) if !is_asked_about(seen, labels) => {
+        Lookup::Found(labels) if !is_asked_about(seen, labels) => {
             let says =
                 format!("pods in namespace {namespace} are not the webhook's; try another one");
             return Check::unchecked(Id::Admission, says).with(again);
         }
-        Seen::There(_) | Seen::Hidden(_) => {}
+        Lookup::Found(_) | Lookup::Unknown(_) => {}
     }
     match answer {
         Answer::Refused(_, message) if is_ours(message, secret) => Check::ok(
@@ -280,7 +280,7 @@ mod tests {
         let probe = Probe {
             namespace: namespace.to_owned(),
             secret: "s-1".to_owned(),
-            labels: Seen::There(labels),
+            labels: Lookup::Found(labels),
             answer,
         };
         judge(&installation(), &probe)

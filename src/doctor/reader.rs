@@ -20,7 +20,7 @@ use super::configuration;
 use super::installation::{Alike, DEFAULT_NAME, Installation, Tls, name};
 use super::served;
 use crate::api::ObjectApi;
-use crate::api::seen::{Seen, look};
+use crate::api::seen::{Lookup, look};
 use crate::cert_manager;
 use crate::proxy;
 use crate::tls_secret::TlsSecret;
@@ -141,8 +141,8 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
         configuration,
         alike,
         namespace: namespace.clone(),
-        service: Seen::Absent,
-        slices: Seen::Absent,
+        service: Lookup::NotFound,
+        slices: Lookup::NotFound,
         deployments: list(client, &namespace, &ListParams::default()).await,
         pods: list(
             client,
@@ -152,8 +152,8 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
         .await,
         budgets: list(client, &namespace, &ListParams::default()).await,
         policies: list(client, &namespace, &ListParams::default()).await,
-        lease: Seen::Absent,
-        pair: Seen::Absent,
+        lease: Lookup::NotFound,
+        pair: Lookup::NotFound,
         served: None,
         certificate: None,
         service_name,
@@ -196,11 +196,11 @@ pub async fn read(client: &Client, wanted: &Wanted, server: &ApiServer) -> Insta
 async fn configurations(
     client: &Client,
     wanted: Option<&str>,
-) -> (String, Seen<MutatingWebhookConfiguration>, Vec<Alike>) {
+) -> (String, Lookup<MutatingWebhookConfiguration>, Vec<Alike>) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let params = ListParams::default().limit(PAGE);
     let listed = look(async { api.list(&params).await.map(|list| Some(list.items)) }).await;
-    let Seen::There(all) = listed else {
+    let Lookup::Found(all) = listed else {
         // Who may not list may still be allowed this one.
         let name = wanted.unwrap_or(DEFAULT_CONFIGURATION).to_owned();
         let found = look(api.get_opt(&name)).await;
@@ -232,14 +232,18 @@ async fn configurations(
     };
     let alike = ours.iter().map(alike).collect();
     match chosen {
-        Some(found) => (name(&found.metadata).to_owned(), Seen::There(found), alike),
+        Some(found) => (
+            name(&found.metadata).to_owned(),
+            Lookup::Found(found),
+            alike,
+        ),
         // By its name, with entries of other names, or not in the first page.
         None => (default.to_owned(), look(api.get_opt(default)).await, alike),
     }
 }
 
 /// A page of a namespace's objects of a kind.
-async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Seen<Vec<K>>
+async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Lookup<Vec<K>>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
         + Clone

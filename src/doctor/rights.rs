@@ -26,7 +26,7 @@ const LEASE: &str = "floe-secrets-controller";
 
 /// One thing that somebody wants to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Right {
+pub struct Permission {
     group: String,
     resource: String,
     verb: String,
@@ -38,25 +38,25 @@ pub struct Right {
 
 /// A right that somebody has or lacks.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    right: Right,
+pub struct PermissionAnswer {
+    right: Permission,
     allowed: Result<bool, String>,
 }
 
 /// What was asked, and answered.
 #[derive(Clone, Debug, Default)]
-pub struct Answers {
+pub struct PermissionReview {
     /// The user who asks, by name.
     pub user: Option<String>,
     /// What whoever asks may read.
-    pub yours: Vec<Answer>,
+    pub yours: Vec<PermissionAnswer>,
     /// What the webhook may; `None` when its ServiceAccount is not known.
-    pub webhook: Option<(String, Vec<Answer>)>,
+    pub webhook: Option<(String, Vec<PermissionAnswer>)>,
     /// What the controller may.
-    pub controller: Option<(String, Vec<Answer>)>,
+    pub controller: Option<(String, Vec<PermissionAnswer>)>,
 }
 
-impl Right {
+impl Permission {
     fn new(verb: &str, resource: &str, namespace: &str) -> Self {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let [group, resource, verb, namespace] =
@@ -143,7 +143,12 @@ fn controller_rules() -> &'static [(bool, PolicyRule)] {
 }
 
 /// Each right of these rules by itself.
-fn each(rules: &[(bool, PolicyRule)], own: &str, scope: &[&str], lease: &str) -> BTreeSet<Right> {
+fn each(
+    rules: &[(bool, PolicyRule)],
+    own: &str,
+    scope: &[&str],
+    lease: &str,
+) -> BTreeSet<Permission> {
     let mut rights = BTreeSet::new();
     for (namespaced, rule) in rules {
         let kinds = rule.api_groups.iter().flatten().flat_map(|group| {
@@ -161,19 +166,19 @@ fn each(rules: &[(bool, PolicyRule)], own: &str, scope: &[&str], lease: &str) ->
                 format!("{resource}.{group}")
             };
             if *namespaced {
-                let right = Right::new(verb, &kind, own);
+                let right = Permission::new(verb, &kind, own);
                 let names = rule.resource_names.iter().flatten();
                 let names: Vec<&str> = names
                     .map(|name| if name == LEASE { lease } else { name })
                     .collect();
                 rights.extend(names.into_iter().map(|name| right.clone().named(name)));
             } else if scope.is_empty() {
-                rights.insert(Right::new(verb, &kind, ""));
+                rights.insert(Permission::new(verb, &kind, ""));
             } else {
                 rights.extend(
                     scope
                         .iter()
-                        .map(|namespace| Right::new(verb, &kind, namespace)),
+                        .map(|namespace| Permission::new(verb, &kind, namespace)),
                 );
             }
         }
@@ -182,34 +187,36 @@ fn each(rules: &[(bool, PolicyRule)], own: &str, scope: &[&str], lease: &str) ->
 }
 
 /// What the webhook has to be allowed.
-fn of_webhook(seen: &Installation) -> BTreeSet<Right> {
+fn of_webhook(seen: &Installation) -> BTreeSet<Permission> {
     let mut rights = each(webhook_rules(), &seen.namespace, &seen.scope(), LEASE);
     if seen.tls() == Tls::SelfManaged {
-        rights.insert(Right::new("get", "secrets", &seen.namespace).named(&seen.secret_name()));
+        rights
+            .insert(Permission::new("get", "secrets", &seen.namespace).named(&seen.secret_name()));
     }
     // The messages about its certificate.
     if let Some(name) = seen.argument("webhook", "--tls-certificate") {
-        rights
-            .insert(Right::new("get", "certificates.cert-manager.io", &seen.namespace).named(name));
+        rights.insert(
+            Permission::new("get", "certificates.cert-manager.io", &seen.namespace).named(name),
+        );
     }
     rights
 }
 
 /// What the controller has to be allowed, and may go without when it is told to.
-fn of_controller(seen: &Installation) -> BTreeSet<Right> {
+fn of_controller(seen: &Installation) -> BTreeSet<Permission> {
     let lease = seen.argument("controller", "--lease-name").unwrap_or(LEASE);
     let scope = seen.scope();
     let mut rights = each(controller_rules(), &seen.namespace, &scope, lease);
     // It is told the names.
     rights
         .retain(|right| scope.is_empty() || right.resource != "namespaces" || right.verb != "list");
-    let of_secrets = |right: &Right| right.resource == "secrets" && right.name.is_empty();
+    let of_secrets = |right: &Permission| right.resource == "secrets" && right.name.is_empty();
     // `--nudge` is the flag's name in older versions.
     if ["--retry-owners", "--nudge"]
         .iter()
         .any(|flag| seen.argument("controller", flag) == Some("false"))
     {
-        let of_retries = |right: &Right| {
+        let of_retries = |right: &Permission| {
             of_secrets(right)
                 || right.resource == "replicasets"
                 || matches!(right.verb.as_str(), "patch" | "watch")
@@ -221,46 +228,54 @@ fn of_controller(seen: &Installation) -> BTreeSet<Right> {
     }
     if let Some(secret) = seen.argument("controller", "--tls-secret") {
         for verb in ["get", "patch"] {
-            rights.insert(Right::new(verb, "secrets", &seen.namespace).named(secret));
+            rights.insert(Permission::new(verb, "secrets", &seen.namespace).named(secret));
             let configurations = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
-            rights.insert(Right::new(verb, configurations, "").named(&seen.name));
+            rights.insert(Permission::new(verb, configurations, "").named(&seen.name));
         }
     }
     rights
 }
 
 /// What the doctor looks at. Not Secrets: they are looked at when that is allowed, and not asked for.
-fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<Right> {
+fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<Permission> {
     let own = seen.namespace.as_str();
     let mut rights = BTreeSet::from([
-        Right::new(
+        Permission::new(
             "list",
             "mutatingwebhookconfigurations.admissionregistration.k8s.io",
             "",
         ),
-        Right::new("list", "deployments.apps", own),
-        Right::new("list", "pods", own),
-        Right::new("list", "poddisruptionbudgets.policy", own),
-        Right::new("list", "networkpolicies.networking.k8s.io", own),
-        Right::new("get", "leases.coordination.k8s.io", own),
-        Right::new("create", "subjectaccessreviews.authorization.k8s.io", ""),
-        Right::new("list", "deployments.apps", ""),
+        Permission::new("list", "deployments.apps", own),
+        Permission::new("list", "pods", own),
+        Permission::new("list", "poddisruptionbudgets.policy", own),
+        Permission::new("list", "networkpolicies.networking.k8s.io", own),
+        Permission::new("get", "leases.coordination.k8s.io", own),
+        Permission::new("create", "subjectaccessreviews.authorization.k8s.io", ""),
+        Permission::new("list", "deployments.apps", ""),
     ]);
     if seen.service_name.is_some() {
-        rights.insert(Right::new("get", "services", own));
-        rights.insert(Right::new("list", "endpointslices.discovery.k8s.io", own));
+        rights.insert(Permission::new("get", "services", own));
+        rights.insert(Permission::new(
+            "list",
+            "endpointslices.discovery.k8s.io",
+            own,
+        ));
     }
     if let Tls::CertManager { namespace, .. } = seen.tls() {
-        rights.insert(Right::new(
+        rights.insert(Permission::new(
             "get",
             "certificates.cert-manager.io",
             &namespace,
         ));
-        rights.insert(Right::new("get", "issuers.cert-manager.io", &namespace));
+        rights.insert(Permission::new(
+            "get",
+            "issuers.cert-manager.io",
+            &namespace,
+        ));
     }
     if let Some(namespace) = probe {
-        rights.insert(Right::new("create", "pods", namespace));
-        rights.insert(Right::new("get", "namespaces", ""));
+        rights.insert(Permission::new("create", "pods", namespace));
+        rights.insert(Permission::new("get", "namespaces", ""));
     }
     if drift {
         for kind in [
@@ -271,12 +286,12 @@ fn of_doctor(seen: &Installation, probe: Option<&str>, drift: bool) -> BTreeSet<
             "jobs.batch",
             "cronjobs.batch",
         ] {
-            rights.insert(Right::new("list", kind, ""));
-            rights.insert(Right::new("get", kind, ""));
+            rights.insert(Permission::new("list", kind, ""));
+            rights.insert(Permission::new("get", kind, ""));
         }
-        rights.insert(Right::new("list", "namespaces", ""));
-        rights.insert(Right::new("get", "serviceaccounts", ""));
-        rights.insert(Right::new("list", "serviceaccounts", ""));
+        rights.insert(Permission::new("list", "namespaces", ""));
+        rights.insert(Permission::new("get", "serviceaccounts", ""));
+        rights.insert(Permission::new("list", "serviceaccounts", ""));
     }
     rights
 }
@@ -287,7 +302,7 @@ pub async fn ask(
     seen: &Installation,
     probe: Option<&str>,
     drift: bool,
-) -> Answers {
+) -> PermissionReview {
     let yours = of_doctor(seen, probe, drift);
     let (user, yours) = futures::future::join(who(client), review(client, None, yours)).await;
     let account = |component: &str| {
@@ -298,10 +313,10 @@ pub async fn ask(
                 .unwrap_or_else(|| "default".to_owned()),
         )
     };
-    let mut answers = Answers {
+    let mut answers = PermissionReview {
         user,
         yours,
-        ..Answers::default()
+        ..PermissionReview::default()
     };
     if let Some(account) = account("webhook") {
         let answered = review(client, Some((&seen.namespace, &account)), of_webhook(seen)).await;
@@ -331,15 +346,15 @@ async fn who(client: &Client) -> Option<String> {
 async fn review(
     client: &Client,
     account: Option<(&str, &str)>,
-    rights: BTreeSet<Right>,
-) -> Vec<Answer> {
+    rights: BTreeSet<Permission>,
+) -> Vec<PermissionAnswer> {
     let asked = rights.into_iter().map(|right| async move {
         let allowed = match account {
             Some(account) => subject(client, account, &right).await,
             None => own(client, &right).await,
         };
         let allowed = allowed.map_err(|error| seen::said(&error));
-        Answer { right, allowed }
+        PermissionAnswer { right, allowed }
     });
     stream::iter(asked).buffered(AT_ONCE).collect().await
 }
@@ -347,7 +362,7 @@ async fn review(
 async fn subject(
     client: &Client,
     (namespace, name): (&str, &str),
-    right: &Right,
+    right: &Permission,
 ) -> Result<bool, kube::Error> {
     let groups = [
         "system:authenticated",
@@ -372,7 +387,7 @@ async fn subject(
         .is_some_and(|status| status.allowed))
 }
 
-async fn own(client: &Client, right: &Right) -> Result<bool, kube::Error> {
+async fn own(client: &Client, right: &Permission) -> Result<bool, kube::Error> {
     let spec = SelfSubjectAccessReviewSpec {
         resource_attributes: Some(right.attributes()),
         ..SelfSubjectAccessReviewSpec::default()
@@ -390,7 +405,7 @@ async fn own(client: &Client, right: &Right) -> Result<bool, kube::Error> {
 }
 
 /// Judges what the webhook and the controller may.
-pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
+pub fn judge(seen: &Installation, answers: &PermissionReview) -> Vec<Check> {
     let mut checks = Vec::new();
     for (id, of, is_webhook) in [
         (Id::WebhookPermissions, &answers.webhook, true),
@@ -443,7 +458,7 @@ pub fn judge(seen: &Installation, answers: &Answers) -> Vec<Check> {
 }
 
 /// Judges what whoever asks may look at.
-pub fn yours(answers: &Answers) -> Check {
+pub fn yours(answers: &PermissionReview) -> Check {
     let lacks = lacking(&answers.yours);
     let user = answers.user.as_deref().unwrap_or("you");
     if let Some(why) = answers
@@ -467,7 +482,7 @@ pub fn yours(answers: &Answers) -> Check {
 }
 
 /// Gives exactly what is lacking, for an administrator to run.
-fn grant(user: &str, lacks: &[&Right]) -> String {
+fn grant(user: &str, lacks: &[&Permission]) -> String {
     let mut by_place: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
     for right in lacks {
         by_place
@@ -491,7 +506,7 @@ fn grant(user: &str, lacks: &[&Right]) -> String {
     commands.collect::<Vec<_>>().join("; ")
 }
 
-fn lacking(answers: &[Answer]) -> Vec<&Right> {
+fn lacking(answers: &[PermissionAnswer]) -> Vec<&Permission> {
     answers
         .iter()
         .filter(|answer| answer.allowed == Ok(false))
@@ -499,7 +514,7 @@ fn lacking(answers: &[Answer]) -> Vec<&Right> {
         .collect()
 }
 
-fn sentence(lacks: &[&Right]) -> String {
+fn sentence(lacks: &[&Permission]) -> String {
     lacks
         .iter()
         .map(|right| right.sentence())
@@ -514,15 +529,15 @@ mod tests {
     use super::super::check::Status;
     use super::super::test_support::{installation, merged};
     use super::*;
-    use crate::api::Seen;
+    use crate::api::Lookup;
 
     fn answered(
-        rights: BTreeSet<Right>,
-        allowed: impl Fn(&Right) -> Result<bool, String>,
-    ) -> Vec<Answer> {
+        rights: BTreeSet<Permission>,
+        allowed: impl Fn(&Permission) -> Result<bool, String>,
+    ) -> Vec<PermissionAnswer> {
         rights
             .into_iter()
-            .map(|right| Answer {
+            .map(|right| PermissionAnswer {
                 allowed: allowed(&right),
                 right,
             })
@@ -532,12 +547,15 @@ mod tests {
     #[test]
     fn the_shipped_rights_are_what_is_asked_for() {
         let seen = installation();
-        let webhook: Vec<String> = of_webhook(&seen).iter().map(Right::sentence).collect();
+        let webhook: Vec<String> = of_webhook(&seen).iter().map(Permission::sentence).collect();
         assert_eq!(
             webhook,
             ["get namespaces", "get secrets", "get serviceaccounts"]
         );
-        let controller: Vec<String> = of_controller(&seen).iter().map(Right::sentence).collect();
+        let controller: Vec<String> = of_controller(&seen)
+            .iter()
+            .map(Permission::sentence)
+            .collect();
         assert!(
             controller.contains(&"list cronjobs.batch".to_owned()),
             "{controller:?}"
@@ -555,7 +573,7 @@ mod tests {
     #[test]
     fn rights_follow_the_scope() {
         let mut seen = installation();
-        if let Seen::There(deployments) = &mut seen.deployments {
+        if let Lookup::Found(deployments) = &mut seen.deployments {
             let args = json!(["serve", "--namespaces=a,b"]);
             let containers = json!([{"name": "webhook", "args": args}]);
             let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
@@ -568,24 +586,24 @@ mod tests {
             );
             for namespace in ["a", "b"] {
                 assert!(
-                    rights.contains(&Right::new("get", "secrets", namespace)),
+                    rights.contains(&Permission::new("get", "secrets", namespace)),
                     "{rights:?}"
                 );
                 assert!(
-                    rights.contains(&Right::new("get", "namespaces", namespace)),
+                    rights.contains(&Permission::new("get", "namespaces", namespace)),
                     "{rights:?}"
                 );
             }
         }
         let controller = of_controller(&seen);
-        assert!(controller.contains(&Right::new("patch", "replicasets.apps", "b")));
+        assert!(controller.contains(&Permission::new("patch", "replicasets.apps", "b")));
         assert!(
-            !controller.contains(&Right::new("list", "namespaces", "a")),
+            !controller.contains(&Permission::new("list", "namespaces", "a")),
             "it is told the names"
         );
         // What goes with retries goes everywhere.
         for flag in ["--retry-owners=false", "--nudge=false"] {
-            if let Seen::There(deployments) = &mut seen.deployments {
+            if let Lookup::Found(deployments) = &mut seen.deployments {
                 let containers = json!([{"name": "controller", "args": ["controller", flag]}]);
                 let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
                 deployments[1] = merged(&deployments[1], &change);
@@ -598,12 +616,12 @@ mod tests {
                 ("watch", "events"),
             ] {
                 assert!(
-                    !controller.contains(&Right::new(verb, kind, "a")),
+                    !controller.contains(&Permission::new(verb, kind, "a")),
                     "{flag}: {verb} {kind}"
                 );
             }
             assert!(
-                controller.contains(&Right::new("patch", "events", "a")),
+                controller.contains(&Permission::new("patch", "events", "a")),
                 "{flag}: people are still told"
             );
         }
@@ -612,7 +630,7 @@ mod tests {
     #[test]
     fn what_is_lacking_is_named_with_what_mends_it() {
         let seen = installation();
-        let mut answers = Answers {
+        let mut answers = PermissionReview {
             webhook: Some((
                 "webhook".to_owned(),
                 answered(of_webhook(&seen), |right| Ok(right.resource != "secrets")),
@@ -621,7 +639,7 @@ mod tests {
                 "controller".to_owned(),
                 answered(of_controller(&seen), |_| Ok(true)),
             )),
-            ..Answers::default()
+            ..PermissionReview::default()
         };
         let [webhook, controller]: [Check; 2] = judge(&seen, &answers).try_into().expect("two");
         assert_eq!(
@@ -644,7 +662,7 @@ mod tests {
 
         answers.user = Some("jane".to_owned());
         let all = of_doctor(&seen, Some("default"), false);
-        let denied = |right: &Right| {
+        let denied = |right: &Permission| {
             right.resource == "endpointslices" || right.verb == "create" && right.resource == "pods"
         };
         answers.yours = answered(all, |right| Ok(!denied(right)));

@@ -14,22 +14,22 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::certificates::Bundle;
-use crate::tls_secret::Shown;
+use crate::tls_secret::PublicCertificates;
 
 /// How long the whole of it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shakes hands with the URL's server.
-pub async fn look(url: &str, provider: Arc<CryptoProvider>) -> Seen<Shown> {
+pub async fn look(url: &str, provider: Arc<CryptoProvider>) -> Lookup<PublicCertificates> {
     match timeout(PATIENCE, shake(url, provider)).await {
-        Ok(Ok(chain)) => Seen::There(Shown {
+        Ok(Ok(chain)) => Lookup::Found(PublicCertificates {
             chain: chain.into_bytes(),
             ca: Bundle::default(),
         }),
-        Ok(Err(why)) => Seen::Hidden(format!("{url} shows no certificate from here: {why}")),
-        Err(_) => Seen::Hidden(format!("{url} did not answer from here in time")),
+        Ok(Err(why)) => Lookup::Unknown(format!("{url} shows no certificate from here: {why}")),
+        Err(_) => Lookup::Unknown(format!("{url} did not answer from here in time")),
     }
 }
 
@@ -42,7 +42,7 @@ async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, Strin
         .trim_end_matches(']')
         .to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|_| "that is no host".to_owned())?;
-    let seen = Arc::new(Recorder {
+    let seen = Arc::new(CertificateRecorder {
         provider: Arc::clone(&provider),
         chain: Mutex::new(String::new()),
     });
@@ -73,12 +73,12 @@ async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, Strin
 
 /// Takes every certificate and keeps it, as PEM.
 #[derive(Debug)]
-struct Recorder {
+struct CertificateRecorder {
     provider: Arc<CryptoProvider>,
     chain: Mutex<String>,
 }
 
-impl ServerCertVerifier for Recorder {
+impl ServerCertVerifier for CertificateRecorder {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

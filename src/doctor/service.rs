@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::check::{Check, Id};
 use super::installation::{Installation, container, includes, name};
-use crate::api::Seen;
+use crate::api::Lookup;
 
 /// The port of a Service when an entry names none.
 const HTTPS: i32 = 443;
@@ -26,14 +26,14 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
     };
     let namespace = &seen.namespace;
     let service = match &seen.service {
-        Seen::There(service) => service,
-        Seen::Absent => {
+        Lookup::Found(service) => service,
+        Lookup::NotFound => {
             let says = format!(
                 "Service {name} not found in namespace {namespace}: the webhook cannot be called"
             );
             return vec![Check::failure(Id::Service, says, seen.origin().again())];
         }
-        Seen::Hidden(why) => return vec![Check::unchecked(Id::Service, why.clone())],
+        Lookup::Unknown(why) => return vec![Check::unchecked(Id::Service, why.clone())],
     };
     let spec = service.spec.clone().unwrap_or_default();
     if spec.type_.as_deref() == Some("ExternalName") {
@@ -125,9 +125,9 @@ fn strangers(seen: &Installation, service: &Service, port: &ServicePort) -> Opti
 fn endpoints(seen: &Installation, service: &str) -> Check {
     let namespace = &seen.namespace;
     let slices = match &seen.slices {
-        Seen::There(slices) => slices.as_slice(),
-        Seen::Absent => &[],
-        Seen::Hidden(why) => return Check::unchecked(Id::Endpoints, why.clone()),
+        Lookup::Found(slices) => slices.as_slice(),
+        Lookup::NotFound => &[],
+        Lookup::Unknown(why) => return Check::unchecked(Id::Endpoints, why.clone()),
     };
     let (ready, all) = slices.iter().fold((0, 0), |(ready, all), slice| {
         let (more_ready, more) = count(slice);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn with_port(seen: &mut Installation, change: &Value) {
-        if let Seen::There(service) = &mut seen.service {
+        if let Lookup::Found(service) = &mut seen.service {
             let mut object = serde_json::to_value(&*service).expect("a Service");
             json_patch::merge(&mut object["spec"], change);
             *service = serde_json::from_value(object).expect("a Service");
@@ -237,40 +237,40 @@ mod tests {
             let [one]: [_; 1] = bad.try_into().unwrap_or_else(|all| panic!("{all:?}"));
             one
         };
-        let (id, status, says) = only(found(|seen| seen.slices = Seen::There(Vec::new())));
+        let (id, status, says) = only(found(|seen| seen.slices = Lookup::Found(Vec::new())));
         assert!(
             id == Id::Endpoints && status == Status::Failure && says.contains("has no endpoints"),
             "{says}"
         );
         let (_, status, says) = only(found(|seen| {
-            seen.slices = Seen::There(vec![slice(&[false, false])])
+            seen.slices = Lookup::Found(vec![slice(&[false, false])]);
         }));
         assert!(
             status == Status::Failure && says.starts_with("none of the 2 endpoints"),
             "{says}"
         );
         let (_, status, says) = only(found(|seen| {
-            seen.slices = Seen::There(vec![slice(&[true, false])])
+            seen.slices = Lookup::Found(vec![slice(&[true, false])]);
         }));
         assert_eq!(
             (status, says.as_str()),
             (Status::Warning, "1 of 2 endpoints are ready")
         );
-        let (id, status, _) = only(found(|seen| seen.service = Seen::Absent));
+        let (id, status, _) = only(found(|seen| seen.service = Lookup::NotFound));
         assert_eq!((id, status), (Id::Service, Status::Failure));
         let (_, _, says) = only(found(|seen| {
-            with_port(seen, &json!({"ports": [{"port": 8443}]}))
+            with_port(seen, &json!({"ports": [{"port": 8443}]}));
         }));
         assert!(says.contains("has no port 443"), "{says}");
         let other = json!({"ports": [{"name": "admission", "port": 443, "targetPort": "https"}]});
         let (_, _, says) = only(found(|seen| with_port(seen, &other)));
         assert!(says.contains("none of the container's ports"), "{says}");
         let (_, _, says) = only(found(|seen| {
-            with_port(seen, &json!({"selector": {"app.kubernetes.io/name": "x"}}))
+            with_port(seen, &json!({"selector": {"app.kubernetes.io/name": "x"}}));
         }));
         assert!(says.contains("selector does not fit"), "{says}");
         let (_, status, _) = only(found(|seen| {
-            seen.slices = Seen::Hidden("forbidden".to_owned())
+            seen.slices = Lookup::Unknown("forbidden".to_owned());
         }));
         assert_eq!(status, Status::NotChecked);
     }

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::installation::Installation;
-use crate::api::Seen;
-use crate::tls_secret::Shown;
+use crate::api::Lookup;
+use crate::tls_secret::PublicCertificates;
 
 /// The time of all of it.
 pub const NOW: i64 = 1_800_000_000;
@@ -57,29 +57,29 @@ pub fn installation() -> Installation {
         version: "v1.36.3".to_owned(),
         now,
         name: "zz-floe-secrets-webhook".to_owned(),
-        configuration: Seen::There(of_kind(configuration, "MutatingWebhookConfiguration")),
+        configuration: Lookup::Found(of_kind(configuration, "MutatingWebhookConfiguration")),
         alike: Vec::new(),
         namespace: "floe-secrets-webhook".to_owned(),
         service_name: Some("floe-secrets-webhook".to_owned()),
-        service: Seen::There(of_kind(
+        service: Lookup::Found(of_kind(
             include_str!("../../manifests/webhook/service.yaml"),
             "Service",
         )),
-        slices: Seen::There(vec![slice(&[true, true])]),
-        deployments: Seen::There(deployments.to_vec()),
-        pods: Seen::There(Vec::new()),
-        budgets: Seen::There(vec![of_kind(
+        slices: Lookup::Found(vec![slice(&[true, true])]),
+        deployments: Lookup::Found(deployments.to_vec()),
+        pods: Lookup::Found(Vec::new()),
+        budgets: Lookup::Found(vec![of_kind(
             include_str!("../../manifests/webhook/pdb.yaml"),
             "PodDisruptionBudget",
         )]),
-        policies: Seen::There(vec![of_kind(
+        policies: Lookup::Found(vec![of_kind(
             include_str!("../../manifests/webhook/networkpolicy.yaml"),
             "NetworkPolicy",
         )]),
-        lease: Seen::There(
+        lease: Lookup::Found(
             serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease"),
         ),
-        pair: Seen::There(Shown::default()),
+        pair: Lookup::Found(PublicCertificates::default()),
         served: None,
         certificate: None,
     }

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::check::{Check, Id, or_ok};
 use super::installation::{Installation, Tls};
-use crate::api::Seen;
+use crate::api::Lookup;
 use crate::certificates::{Bundle, Leaf};
 
 /// A certificate that has less time than this, and less than a quarter of its whole time, should have been renewed.
@@ -24,8 +24,8 @@ const DAY: i64 = 24 * 3600;
 pub fn judge(seen: &Installation) -> Vec<Check> {
     let mut checks = bundles(seen);
     let leaf = match seen.served.as_ref().unwrap_or(&seen.pair) {
-        Seen::There(shown) => Leaf::from_chain(&shown.chain).map(|leaf| (leaf, &shown.chain)),
-        Seen::Absent => {
+        Lookup::Found(shown) => Leaf::from_chain(&shown.chain).map(|leaf| (leaf, &shown.chain)),
+        Lookup::NotFound => {
             let says = format!(
                 "Secret {} not found in namespace {}",
                 seen.secret_name(),
@@ -41,7 +41,7 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
             checks.push(Check::failure(Id::Certificate, says, mend));
             return checks;
         }
-        Seen::Hidden(why) => {
+        Lookup::Unknown(why) => {
             let why = format!(
                 "the certificate cannot be looked at: {why}; `admission` shows whether it is trusted"
             );
@@ -365,7 +365,7 @@ mod tests {
     use super::super::test_support::{NOW, installation};
     use super::*;
     use crate::certificates::{Issued, issue};
-    use crate::tls_secret::Shown;
+    use crate::tls_secret::PublicCertificates;
 
     const HOST: &str = "floe-secrets-webhook.floe-secrets-webhook.svc";
 
@@ -381,7 +381,7 @@ mod tests {
 
     fn found(pair: &Issued, ca: &Bundle) -> Vec<(Id, Status, String)> {
         let mut seen = installation();
-        seen.pair = Seen::There(Shown {
+        seen.pair = Lookup::Found(PublicCertificates {
             chain: pair.chain.clone().into_bytes(),
             ca: pair.ca.clone(),
         });
@@ -393,7 +393,7 @@ mod tests {
     }
 
     fn trusting(seen: &mut Installation, ca: &[u8]) {
-        if let Seen::There(configuration) = &mut seen.configuration {
+        if let Lookup::Found(configuration) = &mut seen.configuration {
             for entry in configuration.webhooks.iter_mut().flatten() {
                 entry.client_config.ca_bundle = Some(ByteString(ca.to_vec()));
             }
@@ -489,7 +489,7 @@ mod tests {
     fn a_secret_that_may_not_be_read_is_no_failure() {
         let mut seen = installation();
         trusting(&mut seen, pair(HOST, 90, 0).ca.to_pem().as_bytes());
-        seen.pair = Seen::Hidden("secrets is forbidden".to_owned());
+        seen.pair = Lookup::Unknown("secrets is forbidden".to_owned());
         let statuses: Vec<Status> = judge(&seen).iter().map(|check| check.status).collect();
         assert_eq!(
             statuses,

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::check::{Check, Id};
 use super::installation::{Installation, container, includes, name};
-use crate::api::Seen;
+use crate::api::Lookup;
 
 /// This program's version.
 const OWN: &str = env!("CARGO_PKG_VERSION");
@@ -29,9 +29,9 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
 /// What runs, and whether this program knows it.
 fn versions(seen: &Installation) -> Check {
     let deployments = match &seen.deployments {
-        Seen::There(deployments) => deployments.as_slice(),
-        Seen::Absent => &[],
-        Seen::Hidden(why) => return Check::unchecked(Id::Versions, why.clone()),
+        Lookup::Found(deployments) => deployments.as_slice(),
+        Lookup::NotFound => &[],
+        Lookup::Unknown(why) => return Check::unchecked(Id::Versions, why.clone()),
     };
     let ours: Vec<&Deployment> = ["webhook", "controller"]
         .into_iter()
@@ -100,7 +100,7 @@ fn versions(seen: &Installation) -> Check {
 
 /// How many replicas there are.
 fn deployment(seen: &Installation) -> Check {
-    if let Seen::Hidden(why) = &seen.deployments {
+    if let Lookup::Unknown(why) = &seen.deployments {
         return Check::unchecked(Id::Deployment, why.clone());
     }
     let Some(deployment) = seen.deployment("webhook") else {
@@ -184,9 +184,9 @@ fn replicas(id: Id, deployment: &Deployment, seen: &Installation) -> Check {
 /// Whether a drain takes replicas one by one, and can end.
 fn budget(seen: &Installation) -> Check {
     let budgets = match &seen.budgets {
-        Seen::There(budgets) => budgets.as_slice(),
-        Seen::Absent => &[],
-        Seen::Hidden(why) => return Check::unchecked(Id::DisruptionBudget, why.clone()),
+        Lookup::Found(budgets) => budgets.as_slice(),
+        Lookup::NotFound => &[],
+        Lookup::Unknown(why) => return Check::unchecked(Id::DisruptionBudget, why.clone()),
     };
     let Some(deployment) = seen.deployment("webhook") else {
         return Check::unchecked(Id::DisruptionBudget, "there is no Deployment to protect");
@@ -230,7 +230,7 @@ fn budget(seen: &Installation) -> Check {
 
 /// The controller's replicas, and that one of them leads.
 fn controller(seen: &Installation) -> Check {
-    if let Seen::Hidden(why) = &seen.deployments {
+    if let Lookup::Unknown(why) = &seen.deployments {
         return Check::unchecked(Id::Controller, why.clone());
     }
     let namespace = &seen.namespace;
@@ -247,12 +247,12 @@ fn controller(seen: &Installation) -> Check {
         .argument("controller", "--lease-name")
         .unwrap_or("floe-secrets-controller");
     let lease = match &seen.lease {
-        Seen::There(lease) => lease,
-        Seen::Absent => {
+        Lookup::Found(lease) => lease,
+        Lookup::NotFound => {
             let says = format!("Lease {lease_name} not found: no controller can lead");
             return Check::warning(Id::Controller, says, seen.origin().again());
         }
-        Seen::Hidden(why) => return Check::unchecked(Id::Controller, why.clone()),
+        Lookup::Unknown(why) => return Check::unchecked(Id::Controller, why.clone()),
     };
     if there.fix.is_some() {
         return there;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn deployments(seen: &mut Installation, which: usize, change: &Value) {
-        if let Seen::There(deployments) = &mut seen.deployments {
+        if let Lookup::Found(deployments) = &mut seen.deployments {
             deployments[which] = merged(&deployments[which], change);
         }
     }
@@ -334,22 +334,22 @@ mod tests {
             "{says}"
         );
         let (status, _) = of(Id::Deployment, |seen| {
-            deployments(seen, 0, &json!({"status": {"availableReplicas": 1}}))
+            deployments(seen, 0, &json!({"status": {"availableReplicas": 1}}));
         });
         assert_eq!(status, Status::Warning);
         let (status, _) = of(Id::Deployment, |seen| {
-            deployments(seen, 0, &json!({"spec": {"replicas": 0}}))
+            deployments(seen, 0, &json!({"spec": {"replicas": 0}}));
         });
         assert_eq!(status, Status::Failure);
         let (status, says) = of(Id::Deployment, |seen| {
-            seen.deployments = Seen::There(Vec::new())
+            seen.deployments = Lookup::Found(Vec::new());
         });
         assert!(
             status == Status::Failure && says.starts_with("no Deployment"),
             "{says}"
         );
         let (status, _) = of(Id::DisruptionBudget, |seen| {
-            seen.budgets = Seen::There(Vec::new())
+            seen.budgets = Lookup::Found(Vec::new());
         });
         assert_eq!(status, Status::Warning);
     }
@@ -371,7 +371,7 @@ mod tests {
             let labels = json!({"app.kubernetes.io/name": "floe-secrets-webhook",
                 "app.kubernetes.io/instance": "floe-secrets-webhook", "app.kubernetes.io/component": "webhook"});
             let old = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "webhook", "image": "floe-secrets-webhook:0.0.9"}]}});
-            seen.pods = Seen::There(vec![serde_json::from_value(old).expect("a pod")]);
+            seen.pods = Lookup::Found(vec![serde_json::from_value(old).expect("a pod")]);
         });
         assert!(
             status == Status::Warning && says.starts_with("pods of another image still run"),
@@ -391,7 +391,7 @@ mod tests {
                 let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": at(renewed)});
                 let lease =
                     serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a lease");
-                seen.lease = Seen::There(lease);
+                seen.lease = Lookup::Found(lease);
             })
         };
         assert_eq!(lease("a", -20).0, Status::Ok);
@@ -402,7 +402,7 @@ mod tests {
         );
         assert_eq!(lease("", 0).0, Status::Warning);
         assert_eq!(
-            of(Id::Controller, |seen| seen.lease = Seen::Absent).0,
+            of(Id::Controller, |seen| seen.lease = Lookup::NotFound).0,
             Status::Warning
         );
     }

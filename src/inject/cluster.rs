@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use super::offline::Known;
+use super::offline::ManifestStore;
 use crate::backend::cached::RecentNames;
 use crate::backend::kubernetes::{ConnectError, KubernetesBackend, connect_patiently};
-use crate::backend::registry::{Backend, Tuning};
+use crate::backend::registry::{Backend, DecoratorSettings};
 use crate::backend::{
     BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend,
 };
@@ -40,7 +40,7 @@ impl Cluster {
         let metrics = Metrics::register(&mut Registry::default());
         let backend = KubernetesBackend::new(client.clone(), None);
         let Backend { binder, values, .. } =
-            Backend::assemble(backend, Tuning::default(), &metrics);
+            Backend::assemble(backend, DecoratorSettings::default(), &metrics);
         let namespace = client.default_namespace().to_owned();
         Ok(Self {
             namespace,
@@ -69,15 +69,15 @@ impl Cluster {
 
 /// A cluster, and the manifests that will be applied to it.
 #[derive(Debug)]
-pub(super) struct Layered {
+pub(super) struct ClusterWithManifests {
     /// Asked first.
     pub cluster: Cluster,
     /// What the manifests add.
-    pub known: Arc<Known>,
+    pub known: Arc<ManifestStore>,
 }
 
 #[async_trait]
-impl SecretBinder for Layered {
+impl SecretBinder for ClusterWithManifests {
     fn kind(&self) -> BackendKind {
         BackendKind::Kubernetes
     }
@@ -109,7 +109,7 @@ impl SecretBinder for Layered {
     }
 }
 
-impl RecentNames for Layered {
+impl RecentNames for ClusterWithManifests {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
         let listed = self
             .cluster
@@ -127,7 +127,7 @@ impl RecentNames for Layered {
 }
 
 #[async_trait]
-impl DefaultsReader for Layered {
+impl DefaultsReader for ClusterWithManifests {
     async fn namespace(
         &self,
         name: &str,

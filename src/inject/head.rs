@@ -15,8 +15,8 @@ const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 /// well formed is said elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    pub api_version: Word,
-    pub kind: Word,
+    pub api_version: Token,
+    pub kind: Token,
     pub metadata: HeadMetadata,
     pub data: Keys,
     pub string_data: Keys,
@@ -25,8 +25,8 @@ pub(super) struct Head {
 
 #[derive(Debug, Default)]
 pub(super) struct HeadMetadata {
-    pub name: Word,
-    pub namespace: Word,
+    pub name: Token,
+    pub namespace: Token,
     pub annotations: HeadAnnotations,
     pub labels: HeadLabels,
 }
@@ -40,7 +40,7 @@ pub(super) struct HeadAnnotations {
 
 #[derive(Debug, Default)]
 pub(super) struct HeadLabels {
-    pub inject: Word,
+    pub inject: Token,
 }
 
 /// The keys of a map whose values are not looked at.
@@ -53,7 +53,7 @@ pub(super) struct Items(pub Vec<Head>);
 
 /// A text that is not empty.
 #[derive(Debug, Default)]
-pub(super) struct Word(pub Option<String>);
+pub(super) struct Token(pub Option<String>);
 
 /// Gathers what matters from a node of any type.
 trait Gather: Default {
@@ -100,10 +100,10 @@ impl Gather for HeadMetadata {
 impl Gather for HeadAnnotations {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         if key.starts_with(PREFIX) {
-            let Word(value) = map.next_value()?;
+            let Token(value) = map.next_value()?;
             self.ours.push((key.to_owned(), value.unwrap_or_default()));
         } else if key == ENFORCE_MOUNTABLE {
-            let Word(value) = map.next_value()?;
+            let Token(value) = map.next_value()?;
             self.enforces_mountable_secrets = value.as_deref() == Some("true");
         } else {
             map.next_value::<IgnoredAny>()?;
@@ -139,7 +139,7 @@ impl Gather for Items {
     }
 }
 
-impl Gather for Word {
+impl Gather for Token {
     fn text(&mut self, text: &str) {
         self.0 = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
@@ -225,5 +225,5 @@ gathered!(
     HeadLabels,
     Keys,
     Items,
-    Word
+    Token
 );

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::documents::{Document, Input, Unreadable};
 use super::objects::{Addition, Object, dotted, objects, value_at};
-use super::offline::{self, DefaultsManifest, Known};
+use super::offline::{self, DefaultsManifest, ManifestStore};
 use super::output::Changed;
-use super::teller::{Status, Teller};
+use super::reporter::{Reporter, Status};
 use super::templates::{Form, TemplateSite, sites};
 use super::{explain, unread};
 use crate::admission::error::sentences;
@@ -36,7 +36,7 @@ pub(super) struct Injector {
     pipeline: Pipeline,
     defaults: Arc<Defaults>,
     reader: Arc<dyn DefaultsReader>,
-    known: Arc<Known>,
+    known: Arc<ManifestStore>,
     namespace: String,
     sidecars: Vec<Sidecar>,
     explain: bool,
@@ -47,7 +47,7 @@ impl Injector {
     pub(super) fn new(
         source: Source,
         reader: Arc<dyn DefaultsReader>,
-        known: Arc<Known>,
+        known: Arc<ManifestStore>,
         namespace: String,
         args: &InjectArgs,
     ) -> Self {
@@ -82,8 +82,8 @@ impl Injector {
     pub(super) async fn check_source(
         &self,
         manifest: &DefaultsManifest,
-        known: &Known,
-        teller: &mut Teller<'_>,
+        known: &ManifestStore,
+        reporter: &mut Reporter<'_>,
     ) {
         let DefaultsManifest {
             place,
@@ -92,7 +92,7 @@ impl Injector {
             source,
         } = manifest;
         if let Err(error) = self.pipeline.validate(Some(&source.annotations)) {
-            self.refuse(place, &error, teller);
+            self.refuse(place, &error, reporter);
             return;
         }
         if !self.explain || !source.annotations.say_anything() {
@@ -112,7 +112,7 @@ impl Injector {
             }
         };
         if let Some(said) = explain::defaults(namespace, service_account.as_deref(), labelled) {
-            teller.note(format_args!("{place}: {said}"));
+            reporter.note(format_args!("{place}: {said}"));
         }
     }
 
@@ -120,14 +120,14 @@ impl Injector {
     pub(super) async fn inject_all(
         &self,
         inputs: &[Input],
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> (Changed, bool) {
         let mut changed = Changed::new();
         let mut asked = false;
         for (index, input) in inputs.iter().enumerate() {
             for document in &input.documents {
                 let place = format!("{}: document {}", input.name, document.number);
-                match self.document(input, document, &place, teller).await {
+                match self.document(input, document, &place, reporter).await {
                     Ok(injected) => {
                         asked |= injected.asked;
                         changed.extend(
@@ -136,7 +136,7 @@ impl Injector {
                                 .map(|value| ((index, document.number), value)),
                         );
                     }
-                    Err(error) => teller.error(Status::Unreadable, error),
+                    Err(error) => reporter.error(Status::Unreadable, error),
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Injector {
         input: &Input,
         document: &Document,
         place: &str,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Injected, Unreadable> {
         let mut injected = Injected::default();
         // A Secret passes through without being built.
@@ -157,7 +157,7 @@ impl Injector {
                 self.unacted(
                     &format!("{place}, Secret \"{}\"", secret.name),
                     &sentence,
-                    teller,
+                    reporter,
                 );
             }
             return Ok(injected);
@@ -170,7 +170,7 @@ impl Injector {
         for object in objects(&value).map_err(|problem| input.unreadable(document, problem))? {
             let title = object.title();
             match self
-                .object(&object, &format!("{place}, {title}"), teller)
+                .object(&object, &format!("{place}, {title}"), reporter)
                 .await
             {
                 Ok(None) => {}
@@ -179,7 +179,7 @@ impl Injector {
                     patches.push(patch);
                 }
                 Err(problem) => {
-                    teller.error(
+                    reporter.error(
                         Status::Unreadable,
                         input.unreadable(document, format!("{title}: {problem}")),
                     );
@@ -214,7 +214,7 @@ impl Injector {
         &self,
         object: &Object<'_>,
         place: &str,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Option<json_patch::Patch>, String> {
         let defaults = object.is_core("Namespace") || object.is_core("ServiceAccount");
         let sites = if defaults { Vec::new() } else { sites(object)? };
@@ -223,26 +223,26 @@ impl Injector {
             object.own_metadata()?;
         }
         for site in &sites {
-            if let Some(of_site) = self.site(object, site, place, teller).await? {
+            if let Some(of_site) = self.site(object, site, place, reporter).await? {
                 patch.get_or_insert_default().0.extend(of_site.0);
             }
         }
         let unread::Findings { unread, misnamed } = unread::find(object, &sites);
         for sentence in misnamed {
-            teller.warning(format_args!("{place}: {sentence}"));
+            reporter.warning(format_args!("{place}: {sentence}"));
         }
         for sentence in unread {
-            self.unacted(place, &sentence, teller);
+            self.unacted(place, &sentence, reporter);
         }
         Ok(patch)
     }
 
     /// Refuses what nobody acts on, or warns about it where that is allowed.
-    fn unacted(&self, place: &str, sentence: &str, teller: &mut Teller<'_>) {
+    fn unacted(&self, place: &str, sentence: &str, reporter: &mut Reporter<'_>) {
         if self.allow_unknown {
-            teller.warning(format_args!("{place}: {sentence}"));
+            reporter.warning(format_args!("{place}: {sentence}"));
         } else {
-            teller.error(Status::Refused, format_args!("{place}: {sentence}"));
+            reporter.error(Status::Refused, format_args!("{place}: {sentence}"));
         }
     }
 
@@ -252,7 +252,7 @@ impl Injector {
         object: &Object<'_>,
         site: &TemplateSite,
         place: &str,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Option<json_patch::Patch>, String> {
         let carried = object.carried(site)?;
         let mut value = Cow::Borrowed(object.value());
@@ -281,7 +281,7 @@ impl Injector {
                     place,
                     &pod,
                     matches!(site.form, Form::Pod),
-                    teller,
+                    reporter,
                 )
                 .await
             }
@@ -291,7 +291,7 @@ impl Injector {
                 let mut patch = additions(&object.pointer(&[""; 0]), &carried);
                 patch
                     .0
-                    .extend(self.rendered(object, site, &injection, place, teller).0);
+                    .extend(self.rendered(object, site, &injection, place, reporter).0);
                 Ok(Some(patch))
             }
             Ok(Outcome::Skipped(reason)) => {
@@ -300,13 +300,13 @@ impl Injector {
                     .annotations()
                     .is_some_and(|annotations| !annotations.is_empty());
                 if self.explain || (asks && reason == SkipReason::ExemptNamespace) {
-                    teller.note(format_args!("{place}: {}", explain::skipped(reason)));
+                    reporter.note(format_args!("{place}: {}", explain::skipped(reason)));
                 }
                 Ok(None)
             }
             Ok(Outcome::Validated { .. } | Outcome::Mutated(_)) => Ok(None),
             Ok(Outcome::Degraded(error)) | Err(error) => {
-                self.refuse(place, &error, teller);
+                self.refuse(place, &error, reporter);
                 Ok(None)
             }
         }
@@ -319,7 +319,7 @@ impl Injector {
         site: &TemplateSite,
         injection: &PodMutation,
         place: &str,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> json_patch::Patch {
         if let Some(obstacle) = site
             .obstacle
@@ -329,7 +329,7 @@ impl Injector {
             let sentence = format!(
                 "nothing can be injected here: {obstacle}, or pass --allow-unknown to leave it out."
             );
-            self.unacted(place, &sentence, teller);
+            self.unacted(place, &sentence, reporter);
             return json_patch::Patch(Vec::new());
         }
         let root = object.pointer(&site.path);
@@ -346,11 +346,11 @@ impl Injector {
         place: &str,
         pod: &PodView<'_>,
         is_pod: bool,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let arrived = Instant::now();
         let context = RequestContext::untraced(arrived, arrived + PATIENCE);
-        let surface = self.surface(namespace, place, context, teller).await?;
+        let surface = self.surface(namespace, place, context, reporter).await?;
         let target = if is_pod {
             PlanTarget::Pod
         } else {
@@ -361,7 +361,7 @@ impl Injector {
             .decide(surface, target, namespace, pod, context)
             .await?;
         if let Outcome::Injected(injection) = &outcome {
-            self.tell(place, surface, namespace, pod, injection, teller)
+            self.tell(place, surface, namespace, pod, injection, reporter)
                 .await;
         }
         Ok(outcome)
@@ -376,13 +376,13 @@ impl Injector {
         namespace: &str,
         place: &str,
         context: RequestContext<'_>,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Surface, AdmissionError> {
         match self.reader.namespace(namespace, context.deadline).await {
             Ok(Some(source)) if source.enabled => Ok(Surface::DefaultsPods),
             Ok(_) => Ok(Surface::Pods),
             Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                teller.warning(format_args!(
+                reporter.warning(format_args!(
                     "{place}: the namespace could not be read; if defaults are set there, they are not applied"
                 ));
                 Ok(Surface::Pods)
@@ -401,7 +401,7 @@ impl Injector {
         namespace: &str,
         pod: &PodView<'_>,
         injection: &PodMutation,
-        teller: &mut Teller<'_>,
+        reporter: &mut Reporter<'_>,
     ) {
         for warning in &injection.plan.warnings {
             match warning {
@@ -410,20 +410,20 @@ impl Injector {
                         .hint(error)
                         .map(|hint| format!(". {hint}"))
                         .unwrap_or_default();
-                    teller.warning(format_args!("{place}: {warning}{hint}"));
+                    reporter.warning(format_args!("{place}: {warning}{hint}"));
                 }
-                warning => teller.warning(format_args!("{place}: {warning}")),
+                warning => reporter.warning(format_args!("{place}: {warning}")),
             }
         }
         for secret in &injection.secrets {
             if let Some(generated) = self.known.generated(namespace, secret.name.as_str()) {
-                teller.note(format_args!(
+                reporter.note(format_args!(
                     "{place}: secret \"{secret}\" is \"{generated}\", as kustomize named it in these manifests"
                 ));
             }
         }
         for note in &injection.notes {
-            teller.warning(format_args!("{place}: {note}"));
+            reporter.warning(format_args!("{place}: {note}"));
         }
         if !self.explain {
             return;
@@ -450,7 +450,7 @@ impl Injector {
                 .unwrap_or(written.as_str())
         };
         for line in explain::injected(&layers, pod, &injection.plan, &self.sidecars, &is_name_of) {
-            teller.note(format_args!("{place}: {line}"));
+            reporter.note(format_args!("{place}: {line}"));
         }
     }
 }
@@ -502,7 +502,7 @@ impl Injector {
         }
     }
 
-    fn refuse(&self, place: &str, error: &AdmissionError, teller: &mut Teller<'_>) {
+    fn refuse(&self, place: &str, error: &AdmissionError, reporter: &mut Reporter<'_>) {
         let hints: Vec<Option<String>> = match error {
             AdmissionError::Plan(errors) => errors.iter().map(|error| self.hint(error)).collect(),
             AdmissionError::Annotations(_)
@@ -526,10 +526,10 @@ impl Injector {
                 .flatten()
                 .map(|hint| format!(" {hint}"))
                 .unwrap_or_default();
-            teller.error(Status::Refused, format_args!("{place}: {sentence}{hint}"));
+            reporter.error(Status::Refused, format_args!("{place}: {sentence}{hint}"));
         }
         if error.kind() == Kind::PermissionDenied {
-            teller.note(format_args!(
+            reporter.note(format_args!(
                 "{place}: the cluster was asked with your own rights, not with the webhook's"
             ));
         }

@@ -20,7 +20,7 @@ use crate::injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretN
 
 /// Secrets, Namespaces and ServiceAccounts, as far as manifests name them.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct ManifestStore {
     secrets: StaticBinder,
     /// By name, the namespaces that have a Secret of that name.
     places: BTreeMap<String, BTreeSet<String>>,
@@ -65,7 +65,7 @@ struct Place<'a> {
     document: &'a str,
 }
 
-impl Known {
+impl ManifestStore {
     /// Takes what the documents of `input` say; objects that name no namespace are in `namespace`.
     pub(super) fn learn(
         &mut self,
@@ -302,7 +302,7 @@ pub(super) fn as_secret(
 
 /// The Secrets of the manifests.
 #[async_trait]
-impl SecretBinder for Known {
+impl SecretBinder for ManifestStore {
     fn kind(&self) -> BackendKind {
         self.secrets.kind()
     }
@@ -327,7 +327,7 @@ impl SecretBinder for Known {
     }
 }
 
-impl RecentNames for Known {
+impl RecentNames for ManifestStore {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
         self.secrets.recent_names(namespace)
     }
@@ -335,7 +335,7 @@ impl RecentNames for Known {
 
 /// The Namespaces and ServiceAccounts of the manifests.
 #[async_trait]
-impl DefaultsReader for Known {
+impl DefaultsReader for ManifestStore {
     async fn namespace(
         &self,
         name: &str,
@@ -360,10 +360,10 @@ impl DefaultsReader for Known {
 /// Nobody is asked: every secret is taken to exist, with keys that nobody knows. Only the names that kustomize generated
 /// are taken from the manifests.
 #[derive(Clone, Debug)]
-pub(super) struct Assumed(pub Arc<Known>);
+pub(super) struct AssumeExists(pub Arc<ManifestStore>);
 
 #[async_trait]
-impl SecretBinder for Assumed {
+impl SecretBinder for AssumeExists {
     fn kind(&self) -> BackendKind {
         BackendKind::Files
     }

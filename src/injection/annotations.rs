@@ -206,13 +206,14 @@ impl Reader {
                 "refs" => self.refs(&site, value),
                 "containers" => self.request.containers = Some(self.selection(&site, value, None)),
                 "init-containers" => {
-                    self.request.init_containers = Some(self.selection(&site, value, Some("none")))
+                    self.request.init_containers = Some(self.selection(&site, value, Some("none")));
                 }
                 "on-missing" => {
-                    self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS)
+                    self.request.on_missing = self.word(&site, value, &ON_MISSING_WORDS);
                 }
                 "reload" => {
-                    self.request.reload = self.word(&site, value, &RELOAD_WORDS).unwrap_or_default()
+                    self.request.reload =
+                        self.word(&site, value, &RELOAD_WORDS).unwrap_or_default();
                 }
                 "inject" => inject = self.inject(&site, value),
                 _ => self.patterned(&site, value),

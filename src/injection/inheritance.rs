@@ -10,7 +10,7 @@ use super::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
 use super::pod::Annotations;
 use super::request::{AnnotationOwner, AnnotationRef};
 use super::workload::{TemplateView, WorkloadKind, WorkloadView};
-use super::workload_plan::{Review, Told};
+use super::workload_plan::{Told, WorkloadUpdate};
 
 /// Annotations of a workload that do not reach its pods as they stand, by the part of the name after the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) fn is_misplaced(object: &WorkloadView<'_>) -> bool {
         .any(|layer| layer.get(INHERITED_KEY).is_some())
 }
 
-impl Review<'_, '_> {
+impl WorkloadUpdate<'_, '_> {
     /// Annotations beside the template that do not reach its pods as they stand. None, in a stored object of which every
     /// change was reviewed.
     #[must_use]

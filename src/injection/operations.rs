@@ -44,7 +44,7 @@ pub enum Operation<'p> {
 #[serde(untagged)]
 pub enum PatchValue<'p> {
     /// An annotation's or a label's value.
-    Text(Cow<'p, str>),
+    CowStr(Cow<'p, str>),
     /// Annotations or labels where there are none; empty, also any other map that is missing.
     Map(BTreeMap<&'static str, Cow<'p, str>>),
     /// An entry of `envFrom`.

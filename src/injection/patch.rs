@@ -66,7 +66,7 @@ impl<'r, 'p> Builder<'r, 'p> {
             );
         } else {
             for (key, value) in entries {
-                self.add(&["metadata", map, key], PatchValue::Text(value));
+                self.add(&["metadata", map, key], PatchValue::CowStr(value));
             }
         }
     }

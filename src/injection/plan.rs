@@ -11,12 +11,12 @@ use super::excerpt::excerpt;
 use super::input::{PlanInput, PlanTarget};
 use super::keys::RECORD_KEY;
 use super::limits::{MAX_CONTAINER_NAME, MAX_ENTRIES, MAX_LISTED, MAX_PATCH_BYTES};
-use super::pod::{ContainerView, Literal, MetadataView, PodView};
+use super::pod::{ContainerView, EnvValue, MetadataView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
 use super::reload::told_by_pod;
 use super::request::{Choice, Selection};
-use super::resolve::{Findings, Wanted, resolve};
+use super::resolve::{DesiredEnv, Diagnostics, resolve};
 use super::selector::Pattern;
 use super::sidecar::Sidecars;
 
@@ -30,7 +30,7 @@ pub struct InjectionPlan {
     /// Of a pod: the entries of the list by which a workload would tell Reloader of these Secrets. It restarts nothing.
     pub reload: Vec<String>,
     /// Which maps and lists have to be made first.
-    pub absent: Absent,
+    pub absent: MissingParents,
     /// For a person, most important first.
     pub warnings: Vec<Warning>,
 }
@@ -63,7 +63,7 @@ impl InjectionPlan {
 
 /// Parents of what is added that the pod does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Absent {
+pub struct MissingParents {
     /// No `metadata`.
     pub metadata: bool,
     /// No `metadata.annotations`.
@@ -72,7 +72,7 @@ pub struct Absent {
     pub labels: bool,
 }
 
-impl Absent {
+impl MissingParents {
     pub(super) fn of(metadata: Option<&MetadataView<'_>>) -> Self {
         Self {
             metadata: metadata.is_none(),
@@ -109,7 +109,7 @@ pub struct ContainerPlan {
 /// Everything that stands against it, at once: missing secrets and keys (unless `on-missing: warn`),
 /// references that meet in one variable, containers that do not exist.
 pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
-    let Settled {
+    let Desired {
         wanted,
         selected,
         mut warnings,
@@ -170,7 +170,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
         reload,
         record: (!containers.is_empty()).then_some(record),
         containers,
-        absent: Absent::of(input.pod.metadata.as_ref()),
+        absent: MissingParents::of(input.pod.metadata.as_ref()),
         warnings,
     };
     match input.request.first_site() {
@@ -183,16 +183,16 @@ pub fn plan(input: &PlanInput<'_>) -> Result<InjectionPlan, Vec<PlanError>> {
 }
 
 /// What every selected container should have, and which these are.
-pub(super) struct Settled<'a> {
-    pub(super) wanted: Wanted,
+pub(super) struct Desired<'a> {
+    pub(super) wanted: DesiredEnv,
     pub(super) selected: Vec<Selected<'a>>,
     pub(super) warnings: Vec<Warning>,
 }
 
 /// What is wanted where, whatever is there already.
-pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanError>> {
+pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Desired<'a>, Vec<PlanError>> {
     check_names(input)?;
-    let mut findings = Findings::default();
+    let mut findings = Diagnostics::default();
     let wanted = resolve(input, &mut findings);
     let selected = select(input, &mut findings);
     let entries = selected.len().saturating_mul(wanted.len());
@@ -207,7 +207,7 @@ pub(super) fn settle<'a>(input: &PlanInput<'a>) -> Result<Settled<'a>, Vec<PlanE
         });
     }
     if findings.errors.is_empty() {
-        Ok(Settled {
+        Ok(Desired {
             wanted,
             selected,
             warnings: findings.warnings,
@@ -249,7 +249,7 @@ pub(super) struct Selected<'a> {
     by_default: bool,
 }
 
-fn select<'a>(input: &PlanInput<'a>, findings: &mut Findings) -> Vec<Selected<'a>> {
+fn select<'a>(input: &PlanInput<'a>, findings: &mut Diagnostics) -> Vec<Selected<'a>> {
     let spec = &input.pod.spec;
     let lists = [
         (
@@ -323,7 +323,7 @@ fn unmatched(
     list: ContainerList,
     containers: &[ContainerView<'_>],
     selection: &Selection,
-    findings: &mut Findings,
+    findings: &mut Diagnostics,
 ) {
     let Choice::Patterns(patterns) = &selection.choice else {
         return;
@@ -381,7 +381,7 @@ fn unmatched(
 
 /// Whether every container that the record names really carries our references: all that is wanted is there, and
 /// what the record says we added is a reference to a Secret. A forged record fails here.
-fn carries(record: &Record, pod: &PodView<'_>, wanted: &Wanted) -> bool {
+fn carries(record: &Record, pod: &PodView<'_>, wanted: &DesiredEnv) -> bool {
     let lists = [
         (ContainerList::Containers, &pod.spec.containers),
         (ContainerList::InitContainers, &pod.spec.init_containers),
@@ -425,7 +425,7 @@ pub(super) fn lacking(
     list: ContainerList,
     index: usize,
     container: &ContainerView<'_>,
-    wanted: &Wanted,
+    wanted: &DesiredEnv,
     warnings: &mut Vec<Warning>,
 ) -> Option<(ContainerPlan, Added)> {
     let mut plan = ContainerPlan {
@@ -445,7 +445,7 @@ pub(super) fn lacking(
             .iter()
             .flatten()
             .filter_map(|entry| entry.value.as_ref());
-        let mentioned: BTreeSet<&str> = literals.flat_map(Literal::mentions).collect();
+        let mentioned: BTreeSet<&str> = literals.flat_map(EnvValue::mentions).collect();
         for entry in &wanted.env {
             match env.get(entry.name.as_str()) {
                 Some(theirs) if entry.is(theirs) => {}
@@ -456,7 +456,7 @@ pub(super) fn lacking(
                     });
                 }
                 None if mentioned.contains(entry.name.as_str()) => {
-                    plan.env_before.push(entry.clone())
+                    plan.env_before.push(entry.clone());
                 }
                 None => plan.env_after.push(entry.clone()),
             }
@@ -483,7 +483,7 @@ pub(super) fn lacking(
 fn over_sources(
     container: &ContainerView<'_>,
     plan: &ContainerPlan,
-    wanted: &Wanted,
+    wanted: &DesiredEnv,
 ) -> Option<Warning> {
     let sources = container.env_from.iter().flatten();
     let theirs = sources.filter(|source| {
@@ -510,7 +510,7 @@ fn over_sources(
 }
 
 /// Our sources stand before the author's, in the annotation's order; those that are there stay where they are.
-fn missing_sources(container: &ContainerView<'_>, wanted: &Wanted) -> Vec<(usize, String)> {
+fn missing_sources(container: &ContainerView<'_>, wanted: &DesiredEnv) -> Vec<(usize, String)> {
     let there = container.whole_secrets();
     let mut inserted = Vec::new();
     let mut front = 0;

@@ -21,9 +21,9 @@ pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// A newtype, because serde borrows a `Cow` field but never one inside an `Option`, a list or a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+pub struct CowStr<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-impl Text<'_> {
+impl CowStr<'_> {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -31,7 +31,7 @@ impl Text<'_> {
     }
 }
 
-impl<'a> From<&'a str> for Text<'a> {
+impl<'a> From<&'a str> for CowStr<'a> {
     fn from(text: &'a str) -> Self {
         Self(Cow::Borrowed(text))
     }
@@ -40,15 +40,15 @@ impl<'a> From<&'a str> for Text<'a> {
 /// The literal value of an environment variable: looked through for `$(VAR)`, never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Literal<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct EnvValue<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl fmt::Debug for Literal<'_> {
+impl fmt::Debug for EnvValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[REDACTED]")
     }
 }
 
-impl Literal<'_> {
+impl EnvValue<'_> {
     /// The names whose `$(NAME)` the kubelet will expand in this value. `$$(NAME)` is an escape and is not
     /// expanded (`third_party/forked/golang/expansion` in Kubernetes).
     pub fn mentions(&self) -> impl Iterator<Item = &str> {
@@ -89,10 +89,10 @@ pub struct PodView<'a> {
 pub struct MetadataView<'a> {
     /// Absent on pods that a controller makes by `generateName`.
     #[serde(borrow, default)]
-    pub name: Option<Text<'a>>,
+    pub name: Option<CowStr<'a>>,
     /// The prefix that the API server completes after admission.
     #[serde(borrow, default)]
-    pub generate_name: Option<Text<'a>>,
+    pub generate_name: Option<CowStr<'a>>,
     /// Ours, and the mirror mark; `None` when there is no map to add to.
     #[serde(borrow, default)]
     pub annotations: Option<Annotations<'a>>,
@@ -104,7 +104,7 @@ pub struct MetadataView<'a> {
     pub owner_references: Option<Vec<OwnerView<'a>>>,
     /// Set on what is being deleted.
     #[serde(borrow, default)]
-    pub deletion_timestamp: Option<Text<'a>>,
+    pub deletion_timestamp: Option<CowStr<'a>>,
 }
 
 /// One owner reference: information, never proof.
@@ -112,10 +112,10 @@ pub struct MetadataView<'a> {
 pub struct OwnerView<'a> {
     /// Kind of the owner.
     #[serde(borrow, default)]
-    pub kind: Text<'a>,
+    pub kind: CowStr<'a>,
     /// Its name.
     #[serde(borrow, default)]
-    pub name: Text<'a>,
+    pub name: CowStr<'a>,
 }
 
 /// The annotations under our prefix, in the order of their names, those by which other programs are told to restart
@@ -258,11 +258,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut annotations = Annotations::default();
-                while let Some(Text(key)) = map.next_key()? {
+                while let Some(CowStr(key)) = map.next_key()? {
                     let mut read = false;
                     annotations.keep(key, || {
                         read = true;
-                        map.next_value::<Text<'de>>().map(|text| text.0)
+                        map.next_value::<CowStr<'de>>().map(|text| text.0)
                     })?;
                     if !read {
                         map.next_value::<IgnoredAny>()?;
@@ -279,16 +279,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Labels<'a> {
     /// [`super::keys::INJECTED`], as label.
-    pub injected: Option<Text<'a>>,
+    pub injected: Option<CowStr<'a>>,
     /// The label of [`super::keys::ENABLED_LABEL`], on a Namespace.
-    pub inject: Option<Text<'a>>,
-    names: Vec<Text<'a>>,
+    pub inject: Option<CowStr<'a>>,
+    names: Vec<CowStr<'a>>,
 }
 
 impl Labels<'_> {
     /// The names of all labels, at most [`MAX_LABELS`] of them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(Text::as_str)
+        self.names.iter().map(CowStr::as_str)
     }
 }
 
@@ -302,7 +302,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut labels = Labels::default();
-                while let Some(key) = map.next_key::<Text<'de>>()? {
+                while let Some(key) = map.next_key::<CowStr<'de>>()? {
                     match key.as_str() {
                         INJECTED => labels.injected = map.next_value()?,
                         name if name == ENABLED_LABEL.0 => labels.inject = map.next_value()?,
@@ -331,10 +331,10 @@ pub struct PodSpecView<'a> {
     pub init_containers: Option<Vec<ContainerView<'a>>>,
     /// The service account; see [`PodView::service_account`].
     #[serde(borrow, default)]
-    pub service_account_name: Option<Text<'a>>,
+    pub service_account_name: Option<CowStr<'a>>,
     /// Deprecated name of the same field.
     #[serde(borrow, default)]
-    pub service_account: Option<Text<'a>>,
+    pub service_account: Option<CowStr<'a>>,
 }
 
 /// A container: its name and its environment, without values.
@@ -343,7 +343,7 @@ pub struct PodSpecView<'a> {
 pub struct ContainerView<'a> {
     /// Its name.
     #[serde(borrow, default)]
-    pub name: Text<'a>,
+    pub name: CowStr<'a>,
     /// `None` when there is no list to add to.
     #[serde(borrow, default)]
     pub env: Option<Vec<EnvView<'a>>>,
@@ -385,10 +385,10 @@ impl ContainerView<'_> {
 pub struct EnvView<'a> {
     /// The variable.
     #[serde(borrow, default)]
-    pub name: Text<'a>,
+    pub name: CowStr<'a>,
     /// Its literal value, where it has one.
     #[serde(borrow, default)]
-    pub value: Option<Literal<'a>>,
+    pub value: Option<EnvValue<'a>>,
     /// Where its value comes from otherwise. Boxed, because most entries have none, and a pod may have a hundred thousand.
     #[serde(borrow, default)]
     pub value_from: Option<Box<ValueFromView<'a>>>,
@@ -417,10 +417,10 @@ pub struct ValueFromView<'a> {
 pub struct SecretKeyRefView<'a> {
     /// The Secret.
     #[serde(borrow, default)]
-    pub name: Text<'a>,
+    pub name: CowStr<'a>,
     /// The data key.
     #[serde(borrow, default)]
-    pub key: Text<'a>,
+    pub key: CowStr<'a>,
 }
 
 /// An `envFrom` entry.
@@ -429,7 +429,7 @@ pub struct SecretKeyRefView<'a> {
 pub struct EnvFromView<'a> {
     /// Put before each key's name.
     #[serde(borrow, default)]
-    pub prefix: Option<Text<'a>>,
+    pub prefix: Option<CowStr<'a>>,
     /// The Secret, when the source is one.
     #[serde(borrow, default)]
     pub secret_ref: Option<SecretRefView<'a>>,
@@ -454,7 +454,7 @@ impl EnvFromView<'_> {
 pub struct SecretRefView<'a> {
     /// The Secret.
     #[serde(borrow, default)]
-    pub name: Text<'a>,
+    pub name: CowStr<'a>,
 }
 
 impl<'a> PodView<'a> {
@@ -474,7 +474,7 @@ impl<'a> PodView<'a> {
         let mut named = fields
             .into_iter()
             .flatten()
-            .map(Text::as_str)
+            .map(CowStr::as_str)
             .filter(|name| !name.is_empty());
         named.next().unwrap_or("default")
     }
@@ -499,7 +499,7 @@ mod tests {
         #[case] expected: bool,
     ) {
         assert_eq!(
-            Literal(Cow::Borrowed(value))
+            EnvValue(Cow::Borrowed(value))
                 .mentions()
                 .any(|name| name == "A"),
             expected,

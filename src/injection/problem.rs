@@ -421,73 +421,85 @@ impl fmt::Display for NoRestart {
     }
 }
 
+fn fmt_taken_back(
+    f: &mut fmt::Formatter<'_>,
+    from: &Taken,
+    names: &[String],
+    more: usize,
+) -> fmt::Result {
+    let (them, were) = if names.len() + more == 1 {
+        ("it", "was")
+    } else {
+        ("them", "were")
+    };
+    write!(f, "{}", quoted(names))?;
+    if more > 0 {
+        write!(f, " and {more} more")?;
+    }
+    write!(
+        f,
+        " {were} removed from {from}: no annotation asks for {them} any more. If you wrote {them} yourself, write {them} again"
+    )
+}
+
+/// Warning about a pod that is admitted although a secret or key is missing.
+fn fmt_missing(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
+    match error {
+        PlanError::MissingSecret {
+            secret, namespace, ..
+        } => write!(
+            f,
+            "secret \"{secret}\" not found in namespace \"{namespace}\"; the pod waits until it exists"
+        ),
+        PlanError::MissingKey {
+            secret,
+            key,
+            namespace,
+            ..
+        } => write!(
+            f,
+            "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; the pod waits until it has"
+        ),
+        error => fmt::Display::fmt(error, f),
+    }
+}
+
+/// Warning about a workload whose pods are refused until a secret or key exists.
+fn fmt_awaited(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
+    match error {
+        PlanError::MissingSecret {
+            secret,
+            namespace,
+            near,
+            ..
+        } => write!(
+            f,
+            "secret \"{secret}\" not found in namespace \"{namespace}\"; pods are refused until it exists.{}",
+            DidYouMean(near)
+        ),
+        PlanError::MissingKey {
+            secret,
+            key,
+            namespace,
+            near,
+            ..
+        } => write!(
+            f,
+            "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; pods are refused until it has.{}",
+            DidYouMean(near)
+        ),
+        error => fmt::Display::fmt(error, f),
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(PlanError::MissingSecret {
-                secret, namespace, ..
-            }) => {
-                write!(
-                    f,
-                    "secret \"{secret}\" not found in namespace \"{namespace}\"; the pod waits until it exists"
-                )
-            }
-            Self::Missing(PlanError::MissingKey {
-                secret,
-                key,
-                namespace,
-                ..
-            }) => {
-                write!(
-                    f,
-                    "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; the pod waits until it has"
-                )
-            }
-            Self::Awaited(PlanError::MissingSecret {
-                secret,
-                namespace,
-                near,
-                ..
-            }) => {
-                write!(
-                    f,
-                    "secret \"{secret}\" not found in namespace \"{namespace}\"; pods are refused until it exists.{}",
-                    DidYouMean(near)
-                )
-            }
-            Self::Awaited(PlanError::MissingKey {
-                secret,
-                key,
-                namespace,
-                near,
-                ..
-            }) => {
-                write!(
-                    f,
-                    "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; pods are refused until it has.{}",
-                    DidYouMean(near)
-                )
-            }
             Self::NoRestart(why) => why.fmt(f),
-            Self::TakenBack { from, names, more } => {
-                let (them, were) = if names.len() + more == 1 {
-                    ("it", "was")
-                } else {
-                    ("them", "were")
-                };
-                write!(f, "{}", quoted(names))?;
-                if *more > 0 {
-                    write!(f, " and {more} more")?;
-                }
-                write!(
-                    f,
-                    " {were} removed from {from}: no annotation asks for {them} any more. If you wrote {them} yourself, write {them} again"
-                )
-            }
-            Self::Missing(error)
-            | Self::Awaited(error)
-            | Self::NoSuchContainer(error)
-            | Self::OnlySidecars(error) => error.fmt(f),
+            Self::TakenBack { from, names, more } => fmt_taken_back(f, from, names, *more),
+            Self::Missing(error) => fmt_missing(f, error),
+            Self::Awaited(error) => fmt_awaited(f, error),
+            Self::NoSuchContainer(error) | Self::OnlySidecars(error) => error.fmt(f),
             Self::NoContainer => f.write_str("no container is selected, so no secret was injected"),
             Self::LeftAlone {
                 variable,

@@ -107,7 +107,7 @@ fn yaml_options() -> serde_saphyr::Options {
 
 /// An item of a YAML or JSON list: the short form as text, or the spec's document.
 enum Item {
-    Text(String),
+    CowStr(String),
     Document(ReferenceDocument),
 }
 
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Item {
                 f.write_str("a reference such as \"db/password\", in quotes where it looks like a number, or {source, name, key}")
             }
             fn visit_str<E>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::Text(text.to_owned()))
+                Ok(Item::CowStr(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
                 ReferenceDocument::deserialize(MapAccessDeserializer::new(map)).map(Item::Document)
@@ -135,7 +135,7 @@ impl TryFrom<Item> for SecretReference {
 
     fn try_from(item: Item) -> Result<Self, NameError> {
         match item {
-            Item::Text(text) => parse_reference(text.trim()),
+            Item::CowStr(text) => parse_reference(text.trim()),
             Item::Document(document) => document.try_into(),
         }
     }

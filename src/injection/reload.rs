@@ -120,7 +120,7 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
         return Err(None);
     }
     let template = owned(input.template);
-    let told = Reading {
+    let told = ReloaderConfig {
         author,
         template: &template,
     };
@@ -148,7 +148,7 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
 
 /// The named list for Reloader, or nothing and perhaps why.
 fn by_name(
-    told: &Reading<'_>,
+    told: &ReloaderConfig<'_>,
     mode: ReloadMode,
     secrets: &[String],
     in_template: bool,
@@ -190,7 +190,7 @@ pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
     if !by_reloader || of_a_job || author.contains_key(LIST) {
         return Vec::new();
     }
-    let told = Reading {
+    let told = ReloaderConfig {
         author: &author,
         template: &none,
     };
@@ -207,12 +207,12 @@ pub(super) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
 }
 
 /// What a workload's author tells Reloader.
-struct Reading<'a> {
+struct ReloaderConfig<'a> {
     author: &'a Told,
     template: &'a Told,
 }
 
-impl Reading<'_> {
+impl ReloaderConfig<'_> {
     fn any(&self, key: &str, is: impl Fn(&str) -> bool) -> bool {
         [self.author, self.template]
             .into_iter()

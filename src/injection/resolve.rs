@@ -13,7 +13,7 @@ use super::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey}
 
 /// What has to be said, for or against.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct Diagnostics {
     pub(super) errors: Vec<PlanError>,
     pub(super) warnings: Vec<Warning>,
     suggestions: Suggestions,
@@ -21,25 +21,25 @@ pub(super) struct Findings {
 
 /// The entries that every selected container should have.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct DesiredEnv {
     pub(super) env_from: Vec<String>,
     pub(super) env: Vec<EnvEntry>,
     /// Aliases of a default: names that programs expect, and that an author may have in a source of their own.
     pub(super) by_default: BTreeSet<String>,
 }
 
-impl Wanted {
+impl DesiredEnv {
     pub(super) fn len(&self) -> usize {
         self.env_from.len() + self.env.len()
     }
 }
 
 /// What the request comes to, with what the backends said.
-pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Findings) -> Wanted {
+pub(super) fn resolve(input: &PlanInput<'_>, findings: &mut Diagnostics) -> DesiredEnv {
     for (secret, query) in input.request.key_queries() {
         missing(input, secret, &query.keys, findings);
     }
-    let mut wanted = Wanted::default();
+    let mut wanted = DesiredEnv::default();
     for bulk in &input.request.bulk {
         let name = secret_name(input, &bulk.secret);
         if !wanted.env_from.contains(&name) {
@@ -101,7 +101,7 @@ fn missing(
     input: &PlanInput<'_>,
     secret: &SecretId,
     keys: &BTreeSet<SecretKey>,
-    findings: &mut Findings,
+    findings: &mut Diagnostics,
 ) {
     let Some(site) = input.request.site_of(secret) else {
         return;
@@ -145,7 +145,7 @@ fn missing(
     }
 }
 
-impl Findings {
+impl Diagnostics {
     /// A key of the secret that is like the one that it lacks, for a caller who may know.
     fn nearest(
         &mut self,
@@ -164,7 +164,7 @@ impl Findings {
     fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
         match (input.request.on_missing, input.target) {
             (Some(OnMissing::Deny), _) | (None, PlanTarget::Pod | PlanTarget::Manifest) => {
-                self.errors.push(error)
+                self.errors.push(error);
             }
             (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
             (None, PlanTarget::Template) => self.warnings.push(Warning::Awaited(error)),
@@ -199,7 +199,11 @@ fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
 }
 
 /// The entries of one reference; several for `name/*`.
-fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) -> Vec<EnvEntry> {
+fn entries(
+    input: &PlanInput<'_>,
+    variable: &Variable,
+    findings: &mut Diagnostics,
+) -> Vec<EnvEntry> {
     let reference = &variable.reference;
     let secret = secret_name(input, &reference.secret);
     let name = |key: Option<&str>| match &variable.alias {
@@ -249,7 +253,7 @@ fn entries(input: &PlanInput<'_>, variable: &Variable, findings: &mut Findings) 
 }
 
 /// Two secrets brought in whole that have keys in common: the later one wins, and somebody should know.
-fn shared_keys(input: &PlanInput<'_>, findings: &mut Findings) {
+fn shared_keys(input: &PlanInput<'_>, findings: &mut Diagnostics) {
     let mut seen: BTreeMap<&str, (&SecretId, &str)> = BTreeMap::new();
     let mut shared: BTreeMap<(&SecretId, &SecretId), (&str, usize)> = BTreeMap::new();
     for Bulk { secret, .. } in &input.request.bulk {

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::container_list::ContainerList;
 use super::env_entry::EnvEntry;
 use super::input::PlanInput;
-use super::plan::{Absent, ContainerPlan, InjectionPlan, Settled, lacking, plan, settle};
+use super::plan::{ContainerPlan, Desired, InjectionPlan, MissingParents, lacking, plan, settle};
 use super::pod::{ContainerView, EnvView, PodView};
 use super::problem::{PlanError, Warning};
 use super::record::{Added, Record};
-use super::resolve::Wanted;
+use super::resolve::DesiredEnv;
 use super::statements::Statements;
 
 /// What to do to a template's containers: first take back, then add.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Revision {
-    pub withdrawn: Vec<Withdrawn>,
+pub(super) struct TemplateUpdate {
+    pub withdrawn: Vec<Removals>,
     /// Its places count once the withdrawn entries are gone.
     pub containers: Vec<ContainerPlan>,
     /// What the template's record says then.
@@ -25,7 +25,7 @@ pub(super) struct Revision {
 
 /// Entries of one container that the record names and nobody asks for any more, each with its place; last first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Withdrawn {
+pub(super) struct Removals {
     pub list: ContainerList,
     pub index: usize,
     /// Place and Secret.
@@ -73,9 +73,9 @@ pub(super) fn revise(
     old: Option<&PodView<'_>>,
     recorded: &Record,
     statements: &Statements<'_>,
-) -> Result<Revision, Vec<PlanError>> {
+) -> Result<TemplateUpdate, Vec<PlanError>> {
     let settled = input.map(settle).transpose()?;
-    let mut revision = Revision::default();
+    let mut revision = TemplateUpdate::default();
     let mut reduced = pod.clone();
     for (list, containers) in lists(pod) {
         for (index, container) in containers.iter().enumerate() {
@@ -145,9 +145,9 @@ fn sort(
     container: &ContainerView<'_>,
     before: Option<&ContainerView<'_>>,
     added: &Added,
-    settled: Option<&Settled<'_>>,
+    settled: Option<&Desired<'_>>,
     statements: &Statements<'_>,
-) -> (Added, Option<Withdrawn>) {
+) -> (Added, Option<Removals>) {
     let wanted = settled
         .filter(|settled| {
             settled
@@ -157,7 +157,7 @@ fn sort(
         })
         .map(|settled| &settled.wanted);
     let mut kept = Added::default();
-    let mut withdrawn = Withdrawn {
+    let mut withdrawn = Removals {
         list,
         index,
         env_from: Vec::new(),
@@ -224,7 +224,7 @@ fn sort(
 }
 
 /// The template as it is once the withdrawn entries are gone.
-fn reduce(pod: &mut PodView<'_>, withdrawn: &Withdrawn) {
+fn reduce(pod: &mut PodView<'_>, withdrawn: &Removals) {
     let containers = match withdrawn.list {
         ContainerList::Containers => &mut pod.spec.containers,
         ContainerList::InitContainers => &mut pod.spec.init_containers,
@@ -253,10 +253,10 @@ fn reduce(pod: &mut PodView<'_>, withdrawn: &Withdrawn) {
 }
 
 /// Puts back what was recorded and stood there before the update, and nothing else.
-pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -> Revision {
-    let mut revision = Revision {
+pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -> TemplateUpdate {
+    let mut revision = TemplateUpdate {
         record: recorded.clone(),
-        ..Revision::default()
+        ..TemplateUpdate::default()
     };
     for (list, containers) in lists(pod) {
         for (index, container) in containers.iter().enumerate() {
@@ -275,7 +275,7 @@ pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -
                     key: key.to_owned(),
                 })
             };
-            let wanted = Wanted {
+            let wanted = DesiredEnv {
                 env_from: added
                     .env_from
                     .iter()
@@ -294,9 +294,9 @@ pub(super) fn restore(pod: &PodView<'_>, old: &PodView<'_>, recorded: &Record) -
     revision
 }
 
-impl Revision {
+impl TemplateUpdate {
     /// Which parents of the template's annotations and labels are missing.
-    pub(super) fn absent(pod: &PodView<'_>) -> Absent {
-        Absent::of(pod.metadata.as_ref())
+    pub(super) fn absent(pod: &PodView<'_>) -> MissingParents {
+        MissingParents::of(pod.metadata.as_ref())
     }
 }

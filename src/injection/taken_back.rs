@@ -5,7 +5,7 @@ use super::limits::MAX_LISTED;
 use super::pod::{Annotations, PodView};
 use super::problem::{Taken, Warning};
 use super::record::Restart;
-use super::revise::{Withdrawn, container};
+use super::revise::{Removals, container};
 
 fn warning(from: Taken, mut names: Vec<String>) -> Option<Warning> {
     let more = names.len().saturating_sub(MAX_LISTED);
@@ -14,9 +14,9 @@ fn warning(from: Taken, mut names: Vec<String>) -> Option<Warning> {
 }
 
 /// Entries of a template's containers.
-pub(super) fn from_containers(pod: &PodView<'_>, withdrawn: &[Withdrawn]) -> Vec<Warning> {
+pub(super) fn from_containers(pod: &PodView<'_>, withdrawn: &[Removals]) -> Vec<Warning> {
     let warnings = withdrawn.iter().flat_map(
-        |Withdrawn {
+        |Removals {
              list,
              index,
              env_from,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::pod::Annotations;
-use super::revise::Revision;
+use super::revise::TemplateUpdate;
 
 /// Changes to a map of annotations; values are compared with what is there when the patch is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) struct TemplateEdit {
     /// Our label: set it, or take it away.
     pub label: Option<bool>,
     pub no_labels: bool,
-    pub revision: Revision,
+    pub revision: TemplateUpdate,
 }
 
 impl TemplateEdit {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::keys::INJECTED;
 use super::operations::{Patch, PatchValue};
 use super::patch::Builder;
-use super::revise::Withdrawn;
+use super::revise::Removals;
 use super::template_edit::{Changes, TemplateEdit};
 
 /// The patch of a template that stands at `root`.
@@ -26,7 +26,7 @@ pub(super) fn render_template<'p>(edit: &'p TemplateEdit, root: &[&str]) -> Patc
         }
         Some(true) => patch.add(
             &["metadata", "labels", INJECTED],
-            PatchValue::Text("true".into()),
+            PatchValue::CowStr("true".into()),
         ),
         Some(false) => patch.take(&["metadata", "labels", INJECTED], "true"),
         None => {}
@@ -61,10 +61,10 @@ impl<'p> Builder<'_, 'p> {
         for (name, (was, wanted)) in entries {
             let path = ["metadata", "annotations", name];
             match (was, wanted) {
-                (None, Some(wanted)) => self.add(&path, PatchValue::Text(wanted.into())),
+                (None, Some(wanted)) => self.add(&path, PatchValue::CowStr(wanted.into())),
                 (Some(was), Some(wanted)) => {
                     self.test(&path, was);
-                    self.add(&path, PatchValue::Text(wanted.into()));
+                    self.add(&path, PatchValue::CowStr(wanted.into()));
                 }
                 (Some(was), None) => self.take(&path, was),
                 (None, None) => {}
@@ -73,8 +73,8 @@ impl<'p> Builder<'_, 'p> {
     }
 
     /// Of an entry, the name is tested and the rest goes with it.
-    fn withdraw(&mut self, withdrawn: &'p Withdrawn) {
-        let Withdrawn {
+    fn withdraw(&mut self, withdrawn: &'p Removals) {
+        let Removals {
             list,
             index,
             env_from,

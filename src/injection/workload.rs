@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 use super::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
-use super::pod::{Annotations, MetadataView, OwnerView, PodView, Text};
+use super::pod::{Annotations, CowStr, MetadataView, OwnerView, PodView};
 
 /// The kinds that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,7 +175,7 @@ impl TemplateView<'_> {
         #[derive(Deserialize)]
         struct Metadata<'a> {
             #[serde(borrow, default)]
-            annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
+            annotations: Option<BTreeMap<CowStr<'a>, CowStr<'a>>>,
         }
         let raw = self.raw.get();
         if raw.len() <= MAX_ANNOTATION_BYTES - MAX_VALUE_BYTES - but.len() {

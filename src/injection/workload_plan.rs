@@ -17,7 +17,7 @@ use super::problem::{PlanError, Warning};
 use super::record::{Record, Restart};
 use super::reload::{RestartInput, restart};
 use super::request::{InjectionRequest, ReloadMode};
-use super::revise::{Revision, restore, revise};
+use super::revise::{TemplateUpdate, restore, revise};
 use super::statements::Statements;
 use super::taken_back;
 use super::template_edit::{Changes, TemplateEdit};
@@ -26,7 +26,7 @@ use super::workload::{TemplateView, WorkloadKind, WorkloadView};
 
 /// How much of a workload an update touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum ChangeScope {
     /// It is new, or what its authors say in our annotations has changed.
     Annotations,
     /// Its template has changed by other means, so that its pods are replaced anyway.
@@ -37,7 +37,7 @@ pub enum Scope {
 
 /// A workload under review.
 #[derive(Debug)]
-pub struct Review<'r, 'a> {
+pub struct WorkloadUpdate<'r, 'a> {
     pub(super) kind: WorkloadKind,
     pub(super) object: &'r WorkloadView<'a>,
     pub(super) template: &'r TemplateView<'a>,
@@ -52,18 +52,18 @@ pub struct Review<'r, 'a> {
     /// What was written into the template earlier.
     pub(super) in_template: Record,
     pub(super) annotations: Annotations<'static>,
-    pub(super) scope: Scope,
+    pub(super) scope: ChangeScope,
 }
 
 /// What to do with a template's containers.
 #[derive(Clone, Copy, Debug)]
-pub enum Template<'p> {
-    /// Leave what is there, and put back what an update has dropped of ours.
-    Keep,
-    /// Take back what was injected; pods are injected when they are created.
-    Without,
+pub enum TemplatePolicy<'p> {
+    /// Keep the entries that are there, and restore injected ones that an update has dropped.
+    Preserve,
+    /// Remove what was injected; pods are injected when they are created.
+    Remove,
     /// Inject.
-    With(&'p PlanInput<'p>),
+    Inject(&'p PlanInput<'p>),
 }
 
 /// What to change.
@@ -97,7 +97,7 @@ fn elements(json: &str) -> usize {
 
 // === impl Review ===
 
-impl<'r, 'a> Review<'r, 'a> {
+impl<'r, 'a> WorkloadUpdate<'r, 'a> {
     /// Looks at a workload and, for an update, at what it was; `None` when it has no pod template.
     #[must_use]
     pub fn of(
@@ -151,16 +151,16 @@ impl<'r, 'a> Review<'r, 'a> {
                 .map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())),
         );
         let scope = match old.zip(before) {
-            None => Scope::Annotations,
+            None => ChangeScope::Annotations,
             Some((old, before)) => {
                 let layers = layers_of(old, before);
                 let copies = layers.copies(&was.copied, &statements, false);
                 let same = words == authored(&layers, None, &copies)
                     && is_misplaced(object) == is_misplaced(old);
                 if same {
-                    Scope::Template
+                    ChangeScope::Template
                 } else {
-                    Scope::Annotations
+                    ChangeScope::Annotations
                 }
             }
         };
@@ -181,11 +181,11 @@ impl<'r, 'a> Review<'r, 'a> {
             annotations,
             scope,
         };
-        if let Some(before) = before
-            .filter(|before| scope == Scope::Template && !adopted && review.keeps(before, &was))
-        {
+        if let Some(before) = before.filter(|before| {
+            scope == ChangeScope::Template && !adopted && review.keeps(before, &was)
+        }) {
             review.old = Some(before);
-            review.scope = Scope::Neither;
+            review.scope = ChangeScope::Neither;
         }
         Some(review)
     }
@@ -218,7 +218,7 @@ impl<'r, 'a> Review<'r, 'a> {
 
     /// How much the update touches.
     #[must_use]
-    pub fn scope(&self) -> Scope {
+    pub fn scope(&self) -> ChangeScope {
         self.scope
     }
 
@@ -243,10 +243,10 @@ impl<'r, 'a> Review<'r, 'a> {
         &self,
         request: Option<&InjectionRequest>,
         secrets: &[String],
-        template: Template<'_>,
+        template: TemplatePolicy<'_>,
     ) -> Result<WorkloadPlan, Vec<PlanError>> {
         // What cannot be inherited is refused where it is written; elsewhere everything stays.
-        let stays = self.scope == Scope::Neither || self.check_inherited().is_err();
+        let stays = self.scope == ChangeScope::Neither || self.check_inherited().is_err();
         let (annotations, copied) = if stays {
             (
                 self.kept(&self.recorded.copied),
@@ -262,11 +262,13 @@ impl<'r, 'a> Review<'r, 'a> {
         };
         let old = self.old.map(|old| &old.pod).filter(|_| !self.came_back());
         let mut revision = match (self.scope, template) {
-            (Scope::Neither, _) | (_, Template::Keep) => self.restored(&self.recorded),
-            (Scope::Annotations | Scope::Template, Template::Without) => {
+            (ChangeScope::Neither, _) | (_, TemplatePolicy::Preserve) => {
+                self.restored(&self.recorded)
+            }
+            (ChangeScope::Annotations | ChangeScope::Template, TemplatePolicy::Remove) => {
                 revise(None, self.pod(), old, ours, &self.statements)?
             }
-            (Scope::Annotations | Scope::Template, Template::With(input)) => {
+            (ChangeScope::Annotations | ChangeScope::Template, TemplatePolicy::Inject(input)) => {
                 revise(Some(input), self.pod(), old, ours, &self.statements)?
             }
         };
@@ -335,7 +337,7 @@ impl<'r, 'a> Review<'r, 'a> {
     }
 
     /// Warnings about what is taken out of the template, unless the update itself tells what its author states.
-    fn taken_back(&self, revision: &Revision, copies_stay: bool) -> Vec<Warning> {
+    fn taken_back(&self, revision: &TemplateUpdate, copies_stay: bool) -> Vec<Warning> {
         let mut warnings = taken_back::from_containers(self.pod(), &revision.withdrawn);
         let has_original = |key: &str| self.annotations.get(key).is_some();
         let copies = self
@@ -385,28 +387,28 @@ impl<'r, 'a> Review<'r, 'a> {
             .metadata
             .as_ref()
             .and_then(|metadata| metadata.labels.as_ref()?.injected.as_ref());
-        label.map(super::Text::as_str) == Some("true")
+        label.map(super::CowStr::as_str) == Some("true")
     }
 
     /// What was injected and stood there before the update.
-    fn restored(&self, recorded: &Record) -> Revision {
+    fn restored(&self, recorded: &Record) -> TemplateUpdate {
         match self.old {
             Some(old) if self.is_injected(recorded) => {
                 restore(self.pod(), &old.pod, &self.in_template)
             }
             // A second pass over a new object: what the first one wrote is there.
-            None if self.is_injected(recorded) => Revision {
+            None if self.is_injected(recorded) => TemplateUpdate {
                 record: self.in_template.clone(),
-                ..Revision::default()
+                ..TemplateUpdate::default()
             },
-            Some(_) | None => Revision::default(),
+            Some(_) | None => TemplateUpdate::default(),
         }
     }
 
     fn edit_template(
         &self,
         mut annotations: Told,
-        revision: Revision,
+        revision: TemplateUpdate,
         was_injected: bool,
     ) -> TemplateEdit {
         let pod = self.pod();
@@ -419,7 +421,7 @@ impl<'r, 'a> Review<'r, 'a> {
             annotations.insert(INJECTED.to_owned(), None);
             label = labelled.then_some(false);
         }
-        let absent = Revision::absent(pod);
+        let absent = TemplateUpdate::absent(pod);
         TemplateEdit {
             annotations: Changes::of(pod.annotations(), absent.metadata, annotations),
             label,

@@ -66,7 +66,7 @@ impl fmt::Display for WrongType {
         f.write_str(path)?;
         match (container, variable) {
             (Some(container), Some(variable)) => {
-                write!(f, " (container \"{container}\", variable \"{variable}\")")?
+                write!(f, " (container \"{container}\", variable \"{variable}\")")?;
             }
             (Some(container), None) => write!(f, " (container \"{container}\")")?,
             (None, Some(variable)) => write!(f, " (variable \"{variable}\")")?,
@@ -168,7 +168,7 @@ fn path(path: &Path) -> String {
             Segment::Map { key } if text.is_empty() => text.push_str(key),
             Segment::Map { key } => text.extend([".", key]),
             Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => {
-                text.push_str(&segment.to_string())
+                text.push_str(&segment.to_string());
             }
         }
     }

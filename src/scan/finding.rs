@@ -90,7 +90,7 @@ pub struct Progress {
 
 /// What a scan looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Looked {
+pub struct ScanStats {
     /// Pods, workloads and revisions of workloads that were listed.
     pub objects: u64,
     /// Objects that were read whole.
@@ -173,9 +173,9 @@ impl Progress {
 
     /// The figures so far.
     #[must_use]
-    pub fn looked(&self) -> Looked {
+    pub fn looked(&self) -> ScanStats {
         let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        Looked {
+        ScanStats {
             objects: get(&self.objects),
             read: get(&self.read),
             found: get(&self.found),

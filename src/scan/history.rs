@@ -9,9 +9,9 @@ use super::lost::Comparison;
 use super::objects::{is_object_name, labels, meta};
 use super::revision::{Candidate, Histories, Store};
 use super::scanner::{AT_ONCE, Kind, PATIENCE, Run, ScanError, Scanner, WHOLE_PAGE, WORKLOADS};
-use crate::api::{ApiErrorKind, Form};
+use crate::api::{ApiErrorKind, Representation};
 use crate::defaults::AppliedDefaults;
-use crate::injection::{PodView, Review, WorkloadView};
+use crate::injection::{PodView, WorkloadUpdate, WorkloadView};
 
 impl Scanner {
     /// Compares the two latest revisions of each workload, and sends what the latest one lost together with an
@@ -55,7 +55,7 @@ impl Scanner {
         let mut histories = Histories::new(store);
         let path = kind.path(namespace);
         // Metadata have neither a template's annotations nor the number of a ControllerRevision.
-        let mut pages = self.api.pages(&path, "", Form::Whole, WHOLE_PAGE);
+        let mut pages = self.api.pages(&path, "", Representation::Full, WHOLE_PAGE);
         loop {
             let page = match pages.next().await {
                 Err(error) if error.kind == ApiErrorKind::Forbidden => {
@@ -115,7 +115,7 @@ impl Scanner {
         let workload = serde_json::from_slice::<WorkloadView<'_>>(&body).ok();
         let review = workload
             .as_ref()
-            .and_then(|workload| Review::stored(kind, workload));
+            .and_then(|workload| WorkloadUpdate::stored(kind, workload));
         let templates = store
             .template::<PodView<'_>>(before)
             .zip(store.template::<PodView<'_>>(now));

@@ -11,9 +11,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::finding::{Finding, Found};
 use super::objects::{labels, meta};
 use super::scanner::{Kind, PAGE, Run, ScanError, Scanner, Scope};
-use crate::api::{ApiErrorKind, Form};
+use crate::api::{ApiErrorKind, Representation};
 use crate::defaults::ENABLED_LABEL;
-use crate::injection::{Annotations, IdleDefaults, Text, ineffective_names};
+use crate::injection::{Annotations, CowStr, IdleDefaults, ineffective_names};
 
 const NAMESPACE: Kind = Kind::of_defaults("Namespace", "namespaces");
 const SERVICE_ACCOUNT: Kind = Kind::of_defaults("ServiceAccount", "serviceaccounts");
@@ -34,7 +34,7 @@ struct Names<'a> {
 }
 
 /// The keys of a map, whatever its values are.
-struct Keys<'a>(Vec<Text<'a>>);
+struct Keys<'a>(Vec<CowStr<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -63,7 +63,7 @@ pub(super) fn names(item: &[u8], is_namespace: bool) -> Vec<String> {
     };
     let [annotations, labels] = [&metadata.annotations, &metadata.labels].map(|keys| {
         keys.iter()
-            .flat_map(|Keys(keys)| keys.iter().map(Text::as_str))
+            .flat_map(|Keys(keys)| keys.iter().map(CowStr::as_str))
     });
     ineffective_names(is_namespace, annotations, labels)
 }
@@ -75,9 +75,9 @@ impl Scanner {
         let mut mislabelled = BTreeMap::new();
         match &run.task.scope {
             Scope::All => {
-                let mut pages = self
-                    .api
-                    .pages("/api/v1/namespaces", "", Form::Metadata, PAGE);
+                let mut pages =
+                    self.api
+                        .pages("/api/v1/namespaces", "", Representation::Metadata, PAGE);
                 while let Some(page) = pages.next().await? {
                     for item in page.items {
                         self.namespace(&item, run, &mut mislabelled).await;
@@ -92,7 +92,10 @@ impl Scanner {
                 for name in names {
                     if let Some(body) = self
                         .api
-                        .get(&format!("/api/v1/namespaces/{name}"), Form::Metadata)
+                        .get(
+                            &format!("/api/v1/namespaces/{name}"),
+                            Representation::Metadata,
+                        )
                         .await?
                     {
                         self.namespace(&body, run, &mut mislabelled).await;
@@ -136,7 +139,7 @@ impl Scanner {
         mislabelled: &BTreeMap<String, String>,
     ) -> Result<(), ScanError> {
         let path = SERVICE_ACCOUNT.path(namespace);
-        let mut pages = self.api.pages(&path, "", Form::Metadata, PAGE);
+        let mut pages = self.api.pages(&path, "", Representation::Metadata, PAGE);
         loop {
             let page = match pages.next().await {
                 // Who may not list them still gets the rest; it is reported.

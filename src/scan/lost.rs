@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::judge::carried;
+use super::evaluate::carried;
 use crate::injection::{
     self, AnnotationLayers, Annotations, ContainerList, ContainerView, Decision, InjectionRequest,
     MAX_LISTED, PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
@@ -295,7 +295,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::injection::{Review, WorkloadKind, WorkloadView};
+    use crate::injection::{WorkloadKind, WorkloadUpdate, WorkloadView};
 
     const LOST: &str = "container \"main\" lost secret \"db\"";
 
@@ -315,7 +315,7 @@ mod tests {
         let workload =
             json!({"metadata": {"annotations": own}, "spec": {"template": wanted}}).to_string();
         let workload: WorkloadView<'_> = serde_json::from_str(&workload).unwrap();
-        let review = Review::stored(WorkloadKind::Deployment, &workload).unwrap();
+        let review = WorkloadUpdate::stored(WorkloadKind::Deployment, &workload).unwrap();
         let [previous, latest] = [previous, latest].map(Value::to_string);
         let comparison = Comparison {
             namespace: "jobs",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::finding::Owner;
-use crate::injection::{Annotations, Text};
+use crate::injection::{Annotations, CowStr};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,9 +18,9 @@ pub(super) struct Meta<'a> {
     #[serde(borrow, default)]
     pub annotations: Option<Annotations<'a>>,
     #[serde(borrow, default)]
-    pub deletion_timestamp: Option<Text<'a>>,
+    pub deletion_timestamp: Option<CowStr<'a>>,
     #[serde(borrow, default)]
-    pub creation_timestamp: Option<Text<'a>>,
+    pub creation_timestamp: Option<CowStr<'a>>,
     #[serde(default)]
     owner_references: Option<Vec<Reference>>,
 }
@@ -106,7 +106,7 @@ struct Ended<'a> {
 #[serde(default)]
 struct Status<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
+    phase: CowStr<'a>,
     #[serde(borrow)]
     conditions: Option<Vec<Condition<'a>>>,
 }
@@ -115,9 +115,9 @@ struct Status<'a> {
 #[serde(default)]
 struct Condition<'a> {
     #[serde(borrow, rename = "type")]
-    of: Text<'a>,
+    of: CowStr<'a>,
     #[serde(borrow)]
-    status: Text<'a>,
+    status: CowStr<'a>,
 }
 
 /// Whether a pod has ended.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::finding::{Finding, Looked};
+use super::finding::{Finding, ScanStats};
 
 const HEAD: [&str; 5] = ["NAMESPACE", "KIND", "NAME", "OWNER", "PROBLEM"];
 
@@ -48,7 +48,7 @@ pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
 }
 
 /// One JSON object.
-pub(super) fn json(findings: &[Finding], looked: Looked, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn json(findings: &[Finding], looked: ScanStats, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(
         &mut *out,
         &json!({ "findings": findings, "looked": looked }),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::objects::{is_object_name, meta};
 use super::scanner::Kind;
-use crate::injection::{Annotations, INJECTED, PREFIX, Text, WorkloadKind};
+use crate::injection::{Annotations, CowStr, INJECTED, PREFIX, WorkloadKind};
 
 /// Workloads of one namespace whose revisions are compared.
 const MAX_IN_NAMESPACE: usize = 5_000;
@@ -87,9 +87,9 @@ struct Numbers<'a> {
 #[derive(Deserialize)]
 struct NumberAnnotations<'a> {
     #[serde(rename = "deployment.kubernetes.io/revision", borrow, default)]
-    deployment: Option<Text<'a>>,
+    deployment: Option<CowStr<'a>>,
     #[serde(rename = "rollout.argoproj.io/revision", borrow, default)]
-    rollout: Option<Text<'a>>,
+    rollout: Option<CowStr<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -269,7 +269,7 @@ fn number(kind: WorkloadKind, item: &[u8]) -> Option<i64> {
     let Object {
         metadata, revision, ..
     } = serde_json::from_slice(item).ok()?;
-    let parse = |text: Option<Text<'_>>| text?.as_str().parse().ok();
+    let parse = |text: Option<CowStr<'_>>| text?.as_str().parse().ok();
     match kind {
         WorkloadKind::Deployment => parse(metadata.annotations?.deployment),
         WorkloadKind::Rollout => parse(metadata.annotations?.rollout),
@@ -376,9 +376,9 @@ mod tests {
         let mut elsewhere = replica_set(9, &own, None);
         elsewhere["metadata"]["namespace"] = "other".into();
         let mut exempt = [replica_set(1, &own, Some("db")), replica_set(2, &own, None)];
-        exempt
-            .iter_mut()
-            .for_each(|set| set["metadata"]["namespace"] = "exempt".into());
+        for set in &mut exempt {
+            set["metadata"]["namespace"] = "exempt".into();
+        }
         let mut deleted = replica_set(9, &own, None);
         deleted["metadata"]["deletionTimestamp"] = "2025-01-01T00:00:00Z".into();
         let sets = [

@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::evaluate::{self, Evaluation};
 use super::finding::{Finding, Found, Owner, Progress, Warned};
-use super::judge::{self, Judgement};
 use super::objects::{job_has_ended, labels, meta, pod_has_ended};
 use crate::admission::gate::check_pod;
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Selector};
+use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation, Selector};
 use crate::backend::BackendError;
 use crate::defaults::{AppliedDefaults, Defaults, ENABLED_LABEL, KubernetesDefaults};
 use crate::injection::{PodView, Sidecar, WorkloadKind, WorkloadView};
@@ -74,7 +74,7 @@ pub(super) struct Kind {
     pub plural: &'static str,
     /// `None` for pods, revisions, and for what carries defaults.
     pub workload: Option<WorkloadKind>,
-    form: Form,
+    form: Representation,
 }
 
 const PODS: Kind = Kind {
@@ -82,7 +82,7 @@ const PODS: Kind = Kind {
     name: "Pod",
     plural: "pods",
     workload: None,
-    form: Form::Metadata,
+    form: Representation::Metadata,
 };
 
 pub(super) const WORKLOADS: [Kind; 6] = [
@@ -123,9 +123,9 @@ impl Kind {
     ) -> Self {
         // A CronJob's jobTemplate has metadata of its own, which a list of metadata does not show.
         let form = if matches!(workload, WorkloadKind::CronJob) {
-            Form::Whole
+            Representation::Full
         } else {
-            Form::Metadata
+            Representation::Metadata
         };
         Self {
             api_version,
@@ -143,7 +143,7 @@ impl Kind {
             name,
             plural,
             workload: None,
-            form: Form::Metadata,
+            form: Representation::Metadata,
         }
     }
 
@@ -154,7 +154,7 @@ impl Kind {
             name,
             plural,
             workload: None,
-            form: Form::Whole,
+            form: Representation::Full,
         }
     }
 
@@ -301,7 +301,10 @@ impl Scanner {
             for name in names {
                 let body = self
                     .api
-                    .get(&format!("/api/v1/namespaces/{name}"), Form::Metadata)
+                    .get(
+                        &format!("/api/v1/namespaces/{name}"),
+                        Representation::Metadata,
+                    )
                     .await?;
                 let labels = body.map(|body| labels(&body)).unwrap_or_default();
                 if labels.get(label.0).is_some_and(|value| value == label.1) {
@@ -335,7 +338,7 @@ impl Scanner {
         let mut names = BTreeSet::new();
         let mut pages = self
             .api
-            .pages("/api/v1/namespaces", query, Form::Metadata, PAGE);
+            .pages("/api/v1/namespaces", query, Representation::Metadata, PAGE);
         while let Some(page) = pages.next().await? {
             names.extend(page.items.iter().filter_map(|item| Some(meta(item)?.name)));
         }
@@ -350,7 +353,7 @@ impl Scanner {
         run: Run<'_>,
     ) -> Result<(), ScanError> {
         let (path, query) = (kind.path(namespace), self.rules.objects.query());
-        let most = if kind.form == Form::Whole {
+        let most = if kind.form == Representation::Full {
             WHOLE_PAGE
         } else {
             PAGE
@@ -371,7 +374,7 @@ impl Scanner {
                 .collect();
             let judged = candidates
                 .into_iter()
-                .map(|candidate| self.judge(kind, candidate, run));
+                .map(|candidate| self.evaluate(kind, candidate, run));
             let mut judged = stream::iter(judged).buffer_unordered(AT_ONCE);
             while let Some(judged) = judged.next().await {
                 if let Some((uid, found)) = judged?
@@ -404,7 +407,7 @@ impl Scanner {
         }
         let governed = kind.workload.is_none() && run.namespaces.enabled.contains(&namespace);
         // What stands in a jobTemplate shows only in the whole object.
-        let may_ask = annotations.say_anything() || governed || kind.form == Form::Whole;
+        let may_ask = annotations.say_anything() || governed || kind.form == Representation::Full;
         let opted_out = kind.workload.is_none() && annotations.opts_out();
         if !may_ask || opted_out {
             return None;
@@ -419,7 +422,7 @@ impl Scanner {
         Some(Candidate {
             namespace,
             owner,
-            whole: (kind.form == Form::Whole).then(|| item.clone()),
+            whole: (kind.form == Representation::Full).then(|| item.clone()),
             is_new: run
                 .task
                 .warned_since
@@ -430,7 +433,7 @@ impl Scanner {
     }
 
     /// What has to be said about an object, and its uid.
-    async fn judge(
+    async fn evaluate(
         &self,
         kind: Kind,
         candidate: Candidate,
@@ -451,16 +454,16 @@ impl Scanner {
         };
         // Gone in between.
         let Some(body) = body else { return Ok(None) };
-        let Judgement { problems, warnings } = match kind.workload {
+        let Evaluation { problems, warnings } = match kind.workload {
             None => {
-                self.judge_pod(
+                self.evaluate_pod(
                     &namespace,
                     &body,
                     run.namespaces.enabled.contains(&namespace),
                 )
                 .await?
             }
-            Some(kind) => judge_workload(kind, &body),
+            Some(kind) => evaluate_workload(kind, &body),
         };
         if !problems.is_empty() {
             let owner = owner.map(|owner| format!("{}/{}", owner.kind, owner.name));
@@ -512,7 +515,7 @@ impl Scanner {
             .api
             .get(
                 &format!("{}/{name}", kind.path(Some(namespace))),
-                Form::Whole,
+                Representation::Full,
             )
             .await
         {
@@ -529,17 +532,17 @@ impl Scanner {
         }
     }
 
-    async fn judge_pod(
+    async fn evaluate_pod(
         &self,
         namespace: &str,
         body: &[u8],
         governed: bool,
-    ) -> Result<Judgement, ScanError> {
+    ) -> Result<Evaluation, ScanError> {
         let Some(pod) = serde_json::from_slice::<PodView<'_>>(body)
             .ok()
             .filter(|_| !pod_has_ended(body))
         else {
-            return Ok(Judgement::default());
+            return Ok(Evaluation::default());
         };
         let applied = if governed {
             let now = Instant::now();
@@ -550,19 +553,24 @@ impl Scanner {
             AppliedDefaults::default()
         };
         let layers = applied.layers(pod.annotations(), namespace, pod.service_account());
-        Ok(judge::pod(namespace, &pod, &layers, &self.rules.sidecars))
+        Ok(evaluate::pod(
+            namespace,
+            &pod,
+            &layers,
+            &self.rules.sidecars,
+        ))
     }
 }
 
-fn judge_workload(kind: WorkloadKind, body: &[u8]) -> Judgement {
+fn evaluate_workload(kind: WorkloadKind, body: &[u8]) -> Evaluation {
     let workload = serde_json::from_slice::<WorkloadView<'_>>(body).ok();
     let workload = workload.filter(|_| kind != WorkloadKind::Job || !job_has_ended(body));
     let problems = workload
-        .map(|workload| judge::workload(kind, &workload))
+        .map(|workload| evaluate::workload(kind, &workload))
         .unwrap_or_default();
-    Judgement {
+    Evaluation {
         problems,
-        ..Judgement::default()
+        ..Evaluation::default()
     }
 }
 

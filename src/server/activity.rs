@@ -2,7 +2,7 @@
 //!
 //! hyper's own `header_read_timeout` starts when it begins to wait for a request, so it also ends connections that are
 //! merely idle; the API server keeps those for 90 s and does not retry a POST that meets the end of one. So hyper's
-//! timer is off, and this module tells idle from slow: [`Watched`] sees bytes arrive and leave, [`Busy`] sees requests
+//! timer is off, and this module tells idle from slow: [`MonitoredStream`] sees bytes arrive and leave, [`InFlightGuard`] sees requests
 //! begin and their bodies end, and [`Watchdog`] is polled right after the connection and knows from both how long to
 //! wait.
 
@@ -52,7 +52,7 @@ impl Default for ConnectionSettings {
 
 /// What a connection is doing. Written by its task, read by its watchdog and by the table of all connections.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     born: Instant,
     /// No new request is wanted any more from here on.
     retire_at: Instant,
@@ -92,7 +92,7 @@ pub(super) struct Dispensable {
     since: Instant,
 }
 
-impl Activity {
+impl ConnectionActivity {
     pub(super) fn new(max_age: Duration) -> Arc<Self> {
         let born = Instant::now();
         Arc::new(Self {
@@ -124,7 +124,7 @@ impl Activity {
         self.eviction.notify_one();
     }
 
-    /// Completes after [`Activity::evict`], once.
+    /// Completes after [`ConnectionActivity::evict`], once.
     pub(super) async fn evicted(&self) {
         self.eviction.notified().await;
     }
@@ -145,10 +145,10 @@ impl Activity {
     }
 
     /// A request begins; the guard is dropped when its response's body has been handed over.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>) -> InFlightGuard {
         self.request_since.set(Some(self.micros()));
         self.head_since.set(None);
-        Busy(Arc::clone(self))
+        InFlightGuard(Arc::clone(self))
     }
 
     /// When the oldest request began whose response is not sent whole. There can be two: one has arrived and waits
@@ -185,9 +185,9 @@ impl Activity {
 
 /// A request whose response's body has not been handed over.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Activity>);
+pub(super) struct InFlightGuard(Arc<ConnectionActivity>);
 
-impl Drop for Busy {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let Self(activity) = self;
         if activity.unsent_since.get().is_none() {
@@ -211,7 +211,7 @@ pub(super) enum Verdict {
 /// Says when a connection has done one thing for too long. Poll it after the connection, in the same task: then it
 /// always sees what the connection has just read.
 pub(super) struct Watchdog {
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     settings: Arc<ConnectionSettings>,
     timer: Pin<Box<Sleep>>,
     /// The program no longer accepts: idle connections may go.
@@ -223,7 +223,10 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn new(activity: Arc<Activity>, settings: Arc<ConnectionSettings>) -> Self {
+    pub(super) fn new(
+        activity: Arc<ConnectionActivity>,
+        settings: Arc<ConnectionSettings>,
+    ) -> Self {
         let timer = Box::pin(sleep_until(activity.born + settings.header_timeout));
         Self {
             activity,
@@ -321,26 +324,26 @@ impl<S: Reset> Reset for tokio_rustls::server::TlsStream<S> {
 
 pin_project_lite::pin_project! {
     /// A stream whose arriving and leaving bytes are noted.
-    pub(super) struct Watched<S> {
+    pub(super) struct MonitoredStream<S> {
         #[pin]
         stream: S,
-        activity: Arc<Activity>,
+        activity: Arc<ConnectionActivity>,
     }
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+impl<S> MonitoredStream<S> {
+    pub(super) fn new(stream: S, activity: Arc<ConnectionActivity>) -> Self {
         Self { stream, activity }
     }
 }
 
-impl<S: Reset> Reset for Watched<S> {
+impl<S: Reset> Reset for MonitoredStream<S> {
     fn reset(&self) {
         self.stream.reset();
     }
 }
 
-impl<S: AsyncRead> AsyncRead for Watched<S> {
+impl<S: AsyncRead> AsyncRead for MonitoredStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -356,7 +359,7 @@ impl<S: AsyncRead> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite> AsyncWrite for MonitoredStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -395,7 +398,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_starts_at_its_first_byte_and_a_body_starts_none() {
-        let activity = Activity::new(Duration::from_secs(1000));
+        let activity = ConnectionActivity::new(Duration::from_secs(1000));
         let settings = Arc::new(ConnectionSettings::default());
         let dog = Watchdog::new(Arc::clone(&activity), Arc::clone(&settings));
         let next = || {
@@ -440,7 +443,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_behind_an_unread_answer_gives_it_no_more_time() {
-        let activity = Activity::new(Duration::from_secs(1000));
+        let activity = ConnectionActivity::new(Duration::from_secs(1000));
         let settings = Arc::new(ConnectionSettings::default());
         let dog = Watchdog::new(Arc::clone(&activity), Arc::clone(&settings));
         let cut = |seconds| {

@@ -21,7 +21,10 @@ use tokio::sync::watch;
 use tower::Service;
 use tracing::debug;
 
-use super::activity::{Activity, Busy, ConnectionSettings, Reset, Verdict, Watchdog, Watched};
+use super::activity::{
+    ConnectionActivity, ConnectionSettings, InFlightGuard, MonitoredStream, Reset, Verdict,
+    Watchdog,
+};
 use super::panics;
 use crate::metrics::{Metrics, Shed, ShedReason};
 use crate::redact::ErrorChain;
@@ -72,8 +75,8 @@ impl Serve {
 
     /// What watches a connection from its first moment. `serial` numbers the connections of a listener and spreads
     /// their ages.
-    pub(super) fn activity(&self, serial: u32) -> Arc<Activity> {
-        Activity::new(spread(self.settings.max_age, serial))
+    pub(super) fn activity(&self, serial: u32) -> Arc<ConnectionActivity> {
+        ConnectionActivity::new(spread(self.settings.max_age, serial))
     }
 
     /// Serves the stream until it ends.
@@ -81,13 +84,13 @@ impl Serve {
         &self,
         stream: S,
         peer: Peer,
-        activity: Arc<Activity>,
+        activity: Arc<ConnectionActivity>,
         mut phase: watch::Receiver<Phase>,
     ) where
         S: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let mut watchdog = Watchdog::new(Arc::clone(&activity), Arc::clone(&self.settings));
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let io = TokioIo::new(MonitoredStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request| self.respond(request, &peer, &activity));
         let mut connection = self.http.serve_connection(io, service);
         loop {
@@ -140,8 +143,8 @@ impl Serve {
         &self,
         request: Request<Incoming>,
         peer: &Peer,
-        activity: &Arc<Activity>,
-    ) -> impl Future<Output = Result<Response<Answer>, std::convert::Infallible>> + Send + use<>
+        activity: &Arc<ConnectionActivity>,
+    ) -> impl Future<Output = Result<Response<TrackedBody>, std::convert::Infallible>> + Send + use<>
     {
         let busy = activity.begin();
         let activity = Arc::clone(activity);
@@ -162,7 +165,7 @@ impl Serve {
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, _busy: busy }))
+            Ok(response.map(|body| TrackedBody { body, _busy: busy }))
         }
     }
 }
@@ -182,14 +185,14 @@ fn spread(age: Duration, serial: u32) -> Duration {
 
 pin_project_lite::pin_project! {
     /// A response's body; its connection notes when it has been handed over.
-    struct Answer {
+    struct TrackedBody {
         #[pin]
         body: Body,
-        _busy: Busy,
+        _busy: InFlightGuard,
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -227,7 +230,7 @@ mod tests {
     }
 
     struct Served {
-        activity: Arc<Activity>,
+        activity: Arc<ConnectionActivity>,
         metrics: Metrics,
         ended: tokio::task::JoinHandle<()>,
     }

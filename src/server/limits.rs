@@ -165,7 +165,7 @@ impl BodyLimits {
             self.count(Shed::Overloaded);
             return Err(Shed::Overloaded);
         }
-        Ok(Bytes::from_owner(Held { data, place }))
+        Ok(Bytes::from_owner(BudgetedBuffer { data, place }))
     }
 
     /// Takes a place for what will be made of a body, given back on drop.
@@ -200,7 +200,7 @@ impl BodyLimits {
             return Err(Shed::TooLarge);
         }
         let announced = hint.exact().and_then(|exact| usize::try_from(exact).ok());
-        let mut body_bytes = Held {
+        let mut body_bytes = BudgetedBuffer {
             data: Vec::new(),
             place: self.budget.claim(announced.is_some_and(is_small)),
         };
@@ -241,12 +241,12 @@ where
 ///
 /// The place of a body grows with what has arrived, not with what was announced: else four connections that announce
 /// 8 MiB and send nothing would lock everyone out. It is the capacity that counts, as that is what is allocated.
-struct Held {
+struct BudgetedBuffer {
     data: Vec<u8>,
     place: ByteClaim,
 }
 
-impl Held {
+impl BudgetedBuffer {
     fn append(&mut self, frame: &mut Bytes, expected: usize, most: usize) -> Result<(), Shed> {
         let needed = self.data.len() + frame.len();
         if needed > most {
@@ -274,7 +274,7 @@ impl Held {
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BudgetedBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, debug, debug_span, error, info, warn};
 
-use super::activity::{Activity, ConnectionSettings};
+use super::activity::{ConnectionActivity, ConnectionSettings};
 use super::connection::{Peer, Phase, Serve};
 use super::shutdown::Shutdown;
 use super::table::{Claimed, ConnectionTable, Place};
@@ -28,7 +28,7 @@ use crate::redact::ErrorChain;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// How long and for how many bytes a peer whose handshake failed is listened to.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: u64 = 64 << 10;
 
 /// The bounds of a listener.
@@ -322,7 +322,7 @@ async fn run(
     shared: Arc<Shared>,
     tcp: TcpStream,
     addr: SocketAddr,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     phases: watch::Receiver<Phase>,
     open: Open,
 ) {
@@ -378,7 +378,7 @@ async fn shake_hands(
         Ok(Ok(tls)) => return Some(tls),
         Ok(Err((error, tcp))) => {
             failed(&ErrorChain(&error));
-            farewell(tcp).await;
+            linger(tcp).await;
         }
         Err(_) => failed(&"took too long"),
     }
@@ -387,13 +387,13 @@ async fn shake_hands(
 
 /// Lets a peer whose handshake failed read the alert that says why. With TLS 1.3 its request is on the way already:
 /// closing with bytes unread would reset the connection, and the alert would be lost with it.
-async fn farewell(mut tcp: TcpStream) {
+async fn linger(mut tcp: TcpStream) {
     let drained = async {
         tcp.shutdown().await?;
         tokio::io::copy(&mut tcp.take(FAREWELL_BYTES), &mut tokio::io::sink()).await
     };
     // Whether it stayed to listen is its own affair.
-    timeout(FAREWELL, drained).await.ok();
+    timeout(LINGER, drained).await.ok();
 }
 
 /// An open connection: its place, and what the gauge counts.

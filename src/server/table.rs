@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::activity::Activity;
+use super::activity::ConnectionActivity;
 
 /// The bits of an IPv6 address that stand for one peer: a host has the 64 others to itself.
 const PEER_BITS: u128 = u128::MAX << 64;
@@ -46,7 +46,7 @@ struct Places {
 
 #[derive(Debug)]
 struct Connection {
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     /// Whose share it counts against; a verified peer has none.
     share: Option<PeerNetwork>,
 }
@@ -107,7 +107,11 @@ impl ConnectionTable {
     }
 
     /// Gives a new connection a place, if need be that of another one.
-    pub(super) fn claim(self: &Arc<Self>, addr: IpAddr, activity: &Arc<Activity>) -> Claimed {
+    pub(super) fn claim(
+        self: &Arc<Self>,
+        addr: IpAddr,
+        activity: &Arc<ConnectionActivity>,
+    ) -> Claimed {
         let peer = PeerNetwork::from(addr);
         let mut places = self.lock();
         let evicted = if places
@@ -184,14 +188,14 @@ mod tests {
     const B: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
     struct Client {
-        activity: Arc<Activity>,
+        activity: Arc<ConnectionActivity>,
         place: Option<Place>,
         evicted_another: bool,
     }
 
     impl Client {
         fn new(table: &Arc<ConnectionTable>, addr: IpAddr) -> Self {
-            let activity = Activity::new(Duration::from_hours(1));
+            let activity = ConnectionActivity::new(Duration::from_hours(1));
             let (place, evicted_another) = match table.claim(addr, &activity) {
                 Claimed::Place(place, evicted) => (Some(place), evicted),
                 Claimed::Full => (None, false),

@@ -39,7 +39,7 @@ pub enum ClientAuth {
 
 /// What became of PEM that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum LoadOutcome {
     /// It is what serves already.
     Unchanged,
     /// It serves from now on.
@@ -54,12 +54,12 @@ pub struct CertStore {
     pair: Arc<Serving>,
     config: ArcSwapOption<ServerConfig>,
     prints: RandomState,
-    known: Mutex<Known>,
+    known: Mutex<Fingerprints>,
 }
 
 /// Fingerprints of contents, so that neither keys nor warnings are kept twice.
 #[derive(Default)]
-struct Known {
+struct Fingerprints {
     pair: Option<u64>,
     client_ca: Option<u64>,
     warned: Option<u64>,
@@ -92,10 +92,10 @@ impl CertStore {
     ///
     /// # Errors
     /// What is wrong with them; what served before serves on.
-    pub fn offer(&self, chain: &[u8], key: &[u8]) -> Result<Offer, TlsError> {
+    pub fn load(&self, chain: &[u8], key: &[u8]) -> Result<LoadOutcome, TlsError> {
         let print = self.prints.hash_one((chain, key));
         if self.known().pair == Some(print) {
-            return Ok(Offer::Unchanged);
+            return Ok(LoadOutcome::Unchanged);
         }
         let pair = Pair::from_pem(chain, key, &self.provider, (self.clock)())?;
         let not_after = pair.not_after;
@@ -103,7 +103,7 @@ impl CertStore {
         self.known().pair = Some(print);
         self.metrics.tls_not_after.set(not_after.as_second());
         info!(%not_after, "certificate loaded");
-        Ok(Offer::Loaded)
+        Ok(LoadOutcome::Loaded)
     }
 
     /// Takes the CA (one or several certificates, PEM) that callers' certificates must come from. Connections that
@@ -111,10 +111,10 @@ impl CertStore {
     ///
     /// # Errors
     /// What is wrong with it; what was demanded before is demanded still.
-    pub fn offer_client_ca(&self, ca: &[u8]) -> Result<Offer, TlsError> {
+    pub fn offer_client_ca(&self, ca: &[u8]) -> Result<LoadOutcome, TlsError> {
         let print = self.prints.hash_one(ca);
         if self.known().client_ca == Some(print) {
-            return Ok(Offer::Unchanged);
+            return Ok(LoadOutcome::Unchanged);
         }
         let roots = certificates::client_roots(ca)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(
@@ -128,7 +128,7 @@ impl CertStore {
         self.config.store(Some(self.build_config(Some(verifier))));
         self.known().client_ca = Some(print);
         info!("client CA loaded");
-        Ok(Offer::Loaded)
+        Ok(LoadOutcome::Loaded)
     }
 
     /// What a new handshake takes; nothing while there is no pair, or no client CA where one is required.
@@ -163,10 +163,10 @@ impl CertStore {
 
     /// Counts what became of a reload, and warns about what was refused: once per distinct content and reason, as the
     /// same broken file is met again at each poll.
-    pub fn record(&self, content: &[&[u8]], outcome: &Result<Offer, TlsError>) {
+    pub fn record(&self, content: &[&[u8]], outcome: &Result<LoadOutcome, TlsError>) {
         let result = match outcome {
-            Ok(Offer::Unchanged) => return,
-            Ok(Offer::Loaded) => ReloadResult::Loaded,
+            Ok(LoadOutcome::Unchanged) => return,
+            Ok(LoadOutcome::Loaded) => ReloadResult::Loaded,
             Err(_) => ReloadResult::Kept,
         };
         self.metrics
@@ -180,7 +180,7 @@ impl CertStore {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Fingerprints> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

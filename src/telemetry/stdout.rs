@@ -26,7 +26,7 @@ const LINE: usize = 64;
 const BATCH: usize = 64 * 1024;
 
 /// How long the end of the program waits for the last lines.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A log that is written by its own thread. Clones write into the same one.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl Log {
         let (done, written) = sync_channel(1);
         if self.sender.send(Message::Flush(done)).is_ok() {
             // When it is not written by then, nobody reads it.
-            let _ = written.recv_timeout(FAREWELL);
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 

@@ -14,7 +14,7 @@ use floe_secrets_webhook::admission::review::Unreadable;
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::BackendError;
 use floe_secrets_webhook::backend::memory::MemoryBackend;
-use floe_secrets_webhook::backend::registry::{Backend, Tuning};
+use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
 use floe_secrets_webhook::injection::SecretSource;
 use floe_secrets_webhook::metrics::{Metrics, PREFIX};
@@ -65,7 +65,7 @@ impl World {
         let admission_metrics = AdmissionMetrics::register(&mut registry);
         let backend = Arc::new(MemoryBackend::new());
         let Backend { binder, names, .. } =
-            Backend::assemble(Arc::clone(&backend), Tuning::default(), &metrics);
+            Backend::assemble(Arc::clone(&backend), DecoratorSettings::default(), &metrics);
         let sources = Sources::from([(
             SecretSource::Kubernetes,
             Source {

@@ -229,7 +229,7 @@ fn templates_that_flink_merges_do_not_lose_variables(
             match word {
                 "ENV" => {
                     template["spec"]["containers"][0]["env"] =
-                        json!([{ "name": "A", "value": "b" }])
+                        json!([{ "name": "A", "value": "b" }]);
                 }
                 asks => {
                     let key = if asks == "ASKS" { "refs" } else { "env-from" };

@@ -106,7 +106,7 @@ impl Field {
             .expect("a container");
         match (self, value) {
             (Self::EnvFrom, Some(value)) => {
-                drop(container.insert("envFrom".to_owned(), value.clone()))
+                drop(container.insert("envFrom".to_owned(), value.clone()));
             }
             (Self::EnvFrom, None) => drop(container.remove("envFrom")),
             (Self::Env(name), value) => {

@@ -198,7 +198,7 @@ impl Checker {
             // Who writes what stands there already writes nothing.
             Step::Annotate(field, Some(value)) if field.get(before).as_ref() == Some(value) => {}
             Step::Annotate(field, Some(value)) => {
-                drop(self.claims.insert(field.clone(), value.clone()))
+                drop(self.claims.insert(field.clone(), value.clone()));
             }
             Step::Annotate(field, None) => drop(self.claims.remove(field)),
             Step::Undo(revision) => {

@@ -31,17 +31,17 @@ pub fn record_span(span: &mut Span, event: &AdmissionEvent<'_>) {
         ("peer", &event.peer()),
     ];
     for (key, text) in texts {
-        span.text(key, text);
+        span.set_str(key, text);
     }
-    span.word("surface", event.surface.as_str());
-    span.word("operation", event.operation.as_str());
-    span.word("decision", event.decision.as_str());
-    span.word("reason", event.reason.as_str());
+    span.set_static("surface", event.surface.as_str());
+    span.set_static("operation", event.operation.as_str());
+    span.set_static("decision", event.decision.as_str());
+    span.set_static("reason", event.reason.as_str());
     if let Some(caller) = caller {
-        span.word("channel", caller.channel.as_str());
+        span.set_static("channel", caller.channel.as_str());
     }
-    span.flag("dry_run", dry_run);
+    span.set_bool("dry_run", dry_run);
     if event.severity() > Severity::Info {
-        span.failed(event.reason.as_str());
+        span.set_error(event.reason.as_str());
     }
 }

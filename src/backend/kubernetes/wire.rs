@@ -12,7 +12,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use serde::{Serialize, Serializer};
 
 use crate::backend::{MAX_KEY_BYTES, MAX_KEYS};
-use crate::injection::{SecretName, Text};
+use crate::injection::{CowStr, SecretName};
 
 /// Written on every Secret that `set_secret` creates; a Secret without it is never written.
 pub(super) const MANAGED_BY: (&str, &str) =
@@ -225,7 +225,7 @@ impl<'de> Deserialize<'de> for KeyNames {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyNames, A::Error> {
                 let mut keys = KeyNames::default();
-                while let Some((Text(name), IgnoredAny)) = map.next_entry()? {
+                while let Some((CowStr(name), IgnoredAny)) = map.next_entry()? {
                     keys.bytes += name.len();
                     if keys.names.len() <= MAX_KEYS && keys.bytes <= MAX_KEY_BYTES {
                         keys.names.insert(name.into_owned());

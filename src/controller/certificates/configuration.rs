@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi};
+use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation};
 use crate::certificates::Bundle;
 
 /// Whose the field is, for `kubectl get --show-managed-fields` and for conflicts.
@@ -77,7 +77,7 @@ impl Configuration {
             #[serde(default)]
             ca_bundle: Option<String>,
         }
-        let Some(body) = self.api.get(&self.path(), Form::Whole).await? else {
+        let Some(body) = self.api.get(&self.path(), Representation::Full).await? else {
             return Ok(None);
         };
         let Object {

@@ -16,7 +16,7 @@ use super::pending::{
     Enqueued, MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL,
     SecretState,
 };
-use crate::api::Form;
+use crate::api::Representation;
 use crate::redact::ErrorChain;
 
 /// Interval of lookups of awaited secrets.
@@ -201,7 +201,10 @@ impl<'n> RetryQueue<'n> {
         let body = self
             .trigger
             .reader
-            .get(&format!("/api/v1/namespaces/{namespace}"), Form::Metadata)
+            .get(
+                &format!("/api/v1/namespaces/{namespace}"),
+                Representation::Metadata,
+            )
             .await
             .ok()?;
         let object = body.and_then(|body| serde_json::from_slice::<Object>(&body).ok());

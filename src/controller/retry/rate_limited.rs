@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::api::Pace;
+use crate::api::RateLimiter;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
 use crate::defaults::{DefaultsObject, DefaultsReader};
 use crate::injection::SecretBinding;
@@ -14,7 +14,7 @@ use crate::injection::SecretBinding;
 #[derive(Debug)]
 pub(super) struct RateLimited<T> {
     pub inner: T,
-    pub pace: Arc<Pace>,
+    pub limiter: Arc<RateLimiter>,
 }
 
 #[async_trait]
@@ -24,7 +24,7 @@ impl<B: SecretBinder> SecretBinder for RateLimited<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        self.pace.turn(&query.namespace).await;
+        self.limiter.acquire(&query.namespace).await;
         self.inner.bind(query).await
     }
 }
@@ -36,7 +36,7 @@ impl<S: DefaultsReader> DefaultsReader for RateLimited<S> {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        self.pace.turn(name).await;
+        self.limiter.acquire(name).await;
         self.inner.namespace(name, deadline).await
     }
 
@@ -46,7 +46,7 @@ impl<S: DefaultsReader> DefaultsReader for RateLimited<S> {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        self.pace.turn(namespace).await;
+        self.limiter.acquire(namespace).await;
         self.inner.service_account(namespace, name, deadline).await
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::owner::{Owner, OwnerKind};
-use crate::api::{ApiError, ApiErrorKind, Form, ObjectApi, Watch};
+use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation, Watch};
 use crate::redact::ErrorChain;
 
 const QUERY: &str = "fieldSelector=reason%3DFailedCreate";
@@ -66,7 +66,7 @@ async fn list_and_watch(
     enqueue: &impl Fn(Owner),
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, ApiError> {
-    let mut pages = api.pages(path, QUERY, Form::Whole, PAGE);
+    let mut pages = api.pages(path, QUERY, Representation::Full, PAGE);
     let mut version = String::new();
     while let Some(page) = pages.next().await? {
         page.items

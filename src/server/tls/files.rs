@@ -31,7 +31,7 @@ impl TlsFiles {
         }
         if let Some((cert, key)) = &self.pair {
             let (cert, key) = read_pair(cert, key).await?;
-            store.offer(&cert, &key)?;
+            store.load(&cert, &key)?;
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl TlsFiles {
         };
         let (cert, key, outcome) = match read_pair(cert, key).await {
             Ok((cert, key)) => {
-                let outcome = store.offer(&cert, &key);
+                let outcome = store.load(&cert, &key);
                 (cert, key, outcome)
             }
             Err(error) => (Vec::new(), Vec::new(), Err(error)),

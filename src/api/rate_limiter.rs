@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 /// At most so many calls in a second, over all that share it. While several tenants wait, each gets a call in turn:
 /// whoever wants a thousand delays another tenant by one.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     gap: Duration,
     lines: Mutex<Lines>,
 }
@@ -63,7 +63,7 @@ impl Lines {
     }
 }
 
-impl Pace {
+impl RateLimiter {
     /// `calls` in each second.
     #[must_use]
     pub fn per_second(calls: u32) -> Arc<Self> {
@@ -80,7 +80,7 @@ impl Pace {
     }
 
     /// Waits for a turn of this tenant; the empty name is that of calls for nobody in particular.
-    pub async fn turn(self: &Arc<Self>, tenant: &str) {
+    pub async fn acquire(self: &Arc<Self>, tenant: &str) {
         let (granted, must_grant) = {
             let mut lines = self.lines();
             (
@@ -119,33 +119,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_take_turns() {
-        let pace = Pace::per_second(50);
+        let limiter = RateLimiter::per_second(50);
         let began = Instant::now();
-        join_all((0..101).map(|_| pace.turn("a"))).await;
+        join_all((0..101).map(|_| limiter.acquire("a"))).await;
         assert_eq!(began.elapsed(), Duration::from_secs(2));
         tokio::time::sleep(Duration::from_secs(5)).await;
         let idle = Instant::now();
-        pace.turn("a").await;
+        limiter.acquire("a").await;
         assert_eq!(
             idle.elapsed(),
             Duration::ZERO,
             "nobody waits after a pause, and turns are not saved up"
         );
-        pace.turn("a").await;
+        limiter.acquire("a").await;
         assert_eq!(idle.elapsed(), Duration::from_millis(20));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_tenant_with_a_thousand_calls_delays_another_by_one_turn() {
-        let pace = Pace::per_second(50);
+        let limiter = RateLimiter::per_second(50);
         let began = Instant::now();
-        let many = join_all((0..1000).map(|_| pace.turn("many")));
+        let many = join_all((0..1000).map(|_| limiter.acquire("many")));
         let few = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut took = Vec::new();
             for _ in 0..10 {
                 let asked = Instant::now();
-                pace.turn("few").await;
+                limiter.acquire("few").await;
                 took.push(asked.elapsed());
             }
             took
@@ -164,16 +164,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_that_went_away_cost_no_turn() {
-        let pace = Pace::per_second(50);
-        pace.turn("a").await;
+        let limiter = RateLimiter::per_second(50);
+        limiter.acquire("a").await;
         let began = Instant::now();
         let leaving = tokio::time::timeout(
             Duration::from_millis(5),
-            join_all((0..100).map(|_| pace.turn("a"))),
+            join_all((0..100).map(|_| limiter.acquire("a"))),
         );
         assert!(leaving.await.is_err());
-        pace.turn("a").await;
+        limiter.acquire("a").await;
         assert_eq!(began.elapsed(), Duration::from_millis(20));
-        assert!(pace.lines().waiting.is_empty() && pace.lines().order.is_empty());
+        assert!(limiter.lines().waiting.is_empty() && limiter.lines().order.is_empty());
     }
 }

@@ -15,13 +15,13 @@ pub(super) enum Status {
 }
 
 /// Says things to a person, and remembers how bad they were.
-pub(super) struct Teller<'w> {
+pub(super) struct Reporter<'w> {
     err: &'w mut dyn Write,
     /// The worst so far.
     pub status: Status,
 }
 
-impl<'w> Teller<'w> {
+impl<'w> Reporter<'w> {
     pub(super) fn new(err: &'w mut dyn Write) -> Self {
         Self {
             err,

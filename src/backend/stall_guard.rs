@@ -14,14 +14,14 @@ use super::{BackendError, ErrorKind};
 
 /// So long without an answer to anybody is a silence. A read takes far less unless the backend is overloaded, and then
 /// it answers somebody.
-pub(crate) const SILENCE: Duration = Duration::from_millis(750);
+pub(crate) const STALL_AFTER: Duration = Duration::from_millis(750);
 
 /// Who comes into a silence gives a backend that is well again the time to say so.
-const MOMENT: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Knows when the backend last answered anybody, and who waits on.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct StallGuard {
     limit: Duration,
     state: Mutex<State>,
 }
@@ -33,7 +33,7 @@ struct State {
     keeper: Option<(Instant, usize)>,
 }
 
-impl Patience {
+impl StallGuard {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -63,7 +63,7 @@ impl Patience {
         let mut since = Instant::now();
         let keeper = loop {
             let limit = if self.is_kept_by_another(arrived) {
-                MOMENT
+                GRACE
             } else {
                 self.limit
             };
@@ -99,14 +99,14 @@ impl Patience {
     }
 
     /// The right to wait on, unless another review has it.
-    fn keep(&self, arrived: Instant) -> Option<Keeper<'_>> {
+    fn keep(&self, arrived: Instant) -> Option<Probe<'_>> {
         let mut state = self.state();
         match &mut state.keeper {
             Some((keeper, secrets)) if *keeper == arrived => *secrets += 1,
             Some(_) => return None,
             none => *none = Some((arrived, 1)),
         }
-        Some(Keeper(self))
+        Some(Probe(self))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,9 +115,9 @@ impl Patience {
 }
 
 /// One secret for which the keeper waits on.
-struct Keeper<'a>(&'a Patience);
+struct Probe<'a>(&'a StallGuard);
 
-impl Drop for Keeper<'_> {
+impl Drop for Probe<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.keeper = state
@@ -139,7 +139,7 @@ mod tests {
 
     /// Milliseconds until the wait ended, and how.
     async fn timed<T>(
-        patience: &Patience,
+        patience: &StallGuard,
         query: &BindQuery,
         read: impl Future<Output = T>,
     ) -> (u128, Option<ErrorKind>) {
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn in_a_silence_one_review_waits_on() {
-        let patience = Patience::new(SILENCE);
+        let patience = StallGuard::new(STALL_AFTER);
         let reviews = (0..5).map(async |at| {
             sleep(Duration::from_millis(at)).await;
             timed(&patience, &query("jobs", "db"), pending::<()>()).await
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_into_a_silence_hardly_waits() {
-        let patience = Patience::new(SILENCE);
+        let patience = StallGuard::new(STALL_AFTER);
         let first = query("jobs", "db");
         let keeper = timed(&patience, &first, pending::<()>());
         let later = async {
@@ -188,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_backend_has_the_whole_deadline_for_all_secrets_of_a_review() {
-        let patience = Patience::new(SILENCE);
+        let patience = StallGuard::new(STALL_AFTER);
         let review = query("jobs", "db");
         let waits =
             join_all((0..3).map(|_| timed(&patience, &review, sleep(Duration::from_secs(3)))))
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_others_are_answered_everybody_waits() {
-        let patience = Patience::new(SILENCE);
+        let patience = StallGuard::new(STALL_AFTER);
         let answers = async {
             for _ in 0..20 {
                 sleep(Duration::from_millis(200)).await;
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_keeper_that_leaves_makes_room_for_the_next() {
-        let patience = Patience::new(SILENCE);
+        let patience = StallGuard::new(STALL_AFTER);
         let first = query("jobs", "db");
         assert!(
             tokio::time::timeout(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Found, Looked, Progress, ScanError, Scanner, Task};
+use super::{Found, Progress, ScanError, ScanStats, Scanner, Task};
 use crate::command::say;
 
 /// Findings on their way.
@@ -22,7 +22,7 @@ const NOTE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// As [`Scanner::scan`]; what was found until then has been handed over.
-pub(crate) async fn survey(
+pub(crate) async fn run_with_progress(
     scanner: &Scanner,
     task: &Task,
     progress: &Progress,
@@ -62,7 +62,7 @@ async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallib
     let mut line = Line { dirty: false, say };
     loop {
         tokio::time::sleep(if person { TELL } else { NOTE }).await;
-        let Looked {
+        let ScanStats {
             objects,
             read,
             found,

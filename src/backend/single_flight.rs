@@ -29,7 +29,7 @@ type Read<V> = Shared<BoxFuture<'static, Outcome<V>>>;
 
 /// The wishes of all waiters of one read together.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct ReadRequest {
     /// One of them wants key names, and not only to know that the object exists.
     pub(crate) keys: bool,
     /// When the last of them gives up.
@@ -37,12 +37,12 @@ pub(crate) struct Ask {
 }
 
 /// The reads that are under way or waiting, by key. A key without either has no entry.
-pub(crate) struct Flights<K, V> {
+pub(crate) struct SingleFlight<K, V> {
     slots: Mutex<HashMap<K, Slot<V>>>,
     ids: AtomicU64,
 }
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self {
             slots: Mutex::default(),
@@ -51,9 +51,9 @@ impl<K, V> Default for Flights<K, V> {
     }
 }
 
-impl<K, V> fmt::Debug for Flights<K, V> {
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights")
+        f.debug_struct("SingleFlight")
             .field("keys", &self.len())
             .finish()
     }
@@ -70,13 +70,13 @@ struct Slot<V> {
 
 struct Waiting<V> {
     id: u64,
-    ask: Ask,
+    ask: ReadRequest,
     read: WeakShared<BoxFuture<'static, Outcome<V>>>,
 }
 
 struct Running<V> {
     id: u64,
-    ask: Ask,
+    ask: ReadRequest,
     began: Instant,
     read: WeakShared<BoxFuture<'static, Outcome<V>>>,
 }
@@ -90,7 +90,7 @@ struct Joined<V> {
     hurried: bool,
 }
 
-impl<K, V> Flights<K, V> {
+impl<K, V> SingleFlight<K, V> {
     /// How many keys are being read.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
@@ -101,7 +101,7 @@ impl<K, V> Flights<K, V> {
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -112,12 +112,12 @@ where
     pub(crate) async fn read<W, F>(
         self: &Arc<Self>,
         key: &K,
-        ask: Ask,
+        ask: ReadRequest,
         arrived: Instant,
         work: W,
     ) -> (Outcome<V>, bool)
     where
-        W: FnOnce(Ask, Instant) -> F + Clone + Send + 'static,
+        W: FnOnce(ReadRequest, Instant) -> F + Clone + Send + 'static,
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
         let Joined {
@@ -138,13 +138,13 @@ where
     fn join<W, F>(
         self: &Arc<Self>,
         key: &K,
-        ask: Ask,
+        ask: ReadRequest,
         arrived: Instant,
         hurried: bool,
         work: W,
     ) -> Joined<V>
     where
-        W: FnOnce(Ask, Instant) -> F + Send + 'static,
+        W: FnOnce(ReadRequest, Instant) -> F + Send + 'static,
         F: Future<Output = Outcome<V>> + Send + 'static,
     {
         let mut slots = self.slots();
@@ -192,7 +192,7 @@ impl<V: Clone> Slot<V> {
         }
     }
 
-    fn joinable(&mut self, ask: Ask, arrived: Instant, hurried: bool) -> Option<Joined<V>> {
+    fn joinable(&mut self, ask: ReadRequest, arrived: Instant, hurried: bool) -> Option<Joined<V>> {
         let fits = |read: &&Running<V>| {
             read.began > arrived
                 && (read.ask.keys || !ask.keys)
@@ -221,14 +221,14 @@ impl<V: Clone> Slot<V> {
 
 /// A read's place in its slot, given back when the read ends or is dropped.
 struct Ticket<K: Eq + Hash, V> {
-    flights: Arc<Flights<K, V>>,
+    flights: Arc<SingleFlight<K, V>>,
     key: K,
     id: u64,
 }
 
 impl<K: Eq + Hash, V> Ticket<K, V> {
     /// Closes the read for further waiters: from here on it looks, and those who come later need another.
-    fn begin(&self) -> Option<(Ask, Instant)> {
+    fn begin(&self) -> Option<(ReadRequest, Instant)> {
         let mut slots = self.flights.slots();
         let slot = slots.get_mut(&self.key)?;
         let Waiting { id, ask, read } = slot.next.take_if(|next| next.id == self.id)?;

@@ -9,13 +9,13 @@ use crate::admission::error::AdmissionError;
 use crate::admission::error::sentences;
 use crate::injection::{
     self, AnnotationLayers, BindOutcome, ContainerPlan, ContainerView, DEFAULT_KEY, Decision,
-    InjectionRequest, PREFIX, PlanInput, PlanTarget, PodView, Review, SecretBinding, SecretId,
-    Sidecar, Unreached, Warning, WorkloadKind, WorkloadView,
+    InjectionRequest, PREFIX, PlanInput, PlanTarget, PodView, SecretBinding, SecretId, Sidecar,
+    Unreached, Warning, WorkloadKind, WorkloadUpdate, WorkloadView,
 };
 
 /// What is thought of a pod, in sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Evaluation {
     /// What it lacks; none when it has everything.
     pub problems: Vec<String>,
     /// What its admission had to say about a pod that has everything, as far as that rests on the pod alone: no secret
@@ -30,13 +30,13 @@ pub fn pod(
     pod: &PodView<'_>,
     sources: &AnnotationLayers<'_>,
     sidecars: &[Sidecar],
-) -> Judgement {
-    let wrong = |problems| Judgement {
+) -> Evaluation {
+    let wrong = |problems| Evaluation {
         problems,
-        ..Judgement::default()
+        ..Evaluation::default()
     };
     let request = match injection::parse(sources) {
-        Ok(Decision::Skip(_)) => return Judgement::default(),
+        Ok(Decision::Skip(_)) => return Evaluation::default(),
         Ok(Decision::Inject(request)) => request,
         Err(mistakes) => return wrong(refused(&AdmissionError::Annotations(mistakes))),
     };
@@ -57,9 +57,9 @@ pub fn pod(
                 .iter()
                 .filter(|warning| rests_on_the_pod(warning))
                 .map(ToString::to_string);
-            Judgement {
+            Evaluation {
                 warnings: warnings.collect(),
-                ..Judgement::default()
+                ..Evaluation::default()
             }
         }
         Ok(plan) => wrong(plan.containers.iter().map(lacks).collect()),
@@ -88,7 +88,7 @@ fn rests_on_the_pod(warning: &Warning) -> bool {
 /// pods, each a sentence.
 #[must_use]
 pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
-    let Some(review) = Review::stored(kind, object) else {
+    let Some(review) = WorkloadUpdate::stored(kind, object) else {
         return Vec::new();
     };
     let Unreached { absent, stale } = review.unreached();
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn judged(annotations: &Value, containers: &Value) -> Judgement {
+    fn judged(annotations: &Value, containers: &Value) -> Evaluation {
         let text =
             json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
                 .to_string();
@@ -272,7 +272,7 @@ mod tests {
             json!({"secrets.floe.dev/refs": "db/k", "secrets.floe.dev/containers": "main, job-*"});
         let theirs =
             json!([{"name": "main", "env": [{"name": "FLOE_SECRET_DB_K", "value": "mine"}]}]);
-        let Judgement { problems, warnings } = judged(&asks, &theirs);
+        let Evaluation { problems, warnings } = judged(&asks, &theirs);
         assert_eq!(problems, [""; 0]);
         let said = [
             "container \"main\" already sets FLOE_SECRET_DB_K; it was left as it is",

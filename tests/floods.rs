@@ -3,11 +3,6 @@
 //!
 //! The API server is 127.0.0.1 here, and the flood comes from 127.0.0.2.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
-)]
-
 mod common;
 
 use std::net::Ipv4Addr;

@@ -104,7 +104,7 @@ pub struct KubernetesArgs {
 }
 
 impl KubernetesArgs {
-    /// The same for a client, with the proxies of the environment.
+    /// Settings of a client, with the proxies of the environment.
     #[must_use]
     pub fn settings(self, proxies_in_pods: bool) -> ClientSettings {
         let Self {
@@ -130,7 +130,8 @@ pub struct PodProxyArgs {
     pub proxy_from_environment: bool,
 }
 
-/// What every program reads by these names, in two spellings. Their values may hold passwords, which clap would print.
+/// Proxy variables of the environment, in both spellings. They are not flags of clap, because their values may have
+/// passwords, which clap would print.
 #[expect(
     clippy::disallowed_methods,
     reason = "clap reads one name for each flag, and shows values in its help"
@@ -335,7 +336,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 /// `inject`.
 #[derive(Debug, Args)]
 pub struct InjectArgs {
-    /// What is read.
+    /// Manifests to read.
     #[command(flatten)]
     pub files: ManifestArgs,
     /// Check against the cluster of the kubeconfig, with your own rights.

@@ -1,4 +1,4 @@
-//! What one replica of the `controller` does for the whole cluster: the drift scan and retries of refused pods.
+//! Controller: the drift scan and retries of refused pods for the whole cluster, by the one replica that leads.
 //!
 //! Admission never depends on it. A [`lease`] says who leads; whoever leads works until it no longer does, and then
 //! everything is dropped where it stands: nothing here is half done, because every write is one call.

@@ -1,6 +1,11 @@
 //! The webhook goes away, by a crash and by order, and comes back: who waits meanwhile, what goes on without it, and
 //! that everything which waited heals by itself.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+
 mod common;
 
 use common::control_plane::ControlPlane;

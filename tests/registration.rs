@@ -1,6 +1,11 @@
 //! The shipped webhook configuration on a real API server: who is sent to the webhook, by which entry, and what
 //! happens to whom when the webhook is gone. The server behind it is a stub that allows and records.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,10 @@
 //! change has shown, all that the earlier one led to has happened.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::indexing_slicing,
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]

@@ -2,6 +2,10 @@
 //! else, by a user who may read pods and workloads and no Secret.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::indexing_slicing,
     reason = "a helper of a test fails as the test does"
 )]

@@ -1,6 +1,10 @@
 //! Self-managed certificates on a real API server: made, trusted, made anew under load, and mended.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::indexing_slicing,
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]

@@ -28,7 +28,7 @@ pub struct SecretUse<'r> {
 pub struct ForbiddenSecret {
     /// The secret, whether or not it exists.
     pub secret: SecretId,
-    /// Who may not use it, as in `service account "loader"`.
+    /// Subject that may not use it, as in `service account "loader"`.
     pub who: String,
     /// The annotation that asks for it.
     pub site: Option<AnnotationRef>,

@@ -27,8 +27,9 @@ const MAX_NAME: usize = 253;
 const MAX_RESOURCE: usize = 63;
 
 /// Objects and lists in a review, counted by their brackets wherever these stand. Two objects as large as the API server
-/// stores have a tenth of that; each of them may become some hundred bytes here, whatever little it takes on the wire.
-const MAX_NODES: usize = 150_000;
+/// stores have a tenth of that. Each may take [`NODE_BYTES`] once decoded, so that the largest body and what it decodes to
+/// together fit into the bytes that large requests may hold.
+const MAX_NODES: usize = 130_000;
 
 /// An operation on an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -212,10 +213,16 @@ fn nodes(bytes: &[u8]) -> usize {
         .sum()
 }
 
-/// About how much memory a review takes once it is decoded, beside its own bytes: never more than 19 MB.
+/// Memory that a review takes once it is decoded, beside its own bytes: at most 17 MB. None if it has so many objects and
+/// lists that [`decode`] rejects it.
 #[must_use]
 pub fn decoded_bytes(bytes: &[u8]) -> usize {
-    nodes(bytes).min(MAX_NODES) * NODE_BYTES
+    let nodes = nodes(bytes);
+    if nodes > MAX_NODES {
+        0
+    } else {
+        nodes * NODE_BYTES
+    }
 }
 
 /// The envelope of a request.
@@ -490,7 +497,7 @@ mod tests {
             .err()
             .unwrap();
         assert_eq!(
-            (error.uid.as_deref(), error.problem.contains("150001")),
+            (error.uid.as_deref(), error.problem.contains("130001")),
             (Some("u-1"), true),
             "{error}"
         );

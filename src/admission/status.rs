@@ -15,9 +15,9 @@ pub struct Status {
     pub code: u16,
     /// A `StatusReason` of Kubernetes.
     pub reason: &'static str,
-    /// What controllers put into their events.
+    /// Message that controllers write into their events.
     pub message: String,
-    /// What kubectl prints for a 422, and all that it prints.
+    /// Causes. For a 422, kubectl prints these and nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
 }

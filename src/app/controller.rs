@@ -77,7 +77,7 @@ struct Program {
     flush: Flush,
 }
 
-/// What the leader does.
+/// Parts that only the leader runs.
 struct Work {
     drift: Drift,
     retries: Option<RetryTrigger>,

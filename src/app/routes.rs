@@ -84,3 +84,27 @@ fn json(answer: Bytes) -> Response {
     );
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::limits::BodySettings;
+
+    #[test]
+    fn largest_review_fits_beside_the_reserve() {
+        let settings = BodySettings::default();
+        let large = (settings.in_flight - settings.reserve) as usize;
+        let largest = (0..1_000_000)
+            .step_by(1000)
+            .map(|nodes| decoded_bytes(&vec![b'{'; nodes]))
+            .max()
+            .unwrap();
+        assert_eq!(largest, 130_000 * 128);
+        assert!(settings.per_body + largest <= large);
+        assert_eq!(
+            decoded_bytes(&vec![b'['; 130_001]),
+            0,
+            "a review that is rejected undecoded takes no place"
+        );
+    }
+}

@@ -2,6 +2,10 @@
 //! version 3. Pods do not run here; `make demo-helm` installs it on a real node.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::indexing_slicing,
     reason = "a helper of a test fails as the test does"
 )]

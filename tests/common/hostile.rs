@@ -285,7 +285,7 @@ impl Generator {
         match self.random.u32(..1000) {
             0..950 => self.one(&COUNTS),
             950..998 => self.random.usize(..5_000),
-            _ => self.random.usize(..150_000),
+            _ => self.random.usize(..130_000),
         }
     }
 

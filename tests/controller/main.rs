@@ -2,6 +2,10 @@
 //! and pods that come as soon as their secrets do.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::indexing_slicing,
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]

@@ -2,6 +2,10 @@
 //! prints.
 
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "helpers of tests, which clippy does not see as such"

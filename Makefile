@@ -42,8 +42,8 @@ check-generated:
 
 ## lint: formatting and clippy, as in CI
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets --all-features --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 ## deny: licences, bans and sources of all dependencies
 deny:

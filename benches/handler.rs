@@ -4,11 +4,11 @@
 mod review;
 
 use divan::{Bencher, black_box};
-use floe_secrets_webhook::telemetry::{self, LogFormat};
+use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 
 fn main() {
     // A log line is part of what an admission costs.
-    telemetry::init(LogFormat::Json, "info", std::io::sink).expect("a valid filter");
+    logs::init(LogFormat::Json, "info", std::io::sink).expect("a valid filter");
     divan::main();
 }
 

@@ -3,7 +3,7 @@
 mod pod;
 
 use divan::{Bencher, black_box};
-use floe_secrets_webhook::injection::PodView;
+use injection::PodView;
 
 fn main() {
     divan::main();

@@ -8,7 +8,7 @@ mod review;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use floe_secrets_webhook::telemetry::{LogFormat, subscriber};
+use floe_secrets_webhook::telemetry::logs::{LogFormat, subscriber};
 use review::pod;
 use tokio::runtime::Builder;
 

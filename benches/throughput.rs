@@ -19,14 +19,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use floe_secrets_webhook::app::routes;
-use floe_secrets_webhook::metrics::{Metrics, Port, registry};
+use floe_secrets_webhook::commands::routes;
+use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
 use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
 use floe_secrets_webhook::server::listener::{Listener, ListenerSettings};
+use floe_secrets_webhook::server::metrics::{Port, ServerMetrics};
 use floe_secrets_webhook::server::shutdown::Shutdown;
-use floe_secrets_webhook::server::tls::{CertStore, ClientAuth, TlsFiles};
-use floe_secrets_webhook::telemetry::{self, LogFormat};
-use floe_secrets_webhook::traces::Traces;
+use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
+use floe_secrets_webhook::telemetry::traces::Traces;
 use http::{Request, header};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -81,13 +81,13 @@ fn main() -> ExitCode {
 // === the server, a process of its own, so that its CPU can be told from the client's ===
 
 fn serve(folder: &Path, filter: &str) {
-    telemetry::init(LogFormat::Json, filter, std::io::stdout).expect("a valid filter");
+    logs::init(LogFormat::Json, filter, std::io::stdout).expect("a valid filter");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let (_, metrics) = registry();
+        let metrics = ServerMetrics::default();
         let store = CertStore::new(
             ClientAuth::None,
             Arc::new(jiff::Timestamp::now),
@@ -117,7 +117,7 @@ fn serve(folder: &Path, filter: &str) {
     });
 }
 
-async fn router(metrics: Metrics) -> Router {
+async fn router(metrics: ServerMetrics) -> Router {
     let limits = BodyLimits::new(BodySettings::default(), metrics);
     let constant = Router::new()
         .route("/constant", post(constant))

@@ -3,17 +3,14 @@
 //! Prints the path of the administrator's kubeconfig and of kubectl, a line each, and ends when its standard input
 //! does. `hack/demo.sh` uses it where no node can be had.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use std::io::{Read as _, Write as _};
 
-use common::control_plane::{ControlPlane, Options};
+use testbed::control_plane::{ControlPlane, Options};
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let control_plane = ControlPlane::start(Options::default()).await;
-    let [kubectl] = common::tools::paths(["kubectl"]);
+    let [kubectl] = testbed::tools::paths(["kubectl"]);
     let mut out = std::io::stdout();
     writeln!(
         out,

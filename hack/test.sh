@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the test programs and runs two of them at a time, because they mostly wait for other programs. Programs that
 # measure response times run alone. The output of each is in test-logs, in cargo's target folder.
-# usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a file or folder of tests/, or lib; default: all, and doc tests)
+# usage: hack/test.sh [PROGRAM[=FILTER,...]]...      (a test of Cargo.toml, cases or properties of the core, lib or injection; default: all, and doc tests)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,10 +28,11 @@ hack/tools/tools.sh build control-plane chart
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"
-CARGO_TERM_COLOR=never cargo test --all-features --locked --no-run 2>&1 | tee "$logs/build"
-# The name of a test program is that of its file or folder.
-sed -n 's/^ *Executable \(unittests \)*\([^ ]*\) (\(.*\))$/\2 \3/p' "$logs/build" |
-    sed -e 's,^src/,,' -e 's,^[a-z]*/,,' -e 's,^\([a-z0-9_]*\)/main,\1,' -e 's,^\([a-z0-9_]*\)\.rs,\1,' >"$logs/programs"
+CARGO_TERM_COLOR=never cargo test --workspace --all-features --locked --no-run 2>&1 | tee "$logs/build"
+# A program has the name of its test, "lib" and "main" those of the service crate.
+sed -n -e 's,^ *Executable unittests src/\(lib\|main\).rs (\(.*/floe_secrets_webhook-[0-9a-f]*\))$,\1 \2,p' \
+    -e 's,^ *Executable .* (\(.*/\([a-z0-9_]*\)-[0-9a-f]*\))$,\2 \1,p' "$logs/build" |
+    grep -v '^floe_secrets_webhook ' >"$logs/programs"
 [ -s "$logs/programs" ] || { echo "test: cargo built no test programs" >&2; exit 1; }
 
 path_of() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$logs/programs"; }
@@ -55,7 +56,7 @@ run() { xargs -r -P "$1" -L 1 hack/test.sh --one; }
 failed=0
 { grep -vE "$alone" "$logs/wanted" || true; } | run "$AT_ONCE" || failed=1
 { grep -E "$alone" "$logs/wanted" || true; } | run 1 || failed=1
-if [ $# -eq 0 ]; then cargo test --all-features --locked --doc || failed=1; fi
+if [ $# -eq 0 ]; then cargo test --workspace --all-features --locked --doc || failed=1; fi
 
 for log in "$logs"/*.log; do
     if grep -q '^test result: ok' "$log" && ! grep -q '^test result: FAILED' "$log"; then continue; fi

@@ -9,20 +9,16 @@
 
 #![warn(missing_docs)]
 
-pub mod breaker;
-pub mod cached;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod error;
 pub mod kubernetes;
+pub mod layers;
 pub mod limits;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
-pub mod metered;
+pub mod metrics;
 pub mod registry;
-pub mod retrying;
-pub(crate) mod single_flight;
-pub(crate) mod stall_guard;
 pub mod static_binder;
 
 use std::collections::BTreeMap;
@@ -36,8 +32,8 @@ use tokio::time::Instant;
 
 pub use error::{BackendError, Cause, ErrorKind, OptionalSecret};
 
-pub use crate::injection::KeyQuery;
-use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName};
+pub use injection::KeyQuery;
+use injection::{SecretBinding, SecretId, SecretKey, SecretName};
 
 /// The most keys that are read of one secret whose keys are asked for, and the most bytes of their names. A pod may refer
 /// to 64 secrets, and what is read of all of them is held until the pod is planned. A Secret of a megabyte can have a

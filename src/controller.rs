@@ -5,8 +5,6 @@
 
 pub mod certificates;
 pub mod drift;
-mod events;
-pub mod lease;
 pub mod metrics;
 pub mod retry;
 

@@ -9,27 +9,27 @@
 mod guarded;
 mod kept;
 mod kubernetes;
+mod object;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use self::kept::CachedObject;
 use crate::backend::kubernetes::is_dns_label;
-use crate::backend::single_flight::{Outcome, ReadRequest, SingleFlight};
-use crate::backend::stall_guard::{STALL_AFTER, StallGuard};
+use crate::backend::layers::single_flight::{Outcome, ReadRequest, SingleFlight};
+use crate::backend::layers::stall_guard::{STALL_AFTER, StallGuard};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use crate::injection::{AnnotationLayers, Annotations, InvalidAnnotation, SecretName};
+use injection::{AnnotationLayers, Annotations, InvalidAnnotation, SecretName};
 
-pub use crate::injection::ENABLED_LABEL;
 pub use guarded::Guarded;
+pub use injection::ENABLED_LABEL;
 pub use kept::{MAX_BYTES, oversize};
 pub use kubernetes::KubernetesDefaults;
+pub use object::{DefaultsObject, DefaultsReader};
 
 /// How long a Namespace's or ServiceAccount's annotations answer from memory.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -44,69 +44,8 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// About how many bytes are kept.
 const CAPACITY: u64 = 16 * 1024 * 1024;
 
-/// The longest value of a label, in characters: Kubernetes takes no longer one.
-const MAX_LABEL_VALUE: usize = 63;
-
 /// Longer than any deadline.
 const FOREVER: Duration = Duration::from_hours(24);
-
-/// What a Namespace or a ServiceAccount says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DefaultsObject {
-    /// The annotations under our prefix.
-    pub annotations: Annotations<'static>,
-    /// `kubernetes.io/enforce-mountable-secrets: "true"`, on a ServiceAccount.
-    pub enforces_mountable_secrets: bool,
-    /// It carries [`ENABLED_LABEL`]; on a Namespace that is what lets defaults apply.
-    pub enabled: bool,
-    /// What that label says where it says something else, for sentences.
-    pub other_label: Option<String>,
-}
-
-impl DefaultsObject {
-    /// What the label of [`ENABLED_LABEL`] says.
-    #[must_use]
-    pub fn label(&self) -> Option<&str> {
-        if self.enabled {
-            Some(ENABLED_LABEL.1)
-        } else {
-            self.other_label.as_deref()
-        }
-    }
-
-    /// The same, with the label as it says `value`.
-    #[must_use]
-    pub fn labelled(self, value: Option<&str>) -> Self {
-        let enabled = value == Some(ENABLED_LABEL.1);
-        let other_label = value
-            .filter(|_| !enabled)
-            .map(|value| value.chars().take(MAX_LABEL_VALUE).collect());
-        Self {
-            enabled,
-            other_label,
-            ..self
-        }
-    }
-}
-
-/// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.
-#[async_trait]
-pub trait DefaultsReader: fmt::Debug + Send + Sync + 'static {
-    /// The Namespace.
-    async fn namespace(
-        &self,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<Option<DefaultsObject>, BackendError>;
-
-    /// The ServiceAccount.
-    async fn service_account(
-        &self,
-        namespace: &str,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<Option<DefaultsObject>, BackendError>;
-}
 
 /// What governs a pod, as far as it exists.
 #[derive(Clone, Debug, Default)]

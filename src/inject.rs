@@ -17,12 +17,14 @@ mod objects;
 mod offline;
 mod output;
 mod reporter;
+mod request;
+mod template_site;
 mod templates;
 mod unread;
+mod unreadable;
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::cluster::{Cluster, ClusterWithManifests};
@@ -30,24 +32,19 @@ use self::documents::Input;
 use self::injector::Injector;
 use self::offline::{AssumeExists, ManifestStore, Purpose};
 use self::output::{Changed, Rewritten};
-use self::reporter::{Reporter, Status};
-use crate::admission::pipeline::Source;
-use crate::cli::{InjectArgs, ManifestFormat};
+use self::reporter::Reporter;
+pub(crate) use self::reporter::Status;
+pub(crate) use self::request::{ManifestFormat, Request};
+use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
-/// Runs `inject`.
-#[must_use]
-pub fn run(args: InjectArgs) -> ExitCode {
-    let status = inject(
-        args,
-        io::stdin().lock(),
-        &mut io::stdout().lock(),
-        &mut io::stderr().lock(),
-    );
-    ExitCode::from(status as u8)
-}
-
-fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn Write) -> Status {
+/// Injects, and writes manifests to `out` and messages to `err`.
+pub(crate) fn inject(
+    request: Request,
+    stdin: impl Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Status {
     let mut reporter = Reporter::new(err);
     // Without one, nothing could be asked and no time be kept.
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -63,8 +60,8 @@ fn inject(args: InjectArgs, stdin: impl Read, out: &mut dyn Write, err: &mut dyn
             return reporter.status;
         }
     };
-    let format = args.output;
-    let Some((inputs, changed)) = runtime.block_on(plan(args, stdin, &mut reporter)) else {
+    let format = request.output;
+    let Some((inputs, changed)) = runtime.block_on(plan(request, stdin, &mut reporter)) else {
         return reporter.status;
     };
     if reporter.status != Status::Done {
@@ -124,16 +121,13 @@ fn note_lost_comments(
 
 /// Reads everything and plans for every object; `None` when something cannot be read.
 async fn plan(
-    args: InjectArgs,
+    request: Request,
     stdin: impl Read,
     reporter: &mut Reporter<'_>,
 ) -> Option<(Vec<Input>, Changed)> {
-    let cluster = match args
-        .cluster
-        .then(|| Cluster::connect(args.kubernetes.clone()))
-    {
+    let cluster = match &request.cluster {
         None => None,
-        Some(connected) => match connected.await {
+        Some(settings) => match Cluster::connect(settings).await {
             Ok(cluster) => Some(cluster),
             Err(error) => {
                 reporter.error(Status::Unreadable, error);
@@ -147,21 +141,11 @@ async fn plan(
             .map_or("default", |cluster| cluster.namespace.as_str())
             .to_owned()
     };
-    let namespace = args.namespace.clone().unwrap_or_else(of_context);
+    let namespace = request.namespace.clone().unwrap_or_else(of_context);
 
     let mut stdin = Some(stdin);
-    let inputs = open(
-        &args.files.filename,
-        args.files.recursive,
-        &mut stdin,
-        reporter,
-    );
-    let checks = open(
-        &args.files.secrets,
-        args.files.recursive,
-        &mut stdin,
-        reporter,
-    );
+    let inputs = open(&request.filename, request.recursive, &mut stdin, reporter);
+    let checks = open(&request.secrets, request.recursive, &mut stdin, reporter);
     let mut known = ManifestStore::default();
     for (purpose, inputs) in [(Purpose::Inject, &inputs), (Purpose::Check, &checks)] {
         for error in inputs
@@ -178,7 +162,7 @@ async fn plan(
     let known = Arc::new(known);
     let unchecked = cluster.is_none() && checks.is_empty();
     let (answering, reader) = answering(cluster, Arc::clone(&known), unchecked);
-    let injector = Injector::new(answering, reader, Arc::clone(&known), namespace, &args);
+    let injector = Injector::new(answering, reader, Arc::clone(&known), namespace, &request);
     for source in known.sources() {
         injector.check_source(source, &known, reporter).await;
     }
@@ -244,7 +228,7 @@ fn answering(
 
 #[cfg(test)]
 mod tests {
-    use super::{documents, files, templates, unread};
+    use super::{documents, files, template_site, unread};
 
     #[test]
     fn bounds_stand_in_the_docs() {
@@ -265,7 +249,7 @@ mod tests {
             ),
             (
                 "Pod templates in one object",
-                templates::MAX_TEMPLATES.to_string(),
+                template_site::MAX_TEMPLATES.to_string(),
             ),
             (
                 "Sentences about annotations of one object that are not acted on",

@@ -1,28 +1,26 @@
 //! floe-secrets-webhook: pods ask for secrets by name, the webhook injects references to them.
 //!
-//! Modules, lower first; a module may use those below it, never those above:
-//! [`injection`] (pure) ← [`backend`], [`defaults`] ← [`admission`] ← [`app`]. [`server`] uses none of these. [`scan`],
-//! [`doctor`], [`inject`] and [`controller`] are outside of the request path and reach the cluster by [`api`]. All
-//! modules but [`injection`] may use [`metrics`] and [`traces`]. [`proxy`] is used by all clients of the API server.
+//! Rooms, lowest first. A room uses only rooms above it in this list; tests/pure/layering.rs checks it:
+//!
+//! 1. [`telemetry`], [`tls`]: logs, metrics and traces; certificates without IO.
+//! 2. [`kubernetes`]: every way to the API server.
+//! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a crate of its own.
+//! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
+//! 5. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
+//! 6. [`cli`]: arguments that commands share. [`scan`].
+//! 7. [`inject`], [`doctor`], [`controller`].
+//! 8. [`commands`]: one composition root for each subcommand.
 
 pub mod admission;
-pub mod api;
-pub mod app;
 pub mod backend;
-pub mod cert_manager;
-pub mod certificates;
 pub mod cli;
-mod command;
+pub mod commands;
 pub mod controller;
 pub mod defaults;
 pub mod doctor;
 pub mod inject;
-pub mod injection;
-pub mod metrics;
-pub mod proxy;
-pub mod redact;
+pub mod kubernetes;
 pub mod scan;
 pub mod server;
 pub mod telemetry;
-pub mod tls_secret;
-pub mod traces;
+pub mod tls;

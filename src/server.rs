@@ -6,15 +6,16 @@
 
 pub mod activity;
 mod budget;
+pub mod cert_store;
 pub mod connection;
 pub mod limits;
 pub mod listener;
+pub mod metrics;
 pub mod open_files;
 pub mod ops;
 pub mod panics;
 pub mod shutdown;
 mod table;
-pub mod tls;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use floe_secrets_webhook::injection::{
+use injection::{
     AnnotationLayers, BindOutcome, Decision, PlanInput, PlanTarget, PodView, SecretBinding,
     SecretId, Sidecar, parse, plan, render,
 };

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
 use floe_secrets_webhook::admission::handler::{Handler, Received};
-use floe_secrets_webhook::admission::pipeline::{Pipeline, Source, Sources};
+use floe_secrets_webhook::admission::pipeline::Pipeline;
 use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::sources::{Source, Sources};
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::backend::BackendError;
-use floe_secrets_webhook::backend::cached::{CacheSettings, Cached};
+use floe_secrets_webhook::backend::layers::cached::{CacheSettings, Cached};
+use floe_secrets_webhook::backend::metrics::BackendMetrics;
 use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
-use floe_secrets_webhook::injection::SecretSource;
-use floe_secrets_webhook::metrics::{Metrics, PREFIX};
-use floe_secrets_webhook::traces::Span;
+use floe_secrets_webhook::telemetry::metrics::PREFIX;
+use floe_secrets_webhook::telemetry::traces::Span;
+use injection::SecretSource;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::Instant;
@@ -64,7 +66,7 @@ pub fn indifferent() -> Vec<u8> {
 /// When it does not answer: then there is nothing to measure.
 pub async fn handler() -> Handler {
     let mut registry = Registry::with_prefix(PREFIX);
-    let metrics = Metrics::register(&mut registry);
+    let metrics = BackendMetrics::register(&mut registry);
     let mut secrets = StaticBinder::default();
     for (name, keys) in [
         (

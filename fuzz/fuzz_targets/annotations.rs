@@ -7,7 +7,7 @@
 
 mod path;
 
-use floe_secrets_webhook::injection::{PREFIX, PodView};
+use injection::{PREFIX, PodView};
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use floe_secrets_webhook::injection::{
+use injection::{
     AnnotationLayers, BindOutcome, Decision, EnvVarName, InjectionRequest, MAX_PATCH_BYTES,
     PlanInput, PlanTarget, PodView, SecretBinding, SecretId, parse, plan, render,
 };
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Every secret exists and has the keys that are asked for, and two more.
 fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
-    let found = |(id, query): (&SecretId, floe_secrets_webhook::injection::KeyQuery)| {
+    let found = |(id, query): (&SecretId, injection::KeyQuery)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];
         let keys: BTreeSet<String> = query
             .keys

@@ -4,7 +4,7 @@
 
 mod path;
 
-use floe_secrets_webhook::injection::PodView;
+use injection::PodView;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use floe_secrets_webhook::admission::review::{SourceView, Unreadable, decode};
-use floe_secrets_webhook::injection::PodView;
+use injection::PodView;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

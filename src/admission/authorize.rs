@@ -6,9 +6,8 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::error::AdmissionError;
-use super::pipeline::RequestContext;
-use crate::injection::{AnnotationRef, InjectionRequest, InvalidAnnotation, KeyChoice, SecretId};
+use super::error::{AdmissionError, ForbiddenSecret};
+use injection::{InjectionRequest, InvalidAnnotation, KeyChoice};
 
 /// A request to use secrets, as an [`Authorizer`] sees it.
 #[derive(Debug)]
@@ -21,17 +20,6 @@ pub struct SecretUse<'r> {
     pub request: &'r InjectionRequest,
     /// Time limit of the decision.
     pub deadline: Instant,
-}
-
-/// A secret that may not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForbiddenSecret {
-    /// The secret, whether or not it exists.
-    pub secret: SecretId,
-    /// Subject that may not use it, as in `service account "loader"`.
-    pub who: String,
-    /// The annotation that asks for it.
-    pub site: Option<AnnotationRef>,
 }
 
 /// Decides whether a pod may use secrets.
@@ -58,15 +46,15 @@ impl Authorizer for AllowAll {
     }
 }
 
-/// Rejects `name/*` for a caller that may be anybody: its expansion discloses the names of all keys.
+/// Rejects `name/*` if the response must not disclose key names: the expansion has the names of all keys.
 ///
 /// # Errors
 /// [`AdmissionError::Annotations`], with the settings by which an operator closes the port.
 pub(super) fn check_disclosure(
     request: &InjectionRequest,
-    context: RequestContext<'_>,
+    discloses: bool,
 ) -> Result<(), AdmissionError> {
-    if context.discloses {
+    if discloses {
         return Ok(());
     }
     let all_keys = request

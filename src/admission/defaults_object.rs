@@ -8,7 +8,7 @@ use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
 use super::review::{Operation, Request, SourceView};
 use crate::defaults::oversize;
-use crate::injection::{
+use injection::{
     AnnotationLayers, AnnotationOwner, Annotations, CowStr, Decision, IdleDefaults, Labels,
     SkipReason,
 };

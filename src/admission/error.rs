@@ -1,8 +1,7 @@
 //! Errors of an admission by meaning, and their sentences.
 
-use super::authorize::ForbiddenSecret;
 use crate::backend::{BackendError, ErrorKind};
-use crate::injection::{self, AnnotationRef, InvalidAnnotation, PREFIX, PlanError};
+use injection::{self, AnnotationRef, InvalidAnnotation, PREFIX, PlanError, SecretId};
 
 /// Sentences in one refusal, and their bytes together. Every mistake is named as long as a person can read them all; an
 /// answer carries each twice, as kubectl prints the causes and controllers the message.
@@ -209,4 +208,15 @@ fn forbidden_sentence(ForbiddenSecret { secret, who, site }: &ForbiddenSecret) -
         "{who} may not use secret \"{}\"{asked}. Ask the platform operator to allow it, or correct the annotation.",
         secret.name
     )
+}
+
+/// A secret that may not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForbiddenSecret {
+    /// The secret, whether or not it exists.
+    pub secret: SecretId,
+    /// Subject that may not use it, as in `service account "loader"`.
+    pub who: String,
+    /// The annotation that asks for it.
+    pub site: Option<AnnotationRef>,
 }

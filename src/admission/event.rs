@@ -14,8 +14,8 @@ use super::outcome::{Outcome, PodMutation, WorkloadMutation};
 use super::review::Operation;
 use super::status::reason;
 use super::surface::Surface;
-use crate::injection::SkipReason;
-use crate::redact::{ErrorChain, excerpt};
+use crate::telemetry::error_chain::{ErrorChain, excerpt};
+use injection::SkipReason;
 
 /// Limits of an event's texts, in bytes. Container logs are rotated after some megabytes: events of any length would
 /// displace earlier ones.

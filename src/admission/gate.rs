@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::review::{Operation, Request};
-use crate::injection::{Annotations, PodView, SkipReason, WorkloadKind, WorkloadView};
+use injection::{Annotations, PodView, SkipReason, WorkloadKind, WorkloadView};
 
 /// Checks a pod, wherever it comes from: a review, a manifest, a list of running pods.
 ///

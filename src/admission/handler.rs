@@ -20,9 +20,9 @@ use super::render::{PatchTooLong, render};
 use super::response::{ReviewResponse, respond, unreadable};
 use super::review::{self, Operation, Request, SourceView, Unreadable};
 use super::surface::Surface;
-use crate::injection::{CowStr, MetadataView, PodView, WorkloadView};
-use crate::redact::excerpt;
-use crate::traces::Span;
+use crate::telemetry::error_chain::excerpt;
+use crate::telemetry::traces::Span;
+use injection::{CowStr, MetadataView, PodView, WorkloadView};
 
 /// Limits of fields that are logged and traced, in bytes. `generateName` and owner references are not validated before
 /// admission.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::pipeline::Sources;
-use crate::injection::{SecretId, SecretSource, Suggestions};
+use super::sources::Sources;
+use injection::{SecretId, SecretSource, Suggestions};
 
 /// Suggestions for one review. The known names of a namespace are read once, and only if a secret does not exist.
 pub(super) struct NearNames<'m> {

@@ -1,7 +1,7 @@
 //! Outcomes of admissions that are not errors.
 
 use super::error::AdmissionError;
-use crate::injection::{InjectionPlan, SecretId, SkipReason, WorkloadPlan};
+use injection::{InjectionPlan, SecretId, SkipReason, WorkloadPlan};
 
 /// Outcome of an admission that is not refused.
 #[derive(Clone, Debug)]

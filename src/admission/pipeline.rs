@@ -1,7 +1,7 @@
 //! Pipeline of an admission: gate, defaults, parse, authorize, bind; then the plan.
 //!
 //! The steps `read_defaults`, `authorize` and `bind` do IO. The gate ([`super::gate`]), `parse` and the plan
-//! ([`crate::injection`]) are pure. Pods, workloads, retries, `inject` and `scan` use the same steps.
+//! ([`injection`]) are pure. Pods, workloads, retries, `inject` and `scan` use the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,28 +13,16 @@ use super::authorize::{AllowAll, Authorizer, SecretUse, check_disclosure};
 use super::error::{AdmissionError, BindFailure};
 use super::near::NearNames;
 use super::policy::Policy;
+use super::sources::{Source, Sources};
 use super::surface::Surface;
-use crate::backend::cached::RecentNames;
+use crate::backend::metrics::BackendResult;
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::defaults::{AppliedDefaults, Defaults};
-use crate::injection::{
+use crate::telemetry::traces::Span;
+use injection::{
     self, AnnotationLayers, Annotations, BindOutcome, Decision, InjectionRequest,
-    InvalidAnnotation, KeyQuery, PodView, SecretId, SecretSource, SkipReason,
+    InvalidAnnotation, KeyQuery, PodView, SecretId, SkipReason,
 };
-use crate::metrics::BackendResult;
-use crate::traces::Span;
-
-/// A source of secrets that annotations may name.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Binds references.
-    pub binder: Arc<dyn SecretBinder>,
-    /// Recently seen names, for "did you mean".
-    pub recent_names: Option<Arc<dyn RecentNames>>,
-}
-
-/// Configured sources, by the name that annotations use.
-pub type Sources = BTreeMap<SecretSource, Source>;
 
 /// Bindings of the requested secrets, and the backends' failures.
 pub(super) type Bindings = (BTreeMap<SecretId, BindOutcome>, Vec<BindFailure>);
@@ -239,7 +227,7 @@ impl Pipeline {
         request: &InjectionRequest,
         context: RequestContext<'_>,
     ) -> Result<(), AdmissionError> {
-        check_disclosure(request, context)?;
+        check_disclosure(request, context.discloses)?;
         let secrets = SecretUse {
             namespace,
             service_account,

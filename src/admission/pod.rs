@@ -8,7 +8,7 @@ use super::policy::OnUnavailable;
 use super::review::Request;
 use super::surface::Surface;
 use crate::defaults::AppliedDefaults;
-use crate::injection::{
+use injection::{
     self, Decision, InjectionPlan, PlanError, PlanInput, PlanTarget, PodView, SkipReason,
 };
 

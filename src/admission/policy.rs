@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::injection::Sidecar;
+use injection::Sidecar;
 
 /// Namespaces of the cluster itself. A webhook that refused their pods could stop the cluster.
 pub const CLUSTER_NAMESPACES: [&str; 2] = ["kube-system", "kube-node-lease"];

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
-use crate::injection;
+use injection;
 
 /// The patch would be longer than [`injection::MAX_PATCH_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

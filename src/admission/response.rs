@@ -10,7 +10,7 @@ use super::error::{AdmissionError, degraded};
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
 use super::review::{API_VERSION, KIND};
 use super::status::{Status, reason, status};
-use crate::injection::{SecretId, Warning};
+use injection::{SecretId, Warning};
 
 /// Limit of warnings: the API server truncates all of them if they are long in total.
 const MAX_WARNINGS: usize = 5;

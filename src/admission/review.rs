@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::kubernetes::is_dns_label;
-use crate::injection::{CowStr, MetadataView, WrongType};
+use injection::{CowStr, MetadataView, WrongType};
 
 /// The only version that is spoken here; the configuration registers no other.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -371,7 +371,7 @@ impl<'de> Visitor<'de> for Path<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::injection::{PodView, WorkloadView};
+    use injection::{PodView, WorkloadView};
 
     const HEAD: &str =
         r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1""#;

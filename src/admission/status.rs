@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::error::{AdmissionError, Kind, sentences};
-use crate::injection::{self, PlanError};
+use injection::{self, PlanError};
 
 /// `meta/v1` Status, as far as refusals need it.
 #[derive(Debug, PartialEq, Eq, Serialize)]

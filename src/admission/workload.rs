@@ -10,7 +10,7 @@ use super::outcome::{Outcome, WorkloadMutation};
 use super::pipeline::{Bindings, Pipeline, RequestContext};
 use super::review::{Operation, Request};
 use super::surface::Surface;
-use crate::injection::{
+use injection::{
     self, ChangeScope, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode,
     SecretId, SkipReason, TemplatePolicy, Warning, WorkloadKind, WorkloadPlan, WorkloadUpdate,
     WorkloadView, restarting_secrets,

@@ -22,7 +22,7 @@ use super::{
     BackendError, BindQuery, ErrorKind, HealthState, KeyQuery, OptionalSecret, SecretBinder,
     SecretData, SecretsBackend,
 };
-use crate::injection::{SecretBinding, SecretId, SecretName, SecretSource};
+use injection::{SecretBinding, SecretId, SecretName, SecretSource};
 
 /// A value that must never be seen outside of a secret.
 pub const CANARY: &str = "canary-2f9d0c47";
@@ -411,7 +411,10 @@ pub async fn errors_quote_nothing(fixture: &dyn Fixture) {
         }
     }
     for error in errors {
-        let text = format!("{error}\n{error:?}\n{}", crate::redact::ErrorChain(&error));
+        let text = format!(
+            "{error}\n{error:?}\n{}",
+            crate::telemetry::error_chain::ErrorChain(&error)
+        );
         assert!(!leaks(&text), "{text}");
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BackendKind, BindQuery, MAX_KEY_BYTES, MAX_KEYS};
-use crate::injection::SecretName;
+use crate::kubernetes::ApiErrorKind;
+use injection::SecretName;
 
 /// What a failure means to the caller. The floe spec's `PermissionError` is `PermissionDenied`; its
 /// `ConnectionError` is `Unavailable`, `RateLimited`, `Deadline`, `Unauthenticated` or `Protocol`.
@@ -30,6 +31,22 @@ pub enum ErrorKind {
     Conflict,
     /// The secret has more keys than are read of one.
     TooManyKeys,
+}
+
+impl From<ApiErrorKind> for ErrorKind {
+    fn from(kind: ApiErrorKind) -> Self {
+        match kind {
+            ApiErrorKind::NotFound => Self::NotFound,
+            ApiErrorKind::Unauthenticated => Self::Unauthenticated,
+            ApiErrorKind::Forbidden => Self::PermissionDenied,
+            ApiErrorKind::Conflict => Self::Conflict,
+            ApiErrorKind::Invalid => Self::Invalid,
+            ApiErrorKind::RateLimited => Self::RateLimited,
+            // Gone: the snapshot of a list has expired; a new list succeeds.
+            ApiErrorKind::Unavailable | ApiErrorKind::Gone => Self::Unavailable,
+            ApiErrorKind::TooLong | ApiErrorKind::Unexpected => Self::Protocol,
+        }
+    }
 }
 
 impl ErrorKind {
@@ -66,7 +83,7 @@ impl ErrorKind {
 
 /// A failed call to a backend. `Display` is fit for a user: what and where, never the backend's text.
 ///
-/// The cause is for the operator's log ([`crate::redact::ErrorChain`]); whoever sets it vouches that it
+/// The cause is for the operator's log ([`crate::telemetry::error_chain::ErrorChain`]); whoever sets it vouches that it
 /// carries no text from the backend's answer. `serde_json` errors quote what they met: never set one.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", self.sentence())]

@@ -4,7 +4,6 @@
 //! metadata alone; where key names are wanted, one GET whose values are skipped unbuilt. No read names a
 //! `resourceVersion`, so every one of them is a quorum read.
 
-mod connect;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake_api;
 mod transport;
@@ -24,16 +23,13 @@ use kube::client::Body;
 use secrecy::SecretString;
 use tokio::time::{timeout, timeout_at};
 
-pub use self::connect::{
-    ClientSettings, ConnectError, DEFAULT_USER_AGENT, client, connect, connect_patiently,
-};
 use self::transport::Failure;
 use self::wire::{Unreadable, Value};
 use super::{
     BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus,
     SecretBinder, SecretData, SecretsBackend,
 };
-use crate::injection::{SecretBinding, SecretKey, SecretName};
+use injection::{SecretBinding, SecretKey, SecretName};
 
 /// The most that is read of one Secret: the API server stores at most 1 MiB of data, base64 makes it 1.4.
 const SECRET_LIMIT: usize = 4 * 1024 * 1024;

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::breaker::Circuit;
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
-use crate::injection::SecretBinding;
+use crate::backend::layers::circuit_breaker::Circuit;
+use injection::SecretBinding;
 
 /// How many calls are under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub(crate) async fn in_turn<T>(
     call.await
 }
 
-/// A decorator that lets each namespace have its share of a backend, around its [`super::breaker::Breaker`].
+/// A decorator that lets each namespace have its share of a backend, around its [`crate::backend::layers::circuit_breaker::Breaker`].
 #[derive(Debug)]
 pub struct Limited<B> {
     inner: B,
@@ -203,7 +203,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::backend::breaker::{Breaker, BreakerSettings};
+    use crate::backend::layers::circuit_breaker::{Breaker, BreakerSettings};
     use crate::backend::memory::{Fault, MemoryBackend, query};
 
     const READ: Duration = Duration::from_millis(20);

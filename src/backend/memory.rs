@@ -13,7 +13,7 @@ use super::{
     BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus,
     KeyQuery, SecretBinder, SecretData, SecretsBackend,
 };
-use crate::injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
+use injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
 /// What a call does instead of answering at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

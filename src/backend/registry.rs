@@ -12,13 +12,13 @@
 
 use std::sync::Arc;
 
-use super::breaker::{Breaker, BreakerSettings};
-use super::cached::{CacheSettings, Cached, RecentNames};
 use super::limits::{LimitSettings, Limited, Limits};
-use super::metered::Metered;
-use super::retrying::{RetrySettings, Retrying};
 use super::{BackendKind, SecretBinder, SecretsBackend};
-use crate::metrics::Metrics;
+use crate::backend::layers::cached::{CacheSettings, Cached, RecentNames};
+use crate::backend::layers::circuit_breaker::{Breaker, BreakerSettings};
+use crate::backend::layers::metered::Metered;
+use crate::backend::layers::retry::{RetrySettings, Retrying};
+use crate::backend::metrics::BackendMetrics;
 
 /// The numbers of the decorators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Backend {
     pub fn assemble<B: SecretsBackend>(
         backend: B,
         tuning: DecoratorSettings,
-        metrics: &Metrics,
+        metrics: &BackendMetrics,
     ) -> Self {
         let DecoratorSettings {
             cache,

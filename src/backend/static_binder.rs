@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::cached::RecentNames;
 use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
-use crate::injection::SecretBinding;
+use crate::backend::layers::cached::RecentNames;
+use injection::SecretBinding;
 
 /// Answers from a map of namespace to secret to key names: `inject --secrets`.
 #[derive(Clone, Debug, Default)]

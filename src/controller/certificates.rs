@@ -20,11 +20,11 @@ use tracing::{info, warn};
 
 use self::configuration::Configuration;
 use super::metrics::{ControllerMetrics, RotationResult};
-use crate::api::{ApiError, ObjectApi};
-use crate::certificates::{Bundle, Due, IssueError, Pair, due, issue};
-use crate::redact::ErrorChain;
-use crate::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
-use crate::traces::Traces;
+use crate::kubernetes::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
+use crate::kubernetes::{ApiError, ObjectApi};
+use crate::telemetry::error_chain::ErrorChain;
+use crate::telemetry::traces::Traces;
+use crate::tls::{Bundle, Due, IssueError, Pair, due, issue};
 
 /// Older CAs that stay trusted beside the new one: replicas that still serve with their leaves must not be shut out,
 /// however often the certificate is made anew meanwhile.

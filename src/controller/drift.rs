@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::events::{EventRecorder, InvolvedObject, Reason};
 use super::metrics::{ControllerMetrics, ScanResult};
-use crate::api::ObjectApi;
-use crate::redact::ErrorChain;
+use crate::kubernetes::ObjectApi;
+use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
 use crate::scan::{Finding, Found, Owner, Progress, Rules, Scanner, Scope, Task, Warned};
-use crate::traces::Traces;
+use crate::telemetry::error_chain::ErrorChain;
+use crate::telemetry::traces::Traces;
 
 /// Findings on their way.
 const WAITING: usize = 64;

@@ -1,12 +1,12 @@
 //! What the controller counts.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::label;
+use crate::telemetry::metrics::label;
 
 /// What runs without its secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{DefaultsObject, DefaultsReader};
-use crate::backend::breaker::Circuit;
+use super::object::{DefaultsObject, DefaultsReader};
+use crate::backend::layers::circuit_breaker::Circuit;
+use crate::backend::layers::retry::{RetrySettings, full_jitter};
 use crate::backend::limits::{Limits, in_turn};
 use crate::backend::registry::DecoratorSettings;
-use crate::backend::retrying::{RetrySettings, full_jitter};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 
 /// A reader that takes its turn among all calls, asks again, and pauses while the API server does not answer. The

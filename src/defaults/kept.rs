@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::DefaultsObject;
-use crate::injection::{AnnotationOwner, AnnotationRef, Annotations, InvalidAnnotation};
+use super::object::DefaultsObject;
+use injection::{AnnotationOwner, AnnotationRef, Annotations, InvalidAnnotation};
 
 /// The most bytes of annotations of ours, names and values, that one Namespace or ServiceAccount may have: several
 /// times what the largest request that a pod may make takes. An object may have 256 KiB of them; whoever may write

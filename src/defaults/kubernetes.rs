@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{DefaultsObject, DefaultsReader, ENABLED_LABEL};
 use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use crate::injection::{Annotations, CowStr, PREFIX};
+use injection::{Annotations, CowStr, PREFIX};
 
 /// Reads them through the backend's client.
 pub struct KubernetesDefaults(pub kube::Client);
@@ -66,7 +66,7 @@ impl DefaultsReader for KubernetesDefaults {
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
         // A service account's name is a DNS subdomain, as a Secret's is; one that is not does not exist.
-        if !is_dns_label(namespace) || name.parse::<crate::injection::SecretName>().is_err() {
+        if !is_dns_label(namespace) || name.parse::<injection::SecretName>().is_err() {
             return Ok(None);
         }
         self.read(

@@ -13,9 +13,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ObjectMeta;
 
-use crate::api::Lookup;
-use crate::cert_manager;
-use crate::tls_secret::PublicCertificates;
+use crate::kubernetes::Lookup;
+use crate::kubernetes::cert_manager;
+use crate::kubernetes::tls_secret::PublicCertificates;
 
 /// The plain manifests' and the chart's default name, of the Service and of the Deployment.
 pub const DEFAULT_NAME: &str = "floe-secrets-webhook";

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::check::{Check, Status};
 
 /// Writes a table for people, with the fix below each finding.
-pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
     let mut rows = vec![(
         "CHECK".to_owned(),
         "STATUS".to_owned(),
@@ -40,7 +40,7 @@ pub(super) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// One JSON object.
-pub(super) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
     #[derive(Default, Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Counts {

@@ -16,14 +16,14 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::configuration;
+use super::entries;
 use super::installation::{Alike, DEFAULT_NAME, Installation, Tls, name};
 use super::served;
-use crate::api::ObjectApi;
-use crate::api::seen::{Lookup, look};
-use crate::cert_manager;
-use crate::proxy;
-use crate::tls_secret::TlsSecret;
+use crate::kubernetes::ObjectApi;
+use crate::kubernetes::cert_manager;
+use crate::kubernetes::lookup::{Lookup, look};
+use crate::kubernetes::proxy;
+use crate::kubernetes::tls_secret::TlsSecret;
 
 /// Objects in a list.
 const PAGE: u32 = 100;
@@ -208,7 +208,7 @@ async fn configurations(
     };
     let mut ours: Vec<MutatingWebhookConfiguration> = all
         .into_iter()
-        .filter(|found| configuration::is_ours(found.webhooks.as_deref().unwrap_or_default()))
+        .filter(|found| entries::is_ours(found.webhooks.as_deref().unwrap_or_default()))
         .collect();
     let default = wanted.unwrap_or(DEFAULT_CONFIGURATION);
     let at = ours
@@ -220,15 +220,10 @@ async fn configurations(
         .as_ref()
         .and_then(|found| found.webhooks.as_deref())
         .unwrap_or_default();
-    ours.retain(|other| {
-        configuration::overlap(entries, other.webhooks.as_deref().unwrap_or_default())
-    });
+    ours.retain(|other| entries::overlap(entries, other.webhooks.as_deref().unwrap_or_default()));
     let alike = |other: &MutatingWebhookConfiguration| Alike {
         name: name(&other.metadata).to_owned(),
-        labelled: configuration::apart_by_labels(
-            entries,
-            other.webhooks.as_deref().unwrap_or_default(),
-        ),
+        labelled: entries::apart_by_labels(entries, other.webhooks.as_deref().unwrap_or_default()),
     };
     let alike = ours.iter().map(alike).collect();
     match chosen {

@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::api::Lookup;
-use crate::certificates::Bundle;
-use crate::tls_secret::PublicCertificates;
+use crate::kubernetes::Lookup;
+use crate::kubernetes::tls_secret::PublicCertificates;
+use crate::tls::Bundle;
 
 /// How long the whole of it may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::installation::Installation;
-use crate::api::Lookup;
-use crate::tls_secret::PublicCertificates;
+use crate::kubernetes::Lookup;
+use crate::kubernetes::tls_secret::PublicCertificates;
 
 /// The time of all of it.
 pub const NOW: i64 = 1_800_000_000;

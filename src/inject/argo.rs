@@ -6,21 +6,11 @@ use json_patch::{AddOperation, PatchOperation};
 use serde_json::{Map, Value, json};
 
 use super::objects::{Object, dotted, value_at};
-use super::templates::{Form, MAX_TEMPLATES, TemplateSite};
-use crate::injection::{InjectionPlan, render};
+use super::template_site::{ArgoTemplate, Form, MAX_TEMPLATES, TemplateSite};
+use injection::{InjectionPlan, render};
 
 /// The name that Argo gives to the container of `container` and `script`.
 const MAIN: &str = "main";
-
-/// A template of a workflow, and the pod that Argo makes of it, without what Argo itself adds.
-#[derive(Debug)]
-pub(super) struct ArgoTemplate {
-    /// The pod as the planner reads it.
-    pub pod: Value,
-    /// Where each container of the pod stands, from the template on, in the pod's order.
-    containers: Vec<Vec<String>>,
-    init_containers: Vec<Vec<String>>,
-}
 
 /// Where a workflow's spec stands, in kinds that have one.
 fn spec_of(object: &Object<'_>) -> Option<&'static [&'static str]> {

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::offline::ManifestStore;
-use crate::backend::cached::RecentNames;
-use crate::backend::kubernetes::{ConnectError, KubernetesBackend, connect_patiently};
+use crate::backend::kubernetes::KubernetesBackend;
+use crate::backend::layers::cached::RecentNames;
+use crate::backend::metrics::BackendMetrics;
 use crate::backend::registry::{Backend, DecoratorSettings};
 use crate::backend::{
     BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder, SecretsBackend,
 };
-use crate::cli::KubernetesArgs;
 use crate::defaults::{DefaultsObject, DefaultsReader, KubernetesDefaults};
-use crate::injection::SecretBinding;
-use crate::metrics::Metrics;
+use crate::kubernetes::{ClientSettings, ConnectError, connect_patiently};
+use injection::SecretBinding;
 
 /// A cluster to which the manifests will be applied: what they hold exists there too, by then.
 #[derive(Debug)]
@@ -33,11 +32,11 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Reads the kubeconfig. Whether the cluster answers shows with the first question.
-    pub(super) async fn connect(args: KubernetesArgs) -> Result<Self, ConnectError> {
+    pub(super) async fn connect(settings: &ClientSettings) -> Result<Self, ConnectError> {
         // Each question has its own deadline, and a person rather waits than asks again.
-        let client = connect_patiently(&args.settings(true)).await?;
+        let client = connect_patiently(settings).await?;
         // Nobody scrapes a program that ends in a moment.
-        let metrics = Metrics::register(&mut Registry::default());
+        let metrics = BackendMetrics::default();
         let backend = KubernetesBackend::new(client.clone(), None);
         let Backend { binder, values, .. } =
             Backend::assemble(backend, DecoratorSettings::default(), &metrics);

@@ -4,7 +4,6 @@
 //! objects that follow each other without such a line are documents too. So whatever is not patched is given back as it
 //! was written, comments and all, and a Secret that passes through is never rebuilt.
 
-use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -13,6 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::encoding::{self, MARK};
 use super::files::{self, MAX_INPUT_BYTES};
+use super::unreadable::Unreadable;
 
 /// Levels of maps and lists in each other. Manifests have at most about 20; each level is a call on the stack.
 pub(super) const MAX_DEPTH: usize = 256;
@@ -42,41 +42,6 @@ pub(super) struct Document {
     pub json: bool,
     /// It follows another JSON object without a separator.
     pub joined: bool,
-}
-
-/// Where an input cannot be read, and in few words why. Never with a word of the input itself: it may hold
-/// values of Secrets, and the parsers' own messages quote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
-    input: String,
-    line: Option<(usize, Option<usize>)>,
-    problem: String,
-}
-
-impl Unreadable {
-    /// A path or stream of which nothing can be read.
-    pub(super) fn whole(input: String, problem: impl Into<String>) -> Self {
-        Self {
-            input,
-            line: None,
-            problem: problem.into(),
-        }
-    }
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            input,
-            line,
-            problem,
-        } = self;
-        match line {
-            Some((line, Some(column))) => write!(f, "{input}:{line}:{column}: {problem}"),
-            Some((line, None)) => write!(f, "{input}:{line}: {problem}"),
-            None => write!(f, "{input}: {problem}"),
-        }
-    }
 }
 
 // === reading ===

@@ -1,7 +1,7 @@
 //! `--explain`: what is done to an object, and why, in plain sentences.
 
 use crate::defaults::DefaultsObject;
-use crate::injection::{
+use injection::{
     AnnotationLayers, Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry,
     EnvVarName, IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX, PodView, Record,
     SecretName, Selection, Sidecar, Sidecars, SkipReason, Variable, parse,

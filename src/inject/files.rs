@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::documents::Unreadable;
+use super::unreadable::Unreadable;
 
 /// Endings of the files that are read in a folder. A file that is named itself may have any.
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];

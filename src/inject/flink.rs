@@ -3,9 +3,8 @@
 
 use serde_json::Value;
 
-use super::objects::{Object, value_at};
-use super::templates::TemplateSite;
-use super::unread::is_ours;
+use super::objects::{Object, is_ours, value_at};
+use super::template_site::TemplateSite;
 
 /// The template that is merged into each of the others.
 const BASE: [&str; 2] = ["spec", "podTemplate"];

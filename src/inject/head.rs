@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::defaults::ENABLED_LABEL;
-use crate::injection::PREFIX;
+use injection::PREFIX;
 
 /// On a ServiceAccount: its pods may use the secrets that it lists, and no others.
 const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";

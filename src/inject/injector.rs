@@ -7,24 +7,27 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::documents::{Document, Input, Unreadable};
+use super::documents::{Document, Input};
 use super::objects::{Addition, Object, dotted, objects, value_at};
 use super::offline::{self, DefaultsManifest, ManifestStore};
 use super::output::Changed;
 use super::reporter::{Reporter, Status};
-use super::templates::{Form, TemplateSite, sites};
+use super::request::Request;
+use super::template_site::{Form, TemplateSite};
+use super::templates::sites;
+use super::unreadable::Unreadable;
 use super::{explain, unread};
 use crate::admission::error::sentences;
 use crate::admission::error::{AdmissionError, BindFailure, Kind};
 use crate::admission::gate::check_pod;
 use crate::admission::outcome::{Outcome, PodMutation};
-use crate::admission::pipeline::{Pipeline, RequestContext, Source, Sources};
+use crate::admission::pipeline::{Pipeline, RequestContext};
 use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
+use crate::admission::sources::{Source, Sources};
 use crate::admission::surface::Surface;
 use crate::backend::ErrorKind;
-use crate::cli::InjectArgs;
 use crate::defaults::{AppliedDefaults, Defaults, DefaultsReader};
-use crate::injection::{
+use injection::{
     self, PlanError, PlanTarget, PodView, SecretName, SecretSource, Sidecar, SkipReason, Warning,
 };
 
@@ -49,9 +52,9 @@ impl Injector {
         reader: Arc<dyn DefaultsReader>,
         known: Arc<ManifestStore>,
         namespace: String,
-        args: &InjectArgs,
+        request: &Request,
     ) -> Self {
-        let sidecars = args.sidecar_containers.clone();
+        let sidecars = request.sidecars.clone();
         let defaults = Arc::new(Defaults::new(Arc::clone(&reader)));
         let exempt_namespaces = CLUSTER_NAMESPACES.map(str::to_owned).into();
         let policy = Policy {
@@ -61,11 +64,11 @@ impl Injector {
         };
         let sources = Sources::from([(SecretSource::Kubernetes, source)]);
         let pipeline = Pipeline::new(sources, Arc::clone(&defaults), policy);
-        let InjectArgs {
+        let Request {
             explain,
             allow_unknown,
             ..
-        } = *args;
+        } = *request;
         Self {
             pipeline,
             defaults,

@@ -3,9 +3,10 @@
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::templates::{Form, TemplateSite};
-use super::unread::is_ours;
-use crate::injection::{self, INHERITED, MetadataView, PREFIX, PodView, WorkloadKind, WrongType};
+use super::template_site::{Form, TemplateSite};
+use injection::{
+    self, INHERITED, INJECTED, MetadataView, PREFIX, PodView, WorkloadKind, WrongType,
+};
 
 /// One object of a document; a list has many.
 #[derive(Debug)]
@@ -126,6 +127,11 @@ pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
         }
     }
     text
+}
+
+/// Whether an annotation asks for something, and is not the record of what was done.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) && name != INJECTED
 }
 
 impl<'v> Object<'v> {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::documents::{Document, Input, Unreadable};
+use super::documents::{Document, Input};
 use super::head::{Head, HeadMetadata};
 use super::kustomize;
-use crate::backend::cached::RecentNames;
+use super::unreadable::Unreadable;
+use crate::backend::layers::cached::RecentNames;
 use crate::backend::static_binder::StaticBinder;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
 use crate::defaults::{DefaultsObject, DefaultsReader};
-use crate::injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretName};
+use injection::{Annotations, MAX_LISTED, SecretBinding, SecretId, SecretName};
 
 /// Secrets, Namespaces and ServiceAccounts, as far as manifests name them.
 #[derive(Debug, Default)]

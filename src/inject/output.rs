@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::documents::{
-    Document, Input, Unreadable, after_separator, content_start, is_blank, is_separator,
-};
+use super::documents::{Document, Input, after_separator, content_start, is_blank, is_separator};
 use super::encoding::MARK;
-use crate::cli::ManifestFormat;
+use super::request::ManifestFormat;
+use super::unreadable::Unreadable;
 
 /// Documents that are written anew, by input and number.
 pub(super) type Changed = BTreeMap<(usize, usize), Value>;

@@ -5,7 +5,7 @@ use std::io::Write;
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Status {
+pub(crate) enum Status {
     /// Injected, or nothing to do.
     Done = 0,
     /// Refused; nothing was printed.

@@ -5,53 +5,10 @@
 
 use serde_json::Value;
 
-use super::argo::{self, ArgoTemplate};
+use super::argo;
 use super::flink;
 use super::objects::Object;
-
-/// Pod templates of one object. Operators have a handful of fields for them, and lists of a few.
-pub(super) const MAX_TEMPLATES: usize = 1_000;
-
-/// A pod, or something that pods are made from.
-#[derive(Debug)]
-pub(super) struct TemplateSite {
-    /// Where it stands, from the object on.
-    pub path: Vec<String>,
-    /// How to read and write it.
-    pub form: Form,
-    /// Why what is injected here would not reach the pods as it should, and what to do instead.
-    pub obstacle: Option<String>,
-}
-
-/// How a pod is written down.
-#[derive(Debug)]
-pub(super) enum Form {
-    /// The object itself is the pod.
-    Pod,
-    /// As a `PodTemplateSpec`.
-    Template,
-    /// As a template of an Argo workflow.
-    Argo(Box<ArgoTemplate>),
-}
-
-impl TemplateSite {
-    fn template(path: Vec<String>) -> Self {
-        Self {
-            path,
-            form: Form::Template,
-            obstacle: None,
-        }
-    }
-
-    /// Where its annotations stand, from the object on.
-    pub(super) fn annotations(&self) -> Vec<String> {
-        self.path
-            .iter()
-            .cloned()
-            .chain(["metadata".to_owned(), "annotations".to_owned()])
-            .collect()
-    }
-}
+use super::template_site::{Form, MAX_TEMPLATES, TemplateSite};
 
 /// Every pod and template of an object.
 ///

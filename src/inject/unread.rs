@@ -3,12 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::argo;
-use super::objects::{Object, dotted};
-use super::templates::TemplateSite;
+use super::objects::{Object, dotted, is_ours};
+use super::template_site::TemplateSite;
 use crate::defaults::ENABLED_LABEL;
-use crate::injection::{
-    INJECTED, MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix,
-};
+use injection::{MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix};
 
 /// Sentences about one object.
 pub(super) const MAX_SENTENCES: usize = 50;
@@ -77,11 +75,6 @@ fn read_at(object: &Object<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
         read.push(path);
     }
     read
-}
-
-/// Whether an annotation asks for something, and is not the record of what was done.
-pub(super) fn is_ours(name: &str) -> bool {
-    name.starts_with(PREFIX) && name != INJECTED
 }
 
 struct Look<'a, 'v> {

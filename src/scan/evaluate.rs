@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::error::AdmissionError;
 use crate::admission::error::sentences;
-use crate::injection::{
+use injection::{
     self, AnnotationLayers, BindOutcome, ContainerPlan, ContainerView, DEFAULT_KEY, Decision,
     InjectionRequest, PREFIX, PlanInput, PlanTarget, PodView, SecretBinding, SecretId, Sidecar,
     Unreached, Warning, WorkloadKind, WorkloadUpdate, WorkloadView,

@@ -9,9 +9,9 @@ use super::lost::Comparison;
 use super::objects::{is_object_name, labels, meta};
 use super::revision::{Candidate, Histories, Store};
 use super::scanner::{AT_ONCE, Kind, PATIENCE, Run, ScanError, Scanner, WHOLE_PAGE, WORKLOADS};
-use crate::api::{ApiErrorKind, Representation};
 use crate::defaults::AppliedDefaults;
-use crate::injection::{PodView, WorkloadUpdate, WorkloadView};
+use crate::kubernetes::Representation;
+use injection::{PodView, WorkloadUpdate, WorkloadView};
 
 impl Scanner {
     /// Compares the two latest revisions of each workload, and sends what the latest one lost together with an
@@ -58,7 +58,7 @@ impl Scanner {
         let mut pages = self.api.pages(&path, "", Representation::Full, WHOLE_PAGE);
         loop {
             let page = match pages.next().await {
-                Err(error) if error.kind == ApiErrorKind::Forbidden => {
+                Err(error) if error.kind.is_denied() => {
                     run.progress.note(hidden(kind, "list"));
                     return Ok(Histories::new(store));
                 }
@@ -180,7 +180,7 @@ impl Scanner {
         run: Run<'_>,
     ) -> Result<Option<Bytes>, ScanError> {
         match self.whole(kind, namespace, name, run).await {
-            Err(ScanError::Api(error)) if error.kind == ApiErrorKind::Forbidden => {
+            Err(ScanError::Api(error)) if error.kind.is_denied() => {
                 run.progress.note(hidden(kind, "get"));
                 Ok(None)
             }

@@ -11,9 +11,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::finding::{Finding, Found};
 use super::objects::{labels, meta};
 use super::scanner::{Kind, PAGE, Run, ScanError, Scanner, Scope};
-use crate::api::{ApiErrorKind, Representation};
 use crate::defaults::ENABLED_LABEL;
-use crate::injection::{Annotations, CowStr, IdleDefaults, ineffective_names};
+use crate::kubernetes::Representation;
+use injection::{Annotations, CowStr, IdleDefaults, ineffective_names};
 
 const NAMESPACE: Kind = Kind::of_defaults("Namespace", "namespaces");
 const SERVICE_ACCOUNT: Kind = Kind::of_defaults("ServiceAccount", "serviceaccounts");
@@ -143,7 +143,7 @@ impl Scanner {
         loop {
             let page = match pages.next().await {
                 // Who may not list them still gets the rest; it is reported.
-                Err(error) if error.kind == ApiErrorKind::Forbidden => {
+                Err(error) if error.kind.is_denied() => {
                     run.progress.hide_service_accounts();
                     return Ok(());
                 }

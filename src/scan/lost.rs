@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::evaluate::carried;
-use crate::injection::{
+use injection::{
     self, AnnotationLayers, Annotations, ContainerList, ContainerView, Decision, InjectionRequest,
     MAX_LISTED, PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
 };
@@ -295,7 +295,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::injection::{WorkloadKind, WorkloadUpdate, WorkloadView};
+    use injection::{WorkloadKind, WorkloadUpdate, WorkloadView};
 
     const LOST: &str = "container \"main\" lost secret \"db\"";
 

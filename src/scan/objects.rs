@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::finding::Owner;
-use crate::injection::{Annotations, CowStr};
+use injection::{Annotations, CowStr};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

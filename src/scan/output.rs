@@ -9,7 +9,7 @@ use super::finding::{Finding, ScanStats};
 const HEAD: [&str; 5] = ["NAMESPACE", "KIND", "NAME", "OWNER", "PROBLEM"];
 
 /// A table; each further problem of an object stands in a line of its own. Nothing found is nothing printed.
-pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub(super) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
 }
 
 /// One JSON object.
-pub(super) fn json(findings: &[Finding], looked: ScanStats, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn json(findings: &[Finding], looked: ScanStats, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(
         &mut *out,
         &json!({ "findings": findings, "looked": looked }),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::objects::{is_object_name, meta};
 use super::scanner::Kind;
-use crate::injection::{Annotations, CowStr, INJECTED, PREFIX, WorkloadKind};
+use injection::{Annotations, CowStr, INJECTED, PREFIX, WorkloadKind};
 
 /// Workloads of one namespace whose revisions are compared.
 const MAX_IN_NAMESPACE: usize = 5_000;

@@ -16,10 +16,10 @@ use super::evaluate::{self, Evaluation};
 use super::finding::{Finding, Found, Owner, Progress, Warned};
 use super::objects::{job_has_ended, labels, meta, pod_has_ended};
 use crate::admission::gate::check_pod;
-use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation, Selector};
 use crate::backend::BackendError;
 use crate::defaults::{AppliedDefaults, Defaults, ENABLED_LABEL, KubernetesDefaults};
-use crate::injection::{PodView, Sidecar, WorkloadKind, WorkloadView};
+use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation, Selector};
+use injection::{PodView, Sidecar, WorkloadKind, WorkloadView};
 
 /// Objects in a page of metadata.
 pub(super) const PAGE: usize = 500;
@@ -278,8 +278,7 @@ impl Scanner {
                 Err(ScanError::Api(error))
                     if error.kind == ApiErrorKind::NotFound && kind.is_optional() => {}
                 // Who cannot see Rollouts need not know whether there are any.
-                Err(ScanError::Api(error))
-                    if error.kind == ApiErrorKind::Forbidden && kind.is_optional() => {}
+                Err(ScanError::Api(error)) if error.kind.is_denied() && kind.is_optional() => {}
                 listed => listed?,
             }
         }

@@ -26,8 +26,8 @@ use super::activity::{
     Watchdog,
 };
 use super::panics;
-use crate::metrics::{Metrics, Shed, ShedReason};
-use crate::redact::ErrorChain;
+use crate::server::metrics::{ServerMetrics, Shed, ShedReason};
+use crate::telemetry::error_chain::ErrorChain;
 
 /// What a request's head may be, and what a connection may hold in memory before anyone reads. The API server's heads
 /// have less than 2 kB.
@@ -59,12 +59,16 @@ pub(super) enum Phase {
 pub(super) struct Serve {
     pub(super) router: Router,
     pub(super) settings: Arc<ConnectionSettings>,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: ServerMetrics,
     http: http1::Builder,
 }
 
 impl Serve {
-    pub(super) fn new(router: Router, settings: ConnectionSettings, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        router: Router,
+        settings: ConnectionSettings,
+        metrics: ServerMetrics,
+    ) -> Self {
         Self {
             router,
             settings: Arc::new(settings),
@@ -231,7 +235,7 @@ mod tests {
 
     struct Served {
         activity: Arc<ConnectionActivity>,
-        metrics: Metrics,
+        metrics: ServerMetrics,
         ended: tokio::task::JoinHandle<()>,
     }
 
@@ -253,7 +257,7 @@ mod tests {
     }
 
     fn serve_with(settings: ConnectionSettings) -> (DuplexStream, watch::Sender<Phase>, Served) {
-        let (_, metrics) = crate::metrics::registry();
+        let metrics = ServerMetrics::default();
         let limits = BodyLimits::new(BodySettings::default(), metrics.clone());
         let after = |seconds| async move {
             sleep(Duration::from_secs(seconds)).await;

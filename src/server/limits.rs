@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{ByteBudget, ByteClaim, NoRoom};
-use crate::metrics::{Metrics, Shed as ShedLabel, ShedReason};
+use crate::server::metrics::{ServerMetrics, Shed as ShedLabel, ShedReason};
 
 /// The first allocation for a body whose length is not announced or large.
 const FIRST_BYTES: usize = 16 << 10;
@@ -109,13 +109,13 @@ pub struct Room {
 pub struct BodyLimits {
     settings: BodySettings,
     budget: ByteBudget,
-    metrics: Metrics,
+    metrics: ServerMetrics,
 }
 
 impl BodyLimits {
     /// Bounds for all requests that are read through this and its clones.
     #[must_use]
-    pub fn new(settings: BodySettings, metrics: Metrics) -> Self {
+    pub fn new(settings: BodySettings, metrics: ServerMetrics) -> Self {
         let held = metrics.body_bytes_in_flight.clone();
         Self {
             settings,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn reserving(per_body: usize, in_flight: u32, reserve: u32) -> BodyLimits {
-        let (_, metrics) = crate::metrics::registry();
+        let metrics = ServerMetrics::default();
         BodyLimits::new(
             BodySettings {
                 per_body,

@@ -19,10 +19,10 @@ use super::activity::{ConnectionActivity, ConnectionSettings};
 use super::connection::{Peer, Phase, Serve};
 use super::shutdown::Shutdown;
 use super::table::{Claimed, ConnectionTable, Place};
-use super::tls::CertStore;
-use crate::certificates::common_name;
-use crate::metrics::{Metrics, OnPort, Port, Shed, ShedReason};
-use crate::redact::ErrorChain;
+use crate::server::cert_store::CertStore;
+use crate::server::metrics::{OnPort, Port, ServerMetrics, Shed, ShedReason};
+use crate::telemetry::error_chain::ErrorChain;
+use crate::tls::common_name;
 
 /// The first pause after an accept error, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -91,7 +91,7 @@ pub struct Listener {
     port: Port,
     tls: Option<Arc<CertStore>>,
     settings: ListenerSettings,
-    metrics: Metrics,
+    metrics: ServerMetrics,
 }
 
 impl Listener {
@@ -103,7 +103,7 @@ impl Listener {
         addr: SocketAddr,
         port: Port,
         settings: ListenerSettings,
-        metrics: Metrics,
+        metrics: ServerMetrics,
     ) -> io::Result<Self> {
         let tcp = TcpListener::bind(addr).await?;
         Ok(Self {

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::redact::ErrorChain;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// Raises the limit to the most that this process may have, as Go's runtime does: container runtimes start programs
 /// with the 1,024 that programs with `select` need, which is less than the listeners' connections alone.

@@ -108,6 +108,8 @@ async fn metrics(State(ops): State<Ops>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::metrics::ServerMetrics;
+    use crate::telemetry::metrics::registered;
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt;
@@ -142,7 +144,7 @@ mod tests {
                     Ok(())
                 }
             });
-        let (registry, _) = crate::metrics::registry();
+        let (registry, _) = registered(ServerMetrics::register);
         let router = router(registry, checks);
 
         assert_eq!(get(&router, "/readyz").await.2, "ok\n");
@@ -166,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_openmetrics_text_with_our_prefix() {
-        let (registry, metrics) = crate::metrics::registry();
+        let (registry, metrics) = registered(ServerMetrics::register);
         metrics.panics.inc();
         let (status, kind, text) = get(&router(registry, Checks::new()), "/metrics").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, OPENMETRICS));

@@ -7,7 +7,7 @@ use axum::body::Body;
 use futures::FutureExt;
 use http::{Response, StatusCode};
 
-use crate::metrics::Metrics;
+use crate::server::metrics::ServerMetrics;
 
 /// Replaces the default hook, which prints the payload, by one that names only the place.
 ///
@@ -31,7 +31,7 @@ fn report(info: &PanicHookInfo<'_>) {
 }
 
 /// Runs a request; a panic in it is counted and answered with a bare 500, so that `failurePolicy` decides.
-pub(crate) async fn guard<F>(request: F, metrics: &Metrics) -> Response<Body>
+pub(crate) async fn guard<F>(request: F, metrics: &ServerMetrics) -> Response<Body>
 where
     F: Future<Output = Response<Body>>,
 {

@@ -1,6 +1,6 @@
 //! Metrics of the admission path.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
@@ -9,7 +9,7 @@ use super::{AdmissionEvent, Decision, Reason};
 use crate::admission::caller::{Caller, Channel};
 use crate::admission::review::Operation;
 use crate::admission::surface::Surface;
-use crate::metrics::{Durations, label, seconds};
+use crate::telemetry::metrics::{Durations, label, seconds};
 
 label!(Surface);
 label!(Operation);

@@ -150,7 +150,7 @@ impl FakeApi {
         let mut config = Config::new(self.url().parse().expect("a loopback URL"));
         // Otherwise the platform's roots are loaded, and a minimal image has none.
         config.accept_invalid_certs = true;
-        super::client(config).expect("a configuration without credentials")
+        crate::kubernetes::client::client(config).expect("a configuration without credentials")
     }
 
     /// Stores a Secret as another program would.

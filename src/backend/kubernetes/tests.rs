@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::fake_api::{ApiFault, FakeApi, leaks};
 use super::*;
-use crate::backend::breaker::{Breaker, BreakerSettings};
+use crate::backend::layers::circuit_breaker::{Breaker, BreakerSettings};
 use crate::backend::limits::{LimitSettings, Limited, Limits};
 use crate::backend::memory::query;
 use crate::backend::{KeyQuery, OptionalSecret};

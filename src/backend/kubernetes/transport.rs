@@ -15,7 +15,8 @@ use kube::client::Body;
 
 use super::wire;
 use crate::backend::ErrorKind;
-use crate::proxy::{self, carried};
+use crate::kubernetes::ApiErrorKind;
+use crate::kubernetes::proxy::{self, carried};
 
 /// The longest Retry-After that is believed; nobody here waits longer than a few seconds anyway.
 const MAX_RETRY_AFTER: u64 = 3600;
@@ -82,20 +83,12 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, Failure> {
     }
 }
 
-/// What an answer means, unless it is a success: the one place where HTTP statuses become error kinds.
+/// The meaning of a response that is not a success.
 pub(super) fn verdict(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Failure> {
-    let kind = match status.as_u16() {
-        200..=299 => return None,
-        400 | 413 | 422 => ErrorKind::Invalid,
-        401 => ErrorKind::Unauthenticated,
-        403 => ErrorKind::PermissionDenied,
-        // A proxy's or a wrong address's 404 says nothing about the secret.
-        404 if wire::is_not_found(body) => ErrorKind::NotFound,
-        409 => ErrorKind::Conflict,
-        429 => ErrorKind::RateLimited,
-        // 410: the list's snapshot is gone; a new list is not.
-        408 | 410 | 500..=599 => ErrorKind::Unavailable,
-        _ => ErrorKind::Protocol,
+    let kind = match ApiErrorKind::from_status(status)? {
+        // A 404 of a proxy or of a wrong address says nothing about the secret.
+        ApiErrorKind::NotFound if !wire::is_not_found(body) => ErrorKind::Protocol,
+        kind => kind.into(),
     };
     let retry_after = if kind.is_retryable() {
         retry_after(headers)

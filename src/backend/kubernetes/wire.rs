@@ -12,7 +12,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use serde::{Serialize, Serializer};
 
 use crate::backend::{MAX_KEY_BYTES, MAX_KEYS};
-use crate::injection::{CowStr, SecretName};
+use injection::{CowStr, SecretName};
 
 /// Written on every Secret that `set_secret` creates; a Secret without it is never written.
 pub(super) const MANAGED_BY: (&str, &str) =

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{KubernetesBackend, SECRET_LIMIT, SecretPath, request, wire};
 use crate::backend::{BackendError, ErrorKind, SecretData};
-use crate::injection::SecretName;
+use injection::SecretName;
 
 /// How often a write that met another writer is begun again.
 const ATTEMPTS: u32 = 5;

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation};
-use crate::certificates::Bundle;
+use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation};
+use crate::tls::Bundle;
 
 /// Whose the field is, for `kubectl get --show-managed-fields` and for conflicts.
 const FIELD_MANAGER: &str = "floe-secrets-controller-certificates";
@@ -83,7 +83,7 @@ impl Configuration {
         let Object {
             metadata: Metadata { uid },
             webhooks,
-        } = crate::api::read(&self.path(), &body)?;
+        } = crate::kubernetes::parse(&self.path(), &body)?;
         let entry = |Webhook {
                          name,
                          client_config: ClientConfig { ca_bundle },

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::admission::error::AdmissionError;
 use crate::admission::outcome::Outcome;
 use crate::backend::kubernetes::is_dns_label;
-use crate::injection::{PlanError, SecretId, SecretName};
+use injection::{PlanError, SecretId, SecretName};
 
 /// Annotation that triggers the retry. It is outside of the prefix `secrets.floe.dev/`, where unknown annotations are
 /// refused.

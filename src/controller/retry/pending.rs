@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::owner::Owner;
-use crate::injection::SecretId;
+use injection::SecretId;
 
 /// Limit in total of each: pending owners, enqueued owners, owners remembered as given up.
 pub(super) const MAX_OWNERS: usize = 1000;
@@ -397,7 +397,7 @@ mod tests {
 
     fn secret(name: &str) -> SecretId {
         SecretId {
-            source: crate::injection::SecretSource::Kubernetes,
+            source: injection::SecretSource::Kubernetes,
             name: name.parse().unwrap(),
         }
     }

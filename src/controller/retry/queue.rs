@@ -10,14 +10,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{debug, warn};
 
-use super::RetryTrigger;
 use super::owner::Owner;
 use super::pending::{
     Enqueued, MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL,
     SecretState,
 };
-use crate::api::Representation;
-use crate::redact::ErrorChain;
+use super::reconciler::RetryTrigger;
+use crate::kubernetes::Representation;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// Interval of lookups of awaited secrets.
 const ROUND_INTERVAL: Duration = Duration::from_secs(2);

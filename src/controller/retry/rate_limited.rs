@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::api::RateLimiter;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
 use crate::defaults::{DefaultsObject, DefaultsReader};
-use crate::injection::SecretBinding;
+use crate::kubernetes::RateLimiter;
+use injection::SecretBinding;
 
 /// Rate limits the calls of `inner`.
 #[derive(Debug)]

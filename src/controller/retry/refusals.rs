@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::owner::{Owner, OwnerKind};
-use crate::api::{ApiError, ApiErrorKind, ObjectApi, Representation, Watch};
-use crate::redact::ErrorChain;
+use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation, Watch};
+use crate::telemetry::error_chain::ErrorChain;
 
 const QUERY: &str = "fieldSelector=reason%3DFailedCreate";
 

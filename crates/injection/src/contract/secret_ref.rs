@@ -1,0 +1,293 @@
+//! The names a reference is made of: source, Secret name, data key, environment variable.
+//!
+//! All of them are parsed once, at the border, into types that cannot hold a bad value.
+//! The rules are those of Kubernetes (`DNS-1123 subdomain` for Secret names, `IsConfigMapKey` for data
+//! keys) and of the floe spec's `SecretReference`; where the two differ on dots in a Secret name,
+//! Kubernetes wins, because such Secrets exist.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::excerpt::excerpt;
+
+/// The data key that a reference without a key means (floe spec: `SecretReference.key` unset).
+pub const DEFAULT_KEY: &str = "value";
+
+/// The longest name of a Kubernetes Secret, and of a data key.
+pub const MAX_NAME: usize = 253;
+
+/// Where a secret lives, as the floe spec's `SecretSource` names it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretSource {
+    /// A Kubernetes Secret in the pod's own namespace.
+    #[default]
+    Kubernetes,
+    /// Infisical, through a Secret that its operator keeps in the pod's namespace.
+    Infisical,
+    /// The External Secrets Operator: the target Secret of an `ExternalSecret`.
+    ExternalSecrets,
+    /// The variable is already in the container's environment: nothing to inject.
+    Env,
+    /// Known to the spec, not supported here.
+    Vault,
+}
+
+impl SecretSource {
+    /// Every source of the spec, in the order in which messages list them.
+    pub const ALL: [Self; 5] = [
+        Self::Kubernetes,
+        Self::Infisical,
+        Self::ExternalSecrets,
+        Self::Env,
+        Self::Vault,
+    ];
+
+    /// The spec's word for this source, exactly as annotations write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Infisical => "infisical",
+            Self::ExternalSecrets => "external-secrets",
+            Self::Env => "env",
+            Self::Vault => "vault",
+        }
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for SecretSource {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::ALL
+            .into_iter()
+            .find(|source| source.as_str() == text)
+            .ok_or_else(|| NameError::UnknownSource(excerpt(text).into_owned()))
+    }
+}
+
+/// Why a text is not the name it should be. The sentence stands alone after the annotation's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not one of [`SecretSource::ALL`].
+    #[error(
+        "unknown source {0:?}; the sources are kubernetes, infisical, external-secrets and env, in lower case"
+    )]
+    UnknownSource(String),
+    /// Not a DNS-1123 subdomain.
+    #[error(
+        "{0:?} is not a Secret name: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit, at most 253 characters"
+    )]
+    SecretName(String),
+    /// Not a data key of a Secret.
+    #[error(
+        "{0:?} is not a key of a Secret: letters, digits, '-', '_' and '.', at most 253 characters"
+    )]
+    SecretKey(String),
+    /// Not a C identifier.
+    #[error("{0:?} is not a variable name: letters, digits and '_', not starting with a digit")]
+    EnvVarName(String),
+}
+
+/// The name of a Secret: a DNS-1123 subdomain of at most 253 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SecretName(String);
+
+/// A data key of a Secret: `[-._a-zA-Z0-9]+`, at most 253 characters, not `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SecretKey(String);
+
+/// A variable name that every Kubernetes version and every shell accepts: `[A-Za-z_][A-Za-z0-9_]*`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct EnvVarName(String);
+
+/// `FromStr` from a rule, and the read-only views that all three names share.
+macro_rules! name_type {
+    ($type:ident, $error:path, $rule:expr) => {
+        impl $type {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                let rule: fn(&str) -> bool = $rule;
+                if rule(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err($error(excerpt(text).into_owned()))
+                }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        // Sound because Ord and Hash of the newtype are those of its text.
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type!(SecretName, NameError::SecretName, is_dns1123_subdomain);
+name_type!(SecretKey, NameError::SecretKey, is_secret_key);
+name_type!(EnvVarName, NameError::EnvVarName, is_c_identifier);
+
+/// `apimachinery` `IsDNS1123Subdomain`: labels of `[a-z0-9]([-a-z0-9]*[a-z0-9])?` joined by dots.
+fn is_dns1123_subdomain(text: &str) -> bool {
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+        !bytes.is_empty()
+            && bytes.iter().all(inner)
+            && bytes.first() != Some(&b'-')
+            && bytes.last() != Some(&b'-')
+    };
+    text.len() <= MAX_NAME && text.split('.').all(label)
+}
+
+/// `apimachinery` `IsConfigMapKey`.
+fn is_secret_key(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text != "."
+        && !text.starts_with("..")
+}
+
+fn is_c_identifier(text: &str) -> bool {
+    text.bytes()
+        .enumerate()
+        .all(|(at, b)| b.is_ascii_alphabetic() || b == b'_' || (at > 0 && b.is_ascii_digit()))
+        && !text.is_empty()
+}
+
+impl SecretKey {
+    /// The key of a reference that names none.
+    ///
+    /// # Panics
+    /// Never: [`DEFAULT_KEY`] is a valid key.
+    #[must_use]
+    pub fn default_key() -> Self {
+        Self(DEFAULT_KEY.to_owned())
+    }
+}
+
+impl EnvVarName {
+    /// The variable of the floe spec's reference naming (`SecretReference.to_env_var_name`):
+    /// `FLOE_SECRET_{NAME}` and, with a key, `_{KEY}`; upper case, every other character an underscore.
+    /// Not injective: the planner refuses two references that meet in one name.
+    #[must_use]
+    pub fn for_reference(name: &SecretName, key: Option<&str>) -> Self {
+        let mut text = String::from("FLOE_SECRET_");
+        let parts = [Some(name.as_str()), key];
+        for (at, part) in parts.into_iter().flatten().enumerate() {
+            if at > 0 {
+                text.push('_');
+            }
+            text.extend(part.chars().map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_uppercase()
+                } else {
+                    '_'
+                }
+            }));
+        }
+        Self(text)
+    }
+}
+
+/// A secret, whole: its source and its name there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretId {
+    /// Where it lives.
+    pub source: SecretSource,
+    /// Its name there.
+    pub name: SecretName,
+}
+
+/// Written as annotations write it: the source only where it is not the default.
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source != SecretSource::default() {
+            write!(f, "{}:", self.source)?;
+        }
+        self.name.fmt(f)
+    }
+}
+
+/// Which keys of a secret a reference means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyChoice {
+    /// No key given: the data key [`DEFAULT_KEY`], and no key part in the variable's name.
+    Default,
+    /// This key.
+    Key(SecretKey),
+    /// `name/*`: every key that the secret has when the pod is created.
+    All,
+}
+
+/// The floe spec's `SecretReference{source, name, key?}`: never a value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretReference {
+    /// The secret.
+    pub secret: SecretId,
+    /// Which of its keys.
+    pub key: KeyChoice,
+}
+
+/// As the spec's document: `source`, `name`, `key`, in that order.
+impl Serialize for SecretReference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = match &self.key {
+            KeyChoice::Default => None,
+            KeyChoice::Key(key) => Some(key.as_str()),
+            KeyChoice::All => Some("*"),
+        };
+        let mut document = serializer.serialize_struct("SecretReference", 3)?;
+        document.serialize_field("source", &self.secret.source)?;
+        document.serialize_field("name", &self.secret.name)?;
+        document.serialize_field("key", &key)?;
+        document.end()
+    }
+}
+
+impl fmt::Display for SecretReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            KeyChoice::Default => self.secret.fmt(f),
+            KeyChoice::Key(key) => write!(f, "{}/{key}", self.secret),
+            KeyChoice::All => write!(f, "{}/*", self.secret),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The record: what was really added to a pod or workload, written back as an annotation.
+//!
+//! What the author had already written is never in it. Authors can write the annotation too, so it is
+//! information, never proof: whoever reads it compares it with the containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::RECORD_KEY;
+use crate::limits::{MAX_READ_RECORD_BYTES, MAX_RECORD_BYTES};
+use crate::view::container_list::ContainerList;
+use crate::view::pod::Annotations;
+
+/// What a record's JSON takes beside names: both maps and the restart entries, a container's two lists, a name's quotes
+/// and comma.
+const LISTS_BYTES: usize = 128;
+const CONTAINER_BYTES: usize = 32;
+const SEPARATOR: usize = 1;
+
+/// Bytes of JSON that a byte of text becomes at the most: `\u001f`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// The length of a text as a JSON string, quotes included.
+fn json_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 2
+}
+
+/// By list, container and kind of entry, the names of what was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// App containers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, Added>,
+    /// Init containers and native sidecars, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub init_containers: BTreeMap<String, Added>,
+    /// On a workload: its annotations of ours that were copied to its template, by the part of the name after the
+    /// prefix, with the value that was copied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub copied: BTreeMap<String, String>,
+    /// On a workload: its template was injected into, and the template's own record says with what. On a template: it was
+    /// injected into by the webhook, as a part of its workload.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
+    /// On a workload: what was written for the program that restarts it.
+    #[serde(default, skip_serializing_if = "Restart::is_empty")]
+    pub restart: Restart,
+}
+
+/// What was written on a workload's own metadata so that a changed secret restarts it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// Entries of `secret.reloader.stakater.com/reload`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub list: Vec<String>,
+    /// Annotations of the template that were promoted to the metadata, because Reloader ignores the template's once the
+    /// metadata has one. Older versions wrote them as `lifted`.
+    #[serde(default, alias = "lifted", skip_serializing_if = "BTreeMap::is_empty")]
+    pub promoted: BTreeMap<String, String>,
+    /// `secrets.infisical.com/auto-reload`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub infisical: bool,
+}
+
+impl Restart {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What was added to one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Added {
+    /// Secrets, whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<String>,
+    /// Variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+}
+
+impl Record {
+    /// Reads the annotation; one that is not a record, or longer than any that was written here, is none.
+    #[must_use]
+    pub fn read(annotation: &str) -> Option<Self> {
+        (annotation.len() <= MAX_READ_RECORD_BYTES)
+            .then(|| serde_json::from_str(annotation).ok())?
+    }
+
+    /// Whether this record stood there and `annotations` have none. Whoever replaces an object by a manifest drops the
+    /// record with all that was added: entries that it names and that are there all the same are its author's.
+    pub(crate) fn drops(&self, annotations: Option<&Annotations<'_>>) -> bool {
+        !self.says_nothing()
+            && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
+    }
+
+    /// Leaves out of a pod's record what would make it longer than [`MAX_RECORD_BYTES`], last first. A pod needs its
+    /// record only to tell containers that came later from those that were there, so a part of it serves.
+    #[must_use]
+    pub(crate) fn shortened(mut self) -> Self {
+        let mut room = MAX_RECORD_BYTES.saturating_sub(LISTS_BYTES);
+        // Most records are so short that no name has to be looked at.
+        let containers = self.containers.iter().chain(&self.init_containers);
+        let names = containers
+            .flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
+        let most = names
+            .chain(&self.restart.list)
+            .map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
+        if most.sum::<usize>() <= room {
+            return self;
+        }
+        let mut fits = |text: &str, more: usize| {
+            let taken = json_len(text) + more;
+            let fits = taken <= room;
+            room = if fits { room - taken } else { 0 };
+            fits
+        };
+        self.restart.list.retain(|entry| fits(entry, SEPARATOR));
+        for map in [&mut self.containers, &mut self.init_containers] {
+            map.retain(|name, added| {
+                let there = fits(name, CONTAINER_BYTES);
+                added.env_from.retain(|name| fits(name, SEPARATOR));
+                added.env.retain(|name| fits(name, SEPARATOR));
+                there && *added != Added::default()
+            });
+        }
+        self
+    }
+
+    /// As the annotation's value.
+    ///
+    /// # Panics
+    /// Never: maps of strings always serialise.
+    #[must_use]
+    pub fn write(&self) -> String {
+        serde_json::to_string(self).expect("maps of strings serialise")
+    }
+
+    /// Whether it names no container.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.init_containers.is_empty()
+    }
+
+    /// Whether it says nothing at all, about a workload either.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// One list of it.
+    #[must_use]
+    pub fn list(&self, list: ContainerList) -> &BTreeMap<String, Added> {
+        match list {
+            ContainerList::Containers => &self.containers,
+            ContainerList::InitContainers => &self.init_containers,
+        }
+    }
+
+    /// Notes additions to one container, after those that it had before.
+    pub(crate) fn add(&mut self, list: ContainerList, container: &str, added: Added) {
+        let map = match list {
+            ContainerList::Containers => &mut self.containers,
+            ContainerList::InitContainers => &mut self.init_containers,
+        };
+        let entry = map.entry(container.to_owned()).or_default();
+        for (have, new) in [
+            (&mut entry.env_from, added.env_from),
+            (&mut entry.env, added.env),
+        ] {
+            if have.is_empty() {
+                *have = new;
+            } else {
+                let known: BTreeSet<String> = have.iter().cloned().collect();
+                have.extend(new.into_iter().filter(|name| !known.contains(name)));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The record of what was added: what it says, and that nobody gains by writing it himself.
+
+use injection::PlanTarget;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::admission::{Admission, Admitted, PREFIX, pod_with};
+
+fn two_containers() -> Value {
+    json!({ "initContainers": [{ "name": "init" }], "containers": [{ "name": "app" }, { "name": "web" }] })
+}
+
+#[test]
+fn the_record_says_what_was_really_added() {
+    let spec = json!({
+        "initContainers": [{ "name": "init" }],
+        "containers": [
+            { "name": "app", "envFrom": [{ "secretRef": { "name": "a" } }], "env": [{ "name": "X", "value": "1" }] },
+            { "name": "web", "env": [{ "name": "Y", "value": "$(FLOE_SECRET_S_K)" }] },
+            { "name": "has-all",
+              "envFrom": [{ "secretRef": { "name": "a" } }, { "secretRef": { "name": "b" } }],
+              "env": [{ "name": "X", "value": "" }, { "name": "FLOE_SECRET_S_K", "value": "" }] },
+        ],
+    });
+    let annotations = [
+        ("env-from", "a,b"),
+        ("refs", "s/k"),
+        ("env.X", "s/x"),
+        ("init-containers", "*"),
+    ];
+    let admitted = Admission::of(pod_with(&annotations, spec)).admitted();
+    assert_eq!(
+        admitted.record(),
+        json!({
+            "containers": {
+                "app": { "envFrom": ["b"], "env": ["FLOE_SECRET_S_K"] },
+                "web": { "envFrom": ["a", "b"], "env": ["FLOE_SECRET_S_K", "X"] },
+            },
+            "initContainers": { "init": { "envFrom": ["a", "b"], "env": ["FLOE_SECRET_S_K", "X"] } },
+            "restart": { "list": ["a", "b", "s"] },
+        })
+    );
+    assert_eq!(
+        admitted.pod["metadata"]["labels"][format!("{PREFIX}injected")],
+        "true"
+    );
+}
+
+#[test]
+fn a_pod_that_has_all_gets_neither_record_nor_label() {
+    let spec =
+        json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "a" } }] }] });
+    let admitted = Admission::of(pod_with(&[("env-from", "a")], spec)).admitted();
+    assert_eq!(admitted.patch, "[]");
+}
+
+const REQUEST: [(&str, &str); 2] = [("env-from", "a"), ("refs", "s/k")];
+
+fn with_record(mut pod: Value, record: &str) -> Value {
+    pod["metadata"]["annotations"][format!("{PREFIX}injected")] = json!(record);
+    pod
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::not_json("true")]
+#[case::a_list("[]")]
+#[case::an_empty_object("{}")]
+#[case::unknown_fields(r#"{"done":true,"version":9}"#)]
+#[case::null("null")]
+#[case::wrong_types(r#"{"containers":["app"]}"#)]
+#[case::no_container(r#"{"containers":{},"initContainers":{}}"#)]
+#[case::nothing_added(r#"{"containers":{"app":{},"web":{}}}"#)]
+#[case::one_that_does_not_carry(
+    r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#
+)]
+#[case::all_that_do_not_carry(
+    r#"{"containers":{"app":{"envFrom":["a"]},"web":{"envFrom":["a"]}}}"#
+)]
+#[case::one_that_is_not_there(
+    r#"{"containers":{"ghost":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#
+)]
+#[case::an_init_container_that_does_not_carry(r#"{"initContainers":{"init":{"envFrom":["a"]}}}"#)]
+#[case::the_wrong_list(r#"{"initContainers":{"app":{"envFrom":["a"]}}}"#)]
+fn a_forged_record_changes_nothing(#[case] forged: &str) {
+    let honest = Admission::of(pod_with(&REQUEST, two_containers())).admitted();
+    let admitted =
+        Admission::of(with_record(pod_with(&REQUEST, two_containers()), forged)).admitted();
+    assert_eq!(
+        admitted,
+        Admitted {
+            patch: admitted.patch.clone(),
+            ..honest
+        }
+    );
+}
+
+/// One container was made to look as if it had been served, by entries of the right names.
+#[rstest]
+#[case::literals_claimed_as_ours(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#)]
+#[case::another_secret_claimed_as_ours(
+    json!({ "name": "FLOE_SECRET_S_K", "valueFrom": { "secretKeyRef": { "name": "mine", "key": "k" } } }),
+    r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#,
+)]
+#[case::nothing_claimed(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{}}}"#)]
+#[case::a_literal_of_another_name(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"env":["OTHER"]}}}"#)]
+#[case::what_was_never_added(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"envFrom":["zzz"]}}}"#)]
+fn a_record_is_borne_out_by_references_not_by_names(#[case] env: Value, #[case] forged: &str) {
+    let mut spec = two_containers();
+    spec["containers"][0]["env"] = json!([env, { "name": "OTHER", "value": "x" }]);
+    spec["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "a" } }]);
+    let admitted = Admission::of(with_record(pod_with(&REQUEST, spec), forged)).admitted();
+    assert_eq!(
+        admitted.env_from("web"),
+        ["a"],
+        "the other container is served all the same"
+    );
+    assert_eq!(
+        admitted.record()["containers"].as_object().unwrap().len(),
+        1,
+        "{}",
+        admitted.record()
+    );
+}
+
+// === containers that come later ===
+
+fn late(annotations: &[(&str, &str)]) -> Admission {
+    late_by(annotations, "late")
+}
+
+/// A pod that was admitted, and to which another webhook then added a container.
+fn late_by(annotations: &[(&str, &str)], name: &str) -> Admission {
+    let mut pod = Admission::of(pod_with(annotations, two_containers()))
+        .admitted()
+        .pod;
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": name }));
+    Admission::of(pod)
+}
+
+#[rstest]
+#[case::nobody_chose_it(&[], &[])]
+#[case::star_chooses_all(&[("containers", "*")], &["a"])]
+#[case::by_name_of_others(&[("containers", "app")], &[])]
+#[case::glob(&[("containers", "app,*ate")], &["a"])]
+#[case::with_init_containers(&[("init-containers", "*")], &[])]
+fn a_container_that_comes_later_is_served_only_if_chosen(
+    #[case] choice: &[(&str, &str)],
+    #[case] expected: &[&str],
+) {
+    let annotations: Vec<(&str, &str)> = choice.iter().copied().chain(REQUEST).collect();
+    let admitted = late(&annotations).admitted();
+    assert_eq!(admitted.env_from("late"), expected);
+    let recorded = admitted.record()["containers"]["late"] != Value::Null;
+    assert_eq!(recorded, !expected.is_empty());
+    assert_ne!(
+        admitted.record()["containers"]["app"],
+        Value::Null,
+        "the first pass stays in the record"
+    );
+}
+
+#[test]
+fn a_container_that_comes_later_is_served_in_a_template() {
+    let admitted = late(&REQUEST).target(PlanTarget::Template).admitted();
+    assert_eq!(
+        admitted.env_from("late"),
+        ["a"],
+        "its author added it: the rule is for pods alone"
+    );
+}
+
+#[test]
+fn the_authors_own_entry_does_not_spoil_the_record() {
+    let mut spec = two_containers();
+    spec["containers"][0]["env"] = json!([{ "name": "FLOE_SECRET_S_K", "value": "mine" }]);
+    let mut pod = Admission::of(pod_with(&REQUEST, spec)).admitted().pod;
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "late" }));
+    assert!(Admission::of(pod).admitted().env_from("late").is_empty());
+}
+
+#[test]
+fn a_container_that_lost_what_it_was_given_gets_it_again() {
+    let mut pod = Admission::of(pod_with(&REQUEST, two_containers()))
+        .admitted()
+        .pod;
+    pod["spec"]["containers"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("env");
+    let admitted = Admission::of(pod).admitted();
+    assert_eq!(admitted.env("app"), ["FLOE_SECRET_S_K=s/k"]);
+}

@@ -1,0 +1,114 @@
+//! The floe spec's `SecretReference`, as a document and as text.
+
+use injection::{EnvVarName, KeyChoice, SecretName, SecretReference};
+use rstest::rstest;
+
+#[rstest]
+#[case::minimal(r#"{"source":"kubernetes","name":"db-creds","key":null}"#, "db-creds")]
+#[case::kubernetes(
+    r#"{"source":"kubernetes","name":"db-creds","key":"password"}"#,
+    "db-creds/password"
+)]
+#[case::vault(
+    r#"{"source":"vault","name":"api-keys","key":"stripe"}"#,
+    "vault:api-keys/stripe"
+)]
+#[case::external(
+    r#"{"source":"external-secrets","name":"api-keys","key":"stripe"}"#,
+    "external-secrets:api-keys/stripe"
+)]
+#[case::infisical(r#"{"source":"infisical","name":"a","key":null}"#, "infisical:a")]
+#[case::env(r#"{"source":"env","name":"a","key":null}"#, "env:a")]
+#[case::all(r#"{"source":"kubernetes","name":"a","key":"*"}"#, "a/*")]
+fn a_document_round_trips_without_loss(#[case] document: &str, #[case] text: &str) {
+    let reference: SecretReference = document.parse().unwrap();
+    assert_eq!(serde_json::to_string(&reference).unwrap(), document);
+    assert_eq!(reference.to_string(), text);
+    assert_eq!(text.parse::<SecretReference>().unwrap(), reference);
+}
+
+#[rstest]
+#[case(r#"{"name":"db-creds"}"#)]
+#[case(r#" { "name" : "db-creds" , "key" : "" } "#)]
+#[case(r#"{"key":null,"source":null,"name":"db-creds"}"#)]
+fn what_a_document_leaves_out_is_the_default(#[case] document: &str) {
+    let reference: SecretReference = document.parse().unwrap();
+    assert_eq!(
+        serde_json::to_string(&reference).unwrap(),
+        r#"{"source":"kubernetes","name":"db-creds","key":null}"#
+    );
+}
+
+#[rstest]
+#[case(r#"{"name":"a","namespace":"b"}"#, "namespace")]
+#[case(r#"{"key":"a"}"#, "name")]
+#[case(r#"{"name":"a","source":"file"}"#, "unknown source \"file\"")]
+#[case(
+    r#"{"name":"a","source":"KUBERNETES"}"#,
+    "unknown source \"KUBERNETES\""
+)]
+#[case(r#"{"name":"A"}"#, "\"A\" is not a Secret name")]
+#[case(r#"{"name":5}"#, "is no reference")]
+#[case("{", "is no reference")]
+#[case("", "\"\" is not a Secret name")]
+fn a_document_that_is_no_reference_is_refused(#[case] document: &str, #[case] sentence: &str) {
+    let said = document.parse::<SecretReference>().unwrap_err();
+    assert!(said.contains(sentence), "{said}");
+}
+
+#[rstest]
+#[case("a", true)]
+#[case("1-secret", true)]
+#[case("a--b", true)]
+#[case("has.dot", true)]
+#[case(&"x".repeat(253), true)]
+#[case(&"x".repeat(254), false)]
+#[case("-x", false)]
+#[case("x-", false)]
+#[case("a.-b", false)]
+#[case("", false)]
+fn a_name_is_that_of_a_kubernetes_secret(#[case] name: &str, #[case] valid: bool) {
+    assert_eq!(name.parse::<SecretName>().is_ok(), valid);
+}
+
+#[rstest]
+#[case("my-secret", Some("api-key"), "FLOE_SECRET_MY_SECRET_API_KEY")]
+#[case("db1-creds", Some("value"), "FLOE_SECRET_DB1_CREDS_VALUE")]
+#[case("a", None, "FLOE_SECRET_A")]
+#[case("a", Some("k"), "FLOE_SECRET_A_K")]
+#[case("a--b", None, "FLOE_SECRET_A__B")]
+#[case("1-secret", None, "FLOE_SECRET_1_SECRET")]
+#[case(
+    "has.dot",
+    Some(".dockerconfigjson"),
+    "FLOE_SECRET_HAS_DOT__DOCKERCONFIGJSON"
+)]
+#[case("x", Some("camelCase"), "FLOE_SECRET_X_CAMELCASE")]
+#[case("x", Some("é b\n'"), "FLOE_SECRET_X___B__")]
+fn the_variable_of_a_reference_is_the_specs(
+    #[case] name: &str,
+    #[case] key: Option<&str>,
+    #[case] expected: &str,
+) {
+    let variable = EnvVarName::for_reference(&name.parse().unwrap(), key);
+    assert_eq!(variable.as_str(), expected);
+    assert!(variable.as_str().parse::<EnvVarName>().is_ok());
+}
+
+#[test]
+fn the_source_never_affects_the_variable() {
+    for source in [
+        "kubernetes",
+        "infisical",
+        "external-secrets",
+        "env",
+        "vault",
+    ] {
+        let reference: SecretReference = format!("{source}:db-creds/password").parse().unwrap();
+        let KeyChoice::Key(key) = &reference.key else {
+            panic!("{reference:?}")
+        };
+        let variable = EnvVarName::for_reference(&reference.secret.name, Some(key.as_str()));
+        assert_eq!(variable.as_str(), "FLOE_SECRET_DB_CREDS_PASSWORD");
+    }
+}

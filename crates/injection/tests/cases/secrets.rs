@@ -1,0 +1,322 @@
+//! What the backends said: bindings, missing secrets and keys, names that meet.
+
+use injection::{BindOutcome, PlanTarget, SecretBinding};
+use rstest::rstest;
+
+use crate::admission::{Admission, pod};
+
+fn found(secret_name: &str, keys: &[&str]) -> BindOutcome {
+    let keys = keys.iter().map(ToString::to_string).collect();
+    BindOutcome::Found(SecretBinding {
+        secret_name: secret_name.to_owned(),
+        keys: Some(keys),
+    })
+}
+
+#[test]
+fn the_secret_that_is_bound_is_named_and_the_reference_names_the_variable() {
+    let admitted = Admission::of(pod(&[
+        ("env-from", "infisical:snow"),
+        ("refs", "infisical:snow/user"),
+    ]))
+    .bound("infisical:snow", found("infisical-snow-5f2", &["user"]))
+    .admitted();
+    assert_eq!(admitted.env_from("app"), ["infisical-snow-5f2"]);
+    assert_eq!(
+        admitted.env("app"),
+        ["FLOE_SECRET_SNOW_USER=infisical-snow-5f2/user"]
+    );
+}
+
+#[test]
+fn two_references_bound_to_one_secret_bring_it_in_once() {
+    let admitted = Admission::of(pod(&[
+        ("env-from", "snow,infisical:snow"),
+        ("refs", "snow/k,infisical:snow/k"),
+    ]))
+    .secret("snow", &["k"])
+    .bound("infisical:snow", found("snow", &["k"]))
+    .admitted();
+    assert_eq!(admitted.env_from("app"), ["snow"]);
+    assert_eq!(admitted.env("app"), ["FLOE_SECRET_SNOW_K=snow/k"]);
+    assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
+}
+
+#[test]
+fn three_keys_of_one_secret_are_three_variables() {
+    let admitted = Admission::of(pod(&[(
+        "refs",
+        "db/username,db/password,db/host,db/password",
+    )]))
+    .secret("db", &["host", "password", "username"])
+    .admitted();
+    let expected = [
+        "FLOE_SECRET_DB_USERNAME=db/username",
+        "FLOE_SECRET_DB_PASSWORD=db/password",
+        "FLOE_SECRET_DB_HOST=db/host",
+    ];
+    assert_eq!(admitted.env("app"), expected);
+}
+
+// === missing ===
+
+#[test]
+fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
+    let sentences = Admission::of(pod(&[
+        ("env-from", "snowflake-credentials"),
+        ("env.X", "gone/k"),
+    ]))
+    .bound(
+        "snowflake-credentials",
+        BindOutcome::Missing {
+            backend: "kubernetes",
+            near: Some("snowflake-creds".to_owned()),
+        },
+    )
+    .missing("gone")
+    .refused();
+    assert_eq!(
+        sentences,
+        [
+            "secret \"gone\" not found in namespace \"floe-jobs\" (backend kubernetes; asked for by annotation \
+             secrets.floe.dev/env.X). Create it or correct the annotation.",
+            "secret \"snowflake-credentials\" not found in namespace \"floe-jobs\" (backend kubernetes; asked for by \
+             annotation secrets.floe.dev/env-from). Create it or correct the annotation. Did you mean \"snowflake-creds\"?",
+        ]
+    );
+}
+
+#[test]
+fn a_missing_key_is_refused_and_a_like_one_suggested() {
+    let sentences = Admission::of(pod(&[
+        ("refs", "db/pasword,db"),
+        ("env.U", "db/nothing-like-it"),
+    ]))
+    .secret("db", &["password", "user"])
+    .refused();
+    assert_eq!(
+        sentences,
+        [
+            "secret \"db\" in namespace \"floe-jobs\" has no key \"nothing-like-it\" (asked for by annotation \
+             secrets.floe.dev/env.U). Add the key or correct the annotation.",
+            "secret \"db\" in namespace \"floe-jobs\" has no key \"pasword\" (asked for by annotation \
+             secrets.floe.dev/refs). Add the key or correct the annotation. Did you mean \"password\"?",
+            "secret \"db\" in namespace \"floe-jobs\" has no key \"value\", which a reference without a key means \
+             (asked for by annotation secrets.floe.dev/refs). Add the key or correct the annotation.",
+        ]
+    );
+}
+
+#[test]
+fn everything_that_stands_against_it_is_said_at_once() {
+    let annotations = [
+        ("env-from", "gone"),
+        ("refs", "db/none,secret-a/b,secret-a-b"),
+        ("containers", "web"),
+    ];
+    let sentences = Admission::of(pod(&annotations))
+        .missing("gone")
+        .secret("db", &[])
+        .refused();
+    let about = [
+        "no key \"none\"",
+        "secret \"gone\"",
+        "FLOE_SECRET_SECRET_A_B",
+        "no container \"web\"",
+    ];
+    assert_eq!(sentences.len(), about.len(), "{sentences:?}");
+    for (said, about) in sentences.iter().zip(about) {
+        assert!(said.contains(about), "{said}");
+    }
+}
+
+#[test]
+fn on_missing_warn_admits_and_the_kubelet_waits() {
+    let annotations = [
+        ("env-from", "gone"),
+        ("refs", "gone/k,db/none"),
+        ("on-missing", "warn"),
+    ];
+    let admitted = Admission::of(pod(&annotations))
+        .missing("gone")
+        .secret("db", &["k"])
+        .admitted();
+    assert_eq!(admitted.env_from("app"), ["gone"]);
+    assert_eq!(
+        admitted.env("app"),
+        ["FLOE_SECRET_GONE_K=gone/k", "FLOE_SECRET_DB_NONE=db/none"]
+    );
+    assert_eq!(
+        admitted.warnings,
+        [
+            "secret \"gone\" not found in namespace \"floe-jobs\"; the pod waits until it exists",
+            "secret \"db\" in namespace \"floe-jobs\" has no key \"none\"; the pod waits until it has",
+        ]
+    );
+}
+
+#[test]
+fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
+    let admitted = Admission::of(pod(&[("refs", "gone/*,a/k"), ("on-missing", "warn")]))
+        .missing("gone")
+        .admitted();
+    assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
+    assert_eq!(admitted.warnings.len(), 1, "{:?}", admitted.warnings);
+}
+
+#[rstest]
+#[case::a_pod_is_refused(PlanTarget::Pod, &[], true)]
+#[case::a_workload_is_warned(PlanTarget::Template, &[], false)]
+#[case::a_workload_that_asks_for_it_is_refused(PlanTarget::Template, &[("on-missing", "deny")], true)]
+#[case::a_pod_that_asks_for_it_is_warned(PlanTarget::Pod, &[("on-missing", "warn")], false)]
+fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
+    #[case] target: PlanTarget,
+    #[case] said: &[(&str, &str)],
+    #[case] refused: bool,
+) {
+    let annotations: Vec<(&str, &str)> =
+        said.iter().copied().chain([("env-from", "gone")]).collect();
+    let admission = Admission::of(pod(&annotations))
+        .missing("gone")
+        .target(target);
+    if refused {
+        assert_eq!(admission.refused().len(), 1);
+    } else {
+        assert_eq!(admission.admitted().warnings.len(), 1);
+    }
+}
+
+#[test]
+fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
+    let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")]))
+        .bound("a", BindOutcome::Unchecked);
+    assert_eq!(admission.admitted().env("app"), ["FLOE_SECRET_A_K=a/k"]);
+}
+
+// === name/* ===
+
+#[test]
+fn a_star_takes_every_key_in_their_order() {
+    let admitted = Admission::of(pod(&[("refs", "z/k,db/*,db/user")]))
+        .secret("db", &["user", "Pass.word", "host"])
+        .admitted();
+    assert_eq!(
+        admitted.env("app"),
+        [
+            "FLOE_SECRET_Z_K=z/k",
+            "FLOE_SECRET_DB_PASS_WORD=db/Pass.word",
+            "FLOE_SECRET_DB_HOST=db/host",
+            "FLOE_SECRET_DB_USER=db/user",
+        ]
+    );
+}
+
+#[test]
+fn a_star_of_a_secret_without_keys_is_a_warning() {
+    let admitted = Admission::of(pod(&[("refs", "db/*")]))
+        .secret("db", &[])
+        .admitted();
+    assert_eq!(
+        admitted.warnings,
+        ["\"db/*\" (annotation secrets.floe.dev/refs) brings in nothing: the secret has no keys"]
+    );
+}
+
+#[rstest]
+#[case::unchecked(BindOutcome::Unchecked)]
+#[case::keys_not_asked(BindOutcome::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
+fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: BindOutcome) {
+    let sentences = Admission::of(pod(&[("refs", "db/*")]))
+        .bound("db", bound)
+        .refused();
+    assert_eq!(sentences.len(), 1, "{sentences:?}");
+    assert!(
+        sentences[0]
+            .starts_with("\"db/*\" stands for all keys of the secret, which are not known here")
+    );
+}
+
+#[test]
+fn a_star_of_a_huge_secret_is_refused() {
+    let keys: Vec<String> = (0..20_000).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let sentences = Admission::of(pod(&[("refs", "db/*")]))
+        .secret("db", &keys)
+        .refused();
+    assert!(
+        sentences[0].starts_with("more than 2000 entries would be added"),
+        "{sentences:?}"
+    );
+}
+
+// === names that meet ===
+
+const REFS: &str = "annotation secrets.floe.dev/refs";
+
+#[rstest]
+#[case::name_and_key("secret-a/b,secret-a-b", &[], "secret-a/b", "secret-a-b", "FLOE_SECRET_SECRET_A_B")]
+#[case::name_and_key_otherwise("secret/a-b,secret-a/b", &[], "secret/a-b", "secret-a/b", "FLOE_SECRET_SECRET_A_B")]
+#[case::dot_and_hyphen("a.b/k,a-b/k", &[], "a.b/k", "a-b/k", "FLOE_SECRET_A_B_K")]
+#[case::case_of_a_key("s/k,s/K", &[], "s/k", "s/K", "FLOE_SECRET_S_K")]
+#[case::source("a/k,infisical:a/k", &[], "a/k", "infisical:a/k", "FLOE_SECRET_A_K")]
+#[case::within_a_star("s/*", &["a.b", "a_b"], "s/a.b of s/*", "s/a_b of s/*", "FLOE_SECRET_S_A_B")]
+#[case::star_and_key("s-a/b,s/*", &["a_b", "c"], "s-a/b", "s/a_b of s/*", "FLOE_SECRET_S_A_B")]
+fn references_that_meet_in_one_variable_are_refused_naming_both(
+    #[case] refs: &str,
+    #[case] keys: &[&str],
+    #[case] one: &str,
+    #[case] other: &str,
+    #[case] variable: &str,
+) {
+    let admission =
+        Admission::of(pod(&[("refs", refs)])).bound("infisical:a", found("infisical-a", &["k"]));
+    let admission = if keys.is_empty() {
+        admission
+    } else {
+        admission.secret("s", keys)
+    };
+    assert_eq!(
+        admission.refused(),
+        [format!(
+            "{one} ({REFS}) and {other} ({REFS}) would both set the variable {variable}. \
+             Ask for one of them by secrets.floe.dev/env.<VAR> instead, under a name of its own."
+        )]
+    );
+}
+
+#[test]
+fn an_alias_that_meets_a_reference_is_refused_naming_both_annotations() {
+    let sentences =
+        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).refused();
+    assert_eq!(
+        sentences,
+        [
+            "a/k (annotation secrets.floe.dev/refs) and b/k (annotation secrets.floe.dev/env.FLOE_SECRET_A_K) would both \
+          set the variable FLOE_SECRET_A_K. Ask for one of them by secrets.floe.dev/env.<VAR> instead, under a name \
+          of its own."
+        ]
+    );
+}
+
+#[test]
+fn an_alias_that_repeats_a_reference_is_no_collision() {
+    let admitted =
+        Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).admitted();
+    assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
+}
+
+#[test]
+fn secrets_that_share_keys_are_one_warning_per_pair_and_the_later_counts() {
+    let admitted = Admission::of(pod(&[("env-from", "a,b,c")]))
+        .secret("a", &["one", "three", "two", "x"])
+        .secret("b", &["one", "three", "two"])
+        .secret("c", &["x"])
+        .admitted();
+    assert_eq!(
+        admitted.warnings,
+        [
+            "secrets \"a\" and \"b\" both have the key one and 2 more; the value of \"b\" counts",
+            "secrets \"a\" and \"c\" both have the key x; the value of \"c\" counts",
+        ]
+    );
+}

@@ -1,0 +1,231 @@
+//! The handler in this process, as `serve` assembles it, over a scripted backend in memory: what happens on paused time.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use floe_secrets_webhook::admission::authorize::Authorizer;
+use floe_secrets_webhook::admission::caller::Caller;
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
+use floe_secrets_webhook::admission::handler::{Handler, Received};
+use floe_secrets_webhook::admission::pipeline::Pipeline;
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::review::Unreadable;
+use floe_secrets_webhook::admission::sources::{Source, Sources};
+use floe_secrets_webhook::admission::surface::Surface;
+use floe_secrets_webhook::backend::BackendError;
+use floe_secrets_webhook::backend::memory::MemoryBackend;
+use floe_secrets_webhook::backend::metrics::BackendMetrics;
+use floe_secrets_webhook::backend::registry::{Backend, DecoratorSettings};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
+use floe_secrets_webhook::telemetry::logs::{LogFormat, subscriber};
+use floe_secrets_webhook::telemetry::metrics::registry;
+use floe_secrets_webhook::telemetry::traces::Span;
+use injection::SecretSource;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::subscriber::DefaultGuard;
+
+use super::reviewer::{pod, review};
+
+/// A handler and the world around it.
+pub struct World {
+    pub backend: Arc<MemoryBackend>,
+    /// Who sends the reviews.
+    pub caller: Caller,
+    handler: Handler,
+    registry: Registry,
+    log: Log,
+    // This thread's log goes to `log`: tests have one thread each.
+    _logging: DefaultGuard,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        Self::governed(policy, Arc::new(NoDefaults))
+    }
+
+    /// With an authorizer.
+    pub fn authorized_by(authorizer: Arc<dyn Authorizer>) -> Self {
+        let assembled = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
+        Self::assemble(Policy::default(), Arc::new(NoDefaults), assembled)
+    }
+
+    /// With these Namespaces and ServiceAccounts.
+    pub fn governed(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
+        Self::assemble(policy, reader, |pipeline| pipeline)
+    }
+
+    fn assemble(
+        policy: Policy,
+        reader: Arc<dyn DefaultsReader>,
+        assembled: impl FnOnce(Pipeline) -> Pipeline,
+    ) -> Self {
+        let mut registry = registry();
+        let metrics = BackendMetrics::register(&mut registry);
+        let admission_metrics = AdmissionMetrics::register(&mut registry);
+        let backend = Arc::new(MemoryBackend::new());
+        let Backend { binder, names, .. } =
+            Backend::assemble(Arc::clone(&backend), DecoratorSettings::default(), &metrics);
+        let sources = Sources::from([(
+            SecretSource::Kubernetes,
+            Source {
+                binder,
+                recent_names: Some(names),
+            },
+        )]);
+        let pipeline = assembled(Pipeline::new(
+            sources,
+            Arc::new(Defaults::new(reader)),
+            policy,
+        ));
+        let log = Log::default();
+        let writer = log.clone();
+        let lines =
+            subscriber(LogFormat::Json, "trace", move || writer.clone()).expect("a valid filter");
+        let logging = tracing::subscriber::set_default(lines);
+        let caller = Caller::TRUSTED;
+        Self {
+            backend,
+            caller,
+            handler: Handler::new(Arc::new(pipeline), admission_metrics),
+            registry,
+            log,
+            _logging: logging,
+        }
+    }
+
+    /// The answer to a review's bytes, as it goes onto the wire; `None` when they are no review and hold no uid.
+    pub async fn bytes(
+        &self,
+        surface: Surface,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Option<Vec<u8>> {
+        let received = Received {
+            caller: self.caller,
+            ..Received::here(query)
+        };
+        let answered = self
+            .handler
+            .answer(surface, received, body, Span::off())
+            .await;
+        answered.ok().map(|answer| answer.to_json())
+    }
+
+    /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
+    pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
+        let received = Received {
+            caller: self.caller,
+            ..Received::here(Some("timeout=5s"))
+        };
+        let answered = self
+            .handler
+            .answer(surface, received, body, Span::off())
+            .await;
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(Unreadable { .. }) => return None,
+        };
+        let mut review = serde_json::to_value(&answer).expect("an answer is JSON");
+        Some(review["response"].take())
+    }
+
+    /// The response to a pod's creation.
+    pub async fn admit(&self, annotations: &Value) -> Value {
+        self.admit_on(Surface::Pods, annotations).await
+    }
+
+    /// The same on another path.
+    pub async fn admit_on(&self, surface: Surface, annotations: &Value) -> Value {
+        let review = review(&pod(annotations));
+        self.answer(surface, review.to_string().as_bytes())
+            .await
+            .expect("a review")
+    }
+
+    /// What `/metrics` shows.
+    pub fn exposition(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes everything");
+        text
+    }
+
+    /// Forgets what was logged, and tells how long its longest line was.
+    pub fn longest_line(&self) -> usize {
+        let text = std::mem::take(&mut *self.log.0.lock().unwrap_or_else(PoisonError::into_inner));
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The log lines about admissions.
+    pub fn admissions(&self) -> Vec<Value> {
+        let text = self
+            .log
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let lines = String::from_utf8(text).expect("logs are text");
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"));
+        lines
+            .filter(|line| line["message"] == "admission")
+            .collect()
+    }
+}
+
+/// No defaults anywhere.
+#[derive(Debug)]
+pub struct NoDefaults;
+
+#[async_trait]
+impl DefaultsReader for NoDefaults {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+        Ok(None)
+    }
+
+    async fn service_account(
+        &self,
+        _: &str,
+        _: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
+        Ok(None)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The pod as the response's patch makes it.
+pub fn patched(mut pod: Value, response: &Value) -> Value {
+    use base64::Engine as _;
+    if let Some(patch) = response["patch"].as_str() {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(patch)
+            .expect("the patch is base64");
+        let patch: json_patch::Patch = serde_json::from_slice(&bytes).expect("a JSON patch");
+        json_patch::patch(&mut pod, &patch).expect("the patch applies");
+    }
+    pod
+}

@@ -1,0 +1,155 @@
+//! What the integration tests share: a real control plane, real kubectl, a webhook server that
+//! records what it is asked, and our own program as a child process.
+//!
+//! ```ignore
+//! let cp = ControlPlane::shared().await;               // etcd, API server, controller manager: once per binary
+//! let ns = cp.namespace("orders").await;               // deleted on drop
+//! let stub = Stub::start(&cp.authority).await;         // answers "allowed", records each call
+//! let _registered = Registration::exclusive(cp, &stub.by_service()).await;
+//! let answer = cp.create(&json!({...})).await;         // status, body, warnings
+//! ```
+//!
+//! Nothing is skipped when a program is missing: the tests fail and say how to get it.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+pub mod audit;
+pub mod backends;
+pub mod cert_manager;
+pub mod cluster;
+pub mod collector;
+pub mod control_plane;
+pub mod figures;
+pub mod flood;
+pub mod helm;
+pub mod hostile;
+pub mod in_process;
+pub mod kubectl;
+pub mod namespace;
+pub mod objects;
+pub mod pki;
+pub mod process;
+pub mod processor;
+pub mod proxy;
+pub mod reloader;
+pub mod reloader_model;
+pub mod reloader_rules;
+pub mod reviewer;
+pub mod served;
+pub mod soak;
+pub mod sockets;
+pub mod stream;
+pub mod stub_server;
+pub mod tools;
+pub mod webhook;
+pub mod webhook_process;
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that usually takes a moment: tests share the machine with builds.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Asks until the answer is there, and panics with `what` when [`PATIENCE`] is over.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    wait_within(PATIENCE, what, probe).await
+}
+
+/// [`wait_for`] with a deadline of its own.
+pub async fn wait_within<T, F>(deadline: Duration, what: &str, probe: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    poll(deadline, probe)
+        .await
+        .unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
+}
+
+/// Asks until the answer is there or the deadline is over.
+pub async fn poll<T, F>(deadline: Duration, mut probe: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let end = Instant::now() + deadline;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        if let Some(answer) = probe().await {
+            return Some(answer);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Ports that nobody uses now, and never twice the same. They lie below those that systems give to outgoing connections:
+/// a burst of such would take one away before it is listened on.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let range = ports();
+    let free = |_| {
+        range.clone().find_map(|_| {
+            let place = TAKEN.fetch_add(1, Ordering::Relaxed) % (range.end - range.start);
+            let port = u16::try_from(range.start + place).expect("within the range");
+            TcpListener::bind(("127.0.0.1", port))
+                .is_ok()
+                .then_some(port)
+        })
+    };
+    std::array::from_fn(free).map(|port| port.expect("a free port"))
+}
+
+/// The ports of this process alone: between the check and the use of a port, another test program must not take it.
+fn ports() -> Range<u32> {
+    const FIRST: u32 = 12_000;
+    const SHARE: u32 = 1_000;
+    const SHARES: u32 = 20;
+    // The lock goes with the process, however it ends.
+    static MINE: OnceLock<(File, u32)> = OnceLock::new();
+    let claim = |share: u32| {
+        let path = std::env::temp_dir().join(format!("floe-test-ports-{share}"));
+        // Another user's can be locked too, but not made again.
+        let file = File::create(&path).or_else(|_| File::open(&path)).ok()?;
+        file.try_lock().is_ok().then_some((file, share))
+    };
+    let (_, share) = MINE.get_or_init(|| {
+        (0..SHARES)
+            .find_map(claim)
+            .expect("fewer test programs than shares of ports")
+    });
+    let first = FIRST + share * SHARE;
+    first..first + SHARE
+}
+
+/// A name that no other test and no other run uses.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "{stem}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// Runs the future to its end in a thread of its own: what `Drop` needs, inside or outside a runtime.
+pub fn block_on_elsewhere(work: impl Future<Output = ()> + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime
+            .expect("a runtime")
+            .block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
+    });
+    // A panic in there must not abort a test that is already failing.
+    drop(thread.join());
+}

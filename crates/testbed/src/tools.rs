@@ -1,0 +1,33 @@
+//! Where the programs are that the tests run: `hack/tools/tools.sh` knows, and builds what is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The project's folder.
+pub fn project() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The programs' paths, in the order asked for. Builds the missing ones, and says so on stderr: that takes minutes.
+pub fn paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
+    let script = project().join("hack/tools/tools.sh");
+    let output = Command::new(&script)
+        .arg("path")
+        .args(names)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("{} does not run: {error}", script.display()));
+    assert!(
+        output.status.success(),
+        "{} path {names:?}: {}",
+        script.display(),
+        output.status
+    );
+    let found: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(PathBuf::from)
+        .collect();
+    found
+        .try_into()
+        .unwrap_or_else(|found| panic!("{} path {names:?} printed {found:?}", script.display()))
+}

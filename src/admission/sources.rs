@@ -1,0 +1,21 @@
+//! The sources of secrets that annotations may name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use injection::SecretSource;
+
+use crate::backend::SecretBinder;
+use crate::backend::layers::cached::RecentNames;
+
+/// A source of secrets that annotations may name.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Binds references.
+    pub binder: Arc<dyn SecretBinder>,
+    /// Recently seen names, for "did you mean".
+    pub recent_names: Option<Arc<dyn RecentNames>>,
+}
+
+/// Configured sources, by the name that annotations use.
+pub type Sources = BTreeMap<SecretSource, Source>;

@@ -1,0 +1,291 @@
+//! Composition root of `controller`: builds its parts, runs for the leader election, works, and releases the lease.
+
+mod args;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use self::args::ControllerArgs;
+use self::args::{CertificateArgs, LeaseArgs};
+use super::process::logged;
+use super::traces;
+use crate::controller::certificates::{CertificateSettings, Certificates};
+use crate::controller::drift::Drift;
+use crate::controller::metrics::ControllerMetrics;
+use crate::controller::retry::RetryTrigger;
+use crate::controller::while_leading;
+use crate::kubernetes::client::connect_patiently;
+use crate::kubernetes::lease::{LeaderElector, LeaseSettings};
+use crate::kubernetes::{ObjectApi, RateLimiter};
+use crate::scan::{self, Rules, Scope};
+use crate::server::listener::{Listener, ListenerSettings};
+use crate::server::metrics::{Port, ServerMetrics};
+use crate::server::ops::{self, Checks};
+use crate::server::shutdown::{Shutdown, Signals};
+use crate::telemetry::logs::Log;
+use crate::telemetry::metrics::registry;
+use crate::telemetry::traces::metrics::TraceMetrics;
+use crate::telemetry::traces::{Flush, Traces};
+
+/// Our name in the API server's audit log.
+const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
+
+/// Our name in traces.
+const SERVICE: &str = "floe-secrets-controller";
+
+/// Calls of the drift scan in a second: it has ten minutes.
+const SCAN_CALLS: u32 = 50;
+
+/// How long giving up the lease may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs `controller` until it is told to stop.
+#[must_use]
+pub fn run(args: ControllerArgs) -> ExitCode {
+    let telemetry = args.telemetry.clone();
+    logged(&telemetry, |log| {
+        // It waits, for the most part: one worker beside the main thread is plenty.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        runtime
+            .context("the runtime could not be started")?
+            .block_on(control(args, log))
+    })
+}
+
+async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
+    // Before anything slow: process 1 loses a signal without a handler.
+    let signals = Signals::install().context("signals could not be caught")?;
+    let shutdown = Shutdown::new();
+    let program = Program::build(args, log, &shutdown).await?;
+    program.run(signals, &shutdown).await
+}
+
+/// All parts of the controller.
+struct Program {
+    work: Work,
+    election: LeaderElector,
+    leading: watch::Receiver<bool>,
+    ops: Listener,
+    router: Router,
+    flush: Flush,
+}
+
+/// Parts that only the leader runs.
+struct Work {
+    drift: Drift,
+    retries: Option<RetryTrigger>,
+    certificates: Option<Certificates>,
+}
+
+impl Program {
+    async fn build(args: ControllerArgs, log: &Log, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let mut registry = registry();
+        let server_metrics = ServerMetrics::register(&mut registry);
+        let trace_metrics = TraceMetrics::register(&mut registry);
+        let metrics = ControllerMetrics::register(&mut registry);
+        log.register(&mut registry);
+
+        let mut settings = args
+            .kubernetes
+            .clone()
+            .settings(args.proxy.proxy_from_environment);
+        settings.user_agent = Some(USER_AGENT.to_owned());
+        let client = connect_patiently(&settings).await?;
+        let own_namespace = args.own_namespace.clone();
+        let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let namespace = Some(own_namespace.clone());
+        let starting = traces::start(
+            args.telemetry.traces.clone(),
+            SERVICE,
+            namespace,
+            &trace_metrics,
+        );
+        let (traces, flush) = starting.await?;
+
+        let (election, leading) = LeaderElector::new(
+            client.clone(),
+            lease_settings(args.lease.clone(), &own_namespace),
+            jiff::Timestamp::now,
+            metrics.leader.clone(),
+        );
+        let ops_listen = args.ops_listen;
+        let settings = ListenerSettings {
+            shutdown_delay: Duration::ZERO,
+            ..ListenerSettings::ops()
+        };
+        let ops = Listener::bind(ops_listen, Port::Ops, settings, server_metrics)
+            .await
+            .with_context(|| format!("{ops_listen} could not be bound"))?;
+        tracing::info!(ops = %ops.local_addr()?, version = env!("CARGO_PKG_VERSION"), "watching");
+        Ok(Self {
+            work: Work::build(args, client, own_namespace, &metrics, &traces),
+            election,
+            leading,
+            ops,
+            router: ops::router(Arc::new(registry), readiness(shutdown)),
+            flush,
+        })
+    }
+
+    /// Runs until the shutdown is complete.
+    async fn run(self, signals: Signals, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Self {
+            work,
+            election,
+            leading,
+            ops,
+            router,
+            flush,
+        } = self;
+        let ended = Shutdown::new();
+        let release = CancellationToken::new();
+        let mut background = JoinSet::new();
+        background.spawn(signals.run(shutdown.clone()));
+        let ops_ended = ended.clone();
+        background.spawn(async move {
+            ops.serve(router, ops_ended).await;
+        });
+        let mut electing = tokio::spawn(election.run(release.clone()));
+        tokio::select! {
+            // Work ends before the lease is released.
+            () = while_leading(leading, || work.run(), shutdown.draining()) => {}
+            died = &mut electing => {
+                died.context("the lease task died")?;
+                anyhow::bail!("the lease task ended");
+            }
+            // After a panic in a task, the program would still look alive.
+            Some(died) = background.join_next() => died.context("a background task died")?,
+        }
+        release.cancel();
+        let last = futures::future::join(
+            timeout(SHUTDOWN_TIMEOUT, &mut electing),
+            flush.flush(SHUTDOWN_TIMEOUT),
+        );
+        tokio::select! {
+            (released, ()) = last => drop(released),
+            () = shutdown.aborted() => {}
+        }
+        ended.abort();
+        Ok(())
+    }
+}
+
+impl Work {
+    fn build(
+        args: ControllerArgs,
+        client: Client,
+        own_namespace: String,
+        metrics: &ControllerMetrics,
+        traces: &Traces,
+    ) -> Self {
+        let now = jiff::Timestamp::now;
+        let api = ObjectApi::new(client);
+        let certificates = self_managed(args.certificate, &own_namespace)
+            .map(|settings| Certificates::new(&api, settings, metrics.clone(), now).traced(traces));
+        let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
+        let rules = Rules {
+            sidecars: args.sidecar_containers,
+            exempt: scan::exempt(exempt),
+            selected: args.selectors.namespace_selector,
+            objects: args.selectors.object_selector,
+        };
+        let namespaces = args.namespaces.into_iter();
+        let namespaces: Vec<String> = namespaces.filter(|name| !name.is_empty()).collect();
+        let scope = if namespaces.is_empty() {
+            Scope::All
+        } else {
+            Scope::Namespaces(namespaces)
+        };
+        let drift = Drift::new(
+            &api.rate_limited(&RateLimiter::per_second(SCAN_CALLS)),
+            rules.clone(),
+            scope.clone(),
+            args.drift_interval,
+            metrics.clone(),
+            now,
+        );
+        let retries = || RetryTrigger::new(&api, rules, scope, metrics.clone(), now).traced(traces);
+        Self {
+            drift: drift.traced(traces),
+            retries: args.retry_owners.then(retries),
+            certificates,
+        }
+    }
+
+    /// Runs for as long as it is polled.
+    async fn run(&self) {
+        let retrying = async {
+            match &self.retries {
+                Some(retries) => Box::pin(retries.run()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let certifying = async {
+            match &self.certificates {
+                Some(certificates) => certificates.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(self.drift.run(), retrying, certifying);
+    }
+}
+
+fn lease_settings(args: LeaseArgs, own_namespace: &str) -> LeaseSettings {
+    let LeaseArgs {
+        lease_name,
+        lease_duration,
+        identity,
+    } = args;
+    LeaseSettings {
+        namespace: own_namespace.to_owned(),
+        name: lease_name,
+        // A restarted container has the same pod name, and must not take itself for its predecessor.
+        identity: format!("{identity}_{:016x}", fastrand::u64(..)),
+        duration: lease_duration,
+    }
+}
+
+/// The certificate, when it is made here.
+fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
+    let CertificateArgs {
+        tls_secret,
+        tls_names,
+        webhook_configuration,
+        tls_validity,
+        ca_grace,
+        tls_poll,
+    } = args;
+    tls_secret.map(|secret| CertificateSettings {
+        namespace: own_namespace.to_owned(),
+        secret,
+        configuration: webhook_configuration,
+        names: tls_names.into_iter().collect(),
+        validity: tls_validity,
+        ca_grace,
+        every: tls_poll,
+    })
+}
+
+/// Ready is: no end in sight. A replica that does not lead is as ready as the one that does.
+fn readiness(shutdown: &Shutdown) -> Checks {
+    let shutdown = shutdown.clone();
+    Checks::new().with("shutdown", move || {
+        if shutdown.is_draining() {
+            Err("the program is stopping".to_owned())
+        } else {
+            Ok(())
+        }
+    })
+}

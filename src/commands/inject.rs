@@ -1,0 +1,85 @@
+//! `inject`: prints manifests with the webhook's plan applied, offline or with a cluster's Secrets.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use injection::Sidecar;
+
+use crate::cli::{KubernetesArgs, SIDECARS};
+use crate::inject::{self, ManifestFormat, Request};
+
+/// `inject`.
+#[derive(Debug, Args)]
+pub struct InjectArgs {
+    /// Manifests to read.
+    #[command(flatten)]
+    pub files: ManifestArgs,
+    /// Check against the cluster of the kubeconfig, with your own rights.
+    #[arg(long)]
+    pub cluster: bool,
+    /// How to reach that cluster.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+    /// The namespace of objects that name none; else the kubeconfig's with --cluster, or default.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    #[arg(
+        long,
+        env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = SIDECARS
+    )]
+    pub sidecar_containers: Vec<Sidecar>,
+    /// Say in plain sentences what is done and why.
+    #[arg(long)]
+    pub explain: bool,
+    /// Warn about annotations under secrets.floe.dev/ that are not acted on, instead of refusing them.
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// Print every document in this format. By default each keeps its own.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<ManifestFormat>,
+}
+
+/// Which manifests are read.
+#[derive(Clone, Debug, Args)]
+pub struct ManifestArgs {
+    /// Manifests to inject into: files, folders of .json, .yaml and .yml files, or - for standard input. May be given
+    /// several times.
+    #[arg(short, long, required = true, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Read the folders in a folder too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Files and folders of Secrets (and Namespaces, ServiceAccounts) to check against; their values are not looked at.
+    #[arg(long, value_name = "PATH", conflicts_with = "cluster")]
+    pub secrets: Vec<PathBuf>,
+}
+
+/// Runs `inject`.
+#[must_use]
+pub fn run(args: InjectArgs) -> ExitCode {
+    let cluster = args.cluster.then(|| args.kubernetes.settings(true));
+    let request = Request {
+        filename: args.files.filename,
+        recursive: args.files.recursive,
+        secrets: args.files.secrets,
+        cluster,
+        namespace: args.namespace,
+        sidecars: args.sidecar_containers,
+        explain: args.explain,
+        allow_unknown: args.allow_unknown,
+        output: args.output,
+    };
+    let status = inject::inject(
+        request,
+        io::stdin().lock(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    );
+    ExitCode::from(status as u8)
+}

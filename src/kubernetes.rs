@@ -1,0 +1,28 @@
+//! Every way to the API server: clients and proxies, and the objects that more than one room reads or writes.
+//!
+//! Secrets that pods ask for are read by [`crate::backend::kubernetes`] alone; of other Secrets, only metadata and the
+//! webhook's own certificate are read here.
+
+pub mod cert_manager;
+pub mod client;
+mod error;
+pub mod events;
+pub mod lease;
+pub mod lookup;
+pub mod objects;
+mod pages;
+pub mod proxy;
+mod rate_limiter;
+mod selector;
+pub mod tls_secret;
+mod watch;
+
+pub use client::{ClientSettings, ConnectError, connect, connect_patiently};
+pub(crate) use error::parse;
+pub use error::{ApiError, ApiErrorKind};
+pub use lookup::Lookup;
+pub use objects::{ObjectApi, Page, Representation};
+pub use pages::Pages;
+pub use rate_limiter::RateLimiter;
+pub use selector::{InvalidSelector, Selector};
+pub use watch::Watch;

@@ -1,0 +1,9 @@
+//! The proxy between this program and the API server.
+
+mod exceptions;
+mod selection;
+mod tunnel;
+
+pub use self::selection::{InvalidProxy, ProxyVariables};
+pub(crate) use self::selection::{Proxy, choose, proxy_url};
+pub(crate) use self::tunnel::{carried, client, fault};

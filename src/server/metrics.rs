@@ -1,0 +1,137 @@
+//! Metrics of listeners: connections, certificates, and what was turned away.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::telemetry::metrics::label_enum;
+
+label_enum! {
+    /// Which listener.
+    Port {
+        /// Where the API server calls.
+        Admission => "admission",
+        /// Where people and tools call.
+        Admin => "admin",
+        /// Probes and metrics.
+        Ops => "ops",
+    }
+}
+
+label_enum! {
+    /// Why a request or a connection was turned away.
+    ShedReason {
+        /// Larger than a body may be.
+        BodyTooLarge => "body_too_large",
+        /// Too many bytes of bodies and answers in flight.
+        BytesInFlight => "bytes_in_flight",
+        /// A new connection that found all places taken by requests under way.
+        Connections => "connections",
+        /// A connection without a request under way that had to make room for a new one.
+        Evicted => "evicted",
+        /// A body that was not complete in time.
+        BodyDeadline => "body_deadline",
+        /// A request whose answer was not read in time.
+        WriteDeadline => "write_deadline",
+    }
+}
+
+label_enum! {
+    /// What became of a certificate reload.
+    ReloadResult {
+        /// The new pair serves.
+        Loaded => "loaded",
+        /// Refused; the last good pair serves on.
+        Kept => "kept",
+    }
+}
+
+/// `{port}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OnPort {
+    /// Which listener.
+    pub port: Port,
+}
+
+/// `{reason}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Shed {
+    /// Why.
+    pub reason: ShedReason,
+}
+
+/// `{result}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reload {
+    /// What became of it.
+    pub result: ReloadResult,
+}
+
+/// Metrics of all listeners. Clones share their values.
+#[derive(Clone, Debug, Default)]
+pub struct ServerMetrics {
+    /// Certificate reloads.
+    pub tls_reloads: Family<Reload, Counter>,
+    /// End of the serving certificate's validity, in Unix seconds.
+    pub tls_not_after: Gauge<i64, AtomicI64>,
+    /// Requests and connections turned away.
+    pub shed: Family<Shed, Counter>,
+    /// Open connections.
+    pub connections: Family<OnPort, Gauge>,
+    /// TLS handshakes that did not end well: a wrong `caBundle`, a missing client certificate, a port scan.
+    pub tls_handshake_failures: Family<OnPort, Counter>,
+    /// Bytes of request bodies and answers held at this moment.
+    pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
+    /// Requests whose handling panicked.
+    pub panics: Counter<u64, AtomicU64>,
+}
+
+impl ServerMetrics {
+    /// Makes the metrics and registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "tls_reloads",
+            "Reloads of the serving certificate",
+            metrics.tls_reloads.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_not_after",
+            "End of validity of the serving certificate, Unix time",
+            Unit::Seconds,
+            metrics.tls_not_after.clone(),
+        );
+        registry.register(
+            "requests_shed",
+            "Requests and connections turned away",
+            metrics.shed.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes that did not end well",
+            metrics.tls_handshake_failures.clone(),
+        );
+        registry.register_with_unit(
+            "body_in_flight",
+            "Bytes of request bodies and answers held",
+            Unit::Bytes,
+            metrics.body_bytes_in_flight.clone(),
+        );
+        registry.register(
+            "panics",
+            "Requests whose handling panicked",
+            metrics.panics.clone(),
+        );
+        metrics
+    }
+}

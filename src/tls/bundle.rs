@@ -1,0 +1,142 @@
+//! A set of CA certificates, as it stands in a `caBundle`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pem::{EncodeConfig, LineEnding, Pem};
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::tls::Pair;
+
+/// CA certificates, newest first, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle(Vec<CertificateDer<'static>>);
+
+impl Bundle {
+    /// Reads PEM; what is no certificate is left out.
+    #[must_use]
+    pub fn from_pem(pem: &[u8]) -> Self {
+        let mut bundle = Self::default();
+        for certificate in CertificateDer::pem_slice_iter(pem).flatten() {
+            bundle.push(certificate);
+        }
+        bundle
+    }
+
+    /// This one, then at most `keep` of the others that are still valid at `now`.
+    ///
+    /// A CA's key is thrown away once its leaf is signed, so that an older CA in the bundle lets nobody in but who
+    /// still serves with its leaf.
+    #[must_use]
+    pub fn before(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
+        let mut all = self.clone();
+        let others = others
+            .0
+            .iter()
+            .filter(|other| !self.0.contains(other) && is_valid(other, now));
+        for other in others.take(keep) {
+            all.push(other.clone());
+        }
+        all
+    }
+
+    /// Those of it by which an API server would take the pair at `now`; its names are not looked at.
+    #[must_use]
+    pub fn verifying(&self, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Self {
+        let verifies = |ca: &&CertificateDer<'static>| {
+            is_valid(ca, now) && verifies(ca, pair, provider, now).is_some()
+        };
+        Self(self.0.iter().filter(verifies).cloned().collect())
+    }
+
+    /// Whether it holds no certificate.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// PEM, one block after the other.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let line_ending = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        let block = |certificate: &CertificateDer<'_>| {
+            pem::encode_config(&Pem::new("CERTIFICATE", certificate.as_ref()), line_ending)
+        };
+        self.0.iter().map(block).collect()
+    }
+
+    fn push(&mut self, certificate: CertificateDer<'static>) {
+        if !self.0.contains(&certificate) {
+            self.0.push(certificate);
+        }
+    }
+}
+
+/// Whether a CA has not expired.
+fn is_valid(ca: &CertificateDer<'_>, now: Timestamp) -> bool {
+    X509Certificate::from_der(ca)
+        .is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
+}
+
+/// `Some` when the pair's chain leads to this CA.
+fn verifies(
+    ca: &CertificateDer<'static>,
+    pair: &Pair,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> Option<()> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone()).ok()?;
+    let (leaf, intermediates) = pair.key.cert.split_first()?;
+    let leaf = ParsedCertificate::try_from(leaf).ok()?;
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).ok()?));
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tls::issue;
+
+    #[test]
+    fn the_new_comes_before_what_is_still_valid() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).expect("a time");
+        let names = BTreeSet::from(["a.b.svc".to_owned()]);
+        let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)].map(|(begin, length)| {
+            issue(&names, Duration::from_secs(length), at(begin))
+                .expect("a certificate")
+                .ca
+        });
+        let both = second.before(&first, 1, at(60));
+        assert_eq!(Bundle::from_pem(both.to_pem().as_bytes()), both);
+        assert_eq!(both.0, [second.0.clone(), first.0.clone()].concat());
+        assert_eq!(both.before(&both, 4, at(60)), both, "each once");
+        assert_eq!(
+            third.before(&both, 4, at(201)).0,
+            [third.0.clone(), second.0.clone()].concat(),
+            "one has expired"
+        );
+        assert_eq!(
+            third.before(&both, 1, at(60)).0,
+            [third.0.clone(), second.0.clone()].concat(),
+            "one is kept"
+        );
+        assert!(Bundle::from_pem(b"garbage").is_empty());
+    }
+}

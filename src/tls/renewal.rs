@@ -1,0 +1,162 @@
+//! When the next certificate is due.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+
+use crate::tls::{Bundle, Pair, TlsError};
+
+/// Why a new certificate is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// None serves: there is none, or what is there cannot serve.
+    Unusable(String),
+    /// It serves, and no CA that is kept beside it verifies it: what would be published would shut the API server out.
+    Untrusted,
+    /// It serves, but not under all names.
+    Names,
+    /// Two thirds of its time are over.
+    Age,
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(why) => f.write_str(why),
+            Self::Untrusted => f.write_str("no CA in ca.crt verifies it"),
+            Self::Names => f.write_str("it lacks a name"),
+            Self::Age => f.write_str("two thirds of its validity are over"),
+        }
+    }
+}
+
+/// Whether a new certificate is due, beside these CAs; `None` while the present one is good.
+#[must_use]
+pub fn due(
+    present: Result<&Pair, &TlsError>,
+    ca: &Bundle,
+    names: &BTreeSet<String>,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> Option<Due> {
+    let pair = match present {
+        Ok(pair) => pair,
+        Err(error) => return Some(Due::Unusable(error.to_string())),
+    };
+    if ca.verifying(pair, provider, now).is_empty() {
+        return Some(Due::Untrusted);
+    }
+    if !names.is_subset(&pair.names) {
+        return Some(Due::Names);
+    }
+    let (begin, end) = (pair.not_before.as_second(), pair.not_after.as_second());
+    (now.as_second() >= begin + (end - begin) / 3 * 2).then_some(Due::Age)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rstest::rstest;
+    use rustls::crypto::aws_lc_rs;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::tls::issue;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(NOW + second).expect("a time")
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[rstest]
+    #[case::new(&["a.b.svc"], 1, None)]
+    #[case::a_name_less(&["a.b.svc", "c.d.svc"], 1, None)]
+    #[case::before_two_thirds(&["a.b.svc"], 2359, None)]
+    #[case::two_thirds(&["a.b.svc"], 2360, Some(Due::Age))]
+    #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
+    #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
+    fn the_next_is_due_in_time(
+        #[case] wanted: &[&str],
+        #[case] second: i64,
+        #[case] expected: Option<Due>,
+    ) {
+        let issued = issue(
+            &names(&["a.b.svc", "c.d.svc", "127.0.0.1", "::1"]),
+            Duration::from_hours(1),
+            at(0),
+        )
+        .expect("a certificate");
+        let provider = aws_lc_rs::default_provider();
+        let read = |now| {
+            Pair::from_pem(
+                issued.chain.as_bytes(),
+                issued.key.expose_secret().as_bytes(),
+                &provider,
+                now,
+            )
+        };
+        let due_at = |second| {
+            due(
+                read(at(second)).as_ref(),
+                &issued.ca,
+                &names(wanted),
+                &provider,
+                at(second),
+            )
+        };
+        assert_eq!(due_at(second), expected);
+        assert_eq!(
+            due_at(3600),
+            Some(Due::Unusable(format!(
+                "the certificate expired at {}",
+                at(3600)
+            )))
+        );
+    }
+
+    #[test]
+    fn a_pair_is_due_unless_a_ca_beside_it_verifies_it() {
+        let provider = aws_lc_rs::default_provider();
+        let hour = |begin| {
+            issue(&names(&["a.b.svc"]), Duration::from_hours(1), at(begin)).expect("a certificate")
+        };
+        let (one, other) = (hour(0), hour(0));
+        let pair = Pair::from_pem(
+            one.chain.as_bytes(),
+            one.key.expose_secret().as_bytes(),
+            &provider,
+            at(1),
+        )
+        .expect("a pair");
+        let due_beside = |ca: &Bundle| due(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
+        assert_eq!(due_beside(&Bundle::default()), Some(Due::Untrusted));
+        assert_eq!(
+            due_beside(&other.ca),
+            Some(Due::Untrusted),
+            "a CA of another pair"
+        );
+        let both = other.ca.before(&one.ca, 1, at(1));
+        assert_eq!(due_beside(&both), None);
+        assert_eq!(both.verifying(&pair, &provider, at(1)), one.ca);
+        assert!(
+            both.verifying(&pair, &provider, at(3600)).is_empty(),
+            "no CA that has expired"
+        );
+    }
+
+    #[test]
+    fn an_api_server_five_minutes_behind_takes_a_new_certificate() {
+        let day =
+            issue(&names(&["a.b.svc"]), Duration::from_hours(24), at(0)).expect("a certificate");
+        let leaf = crate::tls::Leaf::from_chain(day.chain.as_bytes()).expect("a leaf");
+        assert_eq!(leaf.not_before, at(-300));
+    }
+}

@@ -1,0 +1,469 @@
+//! What the controller's account may change, on the real API server: one annotation and the `caBundle`, though its roles
+//! here allow everything.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, named};
+use testbed::kubectl::Output;
+use testbed::objects;
+use testbed::served::{deployment, job, prefixed};
+use testbed::wait_within;
+
+const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-controller";
+
+/// How long the API server may take to know a new policy.
+const POLICY_KNOWN: Duration = Duration::from_mins(1);
+
+/// A control plane with the chart's policies, and the account with every right there is.
+async fn scene() -> ControlPlane {
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    for name in [NAME, "jobs"] {
+        cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+            .await
+            .object();
+    }
+    let rendered = Helm::Four.objects(
+        NAME,
+        &json!({"tls": {"mode": "self-managed"}, "webhook": {"exemptNamespaces": ["quiet"]}}),
+    );
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "quiet"}}))
+        .await
+        .object();
+    for object in &rendered {
+        let kind = object["kind"].as_str().expect("a kind");
+        if kind.starts_with("ValidatingAdmission") || kind == "MutatingWebhookConfiguration" {
+            cp.create(object).await.object();
+        }
+    }
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"});
+    let (_, name) = ACCOUNT.rsplit_once(':').expect("a name");
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": NAME});
+    let bound = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "everything"}, "roleRef": role, "subjects": [subject]});
+    cp.create(&bound).await.object();
+    cp
+}
+
+/// A merge patch by the account.
+async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> Output {
+    let change = change.to_string();
+    let args = [
+        "--as",
+        ACCOUNT,
+        "-n",
+        namespace,
+        "patch",
+        object,
+        "--type=merge",
+        "--patch",
+        &change,
+    ];
+    cp.kubectl(&args, "").await
+}
+
+#[track_caller]
+fn denied(answer: &Output, says: &str) {
+    let named = answer
+        .stderr
+        .contains("ValidatingAdmissionPolicy 'floe-secrets-controller-");
+    assert!(
+        answer.code != 0 && named && answer.stderr.contains(says),
+        "no {says:?} in {answer:?}"
+    );
+}
+
+/// A workload of each kind that the account may patch, by its name for kubectl.
+fn workloads() -> Vec<(&'static str, Value)> {
+    let containers = json!([{"name": "main", "image": "none"}]);
+    let set = |kind: &str, more: &Value| {
+        let mut object = deployment("asks", &prefixed(&json!({"env-from": "db"})), &containers);
+        object["kind"] = kind.into();
+        testbed::served::with(&mut object["spec"], more);
+        object
+    };
+    vec![
+        (
+            "replicaset/asks",
+            set("ReplicaSet", &json!({"replicas": 0})),
+        ),
+        (
+            "statefulset/asks",
+            set("StatefulSet", &json!({"serviceName": "asks"})),
+        ),
+        ("daemonset/asks", set("DaemonSet", &json!({}))),
+        ("deployment/asks", set("Deployment", &json!({}))),
+        (
+            "job/asks",
+            job("asks", &prefixed(&json!({"env-from": "db"})), &containers),
+        ),
+    ]
+}
+
+fn trigger(value: &Value) -> Value {
+    json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": value}}})
+}
+
+/// The API server learns of a policy some time after it is there.
+async fn known(cp: &ControlPlane, object: &str) {
+    wait_within(POLICY_KNOWN, "the policy counts", || async {
+        let refused = patch(
+            cp,
+            "jobs",
+            object,
+            &json!({"metadata": {"labels": {"probe": "a"}}}),
+        )
+        .await;
+        let back = cp
+            .kubectl(&["-n", "jobs", "label", object, "probe-"], "")
+            .await;
+        assert_eq!(back.code, 0, "{back:?}");
+        (refused.code != 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn controller_changes_one_annotation_and_the_ca_alone() {
+    let cp = &scene().await;
+    for (name, mut object) in workloads() {
+        for namespace in ["jobs", "kube-system", "kube-node-lease", NAME, "quiet"] {
+            object["metadata"]["namespace"] = namespace.into();
+            cp.create(&object).await.object();
+        }
+        known(cp, name).await;
+        annotations(cp, name).await;
+        everything_else(cp, name).await;
+        for namespace in ["kube-system", "kube-node-lease", NAME, "quiet"] {
+            denied(
+                &patch(cp, namespace, name, &trigger(&"uid".into())).await,
+                "in a namespace that the webhook leaves alone",
+            );
+        }
+        // Others are not concerned.
+        let label = ["-n", "kube-system", "label", name, "by=somebody"];
+        cp.kubectl(&label, "").await.succeeded();
+    }
+    let fresh = deployment(
+        "fresh",
+        &json!({}),
+        &json!([{"name": "main", "image": "none"}]),
+    )
+    .to_string();
+    denied(
+        &cp.kubectl(
+            &["--as", ACCOUNT, "-n", "jobs", "create", "-f", "-"],
+            &fresh,
+        )
+        .await,
+        "creates no workloads",
+    );
+    configuration(cp).await;
+}
+
+/// The one annotation comes, changes and goes, with others beside it and without; no other does.
+async fn annotations(cp: &ControlPlane, name: &str) {
+    for value in [json!("a"), json!("b"), json!(null)] {
+        patch(cp, "jobs", name, &trigger(&value)).await.succeeded();
+    }
+    let other = "changes no annotation but retry.floe.dev/requested-for";
+    let change = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
+    denied(
+        &patch(cp, "jobs", name, &change("example.com/a", "b".into())).await,
+        other,
+    );
+    let annotate = [
+        "-n",
+        "jobs",
+        "annotate",
+        "--overwrite",
+        name,
+        "example.com/a=b",
+    ];
+    cp.kubectl(&annotate, "").await.succeeded();
+    for change in [
+        change("example.com/a", "c".into()),
+        change("example.com/a", json!(null)),
+    ] {
+        denied(&patch(cp, "jobs", name, &change).await, other);
+    }
+    patch(cp, "jobs", name, &trigger(&"c".into()))
+        .await
+        .succeeded();
+    // A controller of an older version still writes the name that the annotation had: it is refused, changes nothing,
+    // and marks that it has left behind stand in nobody's way.
+    let former = "nudge.floe.dev/secret";
+    denied(
+        &patch(cp, "jobs", name, &change(former, "uid".into())).await,
+        other,
+    );
+    cp.kubectl(
+        &["-n", "jobs", "annotate", name, &format!("{former}=uid")],
+        "",
+    )
+    .await
+    .succeeded();
+    patch(cp, "jobs", name, &trigger(&"beside".into()))
+        .await
+        .succeeded();
+    denied(
+        &patch(cp, "jobs", name, &change(former, "again".into())).await,
+        other,
+    );
+    cp.kubectl(&["-n", "jobs", "annotate", name, &format!("{former}-")], "")
+        .await
+        .succeeded();
+    let all = json!({"metadata": {"annotations": null}});
+    denied(&patch(cp, "jobs", name, &all).await, other);
+    cp.kubectl(
+        &[
+            "-n",
+            "jobs",
+            "annotate",
+            name,
+            "example.com/a-",
+            "retry.floe.dev/requested-for-",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    // Nothing at all is there now.
+    patch(cp, "jobs", name, &trigger(&"d".into()))
+        .await
+        .succeeded();
+    patch(cp, "jobs", name, &all).await.succeeded();
+    patch(cp, "jobs", name, &trigger(&"e".into()))
+        .await
+        .succeeded();
+}
+
+async fn everything_else(cp: &ControlPlane, name: &str) {
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
+    for (change, says) in [
+        (
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            "changes no labels, owners or finalizers",
+        ),
+        (
+            json!({"metadata": {"finalizers": ["example.com/a"]}}),
+            "changes no labels, owners or finalizers",
+        ),
+        (
+            json!({"metadata": {"ownerReferences": owner}}),
+            "changes no labels, owners or finalizers",
+        ),
+    ] {
+        denied(&patch(cp, "jobs", name, &change).await, says);
+    }
+    // What each kind lets people change of its spec.
+    let image = json!({"spec": {"template": {"spec": {"hostPID": true}}}});
+    let spec = match name.split_once('/').expect("a kind").0 {
+        "job" => json!({"spec": {"suspend": true}}),
+        _ => image,
+    };
+    denied(&patch(cp, "jobs", name, &spec).await, "changes no spec");
+    let both = json!({"metadata": trigger(&"f".into())["metadata"], "spec": spec["spec"]});
+    denied(&patch(cp, "jobs", name, &both).await, "changes no spec");
+}
+
+/// The webhook configuration: the CA of every entry, and nothing else of any.
+async fn configuration(cp: &ControlPlane) {
+    let name = "mutatingwebhookconfiguration/zz-floe-secrets-webhook";
+    let rendered = Helm::Four.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
+    let live = objects::path(named(
+        &rendered,
+        "MutatingWebhookConfiguration",
+        "zz-floe-secrets-webhook",
+    ));
+    let entries = cp.request(http::Method::GET, &live, None).await.object()["webhooks"].take();
+    let by_json = async |operations: Value| {
+        let operations = operations.to_string();
+        cp.kubectl(
+            &[
+                "--as",
+                ACCOUNT,
+                "patch",
+                name,
+                "--type=json",
+                "--patch",
+                &operations,
+            ],
+            "",
+        )
+        .await
+    };
+    // As the controller writes it: server-side, every entry at once.
+    let trusted: Vec<Value> = entries
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|entry| json!({"name": entry["name"], "clientConfig": {"caBundle": "Y2E="}}))
+        .collect();
+    let apply = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "zz-floe-secrets-webhook"}, "webhooks": trusted});
+    let args = [
+        "--as",
+        ACCOUNT,
+        "apply",
+        "--server-side",
+        "--field-manager=ca",
+        "-f",
+        "-",
+    ];
+    // It has to be a certificate for the API server to take it.
+    let pem = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        cp.authority.pem(),
+    );
+    cp.kubectl(&args, &apply.to_string().replace("Y2E=", &pem))
+        .await
+        .succeeded();
+    let after = cp.request(http::Method::GET, &live, None).await.object()["webhooks"].take();
+    assert!(
+        after
+            .as_array()
+            .expect("entries")
+            .iter()
+            .all(|entry| entry["clientConfig"]["caBundle"] == *pem)
+    );
+
+    let nothing_else = "changes nothing of the webhook configuration but clientConfig.caBundle";
+    for (path, value) in [
+        ("name", json!("other.secrets.floe.dev")),
+        ("rules/0/operations", json!(["CREATE", "UPDATE"])),
+        ("rules/0/resources", json!(["pods", "secrets"])),
+        ("failurePolicy", json!("Ignore")),
+        ("matchPolicy", json!("Exact")),
+        ("namespaceSelector", json!({})),
+        ("objectSelector", json!({"matchLabels": {"a": "b"}})),
+        ("sideEffects", json!("None")),
+        ("timeoutSeconds", json!(9)),
+        ("admissionReviewVersions", json!(["v1", "v1beta1"])),
+        ("reinvocationPolicy", json!("Never")),
+        ("matchConditions", json!([])),
+        ("clientConfig/service/name", json!("another")),
+        ("clientConfig/service/path", json!("/admit/workloads")),
+    ] {
+        let operation =
+            json!([{"op": "replace", "path": format!("/webhooks/0/{path}"), "value": value}]);
+        denied(&by_json(operation).await, nothing_else);
+    }
+    let elsewhere = json!([{"op": "replace", "path": "/webhooks/0/clientConfig",
+        "value": {"url": "https://127.0.0.1:1", "caBundle": pem}}]);
+    denied(&by_json(elsewhere).await, nothing_else);
+    denied(
+        &by_json(json!([{"op": "remove", "path": "/webhooks/4"}])).await,
+        nothing_else,
+    );
+    let label = json!([{"op": "add", "path": "/metadata/labels/a", "value": "b"}]);
+    denied(
+        &by_json(label).await,
+        "changes no metadata of the webhook configuration",
+    );
+    // Somebody else's configuration.
+    let mut theirs = named(
+        &rendered,
+        "MutatingWebhookConfiguration",
+        "zz-floe-secrets-webhook",
+    )
+    .clone();
+    theirs["metadata"]["name"] = "theirs".into();
+    cp.create(&theirs).await.object();
+    let ca = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": pem}])
+        .to_string();
+    let args = [
+        "--as",
+        ACCOUNT,
+        "patch",
+        "mutatingwebhookconfiguration/theirs",
+        "--type=json",
+        "--patch",
+        &ca,
+    ];
+    denied(
+        &cp.kubectl(&args, "").await,
+        "no webhook configuration but zz-floe-secrets-webhook",
+    );
+}
+
+/// A field that a newer API has is one that the policy would let through.
+#[tokio::test]
+async fn policy_names_every_field_of_an_entry() {
+    let cp = ControlPlane::shared().await;
+    let path = "/openapi/v3/apis/admissionregistration.k8s.io/v1";
+    let schemas =
+        cp.request(http::Method::GET, path, None).await.object()["components"]["schemas"].take();
+    let fields = |kind: &str| -> Vec<String> {
+        let schema = &schemas[format!("io.k8s.api.admissionregistration.v1.{kind}")];
+        schema["properties"]
+            .as_object()
+            .expect("properties")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let rendered = Helm::Four.objects(NAME, &json!({}));
+    let policy = named(
+        &rendered,
+        "ValidatingAdmissionPolicy",
+        "floe-secrets-controller-configuration",
+    )
+    .to_string();
+    for field in fields("MutatingWebhook") {
+        let compared = policy.contains(&format!("is.?{field} == was.?{field}"))
+            || policy.contains(&format!("is.{field} == was.{field}"));
+        assert!(
+            compared || field == "clientConfig",
+            "{field} is not compared"
+        );
+    }
+    for field in fields("WebhookClientConfig") {
+        let compared = policy.contains(&format!(
+            "is.clientConfig.?{field} == was.clientConfig.?{field}"
+        ));
+        assert!(compared != (field == "caBundle"), "{field}");
+    }
+}
+
+/// Without the controller, and when it is turned off, there is none.
+#[test]
+fn policy_is_there_for_the_controller() {
+    let count = |values: &Value| {
+        let objects = Helm::Four.objects(NAME, values);
+        objects
+            .iter()
+            .filter(|object| {
+                object["kind"]
+                    .as_str()
+                    .is_some_and(|kind| kind.starts_with("Validating"))
+            })
+            .count()
+    };
+    assert_eq!(count(&json!({})), 4);
+    assert_eq!(count(&json!({"controller": {"enabled": false}})), 0);
+    assert_eq!(
+        count(&json!({"controller": {"admissionPolicy": {"enabled": false}}})),
+        0
+    );
+    let objects = Helm::Four.objects(
+        NAME,
+        &json!({"controller": {"serviceAccount": {"name": "theirs"}}}),
+    );
+    let policy = named(
+        &objects,
+        "ValidatingAdmissionPolicy",
+        "floe-secrets-controller-workloads",
+    );
+    let condition = &policy["spec"]["matchConditions"][0]["expression"];
+    assert_eq!(
+        condition,
+        "request.userInfo.username == 'system:serviceaccount:floe-secrets-webhook:theirs'"
+    );
+}

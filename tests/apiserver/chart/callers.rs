@@ -1,0 +1,296 @@
+//! Who may call the admission port: what is rendered for each way to close it, and what an open port refuses.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{existing, merged};
+use testbed::control_plane::ControlPlane;
+use testbed::helm::{Helm, NAME, chart, named};
+use testbed::kubectl::Output;
+use testbed::objects::yaml;
+use testbed::process::Folder;
+use testbed::served::{patched, pod, prefixed, review_of, variables};
+use testbed::tools::{paths, project};
+use testbed::webhook::webhook_identity;
+use testbed::webhook_process::Launch;
+
+/// How the chart names the ways to close the port.
+const SETTINGS: &str = "tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from";
+
+fn closed_by_range() -> Value {
+    json!({"networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}})
+}
+
+/// What the rendered webhook is told about its callers.
+fn trusted(values: &Value) -> String {
+    let objects = Helm::Four.objects(NAME, values);
+    let container =
+        &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0];
+    let args = container["args"]
+        .as_array()
+        .expect("arguments")
+        .iter()
+        .filter_map(Value::as_str);
+    let [flag]: [&str; 1] = args
+        .filter(|arg| arg.starts_with("--trusted-callers="))
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("it is told once");
+    flag.to_owned()
+}
+
+#[test]
+fn callers_are_trusted_only_when_the_port_is_closed() {
+    let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
+    let ca = |kind: &str| json!({"tls": {"clientCA": {kind: "api-server-ca"}}});
+    for (values, expected) in [
+        (json!({}), false),
+        (closed_by_range(), true),
+        (
+            json!({"networkPolicy": {"podCIDRs": ["fd00:10:244::/56"]}}),
+            true,
+        ),
+        (
+            json!({"networkPolicy": {"admission": {"from": from}}}),
+            true,
+        ),
+        (ca("secretName"), true),
+        (ca("configMapName"), true),
+        // No policy applies to pods in the nodes' network.
+        (json!({"hostNetwork": true}), false),
+        (
+            merged(ca("secretName"), &json!({"hostNetwork": true})),
+            true,
+        ),
+        (json!({"networkPolicy": {"enabled": false}}), false),
+        (
+            merged(
+                ca("secretName"),
+                &json!({"networkPolicy": {"enabled": false}}),
+            ),
+            true,
+        ),
+        // Metrics and egress say nothing about this port.
+        (
+            json!({"networkPolicy": {"metrics": {"from": from}, "egress": {"apiServer": from}}}),
+            false,
+        ),
+    ] {
+        assert_eq!(
+            trusted(&values),
+            format!("--trusted-callers={expected}"),
+            "{values}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_that_would_close_nothing_is_refused() {
+    let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
+    for (name, policy) in [
+        ("podCIDRs", json!({"podCIDRs": ["10.244.0.0/16"]})),
+        ("admission.from", json!({"admission": {"from": from}})),
+    ] {
+        for (more, says) in [
+            (
+                json!({"networkPolicy": {"enabled": false}}),
+                "Set networkPolicy.enabled=true, or take",
+            ),
+            (json!({"hostNetwork": true}), "tls.clientCA works there too"),
+        ] {
+            let values = merged(json!({"networkPolicy": policy}), &more);
+            let answer = Helm::Four.template(NAME, &values);
+            let named = answer
+                .stderr
+                .contains(&format!("networkPolicy.{name} is set"));
+            assert!(
+                answer.code != 0 && named && answer.stderr.contains(says),
+                "{values}: {}",
+                answer.stderr
+            );
+        }
+    }
+}
+
+/// The notes of an installation, from a dry run.
+fn notes(values: &Value) -> String {
+    let args = [
+        "install",
+        NAME,
+        &chart(),
+        "--namespace",
+        NAME,
+        "--dry-run=client",
+    ];
+    let said = Helm::Four
+        .run(&args, &merged(existing(), values))
+        .succeeded()
+        .stdout;
+    let (_, notes) = said.split_once("NOTES:").expect("notes");
+    // As a sentence, whatever the lines are.
+    notes.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn notes_warn_while_the_port_is_open() {
+    let open = notes(&json!({}));
+    for says in [
+        "WARNING: any pod of the cluster can send reviews to the webhook's port",
+        "whether a Secret of a given name exists in a given namespace",
+        "name/* in secrets.floe.dev/refs is refused for everybody",
+        SETTINGS,
+    ] {
+        assert!(open.contains(says), "no {says:?} in {open}");
+    }
+    assert!(
+        notes(&json!({"hostNetwork": true})).contains("With hostNetwork only tls.clientCA helps.")
+    );
+    let closed = notes(&closed_by_range());
+    assert!(
+        !closed.contains("WARNING") && closed.contains("only where the cluster's network enforces"),
+        "{closed}"
+    );
+    let ca = notes(&json!({"tls": {"clientCA": {"secretName": "api-server-ca"}}}));
+    assert!(
+        !ca.contains("WARNING") && !ca.contains("enforces policies"),
+        "{ca}"
+    );
+}
+
+fn kustomize(folder: &str) -> Output {
+    let [kubectl] = paths(["kubectl"]);
+    let output = std::process::Command::new(kubectl)
+        .args(["kustomize", folder])
+        .output()
+        .expect("kubectl runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+/// What closes the port of the plain manifests, on their page and in `hack/install.sh`, is what the chart renders.
+#[test]
+fn plain_manifests_are_closed_as_the_chart_is() {
+    let rendered = Helm::Four.objects(NAME, &merged(existing(), &closed_by_range()));
+    let expected = (
+        named(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
+        named(&rendered, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0]["args"]
+            .clone(),
+    );
+    let page =
+        std::fs::read_to_string(project().join("manifests/webhook/README.md")).expect("the page");
+    let block = page
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("a block of YAML");
+    let folder = Folder::new();
+    let link = folder.path().join("manifests");
+    let copied = std::process::Command::new("cp")
+        .arg("-R")
+        .arg(project().join("manifests"))
+        .arg(&link)
+        .output();
+    assert!(copied.expect("cp runs").status.success());
+    folder.write("kustomization.yaml", block);
+    let by_page = kustomize(&folder.path().display().to_string())
+        .succeeded()
+        .stdout;
+
+    let [kubectl] = paths(["kubectl"]);
+    let script =
+        "k() { \"$KUBECTL\" \"$@\"; }; source hack/lib/callers.sh; manifests_for 10.244.0.0/16";
+    let by_script = std::process::Command::new("bash")
+        .args(["-euc", script])
+        .env("ROOT", project())
+        .env("KUBECTL", kubectl)
+        .current_dir(project())
+        .output()
+        .expect("bash runs");
+    assert!(
+        by_script.status.success(),
+        "{}",
+        String::from_utf8_lossy(&by_script.stderr)
+    );
+    for text in [
+        by_page,
+        String::from_utf8_lossy(&by_script.stdout).into_owned(),
+    ] {
+        let objects = yaml(&text);
+        let policy = &named(&objects, "NetworkPolicy", NAME)["spec"];
+        let args = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+            [0]["args"];
+        assert_eq!((policy, args), (&expected.0, &expected.1));
+    }
+}
+
+/// The same program, told what the chart tells it with and without a closed port, reviewed by somebody without a
+/// certificate.
+#[tokio::test]
+async fn every_key_is_given_only_behind_a_closed_port() {
+    let cp = ControlPlane::shared().await;
+    let namespace = cp.namespace("callers").await;
+    cp.secret(&namespace.name, "db", &["user", "word"], "v")
+        .await;
+    let identity = webhook_identity(cp).await;
+    let asks = |annotations: &Value| pod(&namespace.name, "asks", &prefixed(annotations));
+    for (values, closed) in [(json!({}), false), (closed_by_range(), true)] {
+        let mut launch = Launch::serve(cp, &identity);
+        launch
+            .args
+            .retain(|argument| !argument.starts_with("--trusted-callers"));
+        let webhook = launch.with(&[&trusted(&values)]).start().await;
+        let answer = async |annotations: &Value| {
+            webhook
+                .review("/admit/pods", &review_of(&asks(annotations)))
+                .await
+        };
+        // Goes on in any case.
+        for annotations in [
+            json!({"env-from": "db"}),
+            json!({"refs": "db/user"}),
+            json!({"env.USER": "db/user"}),
+        ] {
+            let review = answer(&annotations).await;
+            assert_eq!(
+                review["response"]["allowed"], true,
+                "{closed} {annotations}: {review}"
+            );
+        }
+        let every = json!({"refs": "db/*"});
+        let review = answer(&every).await;
+        if closed {
+            assert_eq!(review["response"]["allowed"], true, "{review}");
+            let injected = patched(&asks(&every), &review);
+            let names = variables(&injected["spec"]["containers"][0]);
+            assert_eq!(
+                names,
+                ["FLOE_SECRET_DB_USER<db/user", "FLOE_SECRET_DB_WORD<db/word"]
+            );
+        } else {
+            assert_eq!(review["response"]["allowed"], false, "{review}");
+            let message = review["response"]["status"]["message"]
+                .as_str()
+                .expect("a sentence");
+            assert!(message.contains(SETTINGS), "{message}");
+            assert!(
+                !review.to_string().contains("word"),
+                "a key's name is told: {review}"
+            );
+        }
+    }
+    // The objects that say so are what the API server accepts.
+    let objects = Helm::Four.objects(NAME, &closed_by_range());
+    let mut policy = named(&objects, "NetworkPolicy", NAME).clone();
+    policy["metadata"]["namespace"] = namespace.name.clone().into();
+    cp.create(&policy).await.object();
+    let path = testbed::objects::path(&policy);
+    let stored = cp.request(Method::GET, &path, None).await.object();
+    assert_eq!(
+        stored["spec"]["ingress"][0]["from"],
+        policy["spec"]["ingress"][0]["from"]
+    );
+}

@@ -1,0 +1,96 @@
+//! The page about the API server's client certificate, word for word, on a real API server.
+
+use serde_json::{Value, json};
+
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::process::Folder;
+use testbed::served::{pod, prefixed};
+use testbed::tools::project;
+use testbed::wait_for;
+use testbed::webhook::{Registration, SERVICE_HOST, webhook_identity};
+use testbed::webhook_process::Launch;
+
+/// The page's blocks in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let page = project().join("docs/operations/API-SERVER-CERTIFICATE.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let opening = format!("```{language}\n");
+    let blocks = page
+        .split(&opening)
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
+    let folder = Folder::new();
+    let [openssl, _values]: [String; 2] = blocks("sh").try_into().expect("two blocks of commands");
+    let made = std::process::Command::new("sh")
+        .args(["-euc", &openssl])
+        .current_dir(folder.path())
+        .output();
+    let made = made.expect("sh runs");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+
+    let launch_port = testbed::free_ports::<1>()[0];
+    let [admission, clients]: [String; 2] = blocks("yaml").try_into().expect("two files");
+    let here = folder.path().display().to_string();
+    let admission = folder.write(
+        "configuration.yaml",
+        admission.replace("/etc/kubernetes/admission", &here),
+    );
+    // Here the Service has another port than 443, which the page says to add.
+    assert!(clients.contains(SERVICE_HOST));
+    let clients = clients.replace("/etc/kubernetes/admission", &here);
+    folder.write(
+        "clients.yaml",
+        clients.replace(SERVICE_HOST, &format!("{SERVICE_HOST}:{launch_port}")),
+    );
+    let flag = format!("--admission-control-config-file={}", admission.display());
+    let cp = &ControlPlane::start(Options {
+        controller_manager: false,
+        apiserver_flags: vec![flag],
+    })
+    .await;
+
+    let identity = webhook_identity(cp).await;
+    let mut launch =
+        Launch::serve(cp, &identity).set("--listen", &format!("127.0.0.1:{launch_port}"));
+    launch.port = launch_port;
+    let ca = folder.path().join("client-ca.crt").display().to_string();
+    let webhook = launch.with(&["--tls-client-ca", &ca]).start().await;
+    cp.secret("default", "db", &["k"], "v").await;
+    let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
+    let source = |pod: &Value| {
+        pod.pointer("/spec/containers/0/envFrom/0/secretRef/name")
+            .cloned()
+    };
+    {
+        let _registered = Registration::exclusive(cp, &webhook.by_service()).await;
+        let admitted = cp.create_dry(&asks).await.object();
+        assert_eq!(source(&admitted), Some("db".into()));
+    }
+    // By URL it is another host, for which the API server has no certificate.
+    let _registered = Registration::exclusive(cp, &webhook.by_url()).await;
+    let answer = cp.create_dry(&asks).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    let page =
+        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
+    let said = "tls: certificate required";
+    assert!(
+        answer.message().contains(said) && page.contains(said),
+        "{answer:?}"
+    );
+    wait_for("the failed handshake is counted", || async {
+        let (_, metrics) = webhook.get("/metrics")?;
+        metrics
+            .contains(r#"tls_handshake_failures_total{port="admission"}"#)
+            .then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,435 @@
+//! Install, upgrade, rollback, uninstall: by both Helms, and by kubectl from rendered files, on a real API server.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{existing, merged};
+use testbed::control_plane::ControlPlane;
+use testbed::helm::{Helm, NAME, chart};
+use testbed::namespace::TestNamespace;
+use testbed::objects::{self, yaml};
+use testbed::wait_for;
+
+/// A release of its own, in a namespace of its own.
+struct Release {
+    cp: &'static ControlPlane,
+    name: String,
+    fullname: String,
+    /// Every kind that can be listed.
+    kinds: String,
+    _namespace: TestNamespace,
+}
+
+impl Release {
+    async fn new(stem: &str) -> Self {
+        let cp = ControlPlane::shared().await;
+        let kinds = cp
+            .kubectl(&["api-resources", "--verbs=list", "--output=name"], "")
+            .await
+            .succeeded();
+        // Events tell of what is gone.
+        let kinds: Vec<&str> = kinds
+            .stdout
+            .lines()
+            .filter(|kind| !kind.starts_with("events"))
+            .collect();
+        let restricted = json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
+        let namespace = cp.namespace_with(stem, &restricted).await;
+        let name = namespace.name.clone();
+        Self {
+            cp,
+            fullname: format!("{name}-{NAME}"),
+            name,
+            kinds: kinds.join(","),
+            _namespace: namespace,
+        }
+    }
+
+    /// The objects of the cluster that this release is the reason for: those in its namespace, and those of its name.
+    async fn objects(&self) -> BTreeSet<String> {
+        let columns = "custom-columns=NS:.metadata.namespace,KIND:.kind,NAME:.metadata.name";
+        let args = [
+            "get",
+            &self.kinds,
+            "--all-namespaces",
+            "--no-headers",
+            "--output",
+            columns,
+        ];
+        let all = self.cp.kubectl(&args, "").await.succeeded();
+        let own = |line: &&str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [namespace, kind, name] = words[..] else {
+                panic!("{line}")
+            };
+            let given = [
+                ("ConfigMap", "kube-root-ca.crt"),
+                ("ServiceAccount", "default"),
+            ];
+            (namespace == self.name || name.contains(&self.name))
+                && !given.contains(&(kind, name))
+                && (kind, name) != ("Namespace", &self.name)
+        };
+        all.stdout
+            .lines()
+            .filter(own)
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    /// Waits until nothing is left; the garbage collector takes pods after their Deployment.
+    async fn nothing_is_left(&self) {
+        let mut left = BTreeSet::new();
+        for _ in 0..60 {
+            left = self.objects().await;
+            if left.is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+        panic!("left behind: {left:?}");
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.cp.request(Method::GET, path, None).await.object()
+    }
+
+    async fn configuration(&self) -> Value {
+        self.get(&self.configuration_path()).await
+    }
+
+    fn configuration_path(&self) -> String {
+        format!(
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-{}",
+            self.fullname
+        )
+    }
+
+    async fn deployment(&self) -> Value {
+        self.get(&format!(
+            "/apis/apps/v1/namespaces/{}/deployments/{}",
+            self.name, self.fullname
+        ))
+        .await
+    }
+
+    /// What an issuer does: its CA in every entry, by server-side apply as a field manager of its own.
+    async fn write_ca(&self, ca: &str) {
+        let bundle = base64::engine::general_purpose::STANDARD.encode(ca);
+        let entries = self.configuration().await["webhooks"].clone();
+        let entries: Vec<Value> = entries
+            .as_array()
+            .expect("entries")
+            .iter()
+            .map(|entry| json!({"name": entry["name"], "clientConfig": {"caBundle": bundle}}))
+            .collect();
+        let apply = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": format!("zz-{}", self.fullname)}, "webhooks": entries});
+        let path = format!(
+            "{}?fieldManager=floe-secrets-certificates&force=true",
+            self.configuration_path()
+        );
+        let client = self.cp.client();
+        objects::send_as(
+            &client,
+            Method::PATCH,
+            &path,
+            Some(&apply),
+            "application/apply-patch+yaml",
+        )
+        .await
+        .object();
+    }
+
+    async fn cas(&self) -> Vec<Value> {
+        let configuration = self.configuration().await;
+        let entries = configuration["webhooks"]
+            .as_array()
+            .expect("entries")
+            .clone();
+        entries
+            .into_iter()
+            .map(|mut entry| entry["clientConfig"]["caBundle"].take())
+            .collect()
+    }
+
+    /// Values with which no other test's objects are sent to a webhook that nobody serves.
+    fn alone(&self, values: &Value) -> Value {
+        let only =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [self.name]});
+        merged(
+            values.clone(),
+            &json!({"webhook": {"namespaceSelector": {"matchExpressions": [only]}}}),
+        )
+    }
+
+    async fn helm(&self, helm: Helm, args: &[&str], values: &Value) -> String {
+        let args = [args, &["--namespace", &self.name]].concat();
+        let values = if values.is_null() {
+            Value::Null
+        } else {
+            self.alone(values)
+        };
+        let answer = self.cp.helm(helm, &args, &values).await.succeeded();
+        assert!(
+            !answer.stderr.to_lowercase().contains("warning"),
+            "{helm:?} {args:?}: {}",
+            answer.stderr
+        );
+        answer.stdout
+    }
+}
+
+#[tokio::test]
+async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
+    for helm in Helm::ALL {
+        let release = Release::new(&format!("{helm:?}").to_lowercase()).await;
+        let name = release.name.as_str();
+        assert!(release.objects().await.is_empty());
+
+        let said = release
+            .helm(helm, &["install", name, &chart()], &existing())
+            .await;
+        for step in [
+            "rollout status",
+            "helm test",
+            "caBundle",
+            "secrets.floe.dev/env-from",
+        ] {
+            assert!(
+                said.contains(step),
+                "{helm:?}: NOTES.txt does not tell of {step}:\n{said}"
+            );
+        }
+        // Enforced, so nothing has to be said about it.
+        assert!(!said.contains("pod-security"), "{said}");
+        let first = release.objects().await;
+        assert!(first.len() > 15, "{first:?}");
+        wait_for("both Deployments' pods", || async {
+            let pods = release.objects().await;
+            (pods.iter().filter(|line| line.contains(" Pod ")).count() == 4).then_some(())
+        })
+        .await;
+        assert_eq!(
+            release.configuration().await["webhooks"][0]["timeoutSeconds"],
+            5
+        );
+
+        // The CA outlives whatever Helm does afterwards.
+        release.write_ca("the CA").await;
+        let ca = release.cas().await;
+        assert!(ca.len() == 5 && ca.iter().all(Value::is_string), "{ca:?}");
+
+        let other = merged(
+            existing(),
+            &json!({
+                "replicas": 3, "onUnavailable": "admit", "autoscaling": {"enabled": false},
+                "webhook": {"timeoutSeconds": 7, "exemptNamespaces": ["quiet"]},
+                "podDisruptionBudget": {"enabled": false}, "controller": {"retryOwners": false},
+                "tls": {"secretName": "another"},
+            }),
+        );
+        release
+            .helm(helm, &["upgrade", name, &chart()], &other)
+            .await;
+        let (configuration, deployment) =
+            (release.configuration().await, release.deployment().await);
+        assert_eq!(
+            configuration["webhooks"][2]["timeoutSeconds"], 7,
+            "{helm:?}"
+        );
+        let exempt =
+            &configuration["webhooks"][4]["namespaceSelector"]["matchExpressions"][0]["values"];
+        assert!(
+            exempt.as_array().expect("values").contains(&json!("quiet")),
+            "{exempt}"
+        );
+        assert_eq!(deployment["spec"]["replicas"], 3);
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+        assert!(
+            args.contains("--on-unavailable=admit") && args.contains("--exempt-namespaces=quiet"),
+            "{args}"
+        );
+        let budget = format!("{name} PodDisruptionBudget {}", release.fullname);
+        assert!(first.contains(&budget) && !release.objects().await.contains(&budget));
+        assert_eq!(release.cas().await, ca, "{helm:?}: the upgrade took the CA");
+
+        release
+            .helm(helm, &["rollback", name, "1"], &Value::Null)
+            .await;
+        let (configuration, deployment) =
+            (release.configuration().await, release.deployment().await);
+        assert_eq!(
+            configuration["webhooks"][2]["timeoutSeconds"], 5,
+            "{helm:?}"
+        );
+        assert_eq!(deployment["spec"]["replicas"], 2);
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+        assert!(
+            args.contains("--on-unavailable=deny") && !args.contains("--exempt-namespaces"),
+            "{args}"
+        );
+        assert!(release.objects().await.contains(&budget));
+        assert_eq!(
+            release.cas().await,
+            ca,
+            "{helm:?}: the rollback took the CA"
+        );
+
+        // The same again changes nothing: no pod is rolled.
+        let before = release.deployment().await["metadata"]["generation"].take();
+        release
+            .helm(helm, &["upgrade", name, &chart()], &existing())
+            .await;
+        assert_eq!(
+            release.deployment().await["metadata"]["generation"],
+            before,
+            "{helm:?}"
+        );
+
+        release.helm(helm, &["uninstall", name], &Value::Null).await;
+        release.nothing_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn every_mode_installs_and_leaves_nothing() {
+    let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["kube-public"]}});
+    for values in [
+        json!({"tls": {"mode": "self-managed"}}),
+        merged(existing(), &scoped),
+        merged(scoped, &json!({"tls": {"mode": "self-managed"}})),
+        merged(
+            existing(),
+            &json!({"replicas": 0, "webhook": {"url": "https://webhook.example.com"}}),
+        ),
+        merged(
+            existing(),
+            &json!({"controller": {"enabled": false}, "flowControl": {"enabled": false}}),
+        ),
+        crate::everything(),
+    ] {
+        let release = Release::new("mode").await;
+        let name = release.name.as_str();
+        release
+            .helm(Helm::Four, &["install", name, &chart()], &values)
+            .await;
+        assert!(!release.objects().await.is_empty());
+        // What the controller would write into its own objects stays, whatever Helm does, and goes with the release.
+        let secret = format!(
+            "/api/v1/namespaces/{name}/secrets/{}-tls-self",
+            release.fullname
+        );
+        if values["tls"]["mode"] == "self-managed" {
+            let data = json!({"data": {"tls.crt": "YQ=="}});
+            release
+                .cp
+                .request(Method::PATCH, &secret, Some(&data))
+                .await
+                .object();
+            let lease = format!(
+                "/apis/coordination.k8s.io/v1/namespaces/{name}/leases/{name}-floe-secrets-controller"
+            );
+            let held = json!({"spec": {"holderIdentity": "somebody"}});
+            release
+                .cp
+                .request(Method::PATCH, &lease, Some(&held))
+                .await
+                .object();
+            release
+                .helm(Helm::Four, &["upgrade", name, &chart()], &values)
+                .await;
+            assert_eq!(
+                release.get(&secret).await["data"]["tls.crt"],
+                "YQ==",
+                "the upgrade emptied the certificate"
+            );
+            assert_eq!(
+                release.get(&lease).await["spec"]["holderIdentity"],
+                "somebody"
+            );
+        }
+        release
+            .helm(Helm::Four, &["uninstall", name], &Value::Null)
+            .await;
+        release.nothing_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn rendered_files_are_applied_on_either_side_again_and_again() {
+    for flags in [&[][..], &["--server-side"]] {
+        let release = Release::new("files").await;
+        let template = [
+            "template",
+            &release.name,
+            &chart(),
+            "--namespace",
+            &release.name,
+            "--skip-tests",
+        ];
+        let rendered = release
+            .cp
+            .helm(Helm::Four, &template, &release.alone(&existing()))
+            .await
+            .succeeded()
+            .stdout;
+        let documents = yaml(&rendered)
+            .into_iter()
+            .filter(|object| !object.is_null())
+            .count();
+        let apply = async || {
+            let args = [&["apply", "--filename", "-"], flags].concat();
+            let answer = release.cp.kubectl(&args, &rendered).await.succeeded();
+            assert_eq!(answer.stderr, "", "{flags:?}");
+            assert_eq!(
+                answer.stdout.lines().count(),
+                documents,
+                "{flags:?}: {}",
+                answer.stdout
+            );
+            answer.stdout
+        };
+        apply().await;
+        release.write_ca("the CA").await;
+        let ca = release.cas().await;
+        let (before, generation) = (
+            release.objects().await,
+            release.deployment().await["metadata"]["generation"].take(),
+        );
+        let again = apply().await;
+        if flags.is_empty() {
+            // kubectl sends a budget's selector each time, and says so; it stays the same.
+            let changed = again
+                .lines()
+                .filter(|line| !line.ends_with(" unchanged"))
+                .collect::<Vec<_>>();
+            assert!(
+                changed
+                    .iter()
+                    .all(|line| line.starts_with("poddisruptionbudget.")),
+                "{again}"
+            );
+        }
+        assert_eq!(
+            release.cas().await,
+            ca,
+            "{flags:?}: the second apply took the CA"
+        );
+        assert_eq!(
+            release.deployment().await["metadata"]["generation"],
+            generation,
+            "{flags:?}"
+        );
+        assert!(before.is_subset(&release.objects().await));
+        release
+            .cp
+            .kubectl(&["delete", "--filename", "-"], &rendered)
+            .await
+            .succeeded();
+        release.nothing_is_left().await;
+    }
+}

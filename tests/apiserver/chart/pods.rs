@@ -1,0 +1,240 @@
+//! The pods of the chart, as a real API server sees them.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{everything, existing, merged};
+use testbed::control_plane::ControlPlane;
+use testbed::helm::{Helm, NAME, named};
+use testbed::process::{Folder, Process};
+use testbed::{unique, wait_for};
+
+/// The pods that the rendered Deployments would make, and the one of `helm test`.
+fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
+    let mut pods = Vec::new();
+    for object in objects {
+        let mut pod = match object["kind"].as_str() {
+            Some("Deployment") => object["spec"]["template"].clone(),
+            Some("Pod") => object.clone(),
+            _ => continue,
+        };
+        let component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            .as_str()
+            .expect("a component");
+        pod["metadata"]["name"] = unique(component).into();
+        pod["metadata"]["namespace"] = namespace.into();
+        // Not asked for here: nobody serves.
+        pod["metadata"]["annotations"] = json!({});
+        pod["spec"]["serviceAccountName"] = "default".into();
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pods.push(pod);
+    }
+    pods
+}
+
+#[tokio::test]
+async fn they_pass_the_restricted_pod_security_standard() {
+    let cp = ControlPlane::shared().await;
+    let labels = json!({"labels": {
+        "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+    }});
+    let namespace = cp.namespace_with("restricted", &labels).await;
+    // The critical pods' quota is counted by the controller manager.
+    for values in [
+        json!({}),
+        existing(),
+        json!({"tls": {"mode": "self-managed"}}),
+        everything(),
+    ] {
+        let made = pods(&Helm::Four.objects(NAME, &values), &namespace.name);
+        assert_eq!(made.len(), 3, "{values}");
+        for pod in made {
+            let answer = cp.create_dry(&pod).await;
+            assert!(
+                answer.accepted() && answer.warnings.is_empty(),
+                "{values}: {answer:?}\n{pod}"
+            );
+        }
+    }
+    // What the standard is there for is refused, so the above says something.
+    let open = json!({"hostNetwork": true, "containerSecurityContext": {"allowPrivilegeEscalation": true}});
+    for pod in pods(
+        &Helm::Four.objects(NAME, &merged(existing(), &open)),
+        &namespace.name,
+    ) {
+        let answer = cp.create_dry(&pod).await;
+        assert!(
+            answer.status == 403 && answer.message().contains("restricted"),
+            "{answer:?}"
+        );
+    }
+}
+
+/// What `$(POD_NAMESPACE)` and the like become.
+fn arguments(container: &Value) -> Vec<String> {
+    let arguments = container["args"].as_array().expect("arguments").iter();
+    arguments
+        .map(|argument| argument.as_str().expect("text"))
+        .map(|argument| {
+            argument
+                .replace("$(POD_NAMESPACE)", NAME)
+                .replace("$(POD_NAME)", "pod")
+        })
+        .collect()
+}
+
+/// The program ends with 2 when it does not know an argument, and with 1 when there is no cluster.
+#[tokio::test]
+async fn the_program_knows_every_argument_that_it_is_given() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    let scoped =
+        json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}, "listenAddress": "[::]"});
+    for values in [
+        json!({}),
+        everything(),
+        scoped,
+        json!({"tls": {"mode": "self-managed"}}),
+    ] {
+        let objects = Helm::Four.objects(NAME, &values);
+        for name in [NAME, "floe-secrets-controller"] {
+            let template = &named(&objects, "Deployment", name)["spec"]["template"];
+            let container = &template["spec"]["containers"][0];
+            let folder = Folder::new();
+            let kubeconfig = folder.write("kubeconfig", "none");
+            let mut args = arguments(container);
+            args.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
+            let process = Process::start("program", folder.path(), program, &args, &[]);
+            let status = wait_for("exiting after an error", || async { process.exited() }).await;
+            assert_eq!(status.code(), Some(1), "{args:?}\n{}", process.tail());
+            assert!(process.log().contains("kubeconfig"), "{}", process.log());
+        }
+    }
+}
+
+/// The pod of `helm test` has the injected variable for its only argument; not injected, it stays as it is written.
+#[tokio::test]
+async fn the_test_pod_succeeds_only_with_its_secret() {
+    let objects = Helm::Four.objects(NAME, &json!({}));
+    let pod = named(&objects, "Pod", "floe-secrets-webhook-test");
+    let secret = named(&objects, "Secret", "floe-secrets-webhook-test");
+    assert_eq!(
+        pod["metadata"]["annotations"]["secrets.floe.dev/env.FLOE_SECRETS_TEST"],
+        "floe-secrets-webhook-test/argument"
+    );
+    let written = pod["spec"]["containers"][0]["args"][0]
+        .as_str()
+        .expect("an argument");
+    assert_eq!(written, "$(FLOE_SECRETS_TEST)");
+    let injected = secret["stringData"]["argument"].as_str().expect("a value");
+    for (argument, code) in [(written, 2), (injected, 0)] {
+        let folder = Folder::new();
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+        let process = Process::start(
+            "program",
+            folder.path(),
+            program,
+            &[argument.to_owned()],
+            &[],
+        );
+        let status = wait_for("exiting after an error", || async { process.exited() }).await;
+        assert_eq!(status.code(), Some(code), "{argument}: {}", process.tail());
+    }
+}
+
+#[test]
+fn a_stopping_replica_has_the_time_that_it_takes() {
+    let values = merged(
+        existing(),
+        &json!({"shutdown": {"delaySeconds": 10, "drainSeconds": 40}}),
+    );
+    let objects = Helm::Four.objects(NAME, &values);
+    let spec = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"];
+    assert_eq!(spec["terminationGracePeriodSeconds"], 55);
+    let args = spec["containers"][0]["args"].to_string();
+    assert!(
+        args.contains("--shutdown-delay=10s") && args.contains("--drain-timeout=40s"),
+        "{args}"
+    );
+    assert!(
+        spec["containers"][0]["resources"]["limits"]["cpu"].is_null(),
+        "throttling would be waiting time"
+    );
+    // Two replicas cannot have one port of a node.
+    let objects = Helm::Four.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
+    let deployment = named(&objects, "Deployment", NAME);
+    assert_eq!(
+        deployment["spec"]["strategy"]["rollingUpdate"],
+        json!({"maxUnavailable": 1, "maxSurge": 0})
+    );
+    assert_eq!(
+        deployment["spec"]["template"]["spec"]["dnsPolicy"],
+        "ClusterFirstWithHostNet"
+    );
+}
+
+/// The real disruption controller decides; the kubelet's part, readiness, is written by the test.
+#[tokio::test]
+async fn no_drain_is_ever_blocked() {
+    let cp = ControlPlane::shared().await;
+    for (replicas, ready, evictions) in [(1, 1, 1), (2, 2, 1), (2, 0, 2)] {
+        let namespace = cp.namespace("drain").await;
+        let values = merged(
+            existing(),
+            &json!({"replicas": replicas, "priorityClassName": ""}),
+        );
+        let objects = Helm::Four.objects(&namespace.name, &values);
+        let fullname = format!("{}-{NAME}", namespace.name);
+        let mut deployment = named(&objects, "Deployment", &fullname).clone();
+        deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default".into();
+        let mut budget = named(&objects, "PodDisruptionBudget", &fullname).clone();
+        assert!(budget["spec"]["minAvailable"].is_null());
+        for object in [&mut deployment, &mut budget] {
+            cp.create(object).await.object();
+        }
+        let selector = "app.kubernetes.io/component=webhook";
+        let made = wait_for("the pods", || async {
+            let pods = cp.pods(&namespace.name, selector).await;
+            (pods.len() == replicas).then_some(pods)
+        })
+        .await;
+        let path = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().expect("a name");
+            format!("/api/v1/namespaces/{}/pods/{name}", namespace.name)
+        };
+        for (number, pod) in made.iter().enumerate() {
+            let status = if number < ready { "True" } else { "False" };
+            let conditions = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}});
+            cp.request(
+                Method::PATCH,
+                &format!("{}/status", path(pod)),
+                Some(&conditions),
+            )
+            .await
+            .object();
+        }
+        let budget = testbed::objects::path(&budget);
+        wait_for("the budget is counted", || async {
+            let status = cp.request(Method::GET, &budget, None).await.object()["status"].take();
+            (status["expectedPods"] == replicas && status["currentHealthy"] == ready).then_some(())
+        })
+        .await;
+        let mut evicted = 0;
+        for pod in &made {
+            let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": {"name": pod["metadata"]["name"], "namespace": namespace.name}});
+            // Who is told to wait is told so by 429, on which the client tries again by itself.
+            let path = format!("{}/eviction", path(pod));
+            let asked = cp.request(Method::POST, &path, Some(&eviction));
+            if let Ok(answer) = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await
+            {
+                assert!(answer.accepted() || answer.status == 429, "{answer:?}");
+                evicted += usize::from(answer.accepted());
+            }
+        }
+        assert_eq!(
+            evicted, evictions,
+            "of {replicas} replicas, {ready} of them ready, at once"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! Our program under exactly the rights that the chart gives it: they suffice, and none can go.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{existing, merged};
+use testbed::control_plane::ControlPlane;
+use testbed::helm::{Helm, NAME};
+use testbed::namespace::Identity;
+use testbed::served::{pod, prefixed, review_of};
+use testbed::unique;
+use testbed::webhook_process::Launch;
+
+/// Applies what the chart renders about the webhook's rights, as a release in a namespace of its own, after `change`;
+/// and gives access with them.
+async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) -> Identity {
+    let release = unique("rights");
+    let metadata = json!({"name": release});
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+        .await
+        .object();
+    for mut object in Helm::Four.objects(&release, &merged(existing(), values)) {
+        let kind = object["kind"].as_str().expect("a kind").to_owned();
+        let rights = kind == "ServiceAccount" || kind.contains("Role");
+        if rights && object["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
+            if kind.ends_with("Role") {
+                change(&mut object);
+            }
+            cp.create(&object).await.object();
+        }
+    }
+    cp.identity(&release, &format!("{release}-{NAME}")).await
+}
+
+/// What the webhook answers about a pod that asks for the secret `db`, with the namespace's defaults read first.
+async fn answer(
+    cp: &ControlPlane,
+    identity: &Identity,
+    namespaces: &[&str],
+    namespace: &str,
+) -> Value {
+    let launch = Launch::serve(cp, identity);
+    let list = namespaces.join(",");
+    let launch = if namespaces.is_empty() {
+        launch
+    } else {
+        launch.with(&["--namespaces", &list])
+    };
+    let webhook = launch.start().await;
+    let mut asks = pod(namespace, "asks", &prefixed(&json!({"env.A": "db/k"})));
+    asks["spec"]["serviceAccountName"] = "default".into();
+    webhook
+        .review("/admit/defaults/pods", &review_of(&asks))
+        .await["response"]
+        .take()
+}
+
+#[tokio::test]
+async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
+    let cp = ControlPlane::shared().await;
+    let namespace = cp
+        .namespace_with(
+            "rights",
+            &json!({"labels": {"secrets.floe.dev/inject": "enabled"}}),
+        )
+        .await;
+    cp.secret(&namespace.name, "db", &["k"], "v").await;
+    let all = access(cp, &json!({}), |_| {}).await;
+    let allowed = answer(cp, &all, &[], &namespace.name).await;
+    assert_eq!(allowed["allowed"], true, "{allowed}");
+    for gone in ["secrets", "namespaces", "serviceaccounts"] {
+        let less = access(cp, &json!({}), |role| {
+            let resources = role["rules"][0]["resources"]
+                .as_array_mut()
+                .expect("resources");
+            assert_eq!(resources.len(), 3, "the rights that this test knows");
+            resources.retain(|resource| resource != gone);
+        })
+        .await;
+        let refused = answer(cp, &less, &[], &namespace.name).await;
+        assert_eq!(refused["allowed"], false, "without {gone}: {refused}");
+        assert_eq!(refused["status"]["code"], 403, "without {gone}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn for_some_namespaces_it_can_read_in_those_alone() {
+    let cp = ControlPlane::shared().await;
+    let (mine, other) = (cp.namespace("mine").await, cp.namespace("other").await);
+    for namespace in [&mine, &other] {
+        cp.secret(&namespace.name, "db", &["k"], "v").await;
+    }
+    let values = json!({"rbac": {"scope": "namespaces", "namespaces": [mine.name]}});
+    let identity = access(cp, &values, |_| {}).await;
+    let allowed = answer(cp, &identity, &[&mine.name], &mine.name).await;
+    assert_eq!(allowed["allowed"], true, "{allowed}");
+    // Whatever the program is told, the API server lets it read nowhere else.
+    for namespaces in [&[mine.name.as_str()][..], &[]] {
+        let refused = answer(cp, &identity, namespaces, &other.name).await;
+        assert_eq!(
+            (&refused["allowed"], &refused["status"]["code"]),
+            (&json!(false), &json!(403)),
+            "{refused}"
+        );
+    }
+    for (namespace, readable) in [(&mine.name, true), (&other.name, false)] {
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/db");
+        let client = identity.client();
+        let read = testbed::objects::send(&client, Method::GET, &path, None).await;
+        assert_eq!(read.accepted(), readable, "{namespace}: {read:?}");
+    }
+}

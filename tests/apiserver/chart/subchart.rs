@@ -1,0 +1,189 @@
+//! The chart as a subchart: with a condition, with global values, under an alias, and twice.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::merged;
+use testbed::control_plane::ControlPlane;
+use testbed::helm::{Helm, NAME, chart, named};
+use testbed::objects::yaml;
+use testbed::process::Folder;
+
+/// A parent chart with the chart in it under each of these keys, and a `ConfigMap` of its own.
+fn parent(keys: &[&str]) -> Folder {
+    let folder = Folder::new();
+    let dependencies: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            let dependency = json!({"name": NAME, "version": ">=0.1.0-0", "condition": format!("{key}.enabled")});
+            if *key == NAME { dependency } else { merged(dependency, &json!({"alias": key})) }
+        })
+        .collect();
+    let metadata = json!({"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": dependencies});
+    folder.write("Chart.yaml", metadata.to_string());
+    let own =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "platform-own"}});
+    for made in ["charts", "templates"] {
+        std::fs::create_dir(folder.path().join(made)).expect("a folder");
+    }
+    folder.write("templates/own.yaml", own.to_string());
+    let copied = Command::new("cp")
+        .args(["-r", &chart()])
+        .arg(folder.path().join("charts"))
+        .status();
+    assert!(copied.expect("cp runs").success());
+    folder
+}
+
+#[track_caller]
+fn objects(helm: Helm, parent: &Folder, values: &Value) -> Vec<Value> {
+    let path = parent.path().display().to_string();
+    let rendered = helm
+        .run(&["template", "data", &path, "--namespace", "data"], values)
+        .succeeded();
+    yaml(&rendered.stdout)
+        .into_iter()
+        .filter(|object| !object.is_null())
+        .collect()
+}
+
+#[test]
+fn conditions_install_it_or_leave_it_out() {
+    let parent = parent(&[NAME]);
+    for helm in Helm::ALL {
+        for (enabled, found) in [
+            (json!({"enabled": true}), true),
+            (json!({"enabled": false}), false),
+            (json!({}), true),
+        ] {
+            let global = json!({"imageRegistry": "registry.example.com", "deep": {"er": [1]}});
+            let objects = objects(helm, &parent, &json!({NAME: enabled, "global": global}));
+            assert_eq!(objects.len() > 1, found, "{helm:?}: {enabled}");
+            if found {
+                let service = named(&objects, "Service", "data-floe-secrets-webhook");
+                assert_eq!(service["metadata"]["labels"]["floe.dev/subchart"], NAME);
+            }
+        }
+        // A wrong value is refused as ever, under the parent's key.
+        let path = parent.path().display().to_string();
+        let answer = helm.run(
+            &["template", "data", &path],
+            &json!({NAME: {"replicaz": 3}}),
+        );
+        assert!(
+            answer.code != 0 && answer.stderr.contains("'replicaz' not allowed"),
+            "{helm:?}: {}",
+            answer.stderr
+        );
+    }
+    // Without a condition, the value would have no effect.
+    for (values, code) in [
+        (json!({"enabled": true}), 0),
+        (json!({"enabled": false}), 1),
+    ] {
+        let answer = Helm::Four.template(NAME, &values);
+        assert_eq!(answer.code, code, "{}", answer.stderr);
+        assert!(
+            code == 0 || answer.stderr.contains("Give the dependency"),
+            "{}",
+            answer.stderr
+        );
+    }
+    let alone = Helm::Four.objects(NAME, &json!({}));
+    assert!(named(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null());
+}
+
+/// An alias may be anything that is a key.
+#[test]
+fn aliases_name_the_objects() {
+    let parent = parent(&["secretsWebhook_", "b"]);
+    for helm in Helm::ALL {
+        let objects = objects(
+            helm,
+            &parent,
+            &json!({"secretsWebhook_": {"replicas": 3}, "b": {"replicas": 4}}),
+        );
+        for (name, key, replicas) in [
+            ("data-secretswebhook", "secretsWebhook", 3),
+            ("data-b", "b", 4),
+        ] {
+            let deployment = named(&objects, "Deployment", name);
+            assert_eq!(deployment["spec"]["replicas"], replicas);
+            assert_eq!(deployment["metadata"]["labels"]["floe.dev/subchart"], key);
+            named(
+                &objects,
+                "MutatingWebhookConfiguration",
+                &format!("zz-{name}"),
+            );
+        }
+        let unique: BTreeSet<String> = objects
+            .iter()
+            .map(|object| {
+                let metadata = &object["metadata"];
+                format!(
+                    "{} {} {}",
+                    object["kind"], metadata["namespace"], metadata["name"]
+                )
+            })
+            .collect();
+        assert_eq!(unique.len(), objects.len(), "{helm:?}: {unique:?}");
+    }
+}
+
+#[tokio::test]
+async fn parents_install_it_and_take_it_out_again() {
+    let cp = ControlPlane::shared().await;
+    let parent = parent(&["secretsWebhook"]);
+    let path = parent.path().display().to_string();
+    for helm in Helm::ALL {
+        let (namespace, own) = (cp.namespace("parent").await, cp.namespace("subchart").await);
+        let name = namespace.name.as_str();
+        let only =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [name]});
+        let values = |enabled: bool| {
+            json!({"global": {"a": "b"}, "secretsWebhook": {
+                "enabled": enabled, "namespaceOverride": own.name, "tls": {"mode": "existing"},
+                "webhook": {"namespaceSelector": {"matchExpressions": [only]}},
+            }})
+        };
+        let deployment = format!(
+            "/apis/apps/v1/namespaces/{}/deployments/{name}-secretswebhook",
+            own.name
+        );
+        let map = format!("/api/v1/namespaces/{name}/configmaps/platform-own");
+        let status = async |path: &str| cp.request(Method::GET, path, None).await.status;
+        for (verb, enabled, there) in [
+            ("install", true, 200),
+            ("upgrade", false, 404),
+            ("upgrade", true, 200),
+        ] {
+            cp.helm(
+                helm,
+                &[verb, name, &path, "--namespace", name],
+                &values(enabled),
+            )
+            .await
+            .succeeded();
+            assert_eq!(
+                (status(&deployment).await, status(&map).await),
+                (there, 200),
+                "{helm:?}: {verb} {enabled}"
+            );
+        }
+        cp.helm(
+            helm,
+            &["uninstall", name, "--namespace", name],
+            &Value::Null,
+        )
+        .await
+        .succeeded();
+        assert_eq!(
+            (status(&deployment).await, status(&map).await),
+            (404, 404),
+            "{helm:?}"
+        );
+    }
+}

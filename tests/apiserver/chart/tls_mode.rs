@@ -1,0 +1,194 @@
+//! An upgrade that changes who makes the certificate, either way: by the real Helm and the real cert-manager, with our
+//! own controller, and pods that get their secrets before and after.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::certificates::{CONFIGURATION, decoded, lead_here, nothing_left, run};
+use testbed::cert_manager::CertManager;
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, chart, named};
+use testbed::process::{Folder, Process};
+use testbed::served::{pod, prefixed};
+use testbed::wait_for;
+
+const CONTROLLER: &str = "floe-secrets-controller";
+
+/// The Secrets of the two modes.
+const ISSUED: &str = "floe-secrets-webhook-tls";
+const OWN: &str = "floe-secrets-webhook-tls-self";
+
+/// A release whose pods are processes on this machine.
+struct Release<'c> {
+    cp: &'c ControlPlane,
+    helm: Helm,
+    ports: [u16; 3],
+    running: Vec<(Process, Folder)>,
+}
+
+impl Release<'_> {
+    async fn helm(&self, verb: &str, mode: &str) {
+        let values = json!({"tls": {"mode": mode}, "service": {"port": self.ports[0]}});
+        let answer = self
+            .cp
+            .helm(
+                self.helm,
+                &[verb, NAME, &chart(), "--namespace", NAME],
+                &values,
+            )
+            .await;
+        assert_eq!(answer.code, 0, "{:?} {verb} {mode}: {answer:?}", self.helm);
+        // An upgrade leaves where it leads, and an uninstallation takes what the release has made its own.
+        if verb == "install" {
+            lead_here(self.cp).await;
+        }
+    }
+
+    async fn secret(&self, name: &str) -> Option<Value> {
+        let path = format!("/api/v1/namespaces/{NAME}/secrets/{name}");
+        let answer = self.cp.request(Method::GET, &path, None).await;
+        answer.accepted().then_some(answer.body)
+    }
+
+    /// The certificate that this Secret has.
+    async fn certificate(&self, name: &str) -> String {
+        wait_for("the certificate", || async {
+            let ended = self
+                .running
+                .iter()
+                .find_map(|(process, _)| process.exited());
+            assert!(ended.is_none(), "{ended:?}");
+            decoded(&self.secret(name).await?, "tls.crt").filter(|pem| !pem.is_empty())
+        })
+        .await
+    }
+
+    /// The rollout, as far as it goes here: the new pods instead of the old.
+    async fn roll_out(&mut self, secret: &str) {
+        let [port, ops, controller_ops] = self.ports;
+        self.running.clear();
+        self.running
+            .push(run(self.cp, CONTROLLER, [0, controller_ops]).await);
+        self.certificate(secret).await;
+        self.running.push(run(self.cp, NAME, [port, ops]).await);
+        let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
+        wait_for("a pod gets its secret", || async {
+            for (process, _) in &self.running {
+                assert!(process.exited().is_none(), "{}", process.tail());
+            }
+            let answer = self.cp.create_dry(&asks).await;
+            let source = answer
+                .body
+                .pointer("/spec/containers/0/envFrom/0/secretRef/name")
+                .cloned();
+            (answer.accepted() && source == Some("db".into())).then_some(())
+        })
+        .await;
+    }
+
+    /// Whether cert-manager is asked to write the CA.
+    async fn injected_by_cert_manager(&self) -> bool {
+        let configuration = self
+            .cp
+            .request(Method::GET, CONFIGURATION, None)
+            .await
+            .object();
+        configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"].is_string()
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
+    let cp = &ControlPlane::start(Options::default()).await;
+    let _cert_manager = CertManager::start(cp).await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    cp.secret("default", "db", &["k"], "v").await;
+    for helm in Helm::ALL {
+        let mut release = Release {
+            cp,
+            helm,
+            ports: testbed::free_ports(),
+            running: Vec::new(),
+        };
+        release.helm("install", "cert-manager").await;
+        release.certificate(ISSUED).await;
+        release.roll_out(ISSUED).await;
+        let issued = release.certificate(ISSUED).await;
+
+        // From cert-manager to the controller.
+        release.helm("upgrade", "self-managed").await;
+        release.roll_out(OWN).await;
+        assert_ne!(release.certificate(OWN).await, issued, "{helm:?}");
+        assert!(!release.injected_by_cert_manager().await);
+        let args = ["-n", NAME, "get", "certificates,issuers", "--output=name"];
+        assert_eq!(
+            cp.kubectl(&args, "").await.succeeded().stdout,
+            "",
+            "{helm:?}"
+        );
+        // cert-manager leaves its Secrets behind, and the page says how they go.
+        assert!(release.secret(ISSUED).await.is_some());
+        let page =
+            std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+        let page = page.expect("the page");
+        let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
+        assert!(page.contains(delete));
+        // And back: with the Secrets that were left the first time, without them the second.
+        if helm == Helm::Three {
+            cp.shell(delete).await.succeeded();
+        }
+        release.helm("upgrade", "cert-manager").await;
+        assert!(
+            release.secret(OWN).await.is_none(),
+            "{helm:?}: the Secret is the release's own"
+        );
+        release.certificate(ISSUED).await;
+        assert!(release.injected_by_cert_manager().await);
+        release.roll_out(ISSUED).await;
+        assert!(
+            release.secret(OWN).await.is_none(),
+            "{helm:?}: nobody makes it again"
+        );
+
+        release.running.clear();
+        cp.helm(
+            helm,
+            &["uninstall", NAME, "--namespace", NAME],
+            &Value::Null,
+        )
+        .await
+        .succeeded();
+        nothing_left(cp).await;
+    }
+}
+
+/// A certificate of one's own goes by the name that it always had, so a change from it or to it touches it no more.
+#[test]
+fn modes_have_secrets_of_their_own() {
+    let of = |mode: &str, object: &str| {
+        let values = json!({"tls": {"mode": mode}});
+        let objects = Helm::Four.objects(NAME, &values);
+        let secrets = objects.iter().filter(|found| found["kind"] == object);
+        let names: Vec<String> = secrets
+            .map(|found| {
+                found["metadata"]["name"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned()
+            })
+            .collect();
+        names
+    };
+    assert!(of("self-managed", "Secret").contains(&OWN.to_owned()));
+    assert!(!of("self-managed", "Secret").contains(&ISSUED.to_owned()));
+    assert!(of("cert-manager", "Certificate").contains(&ISSUED.to_owned()));
+    let objects = Helm::Four.objects(NAME, &json!({"tls": {"mode": "existing"}}));
+    let volumes = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
+    assert_eq!(volumes[0]["secret"]["secretName"], ISSUED);
+    // Who names it, names it for every mode.
+    let values = json!({"tls": {"mode": "self-managed", "secretName": "mine"}});
+    let objects = Helm::Four.objects(NAME, &values);
+    named(&objects, "Secret", "mine");
+}

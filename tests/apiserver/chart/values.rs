@@ -1,0 +1,445 @@
+//! Wrong values are refused before anything is installed, and the message says which and why.
+
+use serde_json::{Value, json};
+
+use crate::merged;
+use testbed::helm::{Helm, NAME, default_values};
+
+/// Every value of the chart, by its path, with its default. A section is a map that is not empty and not free.
+fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
+    /// Maps with defaults whose keys are the user's own or Kubernetes' affair.
+    const FREE: [&str; 6] = [
+        "/resources",
+        "/nodeSelector",
+        "/podSecurityContext",
+        "/containerSecurityContext",
+        "/controller/resources",
+        "/metrics/grafanaDashboard/labels",
+    ];
+    match value {
+        Value::Object(section) if !section.is_empty() && !FREE.contains(&path) => {
+            for (key, value) in section {
+                leaves(&format!("{path}/{key}"), value, found);
+            }
+        }
+        _ => found.push((path.to_owned(), value.clone())),
+    }
+}
+
+/// A values file in which only this path is set.
+fn only(path: &str, value: Value) -> Value {
+    path.rsplit('/')
+        .filter(|key| !key.is_empty())
+        .fold(value, |inner, key| match key.parse::<usize>() {
+            Ok(_) => json!([inner]),
+            Err(_) => json!({key: inner}),
+        })
+}
+
+/// Renders with several wrong values at once, and wants each refused under its own path.
+#[track_caller]
+fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
+    let values = wrong.iter().fold(json!({}), |values, (path, value)| {
+        merged(values, &only(path, value.clone()))
+    });
+    let answer = helm.template(NAME, &values);
+    assert_ne!(answer.code, 0, "rendered with {values}");
+    for (path, value) in wrong {
+        let named = answer
+            .stderr
+            .lines()
+            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(says));
+        assert!(
+            named,
+            "{helm:?}: nothing about {path} = {value} that says {says:?}:\n{}",
+            answer.stderr
+        );
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_everywhere() {
+    let mut all = Vec::new();
+    leaves("", &default_values(), &mut all);
+    assert!(all.len() > 120, "{}", all.len());
+    let wrong: Vec<(String, Value)> = all
+        .into_iter()
+        .map(|(path, default)| {
+            // What nobody could mean: a map where there is none, else a list.
+            let other = if default.is_object() {
+                json!(["x"])
+            } else {
+                json!({"x": "y"})
+            };
+            (path, other)
+        })
+        .collect();
+    for helm in Helm::ALL {
+        refused(helm, &wrong, "");
+    }
+}
+
+#[test]
+fn an_unknown_value_is_refused_in_every_section() {
+    let mut all = Vec::new();
+    leaves("", &default_values(), &mut all);
+    let sections: std::collections::BTreeSet<String> = all
+        .iter()
+        .map(|(path, _)| path.rsplit_once('/').expect("a path").0.to_owned())
+        .collect();
+    assert!(sections.len() > 25, "{sections:?}");
+    let values = sections.iter().fold(json!({}), |values, section| {
+        merged(values, &only(&format!("{section}/replicaz"), json!(3)))
+    });
+    let answer = Helm::Four.template(NAME, &values);
+    assert_ne!(answer.code, 0);
+    for section in sections {
+        let line = format!("at '{section}': additional properties 'replicaz' not allowed");
+        assert!(
+            answer.stderr.contains(&line),
+            "no line {line:?}:\n{}",
+            answer.stderr
+        );
+    }
+}
+
+#[test]
+fn a_value_out_of_range_is_refused() {
+    let rows = [
+        ("/replicas", json!(-1), "minimum"),
+        ("/replicas", json!(1.5), "integer"),
+        ("/autoscaling/minReplicas", json!(1), "minimum"),
+        (
+            "/autoscaling/targetCPUUtilizationPercentage",
+            json!(0),
+            "minimum",
+        ),
+        ("/podDisruptionBudget/maxUnavailable", json!(0), ""),
+        ("/podDisruptionBudget/maxUnavailable", json!("0%"), ""),
+        ("/podDisruptionBudget/maxUnavailable", json!("101%"), ""),
+        ("/podDisruptionBudget/maxUnavailable", json!("2"), ""),
+        ("/webhook/timeoutSeconds", json!(0), "minimum"),
+        ("/webhook/timeoutSeconds", json!(11), "maximum"),
+        (
+            "/webhook/failurePolicy",
+            json!("fail"),
+            "one of 'Fail', 'Ignore'",
+        ),
+        ("/webhook/defaults/failurePolicy", json!(""), "one of"),
+        (
+            "/webhook/url",
+            json!("http://webhook.example.com"),
+            "pattern",
+        ),
+        (
+            "/webhook/url",
+            json!("https://user@webhook.example.com"),
+            "pattern",
+        ),
+        (
+            "/webhook/url",
+            json!("https://webhook.example.com/?a=b"),
+            "pattern",
+        ),
+        ("/webhook/namePrefix", json!("ZZ"), "pattern"),
+        ("/webhook/exemptNamespaces/0", json!("Team_A"), "pattern"),
+        (
+            "/webhook/namespaceSelector/matchExpressions/0/operator",
+            json!("Is"),
+            "one of",
+        ),
+        (
+            "/webhook/extraMatchConditions/0",
+            json!({"name": "a"}),
+            "missing property 'expression'",
+        ),
+        ("/webhook/annotations", json!({"a": true}), ""),
+        (
+            "/tls/mode",
+            json!("certManager"),
+            "one of 'cert-manager', 'self-managed', 'existing'",
+        ),
+        ("/tls/certManager/duration", json!("90d"), "pattern"),
+        (
+            "/tls/certManager/issuerRef",
+            json!({"kind": "ClusterIssuer"}),
+            "",
+        ),
+        ("/tls/selfManaged/caGrace", json!("30"), "pattern"),
+        ("/tls/clientCA/key", json!("../ca.crt"), "pattern"),
+        ("/tls/secretName", json!("Tls"), "pattern"),
+        ("/onUnavailable", json!("ignore"), "one of 'deny', 'admit'"),
+        ("/sidecarContainers/0", json!("istio proxy"), "pattern"),
+        ("/sidecarContainers/0", json!("wait@"), "pattern"),
+        ("/sidecarContainers/0", json!("wait@app=etl"), "pattern"),
+        (
+            "/rbac/scope",
+            json!("namespace"),
+            "one of 'cluster', 'namespaces'",
+        ),
+        ("/rbac/namespaces", json!(["a", "a"]), ""),
+        ("/controller/replicas", json!(0), "minimum"),
+        ("/controller/driftInterval", json!("10"), "pattern"),
+        ("/controller/driftInterval", json!("soon"), "pattern"),
+        ("/listenAddress", json!("::"), "pattern"),
+        ("/port", json!(443), "minimum"),
+        ("/opsPort", json!(70000), "maximum"),
+        ("/service/port", json!(0), "minimum"),
+        ("/service/ipFamilies/0", json!("IPv5"), "one of"),
+        ("/shutdown/drainSeconds", json!(0), "minimum"),
+        ("/log/format", json!("text"), "one of 'json', 'pretty'"),
+        ("/log/filter", json!(""), "minLength"),
+        ("/tracing/endpoint", json!("collector:4318"), "pattern"),
+        (
+            "/tracing/endpoint",
+            json!("http://user:word@collector:4318"),
+            "pattern",
+        ),
+        ("/tracing/samplingRatio", json!(1.5), "maximum"),
+        ("/tracing/ca/key", json!("../ca.crt"), "pattern"),
+        ("/image/tag", json!("a b"), "pattern"),
+        ("/image/digest", json!("sha256:abc"), "pattern"),
+        ("/image/pullPolicy", json!("always"), "one of"),
+        ("/image/repository", json!(""), "minLength"),
+        ("/imagePullSecrets/0", json!({}), "missing property 'name'"),
+        (
+            "/extraEnv/0",
+            json!({"value": "b"}),
+            "missing property 'name'",
+        ),
+        ("/networkPolicy/podCIDRs/0", json!("10.244.0.0"), "pattern"),
+        ("/networkPolicy/podCIDRs/0", json!("0.0.0.0/0"), "pattern"),
+        (
+            "/networkPolicy/podCIDRs/0",
+            json!("10.244.0.0/33"),
+            "pattern",
+        ),
+        ("/networkPolicy/podCIDRs/0", json!("fd00::/0"), "pattern"),
+        ("/networkPolicy/podCIDRs/0", json!("fd00::/129"), "pattern"),
+        (
+            "/networkPolicy/podCIDRs",
+            json!(["10.244.0.0/16", "10.244.0.0/16"]),
+            "",
+        ),
+        ("/flowControl/nominalConcurrencyShares", json!(0), "minimum"),
+        ("/flowControl/matchingPrecedence", json!(10001), "maximum"),
+        (
+            "/networkPolicy/egress/apiServerPorts",
+            json!([]),
+            "minItems",
+        ),
+        (
+            "/networkPolicy/metrics/from/0",
+            json!({"cidr": "10.0.0.0/8"}),
+            "additional properties",
+        ),
+        (
+            "/metrics/prometheusRule/certificateExpiryDays",
+            json!(1),
+            "minimum",
+        ),
+        (
+            "/metrics/prometheusRule/slowAdmissionSeconds",
+            json!(0),
+            "exclusiveMinimum",
+        ),
+        ("/metrics/serviceMonitor/interval", json!("30"), "pattern"),
+        ("/resourceQuota/pods", json!(0), "minimum"),
+        ("/hostUsers", json!("yes"), ""),
+        ("/dnsPolicy", json!("Cluster"), "one of"),
+        ("/helmTest/namespace", json!("A"), "pattern"),
+        ("/commonLabels", json!({"a b": "c"}), ""),
+    ];
+    // As many at once as do not meet; Helm names them all.
+    let mut left: Vec<_> = rows.to_vec();
+    while !left.is_empty() {
+        let mut round: Vec<(&str, Value, &str)> = Vec::new();
+        left.retain(|row| {
+            let section = |path: &str| path.trim_end_matches("/0").to_owned();
+            let meets = round.iter().any(|taken| section(taken.0) == section(row.0));
+            if !meets {
+                round.push(row.clone());
+            }
+            meets
+        });
+        let values = round.iter().fold(json!({}), |values, row| {
+            merged(values, &only(row.0, row.1.clone()))
+        });
+        let answer = Helm::Four.template(NAME, &values);
+        assert_ne!(answer.code, 0, "rendered with {values}");
+        for (path, value, says) in round {
+            let about = answer
+                .stderr
+                .lines()
+                .any(|line| line.contains(&format!("at '{path}")) && line.contains(says));
+            assert!(
+                about,
+                "nothing about {path} = {value} that says {says:?}:\n{}",
+                answer.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused_with_a_way_out() {
+    let rows = [
+        (
+            json!({"webhook": {"requireAnnotation": false}}),
+            "Set webhook.failurePolicy=Ignore",
+        ),
+        (json!({"replicas": 0}), "Set webhook.url"),
+        (
+            json!({"autoscaling": {"enabled": true, "minReplicas": 4, "maxReplicas": 3}}),
+            "autoscaling.maxReplicas=3 is less",
+        ),
+        (
+            json!({"rbac": {"scope": "namespaces"}}),
+            "needs rbac.namespaces",
+        ),
+        (
+            json!({"rbac": {"namespaces": ["a"]}}),
+            "Set rbac.scope=namespaces",
+        ),
+        (
+            json!({"rbac": {"scope": "namespaces", "namespaces": [NAME]}}),
+            "Take it out of the list",
+        ),
+        (
+            json!({"tls": {"mode": "self-managed"}, "controller": {"enabled": false}}),
+            "Set controller.enabled=true",
+        ),
+        (
+            json!({"tls": {"mode": "self-managed"}, "webhook": {"url": "https://192.0.2.1"}}),
+            "Give it a name",
+        ),
+        (
+            json!({"tls": {"mode": "self-managed"}, "replicas": 0, "webhook": {"url": "https://hooks.example.com"}}),
+            "Choose another tls.mode",
+        ),
+        (
+            json!({"tls": {"clientCA": {"secretName": "a", "configMapName": "b"}}}),
+            "from one of them alone",
+        ),
+        (
+            json!({"tls": {"certManager": {"renewBefore": "2160h"}}}),
+            "renewBefore=2160h is not shorter",
+        ),
+        (
+            json!({"tls": {"certManager": {"caRenewBefore": "43800h"}}}),
+            "caRenewBefore=43800h is not shorter",
+        ),
+        (
+            json!({"tls": {"certManager": {"caRenewBefore": "2000h"}}}),
+            "would outlive its CA",
+        ),
+        (json!({"port": 8080}), "port and opsPort are both 8080"),
+        (
+            json!({"metrics": {"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}}}),
+            "Choose one",
+        ),
+        (
+            json!({"namespaceOverride": "kube-system"}),
+            "Take one of its own",
+        ),
+        (
+            json!({"namespaceOverride": "default"}),
+            "Take one of its own",
+        ),
+        (
+            json!({"helmTest": {"namespace": NAME}}),
+            "Choose another one",
+        ),
+        (
+            json!({"webhook": {"extraMatchConditions": [{"name": "a", "expression": "namespaceObject.metadata.name == 'a'"}]}}),
+            "Use webhook.namespaceSelector",
+        ),
+        (
+            json!({"webhook": {"extraMatchConditions": [{"name": "asks-for-secrets", "expression": "true"}]}}),
+            "Choose another one",
+        ),
+    ];
+    for (values, says) in rows {
+        let answer = Helm::Four.template(NAME, &values);
+        assert!(
+            answer.code != 0 && answer.stderr.contains(says),
+            "{values}: no {says:?} in:\n{}",
+            answer.stderr
+        );
+    }
+    // The ways out.
+    for values in [
+        json!({"webhook": {"requireAnnotation": false, "failurePolicy": "Ignore"}}),
+        json!({"replicas": 0, "webhook": {"url": "https://webhook.example.com"}}),
+        json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
+        json!({"global": {"of": "a parent chart"}}),
+    ] {
+        Helm::Four.template(NAME, &values).succeeded();
+    }
+}
+
+#[test]
+fn an_older_kubernetes_is_refused() {
+    for (version, code) in [
+        ("1.29.14", 1),
+        ("1.30.0", 0),
+        ("1.30.14-gke.1", 0),
+        ("1.36.3", 0),
+    ] {
+        for helm in Helm::ALL {
+            let chart = testbed::helm::chart();
+            let args = [
+                "template",
+                NAME,
+                &chart,
+                "--namespace",
+                NAME,
+                "--kube-version",
+                version,
+            ];
+            let answer = helm.run(&args, &json!({}));
+            assert_eq!(answer.code, code, "{helm:?} {version}: {}", answer.stderr);
+            assert!(
+                code == 0 || answer.stderr.contains(">=1.30.0"),
+                "{}",
+                answer.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn the_files_made_from_the_chart_are_up_to_date() {
+    for script in ["hack/values-table.py", "hack/render-manifests.sh"] {
+        let program = testbed::tools::project().join(script);
+        let output = std::process::Command::new(program)
+            .arg("--check")
+            .output()
+            .expect("the script runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{script}: {said}");
+    }
+}
+
+#[test]
+fn it_passes_helms_own_lint() {
+    for helm in Helm::ALL {
+        for values in [
+            json!({}),
+            crate::existing(),
+            crate::everything(),
+            json!({"tls": {"mode": "self-managed"}}),
+        ] {
+            let chart = testbed::helm::chart();
+            let answer = helm
+                .run(&["lint", &chart, "--strict", "--namespace", NAME], &values)
+                .succeeded();
+            assert!(
+                !answer.stdout.contains("[WARNING]"),
+                "{helm:?} {values}: {}",
+                answer.stdout
+            );
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in templates.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{events, metric, metric_is, refusal};
+use testbed::audit::Audit;
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::served::{container, deployment, job, prefixed, template};
+use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{poll, wait_for, wait_within};
+
+/// Waits until a pod with this label is there; when it does not come, says what its owner was told.
+async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
+    let there = poll(Duration::from_mins(3), || async {
+        (!cp.pods(namespace, &format!("app={name}")).await.is_empty()).then_some(())
+    });
+    if there.await.is_none() {
+        let refused = events(cp, namespace, "FailedCreate").await;
+        let arrived = events(cp, namespace, "SecretsArrived").await;
+        panic!("no pod of {name} in {namespace}\n{refused:#?}\n{arrived:#?}");
+    }
+}
+
+/// How often the pods of this kind of owner were refused.
+async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
+    let refused = events(cp, namespace, "FailedCreate").await;
+    let of = refused
+        .iter()
+        .filter(|event| event["involvedObject"]["kind"] == kind);
+    of.map(|event| event["count"].as_i64().unwrap_or(1)).sum()
+}
+
+const NAMES: [&str; 4] = ["api", "load", "db", "agent"];
+
+/// What each of them makes pods by.
+const OWNERS: [(&str, &str); 4] = [
+    ("ReplicaSet", "api-"),
+    ("Job", "load"),
+    ("StatefulSet", "db"),
+    ("DaemonSet", "agent"),
+];
+
+fn daemon_set(name: &str, annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": template(name, annotations, &json!([container()])),
+        },
+    })
+}
+
+/// Its template refers to the secret already, as `--workloads-inject-template` writes it.
+fn stateful_set(name: &str, annotations: &Value) -> Value {
+    let mut container = container();
+    container["envFrom"] = json!([{"secretRef": {"name": "late"}}]);
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name},
+        "spec": {
+            "serviceName": name, "selector": {"matchLabels": {"app": name}},
+            "template": template(name, annotations, &json!([container])),
+        },
+    })
+}
+
+async fn replica_set(cp: &ControlPlane, namespace: &str) -> Value {
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets?labelSelector=app%3Dapi");
+    let list = cp.request(Method::GET, &path, None).await.object();
+    list["items"][0].clone()
+}
+
+#[tokio::test]
+async fn pods_come_as_soon_as_their_secrets_do() {
+    let cp = ControlPlane::shared().await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
+    let (with, without) = (
+        cp.namespace("retried").await,
+        cp.namespace("left-alone").await,
+    );
+    let narrowed = narrowed_to(webhook.by_service(), &[&with.name, &without.name]);
+    let _registration = Registration::shared(cp, &narrowed).await;
+    let identity = controller_identity(cp).await;
+    let controller = Launch::controller(cp, &identity)
+        .with(&["--exempt-namespaces", &without.name])
+        .start()
+        .await;
+    metric_is(&controller, "leader", 1).await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}))
+        .await
+        .object();
+
+    // As Helm does it when the Secret comes from elsewhere: first what needs it.
+    let asks = prefixed(&json!({"env-from": "late"}));
+    let containers = json!([container()]);
+    for namespace in [&with.name, &without.name] {
+        for object in [
+            deployment("api", &asks, &containers),
+            job("load", &asks, &containers),
+            stateful_set("db", &asks),
+            daemon_set("agent", &asks),
+        ] {
+            cp.kubectl_apply(namespace, &object).await.succeeded();
+        }
+    }
+    let expected = "new pods wait for secret \"late\"";
+    for (kind, name) in OWNERS {
+        let said = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
+        assert!(said.starts_with(expected), "{said}");
+    }
+    metric_is(&controller, "retry_pending_owners", 4).await;
+    // Until the pauses between tries are long: each is twice the one before.
+    for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
+        wait_within(
+            Duration::from_mins(2),
+            &format!("a dozen tries of the {kind} without retries"),
+            || async { (tries(cp, &without.name, kind).await > 12).then_some(()) },
+        )
+        .await;
+    }
+    assert!(cp.pods(&with.name, "app=api").await.is_empty());
+
+    for namespace in [&with.name, &without.name] {
+        cp.secret(namespace, "late", &["k"], "x").await;
+    }
+    futures::future::join_all(NAMES.map(|name| a_pod(cp, &with.name, name))).await;
+    let created = &cp.pods(&with.name, "app=api").await[0];
+    assert_eq!(
+        created["spec"]["containers"][0]["envFrom"],
+        json!([{"secretRef": {"name": "late"}}])
+    );
+
+    // Every owner says that it waits no longer. Those that were told carry the Secret's uid; the controller of another
+    // one may have tried again by itself just then.
+    let path = format!("/api/v1/namespaces/{}/secrets/late", with.name);
+    let uid = cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"].clone();
+    let mut told = Vec::new();
+    for (kind, name) in OWNERS {
+        let said = cp.event(&with.name, kind, name, "SecretsArrived").await;
+        let how = said
+            .strip_prefix("secret \"late\" can be injected now; ")
+            .expect("what arrived")
+            .to_owned();
+        match how.as_str() {
+            "pods are tried again at once" => told.push(kind),
+            how => assert_eq!(how, "its controller has tried again by itself"),
+        }
+    }
+    println!("told: {told:?}");
+    assert!(
+        !told.is_empty(),
+        "after a dozen tries the pauses are ten times as long as a look takes\n{}",
+        controller.log()
+    );
+    if told.contains(&"ReplicaSet") {
+        assert_eq!(
+            replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"],
+            uid
+        );
+    } else {
+        let mark = json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": uid}}});
+        let name = replica_set(cp, &with.name).await["metadata"]["name"]
+            .as_str()
+            .expect("a name")
+            .to_owned();
+        let path = format!("/apis/apps/v1/namespaces/{}/replicasets/{name}", with.name);
+        cp.request(Method::PATCH, &path, Some(&mark)).await.object();
+    }
+    let untouched = replica_set(cp, &without.name).await;
+    assert!(
+        untouched["metadata"]["annotations"]
+            .get("retry.floe.dev/requested-for")
+            .is_none(),
+        "{untouched}"
+    );
+
+    // Another leader does not know whom this one told.
+    assert!(controller.stop().await.success());
+    let controller = Launch::controller(cp, &identity)
+        .with(&["--exempt-namespaces", &without.name])
+        .start()
+        .await;
+    metric_is(&controller, "leader", 1).await;
+    a_repeat_changes_nothing(cp, &controller, &with.name).await;
+    a_rollback_is_harmless(cp, &with.name).await;
+    assert!(controller.stop().await.success());
+}
+
+/// Refusals that are told again, of an owner that wants pods and cannot have them for another reason.
+async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": namespace},
+        "spec": {"hard": {"pods": "0"}},
+    });
+    cp.create(&quota).await.object();
+    let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/full");
+    wait_for("the quota counts", || async {
+        let quota = cp.request(Method::GET, &path, None).await.object();
+        quota["status"]["used"]["pods"].is_string().then_some(())
+    })
+    .await;
+    cp.kubectl(
+        &["-n", namespace, "scale", "deployment/api", "--replicas=2"],
+        "",
+    )
+    .await
+    .succeeded();
+    let settled = wait_for(
+        "the ReplicaSet wants another pod, and has said so",
+        || async {
+            let set = replica_set(cp, namespace).await;
+            let failing = set["status"]["conditions"]
+                .as_array()?
+                .iter()
+                .any(|c| c["type"] == "ReplicaFailure");
+            (failing && set["spec"]["replicas"] == 2).then_some(set)
+        },
+    )
+    .await;
+    let before = metric(controller, "retries_triggered_total{result=\"unchanged\"}").unwrap_or(0);
+    let metadata = &settled["metadata"];
+    for name in ["again-1", "again-2"] {
+        let refused = "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: as before";
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "namespace": namespace,
+                "name": metadata["name"], "uid": metadata["uid"],
+            },
+            "reason": "FailedCreate", "message": refused, "type": "Warning",
+            "source": {"component": "replicaset-controller"},
+        });
+        cp.create(&event).await.object();
+    }
+    wait_for("the controller has looked at it again", || async {
+        (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2)
+            .then_some(())
+    })
+    .await;
+    let after = replica_set(cp, namespace).await;
+    assert_eq!(
+        after["metadata"]["resourceVersion"],
+        metadata["resourceVersion"]
+    );
+    cp.request(Method::DELETE, &path, None).await.object();
+    cp.kubectl(
+        &["-n", namespace, "scale", "deployment/api", "--replicas=1"],
+        "",
+    )
+    .await
+    .succeeded();
+}
+
+/// `kubectl rollout undo` copies a ReplicaSet's annotations to its Deployment.
+async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/api");
+    let first = cp.request(Method::GET, &path, None).await.object();
+    let change = json!({"spec": {"template": {"metadata": {"annotations": {"version": "2"}}}}});
+    cp.request(Method::PATCH, &path, Some(&change))
+        .await
+        .object();
+    let sets = format!("/apis/apps/v1/namespaces/{namespace}/replicasets?labelSelector=app%3Dapi");
+    let count = async || {
+        let list = cp.request(Method::GET, &sets, None).await.object();
+        list["items"].as_array().map_or(0, Vec::len)
+    };
+    wait_for("the second ReplicaSet", || async {
+        (count().await == 2).then_some(())
+    })
+    .await;
+    cp.kubectl(&["-n", namespace, "rollout", "undo", "deployment/api"], "")
+        .await
+        .succeeded();
+    let undone = wait_for("the rollback is seen", || async {
+        let now = cp.request(Method::GET, &path, None).await.object();
+        (now["status"]["observedGeneration"] == now["metadata"]["generation"]).then_some(now)
+    })
+    .await;
+    assert_eq!(
+        undone["spec"]["template"], first["spec"]["template"],
+        "the template has no trace of the retry"
+    );
+    let copied = &undone["metadata"]["annotations"]["retry.floe.dev/requested-for"];
+    assert!(
+        copied.is_string(),
+        "that is what a rollback copies: {undone}"
+    );
+    // The Deployment's controller brings this to its ReplicaSet, and so has seen all that was before.
+    let change = json!({"metadata": {"annotations": {"seen": "yes"}}});
+    cp.request(Method::PATCH, &path, Some(&change))
+        .await
+        .object();
+    wait_for(
+        "the rolled back ReplicaSet has the Deployment's new annotation",
+        || async {
+            let list = cp.request(Method::GET, &sets, None).await.object();
+            let seen = |set: &Value| set["metadata"]["annotations"]["seen"] == "yes";
+            list["items"].as_array()?.iter().any(seen).then_some(())
+        },
+    )
+    .await;
+    assert_eq!(count().await, 2, "no rollout follows");
+    cp.pod_of(namespace, "app=api").await;
+}
+
+/// Hundreds of secrets that are waited for cost the API server 50 reads in a second, whoever asks for how many.
+#[tokio::test]
+async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
+    let audit = Audit::new();
+    // Without controllers, nobody but ours reads a Secret.
+    let cp = ControlPlane::start(audit.options(false)).await;
+    let identity = controller_identity(&cp).await;
+    let controller = Launch::controller(&cp, &identity).start().await;
+    metric_is(&controller, "leader", 1).await;
+    let ns = cp.namespace("many").await;
+    let asking = async |name: &str, secrets: usize| {
+        let names: Vec<String> = (0..secrets)
+            .map(|number| format!("{name}-{number}"))
+            .collect();
+        let mut job = job(
+            name,
+            &prefixed(&json!({"env-from": names.join(",")})),
+            &json!([container()]),
+        );
+        job["metadata"]["namespace"] = ns.name.as_str().into();
+        let job = cp.create(&job).await.object();
+        cp.create(&refusal(&job)).await.object();
+        names
+    };
+    asking("greedy", 65).await;
+    for number in 0..80 {
+        asking(&format!("owner-{number}"), 1).await;
+    }
+    let ten = asking("ten", 10).await;
+    metric_is(&controller, "retry_pending_owners", 81).await;
+    let waiting = wait_for("all events", || async {
+        let waiting = events(&cp, &ns.name, "AwaitingSecrets").await;
+        (waiting.len() >= 81).then_some(waiting)
+    })
+    .await;
+    assert_eq!(waiting.len(), 81);
+    assert!(
+        waiting
+            .iter()
+            .all(|event| event["involvedObject"]["name"] != "greedy"),
+        "that is too much for one owner"
+    );
+
+    for name in &ten {
+        cp.secret(&ns.name, name, &["k"], "x").await;
+    }
+    metric_is(
+        &controller,
+        "retries_triggered_total{result=\"triggered\"}",
+        1,
+    )
+    .await;
+    let reads = wait_for("a thousand reads", || async {
+        let mut asked = audit.by(&identity.username);
+        let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
+        asked.retain(|asked| asked.verb == "get" && ours.contains(&asked.resource.as_str()));
+        (asked.len() >= 1000).then_some(asked)
+    })
+    .await;
+    let mut at: Vec<jiff::Timestamp> = reads.iter().map(|asked| asked.at).collect();
+    at.sort();
+    let within = |seconds: i64| {
+        let end = |from: &jiff::Timestamp| *from + jiff::SignedDuration::from_secs(seconds);
+        let count = |from: &jiff::Timestamp| {
+            at.iter()
+                .filter(|time| (*from..end(from)).contains(time))
+                .count()
+        };
+        at.iter().map(count).max().expect("reads")
+    };
+    println!(
+        "at most {} reads within 1 s, {} within 10 s",
+        within(1),
+        within(10)
+    );
+    assert!(within(10) <= 510, "{}", within(10));
+    assert!(
+        within(10) > 150,
+        "so many secrets make it look all the time: {}",
+        within(10)
+    );
+}
+
+/// The controller of an owner may try again after the secret came and before the owner is told: then it has its pods,
+/// and says that it waits no longer.
+#[tokio::test]
+async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
+    // Without controllers, it is the test that makes the pod.
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    let identity = controller_identity(&cp).await;
+    let controller = Launch::controller(&cp, &identity).start().await;
+    metric_is(&controller, "leader", 1).await;
+    let ns = cp.namespace("retried").await;
+    let mut job = job(
+        "load",
+        &prefixed(&json!({"env-from": "late"})),
+        &json!([container()]),
+    );
+    job["metadata"]["namespace"] = ns.name.as_str().into();
+    let job = cp.create(&job).await.object();
+    cp.create(&refusal(&job)).await.object();
+    let said = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
+    assert!(
+        said.starts_with("new pods wait for secret \"late\""),
+        "{said}"
+    );
+
+    let status = json!({"status": {"active": 1, "startTime": "2026-01-01T00:00:00Z"}});
+    let path = format!("/apis/batch/v1/namespaces/{}/jobs/load/status", ns.name);
+    cp.request(Method::PATCH, &path, Some(&status))
+        .await
+        .object();
+    cp.secret(&ns.name, "late", &["k"], "x").await;
+    let said = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
+    assert_eq!(
+        said,
+        "secret \"late\" can be injected now; its controller has tried again by itself"
+    );
+    metric_is(&controller, "retry_pending_owners", 0).await;
+    let path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
+    let live = cp.request(Method::GET, &path, None).await.object();
+    assert!(
+        live["metadata"].get("annotations").is_none(),
+        "nobody told its controller: {live}"
+    );
+}
+
+/// With `eventTime`, the API server takes an event of one namespace about an object in another.
+#[tokio::test]
+async fn an_event_of_another_namespace_counts_for_nothing() {
+    let audit = Audit::new();
+    let cp = ControlPlane::start(audit.options(false)).await;
+    let identity = controller_identity(&cp).await;
+    let controller = Launch::controller(&cp, &identity).start().await;
+    metric_is(&controller, "leader", 1).await;
+    let (victim, attacker) = (cp.namespace("victim").await, cp.namespace("attacker").await);
+    let asking = async |namespace: &str, name: &str| {
+        let mut job = job(
+            name,
+            &prefixed(&json!({"env-from": "late"})),
+            &json!([container()]),
+        );
+        job["metadata"]["namespace"] = namespace.into();
+        cp.create(&job).await.object()
+    };
+    let aim = asking(&victim.name, "aim").await;
+    let mut forged = refusal(&aim);
+    for (field, value) in [
+        ("eventTime", json!("2026-01-01T00:00:00.000000Z")),
+        ("reportingComponent", json!("job-controller")),
+        ("reportingInstance", json!("x")),
+        ("action", json!("x")),
+        ("source", json!({})),
+    ] {
+        forged[field] = value;
+    }
+    forged["metadata"]["namespace"] = attacker.name.as_str().into();
+    let stored = cp.create(&forged).await.object();
+    assert_ne!(
+        stored["metadata"]["namespace"], stored["involvedObject"]["namespace"],
+        "the API server takes it"
+    );
+    let mut unsigned = refusal(&asking(&victim.name, "unsigned").await);
+    unsigned["source"]["component"] = "somebody".into();
+    cp.create(&unsigned).await.object();
+
+    // The watch is in order: once this one is known, those before it have been seen.
+    cp.create(&refusal(&asking(&attacker.name, "own").await))
+        .await
+        .object();
+    cp.event(&attacker.name, "Job", "own", "AwaitingSecrets")
+        .await;
+    wait_for("the read of the one owner is in the audit log", || async {
+        audit
+            .by(&identity.username)
+            .iter()
+            .any(|asked| asked.name == "own")
+            .then_some(())
+    })
+    .await;
+    let read: Vec<_> = audit
+        .by(&identity.username)
+        .into_iter()
+        .filter(|asked| asked.resource == "jobs.batch" && asked.verb == "get")
+        .collect();
+    assert!(read.iter().all(|asked| asked.name == "own"), "{read:?}");
+    assert!(
+        events(&cp, &victim.name, "AwaitingSecrets")
+            .await
+            .is_empty()
+    );
+}

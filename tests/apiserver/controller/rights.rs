@@ -1,0 +1,156 @@
+//! The controller's rights are those that it uses, and no others.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{metric_is, refusal};
+use testbed::audit::Audit;
+use testbed::control_plane::ControlPlane;
+use testbed::objects::yaml;
+use testbed::served::{container, pod, prefixed, template};
+use testbed::wait_for;
+use testbed::webhook::{controller_identity, manifest};
+use testbed::webhook_process::Launch;
+
+/// `verb resource.group` of every rule of a role.
+fn rules(role: &Value) -> BTreeSet<String> {
+    let texts = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().expect("text").to_owned())
+            .collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("rules") {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                let of = if group.is_empty() {
+                    resource
+                } else {
+                    format!("{resource}.{group}")
+                };
+                rights.extend(
+                    texts(&rule["verbs"])
+                        .into_iter()
+                        .map(|verb| format!("{verb} {of}")),
+                );
+            }
+        }
+    }
+    rights
+}
+
+/// Everything that it does, once: then no right is unused, and none was missing. Nobody else works here, so that
+/// nothing is done before it.
+#[tokio::test]
+async fn every_right_is_used_and_none_is_missing() {
+    let audit = Audit::new();
+    let cp = ControlPlane::start(audit.options(false)).await;
+    cp.install_rollouts().await;
+    // Made without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with defaults.
+    let drifted = cp.namespace("drifted").await;
+    let labels = json!({
+        "labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {"secrets.floe.dev/env-from": "db"},
+    });
+    let governed = cp.namespace_with("governed", &labels).await;
+    cp.create(&pod(&governed.name, "plain", &json!({})))
+        .await
+        .object();
+    let asks = prefixed(&json!({"env-from": "late"}));
+    for (version, kind) in WORKLOADS {
+        let mut lost = workload(version, kind, &drifted.name, &json!({}));
+        lost["metadata"]["annotations"] = asks.clone();
+        cp.create(&lost).await.object();
+    }
+    let identity = controller_identity(&cp).await;
+    let controller = Launch::controller(&cp, &identity)
+        .with(&["--drift-interval", "1s"])
+        .start()
+        .await;
+    metric_is(&controller, "uninjected{kind=\"workload\"}", 6).await;
+    metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
+
+    let ns = cp.namespace("retried").await;
+    for (version, kind) in OWNERS {
+        let owner = cp
+            .create(&workload(version, kind, &ns.name, &asks))
+            .await
+            .object();
+        cp.create(&refusal(&owner)).await.object();
+    }
+    metric_is(&controller, "retry_pending_owners", 4).await;
+    cp.secret(&ns.name, "late", &["k"], "x").await;
+    metric_is(
+        &controller,
+        "retries_triggered_total{result=\"triggered\"}",
+        4,
+    )
+    .await;
+
+    let shipped = yaml(&manifest("controller-rbac.yaml"));
+    let roles = shipped
+        .iter()
+        .filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));
+    let granted: BTreeSet<String> = roles.flat_map(rules).collect();
+    let used = wait_for("all of it is in the audit log", || async {
+        let asked = audit.by(&identity.username);
+        let used: BTreeSet<String> = asked
+            .iter()
+            .map(|asked| format!("{} {}", asked.verb, asked.resource))
+            .collect();
+        let refused: Vec<_> = asked
+            .iter()
+            .filter(|asked| matches!(asked.code, 401 | 403))
+            .collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        (used.len() >= granted.len()).then_some(used)
+    })
+    .await;
+    let status = controller.stop().await;
+    assert!(status.success(), "{status}");
+    let (unused, missing): (Vec<_>, Vec<_>) = (
+        granted.difference(&used).collect(),
+        used.difference(&granted).collect(),
+    );
+    assert!(
+        unused.is_empty() && missing.is_empty(),
+        "never used: {unused:?}; used and not granted: {missing:?}"
+    );
+}
+
+const WORKLOADS: [(&str, &str); 6] = [
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("argoproj.io/v1alpha1", "Rollout"),
+];
+
+/// Those whose controllers make pods.
+const OWNERS: [(&str, &str); 4] = [
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+];
+
+fn workload(version: &str, kind: &str, namespace: &str, annotations: &Value) -> Value {
+    let mut template = template("late", annotations, &json!([container()]));
+    if version == "batch/v1" {
+        template["spec"]["restartPolicy"] = "Never".into();
+    }
+    let selector = json!({"matchLabels": {"app": "late"}});
+    let spec = match kind {
+        "Job" => json!({"template": template}),
+        "CronJob" => {
+            json!({"schedule": "0 0 30 2 *", "jobTemplate": {"spec": {"template": template}}})
+        }
+        "StatefulSet" => json!({"serviceName": "late", "selector": selector, "template": template}),
+        _ => json!({"selector": selector, "template": template}),
+    };
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": "late", "namespace": namespace}, "spec": spec})
+}

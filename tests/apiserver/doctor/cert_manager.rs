@@ -1,0 +1,216 @@
+//! The chart's certificate by the real cert-manager, and what it says when it cannot make one.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::scene::{Said, doctor};
+use testbed::cert_manager::CertManager;
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, chart};
+use testbed::webhook_process::Launch;
+use testbed::{wait_for, wait_within};
+
+async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
+    let what = format!("cert-manager: {status}: {seen}");
+    wait_within(Duration::from_mins(2), &what, || async {
+        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let check = said.of("cert-manager").clone();
+        (check["status"] == status && check["message"] == seen).then_some(said)
+    })
+    .await
+}
+
+/// `serve`, with the rights of the release, says the same while it has nothing that can serve.
+async fn told_by_serve(cp: &ControlPlane, why: &str) {
+    let identity = cp.identity(NAME, NAME).await;
+    let launch = || {
+        let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
+        launch.with(&[
+            "--tls-certificate",
+            "floe-secrets-webhook-tls",
+            "--tls-poll",
+            "1s",
+        ])
+    };
+    // No files: as ever it ends, and the last line says why there are none.
+    let none = launch();
+    std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
+    let none = none.spawn();
+    wait_for("it ends", || async { none.exited() }).await;
+    assert!(
+        none.log().contains(why) && none.log().contains("tls.crt"),
+        "{}",
+        none.log()
+    );
+
+    // Files whose time is over.
+    let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second())
+        .expect("a time");
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) =
+        (now - Duration::from_mins(1), now + Duration::from_secs(10));
+    let short = launch();
+    cp.authority.issue(params).write(&short.folder, "tls");
+    let short = short.start().await;
+    let body = wait_for("/readyz says why", || async {
+        let (status, body) = short.get("/readyz")?;
+        (status == 503 && body.contains(why)).then_some(body)
+    })
+    .await;
+    assert!(body.contains("certificate expired at "), "{body}");
+    let lines = short
+        .log()
+        .lines()
+        .filter(|line| line.contains(why))
+        .count();
+    assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
+    assert!(short.log().contains("no usable certificate"));
+}
+
+#[tokio::test]
+async fn what_keeps_a_certificate_from_being_ready_is_told() {
+    let cp = &ControlPlane::start(Options::default()).await;
+    let cert_manager = CertManager::start(cp).await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    cp.helm(
+        Helm::Four,
+        &["install", NAME, &chart(), "--namespace", NAME],
+        &json!({}),
+    )
+    .await
+    .succeeded();
+    let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
+    let ready = format!("{this} is Ready");
+    becomes(cp, "ok", &ready).await;
+    // The CA injector comes after it.
+    wait_within(
+        Duration::from_mins(2),
+        "the certificate is trusted",
+        || async {
+            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            ["certificate", "trust"]
+                .iter()
+                .all(|check| said.of(check)["status"] == "ok")
+                .then_some(())
+        },
+    )
+    .await;
+
+    // Its issuer goes, and then it is due.
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "issuer",
+            "floe-secrets-webhook-tls-ca",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    cp.kubectl(
+        &["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"],
+        "",
+    )
+    .await
+    .succeeded();
+    let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
+    let said = becomes(cp, "failure", &why).await;
+    told_by_serve(cp, &why).await;
+    let mend = said.fix("cert-manager");
+    assert_eq!(
+        mend,
+        "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts"
+    );
+    let args: Vec<&str> = mend.split_whitespace().skip(1).collect();
+    cp.helm(Helm::Four, &args, &Value::Null).await.succeeded();
+    becomes(cp, "ok", &ready).await;
+
+    // The issuer's own trouble is the cause.
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "certificate",
+            "floe-secrets-webhook-tls-ca",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "secret",
+            "floe-secrets-webhook-tls-ca",
+            "floe-secrets-webhook-tls",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    let said = wait_within(
+        Duration::from_mins(2),
+        "the issuer is not Ready",
+        || async {
+            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+            seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ")
+                .then_some(said)
+        },
+    )
+    .await;
+    println!("{}", said.of("cert-manager"));
+    assert_eq!(said.of("cert-manager")["status"], "failure");
+
+    // The certificate itself is gone; then cert-manager is.
+    cp.kubectl(
+        &[
+            "-n",
+            NAME,
+            "delete",
+            "certificate",
+            "floe-secrets-webhook-tls",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    becomes(cp, "failure", &format!("{this} not found")).await;
+    drop(cert_manager);
+    cp.kubectl(
+        &[
+            "delete",
+            "customresourcedefinition",
+            "certificates.cert-manager.io",
+            "issuers.cert-manager.io",
+            "clusterissuers.cert-manager.io",
+            "certificaterequests.cert-manager.io",
+        ],
+        "",
+    )
+    .await
+    .succeeded();
+    let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
+        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+        seen.contains("the cluster has no cert-manager")
+            .then_some(said)
+    })
+    .await;
+    assert_eq!(gone.output.code, 1);
+    assert_eq!(
+        cp.request(Method::GET, "/apis/cert-manager.io/v1", None)
+            .await
+            .status,
+        404
+    );
+}

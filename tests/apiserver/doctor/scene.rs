@@ -1,0 +1,244 @@
+//! An installation: the chart, our program with the release's rights, and what a kubelet and the controllers of
+//! Deployments would say of its pods, which do not run here.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, chart};
+use testbed::kubectl::Output;
+use testbed::wait_for;
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+/// What a run said.
+pub struct Said {
+    pub output: Output,
+    pub json: Value,
+}
+
+impl Said {
+    /// Check and status of whatever is not well, in order.
+    pub fn bad(&self) -> Vec<(String, String)> {
+        let checks = self.json["checks"].as_array().expect("checks").iter();
+        let checks = checks.filter(|check| check["status"] != "ok");
+        checks
+            .map(|check| (text(&check["check"]), text(&check["status"])))
+            .collect()
+    }
+
+    /// What is said about one thing.
+    #[track_caller]
+    pub fn of(&self, id: &str) -> &Value {
+        let found = self.json["checks"]
+            .as_array()
+            .expect("checks")
+            .iter()
+            .find(|check| check["check"] == id);
+        found.unwrap_or_else(|| panic!("no {id} in {:#}", self.json))
+    }
+
+    /// What mends it.
+    #[track_caller]
+    pub fn fix(&self, id: &str) -> String {
+        text(&self.of(id)["fix"])
+    }
+
+    /// That exactly this is not well.
+    #[track_caller]
+    pub fn expect(self, bad: &[(&str, &str)]) -> Self {
+        let bad: Vec<(String, String)> = bad
+            .iter()
+            .map(|(check, status)| ((*check).to_owned(), (*status).to_owned()))
+            .collect();
+        assert_eq!(self.bad(), bad, "{:#}\n{}", self.json, self.output.stderr);
+        let failed = bad.iter().any(|(_, status)| status == "failure");
+        assert_eq!(self.output.code, i32::from(failed), "{:#}", self.json);
+        self
+    }
+}
+
+#[track_caller]
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("no text: {value}"))
+        .to_owned()
+}
+
+/// Runs the program.
+pub async fn run(kubeconfig: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    command
+        .arg("doctor")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(args);
+    command.stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs"))
+        .await
+        .expect("no panic");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Output {
+        code: output.status.code().expect("an exit code"),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+/// Runs it for programs.
+pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> Said {
+    let output = run(kubeconfig, &[&["-o", "json"], args].concat()).await;
+    let json =
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    Said { output, json }
+}
+
+/// Both Deployments as their controllers would report them.
+pub async fn available(cp: &ControlPlane) {
+    let path = |name: &str| format!("/apis/apps/v1/namespaces/{NAME}/deployments/{name}/status");
+    let status = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2}});
+    for name in [NAME, "floe-secrets-controller"] {
+        cp.request(Method::PATCH, &path(name), Some(&status))
+            .await
+            .object();
+    }
+}
+
+/// Reloader, as far as its Deployment goes.
+pub async fn reloader(cp: &ControlPlane) {
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "reloader"}}))
+        .await
+        .object();
+    let labels = json!({"app": "reloader-reloader"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "reloader-reloader", "namespace": "reloader", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "containers": [{"name": "reloader", "image": "ghcr.io/stakater/reloader:v1.4.0"}]}}},
+    });
+    cp.create(&deployment).await.object();
+    let status = json!({"status": {"replicas": 1, "availableReplicas": 1, "readyReplicas": 1}});
+    let path = "/apis/apps/v1/namespaces/reloader/deployments/reloader-reloader/status";
+    cp.request(Method::PATCH, path, Some(&status))
+        .await
+        .object();
+}
+
+/// Makes the release's Service lead to this machine.
+pub async fn service_here(cp: &ControlPlane) {
+    let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
+    cp.request(Method::DELETE, &service, None).await.object();
+    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAME},
+        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    cp.create(&external).await.object();
+}
+
+/// A healthy installation with a certificate of one's own, but that nobody has said yet whom to trust.
+pub struct Scene {
+    pub cp: ControlPlane,
+    pub webhook: WebhookProcess,
+    _controller: WebhookProcess,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let cp = ControlPlane::start(Options {
+            controller_manager: false,
+            ..Options::default()
+        })
+        .await;
+        cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+            .await
+            .object();
+        let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+        // As an operator is asked to install it: with the port closed to pods.
+        let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
+            "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
+        cp.helm(
+            Helm::Four,
+            &["install", NAME, &chart(), "--namespace", NAME],
+            &values,
+        )
+        .await
+        .succeeded();
+        service_here(&cp).await;
+        available(&cp).await;
+        reloader(&cp).await;
+
+        let read =
+            |file: &str| std::fs::read_to_string(launch.folder.path().join(file)).expect("a file");
+        let data = json!({"tls.crt": read("tls.crt"), "tls.key": read("tls.key"), "ca.crt": cp.authority.pem()});
+        let metadata = json!({"name": "floe-secrets-webhook-tls", "namespace": NAME});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls",
+            "stringData": data});
+        cp.create(&secret).await.object();
+
+        let identity = cp.identity(NAME, NAME).await;
+        let webhook = launch
+            .set("--kubeconfig", &identity.kubeconfig.display().to_string())
+            .start()
+            .await;
+        let identity = cp.identity(NAME, "floe-secrets-controller").await;
+        let controller = Launch::controller(&cp, &identity).start().await;
+        let scene = Self {
+            cp,
+            webhook,
+            _controller: controller,
+        };
+        scene.leads().await;
+        scene
+    }
+
+    /// Waits until the controller has the lease.
+    async fn leads(&self) {
+        let lease = format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{NAME}/leases/floe-secrets-controller"
+        );
+        wait_for("a controller leads", || async {
+            let lease = self.cp.request(Method::GET, &lease, None).await.object();
+            lease["spec"]["holderIdentity"].is_string().then_some(())
+        })
+        .await;
+    }
+
+    /// What the administrator sees.
+    pub async fn doctor(&self) -> Said {
+        doctor(&self.cp.kubeconfig, &[]).await
+    }
+
+    /// Runs a command that was recommended, in the project's folder.
+    pub async fn follow(&self, command: &str) {
+        match command.strip_prefix("helm ") {
+            Some(args) => {
+                let args: Vec<&str> = args.split_whitespace().collect();
+                self.cp
+                    .helm(Helm::Four, &args, &Value::Null)
+                    .await
+                    .succeeded();
+            }
+            None => drop(self.cp.shell(command).await.succeeded()),
+        }
+    }
+
+    /// Waits until the API server has heard of a change, and exactly this is not well.
+    pub async fn becomes(&self, bad: &[(&str, &str)]) -> Said {
+        let mut last = None;
+        let deadline = std::time::Instant::now() + testbed::PATIENCE;
+        while std::time::Instant::now() < deadline {
+            let said = self.doctor().await;
+            let is: Vec<(String, String)> = said.bad();
+            if is
+                .iter()
+                .map(|(check, status)| (check.as_str(), status.as_str()))
+                .eq(bad.iter().copied())
+            {
+                return said.expect(bad);
+            }
+            last = Some(said);
+        }
+        last.expect("one run").expect(bad)
+    }
+}

@@ -1,0 +1,88 @@
+//! An API server that has nobody to call: the Service of the chart as it is, and no pods.
+
+use http::Method;
+use serde_json::json;
+
+use crate::scene::{doctor, reloader};
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, chart};
+use testbed::wait_for;
+
+#[tokio::test]
+async fn a_service_without_endpoints_is_found() {
+    // So that the API server looks at endpoints itself, as nothing here routes a Service's address.
+    let routing = vec!["--enable-aggregator-routing=true".to_owned()];
+    let cp = &ControlPlane::start(Options {
+        controller_manager: false,
+        apiserver_flags: routing,
+    })
+    .await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    let values = json!({"tls": {"mode": "existing"}, "controller": {"enabled": false}});
+    cp.helm(
+        Helm::Four,
+        &["install", NAME, &chart(), "--namespace", NAME],
+        &values,
+    )
+    .await
+    .succeeded();
+    reloader(cp).await;
+    let said = wait_for("the API server knows the configuration", || async {
+        let said = doctor(&cp.kubeconfig, &[]).await;
+        let seen = said.of("admission")["message"].as_str()?.to_owned();
+        seen.contains("no endpoints available for service")
+            .then_some(said)
+    })
+    .await;
+    let failure = |check: &'static str| (check, "failure");
+    let failures = [
+        "ca-bundle",
+        "certificate",
+        "endpoints",
+        "deployment",
+        "admission",
+    ]
+    .map(failure);
+    let mut all = failures.to_vec();
+    // Nothing closes the port of a default installation.
+    all.insert(3, ("callers", "warning"));
+    let said = said.expect(&all);
+    assert_eq!(
+        said.of("endpoints")["message"],
+        "Service floe-secrets-webhook has no endpoints: no pod with its labels runs"
+    );
+    assert!(
+        said.fix("endpoints")
+            .starts_with("kubectl -n floe-secrets-webhook describe pods -l app.kubernetes.io/")
+    );
+    let seen = said.of("certificate")["message"].as_str().expect("text");
+    assert_eq!(
+        seen,
+        "Secret floe-secrets-webhook-tls not found in namespace floe-secrets-webhook"
+    );
+
+    // Replicas that are there and not ready are told apart.
+    let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{NAME}/status");
+    let status = json!({"status": {"replicas": 2, "readyReplicas": 1, "availableReplicas": 1}});
+    cp.request(Method::PATCH, &path, Some(&status))
+        .await
+        .object();
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "two", "namespace": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+        "ports": [{"name": "admission", "port": 8443}],
+        "endpoints": [
+            {"addresses": ["10.1.0.1"], "conditions": {"ready": false}},
+            {"addresses": ["10.1.0.2"], "conditions": {"ready": true}},
+        ],
+    });
+    cp.create(&slice).await.object();
+    let said = doctor(&cp.kubeconfig, &["--probe=false"]).await;
+    assert_eq!(
+        said.of("endpoints")["message"],
+        "1 of 2 endpoints are ready"
+    );
+    assert_eq!(said.of("deployment")["status"], "warning");
+}

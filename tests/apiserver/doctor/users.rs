@@ -1,0 +1,119 @@
+//! People who may not look at everything, or at nothing.
+
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, doctor, run};
+use testbed::helm::NAME;
+use testbed::objects::yaml;
+use testbed::process::Folder;
+use testbed::tools::project;
+
+/// The roles of the documentation, for this user.
+fn documented() -> Vec<Value> {
+    let page =
+        std::fs::read_to_string(project().join("docs/operations/DOCTOR.md")).expect("the page");
+    let block = page
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("a block of YAML");
+    yaml(block)
+}
+
+#[tokio::test]
+async fn what_somebody_may_not_look_at_is_not_checked() {
+    let scene = Scene::new().await;
+    let trust = scene.doctor().await.fix("ca-bundle");
+    scene.follow(&trust).await;
+    scene.becomes(&[]).await;
+    let cp = &scene.cp;
+
+    // Somebody with the documented role sees everything but the certificate, which is in a Secret.
+    let user = cp.service_account("default", "operator", &json!([])).await;
+    for object in documented() {
+        cp.create(&object).await.object();
+    }
+    let bind = |name: &str| {
+        format!(
+            "kubectl create clusterrolebinding {name} --clusterrole={name} --user={}",
+            user.username
+        )
+    };
+    scene.follow(&bind("floe-secrets-doctor")).await;
+    let said = doctor(&user.kubeconfig, &[])
+        .await
+        .expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
+    let seen = said.of("certificate")["message"].as_str().expect("text");
+    assert!(seen.contains("cannot get resource \"secrets\""), "{seen}");
+
+    // Without a right: which, and what gives it.
+    let less = json!({"rules": documented()[0]["rules"].as_array().expect("rules").iter()
+        .filter(|rule| rule["resources"] != json!(["endpointslices"]))
+        .collect::<Vec<_>>()});
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/floe-secrets-doctor";
+    cp.request(http::Method::PATCH, role, Some(&less))
+        .await
+        .object();
+    let lacking = [
+        ("caller-permissions", "not-checked"),
+        ("certificate", "not-checked"),
+        ("trust", "not-checked"),
+    ];
+    let said = testbed::wait_for("the right is gone", || async {
+        let said = doctor(&user.kubeconfig, &[]).await;
+        (said.of("caller-permissions")["status"] != "ok").then_some(said)
+    })
+    .await
+    .expect(&lacking);
+    assert_eq!(
+        said.of("caller-permissions")["message"],
+        format!(
+            "{} may not list endpointslices.discovery.k8s.io in namespace {NAME}; what needs it is not checked",
+            user.username
+        )
+    );
+    scene.follow(&said.fix("caller-permissions")).await;
+    testbed::wait_for("the right is there", || async {
+        let said = doctor(&user.kubeconfig, &[]).await;
+        (said.of("caller-permissions")["status"] == "ok").then_some(())
+    })
+    .await;
+
+    // Pods in other namespaces are not the webhook's, or are not there.
+    let elsewhere = doctor(&scene.cp.kubeconfig, &["--namespace", "kube-system"]).await;
+    elsewhere.expect(&[("admission", "not-checked")]);
+    let nowhere = doctor(&scene.cp.kubeconfig, &["-n", "nowhere", "--drift=false"]).await;
+    let nowhere = nowhere.expect(&[
+        ("admission", "not-checked"),
+        ("drift", "not-checked"),
+        ("ineffective-annotations", "not-checked"),
+    ]);
+    assert_eq!(
+        nowhere.of("admission")["message"],
+        "there is no namespace nowhere to try it in"
+    );
+    let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
+    quiet.expect(&[("admission", "not-checked")]);
+
+    // Somebody who may look at nothing, and an API server that is not there.
+    let stranger = cp.service_account("default", "stranger", &json!([])).await;
+    let sightless = doctor(&stranger.kubeconfig, &[]).await;
+    assert_eq!(
+        (sightless.output.code, &sightless.json["healthy"]),
+        (2, &json!(false)),
+        "{:#}",
+        sightless.json
+    );
+    assert_eq!(
+        sightless.output.stderr,
+        "nothing of the installation could be looked at: see caller-permissions\n"
+    );
+    let folder = Folder::new();
+    let config = std::fs::read_to_string(&cp.kubeconfig)
+        .expect("the kubeconfig")
+        .replace(&cp.server, "https://127.0.0.1:1");
+    let away = folder.write("kubeconfig", config);
+    let output = run(&away, &[]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+    assert_eq!(output.stderr, "error: the API server cannot be reached\n");
+}

@@ -1,0 +1,177 @@
+//! Other installations than the default one: each is asked about by what it is, and not by what another would be.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::scene::doctor;
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::helm::{Helm, NAME, chart};
+use testbed::webhook_process::Launch;
+
+#[tokio::test]
+async fn the_rights_of_every_kind_of_installation_are_known() {
+    let cp = &ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    for name in [NAME, "a", "b"] {
+        cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+            .await
+            .object();
+    }
+    let scoped = json!({"scope": "namespaces", "namespaces": ["a", "b"]});
+    for helm in Helm::ALL {
+        for (release, values) in [
+            ("other", json!({"tls": {"mode": "existing"}})),
+            (NAME, json!({"tls": {"mode": "self-managed"}})),
+            (
+                NAME,
+                json!({"tls": {"mode": "self-managed"}, "rbac": scoped, "controller": {"retryOwners": false}}),
+            ),
+            (
+                NAME,
+                json!({"tls": {"mode": "existing"}, "rbac": scoped, "nameOverride": "secrets"}),
+            ),
+        ] {
+            cp.helm(
+                helm,
+                &["install", release, &chart(), "--namespace", NAME],
+                &values,
+            )
+            .await
+            .succeeded();
+            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            for check in [
+                "configuration",
+                "entries",
+                "conditions",
+                "policies",
+                "service",
+                "versions",
+                "webhook-permissions",
+                "controller-permissions",
+            ] {
+                assert_eq!(
+                    said.of(check)["status"],
+                    "ok",
+                    "{helm:?} {values}: {:#}",
+                    said.json
+                );
+            }
+            let forced = if helm == Helm::Four {
+                " --force-conflicts"
+            } else {
+                ""
+            };
+            let again = format!(
+                "helm upgrade {release} charts/floe-secrets-webhook -n {NAME} --reuse-values{forced}"
+            );
+            // A right that goes is missed, and the recommended command brings it back.
+            if values["rbac"].is_null() {
+                let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+                let name = if release == NAME {
+                    NAME.to_owned()
+                } else {
+                    format!("{release}-{NAME}")
+                };
+                let rules = json!({"rules": [{"apiGroups": [""], "resources": ["secrets", "namespaces"], "verbs": ["get"]}]});
+                cp.request(Method::PATCH, &format!("{role}/{name}"), Some(&rules))
+                    .await
+                    .object();
+                let said = testbed::wait_for("the right is missed", || async {
+                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (said.of("webhook-permissions")["status"] == "failure").then_some(said)
+                })
+                .await;
+                assert_eq!(said.fix("webhook-permissions"), again);
+                let args: Vec<&str> = again.split_whitespace().skip(1).collect();
+                cp.helm(helm, &args, &Value::Null).await.succeeded();
+                testbed::wait_for("the right is back", || async {
+                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (said.of("webhook-permissions")["status"] == "ok").then_some(())
+                })
+                .await;
+            }
+            cp.helm(
+                helm,
+                &["uninstall", release, "--namespace", NAME],
+                &Value::Null,
+            )
+            .await
+            .succeeded();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
+    let cp = &ControlPlane::start(Options {
+        controller_manager: false,
+        ..Options::default()
+    })
+    .await;
+    cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
+        .await
+        .object();
+    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let url = format!("https://127.0.0.1:{}", launch.port);
+    let values = json!({"tls": {"mode": "existing"}, "webhook": {"url": url}, "replicas": 0, "controller": {"enabled": false}});
+    cp.helm(
+        Helm::Four,
+        &["install", NAME, &chart(), "--namespace", NAME],
+        &values,
+    )
+    .await
+    .succeeded();
+    // Nobody serves yet.
+    let said = doctor(&cp.kubeconfig, &[]).await;
+    let seen = said.of("certificate")["message"].as_str().expect("text");
+    assert!(
+        seen.contains("shows no certificate from here")
+            && said.of("certificate")["status"] == "not-checked",
+        "{seen}"
+    );
+    let _webhook = launch.start().await;
+    // Without a caBundle the API server trusts whom its machine trusts, and that is not our CA.
+    let said = testbed::wait_for("the webhook is called in vain", || async {
+        let said = doctor(&cp.kubeconfig, &[]).await;
+        said.of("admission")["message"]
+            .as_str()?
+            .contains("unknown authority")
+            .then_some(said)
+    })
+    .await;
+    let ca = cp.folder.path().join("ca.crt").display().to_string();
+    cp.shell(&said.fix("admission").replace("ca.crt", &ca))
+        .await
+        .succeeded();
+    let said = testbed::wait_for("the webhook is called", || async {
+        let said = doctor(&cp.kubeconfig, &[]).await;
+        (said.of("admission")["status"] == "ok").then_some(said)
+    })
+    .await;
+    for check in ["certificate", "trust", "ca-bundle", "service", "deployment"] {
+        assert_eq!(said.of(check)["status"], "ok", "{:#}", said.json);
+    }
+    assert!(
+        said.of("certificate")["message"]
+            .as_str()
+            .expect("text")
+            .starts_with("for 127.0.0.1, valid for ")
+    );
+    let bad = said.bad();
+    // Nothing of it is in the cluster.
+    let expected = [
+        "disruption-budget",
+        "callers",
+        "versions",
+        "webhook-permissions",
+        "reloader",
+    ];
+    assert!(
+        bad.iter()
+            .all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"),
+        "{bad:?}"
+    );
+}

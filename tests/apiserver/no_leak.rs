@@ -1,0 +1,531 @@
+//! No value ever comes out of the webhook. Canaries are planted wherever a value can stand, our binary is made to talk as
+//! much as it can, and then everything that it said is searched.
+#![cfg(feature = "test-util")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi};
+use http::Method;
+use serde_json::{Value, json};
+use testbed::collector::Collector;
+use testbed::control_plane::ControlPlane;
+use testbed::objects::{Answer, send};
+use testbed::pki::Authority;
+use testbed::process::Folder;
+use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
+use testbed::wait_for;
+use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+/// Of a Secret's data.
+const STORED: &str = "canary-stored-55d0";
+/// Of an environment variable that the pod's author wrote out.
+const LITERAL: &str = "canary-literal-8c31";
+/// Of another tool's annotation, and of what kubectl keeps in one.
+const FOREIGN: &str = "canary-foreign-e27a";
+/// Of an argument of the program in the container.
+const ARGUMENT: &str = "canary-argument-91bf";
+
+/// All that the libraries can say, too: the most that an operator can ask for.
+const TALKATIVE: &str =
+    "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
+
+/// Everything that was said, by where.
+#[derive(Default)]
+struct Said(BTreeMap<String, String>);
+
+impl Said {
+    fn hear(&mut self, place: &str, text: &str) {
+        let heard = self.0.entry(place.to_owned()).or_default();
+        heard.push_str(text);
+        heard.push('\n');
+    }
+
+    /// The answer to a review: each part by itself, and the whole.
+    fn reply(&mut self, reply: &Reply) {
+        self.hear("response body", &reply.text);
+        self.hear("response headers", &format!("{:?}", reply.headers));
+        if reply.status == 200 {
+            let response = reply.response();
+            self.hear("patch, decoded", &reply.patch());
+            self.hear("warnings", &response["warnings"].to_string());
+            self.hear(
+                "audit annotations",
+                &response["auditAnnotations"].to_string(),
+            );
+        }
+    }
+
+    /// A refusal or the warnings of the API server: an admitted object holds what its author wrote.
+    fn answer(&mut self, answer: &Answer) {
+        self.hear("warnings at the client", &answer.warnings.join("\n"));
+        if !answer.accepted() {
+            self.hear("refusals at the client", &answer.body.to_string());
+        }
+    }
+
+    /// What the program says without being asked for a review. A new sink is a line here.
+    fn program(&mut self, webhook: &WebhookProcess) {
+        self.hear("log", &webhook.log());
+        for path in ["/metrics", "/readyz?verbose", "/livez"] {
+            let (_, text) = webhook.get(path).expect("the ops port answers");
+            self.hear(path, &text);
+        }
+    }
+
+    /// What the controller says about the objects of the namespaces while it looks through all of them once.
+    async fn controller(&mut self, cp: &'static ControlPlane, filter: &str) {
+        let launch =
+            Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
+        let controller = launch.start().await;
+        wait_for("a scan of everything", || async {
+            (controller.counted("drift_scans", &["complete"]) > 0).then_some(())
+        })
+        .await;
+        self.hear("controller's log", &controller.log());
+        for path in ["/metrics", "/readyz?verbose"] {
+            let (_, text) = controller.get(path).expect("the ops port answers");
+            self.hear(&format!("controller's {path}"), &text);
+        }
+        controller.stop().await;
+    }
+
+    /// What people's commands say: stdout and stderr, but for the manifest that `inject` gives back as its author wrote it.
+    fn commands(&mut self, cp: &ControlPlane, namespace: &str, pod: &Value) {
+        let folder = Folder::new();
+        let manifest = folder
+            .write("pod.yaml", pod.to_string())
+            .display()
+            .to_string();
+        let kubeconfig = cp.kubeconfig.display().to_string();
+        let inject = [
+            "inject",
+            "-f",
+            &manifest,
+            "--cluster",
+            "--explain",
+            "-n",
+            namespace,
+        ];
+        for args in [
+            &["scan", "-A", "-o", "json"][..],
+            &["doctor", "-o", "json"],
+            &inject,
+        ] {
+            let ran = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"))
+                .args(args)
+                .env("KUBECONFIG", &kubeconfig)
+                .output()
+                .expect("it runs");
+            self.hear(args[0], &String::from_utf8_lossy(&ran.stderr));
+            if args[0] != "inject" {
+                self.hear(args[0], &String::from_utf8_lossy(&ran.stdout));
+            }
+        }
+    }
+
+    /// What the collector has of it; the program must have ended, or spans would still wait.
+    fn traces(&mut self, collector: &Collector) {
+        self.hear("traces", &collector.text());
+        for name in ["admission", "backend.bind", "defaults.read"] {
+            let heard = collector
+                .spans("floe-secrets-webhook")
+                .iter()
+                .any(|span| span.name == name);
+            assert!(heard, "no span {name}");
+        }
+    }
+
+    /// Panics where a canary shows.
+    fn must_not_show(&self, canaries: &[&str]) {
+        for (place, text) in &self.0 {
+            for canary in canaries {
+                let leak = text.lines().find(|line| shows(line, canary));
+                assert_eq!(leak, None, "{canary} in {place}");
+            }
+        }
+    }
+
+    fn must_have_heard(&self, places: &[&str]) {
+        for place in places {
+            assert!(
+                self.0
+                    .get(*place)
+                    .is_some_and(|text| !text.trim().is_empty()),
+                "nothing was heard in {place}"
+            );
+        }
+    }
+}
+
+/// Whether `line` shows the canary: plain, in base64 wherever it begins, in hexadecimal, or as a list of numbers.
+fn shows(line: &str, canary: &str) -> bool {
+    let bytes = canary.as_bytes();
+    let anywhere = (0..3).map(|before| {
+        let padded = [&vec![0; before], bytes].concat();
+        // The first and last characters also encode the neighbours.
+        let encoded = STANDARD_NO_PAD.encode(&padded[..padded.len() / 3 * 3]);
+        encoded[if before == 0 { 0 } else { 4 }..].to_owned()
+    });
+    let hexadecimal = hexadecimal(canary);
+    let numbers = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let forms = [
+        canary.to_owned(),
+        hexadecimal,
+        numbers.join(","),
+        numbers.join(", "),
+    ];
+    forms
+        .into_iter()
+        .chain(anywhere)
+        .any(|form| line.contains(&form))
+}
+
+fn hexadecimal(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes everything");
+        digits
+    })
+}
+
+#[test]
+fn a_canary_is_recognised_however_it_is_written() {
+    let whole = |text: &str| STANDARD.encode(text);
+    for line in [
+        format!("x {STORED} y"),
+        whole(STORED),
+        whole(&format!("x{STORED}y")),
+        whole(&format!("{{\"password\":\"{STORED}\"}}")),
+        format!("{:?}", STORED.as_bytes()),
+        hexadecimal(STORED),
+    ] {
+        assert!(shows(&line, STORED), "{line}");
+    }
+    assert!(!shows(&whole(LITERAL), STORED));
+}
+
+/// A pod full of values that are none of our business, and these annotations of ours.
+fn laden(annotations: &Value) -> Value {
+    let mut pod = pod(annotations);
+    let foreign = json!({
+        "vault.hashicorp.com/agent-inject-template-db": FOREIGN,
+        "kubectl.kubernetes.io/last-applied-configuration": format!("{{\"env\":\"{FOREIGN}\"}}"),
+    });
+    let own = pod["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("annotations");
+    own.extend(foreign.as_object().cloned().expect("annotations"));
+    pod["spec"] = json!({"containers": [{
+        "name": "main", "image": "none", "args": ["--password", ARGUMENT],
+        "env": [
+            {"name": "FLOE_SECRET_DB_USER", "value": LITERAL},
+            {"name": "TOKEN", "value": LITERAL},
+            {"name": "URL", "value": format!("$(TOKEN)@{LITERAL}")},
+        ],
+    }]});
+    pod
+}
+
+/// The paths of the admission port, and what each of them is asked about.
+const POD_PATHS: [&str; 3] = ["/admit/pods", "/admit/defaults/pods", "/admit/sources"];
+const WORKLOAD_PATHS: [&str; 2] = ["/admit/workloads", "/admit/defaults/workloads"];
+
+/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, untouched, with
+/// another image, and with other annotations than before.
+fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
+    let deployment = |pod: &Value| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "laden", "annotations": pod["metadata"]["annotations"]},
+            "spec": {"template": {"metadata": {"annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"]}},
+        })
+    };
+    let now = deployment(pod);
+    let (mut image, mut annotations) = (now.clone(), now.clone());
+    image["spec"]["template"]["spec"]["containers"][0]["image"] = "older".into();
+    annotations["metadata"]["annotations"]["secrets.floe.dev/reload"] = "off".into();
+    let olds = [Value::Null, now.clone(), image, annotations];
+    let review_of = |old: Value| {
+        let mut review = review(&now);
+        review["request"]["resource"] =
+            json!({"group": "apps", "version": "v1", "resource": "deployments"});
+        review["request"]["namespace"] = namespace.into();
+        if !old.is_null() {
+            review["request"]["operation"] = "UPDATE".into();
+            review["request"]["oldObject"] = old;
+        }
+        review
+    };
+    olds.into_iter().map(review_of).collect()
+}
+
+/// What can be asked for, and asked for wrongly.
+fn annotations() -> Vec<Value> {
+    let ask = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
+    vec![
+        json!({}),
+        ask("env-from", "db"),
+        ask("env-from", "db, twin"),
+        ask("refs", "db/user"),
+        ask("refs", "db/*"),
+        ask("env.TOKEN", "db/password"),
+        ask("env.DBT_PASSWORD", "db/password"),
+        ask("refs", "db/usr"),
+        ask("refs", "db"),
+        ask("env-from", "bd"),
+        ask("env-form", "db"),
+        json!({"secrets.floe.dev/env-from": "gone", "secrets.floe.dev/on-missing": "warn"}),
+        json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"}),
+    ]
+}
+
+#[rstest::rstest]
+#[case::json("json", "trace")]
+#[case::pretty("pretty", TALKATIVE)]
+#[tokio::test]
+async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filter: &str) {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("canary").await;
+    let identity = webhook_identity(cp).await;
+    let collector = Collector::start();
+    let traced = [
+        "--otlp-endpoint",
+        &collector.endpoint(),
+        "--shutdown-delay",
+        "0s",
+    ];
+    let launch = Launch::serve(cp, &identity)
+        .with(&["--log", filter, "--log-format", format])
+        .with(&traced);
+    let webhook = launch.start().await;
+    let registration =
+        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+    let mut said = Said::default();
+
+    for name in ["db", "twin"] {
+        let data = json!({"user": STORED, "password": format!("x{STORED}"), "json": format!("{{\"k\":\"{STORED}\"}}")});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": data});
+        cp.create(&secret).await.object();
+    }
+    for annotations in annotations() {
+        let mut pod = laden(&annotations);
+        let mut asked = review(&pod);
+        asked["request"]["namespace"] = ns.name.clone().into();
+        for path in POD_PATHS {
+            said.reply(
+                &webhook
+                    .post(&format!("{path}?timeout=5s"), asked.to_string())
+                    .await,
+            );
+        }
+        for review in workload_reviews(&pod, &ns.name) {
+            for path in WORKLOAD_PATHS {
+                said.reply(
+                    &webhook
+                        .post(&format!("{path}?timeout=5s"), review.to_string())
+                        .await,
+                );
+            }
+        }
+        pod["metadata"]["namespace"] = ns.name.clone().into();
+        said.answer(&cp.create(&pod).await);
+    }
+
+    // What controllers and people get to see of a refusal.
+    let template = laden(&json!({"secrets.floe.dev/refs": "db/usr"}));
+    let mut spec = template["spec"].clone();
+    spec["restartPolicy"] = "Never".into();
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("refused"),
+        "spec": {"template": {"metadata": {"annotations": template["metadata"]["annotations"]}, "spec": spec}},
+    });
+    cp.create(&job).await.object();
+    let events = wait_for("the event about the refusal", || async {
+        let path = format!("/api/v1/namespaces/{}/events", ns.name);
+        let events = send(&cp.client(), Method::GET, &path, None)
+            .await
+            .object()
+            .to_string();
+        events.contains("secrets.floe.dev/refs").then_some(events)
+    })
+    .await;
+    said.hear("events", &events);
+    let pod = laden(&json!({"secrets.floe.dev/env-from": "gone"})).to_string();
+    let kubectl = cp
+        .kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod)
+        .await;
+    said.hear("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
+
+    said.controller(cp, filter).await;
+    said.commands(
+        cp,
+        &ns.name,
+        &laden(&json!({"secrets.floe.dev/refs": "db/usr"})),
+    );
+    said.program(&webhook);
+    drop(registration);
+    for word in [
+        "admission",
+        "did you mean",
+        if filter == TALKATIVE {
+            "TRACE hyper"
+        } else {
+            "DEBUG"
+        },
+    ] {
+        assert!(
+            said.0["log"].to_lowercase().contains(&word.to_lowercase()),
+            "{word}: {}",
+            said.0["log"]
+        );
+    }
+    webhook.stop().await;
+    said.traces(&collector);
+    let places = [
+        "patch, decoded",
+        "warnings",
+        "audit annotations",
+        "refusals at the client",
+        "events",
+        "kubectl",
+    ];
+    said.must_have_heard(&[
+        "controller's log",
+        "controller's /metrics",
+        "scan",
+        "doctor",
+        "inject",
+    ]);
+    said.must_have_heard(&places);
+    let kubeconfig =
+        std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
+    let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("JSON");
+    let token = kubeconfig["users"][0]["user"]["token"]
+        .as_str()
+        .expect("a token");
+    said.must_not_show(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
+}
+
+/// Reviews that are spoilt in the middle of somebody's values.
+fn spoilt() -> Vec<String> {
+    let whole = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
+    let cut =
+        |after: &str| whole[..whole.find(after).expect("it is in there") + after.len()].to_owned();
+    vec![
+        cut(LITERAL),
+        cut(ARGUMENT),
+        cut(FOREIGN),
+        whole.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
+        whole.replace(
+            "\"containers\":[",
+            &format!("\"containers\":[\"{LITERAL}\","),
+        ),
+        whole.replace(
+            "\"name\":\"main\"",
+            &format!("\"name\":{{\"{LITERAL}\":1}}"),
+        ),
+        whole.replace(
+            "\"operation\":\"CREATE\"",
+            &format!("\"operation\":\"{LITERAL}\""),
+        ),
+        whole.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
+        format!("{LITERAL}{whole}"),
+        format!("\"{LITERAL}\""),
+        String::new(),
+    ]
+}
+
+#[tokio::test]
+async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() {
+    let faults = [
+        ApiFault::Status(400),
+        ApiFault::Status(401),
+        ApiFault::Status(403),
+        ApiFault::Status(404),
+        ApiFault::Status(409),
+        ApiFault::PageNotFound,
+        ApiFault::TooManyRequests(60),
+        ApiFault::Garbage,
+        ApiFault::Truncated,
+        ApiFault::OtherObject,
+        ApiFault::BrokenOff,
+        ApiFault::Status(500),
+    ];
+    let api = FakeApi::start(&["jobs"]).await;
+    api.put("jobs", "db", &[("user", CANARY), ("password", CANARY)]);
+    let folder = Folder::new();
+    let kubeconfig = kubeconfig_for(&folder, &api.url());
+    for policy in ["deny", "admit"] {
+        let collector = Collector::start();
+        let endpoint = collector.endpoint();
+        let args = [
+            "--log",
+            TALKATIVE,
+            "--on-unavailable",
+            policy,
+            "--otlp-endpoint",
+            &endpoint,
+            "--shutdown-delay",
+            "0s",
+        ];
+        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+            .with(&args)
+            .start()
+            .await;
+        let mut said = Said::default();
+        for (at, fault) in faults.into_iter().enumerate() {
+            api.always(Some(fault));
+            for key in ["env-from", "refs", "env.PASSWORD"] {
+                let secret = format!(
+                    "secret-{at}{}",
+                    if key.starts_with("env.") {
+                        "/password"
+                    } else {
+                        ""
+                    }
+                );
+                let asking = laden(&json!({format!("secrets.floe.dev/{key}"): secret}));
+                said.reply(&webhook.admit(&asking, "1s").await);
+                let body = review(&asking).to_string();
+                said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
+                for (review, path) in workload_reviews(&asking, "jobs")
+                    .iter()
+                    .zip(WORKLOAD_PATHS.into_iter().cycle())
+                {
+                    said.reply(
+                        &webhook
+                            .post(&format!("{path}?timeout=1s"), review.to_string())
+                            .await,
+                    );
+                }
+            }
+        }
+        api.always(None);
+        for body in spoilt() {
+            for path in POD_PATHS
+                .into_iter()
+                .chain(WORKLOAD_PATHS)
+                .chain(["/nowhere"])
+            {
+                said.reply(
+                    &webhook
+                        .post(&format!("{path}?timeout=1s"), body.clone())
+                        .await,
+                );
+            }
+        }
+        said.program(&webhook);
+        webhook.stop().await;
+        said.traces(&collector);
+        said.must_have_heard(&["response body", "log", "/metrics", "traces"]);
+        said.must_not_show(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
+    }
+}

@@ -1,0 +1,600 @@
+//! Self-managed certificates on a real API server: made, trusted, made anew under load, and mended.
+
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::namespace::Identity;
+use testbed::objects::{self, send_as};
+use testbed::pki::Authority;
+use testbed::served::{pod, prefixed};
+use testbed::soak::Pace;
+use testbed::stream::Stream;
+use testbed::webhook::{
+    CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity,
+    shipped_configuration, webhook_identity,
+};
+use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{wait_for, wait_within};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const SECRET: &str = "floe-secrets-webhook-tls";
+
+/// What self-managed mode needs beyond the shipped rights: two named objects.
+fn rights() -> String {
+    let subject = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
+    let group = "rbac.authorization.k8s.io";
+    let objects = [
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Role",
+            "metadata": {"name": "floe-secrets-controller-tls", "namespace": NAMESPACE},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "patch"]}],
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+            "metadata": {"name": "floe-secrets-controller-tls", "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "floe-secrets-controller-tls"}, "subjects": subject,
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+            "metadata": {"name": "floe-secrets-controller-tls"},
+            "rules": [{
+                "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+                "resourceNames": [CONFIGURATION], "verbs": ["get", "patch"],
+            }],
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding",
+            "metadata": {"name": "floe-secrets-controller-tls"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "floe-secrets-controller-tls"},
+            "subjects": subject,
+        }),
+    ];
+    objects.map(|object| object.to_string()).join("\n---\n")
+}
+
+/// A control plane with an empty Secret, and who runs there.
+struct Scene {
+    cp: ControlPlane,
+    controller: Identity,
+    webhook: Identity,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let cp = ControlPlane::start(Options {
+            controller_manager: false,
+            ..Options::default()
+        })
+        .await;
+        let (controller, webhook) = (controller_identity(&cp).await, webhook_identity(&cp).await);
+        cp.apply(&rights()).await;
+        let metadata = json!({"name": SECRET, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/name": "kept"}});
+        cp.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}))
+            .await
+            .object();
+        Self {
+            cp,
+            controller,
+            webhook,
+        }
+    }
+
+    fn controller(&self, validity: &str) -> Launch {
+        let names = format!("{SERVICE_HOST},127.0.0.1");
+        Launch::controller(&self.cp, &self.controller).with(&[
+            "--tls-secret",
+            SECRET,
+            "--tls-names",
+            &names,
+            "--tls-validity",
+            validity,
+            "--ca-grace",
+            "2s",
+            "--tls-poll",
+            "1s",
+        ])
+    }
+
+    fn serve(&self) -> Launch {
+        Launch::serve(&self.cp, &self.webhook).with_tls_secret(SECRET)
+    }
+
+    async fn configuration(&self) -> Value {
+        self.cp.request(Method::GET, &path(), None).await.object()
+    }
+
+    /// The trust of all entries, if it is one.
+    async fn trusted(&self) -> Option<String> {
+        let configuration = self.configuration().await;
+        let bundles = configuration["webhooks"]
+            .as_array()?
+            .iter()
+            .map(|entry| entry["clientConfig"]["caBundle"].as_str());
+        let mut bundles: Vec<&str> = bundles.collect::<Option<_>>()?;
+        bundles.dedup();
+        let [bundle] = bundles.as_slice() else {
+            return None;
+        };
+        String::from_utf8(STANDARD.decode(bundle).ok()?).ok()
+    }
+
+    async fn kept(&self) -> Value {
+        self.cp
+            .request(Method::GET, &secret_path(), None)
+            .await
+            .object()
+    }
+}
+
+/// Fields of a Secret's data.
+fn data(fields: &[(&str, Option<&str>)]) -> Value {
+    let fields = fields.iter().map(|(name, text)| {
+        (
+            (*name).to_owned(),
+            text.map_or(Value::Null, |text| STANDARD.encode(text).into()),
+        )
+    });
+    json!({"data": fields.collect::<serde_json::Map<_, _>>()})
+}
+
+fn path() -> String {
+    format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{CONFIGURATION}")
+}
+
+fn secret_path() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/secrets/{SECRET}")
+}
+
+/// The shipped configuration as the chart renders it: it says nothing about trust.
+fn without_trust(mut configuration: Value) -> Value {
+    for entry in configuration["webhooks"].as_array_mut().expect("entries") {
+        entry["clientConfig"]
+            .as_object_mut()
+            .expect("a clientConfig")
+            .remove("caBundle");
+    }
+    configuration
+}
+
+/// Shakes hands as an API server with this trust does.
+async fn handshake(port: u16, trusted: &str) -> Result<CertificateDer<'static>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        roots
+            .add(certificate.expect("PEM"))
+            .map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(SERVICE_HOST).expect("a name");
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| error.to_string())?;
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    Ok(shown.first().expect("a certificate").clone().into_owned())
+}
+
+fn rotations(controller: &WebhookProcess) -> u64 {
+    let (_, text) = controller.get("/metrics").expect("metrics");
+    let line = "floe_secrets_webhook_certificate_rotations_total{result=\"rotated\"} ";
+    text.lines()
+        .find_map(|text| text.strip_prefix(line))
+        .map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn certificates_are_made_anew_under_load_and_no_create_fails() {
+    let scene = Scene::new().await;
+    // Nobody waits for anybody: the server starts before there is a certificate, and the controller makes one.
+    let starting = scene.serve().spawn();
+    wait_for("the server says that it waits", || async {
+        let (status, body) = starting.get("/readyz")?;
+        (status == 503 && body.contains("no certificate yet")).then_some(())
+    })
+    .await;
+    // The next certificate is made when two thirds of the validity are over.
+    let pace = Pace::or_soak(Pace {
+        rotations: 3,
+        seconds: 16,
+    });
+    let controller = scene
+        .controller(&format!("{}s", pace.seconds * 3 / 2))
+        .start()
+        .await;
+    let webhook = starting;
+    wait_for("the server is ready", || async {
+        webhook
+            .get("/readyz")
+            .filter(|(status, _)| *status == 200)
+            .map(drop)
+    })
+    .await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_service())).await;
+    wait_for("the configuration trusts the CA", || scene.trusted()).await;
+
+    let ns = scene.cp.namespace("jobs").await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"a": "b"}});
+    scene.cp.create(&secret).await.object();
+    let asking = pod(&ns.name, "asks", &prefixed(&json!({"env-from": "db"})));
+    wait_for("the API server trusts the webhook", || async {
+        scene.cp.create_dry(&asking).await.accepted().then_some(())
+    })
+    .await;
+
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+    let loader = scene.cp.service_account(&ns.name, "loader", &rules).await;
+    let over = AtomicBool::new(false);
+    let stream = Stream::start(loader.client(), &ns.name, "db", 50);
+    // The API server keeps its connections. A new one at any time has to be possible too.
+    let mut shown: Vec<CertificateDer<'static>> = Vec::new();
+    let shaking = async {
+        while !over.load(Ordering::Relaxed) {
+            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let certificate = handshake(webhook.launch.port, &trusted)
+                .await
+                .expect("a trusted certificate");
+            if !shown.contains(&certificate) {
+                shown.push(certificate);
+            }
+        }
+    };
+    let began = rotations(&controller);
+    let watching = async {
+        wait_within(Duration::from_mins(10), "more certificates", || async {
+            (rotations(&controller) >= began + pace.rotations as u64).then_some(())
+        })
+        .await;
+        over.store(true, Ordering::Relaxed);
+    };
+    futures::future::join(shaking, watching).await;
+    let report = stream.stop().await;
+    println!("{}; {} certificates", report.summary(), shown.len());
+    report.all_injected();
+    assert!(report.creates.len() > 50 && shown.len() >= pace.rotations);
+    assert_eq!(
+        scene.kept().await["metadata"]["labels"]["app.kubernetes.io/name"],
+        "kept"
+    );
+    for log in [controller.log(), webhook.log()] {
+        assert!(!log.contains("PRIVATE KEY"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let registered = without_trust(webhook.by_service());
+    let registration = Registration::shared(&scene.cp, &registered).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let client = scene.cp.client();
+
+    // Somebody takes the trust away, or writes nonsense over the Secret.
+    let patch = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]);
+    send_as(
+        &client,
+        Method::PATCH,
+        &path(),
+        Some(&patch),
+        "application/json-patch+json",
+    )
+    .await
+    .object();
+    assert_eq!(
+        wait_for("the trust is back", || scene.trusted()).await,
+        first
+    );
+    let garbage = json!({"data": {"tls.key": STANDARD.encode("garbage")}});
+    send_as(
+        &client,
+        Method::PATCH,
+        &secret_path(),
+        Some(&garbage),
+        "application/merge-patch+json",
+    )
+    .await
+    .object();
+    let second = wait_for("another CA is trusted", || async {
+        scene.trusted().await.filter(|now| *now != first)
+    })
+    .await;
+    assert!(
+        second.ends_with(&first),
+        "the old CA stays trusted while a replica may still serve with its leaf"
+    );
+    wait_for("the server shows a certificate of the new CA", || async {
+        let new = second.strip_suffix(&first)?.to_owned();
+        handshake(webhook.launch.port, &new).await.ok()
+    })
+    .await;
+
+    // The owners of the rest apply it again, in both ways, and change it.
+    let mut changed = registered.clone();
+    changed["webhooks"][0]["timeoutSeconds"] = json!(7);
+    let apply = format!("{}?fieldManager=helm&force=true", path());
+    let applied = send_as(
+        &client,
+        Method::PATCH,
+        &apply,
+        Some(&changed),
+        "application/apply-patch+yaml",
+    )
+    .await;
+    assert!(applied.accepted(), "{}", applied.message());
+    assert_eq!(
+        scene.trusted().await.as_deref(),
+        Some(&*second),
+        "applying says nothing about the trust"
+    );
+    let live = scene.configuration().await;
+    assert_eq!(live["webhooks"][0]["timeoutSeconds"], 7);
+    let fields = live["metadata"]["managedFields"]
+        .as_array()
+        .expect("managed fields");
+    let ours = fields
+        .iter()
+        .find(|entry| entry["manager"] == "floe-secrets-controller-certificates")
+        .expect("ours");
+    let entry = &ours["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
+    let expected = json!({".": {}, "f:name": {}, "f:clientConfig": {"f:caBundle": {}}});
+    assert_eq!(entry, &expected, "no other field is ours");
+
+    // The configuration goes, and nobody brings it back.
+    drop(registration);
+    let looked = controller.log().lines().count();
+    let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
+    send_as(
+        &client,
+        Method::PATCH,
+        &secret_path(),
+        Some(&garbage),
+        "application/merge-patch+json",
+    )
+    .await
+    .object();
+    let count = rotations(&controller);
+    wait_for("another certificate without a configuration", || async {
+        (rotations(&controller) > count).then_some(())
+    })
+    .await;
+    assert_eq!(
+        scene.cp.request(Method::GET, &path(), None).await.status,
+        404,
+        "{looked} lines before"
+    );
+
+    // Without its Secret it says what to do, and goes on once it is there.
+    scene
+        .cp
+        .request(Method::DELETE, &secret_path(), None)
+        .await
+        .object();
+    wait_for("the missing Secret is named", || async {
+        let sentence = format!(
+            "Secret \\\"{SECRET}\\\" not found in namespace \\\"{NAMESPACE}\\\"; create it empty"
+        );
+        controller.log().contains(&sentence).then_some(())
+    })
+    .await;
+    let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}});
+    assert_eq!(objects::path(&again), secret_path());
+    scene.cp.create(&again).await.object();
+    wait_for("the Secret is filled", || async {
+        scene.kept().await["data"]["tls.crt"]
+            .is_string()
+            .then_some(())
+    })
+    .await;
+    assert!(controller.exited().is_none() && webhook.exited().is_none());
+    // The shipped file itself is the one that was tried here.
+    assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
+}
+
+/// Waits until the server shows a certificate by what all entries trust, and the Secret keeps the same trust.
+async fn mended(
+    scene: &Scene,
+    webhook: &WebhookProcess,
+    count: u64,
+    controller: &WebhookProcess,
+) -> String {
+    wait_for("a new certificate", || async {
+        (rotations(controller) > count).then_some(())
+    })
+    .await;
+    wait_for("what is served, kept and trusted fits", || async {
+        let trusted = scene.trusted().await?;
+        let kept = scene.kept().await["data"]["ca.crt"].as_str()?.to_owned();
+        let fits = STANDARD.decode(kept).ok()? == trusted.as_bytes();
+        // By the newest CA alone: the server shows the new certificate.
+        let end =
+            trusted.find("-----END CERTIFICATE-----\n")? + "-----END CERTIFICATE-----\n".len();
+        handshake(webhook.launch.port, &trusted[..end]).await.ok()?;
+        fits.then_some(trusted)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_published() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let client = scene.cp.client();
+    let write = async |change: &Value| {
+        let count = rotations(&controller);
+        let written = send_as(
+            &client,
+            Method::PATCH,
+            &secret_path(),
+            Some(change),
+            "application/merge-patch+json",
+        )
+        .await;
+        written.object();
+        mended(&scene, &webhook, count, &controller).await
+    };
+
+    // A backup brings the pair back without its CA, which is trusted still.
+    let second = write(&data(&[("ca.crt", None)])).await;
+    assert!(
+        second.ends_with(&first) && second != first,
+        "what verified it stays trusted"
+    );
+    let because = "no CA in ca.crt verifies it";
+    assert!(controller.log().contains(because), "{}", controller.log());
+
+    // Somebody replaces the pair by one of another CA, and leaves the CA as it is.
+    let theirs = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
+    let third = write(&data(&[
+        ("tls.crt", Some(&theirs.cert)),
+        ("tls.key", Some(&theirs.key)),
+    ]))
+    .await;
+    assert!(third.ends_with(&second), "the CAs of before stay");
+}
+
+#[tokio::test]
+async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
+    let scene = Scene::new().await;
+    let client = scene.cp.client();
+    // As mode `existing` has it: the operator's pair without a CA beside it, and its CA in the configuration.
+    let theirs = Authority::new("operator");
+    let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
+    let change = data(&[("tls.crt", Some(&pair.cert)), ("tls.key", Some(&pair.key))]);
+    send_as(
+        &client,
+        Method::PATCH,
+        &secret_path(),
+        Some(&change),
+        "application/merge-patch+json",
+    )
+    .await
+    .object();
+    let webhook = scene.serve().start().await;
+    let mut registered = without_trust(webhook.by_url());
+    for entry in registered["webhooks"].as_array_mut().expect("entries") {
+        entry["clientConfig"]["caBundle"] = STANDARD.encode(theirs.pem()).into();
+    }
+    let _registration = Registration::shared(&scene.cp, &registered).await;
+    let controller = scene.controller("1h").start().await;
+
+    // At every moment, whoever trusts what stands in the configuration reaches the server.
+    let over = AtomicBool::new(false);
+    let shaking = async {
+        let mut shaken = 0;
+        while !over.load(Ordering::Relaxed) {
+            let trusted = scene.trusted().await.expect("one trust for all entries");
+            handshake(webhook.launch.port, &trusted)
+                .await
+                .expect("a trusted certificate");
+            shaken += 1;
+        }
+        shaken
+    };
+    let watching = async {
+        let trusted = mended(&scene, &webhook, 0, &controller).await;
+        over.store(true, Ordering::Relaxed);
+        trusted
+    };
+    let (shaken, trusted) = futures::future::join(shaking, watching).await;
+    assert!(
+        shaken > 0 && trusted.ends_with(&theirs.pem()),
+        "the operator's CA stays for a while"
+    );
+}
+
+#[tokio::test]
+async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
+    let scene = Scene::new().await;
+    let controller = scene.controller("1h").start().await;
+    let webhook = scene.serve().start().await;
+    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
+    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    drop(controller);
+    let before = scene.kept().await["data"]["tls.crt"].clone();
+
+    // A name more is wanted, and a tool writes the old trust again and again.
+    let names = format!("{SERVICE_HOST},127.0.0.1,more.test.svc");
+    let controller = scene
+        .controller("1h")
+        .set("--tls-names", &names)
+        .start()
+        .await;
+    let (over, client) = (AtomicBool::new(false), scene.cp.client());
+    let fighting = async {
+        let entries = shipped_configuration()["webhooks"]
+            .as_array()
+            .expect("entries")
+            .len();
+        let old = STANDARD.encode(&first);
+        let change: Vec<Value> = (0..entries)
+            .map(|entry| json!({"op": "add", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": old}))
+            .collect();
+        while !over.load(Ordering::Relaxed) {
+            if scene.trusted().await.as_ref() != Some(&first) {
+                send_as(
+                    &client,
+                    Method::PATCH,
+                    &path(),
+                    Some(&json!(change)),
+                    "application/json-patch+json",
+                )
+                .await;
+            }
+        }
+    };
+    let watching = async {
+        wait_for("it is said", || async {
+            controller
+                .log()
+                .contains("does not keep the new CA, so the old certificate serves on")
+                .then_some(())
+        })
+        .await;
+        let (_, metrics) = controller.get("/metrics").expect("metrics");
+        assert!(
+            metrics.contains("certificate_rotations_total{result=\"failed\"}"),
+            "{metrics}"
+        );
+        assert_eq!(
+            scene.kept().await["data"]["tls.crt"],
+            before,
+            "the old one serves on"
+        );
+        over.store(true, Ordering::Relaxed);
+    };
+    futures::future::join(fighting, watching).await;
+    // Left alone, it goes on.
+    mended(&scene, &webhook, 0, &controller).await;
+}

@@ -1,0 +1,210 @@
+//! What the simulated API server and the program rely on: who owns which field, as a webhook sees it and as it is stored.
+
+use http::Method;
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::author::{Field, LIST, Manifest, object, source};
+use testbed::control_plane::ControlPlane;
+use testbed::objects::{collection, path, send, send_as};
+use testbed::stub_server::Stub;
+use testbed::webhook::{Registration, narrowed_to, patient};
+
+const ASKS: &str = "secrets.floe.dev/env-from";
+const ADDED: &str = "added.example.com/by";
+
+/// Adds a source to every workload's container, and an annotation.
+fn adds(request: &Value) -> Value {
+    use base64::Engine as _;
+    let has = request["object"]["spec"]["template"]["spec"]["containers"][0]["envFrom"].is_array();
+    let sources = json!({"op": "add", "path": "/spec/template/spec/containers/0/envFrom/-", "value": source("added")});
+    let annotation = json!({"op": "add", "path": "/metadata/annotations/added.example.com~1by", "value": "webhook"});
+    let patch = if has {
+        json!([sources, annotation])
+    } else {
+        json!([annotation])
+    };
+    let patch = base64::engine::general_purpose::STANDARD.encode(patch.to_string());
+    json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
+}
+
+/// The entry of the manager `m0`, which applies at the server.
+fn entry(object: &Value) -> Value {
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .expect("managed fields");
+    let mut ours = entries
+        .iter()
+        .filter(|entry| entry["manager"] == "m0" && entry["operation"] == "Apply");
+    let entry = ours
+        .next()
+        .cloned()
+        .unwrap_or_else(|| panic!("no entry of m0: {object}"));
+    assert_eq!((ours.next(), &entry["subresource"]), (None, &Value::Null));
+    entry
+}
+
+fn containers(entry: &Value) -> &Value {
+    &entry["fieldsV1"]["f:spec"]["f:template"]["f:spec"]["f:containers"]
+}
+
+fn owns_sources(entry: &Value) -> bool {
+    containers(entry)[r#"k:{"name":"main"}"#]
+        .get("f:envFrom")
+        .is_some()
+}
+
+fn annotations(entry: &Value) -> &Value {
+    &entry["fieldsV1"]["f:metadata"]["f:annotations"]
+}
+
+struct Scene {
+    stub: Stub,
+    _registered: Registration,
+    client: Client,
+    object: Value,
+}
+
+impl Scene {
+    async fn apply(&self) -> Value {
+        let to = format!("{}?fieldManager=m0&force=true", path(&self.object));
+        send_as(
+            &self.client,
+            Method::PATCH,
+            &to,
+            Some(&self.object),
+            "application/apply-patch+yaml",
+        )
+        .await
+        .object()
+    }
+
+    /// A strategic merge patch by somebody else.
+    async fn update(&self, patch: &Value) -> Value {
+        let to = format!("{}?fieldManager=other", path(&self.object));
+        let form = "application/strategic-merge-patch+json";
+        send_as(&self.client, Method::PATCH, &to, Some(patch), form)
+            .await
+            .object()
+    }
+
+    /// The entries in the last review: now and before.
+    fn reviewed(&self) -> (Value, Value) {
+        let name = self.object["metadata"]["name"].clone();
+        let calls = self.stub.calls();
+        let mut calls = calls
+            .iter()
+            .filter(|call| call.path.contains("workloads") && call.request["name"] == name);
+        let request = &calls.next_back().expect("a review").request;
+        (entry(&request["object"]), entry(&request["oldObject"]))
+    }
+}
+
+#[tokio::test]
+async fn owners_of_fields_are_as_the_program_takes_them() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("owners").await;
+    let stub = Stub::start_with(&cp.authority, adds).await;
+    let registered =
+        Registration::shared(cp, &patient(narrowed_to(stub.by_url(), &[&ns.name]))).await;
+    let manifest = Manifest::from([
+        (Field::Metadata(ASKS.to_owned()), json!("a")),
+        (Field::EnvFrom, json!([source("x")])),
+        (Field::Image, json!("one")),
+    ]);
+    let mut object = object("Deployment", "w", &manifest);
+    object["metadata"]["namespace"] = json!(ns.name);
+    let scene = Scene {
+        stub,
+        _registered: registered,
+        client: cp.client(),
+        object,
+    };
+
+    // What a webhook adds has no owner, and leaves the field that it adds to with its own.
+    let stored = scene.apply().await;
+    assert_eq!(stored["metadata"]["annotations"][ADDED], "webhook");
+    assert_eq!(
+        Field::EnvFrom.get(&stored),
+        Some(json!([source("x"), source("added")]))
+    );
+    assert!(
+        !stored["metadata"]["managedFields"]
+            .to_string()
+            .contains(ADDED),
+        "{stored}"
+    );
+    assert!(owns_sources(&entry(&stored)));
+
+    // An update of something else leaves the entry as it is, in the review too.
+    scene
+        .update(&json!({"metadata": {"annotations": {LIST: "x"}}}))
+        .await;
+    let (now, before) = scene.reviewed();
+    assert_eq!(now, before);
+
+    // A field that an update changes is taken from the manager, whose time stays.
+    scene
+        .update(&json!({"metadata": {"annotations": {ASKS: "b"}}}))
+        .await;
+    let (now, before) = scene.reviewed();
+    assert_eq!(
+        (&now["time"], annotations(&now).get(format!("f:{ASKS}"))),
+        (&before["time"], None),
+        "{now}"
+    );
+    assert!(
+        owns_sources(&now) && annotations(&before).get(format!("f:{ASKS}")).is_some(),
+        "{before}"
+    );
+
+    // The manager's next apply has it again, before the review.
+    scene.apply().await;
+    let (now, before) = scene.reviewed();
+    assert!(
+        annotations(&now).get(format!("f:{ASKS}")).is_some() && now != before,
+        "{now}"
+    );
+
+    // A replacement names no owners: who owned what it repeats still does.
+    let mut replacement = scene.object.clone();
+    replacement["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([source("y")]);
+    send(
+        &scene.client,
+        Method::PUT,
+        &path(&replacement),
+        Some(&replacement),
+    )
+    .await
+    .object();
+    let (now, _) = scene.reviewed();
+    assert!(
+        annotations(&now).get(format!("f:{ASKS}")).is_some() && !owns_sources(&now),
+        "{now}"
+    );
+    drop(ns);
+}
+
+#[tokio::test]
+async fn containers_of_a_rollout_are_one_field() {
+    let cp = ControlPlane::shared().await;
+    super::rollouts(cp).await;
+    let ns = cp.namespace("owners-rollout").await;
+    let mut object = object(
+        "Rollout",
+        "w",
+        &Manifest::from([(Field::EnvFrom, json!([source("x")]))]),
+    );
+    object["metadata"]["namespace"] = json!(ns.name);
+    let to = format!("{}/w?fieldManager=m0&force=true", collection(&object));
+    let applied = send_as(
+        &cp.client(),
+        Method::PATCH,
+        &to,
+        Some(&object),
+        "application/apply-patch+yaml",
+    )
+    .await
+    .object();
+    assert_eq!(*containers(&entry(&applied)), json!({}));
+}

@@ -1,0 +1,234 @@
+//! Random sequences of what users do to a workload: apply, server-side apply by two managers, replace, annotate, undo,
+//! restart, set image, move, remove, take over. After each step, the next pod gets exactly what the nearest annotation
+//! that stands in the stored object asks for, and nothing that an author stated is gone.
+
+#![cfg(feature = "test-util")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+
+mod apply;
+mod author;
+mod check;
+mod facts;
+mod known;
+mod live;
+mod simulated;
+
+use std::fmt::Write as _;
+
+use author::{Author, KINDS, Manifest, Step};
+use check::{Checker, World};
+use fastrand::Rng;
+use futures::StreamExt as _;
+use known::Known;
+use live::{Bed, Live};
+use simulated::{Simulated, Webhook};
+use testbed::control_plane::ControlPlane;
+
+/// Steps of one sequence, beside its creation.
+const STEPS: usize = 7;
+/// Sequences on the real API server at a time.
+const AT_ONCE: usize = 8;
+
+/// One sequence by its seed.
+struct Sequence {
+    kind: &'static str,
+    /// Whether an earlier version made the workload.
+    older: bool,
+    manifest: Manifest,
+    author: Author,
+    /// What was done so far, for when something does not hold.
+    done: String,
+}
+
+impl Sequence {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let (kind, _) = KINDS[random.usize(..KINDS.len())];
+        let older = random.u8(..100) < 20;
+        let mut author = Author::new(random, kind);
+        let manifest = author.manifest();
+        let done = format!(
+            "seed {seed}: {kind} {}{manifest:?}\n",
+            if older { "of an earlier version " } else { "" }
+        );
+        Self {
+            kind,
+            older,
+            manifest,
+            author,
+            done,
+        }
+    }
+
+    /// Takes the steps: how many of them, or what does not hold.
+    async fn take(
+        mut self,
+        world: &mut impl World,
+        checker: &mut Checker,
+    ) -> Result<usize, String> {
+        for taken in 0..STEPS {
+            let step = self
+                .author
+                .step(&checker.latest, &checker.claims, checker.revisions.len());
+            writeln!(self.done, "{step:?}").ok();
+            let before = world.object().await;
+            match checker.step(world, &step).await {
+                Ok(()) => {}
+                // Two that ask for one variable: refused with a sentence, and the sequence ends.
+                Err(problem) if problem.starts_with("refused") => return Ok(taken),
+                Err(problem) => {
+                    let after = world.object().await;
+                    return Err(format!(
+                        "{}{problem}\nbefore {before}\nafter {after}",
+                        self.done
+                    ));
+                }
+            }
+        }
+        Ok(STEPS)
+    }
+}
+
+async fn simulated(webhook: &Webhook, seed: u64) -> Result<usize, String> {
+    let sequence = Sequence::new(seed);
+    let created = Simulated::create(webhook, sequence.kind, &sequence.manifest).await;
+    let Ok((mut world, mut checker)) = created else {
+        return Ok(0);
+    };
+    if sequence.older {
+        world.make_older();
+        checker.revisions.clear();
+    }
+    sequence.take(&mut world, &mut checker).await
+}
+
+async fn real(bed: &Bed, seed: u64) -> Result<usize, String> {
+    let sequence = Sequence::new(seed);
+    match Live::create(bed, sequence.kind, &format!("w{seed}"), &sequence.manifest).await {
+        Ok((mut world, mut checker)) => sequence.take(&mut world, &mut checker).await,
+        Err(problem) if problem.starts_with("refused") => Ok(0),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Installs the kind once for all tests.
+async fn rollouts(cp: &ControlPlane) {
+    static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    INSTALLED.get_or_init(|| cp.install_rollouts()).await;
+}
+
+/// Which webhook takes a sequence: every fourth also injects into templates.
+fn webhook_of(seed: u64) -> usize {
+    usize::from(seed % 4 == 3)
+}
+
+/// How many sequences a run is to have.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever runs more of them says how many"
+)]
+fn count(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Takes the steps of a sequence; none of them may be refused.
+async fn take_known(name: &str, steps: Vec<Step>, world: &mut impl World, checker: &mut Checker) {
+    for step in steps {
+        let taken = checker.step(world, &step).await;
+        assert_eq!(taken, Ok(()), "{name}: {step:?}\n{}", world.object().await);
+    }
+}
+
+#[tokio::test]
+async fn known_sequences_lose_nothing_and_keep_nothing() {
+    for webhook in [Webhook::new(false), Webhook::new(true)] {
+        for Known {
+            name,
+            kind,
+            manifest,
+            steps,
+        } in known::all()
+        {
+            let created = Simulated::create(&webhook, kind, &manifest).await;
+            let (mut world, mut checker) =
+                created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            take_known(name, steps, &mut world, &mut checker).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
+    let webhooks = [Webhook::new(false), Webhook::new(true)];
+    let (count, mut taken) = (count("SEQUENCES", 500), 0);
+    for seed in 0..count {
+        taken += simulated(&webhooks[webhook_of(seed)], seed)
+            .await
+            .unwrap_or_else(|problem| panic!("{problem}"));
+    }
+    assert!(
+        taken as u64 > count * 3,
+        "most steps are taken: {taken} in {count} sequences"
+    );
+}
+
+#[tokio::test]
+async fn no_sequence_on_the_api_server_loses_a_secret_or_an_authors_field() {
+    let cp = ControlPlane::shared().await;
+    rollouts(cp).await;
+    let beds = [
+        Bed::new(cp, "pods", &[]).await,
+        Bed::new(cp, "templates", &["--workloads-inject-template"]).await,
+    ];
+    let count = count("LIVE_SEQUENCES", 40);
+    let start = std::time::Instant::now();
+    for (
+        number,
+        Known {
+            name,
+            kind,
+            manifest,
+            steps,
+        },
+    ) in known::all().into_iter().enumerate()
+    {
+        for bed in &beds {
+            let created = Live::create(bed, kind, &format!("known{number}"), &manifest).await;
+            let (mut world, mut checker) =
+                created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            take_known(name, steps.clone(), &mut world, &mut checker).await;
+        }
+    }
+    let all = futures::stream::iter(0..count).map(|seed| real(&beds[webhook_of(seed)], seed));
+    let taken: Vec<Result<usize, String>> = all.buffer_unordered(AT_ONCE).collect().await;
+    let problems: Vec<&String> = taken
+        .iter()
+        .filter_map(|taken| taken.as_ref().err())
+        .collect();
+    let taken: usize = taken.iter().flatten().sum();
+    println!(
+        "{count} sequences, {taken} steps in {:?}, {} problems",
+        start.elapsed(),
+        problems.len()
+    );
+    assert!(
+        problems.is_empty(),
+        "{} of {count}:\n{}",
+        problems.len(),
+        problems
+            .iter()
+            .map(|p| p.as_str())
+            .collect::<Vec<_>>()
+            .join("\n\n")
+    );
+    assert!(
+        taken as u64 > count * 3,
+        "most steps are taken: {taken} in {count} sequences"
+    );
+}

@@ -1,0 +1,155 @@
+//! A namespace with the Secrets `db` and `s3`, and a webhook of its own.
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::state::group_and_template;
+use testbed::control_plane::ControlPlane;
+use testbed::helm::Helm;
+use testbed::kubectl::Output;
+use testbed::namespace::{Identity, TestNamespace};
+use testbed::objects::{Answer, collection, path, send};
+use testbed::process::Folder;
+use testbed::wait_for;
+use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+/// How many programs run at a time: more would only share the processors.
+static PROGRAMS: Semaphore = Semaphore::const_new(6);
+
+pub struct Scene {
+    // In this order they end: nobody calls a webhook that is gone.
+    registered: Option<Registration>,
+    webhooks: Vec<WebhookProcess>,
+    pub ns: TestNamespace,
+    pub cp: &'static ControlPlane,
+    user: Identity,
+    chart: Folder,
+}
+
+impl Scene {
+    /// With a webhook that has these arguments.
+    pub async fn new(stem: &str, args: &[&str]) -> Self {
+        let mut scene = Self::unregistered(stem).await;
+        let webhook = scene.launch(|launch| launch.with(args)).await;
+        let configuration = webhook.by_service();
+        scene.register(vec![webhook], configuration).await;
+        scene
+    }
+
+    /// Without any webhook.
+    pub async fn unregistered(stem: &str) -> Self {
+        let cp = ControlPlane::shared().await;
+        let ns = cp.namespace(stem).await;
+        for name in ["db", "s3"] {
+            let metadata = ns.named(name);
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"k": "x"}});
+            cp.create(&secret).await.object();
+        }
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+        let user = cp.service_account(&ns.name, "developer", &rules).await;
+        let chart = Folder::new();
+        chart.write("Chart.yaml", "apiVersion: v2\nname: app\nversion: 0.1.0\n");
+        std::fs::create_dir(chart.path().join("templates")).expect("a folder");
+        chart.write("templates/object.yaml", "{{ .Values.object | toJson }}\n");
+        Self {
+            registered: None,
+            webhooks: Vec::new(),
+            ns,
+            cp,
+            user,
+            chart,
+        }
+    }
+
+    /// Starts a webhook under the shipped rights.
+    pub async fn launch(&self, more: impl FnOnce(Launch) -> Launch) -> WebhookProcess {
+        // One at a time: all of them apply the same manifests.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = TURN.lock().await;
+        let identity = webhook_identity(self.cp).await;
+        more(Launch::serve(self.cp, &identity)).start().await
+    }
+
+    /// Registers a configuration for this namespace, in the place of the one before.
+    pub async fn register(&mut self, webhooks: Vec<WebhookProcess>, configuration: Value) {
+        self.webhooks.extend(webhooks);
+        let configuration = patient(narrowed_to(configuration, &[&self.ns.name]));
+        // The one before goes only now: between the two a pod would come up that nobody injected into.
+        self.registered = Some(Registration::shared(self.cp, &configuration).await);
+    }
+
+    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+        let _permit = PROGRAMS.acquire().await.expect("never closed");
+        self.cp
+            .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
+            .await
+    }
+
+    /// Runs Helm with a chart that has one object.
+    pub async fn helm(&self, helm: Helm, command: &str, release: &str, object: &Value) -> Output {
+        let _permit = PROGRAMS.acquire().await.expect("never closed");
+        let chart = self.chart.path().display().to_string();
+        let mut args = vec![command, release, "-n", &self.ns.name];
+        args.push(if command == "rollback" {
+            "1"
+        } else {
+            chart.as_str()
+        });
+        // After an undo, fields belong to kubectl.
+        if helm == Helm::Four && command != "install" {
+            args.push("--force-conflicts");
+        }
+        let values = if command == "rollback" {
+            Value::Null
+        } else {
+            json!({"object": object})
+        };
+        self.cp.helm(helm, &args, &values).await
+    }
+
+    /// Creates an object as the administrator, with nothing between.
+    pub async fn create(&self, mut object: Value) -> Value {
+        object["metadata"]["namespace"] = json!(self.ns.name);
+        self.cp.create(&object).await.object()
+    }
+
+    fn path(&self, kind: &str, name: &str) -> String {
+        let (version, _) = group_and_template(kind);
+        path(&json!({"apiVersion": version, "kind": kind, "metadata": self.ns.named(name)}))
+    }
+
+    pub async fn patch(&self, kind: &str, name: &str, subresource: &str, patch: &Value) -> Answer {
+        let at = format!("{}{subresource}", self.path(kind, name));
+        self.cp.request(Method::PATCH, &at, Some(patch)).await
+    }
+
+    pub async fn stored(&self, kind: &str, name: &str) -> Value {
+        self.cp
+            .request(Method::GET, &self.path(kind, name), None)
+            .await
+            .object()
+    }
+
+    /// Once its controller has seen it as it is.
+    pub async fn observed(&self, kind: &str, name: &str) -> Value {
+        wait_for("the controller has seen the workload", || async {
+            let stored = self.stored(kind, name).await;
+            let seen = &stored["status"]["observedGeneration"];
+            (*seen == stored["metadata"]["generation"] || matches!(kind, "Rollout" | "CronJob"))
+                .then_some(stored)
+        })
+        .await
+    }
+
+    /// A new pod of the template, as an ordinary user would create it; nothing is stored.
+    pub async fn new_pod(&self, template: &Value) -> Answer {
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"],
+            "spec": template["spec"]});
+        pod["metadata"]["generateName"] = json!("new-");
+        pod["metadata"]["namespace"] = json!(self.ns.name);
+        let path = format!("{}?dryRun=All", collection(&pod));
+        send(&self.user.client(), Method::POST, &path, Some(&pod)).await
+    }
+}

@@ -1,0 +1,368 @@
+//! Workloads as the version before left them: nothing restarts with this version, and each comes over with its own next
+//! change.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::exported::older_record;
+use crate::scene::Scene;
+use crate::state::{LIST, RECORD, State, group_and_template, ours_on, references};
+use testbed::{wait_for, wait_within};
+
+const KINDS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "CronJob"];
+const CHANGES: [&str; 4] = ["annotation", "image", "restart", "apply"];
+
+/// Wraps a patch of a pod template for its kind.
+fn of_template(kind: &str, patch: &Value) -> Value {
+    let template = json!({"template": patch});
+    if kind == "CronJob" {
+        json!({"jobTemplate": {"spec": template}})
+    } else {
+        template
+    }
+}
+
+/// What the version before added: copies under their own names, and a record of them.
+async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
+    let manifest = State::of(kind)
+        .on_metadata(&[("env-from", "db")])
+        .manifest(name);
+    scene
+        .kubectl(&["apply", "-f", "-"], &manifest.to_string())
+        .await
+        .succeeded();
+    let copies = json!({"metadata": {"annotations": {"secrets.floe.dev/env-from": "db"}}});
+    let mut annotations = json!({RECORD: older_record(), LIST: "db"});
+    if kind == "CronJob" {
+        annotations = json!({RECORD: r#"{"copied":{"env-from":"db"}}"#});
+    }
+    let patch =
+        json!({"metadata": {"annotations": annotations}, "spec": of_template(kind, &copies)});
+    scene.patch(kind, name, "", &patch).await.object();
+    scene.observed(kind, name).await
+}
+
+fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
+    object
+        .pointer(group_and_template(kind).1)
+        .expect("a template")
+}
+
+/// Updates that concern neither our annotations nor the template.
+async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
+    let what = format!("{}/{name}", kind.to_lowercase());
+    scene
+        .kubectl(&["label", &what, "touched=yes"], "")
+        .await
+        .succeeded();
+    scene
+        .kubectl(&["annotate", &what, "touched=yes"], "")
+        .await
+        .succeeded();
+    let status = json!({"status": {"conditions": []}});
+    assert!(
+        scene.patch(kind, name, "/status", &status).await.accepted(),
+        "{what}"
+    );
+    let touched = scene.stored(kind, name).await;
+    assert_eq!(touched["spec"], before["spec"], "{what}");
+    if matches!(kind, "Deployment" | "StatefulSet") {
+        scene
+            .kubectl(&["scale", &what, "--replicas=2"], "")
+            .await
+            .succeeded();
+    }
+    let scaled = scene.stored(kind, name).await;
+    assert_eq!(template(kind, &scaled), template(kind, before), "{what}");
+    assert_eq!(
+        scaled["metadata"]["annotations"][RECORD], before["metadata"]["annotations"][RECORD],
+        "{what}"
+    );
+}
+
+async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
+    let what = format!("{}/{name}", kind.to_lowercase());
+    let output = match change {
+        "annotation" => {
+            scene
+                .kubectl(
+                    &[
+                        "annotate",
+                        &what,
+                        "--overwrite",
+                        "secrets.floe.dev/env-from=s3",
+                    ],
+                    "",
+                )
+                .await
+        }
+        "image" => {
+            scene
+                .kubectl(&["set", "image", &what, "main=two"], "")
+                .await
+        }
+        "restart" if kind != "CronJob" => scene.kubectl(&["rollout", "restart", &what], "").await,
+        _ => {
+            let manifest = State::of(kind)
+                .image("two")
+                .on_metadata(&[("env-from", "db")])
+                .manifest(name);
+            scene
+                .kubectl(&["apply", "-f", "-"], &manifest.to_string())
+                .await
+        }
+    };
+    // That a Secret is no longer listed for Reloader is said where nobody can tell who listed it.
+    let warnings = output.succeeded().stderr;
+    let of_the_list = warnings.is_empty()
+        || warnings.contains("\"db\" was removed from annotation secret.reloader");
+    assert!(
+        if change == "annotation" {
+            of_the_list
+        } else {
+            warnings.is_empty()
+        },
+        "{what}: {change}: {warnings}"
+    );
+}
+
+/// It has come over: the template inherits, its pods get the same as before, and no copy is left.
+async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
+    let stored = scene.stored(kind, name).await;
+    let own = ours_on(template(kind, &stored));
+    assert_eq!(
+        own,
+        (json!({}), json!({"env-from": secret})),
+        "{kind} {name}"
+    );
+    let annotations = &stored["metadata"]["annotations"];
+    let (list, record) = match kind {
+        "CronJob" => (Value::Null, Value::Null),
+        _ => (
+            json!(secret),
+            json!(json!({"restart": {"list": [secret]}}).to_string()),
+        ),
+    };
+    assert_eq!(
+        (&annotations[LIST], &annotations[RECORD]),
+        (&list, &record),
+        "{kind} {name}"
+    );
+}
+
+async fn pod_gets(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
+    let pod = scene
+        .new_pod(template(kind, &scene.stored(kind, name).await))
+        .await
+        .object();
+    assert_eq!(references(&pod), [secret], "{kind} {name}");
+}
+
+#[tokio::test]
+async fn a_workload_of_the_version_before_comes_over_when_it_changes_and_not_before() {
+    let mut scene = Scene::unregistered("upgrade").await;
+    let all: Vec<(&'static str, &str, String)> = KINDS
+        .iter()
+        .flat_map(|kind| CHANGES.map(|change| (*kind, change, format!("web-{change}"))))
+        .collect();
+    let older = join_all(
+        all.iter()
+            .map(|(kind, _, name)| make_older(&scene, kind, name)),
+    )
+    .await;
+    let webhook = scene.launch(|launch| launch).await;
+    let configuration = webhook.by_service();
+    scene.register(vec![webhook], configuration).await;
+    join_all(
+        all.iter()
+            .zip(&older)
+            .map(async |((kind, wanted, name), before)| {
+                touch(&scene, kind, name, before).await;
+                pod_gets(&scene, kind, name, "db").await;
+                change(&scene, kind, name, wanted).await;
+                let secret = if *wanted == "annotation" { "s3" } else { "db" };
+                came_over(&scene, kind, name, secret).await;
+                pod_gets(&scene, kind, name, secret).await;
+            }),
+    )
+    .await;
+}
+
+/// The program of the version before.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever has that program says where it is"
+)]
+fn older_program() -> std::path::PathBuf {
+    std::env::var_os("OLDER_WEBHOOK_BIN")
+        .expect("OLDER_WEBHOOK_BIN names the program of the version before")
+        .into()
+}
+
+/// One configuration whose entries of pods are answered by one webhook, and those of workloads by another.
+fn split(pods: &Value, workloads: &Value) -> Value {
+    let mut configuration = pods.clone();
+    let entries = configuration["webhooks"].as_array_mut().expect("entries");
+    for (entry, other) in entries
+        .iter_mut()
+        .zip(workloads["webhooks"].as_array().expect("entries"))
+    {
+        if entry["clientConfig"]["service"]["path"]
+            .as_str()
+            .is_some_and(|path| path.ends_with("/workloads"))
+        {
+            *entry = other.clone();
+        }
+    }
+    configuration
+}
+
+/// The command of the page that takes the annotation out of all templates.
+fn command() -> String {
+    let page =
+        std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+    let page = page.expect("INSTALL.md");
+    let mut blocks = page
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    blocks
+        .find(|block| block.contains("secrets.floe.dev/inherited"))
+        .expect("a command")
+        .to_owned()
+}
+
+/// The pods of a Deployment's newest template that have the Secret.
+async fn await_pod(scene: &Scene, image: &str) {
+    // A controller waits about as long again as it has been refused.
+    wait_within(
+        Duration::from_mins(5),
+        &format!("a pod of image {image}"),
+        || async {
+            let pods = scene
+                .kubectl(&["get", "pods", "-o", "json"], "")
+                .await
+                .succeeded();
+            let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
+            let pod = pods["items"]
+                .as_array()?
+                .iter()
+                .find(|pod| pod["spec"]["containers"][0]["image"] == image)?
+                .clone();
+            (references(&pod) == ["db"]).then_some(())
+        },
+    )
+    .await;
+}
+
+async fn await_refusal(scene: &Scene, image: &str) {
+    wait_for("the pod is refused by the version before", || async {
+        let stored = scene.observed("Deployment", "web").await;
+        assert_eq!(
+            template("Deployment", &stored)["spec"]["containers"][0]["image"],
+            image
+        );
+        let conditions = stored["status"]["conditions"].as_array()?;
+        let told = |condition: &&Value| {
+            let message = condition["message"].as_str().unwrap_or_default();
+            condition["type"] == "ReplicaFailure" && message.contains("secrets.floe.dev/inherited")
+        };
+        conditions.iter().find(told).map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program of the version before, by OLDER_WEBHOOK_BIN, and jq"]
+async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() {
+    let mut scene = Scene::unregistered("versions").await;
+    let older = scene.launch(|launch| launch.running(older_program())).await;
+    let newer = scene.launch(|launch| launch).await;
+    let (by_older, by_newer) = (older.by_service(), newer.by_service());
+    scene.register(vec![older, newer], by_older.clone()).await;
+    let manifest = |image| {
+        State::of("Deployment")
+            .image(image)
+            .on_metadata(&[("env-from", "db")])
+            .manifest("web")
+    };
+    scene
+        .kubectl(&["apply", "-f", "-"], &manifest("one").to_string())
+        .await
+        .succeeded();
+    let first = scene.observed("Deployment", "web").await;
+    assert_eq!(
+        ours_on(template("Deployment", &first)),
+        (json!({"env-from": "db"}), Value::Null)
+    );
+    await_pod(&scene, "one").await;
+
+    // In the middle of the upgrade: the new version sees the workload, the one before its pod.
+    scene
+        .register(Vec::new(), split(&by_older, &by_newer))
+        .await;
+    scene
+        .kubectl(&["label", "deployment/web", "touched=yes"], "")
+        .await
+        .succeeded();
+    assert_eq!(
+        scene.stored("Deployment", "web").await["spec"],
+        first["spec"]
+    );
+    scene
+        .kubectl(&["apply", "-f", "-"], &manifest("two").to_string())
+        .await
+        .succeeded();
+    came_over(&scene, "Deployment", "web", "db").await;
+    await_refusal(&scene, "two").await;
+    scene.register(Vec::new(), by_newer.clone()).await;
+    await_pod(&scene, "two").await;
+
+    // The other way round.
+    scene
+        .register(Vec::new(), split(&by_newer, &by_older))
+        .await;
+    scene
+        .kubectl(
+            &["label", "deployment/web", "touched=again", "--overwrite"],
+            "",
+        )
+        .await
+        .succeeded();
+
+    // The rollback.
+    scene.register(Vec::new(), by_older).await;
+    let refused = scene
+        .new_pod(template(
+            "Deployment",
+            &scene.stored("Deployment", "web").await,
+        ))
+        .await;
+    assert!(
+        refused.message().contains("secrets.floe.dev/inherited"),
+        "{}",
+        refused.message()
+    );
+    let ran = scene.cp.shell(&command()).await.succeeded();
+    assert!(
+        ran.stdout.contains("deployment.apps/web replaced"),
+        "{}",
+        ran.stdout
+    );
+    let back = scene.observed("Deployment", "web").await;
+    assert_eq!(
+        ours_on(template("Deployment", &back)),
+        (json!({"env-from": "db"}), Value::Null)
+    );
+    assert_eq!(
+        references(&scene.new_pod(template("Deployment", &back)).await.object()),
+        ["db"]
+    );
+    scene
+        .kubectl(&["apply", "-f", "-"], &manifest("three").to_string())
+        .await
+        .succeeded();
+    await_pod(&scene, "three").await;
+}

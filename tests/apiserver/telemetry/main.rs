@@ -1,0 +1,53 @@
+//! What operators see of the program: traces at a collector, the lines of its log, its metrics.
+
+#![cfg(feature = "test-util")]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+mod documents;
+mod faults;
+mod traces;
+
+use serde_json::json;
+use testbed::collector::Collector;
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::process::Folder;
+use tokio::sync::OnceCell;
+
+/// A control plane whose API server sends its own traces to the collector that ours go to.
+struct Traced {
+    cp: ControlPlane,
+    collector: Collector,
+    _folder: Folder,
+}
+
+/// The one of this test binary.
+async fn traced() -> &'static Traced {
+    static SHARED: OnceCell<Traced> = OnceCell::const_new();
+    let start = || async {
+        let (folder, collector) = (Folder::new(), Collector::start());
+        let config = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1beta1", "kind": "TracingConfiguration",
+            "endpoint": format!("127.0.0.1:{}", collector.port), "samplingRatePerMillion": 1_000_000,
+        });
+        let file = folder.write("tracing.yaml", config.to_string());
+        let apiserver_flags = vec![format!("--tracing-config-file={}", file.display())];
+        let cp = ControlPlane::start(Options {
+            apiserver_flags,
+            ..Options::default()
+        })
+        .await;
+        Traced {
+            cp,
+            collector,
+            _folder: folder,
+        }
+    };
+    SHARED.get_or_init(start).await
+}

@@ -1,0 +1,842 @@
+//! Workloads on a real API server with its controllers and kubectl, by our own binary under the shipped rights and
+//! the shipped configuration: what `kubectl apply` leads to, what stands still, and what is taken back.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::Method;
+use serde_json::{Map, Value, json};
+use testbed::control_plane::ControlPlane;
+use testbed::kubectl::Output;
+use testbed::namespace::TestNamespace;
+use testbed::objects::{apply, send_as};
+use testbed::wait_for;
+use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+const ENV_FROM: &str = "secrets.floe.dev/env-from";
+const INHERITED: &str = "secrets.floe.dev/inherited";
+const RECORD: &str = "secrets.floe.dev/injected";
+const LIST: &str = "secret.reloader.stakater.com/reload";
+
+/// A namespace with a webhook of its own.
+struct Bed {
+    // In this order they end: nobody calls a webhook that is gone.
+    registered: Option<Registration>,
+    webhook: WebhookProcess,
+    ns: TestNamespace,
+    cp: &'static ControlPlane,
+}
+
+impl Bed {
+    async fn new(stem: &str, args: &[&str]) -> Self {
+        Self::with(stem, &json!({}), args).await
+    }
+
+    async fn with(stem: &str, metadata: &Value, args: &[&str]) -> Self {
+        let cp = ControlPlane::shared().await;
+        let ns = cp.namespace_with(stem, metadata).await;
+        for name in ["db", "api.token"] {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": {"k": "x"}});
+            cp.create(&secret).await.object();
+        }
+        let (webhook, registered) = Self::serve(cp, &ns, args).await;
+        Self {
+            registered: Some(registered),
+            webhook,
+            ns,
+            cp,
+        }
+    }
+
+    async fn serve(
+        cp: &ControlPlane,
+        ns: &TestNamespace,
+        args: &[&str],
+    ) -> (WebhookProcess, Registration) {
+        // One at a time: all of them apply the same manifests.
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = TURN.lock().await;
+        let identity = webhook_identity(cp).await;
+        let webhook = Launch::serve(cp, &identity)
+            .with(&["--log", "debug"])
+            .with(args)
+            .start()
+            .await;
+        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let registered = Registration::shared(cp, &configuration).await;
+        (webhook, registered)
+    }
+
+    /// The same namespace under another webhook.
+    async fn replace(&mut self, args: &[&str]) {
+        self.registered = None;
+        let (webhook, registered) = Self::serve(self.cp, &self.ns, args).await;
+        self.webhook = webhook;
+        self.registered = Some(registered);
+    }
+
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+        self.cp
+            .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
+            .await
+    }
+
+    async fn apply(&self, manifest: &Value, flags: &[&str]) -> Output {
+        self.kubectl(
+            &[&["apply", "-f", "-"], flags].concat(),
+            &manifest.to_string(),
+        )
+        .await
+    }
+
+    async fn get(&self, what: &str) -> Value {
+        let got = self
+            .kubectl(&["get", what, "-o", "json", "--show-managed-fields"], "")
+            .await
+            .succeeded();
+        serde_json::from_str(&got.stdout).expect("JSON")
+    }
+
+    /// Once the controllers have nothing more to write.
+    async fn settled(&self, what: &str) -> Value {
+        wait_for("the controllers are done", || async {
+            let before = self.get(what).await;
+            let observed = &before["status"]["observedGeneration"];
+            if !observed.is_null() && *observed != before["metadata"]["generation"] {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let after = self.get(what).await;
+            (after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"])
+                .then_some(after)
+        })
+        .await
+    }
+
+    async fn list(&self, kind: &str) -> Vec<Value> {
+        self.get(kind).await["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    async fn pod(&self) -> Value {
+        wait_for("a pod", || async { self.list("pods").await.pop() }).await
+    }
+}
+
+fn annotations(pairs: &[(&str, &str)]) -> Value {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn template(restart: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "web"}},
+        "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "none"}]}})
+}
+
+fn deployment(name: &str, pairs: &[(&str, &str)]) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "annotations": annotations(pairs)},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("Always")}})
+}
+
+fn note(object: &Value, key: &str) -> Value {
+    object["metadata"]["annotations"][key].clone()
+}
+
+/// What a template inherits from the metadata around it.
+fn inherited(template: &Value) -> Value {
+    serde_json::from_str(note(template, INHERITED).as_str().unwrap_or("null")).expect("JSON")
+}
+
+/// What `kubectl` must not move.
+fn still(object: &Value) -> (Value, Value) {
+    (
+        object["metadata"]["generation"].clone(),
+        object["metadata"]["resourceVersion"].clone(),
+    )
+}
+
+#[tokio::test]
+async fn annotations_on_a_deployment_reach_its_pods() {
+    let bed = Bed::new("carried", &[]).await;
+    let applied = bed
+        .apply(&deployment("web", &[(ENV_FROM, "db, api.token")]), &[])
+        .await
+        .succeeded();
+    assert_eq!(applied.stderr, "");
+    let live = bed.settled("deployment/web").await;
+    assert_eq!(
+        inherited(&live["spec"]["template"]),
+        json!({"env-from": "db, api.token"})
+    );
+    assert_eq!(note(&live, LIST), r"api\.token,db");
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["envFrom"],
+        json!(null),
+        "annotations alone"
+    );
+    let pod = bed.pod().await;
+    let sources = json!([{"secretRef": {"name": "db"}}, {"secretRef": {"name": "api.token"}}]);
+    assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources);
+    // The pod tells what its workload tells Reloader; the template between them says nothing.
+    assert_eq!(
+        (note(&pod, LIST), note(&live["spec"]["template"], LIST)),
+        (note(&live, LIST), json!(null))
+    );
+    assert_eq!(bed.list("replicasets").await.len(), 1);
+    let metrics = bed.webhook.get("/metrics").expect("metrics").1;
+    assert!(
+        metrics
+            .contains(r#"surface="workloads",operation="create",decision="mutated",reason="ok""#),
+        "{metrics}"
+    );
+    // Nothing happens while nobody does anything: no hot loop between us and the controllers.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(still(&bed.get("deployment/web").await), still(&live));
+    assert_eq!(bed.list("replicasets").await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_kind_is_carried_and_told_what_it_can_be() {
+    let bed = Bed::new("kinds", &[]).await;
+    let metadata =
+        |name: &str| json!({"name": name, "annotations": annotations(&[(ENV_FROM, "db")])});
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let job = json!({"backoffLimit": 0, "template": template("Never")});
+    for (version, kind, spec, pointer, restarts) in [
+        (
+            "apps/v1",
+            "StatefulSet",
+            json!({"serviceName": "web", "selector": selector, "template": template("Always")}),
+            "/spec/template",
+            true,
+        ),
+        (
+            "apps/v1",
+            "DaemonSet",
+            json!({"selector": selector, "template": template("Always")}),
+            "/spec/template",
+            true,
+        ),
+        ("batch/v1", "Job", job.clone(), "/spec/template", false),
+        (
+            "batch/v1",
+            "CronJob",
+            json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}),
+            "/spec/jobTemplate/spec/template",
+            false,
+        ),
+    ] {
+        let name = kind.to_lowercase();
+        let manifest =
+            json!({"apiVersion": version, "kind": kind, "metadata": metadata(&name), "spec": spec});
+        for flags in [
+            &[][..],
+            &[],
+            &["--server-side", "--force-conflicts"],
+            &["--server-side"],
+        ] {
+            let applied = bed.apply(&manifest, flags).await.succeeded();
+            assert_eq!(applied.stderr, "", "{kind} {flags:?}");
+        }
+        let live = bed.get(&format!("{name}/{name}")).await;
+        assert_eq!(
+            inherited(live.pointer(pointer).expect("a template")),
+            json!({"env-from": "db"}),
+            "{kind}"
+        );
+        assert_eq!(
+            note(&live, LIST),
+            if restarts { json!("db") } else { json!(null) },
+            "{kind}"
+        );
+    }
+    bed.kubectl(&["create", "job", "--from=cronjob/cronjob", "by-hand"], "")
+        .await
+        .succeeded();
+    for (job, what) in [
+        ("job", "a Job's own pod"),
+        ("by-hand", "the pod of a CronJob's Job"),
+    ] {
+        let pods = wait_for(what, || async {
+            let pods = bed
+                .kubectl(
+                    &[
+                        "get",
+                        "pods",
+                        "-l",
+                        &format!("job-name={job}"),
+                        "-o",
+                        "json",
+                    ],
+                    "",
+                )
+                .await
+                .succeeded();
+            let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
+            pods["items"]
+                .as_array()
+                .filter(|items| !items.is_empty())
+                .cloned()
+        })
+        .await;
+        assert_eq!(
+            pods[0]["spec"]["containers"][0]["envFrom"],
+            json!([{"secretRef": {"name": "db"}}]),
+            "{what}"
+        );
+        assert_eq!(
+            note(&pods[0], LIST),
+            json!(null),
+            "{what} is never restarted"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_secret_warns_and_a_mistake_refuses() {
+    let bed = Bed::new("missing", &[]).await;
+    let applied = bed
+        .apply(&deployment("web", &[(ENV_FROM, "dbb")]), &[])
+        .await
+        .succeeded();
+    let warning = format!(
+        "Warning: secret \"dbb\" not found in namespace \"{}\"; pods are refused until it exists.",
+        bed.ns.name
+    );
+    assert!(applied.stderr.starts_with(&warning), "{}", applied.stderr);
+    let events = wait_for("the controller is told why", || async {
+        let events = bed.list("events").await;
+        let said: Vec<String> = events
+            .iter()
+            .filter(|event| event["reason"] == "FailedCreate")
+            .filter_map(|event| event["message"].as_str().map(str::to_owned))
+            .collect();
+        said.into_iter()
+            .find(|said| said.contains("secret \"dbb\" not found"))
+    })
+    .await;
+    assert!(events.contains("pods.secrets.floe.dev"), "{events}");
+
+    let denied = bed
+        .apply(
+            &deployment(
+                "strict",
+                &[(ENV_FROM, "dbb"), ("secrets.floe.dev/on-missing", "deny")],
+            ),
+            &[],
+        )
+        .await;
+    assert_eq!(denied.code, 1);
+    assert!(
+        denied
+            .stderr
+            .contains("secret \"dbb\" not found in namespace"),
+        "{}",
+        denied.stderr
+    );
+
+    let wrong = bed
+        .apply(
+            &deployment(
+                "wrong",
+                &[
+                    ("secrets.floe.dev/envfrom", "db"),
+                    ("secrets.floe.dev/reload", "yes"),
+                ],
+            ),
+            &[],
+        )
+        .await;
+    assert_eq!(wrong.code, 1);
+    for sentence in [
+        "did you mean secrets.floe.dev/env-from?",
+        "annotation secrets.floe.dev/reload",
+    ] {
+        assert!(wrong.stderr.contains(sentence), "{}", wrong.stderr);
+    }
+    // Nobody who does not touch our annotations is refused because of them.
+    bed.kubectl(&["label", "deployment/web", "a=b"], "")
+        .await
+        .succeeded();
+    bed.kubectl(&["scale", "deployment/web", "--replicas=2"], "")
+        .await
+        .succeeded();
+}
+
+/// An author's own list and their own sources make it harder: both are sent again with every apply.
+fn stubborn(name: &str) -> Value {
+    let mut manifest = deployment(name, &[(ENV_FROM, "db"), (LIST, "other-.*")]);
+    manifest["spec"]["template"]["metadata"]["annotations"] = json!({"team": "a"});
+    manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{"configMapRef": {"name": "config"}}]);
+    manifest
+}
+
+/// All but the order in which the API server writes down who owns what. It goes by the time of the last write, in whole
+/// seconds, so that an apply that sends an author's own value of a shared annotation may move its entry once behind
+/// that of a controller; no field changes, and the next apply moves nothing.
+fn all_but_the_order_of_managers(mut object: Value) -> Value {
+    let metadata = object["metadata"].as_object_mut().expect("metadata");
+    metadata.remove("resourceVersion");
+    let managers = metadata
+        .get_mut("managedFields")
+        .and_then(Value::as_array_mut)
+        .expect("managed fields");
+    for manager in managers.iter_mut() {
+        manager.as_object_mut().expect("an entry").remove("time");
+    }
+    managers.sort_by_key(ToString::to_string);
+    object
+}
+
+/// After an apply that was nothing new.
+async fn stood_still(bed: &Bed, what: &str, before: Value, round: usize) -> Value {
+    let after = bed.get(what).await;
+    assert_eq!(
+        all_but_the_order_of_managers(after.clone()),
+        all_but_the_order_of_managers(before.clone()),
+        "{what}"
+    );
+    assert!(
+        round == 1 || still(&after) == still(&before),
+        "{what}: it moves again"
+    );
+    after
+}
+
+#[tokio::test]
+async fn applying_a_plain_manifest_again_writes_nothing_at_all() {
+    let bed = Bed::new("plain", &[]).await;
+    for (name, way) in [("client", &[][..]), ("server", &["--server-side"])] {
+        let mut manifest = deployment(name, &[(ENV_FROM, "db")]);
+        manifest["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        bed.apply(&manifest, way).await.succeeded();
+        let what = format!("deployment/{name}");
+        let live = bed.settled(&what).await;
+        assert_eq!(note(&live, LIST), "db");
+        for round in 1..=2 {
+            let diff = bed
+                .kubectl(&[&["diff", "-f", "-"], way].concat(), &manifest.to_string())
+                .await;
+            assert_eq!(
+                (diff.code, diff.stdout.as_str()),
+                (0, ""),
+                "{way:?} {round}: {}",
+                diff.stderr
+            );
+            bed.apply(&manifest, way).await.succeeded();
+            assert_eq!(
+                still(&bed.get(&what).await),
+                still(&live),
+                "{way:?} {round}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn applying_again_changes_nothing() {
+    let bed = Bed::new("gitops", &[]).await;
+    for way in [&[][..], &["--server-side"]] {
+        let name = if way.is_empty() { "client" } else { "server" };
+        let mut manifest = stubborn(name);
+        manifest["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        bed.apply(&manifest, way).await.succeeded();
+        let what = format!("deployment/{name}");
+        let mut live = bed.settled(&what).await;
+        assert_eq!(note(&live, LIST), "other-.*,db");
+        for round in 1..=2 {
+            let diff = bed
+                .kubectl(&[&["diff", "-f", "-"], way].concat(), &manifest.to_string())
+                .await;
+            assert_eq!(
+                (diff.code, diff.stdout.as_str()),
+                (0, ""),
+                "{way:?} {round}: {}",
+                diff.stderr
+            );
+            let again = bed.apply(&manifest, way).await.succeeded();
+            assert_eq!(again.stderr, "", "{way:?} {round}");
+            live = stood_still(&bed, &what, live, round).await;
+        }
+        // A second field manager with a field of its own, and then one that shares ours. Not by kubectl, which would
+        // take over what it applied client-side before.
+        let path = format!(
+            "/apis/apps/v1/namespaces/{}/deployments/{name}?fieldManager=second",
+            bed.ns.name
+        );
+        let metadata = json!({"name": name, "namespace": bed.ns.name, "labels": {"cost": "b"}});
+        let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
+        for shares in [false, true] {
+            if shares {
+                own["metadata"]["annotations"] = json!({ENV_FROM: "db"});
+            }
+            let apply = "application/apply-patch+yaml";
+            send_as(&bed.cp.client(), Method::PATCH, &path, Some(&own), apply)
+                .await
+                .object();
+        }
+        let labelled = bed.settled(&what).await;
+        assert_eq!(labelled["spec"], live["spec"]);
+        assert_eq!(
+            labelled["metadata"]["annotations"],
+            live["metadata"]["annotations"]
+        );
+        assert_eq!(
+            labelled["metadata"]["generation"],
+            live["metadata"]["generation"]
+        );
+        let mut before = labelled;
+        for round in 1..=2 {
+            let again = bed.apply(&manifest, way).await.succeeded();
+            assert_eq!(again.stderr, "", "{way:?} {round}: no conflict");
+            before = stood_still(&bed, &what, before, round).await;
+        }
+    }
+    assert_eq!(bed.list("replicasets").await.len(), 2, "one for each");
+}
+
+#[tokio::test]
+async fn applying_again_changes_nothing_with_the_template_injected() {
+    let bed = Bed::new("template", &["--workloads-inject-template"]).await;
+    let manifest = stubborn("web");
+    bed.apply(&manifest, &[]).await.succeeded();
+    let mut live = bed.settled("deployment/web").await;
+    let sources = json!([{"secretRef": {"name": "db"}}, {"configMapRef": {"name": "config"}}]);
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["envFrom"],
+        sources
+    );
+    for round in 1..=2 {
+        let diff = bed
+            .kubectl(&["diff", "-f", "-"], &manifest.to_string())
+            .await;
+        assert_eq!(
+            (diff.code, diff.stdout.as_str()),
+            (0, ""),
+            "{round}: {}",
+            diff.stderr
+        );
+        bed.apply(&manifest, &[]).await.succeeded();
+        live = stood_still(&bed, "deployment/web", live, round).await;
+    }
+    let pod = bed.pod().await;
+    assert_eq!(
+        pod["spec"]["containers"][0]["envFrom"], sources,
+        "once, and not twice"
+    );
+    let bare = {
+        let mut bare = manifest.clone();
+        bare["metadata"]["annotations"] = json!({LIST: "other-.*"});
+        bare
+    };
+    bed.apply(&bare, &[]).await.succeeded();
+    let left = bed.settled("deployment/web").await;
+    assert_eq!(
+        left["spec"]["template"]["spec"]["containers"][0]["envFrom"],
+        json!([{"configMapRef": {"name": "config"}}])
+    );
+    // Older versions also write `creationTimestamp: null`.
+    for said in ["labels", "annotations"] {
+        assert_eq!(
+            left["spec"]["template"]["metadata"][said],
+            bare["spec"]["template"]["metadata"][said]
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_what_was_written() {
+    let bed = Bed::new("removal", &[]).await;
+    for (name, extra) in [("plain", None), ("listed", Some((LIST, "x.*,y")))] {
+        let pairs: Vec<(&str, &str)> = [(ENV_FROM, "db")].into_iter().chain(extra).collect();
+        let mut manifest = deployment(name, &pairs);
+        manifest["spec"]["template"]["metadata"]["annotations"] =
+            json!({"secrets.floe.dev/on-missing": "warn"});
+        bed.apply(&manifest, &[]).await.succeeded();
+        let what = format!("deployment/{name}");
+        assert!(note(&bed.get(&what).await, RECORD).is_string());
+        manifest["metadata"]["annotations"] = annotations(&pairs[1..]);
+        bed.apply(&manifest, &[]).await.succeeded();
+        let live = bed.get(&what).await;
+        assert_eq!(note(&live, RECORD), json!(null));
+        assert_eq!(
+            note(&live, LIST),
+            extra.map_or(json!(null), |(_, list)| json!(list))
+        );
+        assert_eq!(
+            live["spec"]["template"]["metadata"]["annotations"],
+            json!({"secrets.floe.dev/on-missing": "warn"})
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_authors_no_is_a_no() {
+    let bed = Bed::new("no", &[]).await;
+    for (at, key, value) in [
+        ("metadata", "reloader.stakater.com/auto", "false"),
+        ("template", "reloader.stakater.com/auto", "false"),
+        (
+            "metadata",
+            "secrets.exclude.reloader.stakater.com/reload",
+            "db",
+        ),
+        ("metadata", "reloader.stakater.com/ignore", "true"),
+        ("metadata", "reloader.stakater.com/auto", "true"),
+        ("metadata", "secrets.infisical.com/auto-reload", "true"),
+        ("metadata", "secrets.floe.dev/reload", "off"),
+    ] {
+        let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
+        let place = if at == "metadata" {
+            &mut manifest
+        } else {
+            &mut manifest["spec"]["template"]
+        };
+        place["metadata"]["annotations"][key] = json!(value);
+        manifest["metadata"]["namespace"] = json!(bed.ns.name);
+        let created = bed.cp.create_dry(&manifest).await.object();
+        assert_eq!(note(&created, LIST), json!(null), "{at} {key}: {value}");
+        assert_eq!(
+            inherited(&created["spec"]["template"])["env-from"],
+            "db",
+            "{at} {key}: {value}"
+        );
+    }
+}
+
+/// How many Deployments a new version of ours meets.
+const FLEET: usize = 100;
+/// How many of them one kubectl is told of: each allows itself five requests a second after the first ten.
+const BATCH: usize = 10;
+
+/// Applies all of them server-side, as a `GitOps` controller does.
+async fn apply_all(bed: &Bed, manifests: &[Value]) {
+    let client = bed.cp.client();
+    for manifest in manifests {
+        apply(&client, manifest).await.object();
+    }
+}
+
+/// All objects of a kind, without a kubectl for each look at them.
+async fn all(bed: &Bed, plural: &str) -> Vec<Value> {
+    let path = format!("/apis/apps/v1/namespaces/{}/{plural}", bed.ns.name);
+    let list = bed.cp.request(Method::GET, &path, None).await.object();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// Their pod templates as they are stored, once the controller has seen every generation.
+async fn observed_templates(bed: &Bed) -> BTreeMap<String, Value> {
+    wait_for(
+        "the controller has seen every Deployment as it is",
+        || async {
+            let all = all(bed, "deployments").await;
+            let seen = |object: &Value| {
+                object["status"]["observedGeneration"] == object["metadata"]["generation"]
+            };
+            let name = |object: &Value| {
+                object["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let templates = || {
+                all.iter()
+                    .map(|object| (name(object), object["spec"]["template"].clone()))
+                    .collect()
+            };
+            (all.len() == FLEET && all.iter().all(seen)).then(templates)
+        },
+    )
+    .await
+}
+
+async fn generations(bed: &Bed) -> Vec<Value> {
+    all(bed, "deployments")
+        .await
+        .iter()
+        .map(|object| object["metadata"]["generation"].clone())
+        .collect()
+}
+
+async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
+    let all = all(bed, "replicasets").await;
+    all.iter()
+        .map(|object| {
+            object["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// The other version is this one with another behaviour: it would write more into every template than the first did,
+/// which is the most that a version can do wrong here.
+#[tokio::test]
+async fn another_version_of_ours_rolls_nothing_out() {
+    let mut bed = Bed::new("fleet", &[]).await;
+    let mut manifests: Vec<Value> = (0..FLEET)
+        .map(|index| {
+            let mut manifest = deployment(
+                &format!("web-{index}"),
+                &[(ENV_FROM, "db"), ("secrets.floe.dev/refs", "api.token/*")],
+            );
+            let label = json!(format!("web-{index}"));
+            manifest["spec"]["selector"]["matchLabels"]["app"] = label.clone();
+            manifest["spec"]["template"]["metadata"]["labels"]["app"] = label;
+            manifest["metadata"]["namespace"] = json!(bed.ns.name);
+            // A ReplicaSet is what a rollout shows in; pods would only take time.
+            manifest["spec"]["replicas"] = json!(0);
+            manifest
+        })
+        .collect();
+    apply_all(&bed, &manifests).await;
+    let before = observed_templates(&bed).await;
+    assert!(
+        before
+            .values()
+            .all(|template| inherited(template)["env-from"] == "db"),
+        "each asks for secrets"
+    );
+    let (first, sets) = (generations(&bed).await, replica_sets(&bed).await);
+    assert_eq!(sets.len(), FLEET);
+
+    bed.replace(&["--workloads-inject-template"]).await;
+    let names: Vec<String> = (0..FLEET)
+        .map(|index| format!("deployment/web-{index}"))
+        .collect();
+    join_all(names.chunks(BATCH).map(async |batch| {
+        let batched = batch.iter().map(String::as_str);
+        let args: Vec<&str> = ["label"]
+            .into_iter()
+            .chain(batched)
+            .chain(["touched=yes"])
+            .collect();
+        let touched = bed.kubectl(&args, "").await.succeeded();
+        assert_eq!(
+            touched.stdout.lines().count(),
+            batch.len(),
+            "{}",
+            touched.stdout
+        );
+    }))
+    .await;
+    assert_eq!(
+        generations(&bed).await,
+        first,
+        "a label is no new generation"
+    );
+    apply_all(&bed, &manifests).await;
+    assert_eq!(generations(&bed).await, first, "nor is the same manifest");
+    // The other version was asked about each.
+    let updates = bed.webhook.counted(
+        "admission_requests",
+        &["surface=\"workloads\"", "operation=\"update\""],
+    );
+    assert!(updates >= FLEET as u64, "{updates} updates");
+    // A new generation without a new template: when the controller has seen it, it has seen all before it.
+    for manifest in &mut manifests {
+        manifest["spec"]["minReadySeconds"] = json!(1);
+    }
+    apply_all(&bed, &manifests).await;
+    assert_eq!(observed_templates(&bed).await, before);
+    assert_eq!(replica_sets(&bed).await, sets, "no rollout");
+    // What is touched does follow.
+    bed.kubectl(&["rollout", "restart", "deployment/web-1"], "")
+        .await
+        .succeeded();
+    let live = bed.get("deployment/web-1").await;
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["envFrom"],
+        json!([{"secretRef": {"name": "db"}}])
+    );
+}
+
+#[tokio::test]
+async fn without_the_webhook_workloads_go_on() {
+    let bed = Bed::new("down", &[]).await;
+    let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
+    bed.apply(&manifest, &[]).await.succeeded();
+    let first = bed.settled("deployment/web").await;
+    manifest["metadata"]["annotations"][ENV_FROM] = json!("api.token");
+    bed.apply(&manifest, &[]).await.succeeded();
+    bed.settled("deployment/web").await;
+    assert_eq!(bed.list("replicasets").await.len(), 2);
+
+    bed.webhook.kill();
+    bed.kubectl(&["rollout", "undo", "deployment/web"], "")
+        .await
+        .succeeded();
+    let undone = bed.get("deployment/web").await;
+    assert_eq!(undone["spec"]["template"], first["spec"]["template"]);
+    assert_eq!(
+        note(&undone, RECORD),
+        note(&first, RECORD),
+        "the record goes back with it"
+    );
+    bed.kubectl(&["scale", "deployment/web", "--replicas=0"], "")
+        .await
+        .succeeded();
+    let path = format!(
+        "/apis/apps/v1/namespaces/{}/deployments/web/status",
+        bed.ns.name
+    );
+    let status = json!({"status": {"conditions": []}});
+    assert!(
+        bed.cp
+            .request(Method::PATCH, &path, Some(&status))
+            .await
+            .accepted()
+    );
+    bed.apply(&deployment("new", &[(ENV_FROM, "db")]), &[])
+        .await
+        .succeeded();
+    bed.kubectl(&["delete", "deployment/web", "deployment/new"], "")
+        .await
+        .succeeded();
+}
+
+#[tokio::test]
+async fn defaults_lead_to_a_restart_and_carry_nothing() {
+    let metadata =
+        json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {ENV_FROM: "db"}});
+    let bed = Bed::with("defaults", &metadata, &[]).await;
+    bed.apply(&deployment("web", &[]), &[]).await.succeeded();
+    let live = bed.settled("deployment/web").await;
+    assert_eq!(note(&live, LIST), "db");
+    assert_eq!(
+        live["spec"]["template"]["metadata"]["annotations"],
+        json!(null)
+    );
+    assert_eq!(
+        bed.pod().await["spec"]["containers"][0]["envFrom"],
+        json!([{"secretRef": {"name": "db"}}])
+    );
+    bed.apply(
+        &deployment("out", &[("secrets.floe.dev/inject", "false")]),
+        &[],
+    )
+    .await
+    .succeeded();
+    let out = bed.get("deployment/out").await;
+    assert_eq!(
+        (note(&out, LIST), inherited(&out["spec"]["template"])),
+        (json!(null), json!({"inject": "false"}))
+    );
+}

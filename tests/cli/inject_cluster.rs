@@ -1,0 +1,220 @@
+//! `inject --cluster` against a real API server, with the rights of whoever calls.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
+use serde_json::json;
+use testbed::control_plane::ControlPlane;
+use testbed::process::Folder;
+use testbed::reviewer::kubeconfig_for;
+
+/// Runs `inject -f -` with this kubeconfig: exit code, stdout, stderr.
+async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    command
+        .args(["inject", "-f", "-", "--cluster", "--kubeconfig"])
+        .arg(kubeconfig)
+        .args(args);
+    let manifest = manifest.to_owned();
+    let run = move || {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("our own program starts");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(manifest.as_bytes())
+            .expect("it reads its input");
+        child.wait_with_output().expect("it ends")
+    };
+    let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (
+        output.status.code().expect("it was not killed"),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn pod(annotations: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{annotations}}}}}\nspec: {{containers: [{{name: main}}]}}\n"
+    )
+}
+
+#[tokio::test]
+async fn secrets_defaults_and_near_names_come_from_the_cluster() {
+    let cp = ControlPlane::shared().await;
+    let metadata = json!({
+        "labels": {"secrets.floe.dev/inject": "enabled"},
+        "annotations": {"secrets.floe.dev/env-from": "from-the-namespace"},
+    });
+    let ns = cp.namespace_with("inject", &metadata).await;
+    for name in ["from-the-namespace", "snowflake"] {
+        let data = json!({"password": "canary-in-the-cluster"});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": data});
+        cp.create(&secret).await.object();
+    }
+
+    let args = ["-n", ns.name.as_str()];
+    let (code, out, err) = inject(
+        &cp.kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflake/*"),
+        &args,
+    )
+    .await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains("name: FLOE_SECRET_SNOWFLAKE_PASSWORD\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("- secretRef:\n        name: from-the-namespace\n"),
+        "{out}"
+    );
+    assert!(!out.contains("canary"), "{out}");
+
+    let (code, out, err) = inject(
+        &cp.kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflak/password"),
+        &args,
+    )
+    .await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("secret \"snowflak\" not found in namespace"),
+        "{err}"
+    );
+    assert!(
+        err.contains("(backend kubernetes;") && err.contains("Did you mean \"snowflake\"?"),
+        "{err}"
+    );
+
+    // What the manifests bring along will be there, too.
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: new, namespace: {}}}\nstringData: {{a: b}}\n---\n",
+        ns.name
+    );
+    let manifest = secret.clone() + &pod("secrets.floe.dev/refs: new/a");
+    let (code, out, err) = inject(&cp.kubeconfig, &manifest, &args).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with(&secret) && out.contains("name: FLOE_SECRET_NEW_A\n"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_cluster() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("inject").await;
+    let old = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"old": "b"}});
+    cp.create(&old).await.object();
+    let generated = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: db-5h2f8k9t7m, namespace: {}}}\nstringData: {{user: b}}\n",
+        ns.name
+    );
+    let args = ["-n", ns.name.as_str()];
+    let asks = pod("secrets.floe.dev/refs: db/user");
+    let (code, out, err) = inject(&cp.kubeconfig, &(asks.clone() + &generated), &args).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("          name: db-5h2f8k9t7m\n"), "{out}");
+    assert!(
+        err.contains(
+            "secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests"
+        ),
+        "{err}"
+    );
+    // Nothing is stored under that name, and so it is not the same as one of the cluster.
+    let (code, _, err) = inject(&cp.kubeconfig, &asks, &args).await;
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("secret \"db\" in namespace") && err.contains("has no key \"user\""),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("inject").await;
+    let other = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: elsewhere}\n";
+    let manifest = pod("secrets.floe.dev/refs: db/user") + other;
+    let (code, out, err) = inject(&cp.kubeconfig, &manifest, &["-n", ns.name.as_str()]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("A Secret of that name is known in namespace \"elsewhere\""),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn only_what_the_caller_may_read_counts() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("inject").await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("snowflake"), "stringData": {"a": "b"}});
+    cp.create(&secret).await.object();
+    let manifest = pod("secrets.floe.dev/refs: snowflake/a");
+    let args = ["-n", ns.name.as_str()];
+
+    let nobody = cp.service_account(&ns.name, "nobody", &json!([])).await;
+    let (code, out, err) = inject(&nobody.kubeconfig, &manifest, &args).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("does not allow reading secret \"snowflake\"")
+            && err.contains("your own rights"),
+        "{err}"
+    );
+
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+    let reader = cp.service_account(&ns.name, "reader", &rules).await;
+    let (code, out, err) = inject(&reader.kubeconfig, &manifest, &args).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("name: FLOE_SECRET_SNOWFLAKE_A\n"), "{out}");
+    assert!(
+        err.contains("warning: ") && err.contains("the namespace could not be read"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named() {
+    let (code, out, err) = inject(
+        Path::new("/nowhere/config"),
+        &pod("secrets.floe.dev/refs: a"),
+        &[],
+    )
+    .await;
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.starts_with("error: the kubeconfig /nowhere/config cannot be read"),
+        "{err}"
+    );
+}
+
+/// Less than what the webhook would inject is no answer.
+#[tokio::test]
+async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
+    let api = FakeApi::start(&["jobs"]).await;
+    api.put("jobs", "snowflake", &[("a", "b")]);
+    api.always(Some(ApiFault::Status(500)));
+    let folder = Folder::new();
+    let kubeconfig = kubeconfig_for(&folder, &api.url());
+    let (code, out, err) = inject(
+        &kubeconfig,
+        &pod("secrets.floe.dev/refs: snowflake/a"),
+        &["-n", "jobs"],
+    )
+    .await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("defaults of the namespace and service account could not be read"),
+        "{err}"
+    );
+}

@@ -1,0 +1,184 @@
+//! A changed Secret reaches the containers: on a real node, with the webhook's own pods installed by the plain
+//! manifests, and Reloader beside the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
+//!
+//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
+//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use kube::Client;
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, shell_image};
+use testbed::objects::{apply, send};
+use testbed::reloader::{NAME, Reloader, rights};
+use testbed::{poll, unique};
+
+/// From a change to the last container that prints it. The new template is promised within 30 s; the rest is the
+/// cluster's.
+const PATIENCE: Duration = Duration::from_mins(2);
+const ENV_FROM: &str = "secrets.floe.dev/env-from";
+const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+
+/// A namespace of the cluster, and Reloader with the rights of a `ServiceAccount`.
+struct Scene {
+    client: Client,
+    namespace: String,
+    reloader: Reloader,
+    _cluster: Cluster,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let mut cluster = Cluster::connect().await;
+        let namespace = cluster.namespace("reload").await;
+        let reloaders = unique("reloader");
+        for object in rights(&reloaders) {
+            cluster.lend(&object).await;
+        }
+        let identity = cluster.identity(&reloaders, NAME).await;
+        let reloader = Reloader::beside(&cluster.client, &identity).await;
+        Self {
+            client: cluster.client.clone(),
+            namespace,
+            reloader,
+            _cluster: cluster,
+        }
+    }
+
+    fn metadata(&self, name: &str) -> Value {
+        json!({"name": name, "namespace": self.namespace})
+    }
+
+    async fn secret(&self, name: &str, value: &str) {
+        let data = json!({"PASSWORD": value});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": self.metadata(name), "stringData": data});
+        apply(&self.client, &secret).await.object();
+    }
+
+    /// A workload whose container prints the variable that it gets from the Secret, and asks for it by our annotation
+    /// on the workload's own metadata.
+    async fn workload(&self, kind: &str, name: &str, secret: &str) {
+        let mut metadata = self.metadata(name);
+        metadata["annotations"] = json!({ENV_FROM: secret});
+        let script = "echo \"$PASSWORD\"; trap exit TERM; while :; do sleep 1; done";
+        let container = json!({
+            "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
+        });
+        let labels = json!({"app": name});
+        let mut spec = json!({
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+            },
+        });
+        if kind == "StatefulSet" {
+            spec["serviceName"] = json!(name);
+        }
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        apply(&self.client, &object).await.object();
+    }
+
+    /// What each pod of a workload prints, by the pod's uid; pods that are going are left out.
+    async fn printed(&self, name: &str) -> BTreeMap<String, String> {
+        let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
+        let list = send(
+            &self.client,
+            Method::GET,
+            &format!("{pods}?labelSelector=app%3D{name}"),
+            None,
+        )
+        .await
+        .object();
+        let mut printed = BTreeMap::new();
+        for pod in list["items"].as_array().into_iter().flatten() {
+            let metadata = &pod["metadata"];
+            if metadata["deletionTimestamp"].is_null() {
+                let name = metadata["name"].as_str().unwrap_or_default();
+                let log = send(
+                    &self.client,
+                    Method::GET,
+                    &format!("{pods}/{name}/log"),
+                    None,
+                )
+                .await;
+                // Until the container runs, there is no log to read.
+                let text = if log.accepted() {
+                    log.body.as_str().unwrap_or_default().trim()
+                } else {
+                    ""
+                };
+                printed.insert(
+                    metadata["uid"].as_str().unwrap_or_default().to_owned(),
+                    text.to_owned(),
+                );
+            }
+        }
+        printed
+    }
+
+    /// Waits until a workload has one pod, and that one prints this; its uid.
+    async fn prints(&self, name: &str, value: &str) -> String {
+        let found = poll(PATIENCE, || async {
+            let mut printed = self.printed(name).await;
+            let (uid, text) = printed.pop_first()?;
+            (printed.is_empty() && text == value).then_some(uid)
+        });
+        match found.await {
+            Some(uid) => uid,
+            None => panic!(
+                "{name} does not print {value:?} alone, but {:?}\n{}",
+                self.printed(name).await,
+                self.reloader.tail()
+            ),
+        }
+    }
+}
+
+/// Said even when all tests pass.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
+    let scene = Scene::new().await;
+    scene.secret("db.prod", "first").await;
+    scene.secret("db-prod", "theirs").await;
+    for kind in KINDS {
+        scene.workload(kind, &kind.to_lowercase(), "db.prod").await;
+    }
+    // It uses a Secret whose name looks alike.
+    scene.workload("Deployment", "bystander", "db-prod").await;
+    let bystander = scene.prints("bystander", "theirs").await;
+    let mut before = Vec::new();
+    for kind in KINDS {
+        before.push(scene.prints(&kind.to_lowercase(), "first").await);
+    }
+
+    let changed = Instant::now();
+    scene.secret("db.prod", "second").await;
+    for (kind, before) in KINDS.into_iter().zip(before) {
+        let after = scene.prints(&kind.to_lowercase(), "second").await;
+        say(&format!(
+            "{kind}: a new pod prints the new value within {:?} of the change",
+            changed.elapsed()
+        ));
+        assert_ne!(after, before, "another pod");
+    }
+    assert_eq!(
+        scene.prints("bystander", "theirs").await,
+        bystander,
+        "the same pod"
+    );
+}

@@ -1,0 +1,492 @@
+//! Replicas come and go under load: on a real node, with the webhook's own pods, 200 creates a second by an ordinary
+//! account. What is asserted is what became of the creates, never how fast they were; figures are printed.
+//!
+//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
+//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use http::Method;
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, shell_image};
+use testbed::flood::{Flooder, Kind};
+use testbed::hostile::{Generator, Hostile, known};
+use testbed::namespace::Identity;
+use testbed::objects::{collection, path, send};
+use testbed::reviewer::{ask, dial};
+use testbed::stream::Stream;
+use testbed::wait_for;
+
+/// Where the webhook is installed.
+const OURS: &str = "floe-secrets-webhook";
+const CONTROLLER: &str = "floe-secrets-controller";
+const RATE: u32 = 200;
+/// Hostile reviews at once for each replica, for how long, and the creates beside them.
+const AT_ONCE: usize = 10;
+const ATTACK_SECONDS: usize = 30;
+const HONEST_RATE: u32 = 50;
+/// How long creates go on under each flood.
+const FLOOD_SECONDS: usize = 10;
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Said even when all tests pass.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+fn deployment(name: &str) -> String {
+    format!("/apis/apps/v1/namespaces/{OURS}/deployments/{name}")
+}
+
+fn lease() -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases/{CONTROLLER}")
+}
+
+fn pod_path(pod: &str) -> String {
+    format!("/api/v1/namespaces/{OURS}/pods/{pod}")
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned()
+}
+
+struct Scene {
+    cluster: Cluster,
+    namespace: String,
+    loader: Identity,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let mut cluster = Cluster::connect().await;
+        let namespace = cluster.namespace("replicas").await;
+        let metadata = |name: &str| json!({"name": name, "namespace": namespace});
+        let rbac = "rbac.authorization.k8s.io/v1";
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+        let role =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "loader"});
+        let subjects =
+            json!([{"kind": "ServiceAccount", "name": "loader", "namespace": namespace}]);
+        for object in [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("db"), "stringData": {"PASSWORD": "x"}}),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("loader")}),
+            json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata("loader"), "rules": rules}),
+            json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("loader"), "roleRef": role, "subjects": subjects}),
+        ] {
+            cluster.lend(&object).await;
+        }
+        let loader = cluster.identity(&namespace, "loader").await;
+        Self {
+            cluster,
+            namespace,
+            loader,
+        }
+    }
+
+    fn stream(&self) -> Stream {
+        Stream::start(self.loader.client(), &self.namespace, "db", RATE)
+    }
+
+    /// The pods of a Deployment of ours, those that are going included.
+    async fn pods(&self, of: &str) -> Vec<Value> {
+        let component = if of == CONTROLLER {
+            "controller"
+        } else {
+            "webhook"
+        };
+        let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
+        self.cluster
+            .items(&format!("/api/v1/namespaces/{OURS}/pods?{query}"))
+            .await
+    }
+
+    /// Waits until exactly so many pods are there, ready, and none of these.
+    async fn settled(&self, of: &str, replicas: usize, without: &BTreeSet<String>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let pods = self.pods(of).await;
+            let ready = pods
+                .iter()
+                .filter(|pod| ready(pod) && !without.contains(&name(pod)))
+                .count();
+            if (ready, pods.len()) == (replicas, replicas) {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "not {replicas} ready pods without {without:?}: {pods:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn scale(&self, replicas: usize) {
+        self.cluster
+            .patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}}))
+            .await;
+        self.settled(OURS, replicas, &BTreeSet::new()).await;
+    }
+
+    async fn rolling_restart(&self, replicas: usize) {
+        let before = self.pods(OURS).await.iter().map(name).collect();
+        let when = format!("{:?}", Instant::now());
+        let template =
+            json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
+        self.cluster
+            .patch(&deployment(OURS), &json!({"spec": {"template": template}}))
+            .await;
+        self.settled(OURS, replicas, &before).await;
+    }
+
+    /// SIGTERM, as for an eviction or a drain.
+    async fn end_one(&self, replicas: usize) {
+        let one = name(&self.pods(OURS).await[0]);
+        send(&self.cluster.client, Method::DELETE, &pod_path(&one), None)
+            .await
+            .object();
+        self.settled(OURS, replicas, &BTreeSet::from([one])).await;
+    }
+
+    /// SIGKILL for the container of a pod of ours: by a pod that sees all processes of its node.
+    async fn kill(&self, pod: &str) {
+        let node = self.cluster.get(&pod_path(pod)).await.object()["spec"]["nodeName"].clone();
+        let script = format!(
+            "for p in /proc/[0-9]*; do if (tr '\\0' '\\n' <$p/environ) 2>/dev/null | grep -qx HOSTNAME={pod}; \
+             then kill -9 ${{p#/proc/}} && echo killed; fi; done"
+        );
+        let killer = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"generateName": "killer-", "namespace": self.namespace},
+            "spec": {
+                "restartPolicy": "Never", "nodeName": node, "hostPID": true, "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "main", "image": shell_image(), "imagePullPolicy": "IfNotPresent",
+                    "command": ["sh", "-c", script],
+                    "securityContext": {"runAsUser": 0, "capabilities": {"add": ["KILL", "SYS_PTRACE"]}},
+                }],
+            },
+        });
+        let made = send(
+            &self.cluster.client,
+            Method::POST,
+            &collection(&killer),
+            Some(&killer),
+        )
+        .await
+        .object();
+        self.cluster
+            .wait("the process to be killed", PATIENCE, &path(&made), |pod| {
+                match pod["status"]["phase"].as_str() {
+                    Some("Succeeded") => Some(()),
+                    Some("Failed") => panic!("{pod:#}"),
+                    _ => None,
+                }
+            })
+            .await;
+        let log = self
+            .cluster
+            .get(&format!("{}/log", path(&made)))
+            .await
+            .object();
+        assert_eq!(
+            log.as_str().map(str::trim),
+            Some("killed"),
+            "exactly one process"
+        );
+    }
+
+    /// Who leads.
+    async fn leader(&self) -> String {
+        let lease = self.cluster.get(&lease()).await.object();
+        let holder = lease["spec"]["holderIdentity"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let pods = self.pods(CONTROLLER).await;
+        let leader = pods
+            .iter()
+            .map(name)
+            .find(|pod| holder.contains(pod.as_str()));
+        leader.unwrap_or_else(|| panic!("{holder:?} is none of the controller's pods"))
+    }
+
+    async fn kill_leader(&self) {
+        let renewed = |lease: &Value| lease["spec"]["renewTime"].as_str().map(str::to_owned);
+        let leader = self.leader().await;
+        self.kill(&leader).await;
+        let killed = renewed(&self.cluster.get(&lease()).await.object()).expect("it was renewed");
+        self.cluster
+            .wait("somebody leads again", PATIENCE, &lease(), |now| {
+                renewed(now).filter(|renewed| *renewed > killed).map(drop)
+            })
+            .await;
+    }
+}
+
+impl Scene {
+    /// Ten of the worst reviews at once for each replica, every second, beside honest creates: none of those is refused,
+    /// and no container is killed for the memory that the chart gives it. How many were answered, and the creates.
+    async fn is_attacked(&self) -> (usize, String) {
+        let ca = self.ca().await;
+        let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
+        let mut generator = Generator::new(5);
+        let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+        worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
+        worst.truncate(2 * AT_ONCE);
+        worst.extend(known());
+        let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut answered = 0;
+        for second in 0..ATTACK_SECONDS {
+            tick.tick().await;
+            let pods = self.pods(OURS).await;
+            let addresses = pods
+                .iter()
+                .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
+            let these: Vec<_> = addresses
+                .flat_map(|address| {
+                    let these = worst
+                        .iter()
+                        .cycle()
+                        .skip(second * AT_ONCE % worst.len())
+                        .take(AT_ONCE);
+                    these.map(move |hostile| (SocketAddr::from((address, 8443)), hostile))
+                })
+                .map(|(address, hostile)| attack(address, &ca, hostile))
+                .collect();
+            answered += join_all(these)
+                .await
+                .into_iter()
+                .filter(|answered| *answered)
+                .count();
+        }
+        let report = stream.stop().await;
+        report.all_injected();
+        let pods = self.pods(OURS).await;
+        assert_eq!(
+            pods.iter().map(restarts).sum::<u64>(),
+            before,
+            "a container was killed: {pods:#?}"
+        );
+        (answered, report.summary())
+    }
+
+    /// Floods every replica from an address that is not the API server's, by one kind of flood after the other, beside
+    /// honest creates: none of those is refused, and no container is killed. What the floods and the creates were.
+    async fn is_flooded(&self) -> Vec<String> {
+        let ca = self.ca().await;
+        let source = self.node_address().await;
+        let pods = self.pods(OURS).await;
+        let before: u64 = pods.iter().map(restarts).sum();
+        let addresses: Vec<IpAddr> = pods
+            .iter()
+            .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok())
+            .collect();
+        assert!(!addresses.is_empty(), "{pods:#?}");
+        let mut summaries = Vec::new();
+        for kind in Kind::ALL {
+            let mut floods = Vec::new();
+            for address in &addresses {
+                let flooder =
+                    Flooder::new(source, SocketAddr::from((*address, 8443)), ca.as_bytes());
+                floods.push(flooder.start(kind));
+            }
+            wait_for("the floods are under way", || async {
+                let enough = |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.enough();
+                floods.iter().all(|(_, done)| enough(done)).then_some(())
+            })
+            .await;
+            let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+            stream.answers(HONEST_RATE as usize * FLOOD_SECONDS).await;
+            let report = stream.stop().await;
+            let done: Vec<usize> = floods
+                .iter()
+                .map(|(_, done)| done.load(Ordering::Relaxed))
+                .collect();
+            for (mut flood, _) in floods {
+                flood.shutdown().await;
+            }
+            report.all_injected();
+            summaries.push(format!(
+                "{kind:?} ({done:?} for each replica): {}",
+                report.summary()
+            ));
+        }
+        let pods = self.pods(OURS).await;
+        assert_eq!(
+            pods.iter().map(restarts).sum::<u64>(),
+            before,
+            "a container was killed: {pods:#?}"
+        );
+        summaries
+    }
+
+    /// The node's own address. Connections to pods come from the bridge's address unless they are bound to this one.
+    async fn node_address(&self) -> Ipv4Addr {
+        let nodes = self.cluster.get("/api/v1/nodes").await.object();
+        let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned();
+        let internal = addresses
+            .into_iter()
+            .flatten()
+            .find(|address| address["type"] == "InternalIP");
+        let address = internal.expect("an address")["address"]
+            .as_str()
+            .map(str::to_owned);
+        address.expect("a text").parse().expect("an IPv4 address")
+    }
+
+    /// The CA of the webhook's certificate, as the API server knows it.
+    async fn ca(&self) -> String {
+        use base64::Engine as _;
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
+        let configuration = self.cluster.get(path).await.object();
+        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"]
+            .as_str()
+            .expect("a CA")
+            .to_owned();
+        let pem = base64::engine::general_purpose::STANDARD
+            .decode(bundle)
+            .expect("base64");
+        String::from_utf8(pem).expect("PEM")
+    }
+}
+
+/// Whether it was answered at all: a flood may be turned away.
+async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
+    let Ok(stream) = dial(address, ca).await else {
+        return false;
+    };
+    ask(
+        stream,
+        Method::POST,
+        &hostile.path,
+        &[],
+        hostile.body.clone(),
+    )
+    .await
+    .is_ok()
+}
+
+fn ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && conditions
+            .iter()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn restarts(pod: &Value) -> u64 {
+    pod["status"]["containerStatuses"][0]["restartCount"]
+        .as_u64()
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn replicas_come_and_go_and_no_create_is_lost() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        let told =
+            |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
+
+        let stream = scene.stream();
+        scene.rolling_restart(replicas).await;
+        let report = stream.stop().await;
+        told("rolling restart", &report.summary());
+        report.all_injected();
+
+        let stream = scene.stream();
+        scene.end_one(replicas).await;
+        let report = stream.stop().await;
+        told("SIGTERM", &report.summary());
+        report.all_injected();
+
+        let stream = scene.stream();
+        scene.kill_leader().await;
+        let report = stream.stop().await;
+        told("leader killed", &report.summary());
+        report.all_injected();
+
+        // Whoever is cut off in the middle is told so by the API server; who comes after it is not.
+        let stream = scene.stream();
+        let victim = name(&scene.pods(OURS).await[0]);
+        let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
+        scene.kill(&victim).await;
+        let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
+        scene
+            .cluster
+            .wait(
+                "the container runs again",
+                PATIENCE,
+                &pod_path(&victim),
+                again,
+            )
+            .await;
+        let back = Instant::now();
+        let report = stream.stop().await;
+        told("SIGKILL", &report.summary());
+        report.none_bare();
+        for (create, sentence) in report.refused() {
+            assert!(
+                create.sent < back,
+                "refused after the container was back: {sentence}"
+            );
+            assert!(
+                sentence.contains("failed calling webhook"),
+                "no clear error: {sentence}"
+            );
+        }
+        let stream = scene.stream();
+        stream.answers(200).await;
+        let report = stream.stop().await;
+        told("afterwards", &report.summary());
+        report.all_injected();
+    }
+    scene.scale(2).await;
+}
+
+/// Under the chart's own limits, and with the release image: a debug build takes many times longer for each review.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: hack/test-cluster.sh hostile"]
+async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        let (answered, summary) = scene.is_attacked().await;
+        say(&format!(
+            "{replicas} replicas, {answered} hostile reviews answered: {summary}"
+        ));
+    }
+    scene.scale(2).await;
+}
+
+/// Under the chart's own limits: a thousand connections take no memory that it does not give.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: hack/test-cluster.sh floods"]
+async fn floods_kill_no_replica_and_refuse_no_create() {
+    let scene = Scene::new().await;
+    for replicas in [2, 3] {
+        scene.scale(replicas).await;
+        for summary in scene.is_flooded().await {
+            say(&format!("{replicas} replicas, {summary}"));
+        }
+    }
+    scene.scale(2).await;
+}

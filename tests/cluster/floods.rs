@@ -1,0 +1,100 @@
+//! The API server's own creates go on while another address floods the admission port, on a real API server that calls
+//! our own binary by its Service.
+//!
+//! The API server is 127.0.0.1 here, and the flood comes from 127.0.0.2.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
+use http::Method;
+use serde_json::json;
+use testbed::control_plane::ControlPlane;
+use testbed::flood::{Flooder, Kind};
+use testbed::served::{pod, prefixed};
+use testbed::stream::Stream;
+use testbed::webhook::{Registration, patient, webhook_identity};
+use testbed::webhook_process::Launch;
+use testbed::{objects, wait_for};
+
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Creates that must be answered under each flood.
+const CREATES: usize = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creates_go_on_while_another_address_floods_the_port() {
+    let cp = ControlPlane::shared().await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
+    let _registered = Registration::exclusive(cp, &patient(webhook.by_service())).await;
+    let ns = cp.namespace("flooded").await;
+    cp.secret(&ns.name, "db", &["k"], "v").await;
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+    let loader = cp.service_account(&ns.name, "loader", &rules).await;
+    let bundle = webhook.by_service()["webhooks"][0]["clientConfig"]["caBundle"].take();
+    let ca = STANDARD
+        .decode(bundle.as_str().expect("a CA"))
+        .expect("base64");
+    let server = (Ipv4Addr::LOCALHOST, webhook.launch.port).into();
+    let stranger = Flooder::new(STRANGER, server, &ca);
+
+    for kind in Kind::ALL {
+        let (mut flood, done) = stranger.start(kind);
+        wait_for("the flood is under way", || async {
+            (done.load(Ordering::Relaxed) >= kind.enough()).then_some(())
+        })
+        .await;
+        let stream = Stream::start(loader.client(), &ns.name, "db", 50);
+        stream.answers(CREATES).await;
+        let report = stream.stop().await;
+        println!("{kind:?}: {}", report.summary());
+        report.all_injected();
+        assert_eq!(webhook.get("/livez"), Some((200, "ok\n".to_owned())));
+        flood.shutdown().await;
+    }
+    let shed = |reason: &str| webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]);
+    let (evicted, closed) = (shed("evicted"), shed("connections"));
+    println!(
+        "evicted {evicted}, closed {closed}, memory in KiB (now, most) {:?}",
+        webhook.memory()
+    );
+    assert!(evicted > 0, "the silent ones were above their share");
+    assert!(closed > 0, "the slow writers were above their share");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_hundred_creates_at_once_from_the_api_servers_one_address_are_all_injected() {
+    let cp = ControlPlane::shared().await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
+    let _registered = Registration::exclusive(cp, &patient(webhook.by_service())).await;
+    let ns = cp.namespace("at-once").await;
+    cp.secret(&ns.name, "db", &["k"], "v").await;
+    let client = cp.client();
+    let creates = (0..400).map(|at| {
+        let object = pod(
+            &ns.name,
+            &format!("pod-{at}"),
+            &prefixed(&json!({"env-from": "db"})),
+        );
+        let path = format!("{}?dryRun=All", objects::collection(&object));
+        let client = client.clone();
+        async move { objects::send(&client, Method::POST, &path, Some(&object)).await }
+    });
+    let injected = join_all(creates).await;
+    for answer in &injected {
+        assert!(answer.accepted(), "{answer:?}");
+        assert_eq!(
+            answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
+            "db"
+        );
+    }
+    for reason in ["connections", "evicted"] {
+        assert_eq!(
+            webhook.counted("requests_shed", &[&format!("reason=\"{reason}\"")]),
+            0,
+            "{reason}"
+        );
+    }
+}

@@ -1,0 +1,1008 @@
+//! A backend that fails, over real sockets: our binary before a fake API server with faults on demand. Each fault has
+//! its verdict, in time, and nothing goes on afterwards.
+#![cfg(feature = "test-util")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use floe_secrets_webhook::admission::pipeline::{Pipeline, RequestContext};
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::sources::{Source, Sources};
+use floe_secrets_webhook::admission::surface::Surface;
+use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
+use floe_secrets_webhook::backend::layers::cached::RecentNames;
+use floe_secrets_webhook::backend::memory::{Fault, MemoryBackend};
+use floe_secrets_webhook::backend::{BackendError, BackendKind, ErrorKind};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
+use futures::future::join_all;
+use http::header::RETRY_AFTER;
+use injection::{Annotations, PlanTarget, PodView, SecretSource};
+use serde_json::{Value, json};
+use testbed::in_process::World;
+use testbed::pki::Authority;
+use testbed::process::Folder;
+use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
+use testbed::wait_within;
+use testbed::webhook_process::{Launch, WebhookProcess};
+use tokio::io::AsyncWriteExt;
+
+/// Our binary and the API server that it believes in.
+struct Scene {
+    webhook: WebhookProcess,
+    api: FakeApi,
+    _folder: Folder,
+}
+
+impl Scene {
+    async fn new(args: &[&str]) -> Self {
+        let api = FakeApi::start(&["jobs"]).await;
+        let folder = Folder::new();
+        let kubeconfig = kubeconfig_for(&folder, &api.url());
+        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+            .with(args)
+            .start()
+            .await;
+        Self {
+            webhook,
+            api,
+            _folder: folder,
+        }
+    }
+
+    /// Nothing is asked of the backend any more.
+    async fn is_at_rest(&self) {
+        wait_within(Duration::from_secs(1), "no call is left behind", || async {
+            (self.api.in_flight() == 0).then_some(())
+        })
+        .await;
+        let seen = self.api.seen().len();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(self.api.seen().len(), seen, "somebody goes on asking");
+    }
+
+    /// A review of a pod that asks for this secret.
+    async fn ask(&self, secret: &str, timeout: &str) -> Reply {
+        self.webhook.admit(&asking(secret), timeout).await
+    }
+}
+
+fn asking(secret: &str) -> Value {
+    pod(&json!({"secrets.floe.dev/env-from": secret}))
+}
+
+/// What is to be said of a secret.
+#[derive(Clone, Copy)]
+struct Said {
+    code: u64,
+    reason: &'static str,
+    label: &'static str,
+    /// With `SECRET` for its name.
+    sentence: &'static str,
+}
+
+const MISSING: Said = Said {
+    code: 422,
+    reason: "Invalid",
+    label: "not_found",
+    sentence: "secret \"SECRET\" not found in namespace \"jobs\" (backend kubernetes; asked for by annotation \
+               secrets.floe.dev/env-from). Create it or correct the annotation.",
+};
+const REFUSED: Said = Said {
+    code: 403,
+    reason: "Forbidden",
+    label: "permission_denied",
+    sentence: "the secrets backend kubernetes does not allow reading secret \"SECRET\" in namespace \"jobs\" (asked for \
+               by annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
+};
+const UNAVAILABLE: Said = Said {
+    code: 503,
+    reason: "ServiceUnavailable",
+    label: "unavailable",
+    sentence: "the secrets backend kubernetes is unavailable; secret \"SECRET\" in namespace \"jobs\" could not be \
+               checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
+               by themselves.",
+};
+const CREDENTIAL: Said = Said {
+    label: "unauthenticated",
+    ..UNAVAILABLE
+};
+const OVERLOADED: Said = Said {
+    sentence: "the secrets backend kubernetes is overloaded; secret \"SECRET\" in namespace \"jobs\" could not be \
+               checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
+               by themselves.",
+    ..UNAVAILABLE
+};
+const LATE: Said = Said {
+    label: "timeout",
+    sentence: "the secrets backend kubernetes did not answer in time; secret \"SECRET\" in namespace \"jobs\" could \
+               not be checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers \
+               do so by themselves.",
+    ..UNAVAILABLE
+};
+const UNREADABLE: Said = Said {
+    code: 500,
+    reason: "InternalError",
+    label: "protocol",
+    sentence: "the secrets backend kubernetes gave an unreadable answer about secret \"SECRET\" in namespace \"jobs\" \
+               (asked for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says \
+               more.",
+};
+const NONSENSE: Said = Said {
+    sentence: "the secrets backend kubernetes refused the request for secret \"SECRET\" in namespace \"jobs\" (asked \
+               for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says more.",
+    ..UNREADABLE
+};
+
+#[rstest::rstest]
+#[case::not_there(None, MISSING)]
+#[case::bad_request(Some(ApiFault::Status(400)), NONSENSE)]
+#[case::unauthorized(Some(ApiFault::Status(401)), CREDENTIAL)]
+#[case::forbidden(Some(ApiFault::Status(403)), REFUSED)]
+#[case::page_not_found(Some(ApiFault::PageNotFound), UNREADABLE)]
+#[case::too_many(Some(ApiFault::Status(429)), OVERLOADED)]
+#[case::too_many_for_a_second(Some(ApiFault::TooManyRequests(1)), OVERLOADED)]
+#[case::too_many_for_a_minute(Some(ApiFault::TooManyRequests(60)), OVERLOADED)]
+#[case::internal(Some(ApiFault::Status(500)), UNAVAILABLE)]
+#[case::no_json(Some(ApiFault::Garbage), UNREADABLE)]
+#[case::half_a_secret(Some(ApiFault::Truncated), UNREADABLE)]
+#[case::broken_off(Some(ApiFault::BrokenOff), UNAVAILABLE)]
+#[case::another_secret(Some(ApiFault::OtherObject), UNREADABLE)]
+#[case::endless(Some(ApiFault::Endless), UNREADABLE)]
+#[case::silent(Some(ApiFault::Never), LATE)]
+#[tokio::test]
+async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
+    let scene = Scene::new(&[]).await;
+    scene.api.always(fault);
+    // What has no end is read up to its limit before it is judged: that takes a processor, not patience.
+    let patience: &[u64] = if matches!(fault, Some(ApiFault::Endless)) {
+        &[5]
+    } else {
+        &[1, 2, 5]
+    };
+    for &patience in patience {
+        let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
+        let reply = scene.ask(&secret, &timeout).await;
+        // By the program's own clock: this one may be waiting for a processor.
+        let told = scene.webhook.admissions("reason", said.label);
+        let took = told
+            .last()
+            .and_then(|line| line["duration_us"].as_u64())
+            .expect("an admission in the log");
+        assert!(
+            took < patience * 1_000_000,
+            "{took} us: the API server gave up after {timeout}"
+        );
+
+        let response = reply.response();
+        let sentence = said.sentence.replace("SECRET", &secret);
+        let status = &response["status"];
+        assert_eq!(response["allowed"], false);
+        assert_eq!(
+            (&status["code"], &status["reason"]),
+            (&json!(said.code), &json!(said.reason)),
+            "{response}"
+        );
+        assert_eq!(status["message"], sentence);
+        assert_eq!(response["auditAnnotations"]["refused"], said.label);
+        let causes = (said.code == 422).then(|| {
+            let field = "metadata.annotations[secrets.floe.dev/env-from]";
+            json!({"causes": [{"reason": "FieldValueNotFound", "message": sentence, "field": field}]})
+        });
+        assert_eq!(status.get("details"), causes.as_ref());
+        assert!(
+            response["patch"].is_null() && response["warnings"].is_null(),
+            "{response}"
+        );
+        assert!(
+            !reply.text.contains("retryAfter") && !reply.headers.contains_key(RETRY_AFTER),
+            "{}",
+            reply.text
+        );
+        scene.is_at_rest().await;
+    }
+    let counted = scene.webhook.counted(
+        "admission_requests",
+        &[&format!("reason=\"{}\"", said.label)],
+    );
+    assert_eq!(counted, patience.len() as u64);
+}
+
+#[tokio::test]
+async fn a_slow_answer_within_the_deadline_is_waited_for() {
+    let scene = Scene::new(&[]).await;
+    for (patience, slow) in [(1, 200), (2, 600), (5, 2500)] {
+        let secret = format!("secret-{patience}");
+        scene.api.put("jobs", &secret, &[]);
+        scene
+            .api
+            .always(Some(ApiFault::Slow(Duration::from_millis(slow))));
+        let response = scene.ask(&secret, &format!("{patience}s")).await.response();
+        assert!(
+            response["allowed"] == true && response["patch"].is_string(),
+            "{response}"
+        );
+    }
+    scene.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
+    let scene = Scene::new(&[]).await;
+    scene.api.put("jobs", "db", &[]);
+    scene.api.next(ApiFault::TooManyRequests(1));
+    let response = scene.ask("db", "1s").await.response();
+    // A wait that does not fit is not begun: it would end as a timeout.
+    assert_eq!(
+        response["auditAnnotations"]["refused"], "unavailable",
+        "{response}"
+    );
+    scene.api.next(ApiFault::TooManyRequests(1));
+    let began = Instant::now();
+    let response = scene.ask("db", "5s").await.response();
+    assert_eq!(response["allowed"], true, "{response}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "that was too soon"
+    );
+}
+
+#[rstest::rstest]
+#[case::unauthorized(ApiFault::Status(401), "unauthenticated", "is unavailable")]
+#[case::too_many(ApiFault::TooManyRequests(60), "unavailable", "is overloaded")]
+#[case::internal(ApiFault::Status(500), "unavailable", "is unavailable")]
+#[case::silent(ApiFault::Never, "timeout", "did not answer in time")]
+#[tokio::test]
+async fn an_operator_may_admit_without_a_verdict(
+    #[case] fault: ApiFault,
+    #[case] label: &str,
+    #[case] met: &str,
+) {
+    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
+    scene.api.always(Some(fault));
+    let response = scene.ask("db", "1s").await.response();
+    let uid = response["uid"].clone();
+    let said = format!(
+        "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
+         be checked (asked for by annotation secrets.floe.dev/env-from)"
+    );
+    let whole = json!({
+        "uid": uid, "allowed": true, "warnings": [said],
+        "auditAnnotations": {"event-id": uid, "degraded": label},
+    });
+    assert_eq!(response, whole);
+}
+
+/// What the operator gives leave for is a missing verdict, not a bad one.
+#[rstest::rstest]
+#[case::not_there(None, 422)]
+#[case::forbidden(Some(ApiFault::Status(403)), 403)]
+#[case::half_a_secret(Some(ApiFault::Truncated), 500)]
+#[tokio::test]
+async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] code: u16) {
+    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
+    scene.api.always(fault);
+    let response = scene.ask("db", "1s").await.response();
+    assert_eq!(
+        (&response["allowed"], &response["status"]["code"]),
+        (&json!(false), &json!(code))
+    );
+}
+
+#[tokio::test]
+async fn what_is_certain_is_said_before_what_is_not() {
+    let scene = Scene::new(&[]).await;
+    for fault in [
+        ApiFault::Status(403),
+        ApiFault::Status(500),
+        ApiFault::Garbage,
+        ApiFault::Never,
+    ] {
+        scene.api.about("failing", fault);
+        let response = scene.ask("failing, gone", "1s").await.response();
+        assert_eq!(
+            response["status"]["message"],
+            MISSING.sentence.replace("SECRET", "gone"),
+            "{fault:?}"
+        );
+    }
+}
+
+/// What two backends' errors come to: the one that a human must mend is said.
+#[tokio::test]
+async fn a_refusal_comes_before_a_fault_and_all_are_told() {
+    let scene = Scene::new(&[]).await;
+    scene.api.about("forbidden", ApiFault::Status(403));
+    scene.api.about("dead", ApiFault::Status(500));
+    let response = scene.ask("dead, forbidden", "1s").await.response();
+    assert_eq!(response["status"]["code"], 403);
+    let sentences = format!(
+        "{} {}",
+        UNAVAILABLE.sentence.replace("SECRET", "dead"),
+        REFUSED.sentence.replace("SECRET", "forbidden")
+    );
+    assert_eq!(response["status"]["message"], sentences);
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_no_longer_worked_for() {
+    let scene = Scene::new(&[]).await;
+    scene.api.always(Some(ApiFault::Never));
+    let mut connections = Vec::new();
+    for at in 0..5 {
+        let body = review(&asking(&format!("secret-{at}"))).to_string();
+        let mut connection = scene.webhook.dial().await;
+        let head = format!(
+            "POST /admit/pods?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        connection
+            .write_all(format!("{head}{body}").as_bytes())
+            .await
+            .expect("it is read");
+        connection.flush().await.expect("it is read");
+        connections.push(connection);
+    }
+    let in_flight = || async { (scene.api.in_flight() > 0).then_some(()) };
+    wait_within(Duration::from_secs(5), "the backend is asked", in_flight).await;
+    drop(connections);
+    scene.is_at_rest().await;
+}
+
+/// Two hundred reviews that hang, and among them some that need no backend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reviews_that_hang_hold_up_no_others() {
+    let scene = Scene::new(&[]).await;
+    scene.api.put("jobs", "known", &[]);
+    assert_eq!(scene.ask("known", "5s").await.response()["allowed"], true);
+    scene.api.always(Some(ApiFault::Never));
+    let hanging =
+        join_all((0..200).map(async |at| scene.ask(&format!("secret-{at}"), "10s").await));
+    let quick = async {
+        wait_within(Duration::from_secs(10), "reviews hang", || async {
+            (scene.api.in_flight() > 0).then_some(())
+        })
+        .await;
+        let mut slowest = Duration::ZERO;
+        for at in 0..20 {
+            let began = Instant::now();
+            let asked = if at % 2 == 0 {
+                pod(&json!({}))
+            } else {
+                asking("known")
+            };
+            let response = scene.webhook.admit(&asked, "5s").await.response();
+            assert_eq!(response["allowed"], true, "{response}");
+            slowest = slowest.max(began.elapsed());
+        }
+        (slowest, scene.api.in_flight())
+    };
+    let (replies, (slowest, still)) = tokio::join!(hanging, quick);
+    eprintln!(
+        "20 reviews answered while 200 hung, the slowest after {slowest:?}; calls then under way: {still}"
+    );
+    assert!(
+        still > 0,
+        "the others had been answered before: nothing was shown"
+    );
+    let codes: Vec<Value> = replies
+        .iter()
+        .map(|reply| reply.response()["status"]["code"].clone())
+        .collect();
+    assert!(codes.iter().all(|code| *code == 503), "{codes:?}");
+    scene.is_at_rest().await;
+}
+
+/// Bytes that are no review, or too many.
+#[tokio::test]
+async fn nonsense_is_answered_and_not_quoted() {
+    let scene = Scene::new(&[]).await;
+    let no_uid = scene
+        .webhook
+        .post("/admit/pods?timeout=5s", r#"{"kind":"nonsense-7f3a"}"#)
+        .await;
+    assert_eq!(no_uid.status, 400);
+    let body = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","object":7}}"#;
+    let with_uid = scene
+        .webhook
+        .post("/admit/pods?timeout=5s", body)
+        .await
+        .response();
+    assert_eq!(
+        (&with_uid["uid"], &with_uid["status"]["code"]),
+        (&json!("u-1"), &json!(400))
+    );
+    let too_long = scene
+        .webhook
+        .post("/admit/pods?timeout=5s", vec![b' '; 9 << 20])
+        .await;
+    assert_eq!(too_long.status, 413);
+    for text in [no_uid.text, too_long.text, scene.webhook.log()] {
+        assert!(!text.contains("nonsense-7f3a"), "{text}");
+    }
+}
+
+// === what is remembered, on paused time ===
+
+fn refused_with(response: &Value) -> &Value {
+    &response["status"]["code"]
+}
+
+fn env_from(secret: &str) -> Value {
+    json!({"secrets.floe.dev/env-from": secret})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
+    let world = World::new(Policy::default());
+    world.backend.put("jobs", "db", &[]);
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    for fault in [Fault::Fail(ErrorKind::Unavailable), Fault::Hang] {
+        world.backend.always(Some(fault));
+        let known = world.admit(&env_from("db")).await;
+        assert!(
+            known["allowed"] == true && known["patch"].is_string(),
+            "{known}"
+        );
+        assert_eq!(
+            world.admit(&env_from("other")).await["allowed"],
+            false,
+            "nothing is known of that one"
+        );
+        // Past the 30 s in which nobody is asked, within the 10 min in which an old answer stands in.
+        tokio::time::advance(Duration::from_mins(2)).await;
+        let stale = world.admit(&env_from("db")).await;
+        assert!(
+            stale["allowed"] == true && stale["patch"].is_string(),
+            "{stale}"
+        );
+    }
+    tokio::time::advance(Duration::from_mins(7)).await;
+    let too_old = world.admit(&env_from("db")).await;
+    assert_eq!(
+        (
+            refused_with(&too_old),
+            &too_old["auditAnnotations"]["refused"]
+        ),
+        (&json!(503), &json!("timeout"))
+    );
+}
+
+/// A yes counts for 30 s; the kubelet says the rest.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_secret_is_missed_within_half_a_minute() {
+    let world = World::new(Policy::default());
+    world.backend.put("jobs", "db", &[]);
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    world.backend.remove("jobs", "db");
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
+    // And no outage brings it back.
+    world
+        .backend
+        .always(Some(Fault::Fail(ErrorKind::Unavailable)));
+    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
+}
+
+/// A no, and an expansion, rest on a read of the review's own time.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_and_an_expansion_are_never_remembered() {
+    let world = World::new(Policy::default());
+    let all = json!({"secrets.floe.dev/refs": "db/*"});
+    let one = json!({"secrets.floe.dev/refs": "db/token"});
+    assert_eq!(refused_with(&world.admit(&all).await), 422);
+    world.backend.put("jobs", "db", &[("user", "u")]);
+    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_USER"]);
+    assert_eq!(refused_with(&world.admit(&one).await), 422);
+    world.backend.put("jobs", "db", &[("token", "t")]);
+    assert_eq!(world.admit(&one).await["allowed"], true);
+    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
+    // An outage leaves an expansion without a verdict: what the keys were is no answer to what they are.
+    world
+        .backend
+        .always(Some(Fault::Fail(ErrorKind::Unavailable)));
+    assert_eq!(refused_with(&world.admit(&all).await), 503);
+    assert_eq!(world.admit(&one).await["allowed"], true);
+}
+
+fn variables(pod: &Value) -> Vec<&str> {
+    let env = pod["spec"]["containers"][0]["env"]
+        .as_array()
+        .expect("variables");
+    env.iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect()
+}
+
+// === defaults, on paused time ===
+
+/// A labelled namespace "jobs" and its ServiceAccounts, as a script has them.
+#[derive(Debug)]
+struct Script {
+    namespace: Mutex<DefaultsObject>,
+    accounts: Mutex<BTreeMap<String, DefaultsObject>>,
+    fails: Mutex<bool>,
+}
+
+fn source(annotations: &[(&str, &str)]) -> DefaultsObject {
+    let ours = annotations
+        .iter()
+        .map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
+    DefaultsObject {
+        annotations: Annotations::from_pairs(ours),
+        enabled: true,
+        ..DefaultsObject::default()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Script {
+    fn new(namespace: DefaultsObject) -> Arc<Self> {
+        Arc::new(Self {
+            namespace: Mutex::new(namespace),
+            accounts: Mutex::default(),
+            fails: Mutex::default(),
+        })
+    }
+
+    fn account(&self, annotations: &[(&str, &str)]) {
+        lock(&self.accounts).insert("default".to_owned(), source(annotations));
+    }
+
+    fn fail(&self, fails: bool) {
+        *lock(&self.fails) = fails;
+    }
+
+    fn answer<T>(&self, namespace: &str, found: T) -> Result<T, BackendError> {
+        let failure = BackendError::new(
+            ErrorKind::Unavailable,
+            BackendKind::Kubernetes,
+            namespace,
+            None,
+        );
+        if *lock(&self.fails) {
+            Err(failure)
+        } else {
+            Ok(found)
+        }
+    }
+}
+
+#[async_trait]
+impl DefaultsReader for Script {
+    async fn namespace(
+        &self,
+        name: &str,
+        _: tokio::time::Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
+        self.answer(name, Some(lock(&self.namespace).clone()))
+    }
+
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        _: tokio::time::Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
+        self.answer(namespace, lock(&self.accounts).get(name).cloned())
+    }
+}
+
+/// A world with the secrets "of-namespace", "of-account" and "of-pod".
+fn governed(script: &Arc<Script>) -> World {
+    let world = World::governed(Policy::default(), script.clone());
+    for name in ["of-namespace", "of-account", "of-pod"] {
+        world.backend.put("jobs", name, &[]);
+    }
+    world
+}
+
+/// The secret that a pod with these annotations gets.
+async fn given(world: &World, annotations: &Value) -> Option<String> {
+    let response = world.admit_on(Surface::DefaultsPods, annotations).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let patched = testbed::in_process::patched(pod(annotations), &response);
+    patched["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"]
+        .as_str()
+        .map(str::to_owned)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
+    let script = Script::new(source(&[]));
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.account(&[("env-from", "of-account")]);
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-account")
+    );
+    // An account that says nothing, and one that says something a moment later.
+    script.account(&[]);
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.account(&[("env-from", "of-account")]);
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-account")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
+    let script = Script::new(source(&[("env-from", "of-namespace")]));
+    script.account(&[]);
+    let world = governed(&script);
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-namespace")
+    );
+    assert_eq!(
+        given(&world, &env_from("of-pod")).await.as_deref(),
+        Some("of-pod")
+    );
+    script.fail(true);
+    world
+        .backend
+        .always(Some(Fault::Fail(ErrorKind::Unavailable)));
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_mins(4)).await;
+        assert_eq!(
+            given(&world, &json!({})).await.as_deref(),
+            Some("of-namespace")
+        );
+        assert_eq!(
+            given(&world, &env_from("of-pod")).await.as_deref(),
+            Some("of-pod")
+        );
+    }
+    tokio::time::advance(Duration::from_mins(3)).await;
+    let late = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(refused_with(&late), 503, "{late}");
+
+    // Nothing was asked for when they were read last: that may have changed.
+    let script = Script::new(source(&[]));
+    script.account(&[]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    script.fail(true);
+    assert_eq!(
+        given(&world, &env_from("of-pod")).await.as_deref(),
+        Some("of-pod"),
+        "this one asks itself"
+    );
+    let unsure = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(refused_with(&unsure), 503, "{unsure}");
+    let sentence = "the secrets backend kubernetes is unavailable; secrets in namespace \"jobs\" could not be checked";
+    assert!(
+        unsure["status"]["message"]
+            .as_str()
+            .expect("a sentence")
+            .starts_with(sentence),
+        "{unsure}"
+    );
+    let opted_out = json!({"secrets.floe.dev/inject": "false"});
+    assert_eq!(
+        given(&world, &opted_out).await,
+        None,
+        "no default can concern it"
+    );
+}
+
+/// Whoever reaches the port may name any namespace on any path.
+#[tokio::test(start_paused = true)]
+async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
+    let script = Script::new(DefaultsObject {
+        enabled: false,
+        ..source(&[("env-from", "of-namespace")])
+    });
+    script.account(&[("env-from", "of-account")]);
+    let world = governed(&script);
+    assert_eq!(given(&world, &json!({})).await, None);
+    assert_eq!(
+        given(&world, &env_from("of-pod")).await.as_deref(),
+        Some("of-pod")
+    );
+    lock(&script.namespace).enabled = true;
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-account"),
+        "the label counts at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_that_are_too_large_refuse_with_a_sentence() {
+    let script = Script::new(source(&[
+        ("env-from", &"a,".repeat(32_768)),
+        ("reload", "off"),
+    ]));
+    let world = governed(&script);
+    let refused = world
+        .admit_on(Surface::DefaultsPods, &env_from("of-pod"))
+        .await;
+    let sentence = "annotation secrets.floe.dev/env-from of namespace \"jobs\": together the defaults of this object come \
+                    to 65553 bytes; at most 65536 are read. Ask for fewer secrets here, or by shorter annotations";
+    assert_eq!(refused_with(&refused), 422, "{refused}");
+    assert!(
+        refused["status"]["message"]
+            .as_str()
+            .expect("a sentence")
+            .starts_with(sentence),
+        "{refused}"
+    );
+    assert_eq!(
+        given(&world, &json!({"secrets.floe.dev/inject": "false"})).await,
+        None
+    );
+    // And where they are written.
+    let said = world
+        .answer(
+            Surface::Sources,
+            changed("CREATE", &"a,".repeat(32_768)).as_bytes(),
+        )
+        .await
+        .expect("a review");
+    assert_eq!(refused_with(&said), 422, "{said}");
+    assert!(
+        said["status"]["message"]
+            .as_str()
+            .expect("a sentence")
+            .contains("at most 65536 are read"),
+        "{said}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_that_can_be_known()
+{
+    let script = Script::new(DefaultsObject {
+        enabled: false,
+        ..source(&[])
+    });
+    let world = governed(&script);
+    let account = changed("CREATE", "any");
+    let said = world
+        .answer(Surface::Sources, account.as_bytes())
+        .await
+        .expect("a review");
+    let lacks = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
+                 label secrets.floe.dev/inject=enabled: kubectl label namespace jobs secrets.floe.dev/inject=enabled";
+    assert_eq!(
+        (&said["allowed"], &said["warnings"]),
+        (&json!(true), &json!([lacks])),
+        "{said}"
+    );
+    assert_eq!(said["auditAnnotations"]["warnings"], lacks, "{said}");
+    lock(&script.namespace).other_label = Some("Enabled".to_owned());
+    let said = world
+        .answer(Surface::Sources, account.as_bytes())
+        .await
+        .expect("a review");
+    let near = "have no effect, because the label says \"Enabled\"";
+    assert!(
+        said["warnings"][0]
+            .as_str()
+            .expect("a warning")
+            .contains(near),
+        "{said}"
+    );
+    lock(&script.namespace).enabled = true;
+    let said = world
+        .answer(Surface::Sources, account.as_bytes())
+        .await
+        .expect("a review");
+    assert_eq!(
+        (&said["allowed"], said.get("warnings")),
+        (&json!(true), None),
+        "{said}"
+    );
+    // A backend that is away holds nobody up who only writes defaults.
+    lock(&script.namespace).enabled = false;
+    script.fail(true);
+    let said = world
+        .answer(Surface::Sources, account.as_bytes())
+        .await
+        .expect("a review");
+    assert_eq!(
+        (&said["allowed"], said.get("warnings")),
+        (&json!(true), None),
+        "{said}"
+    );
+}
+
+/// A review of a ServiceAccount "default" in "jobs" that asks for `secrets`.
+fn changed(operation: &str, secrets: &str) -> String {
+    let account = json!({"metadata": {"name": "default", "namespace": "jobs",
+        "annotations": {"secrets.floe.dev/env-from": secrets}}});
+    let resource = json!({"group": "", "version": "v1", "resource": "serviceaccounts"});
+    let request = json!({"uid": "u-1", "operation": operation, "namespace": "jobs", "name": "default",
+        "resource": resource, "object": account, "oldObject": null});
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+        .to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_a_default_that_passes_here_shows_at_once() {
+    let script = Script::new(source(&[]));
+    script.account(&[("env-from", "of-account")]);
+    let world = governed(&script);
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-account")
+    );
+    script.account(&[("env-from", "of-pod")]);
+    assert_eq!(
+        given(&world, &json!({})).await.as_deref(),
+        Some("of-account"),
+        "for half a minute"
+    );
+    for operation in ["CREATE", "UPDATE"] {
+        script.account(&[(
+            "env-from",
+            if operation == "CREATE" {
+                "of-namespace"
+            } else {
+                "of-pod"
+            },
+        )]);
+        let said = world
+            .answer(Surface::Sources, changed(operation, "any").as_bytes())
+            .await
+            .expect("a review");
+        assert_eq!(said["allowed"], true, "{said}");
+        let expected = if operation == "CREATE" {
+            "of-namespace"
+        } else {
+            "of-pod"
+        };
+        assert_eq!(given(&world, &json!({})).await.as_deref(), Some(expected));
+    }
+}
+
+// === near names ===
+
+/// Names that count how often they are looked up.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl RecentNames for Counting {
+    fn recent_names(&self, namespace: &str) -> Vec<String> {
+        assert_eq!(namespace, "jobs");
+        self.0.fetch_add(1, Ordering::SeqCst);
+        vec!["snowflake".to_owned()]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
+    let (backend, names) = (
+        Arc::new(MemoryBackend::new()),
+        Arc::new(Counting::default()),
+    );
+    let defaults = Defaults::new(Script::new(source(&[])));
+    let kubernetes = Source {
+        binder: backend.clone(),
+        recent_names: Some(names.clone()),
+    };
+    let sources = Sources::from([(SecretSource::Kubernetes, kubernetes)]);
+    let pipeline = Pipeline::new(sources, Arc::new(defaults), Policy::default());
+    let text = pod(&env_from(
+        "snowflakes, snowflak, snowflaek, snowflakee, snowflakey, unlike",
+    ))
+    .to_string();
+    let pod: PodView<'_> = serde_json::from_str(&text).expect("a pod");
+    let ask = async || {
+        let now = tokio::time::Instant::now();
+        let context = RequestContext::untraced(now, now + Duration::from_secs(5));
+        pipeline
+            .decide(Surface::Pods, PlanTarget::Pod, "jobs", &pod, context)
+            .await
+            .expect_err("nothing is there")
+    };
+    for kind in [
+        ErrorKind::Unavailable,
+        ErrorKind::Deadline,
+        ErrorKind::PermissionDenied,
+    ] {
+        backend.always(Some(Fault::Fail(kind)));
+        ask().await;
+        assert_eq!(names.0.load(Ordering::SeqCst), 0, "{kind:?}");
+    }
+    backend.always(None);
+    let told = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
+    assert_eq!(names.0.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        told.matches("Did you mean \"snowflake\"").count(),
+        5,
+        "{told}"
+    );
+}
+
+// === the log ===
+
+/// Whoever collects the log stands still: nobody else does.
+#[tokio::test]
+async fn log_that_nobody_reads_stops_no_admission() {
+    let api = FakeApi::start(&["jobs"]).await;
+    api.put("jobs", "db", &[]);
+    let folder = Folder::new();
+    let kubeconfig = kubeconfig_for(&folder, &api.url());
+    let launch = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&[
+        "--shutdown-delay",
+        "0s",
+        "--log",
+        "trace,rustls=trace,hyper=trace,h2=trace",
+    ]);
+    let log = launch.folder.path().join("floe-secrets-webhook.log");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&log)
+            .status()
+            .expect("mkfifo starts")
+            .success()
+    );
+    // Open for both, so that neither the writer waits nor a read meets the end.
+    let mut pipe = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .expect("the pipe");
+    let webhook = launch.start().await;
+    let dropped = |metrics: &str| {
+        let sample = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("floe_secrets_webhook_log_lines_dropped_total "));
+        sample
+            .and_then(|sample| sample.parse::<f64>().ok())
+            .unwrap_or_default()
+    };
+    // Handshakes make long lines; what waits for the reader is bounded, so lines are dropped in the end.
+    let (mut reviews, mut lost) = (0, 0.0);
+    while lost < 1.0 {
+        for _ in 0..50 {
+            let response = webhook.admit(&asking("db"), "10s").await.response();
+            assert_eq!(response["allowed"], true, "{response}");
+        }
+        reviews += 50;
+        assert_eq!(webhook.get("/livez").map(|(status, _)| status), Some(200));
+        let (_, metrics) = webhook.get("/metrics").expect("the ops port answers");
+        lost = dropped(&metrics);
+        assert!(reviews < 20_000, "nothing is dropped: is the log written?");
+    }
+    eprintln!("{lost} lines dropped after {reviews} reviews");
+
+    // Who reads again is told.
+    let text = tokio::task::spawn_blocking(move || {
+        use std::io::Read as _;
+        let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);
+        while !String::from_utf8_lossy(&text).contains("log lines were dropped") {
+            let read = pipe.read(&mut part).expect("the pipe");
+            text.drain(..text.len().saturating_sub(part.len()));
+            text.extend_from_slice(&part[..read]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let text = tokio::time::timeout(Duration::from_mins(1), text)
+        .await
+        .expect("the log says it")
+        .expect("no panic");
+    assert!(
+        text.lines()
+            .any(|line| line.contains("log lines were dropped") && line.contains("\"lines\":"))
+    );
+    assert!(webhook.stop().await.success());
+}

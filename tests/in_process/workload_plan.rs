@@ -1,0 +1,1329 @@
+//! Workloads through the whole admission path, without a cluster: reviews in, patched objects out. Tables first, then
+//! what holds for every workload. `PROPTEST_CASES` asks for more of them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use floe_secrets_webhook::admission::event::metrics::AdmissionMetrics;
+use floe_secrets_webhook::admission::handler::{Handler, Received};
+use floe_secrets_webhook::admission::pipeline::Pipeline;
+use floe_secrets_webhook::admission::policy::Policy;
+use floe_secrets_webhook::admission::sources::{Source, Sources};
+use floe_secrets_webhook::admission::surface::Surface;
+use floe_secrets_webhook::backend::static_binder::StaticBinder;
+use floe_secrets_webhook::backend::{
+    BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder,
+};
+use floe_secrets_webhook::defaults::{Defaults, DefaultsObject, DefaultsReader};
+use floe_secrets_webhook::telemetry::traces::Span;
+use injection::{Annotations, SecretBinding, SecretSource};
+use prometheus_client::registry::Registry;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use rstest::rstest;
+use serde_json::{Map, Value, json};
+use testbed::reloader_rules::{MATCH, Verdict, verdict};
+use tokio::time::Instant;
+
+const PREFIX: &str = "secrets.floe.dev/";
+const RECORD: &str = "secrets.floe.dev/injected";
+const INHERITED: &str = "secrets.floe.dev/inherited";
+const LIST: &str = "secret.reloader.stakater.com/reload";
+const INFISICAL: &str = "secrets.infisical.com/auto-reload";
+
+// === the bed ===
+
+/// A backend that never answers well.
+#[derive(Debug)]
+struct Down;
+
+#[async_trait]
+impl SecretBinder for Down {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Kubernetes
+    }
+
+    async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
+        Err(BackendError::about(
+            ErrorKind::Unavailable,
+            self.kind(),
+            query,
+        ))
+    }
+}
+
+/// Defaults of the namespace.
+#[derive(Debug, Default)]
+struct Namespace(BTreeMap<String, String>);
+
+#[async_trait]
+impl DefaultsReader for Namespace {
+    async fn namespace(&self, _: &str, _: Instant) -> Result<Option<DefaultsObject>, BackendError> {
+        let annotations = Annotations::from_pairs(self.0.clone());
+        Ok(Some(DefaultsObject {
+            annotations,
+            enabled: true,
+            ..DefaultsObject::default()
+        }))
+    }
+
+    async fn service_account(
+        &self,
+        _: &str,
+        _: &str,
+        _: Instant,
+    ) -> Result<Option<DefaultsObject>, BackendError> {
+        Ok(None)
+    }
+}
+
+struct Bed {
+    handler: Handler,
+    surface: Surface,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Admitted {
+    allowed: bool,
+    /// The object as it is stored.
+    object: Value,
+    patch: Vec<Value>,
+    said: String,
+    warnings: Vec<String>,
+}
+
+fn secrets(more: &[&str]) -> StaticBinder {
+    let mut known = StaticBinder::default();
+    for name in ["a", "b", "a.b", "c"] {
+        let keys = ["k", "value"].into_iter().chain(more.iter().copied());
+        known.insert("ns", name, keys.map(str::to_owned));
+    }
+    known
+}
+
+impl Bed {
+    fn new(inject_template: bool) -> Self {
+        Self::with(Arc::new(secrets(&[])), inject_template, None)
+    }
+
+    fn with(
+        binder: Arc<dyn SecretBinder>,
+        inject_template: bool,
+        defaults: Option<&[(&str, &str)]>,
+    ) -> Self {
+        let sources = Sources::from([(
+            SecretSource::Kubernetes,
+            Source {
+                binder,
+                recent_names: None,
+            },
+        )]);
+        let surface = if defaults.is_some() {
+            Surface::DefaultsWorkloads
+        } else {
+            Surface::Workloads
+        };
+        let namespace = defaults
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned()));
+        let defaults = Arc::new(Defaults::new(Arc::new(Namespace(namespace.collect()))));
+        let policy = Policy {
+            inject_template,
+            ..Policy::default()
+        };
+        let metrics = AdmissionMetrics::register(&mut Registry::default());
+        let handler = Handler::new(Arc::new(Pipeline::new(sources, defaults, policy)), metrics);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            handler,
+            surface,
+            runtime,
+        }
+    }
+
+    fn admit(&self, object: &Value, old: Option<&Value>) -> Admitted {
+        let kind = object["kind"].as_str().unwrap();
+        let group = object["apiVersion"]
+            .as_str()
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "namespace": "ns",
+                "resource": {"group": group, "version": "v1", "resource": format!("{}s", kind.to_lowercase())},
+                "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+                "object": object, "oldObject": old,
+            },
+        });
+        let bytes = serde_json::to_vec(&review).unwrap();
+        let answer = self.runtime.block_on(async {
+            self.handler
+                .answer(
+                    self.surface,
+                    Received::here(Some("timeout=5s")),
+                    &bytes,
+                    Span::off(),
+                )
+                .await
+                .unwrap()
+        });
+        let response = serde_json::to_value(answer).unwrap()["response"].take();
+        let patch = response["patch"].as_str().map(|patch| {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD
+                .decode(patch)
+                .unwrap()
+        });
+        let patch: json_patch::Patch = patch
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
+            .unwrap_or_default();
+        let mut after = object.clone();
+        json_patch::patch(&mut after, &patch).unwrap();
+        let list = |value: &Value| -> Vec<String> {
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        };
+        Admitted {
+            allowed: response["allowed"] == true,
+            object: stored(after),
+            patch: serde_json::to_value(&patch)
+                .unwrap()
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
+            said: response["status"]["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            warnings: list(&response["warnings"]),
+        }
+    }
+
+    #[track_caller]
+    fn create(&self, object: &Value) -> Value {
+        let admitted = self.admit(object, None);
+        assert!(admitted.allowed, "{}", admitted.said);
+        admitted.object
+    }
+
+    #[track_caller]
+    fn update(&self, object: &Value, old: &Value) -> Value {
+        let admitted = self.admit(object, Some(old));
+        assert!(admitted.allowed, "{}", admitted.said);
+        admitted.object
+    }
+}
+
+/// As the API server stores it: what is empty is absent.
+fn stored(mut value: Value) -> Value {
+    fn prune(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                for (_, value) in map.iter_mut() {
+                    prune(value);
+                }
+                map.retain(|key, value| {
+                    let prunable = matches!(
+                        key.as_str(),
+                        "annotations" | "labels" | "env" | "envFrom" | "metadata"
+                    );
+                    !(prunable && (value.is_null() || value == &json!({}) || value == &json!([])))
+                });
+            }
+            Value::Array(list) => list.iter_mut().for_each(prune),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    prune(&mut value);
+    value
+}
+
+fn ours(pairs: &[(&str, &str)]) -> Value {
+    pairs
+        .iter()
+        .map(|(key, value)| (format!("{PREFIX}{key}"), json!(value)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// The annotation of a template that inherits these.
+fn inherited(pairs: &[(&str, &str)]) -> Value {
+    let keys: BTreeMap<&str, &str> = pairs.iter().copied().collect();
+    json!({INHERITED: serde_json::to_string(&keys).unwrap()})
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what a test writes is written where it is used"
+)]
+fn deployment(metadata: Value, template: Value, container: Value) -> Value {
+    workload("Deployment", &metadata, &template, &container)
+}
+
+/// A workload with these annotations on its metadata and its template, and this container.
+fn workload(kind: &str, metadata: &Value, template: &Value, container: &Value) -> Value {
+    let version = match kind {
+        "Job" | "CronJob" => "batch/v1",
+        "Rollout" => "argoproj.io/v1alpha1",
+        _ => "apps/v1",
+    };
+    let mut one = json!({"name": "main", "image": "none"});
+    for (key, value) in container.as_object().into_iter().flatten() {
+        one[key] = value.clone();
+    }
+    let template = json!({"metadata": {"annotations": template}, "spec": {"containers": [one]}});
+    let spec = match kind {
+        "CronJob" => json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
+        _ => json!({"template": template}),
+    };
+    stored(
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": "w", "annotations": metadata}, "spec": spec}),
+    )
+}
+
+fn template(object: &Value) -> &Value {
+    let path = if object["kind"] == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    };
+    object.pointer(path).unwrap()
+}
+
+fn record(object: &Value) -> Value {
+    let text = object["metadata"]["annotations"][RECORD]
+        .as_str()
+        .unwrap_or("null");
+    serde_json::from_str(text).unwrap()
+}
+
+fn touched(object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["labels"]["touched"] = json!("yes");
+    object
+}
+
+fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
+    let mut object = object.clone();
+    match value {
+        Some(value) => object["metadata"]["annotations"][key] = json!(value),
+        None => drop(
+            object["metadata"]["annotations"]
+                .as_object_mut()
+                .unwrap()
+                .remove(key),
+        ),
+    }
+    stored(object)
+}
+
+// === annotations alone, the default ===
+
+#[rstest]
+#[case::deployment("Deployment", true)]
+#[case::stateful_set("StatefulSet", true)]
+#[case::daemon_set("DaemonSet", true)]
+#[case::rollout("Rollout", true)]
+#[case::job("Job", false)]
+#[case::cron_job("CronJob", false)]
+fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
+    let bed = Bed::new(false);
+    let original = workload(
+        kind,
+        &ours(&[("env-from", "a.b"), ("refs", "c/k")]),
+        &json!({"x": "y"}),
+        &json!({}),
+    );
+    let live = bed.create(&original);
+    let mut expected = inherited(&[("env-from", "a.b"), ("refs", "c/k")]);
+    expected["x"] = json!("y");
+    assert_eq!(template(&live)["metadata"]["annotations"], expected);
+    assert_eq!(
+        template(&live)["spec"],
+        template(&original)["spec"],
+        "annotations alone"
+    );
+    let list = &live["metadata"]["annotations"][LIST];
+    assert_eq!(
+        list,
+        &if restarts {
+            json!(r"a\.b,c")
+        } else {
+            json!(null)
+        }
+    );
+    assert_eq!(record(&live)["copied"], json!(null), "nothing is copied");
+    assert!(bed.admit(&live, None).patch.is_empty(), "reinvoked");
+    assert_eq!(
+        bed.admit(&touched(&live), Some(&live)).patch.len(),
+        0,
+        "untouched"
+    );
+    if kind != "Job" {
+        let mut bare = live.clone();
+        for key in ["env-from", "refs"] {
+            bare = annotate(&bare, &format!("{PREFIX}{key}"), None);
+        }
+        let mut original = original.clone();
+        original["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("annotations");
+        assert_eq!(
+            bed.update(&bare, &live),
+            original,
+            "all of it is taken back"
+        );
+    }
+}
+
+#[test]
+fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
+    let mut object = workload(
+        "CronJob",
+        &ours(&[("env-from", "a"), ("on-missing", "warn")]),
+        &json!({}),
+        &json!({}),
+    );
+    object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
+    let live = Bed::new(false).create(&object);
+    assert_eq!(
+        template(&live)["metadata"]["annotations"],
+        inherited(&[("env-from", "b"), ("on-missing", "warn")])
+    );
+}
+
+#[test]
+fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
+    let bed = Bed::new(false);
+    let missed = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
+    let live = bed.update(&touched(&missed), &missed);
+    assert_eq!(template(&live), template(&missed));
+    assert_eq!(
+        live["metadata"]["annotations"][LIST], "a",
+        "the metadata restarts nothing"
+    );
+    let mut restarted = live.clone();
+    restarted["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] =
+        json!("now");
+    let healed = bed.update(&restarted, &live);
+    assert_eq!(
+        template(&healed)["metadata"]["annotations"][INHERITED],
+        r#"{"env-from":"a"}"#
+    );
+}
+
+#[test]
+fn what_a_replace_drops_comes_back_unchanged() {
+    for inject_template in [false, true] {
+        let bed = Bed::new(inject_template);
+        let manifest = deployment(
+            ours(&[("env-from", "a,b"), ("refs", "c/*")]),
+            json!({}),
+            json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "P", "value": "$(FLOE_SECRET_C_K)"}]}),
+        );
+        let live = bed.create(&manifest);
+        assert_ne!(live, manifest);
+        assert_eq!(
+            bed.update(&manifest, &live),
+            live,
+            "template: {inject_template}"
+        );
+    }
+}
+
+#[test]
+fn an_authors_list_keeps_its_entries_and_ours_come_back_after_every_apply() {
+    let bed = Bed::new(false);
+    let mut metadata = ours(&[("env-from", "a,b")]);
+    metadata[LIST] = json!("x.*, b");
+    let live = bed.create(&deployment(metadata, json!({}), json!({})));
+    assert_eq!(live["metadata"]["annotations"][LIST], "x.*, b,a");
+    // Client-side and server-side apply send the author's value again.
+    let applied = annotate(&live, LIST, Some("x.*, b"));
+    assert_eq!(bed.update(&applied, &live), live);
+    let bare = annotate(&live, &format!("{PREFIX}env-from"), None);
+    assert_eq!(
+        bed.update(&bare, &live)["metadata"]["annotations"],
+        json!({LIST: "x.*, b"})
+    );
+}
+
+#[rstest]
+#[case::opted_out("reloader.stakater.com/auto", "false")]
+#[case::another("reloader.stakater.com/auto", "true")]
+#[case::infisical(INFISICAL, "true")]
+fn a_word_of_the_author_takes_ours_back(#[case] key: &str, #[case] value: &str) {
+    let bed = Bed::new(false);
+    let live = bed.create(&deployment(
+        ours(&[("env-from", "a")]),
+        json!({}),
+        json!({}),
+    ));
+    assert_eq!(live["metadata"]["annotations"][LIST], "a");
+    let said = bed.update(&annotate(&live, key, Some(value)), &live);
+    assert_eq!(said["metadata"]["annotations"][LIST], json!(null));
+    assert_eq!(template(&said), template(&live), "nothing restarts");
+}
+
+/// Managed fields of server-side applies: each manager, and when it applied which of the object's annotations.
+fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
+    let entry = |(manager, time, names): &(&str, &str, &[&str])| {
+        let fields: Map<String, Value> = names
+            .iter()
+            .map(|name| (format!("f:{name}"), json!({})))
+            .collect();
+        json!({"manager": manager, "operation": "Apply", "time": time, "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": fields}}})
+    };
+    let mut object = object.clone();
+    object["metadata"]["managedFields"] = managers.iter().map(entry).collect();
+    object
+}
+
+#[test]
+fn entries_beside_a_list_that_was_applied_at_the_server_stay_ours_when_others_write() {
+    let bed = Bed::new(false);
+    let names: &[&str] = &[LIST, "secrets.floe.dev/env-from"];
+    let manifest = deployment(
+        json!({LIST: "x", "secrets.floe.dev/env-from": "a"}),
+        json!({}),
+        json!({}),
+    );
+    let live = bed
+        .admit(&applied_by(&manifest, &[("gitops", "1", names)]), None)
+        .object;
+    assert_eq!(live["metadata"]["annotations"][LIST], "x,a");
+    let beside = applied_by(&live, &[("gitops", "1", names), ("costs", "2", &[])]);
+    assert_eq!(
+        bed.admit(&touched(&beside), Some(&live)).patch,
+        Vec::<Value>::new()
+    );
+    let removed = annotate(&beside, "secrets.floe.dev/env-from", None);
+    assert_eq!(
+        bed.update(&removed, &beside)["metadata"]["annotations"],
+        json!({LIST: "x"})
+    );
+    // Its own manager sends an entry of ours: from now on it is an author's.
+    let sent = applied_by(&removed, &[("gitops", "3", &[LIST])]);
+    assert_eq!(
+        bed.update(&sent, &beside)["metadata"]["annotations"],
+        json!({LIST: "x,a"})
+    );
+}
+
+#[test]
+fn opting_out_is_inherited_too() {
+    let bed = Bed::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
+    let live = bed.create(&deployment(
+        ours(&[("inject", "false")]),
+        json!({}),
+        json!({}),
+    ));
+    assert_eq!(
+        template(&live)["metadata"]["annotations"],
+        inherited(&[("inject", "false")])
+    );
+    assert_eq!(live["metadata"]["annotations"][LIST], json!(null));
+    assert_eq!(
+        template(&live)["spec"]["containers"][0]["envFrom"],
+        json!(null)
+    );
+}
+
+#[test]
+fn defaults_lead_to_restarts_and_are_not_inherited() {
+    let bed = Bed::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
+    let bare = deployment(json!({}), json!({}), json!({}));
+    let live = bed.create(&bare);
+    assert_eq!(template(&live), template(&bare));
+    assert_eq!(live["metadata"]["annotations"][LIST], "a");
+    let without = Bed::with(Arc::new(secrets(&[])), false, Some(&[]));
+    assert_eq!(
+        without.update(&touched(&live), &live),
+        touched(&bare),
+        "the default is gone"
+    );
+}
+
+// === refusals and warnings ===
+
+#[test]
+fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
+    let bed = Bed::new(false);
+    let of = |keys: usize, template: usize| {
+        let pairs = (0..keys).map(|n| {
+            (
+                format!("{PREFIX}env.V{n}"),
+                json!(format!("a/{}", "k".repeat(200))),
+            )
+        });
+        let annotations = json!({"other": "x".repeat(template)});
+        bed.admit(
+            &deployment(pairs.collect::<Map<_, _>>().into(), annotations, json!({})),
+            None,
+        )
+    };
+    assert!(of(200, 0).allowed, "{}", of(200, 0).said);
+    let long = of(250 + 60, 0);
+    assert!(
+        !long.allowed && long.said.contains("secrets.floe.dev/inherited"),
+        "{}",
+        long.said
+    );
+    assert!(
+        long.said.contains("Write them on the pod template instead"),
+        "{}",
+        long.said
+    );
+    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).said);
+    let heavy = of(100, 250_000);
+    assert!(
+        !heavy.allowed && heavy.said.contains("at most 262144 are allowed"),
+        "{}",
+        heavy.said
+    );
+}
+
+#[test]
+fn the_annotation_of_templates_is_refused_on_metadata() {
+    let bed = Bed::new(false);
+    let refused = bed.admit(
+        &deployment(
+            ours(&[("inherited", "{}"), ("env-from", "a")]),
+            json!({}),
+            json!({}),
+        ),
+        None,
+    );
+    assert!(
+        !refused.allowed && refused.said.contains("remove it from the metadata"),
+        "{}",
+        refused.said
+    );
+}
+
+#[test]
+fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
+    let bed = Bed::new(false);
+    for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
+        let live = bed.create(&deployment(
+            ours(&[("env-from", "a")]),
+            json!({INHERITED: forged}),
+            json!({}),
+        ));
+        assert_eq!(
+            template(&live)["metadata"]["annotations"],
+            inherited(&[("env-from", "a")]),
+            "{forged}"
+        );
+        let bare = bed.create(&deployment(
+            json!({}),
+            json!({INHERITED: forged, "x": "y"}),
+            json!({}),
+        ));
+        assert_eq!(
+            template(&bare)["metadata"]["annotations"],
+            json!({"x": "y"}),
+            "{forged}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
+    let bed = Bed::new(false);
+    let of =
+        |pairs: &[(&str, &str)]| bed.admit(&deployment(ours(pairs), json!({}), json!({})), None);
+    let warned = of(&[("env-from", "nowhere")]);
+    assert!(warned.allowed);
+    assert_eq!(
+        warned.warnings,
+        ["secret \"nowhere\" not found in namespace \"ns\"; pods are refused until it exists."]
+    );
+    assert_eq!(
+        template(&warned.object)["metadata"]["annotations"],
+        inherited(&[("env-from", "nowhere")])
+    );
+    let waits = of(&[("env-from", "nowhere"), ("on-missing", "warn")]);
+    assert!(
+        waits.warnings[0].ends_with("the pod waits until it exists"),
+        "{:?}",
+        waits.warnings
+    );
+    let refused = of(&[("env-from", "nowhere"), ("on-missing", "deny")]);
+    assert!(!refused.allowed);
+    assert!(
+        refused
+            .said
+            .starts_with("secret \"nowhere\" not found in namespace \"ns\""),
+        "{}",
+        refused.said
+    );
+    // A default is not the author's word.
+    let operators = Bed::with(
+        Arc::new(secrets(&[])),
+        false,
+        Some(&[("on-missing", "deny")]),
+    );
+    assert!(
+        operators
+            .admit(
+                &deployment(ours(&[("env-from", "nowhere")]), json!({}), json!({})),
+                None
+            )
+            .allowed
+    );
+}
+
+#[test]
+fn malformed_annotations_are_refused_where_they_are_written_and_nowhere_else() {
+    for place in ["metadata", "template"] {
+        let bad = ours(&[("ref", "a"), ("reload", "never")]);
+        let (metadata, inner) = if place == "metadata" {
+            (bad, json!({}))
+        } else {
+            (json!({}), bad)
+        };
+        let object = deployment(metadata, inner, json!({}));
+        let bed = Bed::new(true);
+        let refused = bed.admit(&object, None);
+        assert!(!refused.allowed, "{place}");
+        assert!(
+            refused.said.contains("did you mean secrets.floe.dev/refs?"),
+            "{}",
+            refused.said
+        );
+        assert!(
+            refused.said.contains("secrets.floe.dev/reload"),
+            "{}",
+            refused.said
+        );
+        // Written while nobody looked: whoever scales or labels it is not refused, and nothing changes.
+        let later = bed.admit(&touched(&object), Some(&object));
+        assert_eq!(
+            (later.allowed, later.patch.len(), later.warnings.len()),
+            (true, 0, 0),
+            "{place}: {}",
+            later.said
+        );
+        let mut image = object.clone();
+        image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
+        let later = bed.admit(&image, Some(&object));
+        assert!(later.allowed, "{place}: {}", later.said);
+        // Changed, and still malformed.
+        assert!(
+            !bed.admit(
+                &annotate(&object, &format!("{PREFIX}env-from"), Some("a")),
+                Some(&object)
+            )
+            .allowed
+        );
+    }
+}
+
+#[rstest]
+fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_template: bool) {
+    let bed = Bed::with(Arc::new(Down), inject_template, None);
+    let object = deployment(
+        ours(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
+        json!({}),
+        json!({}),
+    );
+    let admitted = bed.admit(&object, None);
+    assert!(admitted.allowed, "{}", admitted.said);
+    assert!(
+        admitted.warnings[0].contains("unavailable"),
+        "{:?}",
+        admitted.warnings
+    );
+    assert_eq!(
+        template(&admitted.object)["metadata"]["annotations"][INHERITED],
+        r#"{"env-from":"a","on-missing":"deny","refs":"b/*"}"#
+    );
+    assert_eq!(
+        template(&admitted.object)["spec"],
+        template(&object)["spec"]
+    );
+    assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
+    // What was injected while it was up stays.
+    let up = Bed::new(true).create(&deployment(
+        ours(&[("env-from", "a")]),
+        json!({}),
+        json!({}),
+    ));
+    let changed = annotate(&up, &format!("{PREFIX}env-from"), Some("a,b"));
+    let kept = bed.update(&changed, &up);
+    assert_eq!(template(&kept)["spec"], template(&up)["spec"]);
+}
+
+#[test]
+fn what_is_not_a_workloads_own_change_is_left_alone() {
+    let bed = Bed::new(false);
+    let object = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
+    let mut deleted = object.clone();
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert!(bed.admit(&deleted, Some(&object)).patch.is_empty());
+    let mut replica_set = object.clone();
+    replica_set["kind"] = json!("ReplicaSet");
+    assert!(bed.admit(&replica_set, None).patch.is_empty());
+    let job = workload("Job", &ours(&[("env-from", "a")]), &json!({}), &json!({}));
+    assert!(bed.admit(&touched(&job), Some(&job)).patch.is_empty());
+}
+
+// === into the template ===
+
+fn sources(object: &Value) -> Vec<&str> {
+    let list = template(object)["spec"]["containers"][0]["envFrom"].as_array();
+    list.into_iter()
+        .flatten()
+        .filter_map(|source| source["secretRef"]["name"].as_str())
+        .collect()
+}
+
+fn variables(object: &Value) -> Vec<&str> {
+    let list = template(object)["spec"]["containers"][0]["env"].as_array();
+    list.into_iter()
+        .flatten()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect()
+}
+
+#[test]
+fn the_template_is_injected_when_the_operator_says_so() {
+    let bed = Bed::new(true);
+    let container =
+        json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "MINE", "value": "1"}]});
+    let original = deployment(
+        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+        json!({}),
+        container,
+    );
+    let live = bed.create(&original);
+    assert_eq!(
+        (sources(&live), variables(&live)),
+        (vec!["a", "b", "x"], vec!["MINE", "USER"])
+    );
+    assert_eq!(template(&live)["metadata"]["labels"][RECORD], "true");
+
+    let fewer = bed.update(
+        &annotate(&live, &format!("{PREFIX}env-from"), Some("b,c")),
+        &live,
+    );
+    assert_eq!(
+        (sources(&fewer), variables(&fewer)),
+        (vec!["b", "c", "x"], vec!["MINE", "USER"])
+    );
+
+    let elsewhere = bed.update(
+        &annotate(&fewer, &format!("{PREFIX}containers"), Some("other*")),
+        &fewer,
+    );
+    assert_eq!(
+        (sources(&elsewhere), variables(&elsewhere)),
+        (vec!["x"], vec!["MINE"])
+    );
+
+    let mut bare = live.clone();
+    for key in ["env-from", "env.USER"] {
+        bare = annotate(&bare, &format!("{PREFIX}{key}"), None);
+    }
+    let mut plain = original.clone();
+    plain["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("annotations");
+    assert_eq!(bed.update(&bare, &live), plain);
+    // And when the operator no longer says so, at the next change of the template.
+    let off = Bed::new(false);
+    assert_eq!(
+        template(&off.update(&touched(&live), &live)),
+        template(&live)
+    );
+    let mut image = live.clone();
+    image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
+    assert_eq!(sources(&off.update(&image, &live)), ["x"]);
+}
+
+#[test]
+fn an_author_who_sends_their_list_again_gets_the_same_object() {
+    let bed = Bed::new(true);
+    let original = deployment(
+        ours(&[("env-from", "a")]),
+        json!({}),
+        json!({"envFrom": [{"secretRef": {"name": "x"}}]}),
+    );
+    let live = bed.create(&original);
+    let mut applied = live.clone();
+    applied["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{"secretRef": {"name": "x"}}]);
+    assert_eq!(bed.update(&applied, &live), live);
+}
+
+#[test]
+fn what_has_become_the_authors_stays() {
+    let bed = Bed::new(true);
+    let live = bed.create(&deployment(
+        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+        json!({}),
+        json!({}),
+    ));
+    // They write one of our sources, and our variable with another key, themselves.
+    let mut theirs = live.clone();
+    let container = &mut theirs["spec"]["template"]["spec"]["containers"][0];
+    container["envFrom"] = json!([{"secretRef": {"name": "a"}}]);
+    container["env"] =
+        json!([{"name": "USER", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}]);
+    let bare = annotate(
+        &annotate(&theirs, &format!("{PREFIX}env-from"), None),
+        &format!("{PREFIX}env.USER"),
+        None,
+    );
+    let left = bed.update(&bare, &live);
+    assert_eq!(
+        (sources(&left), variables(&left)),
+        (vec!["a"], vec!["USER"])
+    );
+    // While the annotation stands: a warning's worth, and the author's word.
+    let kept = bed.update(&theirs, &live);
+    assert_eq!(
+        template(&kept)["spec"]["containers"][0]["env"],
+        theirs["spec"]["template"]["spec"]["containers"][0]["env"]
+    );
+    assert_eq!(sources(&kept), ["a", "b"]);
+}
+
+#[test]
+fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
+    let live = Bed::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
+    assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
+    let grown = Bed::with(Arc::new(secrets(&["new"])), true, None);
+    assert!(grown.admit(&touched(&live), Some(&live)).patch.is_empty());
+    // As another version would have left it: other names, and a record that says so.
+    let text = live.to_string().replace("FLOE_SECRET_A_K", "OLD_NAME");
+    let older: Value = serde_json::from_str(&text).unwrap();
+    assert!(grown.admit(&touched(&older), Some(&older)).patch.is_empty());
+    let again = annotate(&older, &format!("{PREFIX}refs"), Some("a/k"));
+    assert_eq!(
+        variables(&grown.update(&again, &older)),
+        ["FLOE_SECRET_A_K"],
+        "touched: ours, and the old is withdrawn"
+    );
+}
+
+#[test]
+fn what_inject_wrote_offline_is_the_authors() {
+    let bed = Bed::new(false);
+    let record = json!({"containers": {"main": {"envFrom": ["a"]}}}).to_string();
+    let mut annotations = ours(&[("env-from", "a")]);
+    annotations[RECORD] = json!(record);
+    let object = deployment(
+        json!({}),
+        annotations,
+        json!({"envFrom": [{"secretRef": {"name": "a"}}]}),
+    );
+    let live = bed.create(&object);
+    assert_eq!(template(&live), template(&object));
+    let mut more = live.clone();
+    more["spec"]["template"]["metadata"]["annotations"][format!("{PREFIX}refs")] = json!("c/k");
+    assert_eq!(template(&bed.update(&more, &live)), template(&more));
+}
+
+#[test]
+fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
+    let bed = Bed::new(false);
+    let original = deployment(
+        ours(&[("env-from", "a"), ("reload", "infisical")]),
+        json!({}),
+        json!({}),
+    );
+    let live = bed.create(&original);
+    assert_eq!(live["metadata"]["annotations"][INFISICAL], "true");
+    assert_eq!(live["metadata"]["annotations"][LIST], json!(null));
+    assert_eq!(sources(&live), ["a"]);
+    let other = bed.update(
+        &annotate(&live, &format!("{PREFIX}reload"), Some("reloader")),
+        &live,
+    );
+    assert_eq!(other["metadata"]["annotations"][INFISICAL], json!(null));
+    assert_eq!(other["metadata"]["annotations"][LIST], "a");
+    assert_eq!(sources(&other), Vec::<&str>::new());
+    // Its next run reads the new value: nothing to do for a Job.
+    let job = bed.create(&workload(
+        "Job",
+        &ours(&[("env-from", "a"), ("reload", "infisical")]),
+        &json!({}),
+        &json!({}),
+    ));
+    assert_eq!(
+        (
+            sources(&job).len(),
+            &job["metadata"]["annotations"][INFISICAL]
+        ),
+        (0, &json!(null))
+    );
+}
+
+#[test]
+fn going_back_to_an_older_template_goes_back_to_its_record() {
+    let bed = Bed::new(true);
+    let first = bed.create(&deployment(
+        ours(&[("env-from", "a")]),
+        json!({}),
+        json!({}),
+    ));
+    let second = bed.update(
+        &annotate(&first, &format!("{PREFIX}env-from"), Some("b")),
+        &first,
+    );
+    assert_eq!(sources(&second), ["b"]);
+    // kubectl rollout undo: the old template, and the annotations that stood beside it.
+    assert_eq!(bed.update(&first, &second), first);
+}
+
+// === what holds for every workload ===
+
+fn restart_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let key = select(
+        &[
+            "reloader.stakater.com/auto",
+            "secret.reloader.stakater.com/auto",
+            "secret.reloader.stakater.com/reload",
+            "reloader.stakater.com/search",
+            "reloader.stakater.com/ignore",
+            "secrets.exclude.reloader.stakater.com/reload",
+            "configmap.reloader.stakater.com/reload",
+            "secrets.infisical.com/auto-reload",
+            "foreign/x",
+        ][..],
+    );
+    let value = select(
+        &[
+            "true", "false", "a", "a,b", r"a\.b", "a.b, x.*", "", ",", "x|a",
+        ][..],
+    );
+    btree_map(
+        key.prop_map(str::to_owned),
+        value.prop_map(str::to_owned),
+        0..3,
+    )
+}
+
+fn asked() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let list =
+        vec(select(&["a", "b", "a.b", "nowhere"][..]), 1..3).prop_map(|names| names.join(","));
+    let refs =
+        vec(select(&["a/k", "b", "c/*", "a.b/k"][..]), 1..3).prop_map(|names| names.join(","));
+    let fixed = (
+        option::weighted(0.8, list),
+        option::weighted(0.5, refs),
+        option::weighted(0.5, select(&["auto", "reloader", "infisical", "off"][..])),
+        option::weighted(0.3, select(&["main", "*", "side*"][..])),
+        option::weighted(0.1, Just("false")),
+    );
+    fixed.prop_map(|(env_from, refs, reload, containers, inject)| {
+        let reload = reload.map(str::to_owned);
+        let pairs = [
+            ("env-from", env_from),
+            ("refs", refs),
+            ("reload", reload),
+            ("containers", containers.map(str::to_owned)),
+            ("inject", inject.map(str::to_owned)),
+        ];
+        pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((format!("{PREFIX}{key}"), value?)))
+            .collect()
+    })
+}
+
+fn container(name: &'static str) -> impl Strategy<Value = Value> {
+    let variable = select(&["FLOE_SECRET_A_K", "FLOE_SECRET_B", "MINE"][..]);
+    let entry = (
+        variable,
+        option::of(select(&["x", "$(FLOE_SECRET_A_K)"][..])),
+    )
+        .prop_map(|(name, value)| match value {
+            Some(value) => json!({"name": name, "value": value}),
+            None => json!({"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "k"}}}),
+        });
+    let source = select(&["a", "z"][..]).prop_map(|name| json!({"secretRef": {"name": name}}));
+    (vec(entry, 0..3), vec(source, 0..3)).prop_map(move |(env, env_from)| {
+        let mut env = env;
+        env.dedup_by(|one, other| one["name"] == other["name"]);
+        json!({"name": name, "image": "none", "env": env, "envFrom": env_from, "newField": {"x": 1}})
+    })
+}
+
+/// A workload as its author writes it; ours stand on its metadata alone.
+fn made_up() -> impl Strategy<Value = Value> {
+    let kind = select(
+        &[
+            "Deployment",
+            "StatefulSet",
+            "DaemonSet",
+            "CronJob",
+            "Rollout",
+        ][..],
+    );
+    (
+        kind,
+        asked(),
+        restart_annotations(),
+        restart_annotations(),
+        container("main"),
+        container("side"),
+    )
+        .prop_map(|(kind, ours, own, inner, main, side)| {
+            let own: BTreeMap<String, String> = ours.into_iter().chain(own).collect();
+            let mut object = workload(kind, &json!(own), &json!(inner), &json!({}));
+            let path = if kind == "CronJob" {
+                "/spec/jobTemplate/spec/template"
+            } else {
+                "/spec/template"
+            };
+            object.pointer_mut(path).unwrap()["spec"]["containers"] = json!([main, side]);
+            stored(object)
+        })
+}
+
+/// What Reloader writes, by its two strategies, wherever a merge puts its entry, and when it is to pause a Deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reloaded {
+    FirstVariable,
+    LastVariable,
+    Annotation,
+    Paused,
+}
+
+fn reloaded_how() -> impl Strategy<Value = Reloaded> {
+    select(
+        &[
+            Reloaded::FirstVariable,
+            Reloaded::LastVariable,
+            Reloaded::Annotation,
+            Reloaded::Paused,
+        ][..],
+    )
+}
+
+const MARKER: &str = "STAKATER_A_SECRET";
+
+fn reloaded(object: &Value, how: Reloaded) -> Value {
+    let mut object = object.clone();
+    let path = if object["kind"] == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    };
+    let inner = object.pointer_mut(path).unwrap();
+    if how == Reloaded::Annotation {
+        inner["metadata"]["annotations"]["reloader.stakater.com/last-reloaded-from"] = json!("{}");
+        return object;
+    }
+    let container = &mut inner["spec"]["containers"][0];
+    let mut env = container["env"].as_array().cloned().unwrap_or_default();
+    if env.iter().all(|entry| entry["name"] != MARKER) {
+        let place = if how == Reloaded::FirstVariable {
+            0
+        } else {
+            env.len()
+        };
+        env.insert(place, json!({"name": MARKER, "value": "sha"}));
+    }
+    container["env"] = json!(env);
+    if how == Reloaded::Paused {
+        object["metadata"]["annotations"]["deployment.reloader.stakater.com/paused-at"] =
+            json!("now");
+        object["spec"]["paused"] = json!(true);
+    }
+    object
+}
+
+/// An object without Reloader's variables, and these.
+fn split(object: &Value) -> (Value, Vec<Value>) {
+    let mut object = object.clone();
+    let path = if object["kind"] == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    };
+    let containers = object.pointer_mut(path).unwrap()["spec"]["containers"]
+        .as_array_mut()
+        .unwrap();
+    let mut markers = Vec::new();
+    for env in containers
+        .iter_mut()
+        .filter_map(|container| container["env"].as_array_mut())
+    {
+        markers.extend(env.extract_if(.., |entry| entry["name"] == MARKER));
+    }
+    (stored(object), markers)
+}
+
+/// What an author may say anew about a live workload, each by a name and a value or nothing.
+fn change() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
+    let ours = (
+        select(&["env-from", "refs"][..]),
+        option::of(select(&["a", "b", "a.b,b"][..])),
+    );
+    let ours = ours.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
+    let reload = option::of(select(&["auto", "reloader", "infisical", "off"][..]));
+    let reload = reload.prop_map(|value| (format!("{PREFIX}reload"), value.map(str::to_owned)));
+    let theirs = restart_annotations().prop_map(|all| {
+        all.into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect::<Vec<_>>()
+    });
+    (ours, option::of(reload), theirs)
+        .prop_map(|(ours, reload, theirs)| [ours].into_iter().chain(reload).chain(theirs).collect())
+}
+
+fn changed(object: &Value, change: &[(String, Option<String>)]) -> Value {
+    let mut object = object.clone();
+    for (key, value) in change {
+        if value.is_some() || object["metadata"]["annotations"].is_object() {
+            object = annotate(&object, key, value.as_deref());
+        }
+    }
+    object
+}
+
+fn without_ours(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.retain(|key, _| !key.starts_with(PREFIX) || key == RECORD);
+    }
+    stored(object)
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_second_pass_and_a_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
+        let bed = Bed::new(inject_template);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        prop_assert_eq!(bed.admit(&live, None).patch, Vec::<Value>::new(), "reinvoked");
+        prop_assert_eq!(bed.admit(&touched(&live), Some(&live)).patch, Vec::<Value>::new(), "touched");
+        prop_assert_eq!(bed.update(&object, &live), live, "sent again as its author wrote it");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_what_was_written(object in made_up(), inject_template in any::<bool>()) {
+        let bed = Bed::new(inject_template);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let bare = bed.update(&without_ours(&first.object), &first.object);
+        prop_assert_eq!(bare, without_ours(&object));
+    }
+
+    #[test]
+    fn reloaders_patches_pass_unchanged(object in made_up(), inject_template in any::<bool>(), how in reloaded_how()) {
+        let bed = Bed::new(inject_template);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        let reloaded = reloaded(&live, how);
+        prop_assert_eq!(bed.update(&reloaded, &live), reloaded);
+    }
+
+    /// Whoever comes first, the author or Reloader: the same object, but for the place of Reloader's own variable.
+    #[test]
+    fn reloaders_patches_commute_with_ours(
+        object in made_up(), change in change(), inject_template in any::<bool>(), how in reloaded_how(),
+    ) {
+        let bed = Bed::new(inject_template);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        // One that was reloaded before we ever saw it.
+        let late = bed.admit(&reloaded(&object, how), None).object;
+        prop_assert_eq!(split(&late), split(&reloaded(&live, how)));
+
+        let reloaded_first = bed.update(&reloaded(&live, how), &live);
+        let then_changed = bed.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
+        let changed_first = bed.admit(&changed(&live, &change), Some(&live));
+        prop_assert_eq!(then_changed.allowed, changed_first.allowed);
+        prop_assume!(changed_first.allowed);
+        let then_reloaded = bed.update(&reloaded(&changed_first.object, how), &changed_first.object);
+        prop_assert_eq!(split(&then_changed.object), split(&then_reloaded));
+        // Told twice, it is told once.
+        prop_assert_eq!(bed.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
+        prop_assert_eq!(bed.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
+    }
+
+    /// As Reloader decides: what our list adds is our Secrets, and what it takes away is nothing.
+    #[test]
+    fn reloader_restarts_for_what_it_did_and_for_our_secrets(object in made_up(), found in any::<bool>()) {
+        let first = Bed::new(false).admit(&object, None);
+        prop_assume!(first.allowed);
+        let live = first.object;
+        let annotations = |object: &Value| -> [Value; 2] {
+            [object["metadata"]["annotations"].clone(), template(object)["metadata"]["annotations"].clone()]
+        };
+        let ([own, inner], [own_after, inner_after]) = (annotations(&object), annotations(&live));
+        let ours = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
+        let secret = if found { json!({MATCH: "true"}) } else { json!({}) };
+        for name in ["a", "b", "a.b", "axb", "a-b", "c", "nowhere", "x", "x1"] {
+            let before = verdict(name, &secret, &own, &inner);
+            let added = ours.contains(&json!(name.replace('.', r"\.")));
+            let expected = if added { Verdict::Named } else { before };
+            prop_assert_eq!(verdict(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
+        }
+    }
+
+    #[test]
+    fn there_is_one_mechanism_at_most(object in made_up()) {
+        let first = Bed::new(false).admit(&object, None);
+        prop_assume!(first.allowed);
+        let written = &record(&first.object)["restart"];
+        prop_assert!(written["list"].is_null() || written["infisical"].is_null(), "{written}");
+        if object["kind"] == "CronJob" {
+            prop_assert!(written.is_null(), "{written}");
+        }
+    }
+
+    #[test]
+    fn every_remove_stands_behind_a_test(object in made_up()) {
+        let bed = Bed::new(true);
+        let first = bed.admit(&object, None);
+        prop_assume!(first.allowed);
+        let removing = bed.admit(&without_ours(&first.object), Some(&first.object)).patch;
+        for (at, operation) in removing.iter().enumerate().filter(|(_, operation)| operation["op"] == "remove") {
+            let before = &removing[at - 1];
+            prop_assert_eq!(&before["op"], "test");
+            prop_assert!(before["path"].as_str().unwrap().starts_with(operation["path"].as_str().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Load, on a real API server and by our own binary under the shipped rights: bursts lose nothing, a new Secret counts
+//! at once, and a dead backend does not hold up those who ask for nothing.
+//!
+//! The load comes from an ordinary `ServiceAccount`: `system:masters` is exempt from flow control and hides starvation.
+//! What is asserted is what happened, never how fast; the one deadline is that of a promise. Figures are printed.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use futures::stream::{self, StreamExt};
+use http::Method;
+use kube::Client;
+use serde_json::{Value, json};
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::namespace::{Identity, TestNamespace};
+use testbed::objects::{Answer, path, send};
+use testbed::reviewer::kubeconfig_for;
+use testbed::webhook::{Registration, manifest, narrowed_to, patient, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{free_ports, objects, wait_for};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::AbortHandle;
+
+/// As many pods as a burst has.
+const BURST: usize = 500;
+
+/// One test of this file at a time: they share two cores and one control plane.
+async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// A namespace with the webhook in force and somebody ordinary in it.
+struct Scene<'cp> {
+    cp: &'cp ControlPlane,
+    // Taken back before the webhook ends: fields drop in this order.
+    _registration: Registration,
+    webhook: WebhookProcess,
+    ns: TestNamespace,
+    loader: Identity,
+}
+
+impl<'cp> Scene<'cp> {
+    /// For bursts: by its Service, the API server shakes hands anew for nearly each of their pods, and a machine that
+    /// builds beside the tests does not always do 500 of that within the shipped 5 s.
+    async fn new(cp: &'cp ControlPlane, identity: &Identity) -> Self {
+        Self::registered(cp, identity, cp.namespace("load").await, patient).await
+    }
+
+    async fn in_namespace(cp: &'cp ControlPlane, identity: &Identity, ns: TestNamespace) -> Self {
+        Self::registered(cp, identity, ns, std::convert::identity).await
+    }
+
+    async fn registered(
+        cp: &'cp ControlPlane,
+        identity: &Identity,
+        ns: TestNamespace,
+        change: fn(Value) -> Value,
+    ) -> Self {
+        let webhook = Launch::serve(cp, identity).start().await;
+        let configuration = change(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let registration = Registration::shared(cp, &configuration).await;
+        let rules =
+            json!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["create"]}]);
+        let loader = cp.service_account(&ns.name, "loader", &rules).await;
+        Self {
+            cp,
+            _registration: registration,
+            webhook,
+            ns,
+            loader,
+        }
+    }
+
+    fn secret(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": self.ns.named(name),
+            "stringData": {"password": "x"},
+        })
+    }
+
+    fn pod(&self, name: &str, secret: &str) -> Value {
+        let mut metadata = self.ns.named(name);
+        metadata["annotations"] = json!({"secrets.floe.dev/env-from": secret});
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+            "spec": {"containers": [{"name": "main", "image": "none"}]},
+        })
+    }
+
+    /// Creates the Secrets of a burst, as many at once as the API server likes.
+    async fn secrets(&self, names: &[String]) {
+        let client = self.cp.client();
+        let made = stream::iter(names.iter().map(|name| create(&client, self.secret(name))))
+            .buffer_unordered(16);
+        made.for_each(async |(answer, _)| drop(answer.object()))
+            .await;
+    }
+
+    /// Creates a pod for each of these secrets, all at once.
+    async fn burst(&self, stem: &str, secrets: &[String]) -> Burst {
+        let client = self.loader.client();
+        let before = self.reads();
+        let began = Instant::now();
+        let creates = secrets
+            .iter()
+            .enumerate()
+            .map(|(at, secret)| create(&client, self.pod(&format!("{stem}-{at}"), secret)));
+        let answers = join_all(creates).await;
+        let took = began.elapsed();
+        let mut burst = Burst {
+            took,
+            reads: self.reads() - before,
+            ..Burst::default()
+        };
+        for (answer, slowed) in answers {
+            burst.slowed_down += slowed;
+            if !answer.accepted() {
+                *burst
+                    .refused
+                    .entry(format!("{} {}", answer.status, answer.message()))
+                    .or_default() += 1;
+            } else if answer
+                .body
+                .pointer("/spec/containers/0/envFrom/0/secretRef/name")
+                .is_some()
+            {
+                burst.injected += 1;
+            }
+        }
+        eprintln!("{stem}: {burst:?}");
+        burst
+    }
+
+    /// The webhook's own GETs of Secrets.
+    fn reads(&self) -> u64 {
+        self.webhook
+            .counted("backend_requests", &["operation=\"bind\""])
+    }
+}
+
+/// What came of a burst.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Burst {
+    injected: usize,
+    refused: BTreeMap<String, usize>,
+    /// Times that the API server itself asked its client to slow down, before any webhook.
+    slowed_down: usize,
+    reads: u64,
+    took: Duration,
+}
+
+/// Creates an object; when flow control says 429 it is sent again, as every client of Kubernetes does.
+async fn create(client: &Client, object: Value) -> (Answer, usize) {
+    for slowed in 0.. {
+        let answer = send(
+            client,
+            Method::POST,
+            &objects::collection(&object),
+            Some(&object),
+        )
+        .await;
+        if answer.status != 429 || slowed == 120 {
+            return (answer, slowed);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    unreachable!("the loop ends by returning")
+}
+
+fn names(stem: &str) -> Vec<String> {
+    (0..BURST).map(|at| format!("{stem}-{at}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_pods_is_injected_to_the_last() {
+    let _turn = turn().await;
+    let cp = ControlPlane::shared().await;
+    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
+    let memory = scene.webhook.memory();
+
+    scene.secrets(&["shared".to_owned()]).await;
+    let same = scene.burst("same", &vec!["shared".to_owned(); BURST]).await;
+    assert_eq!((same.injected, &same.refused), (BURST, &BTreeMap::new()));
+    assert!(same.reads <= 5, "one secret was read {} times", same.reads);
+
+    let distinct = names("distinct");
+    scene.secrets(&distinct).await;
+    let distinct = scene.burst("distinct", &distinct).await;
+    assert_eq!(
+        (distinct.injected, &distinct.refused),
+        (BURST, &BTreeMap::new())
+    );
+    // One each, and some again where a busy API server was slow to answer.
+    assert!(
+        distinct.reads <= BURST as u64 * 3 / 2,
+        "500 secrets were read {} times",
+        distinct.reads
+    );
+    eprintln!(
+        "memory (now, most) in KiB: {memory:?} before, {:?} after",
+        scene.webhook.memory()
+    );
+}
+
+/// An API server that is told to do little at a time: the webhook's reads must not queue behind the creates that wait
+/// for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_survives_small_limits_of_the_api_server() {
+    let _turn = turn().await;
+    let flags = [
+        "--max-requests-inflight=20",
+        "--max-mutating-requests-inflight=10",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let cp = ControlPlane::start(Options {
+        controller_manager: false,
+        apiserver_flags: flags,
+    })
+    .await;
+    let identity = webhook_identity(&cp).await;
+    let scene = Scene::new(&cp, &identity).await;
+    let flow_schema = await_own_flow(&cp, &identity).await;
+
+    let limited = names("limited");
+    scene.secrets(&limited).await;
+    let limited = scene.burst("limited", &limited).await;
+    assert_eq!(
+        (limited.injected, &limited.refused),
+        (BURST, &BTreeMap::new())
+    );
+
+    // For the record, and for whoever wonders what the FlowSchema is for.
+    cp.request(Method::DELETE, &flow_schema, None)
+        .await
+        .object();
+    wait_for("the webhook has no flow of its own", || async {
+        (!has_own_flow(&cp, &identity).await).then_some(())
+    })
+    .await;
+    let bare = names("bare");
+    scene.secrets(&bare).await;
+    let bare = scene.burst("without-flow-schema", &bare).await;
+    eprintln!(
+        "without the FlowSchema {} of {BURST} were refused",
+        BURST - bare.injected
+    );
+}
+
+/// The FlowSchema's path, once the API server files the webhook's requests under it.
+async fn await_own_flow(cp: &ControlPlane, identity: &Identity) -> String {
+    wait_for("the webhook's flow", || async {
+        has_own_flow(cp, identity).await.then_some(())
+    })
+    .await;
+    path(&own_flow_schema())
+}
+
+fn own_flow_schema() -> Value {
+    let documents = objects::yaml(&manifest("flowcontrol.yaml"));
+    documents
+        .into_iter()
+        .find(|document| document["kind"] == "FlowSchema")
+        .expect("a FlowSchema is shipped")
+}
+
+async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
+    let schema = cp
+        .request(Method::GET, &path(&own_flow_schema()), None)
+        .await;
+    let request = http::Request::get("/api/v1/namespaces/default/secrets/none");
+    let answer = identity
+        .client()
+        .send(
+            request
+                .body(kube::client::Body::empty())
+                .expect("a request"),
+        )
+        .await;
+    let headers = answer.expect("the API server answers").headers().clone();
+    let filed_under = headers
+        .get("x-kubernetes-pf-flowschema-uid")
+        .and_then(|uid| uid.to_str().ok());
+    filed_under.is_some() && filed_under == schema.body["metadata"]["uid"].as_str()
+}
+
+/// The race that caches lose: the Secret's 201 is hardly back, and the pod is on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_counts_from_the_moment_that_it_exists() {
+    let _turn = turn().await;
+    let cp = ControlPlane::shared().await;
+    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
+    let client = scene.loader.client();
+    let (scene, client) = (&scene, &client);
+    let pairs = stream::iter(0..BURST).map(async |at| {
+        let secret = format!("fresh-{at}");
+        // Also where the webhook has just been told that there is none.
+        if at % 5 == 0 {
+            let (early, _) = create(client, scene.pod(&format!("early-{at}"), &secret)).await;
+            assert_eq!(early.status, 422, "{}", early.body);
+        }
+        create(client, scene.secret(&secret)).await.0.object();
+        create(client, scene.pod(&format!("pod-{at}"), &secret))
+            .await
+            .0
+    });
+    let answers: Vec<Answer> = pairs.buffer_unordered(8).collect().await;
+    let refused: Vec<&str> = answers
+        .iter()
+        .filter(|answer| !answer.accepted())
+        .map(Answer::message)
+        .collect();
+    assert_eq!(refused, [""; 0]);
+    eprintln!("{BURST} pods, each right after its Secret: none refused");
+}
+
+// === a dead backend ===
+
+/// How a backend is dead.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// Nobody listens.
+    ClosedPort,
+    /// Connections are accepted, and nothing is ever said.
+    BlackHole {
+        /// Not even a TLS handshake.
+        scheme: &'static str,
+    },
+}
+
+/// Accepts and never answers, for as long as it is kept.
+struct BlackHole(AbortHandle);
+
+impl Drop for BlackHole {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Death {
+    async fn url(self) -> (String, Option<BlackHole>) {
+        match self {
+            Self::ClosedPort => {
+                let [port] = free_ports();
+                (format!("http://127.0.0.1:{port}"), None)
+            }
+            Self::BlackHole { scheme } => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                    .await
+                    .expect("a free port");
+                let port = listener
+                    .local_addr()
+                    .expect("a bound listener has an address")
+                    .port();
+                let accepting = tokio::spawn(async move {
+                    let mut held = Vec::new();
+                    while let Ok((stream, _)) = listener.accept().await {
+                        held.push(stream);
+                    }
+                });
+                (
+                    format!("{scheme}://127.0.0.1:{port}"),
+                    Some(BlackHole(accepting.abort_handle())),
+                )
+            }
+        }
+    }
+}
+
+fn job(ns: &TestNamespace, name: &str, annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named(name),
+        "spec": {"template": {
+            "metadata": {"annotations": annotations},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]},
+        }},
+    })
+}
+
+/// What the annotated Jobs ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// All for the same.
+    OneSecret,
+    ASecretEach,
+    /// For nothing themselves: whether their namespace does must be read first.
+    Defaults,
+}
+
+/// The Job controller has five workers, and each Job that asks for secrets holds one while its pod is being refused.
+#[rstest::rstest]
+#[case::refusing(Death::ClosedPort, Asking::ASecretEach)]
+#[case::refusing_defaults(Death::ClosedPort, Asking::Defaults)]
+#[case::silent(Death::BlackHole { scheme: "http" }, Asking::OneSecret)]
+#[case::silent_each(Death::BlackHole { scheme: "http" }, Asking::ASecretEach)]
+#[case::silent_defaults(Death::BlackHole { scheme: "http" }, Asking::Defaults)]
+#[case::silent_before_tls(Death::BlackHole { scheme: "https" }, Asking::ASecretEach)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
+    #[case] death: Death,
+    #[case] asking: Asking,
+) {
+    const PROMISED: Duration = Duration::from_secs(2);
+    let _turn = turn().await;
+    let cp = ControlPlane::shared().await;
+    let (url, _hole) = death.url().await;
+    let mut identity = webhook_identity(cp).await;
+    identity.kubeconfig = kubeconfig_for(&cp.folder, &url);
+    let label = if asking == Asking::Defaults {
+        "enabled"
+    } else {
+        "no"
+    };
+    let ns = cp
+        .namespace_with(
+            "asking",
+            &json!({"labels": {"secrets.floe.dev/inject": label}}),
+        )
+        .await;
+    let scene = Scene::in_namespace(cp, &identity, ns).await;
+    let (elsewhere, client) = (cp.namespace("plain").await, cp.client());
+
+    for at in 0..10 {
+        let annotations = match asking {
+            Asking::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
+            Asking::ASecretEach => json!({"secrets.floe.dev/env-from": format!("secret-{at}")}),
+            Asking::Defaults => json!({}),
+        };
+        create(
+            &client,
+            job(&scene.ns, &format!("asking-{at}"), &annotations),
+        )
+        .await
+        .0
+        .object();
+    }
+    let mut waits = Vec::new();
+    // At once, and again and again while the controller tries the others once more.
+    for at in 0..6 {
+        let name = format!("plain-{at}");
+        create(&client, job(&elsewhere, &name, &json!({})))
+            .await
+            .0
+            .object();
+        let created = Instant::now();
+        let list = format!(
+            "/api/v1/namespaces/{}/pods?labelSelector=job-name={name}",
+            elsewhere.name
+        );
+        wait_for("the plain Job's pod", || async {
+            let pods = send(&client, Method::GET, &list, None).await.object();
+            pods["items"]
+                .as_array()
+                .filter(|pods| !pods.is_empty())
+                .map(drop)
+        })
+        .await;
+        waits.push(created.elapsed());
+        tokio::time::sleep(Duration::from_millis(700).saturating_sub(created.elapsed())).await;
+    }
+    let refused = scene
+        .webhook
+        .counted("admission_requests", &["decision=\"denied\""]);
+    eprintln!("{death:?}, {asking:?}: plain Jobs' pods after {waits:?}; {refused} refusals");
+    assert!(
+        refused >= 10,
+        "only {refused} refusals: the others were not even tried"
+    );
+    let late: Vec<_> = waits.iter().filter(|wait| **wait > PROMISED).collect();
+    assert!(
+        late.is_empty(),
+        "later than {PROMISED:?}: {late:?}\n{}",
+        scene.webhook.log()
+    );
+}

@@ -1,0 +1,237 @@
+//! Resident memory and the time from start to ready, in an empty cluster and in one of 20,000 Secrets of 10 kB and
+//! 5,000 pods: neither `serve` nor `controller` may grow with what the cluster holds.
+//!
+//! It takes minutes and says something about the release binary alone: `make footprint` builds and names that one.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+)]
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
+use http::Method;
+use kube::Client;
+use serde_json::{Value, json};
+use testbed::control_plane::{ControlPlane, Options};
+use testbed::namespace::{Identity, TestNamespace};
+use testbed::objects::{collection, send};
+use testbed::served::{pod, prefixed};
+use testbed::wait_within;
+use testbed::webhook::{Registration, controller_identity, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+const SECRETS: usize = 20_000;
+const SECRET_BYTES: usize = 10_000;
+const PODS: usize = 5_000;
+const NAMESPACES: usize = 20;
+/// Creates under way at once, here and in the load.
+const WAYS: usize = 64;
+const CREATES: usize = 2_000;
+const STARTS: usize = 5;
+
+/// The budget in KiB: idle, and the most under the load.
+const IDLE: u64 = 20 << 10;
+const LOADED: u64 = 64 << 10;
+
+/// Said even when the test passes.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+/// What was measured, in KiB and time.
+#[derive(Clone, Copy)]
+struct Figures {
+    ready: Duration,
+    idle: u64,
+    loaded: u64,
+    most: u64,
+    controller: u64,
+}
+
+impl Figures {
+    fn say(&self, cluster: &str) {
+        let mib = |kib: u64| format!("{}.{} MiB", kib >> 10, (kib & 1023) * 10 / 1024);
+        say(&format!(
+            "{cluster}: serve ready after {:.0?} (median of {STARTS}), idle {}, after {CREATES} creates {WAYS} at a \
+             time {} (most {}); controller after its drift scan, most {}",
+            self.ready,
+            mib(self.idle),
+            mib(self.loaded),
+            mib(self.most),
+            mib(self.controller),
+        ));
+    }
+}
+
+struct Scene {
+    cp: ControlPlane,
+    jobs: TestNamespace,
+    loader: Identity,
+    webhook: Identity,
+    controller: Identity,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let cp = ControlPlane::start(Options {
+            controller_manager: false,
+            ..Options::default()
+        })
+        .await;
+        let (webhook, controller) = (webhook_identity(&cp).await, controller_identity(&cp).await);
+        let jobs = cp.namespace("jobs").await;
+        for number in 0..100 {
+            cp.secret(
+                &jobs.name,
+                &format!("db-{number}"),
+                &["user", "password"],
+                "v",
+            )
+            .await;
+        }
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
+        let loader = cp.service_account(&jobs.name, "loader", &rules).await;
+        Self {
+            cp,
+            jobs,
+            loader,
+            webhook,
+            controller,
+        }
+    }
+
+    async fn measure(&self) -> Figures {
+        let mut starts = Vec::new();
+        let mut running: Option<WebhookProcess> = None;
+        for _ in 0..STARTS {
+            drop(running.take());
+            let began = Instant::now();
+            let webhook = Launch::serve(&self.cp, &self.webhook).start().await;
+            starts.push(began.elapsed());
+            running = Some(webhook);
+        }
+        starts.sort();
+        let webhook = running.expect("it was started");
+        let (idle, _) = webhook.memory();
+        {
+            let _registered = Registration::exclusive(&self.cp, &webhook.by_service()).await;
+            self.load().await;
+        }
+        let (loaded, most) = webhook.memory();
+        let controller = Launch::controller(&self.cp, &self.controller)
+            .with(&["--drift-interval", "1h"])
+            .start()
+            .await;
+        wait_within(Duration::from_mins(3), "the first drift scan", || async {
+            (controller.counted("drift_scans", &[]) > 0).then_some(())
+        })
+        .await;
+        let (_, controller) = controller.memory();
+        Figures {
+            ready: starts[STARTS / 2],
+            idle,
+            loaded,
+            most,
+            controller,
+        }
+    }
+
+    /// Each pod asks for one of a hundred Secrets.
+    async fn load(&self) {
+        let client = self.loader.client();
+        let creates = stream::iter(0..CREATES).map(|number| {
+            let secret = format!("db-{}", number % 100);
+            let asking = pod(
+                &self.jobs.name,
+                "asks",
+                &prefixed(&json!({"env-from": secret})),
+            );
+            let client = client.clone();
+            async move {
+                let path = format!("{}?dryRun=All", collection(&asking));
+                let admitted = send(&client, Method::POST, &path, Some(&asking))
+                    .await
+                    .object();
+                assert_eq!(
+                    admitted["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
+                    secret
+                );
+            }
+        });
+        creates.buffer_unordered(WAYS).collect::<()>().await;
+    }
+
+    /// Fills the cluster; the namespaces end with the control plane.
+    async fn fill(&self) {
+        let mut namespaces = Vec::new();
+        for _ in 0..NAMESPACES {
+            namespaces.push(self.cp.namespace("crowd").await);
+        }
+        let bulk = "x".repeat(SECRET_BYTES);
+        let client = self.cp.client();
+        let create = |object: Value| create(&client, object);
+        let secrets = (0..SECRETS).map(|number| {
+            let metadata = namespaces[number % NAMESPACES].named(&format!("secret-{number}"));
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"bulk": bulk}})
+        });
+        stream::iter(secrets.map(create))
+            .buffer_unordered(WAYS)
+            .collect::<()>()
+            .await;
+        let pods = (0..PODS).map(|number| {
+            pod(
+                &namespaces[number % NAMESPACES].name,
+                &format!("pod-{number}"),
+                &json!({"team": "other"}),
+            )
+        });
+        stream::iter(pods.map(create))
+            .buffer_unordered(WAYS)
+            .collect::<()>()
+            .await;
+        // They are not deleted one by one.
+        namespaces.into_iter().for_each(std::mem::forget);
+    }
+}
+
+async fn create(client: &Client, object: Value) {
+    send(client, Method::POST, &collection(&object), Some(&object))
+        .await
+        .object();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes, and wants the release binary: make footprint"]
+async fn what_the_cluster_holds_costs_no_memory() {
+    let scene = Scene::new().await;
+    let empty = scene.measure().await;
+    empty.say("an empty cluster");
+    let began = Instant::now();
+    scene.fill().await;
+    say(&format!(
+        "{SECRETS} Secrets of {SECRET_BYTES} bytes and {PODS} pods made in {:.0?}",
+        began.elapsed()
+    ));
+    let full = scene.measure().await;
+    full.say("a full cluster");
+    for figures in [empty, full] {
+        assert!(
+            figures.idle <= IDLE && figures.most <= LOADED,
+            "over the budget of {IDLE} and {LOADED} KiB"
+        );
+    }
+    for (what, before, after) in [
+        ("serve, idle", empty.idle, full.idle),
+        ("serve, loaded", empty.most, full.most),
+        ("controller", empty.controller, full.controller),
+    ] {
+        // What a scan reads at a time, and an allocator's moods; the Secrets alone come to 200 MB.
+        assert!(
+            after <= before + (16 << 10),
+            "{what}: {before} KiB in an empty cluster, {after} KiB in a full one"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! Ten of the worst reviews at once, every second for a minute, beside honest creates of a real API server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::Method;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::say;
+use testbed::control_plane::ControlPlane;
+use testbed::hostile::{Generator, Hostile, known};
+use testbed::stream::Stream;
+use testbed::webhook::{Registration, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+/// Seconds.
+const LASTS: usize = 60;
+const AT_ONCE: usize = 10;
+/// Honest creates in a second.
+const RATE: u32 = 50;
+/// What the chart gives a replica, in KiB.
+const LIMIT: u64 = 128 << 10;
+
+/// Whether the kubelet's question is answered all the time; it asks more often than a kubelet would.
+async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
+    let (mut tick, mut answers) = (interval(Duration::from_millis(500)), 0);
+    while !stop.load(Ordering::Relaxed) {
+        tick.tick().await;
+        let answer = webhook.get("/livez");
+        assert_eq!(
+            answer.map(|(status, _)| status),
+            Some(200),
+            "after {answers} answers"
+        );
+        answers += 1;
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "says something about optimised code alone: make hostile"]
+async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
+    let cp = ControlPlane::shared().await;
+    let tenant = cp.namespace("honest").await;
+    cp.secret(&tenant.name, "db", &["password"], "v").await;
+    let identity = cp
+        .service_account(
+            &tenant.name,
+            "author",
+            &json!([
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
+            ]),
+        )
+        .await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await)
+        .with_open_port()
+        .start()
+        .await;
+    let _registration = Registration::exclusive(cp, &webhook.by_service()).await;
+    // The slowest, the largest, and some of everything.
+    let mut generator = Generator::new(4);
+    let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+    worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
+    worst.truncate(AT_ONCE * 2);
+    worst.extend(known());
+
+    let honest = Stream::start(identity.client(), &tenant.name, "db", RATE);
+    let stop = Arc::new(AtomicBool::new(false));
+    let attack = async {
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut statuses = std::collections::BTreeMap::new();
+        for second in 0..LASTS {
+            tick.tick().await;
+            let these = worst
+                .iter()
+                .cycle()
+                .skip(second * AT_ONCE % worst.len())
+                .take(AT_ONCE);
+            for (status, _) in
+                join_all(these.map(|h| webhook.send(Method::POST, &h.path, h.body.clone()))).await
+            {
+                *statuses.entry(status).or_insert(0_usize) += 1;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        statuses
+    };
+    let (statuses, alive) = tokio::join!(attack, watch_liveness(&webhook, &stop));
+    let report = honest.stop().await;
+    let (_, most) = webhook.memory();
+    say(&format!(
+        "beside {AT_ONCE} hostile reviews at once, every second for {LASTS} s (HTTP {statuses:?}): {}; {alive} times alive; memory at most {most} KiB",
+        report.summary()
+    ));
+    report.all_injected();
+    assert!(
+        most <= LIMIT,
+        "a replica would have been killed: {most} KiB"
+    );
+    assert_eq!(webhook.exited(), None);
+}

@@ -1,0 +1,141 @@
+//! One hostile review after the other over the socket: what each costs the whole process.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+
+use super::say;
+use testbed::control_plane::ControlPlane;
+use testbed::hostile::{Generator, Hostile, known};
+use testbed::processor::at_this_pace;
+use testbed::webhook::webhook_identity;
+use testbed::webhook_process::{Launch, WebhookProcess};
+
+/// What one review may cost the whole process: memory in KiB, processor time (on a machine as fast as [`at_this_pace`]
+/// supposes), and the answer's bytes.
+const MAX_MEMORY: u64 = 64 << 10;
+const MAX_TIME: Duration = Duration::from_millis(50);
+const MAX_ANSWER: usize = 3 << 19;
+
+/// Reviews of the generator.
+const GENERATED: usize = 500;
+
+/// Tries of a review that took too long: other programs share the processors and their caches.
+const TRIES: usize = 10;
+
+/// The processor time of all threads of a process.
+fn processor_time(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    let figures = threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    let nanoseconds = figures.filter_map(|figures| figures.split(' ').next()?.parse::<u64>().ok());
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+async fn send(webhook: &WebhookProcess, hostile: &Hostile) -> (u16, String, Duration) {
+    let began = processor_time(webhook.pid());
+    let (status, answer) = webhook
+        .send(Method::POST, &hostile.path, hostile.body.clone())
+        .await;
+    (
+        status,
+        answer,
+        processor_time(webhook.pid()).saturating_sub(began),
+    )
+}
+
+async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration) {
+    let Hostile { what, .. } = hostile;
+    let (status, answer, mut took) = send(webhook, hostile).await;
+    assert!(
+        matches!(status, 200 | 400),
+        "{what}: HTTP {status}: {answer}"
+    );
+    assert!(
+        answer.len() <= MAX_ANSWER,
+        "{what}: an answer of {} bytes",
+        answer.len()
+    );
+    let mut bound = MAX_TIME;
+    for _ in 0..TRIES {
+        if took > bound {
+            // One right after the other: the pace of a shared machine changes from second to second.
+            took = send(webhook, hostile).await.2;
+            bound = at_this_pace(MAX_TIME);
+        }
+    }
+    assert!(
+        took <= bound,
+        "{what}: {took:?} of processor time, not {bound:?}"
+    );
+    let (_, most) = webhook.memory();
+    assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
+    (answer, took)
+}
+
+#[tokio::test]
+#[ignore = "says something about optimised code alone: make hostile"]
+async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
+    let cp = ControlPlane::shared().await;
+    let victim = cp.namespace("victim").await;
+    cp.secret(
+        &victim.name,
+        "credentials",
+        &["canary-key-one", "canary-key-two"],
+        "v",
+    )
+    .await;
+    let webhook = Launch::serve(cp, &webhook_identity(cp).await)
+        .with_open_port()
+        .start()
+        .await;
+    for hostile in known() {
+        let body = hostile
+            .body
+            .replace("\"victim\"", &format!("\"{}\"", victim.name));
+        let (answer, took) = check(
+            &webhook,
+            &Hostile {
+                body,
+                ..hostile.clone()
+            },
+        )
+        .await;
+        say(&format!(
+            "{}: {} bytes of {}, {took:.1?}, memory at most {} KiB",
+            hostile.what,
+            answer.len(),
+            hostile.body.len(),
+            webhook.memory().1
+        ));
+        assert!(
+            !answer.contains("canary-key"),
+            "keys of another tenant: {answer}"
+        );
+        if hostile.what.contains("another tenant") {
+            let refusal: Value = serde_json::from_str(&answer).expect("an AdmissionReview");
+            let message = refusal["response"]["status"]["message"]
+                .as_str()
+                .expect("a refusal");
+            assert!(
+                message.contains(
+                    "tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"
+                ),
+                "{message}"
+            );
+        }
+    }
+    let (mut generator, mut slowest) = (Generator::new(3), Duration::ZERO);
+    for _ in 0..GENERATED {
+        slowest = slowest.max(check(&webhook, &generator.next()).await.1);
+    }
+    say(&format!(
+        "{GENERATED} generated reviews: {slowest:.1?} at most, memory at most {} KiB",
+        webhook.memory().1
+    ));
+    assert!(!webhook.log().contains("canary-key"), "keys in the log");
+    let panics = webhook.counted("panics", &[]);
+    assert_eq!(panics, 0);
+}

@@ -1,0 +1,361 @@
+//! The module graph of the service crate and of the core: no use of a module above, no cycle, no file left out.
+//!
+//! What crates hold apart, the compiler checks: the core (`crates/injection`) has no dependency with IO. This test reads
+//! the `mod` and `use` lines of every file, and follows `pub use` to the file that defines a name. Test modules are not
+//! part of the graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Rooms of the service crate, lowest first; a room may use rooms of lower rows.
+const SERVICE: &[&[&str]] = &[
+    &["telemetry", "tls"],
+    &["kubernetes"],
+    &["backend", "server"],
+    &["defaults"],
+    &["admission"],
+    &["cli", "scan"],
+    &["controller", "doctor", "inject"],
+    &["commands"],
+];
+
+/// Folders and files of the core, lowest first.
+const CORE: &[&[&str]] = &[
+    &["excerpt", "keys", "limits"],
+    &["view"],
+    &["contract"],
+    &["record"],
+    &["reload"],
+    &["plan"],
+    &["patch"],
+    &["workload"],
+];
+
+/// A module's path without `crate`, as in `["backend", "layers", "cached"]`; empty for lib.rs.
+type ModulePath = Vec<String>;
+
+/// What one file says.
+struct Module {
+    children: Vec<String>,
+    /// Names that it exports from elsewhere, and where each is defined.
+    exports: BTreeMap<String, Vec<String>>,
+    /// Paths that its code uses, absolute.
+    uses: Vec<Vec<String>>,
+}
+
+struct Graph {
+    modules: BTreeMap<ModulePath, Module>,
+}
+
+/// Code without test modules, comments and texts.
+fn code_of(text: &str) -> String {
+    static TESTS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?s)#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod \w+ \{.*").unwrap()
+    });
+    static TEST_FILES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"#\[cfg\((?:any\()?test[^\]]*\]\s*(?:pub(?:\(\w+\))? )?mod \w+;"#).unwrap()
+    });
+    static COMMENTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"//[^\n]*").unwrap());
+    static TEXTS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"(?s)"(?:\\.|[^"\\])*""#).unwrap());
+    let code = TESTS.replace(text, "");
+    let code = TEST_FILES.replace_all(&code, "");
+    let code = COMMENTS.replace_all(&code, "");
+    TEXTS.replace_all(&code, "\"\"").into_owned()
+}
+
+/// `a::{b, c::{d as e}}` as `a::b` and `a::c::d as e`.
+fn expand(path: &str) -> Vec<String> {
+    let path = path.trim();
+    let Some((before, rest)) = path.split_once('{') else {
+        return vec![path.to_owned()];
+    };
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut depth, mut part, mut parts) = (0, String::new(), Vec::new());
+    for character in inner.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(std::mem::take(&mut part));
+                continue;
+            }
+            _ => {}
+        }
+        part.push(character);
+    }
+    parts.push(part);
+    parts
+        .iter()
+        .filter(|part| !part.trim().is_empty())
+        .flat_map(|part| expand(&format!("{before}{}", part.trim())))
+        .collect()
+}
+
+/// A path from the crate's root; `None` for paths into other crates.
+fn absolute(module: &[String], children: &[String], path: &str) -> Option<Vec<String>> {
+    let path = path.trim().trim_end_matches("::*");
+    let mut names: Vec<&str> = path.split("::").filter(|name| *name != "self").collect();
+    let mut base = module.to_vec();
+    match names.first().copied() {
+        Some("crate") => {
+            base.clear();
+            names.remove(0);
+        }
+        Some("super") => {
+            while names.first() == Some(&"super") {
+                base.pop();
+                names.remove(0);
+            }
+        }
+        Some(first) if children.iter().any(|child| child == first) => {}
+        _ if path.starts_with("self::") => {}
+        _ => return None,
+    }
+    base.extend(names.into_iter().map(str::to_owned));
+    Some(base)
+}
+
+fn read_module(path: &[String], text: &str) -> Module {
+    let code = code_of(text);
+    static DECLARED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?m)^\s*(?:pub(?:\(\w+\))? )?mod (\w+);").unwrap());
+    let children: Vec<String> = DECLARED
+        .captures_iter(&code)
+        .map(|found| found[1].to_owned())
+        .collect();
+    static STATEMENTS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?s)(pub(?:\([\w:]+\))? )?\buse ([^;]+);").unwrap());
+    let (mut exports, mut uses) = (BTreeMap::new(), Vec::new());
+    for statement in STATEMENTS.captures_iter(&code) {
+        for used in expand(&statement[2]) {
+            let (used, alias) = used.split_once(" as ").unwrap_or((&used, ""));
+            let Some(target) = absolute(path, &children, used) else {
+                continue;
+            };
+            if statement.get(1).is_some() {
+                let name = if alias.is_empty() {
+                    target.last().cloned().unwrap_or_default()
+                } else {
+                    alias.to_owned()
+                };
+                exports.insert(name, target);
+            } else {
+                uses.push(target);
+            }
+        }
+    }
+    let rest = STATEMENTS.replace_all(&code, "");
+    static PATHS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[a-z_]\w*(?:::\w+)+").unwrap());
+    uses.extend(
+        PATHS
+            .find_iter(&rest)
+            .filter_map(|found| absolute(path, &children, found.as_str())),
+    );
+    Module {
+        children,
+        exports,
+        uses,
+    }
+}
+
+impl Graph {
+    /// Reads the modules below `root/lib.rs` by their declarations, and fails on files that none declares.
+    fn read(root: &Path, test_only: &[&str]) -> Self {
+        let mut modules = BTreeMap::new();
+        let mut files: BTreeSet<PathBuf> = rust_files(root);
+        files.remove(&root.join("main.rs"));
+        let mut queue = vec![Vec::new()];
+        while let Some(path) = queue.pop() {
+            let file = if path.is_empty() {
+                root.join("lib.rs")
+            } else {
+                root.join(path.join("/")).with_extension("rs")
+            };
+            let text = std::fs::read_to_string(&file)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(files.remove(&file), "{} is declared twice", file.display());
+            let module = read_module(&path, &text);
+            for child in &module.children {
+                queue.push([path.as_slice(), std::slice::from_ref(child)].concat());
+            }
+            modules.insert(path, module);
+        }
+        let is_test = |file: &PathBuf| {
+            let below = file.strip_prefix(root).unwrap().with_extension("");
+            let name = below.to_string_lossy().replace('/', "::");
+            test_only.contains(&name.as_str())
+        };
+        files.retain(|file| !is_test(file));
+        assert!(files.is_empty(), "no module declares {files:?}");
+        Self { modules }
+    }
+
+    /// The module that defines what a path leads to.
+    fn defining(&self, path: &[String], depth: usize) -> ModulePath {
+        assert!(depth < 10, "exports of {path:?} lead in a circle");
+        for length in (0..=path.len()).rev() {
+            let (module, rest) = path.split_at(length);
+            let Some(found) = self.modules.get(module) else {
+                continue;
+            };
+            let Some((name, rest)) = rest.split_first() else {
+                return module.to_vec();
+            };
+            return match found.exports.get(name) {
+                Some(target) => self.defining(&[target.as_slice(), rest].concat(), depth + 1),
+                None => module.to_vec(),
+            };
+        }
+        Vec::new()
+    }
+
+    fn edges(&self) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
+        let targets = |(path, module): (&ModulePath, &Module)| {
+            let mut targets: BTreeSet<ModulePath> = module
+                .uses
+                .iter()
+                .map(|used| self.defining(used, 0))
+                .collect();
+            targets.remove(path);
+            targets.remove(&Vec::new());
+            (path.clone(), targets)
+        };
+        self.modules.iter().map(targets).collect()
+    }
+}
+
+fn rust_files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+/// Edges that lead to a room of the same row or of a higher one.
+fn upward(edges: &BTreeMap<ModulePath, BTreeSet<ModulePath>>, rows: &[&[&str]]) -> Vec<String> {
+    let row = |path: &ModulePath| rows.iter().position(|row| row.contains(&path[0].as_str()));
+    let mut found = Vec::new();
+    for (from, targets) in edges.iter().filter(|(from, _)| !from.is_empty()) {
+        assert!(row(from).is_some(), "{from:?} is in no row of this test");
+        for to in targets.iter().filter(|to| to[0] != from[0]) {
+            if row(to) >= row(from) {
+                found.push(format!("{} uses {}", from.join("::"), to.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Modules that reach themselves, each with the modules on the way.
+fn cycles(edges: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<String> {
+    let mut remaining: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> = edges
+        .iter()
+        .map(|(from, to)| (from, to.iter().collect()))
+        .collect();
+    // Modules that use none of the remaining ones are in no cycle.
+    loop {
+        let done: Vec<&ModulePath> = remaining
+            .iter()
+            .filter(|(_, to)| to.iter().all(|to| !remaining.contains_key(*to)))
+            .map(|(from, _)| *from)
+            .collect();
+        if done.is_empty() {
+            break;
+        }
+        for module in done {
+            remaining.remove(module);
+        }
+    }
+    // Modules that none of the remaining ones uses only lead to one.
+    loop {
+        let used: BTreeSet<&ModulePath> = remaining.values().flatten().copied().collect();
+        let before = remaining.len();
+        remaining.retain(|module, _| used.contains(*module));
+        if remaining.len() == before {
+            break;
+        }
+    }
+    let inside: BTreeSet<&ModulePath> = remaining.keys().copied().collect();
+    remaining
+        .iter()
+        .map(|(from, to)| {
+            let to = to.iter().filter(|to| inside.contains(*to));
+            let to: Vec<String> = to.map(|to| to.join("::")).collect();
+            format!("{} uses {}", from.join("::"), to.join(", "))
+        })
+        .collect()
+}
+
+fn check(graph: &Graph, rows: &[&[&str]]) {
+    let rooms: BTreeSet<&str> = graph.modules[&Vec::new()]
+        .children
+        .iter()
+        .map(String::as_str)
+        .collect();
+    let listed: BTreeSet<&str> = rows.iter().flat_map(|row| row.iter().copied()).collect();
+    assert_eq!(rooms, listed, "the rows of this test against lib.rs");
+    let edges = graph.edges();
+    assert_eq!(upward(&edges, rows), [""; 0], "uses of modules above");
+    assert_eq!(cycles(&edges), [""; 0], "cycles");
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn service_rooms_use_only_rooms_below() {
+    let test_only = [
+        "backend::conformance",
+        "backend::kubernetes::fake_api",
+        "backend::kubernetes::tests",
+        "backend::layers::cached::tests",
+        "backend::memory",
+        "backend::static_binder",
+        "controller::retry::reconciler::tests",
+        "defaults::tests",
+        "doctor::test_support",
+    ];
+    let graph = Graph::read(&project().join("src"), &test_only);
+    assert!(graph.modules.len() > 100, "{}", graph.modules.len());
+    let edges = graph.edges();
+    let uses = |from: &str, to: &str| {
+        let path = |text: &str| text.split("::").map(str::to_owned).collect::<Vec<_>>();
+        edges[&path(from)].contains(&path(to))
+    };
+    assert!(
+        uses("admission::pipeline", "admission::authorize")
+            && uses("scan::scanner", "kubernetes::objects"),
+        "paths and exports are followed"
+    );
+    check(&graph, SERVICE);
+}
+
+#[test]
+fn core_folders_use_only_folders_below() {
+    let graph = Graph::read(&project().join("crates/injection/src"), &[]);
+    check(&graph, CORE);
+}
+
+#[test]
+fn a_cycle_and_a_use_from_below_are_found() {
+    let path = |name: &str| vec![name.to_owned()];
+    let edges = BTreeMap::from([
+        (path("high"), BTreeSet::from([path("low")])),
+        (path("low"), BTreeSet::from([path("high")])),
+        (path("other"), BTreeSet::from([path("low")])),
+    ]);
+    assert_eq!(cycles(&edges), ["high uses low", "low uses high"]);
+    let rows: &[&[&str]] = &[&["low"], &["high", "other"]];
+    assert_eq!(upward(&edges, rows), ["low uses high"]);
+}

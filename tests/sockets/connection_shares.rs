@@ -1,0 +1,468 @@
+//! What one address can do to the connections of another: silent connections, slow readers and slow writers, at the cap
+//! and above it.
+//!
+//! The API server is 127.0.0.1 here, and whoever is in its way is 127.0.0.2.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use floe_secrets_webhook::server::activity::ConnectionSettings;
+use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
+use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
+use floe_secrets_webhook::server::listener::ListenerSettings;
+use floe_secrets_webhook::server::metrics::{
+    OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
+};
+use testbed::sockets::{Ca, answer, connect, serve, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Barrier, Notify};
+use tokio::time::timeout;
+
+const MIB: usize = 1 << 20;
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A connection from 127.0.0.2 that takes as few bytes unread as the system allows.
+async fn stranger(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    socket.bind((STRANGER, 0).into())?;
+    socket.connect(server).await
+}
+
+fn shed(metrics: &ServerMetrics, reason: ShedReason) -> u64 {
+    metrics.shed.get_or_create(&ShedLabel { reason }).get()
+}
+
+fn open(metrics: &ServerMetrics) -> i64 {
+    metrics
+        .connections
+        .get_or_create(&OnPort {
+            port: Port::Admission,
+        })
+        .get()
+}
+
+/// `/` answers; `/held` does when `release` says so, and counts before; `/large` answers 4 MiB within the budget.
+fn router(limits: &BodyLimits, release: &Arc<Notify>, held: &Arc<AtomicUsize>) -> Router {
+    let (large, small) = (limits.clone(), limits.clone());
+    let (release, held) = (Arc::clone(release), Arc::clone(held));
+    let read = async move |request: Request| -> Response {
+        match small.read(request).await {
+            Ok(request) => request.body().len().to_string().into_response(),
+            Err(shed) => shed.into_response(),
+        }
+    };
+    let wait = async move || {
+        held.fetch_add(1, Ordering::SeqCst);
+        release.notified().await;
+        "held"
+    };
+    let answer_large = async move || match large.answer(vec![b'x'; 4 * MIB]) {
+        Ok(bytes) => Response::new(Body::from(bytes)),
+        Err(shed) => shed.into_response(),
+    };
+    Router::new()
+        .route("/", get(async || "ok"))
+        .route("/", post(read))
+        .route("/held", get(wait))
+        .route("/large", get(answer_large))
+}
+
+struct Scene {
+    addr: SocketAddr,
+    metrics: ServerMetrics,
+    release: Arc<Notify>,
+    held: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    async fn new(listener: ListenerSettings, bodies: BodySettings) -> Self {
+        let metrics = ServerMetrics::default();
+        let (release, held) = (Arc::default(), Arc::default());
+        let limits = BodyLimits::new(bodies, metrics.clone());
+        let server = serve(router(&limits, &release, &held), listener, &metrics, None).await;
+        Self {
+            addr: server.addr,
+            metrics,
+            release,
+            held,
+        }
+    }
+
+    async fn get(&self, stream: &mut TcpStream, path: &str) -> u16 {
+        let asked = timeout(
+            testbed::sockets::PATIENCE,
+            testbed::sockets::get(stream, path),
+        )
+        .await
+        .expect("an answer");
+        asked.expect("the connection was ended").status
+    }
+
+    /// A new connection from 127.0.0.1, and its first answer.
+    async fn served(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        assert_eq!(self.get(&mut stream, "/").await, 200);
+        stream
+    }
+}
+
+async fn send(stream: &mut TcpStream, request: &str) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+}
+
+/// The server has ended the connection, without a word.
+async fn assert_ended(stream: &mut TcpStream) {
+    let mut said = Vec::new();
+    timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open")
+        .ok();
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_of_one_address_keep_no_other_address_out() {
+    let listener = ListenerSettings {
+        max_connections: 64,
+        per_peer: 40,
+        ..Default::default()
+    };
+    let scene = Scene::new(listener, BodySettings::default()).await;
+    let mut idle_before = scene.served().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, addr) = (Arc::clone(&stop), scene.addr);
+    let flood = tokio::spawn(async move {
+        let mut silent = std::collections::VecDeque::new();
+        while !stopped.load(Ordering::SeqCst) {
+            silent.push_back(stranger(addr).await.unwrap());
+            if silent.len() > 200 {
+                silent.pop_front();
+            }
+        }
+        silent
+    });
+    until("the stranger is above its share", async || {
+        shed(&scene.metrics, ShedReason::Evicted) > 0
+    })
+    .await;
+    for _ in 0..100 {
+        scene.served().await;
+        assert_eq!(scene.get(&mut idle_before, "/").await, 200);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let silent = flood.await.unwrap();
+    assert_eq!(
+        shed(&scene.metrics, ShedReason::Connections),
+        0,
+        "there was always somebody to make room"
+    );
+    until("the stranger has its share alone", async || {
+        open(&scene.metrics) <= 41
+    })
+    .await;
+    drop(silent);
+}
+
+#[tokio::test]
+async fn at_the_cap_the_oldest_unused_connection_makes_room_and_a_busy_one_never() {
+    let listener = ListenerSettings {
+        max_connections: 3,
+        per_peer: 3,
+        ..Default::default()
+    };
+    let scene = Scene::new(listener, BodySettings::default()).await;
+    let mut busy = TcpStream::connect(scene.addr).await.unwrap();
+    send(&mut busy, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until("under way", async || scene.held.load(Ordering::SeqCst) == 1).await;
+    let mut idle = scene.served().await;
+    let mut unused = stranger(scene.addr).await.unwrap();
+    until("three", async || open(&scene.metrics) == 3).await;
+
+    let mut second = scene.served().await;
+    assert_ended(&mut unused).await;
+    let _third = scene.served().await;
+    assert_ended(&mut idle).await;
+    assert_eq!(
+        (
+            shed(&scene.metrics, ShedReason::Evicted),
+            shed(&scene.metrics, ShedReason::Connections)
+        ),
+        (2, 0)
+    );
+
+    send(&mut second, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until("two under way", async || {
+        scene.held.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    let mut fourth = scene.served().await;
+    send(&mut fourth, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until("three under way", async || {
+        scene.held.load(Ordering::SeqCst) == 3
+    })
+    .await;
+    assert_ended(&mut TcpStream::connect(scene.addr).await.unwrap()).await;
+    assert_eq!(
+        (
+            shed(&scene.metrics, ShedReason::Evicted),
+            shed(&scene.metrics, ShedReason::Connections)
+        ),
+        (3, 1)
+    );
+    scene.release.notify_waiters();
+    for stream in [&mut busy, &mut second, &mut fourth] {
+        assert_eq!(answer(stream).await.unwrap().body, "held");
+    }
+}
+
+#[tokio::test]
+async fn busy_connections_of_one_address_stop_at_its_share() {
+    let listener = ListenerSettings {
+        max_connections: 8,
+        per_peer: 5,
+        ..Default::default()
+    };
+    let scene = Scene::new(listener, BodySettings::default()).await;
+    let mut readers = Vec::new();
+    for _ in 0..5 {
+        let mut reader = stranger(scene.addr).await.unwrap();
+        send(&mut reader, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        readers.push(reader);
+    }
+    until("all under way", async || {
+        scene.held.load(Ordering::SeqCst) == 5
+    })
+    .await;
+    for refused in 1..=10 {
+        assert_ended(&mut stranger(scene.addr).await.unwrap()).await;
+        assert_eq!(shed(&scene.metrics, ShedReason::Connections), refused);
+    }
+    let (mut first, mut second, mut third) = (
+        scene.served().await,
+        scene.served().await,
+        scene.served().await,
+    );
+    for stream in [&mut first, &mut second, &mut third] {
+        assert_eq!(scene.get(stream, "/").await, 200);
+    }
+    assert_eq!(shed(&scene.metrics, ShedReason::Evicted), 0);
+    scene.release.notify_waiters();
+    for reader in &mut readers {
+        assert_eq!(answer(reader).await.unwrap().body, "held");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary_review() {
+    let connection = ConnectionSettings {
+        response_timeout: Duration::from_secs(2),
+        ..Default::default()
+    };
+    let listener = ListenerSettings {
+        connection,
+        ..Default::default()
+    };
+    let scene = Scene::new(listener, BodySettings::default()).await;
+    let mut readers = Vec::new();
+    // 24 MiB are for large answers, but for what the system takes.
+    until("the budget of large answers is used up", async || {
+        let mut reader = stranger(scene.addr).await.unwrap();
+        send(&mut reader, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        readers.push(reader);
+        shed(&scene.metrics, ShedReason::BytesInFlight) > 0
+    })
+    .await;
+    let mut honest = TcpStream::connect(scene.addr).await.unwrap();
+    let body = "x".repeat(200 << 10);
+    send(
+        &mut honest,
+        &format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    )
+    .await;
+    assert_eq!(answer(&mut honest).await.unwrap().status, 200);
+
+    until("cut", async || {
+        shed(&scene.metrics, ShedReason::WriteDeadline) >= 6
+    })
+    .await;
+    until("nothing held", async || {
+        scene.metrics.body_bytes_in_flight.get() == 0
+    })
+    .await;
+    // The system does not go on offering what was not read: the connection is reset.
+    let mut rest = Vec::new();
+    let outcome = timeout(
+        testbed::sockets::PATIENCE,
+        readers[0].read_to_end(&mut rest),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        outcome.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    assert!(rest.len() < 4 * MIB, "{} bytes", rest.len());
+    scene.served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
+    // Time is not what this is about, and a busy machine may take long.
+    let bodies = BodySettings {
+        deadline: Duration::from_hours(1),
+        ..Default::default()
+    };
+    let scene = Scene::new(ListenerSettings::default(), bodies).await;
+    let mut writers = Vec::new();
+    for _ in 0..3 {
+        let mut writer = stranger(scene.addr).await.unwrap();
+        // All but the last byte.
+        send(
+            &mut writer,
+            &format!(
+                "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+                8 * MIB
+            ),
+        )
+        .await;
+        writer.write_all(&vec![b'x'; 8 * MIB - 1]).await.unwrap();
+        writers.push(writer);
+    }
+    let held = i64::try_from(24 * MIB).unwrap();
+    until("24 MiB are held", async || {
+        scene.metrics.body_bytes_in_flight.get() == held
+    })
+    .await;
+    let post = async |framing: &str, body: &str| {
+        let mut honest = TcpStream::connect(scene.addr).await.unwrap();
+        send(
+            &mut honest,
+            &format!("POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{body}"),
+        )
+        .await;
+        answer(&mut honest).await.unwrap().status
+    };
+    let most = 256 << 10;
+    assert_eq!(
+        post(&format!("content-length: {most}"), &"x".repeat(most)).await,
+        200
+    );
+    assert_eq!(
+        post(
+            &format!("content-length: {}", most + 1),
+            &"x".repeat(most + 1)
+        )
+        .await,
+        503
+    );
+    assert_eq!(
+        post("transfer-encoding: chunked", "1\r\nx\r\n0\r\n\r\n").await,
+        503
+    );
+    for writer in &mut writers {
+        writer.write_all(b"x").await.unwrap();
+        assert_eq!(answer(writer).await.unwrap().body, (8 * MIB).to_string());
+    }
+    assert_eq!(
+        post("transfer-encoding: chunked", "1\r\nx\r\n0\r\n\r\n").await,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_hundred_connections_of_one_address_are_served_at_once() {
+    let metrics = ServerMetrics::default();
+    // No request is answered before all of them are under way.
+    let all = Arc::new(Barrier::new(400));
+    let meet = async move || {
+        all.wait().await;
+        "ok"
+    };
+    let router = Router::new().route("/", get(meet));
+    let server = serve(router, ListenerSettings::default(), &metrics, None).await;
+    let clients: Vec<_> = (0..400)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(server.addr).await.unwrap();
+                timeout(
+                    testbed::sockets::PATIENCE,
+                    testbed::sockets::get(&mut stream, "/"),
+                )
+                .await
+                .expect("an answer")
+                .unwrap()
+                .status
+            })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    let counted =
+        [ShedReason::Connections, ShedReason::Evicted].map(|reason| shed(&metrics, reason));
+    assert_eq!(counted, [0, 0]);
+}
+
+#[tokio::test]
+async fn connections_that_showed_a_certificate_count_against_no_share() {
+    let metrics = ServerMetrics::default();
+    let ca = Ca::new("ca");
+    let (pair, client) = (ca.leaf("server"), ca.leaf("client"));
+    let store = CertStore::new(
+        ClientAuth::Required,
+        Arc::new(jiff::Timestamp::now),
+        metrics.clone(),
+    );
+    store
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
+        .unwrap();
+    store.offer_client_ca(ca.pem().as_bytes()).unwrap();
+    let listener = ListenerSettings {
+        per_peer: 1,
+        ..Default::default()
+    };
+    let router = Router::new().route("/", get(async || "ok"));
+    let server = serve(router, listener, &metrics, Some(store)).await;
+    let mut verified = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(server.addr, &ca, Some(&client), "http/1.1")
+            .await
+            .unwrap();
+        assert_eq!(
+            testbed::sockets::get(&mut stream, "/")
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+        verified.push(stream);
+    }
+    let mut unverified = TcpStream::connect(server.addr).await.unwrap();
+    until("all open", async || open(&metrics) == 4).await;
+    let _newcomer = TcpStream::connect(server.addr).await.unwrap();
+    assert_ended(&mut unverified).await;
+    for stream in &mut verified {
+        assert_eq!(
+            testbed::sockets::get(stream, "/").await.unwrap().status,
+            200
+        );
+    }
+    assert_eq!(shed(&metrics, ShedReason::Evicted), 1);
+}

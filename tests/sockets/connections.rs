@@ -1,0 +1,660 @@
+//! Connections on real sockets: slow ones, old ones, large bodies, panics, and the drain.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use floe_secrets_webhook::server::activity::ConnectionSettings;
+use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth};
+use floe_secrets_webhook::server::limits::{BodyLimits, BodySettings};
+use floe_secrets_webhook::server::listener::{Drained, ListenerSettings};
+use floe_secrets_webhook::server::metrics::{
+    OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
+};
+use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};
+use testbed::sockets::{Answer, Ca, Server, answer, connect, serve, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+const MIB: usize = 1 << 20;
+
+fn settings(connection: ConnectionSettings) -> ListenerSettings {
+    ListenerSettings {
+        connection,
+        shutdown_delay: Duration::ZERO,
+        ..Default::default()
+    }
+}
+
+fn shed(metrics: &ServerMetrics, reason: ShedReason) -> u64 {
+    metrics.shed.get_or_create(&ShedLabel { reason }).get()
+}
+
+fn open(metrics: &ServerMetrics) -> i64 {
+    metrics
+        .connections
+        .get_or_create(&OnPort {
+            port: Port::Admission,
+        })
+        .get()
+}
+
+/// A store with a fresh certificate, and the CA to trust.
+fn tls(metrics: &ServerMetrics) -> (Ca, Arc<CertStore>) {
+    let ca = Ca::new("ca");
+    let pair = ca.leaf("server");
+    let store = CertStore::new(
+        ClientAuth::None,
+        Arc::new(jiff::Timestamp::now),
+        metrics.clone(),
+    );
+    store
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
+        .unwrap();
+    (ca, store)
+}
+
+fn ok() -> Router {
+    Router::new().route("/", get(async || "ok"))
+}
+
+/// Waits until the server ends the connection.
+async fn ended(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let _ = timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .expect("the connection stays open");
+}
+
+// === slow, idle, old, too many ===
+
+#[tokio::test]
+async fn a_slow_head_is_cut_and_idle_connections_stay() {
+    let metrics = ServerMetrics::default();
+    let connection = ConnectionSettings {
+        header_timeout: Duration::from_millis(300),
+        ..Default::default()
+    };
+    let server = serve(ok(), settings(connection), &metrics, None).await;
+    let mut used = TcpStream::connect(server.addr).await.unwrap();
+    testbed::sockets::get(&mut used, "/").await.unwrap();
+    let mut unused = TcpStream::connect(server.addr).await.unwrap();
+
+    let (mut read, mut write) = TcpStream::connect(server.addr).await.unwrap().into_split();
+    let loris = tokio::spawn(async move {
+        while write.write_all(b"G").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    timeout(
+        testbed::sockets::PATIENCE,
+        read.read_to_end(&mut Vec::new()),
+    )
+    .await
+    .expect("the slow one stays open")
+    .ok();
+    loris.await.unwrap();
+
+    // Both have been idle for longer than a head may take, since before the slow one began.
+    assert_eq!(
+        testbed::sockets::get(&mut used, "/").await.unwrap().body,
+        "ok"
+    );
+    assert_eq!(
+        testbed::sockets::get(&mut unused, "/").await.unwrap().body,
+        "ok"
+    );
+    until("two left", async || open(&metrics) == 2).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_not_made_is_given_up() {
+    let metrics = ServerMetrics::default();
+    let (_, store) = tls(&metrics);
+    let settings = ListenerSettings {
+        handshake_timeout: Duration::from_millis(100),
+        ..Default::default()
+    };
+    let server = serve(ok(), settings, &metrics, Some(store)).await;
+    ended(&mut TcpStream::connect(server.addr).await.unwrap()).await;
+    let failures = metrics.tls_handshake_failures.get_or_create(&OnPort {
+        port: Port::Admission,
+    });
+    assert_eq!(failures.get(), 1);
+}
+
+/// The request is on its way before the server has looked at the certificate that is missing.
+#[tokio::test]
+async fn who_is_turned_away_at_the_handshake_reads_why() {
+    let metrics = ServerMetrics::default();
+    let ca = Ca::new("ca");
+    let pair = ca.leaf("server");
+    let store = CertStore::new(
+        ClientAuth::Required,
+        Arc::new(jiff::Timestamp::now),
+        metrics.clone(),
+    );
+    store
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
+        .unwrap();
+    store.offer_client_ca(ca.pem().as_bytes()).unwrap();
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    for _ in 0..50 {
+        let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+        // The whole of it, and what still fits on its way.
+        let request = [
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 16384\r\n\r\n".as_slice(),
+            &[b'x'; 16384],
+        ]
+        .concat();
+        stream.write_all(&request).await.unwrap();
+        stream.flush().await.unwrap();
+        let told = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
+        assert!(told.contains("CertificateRequired"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
+    let metrics = ServerMetrics::default();
+    let (ca, store) = tls(&metrics);
+    let connection = ConnectionSettings {
+        max_age: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let server = serve(
+        ok(),
+        settings(connection),
+        &metrics,
+        Some(Arc::clone(&store)),
+    )
+    .await;
+    for _ in 0..3 {
+        let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+        while !testbed::sockets::get(&mut stream, "/")
+            .await
+            .unwrap()
+            .closes()
+        {}
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+    for _ in 0..100 {
+        assert!(
+            !testbed::sockets::get(&mut stream, "/")
+                .await
+                .unwrap()
+                .closes(),
+            "a young connection was told to end"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
+    let metrics = ServerMetrics::default();
+    let (ca, store) = tls(&metrics);
+    let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
+    let told = connect(server.addr, &ca, None, "h2")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("NoApplicationProtocol"), "{told}");
+    let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(
+        testbed::sockets::get(&mut stream, "/").await.unwrap().body,
+        "ok"
+    );
+}
+
+// === bodies ===
+
+/// `/` reads a body and says its length, once `release` lets it.
+fn reading(
+    settings: BodySettings,
+    metrics: &ServerMetrics,
+    release: Option<Arc<Notify>>,
+    held: &Arc<AtomicUsize>,
+) -> Router {
+    let limits = BodyLimits::new(settings, metrics.clone());
+    let held = Arc::clone(held);
+    let handler =
+        async move |Extension(limits): Extension<BodyLimits>, request: Request| -> Response {
+            match limits.read(request).await {
+                Ok(request) => {
+                    held.fetch_add(1, Ordering::SeqCst);
+                    if let Some(release) = &release {
+                        release.notified().await;
+                    }
+                    request.body().len().to_string().into_response()
+                }
+                Err(shed) => shed.into_response(),
+            }
+        };
+    Router::new()
+        .route("/", post(handler))
+        .layer(Extension(limits))
+}
+
+async fn serve_reading(settings: BodySettings, metrics: &ServerMetrics) -> Server {
+    let router = reading(settings, metrics, None, &Arc::default());
+    serve(router, ListenerSettings::default(), metrics, None).await
+}
+
+async fn post_length(stream: &mut TcpStream, length: usize) -> Answer {
+    let head = format!("POST / HTTP/1.1\r\nhost: webhook.test\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; length]).await.unwrap();
+    answer(stream).await.unwrap()
+}
+
+async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Answer {
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nhost: webhook.test\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+    for _ in 0..chunks {
+        stream.write_all(chunk.as_bytes()).await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    answer(stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_stays() {
+    let metrics = ServerMetrics::default();
+    let server = serve_reading(BodySettings::default(), &metrics).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    assert_eq!(post_length(&mut stream, 9 * MIB).await.status, 413);
+    assert_eq!(post_chunked(&mut stream, 9, MIB).await.status, 413);
+    assert_eq!(shed(&metrics, ShedReason::BodyTooLarge), 2);
+    assert_eq!(
+        post_length(&mut stream, 8 * MIB).await.body,
+        (8 * MIB).to_string()
+    );
+    assert_eq!(post_chunked(&mut stream, 7, 1000).await.body, "7000");
+    assert_eq!(metrics.body_bytes_in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_before_any_of_it_is_sent() {
+    let metrics = ServerMetrics::default();
+    let server = serve_reading(BodySettings::default(), &metrics).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        9 * MIB
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let refused = answer(&mut stream).await.unwrap();
+    assert_eq!(refused.status, 413);
+    assert!(!refused.head.to_ascii_lowercase().contains("retry-after"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
+    let metrics = ServerMetrics::default();
+    let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    // Time is not what this is about, and a busy machine may take long.
+    let settings = BodySettings {
+        deadline: testbed::sockets::PATIENCE,
+        ..Default::default()
+    };
+    let router = reading(settings, &metrics, Some(Arc::clone(&release)), &held);
+    let server = serve(router, ListenerSettings::default(), &metrics, None).await;
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let addr = server.addr;
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                let request =
+                    format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                for _ in 0..64 {
+                    // One that was shed is cut when it goes on for longer than its rest is read for.
+                    if stream.write_all(&[b'x'; MIB / 64]).await.is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_millis(2)).await;
+                }
+                answer(&mut stream)
+                    .await
+                    .map_or(503, |answer| answer.status)
+            })
+        })
+        .collect();
+    // Nobody's bytes are let go before each of the forty is either whole and held, or shed.
+    let mut most = 0;
+    until("all decided", async || {
+        most = most.max(metrics.body_bytes_in_flight.get());
+        let refused = usize::try_from(shed(&metrics, ShedReason::BytesInFlight)).unwrap();
+        held.load(Ordering::SeqCst) + refused == 40
+    })
+    .await;
+    let mib = i64::try_from(MIB).unwrap();
+    assert_eq!(
+        metrics.body_bytes_in_flight.get(),
+        i64::try_from(held.load(Ordering::SeqCst)).unwrap() * mib
+    );
+    assert!(
+        (16 * mib..=32 * mib).contains(&most),
+        "{most} bytes at the most"
+    );
+    for _ in 0..40 {
+        release.notify_one();
+        tokio::task::yield_now().await;
+    }
+    let mut statuses = Vec::new();
+    for client in clients {
+        until("released", async || {
+            release.notify_waiters();
+            client.is_finished()
+        })
+        .await;
+        statuses.push(client.await.unwrap());
+    }
+    let whole = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(whole, held.load(Ordering::SeqCst), "{statuses:?}");
+    assert!(
+        whole <= 32 && statuses.iter().all(|status| [200, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert_eq!(metrics.body_bytes_in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
+    let metrics = ServerMetrics::default();
+    let deadline = Duration::from_secs(3);
+    let server = serve_reading(
+        BodySettings {
+            deadline,
+            ..Default::default()
+        },
+        &metrics,
+    )
+    .await;
+    let mut trickles = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\nx",
+            8 * MIB
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        trickles.push(stream);
+    }
+    until("all began", async || metrics.body_bytes_in_flight.get() > 0).await;
+    let mut honest = TcpStream::connect(server.addr).await.unwrap();
+    assert_eq!(post_length(&mut honest, 8 * MIB).await.status, 200);
+    for mut stream in trickles {
+        assert_eq!(answer(&mut stream).await.unwrap().status, 408);
+    }
+    assert_eq!(shed(&metrics, ShedReason::BodyDeadline), 4);
+    assert_eq!(metrics.body_bytes_in_flight.get(), 0);
+}
+
+// === panics ===
+
+#[tokio::test]
+async fn a_panic_is_a_bare_500_and_the_next_request_works() {
+    let metrics = ServerMetrics::default();
+    let panics = async || -> &'static str { panic!("canary") };
+    let server = serve(
+        ok().route("/panic", get(panics)),
+        ListenerSettings::default(),
+        &metrics,
+        None,
+    )
+    .await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let answer = testbed::sockets::get(&mut stream, "/panic").await.unwrap();
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (500, "internal error\n")
+    );
+    assert_eq!(
+        testbed::sockets::get(&mut stream, "/").await.unwrap().body,
+        "ok"
+    );
+    assert_eq!(metrics.panics.get(), 1);
+}
+
+// === the drain ===
+
+/// Asks without pause, as the API server does, until the endpoint is gone. A request counts as lost when it fails on
+/// a connection that was made.
+async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Load>) {
+    while !load.gone.load(Ordering::SeqCst) {
+        let Ok(mut stream) = connect(server, &ca, None, "http/1.1").await else {
+            load.lost.fetch_add(1, Ordering::SeqCst);
+            continue;
+        };
+        load.connections.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let Ok(answer) = testbed::sockets::get(&mut stream, "/").await else {
+                load.lost.fetch_add(1, Ordering::SeqCst);
+                break;
+            };
+            load.answered.fetch_add(1, Ordering::SeqCst);
+            if answer.closes() {
+                break;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Load {
+    gone: AtomicBool,
+    answered: AtomicUsize,
+    lost: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_under_load_loses_no_request() {
+    let metrics = ServerMetrics::default();
+    let (ca, store) = tls(&metrics);
+    let ca = Arc::new(ca);
+    let router = Router::new().route(
+        "/",
+        get(async || {
+            sleep(Duration::from_millis(2)).await;
+            "ok"
+        }),
+    );
+    let settings = ListenerSettings {
+        shutdown_delay: Duration::from_secs(3),
+        // An idle connection that held the drain up would do so for longer than anyone waits here.
+        drain_timeout: Duration::from_hours(1),
+        ..Default::default()
+    };
+    let server = serve(router, settings, &metrics, Some(store)).await;
+    let load = Arc::new(Load::default());
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            tokio::spawn(ask_until_gone(
+                server.addr,
+                Arc::clone(&ca),
+                Arc::clone(&load),
+            ))
+        })
+        .collect();
+    // Idle ones must neither be waited for until the end of the drain nor hold it up.
+    let mut idle = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
+    testbed::sockets::get(&mut idle, "/").await.unwrap();
+    let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    until("load", async || count(&load.answered) > 1000).await;
+    assert_eq!(
+        count(&load.connections),
+        16,
+        "connections were ended before the drain"
+    );
+
+    let began = Instant::now();
+    server.shutdown.drain();
+    // New connections come until the cluster has taken the address out.
+    until("new connections", async || count(&load.connections) > 40).await;
+    load.gone.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    let drained = timeout(testbed::sockets::PATIENCE, server.ended)
+        .await
+        .expect("the idle connection held it up")
+        .unwrap();
+    let (answered, connections) = (count(&load.answered), count(&load.connections));
+    println!(
+        "{answered} answered on {connections} connections, drained in {:?}",
+        began.elapsed()
+    );
+    assert_eq!((count(&load.lost), drained), (0, Drained { aborted: 0 }));
+    assert_eq!(open(&metrics), 0);
+    assert!(TcpStream::connect(server.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the_backlog_is_served()
+{
+    let metrics = ServerMetrics::default();
+    let release = Arc::new(Notify::new());
+    let wait = Arc::clone(&release);
+    let slow = async move || {
+        wait.notified().await;
+        "late"
+    };
+    let server = serve(
+        ok().route("/slow", get(slow)),
+        settings(ConnectionSettings::default()),
+        &metrics,
+        None,
+    )
+    .await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until("under way", async || open(&metrics) == 1).await;
+    // One thread runs this test: the server cannot have accepted this one when the drain begins.
+    let connecting = std::net::TcpStream::connect(server.addr).unwrap();
+    server.shutdown.drain();
+    connecting.set_nonblocking(true).unwrap();
+    let mut waiting = TcpStream::from_std(connecting).unwrap();
+    assert_eq!(
+        testbed::sockets::get(&mut waiting, "/").await.unwrap().body,
+        "ok"
+    );
+
+    until("not accepting", async || {
+        TcpStream::connect(server.addr).await.is_err()
+    })
+    .await;
+    release.notify_one();
+    let late = answer(&mut stream).await.unwrap();
+    assert!(late.body == "late" && late.closes(), "{late:?}");
+    assert_eq!(server.ended.await.unwrap(), Drained { aborted: 0 });
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
+    let metrics = ServerMetrics::default();
+    let never = async || std::future::pending::<&'static str>().await;
+    let settings = ListenerSettings {
+        drain_timeout: Duration::from_millis(100),
+        ..settings(ConnectionSettings::default())
+    };
+    let server = serve(
+        Router::new().route("/", get(never)),
+        settings,
+        &metrics,
+        None,
+    )
+    .await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until("under way", async || open(&metrics) == 1).await;
+    server.shutdown.drain();
+    assert_eq!(
+        timeout(testbed::sockets::PATIENCE, server.ended)
+            .await
+            .unwrap()
+            .unwrap(),
+        Drained { aborted: 1 }
+    );
+    ended(&mut stream).await;
+}
+
+#[tokio::test]
+async fn the_first_signal_drains_and_the_second_aborts() {
+    let metrics = ServerMetrics::default();
+    let never = async || std::future::pending::<&'static str>().await;
+    let settings = ListenerSettings {
+        drain_timeout: Duration::from_hours(1),
+        ..Default::default()
+    };
+    let server = serve(
+        Router::new().route("/", get(never)),
+        settings,
+        &metrics,
+        None,
+    )
+    .await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until("under way", async || open(&metrics) == 1).await;
+
+    let listening = tokio::spawn(Signals::install().unwrap().run(server.shutdown.clone()));
+    let send = |name: &str| {
+        let command = format!("kill -{name} {}", std::process::id());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    send("TERM");
+    timeout(testbed::sockets::PATIENCE, server.shutdown.draining())
+        .await
+        .unwrap();
+    assert!(server.shutdown.is_draining() && !server.ended.is_finished());
+    send("INT");
+    assert_eq!(
+        timeout(testbed::sockets::PATIENCE, server.ended)
+            .await
+            .unwrap()
+            .unwrap(),
+        Drained { aborted: 1 }
+    );
+    listening.await.unwrap();
+}
+
+#[test]
+fn an_abort_is_a_drain_too() {
+    let shutdown = Shutdown::new();
+    shutdown.clone().abort();
+    assert!(shutdown.is_draining());
+}

@@ -1,0 +1,324 @@
+//! The webhook goes away, by a crash and by order, and comes back: who waits meanwhile, what goes on without it, and
+//! that everything which waited heals by itself.
+
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that follows one story, or a table of cases"
+)]
+
+use http::Method;
+use serde_json::{Value, json};
+use testbed::control_plane::ControlPlane;
+use testbed::namespace::TestNamespace;
+use testbed::objects;
+use testbed::served::{container, deployment, job, named, pod, prefixed, sources};
+use testbed::webhook::{NAMESPACE, Registration, webhook_identity};
+use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{unique, wait_for};
+
+/// A webhook that is gone as soon as it is told to go.
+async fn start(cp: &ControlPlane) -> (WebhookProcess, Registration) {
+    let identity = webhook_identity(cp).await;
+    let launch = Launch::serve(cp, &identity).with(&["--log", "debug", "--shutdown-delay", "0s"]);
+    let webhook = launch.start().await;
+    let registration = Registration::exclusive(cp, &webhook.by_service()).await;
+    (webhook, registration)
+}
+
+/// The two ways to go.
+async fn end(webhook: &WebhookProcess, signal: &str) {
+    if signal == "KILL" {
+        webhook.kill();
+    } else {
+        webhook.terminate();
+        wait_for("the webhook's end", || async { webhook.exited() }).await;
+    }
+}
+
+fn asking() -> Value {
+    prefixed(&json!({"env-from": "db-creds"}))
+}
+
+async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
+    cp.namespace_with(
+        stem,
+        &json!({"labels": {"secrets.floe.dev/inject": "enabled"}}),
+    )
+    .await
+}
+
+const SIGNALS: [&str; 2] = ["KILL", "TERM"];
+
+#[tokio::test]
+async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
+    let cp = ControlPlane::shared().await;
+    let (mut webhook, _registration) = start(cp).await;
+    for signal in SIGNALS {
+        let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
+        cp.secret(&plain.name, "db-creds", &["k"], "x").await;
+        cp.secret(&defaults.name, "db-creds", &["k"], "x").await;
+        end(&webhook, signal).await;
+
+        // Namespace | annotations | admitted
+        let helm_test = json!({"helm.sh/hook": "test"});
+        let opted_out = prefixed(&json!({"inject": "false"}));
+        for (namespace, annotations, admitted) in [
+            (plain.name.as_str(), &json!({}), true),
+            (&plain.name, &helm_test, true),
+            (&plain.name, &asking(), false),
+            (&defaults.name, &json!({}), false),
+            (&defaults.name, &helm_test, false),
+            (&defaults.name, &opted_out, true),
+            ("kube-system", &asking(), true),
+            (NAMESPACE, &asking(), true),
+        ] {
+            let name = unique("pod");
+            let mut pod = pod(namespace, &name, annotations);
+            // So that Pod Security says nothing in our own namespace.
+            pod["spec"]["securityContext"] =
+                json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+            pod["spec"]["containers"][0]["securityContext"] =
+                json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+            // Its controller is not told to make one in every namespace at once.
+            wait_for("the namespace's default ServiceAccount", || async {
+                let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
+                cp.request(Method::GET, &path, None)
+                    .await
+                    .accepted()
+                    .then_some(())
+            })
+            .await;
+            let tried = cp.kubectl_apply(namespace, &pod).await;
+            assert_eq!(
+                tried.code == 0,
+                admitted,
+                "{signal}: in {namespace}: {annotations}: {tried:?}"
+            );
+            if admitted {
+                let path = format!("{}?gracePeriodSeconds=0", objects::path(&pod));
+                cp.request(Method::DELETE, &path, None).await.object();
+            } else {
+                let said = tried.stderr;
+                assert!(
+                    said.starts_with("Error from server (InternalError)"),
+                    "{said}"
+                );
+                assert!(
+                    said.contains("failed calling webhook") && said.contains("connection refused"),
+                    "{said}"
+                );
+            }
+        }
+        // Workloads are applied as ever; those that ask for nothing have their pods.
+        let containers = json!([container()]);
+        let asks = asking();
+        for object in [
+            deployment("api", &asks, &containers),
+            job("load", &asks, &containers),
+            deployment("others", &json!({}), &containers),
+            job("other", &json!({}), &containers),
+        ] {
+            cp.kubectl_apply(&plain.name, &object).await.succeeded();
+        }
+        cp.kubectl_apply(&defaults.name, &deployment("api", &asks, &containers))
+            .await
+            .succeeded();
+        for free in ["app=others", "app=other"] {
+            cp.pod_of(&plain.name, free).await;
+        }
+        for (kind, name) in [("ReplicaSet", "api-"), ("Job", "load")] {
+            let said = cp.event(&plain.name, kind, name, "FailedCreate").await;
+            assert!(
+                said.contains("failed calling webhook \"pods.secrets.floe.dev\""),
+                "{said}"
+            );
+        }
+        assert!(
+            cp.pods(&plain.name, "app=api").await.is_empty()
+                && cp.pods(&plain.name, "app=load").await.is_empty()
+        );
+
+        webhook = webhook.restart().await;
+        let back = std::time::Instant::now();
+        for (namespace, selector) in [
+            (&plain, "app=api"),
+            (&plain, "app=load"),
+            (&defaults, "app=api"),
+        ] {
+            let pod = cp.pod_of(&namespace.name, selector).await;
+            assert_eq!(
+                sources(named(&pod, "main")),
+                ["secret/db-creds"],
+                "{signal}: {selector}"
+            );
+            println!(
+                "{signal}: {selector} in {}: {:.1?} after it was back",
+                namespace.name,
+                back.elapsed()
+            );
+        }
+        let path = format!("/apis/batch/v1/namespaces/{}/jobs/load", plain.name);
+        let load = cp.request(Method::GET, &path, None).await.object();
+        assert_eq!(load["status"]["failed"].as_u64().unwrap_or(0), 0, "{load}");
+    }
+}
+
+/// What is not a pod's creation never depends on it.
+#[tokio::test]
+async fn everything_else_goes_on_without_it() {
+    let cp = ControlPlane::shared().await;
+    let ns = cp.namespace("goes-on").await;
+    cp.secret(&ns.name, "db-creds", &["k"], "x").await;
+    // Made before the webhook was installed: it asks, and has nothing.
+    let before = pod(&ns.name, "before", &asking());
+    {
+        let _turn = Registration::turn().await;
+        cp.create(&before).await.object();
+    }
+    let (webhook, _registration) = start(cp).await;
+    let containers = json!([container()]);
+    let run = async |args: &[&str]| {
+        cp.kubectl(&[&["-n", &ns.name], args].concat(), "")
+            .await
+            .succeeded()
+    };
+    // Labels and annotations of a pod that was never injected, with the webhook there and without.
+    let edit = async |value: &str| {
+        for change in ["label", "annotate"] {
+            run(&[
+                change,
+                "--overwrite",
+                "pod",
+                "before",
+                &format!("example.com/a={value}"),
+            ])
+            .await;
+        }
+        run(&[
+            "annotate",
+            "--overwrite",
+            "pod",
+            "before",
+            &format!("secrets.floe.dev/env-from={value}"),
+        ])
+        .await;
+    };
+    edit("there").await;
+    for object in [
+        deployment("api", &asking(), &containers),
+        deployment("gone", &asking(), &containers),
+        job("load", &asking(), &containers),
+    ] {
+        cp.kubectl_apply(&ns.name, &object).await.succeeded();
+    }
+    for name in ["api", "gone", "load"] {
+        cp.pod_of(&ns.name, &format!("app={name}")).await;
+    }
+    let pod_name = async |app: &str| {
+        let pods = cp.pods(&ns.name, &format!("app={app}")).await;
+        pods[0]["metadata"]["name"]
+            .as_str()
+            .expect("a name")
+            .to_owned()
+    };
+    let of_api = pod_name("api").await;
+
+    end(&webhook, "KILL").await;
+    edit("away").await;
+    run(&["label", "pod", &of_api, "example.com/a=b"]).await;
+    run(&["label", "deployment", "api", "example.com/a=b"]).await;
+    run(&[
+        "annotate",
+        "deployment",
+        "api",
+        "secrets.floe.dev/env-from=other",
+    ])
+    .await;
+    run(&["label", "namespace", &ns.name, "example.com/a=b"]).await;
+    run(&["scale", "deployment", "api", "--replicas=0"]).await;
+    run(&["delete", "deployment", "gone"]).await;
+    run(&["delete", "job", "load"]).await;
+    // Without a node nobody confirms the end of a pod that was bound; these never were.
+    for name in ["api", "gone", "load"] {
+        wait_for(&format!("the end of the pods of {name}"), || async {
+            cp.pods(&ns.name, &format!("app={name}"))
+                .await
+                .is_empty()
+                .then_some(())
+        })
+        .await;
+    }
+    run(&["delete", "pod", "before", "--wait=false"]).await;
+}
+
+/// A mistake that slipped in while nobody looked (`sources` is `Ignore`) is found at the pods that it governs.
+#[tokio::test]
+async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
+    let cp = ControlPlane::shared().await;
+    let (mut webhook, _registration) = start(cp).await;
+    let (ns, by_account) = (
+        labelled(cp, "standing").await,
+        labelled(cp, "account").await,
+    );
+    end(&webhook, "KILL").await;
+    let annotation = "secrets.floe.dev/on-missing=perhaps";
+    cp.kubectl(&["annotate", "namespace", &ns.name, annotation], "")
+        .await
+        .succeeded();
+    let of_account = [
+        "-n",
+        &by_account.name,
+        "annotate",
+        "serviceaccount",
+        "default",
+        annotation,
+    ];
+    cp.kubectl(&of_account, "").await.succeeded();
+    webhook = webhook.restart().await;
+
+    for (namespace, whose) in [
+        (&ns.name, format!("of namespace \"{}\"", ns.name)),
+        (
+            &by_account.name,
+            "of service account \"default\"".to_owned(),
+        ),
+    ] {
+        let refused = cp
+            .kubectl_apply(namespace, &pod(namespace, "governed", &json!({})))
+            .await;
+        let said = format!(
+            "The request is invalid: metadata.annotations[secrets.floe.dev/on-missing]: annotation \
+             secrets.floe.dev/on-missing {whose}: \"perhaps\" is not one of deny, warn.\n"
+        );
+        assert_eq!(refused.stderr, said);
+        // Neither those who hide it by an annotation of their own nor those who opt out are concerned.
+        for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
+            cp.create_dry(&pod(namespace, "free", &prefixed(&short)))
+                .await
+                .object();
+        }
+    }
+    // Who changes something else is not stopped, who changes one of ours is told; the way out is open.
+    let all = [
+        &["namespace", &ns.name][..],
+        &["-n", &by_account.name, "serviceaccount", "default"],
+    ];
+    for target in all {
+        let run = async |verb: &str, change: &str| {
+            cp.kubectl(&[&[verb], target, &[change]].concat(), "").await
+        };
+        run("label", "example.com/a=b").await.succeeded();
+        run("annotate", "example.com/a=b").await.succeeded();
+        let refused = run("annotate", "secrets.floe.dev/refs=a").await;
+        assert!(
+            refused
+                .stderr
+                .contains("\"perhaps\" is not one of deny, warn"),
+            "{refused:?}"
+        );
+        run("annotate", "secrets.floe.dev/on-missing-")
+            .await
+            .succeeded();
+    }
+    drop(webhook);
+}

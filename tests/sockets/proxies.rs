@@ -1,0 +1,285 @@
+//! Proxies on the way to the API server: the commands and `serve` through a real one, and the same for kubectl, which
+//! has to go the same way.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails as the test does"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use testbed::control_plane::ControlPlane;
+use testbed::process::Folder;
+use testbed::proxy::ForwardProxy;
+use testbed::webhook::webhook_identity;
+use testbed::webhook_process::Launch;
+
+/// A way to the API server on this machine that is not one of those that never go through a proxy.
+const HOST: &str = "0.0.0.0";
+
+/// A kubeconfig like this one, for [`HOST`], with this `proxy-url`. Also the address that a proxy sees.
+fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (PathBuf, String) {
+    let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    let cluster = &mut config["clusters"][0]["cluster"];
+    let server = cluster["server"]
+        .as_str()
+        .expect("a server")
+        .replace("127.0.0.1", HOST);
+    let address = server.trim_start_matches("https://").to_owned();
+    cluster["server"] = server.into();
+    cluster["tls-server-name"] = "localhost".into();
+    if let Some(url) = proxy_url {
+        cluster["proxy-url"] = url.into();
+    }
+    (folder.write("kubeconfig", config.to_string()), address)
+}
+
+/// The variables that name proxies, all of them, so that those of whoever runs the tests do not count.
+fn environment(command: &mut Command, set: &[(&str, &str)]) {
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.envs(set.iter().copied());
+}
+
+/// Runs a program to its end: exit code and all that it wrote.
+async fn run(mut command: Command, stdin: &'static str, set: &[(&str, &str)]) -> (i32, String) {
+    environment(&mut command, set);
+    let ran = tokio::task::spawn_blocking(move || {
+        use std::io::Write as _;
+        let pipes = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = pipes.spawn().expect("the program starts");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(stdin.as_bytes())
+            .ok();
+        child.wait_with_output().expect("it ends")
+    });
+    let output = ran.await.expect("no panic");
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    (output.status.code().expect("it was not killed"), said)
+}
+
+fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
+    command.args(args).arg("--kubeconfig").arg(kubeconfig);
+    command
+}
+
+fn kubectl(kubeconfig: &Path) -> Command {
+    let [program] = testbed::tools::paths(["kubectl"]);
+    let mut command = Command::new(program);
+    command
+        .args(["get", "--raw", "/version", "--kubeconfig"])
+        .arg(kubeconfig);
+    command
+}
+
+const SCAN: [&str; 3] = ["scan", "-n", "default"];
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: p, annotations: {secrets.floe.dev/refs: by-proxy/a}}
+spec: {containers: [{name: main}]}
+";
+
+#[tokio::test]
+async fn every_command_goes_through_the_proxy_of_the_environment() {
+    let cp = ControlPlane::shared().await;
+    let proxy = ForwardProxy::start(cp, Some(("user", "p@ss:CANARY"))).await;
+    cp.secret("default", "by-proxy", &["a"], "v").await;
+    let folder = Folder::new();
+    let (kubeconfig, address) = elsewhere(&folder, &cp.kubeconfig, None);
+    for (scheme, protocol) in [
+        ("http", "connect"),
+        ("https", "connect"),
+        ("socks5", "socks5"),
+    ] {
+        let url = proxy.url(scheme, "user:p%40ss%3ACANARY@");
+        for (args, stdin, code) in [
+            (&SCAN[..], "", 0),
+            (&["inject", "-f", "-", "--cluster"], POD, 0),
+            // There is no webhook to find.
+            (&["doctor"], "", 1),
+        ] {
+            let before = proxy.connections(protocol, &address);
+            let set = [
+                ("HTTPS_PROXY", url.as_str()),
+                ("NO_PROXY", "other.example.com,10.0.0.0/8"),
+            ];
+            let (found, said) = run(ours(&kubeconfig, args), stdin, &set).await;
+            assert_eq!(found, code, "{scheme} {args:?}: {said}");
+            assert!(
+                proxy.connections(protocol, &address) > before,
+                "{scheme} {args:?}: {said}"
+            );
+            assert!(!said.contains("CANARY"), "{said}");
+        }
+    }
+}
+
+/// `serve` and `controller` believe a kubeconfig, and what they log at the most has no password.
+#[tokio::test]
+async fn serve_goes_through_the_proxy_and_logs_no_password() {
+    let cp = ControlPlane::shared().await;
+    let proxy = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
+    let identity = webhook_identity(cp).await;
+    for scheme in ["http", "https", "socks5"] {
+        let folder = Folder::new();
+        let url = proxy.url(scheme, "user:CANARY@");
+        let (kubeconfig, address) = elsewhere(&folder, &identity.kubeconfig, Some(&url));
+        let protocol = if scheme == "socks5" {
+            scheme
+        } else {
+            "connect"
+        };
+        let before = proxy.connections(protocol, &address);
+        let launch =
+            Launch::serve(cp, &identity).set("--kubeconfig", &kubeconfig.display().to_string());
+        let webhook = launch.with(&["--log", "trace"]).start().await;
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"}, "operation": "CREATE",
+            "namespace": "default", "name": "p", "userInfo": {"username": "u"},
+            "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default",
+                "annotations": {"secrets.floe.dev/env-from": "nobody-has-this"}}, "spec": {"containers": [{"name": "main"}]}},
+        }});
+        let answer = webhook.review("/admit/pods", &review).await.to_string();
+        assert!(
+            answer.contains("not found in namespace"),
+            "{scheme}: {answer}\n{}",
+            webhook.log()
+        );
+        assert!(proxy.connections(protocol, &address) > before, "{scheme}");
+        let log = webhook.log();
+        let place = log
+            .find("CANARY")
+            .map(|at| log[at.saturating_sub(300)..at].to_owned());
+        assert_eq!(place, None, "{scheme}");
+        assert!(log.contains("nobody-has-this"), "{scheme}: {log}");
+    }
+}
+
+/// A `proxy-url`, variables, and the way: through the proxy, directly, or none.
+type Row<'r> = (Option<&'r str>, &'r [(&'r str, &'r str)], Option<bool>);
+
+/// Which way, for what kubectl and our programs are told alike.
+#[tokio::test]
+async fn ways_are_those_of_kubectl() {
+    let cp = ControlPlane::shared().await;
+    let open = ForwardProxy::start(cp, None).await;
+    let closed = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
+    let port = cp.server.rsplit(':').next().expect("a port");
+    let (http, https, socks5) = (
+        open.url("http", ""),
+        open.url("https", ""),
+        open.url("socks5", ""),
+    );
+    let bare = http.trim_start_matches("http://");
+    let wrong = ["http", "https", "socks5"].map(|scheme| closed.url(scheme, "user:wrong-CANARY@"));
+    let nobody = closed.url("http", "");
+    let at_port = format!("{HOST}:{port}");
+    let other_port = format!("{HOST}:1");
+    let (through, direct, none) = (Some(true), Some(false), None);
+    let rows: [Row<'_>; 24] = [
+        (None, &[], direct),
+        (None, &[("HTTPS_PROXY", &http)], through),
+        (None, &[("https_proxy", bare)], through),
+        (None, &[("HTTPS_PROXY", &https)], through),
+        (None, &[("HTTPS_PROXY", &socks5)], through),
+        (
+            None,
+            &[("HTTP_PROXY", &nobody), ("ALL_PROXY", &nobody)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", HOST)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", "a,0.0.0.0/8,")],
+            direct,
+        ),
+        (None, &[("HTTPS_PROXY", &nobody), ("no_proxy", "*")], direct),
+        (
+            None,
+            &[("HTTPS_PROXY", &nobody), ("NO_PROXY", &at_port)],
+            direct,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &http), ("NO_PROXY", &other_port)],
+            through,
+        ),
+        (
+            None,
+            &[
+                ("HTTPS_PROXY", &http),
+                ("NO_PROXY", "127.0.0.0/8,localhost,.svc"),
+            ],
+            through,
+        ),
+        (
+            None,
+            &[("HTTPS_PROXY", &http), ("NO_PROXY", "127.0.0.1")],
+            through,
+        ),
+        (None, &[("HTTPS_PROXY", &nobody)], none),
+        (None, &[("HTTPS_PROXY", &wrong[0])], none),
+        (None, &[("HTTPS_PROXY", &wrong[1])], none),
+        (None, &[("HTTPS_PROXY", &wrong[2])], none),
+        (Some(&http), &[], through),
+        (Some(&https), &[], through),
+        (Some(&socks5), &[("HTTPS_PROXY", &nobody)], through),
+        (Some(&http), &[("NO_PROXY", "*")], through),
+        (Some(&wrong[0]), &[], none),
+        (Some("ftp://user:CANARY@proxy"), &[], none),
+        (Some("http://127.0.0.1:1"), &[], none),
+    ];
+    for (proxy_url, set, way) in rows {
+        let folder = Folder::new();
+        let (kubeconfig, address) = elsewhere(&folder, &cp.kubeconfig, proxy_url);
+        let used = || open.connections("connect", &address) + open.connections("socks5", &address);
+        for (who, command) in [
+            ("kubectl", kubectl(&kubeconfig)),
+            ("scan", ours(&kubeconfig, &SCAN)),
+        ] {
+            let before = used();
+            let (code, said) = run(command, "", set).await;
+            let found = (code == 0).then(|| used() > before);
+            assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {said}");
+            let refused = said.contains("proxy") && !said.contains("CANARY");
+            assert!(
+                who == "kubectl" || way.is_some() || refused,
+                "{proxy_url:?} {set:?}: {said}"
+            );
+        }
+    }
+    assert_eq!(
+        closed.connections("connect", &at_port) + closed.connections("socks5", &at_port),
+        0
+    );
+}
+
+/// The addresses of this machine are nobody else's affair.
+#[tokio::test]
+async fn this_machine_is_never_reached_by_a_proxy_of_the_environment() {
+    let cp = ControlPlane::shared().await;
+    let set = [("HTTPS_PROXY", "http://127.0.0.1:1")];
+    for command in [kubectl(&cp.kubeconfig), ours(&cp.kubeconfig, &SCAN)] {
+        let (code, said) = run(command, "", &set).await;
+        assert_eq!(code, 0, "{said}");
+    }
+}

@@ -1,0 +1,357 @@
+//! Certificates change under a live listener: as the kubelet changes them, halfway, to garbage, to expired ones.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Extension, Router};
+use floe_secrets_webhook::server::cert_store::{CertStore, ClientAuth, TlsFiles};
+use floe_secrets_webhook::server::connection::Peer;
+use floe_secrets_webhook::server::metrics::{Reload, ReloadResult, ServerMetrics};
+use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
+use tempfile::TempDir;
+use testbed::sockets::{Ca, Pem, Server, connect, served, until};
+
+/// A Secret volume as the kubelet lays it out: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
+struct Volume {
+    dir: TempDir,
+    generation: u32,
+}
+
+impl Volume {
+    fn new(pair: &Pem) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["tls.crt", "tls.key"] {
+            symlink(Path::new("..data").join(name), dir.path().join(name)).unwrap();
+        }
+        let mut volume = Self { dir, generation: 0 };
+        volume.swap(pair);
+        volume
+    }
+
+    /// New directory, link renamed over, old directory gone.
+    fn swap(&mut self, pair: &Pem) {
+        let root = self.dir.path();
+        let old = root.join(format!("..2026_{}", self.generation));
+        self.generation += 1;
+        let name = format!("..2026_{}", self.generation);
+        fs::create_dir(root.join(&name)).unwrap();
+        fs::write(root.join(&name).join("tls.crt"), &pair.cert).unwrap();
+        fs::write(root.join(&name).join("tls.key"), &pair.key).unwrap();
+        symlink(&name, root.join("..data_tmp")).unwrap();
+        fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+        if old.exists() {
+            fs::remove_dir_all(old).unwrap();
+        }
+    }
+
+    fn files(&self) -> TlsFiles {
+        let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
+        TlsFiles {
+            pair: Some((path("tls.crt"), path("tls.key"))),
+            client_ca: None,
+        }
+    }
+}
+
+/// A listener whose certificate files are looked at all the time.
+struct Watched {
+    server: Server,
+    store: Arc<CertStore>,
+    metrics: ServerMetrics,
+}
+
+impl Watched {
+    async fn start(files: TlsFiles) -> Self {
+        let metrics = ServerMetrics::default();
+        let auth = if files.client_ca.is_some() {
+            ClientAuth::Required
+        } else {
+            ClientAuth::None
+        };
+        let store = CertStore::new(auth, Arc::new(jiff::Timestamp::now), metrics.clone());
+        files.load(&store).await.unwrap();
+        let watched = Arc::clone(&store);
+        tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
+        let router = Router::new()
+            .route("/", get(async || "ok"))
+            .route("/who", get(who));
+        let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
+        let server =
+            testbed::sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
+        Self {
+            server,
+            store,
+            metrics,
+        }
+    }
+
+    fn count(&self, result: ReloadResult) -> u64 {
+        self.metrics
+            .tls_reloads
+            .get_or_create(&Reload { result })
+            .get()
+    }
+
+    /// Waits until the files were refused this many times more.
+    async fn refused(&self, times: u64) {
+        let before = self.count(ReloadResult::Kept);
+        until("refusals", async || {
+            self.count(ReloadResult::Kept) >= before + times
+        })
+        .await;
+    }
+}
+
+async fn who(Extension(peer): Extension<Peer>) -> String {
+    format!("{} {}", peer.verified, peer.name.as_deref().unwrap_or("-"))
+}
+
+#[tokio::test]
+async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
+    let ca = Ca::new("ca");
+    let mut volume = Volume::new(&ca.leaf("generation-0"));
+    let watched = Watched::start(volume.files()).await;
+    let addr = watched.server.addr;
+    let mut old = connect(addr, &ca, None, "http/1.1").await.unwrap();
+    assert_eq!(testbed::sockets::common_name(&old), "generation-0");
+    for generation in 1..=3 {
+        let name = format!("generation-{generation}");
+        volume.swap(&ca.leaf(&name));
+        until(&name, async || served(addr, &ca).await == name).await;
+        assert_eq!(
+            testbed::sockets::get(&mut old, "/").await.unwrap().body,
+            "ok"
+        );
+    }
+    assert_eq!(watched.count(ReloadResult::Loaded), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_comes_before_its_certificate_waits_for_it() {
+    let ca = Ca::new("ca");
+    let volume = Volume::new(&ca.leaf("old"));
+    let watched = Watched::start(volume.files()).await;
+    let new = ca.leaf("new");
+    let data = volume.dir.path().join("..data");
+    fs::write(data.join("tls.key"), &new.key).unwrap();
+    watched.refused(2).await;
+    assert_eq!(served(watched.server.addr, &ca).await, "old");
+    fs::write(data.join("tls.crt"), &new.cert).unwrap();
+    until("new", async || {
+        served(watched.server.addr, &ca).await == "new"
+    })
+    .await;
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_stays() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = logs::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let warnings = || {
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines()
+            .filter(|line| line.contains("certificate rejected"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+
+    let ca = Ca::new("ca");
+    let good = ca.leaf("good");
+    let mut volume = Volume::new(&good);
+    let watched = Watched::start(volume.files()).await;
+    let not_after = watched.store.not_after();
+    let key = good.key.clone();
+    let expired = ca.leaf_with("expired", |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    });
+    let future = ca.leaf_with("future", |params| {
+        params.not_before = rcgen::date_time_ymd(4000, 1, 1);
+    });
+    let other = ca.leaf("other");
+    let bad = [
+        (
+            Pem {
+                cert: "garbage".to_owned(),
+                key: key.clone(),
+            },
+            "PEM block",
+        ),
+        (
+            Pem {
+                cert: good.cert.replace("MII", "MIX"),
+                key: key.clone(),
+            },
+            "X.509",
+        ),
+        (
+            Pem {
+                cert: String::new(),
+                key: String::new(),
+            },
+            "PEM block",
+        ),
+        (
+            Pem {
+                cert: other.cert,
+                key,
+            },
+            "does not belong",
+        ),
+        (expired, "expired at 2020-02-01"),
+        (future, "not valid before 4000-01-01"),
+    ];
+    for (n, (pair, reason)) in bad.iter().enumerate() {
+        volume.swap(pair);
+        // The third refusal of the same content is certain to be of this one whole, and must not warn again.
+        until(reason, async || warnings().len() > n).await;
+        watched.refused(3).await;
+        assert_eq!(served(watched.server.addr, &ca).await, "good", "{reason}");
+        let warnings = warnings();
+        assert_eq!(warnings.len(), n + 1, "{warnings:#?}");
+        assert!(warnings[n].contains(reason), "{}", warnings[n]);
+        assert!(!warnings[n].contains("PRIVATE KEY-"), "{}", warnings[n]);
+    }
+    assert_eq!(watched.store.not_after(), not_after);
+    assert_eq!(watched.store.check(), Ok(()));
+
+    fs::remove_file(volume.dir.path().join("..data")).unwrap();
+    watched.refused(2).await;
+    assert_eq!(served(watched.server.addr, &ca).await, "good");
+    assert_eq!(watched.count(ReloadResult::Loaded), 0);
+}
+
+#[tokio::test]
+async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready() {
+    let ca = Ca::new("ca");
+    let pair = ca.leaf_with("short", |params| {
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 2, 1);
+    });
+    let now = Arc::new(Mutex::new(
+        "2026-01-15T00:00:00Z".parse::<jiff::Timestamp>().unwrap(),
+    ));
+    let clock = Arc::clone(&now);
+    let metrics = ServerMetrics::default();
+    let store = CertStore::new(
+        ClientAuth::None,
+        Arc::new(move || *clock.lock().unwrap()),
+        metrics.clone(),
+    );
+    assert_eq!(store.check(), Err("no certificate yet".to_owned()));
+    assert!(store.server_config().is_none());
+    let volume = Volume::new(&pair);
+    volume.files().load(&store).await.unwrap();
+    assert_eq!(store.check(), Ok(()));
+    assert_eq!(
+        metrics.tls_not_after.get(),
+        "2026-02-01T00:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_second()
+    );
+
+    *now.lock().unwrap() = "2026-02-02T00:00:00Z".parse().unwrap();
+    assert_eq!(
+        store.check(),
+        Err("certificate expired at 2026-02-01T00:00:00Z".to_owned())
+    );
+    assert!(
+        store.server_config().is_some(),
+        "an old certificate is better than none"
+    );
+
+    let metrics = ServerMetrics::default();
+    let store = CertStore::new(ClientAuth::None, Arc::new(jiff::Timestamp::now), metrics);
+    let error = volume.files().load(&store).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the certificate expired at 2026-02-01T00:00:00Z"
+    );
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
+    let ca = Ca::new("ca");
+    let (first, second) = (Ca::new("first"), Ca::new("second"));
+    let (alice, bob) = (first.leaf("alice"), second.leaf("bob"));
+    let volume = Volume::new(&ca.leaf("server"));
+    let client_ca = volume.dir.path().join("client-ca.crt");
+    fs::write(&client_ca, first.pem()).unwrap();
+    let watched = Watched::start(TlsFiles {
+        client_ca: Some(client_ca.clone()),
+        ..volume.files()
+    })
+    .await;
+    // With TLS 1.3 the client's handshake ends before the server has judged its certificate: only an answer tells.
+    let who = async |client: Option<&Pem>| -> Option<String> {
+        let mut stream = connect(watched.server.addr, &ca, client, "http/1.1")
+            .await
+            .ok()?;
+        testbed::sockets::get(&mut stream, "/who")
+            .await
+            .ok()
+            .map(|answer| answer.body)
+    };
+    assert_eq!(who(None).await, None);
+    assert_eq!(who(Some(&bob)).await, None);
+    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+
+    fs::write(&client_ca, "garbage").unwrap();
+    watched.refused(2).await;
+    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+
+    fs::write(&client_ca, first.pem() + &second.pem()).unwrap();
+    until("both", async || who(Some(&bob)).await.is_some()).await;
+    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+
+    fs::write(&client_ca, second.pem()).unwrap();
+    until("the second alone", async || {
+        who(Some(&alice)).await.is_none()
+    })
+    .await;
+    assert_eq!(who(Some(&bob)).await.as_deref(), Some("true bob"));
+    assert_eq!(who(None).await, None);
+}
+
+#[tokio::test]
+async fn nobody_may_call_while_a_required_client_ca_is_missing() {
+    let ca = Ca::new("ca");
+    let pair = ca.leaf("server");
+    let metrics = ServerMetrics::default();
+    let store = CertStore::new(
+        ClientAuth::Required,
+        Arc::new(jiff::Timestamp::now),
+        metrics,
+    );
+    store
+        .load(pair.cert.as_bytes(), pair.key.as_bytes())
+        .unwrap();
+    assert!(store.server_config().is_none());
+    assert_eq!(store.check(), Err("no client CA yet".to_owned()));
+}

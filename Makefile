@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+SCRIPTS = $(shell git ls-files "*.sh" .ci/run hack/cluster/kubectl)
 .PHONY: help demo demo-helm test test-kubernetes-1.30 test-cluster chart-lint chart-render check-generated lint deny fuzz bench hostile sequences instructions footprint soak release clean
 
 ## demo: from a bare checkout to a Job's container that prints its injected variable (TRY THIS FIRST)
@@ -40,10 +41,15 @@ check-generated:
 	hack/values-table.py --check
 	hack/render-manifests.sh --check
 
-## lint: formatting and clippy, as in CI
+## lint: formatting, clippy, documentation links, shell scripts, spelling, names and sizes, as in CI
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --all-features --locked --quiet
+	"$$(hack/tools/tools.sh path shfmt)" -i 2 -ci -d $(SCRIPTS)
+	"$$(hack/tools/tools.sh path shellcheck)" -x -P SCRIPTDIR $(SCRIPTS)
+	"$$(hack/cargo-tool.sh typos-cli 1.52.0 typos)"
+	hack/check-style.py
 
 ## deny: licences, bans and sources of all dependencies
 deny:

@@ -5,13 +5,19 @@ set -euo pipefail
 
 dir=${1:?usage: hack/certs.sh DIR NAME…}
 shift
-[ $# -gt 0 ] || { echo "usage: hack/certs.sh DIR NAME…" >&2; exit 2; }
-command -v openssl >/dev/null || { echo "certs: openssl is needed; install it with your package manager" >&2; exit 1; }
+[ $# -gt 0 ] || {
+  echo "usage: hack/certs.sh DIR NAME…" >&2
+  exit 2
+}
+command -v openssl >/dev/null || {
+  echo "certs: openssl is needed; install it with your package manager" >&2
+  exit 1
+}
 
 names=""
 for name in "$@"; do
-    case $name in IP:*) ;; *) name=DNS:$name ;; esac
-    names=${names:+$names,}$name
+  case $name in IP:*) ;; *) name=DNS:$name ;; esac
+  names=${names:+$names,}$name
 done
 mkdir -p "$dir"
 umask 077
@@ -21,6 +27,6 @@ openssl req -x509 -new -key "$dir/ca.key" -days 30 -subj "/CN=floe-secrets-webho
 key "$dir/tls.key"
 # Version 3, because rustls and Go reject older versions.
 openssl req -new -key "$dir/tls.key" -subj "/CN=floe-secrets-webhook" |
-    openssl x509 -req -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 30 \
-        -out "$dir/tls.crt" -extfile <(printf '%s\n' "basicConstraints=CA:FALSE" \
-        "keyUsage=digitalSignature" "extendedKeyUsage=serverAuth" "subjectAltName=$names") 2>/dev/null
+  openssl x509 -req -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 30 \
+    -out "$dir/tls.crt" -extfile <(printf '%s\n' "basicConstraints=CA:FALSE" \
+      "keyUsage=digitalSignature" "extendedKeyUsage=serverAuth" "subjectAltName=$names") 2>/dev/null

@@ -12,7 +12,7 @@ cache=${FLOE_SECRETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/floe-secrets-webhook
 PATH=$cache/bin:$PATH
 
 if [ "$(cargo-fuzz --version 2>/dev/null || true)" != "cargo-fuzz $cargo_fuzz_version" ]; then
-    cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$cache"
+  cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$cache"
 fi
 
 # Coverage and sanitizer flags are unstable, but the stable compiler has them, so no nightly is needed. Our code has no
@@ -25,10 +25,10 @@ export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
 # shellcheck disable=SC2046 # one word per target
 [ $# -gt 0 ] || set -- $(cargo-fuzz list)
 for target; do
-    mkdir -p "$found/$target"
-    echo "fuzz $target: ${seconds} s"
-    # With one codegen unit, cargo-fuzz's default, the build would take most of the time.
-    cargo-fuzz run -s address --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
-        -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=5 -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=65536 \
-        -verbosity=0 -print_funcs=0
+  mkdir -p "$found/$target"
+  echo "fuzz $target: ${seconds} s"
+  # With one codegen unit, cargo-fuzz's default, the build would take most of the time.
+  cargo-fuzz run -s address --codegen-units 16 "$target" "$found/$target" "fuzz/corpus/$target" -- \
+    -dict=fuzz/dictionary -max_total_time="$seconds" -timeout=5 -malloc_limit_mb=32 -rss_limit_mb=1024 -max_len=65536 \
+    -verbosity=0 -print_funcs=0
 done

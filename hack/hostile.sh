@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 hack/tools/tools.sh build control-plane
 # One after the other: the memory and time of concurrent tests would be counted together.
 for tests in amplification hostile; do
-    cargo test --profile count --all-features --locked --test "$tests" -- --ignored --test-threads=1 --nocapture
+  cargo test --profile optimized --all-features --locked --test "$tests" -- --ignored --test-threads=1 --nocapture
 done

@@ -10,30 +10,30 @@ tolerance=5
 
 valgrind=$(hack/tools/tools.sh path valgrind)
 
-binary=$(cargo bench --profile count --quiet --locked --no-run --bench instructions --message-format=json |
-    sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
+binary=$(cargo bench --profile optimized --quiet --locked --no-run --bench instructions --message-format=json |
+  sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
 
 count() {
-    "$valgrind" --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 |
-        sed -n 's/.*Collected : //p'
+  "$valgrind" --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 |
+    sed -n 's/.*Collected : //p'
 }
 
 failed=0
 counted=$(mktemp)
 trap 'rm -f "$counted"' EXIT
 for case in injected skipped handler-injected handler-skipped; do
-    # The difference of two runs excludes work that is done once.
-    few=$(count "$case" 100)
-    many=$(count "$case" 600)
-    per=$(((many - few) / 500))
-    echo "$case $per" >>"$counted"
-    allowed=$(sed -n "s/^$case //p" "$budget")
-    if [ "${1:-}" != --update ] && [ "$per" -gt $((allowed + allowed * tolerance / 100)) ]; then
-        echo "$case: $per instructions per admission, more than $tolerance % above the budget of $allowed" >&2
-        failed=1
-    else
-        echo "$case: $per instructions per admission (budget ${allowed:-none})"
-    fi
+  # The difference of two runs excludes work that is done once.
+  few=$(count "$case" 100)
+  many=$(count "$case" 600)
+  per=$(((many - few) / 500))
+  echo "$case $per" >>"$counted"
+  allowed=$(sed -n "s/^$case //p" "$budget")
+  if [ "${1:-}" != --update ] && [ "$per" -gt $((allowed + allowed * tolerance / 100)) ]; then
+    echo "$case: $per instructions per admission, more than $tolerance % above the budget of $allowed" >&2
+    failed=1
+  else
+    echo "$case: $per instructions per admission (budget ${allowed:-none})"
+  fi
 done
 [ "${1:-}" != --update ] || cp "$counted" "$budget"
 exit $failed

@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 hack/tools/tools.sh build control-plane
 SEQUENCES=${SEQUENCES:-10000} LIVE_SEQUENCES=${LIVE_SEQUENCES:-200} \
-    cargo test --profile count --all-features --locked --test sequences -- --test-threads=1 --nocapture
+  cargo test --profile optimized --all-features --locked --test sequences -- --test-threads=1 --nocapture

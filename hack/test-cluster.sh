@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests that need running containers, on a real one-node cluster (Linux and root), or on your own cluster (KUBECONFIG).
 # usage: hack/test-cluster.sh [cluster|reload|replicas|power-cut]...   (all)
-#        PROFILE=release hack/test-cluster.sh hostile      hostile reviews, only with optimised code
-#        PROFILE=release hack/test-cluster.sh floods       floods of connections to each replica
+#        PROFILE=optimized hack/test-cluster.sh hostile    hostile reviews, only with optimised code
+#        PROFILE=optimized hack/test-cluster.sh floods     floods of connections to each replica
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,17 +17,17 @@ source "$ROOT/hack/lib/power-cut.sh"
 NAMESPACE=floe-power-cut
 target_choose
 if [ "$TARGET" = plane ]; then
-    echo "test-cluster: this needs root on Linux, or your own cluster: set KUBECONFIG" >&2
-    exit 1
+  echo "test-cluster: this needs root on Linux, or your own cluster: set KUBECONFIG" >&2
+  exit 1
 fi
 was_up=no
 if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then was_up=yes; fi
 cleanup() {
-    if [ "$TARGET" = own ]; then
-        "$ROOT/hack/install.sh" remove
-    elif [ "$was_up" = no ]; then
-        "$ROOT/hack/cluster/cluster.sh" down
-    fi
+  if [ "$TARGET" = own ]; then
+    "$ROOT/hack/install.sh" remove
+  elif [ "$was_up" = no ]; then
+    "$ROOT/hack/cluster/cluster.sh" down
+  fi
 }
 trap cleanup EXIT
 # Profile of the binary that other tests have built already.
@@ -44,29 +44,32 @@ run_one() { in_network cargo test --locked --all-features --test cluster_replica
 
 [ $# -gt 0 ] || set -- cluster reload replicas power-cut
 for tests; do
-    if [ "$tests" = hostile ] && [ "$PROFILE" != release ]; then
-        echo "test-cluster: hostile needs optimised code: set PROFILE=release" >&2
-        exit 2
-    fi
-    case $tests in
-        cluster) run cargo test --locked --all-features --test cluster ;;
-        # Inside the node's network: these tests send requests to the API server, and one starts Reloader, or its model,
-        # beside the API server.
-        reload) run in_network cargo test --locked --all-features --test cluster_reload ;;
-        replicas) run_one replicas_come_and_go ;;
-        hostile) run_one hostile_reviews ;;
-        floods) run_one floods_kill ;;
-        power-cut)
-            # Never on a user's own cluster.
-            if [ "$TARGET" = node ]; then
-                demo_namespace
-                k -n "$NAMESPACE" apply -f hack/demo/secret.yaml
-                power_cut
-                k delete namespace "$NAMESPACE" --wait=false
-            else
-                echo "power-cut: only on the one-node cluster" >&2
-            fi
-            ;;
-        *) echo "test-cluster: no tests named $tests" >&2; exit 2 ;;
-    esac
+  if [ "$tests" = hostile ] && [ "$PROFILE" = dev ]; then
+    echo "test-cluster: hostile needs optimised code: set PROFILE=optimized" >&2
+    exit 2
+  fi
+  case $tests in
+    cluster) run cargo test --locked --all-features --test cluster ;;
+    # Inside the node's network: these tests send requests to the API server, and one starts Reloader, or its model,
+    # beside the API server.
+    reload) run in_network cargo test --locked --all-features --test cluster_reload ;;
+    replicas) run_one replicas_come_and_go ;;
+    hostile) run_one hostile_reviews ;;
+    floods) run_one floods_kill ;;
+    power-cut)
+      # Never on a user's own cluster.
+      if [ "$TARGET" = node ]; then
+        demo_namespace
+        k -n "$NAMESPACE" apply -f hack/demo/secret.yaml
+        power_cut
+        k delete namespace "$NAMESPACE" --wait=false
+      else
+        echo "power-cut: only on the one-node cluster" >&2
+      fi
+      ;;
+    *)
+      echo "test-cluster: no tests named $tests" >&2
+      exit 2
+      ;;
+  esac
 done

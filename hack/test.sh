@@ -11,16 +11,16 @@ LONGEST="chart controller doctor self_managed workloads registration admission r
 ALONE="admission_load admission_faults outage connections"
 
 if [ "${1:-}" = --one ]; then
-    name=$2 program=$3 log=$4
-    shift 4
-    started=$SECONDS verdict=ok
-    "$program" "$@" >"$log" 2>&1 || verdict=FAILED
-    result=$(grep '^test result' "$log" || echo "test result: FAILED. The program exited without a result")
-    # Fails if no test matches the filter.
-    if [ $# -gt 0 ] && grep -q ' 0 passed' "$log"; then verdict=FAILED; fi
-    echo "$name: $verdict after $((SECONDS - started)) s; $result"
-    [ $verdict = ok ]
-    exit
+  name=$2 program=$3 log=$4
+  shift 4
+  started=$SECONDS verdict=ok
+  "$program" "$@" >"$log" 2>&1 || verdict=FAILED
+  result=$(grep '^test result' "$log" || echo "test result: FAILED. The program exited without a result")
+  # Fails if no test matches the filter.
+  if [ $# -gt 0 ] && grep -q ' 0 passed' "$log"; then verdict=FAILED; fi
+  echo "$name: $verdict after $((SECONDS - started)) s; $result"
+  [ $verdict = ok ]
+  exit
 fi
 
 # All programs that tests start are built before the first test: a build would take CPU time from tests.
@@ -31,23 +31,29 @@ mkdir -p "$logs"
 CARGO_TERM_COLOR=never cargo test --workspace --all-features --locked --no-run 2>&1 | tee "$logs/build"
 # A program has the name of its test, "lib" and "main" those of the service crate.
 sed -n -e 's,^ *Executable unittests src/\(lib\|main\).rs (\(.*/floe_secrets_webhook-[0-9a-f]*\))$,\1 \2,p' \
-    -e 's,^ *Executable .* (\(.*/\([a-z0-9_]*\)-[0-9a-f]*\))$,\2 \1,p' "$logs/build" |
-    grep -v '^floe_secrets_webhook ' >"$logs/programs"
-[ -s "$logs/programs" ] || { echo "test: cargo built no test programs" >&2; exit 1; }
+  -e 's,^ *Executable .* (\(.*/\([a-z0-9_]*\)-[0-9a-f]*\))$,\2 \1,p' "$logs/build" |
+  grep -v '^floe_secrets_webhook ' >"$logs/programs"
+[ -s "$logs/programs" ] || {
+  echo "test: cargo built no test programs" >&2
+  exit 1
+}
 
 path_of() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$logs/programs"; }
 
 # Prints a line per program, the longest first: its name, its path, its log, and its filters.
 wanted() {
-    local all name path
-    all=$*
-    if [ $# -eq 0 ]; then
-        all="$LONGEST $(awk '{ print $1 }' "$logs/programs" | grep -vxF "$(tr ' ' '\n' <<<"$LONGEST")")"
-    fi
-    for name in $all; do
-        path=$(path_of "${name%%=*}") || { echo "test: no such test program: ${name%%=*}" >&2; return 1; }
-        echo "${name%%=*} $path $logs/${name%%=*}.log$(sed -e 's/^[^=]*//' -e 's/[=,]/ /g' <<<"$name")"
-    done
+  local all name path
+  all=$*
+  if [ $# -eq 0 ]; then
+    all="$LONGEST $(awk '{ print $1 }' "$logs/programs" | grep -vxF "$(tr ' ' '\n' <<<"$LONGEST")")"
+  fi
+  for name in $all; do
+    path=$(path_of "${name%%=*}") || {
+      echo "test: no such test program: ${name%%=*}" >&2
+      return 1
+    }
+    echo "${name%%=*} $path $logs/${name%%=*}.log$(sed -e 's/^[^=]*//' -e 's/[=,]/ /g' <<<"$name")"
+  done
 }
 wanted "$@" >"$logs/wanted"
 
@@ -59,8 +65,8 @@ failed=0
 if [ $# -eq 0 ]; then cargo test --workspace --all-features --locked --doc || failed=1; fi
 
 for log in "$logs"/*.log; do
-    if grep -q '^test result: ok' "$log" && ! grep -q '^test result: FAILED' "$log"; then continue; fi
-    printf '\n=== %s\n' "$log"
-    cat "$log"
+  if grep -q '^test result: ok' "$log" && ! grep -q '^test result: FAILED' "$log"; then continue; fi
+  printf '\n=== %s\n' "$log"
+  cat "$log"
 done
 exit $failed

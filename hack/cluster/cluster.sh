@@ -29,7 +29,10 @@ X
 
 # ------------------------------------------------------------------ the machine
 
-unsupported() { say "$*"; exit $UNSUPPORTED; }
+unsupported() {
+  say "$*"
+  exit $UNSUPPORTED
+}
 
 check_machine() {
   local program
@@ -138,7 +141,10 @@ start_node() {
     setsid unshare --net --mount --propagation private --uts --ipc --pid --fork --kill-child --mount-proc \
     bash "$HERE/node.sh" >"$STATE/log/node.log" 2>&1 </dev/null 9<&- &
   echo "$! $(start_time $!)" >"$STATE/process"
-  poll 10 running || { cat "$STATE/log/node.log" >&2; die "the namespaces could not be created"; }
+  poll 10 running || {
+    cat "$STATE/log/node.log" >&2
+    die "the namespaces could not be created"
+  }
   running
 }
 
@@ -155,7 +161,10 @@ reached() { # reached WHAT SECONDS COMMAND...: waits, and reports WHAT
     elapsed "$what"
     return
   fi
-  running || { tail -n 5 "$STATE/log/node.log" >&2; die "the node has exited; see hack/cluster/cluster.sh logs"; }
+  running || {
+    tail -n 5 "$STATE/log/node.log" >&2
+    die "the node has exited; see hack/cluster/cluster.sh logs"
+  }
   dead=$(ended | tr '\n' ' ')
   die "timed out after $seconds s, waiting for: $what.${dead:+ These programs have exited: ${dead% }.} See hack/cluster/cluster.sh logs, and stop the cluster with hack/cluster/cluster.sh down"
 }
@@ -163,7 +172,10 @@ reached() { # reached WHAT SECONDS COMMAND...: waits, and reports WHAT
 import() { # import IMAGE.tar
   # By standard input: the path may be a different file inside the node.
   in_node ctr --namespace k8s.io images import --local - <"$1" >>"$STATE/log/import.log" 2>&1 ||
-    { tail -n 3 "$STATE/log/import.log" >&2; die "importing $1 failed"; }
+    {
+      tail -n 3 "$STATE/log/import.log" >&2
+      die "importing $1 failed"
+    }
 }
 
 import_images() {
@@ -293,12 +305,18 @@ case "$command" in
     case "${*:-}" in
       "") down no ;;
       --keep) down yes ;;
-      *) usage >&2; exit 2 ;;
+      *)
+        usage >&2
+        exit 2
+        ;;
     esac
     ;;
   status) status ;;
   kubectl | exec | enter | load)
-    [ $# -gt 0 ] || [ "$command" = kubectl ] || { usage >&2; exit 2; }
+    [ $# -gt 0 ] || [ "$command" = kubectl ] || {
+      usage >&2
+      exit 2
+    }
     check_machine
     need_running
     environment
@@ -311,5 +329,8 @@ case "$command" in
     ;;
   logs) logs "$@" ;;
   kubeconfig) echo "$STATE/pki/admin.conf" ;;
-  *) usage >&2; exit 2 ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
 esac

@@ -13,7 +13,10 @@ usage: images.sh pause OUT.tar                 localhost/pause:local, which hold
 X
 }
 
-die() { echo "images: $*" >&2; exit 1; }
+die() {
+  echo "images: $*" >&2
+  exit 1
+}
 
 mkimage() { python3 "$HERE/mkimage.py" "$@"; }
 
@@ -57,5 +60,8 @@ case "${1:-} $#" in
   "pause 2") pause "$2" ;;
   "busybox 2") busybox "$2" ;;
   "webhook 4") webhook "$2" "$3" "$4" ;;
-  *) usage >&2; exit 2 ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
 esac

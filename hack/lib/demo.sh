@@ -3,13 +3,16 @@
 # shellcheck shell=bash
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-show() { printf '\033[2m$ kubectl -n %s %s\033[0m\n' "$NAMESPACE" "$*"; k -n "$NAMESPACE" "$@"; }
+show() {
+  printf '\033[2m$ kubectl -n %s %s\033[0m\n' "$NAMESPACE" "$*"
+  k -n "$NAMESPACE" "$@"
+}
 manifest() { sed "s|BUSYBOX|$(target_busybox)|" "$ROOT/hack/demo/$1"; }
 
 # Applies a manifest of the demo: apply_manifest FILE
 apply_manifest() {
-    printf '\033[2m$ kubectl -n %s apply -f %s\033[0m\n' "$NAMESPACE" "$1"
-    manifest "$1" | k -n "$NAMESPACE" apply -f -
+  printf '\033[2m$ kubectl -n %s apply -f %s\033[0m\n' "$NAMESPACE" "$1"
+  manifest "$1" | k -n "$NAMESPACE" apply -f -
 }
 
 pod_of() { k -n "$NAMESPACE" get pod -l "job-name=$1" -o name | grep -q .; }
@@ -17,20 +20,20 @@ finished() { k -n "$NAMESPACE" wait --for=condition=complete --timeout=1s "job/$
 
 # Creates an empty namespace for the demo, ready for pods.
 demo_namespace() {
-    k create namespace "$NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null
-    wait_until 30 "the namespace's service account" k -n "$NAMESPACE" get serviceaccount default
-    k -n "$NAMESPACE" delete job --all --ignore-not-found >/dev/null
-    k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
+  k create namespace "$NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null
+  wait_until 30 "the namespace's service account" k -n "$NAMESPACE" get serviceaccount default
+  k -n "$NAMESPACE" delete job --all --ignore-not-found >/dev/null
+  k -n "$NAMESPACE" delete secret api-credentials --ignore-not-found >/dev/null
 }
 
 # Prints the pod of a Job, as the API server admitted it: show_pod JOB
 show_pod() {
-    wait_until 30 "the Job's pod" pod_of "$1"
-    show get pod -l "job-name=$1" -o \
-        jsonpath='envFrom: {.items[0].spec.containers[0].envFrom}{"\n"}env:     {.items[0].spec.containers[0].env}{"\n"}label:   {.items[0].metadata.labels.secrets\.floe\.dev/injected}{"\n"}'
+  wait_until 30 "the Job's pod" pod_of "$1"
+  show get pod -l "job-name=$1" -o \
+    jsonpath='envFrom: {.items[0].spec.containers[0].envFrom}{"\n"}env:     {.items[0].spec.containers[0].env}{"\n"}label:   {.items[0].metadata.labels.secrets\.floe\.dev/injected}{"\n"}'
 }
 
 # Prints whether a one-node cluster is up already; if so, the demo does not stop it.
 node_was_up() {
-    if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then echo yes; else echo no; fi
+  if [ "$TARGET" = node ] && "$ROOT/hack/cluster/cluster.sh" status >/dev/null 2>&1; then echo yes; else echo no; fi
 }

@@ -39,6 +39,7 @@ helm|helm.sh/helm/v4||-X helm.sh/helm/v4/internal/version.version=@V@
 helm3|helm.sh/helm/v3||-X helm.sh/helm/v3/internal/version.version=@V@ $helm3
 certmanager|github.com/cert-manager/cert-manager||
 proxy|github.com/elazarl/goproxy||
+shfmt|mvdan.cc/sh/v3||
 promtool|$prom/prometheus|remove_all_sd|-X $prom/common/version.Version=@V@
 X
 }
@@ -64,6 +65,8 @@ helm|helm|helm.sh/helm/v4/cmd/helm|chart|120
 helm3|helm3|helm.sh/helm/v3/cmd/helm|chart|120
 certmanager|certmanager|.|chart|140
 promtool|promtool|github.com/prometheus/prometheus/cmd/promtool|chart|120
+shfmt|shfmt|mvdan.cc/sh/v3/cmd/shfmt|lint|15
+shellcheck|debian|shellcheck|lint|5
 runc|debian|runc|node|5
 busybox|debian|busybox-static|node|5
 valgrind|debian|valgrind|measure|10
@@ -85,7 +88,10 @@ field() { # field NAME NUMBER: a column of the programs' table
 # ------------------------------------------------------------------- helpers
 
 say() { echo "tools: $*" >&2; }
-die() { say "$*"; exit 1; }
+die() {
+  say "$*"
+  exit 1
+}
 
 sha256() { if command -v sha256sum; then sha256sum; else shasum -a 256; fi | tail -n 1 | cut -c1-64; }
 
@@ -195,7 +201,12 @@ tool_folder() { # tool_folder TOOL
     key=$(
       choose_toolchain "$1"
       cd "$HERE/$1"
-      { cat go.mod go.sum; if [ -f main.go ]; then cat main.go; fi; build_flags "$1"; go version; } | sha256
+      {
+        cat go.mod go.sum
+        if [ -f main.go ]; then cat main.go; fi
+        build_flags "$1"
+        go version
+      } | sha256
     )
     printf -v "$known" %s "$CACHE/$1-$(version_of "$1")-${key:0:16}"
   fi
@@ -228,7 +239,10 @@ build_go() { # build_go TOOL FOLDER NAME...
     cd "$HERE/$tool"
     CGO_ENABLED=0 GOFLAGS='' GOWORK=off go build "${flags[@]}" -o "$output" "${packages[@]}" >&2
   ) &
-  report_while $! "$usual" "${missing[*]}" || { rm -rf "$out"; die "building $tool failed"; }
+  report_while $! "$usual" "${missing[*]}" || {
+    rm -rf "$out"
+    die "building $tool failed"
+  }
   # cert-manager needs its CustomResourceDefinitions.
   if [ "$tool" = certmanager ]; then
     rm -rf "$folder/crds"
@@ -268,7 +282,8 @@ get_debian() { # get_debian NAME FOLDER
   package=$(field "$name" 3)
   { command -v apt-get && command -v dpkg-deb; } >/dev/null ||
     die "no usable $name on the PATH, and no apt to download Debian's package $package. Install $name$(
-      [ "$name" = busybox ] && echo ' (a statically linked one)')."
+      [ "$name" = busybox ] && echo ' (a statically linked one)'
+    )."
   say "downloading $name from the package $package: usually $(in_words "$(field "$name" 5)")"
   out=$folder/.building.$$
   mkdir "$out"
@@ -292,7 +307,10 @@ get_debian() { # get_debian NAME FOLDER
   else
     file=$(find "$out/files" -type f -name "$name" -perm -100 | head -n 1)
   fi
-  usable "$name" "$file" || { rm -rf "$out"; die "$name from the package $package does not run on this machine. Install $name."; }
+  usable "$name" "$file" || {
+    rm -rf "$out"
+    die "$name from the package $package does not run on this machine. Install $name."
+  }
   mv "$file" "$folder/$name"
   rm -rf "$out"
 }
@@ -369,12 +387,18 @@ list() {
 case "${1:-}" in
   path)
     shift
-    [ $# -gt 0 ] || { usage >&2; exit 2; }
+    [ $# -gt 0 ] || {
+      usage >&2
+      exit 2
+    }
     ensure "$@"
     ;;
   build)
     shift
-    [ $# -gt 0 ] || { usage >&2; exit 2; }
+    [ $# -gt 0 ] || {
+      usage >&2
+      exit 2
+    }
     names=""
     for group in "$@"; do names+=" $(programs_of_group "$group")"; done
     # All groups together, so that the reported remaining time includes all of them.
@@ -382,5 +406,8 @@ case "${1:-}" in
     ensure $(printf '%s\n' $names | sort -u) >/dev/null
     ;;
   list) list ;;
-  *) usage >&2; exit 2 ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
 esac

@@ -19,7 +19,10 @@ POD_RANGE=10.244.0.0/24
 UNSUPPORTED=3
 
 say() { echo "cluster: $*" >&2; }
-die() { say "$*"; exit 1; }
+die() {
+  say "$*"
+  exit 1
+}
 
 STARTED=
 elapsed() { # a line with the seconds since the first call

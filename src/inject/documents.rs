@@ -1,8 +1,8 @@
-//! Inputs and their documents: text to objects, and where in the text each document stands.
+//! Inputs and their documents, with the position of each document in the text.
 //!
-//! An input is split at its `---` lines before it is parsed: no such line can stand inside a YAML document. JSON
-//! objects that follow each other without such a line are documents too. So whatever is not patched is given back as it
-//! was written, comments and all, and a Secret that passes through is never rebuilt.
+//! An input is split at its `---` lines before it is parsed: no YAML document contains such a line. JSON objects that follow
+//! each other without such a line are documents too. Therefore unpatched documents are printed as they were written, with
+//! their comments, and a Secret is never rebuilt.
 
 use std::io::Read;
 use std::ops::Range;
@@ -12,43 +12,44 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::encoding::{self, MARK};
 use super::files::{self, MAX_INPUT_BYTES};
-use super::unreadable::Unreadable;
+use super::unreadable::UnreadableInput;
 
-/// Levels of maps and lists in each other. Manifests have at most about 20; each level is a call on the stack.
+/// Limit of nested maps and lists. Manifests have at most about 20 levels; each level is a call on the stack.
 pub(super) const MAX_DEPTH: usize = 256;
 
 /// One file, or standard input.
 #[derive(Debug)]
 pub(super) struct Input {
-    /// As messages call it.
+    /// Path, or `standard input`.
     pub name: String,
     text: String,
-    /// What lies between the separators, and is not empty.
+    /// Documents that are not empty.
     pub documents: Vec<Document>,
 }
 
 /// One document of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Document {
-    /// From 1, as a person counts: empty documents are none.
+    /// Number from 1; empty documents are not counted.
     pub number: usize,
-    /// The line of its first content, from 1.
+    /// Line of its first content, from 1.
     pub line: usize,
-    /// The line of the separator before it, or the first line.
+    /// Line of the separator before it, or its first line.
     first_line: usize,
-    /// Its bytes, with that separator.
+    /// Bytes of the document and of that separator.
     pub span: Range<usize>,
-    /// It is one JSON object.
+    /// Whether it is one JSON object.
     pub json: bool,
-    /// It follows another JSON object without a separator.
+    /// Whether it follows another JSON object without a separator.
     pub joined: bool,
 }
 
-// === reading ===
-
 impl Input {
-    /// Reads a file; `-` is `stdin`, which can be had once.
-    pub(super) fn open<R: Read>(path: &Path, stdin: &mut Option<R>) -> Result<Self, Unreadable> {
+    /// Reads a file; `-` is `stdin`, which can be read once.
+    pub(super) fn open<R: Read>(
+        path: &Path,
+        stdin: &mut Option<R>,
+    ) -> Result<Self, UnreadableInput> {
         let (name, bytes) = if path == Path::new("-") {
             let read = match stdin.take() {
                 Some(stdin) => files::read(stdin, MAX_INPUT_BYTES),
@@ -65,12 +66,12 @@ impl Input {
         };
         match bytes {
             Ok(bytes) => Self::new(name, bytes),
-            Err(problem) => Err(Unreadable::whole(name, problem)),
+            Err(problem) => Err(UnreadableInput::whole(name, problem)),
         }
     }
 
     /// Splits bytes into documents.
-    pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, Unreadable> {
+    pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, UnreadableInput> {
         match encoding::decode(bytes) {
             Ok(text) => {
                 let documents = split(&text);
@@ -82,7 +83,7 @@ impl Input {
             }
             Err(error) => {
                 let line = error.line.map(|line| (line, None));
-                Err(Unreadable {
+                Err(UnreadableInput {
                     input: name,
                     line,
                     problem: error.problem.to_owned(),
@@ -91,18 +92,25 @@ impl Input {
         }
     }
 
-    /// All of it.
+    /// Input and number of a document, for messages.
+    pub(super) fn location(&self, document: &Document) -> String {
+        format!("{}: document {}", self.name, document.number)
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The document's text, with the separator before it.
+    /// Text of a document and of the separator before it.
     pub(super) fn chunk(&self, document: &Document) -> &str {
         self.text.get(document.span.clone()).unwrap_or_default()
     }
 
-    /// Reads a document as far as `T` looks at it.
-    pub(super) fn read<T: DeserializeOwned>(&self, document: &Document) -> Result<T, Unreadable> {
+    /// Reads a document as `T`; values that `T` skips are not built.
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        document: &Document,
+    ) -> Result<T, UnreadableInput> {
         let chunk = self.chunk(document);
         let (head, content) = chunk.split_at(content_start(chunk));
         // JSON first: not all of its escapes, nor its tabs, are YAML.
@@ -126,16 +134,16 @@ impl Input {
                 });
                 let line = place.map_or(document.line, |(line, _)| line);
                 let column = place.and_then(|(_, column)| usize::try_from(column).ok());
-                Unreadable {
+                UnreadableInput {
                     input: self.name.clone(),
                     line: Some((line, column)),
-                    problem: category(error),
+                    problem: problem_of(error),
                 }
             },
         )
     }
 
-    /// Whether a YAML document has comments behind its first content: they are lost when it is written anew.
+    /// Whether a YAML document has comments after its first content. They are lost when the document is rewritten.
     pub(super) fn has_inner_comments(&self, document: &Document) -> bool {
         use serde_saphyr::budget::BudgetBreach;
 
@@ -145,7 +153,7 @@ impl Input {
             .get(..content)
             .and_then(|head| head.rfind('\n'))
             .map_or(0, |end| end + 1);
-        // With its indentation, but without a separator.
+        // The first line includes its indentation, but not the separator.
         let is_indented = chunk
             .get(line..content)
             .is_some_and(|before| before.trim().is_empty());
@@ -171,7 +179,7 @@ impl Input {
         })
     }
 
-    /// Whether comments stand before a document's first content.
+    /// Whether a document has comments before its first content.
     pub(super) fn has_head_comments(&self, document: &Document) -> bool {
         let chunk = self.chunk(document);
         chunk
@@ -179,9 +187,13 @@ impl Input {
             .is_some_and(|head| head.contains('#'))
     }
 
-    /// A document that is YAML, but not what it should be.
-    pub(super) fn unreadable(&self, document: &Document, problem: impl Into<String>) -> Unreadable {
-        Unreadable {
+    /// Error about a document that is valid YAML.
+    pub(super) fn unreadable(
+        &self,
+        document: &Document,
+        problem: impl Into<String>,
+    ) -> UnreadableInput {
+        UnreadableInput {
             input: self.name.clone(),
             line: Some((document.line, None)),
             problem: problem.into(),
@@ -189,14 +201,14 @@ impl Input {
     }
 }
 
-/// As Kubernetes reads YAML: the scalars of YAML 1.1, and a key that stands twice is an error, as the API
-/// server's strict decoding has it.
+/// Options of the parser: the scalars of YAML 1.1, as in Kubernetes. Duplicate keys are an error, as in the API server's
+/// strict decoding.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
         strict_booleans: false,
         ignore_binary_tag_for_string: true,
-        // A document is read whole into memory anyway, and lists of a whole cluster are long.
+        // Every document is in memory anyway, and lists of all objects of a cluster are long.
         budget: serde_saphyr::budget! {
             max_events: 20_000_000,
             max_nodes: 10_000_000,
@@ -206,8 +218,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// What is wrong, in words that quote nothing.
-fn category(error: &serde_saphyr::Error) -> String {
+/// Problem of a document, without any text of the document.
+fn problem_of(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
 
     if is_too_deep(error) {
@@ -215,7 +227,7 @@ fn category(error: &serde_saphyr::Error) -> String {
             "the document has more than {MAX_DEPTH} levels of maps and lists in each other"
         );
     }
-    let words = match error {
+    let problem = match error {
         Error::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
         Error::UnknownAnchor { .. } => "an alias refers to no anchor",
         Error::MultipleDocuments { .. } => "a second document begins without --- before it",
@@ -232,10 +244,10 @@ fn category(error: &serde_saphyr::Error) -> String {
         | Error::AliasReplayStackDepthExceeded { .. } => "the document is too large or too deep",
         _ => "is not valid YAML",
     };
-    words.to_owned()
+    problem.to_owned()
 }
 
-/// Whether a document is nested too deeply: the parser counts levels, and the scanner before it those in brackets.
+/// Whether a document is nested too deeply. The parser counts all levels, and the scanner before it those in brackets.
 fn is_too_deep(error: &serde_saphyr::Error) -> bool {
     use serde_saphyr::Error;
     use serde_saphyr::budget::BudgetBreach;
@@ -252,20 +264,20 @@ fn is_too_deep(error: &serde_saphyr::Error) -> bool {
     }
 }
 
-/// Where a document begins: `---` at the start of a line, alone or before a space.
+/// Whether a document begins with this line: `---` alone or before a space.
 pub(super) fn is_separator(line: &str) -> bool {
     let line = line.strip_prefix(MARK).unwrap_or(line);
     line.strip_prefix("---")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
-/// Lines that hold nothing of an object.
+/// Whether a line has no content: blank lines, comments, directives and `...`.
 pub(super) fn is_blank(line: &str) -> bool {
     let line = line.trim_start_matches(MARK).trim();
     line.is_empty() || line.starts_with(['#', '%']) || line == "..."
 }
 
-/// What a separator line holds beside the separator; a comment is nothing.
+/// Content of a separator line after the separator; empty for a comment.
 pub(super) fn after_separator(line: &str) -> &str {
     let rest = line
         .strip_prefix(MARK)
@@ -275,7 +287,7 @@ pub(super) fn after_separator(line: &str) -> &str {
     if is_blank(rest) { "" } else { rest }
 }
 
-/// Where in a document's text its content begins: behind the separator, blank lines, comments and byte order marks.
+/// Offset of a document's content: after the separator, blank lines, comments and byte order marks.
 pub(super) fn content_start(chunk: &str) -> usize {
     let mut offset = 0;
     for line in chunk.split_inclusive('\n') {
@@ -295,11 +307,11 @@ pub(super) fn content_start(chunk: &str) -> usize {
 
 fn split(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
-    // Of the chunk under way: where it begins, its first line, and the line of its first content.
+    // Offset and first line of the current chunk, and the line of its first content.
     let (mut start, mut first_line, mut content) = (0, 1, None);
     let mut end = |start: usize, end: usize, first_line: usize, content: Option<usize>| {
         if let Some(line) = content {
-            let whole = Document {
+            let chunk = Document {
                 number: 0,
                 line,
                 first_line,
@@ -307,7 +319,7 @@ fn split(text: &str) -> Vec<Document> {
                 json: false,
                 joined: false,
             };
-            documents.extend(objects_of(text, whole));
+            documents.extend(split_json(text, chunk));
         }
     };
     let mut offset = 0;
@@ -331,9 +343,9 @@ fn split(text: &str) -> Vec<Document> {
     documents
 }
 
-/// The JSON objects that stand back to back between two separators, as `jq '.items[]'` writes them. What is not JSON is
-/// one document, and so is what follows the last good object.
-fn objects_of(text: &str, whole: Document) -> Vec<Document> {
+/// Splits a chunk into JSON objects that follow each other without a separator, as `jq '.items[]'` writes them. A chunk
+/// that is not JSON is one document, and so is the rest after the last valid object.
+fn split_json(text: &str, whole: Document) -> Vec<Document> {
     let chunk = text.get(whole.span.clone()).unwrap_or_default();
     let content = content_start(chunk);
     let body = chunk.get(content..).unwrap_or_default();
@@ -355,7 +367,7 @@ fn objects_of(text: &str, whole: Document) -> Vec<Document> {
         if !object.starts_with('{') {
             break;
         }
-        // White space between two objects belongs to the first of them, and a byte order mark to the second.
+        // White space between two objects belongs to the first one, and a byte order mark to the second.
         let boundary = end + after.len() - next.len();
         start = end + after.len() - object.len();
         let lines = text
@@ -384,7 +396,7 @@ fn objects_of(text: &str, whole: Document) -> Vec<Document> {
     documents
 }
 
-/// The length of the JSON value at the start of a text.
+/// Length of the JSON value at the start of a text.
 fn json_length(text: &str) -> Option<usize> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     stream.next()?.ok().map(|_| stream.byte_offset())

@@ -12,6 +12,7 @@ mod files;
 mod flink;
 mod ineffective;
 mod injector;
+mod input;
 mod kustomize;
 mod manifest_store;
 mod objects;
@@ -31,8 +32,8 @@ use std::sync::Arc;
 
 use self::assume_exists::AssumeExists;
 use self::cluster::{Cluster, ClusterWithManifests};
-use self::documents::Input;
 use self::injector::Injector;
+use self::input::Input;
 use self::manifest_store::{ManifestStore, Purpose};
 use self::output::{PatchedDocuments, RewrittenDocuments};
 use self::pod_planner::PodPlanner;
@@ -254,7 +255,7 @@ fn secret_source(
 
 #[cfg(test)]
 mod tests {
-    use super::{documents, files, ineffective, template_site};
+    use super::{files, ineffective, input, template_site};
 
     #[test]
     fn docs_contain_the_bounds() {
@@ -271,7 +272,7 @@ mod tests {
             ),
             (
                 "Levels of maps and lists in each other",
-                documents::MAX_DEPTH.to_string(),
+                input::MAX_DEPTH.to_string(),
             ),
             (
                 "Pod templates in one object",

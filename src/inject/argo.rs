@@ -1,4 +1,5 @@
-//! Templates of Argo workflows. They describe a pod by one container and the lists around it, not by a `PodTemplateSpec`.
+//! Templates of Argo workflows. They describe a pod by one container and the lists around it, not by a
+//! `PodTemplateSpec`.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
@@ -47,8 +48,8 @@ pub(super) fn sites(object: &ManifestObject<'_>) -> Option<Vec<TemplateSite>> {
     Some(sites)
 }
 
-/// Path of the annotations for all pods of a workflow. They are not acted on if a pod's containers are not in the object;
-/// the second value is a sentence about it then.
+/// Path of the annotations for all pods of a workflow. They are not acted on if a pod's containers are not in the
+/// object; the second value is a sentence about it then.
 pub(super) fn pod_metadata(object: &ManifestObject<'_>) -> Option<(Vec<String>, Option<String>)> {
     let spec_path = spec_path(object)?;
     let spec = object.at(spec_path)?;
@@ -58,14 +59,14 @@ pub(super) fn pod_metadata(object: &ManifestObject<'_>) -> Option<(Vec<String>, 
         .chain(["podMetadata", "annotations"])
         .map(str::to_owned)
         .collect();
-    let elsewhere = "it holds for the pods of a WorkflowTemplate too, whose containers do not stand here. \
+    let refers_elsewhere = "it holds for the pods of a WorkflowTemplate too, whose containers do not stand here. \
                      Write it on that WorkflowTemplate and on this object's own templates";
     if spec
         .get("workflowTemplateRef")
         .is_some_and(|reference| !reference.is_null())
         || refers_to_other_object(spec)
     {
-        return Some((path, Some(elsewhere.to_owned())));
+        return Some((path, Some(refers_elsewhere.to_owned())));
     }
     let argo_template = templates(spec)
         .into_iter()

@@ -1,4 +1,4 @@
-//! A binder without a backend, for runs without `--secrets` and `--cluster`.
+//! Binder for runs without `--secrets` and `--cluster`.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::manifest_store::ManifestStore;
 use crate::backend::{BackendError, BackendKind, BindQuery, SecretBinder};
 use injection::SecretBinding;
 
-/// Binder that assumes that every secret exists, with unknown keys. Only the names that kustomize generated come from the
-/// manifests.
+/// Binder that assumes that every secret exists, with unknown keys. Only the names that kustomize generated come from
+/// the manifests.
 #[derive(Clone, Debug)]
 pub(super) struct AssumeExists(pub Arc<ManifestStore>);
 

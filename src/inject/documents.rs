@@ -1,31 +1,14 @@
-//! Inputs and their documents, with the position of each document in the text.
+//! The documents of an input, with their positions in its text.
 //!
-//! An input is split at its `---` lines before it is parsed: no YAML document contains such a line. JSON objects that follow
-//! each other without such a line are documents too. Therefore unpatched documents are printed as they were written, with
-//! their comments, and a Secret is never rebuilt.
+//! An input is split at its `---` lines before it is parsed: no YAML document contains such a line. JSON objects that
+//! follow each other without such a line are documents too. Therefore unpatched documents are printed as they were
+//! written, with their comments, and a Secret is never rebuilt.
 
-use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
-use super::encoding::{self, MARK};
-use super::files::{self, MAX_INPUT_BYTES};
-use super::unreadable::UnreadableInput;
-
-/// Limit of nested maps and lists. Manifests have at most about 20 levels; each level is a call on the stack.
-pub(super) const MAX_DEPTH: usize = 256;
-
-/// One file, or standard input.
-#[derive(Debug)]
-pub(super) struct Input {
-    /// Path, or `standard input`.
-    pub name: String,
-    text: String,
-    /// Documents that are not empty.
-    pub documents: Vec<Document>,
-}
+use super::encoding::MARK;
 
 /// One document of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,233 +18,13 @@ pub(super) struct Document {
     /// Line of its first content, from 1.
     pub line: usize,
     /// Line of the separator before it, or its first line.
-    first_line: usize,
+    pub first_line: usize,
     /// Bytes of the document and of that separator.
     pub span: Range<usize>,
     /// Whether it is one JSON object.
     pub json: bool,
     /// Whether it follows another JSON object without a separator.
     pub joined: bool,
-}
-
-impl Input {
-    /// Reads a file; `-` is `stdin`, which can be read once.
-    pub(super) fn open<R: Read>(
-        path: &Path,
-        stdin: &mut Option<R>,
-    ) -> Result<Self, UnreadableInput> {
-        let (name, bytes) = if path == Path::new("-") {
-            let read = match stdin.take() {
-                Some(stdin) => files::read(stdin, MAX_INPUT_BYTES),
-                None => Err("it can be read only once".to_owned()),
-            };
-            ("standard input".to_owned(), read)
-        } else {
-            let opened =
-                std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"));
-            (
-                path.display().to_string(),
-                opened.and_then(|file| files::read(file, MAX_INPUT_BYTES)),
-            )
-        };
-        match bytes {
-            Ok(bytes) => Self::new(name, bytes),
-            Err(problem) => Err(UnreadableInput::whole(name, problem)),
-        }
-    }
-
-    /// Splits bytes into documents.
-    pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, UnreadableInput> {
-        match encoding::decode(bytes) {
-            Ok(text) => {
-                let documents = split(&text);
-                Ok(Self {
-                    name,
-                    text,
-                    documents,
-                })
-            }
-            Err(error) => {
-                let line = error.line.map(|line| (line, None));
-                Err(UnreadableInput {
-                    input: name,
-                    line,
-                    problem: error.problem.to_owned(),
-                })
-            }
-        }
-    }
-
-    /// Input and number of a document, for messages.
-    pub(super) fn location(&self, document: &Document) -> String {
-        format!("{}: document {}", self.name, document.number)
-    }
-
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Text of a document and of the separator before it.
-    pub(super) fn chunk(&self, document: &Document) -> &str {
-        self.text.get(document.span.clone()).unwrap_or_default()
-    }
-
-    /// Reads a document as `T`; values that `T` skips are not built.
-    pub(super) fn read<T: DeserializeOwned>(
-        &self,
-        document: &Document,
-    ) -> Result<T, UnreadableInput> {
-        let chunk = self.chunk(document);
-        let (head, content) = chunk.split_at(content_start(chunk));
-        // JSON first: not all of its escapes, nor its tabs, are YAML.
-        if content.starts_with('{')
-            && let Ok(read) = serde_json::from_str(content)
-        {
-            return Ok(read);
-        }
-        let marked = head
-            .contains(MARK)
-            .then(|| head.replace(MARK, "") + content);
-        serde_saphyr::from_str_with_options(marked.as_deref().unwrap_or(chunk), options()).map_err(
-            |error| {
-                let error = error.without_snippet();
-                let place = error.location().map(|at| {
-                    (
-                        document.first_line
-                            + usize::try_from(at.line()).unwrap_or(1).saturating_sub(1),
-                        at.column(),
-                    )
-                });
-                let line = place.map_or(document.line, |(line, _)| line);
-                let column = place.and_then(|(_, column)| usize::try_from(column).ok());
-                UnreadableInput {
-                    input: self.name.clone(),
-                    line: Some((line, column)),
-                    problem: problem_of(error),
-                }
-            },
-        )
-    }
-
-    /// Whether a YAML document has comments after its first content. They are lost when the document is rewritten.
-    pub(super) fn has_inner_comments(&self, document: &Document) -> bool {
-        use serde_saphyr::budget::BudgetBreach;
-
-        let chunk = self.chunk(document);
-        let content = content_start(chunk);
-        let line = chunk
-            .get(..content)
-            .and_then(|head| head.rfind('\n'))
-            .map_or(0, |end| end + 1);
-        // The first line includes its indentation, but not the separator.
-        let is_indented = chunk
-            .get(line..content)
-            .is_some_and(|before| before.trim().is_empty());
-        let body = chunk
-            .get(if is_indented { line } else { content }..)
-            .unwrap_or_default();
-        if document.json || !body.contains('#') {
-            return false;
-        }
-        let mut options = options();
-        if let Some(budget) = &mut options.budget {
-            budget.max_total_comment_bytes = 0;
-        }
-        let read: Result<IgnoredAny, _> = serde_saphyr::from_str_with_options(body, options);
-        read.is_err_and(|error| {
-            matches!(
-                error.without_snippet(),
-                serde_saphyr::Error::Budget {
-                    breach: BudgetBreach::CommentBytes { .. },
-                    ..
-                }
-            )
-        })
-    }
-
-    /// Whether a document has comments before its first content.
-    pub(super) fn has_head_comments(&self, document: &Document) -> bool {
-        let chunk = self.chunk(document);
-        chunk
-            .get(..content_start(chunk))
-            .is_some_and(|head| head.contains('#'))
-    }
-
-    /// Error about a document that is valid YAML.
-    pub(super) fn unreadable(
-        &self,
-        document: &Document,
-        problem: impl Into<String>,
-    ) -> UnreadableInput {
-        UnreadableInput {
-            input: self.name.clone(),
-            line: Some((document.line, None)),
-            problem: problem.into(),
-        }
-    }
-}
-
-/// Options of the parser: the scalars of YAML 1.1, as in Kubernetes. Duplicate keys are an error, as in the API server's
-/// strict decoding.
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        strict_booleans: false,
-        ignore_binary_tag_for_string: true,
-        // Every document is in memory anyway, and lists of all objects of a cluster are long.
-        budget: serde_saphyr::budget! {
-            max_events: 20_000_000,
-            max_nodes: 10_000_000,
-            max_depth: MAX_DEPTH,
-            flow_nesting_limit: MAX_DEPTH,
-        },
-    }
-}
-
-/// Problem of a document, without any text of the document.
-fn problem_of(error: &serde_saphyr::Error) -> String {
-    use serde_saphyr::Error;
-
-    if is_too_deep(error) {
-        return format!(
-            "the document has more than {MAX_DEPTH} levels of maps and lists in each other"
-        );
-    }
-    let problem = match error {
-        Error::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
-        Error::UnknownAnchor { .. } => "an alias refers to no anchor",
-        Error::MultipleDocuments { .. } => "a second document begins without --- before it",
-        Error::Eof { .. } => "the document is cut off",
-        Error::NonFiniteFloat { .. } => "an infinite number or NaN, which Kubernetes does not take",
-        Error::SerdeInvalidType { .. }
-        | Error::SerdeInvalidValue { .. }
-        | Error::SerdeMissingField { .. }
-        | Error::Unexpected { .. }
-        | Error::NullIntoString { .. }
-        | Error::InvalidScalar { .. } => "a field of another type than Kubernetes has there",
-        Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => "the document is too large or too deep",
-        _ => "is not valid YAML",
-    };
-    problem.to_owned()
-}
-
-/// Whether a document is nested too deeply. The parser counts all levels, and the scanner before it those in brackets.
-fn is_too_deep(error: &serde_saphyr::Error) -> bool {
-    use serde_saphyr::Error;
-    use serde_saphyr::budget::BudgetBreach;
-    use serde_saphyr::granit_parser::ErrorKind;
-    use serde_saphyr::localizer::ExternalMessageSource;
-
-    match error {
-        Error::Budget { breach, .. } => matches!(breach, BudgetBreach::Depth { .. }),
-        Error::ExternalMessage { source, .. } => matches!(
-            source.as_ref(),
-            ExternalMessageSource::Parser(error) if matches!(error.kind(), ErrorKind::RecursionLimitExceeded)
-        ),
-        _ => false,
-    }
 }
 
 /// Whether a document begins with this line: `---` alone or before a space.
@@ -305,7 +68,8 @@ pub(super) fn content_start(chunk: &str) -> usize {
     chunk.len()
 }
 
-fn split(text: &str) -> Vec<Document> {
+/// Splits a text into documents.
+pub(super) fn split(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     // Offset and first line of the current chunk, and the line of its first content.
     let (mut start, mut first_line, mut content) = (0, 1, None);
@@ -345,15 +109,15 @@ fn split(text: &str) -> Vec<Document> {
 
 /// Splits a chunk into JSON objects that follow each other without a separator, as `jq '.items[]'` writes them. A chunk
 /// that is not JSON is one document, and so is the rest after the last valid object.
-fn split_json(text: &str, whole: Document) -> Vec<Document> {
-    let chunk = text.get(whole.span.clone()).unwrap_or_default();
-    let content = content_start(chunk);
-    let body = chunk.get(content..).unwrap_or_default();
+fn split_json(text: &str, chunk: Document) -> Vec<Document> {
+    let body = text.get(chunk.span.clone()).unwrap_or_default();
+    let content = content_start(body);
+    let body = body.get(content..).unwrap_or_default();
     if !body.starts_with('{') {
-        return vec![whole];
+        return vec![chunk];
     }
     let mut documents = Vec::new();
-    let mut rest = whole;
+    let mut rest = chunk;
     let mut start = rest.span.start + content;
     while let Some(length) = json_length(text.get(start..rest.span.end).unwrap_or_default()) {
         let end = start + length;

@@ -103,8 +103,8 @@ fn container_lines(
         .collect()
 }
 
-/// Sentence about defaults of a Namespace or ServiceAccount that have no effect, or only under a condition; `None` if they
-/// apply. `labelled` is the Namespace, if it is known.
+/// Sentence about defaults of a Namespace or ServiceAccount that have no effect, or only under a condition; `None` if
+/// they apply. `labelled` is the Namespace, if it is known.
 pub(super) fn defaults(
     namespace: &str,
     service_account: Option<&str>,

@@ -15,8 +15,8 @@ pub(super) const MAX_FILES: usize = 10_000;
 /// Limit of bytes of one input. It is held in memory, and its objects take several times as much.
 pub(super) const MAX_INPUT_BYTES: u64 = 256 << 20;
 
-/// Replaces folders in `paths` by their files in the order of their names, and with `recursive` by those of their subfolders
-/// too. `-` stays.
+/// Replaces folders in `paths` by their files in the order of their names, and with `recursive` by those of their
+/// subfolders too. `-` stays.
 ///
 /// # Errors
 /// One for each path that cannot be read or has no files.
@@ -55,7 +55,7 @@ pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<U
 }
 
 fn unreadable(path: &Path, problem: String) -> UnreadableInput {
-    UnreadableInput::whole(path.display().to_string(), problem)
+    UnreadableInput::of_input(path.display().to_string(), problem)
 }
 
 /// Adds the files of a folder. Links to folders are not followed, because they may be cyclic.
@@ -73,7 +73,7 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
             }
         } else if path
             .extension()
-            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+            .is_some_and(|extension| EXTENSIONS.iter().any(|listed| extension == *listed))
         {
             files.push(path);
         }

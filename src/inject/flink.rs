@@ -1,5 +1,5 @@
-//! Pod templates that Flink's operator merges: the deployment's template with that of the job manager or task manager. Lists
-//! are merged by position, so an entry of one template replaces that of the other.
+//! Pod templates that Flink's operator merges: the deployment's template with that of the job manager or task manager.
+//! Lists are merged by position, so an entry of one template replaces that of the other.
 
 use serde_json::Value;
 

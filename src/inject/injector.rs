@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::documents::{Document, Input};
+use super::documents::Document;
 use super::ineffective::{self, IneffectiveNames};
+use super::input::Input;
 use super::manifest_store;
 use super::objects::{ManifestObject, PropagatedField, dotted, objects, value_at};
 use super::output::PatchedDocuments;

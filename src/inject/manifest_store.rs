@@ -8,7 +8,8 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::documents::{Document, Input};
+use super::documents::Document;
+use super::input::Input;
 use super::kustomize;
 use super::partial_object::{PartialMetadata, PartialObject};
 use super::unreadable::UnreadableInput;

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::documents::{Document, Input, after_separator, content_start, is_blank, is_separator};
+use super::documents::{Document, after_separator, content_start, is_blank, is_separator};
 use super::encoding::MARK;
+use super::input::Input;
 use super::request::ManifestFormat;
 use super::unreadable::UnreadableInput;
 
@@ -20,7 +21,7 @@ pub(super) type RewrittenDocuments = BTreeMap<(usize, usize), String>;
 /// Rewrites patched documents, and with `format` those of another format.
 ///
 /// # Errors
-/// An unpatched document that cannot be built. Until here its values were skipped.
+/// An unpatched document that cannot be built. Its values were skipped until now.
 pub(super) fn rewrite(
     inputs: &[Input],
     mut patched: PatchedDocuments,
@@ -244,8 +245,8 @@ impl Serialize for BlockYaml<'_> {
     }
 }
 
-/// Whether all parsers of YAML read a literal block of this text alike: lines of printable characters, without blanks at
-/// the start and end where parsers would guess indentation or line breaks.
+/// Whether all parsers of YAML read a literal block of this text alike: lines of printable characters, without blanks
+/// at the start and end where parsers would guess indentation or line breaks.
 fn is_portable_block(text: &str) -> bool {
     let lines = text.strip_suffix('\n').unwrap_or(text);
     let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');

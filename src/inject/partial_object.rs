@@ -1,4 +1,4 @@
-//! Objects read without values of secrets: names, key names, and the labels and annotations that matter.
+//! Objects read without values of Secrets: names, key names, and the labels and annotations that matter.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use injection::PREFIX;
 /// On a ServiceAccount: its pods may only use the secrets that it lists.
 const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
-/// An object without its contents. Fields of other types than Kubernetes has there are read as absent: malformed manifests
-/// are reported where the whole object is read.
+/// An object without its contents. Fields of other types than Kubernetes has there are read as absent: malformed
+/// manifests are reported when the full object is read.
 #[derive(Debug, Default)]
 pub(super) struct PartialObject {
     pub api_version: OptionalText,
@@ -55,7 +55,7 @@ pub(super) struct ListItems(pub Vec<PartialObject>);
 #[derive(Debug, Default)]
 pub(super) struct OptionalText(pub Option<String>);
 
-/// A value that is read from the parts of a node that matter, whatever the type of the node is.
+/// A value that is built from parts of a node. The node may have any type.
 trait PartialValue: Default {
     fn entry<'de, A: MapAccess<'de>>(&mut self, _: &str, map: &mut A) -> Result<(), A::Error> {
         map.next_value::<IgnoredAny>().map(drop)

@@ -131,7 +131,7 @@ impl PodPlanner {
         match outcome {
             Ok(Outcome::Injected(injection)) => Some(injection),
             Ok(Outcome::Skipped(reason)) => {
-                // Annotations without effect are reported always, other skipped pods only with --explain.
+                // Annotations in exempt namespaces are always reported, other skipped pods only with --explain.
                 let is_annotated = view
                     .annotations()
                     .is_some_and(|annotations| !annotations.is_empty());

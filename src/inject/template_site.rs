@@ -45,7 +45,7 @@ impl TemplateSite {
     }
 }
 
-/// A template of a workflow.
+/// A template of an Argo workflow, and its pod.
 #[derive(Debug)]
 pub(super) struct ArgoTemplate {
     /// The pod that Argo creates from the template, without the fields that Argo adds.

@@ -1,7 +1,7 @@
 //! Pods and pod templates in objects of any kind.
 //!
-//! The paths in Kubernetes' own kinds are known. In other kinds, templates are found by their shape: operators use the API's
-//! `PodTemplateSpec`, in a field that is named after it.
+//! The paths in Kubernetes' own kinds are known. In other kinds, templates are found by their shape: operators use the
+//! API's `PodTemplateSpec`, in a field that is named after it.
 
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Position and problem. Text of the input is never in it: it may contain values of Secrets, and therefore the messages of
-/// the parsers, which quote the input, are not used.
+/// Position and problem. Text of the input is never in it, because it may contain values of Secrets. Messages of the
+/// parsers are not used, because they quote the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnreadableInput {
     pub(super) input: String,
@@ -13,8 +13,8 @@ pub(super) struct UnreadableInput {
 }
 
 impl UnreadableInput {
-    /// Error about a path or stream of which nothing can be read.
-    pub(super) fn whole(input: String, problem: impl Into<String>) -> Self {
+    /// Error about a path or stream as a whole.
+    pub(super) fn of_input(input: String, problem: impl Into<String>) -> Self {
         Self {
             input,
             line: None,

@@ -1,52 +1,57 @@
 //! `inject`: the webhook's plan, offline: manifests in, patched manifests out.
 //!
-//! Patched manifests go to stdout and everything said to a person to stderr. All or nothing: a mistake in any
-//! document leaves stdout empty.
+//! Patched manifests go to stdout, messages to stderr. One error in any document leaves stdout empty.
 
 mod argo;
+mod assume_exists;
 mod cluster;
 mod documents;
 mod encoding;
 mod explain;
 mod files;
 mod flink;
-mod head;
+mod ineffective;
 mod injector;
+mod input;
 mod kustomize;
+mod manifest_store;
 mod objects;
-mod offline;
 mod output;
+mod partial_object;
+mod pod_planner;
+mod refusal;
 mod reporter;
 mod request;
 mod template_site;
 mod templates;
-mod unread;
 mod unreadable;
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::assume_exists::AssumeExists;
 use self::cluster::{Cluster, ClusterWithManifests};
-use self::documents::Input;
 use self::injector::Injector;
-use self::offline::{AssumeExists, ManifestStore, Purpose};
-use self::output::{Changed, Rewritten};
+use self::input::Input;
+use self::manifest_store::{ManifestStore, Purpose};
+use self::output::{PatchedDocuments, RewrittenDocuments};
+use self::pod_planner::PodPlanner;
+pub(crate) use self::reporter::InjectExitStatus;
 use self::reporter::Reporter;
-pub(crate) use self::reporter::Status;
 pub(crate) use self::request::{ManifestFormat, Request};
 use crate::admission::sources::Source;
 use crate::defaults::DefaultsReader;
 
-/// Injects, and writes manifests to `out` and messages to `err`.
+/// Writes patched manifests to `out` and messages to `err`.
 pub(crate) fn inject(
     request: Request,
     stdin: impl Read,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> Status {
+) -> InjectExitStatus {
     let mut reporter = Reporter::new(err);
-    // Without one, nothing could be asked and no time be kept.
+    // Reads of a cluster and their deadlines need a runtime.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -54,128 +59,131 @@ pub(crate) fn inject(
         Ok(runtime) => runtime,
         Err(error) => {
             reporter.error(
-                Status::Unreadable,
+                InjectExitStatus::Unreadable,
                 format_args!("no runtime could be started: {error}"),
             );
             return reporter.status;
         }
     };
     let format = request.output;
-    let Some((inputs, changed)) = runtime.block_on(plan(request, stdin, &mut reporter)) else {
+    let Some((inputs, patched)) = runtime.block_on(plan(request, stdin, &mut reporter)) else {
         return reporter.status;
     };
-    if reporter.status != Status::Done {
-        return reporter.status;
+    if reporter.status == InjectExitStatus::Done {
+        print_manifests(&inputs, patched, format, out, &mut reporter);
     }
-    let rewritten = match output::rewrite(&inputs, changed, format) {
+    reporter.status
+}
+
+/// Prints all documents, patched or as they were.
+fn print_manifests(
+    inputs: &[Input],
+    patched: PatchedDocuments,
+    format: Option<ManifestFormat>,
+    out: &mut dyn Write,
+    reporter: &mut Reporter<'_>,
+) {
+    let rewritten = match output::rewrite(inputs, patched, format) {
         Ok(rewritten) => rewritten,
         Err(error) => {
-            reporter.error(Status::Unreadable, error);
-            return reporter.status;
+            reporter.error(InjectExitStatus::Unreadable, error);
+            return;
         }
     };
-    note_lost_comments(&inputs, &rewritten, format, &mut reporter);
+    note_lost_comments(inputs, &rewritten, format, reporter);
     let written = match format {
-        Some(ManifestFormat::Json) => output::write_json(&inputs, &rewritten, out),
-        Some(ManifestFormat::Yaml) | None => output::write(&inputs, &rewritten, out),
+        Some(ManifestFormat::Json) => output::write_json(inputs, &rewritten, out),
+        Some(ManifestFormat::Yaml) | None => output::write(inputs, &rewritten, out),
     };
     match written {
-        Ok(()) => Status::Done,
-        // Whoever reads has what they wanted.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
-        Err(error) => {
-            reporter.error(
-                Status::Unreadable,
-                format_args!("standard output cannot be written: {error}"),
-            );
-            reporter.status
-        }
+        Ok(()) => {}
+        // A reader that closes the pipe, such as `head`, has read what it needs.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => reporter.error(
+            InjectExitStatus::Unreadable,
+            format_args!("standard output cannot be written: {error}"),
+        ),
     }
 }
 
-/// Reports documents whose comments are not in the output: those inside what is written anew, and in JSON all of them.
+/// Reports documents whose comments are not in the output: inner comments of rewritten documents, and in JSON all.
 fn note_lost_comments(
     inputs: &[Input],
-    rewritten: &Rewritten,
+    rewritten: &RewrittenDocuments,
     format: Option<ManifestFormat>,
     reporter: &mut Reporter<'_>,
 ) {
     for (index, input) in inputs.iter().enumerate() {
         for document in &input.documents {
-            let place = format!("{}: document {}", input.name, document.number);
+            let location = input.location(document);
             let is_rewritten = rewritten.contains_key(&(index, document.number));
             if format == Some(ManifestFormat::Json) {
                 if input.has_head_comments(document) || input.has_inner_comments(document) {
                     reporter.note(format_args!(
-                        "{place}: its comments are not in the output, because JSON has none"
+                        "{location}: its comments are not in the output, because JSON has none"
                     ));
                 }
             } else if is_rewritten && input.has_inner_comments(document) {
                 reporter.note(format_args!(
-                    "{place}: the document was written anew, and comments inside it are not in the output"
+                    "{location}: the document was written anew, and comments inside it are not in the output"
                 ));
             }
         }
     }
 }
 
-/// Reads everything and plans for every object; `None` when something cannot be read.
+/// Reads all inputs and plans for every object; `None` if an input or the kubeconfig cannot be read.
 async fn plan(
     request: Request,
     stdin: impl Read,
     reporter: &mut Reporter<'_>,
-) -> Option<(Vec<Input>, Changed)> {
+) -> Option<(Vec<Input>, PatchedDocuments)> {
     let cluster = match &request.cluster {
         None => None,
         Some(settings) => match Cluster::connect(settings).await {
             Ok(cluster) => Some(cluster),
             Err(error) => {
-                reporter.error(Status::Unreadable, error);
+                reporter.error(InjectExitStatus::Unreadable, error);
                 return None;
             }
         },
     };
-    let of_context = || {
-        cluster
-            .as_ref()
-            .map_or("default", |cluster| cluster.namespace.as_str())
-            .to_owned()
-    };
-    let namespace = request.namespace.clone().unwrap_or_else(of_context);
+    let namespace = default_namespace(&request, cluster.as_ref());
 
     let mut stdin = Some(stdin);
     let inputs = open(&request.filename, request.recursive, &mut stdin, reporter);
     let checks = open(&request.secrets, request.recursive, &mut stdin, reporter);
-    let mut known = ManifestStore::default();
-    for (purpose, inputs) in [(Purpose::Inject, &inputs), (Purpose::Check, &checks)] {
-        for error in inputs
-            .iter()
-            .flat_map(|input| known.learn(input, purpose, &namespace))
-        {
-            reporter.error(Status::Unreadable, error);
-        }
-    }
-    if reporter.status != Status::Done {
+    let manifests = Arc::new(index(&inputs, &checks, &namespace, reporter));
+    if reporter.status != InjectExitStatus::Done {
         return None;
     }
 
-    let known = Arc::new(known);
     let unchecked = cluster.is_none() && checks.is_empty();
-    let (answering, reader) = answering(cluster, Arc::clone(&known), unchecked);
-    let injector = Injector::new(answering, reader, Arc::clone(&known), namespace, &request);
-    for source in known.sources() {
-        injector.check_source(source, &known, reporter).await;
+    let (source, reader) = secret_source(cluster, Arc::clone(&manifests), unchecked);
+    let planner = PodPlanner::new(source, reader, Arc::clone(&manifests), &request);
+    for defaults in manifests.defaults() {
+        planner.check_defaults(defaults, reporter).await;
     }
-    let (changed, asked) = Box::pin(injector.inject_all(&inputs, reporter)).await;
-    if asked && unchecked {
+    let injector = Injector::new(planner, namespace, request.allow_unknown);
+    let (patched, requested) = Box::pin(injector.inject_all(&inputs, reporter)).await;
+    if requested && unchecked {
         reporter.note(
             "no secret was looked for; check that they exist with --secrets FILE or --cluster",
         );
     }
-    Some((inputs, changed))
+    Some((inputs, patched))
 }
 
-/// The inputs behind paths; what cannot be read is reported.
+/// Namespace of objects that name none.
+fn default_namespace(request: &Request, cluster: Option<&Cluster>) -> String {
+    let of_context = || cluster.map_or("default", |cluster| cluster.namespace.as_str());
+    request
+        .namespace
+        .clone()
+        .unwrap_or_else(|| of_context().to_owned())
+}
+
+/// Inputs behind paths. Those that cannot be read are reported.
 fn open<R: Read>(
     paths: &[PathBuf],
     recursive: bool,
@@ -185,25 +193,44 @@ fn open<R: Read>(
     let (files, errors) = files::expand(paths, recursive);
     let mut inputs = Vec::new();
     for error in errors {
-        reporter.error(Status::Unreadable, error);
+        reporter.error(InjectExitStatus::Unreadable, error);
     }
     for file in files {
         match Input::open(&file, stdin) {
             Ok(input) => inputs.push(input),
-            Err(error) => reporter.error(Status::Unreadable, error),
+            Err(error) => reporter.error(InjectExitStatus::Unreadable, error),
         }
     }
     inputs
 }
 
-/// Who is asked about secrets, and about defaults.
-fn answering(
+/// Secrets and defaults in the inputs. Documents that cannot be read are reported.
+fn index(
+    inputs: &[Input],
+    checks: &[Input],
+    namespace: &str,
+    reporter: &mut Reporter<'_>,
+) -> ManifestStore {
+    let mut manifests = ManifestStore::default();
+    for (purpose, inputs) in [(Purpose::Inject, inputs), (Purpose::Check, checks)] {
+        for error in inputs
+            .iter()
+            .flat_map(|input| manifests.add(input, purpose, namespace))
+        {
+            reporter.error(InjectExitStatus::Unreadable, error);
+        }
+    }
+    manifests
+}
+
+/// Binder of secrets and reader of defaults: the cluster with the manifests, or the manifests alone.
+fn secret_source(
     cluster: Option<Cluster>,
-    known: Arc<ManifestStore>,
+    manifests: Arc<ManifestStore>,
     unchecked: bool,
 ) -> (Source, Arc<dyn DefaultsReader>) {
     if let Some(cluster) = cluster {
-        let layered = Arc::new(ClusterWithManifests { cluster, known });
+        let layered = Arc::new(ClusterWithManifests { cluster, manifests });
         return (
             Source {
                 binder: layered.clone(),
@@ -212,29 +239,29 @@ fn answering(
             layered,
         );
     }
-    let answering = if unchecked {
+    let source = if unchecked {
         Source {
-            binder: Arc::new(AssumeExists(known.clone())),
+            binder: Arc::new(AssumeExists(manifests.clone())),
             recent_names: None,
         }
     } else {
         Source {
-            binder: known.clone(),
-            recent_names: Some(known.clone()),
+            binder: manifests.clone(),
+            recent_names: Some(manifests.clone()),
         }
     };
-    (answering, known)
+    (source, manifests)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{documents, files, template_site, unread};
+    use super::{files, ineffective, input, template_site};
 
     #[test]
-    fn bounds_stand_in_the_docs() {
+    fn docs_contain_the_bounds() {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/INJECT.md"))
             .unwrap();
-        for (what, number) in [
+        for (bound, number) in [
             (
                 "Bytes of one file, or of standard input",
                 files::MAX_INPUT_BYTES.to_string(),
@@ -245,7 +272,7 @@ mod tests {
             ),
             (
                 "Levels of maps and lists in each other",
-                documents::MAX_DEPTH.to_string(),
+                input::MAX_DEPTH.to_string(),
             ),
             (
                 "Pod templates in one object",
@@ -253,12 +280,12 @@ mod tests {
             ),
             (
                 "Sentences about annotations of one object that are not acted on",
-                unread::MAX_SENTENCES.to_string(),
+                ineffective::MAX_SENTENCES.to_string(),
             ),
         ] {
             let row = page
                 .lines()
-                .find(|line| line.starts_with(&format!("| {what} |")));
+                .find(|line| line.starts_with(&format!("| {bound} |")));
             let documented = row.map(|row| {
                 row.rsplit('|')
                     .nth(1)
@@ -266,7 +293,7 @@ mod tests {
                     .trim()
                     .replace(',', "")
             });
-            assert_eq!(documented, Some(number), "{what}");
+            assert_eq!(documented, Some(number), "{bound}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Templates of Argo workflows: a pod is written there as one container beside its neighbours, and not as a
+//! Templates of Argo workflows. They describe a pod by one container and the lists around it, not by a
 //! `PodTemplateSpec`.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
 use serde_json::{Map, Value, json};
 
-use super::objects::{Object, dotted, value_at};
-use super::template_site::{ArgoTemplate, Form, MAX_TEMPLATES, TemplateSite};
+use super::objects::{ManifestObject, dotted, value_at};
+use super::template_site::{ArgoTemplate, MAX_TEMPLATES, TemplateForm, TemplateSite};
 use injection::{InjectionPlan, render};
 
-/// The name that Argo gives to the container of `container` and `script`.
+/// Name that Argo gives to the container of `container` and `script`.
 const MAIN: &str = "main";
 
-/// Where a workflow's spec stands, in kinds that have one.
-fn spec_of(object: &Object<'_>) -> Option<&'static [&'static str]> {
+/// Path of the workflow's spec; `None` for other kinds.
+fn spec_path(object: &ManifestObject<'_>) -> Option<&'static [&'static str]> {
     match (object.group(), object.kind) {
         ("argoproj.io", "Workflow" | "WorkflowTemplate" | "ClusterWorkflowTemplate") => {
             Some(&["spec"])
@@ -23,9 +23,9 @@ fn spec_of(object: &Object<'_>) -> Option<&'static [&'static str]> {
     }
 }
 
-/// The templates of a workflow whose containers stand in it; `None` for other kinds.
-pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
-    let spec_path = spec_of(object)?;
+/// Templates of a workflow that have containers; `None` for other kinds.
+pub(super) fn sites(object: &ManifestObject<'_>) -> Option<Vec<TemplateSite>> {
+    let spec_path = spec_path(object)?;
     let spec = object.at(spec_path).unwrap_or(&Value::Null);
     let mut sites = Vec::new();
     for (below, template) in templates(spec) {
@@ -40,7 +40,7 @@ pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
         if let Some(pod) = pod_of(spec, template) {
             sites.push(TemplateSite {
                 path,
-                form: Form::Argo(Box::new(pod)),
+                form: TemplateForm::Argo(Box::new(pod)),
                 obstacle: obstacle(spec, template),
             });
         }
@@ -48,10 +48,10 @@ pub(super) fn sites(object: &Object<'_>) -> Option<Vec<TemplateSite>> {
     Some(sites)
 }
 
-/// Where the annotations for all pods of a workflow stand, when every one of these pods is made from a template in the
-/// object; and why they cannot be acted on otherwise.
-pub(super) fn pod_metadata(object: &Object<'_>) -> Option<(Vec<String>, Option<String>)> {
-    let spec_path = spec_of(object)?;
+/// Path of the annotations for all pods of a workflow. They are not acted on if a pod's containers are not in the
+/// object; the second value is a sentence about it then.
+pub(super) fn pod_metadata(object: &ManifestObject<'_>) -> Option<(Vec<String>, Option<String>)> {
+    let spec_path = spec_path(object)?;
     let spec = object.at(spec_path)?;
     let path = spec_path
         .iter()
@@ -59,19 +59,19 @@ pub(super) fn pod_metadata(object: &Object<'_>) -> Option<(Vec<String>, Option<S
         .chain(["podMetadata", "annotations"])
         .map(str::to_owned)
         .collect();
-    let elsewhere = "it holds for the pods of a WorkflowTemplate too, whose containers do not stand here. \
+    let refers_elsewhere = "it holds for the pods of a WorkflowTemplate too, whose containers do not stand here. \
                      Write it on that WorkflowTemplate and on this object's own templates";
     if spec
         .get("workflowTemplateRef")
         .is_some_and(|reference| !reference.is_null())
-        || refers(spec)
+        || refers_to_other_object(spec)
     {
-        return Some((path, Some(elsewhere.to_owned())));
+        return Some((path, Some(refers_elsewhere.to_owned())));
     }
-    let made_by_argo = templates(spec)
+    let argo_template = templates(spec)
         .into_iter()
-        .find(|(_, template)| is_made_by_argo(template));
-    let problem = made_by_argo.map(|(at, _)| {
+        .find(|(_, template)| has_argo_container(template));
+    let problem = argo_template.map(|(at, _)| {
         format!(
             "it holds for the pod of {} too, whose container comes from Argo. Write it on the templates that need it",
             dotted(&spec_path.iter().map(|field| (*field).to_owned()).chain(at).collect::<Vec<_>>())
@@ -80,7 +80,7 @@ pub(super) fn pod_metadata(object: &Object<'_>) -> Option<(Vec<String>, Option<S
     Some((path, problem))
 }
 
-/// Every template of a workflow's spec, those written inside steps and tasks included, and where it stands.
+/// Templates of a workflow's spec with their paths in it, `inline` templates of steps and tasks included.
 fn templates(spec: &Value) -> Vec<(Vec<String>, &Value)> {
     let mut found = Vec::new();
     let listed = spec
@@ -107,7 +107,7 @@ fn templates(spec: &Value) -> Vec<(Vec<String>, &Value)> {
     found
 }
 
-/// The steps and tasks of a template.
+/// Steps and tasks of a template, with their paths in it.
 fn calls(template: &Value) -> Vec<(Vec<String>, &Value)> {
     let mut found = Vec::new();
     let groups = template
@@ -137,25 +137,25 @@ fn calls(template: &Value) -> Vec<(Vec<String>, &Value)> {
 }
 
 /// Whether a step, a task or a hook runs a template of another object.
-fn refers(spec: &Value) -> bool {
+fn refers_to_other_object(spec: &Value) -> bool {
     match spec {
         Value::Object(map) => map.iter().any(|(name, value)| {
             (name == "templateRef" && value.is_object())
-                || (name != "arguments" && name != "manifest" && refers(value))
+                || (name != "arguments" && name != "manifest" && refers_to_other_object(value))
         }),
-        Value::Array(list) => list.iter().any(refers),
+        Value::Array(list) => list.iter().any(refers_to_other_object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
-/// Whether Argo makes a pod of a template with a container of its own.
-fn is_made_by_argo(template: &Value) -> bool {
+/// Whether the container of a template comes from Argo.
+fn has_argo_container(template: &Value) -> bool {
     ["resource", "data"]
         .iter()
         .any(|kind| template.get(kind).is_some_and(Value::is_object))
 }
 
-/// The pod of a template whose containers stand in it.
+/// Pod of a template that has containers.
 fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
     let mut containers = Vec::new();
     let list = |found: &mut Vec<(Vec<String>, Value)>, at: &[&str]| {
@@ -206,7 +206,7 @@ fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
     if let Some(account) = account {
         pod_spec.insert("serviceAccountName".to_owned(), account.clone());
     }
-    let pod = json!({ "metadata": metadata(spec, template), "spec": pod_spec });
+    let pod = json!({ "metadata": pod_metadata_of(spec, template), "spec": pod_spec });
     Some(ArgoTemplate {
         pod,
         containers,
@@ -214,8 +214,8 @@ fn pod_of(spec: &Value, template: &Value) -> Option<ArgoTemplate> {
     })
 }
 
-/// A pod's metadata: the workflow's `podMetadata`, and over it the template's own.
-fn metadata(spec: &Value, template: &Value) -> Value {
+/// Metadata of a pod: the workflow's `podMetadata`, overridden by the template's own.
+fn pod_metadata_of(spec: &Value, template: &Value) -> Value {
     let all = [spec.get("podMetadata"), template.get("metadata")];
     let mut merged = Map::new();
     for field in ["annotations", "labels"] {
@@ -232,7 +232,7 @@ fn metadata(spec: &Value, template: &Value) -> Value {
     Value::Object(merged)
 }
 
-/// What Argo does to a template later, and what is injected now would be lost by it or miss it.
+/// Sentence about a change that Argo makes to the template later, by which injected entries would be lost.
 fn obstacle(spec: &Value, template: &Value) -> Option<String> {
     let patches = [template.get("podSpecPatch"), spec.get("podSpecPatch")];
     if patches
@@ -266,10 +266,8 @@ fn obstacle(spec: &Value, template: &Value) -> Option<String> {
     ))
 }
 
-// === writing ===
-
 impl ArgoTemplate {
-    /// The patch of a plan, for a document in which the template stands at `root`.
+    /// Plan as a patch, for a document that has the template at `root`.
     pub(super) fn patch(
         &self,
         template: Option<&Value>,
@@ -284,14 +282,14 @@ impl ArgoTemplate {
             ("containers", &self.containers),
             ("initContainers", &self.init_containers),
         ];
-        for (list, places) in lists {
-            for (index, place) in places.iter().enumerate() {
+        for (list, paths) in lists {
+            for (index, path) in paths.iter().enumerate() {
                 for field in ["env", "envFrom"] {
                     let at = ["spec", list, &index.to_string(), field];
                     let (then, now) = (value_at(&self.pod, &at), value_at(&after, &at));
                     if let Some(now) = now.filter(|now| then != Some(*now)) {
                         added.push((
-                            place.iter().cloned().chain([field.to_owned()]).collect(),
+                            path.iter().cloned().chain([field.to_owned()]).collect(),
                             now.clone(),
                         ));
                     }
@@ -299,7 +297,7 @@ impl ArgoTemplate {
             }
         }
         if !added.is_empty() {
-            added.extend(self.marks(template, &after));
+            added.extend(self.metadata_additions(template, &after));
         }
         let operation = |(path, value): (Vec<String>, Value)| {
             let path = PointerBuf::from_tokens(
@@ -310,8 +308,12 @@ impl ArgoTemplate {
         json_patch::Patch(added.into_iter().map(operation).collect())
     }
 
-    /// The record and the label on the template's own metadata, and what has to be made for them first.
-    fn marks(&self, template: Option<&Value>, after: &Value) -> Vec<(Vec<String>, Value)> {
+    /// Record and label in the template's own metadata, after the maps that are missing for them.
+    fn metadata_additions(
+        &self,
+        template: Option<&Value>,
+        after: &Value,
+    ) -> Vec<(Vec<String>, Value)> {
         let is_map = |path: &[&str]| {
             template
                 .and_then(|t| value_at(t, path))
@@ -323,9 +325,9 @@ impl ArgoTemplate {
                 .map(|field| (*field).to_owned())
                 .collect::<Vec<_>>()
         };
-        let mut marks = Vec::new();
+        let mut additions = Vec::new();
         if !is_map(&["metadata"]) {
-            marks.push((path(&["metadata"]), json!({})));
+            additions.push((path(&["metadata"]), json!({})));
         }
         for field in ["annotations", "labels"] {
             let (then, now) = (
@@ -339,13 +341,13 @@ impl ArgoTemplate {
                 .filter(|(key, value)| then.and_then(|then| then.get(key.as_str())) != Some(*value))
                 .collect();
             if !new.is_empty() && !is_map(&["metadata", field]) {
-                marks.push((path(&["metadata", field]), json!({})));
+                additions.push((path(&["metadata", field]), json!({})));
             }
-            marks.extend(
+            additions.extend(
                 new.into_iter()
                     .map(|(key, value)| (path(&["metadata", field, key]), value.clone())),
             );
         }
-        marks
+        additions
     }
 }

@@ -1,4 +1,4 @@
-//! `--cluster`: the live cluster of the user's kubeconfig, asked with the user's own rights.
+//! `--cluster`: the live cluster of the user's kubeconfig, read with the user's own permissions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::offline::ManifestStore;
+use super::manifest_store::ManifestStore;
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::layers::cached::RecentNames;
 use crate::backend::metrics::BackendMetrics;
@@ -18,24 +18,24 @@ use crate::defaults::{DefaultsObject, DefaultsReader, KubernetesDefaults};
 use crate::kubernetes::{ClientSettings, ConnectError, connect_patiently};
 use injection::SecretBinding;
 
-/// A cluster to which the manifests will be applied: what they hold exists there too, by then.
+/// The cluster to which the manifests will be applied.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    /// The context's.
+    /// Namespace of the kubeconfig's context.
     pub namespace: String,
     binder: Arc<dyn SecretBinder>,
-    values: Arc<dyn SecretsBackend>,
-    sources: KubernetesDefaults,
-    /// Names by namespace, of those in which a secret was not found.
-    listed: Mutex<BTreeMap<String, Vec<String>>>,
+    backend: Arc<dyn SecretsBackend>,
+    defaults: KubernetesDefaults,
+    /// Names of Secrets, by namespace; only of namespaces in which a secret was not found.
+    names: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
 impl Cluster {
-    /// Reads the kubeconfig. Whether the cluster answers shows with the first question.
+    /// Reads the kubeconfig. No request is sent yet.
     pub(super) async fn connect(settings: &ClientSettings) -> Result<Self, ConnectError> {
-        // Each question has its own deadline, and a person rather waits than asks again.
+        // Every read has its own deadline, so a slow connection need not fail early.
         let client = connect_patiently(settings).await?;
-        // Nobody scrapes a program that ends in a moment.
+        // Metrics of a short-lived program are not scraped.
         let metrics = BackendMetrics::default();
         let backend = KubernetesBackend::new(client.clone(), None);
         let Backend { binder, values, .. } =
@@ -44,35 +44,33 @@ impl Cluster {
         Ok(Self {
             namespace,
             binder,
-            values,
-            sources: KubernetesDefaults(client),
-            listed: Mutex::default(),
+            backend: values,
+            defaults: KubernetesDefaults(client),
+            names: Mutex::default(),
         })
     }
 
-    /// Lists a namespace's names, for "did you mean". A user who may not list is told none.
-    async fn list(&self, namespace: &str) {
-        let listed = || self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        if listed().contains_key(namespace) {
+    /// Lists the names in a namespace, for "did you mean". They are empty if the user may not list Secrets.
+    async fn list_names(&self, namespace: &str) {
+        let lists = || self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if lists().contains_key(namespace) {
             return;
         }
         let names = self
-            .values
+            .backend
             .list_secrets(namespace, "")
             .await
             .unwrap_or_default();
         let names = names.into_iter().map(|name| name.to_string()).collect();
-        listed().insert(namespace.to_owned(), names);
+        lists().insert(namespace.to_owned(), names);
     }
 }
 
-/// A cluster, and the manifests that will be applied to it.
+/// A cluster with the objects that the manifests will add. Objects of the cluster take precedence.
 #[derive(Debug)]
 pub(super) struct ClusterWithManifests {
-    /// Asked first.
     pub cluster: Cluster,
-    /// What the manifests add.
-    pub known: Arc<ManifestStore>,
+    pub manifests: Arc<ManifestStore>,
 }
 
 #[async_trait]
@@ -82,13 +80,13 @@ impl SecretBinder for ClusterWithManifests {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let manifest = self.known.bind(query).await;
+        let manifest = self.manifests.bind(query).await;
         if self
-            .known
-            .generated(&query.namespace, query.secret.name.as_str())
+            .manifests
+            .generated_name(&query.namespace, query.secret.name.as_str())
             .is_some()
         {
-            // The manifests bring the Secret along; one that has the original name in the cluster is an older one.
+            // A Secret with the original name in the cluster is older than the generated one in the manifests.
             return manifest;
         }
         match (self.cluster.binder.bind(query).await, manifest) {
@@ -100,7 +98,7 @@ impl SecretBinder for ClusterWithManifests {
             }
             (Err(error), Ok(manifest)) if error.kind == ErrorKind::NotFound => Ok(manifest),
             (Err(error), _) if error.kind == ErrorKind::NotFound => {
-                self.cluster.list(&query.namespace).await;
+                self.cluster.list_names(&query.namespace).await;
                 Err(error)
             }
             (live, _) => live,
@@ -110,17 +108,17 @@ impl SecretBinder for ClusterWithManifests {
 
 impl RecentNames for ClusterWithManifests {
     fn recent_names(&self, namespace: &str) -> Vec<String> {
-        let listed = self
+        let names = self
             .cluster
-            .listed
+            .names
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        listed
+        names
             .get(namespace)
             .cloned()
             .unwrap_or_default()
             .into_iter()
-            .chain(self.known.recent_names(namespace))
+            .chain(self.manifests.recent_names(namespace))
             .collect()
     }
 }
@@ -132,9 +130,9 @@ impl DefaultsReader for ClusterWithManifests {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        match self.cluster.sources.namespace(name, deadline).await? {
+        match self.cluster.defaults.namespace(name, deadline).await? {
             Some(live) => Ok(Some(live)),
-            None => self.known.namespace(name, deadline).await,
+            None => self.manifests.namespace(name, deadline).await,
         }
     }
 
@@ -146,12 +144,16 @@ impl DefaultsReader for ClusterWithManifests {
     ) -> Result<Option<DefaultsObject>, BackendError> {
         match self
             .cluster
-            .sources
+            .defaults
             .service_account(namespace, name, deadline)
             .await?
         {
             Some(live) => Ok(Some(live)),
-            None => self.known.service_account(namespace, name, deadline).await,
+            None => {
+                self.manifests
+                    .service_account(namespace, name, deadline)
+                    .await
+            }
         }
     }
 }

@@ -1,271 +1,46 @@
-//! Inputs and their documents: text to objects, and where in the text each document stands.
+//! The documents of an input, with their positions in its text.
 //!
-//! An input is split at its `---` lines before it is parsed: no such line can stand inside a YAML document. JSON
-//! objects that follow each other without such a line are documents too. So whatever is not patched is given back as it
-//! was written, comments and all, and a Secret that passes through is never rebuilt.
+//! An input is split at its `---` lines before it is parsed: no YAML document contains such a line. JSON objects that
+//! follow each other without such a line are documents too. Therefore unpatched documents are printed as they were
+//! written, with their comments, and a Secret is never rebuilt.
 
-use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
-use super::encoding::{self, MARK};
-use super::files::{self, MAX_INPUT_BYTES};
-use super::unreadable::Unreadable;
-
-/// Levels of maps and lists in each other. Manifests have at most about 20; each level is a call on the stack.
-pub(super) const MAX_DEPTH: usize = 256;
-
-/// One file, or standard input.
-#[derive(Debug)]
-pub(super) struct Input {
-    /// As messages call it.
-    pub name: String,
-    text: String,
-    /// What lies between the separators, and is not empty.
-    pub documents: Vec<Document>,
-}
+use super::encoding::MARK;
 
 /// One document of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Document {
-    /// From 1, as a person counts: empty documents are none.
+    /// Number from 1; empty documents are not counted.
     pub number: usize,
-    /// The line of its first content, from 1.
+    /// Line of its first content, from 1.
     pub line: usize,
-    /// The line of the separator before it, or the first line.
-    first_line: usize,
-    /// Its bytes, with that separator.
+    /// Line of the separator before it, or its first line.
+    pub first_line: usize,
+    /// Bytes of the document and of that separator.
     pub span: Range<usize>,
-    /// It is one JSON object.
+    /// Whether it is one JSON object.
     pub json: bool,
-    /// It follows another JSON object without a separator.
+    /// Whether it follows another JSON object without a separator.
     pub joined: bool,
 }
 
-// === reading ===
-
-impl Input {
-    /// Reads a file; `-` is `stdin`, which can be had once.
-    pub(super) fn open<R: Read>(path: &Path, stdin: &mut Option<R>) -> Result<Self, Unreadable> {
-        let (name, bytes) = if path == Path::new("-") {
-            let read = match stdin.take() {
-                Some(stdin) => files::read(stdin, MAX_INPUT_BYTES),
-                None => Err("it can be read only once".to_owned()),
-            };
-            ("standard input".to_owned(), read)
-        } else {
-            let opened =
-                std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"));
-            (
-                path.display().to_string(),
-                opened.and_then(|file| files::read(file, MAX_INPUT_BYTES)),
-            )
-        };
-        match bytes {
-            Ok(bytes) => Self::new(name, bytes),
-            Err(problem) => Err(Unreadable::whole(name, problem)),
-        }
-    }
-
-    /// Splits bytes into documents.
-    pub(super) fn new(name: String, bytes: Vec<u8>) -> Result<Self, Unreadable> {
-        match encoding::decode(bytes) {
-            Ok(text) => {
-                let documents = split(&text);
-                Ok(Self {
-                    name,
-                    text,
-                    documents,
-                })
-            }
-            Err(error) => {
-                let line = error.line.map(|line| (line, None));
-                Err(Unreadable {
-                    input: name,
-                    line,
-                    problem: error.problem.to_owned(),
-                })
-            }
-        }
-    }
-
-    /// All of it.
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The document's text, with the separator before it.
-    pub(super) fn chunk(&self, document: &Document) -> &str {
-        self.text.get(document.span.clone()).unwrap_or_default()
-    }
-
-    /// Reads a document as far as `T` looks at it.
-    pub(super) fn read<T: DeserializeOwned>(&self, document: &Document) -> Result<T, Unreadable> {
-        let chunk = self.chunk(document);
-        let (head, content) = chunk.split_at(content_start(chunk));
-        // JSON first: not all of its escapes, nor its tabs, are YAML.
-        if content.starts_with('{')
-            && let Ok(read) = serde_json::from_str(content)
-        {
-            return Ok(read);
-        }
-        let marked = head
-            .contains(MARK)
-            .then(|| head.replace(MARK, "") + content);
-        serde_saphyr::from_str_with_options(marked.as_deref().unwrap_or(chunk), options()).map_err(
-            |error| {
-                let error = error.without_snippet();
-                let place = error.location().map(|at| {
-                    (
-                        document.first_line
-                            + usize::try_from(at.line()).unwrap_or(1).saturating_sub(1),
-                        at.column(),
-                    )
-                });
-                let line = place.map_or(document.line, |(line, _)| line);
-                let column = place.and_then(|(_, column)| usize::try_from(column).ok());
-                Unreadable {
-                    input: self.name.clone(),
-                    line: Some((line, column)),
-                    problem: category(error),
-                }
-            },
-        )
-    }
-
-    /// Whether a YAML document has comments behind its first content: they are lost when it is written anew.
-    pub(super) fn has_inner_comments(&self, document: &Document) -> bool {
-        use serde_saphyr::budget::BudgetBreach;
-
-        let chunk = self.chunk(document);
-        let content = content_start(chunk);
-        let line = chunk
-            .get(..content)
-            .and_then(|head| head.rfind('\n'))
-            .map_or(0, |end| end + 1);
-        // With its indentation, but without a separator.
-        let is_indented = chunk
-            .get(line..content)
-            .is_some_and(|before| before.trim().is_empty());
-        let body = chunk
-            .get(if is_indented { line } else { content }..)
-            .unwrap_or_default();
-        if document.json || !body.contains('#') {
-            return false;
-        }
-        let mut options = options();
-        if let Some(budget) = &mut options.budget {
-            budget.max_total_comment_bytes = 0;
-        }
-        let read: Result<IgnoredAny, _> = serde_saphyr::from_str_with_options(body, options);
-        read.is_err_and(|error| {
-            matches!(
-                error.without_snippet(),
-                serde_saphyr::Error::Budget {
-                    breach: BudgetBreach::CommentBytes { .. },
-                    ..
-                }
-            )
-        })
-    }
-
-    /// Whether comments stand before a document's first content.
-    pub(super) fn has_head_comments(&self, document: &Document) -> bool {
-        let chunk = self.chunk(document);
-        chunk
-            .get(..content_start(chunk))
-            .is_some_and(|head| head.contains('#'))
-    }
-
-    /// A document that is YAML, but not what it should be.
-    pub(super) fn unreadable(&self, document: &Document, problem: impl Into<String>) -> Unreadable {
-        Unreadable {
-            input: self.name.clone(),
-            line: Some((document.line, None)),
-            problem: problem.into(),
-        }
-    }
-}
-
-/// As Kubernetes reads YAML: the scalars of YAML 1.1, and a key that stands twice is an error, as the API
-/// server's strict decoding has it.
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        strict_booleans: false,
-        ignore_binary_tag_for_string: true,
-        // A document is read whole into memory anyway, and lists of a whole cluster are long.
-        budget: serde_saphyr::budget! {
-            max_events: 20_000_000,
-            max_nodes: 10_000_000,
-            max_depth: MAX_DEPTH,
-            flow_nesting_limit: MAX_DEPTH,
-        },
-    }
-}
-
-/// What is wrong, in words that quote nothing.
-fn category(error: &serde_saphyr::Error) -> String {
-    use serde_saphyr::Error;
-
-    if is_too_deep(error) {
-        return format!(
-            "the document has more than {MAX_DEPTH} levels of maps and lists in each other"
-        );
-    }
-    let words = match error {
-        Error::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
-        Error::UnknownAnchor { .. } => "an alias refers to no anchor",
-        Error::MultipleDocuments { .. } => "a second document begins without --- before it",
-        Error::Eof { .. } => "the document is cut off",
-        Error::NonFiniteFloat { .. } => "an infinite number or NaN, which Kubernetes does not take",
-        Error::SerdeInvalidType { .. }
-        | Error::SerdeInvalidValue { .. }
-        | Error::SerdeMissingField { .. }
-        | Error::Unexpected { .. }
-        | Error::NullIntoString { .. }
-        | Error::InvalidScalar { .. } => "a field of another type than Kubernetes has there",
-        Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => "the document is too large or too deep",
-        _ => "is not valid YAML",
-    };
-    words.to_owned()
-}
-
-/// Whether a document is nested too deeply: the parser counts levels, and the scanner before it those in brackets.
-fn is_too_deep(error: &serde_saphyr::Error) -> bool {
-    use serde_saphyr::Error;
-    use serde_saphyr::budget::BudgetBreach;
-    use serde_saphyr::granit_parser::ErrorKind;
-    use serde_saphyr::localizer::ExternalMessageSource;
-
-    match error {
-        Error::Budget { breach, .. } => matches!(breach, BudgetBreach::Depth { .. }),
-        Error::ExternalMessage { source, .. } => matches!(
-            source.as_ref(),
-            ExternalMessageSource::Parser(error) if matches!(error.kind(), ErrorKind::RecursionLimitExceeded)
-        ),
-        _ => false,
-    }
-}
-
-/// Where a document begins: `---` at the start of a line, alone or before a space.
+/// Whether a document begins with this line: `---` alone or before a space.
 pub(super) fn is_separator(line: &str) -> bool {
     let line = line.strip_prefix(MARK).unwrap_or(line);
     line.strip_prefix("---")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
-/// Lines that hold nothing of an object.
+/// Whether a line has no content: blank lines, comments, directives and `...`.
 pub(super) fn is_blank(line: &str) -> bool {
     let line = line.trim_start_matches(MARK).trim();
     line.is_empty() || line.starts_with(['#', '%']) || line == "..."
 }
 
-/// What a separator line holds beside the separator; a comment is nothing.
+/// Content of a separator line after the separator; empty for a comment.
 pub(super) fn after_separator(line: &str) -> &str {
     let rest = line
         .strip_prefix(MARK)
@@ -275,7 +50,7 @@ pub(super) fn after_separator(line: &str) -> &str {
     if is_blank(rest) { "" } else { rest }
 }
 
-/// Where in a document's text its content begins: behind the separator, blank lines, comments and byte order marks.
+/// Offset of a document's content: after the separator, blank lines, comments and byte order marks.
 pub(super) fn content_start(chunk: &str) -> usize {
     let mut offset = 0;
     for line in chunk.split_inclusive('\n') {
@@ -293,13 +68,14 @@ pub(super) fn content_start(chunk: &str) -> usize {
     chunk.len()
 }
 
-fn split(text: &str) -> Vec<Document> {
+/// Splits a text into documents.
+pub(super) fn split(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
-    // Of the chunk under way: where it begins, its first line, and the line of its first content.
+    // Offset and first line of the current chunk, and the line of its first content.
     let (mut start, mut first_line, mut content) = (0, 1, None);
     let mut end = |start: usize, end: usize, first_line: usize, content: Option<usize>| {
         if let Some(line) = content {
-            let whole = Document {
+            let chunk = Document {
                 number: 0,
                 line,
                 first_line,
@@ -307,7 +83,7 @@ fn split(text: &str) -> Vec<Document> {
                 json: false,
                 joined: false,
             };
-            documents.extend(objects_of(text, whole));
+            documents.extend(split_json(text, chunk));
         }
     };
     let mut offset = 0;
@@ -331,17 +107,17 @@ fn split(text: &str) -> Vec<Document> {
     documents
 }
 
-/// The JSON objects that stand back to back between two separators, as `jq '.items[]'` writes them. What is not JSON is
-/// one document, and so is what follows the last good object.
-fn objects_of(text: &str, whole: Document) -> Vec<Document> {
-    let chunk = text.get(whole.span.clone()).unwrap_or_default();
-    let content = content_start(chunk);
-    let body = chunk.get(content..).unwrap_or_default();
+/// Splits a chunk into JSON objects that follow each other without a separator, as `jq '.items[]'` writes them. A chunk
+/// that is not JSON is one document, and so is the rest after the last valid object.
+fn split_json(text: &str, chunk: Document) -> Vec<Document> {
+    let body = text.get(chunk.span.clone()).unwrap_or_default();
+    let content = content_start(body);
+    let body = body.get(content..).unwrap_or_default();
     if !body.starts_with('{') {
-        return vec![whole];
+        return vec![chunk];
     }
     let mut documents = Vec::new();
-    let mut rest = whole;
+    let mut rest = chunk;
     let mut start = rest.span.start + content;
     while let Some(length) = json_length(text.get(start..rest.span.end).unwrap_or_default()) {
         let end = start + length;
@@ -355,7 +131,7 @@ fn objects_of(text: &str, whole: Document) -> Vec<Document> {
         if !object.starts_with('{') {
             break;
         }
-        // White space between two objects belongs to the first of them, and a byte order mark to the second.
+        // White space between two objects belongs to the first one, and a byte order mark to the second.
         let boundary = end + after.len() - next.len();
         start = end + after.len() - object.len();
         let lines = text
@@ -384,7 +160,7 @@ fn objects_of(text: &str, whole: Document) -> Vec<Document> {
     documents
 }
 
-/// The length of the JSON value at the start of a text.
+/// Length of the JSON value at the start of a text.
 fn json_length(text: &str) -> Option<usize> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     stream.next()?.ok().map(|_| stream.byte_offset())

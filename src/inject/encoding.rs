@@ -1,18 +1,17 @@
-//! Bytes to text: UTF-8, or UTF-16 behind its byte order mark, as kubectl reads files.
+//! Decoding of inputs: UTF-8, or UTF-16 after a byte order mark, as in kubectl.
 
 /// U+FEFF, the byte order mark.
 pub(super) const MARK: char = '\u{feff}';
 
-/// Why bytes are not text.
+/// Error about bytes that are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotText {
-    /// The line of the first bad byte, from 1, where it can be counted.
+    /// Line of the first invalid byte, from 1, if it can be counted.
     pub line: Option<usize>,
-    /// In few words.
     pub problem: &'static str,
 }
 
-/// The text of a file or stream. A mark of UTF-16 is left out of it, because the text goes on as UTF-8.
+/// Decodes a file or stream. A byte order mark of UTF-16 is removed, because the result is UTF-8.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
@@ -68,7 +67,7 @@ mod tests {
     #[rstest::rstest]
     #[case::little_endian(u16::to_le_bytes)]
     #[case::big_endian(u16::to_be_bytes)]
-    fn utf16_is_read_by_its_mark(#[case] bytes: fn(u16) -> [u8; 2]) {
+    fn utf16_is_decoded_by_its_mark(#[case] bytes: fn(u16) -> [u8; 2]) {
         let text = "a: é\n日本: 😀\n";
         assert_eq!(decode(utf16_bytes(text, bytes)).as_deref(), Ok(text));
         let mut cut = utf16_bytes(text, bytes);

@@ -1,13 +1,13 @@
-//! `--explain`: what is done to an object, and why, in plain sentences.
+//! Sentences of `--explain` about what each object gets, and why.
 
 use crate::defaults::DefaultsObject;
 use injection::{
-    AnnotationLayers, Choice, ContainerList, ContainerView, Decision, ENABLED_LABEL, EnvEntry,
-    EnvVarName, IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX, PodView, Record,
-    SecretName, Selection, Sidecar, Sidecars, SkipReason, Variable, parse,
+    AnnotationLayers, Choice, ContainerList, ContainerPlan, ContainerView, Decision, ENABLED_LABEL,
+    EnvEntry, EnvVarName, IdleDefaults, InjectionPlan, InjectionRequest, KeyChoice, PREFIX,
+    PodView, Record, SecretName, Selection, Sidecar, Sidecars, SkipReason, Variable, parse,
 };
 
-/// Why nothing is done.
+/// Sentence about a pod that is not changed.
 pub(super) fn skipped(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::NotRequested => "nothing to do: no annotation asks for a secret",
@@ -27,17 +27,17 @@ pub(super) fn skipped(reason: SkipReason) -> &'static str {
     }
 }
 
-/// What is done to each container, and why the others get nothing. `is_name_of` tells whether a Secret of that name is
-/// injected for a name that an author wrote.
+/// Sentences about what each container gets, or why it gets nothing. `is_name_of` is whether a Secret of that name is
+/// injected for a name in an annotation.
 pub(super) fn injected(
-    sources: &AnnotationLayers<'_>,
+    layers: &AnnotationLayers<'_>,
     pod: &PodView<'_>,
     plan: &InjectionPlan,
     sidecars: &[Sidecar],
     is_name_of: &dyn Fn(&str, &SecretName) -> bool,
 ) -> Vec<String> {
-    // It parsed a moment ago.
-    let Ok(Decision::Inject(request)) = parse(sources) else {
+    // The annotations were parsed for the plan already.
+    let Ok(Decision::Inject(request)) = parse(layers) else {
         return Vec::new();
     };
     let mut lines = Vec::new();
@@ -60,33 +60,11 @@ pub(super) fn injected(
                 .containers
                 .iter()
                 .find(|planned| planned.list == list && planned.name == name);
-            match planned {
-                None => {
-                    let why = left_out(list, container, selection.as_ref(), sidecars, pod);
-                    lines.push(format!("{list} \"{name}\" gets nothing: {why}"));
-                }
-                Some(planned) => {
-                    let whole = planned
-                        .env_from
-                        .iter()
-                        .map(|(_, secret)| whole(&request, secret, is_name_of));
-                    let before = planned.env_before.iter().map(|entry| {
-                        format!(
-                            "{}, before the variables that refer to it",
-                            variable(&request, entry)
-                        )
-                    });
-                    let after = planned
-                        .env_after
-                        .iter()
-                        .map(|entry| variable(&request, entry));
-                    lines.extend(
-                        whole
-                            .chain(before)
-                            .chain(after)
-                            .map(|what| format!("{list} \"{name}\" {what}")),
-                    );
-                }
+            if let Some(planned) = planned {
+                lines.extend(container_lines(&request, planned, is_name_of));
+            } else {
+                let reason = exclusion_reason(list, container, selection.as_ref(), sidecars, pod);
+                lines.push(format!("{list} \"{name}\" gets nothing: {reason}"));
             }
         }
     }
@@ -99,8 +77,34 @@ pub(super) fn injected(
     lines
 }
 
-/// Why the defaults of a Namespace or ServiceAccount have no effect, or when they will have one; none where they apply.
-/// `labelled` is the Namespace, where it is known.
+/// Sentences about what one container gets.
+fn container_lines(
+    request: &InjectionRequest,
+    planned: &ContainerPlan,
+    is_name_of: &dyn Fn(&str, &SecretName) -> bool,
+) -> Vec<String> {
+    let bulk = planned
+        .env_from
+        .iter()
+        .map(|(_, secret)| bulk_phrase(request, secret, is_name_of));
+    let before = planned.env_before.iter().map(|entry| {
+        format!(
+            "{}, before the variables that refer to it",
+            variable_phrase(request, entry)
+        )
+    });
+    let after = planned
+        .env_after
+        .iter()
+        .map(|entry| variable_phrase(request, entry));
+    bulk.chain(before)
+        .chain(after)
+        .map(|phrase| format!("{} \"{}\" {phrase}", planned.list, planned.name))
+        .collect()
+}
+
+/// Sentence about defaults of a Namespace or ServiceAccount that have no effect, or only under a condition; `None` if
+/// they apply. `labelled` is the Namespace, if it is known.
 pub(super) fn defaults(
     namespace: &str,
     service_account: Option<&str>,
@@ -121,27 +125,27 @@ pub(super) fn defaults(
     idle.map(|idle| idle.to_string())
 }
 
-fn whole(
+fn bulk_phrase(
     request: &InjectionRequest,
     secret: &str,
     is_name_of: &dyn Fn(&str, &SecretName) -> bool,
 ) -> String {
-    let asked = request
+    let requested = request
         .bulk
         .iter()
         .find(|bulk| is_name_of(secret, &bulk.secret.name));
-    let site = asked
+    let site = requested
         .map(|bulk| format!(" ({})", bulk.site))
         .unwrap_or_default();
     format!("takes every key of secret \"{secret}\"{site}")
 }
 
-fn variable(request: &InjectionRequest, entry: &EnvEntry) -> String {
-    let asked = request
+fn variable_phrase(request: &InjectionRequest, entry: &EnvEntry) -> String {
+    let requested = request
         .variables
         .iter()
-        .find(|variable| gives(variable, entry));
-    let site = asked
+        .find(|variable| produces(variable, entry));
+    let site = requested
         .map(|variable| format!(" ({})", variable.site))
         .unwrap_or_default();
     format!(
@@ -150,8 +154,8 @@ fn variable(request: &InjectionRequest, entry: &EnvEntry) -> String {
     )
 }
 
-/// Whether this reference gives that entry.
-fn gives(variable: &Variable, entry: &EnvEntry) -> bool {
+/// Whether the reference produces the entry.
+fn produces(variable: &Variable, entry: &EnvEntry) -> bool {
     if let Some(alias) = &variable.alias {
         return alias.as_str() == entry.name;
     }
@@ -163,7 +167,8 @@ fn gives(variable: &Variable, entry: &EnvEntry) -> bool {
     EnvVarName::for_reference(&variable.reference.secret.name, key).as_str() == entry.name
 }
 
-fn left_out(
+/// Reason for which a container gets nothing.
+fn exclusion_reason(
     list: ContainerList,
     container: &ContainerView<'_>,
     selection: Option<&Selection>,

@@ -1,26 +1,26 @@
-//! `-f` and `--secrets`: from paths to the files that are read, in kubectl's order.
+//! Files behind `-f` and `--secrets`, in kubectl's order.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::unreadable::Unreadable;
+use super::unreadable::UnreadableInput;
 
-/// Endings of the files that are read in a folder. A file that is named itself may have any.
+/// Extensions of the files that are read in a folder. A file that is named itself may have any.
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 
-/// Files of one run: more are a folder that was not meant.
+/// Limit of files of one run. A folder with more is probably a mistake.
 pub(super) const MAX_FILES: usize = 10_000;
 
-/// Bytes of one input. All of it is held in memory, and its objects take several times as much.
+/// Limit of bytes of one input. It is held in memory, and its objects take several times as much.
 pub(super) const MAX_INPUT_BYTES: u64 = 256 << 20;
 
-/// The files behind `paths`: folders are replaced by their files, in the order of their names, and with `recursive` by
-/// those of their folders too. `-` stays.
+/// Replaces folders in `paths` by their files in the order of their names, and with `recursive` by those of their
+/// subfolders too. `-` stays.
 ///
 /// # Errors
-/// One for each path that cannot be read, or has nothing to read.
-pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<Unreadable>) {
+/// One for each path that cannot be read or has no files.
+pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<UnreadableInput>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path == Path::new("-") || !path.is_dir() {
@@ -54,11 +54,11 @@ pub(super) fn expand(paths: &[PathBuf], recursive: bool) -> (Vec<PathBuf>, Vec<U
     (files, errors)
 }
 
-fn unreadable(path: &Path, problem: String) -> Unreadable {
-    Unreadable::whole(path.display().to_string(), problem)
+fn unreadable(path: &Path, problem: String) -> UnreadableInput {
+    UnreadableInput::of_input(path.display().to_string(), problem)
 }
 
-/// Adds the files of a folder. Links to folders are not followed, so that this ends.
+/// Adds the files of a folder. Links to folders are not followed, because they may be cyclic.
 fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -73,7 +73,7 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
             }
         } else if path
             .extension()
-            .is_some_and(|ending| EXTENSIONS.iter().any(|known| ending == *known))
+            .is_some_and(|extension| EXTENSIONS.iter().any(|listed| extension == *listed))
         {
             files.push(path);
         }
@@ -84,7 +84,7 @@ fn collect(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Resu
 /// Reads at most `limit` bytes.
 ///
 /// # Errors
-/// In words that follow the input's name.
+/// The problem, to follow the input's name.
 pub(super) fn read(mut from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = from
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_is_its_manifests_in_order() {
+    fn folder_expands_to_its_manifests_in_order() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "b.yaml",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_files_are_refused() {
+    fn paths_with_too_many_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let make = |n: usize| fs::write(folder.path().join(format!("{n}.yaml")), "").unwrap();
         (0..MAX_FILES).for_each(make);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn input_is_read_up_to_its_bound() {
+    fn input_is_read_up_to_its_limit() {
         assert_eq!(
             read(io::repeat(b'x').take(10), 10).map(|bytes| bytes.len()),
             Ok(10)

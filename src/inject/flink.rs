@@ -1,22 +1,22 @@
-//! Flink's operator merges pod templates: that of the whole deployment with that of the job or task manager, their lists
-//! by position. An entry of one takes the place of the other's.
+//! Pod templates that Flink's operator merges: the deployment's template with that of the job manager or task manager.
+//! Lists are merged by position, so an entry of one template replaces that of the other.
 
 use serde_json::Value;
 
-use super::objects::{Object, is_ours, value_at};
+use super::objects::{ManifestObject, is_request_annotation, value_at};
 use super::template_site::TemplateSite;
 
-/// The template that is merged into each of the others.
+/// Template of the deployment, which is merged with each of [`MERGED`].
 const BASE: [&str; 2] = ["spec", "podTemplate"];
 
-/// The others.
+/// Templates of the job manager and the task manager.
 const MERGED: [[&str; 3]; 2] = [
     ["spec", "jobManager", "podTemplate"],
     ["spec", "taskManager", "podTemplate"],
 ];
 
-/// Marks templates that would lose entries to each other.
-pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [TemplateSite]) {
+/// Sets the obstacle of templates that would replace entries of each other.
+pub(super) fn mark_merged(object: &ManifestObject<'_>, sites: &mut [TemplateSite]) {
     if object.group() != "flink.apache.org" {
         return;
     }
@@ -42,11 +42,11 @@ pub(super) fn mark_merged(object: &Object<'_>, sites: &mut [TemplateSite]) {
     }
 }
 
-/// Whether entries that are injected into both, or into one of them, are still there when they have been merged.
+/// Whether the merged template has all entries that are injected into one or both of the templates.
 fn are_mergeable(base: &Value, template: &Value) -> bool {
     let (one, other) = (annotations(base), annotations(template));
     let (one_has_env, other_has_env) = (has_env(base), has_env(template));
-    // The same entries at the same places; or entries in one of the two alone.
+    // Both templates get the same entries at the same positions, or only one of them has entries.
     (one == other && !one_has_env && !other_has_env)
         || (one.is_empty() && !one_has_env)
         || (other.is_empty() && !other_has_env)
@@ -57,7 +57,7 @@ fn annotations(template: &Value) -> Vec<(&String, &Value)> {
     let map = value_at(template, &["metadata", "annotations"]).and_then(Value::as_object);
     map.into_iter()
         .flatten()
-        .filter(|(name, _)| is_ours(name))
+        .filter(|(name, _)| is_request_annotation(name))
         .collect()
 }
 

@@ -1,14 +1,14 @@
-//! Names that kustomize generates: a Secret `db` of its `secretGenerator` stands in its output as `db-5h2f8k9t7m`.
+//! Names that kustomize generates: the Secret `db` of a `secretGenerator` is `db-5h2f8k9t7m` in its output.
 //!
-//! kustomize rewrites the references that it knows to that name, and annotations are not among them.
+//! kustomize rewrites the references that it knows. Annotations are not among them.
 
-/// Characters of the hash of the contents.
+/// Length of the hash of the contents.
 const HASH_LENGTH: usize = 10;
 
-/// What they are made of: hexadecimal digits, of which those that might spell words are replaced.
+/// Characters of the hash: hexadecimal digits, of which those that could spell words are replaced.
 const HASH_ALPHABET: &str = "2456789bcdfghkmt";
 
-/// The name that authors write for a generated one; `None` when it has no such ending.
+/// Name that authors write for a generated name; `None` if the name does not end in a hash.
 pub(super) fn original(name: &str) -> Option<&str> {
     let (base, hash) = name.rsplit_once('-')?;
     let is_hash = hash.len() == HASH_LENGTH && hash.chars().all(|c| HASH_ALPHABET.contains(c));
@@ -29,7 +29,7 @@ mod tests {
     #[case::no_name("-5h2f8k9t7m", None)]
     #[case::no_hash("db", None)]
     #[case::upper_case("db-5H2F8K9T7M", None)]
-    fn original_name_is_found_behind_a_hash(#[case] name: &str, #[case] expected: Option<&str>) {
+    fn original_name_is_found_before_the_hash(#[case] name: &str, #[case] expected: Option<&str>) {
         assert_eq!(original(name), expected);
     }
 }

@@ -1,36 +1,33 @@
-//! The objects of a document, and what the webhook would copy from a workload's own annotations to its template.
+//! The objects of a document, and the annotations that a workload's template inherits from its metadata.
 
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::template_site::{Form, TemplateSite};
+use super::template_site::{TemplateForm, TemplateSite};
 use injection::{
     self, INHERITED, INJECTED, MetadataView, PREFIX, PodView, WorkloadKind, WrongType,
 };
 
-/// One object of a document; a list has many.
+/// One object of a document. A list has many.
 #[derive(Debug)]
-pub(super) struct Object<'v> {
+pub(super) struct ManifestObject<'v> {
     value: &'v Value,
-    /// Where in the document it stands.
+    /// Path in the document.
     path: Vec<String>,
     api_version: &'v str,
-    /// Its kind.
     pub kind: &'v str,
 }
 
-/// What an object's template gets from the object's own annotations.
+/// A field that is added to a workload's template, from the workload's own annotations.
 #[derive(Debug)]
-pub(super) struct Addition {
-    /// Where, from the object on.
+pub(super) struct PropagatedField {
+    /// Path of the parent in the object.
     pub path: Vec<&'static str>,
-    /// The field.
     pub name: String,
-    /// What.
     pub value: Value,
 }
 
-impl Addition {
+impl PropagatedField {
     /// An empty map.
     fn map(path: Vec<&'static str>, name: &str) -> Self {
         Self {
@@ -41,8 +38,8 @@ impl Addition {
     }
 }
 
-/// Every object of a document, those of its lists one by one.
-pub(super) fn objects(document: &Value) -> Result<Vec<Object<'_>>, String> {
+/// Lists the objects of a document, with the items of its lists.
+pub(super) fn objects(document: &Value) -> Result<Vec<ManifestObject<'_>>, String> {
     let mut found = Vec::new();
     collect(document, Vec::new(), ("", ""), &mut found)?;
     Ok(found)
@@ -51,10 +48,10 @@ pub(super) fn objects(document: &Value) -> Result<Vec<Object<'_>>, String> {
 fn collect<'v>(
     value: &'v Value,
     path: Vec<String>,
-    inherited: (&'v str, &'v str),
-    found: &mut Vec<Object<'v>>,
+    of_list: (&'v str, &'v str),
+    found: &mut Vec<ManifestObject<'v>>,
 ) -> Result<(), String> {
-    let place = || {
+    let location = || {
         if path.is_empty() {
             "the document".to_owned()
         } else {
@@ -62,33 +59,33 @@ fn collect<'v>(
         }
     };
     if !value.is_object() {
-        return Err(format!("{} is no Kubernetes object", place()));
+        return Err(format!("{} is no Kubernetes object", location()));
     }
-    // The items of a PodList need not say again what they are.
-    let text = |field, otherwise| value.get(field).map_or(Some(otherwise), Value::as_str);
-    let (api_version, kind) = (text("apiVersion", inherited.0), text("kind", inherited.1));
+    // Items of a PodList may omit their API version and kind.
+    let text = |field, default| value.get(field).map_or(Some(default), Value::as_str);
+    let (api_version, kind) = (text("apiVersion", of_list.0), text("kind", of_list.1));
     let (Some(api_version), Some(kind)) = (api_version, kind.filter(|kind| !kind.is_empty()))
     else {
         return Err(format!(
             "{} is no Kubernetes object: it says no kind",
-            place()
+            location()
         ));
     };
     match (
         kind.strip_suffix("List"),
         value.get("items").and_then(Value::as_array),
     ) {
-        (Some(of), Some(items)) if items.iter().all(Value::is_object) => {
+        (Some(item_kind), Some(items)) if items.iter().all(Value::is_object) => {
             for (index, item) in items.iter().enumerate() {
                 let path = path
                     .iter()
                     .cloned()
                     .chain(["items".to_owned(), index.to_string()])
                     .collect();
-                collect(item, path, (api_version, of), found)?;
+                collect(item, path, (api_version, item_kind), found)?;
             }
         }
-        _ => found.push(Object {
+        _ => found.push(ManifestObject {
             value,
             path,
             api_version,
@@ -103,7 +100,7 @@ const TEMPLATE: &[&str] = &["template"];
 const SPEC_TEMPLATE: &[&str] = &["spec", "template"];
 const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
 
-/// The value at a path through maps and lists.
+/// Value at a path through maps and lists.
 pub(super) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option<&'v Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Array(list) => list.get(field.as_ref().parse::<usize>().ok()?),
@@ -111,7 +108,7 @@ pub(super) fn value_at<'v>(value: &'v Value, path: &[impl AsRef<str>]) -> Option
     })
 }
 
-/// A path as people write it: `spec.workerGroupSpecs[0].template`.
+/// Path in the notation of messages: `spec.workerGroupSpecs[0].template`.
 pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
     let mut text = String::new();
     for field in path.iter().map(AsRef::as_ref) {
@@ -129,13 +126,12 @@ pub(super) fn dotted(path: &[impl AsRef<str>]) -> String {
     text
 }
 
-/// Whether an annotation asks for something, and is not the record of what was done.
-pub(super) fn is_ours(name: &str) -> bool {
+/// Whether an annotation is under [`PREFIX`] and is not the webhook's record.
+pub(super) fn is_request_annotation(name: &str) -> bool {
     name.starts_with(PREFIX) && name != INJECTED
 }
 
-impl<'v> Object<'v> {
-    /// The value at a path in it.
+impl<'v> ManifestObject<'v> {
     pub(super) fn at(&self, path: &[impl AsRef<str>]) -> Option<&'v Value> {
         value_at(self.value, path)
     }
@@ -146,12 +142,11 @@ impl<'v> Object<'v> {
             .filter(|text| !text.is_empty())
     }
 
-    /// The namespace that it names.
     pub(super) fn namespace(&self) -> Option<&'v str> {
         self.metadata("namespace")
     }
 
-    /// `Deployment "etl"`, and before it the place in a list.
+    /// Kind and name, as in `Deployment "etl"`, after the index in a list.
     pub(super) fn title(&self) -> String {
         let item: Vec<String> = self
             .path
@@ -167,29 +162,30 @@ impl<'v> Object<'v> {
         format!("{}{}{name}", item.concat(), self.kind)
     }
 
-    /// The group of its kind; empty for the core group.
+    /// API group; empty for the core group.
     pub(super) fn group(&self) -> &'v str {
         self.api_version
             .split_once('/')
             .map_or("", |(group, _)| group)
     }
 
-    /// Whether it is of this kind of the core group.
+    /// Whether the object is of this kind of the core group.
     pub(super) fn is_core(&self, kind: &str) -> bool {
         self.api_version == "v1" && self.kind == kind
     }
 
-    /// Whether what looks like a template is one; or asks for something, so that it has to be said that it is not.
-    pub(super) fn is_pod_or_asks(&self, site: &TemplateSite) -> bool {
-        let annotations = self.at(&site.annotations()).and_then(Value::as_object);
+    /// Whether a value that has the shape of a template is one. A value with annotations counts as one, so that it is
+    /// reported if it cannot be read.
+    pub(super) fn is_pod_or_annotated(&self, site: &TemplateSite) -> bool {
+        let annotations = self.at(&site.annotations_path()).and_then(Value::as_object);
         annotations
             .into_iter()
             .flatten()
-            .any(|(name, _)| is_ours(name))
+            .any(|(name, _)| is_request_annotation(name))
             || self.pod(site).is_ok()
     }
 
-    /// Whether a controller made it: its own annotations are then that controller's copies.
+    /// Whether a controller created the object. Its own annotations are that controller's copies then.
     pub(super) fn is_owned(&self) -> bool {
         let owners = self
             .at(&["metadata", "ownerReferences"])
@@ -200,12 +196,12 @@ impl<'v> Object<'v> {
             .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
     }
 
-    /// Its kind, where the webhook serves it as a workload.
+    /// Kind, if the webhook serves the object as a workload.
     pub(super) fn workload(&self) -> Option<WorkloadKind> {
         WorkloadKind::of_manifest(self.api_version, self.kind)
     }
 
-    /// Its own metadata, for a Namespace's or ServiceAccount's defaults.
+    /// Metadata of the object itself, with the defaults of a Namespace or ServiceAccount.
     pub(super) fn own_metadata(&self) -> Result<MetadataView<'v>, String> {
         match self.at(&["metadata"]) {
             None | Some(Value::Null) => Ok(MetadataView::default()),
@@ -213,8 +209,8 @@ impl<'v> Object<'v> {
         }
     }
 
-    /// Where the pod, or the template of one, stands in it.
-    pub(super) fn root(&self) -> Option<&'static [&'static str]> {
+    /// Path of the pod or the main pod template.
+    pub(super) fn template_path(&self) -> Option<&'static [&'static str]> {
         if self.is_core("Pod") {
             return Some(POD);
         }
@@ -223,17 +219,17 @@ impl<'v> Object<'v> {
             "CronJob" => &[JOB_TEMPLATE, SPEC_TEMPLATE],
             _ => &[SPEC_TEMPLATE],
         };
-        // Any kind may have a field called template; one that makes pods has containers in it.
-        let makes_pods = |root: &&&[&str]| {
+        // Any kind may have a field named template. A pod template has containers.
+        let is_pod_template = |path: &&&[&str]| {
             let containers = self
-                .at(root)
+                .at(path)
                 .and_then(|template| template.get("spec")?.get("containers"));
             containers.is_some_and(Value::is_array)
         };
-        candidates.iter().find(makes_pods).copied()
+        candidates.iter().find(is_pod_template).copied()
     }
 
-    /// Where in the document a path of it leads.
+    /// Path in the document of a path in the object.
     pub(super) fn pointer<'p>(&'p self, path: &'p [impl AsRef<str>]) -> Vec<&'p str> {
         self.path
             .iter()
@@ -242,32 +238,35 @@ impl<'v> Object<'v> {
             .collect()
     }
 
-    /// The pod, or the template of one; or where it is not what Kubernetes has there.
+    /// Reads a pod or pod template.
+    ///
+    /// # Errors
+    /// Sentence about the first invalid field.
     pub(super) fn pod<'p>(&self, site: &'p TemplateSite) -> Result<PodView<'p>, String>
     where
         'v: 'p,
     {
         let value = match &site.form {
-            Form::Pod | Form::Template => self.at(&site.path).unwrap_or(self.value),
-            Form::Argo(template) => &template.pod,
+            TemplateForm::Pod | TemplateForm::Template => self.at(&site.path).unwrap_or(self.value),
+            TemplateForm::Argo(template) => &template.pod,
         };
         PodView::deserialize(value).map_err(|_| {
-            let at = |place: &str| {
+            let at = |field: &str| {
                 let path: Vec<&str> = site
                     .path
                     .iter()
                     .map(String::as_str)
-                    .chain([place])
+                    .chain([field])
                     .collect();
                 dotted(&path)
             };
-            culprit(value, &at)
+            first_invalid_field(value, &at)
         })
     }
 
-    /// What the webhook would copy from the workload's own annotations to its template, so that pods made from it
-    /// have it. Each parent comes before what stands in it.
-    pub(super) fn carried(&self, site: &TemplateSite) -> Result<Vec<Addition>, String> {
+    /// Fields that the webhook would add to a workload's template, so that its pods inherit the workload's annotations.
+    /// Parents come before their children.
+    pub(super) fn propagated(&self, site: &TemplateSite) -> Result<Vec<PropagatedField>, String> {
         let Some(kind) = self.workload() else {
             return Ok(Vec::new());
         };
@@ -291,41 +290,41 @@ impl<'v> Object<'v> {
             .collect();
         let template = at(&metadata, &metadata.join("."))?;
         let from = [job.annotations.as_ref(), own.annotations.as_ref()];
-        let mut adds = Vec::new();
+        let mut fields = Vec::new();
         let inherited = injection::inherit(from, template.annotations.as_ref());
-        let there = template
+        let current = template
             .annotations
             .as_ref()
             .and_then(|annotations| annotations.value(INHERITED));
-        let Some(value) = inherited.filter(|value| there != Some(value)) else {
-            return Ok(adds);
+        let Some(value) = inherited.filter(|value| current != Some(value)) else {
+            return Ok(fields);
         };
         if self.at(&metadata).is_none_or(Value::is_null) {
-            adds.push(Addition::map(kind.template().to_vec(), "metadata"));
+            fields.push(PropagatedField::map(kind.template().to_vec(), "metadata"));
         }
         if template.annotations.is_none() {
-            adds.push(Addition::map(metadata.clone(), "annotations"));
+            fields.push(PropagatedField::map(metadata.clone(), "annotations"));
         }
         let annotations: Vec<&'static str> = metadata.into_iter().chain(["annotations"]).collect();
-        adds.push(Addition {
+        fields.push(PropagatedField {
             path: annotations,
             name: INHERITED.to_owned(),
             value: Value::from(value),
         });
-        Ok(adds)
+        Ok(fields)
     }
 
-    /// Whether a template is the one that everybody expects in an object of its kind.
-    pub(super) fn is_only_template(&self, site: &TemplateSite) -> bool {
-        self.root().is_some_and(|root| site.path == root) || site.path.is_empty()
+    /// Whether a template is at the usual path of the kind, so that messages need not name it.
+    pub(super) fn is_main_template(&self, site: &TemplateSite) -> bool {
+        self.template_path().is_some_and(|path| site.path == path) || site.path.is_empty()
     }
 
-    /// The same object with another value.
-    pub(super) fn with<'w>(&self, value: &'w Value) -> Object<'w>
+    /// Returns the same object with another value.
+    pub(super) fn with_value<'w>(&self, value: &'w Value) -> ManifestObject<'w>
     where
         'v: 'w,
     {
-        Object {
+        ManifestObject {
             value,
             path: self.path.clone(),
             api_version: self.api_version,
@@ -333,7 +332,6 @@ impl<'v> Object<'v> {
         }
     }
 
-    /// Its value.
     pub(super) fn value(&self) -> &'v Value {
         self.value
     }
@@ -355,8 +353,8 @@ fn metadata_view<'v>(metadata: &'v Value, at: &str) -> Result<MetadataView<'v>, 
     })
 }
 
-/// Which part of a pod could not be read. A parser's own message would quote it.
-fn culprit(pod: &Value, at: &dyn Fn(&str) -> String) -> String {
+/// Sentence about the first field of a pod that could not be read. The parser's own message would quote its value.
+fn first_invalid_field(pod: &Value, at: &dyn Fn(&str) -> String) -> String {
     if let Some(metadata) = pod.get("metadata").filter(|metadata| !metadata.is_null())
         && let Err(problem) = metadata_view(metadata, &at("metadata"))
     {

@@ -1,4 +1,4 @@
-//! Documents back to text: patched ones are written anew in their own format, all others stay as they were.
+//! Output of documents. Patched documents are rewritten in their own format, all others are printed as they were.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -6,32 +6,33 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::documents::{Document, Input, after_separator, content_start, is_blank, is_separator};
+use super::documents::{Document, after_separator, content_start, is_blank, is_separator};
 use super::encoding::MARK;
+use super::input::Input;
 use super::request::ManifestFormat;
-use super::unreadable::Unreadable;
+use super::unreadable::UnreadableInput;
 
-/// Documents that are written anew, by input and number.
-pub(super) type Changed = BTreeMap<(usize, usize), Value>;
+/// Patched documents, by index of the input and number of the document.
+pub(super) type PatchedDocuments = BTreeMap<(usize, usize), Value>;
 
-/// The text of documents that are written anew, by input and number.
-pub(super) type Rewritten = BTreeMap<(usize, usize), String>;
+/// Texts of rewritten documents, by index of the input and number of the document.
+pub(super) type RewrittenDocuments = BTreeMap<(usize, usize), String>;
 
-/// Writes documents anew: patched ones, and with `format` those of another format.
+/// Rewrites patched documents, and with `format` those of another format.
 ///
 /// # Errors
-/// An unpatched document that cannot be read as a whole; until now it was only looked at.
+/// An unpatched document that cannot be built. Its values were skipped until now.
 pub(super) fn rewrite(
     inputs: &[Input],
-    mut changed: Changed,
+    mut patched: PatchedDocuments,
     format: Option<ManifestFormat>,
-) -> Result<Rewritten, Unreadable> {
-    let mut rewritten = Rewritten::new();
+) -> Result<RewrittenDocuments, UnreadableInput> {
+    let mut rewritten = RewrittenDocuments::new();
     for (index, input) in inputs.iter().enumerate() {
         for document in &input.documents {
-            let place = (index, document.number);
+            let key = (index, document.number);
             let json = format.map_or(document.json, |format| format == ManifestFormat::Json);
-            let value = match changed.remove(&place) {
+            let value = match patched.remove(&key) {
                 Some(value) => value,
                 None if json == document.json => continue,
                 None => input.read(document)?,
@@ -41,57 +42,57 @@ pub(super) fn rewrite(
             } else {
                 yaml_text(input, document, &value)
             };
-            rewritten.insert(place, text);
+            rewritten.insert(key, text);
         }
     }
     Ok(rewritten)
 }
 
-/// Writes the inputs one after the other; documents with an entry in `rewritten` as it says, and all else as it was.
+/// Writes the inputs one after the other, with the documents in `rewritten` replaced.
 pub(super) fn write(
     inputs: &[Input],
-    rewritten: &Rewritten,
+    rewritten: &RewrittenDocuments,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut before = Before::Nothing;
+    let mut end = OutputEnd::Nothing;
     for (index, input) in inputs.iter().enumerate() {
         let text = input.text();
-        // A byte order mark has its meaning only at the start of a stream.
-        let text = if before == Before::Nothing {
+        // A byte order mark is only allowed at the start of a stream.
+        let text = if end == OutputEnd::Nothing {
             text
         } else {
             text.trim_start_matches(MARK)
         };
         let skipped = input.text().len() - text.len();
-        if before != Before::Nothing && !begins_with_separator(text) {
-            before.separate(out)?;
+        if end != OutputEnd::Nothing && !begins_with_separator(text) {
+            end.end_line(out)?;
             out.write_all(b"---\n")?;
-            before = Before::Line;
+            end = OutputEnd::Line;
         }
         let mut done = skipped;
         for document in &input.documents {
             let Some(text) = rewritten.get(&(index, document.number)) else {
                 continue;
             };
-            before.verbatim(
+            end.write(
                 input
                     .text()
                     .get(done..document.span.start)
                     .unwrap_or_default(),
                 out,
             )?;
-            before.verbatim(text, out)?;
+            end.write(text, out)?;
             done = document.span.end;
         }
-        before.verbatim(input.text().get(done..).unwrap_or_default(), out)?;
+        end.write(input.text().get(done..).unwrap_or_default(), out)?;
     }
     out.flush()
 }
 
-/// Writes the documents alone, as JSON objects back to back; comments and empty documents have no place there.
+/// Writes the documents as JSON objects one after the other, without comments and empty documents.
 pub(super) fn write_json(
     inputs: &[Input],
-    rewritten: &Rewritten,
+    rewritten: &RewrittenDocuments,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     for (index, input) in inputs.iter().enumerate() {
@@ -111,34 +112,35 @@ pub(super) fn write_json(
     out.flush()
 }
 
-/// What the output ends with.
+/// End of the output that is written so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
+enum OutputEnd {
     Nothing,
     Line,
-    HalfLine,
+    /// A line without its line break.
+    OpenLine,
 }
 
-impl Before {
-    fn verbatim(&mut self, text: &str, out: &mut dyn Write) -> io::Result<()> {
+impl OutputEnd {
+    fn write(&mut self, text: &str, out: &mut dyn Write) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
         if is_separator(text.split('\n').next().unwrap_or_default()) {
-            self.separate(out)?;
+            self.end_line(out)?;
         }
         out.write_all(text.as_bytes())?;
         *self = if text.ends_with('\n') {
             Self::Line
         } else {
-            Self::HalfLine
+            Self::OpenLine
         };
         Ok(())
     }
 
-    /// Ends a line that an input left open.
-    fn separate(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if *self == Self::HalfLine {
+    /// Writes the line break that is missing at the end of an input.
+    fn end_line(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if *self == Self::OpenLine {
             out.write_all(b"\n")?;
             *self = Self::Line;
         }
@@ -152,8 +154,8 @@ fn begins_with_separator(text: &str) -> bool {
         .is_some_and(is_separator)
 }
 
-/// The separator and the comments at the head of a document.
-fn head(chunk: &str) -> String {
+/// Separator and comments before a document's content.
+fn document_head(chunk: &str) -> String {
     let mut head = String::new();
     for line in chunk.split_inclusive('\n') {
         let line = line.trim_start_matches(MARK);
@@ -173,13 +175,17 @@ fn head(chunk: &str) -> String {
     head
 }
 
-/// A document as YAML, under the separator and the comments that stood at its head.
+/// Document as YAML, after the separator and comments that were before its content.
 fn yaml_text(input: &Input, document: &Document, value: &Value) -> String {
     let separator = if document.joined { "---\n" } else { "" };
-    format!("{separator}{}{}", head(input.chunk(document)), yaml(value))
+    format!(
+        "{separator}{}{}",
+        document_head(input.chunk(document)),
+        yaml(value)
+    )
 }
 
-/// A document as JSON, under the same: on one line where it was, and else with the indentation that it had.
+/// Document as JSON, after the same: on one line if it was, or with the indentation that it had.
 fn json_text(input: &Input, document: &Document, value: &Value) -> String {
     let chunk = input.chunk(document);
     let content = chunk
@@ -189,14 +195,16 @@ fn json_text(input: &Input, document: &Document, value: &Value) -> String {
     let (_, second_line) = content.split_once('\n').unwrap_or_default();
     let indent = second_line.get(..second_line.len() - second_line.trim_start().len());
     let json = match indent {
-        _ if !document.json => json_with(value, "    "),
-        Some(indent) if !indent.is_empty() && !indent.contains('\n') => json_with(value, indent),
+        _ if !document.json => indented_json(value, "    "),
+        Some(indent) if !indent.is_empty() && !indent.contains('\n') => {
+            indented_json(value, indent)
+        }
         _ => value.to_string(),
     };
-    format!("{}{json}\n", head(chunk))
+    format!("{}{json}\n", document_head(chunk))
 }
 
-fn json_with(value: &Value, indent: &str) -> String {
+fn indented_json(value: &Value, indent: &str) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
     value
@@ -207,11 +215,11 @@ fn json_with(value: &Value, indent: &str) -> String {
     String::from_utf8(bytes).expect("JSON is text")
 }
 
-/// An object as YAML that readers of YAML 1.1 and 1.2 take alike.
+/// Object as YAML that parsers of YAML 1.1 and 1.2 read alike.
 fn yaml(value: &Value) -> String {
-    // Long lines are not folded, and only tame texts become blocks: readers differ about the others.
+    // Long lines are not folded, and only portable texts become blocks: parsers differ about the others.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let mut text = serde_saphyr::to_string_with_options(&Yaml(value), options)
+    let mut text = serde_saphyr::to_string_with_options(&BlockYaml(value), options)
         .expect("a JSON value, whose keys are texts, serialises");
     if !text.ends_with('\n') {
         text.push('\n');
@@ -219,17 +227,17 @@ fn yaml(value: &Value) -> String {
     text
 }
 
-/// A value whose scripts and other tame texts of many lines are written as literal blocks.
-struct Yaml<'v>(&'v Value);
+/// A value whose portable texts of many lines, such as scripts, are written as literal blocks.
+struct BlockYaml<'v>(&'v Value);
 
-impl Serialize for Yaml<'_> {
+impl Serialize for BlockYaml<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Object(map) => {
-                serializer.collect_map(map.iter().map(|(key, value)| (key, Yaml(value))))
+                serializer.collect_map(map.iter().map(|(key, value)| (key, BlockYaml(value))))
             }
-            Value::Array(list) => serializer.collect_seq(list.iter().map(Yaml)),
-            Value::String(text) if is_tame_block(text) => {
+            Value::Array(list) => serializer.collect_seq(list.iter().map(BlockYaml)),
+            Value::String(text) if is_portable_block(text) => {
                 serde_saphyr::LitStr(text).serialize(serializer)
             }
             scalar => scalar.serialize(serializer),
@@ -237,9 +245,9 @@ impl Serialize for Yaml<'_> {
     }
 }
 
-/// Whether every reader of YAML takes a literal block of this text alike: lines of printable characters that do
-/// not begin or end in blanks where indentation or line breaks would have to be guessed.
-fn is_tame_block(text: &str) -> bool {
+/// Whether all parsers of YAML read a literal block of this text alike: lines of printable characters, without blanks
+/// at the start and end where parsers would guess indentation or line breaks.
+fn is_portable_block(text: &str) -> bool {
     let lines = text.strip_suffix('\n').unwrap_or(text);
     let printable = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
     lines.contains('\n')

@@ -1,49 +1,49 @@
-//! What is said to a person on standard error, and how a run ends.
+//! Messages on standard error, and the exit status of a run.
 
 use std::fmt;
 use std::io::Write;
 
-/// How a run ends.
+/// Exit status of `inject`. No manifest is printed unless it is [`Self::Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Status {
+pub(crate) enum InjectExitStatus {
     /// Injected, or nothing to do.
     Done = 0,
-    /// Refused; nothing was printed.
+    /// A manifest was refused.
     Refused = 1,
-    /// The call or its input cannot be read; nothing was printed.
+    /// The command line or its input cannot be read.
     Unreadable = 2,
 }
 
-/// Says things to a person, and remembers how bad they were.
+/// Writes messages, and keeps the worst status.
 pub(super) struct Reporter<'w> {
     err: &'w mut dyn Write,
-    /// The worst so far.
-    pub status: Status,
+    /// Worst status so far.
+    pub status: InjectExitStatus,
 }
 
 impl<'w> Reporter<'w> {
     pub(super) fn new(err: &'w mut dyn Write) -> Self {
         Self {
             err,
-            status: Status::Done,
+            status: InjectExitStatus::Done,
         }
     }
 
-    fn line(&mut self, word: &str, said: impl fmt::Display) {
-        // Nobody is left to be told that this failed.
-        drop(writeln!(self.err, "{word}{said}"));
+    fn line(&mut self, level: &str, message: impl fmt::Display) {
+        // A failure to write to standard error cannot be reported anywhere.
+        drop(writeln!(self.err, "{level}{message}"));
     }
 
-    pub(super) fn error(&mut self, status: Status, said: impl fmt::Display) {
+    pub(super) fn error(&mut self, status: InjectExitStatus, message: impl fmt::Display) {
         self.status = self.status.max(status);
-        self.line("error: ", said);
+        self.line("error: ", message);
     }
 
-    pub(super) fn warning(&mut self, said: impl fmt::Display) {
-        self.line("warning: ", said);
+    pub(super) fn warning(&mut self, message: impl fmt::Display) {
+        self.line("warning: ", message);
     }
 
-    pub(super) fn note(&mut self, said: impl fmt::Display) {
-        self.line("note: ", said);
+    pub(super) fn note(&mut self, message: impl fmt::Display) {
+        self.line("note: ", message);
     }
 }

@@ -1,4 +1,4 @@
-//! What `inject` is asked to do.
+//! The settings of one run of `inject`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use injection::Sidecar;
 
 use crate::kubernetes::ClientSettings;
 
-/// A format of manifests.
+/// Format of printed manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ManifestFormat {
     /// JSON objects, one after the other.
@@ -15,25 +15,25 @@ pub enum ManifestFormat {
     Yaml,
 }
 
-/// What to inject into, and how.
+/// Settings of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// Manifests to inject into: files, folders, `-` for standard input.
     pub(crate) filename: Vec<PathBuf>,
-    /// Read the folders in a folder, too.
+    /// Whether subfolders are read.
     pub(crate) recursive: bool,
     /// Files and folders of objects to check against.
     pub(crate) secrets: Vec<PathBuf>,
-    /// The cluster to check against.
+    /// Cluster to check against.
     pub(crate) cluster: Option<ClientSettings>,
-    /// The namespace of objects that name none.
+    /// Namespace of objects that name none.
     pub(crate) namespace: Option<String>,
     /// Containers that get nothing unless an annotation names them.
     pub(crate) sidecars: Vec<Sidecar>,
-    /// Report in plain sentences what is done and why.
+    /// Whether to report what each container gets and why.
     pub(crate) explain: bool,
-    /// Warn about unknown annotations instead of rejecting them.
+    /// Whether to warn about annotations that are not acted on, instead of refusing them.
     pub(crate) allow_unknown: bool,
-    /// Print every document in this format; each keeps its own if absent.
+    /// Format of all printed documents; if absent, each document keeps its own.
     pub(crate) output: Option<ManifestFormat>,
 }

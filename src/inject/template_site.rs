@@ -1,29 +1,28 @@
-//! A pod or pod template in an object: where it is, and how it is written.
+//! Path and form of a pod or pod template in an object.
 
 use serde_json::Value;
 
-/// Pod templates of one object. Operators have a handful of fields for them, and lists of a few.
+/// Limit of pod templates in one object. Kinds of operators have a few fields and short lists of them.
 pub(super) const MAX_TEMPLATES: usize = 1_000;
 
-/// A pod, or something that pods are made from.
+/// A pod or pod template in an object.
 #[derive(Debug)]
 pub(super) struct TemplateSite {
-    /// Where it stands, from the object on.
+    /// Path in the object.
     pub path: Vec<String>,
-    /// How to read and write it.
-    pub form: Form,
-    /// Why what is injected here would not reach the pods as it should, and what to do instead.
+    pub form: TemplateForm,
+    /// Reason for which entries in this template would not reach the pods, and what to do instead.
     pub obstacle: Option<String>,
 }
 
-/// How a pod is written down.
+/// Form of a pod or pod template.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum TemplateForm {
     /// The object itself is the pod.
     Pod,
-    /// As a `PodTemplateSpec`.
+    /// A `PodTemplateSpec`.
     Template,
-    /// As a template of an Argo workflow.
+    /// A template of an Argo workflow.
     Argo(Box<ArgoTemplate>),
 }
 
@@ -31,13 +30,13 @@ impl TemplateSite {
     pub(super) fn template(path: Vec<String>) -> Self {
         Self {
             path,
-            form: Form::Template,
+            form: TemplateForm::Template,
             obstacle: None,
         }
     }
 
-    /// Where its annotations stand, from the object on.
-    pub(super) fn annotations(&self) -> Vec<String> {
+    /// Path of its annotations in the object.
+    pub(super) fn annotations_path(&self) -> Vec<String> {
         self.path
             .iter()
             .cloned()
@@ -46,12 +45,12 @@ impl TemplateSite {
     }
 }
 
-/// A template of a workflow, and the pod that Argo makes of it, without what Argo itself adds.
+/// A template of an Argo workflow, and its pod.
 #[derive(Debug)]
 pub(super) struct ArgoTemplate {
-    /// The pod as the planner reads it.
+    /// The pod that Argo creates from the template, without the fields that Argo adds.
     pub pod: Value,
-    /// Where each container of the pod stands, from the template on, in the pod's order.
+    /// Paths of the pod's containers in the template, in the pod's order.
     pub(super) containers: Vec<Vec<String>>,
     pub(super) init_containers: Vec<Vec<String>>,
 }

@@ -1,46 +1,46 @@
-//! Where pods and pod templates stand in an object of any kind.
+//! Pods and pod templates in objects of any kind.
 //!
-//! Kubernetes' own kinds are known. In all others templates are found by their shape: what operators call a pod template
-//! is the API's `PodTemplateSpec`, under a field named after it.
+//! The paths in Kubernetes' own kinds are known. In other kinds, templates are found by their shape: operators use the
+//! API's `PodTemplateSpec`, in a field that is named after it.
 
 use serde_json::Value;
 
 use super::argo;
 use super::flink;
-use super::objects::Object;
-use super::template_site::{Form, MAX_TEMPLATES, TemplateSite};
+use super::objects::ManifestObject;
+use super::template_site::{MAX_TEMPLATES, TemplateForm, TemplateSite};
 
-/// Every pod and template of an object.
+/// Finds the pods and pod templates of an object.
 ///
 /// # Errors
 /// More than [`MAX_TEMPLATES`].
-pub(super) fn sites(object: &Object<'_>) -> Result<Vec<TemplateSite>, String> {
+pub(super) fn sites(object: &ManifestObject<'_>) -> Result<Vec<TemplateSite>, String> {
     let too_many = || format!("it has more than {MAX_TEMPLATES} pod templates; split it");
     if object.is_core("Pod") {
         return Ok(vec![TemplateSite {
             path: Vec::new(),
-            form: Form::Pod,
+            form: TemplateForm::Pod,
             obstacle: None,
         }]);
     }
     let own: Option<Vec<String>> = object
-        .root()
-        .map(|root| root.iter().map(|field| (*field).to_owned()).collect());
+        .template_path()
+        .map(|path| path.iter().map(|field| (*field).to_owned()).collect());
     if is_built_in(object) {
         return Ok(own.map(TemplateSite::template).into_iter().collect());
     }
     let mut sites = argo::sites(object).unwrap_or_else(|| {
-        let mut walk = Walk {
+        let mut search = TemplateSearch {
             own: own.as_deref(),
             found: Vec::new(),
             path: Vec::new(),
         };
-        walk.visit(object.value(), Field::Other);
-        let found = walk
+        search.visit(object.value(), FieldKind::Other);
+        let found = search
             .found
             .into_iter()
             .map(TemplateSite::template)
-            .filter(|site| object.is_pod_or_asks(site));
+            .filter(|site| object.is_pod_or_annotated(site));
         found
             .chain(own.clone().map(TemplateSite::template))
             .collect()
@@ -52,23 +52,23 @@ pub(super) fn sites(object: &Object<'_>) -> Result<Vec<TemplateSite>, String> {
     Ok(sites)
 }
 
-/// Kubernetes' own kinds have no template but those that are known.
-fn is_built_in(object: &Object<'_>) -> bool {
+/// Whether a kind is one of Kubernetes' own, whose only template is at a known path.
+fn is_built_in(object: &ManifestObject<'_>) -> bool {
     matches!(object.group(), "" | "apps" | "batch")
 }
 
-/// What the name of a field says about the value.
+/// Kind of a field, by its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum FieldKind {
     /// `template`, `podTemplate`, `workerTemplate`.
     Template,
-    /// `templates`, `podTemplates`: a list of them.
+    /// `templates`, `podTemplates`: a list of templates.
     Templates,
     Other,
 }
 
-impl Field {
-    fn named(name: &str) -> Self {
+impl FieldKind {
+    fn of_name(name: &str) -> Self {
         let ends = |lower: &str, upper: &str| name.ends_with(lower) || name.ends_with(upper);
         if ends("template", "Template") {
             Self::Template
@@ -80,21 +80,21 @@ impl Field {
     }
 }
 
-/// Looks for templates by their shape. Deeper than the parser goes there is nothing.
-struct Walk<'a> {
-    /// The template that is known already.
+/// Search for templates by their shape. The parser limits the depth of the recursion.
+struct TemplateSearch<'a> {
+    /// Path of the template that is known already.
     own: Option<&'a [String]>,
     found: Vec<Vec<String>>,
     path: Vec<String>,
 }
 
-impl Walk<'_> {
-    fn visit(&mut self, value: &Value, field: Field) {
+impl TemplateSearch<'_> {
+    fn visit(&mut self, value: &Value, field: FieldKind) {
         if self.found.len() > MAX_TEMPLATES || self.own == Some(self.path.as_slice()) {
             return;
         }
         match value {
-            Value::Object(_) if field == Field::Template && has_containers(value) => {
+            Value::Object(_) if field == FieldKind::Template && has_containers(value) => {
                 self.found.push(self.path.clone());
             }
             Value::Object(map) => {
@@ -103,24 +103,24 @@ impl Walk<'_> {
                     .iter()
                     .filter(|(name, _)| !top || !matches!(name.as_str(), "metadata" | "status"))
                 {
-                    self.below(name.clone(), value, Field::named(name));
+                    self.visit_child(name.clone(), value, FieldKind::of_name(name));
                 }
             }
             Value::Array(list) => {
-                let each = if field == Field::Templates {
-                    Field::Template
+                let each = if field == FieldKind::Templates {
+                    FieldKind::Template
                 } else {
-                    Field::Other
+                    FieldKind::Other
                 };
                 for (index, value) in list.iter().enumerate() {
-                    self.below(index.to_string(), value, each);
+                    self.visit_child(index.to_string(), value, each);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 
-    fn below(&mut self, name: String, value: &Value, field: Field) {
+    fn visit_child(&mut self, name: String, value: &Value, field: FieldKind) {
         if value.is_object() || value.is_array() {
             self.path.push(name);
             self.visit(value, field);

@@ -1,19 +1,20 @@
-//! Input that cannot be read.
+//! Error about an input that cannot be read.
 
 use std::fmt;
 
-/// Where an input cannot be read, and in few words why. Never with a word of the input itself: it may hold
-/// values of Secrets, and the parsers' own messages quote.
+/// Position and problem. Text of the input is never in it, because it may contain values of Secrets. Messages of the
+/// parsers are not used, because they quote the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
+pub(super) struct UnreadableInput {
     pub(super) input: String,
+    /// Line and column, from 1.
     pub(super) line: Option<(usize, Option<usize>)>,
     pub(super) problem: String,
 }
 
-impl Unreadable {
-    /// A path or stream of which nothing can be read.
-    pub(super) fn whole(input: String, problem: impl Into<String>) -> Self {
+impl UnreadableInput {
+    /// Error about a path or stream as a whole.
+    pub(super) fn of_input(input: String, problem: impl Into<String>) -> Self {
         Self {
             input,
             line: None,
@@ -22,7 +23,7 @@ impl Unreadable {
     }
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for UnreadableInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             input,

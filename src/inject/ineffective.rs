@@ -1,69 +1,70 @@
-//! What an object says in our names, or nearly, and where nobody reads it.
+//! Annotations and labels in an object that have no effect: annotations at places that are not acted on, and misspelled
+//! names.
 
 use serde_json::{Map, Value};
 
 use super::argo;
-use super::objects::{Object, dotted, is_ours};
+use super::objects::{ManifestObject, dotted, is_request_annotation};
 use super::template_site::TemplateSite;
 use crate::defaults::ENABLED_LABEL;
 use injection::{MAX_LISTED, PREFIX, WorkloadKind, is_annotation_as_label, near_prefix};
 
-/// Sentences about one object.
+/// Limit of sentences of each kind about one object.
 pub(super) const MAX_SENTENCES: usize = 50;
 
-/// Sentences about an object, to follow its place.
+/// Sentences about names in an object that have no effect. They follow the location of the object.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Findings {
-    /// Annotations of ours that are not acted on.
-    pub unread: Vec<String>,
-    /// Names that may be meant to be ours.
+pub(super) struct IneffectiveNames {
+    /// Annotations under [`PREFIX`] that are not acted on.
+    pub ignored: Vec<String>,
+    /// Names that are similar to those under [`PREFIX`], and annotations that are written as labels.
     pub misnamed: Vec<String>,
 }
 
-/// Looks through a whole object but its status, which is nobody's wish.
-pub(super) fn find(object: &Object<'_>, sites: &[TemplateSite]) -> Findings {
-    let mut look = Look {
+/// Searches an object without its status, which no author writes.
+pub(super) fn find(object: &ManifestObject<'_>, sites: &[TemplateSite]) -> IneffectiveNames {
+    let mut search = NameSearch {
         object,
         sites,
-        read: read_at(object, sites),
-        findings: Findings::default(),
+        effective: effective_paths(object, sites),
+        found: IneffectiveNames::default(),
         path: Vec::new(),
     };
-    look.visit(object.value());
-    let Findings { unread, misnamed } = &mut look.findings;
-    for sentences in [unread, misnamed] {
+    search.visit(object.value());
+    let IneffectiveNames { ignored, misnamed } = &mut search.found;
+    for sentences in [ignored, misnamed] {
         let more = sentences.len().saturating_sub(MAX_SENTENCES);
         sentences.truncate(MAX_SENTENCES);
         if more > 0 {
             sentences.push(format!("there are {more} more such places"));
         }
     }
-    look.findings
+    search.found
 }
 
-/// A sentence about a Secret, of which only the names of its own annotations are known.
+/// Sentence about the annotations of a Secret under [`PREFIX`].
 pub(super) fn on_secret(names: &[String]) -> Option<String> {
     let names: Vec<&str> = names
         .iter()
         .map(String::as_str)
-        .filter(|name| is_ours(name))
+        .filter(|name| is_request_annotation(name))
         .collect();
-    (!names.is_empty()).then(|| no_template(&names, "metadata.annotations", "Secret"))
+    (!names.is_empty()).then(|| no_template_sentence(&names, "metadata.annotations", "Secret"))
 }
 
-/// Where annotations of ours are read, from the object on.
-fn read_at(object: &Object<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
-    let mut read: Vec<Vec<String>> = sites.iter().map(TemplateSite::annotations).collect();
+/// Paths in the object at which annotations are acted on.
+fn effective_paths(object: &ManifestObject<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
+    let mut paths: Vec<Vec<String>> = sites.iter().map(TemplateSite::annotations_path).collect();
     let own = || vec!["metadata".to_owned(), "annotations".to_owned()];
-    // A ReplicaSet has the annotations of its Deployment on its own metadata: nobody wrote them there.
+    // A ReplicaSet has copies of its Deployment's annotations in its metadata: no author wrote them there.
     if object.is_core("Namespace") || object.is_core("ServiceAccount") || object.is_owned() {
-        read.push(own());
+        paths.push(own());
     }
     if object.workload().is_some() && !sites.is_empty() {
-        read.push(own());
+        paths.push(own());
     }
     if object.workload() == Some(WorkloadKind::CronJob) {
-        read.push(
+        paths.push(
             ["spec", "jobTemplate", "metadata", "annotations"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -72,47 +73,49 @@ fn read_at(object: &Object<'_>, sites: &[TemplateSite]) -> Vec<Vec<String>> {
     if let Some((path, None)) = argo::pod_metadata(object)
         && !sites.is_empty()
     {
-        read.push(path);
+        paths.push(path);
     }
-    read
+    paths
 }
 
-struct Look<'a, 'v> {
-    object: &'a Object<'v>,
+struct NameSearch<'a, 'v> {
+    object: &'a ManifestObject<'v>,
     sites: &'a [TemplateSite],
-    read: Vec<Vec<String>>,
-    findings: Findings,
+    /// Paths at which annotations are acted on.
+    effective: Vec<Vec<String>>,
+    found: IneffectiveNames,
+    /// Path of the visited value.
     path: Vec<String>,
 }
 
-impl Look<'_, '_> {
+impl NameSearch<'_, '_> {
     fn visit(&mut self, value: &Value) {
         match value {
             Value::Object(map) => {
                 let top = self.path.is_empty();
                 for (name, value) in map.iter().filter(|(name, _)| !top || *name != "status") {
-                    self.below(name, value, |look| match value {
+                    self.visit_child(name, value, |search| match value {
                         Value::Object(map)
                             if name == "annotations" || name.ends_with("Annotations") =>
                         {
-                            look.annotations(map);
+                            search.annotations(map);
                         }
-                        Value::Object(map) if name == "labels" => look.labels(map),
+                        Value::Object(map) if name == "labels" => search.labels(map),
                         _ => {}
                     });
                 }
             }
             Value::Array(list) => {
                 for (index, value) in list.iter().enumerate() {
-                    self.below(&index.to_string(), value, |_| {});
+                    self.visit_child(&index.to_string(), value, |_| {});
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 
-    /// Looks at a map or list below, by its name and then inside. Most values are neither.
-    fn below(&mut self, name: &str, value: &Value, by_name: impl FnOnce(&mut Self)) {
+    /// Visits a map or list, by its name first and then inside. Most values are neither.
+    fn visit_child(&mut self, name: &str, value: &Value, by_name: impl FnOnce(&mut Self)) {
         if value.is_object() || value.is_array() {
             self.path.push(name.to_owned());
             by_name(self);
@@ -126,21 +129,21 @@ impl Look<'_, '_> {
         let near = map
             .keys()
             .filter_map(|name| Some((name, near_prefix(name)?)));
-        self.findings.misnamed.extend(near.map(|(name, meant)| {
+        self.found.misnamed.extend(near.map(|(name, meant)| {
             format!("annotation {name} in {at} has no effect: its prefix is not {PREFIX}. Did you mean {meant}?")
         }));
         let names: Vec<&str> = map
             .keys()
             .map(String::as_str)
-            .filter(|name| is_ours(name))
+            .filter(|name| is_request_annotation(name))
             .collect();
-        if !names.is_empty() && !self.read.contains(&self.path) {
-            let sentence = self.unread(&names, &at);
-            self.findings.unread.push(sentence);
+        if !names.is_empty() && !self.effective.contains(&self.path) {
+            let sentence = self.ignored_sentence(&names, &at);
+            self.found.ignored.push(sentence);
         }
     }
 
-    fn unread(&self, names: &[&str], at: &str) -> String {
+    fn ignored_sentence(&self, names: &[&str], at: &str) -> String {
         if let Some((path, Some(problem))) = argo::pod_metadata(self.object)
             && path == self.path
         {
@@ -150,13 +153,13 @@ impl Look<'_, '_> {
             );
         }
         if self.sites.is_empty() {
-            return no_template(names, at, self.object.kind);
+            return no_template_sentence(names, at, self.object.kind);
         }
         let listed: Vec<String> = self
             .sites
             .iter()
             .take(MAX_LISTED)
-            .map(|site| dotted(&site.annotations()))
+            .map(|site| dotted(&site.annotations_path()))
             .collect();
         let more = match self.sites.len().saturating_sub(MAX_LISTED) {
             0 => String::new(),
@@ -196,12 +199,12 @@ impl Look<'_, '_> {
             } else {
                 continue;
             };
-            self.findings.misnamed.push(sentence);
+            self.found.misnamed.push(sentence);
         }
     }
 }
 
-/// `annotations a, b in metadata.annotations are`, of many names the first few.
+/// `annotations a, b in metadata.annotations are`; at most [`MAX_LISTED`] names are listed.
 fn subject(names: &[&str], at: &str) -> String {
     let listed = names
         .iter()
@@ -219,7 +222,7 @@ fn subject(names: &[&str], at: &str) -> String {
     }
 }
 
-fn no_template(names: &[&str], at: &str, kind: &str) -> String {
+fn no_template_sentence(names: &[&str], at: &str, kind: &str) -> String {
     let them = if names.len() == 1 { "it" } else { "them" };
     format!(
         "{} not acted on: no pod template was found in this {kind}. Move {them} to a pod or a pod template; if a \

@@ -1,4 +1,4 @@
-//! Objects read without their values: names, key names, and what matters of labels and annotations.
+//! Objects read without values of Secrets: names, key names, and the labels and annotations that matter.
 
 use std::fmt;
 
@@ -8,60 +8,60 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use crate::defaults::ENABLED_LABEL;
 use injection::PREFIX;
 
-/// On a ServiceAccount: its pods may use the secrets that it lists, and no others.
+/// On a ServiceAccount: its pods may only use the secrets that it lists.
 const ENFORCE_MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
-/// An object without what it holds. Whatever is not what Kubernetes has there is nothing: whether a manifest is
-/// well formed is said elsewhere.
+/// An object without its contents. Fields of other types than Kubernetes has there are read as absent: malformed
+/// manifests are reported when the full object is read.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    pub api_version: Token,
-    pub kind: Token,
-    pub metadata: HeadMetadata,
-    pub data: Keys,
-    pub string_data: Keys,
-    pub items: Items,
+pub(super) struct PartialObject {
+    pub api_version: OptionalText,
+    pub kind: OptionalText,
+    pub metadata: PartialMetadata,
+    pub data: DataKeys,
+    pub string_data: DataKeys,
+    pub items: ListItems,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct HeadMetadata {
-    pub name: Token,
-    pub namespace: Token,
-    pub annotations: HeadAnnotations,
-    pub labels: HeadLabels,
+pub(super) struct PartialMetadata {
+    pub name: OptionalText,
+    pub namespace: OptionalText,
+    pub annotations: PartialAnnotations,
+    pub labels: PartialLabels,
 }
 
-/// Ours, and the one of Kubernetes that matters. `kubectl apply` leaves a Secret's values in another.
+/// The annotations that matter. Others are skipped: `kubectl apply` leaves a Secret's values in one.
 #[derive(Debug, Default)]
-pub(super) struct HeadAnnotations {
-    pub ours: Vec<(String, String)>,
+pub(super) struct PartialAnnotations {
+    /// Those under [`PREFIX`].
+    pub prefixed: Vec<(String, String)>,
     pub enforces_mountable_secrets: bool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct HeadLabels {
-    pub inject: Token,
+pub(super) struct PartialLabels {
+    pub inject: OptionalText,
 }
 
-/// The keys of a map whose values are not looked at.
+/// Keys of a map whose values are skipped.
 #[derive(Debug, Default)]
-pub(super) struct Keys(pub Vec<String>);
+pub(super) struct DataKeys(pub Vec<String>);
 
-/// The items of a list.
 #[derive(Debug, Default)]
-pub(super) struct Items(pub Vec<Head>);
+pub(super) struct ListItems(pub Vec<PartialObject>);
 
-/// A text that is not empty.
+/// A string; `None` if it is empty.
 #[derive(Debug, Default)]
-pub(super) struct Token(pub Option<String>);
+pub(super) struct OptionalText(pub Option<String>);
 
-/// Gathers what matters from a node of any type.
-trait Gather: Default {
+/// A value that is built from parts of a node. The node may have any type.
+trait PartialValue: Default {
     fn entry<'de, A: MapAccess<'de>>(&mut self, _: &str, map: &mut A) -> Result<(), A::Error> {
         map.next_value::<IgnoredAny>().map(drop)
     }
 
-    /// The next item of a list; false after the last.
+    /// Reads the next item of a list; `false` after the last.
     fn item<'de, A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
         Ok(list.next_element::<IgnoredAny>()?.is_some())
     }
@@ -69,7 +69,7 @@ trait Gather: Default {
     fn text(&mut self, _: &str) {}
 }
 
-impl Gather for Head {
+impl PartialValue for PartialObject {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "apiVersion" => self.api_version = map.next_value()?,
@@ -84,7 +84,7 @@ impl Gather for Head {
     }
 }
 
-impl Gather for HeadMetadata {
+impl PartialValue for PartialMetadata {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "name" => self.name = map.next_value()?,
@@ -97,13 +97,14 @@ impl Gather for HeadMetadata {
     }
 }
 
-impl Gather for HeadAnnotations {
+impl PartialValue for PartialAnnotations {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         if key.starts_with(PREFIX) {
-            let Token(value) = map.next_value()?;
-            self.ours.push((key.to_owned(), value.unwrap_or_default()));
+            let OptionalText(value) = map.next_value()?;
+            self.prefixed
+                .push((key.to_owned(), value.unwrap_or_default()));
         } else if key == ENFORCE_MOUNTABLE {
-            let Token(value) = map.next_value()?;
+            let OptionalText(value) = map.next_value()?;
             self.enforces_mountable_secrets = value.as_deref() == Some("true");
         } else {
             map.next_value::<IgnoredAny>()?;
@@ -112,7 +113,7 @@ impl Gather for HeadAnnotations {
     }
 }
 
-impl Gather for HeadLabels {
+impl PartialValue for PartialLabels {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         if key == ENABLED_LABEL.0 {
             self.inject = map.next_value()?;
@@ -123,14 +124,14 @@ impl Gather for HeadLabels {
     }
 }
 
-impl Gather for Keys {
+impl PartialValue for DataKeys {
     fn entry<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         self.0.push(key.to_owned());
         map.next_value::<IgnoredAny>().map(drop)
     }
 }
 
-impl Gather for Items {
+impl PartialValue for ListItems {
     fn item<'de, A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
         let item = list.next_element()?;
         let more = item.is_some();
@@ -139,15 +140,15 @@ impl Gather for Items {
     }
 }
 
-impl Gather for Token {
+impl PartialValue for OptionalText {
     fn text(&mut self, text: &str) {
         self.0 = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
 }
 
-struct Gatherer<T>(T);
+struct PartialValueVisitor<T>(T);
 
-impl<'de, T: Gather> Visitor<'de> for Gatherer<T> {
+impl<'de, T: PartialValue> Visitor<'de> for PartialValueVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,22 +209,22 @@ impl<'de, T: Gather> Visitor<'de> for Gatherer<T> {
     }
 }
 
-macro_rules! gathered {
+macro_rules! deserialize_partially {
     ($($type:ty),*) => { $(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Gatherer(Self::default()))
+                deserializer.deserialize_any(PartialValueVisitor(Self::default()))
             }
         }
     )* };
 }
 
-gathered!(
-    Head,
-    HeadMetadata,
-    HeadAnnotations,
-    HeadLabels,
-    Keys,
-    Items,
-    Token
+deserialize_partially!(
+    PartialObject,
+    PartialMetadata,
+    PartialAnnotations,
+    PartialLabels,
+    DataKeys,
+    ListItems,
+    OptionalText
 );

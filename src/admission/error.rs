@@ -6,7 +6,8 @@ use injection::{self, AnnotationRef, InvalidAnnotation, PREFIX, PlanError, Secre
 /// Limit of sentences in one refusal, so that a person can read all of them.
 const MAX_SENTENCES: usize = 50;
 
-/// Limit of their bytes in total. A response has each sentence twice: kubectl prints the causes, controllers the message.
+/// Limit of their bytes in total. A response has each sentence twice: kubectl prints the causes, controllers the
+/// message.
 const MAX_SENTENCES_BYTES: usize = 32 << 10;
 
 /// Reasons for which an admission has no plan.
@@ -56,8 +57,8 @@ impl AdmissionError {
         }
     }
 
-    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's own
-    /// credentials over outages.
+    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
+    /// own credentials over outages.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -163,7 +164,7 @@ fn bounded<T>(all: &[T], sentence: impl Fn(&T) -> String) -> Vec<String> {
     sentences
 }
 
-/// Sentences about a pod that is admitted without its secrets. They have no advice, because nobody has to act.
+/// Sentences about a pod that is admitted without its secrets. They have no advice, because no action is needed.
 pub(super) fn degraded(error: &AdmissionError) -> Vec<String> {
     match error {
         AdmissionError::Backend(failures) => failures.iter().map(backend_problem).collect(),

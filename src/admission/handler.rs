@@ -28,7 +28,6 @@ const MAX_LOGGED_NAME: usize = 253;
 const MAX_LOGGED_OWNER: usize = 320;
 const MAX_LOGGED_USER: usize = 1024;
 
-/// Handles reviews.
 #[derive(Clone, Debug)]
 pub struct Handler {
     pipeline: Arc<Pipeline>,

@@ -145,8 +145,8 @@ impl Pipeline {
     /// Parses the layers of annotations of an object.
     ///
     /// # Errors
-    /// As [`Self::parse_layers`]; [`AdmissionError::Annotations`] for defaults that are too large to be read; and
-    /// [`AdmissionError::Backend`] if nothing is requested, but the defaults are stale because the API server could
+    /// Errors of [`Self::parse_layers`]; [`AdmissionError::Annotations`] for defaults that are too large to be read;
+    /// and [`AdmissionError::Backend`] if nothing is requested, but the defaults are stale because the API server could
     /// not be read.
     fn parse(
         &self,

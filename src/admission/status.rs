@@ -1,7 +1,8 @@
-//! Status of a refused request: the table from the kind of an error to code, reason and causes. docs/ERRORS.md shows it.
+//! Status of a refused request: the table from the kind of an error to code, reason and causes
+//! (docs/ERRORS.md).
 //!
-//! A status never has `retryAfterSeconds`: client-go would wait for it in the controller's worker, which would delay pods
-//! that request no secrets. Controllers have a back-off of their own.
+//! A status never has `retryAfterSeconds`: client-go would wait for it in the controller's worker, which would delay
+//! pods that request no secrets. Controllers have a back-off of their own.
 
 use serde::Serialize;
 

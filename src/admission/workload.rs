@@ -1,8 +1,8 @@
 //! Admission of objects with a pod template.
 //!
-//! A workload is refused only for mistakes that a retry does not fix: malformed annotations, and a missing secret if the
-//! author has requested that. Otherwise a missing secret refuses the pods: refusing the workload would break the order in
-//! which `helm install` and other tools create objects.
+//! A workload is refused only for mistakes that a retry does not fix: malformed annotations, and a missing secret if
+//! the author has requested that. Otherwise a missing secret refuses the pods: refusing the workload would break the
+//! order in which `helm install` and other tools create objects.
 
 use super::error::{AdmissionError, BindFailure, sentences};
 use super::gate;
@@ -156,7 +156,8 @@ struct WorkloadRequest {
 }
 
 impl WorkloadRequest {
-    /// Converts the result of parsing. Errors that the author can fix refuse the workload if its annotations have changed.
+    /// Converts the result of parsing. Errors that the author can fix refuse the workload if its annotations have
+    /// changed.
     fn new(
         parsed: Result<Decision, AdmissionError>,
         annotations_changed: bool,

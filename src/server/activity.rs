@@ -2,8 +2,8 @@
 //!
 //! hyper's own `header_read_timeout` starts when it begins to wait for a request, so it also ends idle connections; the
 //! API server keeps those for 90 s, and does not retry a POST that is sent while the connection is closed. So hyper's
-//! timer is off, and this module distinguishes idle from slow: [`stream::MonitoredStream`] records bytes that arrive and
-//! leave, [`InFlightGuard`] records requests and their bodies, and [`watchdog::Watchdog`] applies the time limits.
+//! timer is off, and this module distinguishes idle from slow: [`stream::MonitoredStream`] records bytes that arrive
+//! and leave, [`InFlightGuard`] records requests and their bodies, and [`watchdog::Watchdog`] applies the time limits.
 
 pub(super) mod stream;
 pub(super) mod watchdog;
@@ -83,8 +83,8 @@ impl Since {
     }
 }
 
-/// Rank of a connection without a request in flight; the lowest is evicted first. Connections that never served a request
-/// come first, the oldest of them before younger ones, then those that have been idle for longest.
+/// Rank of a connection without a request in flight; the lowest is evicted first. Connections that never served a
+/// request come first, the oldest of them before younger ones, then those that have been idle for longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EvictionRank {
     used: bool,
@@ -128,8 +128,8 @@ impl ConnectionActivity {
         self.eviction.notified().await;
     }
 
-    /// Rank for eviction; `None` while a request is in flight, until the last byte of its response. A first request is not
-    /// in flight before its head is complete: otherwise a few bytes would hold a place.
+    /// Rank for eviction; `None` while a request is in flight, until the last byte of its response. A first request is
+    /// not in flight before its head is complete: otherwise a few bytes would hold a place.
     pub(super) fn eviction_rank(&self) -> Option<EvictionRank> {
         let used = self.used.load(Ordering::Relaxed);
         if self.oldest_request().is_some() || used && self.head_since.get().is_some() {
@@ -150,8 +150,8 @@ impl ConnectionActivity {
         InFlightGuard(Arc::clone(self))
     }
 
-    /// Beginning of the oldest request whose response has not been sent to its last byte. There can be two: one may have
-    /// arrived behind a response that the peer does not read.
+    /// Beginning of the oldest request whose response has not been sent to its last byte. There can be two: one may
+    /// have arrived behind a response that the peer does not read.
     fn oldest_request(&self) -> Option<u64> {
         self.unsent_since.get().or(self.request_since.get())
     }

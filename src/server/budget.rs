@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Budget of bytes. Clones share it.
 ///
-/// A part of it is a reserve for small bodies and responses, so that a few large ones never cause an ordinary review to be
-/// rejected.
+/// A part of it is a reserve for small bodies and responses, so that a few large ones never cause an ordinary review to
+/// be rejected.
 #[derive(Clone, Debug)]
 pub(super) struct ByteBudget {
     common: Arc<Semaphore>,

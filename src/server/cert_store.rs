@@ -1,7 +1,7 @@
 //! Serving certificate: loaded, checked, and replaced without closing connections.
 //!
-//! A [`CertStore`] loads PEM from files, which [`TlsFiles`] polls, or in self-managed mode from a Secret, which the program
-//! polls. A pair that does not pass every check is rejected, and the last valid one is still served.
+//! A [`CertStore`] loads PEM from files, which [`TlsFiles`] polls, or in self-managed mode from a Secret, which the
+//! program polls. A pair that does not pass every check is rejected, and the last valid one is still served.
 
 mod files;
 
@@ -106,8 +106,8 @@ impl CertStore {
         Ok(LoadOutcome::Loaded)
     }
 
-    /// Loads the CA of client certificates (one or several certificates in PEM). Open connections are not closed; they end
-    /// by their age.
+    /// Loads the CA of client certificates (one or several certificates in PEM). Open connections are not closed; they
+    /// end by their age.
     ///
     /// # Errors
     /// [`TlsError`]; the previous CA is still required.
@@ -161,8 +161,8 @@ impl CertStore {
         Ok(())
     }
 
-    /// Counts the outcome of a reload, and warns if it was rejected: once for each content and reason, because each poll
-    /// reads the same malformed file again.
+    /// Counts the outcome of a reload, and warns if it was rejected: once for each content and reason, because each
+    /// poll reads the same malformed file again.
     pub fn record(&self, content: &[&[u8]], outcome: &Result<LoadOutcome, TlsError>) {
         let result = match outcome {
             Ok(LoadOutcome::Unchanged) => return,
@@ -198,7 +198,8 @@ impl CertStore {
             builder.with_cert_resolver(Arc::clone(&self.pair) as Arc<dyn ResolvesServerCert>);
         // The API server supports nothing else for a Service, or for a URL other than localhost.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // The API server does not resume sessions, and a resumed one would keep a client's identity after a change of CA.
+        // The API server does not resume sessions, and a resumed one would keep a client's identity after a change of
+        // CA.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Arc::new(config)

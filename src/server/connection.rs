@@ -28,8 +28,8 @@ use crate::server::metrics::{ServerMetrics, Shed, ShedReason};
 use crate::telemetry::error_chain::ErrorChain;
 use tracked_body::TrackedBody;
 
-/// Limit of a request's head, and of the bytes that hyper buffers for a connection. The API server's heads have less than
-/// 2 kB.
+/// Limit of a request's head, and of the bytes that hyper buffers for a connection. The API server's heads have less
+/// than 2 kB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// Peer of a connection; in the extensions of each request.

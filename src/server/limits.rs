@@ -340,9 +340,9 @@ mod tests {
     #[test]
     fn response_claim_is_released_with_its_last_slice() {
         let limits = limits(8 << 20, 1 << 20);
-        let answer = limits.answer(vec![b'x'; 1 << 20]).unwrap();
-        let unread = answer.slice(1 << 19..);
-        drop(answer);
+        let response = limits.answer(vec![b'x'; 1 << 20]).unwrap();
+        let unread = response.slice(1 << 19..);
+        drop(response);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 1 << 20);
         assert_eq!(
             limits

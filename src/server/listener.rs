@@ -73,7 +73,7 @@ impl ListenerSettings {
 /// Result of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Number of connections that were closed with a request in flight.
+    /// Number of connections that were still open at the end of the drain, and were closed.
     pub aborted: usize,
 }
 

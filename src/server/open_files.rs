@@ -5,8 +5,8 @@ use tracing::warn;
 
 use crate::telemetry::error_chain::ErrorChain;
 
-/// Raises the limit to the maximum of this process, as Go's runtime does. Container runtimes start programs with a limit
-/// of 1,024, for those that use `select`; the listeners' connections alone are more.
+/// Raises the limit to the maximum of this process, as Go's runtime does. Container runtimes start programs with a
+/// limit of 1,024, for those that use `select`; the listeners' connections alone are more.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

@@ -30,7 +30,7 @@ fn report(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Runs a request. A panic in it is counted and responds with an empty 500, so that the `failurePolicy` applies.
+/// Runs a request. A panic in it is counted and responds with a plain 500, so that the `failurePolicy` applies.
 pub(crate) async fn guard<F>(request: F, metrics: &ServerMetrics) -> Response<Body>
 where
     F: Future<Output = Response<Body>>,

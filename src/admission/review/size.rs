@@ -10,8 +10,8 @@ const NODE_BYTES: usize = 128;
 
 /// Objects and lists in a review's bytes, or more: brackets within strings are counted as well.
 pub(super) fn count_nodes(bytes: &[u8]) -> usize {
-    // Counted in bytes, in chunks short enough for that, so that the compiler vectorises it: a count in `usize` took half
-    // of the time of decoding.
+    // Counted in bytes, in chunks short enough for that, so that the compiler vectorises it: a count in `usize` took
+    // half of the time of decoding.
     let opened = |chunk: &[u8]| {
         chunk
             .iter()

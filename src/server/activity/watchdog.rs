@@ -97,7 +97,8 @@ impl Watchdog {
             return (requested.max(idle) + comply, Verdict::Drop);
         }
         if let Some(head) = activity.head_since.get() {
-            // As in `eviction_rank`. A used connection whose next request begins after the eviction has the usual time.
+            // The same as in `eviction_rank`. A used connection whose next request begins after the eviction has the
+            // usual time.
             let time = if self.evicted && !used {
                 Duration::ZERO
             } else {

@@ -1,7 +1,7 @@
 //! Certificates in files, which are polled.
 //!
-//! They are not watched with inotify: a mounted Secret changes by replacing a symlink two levels up, which a watch on the
-//! file reports once and then never again.
+//! They are not watched with inotify: a mounted Secret changes by replacing a symlink two levels up, which a watch on
+//! the file reports once and then never again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,8 +36,8 @@ impl TlsFiles {
         Ok(())
     }
 
-    /// Polls the files at an interval, and loads changed ones into the store. The kubelet itself takes up to a minute to
-    /// update a changed Secret.
+    /// Polls the files at an interval, and loads changed ones into the store. The kubelet itself takes up to a minute
+    /// to update a changed Secret.
     pub async fn watch(self, store: &CertStore, poll_interval: Duration) {
         let mut ticks = interval(poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,8 +72,8 @@ impl TlsFiles {
     }
 }
 
-/// Reads both files in a consistent state, if possible: after a replacement between the two reads, they would not match,
-/// and would be rejected with a needless warning.
+/// Reads both files in a consistent state, if possible: after a replacement between the two reads, they would not
+/// match, and would be rejected with a needless warning.
 async fn read_pair(cert_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     let mut cert = read(cert_file).await?;
     let mut key = read(key_file).await?;

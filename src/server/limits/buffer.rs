@@ -10,8 +10,9 @@ const FIRST_ALLOCATION_BYTES: usize = 16 << 10;
 
 /// Bytes of a body or response, and their claim.
 ///
-/// The claim of a body grows with the bytes that have arrived, not with the announced length: otherwise four connections
-/// that announce 8 MiB and send nothing would block everyone. It counts the capacity, because that is what is allocated.
+/// The claim of a body grows with the bytes that have arrived, not with the announced length: otherwise four
+/// connections that announce 8 MiB and send nothing would block everyone. It counts the capacity, because that is what
+/// is allocated.
 pub(super) struct BudgetedBuffer {
     pub(super) data: Vec<u8>,
     pub(super) claim: ByteClaim,

@@ -25,7 +25,7 @@ pub enum BodyRejection {
 }
 
 impl BodyRejection {
-    /// Status of the response. Overload is 503, not 429, because it is caused by all callers together and not by this one.
+    /// Status of the response. Overload is 503, not 429, because all callers together cause it, not this one.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -36,7 +36,7 @@ impl BodyRejection {
         }
     }
 
-    /// Value of the metric's label; `None` if the server is not the one that rejected the body.
+    /// Value of the metric's label; `None` if no limit of the server was reached.
     pub(super) fn shed_reason(self) -> Option<ShedReason> {
         match self {
             Self::TooLarge => Some(ShedReason::BodyTooLarge),

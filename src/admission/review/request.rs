@@ -77,7 +77,6 @@ pub struct AdmissionRequest<'a, O> {
     pub old_object: Option<O>,
 }
 
-/// Default that, unlike `Option::default`, needs no `O: Default` in the bounds that serde derives.
 pub(super) fn none<O>() -> Option<O> {
     None
 }

@@ -1,6 +1,6 @@
 //! Admission: from the bytes of a review to its response.
 //!
-//! In order: [`review`] decodes; [`gate`], [`pipeline`] and, by kind of object, [`pod`], [`workload`] and
+//! Steps, in order: [`review`] decodes; [`gate`], [`pipeline`] and, by kind of object, [`pod`], [`workload`] and
 //! [`defaults_object`] decide; [`render`] writes the patch; [`event`] records; [`response`] responds, with the table of
 //! errors in [`status`]. [`handler`] calls them.
 

@@ -1,8 +1,9 @@
-//! Listeners, TLS, drain: what stands between a socket and a router.
+//! Server: everything between a socket and a router.
 //!
-//! [`listener`] accepts and drains, `table` shares its places out, [`connection`] serves one connection, `activity`
-//! watches it, [`tls`] keeps the certificate, [`limits`] and `budget` bound bodies and answers, [`open_files`] raises the system's limit for them, [`ops`] answers the kubelet and Prometheus, [`shutdown`] hears signals and
-//! [`panics`] keeps a panic from ending more than its request.
+//! [`listener`] accepts and drains, `table` assigns its places, [`connection`] serves one connection, [`activity`] has
+//! its state and time limits, [`cert_store`] the certificate. [`limits`] and `budget` limit bodies and responses,
+//! [`open_files`] raises the system's limit, [`ops`] responds to the kubelet and Prometheus, [`shutdown`] handles
+//! signals, and [`panics`] confines a panic to its request.
 
 pub mod activity;
 mod budget;
@@ -19,5 +20,5 @@ mod table;
 
 use std::sync::Arc;
 
-/// Tells what time it is. Passed in, so that tests can set it; `main` passes `jiff::Timestamp::now`.
+/// Source of the current time, which tests can set. The program uses `jiff::Timestamp::now`.
 pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;

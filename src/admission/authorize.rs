@@ -9,14 +9,12 @@ use tokio::time::Instant;
 use super::error::{AdmissionError, ForbiddenSecret};
 use injection::{InjectionRequest, InvalidAnnotation, KeyChoice};
 
-/// A request to use secrets, as an [`Authorizer`] sees it.
+/// Request to use secrets.
 #[derive(Debug)]
 pub struct SecretUse<'r> {
-    /// Namespace of the pod.
     pub namespace: &'r str,
     /// ServiceAccount of the pod.
     pub service_account: &'r str,
-    /// Requested secrets.
     pub request: &'r InjectionRequest,
     /// Time limit of the decision.
     pub deadline: Instant,
@@ -28,14 +26,14 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
     /// Secrets of the request that may not be used; empty if all of them may.
     ///
     /// # Errors
-    /// [`AdmissionError::Backend`] if the decision could not be made: nothing is admitted without one.
+    /// [`AdmissionError::Backend`] if the decision could not be made; the pod is not admitted then.
     async fn forbidden(
         &self,
         secrets: &SecretUse<'_>,
     ) -> Result<Vec<ForbiddenSecret>, AdmissionError>;
 }
 
-/// Allows everything: whoever may create a pod in a namespace can mount each of its Secrets anyway.
+/// Allows everything: anybody who may create a pod in a namespace can mount each of its Secrets anyway.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowAll;
 
@@ -46,10 +44,10 @@ impl Authorizer for AllowAll {
     }
 }
 
-/// Rejects `name/*` if the response must not disclose key names: the expansion has the names of all keys.
+/// Rejects `name/*` if the response must not disclose key names, because the expansion has the names of all keys.
 ///
 /// # Errors
-/// [`AdmissionError::Annotations`], with the settings by which an operator closes the port.
+/// [`AdmissionError::Annotations`], with the settings by which an operator restricts access to the port.
 pub(super) fn check_disclosure(
     request: &InjectionRequest,
     discloses: bool,

@@ -1,20 +1,20 @@
-//! The sender of a review, as far as the connection shows it: the API server, or anybody who reaches the port.
+//! Sender of a review, as far as the connection identifies it: the API server, or anybody who can reach the port.
 
 use std::net::SocketAddr;
 
-/// How much is known about who sent a review. Selects what an answer may tell, and stands in log, trace and metric.
+/// Trust in the sender of a review. Selects what a response may disclose; recorded in logs, traces and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// The caller showed a certificate from the client CA.
+    /// The caller has a certificate from the client CA.
     Verified,
-    /// The operator declares that nobody but the API server reaches the port.
+    /// The operator has declared that only the API server can reach the port.
     Declared,
-    /// Nothing tells the API server from any pod of the cluster.
+    /// The API server cannot be distinguished from any pod of the cluster.
     Unverified,
 }
 
 impl Channel {
-    /// As labels and logs write it.
+    /// Value of the label in metrics, and of the field in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -24,8 +24,8 @@ impl Channel {
         }
     }
 
-    /// Whether answers may tell names that the author of the object did not write: keys of secrets, and names like those
-    /// that are missing.
+    /// Whether responses may contain names that the author of the object did not write: keys of secrets, and names
+    /// similar to those that do not exist.
     #[must_use]
     pub fn discloses(self) -> bool {
         match self {
@@ -35,24 +35,23 @@ impl Channel {
     }
 }
 
-/// The other end of the connection that a review came by.
+/// Peer of the connection over which a review was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its address. Konnectivity and address translation hide the API server's own.
+    /// Address of the peer. Konnectivity and address translation hide that of the API server.
     pub address: Option<SocketAddr>,
-    /// Its trust level.
     pub channel: Channel,
 }
 
 impl Caller {
-    /// A caller inside the process: benchmarks, tests, and commands that plan for a person.
+    /// Caller inside the process: benchmarks, tests, and commands that plan for a person.
     pub const TRUSTED: Self = Self {
         address: None,
         channel: Channel::Declared,
     };
 
-    /// A caller at `address`, with a verified certificate or without, where the operator declares the port closed or
-    /// does not.
+    /// Caller at `address`. `verified`: it has a certificate from the client CA. `declared`: the operator has declared
+    /// that only the API server can reach the port.
     #[must_use]
     pub fn new(address: SocketAddr, verified: bool, declared: bool) -> Self {
         let channel = match (verified, declared) {

@@ -1,19 +1,19 @@
-//! How long a review may take: the API server's patience, less what the answer needs.
+//! Time limit of a review: the API server's timeout, less the time that the response needs.
 
 use std::time::Duration;
 
-/// What the API server waits when its configuration says nothing (`admissionregistration.k8s.io/v1`).
+/// Timeout of the API server if the webhook configuration sets none (`admissionregistration.k8s.io/v1`).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest that an API server may be told to wait (`timeoutSeconds`, 1 to 30). A query that says more was not written
-/// by one.
+/// Largest timeout of an API server (`timeoutSeconds`, 1 to 30). A query with a larger one was not written by an API
+/// server.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Kept back for the answer, so that we are the ones to say why.
-const RESERVE: Duration = Duration::from_secs(1);
+/// Time reserved for the response: otherwise the API server would time out first and report that instead of the reason.
+const RESPONSE_TIME: Duration = Duration::from_secs(1);
 
-/// The time to work in: the `timeout` that the API server puts into the query, as Go writes durations
-/// (`5s`, `1m30s`), at most [`MAX_TIMEOUT`], less [`RESERVE`], but at least half of it.
+/// Time in which to decide: the `timeout` in the query of the API server, in the format of Go's durations
+/// (`5s`, `1m30s`), at most [`MAX_TIMEOUT`], less [`RESPONSE_TIME`], but at least half of it.
 #[must_use]
 pub fn budget(query: Option<&str>) -> Duration {
     let timeout = query
@@ -25,7 +25,7 @@ pub fn budget(query: Option<&str>) -> Duration {
         .filter(|duration| !duration.is_zero())
         .unwrap_or(DEFAULT_TIMEOUT)
         .min(MAX_TIMEOUT);
-    timeout.saturating_sub(RESERVE).max(timeout / 2)
+    timeout.saturating_sub(RESPONSE_TIME).max(timeout / 2)
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     #[case(Some("timeout=0s"), 9000)]
     #[case(Some("timeout=soon"), 9000)]
     #[case(None, 9000)]
-    fn a_second_is_kept_back_but_never_more_than_half(
+    fn budget_reserves_one_second_but_at_most_half_of_the_timeout(
         #[case] query: Option<&str>,
         #[case] millis: u64,
     ) {

@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 use super::error::AdmissionError;
 use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
-use super::review::{Operation, Request, SourceView};
+use super::review::{AdmissionRequest, Operation, SourceView};
 use crate::defaults::oversize;
 use injection::{
     AnnotationLayers, AnnotationOwner, Annotations, CowStr, Decision, IdleDefaults, Labels,
@@ -20,7 +20,7 @@ impl Pipeline {
     /// [`AdmissionError::Annotations`].
     pub async fn admit_defaults_object(
         &self,
-        request: &Request<'_, SourceView<'_>>,
+        request: &AdmissionRequest<'_, SourceView<'_>>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let is_namespace = request.is_resource("", "namespaces");
@@ -31,24 +31,26 @@ impl Pipeline {
             return Ok(Outcome::Skipped(SkipReason::NotThisOperation));
         };
         self.forget(request, object);
-        let ours = object.metadata.annotations.as_ref();
+        let annotations = object.metadata.annotations.as_ref();
         let old = request
             .old_object
             .as_ref()
             .filter(|_| request.operation == Operation::Update);
-        let unchanged = old.is_some_and(|old| same(ours, old.metadata.annotations.as_ref()));
+        let unchanged = old.is_some_and(|old| {
+            have_same_annotations(annotations, old.metadata.annotations.as_ref())
+        });
         let relabelled =
             is_namespace && old.is_some_and(|old| inject_label(object) != inject_label(old));
-        // An update that leaves our annotations alone is never refused, whatever they say.
+        // An update that does not change the annotations under our prefix is never refused, even if they are malformed.
         let outcome = if unchanged {
             Outcome::Skipped(SkipReason::Unchanged)
         } else {
-            self.validate(ours)?
+            self.validate(annotations)?
         };
         let notes = if unchanged && !relabelled {
             Vec::new()
         } else {
-            self.idle(request, object, context).await
+            self.idle_warnings(request, object, context).await
         };
         Ok(if notes.is_empty() {
             outcome
@@ -58,7 +60,7 @@ impl Pipeline {
     }
 
     /// Removes the object from the cache: it is about to change.
-    fn forget(&self, request: &Request<'_, SourceView<'_>>, object: &SourceView<'_>) {
+    fn forget(&self, request: &AdmissionRequest<'_, SourceView<'_>>, object: &SourceView<'_>) {
         match name(request, object) {
             Some(name) if request.is_resource("", "namespaces") => self.defaults.forget(name, None),
             Some(name) => self.defaults.forget(request.namespace(), Some(name)),
@@ -66,16 +68,21 @@ impl Pipeline {
         }
     }
 
-    /// Whether annotations that serve as defaults are well formed.
+    /// Checks that annotations which serve as defaults are well formed.
     ///
     /// # Errors
     /// [`AdmissionError::Annotations`].
-    pub fn validate(&self, ours: Option<&Annotations<'_>>) -> Result<Outcome, AdmissionError> {
-        if let Some(mistake) = ours.and_then(|ours| oversize(ours, || AnnotationOwner::Object)) {
+    pub fn validate(
+        &self,
+        annotations: Option<&Annotations<'_>>,
+    ) -> Result<Outcome, AdmissionError> {
+        let mistake =
+            annotations.and_then(|annotations| oversize(annotations, || AnnotationOwner::Object));
+        if let Some(mistake) = mistake {
             return Err(AdmissionError::Annotations(vec![mistake]));
         }
         match self.parse_layers(&AnnotationLayers {
-            object: ours,
+            object: annotations,
             ..AnnotationLayers::default()
         })? {
             Decision::Inject(_) => Ok(Outcome::Validated { notes: Vec::new() }),
@@ -85,9 +92,9 @@ impl Pipeline {
 
     /// Warning about defaults that have no effect because their namespace does not have the label. There is none if the
     /// namespace of a ServiceAccount could not be read in time.
-    async fn idle(
+    async fn idle_warnings(
         &self,
-        request: &Request<'_, SourceView<'_>>,
+        request: &AdmissionRequest<'_, SourceView<'_>>,
         object: &SourceView<'_>,
         context: RequestContext<'_>,
     ) -> Vec<String> {
@@ -120,9 +127,9 @@ impl Pipeline {
     }
 }
 
-/// Name of the object: that of the request is empty if the API server generates it.
+/// Name of the object. The request has an empty name if the API server generates it.
 fn name<'r>(
-    request: &'r Request<'_, SourceView<'_>>,
+    request: &'r AdmissionRequest<'_, SourceView<'_>>,
     object: &'r SourceView<'_>,
 ) -> Option<&'r str> {
     let names = [&request.name, &object.metadata.name];
@@ -133,14 +140,14 @@ fn name<'r>(
         .find(|name| !name.is_empty())
 }
 
-/// The label of a Namespace that lets defaults apply.
+/// Value of the label of a Namespace that lets defaults apply.
 fn inject_label<'o>(object: &'o SourceView<'_>) -> Option<&'o str> {
     let label = |labels: &'o Labels<'_>| labels.inject.as_ref().map(CowStr::as_str);
     object.metadata.labels.as_ref().and_then(label)
 }
 
 /// Whether two objects have the same annotations under our prefix.
-fn same(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
+fn have_same_annotations(one: Option<&Annotations<'_>>, other: Option<&Annotations<'_>>) -> bool {
     one.into_iter()
         .flat_map(Annotations::ours)
         .eq(other.into_iter().flat_map(Annotations::ours))

@@ -3,15 +3,17 @@
 use crate::backend::{BackendError, ErrorKind};
 use injection::{self, AnnotationRef, InvalidAnnotation, PREFIX, PlanError, SecretId};
 
-/// Sentences in one refusal, and their bytes together. Every mistake is named as long as a person can read them all; an
-/// answer carries each twice, as kubectl prints the causes and controllers the message.
+/// Limit of sentences in one refusal, so that a person can read all of them.
 const MAX_SENTENCES: usize = 50;
+
+/// Limit of their bytes in total. A response has each sentence twice: kubectl prints the causes, controllers the
+/// message.
 const MAX_SENTENCES_BYTES: usize = 32 << 10;
 
 /// Reasons for which an admission has no plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdmissionError {
-    /// Annotations that do not parse, or ask for a source that this webhook does not have.
+    /// Annotations that do not parse, or that name a source which is not configured.
     Annotations(Vec<InvalidAnnotation>),
     /// Requests that cannot be planned: missing secrets, collisions, unknown containers.
     Plan(Vec<PlanError>),
@@ -29,7 +31,7 @@ pub enum AdmissionError {
 #[derive(Clone, Debug)]
 pub struct BindFailure {
     pub error: BackendError,
-    /// Annotation that asks for it; `None` if the defaults could not be read.
+    /// Annotation that requests it; `None` if the defaults could not be read.
     pub site: Option<AnnotationRef>,
 }
 
@@ -55,8 +57,8 @@ impl AdmissionError {
         }
     }
 
-    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's own
-    /// credentials over outages.
+    /// Kind of the error. If there are several, refusals take precedence over failures, and failures of the webhook's
+    /// own credentials over outages.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -86,7 +88,7 @@ impl AdmissionError {
     }
 }
 
-/// The rows of the error table, in order of precedence when several apply.
+/// Rows of the error table, in order of precedence if several apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Malformed, or unknown source.
@@ -97,13 +99,13 @@ pub enum Kind {
     NotFound,
     /// The backend refuses this reader.
     PermissionDenied,
-    /// The backend refuses our credential.
+    /// The backend refuses the webhook's credential.
     Unauthenticated,
-    /// The backend's answer cannot be read.
+    /// The backend's response cannot be read.
     Protocol,
-    /// No connection, or "not now".
+    /// No connection, or a request to retry later.
     Unavailable,
-    /// No answer in time.
+    /// No response in time.
     Timeout,
     /// Not a review.
     Unreadable,
@@ -162,7 +164,7 @@ fn bounded<T>(all: &[T], sentence: impl Fn(&T) -> String) -> Vec<String> {
     sentences
 }
 
-/// Sentences about a pod that is admitted without its secrets: without advice, because nobody has to act.
+/// Sentences about a pod that is admitted without its secrets. They have no advice, because no action is needed.
 pub(super) fn degraded(error: &AdmissionError) -> Vec<String> {
     match error {
         AdmissionError::Backend(failures) => failures.iter().map(backend_problem).collect(),
@@ -187,7 +189,7 @@ fn backend_sentence(failure: &BindFailure) -> String {
     let advice = match Kind::from(failure.error.kind) {
         Kind::PermissionDenied => "Ask the platform operator to let the webhook read it.",
         Kind::Protocol => "Tell the platform operator; the webhook's log says more.",
-        // The only one that a backend's error comes to: too many keys.
+        // Backends have only one error of this kind: too many keys.
         Kind::Conflict => "Bring it in whole with secrets.floe.dev/env-from.",
         Kind::Invalid
         | Kind::NotFound
@@ -200,12 +202,12 @@ fn backend_sentence(failure: &BindFailure) -> String {
 }
 
 fn forbidden_sentence(ForbiddenSecret { secret, who, site }: &ForbiddenSecret) -> String {
-    let asked = site
+    let annotation = site
         .as_ref()
         .map(|site| format!(" (asked for by {site})"))
         .unwrap_or_default();
     format!(
-        "{who} may not use secret \"{}\"{asked}. Ask the platform operator to allow it, or correct the annotation.",
+        "{who} may not use secret \"{}\"{annotation}. Ask the platform operator to allow it, or correct the annotation.",
         secret.name
     )
 }
@@ -213,10 +215,10 @@ fn forbidden_sentence(ForbiddenSecret { secret, who, site }: &ForbiddenSecret) -
 /// A secret that may not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForbiddenSecret {
-    /// The secret, whether or not it exists.
+    /// Secret, whether or not it exists.
     pub secret: SecretId,
     /// Subject that may not use it, as in `service account "loader"`.
     pub who: String,
-    /// The annotation that asks for it.
+    /// Annotation that requests it.
     pub site: Option<AnnotationRef>,
 }

@@ -1,4 +1,4 @@
-//! Events: what is reported about each admission, once, to every sink. Names only, never a value.
+//! Events: the report about each admission, written once to every sink. It has names, never a value.
 //!
 //! Sinks are the log ([`log`]), the metrics ([`metrics`]) and the trace ([`span`]).
 
@@ -41,7 +41,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Label value.
+    /// Value of the label in metrics, and of the field in logs and traces.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Label value.
+    /// Value of the label in metrics, and of the field in logs and traces.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +92,6 @@ pub struct AdmissionFields<'a> {
     /// User that made the request.
     pub user: &'a str,
     pub dry_run: bool,
-    /// Sender of the review.
     pub caller: Option<Caller>,
     /// Trace of this admission, if it is recorded.
     pub trace_id: Option<&'a str>,
@@ -103,13 +102,9 @@ pub struct AdmissionFields<'a> {
 pub struct AdmissionEvent<'a> {
     /// Entry that sent the review.
     pub surface: Surface,
-    /// Operation on the object.
     pub operation: Operation,
-    /// Fields of the review.
     pub fields: AdmissionFields<'a>,
-    /// Decision.
     pub decision: Decision,
-    /// Reason of the decision.
     pub reason: Reason,
     /// Time from the review's first byte to the decision.
     pub duration: Duration,
@@ -138,7 +133,6 @@ impl<'a> AdmissionEvent<'a> {
         }
     }
 
-    /// Severity.
     #[must_use]
     pub fn severity(&self) -> Severity {
         severity(self.reason)

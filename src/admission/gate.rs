@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::review::{Operation, Request};
+use super::review::{AdmissionRequest, Operation};
 use injection::{Annotations, PodView, SkipReason, WorkloadKind, WorkloadView};
 
 /// Checks a pod, wherever it comes from: a review, a manifest, a list of running pods.
@@ -26,7 +26,7 @@ pub fn check_pod(
 
 /// Checks the review of a pod: only CREATE of pods themselves is acted on.
 pub(super) fn pod<'r, 'a>(
-    request: &'r Request<'a, PodView<'a>>,
+    request: &'r AdmissionRequest<'a, PodView<'a>>,
     exempt: &BTreeSet<String>,
 ) -> Result<&'r PodView<'a>, SkipReason> {
     if !request.is_resource("", "pods") {
@@ -43,7 +43,7 @@ pub(super) fn pod<'r, 'a>(
 
 /// Checks the review of a workload: CREATE and UPDATE of the kinds with a pod template.
 pub(super) fn workload<'r, 'a>(
-    request: &'r Request<'a, WorkloadView<'a>>,
+    request: &'r AdmissionRequest<'a, WorkloadView<'a>>,
     exempt: &BTreeSet<String>,
 ) -> Result<(WorkloadKind, &'r WorkloadView<'a>), SkipReason> {
     let kind = WorkloadKind::resources()

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -18,11 +16,11 @@ use super::outcome::Outcome;
 use super::pipeline::{Pipeline, RequestContext};
 use super::render::{PatchTooLong, render};
 use super::response::{ReviewResponse, respond, unreadable};
-use super::review::{self, Operation, Request, SourceView, Unreadable};
+use super::review::{self, AdmissionRequest, Operation, SourceView, Unreadable};
 use super::surface::Surface;
 use crate::telemetry::error_chain::excerpt;
 use crate::telemetry::traces::Span;
-use injection::{CowStr, MetadataView, PodView, WorkloadView};
+use injection::{CowStr, MetadataView, OwnerView, PodView, WorkloadView};
 
 /// Limits of fields that are logged and traced, in bytes. `generateName` and owner references are not validated before
 /// admission.
@@ -30,14 +28,13 @@ const MAX_LOGGED_NAME: usize = 253;
 const MAX_LOGGED_OWNER: usize = 320;
 const MAX_LOGGED_USER: usize = 1024;
 
-/// Handles reviews.
 #[derive(Clone, Debug)]
 pub struct Handler {
     pipeline: Arc<Pipeline>,
     metrics: AdmissionMetrics,
 }
 
-/// How a review was received.
+/// Circumstances in which a review was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'q> {
     /// Query of the URL, which has the timeout of the API server.
@@ -46,71 +43,6 @@ pub struct Received<'q> {
     pub arrived: Instant,
     /// Sender.
     pub caller: Caller,
-}
-
-/// View of the object under review: what is decoded of it, and how it is decided.
-#[async_trait]
-trait Reviewed<'a>: Deserialize<'a> + Send + Sync {
-    /// Metadata for the event.
-    fn metadata(&self) -> Option<&MetadataView<'a>>;
-
-    /// Decides the review.
-    async fn admit(
-        pipeline: &Pipeline,
-        surface: Surface,
-        request: &Request<'a, Self>,
-        context: RequestContext<'_>,
-    ) -> Result<Outcome, AdmissionError>
-    where
-        Self: Sized;
-}
-
-#[async_trait]
-impl<'a> Reviewed<'a> for PodView<'a> {
-    fn metadata(&self) -> Option<&MetadataView<'a>> {
-        self.metadata.as_ref()
-    }
-
-    async fn admit(
-        pipeline: &Pipeline,
-        surface: Surface,
-        request: &Request<'a, Self>,
-        context: RequestContext<'_>,
-    ) -> Result<Outcome, AdmissionError> {
-        pipeline.admit_pod(surface, request, context).await
-    }
-}
-
-#[async_trait]
-impl<'a> Reviewed<'a> for WorkloadView<'a> {
-    fn metadata(&self) -> Option<&MetadataView<'a>> {
-        self.metadata.as_deref()
-    }
-
-    async fn admit(
-        pipeline: &Pipeline,
-        surface: Surface,
-        request: &Request<'a, Self>,
-        context: RequestContext<'_>,
-    ) -> Result<Outcome, AdmissionError> {
-        pipeline.admit_workload(surface, request, context).await
-    }
-}
-
-#[async_trait]
-impl<'a> Reviewed<'a> for SourceView<'a> {
-    fn metadata(&self) -> Option<&MetadataView<'a>> {
-        Some(&self.metadata)
-    }
-
-    async fn admit(
-        pipeline: &Pipeline,
-        _: Surface,
-        request: &Request<'a, Self>,
-        context: RequestContext<'_>,
-    ) -> Result<Outcome, AdmissionError> {
-        pipeline.admit_defaults_object(request, context).await
-    }
 }
 
 impl Handler {
@@ -131,20 +63,7 @@ impl Handler {
         body: &[u8],
         mut span: Span,
     ) -> Result<ReviewResponse, Unreadable> {
-        let handled = match surface {
-            Surface::Pods | Surface::DefaultsPods => {
-                self.handle::<PodView<'_>>(surface, received, body, &mut span)
-                    .await
-            }
-            Surface::Workloads | Surface::DefaultsWorkloads => {
-                self.handle::<WorkloadView<'_>>(surface, received, body, &mut span)
-                    .await
-            }
-            Surface::Sources => {
-                self.handle::<SourceView<'_>>(surface, received, body, &mut span)
-                    .await
-            }
-        };
+        let handled = self.handle(surface, received, body, &mut span).await;
         let response =
             handled.or_else(|error| self.refuse_unreadable(surface, error, received, &mut span))?;
         span.set_i64(
@@ -158,20 +77,69 @@ impl Handler {
         Ok(response)
     }
 
-    /// The path of a review whose object has the view `O`.
-    async fn handle<'a, O: Reviewed<'a>>(
+    /// Decodes the review with the view of its surface, decides it, and records the outcome.
+    ///
+    /// The futures of the decisions are boxed: otherwise the task of every connection would have room for them.
+    async fn handle(
         &self,
         surface: Surface,
         received: Received<'_>,
-        body: &'a [u8],
+        body: &[u8],
         span: &mut Span,
     ) -> Result<ReviewResponse, Unreadable> {
-        let request = review::decode::<O>(body)?;
-        // The trait boxes this future: otherwise the task of every connection would have room for it.
-        let decided = O::admit(&self.pipeline, surface, &request, received.context(span)).await;
+        let pipeline = &self.pipeline;
+        let context = received.context(span);
+        match surface {
+            Surface::Pods | Surface::DefaultsPods => {
+                let request = review::decode::<PodView<'_>>(body)?;
+                let decided = Box::pin(pipeline.admit_pod(surface, &request, context)).await;
+                let object = request.object.as_ref();
+                let metadata = object.and_then(|pod| pod.metadata.as_ref());
+                Ok(self.respond(surface, &request, metadata, decided, received, span))
+            }
+            Surface::Workloads | Surface::DefaultsWorkloads => {
+                let request = review::decode::<WorkloadView<'_>>(body)?;
+                let decided = Box::pin(pipeline.admit_workload(surface, &request, context)).await;
+                let object = request.object.as_ref();
+                let metadata = object.and_then(|workload| workload.metadata.as_deref());
+                Ok(self.respond(surface, &request, metadata, decided, received, span))
+            }
+            Surface::Sources => {
+                let request = review::decode::<SourceView<'_>>(body)?;
+                let decided = Box::pin(pipeline.admit_defaults_object(&request, context)).await;
+                let metadata = request.object.as_ref().map(|object| &object.metadata);
+                Ok(self.respond(surface, &request, metadata, decided, received, span))
+            }
+        }
+    }
+
+    /// Renders and records the outcome of a decided review. `metadata` is that of its object.
+    fn respond<O>(
+        &self,
+        surface: Surface,
+        request: &AdmissionRequest<'_, O>,
+        metadata: Option<&MetadataView<'_>>,
+        decided: Result<Outcome, AdmissionError>,
+        received: Received<'_>,
+        span: &mut Span,
+    ) -> ReviewResponse {
         let (outcome, patch) = rendered(decided);
-        self.record(surface, &request, &outcome, received, span);
-        Ok(respond(request.uid.as_str(), &outcome, &patch))
+        let owner = metadata.and_then(|metadata| metadata.owner_references.as_ref()?.first());
+        let generate_name = metadata.and_then(|metadata| metadata.generate_name.as_ref());
+        let fields = AdmissionFields {
+            uid: request.uid.as_str(),
+            resource: request.resource.resource.as_str(),
+            namespace: request.namespace(),
+            name: &logged_name(request.name.as_ref()),
+            generate_name: &logged_name(generate_name),
+            owner: &owner.map(logged_owner).unwrap_or_default(),
+            user: &excerpt(request.user_info.username.as_str(), MAX_LOGGED_USER),
+            dry_run: request.dry_run.unwrap_or_default(),
+            caller: Some(received.caller),
+            trace_id: None,
+        };
+        self.publish(surface, request.operation, fields, &outcome, received, span);
+        respond(request.uid.as_str(), &outcome, &patch)
     }
 
     fn refuse_unreadable(
@@ -193,45 +161,6 @@ impl Handler {
             Some(uid) => Ok(unreadable(uid, error.to_string())),
             None => Err(error),
         }
-    }
-
-    /// Records the event of a decided review.
-    fn record<'a, O: Reviewed<'a>>(
-        &self,
-        surface: Surface,
-        request: &Request<'a, O>,
-        outcome: &Result<Outcome, AdmissionError>,
-        received: Received<'_>,
-        span: &mut Span,
-    ) {
-        let metadata = request.object.as_ref().and_then(Reviewed::metadata);
-        let owner = metadata.and_then(|metadata| metadata.owner_references.as_ref()?.first());
-        let owner = owner.map(|owner| {
-            let (kind, name) = (
-                excerpt(owner.kind.as_str(), MAX_LOGGED_OWNER),
-                owner.name.as_str(),
-            );
-            excerpt(
-                &format!("{kind}/{}", excerpt(name, MAX_LOGGED_OWNER)),
-                MAX_LOGGED_OWNER,
-            )
-            .into_owned()
-        });
-        let fields = AdmissionFields {
-            uid: request.uid.as_str(),
-            resource: request.resource.resource.as_str(),
-            namespace: request.namespace(),
-            name: &logged_name(request.name.as_ref()),
-            generate_name: &logged_name(
-                metadata.and_then(|metadata| metadata.generate_name.as_ref()),
-            ),
-            owner: &owner.unwrap_or_default(),
-            user: &excerpt(request.user_info.username.as_str(), MAX_LOGGED_USER),
-            dry_run: request.dry_run.unwrap_or_default(),
-            caller: Some(received.caller),
-            trace_id: None,
-        };
-        self.publish(surface, request.operation, fields, outcome, received, span);
     }
 
     /// Publishes an event to all sinks.
@@ -273,13 +202,20 @@ fn rendered(
     }
 }
 
+/// `Kind/name` of an owner reference.
+fn logged_owner(owner: &OwnerView<'_>) -> String {
+    let kind = excerpt(owner.kind.as_str(), MAX_LOGGED_OWNER);
+    let name = excerpt(owner.name.as_str(), MAX_LOGGED_OWNER);
+    excerpt(&format!("{kind}/{name}"), MAX_LOGGED_OWNER).into_owned()
+}
+
 fn logged_name<'t>(text: Option<&'t CowStr<'_>>) -> Cow<'t, str> {
     text.map(|text| excerpt(text.as_str(), MAX_LOGGED_NAME))
         .unwrap_or_default()
 }
 
 impl Received<'_> {
-    /// A review that comes from this process, as in benchmarks and tests.
+    /// Review that comes from this process, as in benchmarks and tests.
     #[must_use]
     pub fn here(query: Option<&str>) -> Received<'_> {
         Received {
@@ -289,7 +225,6 @@ impl Received<'_> {
         }
     }
 
-    /// Context of the review.
     fn context<'s>(&self, span: &'s Span) -> RequestContext<'s> {
         let deadline = self.arrived + budget(self.query);
         RequestContext {

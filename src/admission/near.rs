@@ -24,7 +24,7 @@ impl<'m> NearNames<'m> {
     }
 
     /// Known name that is similar to that of a secret which does not exist.
-    pub(super) fn of(&mut self, secret: &SecretId) -> Option<String> {
+    pub(super) fn suggest(&mut self, secret: &SecretId) -> Option<String> {
         let names = self.sources.get(&secret.source)?.recent_names.as_ref()?;
         let known = self
             .known

@@ -8,16 +8,13 @@ use injection::{InjectionPlan, SecretId, SkipReason, WorkloadPlan};
 pub enum Outcome {
     /// Nothing to do.
     Skipped(SkipReason),
-    /// A pod, or a template that stands for its pods.
+    /// A pod, or a template instead of its pods.
     Injected(PodMutation),
     /// A workload.
     Mutated(WorkloadMutation),
     /// A Namespace or ServiceAccount with well-formed annotations.
-    Validated {
-        /// Warnings.
-        notes: Vec<String>,
-    },
-    /// Admitted without an answer of the backend, as the operator has set.
+    Validated { notes: Vec<String> },
+    /// Admitted without an answer of the backend, because the policy allows it.
     Degraded(AdmissionError),
 }
 
@@ -28,7 +25,7 @@ pub struct PodMutation {
     pub plan: InjectionPlan,
     /// Requested secrets, for the log and the audit annotations.
     pub secrets: Vec<SecretId>,
-    /// Warnings beside the plan's own.
+    /// Warnings in addition to those of the plan.
     pub notes: Vec<String>,
 }
 
@@ -39,6 +36,6 @@ pub struct WorkloadMutation {
     pub plan: WorkloadPlan,
     /// Requested secrets, for the log and the audit annotations.
     pub secrets: Vec<SecretId>,
-    /// Warnings beside the plan's own.
+    /// Warnings in addition to those of the plan.
     pub notes: Vec<String>,
 }

@@ -27,7 +27,7 @@ use injection::{
 /// Bindings of the requested secrets, and the backends' failures.
 pub(super) type Bindings = (BTreeMap<SecretId, BindOutcome>, Vec<BindFailure>);
 
-/// Times, tracing and rights of one review.
+/// Times, tracing and disclosure of one review.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'s> {
     /// Arrival of the review's first byte.
@@ -41,7 +41,7 @@ pub struct RequestContext<'s> {
 }
 
 impl RequestContext<'_> {
-    /// Context without tracing, with all rights.
+    /// Context without tracing, for a trusted caller.
     #[must_use]
     pub fn untraced(arrived: Instant, deadline: Instant) -> Self {
         static OFF: Span = Span::off();
@@ -145,8 +145,8 @@ impl Pipeline {
     /// Parses the layers of annotations of an object.
     ///
     /// # Errors
-    /// As [`Self::parse_layers`]; [`AdmissionError::Annotations`] for defaults that are too large to be read; and
-    /// [`AdmissionError::Backend`] if nothing is requested, but the defaults are stale because the API server could
+    /// Errors of [`Self::parse_layers`]; [`AdmissionError::Annotations`] for defaults that are too large to be read;
+    /// and [`AdmissionError::Backend`] if nothing is requested, but the defaults are stale because the API server could
     /// not be read.
     fn parse(
         &self,
@@ -214,8 +214,8 @@ impl Pipeline {
         })
     }
 
-    /// Checks that the pod may use the requested secrets, and that the response may contain their key names. It comes
-    /// before `bind`, so that a refusal is the same whether or not the secret exists.
+    /// Checks that the pod may use the requested secrets, and that the response may contain their key names. This
+    /// precedes `bind`, so that a refusal is the same whether or not the secret exists.
     ///
     /// # Errors
     /// [`AdmissionError::Annotations`], [`AdmissionError::Forbidden`], and [`AdmissionError::Backend`] if the
@@ -278,7 +278,7 @@ impl Pipeline {
                 Err(error) if error.kind == ErrorKind::NotFound => BindOutcome::Missing {
                     backend: error.backend.as_str(),
                     near: if context.discloses {
-                        near.of(&secret)
+                        near.suggest(&secret)
                     } else {
                         None
                     },

@@ -1,11 +1,11 @@
-//! Admission of pods, and of templates that stand for their pods.
+//! Admission of pods, and of templates instead of their pods.
 
 use super::error::{AdmissionError, BindFailure};
 use super::gate;
 use super::outcome::{Outcome, PodMutation};
 use super::pipeline::{Pipeline, RequestContext};
 use super::policy::OnUnavailable;
-use super::review::Request;
+use super::review::AdmissionRequest;
 use super::surface::Surface;
 use crate::defaults::AppliedDefaults;
 use injection::{
@@ -21,7 +21,7 @@ impl Pipeline {
     pub async fn admit_pod(
         &self,
         surface: Surface,
-        request: &Request<'_, PodView<'_>>,
+        request: &AdmissionRequest<'_, PodView<'_>>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let pod = match gate::pod(request, &self.policy.exempt_namespaces) {
@@ -41,7 +41,7 @@ impl Pipeline {
         }
     }
 
-    /// Decides about a pod that passed the gate, or about a template as about a pod of it.
+    /// Decides about a pod that passed the gate, or about a template in the same way.
     ///
     /// # Errors
     /// [`AdmissionError`].

@@ -28,7 +28,7 @@ pub fn render(outcome: &Outcome) -> Result<Vec<u8>, PatchTooLong> {
         bytes: Vec::new(),
         limit: injection::MAX_PATCH_BYTES,
     };
-    // Maps of strings always serialise: only the limit can fail.
+    // Maps of strings always serialise: only the limit can be an error.
     match serde_json::to_writer(&mut writer, &patch) {
         Ok(()) => Ok(writer.bytes),
         Err(_) => Err(PatchTooLong),

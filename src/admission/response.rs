@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::error::{AdmissionError, degraded};
 use super::outcome::{Outcome, PodMutation, WorkloadMutation};
 use super::review::{API_VERSION, KIND};
-use super::status::{Status, reason, status};
+use super::status::{AdmissionStatus, reason, status};
 use injection::{SecretId, Warning};
 
 /// Limit of warnings: the API server truncates all of them if they are long in total.
@@ -31,18 +31,18 @@ impl ReviewResponse {
     /// JSON of the review.
     ///
     /// # Panics
-    /// Never: strings and maps of them serialise.
+    /// Never: strings and maps of strings always serialise.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // All but the patch is short, so that nothing has to be moved while this grows.
+        // Everything but the patch is short, so that the buffer does not grow.
         let patch = self.response.patch.as_ref().map_or(0, String::len);
         let mut bytes = Vec::with_capacity(patch + 1024);
-        serde_json::to_writer(&mut bytes, self).expect("an answer of strings and maps serialises");
+        serde_json::to_writer(&mut bytes, self).expect("a response of strings and maps serialises");
         bytes
     }
 }
 
-/// `AdmissionResponse`. kube's own type writes `patch` as a list of numbers; here it is base64, as the API says.
+/// `AdmissionResponse`. kube's own type writes `patch` as a list of numbers; here it is base64, as the API requires.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Response {
@@ -51,7 +51,7 @@ pub struct Response {
     pub allowed: bool,
     /// Set if the request is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    pub status: Option<AdmissionStatus>,
     /// JSON patch in base64; set together with `patch_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
@@ -151,7 +151,7 @@ fn warn(response: &mut Response, plan: &[Warning], notes: &[String]) {
     let count = plan.len() + notes.len();
     let plan = plan.iter().map(ToString::to_string);
     response.warnings = warnings(plan.chain(notes.iter().cloned()), count);
-    // Nobody sees the warnings about a controller's pod; the audit log keeps them.
+    // Controllers do not show the warnings about their pods; the audit log keeps them.
     if !response.warnings.is_empty() {
         response
             .audit_annotations

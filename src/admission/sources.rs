@@ -1,4 +1,4 @@
-//! The sources of secrets that annotations may name.
+//! Sources of secrets that annotations may name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +8,11 @@ use injection::SecretSource;
 use crate::backend::SecretBinder;
 use crate::backend::layers::cached::RecentNames;
 
-/// A source of secrets that annotations may name.
+/// Source of secrets that annotations may name.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Binds references.
     pub binder: Arc<dyn SecretBinder>,
-    /// Recently seen names, for "did you mean".
+    /// Recently read names, for suggestions ("did you mean").
     pub recent_names: Option<Arc<dyn RecentNames>>,
 }
 

@@ -1,16 +1,17 @@
-//! Status of a refused request: the table from the kind of an error to code, reason and causes. docs/ERRORS.md shows it.
+//! Status of a refused request: the table from the kind of an error to code, reason and causes
+//! (docs/ERRORS.md).
 //!
-//! A status never has `retryAfterSeconds`: client-go would wait for it in the controller's worker, and pods that ask for
-//! nothing would be delayed. Controllers have a back-off of their own.
+//! A status never has `retryAfterSeconds`: client-go would wait for it in the controller's worker, which would delay
+//! pods that request no secrets. Controllers have a back-off of their own.
 
 use serde::Serialize;
 
 use super::error::{AdmissionError, Kind, sentences};
 use injection::{self, PlanError};
 
-/// `meta/v1` Status, as far as refusals need it.
+/// `meta/v1` Status with the fields that refusals need.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct AdmissionStatus {
     /// HTTP status for the client.
     pub code: u16,
     /// A `StatusReason` of Kubernetes.
@@ -19,24 +20,23 @@ pub struct Status {
     pub message: String,
     /// Causes. For a 422, kubectl prints these and nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<StatusDetails>,
 }
 
-/// `StatusDetails`; `kind` and `name` stay away, or kubectl would put another sentence before ours.
+/// `StatusDetails` without `kind` and `name`: kubectl would print another sentence before the message.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Details {
+pub struct StatusDetails {
     /// One for each mistake.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<StatusCause>,
 }
 
 /// `StatusCause`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cause {
+pub struct StatusCause {
     /// A `CauseType` of Kubernetes.
     pub reason: &'static str,
-    /// The whole sentence.
     pub message: String,
-    /// The annotation.
+    /// Path of the annotation.
     pub field: String,
 }
 
@@ -56,8 +56,8 @@ pub fn reason(kind: Kind) -> &'static str {
     }
 }
 
-/// The status that the client gets.
-pub(super) fn status(error: &AdmissionError) -> Status {
+/// Status that the client gets.
+pub(super) fn status(error: &AdmissionError) -> AdmissionStatus {
     let (code, reason) = match error.kind() {
         // Not 404 for a missing secret: on a create that means that the namespace does not exist.
         Kind::Invalid | Kind::Conflict | Kind::NotFound => (422, "Invalid"),
@@ -69,8 +69,8 @@ pub(super) fn status(error: &AdmissionError) -> Status {
     };
     let sentences = sentences(error);
     let causes = causes(error, &sentences);
-    let details = (!causes.is_empty()).then_some(Details { causes });
-    Status {
+    let details = (!causes.is_empty()).then_some(StatusDetails { causes });
+    AdmissionStatus {
         code,
         reason,
         message: sentences.join(" "),
@@ -78,9 +78,9 @@ pub(super) fn status(error: &AdmissionError) -> Status {
     }
 }
 
-/// A cause for each sentence that is about an annotation.
-fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<Cause> {
-    let cause = |reason, site: &injection::AnnotationRef, message: &String| Cause {
+/// Causes, one for each sentence that is about an annotation.
+fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<StatusCause> {
+    let cause = |reason, site: &injection::AnnotationRef, message: &String| StatusCause {
         reason,
         message: message.clone(),
         field: format!("metadata.annotations[{}]", site.annotation()),
@@ -108,19 +108,19 @@ fn causes(error: &AdmissionError, sentences: &[String]) -> Vec<Cause> {
             .collect(),
         AdmissionError::PatchTooLong => sentences
             .iter()
-            .map(|message| Cause {
+            .map(|message| StatusCause {
                 reason: "FieldValueTooLong",
                 message: message.clone(),
                 field: "metadata.annotations".to_owned(),
             })
             .collect(),
-        // What kubectl prints of a 422; of other codes it prints the message.
-        AdmissionError::Backend(unbound) if error.kind() == Kind::Conflict => {
-            let asked = unbound
+        // Of a 422, kubectl prints the causes; of other codes, the message.
+        AdmissionError::Backend(failures) if error.kind() == Kind::Conflict => {
+            let about_annotations = failures
                 .iter()
                 .zip(sentences)
-                .filter_map(|(unbound, message)| Some((unbound.site.as_ref()?, message)));
-            asked
+                .filter_map(|(failure, message)| Some((failure.site.as_ref()?, message)));
+            about_annotations
                 .map(|(site, message)| cause("FieldValueInvalid", site, message))
                 .collect()
         }

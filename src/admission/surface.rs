@@ -1,6 +1,6 @@
 //! Entries of the webhook configuration.
 
-/// The entry that sent a review. Each entry has its own path, so that its rules need not be guessed.
+/// Entry that sent a review. Each entry has a path of its own, so that its rules need not be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surface {
     /// Pods in namespaces without the label: only their own annotations apply.

@@ -1,14 +1,14 @@
 //! Admission of objects with a pod template.
 //!
-//! A workload is refused only for what a retry does not fix: malformed annotations, and a missing secret if its author
-//! asks for that. A missing secret otherwise refuses the pods; refusing the workload would break the order in which
-//! `helm install` and other tools create objects.
+//! A workload is refused only for mistakes that a retry does not fix: malformed annotations, and a missing secret if
+//! the author has requested that. Otherwise a missing secret refuses the pods: refusing the workload would break the
+//! order in which `helm install` and other tools create objects.
 
 use super::error::{AdmissionError, BindFailure, sentences};
 use super::gate;
 use super::outcome::{Outcome, WorkloadMutation};
 use super::pipeline::{Bindings, Pipeline, RequestContext};
-use super::review::{Operation, Request};
+use super::review::{AdmissionRequest, Operation};
 use super::surface::Surface;
 use injection::{
     self, ChangeScope, Decision, InjectionRequest, PlanError, PlanInput, PlanTarget, ReloadMode,
@@ -25,7 +25,7 @@ impl Pipeline {
     pub async fn admit_workload(
         &self,
         surface: Surface,
-        request: &Request<'_, WorkloadView<'_>>,
+        request: &AdmissionRequest<'_, WorkloadView<'_>>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
         let (kind, object) = match gate::workload(request, &self.policy.exempt_namespaces) {
@@ -36,10 +36,10 @@ impl Pipeline {
             .old_object
             .as_ref()
             .filter(|_| request.operation == Operation::Update);
-        let Some(review) = WorkloadUpdate::of(kind, object, old) else {
+        let Some(update) = WorkloadUpdate::of(kind, object, old) else {
             return Ok(Outcome::Skipped(SkipReason::NotThisKind));
         };
-        self.mutate_workload(surface, request.namespace(), kind, &review, context)
+        self.mutate_workload(surface, request.namespace(), kind, &update, context)
             .await
     }
 
@@ -48,24 +48,20 @@ impl Pipeline {
         surface: Surface,
         namespace: &str,
         kind: WorkloadKind,
-        review: &WorkloadUpdate<'_, '_>,
+        update: &WorkloadUpdate<'_, '_>,
         context: RequestContext<'_>,
     ) -> Result<Outcome, AdmissionError> {
-        let annotations_changed = review.scope() == ChangeScope::Annotations;
+        let annotations_changed = update.scope() == ChangeScope::Annotations;
         let parsed = self
-            .workload_request(surface, namespace, review, context)
+            .workload_request(surface, namespace, update, context)
             .await;
-        let Parsed {
-            request,
-            skip,
-            mut notes,
-        } = Parsed::new(parsed, annotations_changed)?;
+        let parsed = WorkloadRequest::new(parsed, annotations_changed)?;
+        let (request, mut notes) = (parsed.request, parsed.notes);
         let requested = request.as_ref().filter(|request| !request.is_empty());
         let into_template = requested.is_some_and(|request| self.injects_template(kind, request));
-        let needs_bindings =
-            annotations_changed || review.scope() == ChangeScope::Template && into_template;
+        let needed = needs_bindings(update, into_template);
         let (bindings, failures) = match requested {
-            Some(request) if needs_bindings => self.bind(namespace, request, context).await,
+            Some(request) if needed => self.bind(namespace, request, context).await,
             Some(_) | None => Bindings::default(),
         };
         let secrets = request
@@ -74,7 +70,7 @@ impl Pipeline {
             .unwrap_or_default();
         let input = requested.map(|request| PlanInput {
             target: PlanTarget::Template,
-            pod: review.pod(),
+            pod: update.pod(),
             namespace,
             request,
             bindings: &bindings,
@@ -90,42 +86,37 @@ impl Pipeline {
             Some(input) if into_template => TemplatePolicy::Inject(input),
             Some(_) | None => TemplatePolicy::Remove,
         };
-        let mut plan = plan(review, request.as_ref(), &secrets, template)?;
+        let mut plan = plan(update, request.as_ref(), &secrets, template)?;
         if annotations_changed {
-            plan.warnings.extend(warnings);
-            plan.warnings.sort();
-            plan.warnings.dedup();
+            add_warnings(&mut plan, warnings);
             notes.extend(unverified(failures));
         } else {
-            // The others were returned when the annotation was written; controllers would only get them repeatedly.
-            plan.warnings
-                .retain(|warning| matches!(warning, Warning::TakenBack { .. }));
+            retain_repeated_warnings(&mut plan);
             notes.clear();
         }
         if plan.is_empty() && plan.warnings.is_empty() && notes.is_empty() {
-            return Ok(Outcome::Skipped(skip.unwrap_or(unchanged(review))));
+            return Ok(Outcome::Skipped(parsed.skip.unwrap_or(unchanged(update))));
         }
-        let secrets = requested.map(requested_secrets).unwrap_or_default();
         Ok(Outcome::Mutated(WorkloadMutation {
             plan,
-            secrets,
+            secrets: requested.map(requested_secrets).unwrap_or_default(),
             notes,
         }))
     }
 
-    /// The request of the workload's future pods.
+    /// Request of the workload's future pods.
     async fn workload_request(
         &self,
         surface: Surface,
         namespace: &str,
-        review: &WorkloadUpdate<'_, '_>,
+        update: &WorkloadUpdate<'_, '_>,
         context: RequestContext<'_>,
     ) -> Result<Decision, AdmissionError> {
-        let (annotations, pod) = (review.annotations(), review.pod());
+        let (annotations, pod) = (update.annotations(), update.pod());
         let parsed = self
             .request(surface, namespace, Some(annotations), pod, context)
             .await;
-        let mut decision = match (parsed, review.check_inherited()) {
+        let mut decision = match (parsed, update.check_inherited()) {
             (parsed, Ok(())) => parsed?.0,
             (Err(AdmissionError::Annotations(mut mistakes)), Err(mistake)) => {
                 mistakes.push(mistake);
@@ -137,9 +128,9 @@ impl Pipeline {
         if let Decision::Inject(request) = &mut decision {
             self.authorize(namespace, pod.service_account(), request, context)
                 .await?;
-            // Only the author of the workload may ask to refuse it, and only for annotations that are written now.
+            // Only the author of the workload can have it refused, and only by annotations that are written now.
             let by_author = annotations.get("on-missing").is_some()
-                && review.scope() == ChangeScope::Annotations;
+                && update.scope() == ChangeScope::Annotations;
             if !by_author && request.on_missing == Some(injection::OnMissing::Deny) {
                 request.on_missing = None;
             }
@@ -154,8 +145,8 @@ impl Pipeline {
     }
 }
 
-/// The request of a workload, as far as it is known.
-struct Parsed {
+/// Request of a workload, as far as it is known.
+struct WorkloadRequest {
     /// `None` if an error that does not refuse the workload occurred.
     request: Option<InjectionRequest>,
     /// Set if nothing is requested.
@@ -164,8 +155,9 @@ struct Parsed {
     notes: Vec<String>,
 }
 
-impl Parsed {
-    /// Errors that the author can fix refuse the workload if its annotations have changed.
+impl WorkloadRequest {
+    /// Converts the result of parsing. Errors that the author can fix refuse the workload if its annotations have
+    /// changed.
     fn new(
         parsed: Result<Decision, AdmissionError>,
         annotations_changed: bool,
@@ -186,34 +178,43 @@ impl Parsed {
     }
 }
 
+/// Whether the update uses bindings: for warnings about the pods, or to inject into the template.
+fn needs_bindings(update: &WorkloadUpdate<'_, '_>, into_template: bool) -> bool {
+    match update.scope() {
+        ChangeScope::Annotations => true,
+        ChangeScope::Template => into_template,
+        ChangeScope::Neither => false,
+    }
+}
+
 /// Reason to skip an update that changes nothing.
-fn unchanged(review: &WorkloadUpdate<'_, '_>) -> SkipReason {
-    if review.scope() == ChangeScope::Neither {
+fn unchanged(update: &WorkloadUpdate<'_, '_>) -> SkipReason {
+    if update.scope() == ChangeScope::Neither {
         SkipReason::Unchanged
     } else {
         SkipReason::AlreadyInjected
     }
 }
 
-/// Plans the update. If the template cannot be injected into and the annotations have not changed, it is kept as it is.
+/// Plans the update. The template is preserved if it cannot be injected into and the annotations have not changed.
 fn plan(
-    review: &WorkloadUpdate<'_, '_>,
+    update: &WorkloadUpdate<'_, '_>,
     request: Option<&InjectionRequest>,
     secrets: &[String],
     template: TemplatePolicy<'_>,
 ) -> Result<WorkloadPlan, AdmissionError> {
-    match review.plan(request, secrets, template) {
+    match update.plan(request, secrets, template) {
         Ok(plan) => Ok(plan),
-        Err(errors) if review.scope() == ChangeScope::Annotations => {
+        Err(errors) if update.scope() == ChangeScope::Annotations => {
             Err(AdmissionError::Plan(errors))
         }
-        Err(_) => review
+        Err(_) => update
             .plan(request, secrets, TemplatePolicy::Preserve)
             .map_err(AdmissionError::Plan),
     }
 }
 
-/// Whether the author of the workload can fix it: not a mistake in defaults, and not an outage.
+/// Whether the author of the workload can fix the error, unlike a mistake in defaults or an outage.
 fn is_fixed_by_author(error: &AdmissionError) -> bool {
     match error {
         AdmissionError::Annotations(mistakes) => mistakes
@@ -248,6 +249,20 @@ fn pod_warnings(
             }
         }
     }
+}
+
+/// Adds warnings to those of the plan, each once.
+fn add_warnings(plan: &mut WorkloadPlan, warnings: Vec<Warning>) {
+    plan.warnings.extend(warnings);
+    plan.warnings.sort();
+    plan.warnings.dedup();
+}
+
+/// Retains the warnings that are returned for each update. The others were returned when the annotation was written;
+/// controllers would only get them repeatedly.
+fn retain_repeated_warnings(plan: &mut WorkloadPlan) {
+    plan.warnings
+        .retain(|warning| matches!(warning, Warning::TakenBack { .. }));
 }
 
 /// Warnings for secrets that could not be checked.

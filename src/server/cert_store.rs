@@ -1,7 +1,7 @@
-//! The serving certificate: loaded, checked, replaced without dropping a connection.
+//! Serving certificate: loaded, checked, and replaced without closing connections.
 //!
-//! A [`CertStore`] is fed PEM by whoever has it ([`TlsFiles`] polls files; in self-managed mode the program polls a
-//! Secret). What does not pass every check is refused and the last good pair serves on.
+//! A [`CertStore`] loads PEM from files, which [`TlsFiles`] polls, or in self-managed mode from a Secret, which the
+//! program polls. A pair that does not pass every check is rejected, and the last valid one is still served.
 
 mod files;
 
@@ -28,36 +28,36 @@ use crate::server::metrics::{Reload, ReloadResult, ServerMetrics};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::tls::{self, Pair, TlsError};
 
-/// Whether callers must show a certificate.
+/// Requirement of a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Anyone who reaches the port may call.
+    /// Anybody who can reach the port is accepted.
     None,
-    /// A certificate from the client CA is demanded; until a CA is loaded nobody may call.
+    /// A certificate from the client CA is required. Until a CA is loaded, all callers are rejected.
     Required,
 }
 
-/// What became of PEM that was offered.
+/// Outcome of loading PEM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadOutcome {
-    /// It is what serves already.
+    /// The content is in use already.
     Unchanged,
-    /// It serves from now on.
+    /// The content is in use from now on.
     Loaded,
 }
 
-/// The pair that serves, and the configuration that new handshakes take.
+/// Serving pair, and the configuration for new handshakes.
 pub struct CertStore {
     provider: Arc<CryptoProvider>,
     clock: Clock,
     metrics: ServerMetrics,
-    pair: Arc<Serving>,
+    pair: Arc<CertResolver>,
     config: ArcSwapOption<ServerConfig>,
-    prints: RandomState,
-    known: Mutex<Fingerprints>,
+    hasher: RandomState,
+    fingerprints: Mutex<Fingerprints>,
 }
 
-/// Fingerprints of contents, so that neither keys nor warnings are kept twice.
+/// Fingerprints of loaded contents and of the last warning, to recognize repetitions without storing keys.
 #[derive(Default)]
 struct Fingerprints {
     pair: Option<u64>,
@@ -65,12 +65,12 @@ struct Fingerprints {
     warned: Option<u64>,
 }
 
-/// The resolver that every configuration shares.
+/// Resolver that all configurations share.
 #[derive(Default)]
-struct Serving(ArcSwapOption<Pair>);
+struct CertResolver(ArcSwapOption<Pair>);
 
 impl CertStore {
-    /// A store without a pair: no handshake succeeds until one is offered.
+    /// Store without a pair: no handshake succeeds until one is loaded.
     #[must_use]
     pub fn new(client_auth: ClientAuth, clock: Clock, metrics: ServerMetrics) -> Arc<Self> {
         let store = Self {
@@ -79,8 +79,8 @@ impl CertStore {
             metrics,
             pair: Arc::default(),
             config: ArcSwapOption::empty(),
-            prints: RandomState::new(),
-            known: Mutex::default(),
+            hasher: RandomState::new(),
+            fingerprints: Mutex::default(),
         };
         if client_auth == ClientAuth::None {
             store.config.store(Some(store.build_config(None)));
@@ -88,32 +88,32 @@ impl CertStore {
         Arc::new(store)
     }
 
-    /// Takes a certificate chain (leaf first) and its key, both PEM, if they pass.
+    /// Loads a certificate chain (leaf first) and its key, both in PEM, if they pass all checks.
     ///
     /// # Errors
-    /// What is wrong with them; what served before serves on.
+    /// [`TlsError`]; the previous pair is still served.
     pub fn load(&self, chain: &[u8], key: &[u8]) -> Result<LoadOutcome, TlsError> {
-        let print = self.prints.hash_one((chain, key));
-        if self.known().pair == Some(print) {
+        let fingerprint = self.hasher.hash_one((chain, key));
+        if self.fingerprints().pair == Some(fingerprint) {
             return Ok(LoadOutcome::Unchanged);
         }
         let pair = Pair::from_pem(chain, key, &self.provider, (self.clock)())?;
         let not_after = pair.not_after;
         self.pair.0.store(Some(Arc::new(pair)));
-        self.known().pair = Some(print);
+        self.fingerprints().pair = Some(fingerprint);
         self.metrics.tls_not_after.set(not_after.as_second());
         info!(%not_after, "certificate loaded");
         Ok(LoadOutcome::Loaded)
     }
 
-    /// Takes the CA (one or several certificates, PEM) that callers' certificates must come from. Connections that
-    /// stand are not cut; they end by their age.
+    /// Loads the CA of client certificates (one or several certificates in PEM). Open connections are not closed; they
+    /// end by their age.
     ///
     /// # Errors
-    /// What is wrong with it; what was demanded before is demanded still.
+    /// [`TlsError`]; the previous CA is still required.
     pub fn offer_client_ca(&self, ca: &[u8]) -> Result<LoadOutcome, TlsError> {
-        let print = self.prints.hash_one(ca);
-        if self.known().client_ca == Some(print) {
+        let fingerprint = self.hasher.hash_one(ca);
+        if self.fingerprints().client_ca == Some(fingerprint) {
             return Ok(LoadOutcome::Unchanged);
         }
         let roots = tls::client_roots(ca)?;
@@ -126,12 +126,12 @@ impl CertStore {
             source: source.into(),
         })?;
         self.config.store(Some(self.build_config(Some(verifier))));
-        self.known().client_ca = Some(print);
+        self.fingerprints().client_ca = Some(fingerprint);
         info!("client CA loaded");
         Ok(LoadOutcome::Loaded)
     }
 
-    /// What a new handshake takes; nothing while there is no pair, or no client CA where one is required.
+    /// Configuration for a new handshake; `None` without a pair, or without a client CA if one is required.
     #[must_use]
     pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
         if self.pair.0.load().is_none() {
@@ -140,16 +140,16 @@ impl CertStore {
         self.config.load_full()
     }
 
-    /// End of validity of what serves.
+    /// End of validity of the serving certificate.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
         self.pair.0.load().as_ref().map(|pair| pair.not_after)
     }
 
-    /// The readiness check.
+    /// Readiness check.
     ///
     /// # Errors
-    /// A reason, when no handshake can succeed.
+    /// Reason for which no handshake can succeed.
     pub fn check(&self) -> Result<(), String> {
         let not_after = self.not_after().ok_or("no certificate yet")?;
         if not_after <= (self.clock)() {
@@ -161,8 +161,8 @@ impl CertStore {
         Ok(())
     }
 
-    /// Counts what became of a reload, and warns about what was refused: once per distinct content and reason, as the
-    /// same broken file is met again at each poll.
+    /// Counts the outcome of a reload, and warns if it was rejected: once for each content and reason, because each
+    /// poll reads the same malformed file again.
     pub fn record(&self, content: &[&[u8]], outcome: &Result<LoadOutcome, TlsError>) {
         let result = match outcome {
             Ok(LoadOutcome::Unchanged) => return,
@@ -174,14 +174,16 @@ impl CertStore {
             .get_or_create(&Reload { result })
             .inc();
         let Err(error) = outcome else { return };
-        let print = self.prints.hash_one((content, error.to_string()));
-        if self.known().warned.replace(print) != Some(print) {
+        let fingerprint = self.hasher.hash_one((content, error.to_string()));
+        if self.fingerprints().warned.replace(fingerprint) != Some(fingerprint) {
             warn!(error = %ErrorChain(error), "certificate rejected; still serving the last valid one");
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Fingerprints> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fingerprints(&self) -> std::sync::MutexGuard<'_, Fingerprints> {
+        self.fingerprints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn build_config(&self, verifier: Option<Arc<dyn ClientCertVerifier>>) -> Arc<ServerConfig> {
@@ -194,9 +196,10 @@ impl CertStore {
         };
         let mut config =
             builder.with_cert_resolver(Arc::clone(&self.pair) as Arc<dyn ResolvesServerCert>);
-        // The API server speaks nothing else to a Service, nor to a URL that is not localhost.
+        // The API server supports nothing else for a Service, or for a URL other than localhost.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // The API server resumes no sessions, and a resumed one would carry a client's identity past a change of CA.
+        // The API server does not resume sessions, and a resumed one would keep a client's identity after a change of
+        // CA.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Arc::new(config)
@@ -211,13 +214,13 @@ impl fmt::Debug for CertStore {
     }
 }
 
-impl fmt::Debug for Serving {
+impl fmt::Debug for CertResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Serving")
+        f.write_str("CertResolver")
     }
 }
 
-impl ResolvesServerCert for Serving {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load().as_ref().map(|pair| Arc::clone(&pair.key))
     }

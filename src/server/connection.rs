@@ -1,17 +1,16 @@
-//! One connection: HTTP/1.1 over any stream, from the first byte to an end that loses no request.
+//! Connections: HTTP/1.1 over any stream, from the first byte to an end that loses no request.
+
+mod tracked_body;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,49 +20,48 @@ use tokio::sync::watch;
 use tower::Service;
 use tracing::debug;
 
-use super::activity::{
-    ConnectionActivity, ConnectionSettings, InFlightGuard, MonitoredStream, Reset, Verdict,
-    Watchdog,
-};
+use super::activity::stream::{MonitoredStream, StreamReset};
+use super::activity::watchdog::{Verdict, Watchdog};
+use super::activity::{ConnectionActivity, ConnectionSettings};
 use super::panics;
 use crate::server::metrics::{ServerMetrics, Shed, ShedReason};
 use crate::telemetry::error_chain::ErrorChain;
+use tracked_body::TrackedBody;
 
-/// What a request's head may be, and what a connection may hold in memory before anyone reads. The API server's heads
-/// have less than 2 kB.
-const HEAD_BYTES: usize = 16 << 10;
+/// Limit of a request's head, and of the bytes that hyper buffers for a connection. The API server's heads have less
+/// than 2 kB.
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Who is at the other end; in the extensions of each request.
+/// Peer of a connection; in the extensions of each request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address.
     pub addr: SocketAddr,
-    /// Whether it showed a certificate from the client CA.
+    /// Whether it has presented a certificate from the client CA.
     pub verified: bool,
-    /// The common name in that certificate.
+    /// Common name in that certificate.
     pub name: Option<Arc<str>>,
 }
 
-/// How near the end of the program is.
+/// Phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not near.
+    /// No shutdown has begun.
     Open,
-    /// Still accepting, but callers are sent away after each response.
+    /// Still accepting, but each response closes its connection.
     Closing,
     /// No longer accepting.
     Stopping,
 }
 
-/// What all connections of a listener share.
-pub(super) struct Serve {
+/// Server of all connections of a listener.
+pub(super) struct ConnectionServer {
     pub(super) router: Router,
     pub(super) settings: Arc<ConnectionSettings>,
     pub(super) metrics: ServerMetrics,
     http: http1::Builder,
 }
 
-impl Serve {
+impl ConnectionServer {
     pub(super) fn new(
         router: Router,
         settings: ConnectionSettings,
@@ -73,32 +71,31 @@ impl Serve {
             router,
             settings: Arc::new(settings),
             metrics,
-            http: protocol(),
+            http: http1_builder(),
         }
     }
 
-    /// What watches a connection from its first moment. `serial` numbers the connections of a listener and spreads
-    /// their ages.
+    /// Activity of a new connection. `serial` numbers the connections of a listener, and spreads their ages.
     pub(super) fn activity(&self, serial: u32) -> Arc<ConnectionActivity> {
         ConnectionActivity::new(spread(self.settings.max_age, serial))
     }
 
     /// Serves the stream until it ends.
-    pub(super) async fn stream<S>(
+    pub(super) async fn serve<S>(
         &self,
         stream: S,
         peer: Peer,
         activity: Arc<ConnectionActivity>,
         mut phase: watch::Receiver<Phase>,
     ) where
-        S: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + StreamReset + Unpin + Send + 'static,
     {
         let mut watchdog = Watchdog::new(Arc::clone(&activity), Arc::clone(&self.settings));
         let io = TokioIo::new(MonitoredStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request| self.respond(request, &peer, &activity));
         let mut connection = self.http.serve_connection(io, service);
         loop {
-            // As set at this moment: a phase that began before this connection counts as well.
+            // The current phase, which may have begun before this connection.
             match *phase.borrow_and_update() {
                 Phase::Open => {}
                 Phase::Closing => activity.close_soon(),
@@ -150,70 +147,42 @@ impl Serve {
         activity: &Arc<ConnectionActivity>,
     ) -> impl Future<Output = Result<Response<TrackedBody>, std::convert::Infallible>> + Send + use<>
     {
-        let busy = activity.begin();
+        let in_flight = activity.begin();
         let activity = Arc::clone(activity);
         let metrics = self.metrics.clone();
         let mut router = self.router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
         async move {
-            let answer = async move {
+            let responded = async move {
                 match Service::call(&mut router, request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
                 }
             };
-            let mut response = panics::guard(answer, &metrics).await;
+            let mut response = panics::guard(responded, &metrics).await;
             if activity.is_closing() {
                 response
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| TrackedBody { body, _busy: busy }))
+            Ok(response.map(|body| TrackedBody::new(body, in_flight)))
         }
     }
 }
 
-fn protocol() -> http1::Builder {
+fn http1_builder() -> http1::Builder {
     let mut http = http1::Builder::new();
-    // hyper's timer of heads is off, because it ends idle connections too; the watchdog does what it is for.
-    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
+    // hyper's timer of heads is off, because it ends idle connections too; the watchdog replaces it.
+    http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
     http
 }
 
-/// Within a tenth of `age`, evenly: multiples of the golden ratio never bunch up, and need no random numbers.
+/// Spreads ages evenly within a tenth around `age`: multiples of the golden ratio never cluster, and need no random
+/// numbers.
 fn spread(age: Duration, serial: u32) -> Duration {
     let fraction = f64::from(serial.wrapping_mul(0x9E37_79B9)) / f64::from(u32::MAX);
     age.mul_f64(0.9 + 0.2 * fraction)
-}
-
-pin_project_lite::pin_project! {
-    /// A response's body; its connection notes when it has been handed over.
-    struct TrackedBody {
-        #[pin]
-        body: Body,
-        _busy: InFlightGuard,
-    }
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]
@@ -226,10 +195,10 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: webhook.test\r\n\r\n";
 
-    /// More than the stream holds on its way.
+    /// More bytes than the stream buffers.
     const LARGE: usize = 1 << 20;
 
-    impl Reset for DuplexStream {
+    impl StreamReset for DuplexStream {
         fn reset(&self) {}
     }
 
@@ -240,7 +209,7 @@ mod tests {
     }
 
     impl Served {
-        fn cut(&self) -> u64 {
+        fn write_timeouts(&self) -> u64 {
             self.metrics
                 .shed
                 .get_or_create(&Shed {
@@ -250,7 +219,7 @@ mod tests {
         }
     }
 
-    /// A served connection on paused time: waiting costs nothing and the clock tells exactly when something ended.
+    /// Serves a connection on paused time: waiting takes no time, and the clock is exact.
     fn serve(settings: ConnectionSettings) -> (DuplexStream, watch::Sender<Phase>) {
         let (client, phase, _) = serve_with(settings);
         (client, phase)
@@ -273,7 +242,7 @@ mod tests {
                     Response::new(Body::from(limits.answer(vec![b'x'; LARGE]).unwrap()))
                 }),
             );
-        let serve = Serve::new(router, settings, metrics.clone());
+        let connections = ConnectionServer::new(router, settings, metrics.clone());
         let (client, server) = tokio::io::duplex(64 << 10);
         let (phase, phases) = watch::channel(Phase::Open);
         let peer = Peer {
@@ -281,9 +250,10 @@ mod tests {
             verified: false,
             name: None,
         };
-        let activity = serve.activity(0);
-        let watched = Arc::clone(&activity);
-        let ended = tokio::spawn(async move { serve.stream(server, peer, watched, phases).await });
+        let activity = connections.activity(0);
+        let monitored = Arc::clone(&activity);
+        let ended =
+            tokio::spawn(async move { connections.serve(server, peer, monitored, phases).await });
         (
             client,
             phase,
@@ -295,7 +265,7 @@ mod tests {
         )
     }
 
-    async fn answer(client: &mut DuplexStream) -> String {
+    async fn read_response(client: &mut DuplexStream) -> String {
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n\r\nok") {
             assert!(
@@ -306,9 +276,9 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    async fn ask(client: &mut DuplexStream) -> String {
+    async fn request(client: &mut DuplexStream) -> String {
         client.write_all(REQUEST).await.unwrap();
-        answer(client).await
+        read_response(client).await
     }
 
     /// Seconds until the server ends the connection.
@@ -317,35 +287,35 @@ mod tests {
         assert_eq!(
             client.read(&mut [0; 64]).await.unwrap_or(0),
             0,
-            "it said something more"
+            "it sent more bytes"
         );
         began.elapsed().as_secs()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_outlives_the_header_timeout_and_ends_at_the_idle_limit() {
+    async fn idle_connection_ends_at_the_idle_timeout_and_not_at_the_header_timeout() {
         let (mut client, _phase) = serve(ConnectionSettings::default());
         for _ in 0..3 {
-            assert!(!ask(&mut client).await.contains("connection: close"));
+            assert!(!request(&mut client).await.contains("connection: close"));
             sleep(Duration::from_secs(179)).await;
         }
-        ask(&mut client).await;
+        request(&mut client).await;
         assert_eq!(ends_after(&mut client).await, 180);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_was_opened_ahead_has_less_time_than_one_that_was_used() {
-        // Go's client dials while it waits and keeps the second connection for later.
+    async fn unused_connection_ends_at_the_unused_timeout() {
+        // Go's client opens a second connection while it waits, and keeps it for later.
         let (mut client, _phase) = serve(ConnectionSettings::default());
         sleep(Duration::from_secs(29)).await;
-        ask(&mut client).await;
+        request(&mut client).await;
         assert_eq!(ends_after(&mut client).await, 180);
         let (mut client, _phase) = serve(ConnectionSettings::default());
         assert_eq!(ends_after(&mut client).await, 30);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_has_its_time_from_its_first_byte_however_it_trickles() {
+    async fn header_timeout_starts_at_the_first_byte_of_a_slow_head() {
         for idle in [0, 100] {
             let (client, _phase) = serve(ConnectionSettings::default());
             let (mut read, mut write) = tokio::io::split(client);
@@ -372,20 +342,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_past_its_age_ends_with_its_next_response_and_not_before() {
+    async fn connection_beyond_its_age_ends_with_its_next_response() {
         let settings = ConnectionSettings {
             max_age: Duration::from_mins(1),
             ..Default::default()
         };
         let (mut client, _phase) = serve(settings);
-        assert!(!ask(&mut client).await.contains("connection: close"));
+        assert!(!request(&mut client).await.contains("connection: close"));
         sleep(Duration::from_mins(2)).await;
-        assert!(ask(&mut client).await.contains("connection: close"));
+        assert!(request(&mut client).await.contains("connection: close"));
         assert_eq!(ends_after(&mut client).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_under_way_outlives_every_limit_but_its_own() {
+    async fn request_in_flight_ends_only_at_the_response_timeout() {
         let second = Duration::from_secs(1);
         let settings = ConnectionSettings {
             idle_timeout: second,
@@ -399,7 +369,11 @@ mod tests {
             .await
             .unwrap();
         let began = Instant::now();
-        assert!(answer(&mut client).await.contains("connection: close"));
+        assert!(
+            read_response(&mut client)
+                .await
+                .contains("connection: close")
+        );
         assert_eq!(began.elapsed().as_secs(), 39);
         served.ended.await.unwrap();
         let cut = Shed {
@@ -413,10 +387,10 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(ends_after(&mut client).await, 40);
-        assert_eq!(served.cut(), 1);
+        assert_eq!(served.write_timeouts(), 1);
     }
 
-    /// Reads `bytes` at each second until the server ends the connection; how much it got.
+    /// Reads `bytes` each second until the server ends the connection; returns the number of bytes that it got.
     async fn read_slowly(client: &mut DuplexStream, bytes: usize) -> usize {
         let mut total = 0;
         loop {
@@ -429,10 +403,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_read_in_time_is_thrown_away_with_its_connection() {
+    async fn response_that_is_not_read_in_time_is_discarded_with_its_connection() {
         for trickles in [false, true] {
             let (mut client, _phase, mut served) = serve_with(ConnectionSettings::default());
-            ask(&mut client).await;
+            request(&mut client).await;
             sleep(Duration::from_secs(100)).await;
             client
                 .write_all(b"GET /large HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
@@ -449,13 +423,19 @@ mod tests {
             sleep(Duration::from_secs(39)).await;
             let large = i64::try_from(LARGE).unwrap();
             assert_eq!(
-                (served.metrics.body_bytes_in_flight.get(), served.cut()),
+                (
+                    served.metrics.body_bytes_in_flight.get(),
+                    served.write_timeouts()
+                ),
                 (large, 0)
             );
             (&mut served.ended).await.unwrap();
             assert_eq!(began.elapsed().as_secs(), 40);
             assert_eq!(
-                (served.metrics.body_bytes_in_flight.get(), served.cut()),
+                (
+                    served.metrics.body_bytes_in_flight.get(),
+                    served.write_timeouts()
+                ),
                 (0, 1)
             );
             reader.abort();
@@ -463,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_reader_that_is_done_in_time_keeps_its_connection() {
+    async fn slow_reader_within_the_response_timeout_keeps_its_connection() {
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
         for _ in 0..3 {
             client
@@ -482,12 +462,12 @@ mod tests {
                     .sum::<usize>();
             }
         }
-        assert_eq!(served.cut(), 0);
-        ask(&mut client).await;
+        assert_eq!(served.write_timeouts(), 0);
+        request(&mut client).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_evicted_connection_ends_at_once_unless_a_request_is_under_way() {
+    async fn evicted_connection_ends_at_once_unless_a_request_is_in_flight() {
         for head in [&b""[..], b"GET / HT"] {
             let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
             client.write_all(head).await.unwrap();
@@ -496,36 +476,44 @@ mod tests {
             assert_eq!(ends_after(&mut client).await, 0, "{head:?}");
         }
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
-        ask(&mut client).await;
+        request(&mut client).await;
         served.activity.evict();
         assert_eq!(ends_after(&mut client).await, 0);
 
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
-        ask(&mut client).await;
+        request(&mut client).await;
         client
             .write_all(b"GET /late HTTP/1.1\r\nHost: webhook.test\r\n\r\n")
             .await
             .unwrap();
         sleep(Duration::from_secs(1)).await;
         served.activity.evict();
-        assert!(answer(&mut client).await.contains("connection: close"));
+        assert!(
+            read_response(&mut client)
+                .await
+                .contains("connection: close")
+        );
         assert_eq!(ends_after(&mut client).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_crosses_its_eviction_is_answered() {
+    async fn request_that_arrives_during_its_eviction_gets_its_response() {
         let (mut client, _phase, served) = serve_with(ConnectionSettings::default());
-        ask(&mut client).await;
-        // The server's task has not run in between: the choice fell before the request was seen.
+        request(&mut client).await;
+        // The server's task does not run in between: the eviction precedes the request.
         client.write_all(REQUEST).await.unwrap();
         served.activity.evict();
-        assert!(answer(&mut client).await.contains("connection: close"));
+        assert!(
+            read_response(&mut client)
+                .await
+                .contains("connection: close")
+        );
         served.ended.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_has_room_for_16_kib_and_no_more() {
-        for (length, status) in [(HEAD_BYTES, "200"), (HEAD_BYTES + 1, "431")] {
+    async fn head_of_more_than_16_kib_is_rejected() {
+        for (length, status) in [(MAX_HEAD_BYTES, "200"), (MAX_HEAD_BYTES + 1, "431")] {
             let (mut client, _phase) = serve(ConnectionSettings::default());
             let frame = "GET / HTTP/1.1\r\nx-long: \r\n\r\n".len();
             let head = format!(
@@ -544,33 +532,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn http2_is_not_spoken() {
+    async fn http2_is_rejected() {
         let (mut client, _phase) = serve(ConnectionSettings::default());
         client
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await
             .unwrap();
         let began = Instant::now();
-        let mut said = Vec::new();
-        let _ = client.read_to_end(&mut said).await;
+        let mut received = Vec::new();
+        let _ = client.read_to_end(&mut received).await;
         assert!(
-            said.is_empty() || said.starts_with(b"HTTP/1.1 400"),
-            "{said:?}"
+            received.is_empty() || received.starts_with(b"HTTP/1.1 400"),
+            "{received:?}"
         );
         assert_eq!(began.elapsed().as_secs(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closing_is_said_on_a_response_and_stopping_ends_what_is_idle() {
+    async fn closing_phase_marks_responses_and_stopping_phase_ends_idle_connections() {
         let (mut client, phase) = serve(ConnectionSettings::default());
-        ask(&mut client).await;
+        request(&mut client).await;
         phase.send_replace(Phase::Closing);
         sleep(Duration::from_mins(1)).await;
-        assert!(ask(&mut client).await.contains("connection: close"));
+        assert!(request(&mut client).await.contains("connection: close"));
         assert_eq!(ends_after(&mut client).await, 0);
 
         let (mut client, phase) = serve(ConnectionSettings::default());
-        ask(&mut client).await;
+        request(&mut client).await;
         sleep(Duration::from_secs(5)).await;
         phase.send_replace(Phase::Stopping);
         assert_eq!(ends_after(&mut client).await, 0);
@@ -578,8 +566,8 @@ mod tests {
         let (mut client, phase) = serve(ConnectionSettings::default());
         phase.send_replace(Phase::Stopping);
         assert!(
-            ask(&mut client).await.contains("connection: close"),
-            "one just opened gets its answer"
+            request(&mut client).await.contains("connection: close"),
+            "a connection that was just opened gets its response"
         );
     }
 

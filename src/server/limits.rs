@@ -1,42 +1,47 @@
-//! Request bodies, bounded three ways: bytes in one body, bytes in all bodies and answers, and time.
+//! Limits of request bodies: bytes of one body, bytes of all bodies and responses, and time.
 //!
-//! Anyone in the cluster can reach the port, so each bound holds before anything is known about the sender.
+//! Anybody in the cluster can reach the port, so each limit applies before anything is known about the sender.
+
+mod buffer;
+mod rejection;
 
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
-use bytes::{Buf, Bytes};
-use http::{Request, StatusCode, header};
+use bytes::Bytes;
+use http::{Request, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{ByteBudget, ByteClaim, NoRoom};
-use crate::server::metrics::{ServerMetrics, Shed as ShedLabel, ShedReason};
+pub use rejection::BodyRejection;
 
-/// The first allocation for a body whose length is not announced or large.
-const FIRST_BYTES: usize = 16 << 10;
-/// The largest body or answer that the reserve is for. A review of an ordinary pod has 6 kB, of a large one 60 kB.
-const SMALL_BYTES: usize = 256 << 10;
-/// The largest answer that needs no place: a verdict that was reached is not lost for so little. All connections
-/// together hold 16 MiB of such answers at the most.
-const FREE_ANSWER_BYTES: usize = 16 << 10;
-/// How much of a refused body is read and thrown away, at most.
-const DISCARD_BYTES: usize = 16 << 20;
-/// For how long, at most.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+use super::budget::{BudgetExceeded, ByteBudget, ByteClaim};
+use crate::server::metrics::{ServerMetrics, Shed as ShedLabel};
+use buffer::BudgetedBuffer;
 
-/// The bounds.
+/// Largest body or response that may use the reserve. A review of an ordinary pod has 6 kB, of a large one 60 kB.
+const MAX_SMALL_BYTES: usize = 256 << 10;
+
+/// Largest response that needs no claim: a decision is not discarded for so few bytes. All connections together hold
+/// 16 MiB of such responses at most.
+const MAX_FREE_RESPONSE_BYTES: usize = 16 << 10;
+
+/// Limit of bytes of a rejected body that are read and discarded.
+const MAX_DISCARDED_BYTES: usize = 16 << 20;
+
+/// Time limit of discarding.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Limits of bodies and responses.
 #[derive(Clone, Copy, Debug)]
 pub struct BodySettings {
-    /// Largest body. An UPDATE review holds the object twice; etcd takes 1.5 MiB each.
+    /// Largest body. An UPDATE review has the object twice; etcd stores up to 1.5 MiB of each.
     pub per_body: usize,
-    /// Most bytes held by all bodies and answers together. At most 4 GiB.
+    /// Limit of bytes of all bodies and responses together. At most 4 GiB.
     pub in_flight: u32,
-    /// The part of them that is for bodies and answers of at most 256 KiB.
+    /// Part of `in_flight` that only bodies and responses of at most 256 KiB may use.
     pub reserve: u32,
-    /// A body must be complete after this, so that a trickle cannot hold memory.
+    /// Time limit of a body, so that a slow sender cannot hold memory.
     pub deadline: Duration,
 }
 
@@ -51,60 +56,13 @@ impl Default for BodySettings {
     }
 }
 
-/// Why a body was not read. Turns into an HTTP failure, so the API server's `failurePolicy` decides.
-///
-/// None of them carries `Retry-After`: client-go would sleep in the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Shed {
-    /// Larger than a body may be.
-    #[error("request body is larger than allowed")]
-    TooLarge,
-    /// All bodies and answers together would be too many bytes.
-    #[error("too many bytes of requests and answers in flight")]
-    Overloaded,
-    /// Not complete in time.
-    #[error("request body was not complete in time")]
-    TooSlow,
-    /// The sender went away or sent nonsense.
-    #[error("request body could not be read")]
-    Broken,
-}
-
-impl Shed {
-    /// The answer's status. Overload is 503, not 429: it is all callers together, not this one, that are too many.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    fn reason(self) -> Option<ShedReason> {
-        match self {
-            Self::TooLarge => Some(ShedReason::BodyTooLarge),
-            Self::Overloaded => Some(ShedReason::BytesInFlight),
-            Self::TooSlow => Some(ShedReason::BodyDeadline),
-            Self::Broken => None,
-        }
-    }
-}
-
-impl IntoResponse for Shed {
-    fn into_response(self) -> Response {
-        (self.status(), format!("{self}\n")).into_response()
-    }
-}
-
-/// A place in the total of bytes in flight.
+/// Claim to bytes of the budget, released on drop.
 #[derive(Debug)]
-pub struct Room {
-    _place: ByteClaim,
+pub struct ByteReservation {
+    _claim: ByteClaim,
 }
 
-/// Reads bodies within the bounds. Clones share them.
+/// Reads bodies within the limits. Clones share the budget.
 #[derive(Clone, Debug)]
 pub struct BodyLimits {
     settings: BodySettings,
@@ -113,7 +71,7 @@ pub struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// Bounds for all requests that are read through this and its clones.
+    /// Limits of all requests that are read through this and its clones.
     #[must_use]
     pub fn new(settings: BodySettings, metrics: ServerMetrics) -> Self {
         let held = metrics.body_bytes_in_flight.clone();
@@ -124,175 +82,137 @@ impl BodyLimits {
         }
     }
 
-    /// Reads the whole body. Its place in the total is given back when the last clone or slice of the bytes is gone.
+    /// Reads a body to its end. Its claim is released when the last clone or slice of the bytes is dropped.
     ///
     /// # Errors
-    /// When a bound is passed or the sender goes away; the answer is in [`Shed`].
-    pub async fn read<B>(&self, request: Request<B>) -> Result<Request<Bytes>, Shed>
+    /// [`BodyRejection`] if a limit is exceeded or the sender closes the connection.
+    pub async fn read<B>(&self, request: Request<B>) -> Result<Request<Bytes>, BodyRejection>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let expects = request.headers().contains_key(header::EXPECT);
+        let expects_continue = request.headers().contains_key(header::EXPECT);
         let (parts, mut body) = request.into_parts();
         let read = timeout_at(
             Instant::now() + self.settings.deadline,
             self.collect(&mut body),
         )
         .await;
-        match read.unwrap_or(Err(Shed::TooSlow)) {
+        match read.unwrap_or(Err(BodyRejection::TooSlow)) {
             Ok(bytes) => Ok(Request::from_parts(parts, bytes)),
-            Err(shed) => {
-                self.count(shed);
-                if !expects && matches!(shed, Shed::TooLarge | Shed::Overloaded) {
+            Err(rejection) => {
+                self.count(rejection);
+                let rejected_early = matches!(
+                    rejection,
+                    BodyRejection::TooLarge | BodyRejection::Overloaded
+                );
+                if rejected_early && !expects_continue {
                     discard(&mut body).await;
                 }
-                Err(shed)
+                Err(rejection)
             }
         }
     }
 
-    /// Takes a place for an answer, given back when the last clone or slice of the bytes is gone: when the peer has read
-    /// them, or is cut. Drop the request first; most answers fit into its place.
+    /// Claims the bytes of a response. They are released when their last clone or slice is dropped: when the peer has
+    /// read them, or its connection is closed. Drop the request first: most responses fit into its bytes.
     ///
     /// # Errors
-    /// [`Shed::Overloaded`] when the answer is large and there is no room for it.
-    pub fn answer(&self, data: Vec<u8>) -> Result<Bytes, Shed> {
-        if data.len() <= FREE_ANSWER_BYTES {
+    /// [`BodyRejection::Overloaded`] if the response is large and exceeds the budget.
+    pub fn answer(&self, data: Vec<u8>) -> Result<Bytes, BodyRejection> {
+        if data.len() <= MAX_FREE_RESPONSE_BYTES {
             return Ok(data.into());
         }
-        let mut place = self.budget.claim(is_small(data.len()));
-        if let Err(NoRoom) = place.grow(data.capacity()) {
-            self.count(Shed::Overloaded);
-            return Err(Shed::Overloaded);
+        let mut claim = self.budget.claim(is_small(data.len()));
+        if let Err(BudgetExceeded) = claim.grow(data.capacity()) {
+            self.count(BodyRejection::Overloaded);
+            return Err(BodyRejection::Overloaded);
         }
-        Ok(Bytes::from_owner(BudgetedBuffer { data, place }))
+        Ok(Bytes::from_owner(BudgetedBuffer { data, claim }))
     }
 
-    /// Takes a place for what will be made of a body, given back on drop.
+    /// Claims the bytes of a body's decoded form, released on drop.
     ///
     /// # Errors
-    /// [`Shed::Overloaded`] when there is no room for it.
-    pub fn room(&self, bytes: usize) -> Result<Room, Shed> {
-        let mut place = self.budget.claim(is_small(bytes));
-        if let Err(NoRoom) = place.grow(bytes) {
-            self.count(Shed::Overloaded);
-            return Err(Shed::Overloaded);
+    /// [`BodyRejection::Overloaded`] if they exceed the budget.
+    pub fn room(&self, bytes: usize) -> Result<ByteReservation, BodyRejection> {
+        let mut claim = self.budget.claim(is_small(bytes));
+        if let Err(BudgetExceeded) = claim.grow(bytes) {
+            self.count(BodyRejection::Overloaded);
+            return Err(BodyRejection::Overloaded);
         }
-        Ok(Room { _place: place })
+        Ok(ByteReservation { _claim: claim })
     }
 
-    fn count(&self, shed: Shed) {
-        if let Some(reason) = shed.reason() {
+    fn count(&self, rejection: BodyRejection) {
+        if let Some(reason) = rejection.shed_reason() {
             self.metrics.shed.get_or_create(&ShedLabel { reason }).inc();
         }
     }
 
-    async fn collect<B>(&self, body: &mut B) -> Result<Bytes, Shed>
+    async fn collect<B>(&self, body: &mut B) -> Result<Bytes, BodyRejection>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        // `Content-Length` through hyper's size hint; absent when chunked.
+        // `Content-Length`, from hyper's size hint; absent in a chunked request.
         let hint = body.size_hint();
-        let most = self.settings.per_body;
-        if usize::try_from(hint.lower()).is_ok_and(|lower| lower > most)
+        let max = self.settings.per_body;
+        if usize::try_from(hint.lower()).is_ok_and(|lower| lower > max)
             || hint.lower() > usize::MAX as u64
         {
-            return Err(Shed::TooLarge);
+            return Err(BodyRejection::TooLarge);
         }
         let announced = hint.exact().and_then(|exact| usize::try_from(exact).ok());
         let mut body_bytes = BudgetedBuffer {
             data: Vec::new(),
-            place: self.budget.claim(announced.is_some_and(is_small)),
+            claim: self.budget.claim(announced.is_some_and(is_small)),
         };
         while let Some(frame) = body.frame().await {
-            let Ok(mut data) = frame.map_err(|_| Shed::Broken)?.into_data() else {
+            let Ok(mut data) = frame.map_err(|_| BodyRejection::Broken)?.into_data() else {
                 continue;
             };
-            body_bytes.append(&mut data, announced.unwrap_or(most).min(most), most)?;
+            body_bytes.append(&mut data, announced.unwrap_or(max).min(max), max)?;
         }
         Ok(Bytes::from_owner(body_bytes))
     }
 }
 
-/// Whether the reserve is for this many bytes.
+/// Whether so many bytes may use the reserve.
 fn is_small(bytes: usize) -> bool {
-    bytes <= SMALL_BYTES
+    bytes <= MAX_SMALL_BYTES
 }
 
-/// Reads the rest of a refused body and keeps nothing of it, within bounds. A socket closed over unread bytes resets
-/// the connection, and the sender would see that instead of the answer.
+/// Reads the rest of a rejected body within limits and discards it. Closing a socket that has unread bytes resets the
+/// connection, and the sender would see that instead of the response.
 async fn discard<B>(body: &mut B)
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let rest = async {
-        let mut seen = 0;
+        let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > DISCARD_BYTES {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > MAX_DISCARDED_BYTES {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
-}
-
-/// A body's or an answer's bytes and their place in the total.
-///
-/// The place of a body grows with what has arrived, not with what was announced: else four connections that announce
-/// 8 MiB and send nothing would lock everyone out. It is the capacity that counts, as that is what is allocated.
-struct BudgetedBuffer {
-    data: Vec<u8>,
-    place: ByteClaim,
-}
-
-impl BudgetedBuffer {
-    fn append(&mut self, frame: &mut Bytes, expected: usize, most: usize) -> Result<(), Shed> {
-        let needed = self.data.len() + frame.len();
-        if needed > most {
-            return Err(Shed::TooLarge);
-        }
-        if needed > self.data.capacity() {
-            self.reserve(
-                needed
-                    .max(self.data.capacity() * 2)
-                    .max(FIRST_BYTES)
-                    .min(expected.max(needed)),
-            )?;
-        }
-        self.data.extend_from_slice(frame);
-        frame.advance(frame.len());
-        Ok(())
-    }
-
-    fn reserve(&mut self, capacity: usize) -> Result<(), Shed> {
-        self.place
-            .grow(capacity - self.data.capacity())
-            .map_err(|NoRoom| Shed::Overloaded)?;
-        self.data.reserve_exact(capacity - self.data.len());
-        Ok(())
-    }
-}
-
-impl AsRef<[u8]> for BudgetedBuffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::metrics::ShedReason;
     use futures::stream;
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
     use std::convert::Infallible;
 
     fn limits(per_body: usize, in_flight: u32) -> BodyLimits {
-        reserving(per_body, in_flight, 0)
+        limits_with_reserve(per_body, in_flight, 0)
     }
 
-    fn reserving(per_body: usize, in_flight: u32, reserve: u32) -> BodyLimits {
+    fn limits_with_reserve(per_body: usize, in_flight: u32, reserve: u32) -> BodyLimits {
         let metrics = ServerMetrics::default();
         BodyLimits::new(
             BodySettings {
@@ -328,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slice_keeps_the_place_of_its_body_and_the_last_one_gives_it_back() {
+    async fn body_claim_is_released_with_its_last_slice() {
         let limits = limits(100, 100);
         let read = limits
             .read(Request::new(Full::from(vec![b'x'; 60])))
@@ -341,7 +261,7 @@ mod tests {
                 .read(Request::new(Full::from(vec![0; 60])))
                 .await
                 .unwrap_err(),
-            Shed::Overloaded
+            BodyRejection::Overloaded
         );
         drop(slice);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
@@ -352,11 +272,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_chunked_body_is_refused_as_soon_as_it_is_too_large_and_whole_when_it_is_not() {
+    async fn chunked_body_is_rejected_once_it_is_too_large() {
         let limits = limits(100_000, 1_000_000);
         assert_eq!(
             limits.read(chunked(&[60_000, 60_000])).await.unwrap_err(),
-            Shed::TooLarge
+            BodyRejection::TooLarge
         );
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
         let read = limits.read(chunked(&[1, 50_000, 49_999])).await.unwrap();
@@ -365,14 +285,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn empty_bodies_take_no_place() {
+    async fn empty_body_claims_no_bytes() {
         let limits = limits(10, 10);
         assert!(limits.read(chunked(&[])).await.unwrap().body().is_empty());
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_end_is_given_up_and_its_place_returned() {
+    async fn unfinished_body_is_rejected_at_its_deadline_and_its_claim_released() {
         let limits = limits(100, 100);
         let frames = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -385,85 +305,70 @@ mod tests {
         let read = limits
             .read(Request::new(StreamBody::new(Box::pin(frames))))
             .await;
-        assert_eq!(read.unwrap_err(), Shed::TooSlow);
+        assert_eq!(read.unwrap_err(), BodyRejection::TooSlow);
         assert_eq!(began.elapsed().as_secs(), 10);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
         assert_eq!(shed(&limits, ShedReason::BodyDeadline), 1);
     }
 
     #[tokio::test]
-    async fn announced_small_bodies_have_a_reserve_that_large_and_chunked_ones_do_not_touch() {
-        let small = u32::try_from(SMALL_BYTES).unwrap();
-        let limits = reserving(8 << 20, 4 * small, small);
-        let large = limits.read(sized(3 * SMALL_BYTES)).await.unwrap();
+    async fn reserve_is_for_small_bodies_of_announced_length() {
+        let small = u32::try_from(MAX_SMALL_BYTES).unwrap();
+        let limits = limits_with_reserve(8 << 20, 4 * small, small);
+        let large = limits.read(sized(3 * MAX_SMALL_BYTES)).await.unwrap();
         assert_eq!(
-            limits.read(sized(SMALL_BYTES + 1)).await.unwrap_err(),
-            Shed::Overloaded
+            limits.read(sized(MAX_SMALL_BYTES + 1)).await.unwrap_err(),
+            BodyRejection::Overloaded
         );
         assert_eq!(
             limits.read(chunked(&[1])).await.unwrap_err(),
-            Shed::Overloaded
+            BodyRejection::Overloaded
         );
-        let last = limits.read(sized(SMALL_BYTES)).await.unwrap();
+        let last = limits.read(sized(MAX_SMALL_BYTES)).await.unwrap();
         assert_eq!(
             limits.read(sized(1)).await.unwrap_err(),
-            Shed::Overloaded,
-            "the reserve is used up, too"
+            BodyRejection::Overloaded,
+            "the reserve is exhausted, too"
         );
         assert_eq!(shed(&limits, ShedReason::BytesInFlight), 3);
         drop(last);
-        limits.read(sized(SMALL_BYTES)).await.unwrap();
+        limits.read(sized(MAX_SMALL_BYTES)).await.unwrap();
         drop(large);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
     }
 
     #[test]
-    fn an_answer_holds_its_place_until_its_last_byte_is_gone() {
+    fn response_claim_is_released_with_its_last_slice() {
         let limits = limits(8 << 20, 1 << 20);
-        let answer = limits.answer(vec![b'x'; 1 << 20]).unwrap();
-        let unread = answer.slice(1 << 19..);
-        drop(answer);
+        let response = limits.answer(vec![b'x'; 1 << 20]).unwrap();
+        let unread = response.slice(1 << 19..);
+        drop(response);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 1 << 20);
         assert_eq!(
             limits
-                .answer(vec![b'x'; FREE_ANSWER_BYTES + 1])
+                .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
                 .unwrap_err(),
-            Shed::Overloaded
+            BodyRejection::Overloaded
         );
         assert_eq!(shed(&limits, ShedReason::BytesInFlight), 1);
         limits
-            .answer(vec![b'x'; FREE_ANSWER_BYTES])
-            .expect("a small answer needs no place");
+            .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES])
+            .expect("a small response needs no claim");
         drop(unread);
         assert_eq!(limits.metrics.body_bytes_in_flight.get(), 0);
-        limits.answer(vec![b'x'; FREE_ANSWER_BYTES + 1]).unwrap();
+        limits
+            .answer(vec![b'x'; MAX_FREE_RESPONSE_BYTES + 1])
+            .unwrap();
     }
 
     #[test]
-    fn small_answers_have_the_reserve_too() {
-        let small = u32::try_from(SMALL_BYTES).unwrap();
-        let limits = reserving(8 << 20, small + 1, small);
+    fn reserve_is_for_small_responses_too() {
+        let small = u32::try_from(MAX_SMALL_BYTES).unwrap();
+        let limits = limits_with_reserve(8 << 20, small + 1, small);
         assert_eq!(
-            limits.answer(vec![b'x'; SMALL_BYTES + 1]).unwrap_err(),
-            Shed::Overloaded
+            limits.answer(vec![b'x'; MAX_SMALL_BYTES + 1]).unwrap_err(),
+            BodyRejection::Overloaded
         );
-        limits.answer(vec![b'x'; SMALL_BYTES]).unwrap();
-    }
-
-    #[test]
-    fn no_answer_asks_for_a_retry() {
-        for shed in [
-            Shed::TooLarge,
-            Shed::Overloaded,
-            Shed::TooSlow,
-            Shed::Broken,
-        ] {
-            assert!(
-                !shed
-                    .into_response()
-                    .headers()
-                    .contains_key(header::RETRY_AFTER)
-            );
-        }
+        limits.answer(vec![b'x'; MAX_SMALL_BYTES]).unwrap();
     }
 }

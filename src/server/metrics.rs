@@ -1,4 +1,4 @@
-//! Metrics of listeners: connections, certificates, and what was turned away.
+//! Metrics of listeners: connections, certificates, and rejected requests.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -11,11 +11,11 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::telemetry::metrics::label_enum;
 
 label_enum! {
-    /// Which listener.
+    /// Port of a listener.
     Port {
-        /// Where the API server calls.
+        /// Port that the API server calls.
         Admission => "admission",
-        /// Where people and tools call.
+        /// Port for people and tools.
         Admin => "admin",
         /// Probes and metrics.
         Ops => "ops",
@@ -23,29 +23,29 @@ label_enum! {
 }
 
 label_enum! {
-    /// Why a request or a connection was turned away.
+    /// Reason for which a request or a connection was rejected.
     ShedReason {
-        /// Larger than a body may be.
+        /// A body that exceeds the limit.
         BodyTooLarge => "body_too_large",
-        /// Too many bytes of bodies and answers in flight.
+        /// Too many bytes of bodies and responses in flight.
         BytesInFlight => "bytes_in_flight",
-        /// A new connection that found all places taken by requests under way.
+        /// A new connection, while all others had requests in flight.
         Connections => "connections",
-        /// A connection without a request under way that had to make room for a new one.
+        /// A connection without a request in flight, evicted for a new one.
         Evicted => "evicted",
         /// A body that was not complete in time.
         BodyDeadline => "body_deadline",
-        /// A request whose answer was not read in time.
+        /// A request whose response was not read in time.
         WriteDeadline => "write_deadline",
     }
 }
 
 label_enum! {
-    /// What became of a certificate reload.
+    /// Result of a certificate reload.
     ReloadResult {
-        /// The new pair serves.
+        /// The new pair is in use.
         Loaded => "loaded",
-        /// Refused; the last good pair serves on.
+        /// The new pair was rejected; the last valid one is still in use.
         Kept => "kept",
     }
 }
@@ -53,21 +53,18 @@ label_enum! {
 /// `{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OnPort {
-    /// Which listener.
     pub port: Port,
 }
 
 /// `{reason}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Shed {
-    /// Why.
     pub reason: ShedReason,
 }
 
 /// `{result}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reload {
-    /// What became of it.
     pub result: ReloadResult,
 }
 
@@ -78,20 +75,20 @@ pub struct ServerMetrics {
     pub tls_reloads: Family<Reload, Counter>,
     /// End of the serving certificate's validity, in Unix seconds.
     pub tls_not_after: Gauge<i64, AtomicI64>,
-    /// Requests and connections turned away.
+    /// Rejected requests and connections.
     pub shed: Family<Shed, Counter>,
     /// Open connections.
     pub connections: Family<OnPort, Gauge>,
-    /// TLS handshakes that did not end well: a wrong `caBundle`, a missing client certificate, a port scan.
+    /// Failed TLS handshakes: a wrong `caBundle`, a missing client certificate, a port scan.
     pub tls_handshake_failures: Family<OnPort, Counter>,
-    /// Bytes of request bodies and answers held at this moment.
+    /// Bytes of request bodies and responses that are held now.
     pub body_bytes_in_flight: Gauge<i64, AtomicI64>,
-    /// Requests whose handling panicked.
+    /// Requests that panicked.
     pub panics: Counter<u64, AtomicU64>,
 }
 
 impl ServerMetrics {
-    /// Makes the metrics and registers them.
+    /// Creates the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();

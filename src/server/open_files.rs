@@ -1,12 +1,12 @@
-//! The limit of open files.
+//! Limit of open files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::telemetry::error_chain::ErrorChain;
 
-/// Raises the limit to the most that this process may have, as Go's runtime does: container runtimes start programs
-/// with the 1,024 that programs with `select` need, which is less than the listeners' connections alone.
+/// Raises the limit to the maximum of this process, as Go's runtime does. Container runtimes start programs with a
+/// limit of 1,024, for those that use `select`; the listeners' connections alone are more.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

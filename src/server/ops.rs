@@ -1,4 +1,4 @@
-//! The ops port: `/livez`, `/readyz`, `/metrics`. Plain HTTP, open to the node, so nothing secret is ever on it.
+//! Ops port: `/livez`, `/readyz`, `/metrics`. It is plain HTTP and open to the node, so it never has confidential data.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use prometheus_client::registry::Registry;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+type ReadinessCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What must hold for the program to take traffic, each under a name.
+/// Named conditions under which the program is ready for traffic.
 #[derive(Clone, Default)]
 pub struct Checks {
-    checks: Vec<(&'static str, Check)>,
+    checks: Vec<(&'static str, ReadinessCheck)>,
 }
 
 impl std::fmt::Debug for Checks {
@@ -29,14 +29,14 @@ impl std::fmt::Debug for Checks {
 }
 
 impl Checks {
-    /// No checks: always ready.
+    /// An empty list, with which the program is always ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a check. It is called on each probe, so it looks at state and waits for nothing; its reason is shown to
-    /// whoever can reach the port.
+    /// Adds a check. It is called for each probe, so it must not wait. Its reason is shown to anybody who can reach the
+    /// port.
     #[must_use]
     pub fn with<F>(mut self, name: &'static str, check: F) -> Self
     where
@@ -46,41 +46,41 @@ impl Checks {
         self
     }
 
-    /// Runs all: are all well, and a line for each as the API server writes them.
+    /// Runs all checks. Returns whether all passed, and a line for each in the format of the API server.
     fn run(&self) -> (bool, String) {
         let mut report = String::new();
-        let mut well = true;
+        let mut passed = true;
         for (name, check) in &self.checks {
             // Writing to a String cannot fail.
             let _ = match check() {
                 Ok(()) => writeln!(report, "[+]{name} ok"),
                 Err(reason) => {
-                    well = false;
+                    passed = false;
                     writeln!(report, "[-]{name} failed: {reason}")
                 }
             };
         }
-        (well, report)
+        (passed, report)
     }
 }
 
 #[derive(Clone)]
-struct Ops {
+struct OpsState {
     registry: Arc<Registry>,
     checks: Checks,
 }
 
-/// The routes of the ops port.
+/// Routes of the ops port.
 pub fn router(registry: Arc<Registry>, checks: Checks) -> Router {
     Router::new()
-        // That this answers shows that the event loop turns; anything more would restart pods for others' faults.
+        // A response shows that the event loop runs. Checking more would restart pods because of failures elsewhere.
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Ops { registry, checks })
+        .with_state(OpsState { registry, checks })
 }
 
-async fn readyz(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
+async fn readyz(State(ops): State<OpsState>, RawQuery(query): RawQuery) -> Response {
     let verbose = query.is_some_and(|q| {
         q.split('&')
             .any(|pair| pair.split('=').next() == Some("verbose"))
@@ -88,7 +88,7 @@ async fn readyz(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
     match ops.checks.run() {
         (true, report) if verbose => format!("{report}readyz check passed\n").into_response(),
         (true, _) => "ok\n".into_response(),
-        // Failing, it always says why: the kubelet puts the text into the pod's events.
+        // A failure always has its reason: the kubelet writes the text into the pod's events.
         (false, report) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{report}readyz check failed\n"),
@@ -97,7 +97,7 @@ async fn readyz(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
     }
 }
 
-async fn metrics(State(ops): State<Ops>) -> Response {
+async fn metrics(State(ops): State<OpsState>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &ops.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_follows_the_checks_and_names_the_one_that_failed() {
-        let bad = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&bad);
+    async fn readiness_follows_the_checks_and_names_the_failed_one() {
+        let expired = Arc::new(AtomicBool::new(false));
+        let is_expired = Arc::clone(&expired);
         let checks = Checks::new()
             .with("listeners", || Ok(()))
             .with("certificate", move || {
-                if seen.load(Ordering::Relaxed) {
+                if is_expired.load(Ordering::Relaxed) {
                     Err("expired".into())
                 } else {
                     Ok(())
@@ -156,7 +156,7 @@ mod tests {
                 "[+]listeners ok\n[+]certificate ok\nreadyz check passed\n"
             )
         );
-        bad.store(true, Ordering::Relaxed);
+        expired.store(true, Ordering::Relaxed);
         let (status, _, text) = get(&router, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A panic ends its request and nothing else, and its text is never written: it may hold what was being handled.
+//! Panics: each ends only its own request, and its message is never logged, because it may contain request data.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
@@ -9,9 +9,9 @@ use http::{Response, StatusCode};
 
 use crate::server::metrics::ServerMetrics;
 
-/// Replaces the default hook, which prints the payload, by one that names only the place.
+/// Replaces the default hook, which prints the message, by one that logs only the location.
 ///
-/// The request's span is current while the hook runs, so the line carries the request's uid.
+/// The span of the request is current while the hook runs, so the log line has the uid of the request.
 pub fn install_hook() {
     std::panic::set_hook(Box::new(report));
 }
@@ -23,14 +23,14 @@ fn report(info: &PanicHookInfo<'_>) {
     if tracing::dispatcher::has_been_set() {
         tracing::error!(location, "panicked");
     } else {
-        // Before telemetry stands, a panic must still leave a line. What can be done when stderr is closed? Nothing.
+        // A panic before logging is set up is logged, too. If stderr is closed, the line is lost.
         let line =
             serde_json::json!({"level": "ERROR", "message": "panicked", "location": location});
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
-/// Runs a request; a panic in it is counted and answered with a bare 500, so that `failurePolicy` decides.
+/// Runs a request. A panic in it is counted and responds with a plain 500, so that the `failurePolicy` applies.
 pub(crate) async fn guard<F>(request: F, metrics: &ServerMetrics) -> Response<Body>
 where
     F: Future<Output = Response<Body>>,

@@ -1,4 +1,4 @@
-//! From signals to the two steps of ending: drain, then abort.
+//! Shutdown by signals, in two steps: drain, then abort.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The state of ending, shared by everything that has to know. Clones are the same state.
+/// State of the shutdown. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -14,24 +14,24 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A program that is not ending.
+    /// State in which no shutdown has begun.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts the drain: not ready any more, finish what is under way.
+    /// Starts the drain: the program is not ready any more, and completes the requests in flight.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Gives up what is still under way.
+    /// Aborts the requests in flight.
     pub fn abort(&self) {
         self.drain.cancel();
         self.abort.cancel();
     }
 
-    /// Has the drain begun? This is what readiness asks.
+    /// Whether the drain has begun. The readiness check depends on it.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
@@ -42,16 +42,16 @@ impl Shutdown {
         self.drain.cancelled().await;
     }
 
-    /// Completes when nothing is waited for any more.
+    /// Completes when requests in flight are aborted.
     pub async fn aborted(&self) {
         self.abort.cancelled().await;
     }
 }
 
-/// SIGTERM and SIGINT, caught from the moment that this exists.
+/// Handlers of SIGTERM and SIGINT.
 ///
-/// The kernel does not apply default actions to process 1: an uncaught SIGTERM would be lost and the pod would be
-/// killed after its grace period. Install it before anything slow happens.
+/// The kernel does not apply default actions to process 1: an uncaught SIGTERM would be lost, and the pod would be
+/// killed after its grace period. So the handlers have to be installed first at startup.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -59,10 +59,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches both signals. Must be called inside the runtime.
+    /// Installs both handlers. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When the system refuses a handler.
+    /// The system rejected a handler.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -70,7 +70,7 @@ impl Signals {
         })
     }
 
-    /// Turns the first signal into a drain and the second into an abort; returns after the second.
+    /// Starts the drain at the first signal and the abort at the second; returns after the second.
     pub async fn run(mut self, shutdown: Shutdown) {
         let name = self.next().await;
         info!(signal = name, "draining; a second signal aborts");

@@ -1,6 +1,6 @@
-//! The places of a listener's connections: how many there are, each peer's share, and who makes room for a newcomer.
+//! Places of a listener's connections: their number, the share of each peer, and eviction for new connections.
 //!
-//! A connection with a request under way never makes room. When only such are left, the newcomer is turned away.
+//! A connection with a request in flight is never evicted. If all have one, the new connection is rejected.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::ConnectionActivity;
 
-/// The bits of an IPv6 address that stand for one peer: a host has the 64 others to itself.
+/// Bits of an IPv6 address that identify a peer: one host may use all addresses of a /64 network.
 const PEER_BITS: u128 = u128::MAX << 64;
 
-/// Whom a share belongs to.
+/// Address or network that has a share of the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PeerNetwork {
     V4(Ipv4Addr),
@@ -20,7 +20,7 @@ enum PeerNetwork {
 
 impl From<IpAddr> for PeerNetwork {
     fn from(addr: IpAddr) -> Self {
-        // A socket that listens on both families sees ::ffff:192.0.2.1, and all of those are in one /64.
+        // A socket that listens on both families has addresses like ::ffff:192.0.2.1, all of which are in one /64.
         match addr.to_canonical() {
             IpAddr::V4(addr) => Self::V4(addr),
             IpAddr::V6(addr) => Self::V6(Ipv6Addr::from_bits(addr.to_bits() & PEER_BITS)),
@@ -28,7 +28,7 @@ impl From<IpAddr> for PeerNetwork {
     }
 }
 
-/// The connections of a listener that hold a place.
+/// Connections of a listener that have a place.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     max: usize,
@@ -39,7 +39,7 @@ pub(super) struct ConnectionTable {
 #[derive(Debug, Default)]
 struct Places {
     connections: HashMap<u64, Connection>,
-    /// How many of them count against each peer's share.
+    /// Number of connections that count against the share of each peer.
     shares: HashMap<PeerNetwork, usize>,
     serial: u64,
 }
@@ -47,7 +47,7 @@ struct Places {
 #[derive(Debug)]
 struct Connection {
     activity: Arc<ConnectionActivity>,
-    /// Whose share it counts against; a verified peer has none.
+    /// Share that it counts against; `None` for a verified peer.
     share: Option<PeerNetwork>,
 }
 
@@ -68,14 +68,14 @@ impl Places {
         }
     }
 
-    /// Makes the most dispensable connection leave its place; only `peer`'s, where one is given.
+    /// Evicts the connection of the lowest rank, among those of `peer` if it is set; `false` if there is none.
     fn evict(&mut self, peer: Option<PeerNetwork>) -> bool {
         let candidates = self
             .connections
             .iter()
             .filter(|(_, other)| peer.is_none() || other.share == peer);
-        let ranked =
-            candidates.filter_map(|(serial, other)| Some((other.activity.dispensable()?, *serial)));
+        let ranked = candidates
+            .filter_map(|(serial, other)| Some((other.activity.eviction_rank()?, *serial)));
         let Some((_, serial)) = ranked.min() else {
             return false;
         };
@@ -87,17 +87,17 @@ impl Places {
     }
 }
 
-/// What became of a newcomer.
+/// Result of claiming a place for a new connection.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// It has a place; whether another connection had to leave for it.
-    Place(Place, bool),
-    /// All places that it could have are taken by requests under way.
+    /// The place, and whether another connection was evicted for it.
+    Place(ConnectionPlace, bool),
+    /// All places that it could have are taken by connections with requests in flight.
     Full,
 }
 
 impl ConnectionTable {
-    /// A table of `max` places, of which the connections of one peer get `per_peer` at most.
+    /// Table of `max` places, of which the connections of one peer get `per_peer` at most.
     pub(super) fn new(max: usize, per_peer: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -106,7 +106,7 @@ impl ConnectionTable {
         })
     }
 
-    /// Gives a new connection a place, if need be that of another one.
+    /// Claims a place for a new connection, and evicts another one if necessary.
     pub(super) fn claim(
         self: &Arc<Self>,
         addr: IpAddr,
@@ -139,7 +139,7 @@ impl ConnectionTable {
         );
         *places.shares.entry(peer).or_default() += 1;
         Claimed::Place(
-            Place {
+            ConnectionPlace {
                 table: Arc::clone(self),
                 serial,
             },
@@ -152,15 +152,15 @@ impl ConnectionTable {
     }
 }
 
-/// A connection's place, given back on drop.
+/// Place of a connection, released on drop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     table: Arc<ConnectionTable>,
     serial: u64,
 }
 
-impl Place {
-    /// Takes the connection out of its peer's share: it has shown a certificate.
+impl ConnectionPlace {
+    /// Removes the connection from the share of its peer, which has presented a certificate.
     pub(super) fn exempt(&self) {
         let mut places = self.table.lock();
         let share = places
@@ -171,7 +171,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.table.lock().remove(self.serial);
     }
@@ -189,7 +189,7 @@ mod tests {
 
     struct Client {
         activity: Arc<ConnectionActivity>,
-        place: Option<Place>,
+        place: Option<ConnectionPlace>,
         evicted_another: bool,
     }
 
@@ -211,7 +211,7 @@ mod tests {
             self.activity.is_closing()
         }
 
-        /// Makes it a connection that served a request and is idle from now on.
+        /// Serves a request, after which the connection is idle.
         fn serve(&self) {
             drop(self.activity.begin());
             self.activity.flushed();
@@ -223,8 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_used_connections_leave_first_the_oldest_before_the_younger_then_the_longest_idle()
-     {
+    async fn unused_connections_are_evicted_first_by_age_and_then_used_ones_by_idle_time() {
         let table = ConnectionTable::new(4, 4);
         let used_early = Client::new(&table, A);
         let used_late = Client::new(&table, A);
@@ -241,7 +240,7 @@ mod tests {
         for expected in [
             [false, false, true, false],
             [false, false, true, true],
-            // It served first and has been idle for longer.
+            // It served its request earlier, and has been idle for longer.
             [false, true, true, true],
             [true, true, true, true],
         ] {
@@ -256,21 +255,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_under_way_keep_their_places_and_the_newcomer_is_turned_away() {
+    async fn requests_in_flight_keep_their_places_and_a_new_connection_is_rejected() {
         let table = ConnectionTable::new(2, 2);
-        let (answering, sending) = (Client::new(&table, A), Client::new(&table, A));
-        let _answering = answering.activity.begin();
-        // Its response is handed over and not sent yet.
+        let (responding, sending) = (Client::new(&table, A), Client::new(&table, A));
+        let _in_flight = responding.activity.begin();
+        // Its response is complete in hyper, and not sent yet.
         drop(sending.activity.begin());
         assert!(Client::new(&table, B).place.is_none());
-        assert_eq!(flags([&answering, &sending]), [false; 2]);
+        assert_eq!(flags([&responding, &sending]), [false; 2]);
         sending.activity.flushed();
         assert!(Client::new(&table, B).place.is_some());
-        assert_eq!(flags([&answering, &sending]), [false, true]);
+        assert_eq!(flags([&responding, &sending]), [false, true]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_above_its_share_makes_room_among_its_own_while_others_lose_nothing() {
+    async fn peer_above_its_share_evicts_only_its_own_connections() {
         let table = ConnectionTable::new(10, 3);
         let other = Client::new(&table, B);
         let own: Vec<_> = (0..3).map(|_| Client::new(&table, A)).collect();
@@ -286,14 +285,14 @@ mod tests {
             [true, false, false, false]
         );
 
-        let _busy = [
+        let _in_flight = [
             own[1].activity.begin(),
             own[2].activity.begin(),
             above.activity.begin(),
         ];
         assert!(
             Client::new(&table, A).place.is_none(),
-            "all of its own are busy"
+            "all of its own have requests in flight"
         );
         let newcomer = Client::new(&table, B);
         assert!(newcomer.place.is_some() && !newcomer.evicted_another);
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connections_of_a_verified_peer_count_against_no_share() {
+    async fn connections_of_a_verified_peer_do_not_count_against_its_share() {
         let table = ConnectionTable::new(4, 1);
         let verified = Client::new(&table, A);
         verified.place.as_ref().unwrap().exempt();
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_that_is_given_back_is_free_for_the_peer_and_for_others() {
+    async fn released_place_is_free_for_its_peer_and_for_others() {
         let table = ConnectionTable::new(2, 1);
         for _ in 0..3 {
             let client = Client::new(&table, A);
@@ -336,7 +335,7 @@ mod tests {
     #[case("::ffff:192.0.2.1", "::ffff:192.0.2.2", false)]
     #[case("2001:db8::1", "2001:db8::ffff:1", true)]
     #[case("2001:db8::1", "2001:db8:0:1::1", false)]
-    fn a_peer_is_an_ipv4_address_or_an_ipv6_network(
+    fn peer_network_is_an_ipv4_address_or_an_ipv6_network(
         #[case] one: &str,
         #[case] other: &str,
         #[case] same: bool,

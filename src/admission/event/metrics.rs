@@ -47,7 +47,7 @@ pub struct AdmissionMetrics {
 }
 
 impl AdmissionMetrics {
-    /// Creates and registers them.
+    /// Creates the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -75,7 +75,6 @@ impl AdmissionMetrics {
         metrics
     }
 
-    /// Counts an event.
     pub fn record(&self, event: &AdmissionEvent<'_>) {
         let AdmissionEvent {
             surface,

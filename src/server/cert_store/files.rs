@@ -1,7 +1,7 @@
-//! Certificates in files, read again and again.
+//! Certificates in files, which are polled.
 //!
-//! Polling, not inotify: a mounted Secret changes by swapping a symlink two levels up, which a watch on the file sees
-//! once and then never again.
+//! They are not watched with inotify: a mounted Secret changes by replacing a symlink two levels up, which a watch on
+//! the file reports once and then never again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::server::cert_store::CertStore;
 use crate::tls::TlsError;
 
-/// Where the certificate comes from.
+/// Files with the certificates.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The chain, leaf first, and its key; none when the pair comes from elsewhere.
+    /// Chain, leaf first, and its key; `None` if the pair comes from elsewhere.
     pub pair: Option<(PathBuf, PathBuf)>,
-    /// The CA that callers' certificates come from; goes with [`crate::server::cert_store::ClientAuth::Required`].
+    /// CA of client certificates; used with [`crate::server::cert_store::ClientAuth::Required`].
     pub client_ca: Option<PathBuf>,
 }
 
 impl TlsFiles {
-    /// Loads all files; at start, where there is nothing older to serve on with.
+    /// Loads all files. Used at startup, where there is no earlier content to continue with.
     ///
     /// # Errors
-    /// What is wrong with the first file that is wrong.
+    /// Error of the first file that cannot be loaded.
     pub async fn load(&self, store: &CertStore) -> Result<(), TlsError> {
         if let Some(path) = &self.client_ca {
             store.offer_client_ca(&read(path).await?)?;
@@ -36,10 +36,10 @@ impl TlsFiles {
         Ok(())
     }
 
-    /// Looks at the files every so often, for as long as it is polled, and hands what changed to the store. The kubelet
-    /// itself takes up to a minute to bring a changed Secret.
-    pub async fn watch(self, store: &CertStore, every: Duration) {
-        let mut ticks = interval(every);
+    /// Polls the files at an interval, and loads changed ones into the store. The kubelet itself takes up to a minute
+    /// to update a changed Secret.
+    pub async fn watch(self, store: &CertStore, poll_interval: Duration) {
+        let mut ticks = interval(poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -72,8 +72,8 @@ impl TlsFiles {
     }
 }
 
-/// Both files as they stood at one time, if that can be had: a swap between the two reads gives an old half and a new
-/// half, which would be refused, and warned about, for nothing.
+/// Reads both files in a consistent state, if possible: after a replacement between the two reads, they would not
+/// match, and would be rejected with a needless warning.
 async fn read_pair(cert_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     let mut cert = read(cert_file).await?;
     let mut key = read(key_file).await?;

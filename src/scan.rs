@@ -1,6 +1,6 @@
-//! Scan for pods and workloads that run without the secrets that they refer to, because the webhook was unavailable when
-//! they were created or another webhook changed them later; and for workloads that lost references to Secrets together with
-//! an annotation.
+//! Scan for pods and workloads that run without the secrets that they refer to, because the webhook was unavailable
+//! when they were created or another webhook changed them later; and for workloads that lost references to Secrets
+//! together with an annotation.
 //!
 //! [`Scanner`] reads, [`evaluate`] decides, `output` prints. The controller runs the same scanner at an interval.
 

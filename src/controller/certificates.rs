@@ -26,8 +26,8 @@ use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::Traces;
 use crate::tls::{Bundle, Due, IssueError, Pair, due, issue};
 
-/// Limit of older CAs that stay trusted beside the new one. Replicas that still serve an older certificate stay trusted,
-/// even if the certificate is renewed several times in a short time.
+/// Limit of older CAs that stay trusted beside the new one. Replicas that still serve an older certificate stay
+/// trusted, even if the certificate is renewed several times in a short time.
 const MAX_OLDER_CAS: usize = 3;
 
 /// Settings of the self-managed certificate.
@@ -217,8 +217,8 @@ impl Certificates {
         Ok(())
     }
 
-    /// CAs that verify the present pair: those stored beside it, and those that the configuration trusts already (after a
-    /// takeover, the pair may have been issued by another tool). They stay trusted while the pair is served.
+    /// CAs that verify the present pair: those stored beside it, and those that the configuration trusts already (after
+    /// a takeover, the pair may have been issued by another tool). They stay trusted while the pair is served.
     async fn trusted_cas(
         &self,
         stored: &StoredPair,

@@ -1,5 +1,5 @@
-//! Drift scan: at every interval, counts pods and workloads that run without their secrets, publishes Events about them,
-//! and logs one line. Admission warnings about pods created by controllers become Events on their owners.
+//! Drift scan: at every interval, counts pods and workloads that run without their secrets, publishes Events about
+//! them, and logs one line. Admission warnings about pods created by controllers become Events on their owners.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Evaluates whether an object runs without the secrets of its annotations. Pure.
 //!
-//! Uses the planner of admission: whatever the plan would add is missing. Neither the webhook's label nor its record counts
-//! as a proof. No secret is read: an existing reference counts as injected, even if the secret was deleted later.
+//! Uses the planner of admission: whatever the plan would add is missing. Neither the webhook's label nor its record
+//! counts as a proof. No secret is read: an existing reference counts as injected, even if the secret was deleted
+//! later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +84,8 @@ fn depends_only_on_pod(warning: &Warning) -> bool {
     }
 }
 
-/// Describes the annotations of a workload, or of a CronJob's jobTemplate, that do not reach its pods, each in a sentence.
+/// Describes the annotations of a workload, or of a CronJob's jobTemplate, that do not reach its pods, each in a
+/// sentence.
 #[must_use]
 pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
     let Some(update) = WorkloadUpdate::stored(kind, object) else {
@@ -118,8 +120,8 @@ fn refusals(error: &AdmissionError) -> Vec<String> {
         .collect()
 }
 
-/// Binds every secret under its own name. A reference `name/*` was expanded to the keys at the pod's creation, so the keys
-/// in the pod are assumed to be all of them. A pod with none of them is missing the secret.
+/// Binds every secret under its own name. A reference `name/*` was expanded to the keys at the pod's creation, so the
+/// keys in the pod are assumed to be all of them. A pod with none of them is missing the secret.
 pub(super) fn assumed_bindings(
     pod: &PodView<'_>,
     request: &InjectionRequest,

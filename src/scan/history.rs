@@ -122,7 +122,8 @@ impl Scanner {
         }))
     }
 
-    /// Reads a workload and its two latest revisions; `None` if one of them is gone, or the webhook does not serve them.
+    /// Reads a workload and its two latest revisions; `None` if one of them is gone, or the webhook does not serve
+    /// them.
     async fn read_bodies(
         &self,
         resource: ScannedResource,

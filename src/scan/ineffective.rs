@@ -221,8 +221,8 @@ impl Scanner {
         drop(run.found.send(Found::Ineffective(finding)).await);
     }
 
-    /// Sends findings about names without effect on pods or workloads of a page. Of the pods of one controller, only the first
-    /// is sent, because the mistake is in their template.
+    /// Sends findings about names without effect on pods or workloads of a page. Of the pods of one controller, only
+    /// the first is sent, because the mistake is in their template.
     pub(super) async fn find_ineffective_names(
         &self,
         resource: ScannedResource,

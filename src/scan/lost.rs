@@ -1,10 +1,10 @@
-//! References to Secrets that containers lost in the latest revision of their workload, together with the annotation that
-//! requested them. Pure.
+//! References to Secrets that containers lost in the latest revision of their workload, together with the annotation
+//! that requested them. Pure.
 //!
-//! An annotation counts as removed if its key is neither on the workload, nor on its template, nor on the latest revision.
-//! An annotation with another value was edited on purpose. A reference counts as lost if the container had it in the
-//! previous revision (in its template, or because the pods were injected), and has it neither in the latest revision nor in
-//! the workload's template.
+//! An annotation counts as removed if its key is neither on the workload, nor on its template, nor on the latest
+//! revision. An annotation with another value was edited on purpose. A reference counts as lost if the container had it
+//! in the previous revision (in its template, or because the pods were injected), and has it neither in the latest
+//! revision nor in the workload's template.
 
 mod sentence;
 
@@ -100,8 +100,8 @@ impl Comparison<'_, '_> {
         }
     }
 
-    /// Secrets that are no longer requested, each with the removed annotations that requested it before. `None` if there are
-    /// none, if the author opted out, or if the current annotations are invalid.
+    /// Secrets that are no longer requested, each with the removed annotations that requested it before. `None` if
+    /// there are none, if the author opted out, or if the current annotations are invalid.
     fn removed_annotations(
         &self,
         previous: &InjectionRequest,
@@ -186,8 +186,8 @@ impl Comparison<'_, '_> {
     }
 }
 
-/// Returns each requested Secret, the key of an annotation that requests it, and whether the annotation is the workload's
-/// own and not a default.
+/// Returns each requested Secret, the key of an annotation that requests it, and whether the annotation is the
+/// workload's own and not a default.
 fn requested_secrets(request: &InjectionRequest) -> impl Iterator<Item = (&str, &str, bool)> {
     let bulk = request.bulk.iter().map(|bulk| (&bulk.secret, &bulk.site));
     let variables = request

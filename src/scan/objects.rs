@@ -65,8 +65,8 @@ pub(super) fn object_meta(item: &[u8]) -> Option<ObjectMeta<'_>> {
         .map(|object| object.metadata)
 }
 
-/// Whether a text is a valid object name. Others must not get into a path: the API server validates neither the name in an
-/// owner reference nor fields of custom resources.
+/// Whether a text is a valid object name. Others must not get into a path: the API server validates neither the name in
+/// an owner reference nor fields of custom resources.
 pub(super) fn is_object_name(text: &str) -> bool {
     const MAX_LENGTH: usize = 253;
     let allowed = |byte: u8| {

@@ -1,8 +1,8 @@
 //! The two latest revisions of each workload, by number and name, without their templates.
 //!
-//! Anybody in a namespace may write its `ReplicaSets` and `ControllerRevisions`. A revision counts only in its own namespace
-//! and only for the uid of its controller owner reference, so a forged one affects no other namespace. The number of
-//! workloads that are kept is bounded for each namespace and in total.
+//! Anybody in a namespace may write its `ReplicaSets` and `ControllerRevisions`. A revision counts only in its own
+//! namespace and only for the uid of its controller owner reference, so a forged one affects no other namespace. The
+//! number of workloads that are kept is bounded for each namespace and in total.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -39,11 +39,13 @@ pub(super) struct Revision {
     pub number: i64,
     /// `metadata.name` of the object that stores the revision.
     pub name: String,
-    /// Digest of the template's annotations with the webhook's prefix; `None` if there are none or they cannot be parsed.
+    /// Digest of the template's annotations with the webhook's prefix; `None` if there are none or they cannot be
+    /// parsed.
     digest: Option<u64>,
 }
 
-/// A workload whose two latest revisions differ in annotations with the webhook's prefix, and whose previous one has any.
+/// A workload whose two latest revisions differ in annotations with the webhook's prefix, and whose previous one has
+/// any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RevisionCandidate {
     pub namespace: String,

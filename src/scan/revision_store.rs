@@ -55,7 +55,8 @@ impl RevisionStore {
     }
 }
 
-/// A `ReplicaSet` or `ControllerRevision`. Both payloads are not parsed, because that of a `ControllerRevision` may be any JSON.
+/// A `ReplicaSet` or `ControllerRevision`. Both payloads are not parsed, because that of a `ControllerRevision` may be
+/// any JSON.
 #[derive(Deserialize)]
 struct RevisionObject<'a> {
     #[serde(borrow)]

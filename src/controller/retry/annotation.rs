@@ -8,8 +8,8 @@ pub(super) const ANNOTATION: &str = "retry.floe.dev/requested-for";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
     Never,
-    /// The version of a secret differs. A `StatefulSet` keeps its annotation when its template changes. If it then waits
-    /// for another key of the same secret, only the secret's version shows that the key was added.
+    /// The version of a secret differs. A `StatefulSet` keeps its annotation when its template changes. If it then
+    /// waits for another key of the same secret, only the secret's version shows that the key was added.
     NewVersion,
     /// The last retry was refused: always a new value.
     Always,

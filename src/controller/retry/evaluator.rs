@@ -25,8 +25,8 @@ use crate::scan::Rules;
 use crate::telemetry::traces::Span;
 use injection::{Decision, PlanTarget, PodView, SecretSource};
 
-/// Limit of secrets that one owner's template may refer to, defaults included: planning reads all of them while the other
-/// owners of the namespace wait. Admission has the same limit.
+/// Limit of secrets that one owner's template may refer to, defaults included: planning reads all of them while the
+/// other owners of the namespace wait. Admission has the same limit.
 const MAX_SECRETS_PER_OWNER: usize = 64;
 
 /// Time limit of planning for one owner: reads of all its secrets, while ten other namespaces take turns.
@@ -169,7 +169,8 @@ impl Evaluator {
     }
 }
 
-/// Removes the variables of a template: references that it has already are awaited, too, and would leave the plan empty.
+/// Removes the variables of a template: references that it has already are awaited, too, and would leave the plan
+/// empty.
 fn clear_variables(pod: &mut PodView<'_>) {
     let containers = [&mut pod.spec.containers, &mut pod.spec.init_containers];
     for container in containers.into_iter().flatten().flatten() {

@@ -1,6 +1,6 @@
-//! Owners whose retry was triggered, for the case that the retry is refused, too: the webhook was restarting, or did not
-//! respond in time. Their controllers would back off for minutes, so the retry is triggered again, a few times. Bounded
-//! in total and per namespace.
+//! Owners whose retry was triggered, for the case that the retry is refused, too: the webhook was restarting, or did
+//! not respond in time. Their controllers would back off for minutes, so the retry is triggered again, a few times.
+//! Bounded in total and per namespace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

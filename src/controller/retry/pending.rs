@@ -1,4 +1,5 @@
-//! Owners that wait for secrets, and when each of them is due again: pure bookkeeping, bounded in total and per namespace.
+//! Owners that wait for secrets, and when each of them is due again: pure bookkeeping, bounded in total and per
+//! namespace.
 
 mod namespace_queue;
 

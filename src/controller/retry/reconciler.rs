@@ -148,8 +148,8 @@ impl RetryTrigger {
         }
     }
 
-    /// Reports that an owner no longer waits because its controller retried by itself. Without this event, the earlier event
-    /// would still claim that it waits.
+    /// Reports that an owner no longer waits because its controller retried by itself. Without this event, the earlier
+    /// event would still claim that it waits.
     async fn report_satisfied(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
         let outlook = self.evaluator.evaluate(&owner, object, &span).await;
         span.set_static("result", outlook.as_str());

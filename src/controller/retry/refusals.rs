@@ -39,7 +39,8 @@ impl Backoff {
     }
 }
 
-/// Passes owners to `enqueue` until it is dropped: of one namespace, or of all. The same owner may be passed repeatedly.
+/// Passes owners to `enqueue` until it is dropped: of one namespace, or of all. The same owner may be passed
+/// repeatedly.
 pub(super) async fn follow(api: &ObjectApi, namespace: Option<&str>, enqueue: &impl Fn(Owner)) {
     let path = namespace.map_or_else(
         || "/api/v1/events".to_owned(),
@@ -158,8 +159,8 @@ mod tests {
         event
     }
 
-    /// Follows refusals until `owners` owners were passed on or `within` is over. Returns their names, and the requests with
-    /// the second of each.
+    /// Follows refusals until `owners` owners were passed on or `within` is over. Returns their names, and the requests
+    /// with the second of each.
     async fn scripted(
         responses: Vec<(u16, String)>,
         owners: usize,

@@ -19,8 +19,8 @@ const MAX_WAIT: Duration = Duration::from_hours(1);
 /// other half is for owners that are enqueued or whose secrets were created.
 const MAX_LOOKUPS_PER_ROUND: usize = 50;
 
-/// Owners of one namespace that are reconciled in one round because one of their secrets was created or changed. A secret
-/// that is rewritten all the time must not keep the namespace's other secrets from being looked up.
+/// Owners of one namespace that are reconciled in one round because one of their secrets was created or changed. A
+/// secret that is rewritten all the time must not keep the namespace's other secrets from being looked up.
 const MAX_CHANGED_PER_ROUND: usize = 40;
 
 /// Owners of one namespace that are read again in one round because [`REREAD_INTERVAL`] is over. Owners whose secrets
@@ -32,8 +32,8 @@ const MAX_REREADS_PER_ROUND: usize = 15;
 struct PendingOwner {
     since: Instant,
     read: Instant,
-    /// Missing secrets; empty if they are unknown. Only the first is looked up: while it is missing nothing can be done,
-    /// and once it exists, planning finds those that are still missing.
+    /// Missing secrets; empty if they are unknown. Only the first is looked up: while it is missing nothing can be
+    /// done, and once it exists, planning finds those that are still missing.
     awaits: BTreeSet<SecretId>,
     /// One of its secrets was created or changed since it was last reconciled.
     changed: bool,
@@ -137,8 +137,8 @@ impl NamespaceQueue {
         }
     }
 
-    /// Records the results of lookups and returns the owners to reconcile now: first those with a secret that was created
-    /// or changed, then those due for a reread; within each group, those read longest ago first.
+    /// Records the results of lookups and returns the owners to reconcile now: first those with a secret that was
+    /// created or changed, then those due for a reread; within each group, those read longest ago first.
     pub fn apply_lookups(&mut self, states: BTreeMap<SecretId, SecretState>) -> Vec<Owner> {
         let changed_secrets = self.update_states(states);
         let (mut changed, mut rereads) = (Vec::new(), Vec::new());

@@ -16,8 +16,8 @@ use crate::controller::retry::queue::RetryQueue;
 /// Writes that the API server received: time since the start, path, and body.
 type Written = Arc<Mutex<Vec<(Duration, String, Value)>>>;
 
-/// API server that accepts every write. `object_at` returns the object at a path, in full or its metadata, at a time since
-/// the start.
+/// API server that accepts every write. `object_at` returns the object at a path, in full or its metadata, at a time
+/// since the start.
 fn serving(
     object_at: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync + 'static,
 ) -> (ObjectApi, Written) {
@@ -141,8 +141,8 @@ fn created_at(tenant: u64) -> Duration {
     Duration::from_secs(20) + Duration::from_millis(7300) * u32::try_from(tenant).unwrap()
 }
 
-/// One hostile tenant has 1,000 refused Jobs that wait for a key of a Secret, which it rewrites every 2 s. Another one has
-/// Jobs that refer to 64 secrets each. In addition, 50 events per second are about owners that do not exist.
+/// One hostile tenant has 1,000 refused Jobs that wait for a key of a Secret, which it rewrites every 2 s. Another one
+/// has Jobs that refer to 64 secrets each. In addition, 50 events per second are about owners that do not exist.
 fn hostile(path: &str, full: bool, at: Duration) -> Option<Value> {
     let (namespace, plural, name) = split_path(path);
     match (namespace.as_str(), plural.as_str()) {
@@ -268,8 +268,8 @@ async fn run_for(trigger: &RetryTrigger, names: &[&str], seconds: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn owner_whose_controller_retried_by_itself_is_reported_as_no_longer_waiting() {
-    // The pod of `load` is created together with the secret, before a retry is triggered. `scaled-down` never gets its secret,
-    // and no longer needs a pod.
+    // The pod of `load` is created together with the secret, before a retry is triggered. `scaled-down` never gets its
+    // secret, and no longer needs a pod.
     let (api, written) = serving(|path, full, at| {
         let (namespace, plural, name) = split_path(path);
         let late = at >= Duration::from_secs(10);

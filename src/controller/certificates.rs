@@ -1,5 +1,5 @@
-//! Self-managed certificates: a CA and a serving certificate, renewed after two thirds of their validity. At no moment
-//! does the API server meet a certificate that it does not trust.
+//! Self-managed certificates: a CA and a serving certificate, renewed after two thirds of their validity. The API server
+//! never meets a certificate that it does not trust.
 //!
 //! First, every entry of the webhook configuration trusts the new CA beside the old one. API servers pick up the change
 //! one by one, so the new serving certificate is written into the Secret that `serve` reads only after a grace period.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::metrics::{ControllerMetrics, ScanResult};
+use super::metrics::{ControllerMetrics, DriftScanResult};
 use crate::kubernetes::ObjectApi;
 use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
 use crate::scan::{
@@ -152,9 +152,9 @@ impl Drift {
         span.set_i64("workloads", workloads);
         span.set_i64("objects", i64::try_from(stats.objects).unwrap_or(i64::MAX));
         let result = if ended.is_ok() {
-            ScanResult::Complete
+            DriftScanResult::Complete
         } else {
-            ScanResult::Failed
+            DriftScanResult::Failed
         };
         span.set_static("result", result.as_str());
         match ended {

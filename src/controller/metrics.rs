@@ -29,14 +29,14 @@ impl Drifted {
 
 /// Result of a drift scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ScanResult {
+pub enum DriftScanResult {
     /// All objects in scope were read.
     Complete,
     /// An object or a list could not be read.
     Failed,
 }
 
-impl ScanResult {
+impl DriftScanResult {
     /// Label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -101,7 +101,7 @@ impl RotationResult {
 
 label!(Drifted);
 label!(RotationResult);
-label!(ScanResult);
+label!(DriftScanResult);
 label!(RetryResult);
 
 /// Labels of `uninjected`.
@@ -113,8 +113,8 @@ pub struct DriftLabels {
 
 /// Labels of `drift_scans`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ScanLabels {
-    pub result: ScanResult,
+pub struct DriftScanLabels {
+    pub result: DriftScanResult,
 }
 
 /// Labels of `retries_triggered`.
@@ -137,7 +137,7 @@ pub struct ControllerMetrics {
     /// Objects without their secrets in the last complete scan; 0 on replicas that do not lead.
     pub uninjected: Family<DriftLabels, Gauge>,
     /// Drift scans by result.
-    pub scans: Family<ScanLabels, Counter>,
+    pub scans: Family<DriftScanLabels, Counter>,
     /// Objects that the last complete scan skipped because each is too large to be read; 0 on replicas that do not
     /// lead.
     pub skipped: Gauge,
@@ -208,8 +208,8 @@ impl ControllerMetrics {
     }
 
     /// Counts a drift scan that ended.
-    pub fn scan_ended(&self, result: ScanResult) {
-        self.scans.get_or_create(&ScanLabels { result }).inc();
+    pub fn scan_ended(&self, result: DriftScanResult) {
+        self.scans.get_or_create(&DriftScanLabels { result }).inc();
     }
 
     /// Counts a certificate that was due.

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     /// Scripted responses of an API server, and the requests that it received.
-    struct Script {
+    struct ScriptedServer {
         responses: VecDeque<(u16, String)>,
         requests: Vec<String>,
     }
@@ -166,7 +166,7 @@ mod tests {
         owners: usize,
         within: Duration,
     ) -> (Vec<String>, Vec<String>) {
-        let script = Arc::new(Mutex::new(Script {
+        let script = Arc::new(Mutex::new(ScriptedServer {
             responses: responses.into(),
             requests: Vec::new(),
         }));

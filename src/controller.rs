@@ -1,7 +1,8 @@
-//! Controller: the drift scan and retries of refused pods for the whole cluster, by the one replica that leads.
+//! Controller: drift scans, retries of refused pods, and self-managed certificates, for the whole cluster. Only the
+//! replica that holds the lease works.
 //!
-//! Admission never depends on it. A [`lease`] says who leads; whoever leads works until it no longer does, and then
-//! everything is dropped where it stands: nothing here is half done, because every write is one call.
+//! Admission never depends on the controller. When the lease is lost, all work is dropped at once. Every write is a
+//! single call, so nothing is left half done.
 
 pub mod certificates;
 pub mod drift;
@@ -10,7 +11,7 @@ pub mod retry;
 
 use tokio::sync::watch;
 
-/// Works while this replica leads, until `done` completes. Losing the lead drops the work at once.
+/// Runs `work` while this replica leads, until `done` completes. Losing the lease drops the work at once.
 pub async fn while_leading<W, F>(
     mut leading: watch::Receiver<bool>,
     work: W,
@@ -23,7 +24,7 @@ pub async fn while_leading<W, F>(
     loop {
         tokio::select! {
             () = &mut done => return,
-            // The sender lives as long as the lease is sought.
+            // The sender lives as long as the leader election runs.
             Ok(_) = leading.wait_for(|leads| *leads) => {}
         }
         tokio::select! {
@@ -40,20 +41,20 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[tokio::test(start_paused = true)]
-    async fn the_lead_lost_stops_the_work_and_the_lead_regained_begins_it_anew() {
+    async fn work_stops_when_the_lease_is_lost_and_restarts_when_it_is_regained() {
         let (sender, receiver) = watch::channel(false);
-        let (began, ticked) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (starts, ticks) = (AtomicU32::new(0), AtomicU32::new(0));
         let work = || async {
-            began.fetch_add(1, Ordering::Relaxed);
+            starts.fetch_add(1, Ordering::Relaxed);
             loop {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                ticked.fetch_add(1, Ordering::Relaxed);
+                ticks.fetch_add(1, Ordering::Relaxed);
             }
         };
         let script = async {
             let pause = |millis| tokio::time::sleep(std::time::Duration::from_millis(millis));
             pause(1500).await;
-            assert_eq!(began.load(Ordering::Relaxed), 0);
+            assert_eq!(starts.load(Ordering::Relaxed), 0);
             for leads in [true, false, true] {
                 sender.send_replace(leads);
                 pause(2500).await;
@@ -62,8 +63,8 @@ mod tests {
         while_leading(receiver, work, script).await;
         assert_eq!(
             (
-                began.load(Ordering::Relaxed),
-                ticked.load(Ordering::Relaxed)
+                starts.load(Ordering::Relaxed),
+                ticks.load(Ordering::Relaxed)
             ),
             (2, 4)
         );

@@ -1,28 +1,36 @@
-//! `scan`: what runs without the secrets that it asks for, because the webhook was away when it was created or another
-//! webhook changed it later; and what lost references to Secrets together with an annotation.
+//! Scan for pods and workloads that run without the secrets that they refer to, because the webhook was unavailable
+//! when they were created or another webhook changed them later; and for workloads that lost references to Secrets
+//! together with an annotation.
 //!
-//! [`Scanner`] reads, [`judge`] decides, `output` shows. The controller runs the same scanner from time to time.
+//! [`Scanner`] reads, [`evaluate`] decides, `output` prints. The controller runs the same scanner at an interval.
 
+mod error;
 pub mod evaluate;
 mod finding;
 mod history;
 mod ineffective;
 mod lost;
+mod namespaces;
 mod objects;
 pub(crate) mod output;
 mod progress;
+mod resource;
 mod revision;
+mod revision_store;
 mod scanner;
+mod task;
 
 use std::collections::BTreeSet;
 
-pub use finding::{Finding, Found, Owner, Progress, ScanStats, Warned};
+pub use error::ScanError;
+pub use finding::{Finding, FindingOwner, Found, Progress, ScanStats, Warned};
 pub(crate) use progress::run_with_progress;
-pub use scanner::{Rules, ScanError, Scanner, Scope, Task};
+pub use scanner::Scanner;
+pub use task::{Rules, Scope, Task};
 
 use crate::admission::policy::CLUSTER_NAMESPACES;
 
-/// The namespaces that no webhook's configuration may name, and those that the operator left out.
+/// Namespaces whose objects are never mutated: those that a cluster needs, and those that the operator exempted.
 pub(crate) fn exempt(more: impl IntoIterator<Item = String>) -> BTreeSet<String> {
     CLUSTER_NAMESPACES
         .into_iter()

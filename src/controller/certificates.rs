@@ -1,9 +1,9 @@
-//! Self-managed certificates: a CA and a leaf, made anew when two thirds of their time are over, with no moment at
-//! which the API server meets a certificate that it does not trust.
+//! Self-managed certificates: a CA and a serving certificate, renewed after two thirds of their validity. The API server
+//! never meets a certificate that it does not trust.
 //!
-//! The order is the point: first every entry of the webhook configuration trusts the new CA beside the old one; then,
-//! a while later, because API servers learn of it one by one, the new leaf goes into the Secret that `serve` reads.
-//! A leader that dies between the two leaves a CA behind whose key nobody has, and the next one begins anew.
+//! First, every entry of the webhook configuration trusts the new CA beside the old one. API servers pick up the change
+//! one by one, so the new serving certificate is written into the Secret that `serve` reads only after a grace period.
+//! A leader that dies between these two steps leaves a CA whose key nobody has; the next leader issues another one.
 
 mod configuration;
 
@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use self::configuration::Configuration;
+use self::configuration::WebhookConfiguration;
 use super::metrics::{ControllerMetrics, RotationResult};
 use crate::kubernetes::tls_secret::{StoredPair, TlsSecret, TlsSecretError};
 use crate::kubernetes::{ApiError, ObjectApi};
@@ -26,32 +26,32 @@ use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::Traces;
 use crate::tls::{Bundle, Due, IssueError, Pair, due, issue};
 
-/// Older CAs that stay trusted beside the new one: replicas that still serve with their leaves must not be shut out,
-/// however often the certificate is made anew meanwhile.
-const OLDER: usize = 3;
+/// Limit of older CAs that stay trusted beside the new one. Replicas that still serve an older certificate stay
+/// trusted, even if the certificate is renewed several times in a short time.
+const MAX_OLDER_CAS: usize = 3;
 
-/// How it is done.
+/// Settings of the self-managed certificate.
 #[derive(Clone, Debug)]
 pub struct CertificateSettings {
-    /// The Secret's namespace.
+    /// Namespace of the Secret.
     pub namespace: String,
-    /// The Secret.
+    /// Secret that has the certificate and its key.
     pub secret: String,
-    /// The `MutatingWebhookConfiguration` whose entries shall trust the CA.
+    /// `MutatingWebhookConfiguration` whose entries trust the CA.
     pub configuration: String,
-    /// The DNS names under which the API server calls.
+    /// DNS names under which the API server calls the webhook.
     pub names: BTreeSet<String>,
-    /// How long a certificate is valid.
+    /// Validity of a new certificate.
     pub validity: Duration,
-    /// From the new CA in the configuration to the new leaf.
+    /// Time between the new CA in the configuration and the new certificate in the Secret.
     pub ca_grace: Duration,
-    /// Between two looks.
+    /// Interval of reconciliations.
     pub every: Duration,
 }
 
-/// Why a look came to nothing.
+/// Error that ends one reconciliation.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CertificateError {
     #[error("the certificate's Secret cannot be used")]
     Secret(#[from] TlsSecretError),
     #[error("the webhook configuration cannot be used")]
@@ -62,16 +62,16 @@ enum Failure {
         "the webhook configuration \"{0}\" does not keep the new CA, so the old certificate serves on; find out what \
          else writes its caBundle: kubectl get mutatingwebhookconfiguration {0} -o yaml --show-managed-fields"
     )]
-    HeldUp(String),
+    CaNotKept(String),
     #[error("there is no CA to be trusted; nothing is written into the webhook configuration")]
     NoCa,
 }
 
-/// Keeps the certificate and the trust in it.
+/// Renews the certificate and publishes its CA.
 #[derive(Debug)]
 pub struct Certificates {
     secret: TlsSecret,
-    configuration: Configuration,
+    configuration: WebhookConfiguration,
     settings: CertificateSettings,
     provider: Arc<CryptoProvider>,
     metrics: ControllerMetrics,
@@ -80,7 +80,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// For the leader; `now` is the wall clock.
+    /// Creates it without tracing; `now` is the wall clock.
     #[must_use]
     pub fn new(
         api: &ObjectApi,
@@ -90,7 +90,7 @@ impl Certificates {
     ) -> Self {
         Self {
             secret: TlsSecret::new(api.clone(), &settings.namespace, &settings.secret),
-            configuration: Configuration::new(api.clone(), &settings.configuration),
+            configuration: WebhookConfiguration::new(api.clone(), &settings.configuration),
             settings,
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             metrics,
@@ -99,7 +99,7 @@ impl Certificates {
         }
     }
 
-    /// The same, and traced.
+    /// Enables tracing.
     #[must_use]
     pub fn traced(self, traces: &Traces) -> Self {
         Self {
@@ -108,32 +108,32 @@ impl Certificates {
         }
     }
 
-    /// Looks again and again for as long as it is polled.
+    /// Reconciles at every interval, until it is dropped.
     pub async fn run(&self) {
-        /// The figure is the leader's alone.
-        struct Forget<'a>(&'a Gauge);
-        impl Drop for Forget<'_> {
+        /// Only the leader reports this gauge; it is reset when the lease is lost.
+        struct ResetNotAfter<'a>(&'a Gauge);
+        impl Drop for ResetNotAfter<'_> {
             fn drop(&mut self) {
                 self.0.set(0);
             }
         }
-        let _forget = Forget(&self.metrics.certificate_not_after);
+        let _reset = ResetNotAfter(&self.metrics.certificate_not_after);
         loop {
-            if let Err(error) = self.look().await {
-                self.metrics.rotated(RotationResult::Failed);
+            if let Err(error) = self.reconcile().await {
+                self.metrics.rotation_ended(RotationResult::Failed);
                 warn!(error = %ErrorChain(&error), "certificate reconciliation failed");
             }
             sleep(self.settings.every).await;
         }
     }
 
-    /// Compares what is with what should be, and mends it.
-    async fn look(&self) -> Result<(), Failure> {
-        let kept = self.secret.read().await?;
+    /// Renews the certificate if it is due; otherwise publishes its CA.
+    async fn reconcile(&self) -> Result<(), CertificateError> {
+        let stored = self.secret.read().await?;
         let now = (self.now)();
         let present = Pair::from_pem(
-            &kept.chain,
-            kept.key.expose_secret().as_bytes(),
+            &stored.chain,
+            stored.key.expose_secret().as_bytes(),
             &self.provider,
             now,
         );
@@ -142,101 +142,119 @@ impl Certificates {
                 .certificate_not_after
                 .set(pair.not_after.as_second());
         }
-        match due(
+        let reason = due(
             present.as_ref(),
-            &kept.ca,
+            &stored.ca,
             &self.settings.names,
             &self.provider,
             now,
-        ) {
-            None => {
-                self.publish(&kept.ca).await?;
-                Ok(())
-            }
-            Some(why) => {
-                let mut span = self.traces.root_span("certificate.renew");
-                let renewed = self.renew(&kept, present.as_ref().ok(), &why, now).await;
-                let result = if renewed.is_ok() {
-                    RotationResult::Rotated
-                } else {
-                    RotationResult::Failed
-                };
-                span.set_static("result", result.as_str());
-                if renewed.is_err() {
-                    span.set_error(result.as_str());
-                }
-                renewed
+        );
+        match reason {
+            None => self.publish(&stored.ca).await.map(drop),
+            Some(reason) => {
+                self.renew_traced(&stored, present.as_ref().ok(), &reason, now)
+                    .await
             }
         }
     }
 
+    async fn renew_traced(
+        &self,
+        stored: &StoredPair,
+        present: Option<&Pair>,
+        reason: &Due,
+        now: Timestamp,
+    ) -> Result<(), CertificateError> {
+        let mut span = self.traces.root_span("certificate.renew");
+        let renewed = self.renew(stored, present, reason, now).await;
+        let result = if renewed.is_ok() {
+            RotationResult::Rotated
+        } else {
+            RotationResult::Failed
+        };
+        span.set_static("result", result.as_str());
+        if renewed.is_err() {
+            span.set_error(result.as_str());
+        }
+        renewed
+    }
+
+    /// Issues a certificate, publishes its CA, waits for the grace period, and writes the certificate.
     async fn renew(
         &self,
-        kept: &StoredPair,
+        stored: &StoredPair,
         present: Option<&Pair>,
-        why: &Due,
+        reason: &Due,
         now: Timestamp,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CertificateError> {
         let issued = issue(&self.settings.names, self.settings.validity, now)?;
         let older = match present {
-            Some(pair) => self.verifying(kept, pair, now).await?,
+            Some(pair) => self.trusted_cas(stored, pair, now).await?,
             None => Bundle::default(),
         };
-        let trusted = issued
-            .ca
-            .before(&older.before(&kept.ca, OLDER, now), OLDER, now);
+        let trusted = issued.ca.before(
+            &older.before(&stored.ca, MAX_OLDER_CAS, now),
+            MAX_OLDER_CAS,
+            now,
+        );
         self.publish(&trusted).await?;
-        // While nothing serves that anybody trusts, there is nothing to wait for.
+        // Without a certificate that is served and trusted, there is no reason to wait.
         if !older.is_empty() {
             sleep(self.settings.ca_grace).await;
-            // Whoever else writes there may have written in the meantime.
+            // Another writer of the configuration may have replaced the caBundle in the meantime.
             if !self.publish(&trusted).await? {
-                return Err(Failure::HeldUp(self.settings.configuration.clone()));
+                return Err(CertificateError::CaNotKept(
+                    self.settings.configuration.clone(),
+                ));
             }
         }
-        self.secret.write(kept, &issued, &trusted).await?;
+        self.secret.write(stored, &issued, &trusted).await?;
         self.metrics
             .certificate_not_after
             .set(issued.not_after.as_second());
-        self.metrics.rotated(RotationResult::Rotated);
-        info!(not_after = %issued.not_after, reason = %why, "issued a serving certificate");
+        self.metrics.rotation_ended(RotationResult::Rotated);
+        info!(not_after = %issued.not_after, reason = %reason, "issued a serving certificate");
         Ok(())
     }
 
-    /// The CAs that verify the present pair: those kept beside it, and those that the configuration trusts already, as
-    /// when a pair of somebody else's was taken over. They stay trusted while it serves.
-    async fn verifying(
+    /// CAs that verify the present pair: those stored beside it, and those that the configuration trusts already (after
+    /// a takeover, the pair may have been issued by another tool). They stay trusted while the pair is served.
+    async fn trusted_cas(
         &self,
-        kept: &StoredPair,
+        stored: &StoredPair,
         pair: &Pair,
         now: Timestamp,
-    ) -> Result<Bundle, Failure> {
-        let mut verifying = kept.ca.verifying(pair, &self.provider, now);
-        if let Some(standing) = self.configuration.read().await? {
-            for trusted in standing.trusted() {
-                verifying =
-                    verifying.before(&trusted.verifying(pair, &self.provider, now), OLDER, now);
+    ) -> Result<Bundle, CertificateError> {
+        let mut verifying = stored.ca.verifying(pair, &self.provider, now);
+        if let Some(current) = self.configuration.read().await? {
+            for trusted in current.bundles() {
+                verifying = verifying.before(
+                    &trusted.verifying(pair, &self.provider, now),
+                    MAX_OLDER_CAS,
+                    now,
+                );
             }
         }
         Ok(verifying)
     }
 
-    /// Makes the configuration trust `bundle`, and tells whether it did so already (or there is none to trust it).
-    async fn publish(&self, bundle: &Bundle) -> Result<bool, Failure> {
+    /// Writes `bundle` into all entries of the configuration. Returns `true` if nothing had to be written: all entries
+    /// have it already, or there is no configuration.
+    async fn publish(&self, bundle: &Bundle) -> Result<bool, CertificateError> {
         if bundle.is_empty() {
-            return Err(Failure::NoCa);
+            return Err(CertificateError::NoCa);
         }
-        let Some(standing) = self.configuration.read().await? else {
+        let Some(current) = self.configuration.read().await? else {
             return Ok(true);
         };
-        let shown = standing.shows(bundle);
-        if !shown {
-            self.configuration.publish(&standing, bundle).await?;
+        let published = current.has_only(bundle);
+        if !published {
+            self.configuration.publish(&current, bundle).await?;
             info!(
                 configuration = self.settings.configuration,
                 "caBundle written"
             );
         }
-        Ok(shown)
+        Ok(published)
     }
 }

@@ -1,5 +1,5 @@
-//! The drift scan: from time to time, what runs without its secrets becomes a figure, Events and one log line, and what
-//! admission said about a controller's pod becomes an Event where somebody sees it.
+//! Drift scan: at every interval, counts pods and workloads that run without their secrets, publishes Events about
+//! them, and logs one line. Admission warnings about pods created by controllers become Events on their owners.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,20 +8,23 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::metrics::{ControllerMetrics, ScanResult};
+use super::metrics::{ControllerMetrics, DriftScanResult};
 use crate::kubernetes::ObjectApi;
 use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
-use crate::scan::{Finding, Found, Owner, Progress, Rules, Scanner, Scope, Task, Warned};
+use crate::scan::{
+    Finding, FindingOwner, Found, Progress, Rules, ScanError, ScanStats, Scanner, Scope, Task,
+    Warned,
+};
 use crate::telemetry::error_chain::ErrorChain;
-use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::{Span, Traces};
 
-/// Findings on their way.
-const WAITING: usize = 64;
+/// Findings that the scan may be ahead of the Events about them.
+const FINDINGS_CAPACITY: usize = 64;
 
-/// The most owners that one scan tells about warnings.
-const OWNERS: usize = 1000;
+/// Limit of owners that get an Event about warnings in one scan.
+const MAX_WARNED_OWNERS: usize = 1000;
 
-/// Scans again and again.
+/// Runs drift scans.
 #[derive(Debug)]
 pub struct Drift {
     scanner: Scanner,
@@ -33,19 +36,19 @@ pub struct Drift {
     traces: Traces,
 }
 
-/// What came of one scan.
+/// Counts of one scan.
 #[derive(Debug, Default)]
-struct Told {
+struct DriftReport {
     pods: i64,
     workloads: i64,
-    /// By uid: the owners that were told about warnings.
+    /// Uids of the owners with an Event about warnings.
     warned: BTreeSet<String>,
     /// Events that could not be written.
-    failed: u64,
+    events_failed: u64,
 }
 
 impl Drift {
-    /// A scan every `interval`, the first at once; `api` sets the pace.
+    /// Creates it without tracing. The first scan starts at once; `api` limits the rate of requests.
     #[must_use]
     pub fn new(
         api: &ObjectApi,
@@ -67,7 +70,7 @@ impl Drift {
         }
     }
 
-    /// The same, and traced.
+    /// Enables tracing.
     #[must_use]
     pub fn traced(self, traces: &Traces) -> Self {
         Self {
@@ -76,29 +79,29 @@ impl Drift {
         }
     }
 
-    /// Scans for as long as it is polled.
+    /// Scans at every interval, until it is dropped.
     pub async fn run(&self) {
-        /// The figure is the leader's alone.
-        struct Forget<'a>(&'a ControllerMetrics);
-        impl Drop for Forget<'_> {
+        /// Only the leader reports these gauges; they are reset when the lease is lost.
+        struct ResetDriftGauges<'a>(&'a ControllerMetrics);
+        impl Drop for ResetDriftGauges<'_> {
             fn drop(&mut self) {
-                self.0.found(0, 0);
+                self.0.set_uninjected(0, 0);
                 self.0.skipped.set(0);
             }
         }
-        let _forget = Forget(&self.metrics);
+        let _reset = ResetDriftGauges(&self.metrics);
         loop {
-            self.once().await;
+            self.scan_once().await;
             sleep(self.interval).await;
         }
     }
 
-    async fn once(&self) {
+    async fn scan_once(&self) {
         let began = Instant::now();
         let mut span = self.traces.root_span("drift.scan");
         let progress = Progress::default();
-        let (sender, mut receiver) = mpsc::channel(WAITING);
-        // Twice the pause: no pod comes and is overlooked, however long a scan takes. Nothing is said twice.
+        let (sender, receiver) = mpsc::channel(FINDINGS_CAPACITY);
+        // Twice the interval, so that no new pod is missed, however long a scan takes. Events are published once.
         let warned_since = (self.now)().checked_sub(self.interval * 2).ok();
         let task = Task {
             scope: self.scope.clone(),
@@ -111,64 +114,78 @@ impl Drift {
             drop(sender);
             ended
         };
-        let telling = async {
-            let mut told = Told::default();
-            while let Some(found) = receiver.recv().await {
-                match found {
-                    Found::Drifted(finding) => self.drifted(&finding, &mut told).await,
-                    // Not asked for.
-                    Found::Ineffective(_) | Found::Lost(_) => {}
-                    Found::Warned(warned) => self.warned(&warned, &mut told).await,
-                }
+        let (ended, report) = futures::future::join(scanning, self.publish_all(receiver)).await;
+        self.report(&mut span, ended, &report, progress.looked(), began);
+    }
+
+    /// Publishes Events about the findings of one scan.
+    async fn publish_all(&self, mut findings: mpsc::Receiver<Found>) -> DriftReport {
+        let mut report = DriftReport::default();
+        while let Some(found) = findings.recv().await {
+            match found {
+                Found::Drifted(finding) => self.publish_drift(&finding, &mut report).await,
+                // The task does not request them.
+                Found::Ineffective(_) | Found::Lost(_) => {}
+                Found::Warned(warned) => self.publish_warnings(&warned, &mut report).await,
             }
-            told
-        };
-        let (ended, told) = futures::future::join(scanning, telling).await;
-        let Told {
+        }
+        report
+    }
+
+    /// Records one scan in the span, the metrics and the log.
+    fn report(
+        &self,
+        span: &mut Span,
+        ended: Result<(), ScanError>,
+        report: &DriftReport,
+        stats: ScanStats,
+        began: Instant,
+    ) {
+        let DriftReport {
             pods,
             workloads,
             warned,
-            failed,
-        } = told;
-        let looked = progress.looked();
+            events_failed,
+        } = report;
+        let (pods, workloads) = (*pods, *workloads);
         span.set_i64("pods", pods);
         span.set_i64("workloads", workloads);
-        span.set_i64("objects", i64::try_from(looked.objects).unwrap_or(i64::MAX));
+        span.set_i64("objects", i64::try_from(stats.objects).unwrap_or(i64::MAX));
         let result = if ended.is_ok() {
-            ScanResult::Complete
+            DriftScanResult::Complete
         } else {
-            ScanResult::Failed
+            DriftScanResult::Failed
         };
         span.set_static("result", result.as_str());
         match ended {
             Ok(()) => {
-                self.metrics.found(pods, workloads);
+                self.metrics.set_uninjected(pods, workloads);
                 self.metrics
                     .skipped
-                    .set(i64::try_from(looked.skipped).unwrap_or(i64::MAX));
-                self.metrics.scanned(ScanResult::Complete);
+                    .set(i64::try_from(stats.skipped).unwrap_or(i64::MAX));
+                self.metrics.scan_ended(result);
                 info!(
                     pods,
                     workloads,
                     owners_warned = warned.len(),
-                    objects = looked.objects,
-                    read = looked.read,
-                    skipped = looked.skipped,
-                    events_failed = failed,
+                    objects = stats.objects,
+                    read = stats.read,
+                    skipped = stats.skipped,
+                    events_failed,
                     seconds = began.elapsed().as_secs_f64(),
                     "drift scan"
                 );
             }
             Err(error) => {
                 span.set_error(result.as_str());
-                self.metrics.scanned(ScanResult::Failed);
-                warn!(error = %ErrorChain(&error), objects = looked.objects, "drift scan failed");
+                self.metrics.scan_ended(result);
+                warn!(error = %ErrorChain(&error), objects = stats.objects, "drift scan failed");
             }
         }
     }
 
-    /// Says it on the object.
-    async fn drifted(&self, finding: &Finding, told: &mut Told) {
+    /// Publishes an Event on an object that runs without its secrets.
+    async fn publish_drift(&self, finding: &Finding, report: &mut DriftReport) {
         let Finding {
             namespace,
             api_version,
@@ -179,9 +196,9 @@ impl Drift {
             problems,
         } = finding;
         *if *kind == "Pod" {
-            &mut told.pods
+            &mut report.pods
         } else {
-            &mut told.workloads
+            &mut report.workloads
         } += 1;
         let about = InvolvedObject {
             api_version,
@@ -199,20 +216,20 @@ impl Drift {
             "{}; it was created or changed without the webhook: {remedy}",
             problems.join("; ")
         );
-        let said = self
+        let published = self
             .events
             .publish(&about, Reason::SecretsNotInjected, &message)
             .await;
-        told.failed += u64::from(said.is_err());
+        report.events_failed += u64::from(published.is_err());
     }
 
-    /// Says it on the owner, once for all of its pods: the API server tells whoever creates a pod, and that is a
-    /// program.
-    async fn warned(&self, warned: &Warned, told: &mut Told) {
+    /// Publishes an Event about admission warnings on the owner, once for all of its pods. The API server returns
+    /// warnings only to the client that creates a pod, which is the owner's controller here.
+    async fn publish_warnings(&self, warned: &Warned, report: &mut DriftReport) {
         let Warned {
             namespace,
             owner:
-                Owner {
+                FindingOwner {
                     api_version,
                     kind,
                     name,
@@ -220,7 +237,7 @@ impl Drift {
                 },
             warnings,
         } = warned;
-        if told.warned.len() >= OWNERS || !told.warned.insert(uid.clone()) {
+        if report.warned.len() >= MAX_WARNED_OWNERS || !report.warned.insert(uid.clone()) {
             return;
         }
         let about = InvolvedObject {
@@ -234,10 +251,10 @@ impl Drift {
             "its pods were admitted with warnings: {}",
             warnings.join("; ")
         );
-        let said = self
+        let published = self
             .events
             .publish_once(&about, Reason::InjectionWarnings, &message)
             .await;
-        told.failed += u64::from(said.is_err());
+        report.events_failed += u64::from(published.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What the controller counts.
+//! Metrics of the controller.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -8,17 +8,16 @@ use prometheus_client::registry::Registry;
 
 use crate::telemetry::metrics::label;
 
-/// What runs without its secrets.
+/// Kinds of objects that run without their secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Drifted {
-    /// Pods.
     Pod,
     /// Objects with a pod template.
     Workload,
 }
 
 impl Drifted {
-    /// The label's text.
+    /// Label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,17 +27,17 @@ impl Drifted {
     }
 }
 
-/// How a scan ended.
+/// Result of a drift scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ScanResult {
-    /// Everything was looked at.
+pub enum DriftScanResult {
+    /// All objects in scope were read.
     Complete,
-    /// Not everything.
+    /// An object or a list could not be read.
     Failed,
 }
 
-impl ScanResult {
-    /// The label's text.
+impl DriftScanResult {
+    /// Label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,25 +47,25 @@ impl ScanResult {
     }
 }
 
-/// How a wait for secrets ended.
+/// Result of an owner's wait for secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryResult {
     /// A retry was triggered.
     Triggered,
-    /// It had been triggered for the same secrets before.
+    /// A retry had been triggered for the same secrets before.
     Unchanged,
-    /// The owner went away or has its pods.
+    /// The owner is gone or has its pods.
     Gone,
-    /// Not within an hour.
+    /// The secrets did not exist within an hour.
     GaveUp,
-    /// Too many were waiting already.
+    /// Too many owners were waiting already.
     Full,
     /// The owner could not be written.
     Failed,
 }
 
 impl RetryResult {
-    /// The label's text.
+    /// Label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,17 +79,17 @@ impl RetryResult {
     }
 }
 
-/// What became of a certificate that was due.
+/// Result of renewing a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RotationResult {
-    /// A new one serves.
+    /// A new certificate was written.
     Rotated,
-    /// The old one still does; it is tried again.
+    /// The old certificate is still served; renewal is retried at the next interval.
     Failed,
 }
 
 impl RotationResult {
-    /// The label's text.
+    /// Label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,123 +101,122 @@ impl RotationResult {
 
 label!(Drifted);
 label!(RotationResult);
-label!(ScanResult);
+label!(DriftScanResult);
 label!(RetryResult);
 
-/// `{kind}`.
+/// Labels of `uninjected`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfKind {
-    /// What.
+pub struct DriftLabels {
+    /// Pods or workloads.
     pub kind: Drifted,
 }
 
-/// `{result}` of a scan.
+/// Labels of `drift_scans`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfScan {
-    /// How it ended.
-    pub result: ScanResult,
+pub struct DriftScanLabels {
+    pub result: DriftScanResult,
 }
 
-/// `{result}` of a wait.
+/// Labels of `retries_triggered`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RetryLabels {
-    /// How it ended.
     pub result: RetryResult,
 }
 
-/// `{result}` of a rotation.
+/// Labels of `certificate_rotations`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfRotation {
-    /// How it ended.
+pub struct RotationLabels {
     pub result: RotationResult,
 }
 
-/// All families. Clones count into the same place.
+/// All metric families. Clones share their values.
 #[derive(Clone, Debug, Default)]
 pub struct ControllerMetrics {
-    /// Whether this replica leads.
+    /// 1 if this replica leads.
     pub leader: Gauge,
-    /// What the last complete scan found; 0 on replicas that do not lead.
-    pub uninjected: Family<OfKind, Gauge>,
-    /// Scans.
-    pub scans: Family<OfScan, Counter>,
-    /// Objects that the last complete scan could not look at, because each alone is too large; 0 on replicas that do
-    /// not lead.
+    /// Objects without their secrets in the last complete scan; 0 on replicas that do not lead.
+    pub uninjected: Family<DriftLabels, Gauge>,
+    /// Drift scans by result.
+    pub scans: Family<DriftScanLabels, Counter>,
+    /// Objects that the last complete scan skipped because each is too large to be read; 0 on replicas that do not
+    /// lead.
     pub skipped: Gauge,
     /// Owners that wait for secrets.
     pub pending_owners: Gauge,
-    /// Waits that ended.
+    /// Ended waits by result.
     pub retries: Family<RetryLabels, Counter>,
-    /// Certificates that were due.
-    pub rotations: Family<OfRotation, Counter>,
+    /// Certificates that were due, by result.
+    pub rotations: Family<RotationLabels, Counter>,
     /// End of validity of the self-managed certificate, in seconds since 1970; 0 on replicas that do not lead.
     pub certificate_not_after: Gauge,
 }
 
 impl ControllerMetrics {
-    /// Makes the families and registers them.
+    /// Creates and registers all families.
     #[must_use]
-    pub fn register(r: &mut Registry) -> Self {
+    pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        r.register(
+        registry.register(
             "leader",
             "1 on the controller replica that leads",
             metrics.leader.clone(),
         );
         let help = "Objects that run without the secrets that they ask for, by the leader's last complete scan";
-        r.register("uninjected", help, metrics.uninjected.clone());
-        r.register(
+        registry.register("uninjected", help, metrics.uninjected.clone());
+        registry.register(
             "drift_scans",
             "Drift scans by how they ended",
             metrics.scans.clone(),
         );
         let help = "Objects that the leader's last complete scan left out, each of them too large to be read";
-        r.register("drift_skipped", help, metrics.skipped.clone());
-        r.register(
+        registry.register("drift_skipped", help, metrics.skipped.clone());
+        registry.register(
             "retry_pending_owners",
             "Owners of pods that wait for secrets",
             metrics.pending_owners.clone(),
         );
-        r.register(
+        registry.register(
             "retries_triggered",
             "Waits for secrets by how they ended",
             metrics.retries.clone(),
         );
-        r.register(
+        registry.register(
             "certificate_rotations",
             "Self-managed certificates by what became of them",
             metrics.rotations.clone(),
         );
         let help = "End of validity of the self-managed certificate, on the leader";
-        r.register(
+        registry.register(
             "certificate_not_after_seconds",
             help,
             metrics.certificate_not_after.clone(),
         );
-        metrics.found(0, 0);
+        metrics.set_uninjected(0, 0);
         metrics
     }
 
-    /// The last scan's findings.
-    pub fn found(&self, pods: i64, workloads: i64) {
+    /// Sets the counts of the last complete scan.
+    pub fn set_uninjected(&self, pods: i64, workloads: i64) {
         self.uninjected
-            .get_or_create(&OfKind { kind: Drifted::Pod })
+            .get_or_create(&DriftLabels { kind: Drifted::Pod })
             .set(pods);
         self.uninjected
-            .get_or_create(&OfKind {
+            .get_or_create(&DriftLabels {
                 kind: Drifted::Workload,
             })
             .set(workloads);
     }
 
-    /// A scan ended.
-    pub fn scanned(&self, result: ScanResult) {
-        self.scans.get_or_create(&OfScan { result }).inc();
+    /// Counts a drift scan that ended.
+    pub fn scan_ended(&self, result: DriftScanResult) {
+        self.scans.get_or_create(&DriftScanLabels { result }).inc();
     }
 
-    /// A certificate was due.
-    pub fn rotated(&self, result: RotationResult) {
-        self.rotations.get_or_create(&OfRotation { result }).inc();
+    /// Counts a certificate that was due.
+    pub fn rotation_ended(&self, result: RotationResult) {
+        self.rotations
+            .get_or_create(&RotationLabels { result })
+            .inc();
     }
 
     /// Counts owners that were rejected because too many wait.

@@ -5,14 +5,21 @@
 //! versions are added for an owner that waited again, for a key of the same secret, and for one whose last retry was
 //! refused, too.
 
+mod annotation;
+mod cluster;
+mod evaluator;
 mod history;
+mod limits;
 mod messages;
+mod outlook;
 mod owner;
+mod owner_view;
 mod pending;
 mod queue;
 mod rate_limited;
 mod reconciler;
 mod refusals;
+mod secret_state;
 
 pub use self::reconciler::RetryTrigger;
 
@@ -24,24 +31,25 @@ use crate::scan::Scope;
 impl RetryTrigger {
     /// Runs until it is dropped, which also drops all that is known of owners: only the leader keeps it.
     pub async fn run(&self) {
-        struct Reset<'a>(&'a RetryTrigger);
-        impl Drop for Reset<'_> {
+        struct ResetRetries<'a>(&'a RetryTrigger);
+        impl Drop for ResetRetries<'_> {
             fn drop(&mut self) {
                 *self.0.pending() = PendingOwners::default();
                 *self.0.history() = TriggerHistory::default();
                 self.0.metrics.pending_owners.set(0);
             }
         }
-        let _reset = Reset(self);
+        let _reset = ResetRetries(self);
         let queue = RetryQueue::new(self);
         let enqueue = |owner| queue.enqueue(owner);
+        let api = self.cluster.api();
         let following = async {
             match &self.scope {
-                Scope::All => refusals::follow(&self.api, None, &enqueue).await,
+                Scope::All => refusals::follow(api, None, &enqueue).await,
                 Scope::Namespaces(namespaces) => {
                     let each = namespaces
                         .iter()
-                        .map(|name| refusals::follow(&self.api, Some(name), &enqueue));
+                        .map(|name| refusals::follow(api, Some(name), &enqueue));
                     futures::future::join_all(each).await;
                 }
             }

@@ -1,7 +1,8 @@
-//! The judgement, pure: does an object run without what its annotations ask for?
+//! Evaluates whether an object runs without the secrets of its annotations. Pure.
 //!
-//! By content and with the planner that admission uses: whatever the plan would add is missing. Our own label proves
-//! nothing. No secret is looked at: a reference that is there was injected, whatever became of the secret since.
+//! Uses the planner of admission: whatever the plan would add is missing. Neither the webhook's label nor its record
+//! counts as a proof. No secret is read: an existing reference counts as injected, even if the secret was deleted
+//! later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,34 +14,33 @@ use injection::{
     Unreached, Warning, WorkloadKind, WorkloadUpdate, WorkloadView,
 };
 
-/// What is thought of a pod, in sentences.
+/// Sentences about an evaluated object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evaluation {
-    /// What it lacks; none when it has everything.
+    /// Missing secrets; none if everything was injected.
     pub problems: Vec<String>,
-    /// What its admission had to say about a pod that has everything, as far as that rests on the pod alone: no secret
-    /// is looked at here.
+    /// Admission warnings about a pod without problems, as far as they depend only on the pod: no secret is read here.
     pub warnings: Vec<String>,
 }
 
-/// Judges a running pod.
+/// Evaluates a running pod.
 #[must_use]
 pub fn pod(
     namespace: &str,
     pod: &PodView<'_>,
-    sources: &AnnotationLayers<'_>,
+    layers: &AnnotationLayers<'_>,
     sidecars: &[Sidecar],
 ) -> Evaluation {
-    let wrong = |problems| Evaluation {
+    let with_problems = |problems| Evaluation {
         problems,
         ..Evaluation::default()
     };
-    let request = match injection::parse(sources) {
+    let request = match injection::parse(layers) {
         Ok(Decision::Skip(_)) => return Evaluation::default(),
         Ok(Decision::Inject(request)) => request,
-        Err(mistakes) => return wrong(refused(&AdmissionError::Annotations(mistakes))),
+        Err(mistakes) => return with_problems(refusals(&AdmissionError::Annotations(mistakes))),
     };
-    let bindings = carried(pod, &request);
+    let bindings = assumed_bindings(pod, &request);
     let input = PlanInput {
         target: PlanTarget::Pod,
         pod,
@@ -55,19 +55,19 @@ pub fn pod(
             let warnings = plan
                 .warnings
                 .iter()
-                .filter(|warning| rests_on_the_pod(warning))
+                .filter(|warning| depends_only_on_pod(warning))
                 .map(ToString::to_string);
             Evaluation {
                 warnings: warnings.collect(),
                 ..Evaluation::default()
             }
         }
-        Ok(plan) => wrong(plan.containers.iter().map(lacks).collect()),
-        Err(errors) => wrong(refused(&AdmissionError::Plan(errors))),
+        Ok(plan) => with_problems(plan.containers.iter().map(missing_secrets).collect()),
+        Err(errors) => with_problems(refusals(&AdmissionError::Plan(errors))),
     }
 }
 
-fn rests_on_the_pod(warning: &Warning) -> bool {
+fn depends_only_on_pod(warning: &Warning) -> bool {
     match warning {
         Warning::NoSuchContainer(_)
         | Warning::OnlySidecars(_)
@@ -84,14 +84,14 @@ fn rests_on_the_pod(warning: &Warning) -> bool {
     }
 }
 
-/// What of the annotations beside its pod template (its own, or a CronJob's jobTemplate's) does not reach a workload's
-/// pods, each a sentence.
+/// Describes the annotations of a workload, or of a CronJob's jobTemplate, that do not reach its pods, each in a
+/// sentence.
 #[must_use]
 pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
-    let Some(review) = WorkloadUpdate::stored(kind, object) else {
+    let Some(update) = WorkloadUpdate::stored(kind, object) else {
         return Vec::new();
     };
-    let Unreached { absent, stale } = review.unreached();
+    let Unreached { absent, stale } = update.unreached();
     let names = |keys: Vec<String>| {
         keys.iter()
             .map(|key| format!("{PREFIX}{key}"))
@@ -113,16 +113,16 @@ pub fn workload(kind: WorkloadKind, object: &WorkloadView<'_>) -> Vec<String> {
     problems
 }
 
-fn refused(error: &AdmissionError) -> Vec<String> {
+fn refusals(error: &AdmissionError) -> Vec<String> {
     sentences(error)
         .into_iter()
         .map(|sentence| format!("the webhook would refuse it: {sentence}"))
         .collect()
 }
 
-/// Every secret by its own name. The keys of a `name/*` were those of its creation, so what the pod carries of the
-/// secret is taken for all; a pod that carries none of it lacks it.
-pub(super) fn carried(
+/// Binds every secret under its own name. A reference `name/*` was expanded to the keys at the pod's creation, so the
+/// keys in the pod are assumed to be all of them. A pod with none of them is missing the secret.
+pub(super) fn assumed_bindings(
     pod: &PodView<'_>,
     request: &InjectionRequest,
 ) -> BTreeMap<SecretId, BindOutcome> {
@@ -155,14 +155,14 @@ fn containers<'v, 'a>(pod: &'v PodView<'a>) -> impl Iterator<Item = &'v Containe
         .flat_map(|list| list.iter().flatten())
 }
 
-fn lacks(plan: &ContainerPlan) -> String {
-    let whole = plan.env_from.iter().map(|(_, secret)| secret.as_str());
-    let single = plan
+fn missing_secrets(plan: &ContainerPlan) -> String {
+    let bulk = plan.env_from.iter().map(|(_, secret)| secret.as_str());
+    let variables = plan
         .env_before
         .iter()
         .chain(&plan.env_after)
         .map(|entry| entry.secret.as_str());
-    let secrets: BTreeSet<&str> = whole.chain(single).collect();
+    let secrets: BTreeSet<&str> = bulk.chain(variables).collect();
     let secrets: Vec<String> = secrets
         .into_iter()
         .map(|secret| format!("\"{secret}\""))
@@ -185,20 +185,20 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn judged(annotations: &Value, containers: &Value) -> Evaluation {
+    fn evaluated(annotations: &Value, containers: &Value) -> Evaluation {
         let text =
             json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
                 .to_string();
         let view: PodView<'_> = serde_json::from_str(&text).unwrap();
-        let sources = AnnotationLayers {
+        let layers = AnnotationLayers {
             object: view.annotations(),
             ..AnnotationLayers::default()
         };
-        pod("jobs", &view, &sources, &["istio-proxy".parse().unwrap()])
+        pod("jobs", &view, &layers, &["istio-proxy".parse().unwrap()])
     }
 
     fn problems(annotations: &Value, containers: &Value) -> Vec<String> {
-        judged(annotations, containers).problems
+        evaluated(annotations, containers).problems
     }
 
     fn variable(name: &str, key: &str) -> Value {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_plan_would_add_is_missing() {
+    fn planned_additions_are_missing() {
         let bulk = json!({"secrets.floe.dev/env-from": "db s3", "secrets.floe.dev/refs": "db/k"});
         let bare = json!([{"name": "main"}, {"name": "istio-proxy"}]);
         assert_eq!(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn our_label_and_record_prove_nothing() {
+    fn forged_record_is_ignored() {
         let forged = json!({
             "secrets.floe.dev/env-from": "db",
             "secrets.floe.dev/injected": "{\"containers\":{\"main\":{\"envFrom\":[\"db\"]}}}",
@@ -230,65 +230,66 @@ mod tests {
             problems(&forged, &json!([{"name": "main"}])),
             ["container \"main\" runs without secret \"db\""]
         );
-        let there =
+        let injected =
             json!([{"name": "main", "envFrom": [{"secretRef": {"name": "db"}}]}, {"name": "late"}]);
         assert_eq!(
-            problems(&forged, &there),
+            problems(&forged, &injected),
             [""; 0],
-            "a container that came later is no drift"
+            "a container that was added later is not drift"
         );
     }
 
     #[test]
-    fn an_expansion_is_judged_by_what_the_pod_carries() {
+    fn expansion_is_evaluated_by_keys_in_the_pod() {
         let all = json!({"secrets.floe.dev/refs": "db/*"});
         assert_eq!(
             problems(&all, &json!([{"name": "main"}])),
             ["container \"main\" runs without secret \"db\""]
         );
-        let there = json!([{"name": "main", "env": [variable("FLOE_SECRET_DB_A", "a")]}]);
+        let injected = json!([{"name": "main", "env": [variable("FLOE_SECRET_DB_A", "a")]}]);
         assert_eq!(
-            problems(&all, &there),
+            problems(&all, &injected),
             [""; 0],
-            "keys that came later are no drift"
+            "keys that were added later are not drift"
         );
     }
 
     #[test]
-    fn a_mistake_is_what_the_webhook_would_say() {
-        let said = problems(
+    fn invalid_annotation_is_reported_as_a_refusal() {
+        let problems = problems(
             &json!({"secrets.floe.dev/env_from": "db"}),
             &json!([{"name": "main"}]),
         );
         assert!(
-            said.len() == 1 && said[0].starts_with("the webhook would refuse it: annotation"),
-            "{said:?}"
+            problems.len() == 1
+                && problems[0].starts_with("the webhook would refuse it: annotation"),
+            "{problems:?}"
         );
     }
 
     #[test]
-    fn what_admission_had_to_say_about_the_pod_is_said_again() {
-        let asks =
+    fn admission_warnings_about_the_pod_are_repeated() {
+        let annotations =
             json!({"secrets.floe.dev/refs": "db/k", "secrets.floe.dev/containers": "main, job-*"});
-        let theirs =
+        let authored =
             json!([{"name": "main", "env": [{"name": "FLOE_SECRET_DB_K", "value": "mine"}]}]);
-        let Evaluation { problems, warnings } = judged(&asks, &theirs);
+        let Evaluation { problems, warnings } = evaluated(&annotations, &authored);
         assert_eq!(problems, [""; 0]);
-        let said = [
+        let expected = [
             "container \"main\" already sets FLOE_SECRET_DB_K; it was left as it is",
             "\"job-*\" (annotation secrets.floe.dev/containers) matches no container",
         ];
-        assert_eq!(warnings, said);
+        assert_eq!(warnings, expected);
         let sidecar = json!([{"name": "istio-proxy"}]);
-        let none = judged(&json!({"secrets.floe.dev/refs": "db/k"}), &sidecar);
+        let evaluation = evaluated(&json!({"secrets.floe.dev/refs": "db/k"}), &sidecar);
         assert!(
-            none.problems[0]
+            evaluation.problems[0]
                 .starts_with("the webhook would refuse it: the secrets that annotation"),
-            "{none:?}"
+            "{evaluation:?}"
         );
     }
 
-    fn judged_workload(own: &Value, template: &Value) -> Vec<String> {
+    fn workload_problems(own: &Value, template: &Value) -> Vec<String> {
         let metadata = json!({"metadata": {"annotations": template}, "spec": {"containers": []}});
         let text =
             json!({"metadata": {"annotations": own}, "spec": {"template": metadata}}).to_string();
@@ -297,30 +298,30 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_lacks_what_its_template_does_not_carry() {
+    fn workload_is_missing_what_its_template_does_not_carry() {
         let own = json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/reload": "off"});
-        let lacks =
+        let expected =
             "its pod template does not carry secrets.floe.dev/env-from, so its pods ask for nothing by it".to_owned();
         assert_eq!(
-            judged_workload(&own, &json!({"secrets.floe.dev/reload": "auto"})),
-            [lacks]
+            workload_problems(&own, &json!({"secrets.floe.dev/reload": "auto"})),
+            [expected]
         );
-        assert_eq!(judged_workload(&own, &own), [""; 0]);
-        assert_eq!(judged_workload(&json!({}), &own), [""; 0]);
+        assert_eq!(workload_problems(&own, &own), [""; 0]);
+        assert_eq!(workload_problems(&json!({}), &own), [""; 0]);
     }
 
     #[test]
-    fn a_copy_that_is_no_longer_what_was_copied_is_stale() {
+    fn outdated_copy_of_an_annotation_is_stale() {
         let recorded = r#"{"copied":{"env-from":"old","refs":"a/b"}}"#;
         let own =
             json!({"secrets.floe.dev/env-from": "new", "secrets.floe.dev/injected": recorded});
         let stale = "its pod template carries secrets.floe.dev/env-from, secrets.floe.dev/refs as it was, so its pods \
                      ask for what was asked for then";
         let template = json!({"secrets.floe.dev/env-from": "old", "secrets.floe.dev/refs": "a/b"});
-        assert_eq!(judged_workload(&own, &template), [stale]);
-        let theirs = json!({"secrets.floe.dev/env-from": "authors"});
+        assert_eq!(workload_problems(&own, &template), [stale]);
+        let authored = json!({"secrets.floe.dev/env-from": "authors"});
         assert_eq!(
-            judged_workload(&own, &theirs),
+            workload_problems(&own, &authored),
             [""; 0],
             "the template's own annotation wins"
         );

@@ -1,4 +1,4 @@
-//! What a scan finds, and what it looked at.
+//! Findings and statistics of a scan.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,75 +6,69 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// Objects that are too large to be read and are named; more of them are only counted.
-const UNREAD: usize = 10;
+/// Limit of named objects that are too large to be read. Others are only counted.
+const MAX_UNREAD_NAMED: usize = 10;
 
-/// Notes that are kept.
+/// Limit of notes; further ones are dropped.
 const MAX_NOTES: usize = 20;
 
-/// An object that runs without what its annotations ask for, whose annotations or labels have no effect, or whose
+/// An object that runs without the secrets of its annotations, whose annotations or labels have no effect, or whose
 /// containers lost references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Where.
     pub namespace: String,
-    /// `v1`, `apps/v1`, …
+    /// For example `v1` or `apps/v1`.
     pub api_version: &'static str,
-    /// `Pod`, `Deployment`, …
+    /// For example `Pod` or `Deployment`.
     pub kind: &'static str,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     pub uid: String,
-    /// `Kind/name` of what made it.
+    /// `Kind/name` of the object's controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What is missing, has no effect or was lost, each a sentence.
+    /// Sentences about missing secrets, annotations without effect, or lost references.
     pub problems: Vec<String>,
 }
 
-/// What a scan has to say.
+/// One finding of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// An object runs without what it asks for.
+    /// An object runs without its secrets.
     Drifted(Finding),
-    /// An object has annotations or labels of ours, or nearly ours, that have no effect.
+    /// An object has annotations or labels without effect, with the webhook's prefix or one that resembles it.
     Ineffective(Finding),
     /// A workload's containers lost references to Secrets in its latest revision, together with an annotation.
     Lost(Finding),
-    /// A pod was made lately, and whoever made it was warned: a controller, which passes nothing on.
+    /// A new pod was admitted with warnings, and they were returned to a controller, which drops them.
     Warned(Warned),
 }
 
-/// A controller's pod that has its secrets, and of which more has to be said.
+/// A pod that has its secrets and was admitted with warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warned {
-    /// Where.
     pub namespace: String,
-    /// What made the pod.
-    pub owner: Owner,
-    /// What its admission had to say that rests on the pod alone.
+    /// Controller of the pod.
+    pub owner: FindingOwner,
+    /// Warnings of the admission that depend only on the pod.
     pub warnings: Vec<String>,
 }
 
 /// The controller among an object's owner references.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owner {
-    /// `apps/v1`, …
+pub struct FindingOwner {
+    /// For example `apps/v1`.
     #[serde(default)]
     pub api_version: String,
-    /// `ReplicaSet`, …
+    /// For example `ReplicaSet`.
     pub kind: String,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     #[serde(default)]
     pub uid: String,
 }
 
-/// How far a scan has come. Shared with whoever shows it.
+/// Counters and notes of a running scan, shared with the code that prints them.
 #[derive(Debug, Default)]
 pub struct Progress {
     objects: AtomicU64,
@@ -88,41 +82,41 @@ pub struct Progress {
     notes: Mutex<BTreeSet<String>>,
 }
 
-/// What a scan looked at.
+/// Statistics of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScanStats {
     /// Pods, workloads and revisions of workloads that were listed.
     pub objects: u64,
-    /// Objects that were read whole.
+    /// Objects that were read in full.
     pub read: u64,
-    /// Objects that run without what they ask for.
+    /// Objects that run without their secrets.
     pub found: u64,
     /// Objects whose annotations or labels have no effect.
     pub ineffective: u64,
     /// Workloads whose containers lost references in the latest revision, together with an annotation.
     pub lost: u64,
-    /// Objects that were left out, each of them too large to be read: the scan is not complete without them.
+    /// Objects that were skipped because each is too large to be read. The scan is incomplete then.
     pub skipped: u64,
 }
 
 impl Progress {
-    pub(super) fn listed(&self, objects: usize) {
+    pub(super) fn count_listed(&self, objects: usize) {
         self.objects.fetch_add(objects as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) {
+    pub(super) fn count_read(&self) {
         self.read.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn found(&self) {
+    pub(super) fn count_found(&self) {
         self.found.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn ineffective(&self) {
+    pub(super) fn count_ineffective(&self) {
         self.ineffective.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn lost(&self) {
+    pub(super) fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -130,22 +124,22 @@ impl Progress {
         self.service_accounts_hidden.store(true, Ordering::Relaxed);
     }
 
-    /// Whether `ServiceAccounts` could not be listed: then nothing is known of those whose defaults have no effect.
+    /// Whether `ServiceAccounts` could not be listed. Their defaults without effect are unknown then.
     #[must_use]
     pub fn hides_service_accounts(&self) -> bool {
         self.service_accounts_hidden.load(Ordering::Relaxed)
     }
 
-    /// An object is too large to be read.
+    /// Counts an object that is too large to be read.
     pub(super) fn skip(&self, object: String) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        if unread.len() < UNREAD {
+        if unread.len() < MAX_UNREAD_NAMED {
             unread.push(object);
         }
     }
 
-    /// The first objects that were left out, each too large to be read.
+    /// The first objects that were skipped, each too large to be read.
     #[must_use]
     pub fn unread(&self) -> Vec<String> {
         self.unread
@@ -154,7 +148,7 @@ impl Progress {
             .clone()
     }
 
-    /// Notes what was not looked at, and why.
+    /// Records a sentence about objects that were not scanned, and why.
     pub(super) fn note(&self, sentence: String) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.len() < MAX_NOTES {
@@ -162,7 +156,7 @@ impl Progress {
         }
     }
 
-    /// Sentences about what was not looked at, and why.
+    /// Sentences about objects that were not scanned, and why.
     #[must_use]
     pub fn notes(&self) -> BTreeSet<String> {
         self.notes
@@ -171,10 +165,10 @@ impl Progress {
             .clone()
     }
 
-    /// The figures so far.
+    /// Statistics so far.
     #[must_use]
     pub fn looked(&self) -> ScanStats {
-        let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ScanStats {
             objects: get(&self.objects),
             read: get(&self.read),

@@ -1,42 +1,49 @@
-//! The scan for lost references: lists the revisions of workloads, and reads whole only those whose annotations differ.
+//! Scan for lost references: lists the revisions of workloads, and reads in full only those with different annotations.
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use tokio::time::Instant;
 
+use super::error::ScanError;
 use super::finding::{Finding, Found};
-use super::lost::Comparison;
-use super::objects::{is_object_name, labels, meta};
-use super::revision::{Candidate, Histories, Store};
-use super::scanner::{AT_ONCE, Kind, PATIENCE, Run, ScanError, Scanner, WHOLE_PAGE, WORKLOADS};
-use crate::defaults::AppliedDefaults;
-use crate::kubernetes::Representation;
+use super::lost::{Comparison, LostReferences};
+use super::objects::{is_object_name, labels, object_meta};
+use super::resource::{ScannedResource, WORKLOADS};
+use super::revision::{Histories, RevisionCandidate};
+use super::revision_store::RevisionStore;
+use super::scanner::{MAX_CONCURRENT_READS, Run, Scanner};
 use injection::{PodView, WorkloadUpdate, WorkloadView};
 
+/// Bodies of a workload and of its two latest revisions.
+struct RevisionBodies {
+    workload: Bytes,
+    previous: Bytes,
+    latest: Bytes,
+}
+
 impl Scanner {
-    /// Compares the two latest revisions of each workload, and sends what the latest one lost together with an
-    /// annotation. Resources that the account may not read are noted and left out.
-    pub(super) async fn lost_references(
+    /// Compares the two latest revisions of each workload, and sends findings about references that the latest one lost
+    /// together with an annotation. Resources that the account may not read are noted and skipped.
+    pub(super) async fn find_lost_references(
         &self,
         namespace: Option<&str>,
         run: Run<'_>,
     ) -> Result<(), ScanError> {
-        for store in Store::ALL {
+        for store in RevisionStore::ALL {
             let histories = self.histories(store, namespace, run).await?;
             if histories.truncated {
                 run.progress.note(format!(
                     "there are too many {}s: not all of their workloads were looked at for lost references",
-                    store.resource().name
+                    store.resource().kind
                 ));
             }
-            let compared = histories
+            let comparisons = histories
                 .candidates()
-                .map(|candidate| self.compare(store, candidate, run));
-            let mut compared = stream::iter(compared).buffer_unordered(AT_ONCE);
-            while let Some(finding) = compared.next().await {
+                .map(|candidate| self.compare_candidate(store, candidate, run));
+            let mut comparisons = stream::iter(comparisons).buffer_unordered(MAX_CONCURRENT_READS);
+            while let Some(finding) = comparisons.next().await {
                 let Some(finding) = finding? else { continue };
-                run.progress.lost();
-                // Nobody listens any more: nobody needs the rest either.
+                run.progress.count_lost();
+                // A closed receiver needs no further findings.
                 if run.found.send(Found::Lost(finding)).await.is_err() {
                     return Ok(());
                 }
@@ -47,116 +54,67 @@ impl Scanner {
 
     async fn histories(
         &self,
-        store: Store,
+        store: RevisionStore,
         namespace: Option<&str>,
         run: Run<'_>,
     ) -> Result<Histories, ScanError> {
-        let kind = store.resource();
+        let resource = store.resource();
         let mut histories = Histories::new(store);
-        let path = kind.path(namespace);
-        // Metadata have neither a template's annotations nor the number of a ControllerRevision.
-        let mut pages = self.api.pages(&path, "", Representation::Full, WHOLE_PAGE);
+        let path = resource.path(namespace);
+        let mut pages = self
+            .api
+            .pages(&path, "", resource.representation, resource.page_size());
         loop {
             let page = match pages.next().await {
                 Err(error) if error.kind.is_denied() => {
-                    run.progress.note(hidden(kind, "list"));
+                    run.progress.note(denied_note(resource, "list"));
                     return Ok(Histories::new(store));
                 }
                 page => page?,
             };
             let Some(page) = page else { break };
-            run.progress.listed(page.items.len());
+            run.progress.count_listed(page.items.len());
             for item in page.items {
                 histories.add(&item, |namespace| self.serves(namespace, run));
             }
         }
         for object in pages.skipped() {
-            run.progress.skip(format!("{} {object}", kind.plural));
+            run.progress.skip(format!("{} {object}", resource.plural));
         }
         Ok(histories)
     }
 
-    async fn compare(
+    /// Compares the revisions of one workload; `None` if it lost no reference, or changed since it was listed.
+    async fn compare_candidate(
         &self,
-        store: Store,
-        candidate: Candidate,
+        store: RevisionStore,
+        candidate: RevisionCandidate,
         run: Run<'_>,
     ) -> Result<Option<Finding>, ScanError> {
-        let Candidate {
+        let resource = WORKLOADS
+            .into_iter()
+            .find(|resource| resource.workload == Some(candidate.kind));
+        let Some(resource) = resource else {
+            return Ok(None);
+        };
+        let Some(bodies) = self.read_bodies(resource, store, &candidate, run).await? else {
+            return Ok(None);
+        };
+        let Some(lost) = self.compare(store, &candidate, &bodies, run).await? else {
+            return Ok(None);
+        };
+        let number = candidate.latest.number;
+        let problems = vec![lost.sentence(resource.kind, &candidate.name, number)];
+        let RevisionCandidate {
             namespace,
-            kind,
             name,
             uid,
-            previous,
-            latest,
-        } = candidate;
-        let Some(of) = WORKLOADS.into_iter().find(|of| of.workload == Some(kind)) else {
-            return Ok(None);
-        };
-        let revisions = store.resource();
-        let Some(body) = self.readable(of, &namespace, &name, run).await? else {
-            return Ok(None);
-        };
-        if !self.is_served(&body, &uid) {
-            return Ok(None);
-        }
-        let mut bodies = Vec::new();
-        for name in [&previous.name, &latest.name] {
-            let revision = self.readable(revisions, &namespace, name, run).await?;
-            // The list may be older than what is read now.
-            let Some(revision) = revision.filter(|revision| is_of(revision, &uid)) else {
-                return Ok(None);
-            };
-            bodies.push(revision);
-        }
-        let [before, now] = bodies.as_slice() else {
-            return Ok(None);
-        };
-        let workload = serde_json::from_slice::<WorkloadView<'_>>(&body).ok();
-        let review = workload
-            .as_ref()
-            .and_then(|workload| WorkloadUpdate::stored(kind, workload));
-        let templates = store
-            .template::<PodView<'_>>(before)
-            .zip(store.template::<PodView<'_>>(now));
-        let Some((review, (before, now))) = review.zip(templates) else {
-            return Ok(None);
-        };
-        // The template of a Rollout is not validated.
-        let account = review.pod().service_account();
-        if !is_object_name(account) {
-            return Ok(None);
-        }
-        let applied = if run.namespaces.enabled.contains(&namespace) {
-            let now = Instant::now();
-            self.defaults
-                .applied(&namespace, account, now, now + PATIENCE)
-                .await?
-        } else {
-            AppliedDefaults::default()
-        };
-        let comparison = Comparison {
-            namespace: &namespace,
-            previous: &before,
-            latest: &now,
-            template: review.pod(),
-            authored: review.annotations(),
-            defaults: applied.layers(None, &namespace, account),
-            sidecars: &self.rules.sidecars,
-        };
-        let Some(lost) = comparison.lost() else {
-            return Ok(None);
-        };
-        let problems = vec![lost.sentence(of.name, &name, latest.number)];
-        let Kind {
-            api_version,
-            name: kind,
             ..
-        } = of;
+        } = candidate;
         Ok(Some(Finding {
             namespace,
-            api_version,
-            kind,
+            api_version: resource.api_version,
+            kind: resource.kind,
             name,
             uid,
             owner: None,
@@ -164,24 +122,101 @@ impl Scanner {
         }))
     }
 
-    /// Whether a workload is the one of that uid, is not being deleted, and is sent to the webhook.
-    fn is_served(&self, body: &[u8], uid: &str) -> bool {
-        let is_same =
-            meta(body).is_some_and(|meta| meta.uid == uid && meta.deletion_timestamp.is_none());
-        is_same && self.rules.objects.matches(&labels(body))
+    /// Reads a workload and its two latest revisions; `None` if one of them is gone, or the webhook does not serve
+    /// them.
+    async fn read_bodies(
+        &self,
+        resource: ScannedResource,
+        store: RevisionStore,
+        candidate: &RevisionCandidate,
+        run: Run<'_>,
+    ) -> Result<Option<RevisionBodies>, ScanError> {
+        let RevisionCandidate {
+            namespace,
+            name,
+            uid,
+            previous,
+            latest,
+            ..
+        } = candidate;
+        let Some(workload) = self.read_permitted(resource, namespace, name, run).await? else {
+            return Ok(None);
+        };
+        if !self.is_current_and_selected(&workload, uid) {
+            return Ok(None);
+        }
+        let revisions = store.resource();
+        let mut bodies = Vec::new();
+        for name in [&previous.name, &latest.name] {
+            let revision = self.read_permitted(revisions, namespace, name, run).await?;
+            // The list may be older than the revision that is read now.
+            let Some(revision) = revision.filter(|revision| is_revision_of(revision, uid)) else {
+                return Ok(None);
+            };
+            bodies.push(revision);
+        }
+        let bodies: Option<[Bytes; 2]> = bodies.try_into().ok();
+        Ok(bodies.map(|[previous, latest]| RevisionBodies {
+            workload,
+            previous,
+            latest,
+        }))
     }
 
-    /// A whole object; `None` if it is gone, too large, or may not be read, which is noted.
-    async fn readable(
+    async fn compare(
         &self,
-        kind: Kind,
+        store: RevisionStore,
+        candidate: &RevisionCandidate,
+        bodies: &RevisionBodies,
+        run: Run<'_>,
+    ) -> Result<Option<LostReferences>, ScanError> {
+        let workload = serde_json::from_slice::<WorkloadView<'_>>(&bodies.workload).ok();
+        let update = workload
+            .as_ref()
+            .and_then(|workload| WorkloadUpdate::stored(candidate.kind, workload));
+        let templates = store
+            .template::<PodView<'_>>(&bodies.previous)
+            .zip(store.template::<PodView<'_>>(&bodies.latest));
+        let Some((update, (previous, latest))) = update.zip(templates) else {
+            return Ok(None);
+        };
+        // The API server does not validate the template of a Rollout.
+        let account = update.pod().service_account();
+        if !is_object_name(account) {
+            return Ok(None);
+        }
+        let namespace = candidate.namespace.as_str();
+        let defaults = self.read_defaults(namespace, account, run).await?;
+        let comparison = Comparison {
+            namespace,
+            previous: &previous,
+            latest: &latest,
+            template: update.pod(),
+            authored: update.annotations(),
+            defaults: defaults.layers(None, namespace, account),
+            sidecars: &self.rules.sidecars,
+        };
+        Ok(comparison.lost())
+    }
+
+    /// Whether a workload still has this uid, is not being deleted, and is sent to the webhook.
+    fn is_current_and_selected(&self, body: &[u8], uid: &str) -> bool {
+        let is_current = object_meta(body)
+            .is_some_and(|meta| meta.uid == uid && meta.deletion_timestamp.is_none());
+        is_current && self.rules.objects.matches(&labels(body))
+    }
+
+    /// Reads a full object; `None` if it was deleted, is too large, or may not be read, which is noted.
+    async fn read_permitted(
+        &self,
+        resource: ScannedResource,
         namespace: &str,
         name: &str,
         run: Run<'_>,
     ) -> Result<Option<Bytes>, ScanError> {
-        match self.whole(kind, namespace, name, run).await {
+        match self.read_full(resource, namespace, name, run).await {
             Err(ScanError::Api(error)) if error.kind.is_denied() => {
-                run.progress.note(hidden(kind, "get"));
+                run.progress.note(denied_note(resource, "get"));
                 Ok(None)
             }
             read => read,
@@ -189,17 +224,17 @@ impl Scanner {
     }
 }
 
-/// Whether a revision belongs to the workload of that uid.
-fn is_of(revision: &[u8], uid: &str) -> bool {
-    meta(revision)
+/// Whether a revision belongs to the workload with this uid.
+fn is_revision_of(revision: &[u8], uid: &str) -> bool {
+    object_meta(revision)
         .and_then(|mut meta| meta.controller())
         .is_some_and(|owner| owner.uid == uid)
 }
 
-/// The sentence about a resource that the account may not read.
-fn hidden(kind: Kind, verb: &str) -> String {
+/// Note about a resource that the account may not read.
+fn denied_note(resource: ScannedResource, verb: &str) -> String {
     format!(
         "{}s were not looked at for lost references: you may not {verb} them",
-        kind.name
+        resource.kind
     )
 }

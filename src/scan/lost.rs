@@ -1,85 +1,79 @@
-//! References to Secrets that containers lost in the latest revision of their workload together with the annotation that
-//! asked for them. Pure.
+//! References to Secrets that containers lost in the latest revision of their workload, together with the annotation
+//! that requested them. Pure.
 //!
-//! The annotation counts as removed if its key stands neither on the workload, nor on its template, nor on the latest
-//! revision. An annotation that is still there with another value was edited by its author, who knows. A reference
-//! counts as lost if the container had it in the previous revision (in its template, or because the pods were injected)
-//! and has it neither in the latest revision nor in the workload's template.
+//! An annotation counts as removed if its key is neither on the workload, nor on its template, nor on the latest
+//! revision. An annotation with another value was edited on purpose. A reference counts as lost if the container had it
+//! in the previous revision (in its template, or because the pods were injected), and has it neither in the latest
+//! revision nor in the workload's template.
+
+mod sentence;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use super::evaluate::carried;
+pub(super) use self::sentence::LostReferences;
+use super::evaluate::assumed_bindings;
 use injection::{
     self, AnnotationLayers, Annotations, ContainerList, ContainerView, Decision, InjectionRequest,
-    MAX_LISTED, PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
+    PlanInput, PlanTarget, PodView, Sidecar, SkipReason,
 };
 
-/// The longest name of a container that Kubernetes allows. A stored revision may have any.
-const MAX_CONTAINER_NAME: usize = 63;
+/// Limit of Kubernetes on the length of a container name. A stored revision is not validated.
+const MAX_CONTAINER_NAME_LENGTH: usize = 63;
 
-/// Two revisions of a workload, and the workload as it is.
+/// Two revisions of a workload, and its current state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Comparison<'r, 'a> {
     pub namespace: &'r str,
-    /// The template of the previous revision.
+    /// Template of the previous revision.
     pub previous: &'r PodView<'a>,
-    /// The template of the latest revision.
+    /// Template of the latest revision.
     pub latest: &'r PodView<'a>,
-    /// The template of the workload.
+    /// Template of the workload.
     pub template: &'r PodView<'a>,
-    /// The annotations that authors wrote on the workload and its template.
+    /// Annotations that authors wrote on the workload and its template.
     pub authored: &'r Annotations<'static>,
-    /// The defaults that apply to the workload's pods; `object` is not used.
+    /// Defaults that apply to the workload's pods; `object` is not used.
     pub defaults: AnnotationLayers<'r>,
     pub sidecars: &'r [Sidecar],
-}
-
-/// References that were lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
-    /// By list and name of the container, the Secrets.
-    containers: BTreeMap<(ContainerList, String), BTreeSet<String>>,
-    /// The whole names of the annotations that asked for them.
-    annotations: BTreeSet<String>,
 }
 
 type References<'p> = BTreeMap<(ContainerList, &'p str), BTreeSet<&'p str>>;
 
 impl Comparison<'_, '_> {
-    /// The lost references; `None` if there are none, or if it cannot be told.
-    pub fn lost(&self) -> Option<Lost> {
-        let asked = self.asked_before()?;
-        let gone = self.gone(&asked)?;
-        let secrets: BTreeSet<&str> = gone.keys().map(String::as_str).collect();
-        let injected = self.injected(&asked);
-        let mut had = references(self.previous, &secrets);
+    /// Returns the lost references; `None` if there are none, or if they cannot be determined.
+    pub fn lost(&self) -> Option<LostReferences> {
+        let request = self.previous_request()?;
+        let removed = self.removed_annotations(&request)?;
+        let secrets: BTreeSet<&str> = removed.keys().map(String::as_str).collect();
+        let injected = self.injected(&request);
+        let mut before = references(self.previous, &secrets);
         for ((list, container), names) in &injected {
             let names = names
                 .iter()
                 .map(String::as_str)
                 .filter(|name| secrets.contains(name));
-            had.entry((*list, container.as_str()))
+            before
+                .entry((*list, container.as_str()))
                 .or_default()
                 .extend(names);
         }
-        let [latest, wanted] = [self.latest, self.template].map(|pod| references(pod, &secrets));
+        let [latest, template] = [self.latest, self.template].map(|pod| references(pod, &secrets));
         let (mut containers, mut annotations) = (BTreeMap::new(), BTreeSet::new());
-        for (container, names) in had {
-            // A container that was removed lost nothing.
-            let Some(has) = latest.get(&container) else {
+        for (container, names) in before {
+            // A container that was removed did not lose references.
+            let Some(present) = latest.get(&container) else {
                 continue;
             };
-            let will_have = wanted.get(&container);
+            let pending = template.get(&container);
             let is_lost = |name: &&str| {
-                !has.contains(name) && will_have.is_none_or(|will_have| !will_have.contains(name))
+                !present.contains(name) && pending.is_none_or(|pending| !pending.contains(name))
             };
             let names: BTreeSet<&str> = names.into_iter().filter(is_lost).collect();
             if !names.is_empty() {
                 annotations.extend(
                     names
                         .iter()
-                        .filter_map(|name| gone.get(*name))
+                        .filter_map(|name| removed.get(*name))
                         .flatten()
                         .cloned(),
                 );
@@ -87,34 +81,37 @@ impl Comparison<'_, '_> {
                 containers.insert((container.0, container.1.to_owned()), names);
             }
         }
-        (!containers.is_empty()).then_some(Lost {
+        (!containers.is_empty()).then_some(LostReferences {
             containers,
             annotations,
         })
     }
 
-    /// What the pods of the previous revision asked for.
-    fn asked_before(&self) -> Option<Box<InjectionRequest>> {
+    /// Request of the pods of the previous revision.
+    fn previous_request(&self) -> Option<Box<InjectionRequest>> {
         let object = self.previous.annotations()?;
         match injection::parse(&AnnotationLayers {
             object: Some(object),
             ..self.defaults
         }) {
             Ok(Decision::Inject(request)) => Some(request),
-            // Pods with mistakes in their annotations were refused, so what they had is unknown.
+            // Pods with invalid annotations were refused, so their references are unknown.
             Ok(Decision::Skip(_)) | Err(_) => None,
         }
     }
 
-    /// The Secrets that nothing asks for any more, each with the removed annotations that asked for it before. `None` if
-    /// there are none, if the author opted out, or if today's annotations cannot be read.
-    fn gone(&self, asked: &InjectionRequest) -> Option<BTreeMap<String, BTreeSet<String>>> {
+    /// Secrets that are no longer requested, each with the removed annotations that requested it before. `None` if
+    /// there are none, if the author opted out, or if the current annotations are invalid.
+    fn removed_annotations(
+        &self,
+        previous: &InjectionRequest,
+    ) -> Option<BTreeMap<String, BTreeSet<String>>> {
         let layers = [
             Some(self.authored),
             self.template.annotations(),
             self.latest.annotations(),
         ];
-        let (mut still_asked, mut standing) = (BTreeSet::new(), BTreeSet::new());
+        let (mut requested, mut present) = (BTreeSet::new(), BTreeSet::new());
         for object in layers {
             match injection::parse(&AnnotationLayers {
                 object,
@@ -123,10 +120,10 @@ impl Comparison<'_, '_> {
                 Err(_) | Ok(Decision::Skip(SkipReason::OptedOut)) => return None,
                 Ok(Decision::Skip(_)) => {}
                 Ok(Decision::Inject(request)) => {
-                    let sites = asking(&request).inspect(|(secret, ..)| {
-                        still_asked.insert((*secret).to_owned());
+                    let sites = requested_secrets(&request).inspect(|(secret, ..)| {
+                        requested.insert((*secret).to_owned());
                     });
-                    standing.extend(
+                    present.extend(
                         sites
                             .filter(|(.., own)| *own)
                             .map(|(_, key, _)| key.to_owned()),
@@ -134,36 +131,37 @@ impl Comparison<'_, '_> {
                 }
             }
         }
-        let stands = |key: &str| {
-            standing.contains(key)
+        let is_present = |key: &str| {
+            present.contains(key)
                 || layers
                     .iter()
                     .flatten()
                     .any(|annotations| annotations.get(key).is_some())
         };
-        let mut gone: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (secret, key, own) in asking(asked) {
-            if own && !still_asked.contains(secret) && !stands(key) {
+        let mut removed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (secret, key, own) in requested_secrets(previous) {
+            if own && !requested.contains(secret) && !is_present(key) {
                 let annotation = format!("{}{key}", injection::PREFIX);
-                gone.entry(secret.to_owned())
+                removed
+                    .entry(secret.to_owned())
                     .or_default()
                     .insert(annotation);
             }
         }
-        (!gone.is_empty()).then_some(gone)
+        (!removed.is_empty()).then_some(removed)
     }
 
-    /// The references that the webhook adds to pods of the previous revision.
+    /// References that the webhook adds to pods of the previous revision.
     fn injected(
         &self,
-        asked: &InjectionRequest,
+        request: &InjectionRequest,
     ) -> BTreeMap<(ContainerList, String), BTreeSet<String>> {
-        let bindings = carried(self.previous, asked);
+        let bindings = assumed_bindings(self.previous, request);
         let plan = injection::plan(&PlanInput {
             target: PlanTarget::Manifest,
             pod: self.previous,
             namespace: self.namespace,
-            request: asked,
+            request,
             bindings: &bindings,
             sidecars: self.sidecars,
             discloses: false,
@@ -188,9 +186,9 @@ impl Comparison<'_, '_> {
     }
 }
 
-/// Each Secret that is asked for, the key of an annotation that asks for it, and whether it is the workload's own and
-/// not a default.
-fn asking(request: &InjectionRequest) -> impl Iterator<Item = (&str, &str, bool)> {
+/// Returns each requested Secret, the key of an annotation that requests it, and whether the annotation is the
+/// workload's own and not a default.
+fn requested_secrets(request: &InjectionRequest) -> impl Iterator<Item = (&str, &str, bool)> {
     let bulk = request.bulk.iter().map(|bulk| (&bulk.secret, &bulk.site));
     let variables = request
         .variables
@@ -205,7 +203,7 @@ fn asking(request: &InjectionRequest) -> impl Iterator<Item = (&str, &str, bool)
     })
 }
 
-/// Of each container, which of `secrets` it refers to in `env` or `envFrom`.
+/// Returns for each container those of `secrets` that it refers to in `env` or `envFrom`.
 fn references<'p>(pod: &'p PodView<'_>, secrets: &BTreeSet<&str>) -> References<'p> {
     let lists = [
         (ContainerList::Containers, &pod.spec.containers),
@@ -215,78 +213,29 @@ fn references<'p>(pod: &'p PodView<'_>, secrets: &BTreeSet<&str>) -> References<
         .into_iter()
         .flat_map(|(list, containers)| containers.iter().flatten().map(move |c| (list, c)));
     containers
-        .filter(|(_, container)| container.name.as_str().len() <= MAX_CONTAINER_NAME)
+        .filter(|(_, container)| container.name.as_str().len() <= MAX_CONTAINER_NAME_LENGTH)
         .map(|(list, container)| {
-            let referred = referred(container)
+            let names = referred_secrets(container)
                 .filter(|name| secrets.contains(name))
                 .collect();
-            ((list, container.name.as_str()), referred)
+            ((list, container.name.as_str()), names)
         })
         .collect()
 }
 
-fn referred<'c>(container: &'c ContainerView<'_>) -> impl Iterator<Item = &'c str> {
-    let whole = container
+fn referred_secrets<'c>(container: &'c ContainerView<'_>) -> impl Iterator<Item = &'c str> {
+    let bulk = container
         .env_from
         .iter()
         .flatten()
         .filter_map(|source| source.secret_ref.as_ref());
-    let single = container
+    let variables = container
         .env
         .iter()
         .flatten()
         .filter_map(|entry| entry.secret_key());
-    whole
-        .map(|secret| secret.name.as_str())
-        .chain(single.map(|(secret, _)| secret))
-}
-
-impl Lost {
-    /// The sentence about a revision of a workload: what was lost, why, and what to do.
-    pub fn sentence(&self, kind: &str, name: &str, revision: i64) -> String {
-        let Self {
-            containers,
-            annotations,
-        } = self;
-        let lost = Listed(containers.iter().map(|((list, container), secrets)| {
-            let word = if secrets.len() == 1 {
-                "secret"
-            } else {
-                "secrets"
-            };
-            format!(
-                "{list} {container:?} lost {word} {}",
-                Listed(secrets.iter().map(|secret| format!("{secret:?}")))
-            )
-        }));
-        let word = if annotations.len() == 1 {
-            "annotation"
-        } else {
-            "annotations"
-        };
-        let annotations = Listed(annotations.iter());
-        format!(
-            "{lost} in revision {revision} of {kind} {name:?}, which no longer has the {word} {annotations}. Restore the {word}, or write the references into the pod template. If they are not needed, do nothing: only the latest revision is compared, and the next one ends this finding"
-        )
-    }
-}
-
-/// A list of at most [`MAX_LISTED`] parts, and how many more there are.
-struct Listed<I>(I);
-
-impl<I: Iterator<Item: fmt::Display> + ExactSizeIterator + Clone> fmt::Display for Listed<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, part) in self.0.clone().take(MAX_LISTED).enumerate() {
-            if at > 0 {
-                f.write_str(", ")?;
-            }
-            part.fmt(f)?;
-        }
-        match self.0.len().saturating_sub(MAX_LISTED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
+    bulk.map(|secret| secret.name.as_str())
+        .chain(variables.map(|(secret, _)| secret))
 }
 
 #[cfg(test)]
@@ -303,26 +252,25 @@ mod tests {
         json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
     }
 
-    /// The sentence about revision 2, in which the workload's template is that of the latest revision unless another is
-    /// given.
-    fn judged(
+    /// Sentence about revision 2. The workload's template is that of the latest revision, unless `pending` is given.
+    fn compared(
         own: &Value,
         previous: &Value,
         latest: &Value,
         pending: Option<&Value>,
     ) -> Option<String> {
-        let wanted = pending.unwrap_or(latest);
+        let current = pending.unwrap_or(latest);
         let workload =
-            json!({"metadata": {"annotations": own}, "spec": {"template": wanted}}).to_string();
+            json!({"metadata": {"annotations": own}, "spec": {"template": current}}).to_string();
         let workload: WorkloadView<'_> = serde_json::from_str(&workload).unwrap();
-        let review = WorkloadUpdate::stored(WorkloadKind::Deployment, &workload).unwrap();
+        let update = WorkloadUpdate::stored(WorkloadKind::Deployment, &workload).unwrap();
         let [previous, latest] = [previous, latest].map(Value::to_string);
         let comparison = Comparison {
             namespace: "jobs",
             previous: &serde_json::from_str(&previous).unwrap(),
             latest: &serde_json::from_str(&latest).unwrap(),
-            template: review.pod(),
-            authored: review.annotations(),
+            template: update.pod(),
+            authored: update.annotations(),
             defaults: AnnotationLayers::default(),
             sidecars: &["istio-proxy".parse().unwrap()],
         };
@@ -339,49 +287,52 @@ mod tests {
         json!([{"name": "main"}])
     }
 
-    fn asks() -> Value {
+    fn requesting() -> Value {
         json!({"secrets.floe.dev/env-from": "db"})
     }
 
-    fn inherits() -> Value {
+    fn inheriting() -> Value {
         json!({"secrets.floe.dev/inherited": r#"{"env-from":"db"}"#})
     }
 
     #[test]
-    fn sentence_names_everything_and_what_to_do() {
+    fn sentence_names_references_annotation_and_remedy() {
         let expected = "container \"main\" lost secret \"db\" in revision 2 of Deployment \"web\", which no longer has the annotation secrets.floe.dev/env-from. Restore the annotation, or write the references into the pod template. If they are not needed, do nothing: only the latest revision is compared, and the next one ends this finding";
-        let said = judged(
+        let sentence = compared(
             &json!({}),
-            &template(&inherits(), &with_reference("db")),
+            &template(&inheriting(), &with_reference("db")),
             &template(&json!({}), &bare()),
             None,
         );
-        assert_eq!(said.as_deref(), Some(expected));
+        assert_eq!(sentence.as_deref(), Some(expected));
     }
 
     #[rstest]
-    #[case::in_the_template(&inherits(), &with_reference("db"), &bare())]
-    #[case::into_the_pods(&inherits(), &bare(), &bare())]
-    #[case::by_the_templates_own_annotation(&asks(), &bare(), &bare())]
+    #[case::in_the_template(&inheriting(), &with_reference("db"), &bare())]
+    #[case::into_the_pods(&inheriting(), &bare(), &bare())]
+    #[case::by_the_templates_own_annotation(&requesting(), &bare(), &bare())]
     #[case::a_key(
         &json!({"secrets.floe.dev/env.A": "db/k"}),
         &json!([{"name": "main", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "db", "key": "k"}}}]}]),
         &json!([{"name": "main", "env": [{"name": "A", "value": "canary"}]}]),
     )]
-    #[case::another_secret_instead(&inherits(), &with_reference("db"), &with_reference("db2"))]
+    #[case::another_secret_instead(&inheriting(), &with_reference("db"), &with_reference("db2"))]
     fn lost_references_are_found(
-        #[case] asked: &Value,
+        #[case] annotations: &Value,
         #[case] before: &Value,
         #[case] now: &Value,
     ) {
-        let said = judged(
+        let sentence = compared(
             &json!({}),
-            &template(asked, before),
+            &template(annotations, before),
             &template(&json!({}), now),
             None,
         )
         .unwrap();
-        assert!(said.starts_with(LOST) && !said.contains("canary"), "{said}");
+        assert!(
+            sentence.starts_with(LOST) && !sentence.contains("canary"),
+            "{sentence}"
+        );
     }
 
     #[rstest]
@@ -394,18 +345,18 @@ mod tests {
         &json!({}),
         &template(&json!({}), &json!([{"name": "main", "envFrom": [{"prefix": "P_", "secretRef": {"name": "db"}}]}])),
     )]
-    #[case::by_the_workloads_annotation(&asks(), &template(&json!({}), &bare()))]
-    #[case::by_the_templates_annotation(&json!({}), &template(&asks(), &bare()))]
+    #[case::by_the_workloads_annotation(&requesting(), &template(&json!({}), &bare()))]
+    #[case::by_the_templates_annotation(&json!({}), &template(&requesting(), &bare()))]
     #[case::by_another_annotation(&json!({}), &template(&json!({"secrets.floe.dev/refs": "db/k"}), &bare()))]
-    #[case::or_replaced_in_the_annotation(&json!({}), &template(&json!({"secrets.floe.dev/env-from": "db2"}), &bare()))]
-    #[case::or_refused_by_the_author(&json!({"secrets.floe.dev/inject": "false"}), &template(&json!({}), &bare()))]
-    #[case::or_the_annotations_are_mistaken(&json!({"secrets.floe.dev/env_from": "db"}), &template(&json!({}), &bare()))]
-    #[case::or_the_container_is_gone(&json!({}), &template(&json!({}), &json!([{"name": "other"}])))]
-    fn references_that_are_kept_are_not_lost(#[case] own: &Value, #[case] latest: &Value) {
+    #[case::replaced_in_the_annotation(&json!({}), &template(&json!({"secrets.floe.dev/env-from": "db2"}), &bare()))]
+    #[case::author_opted_out(&json!({"secrets.floe.dev/inject": "false"}), &template(&json!({}), &bare()))]
+    #[case::invalid_annotations(&json!({"secrets.floe.dev/env_from": "db"}), &template(&json!({}), &bare()))]
+    #[case::container_removed(&json!({}), &template(&json!({}), &json!([{"name": "other"}])))]
+    fn kept_references_are_not_lost(#[case] own: &Value, #[case] latest: &Value) {
         assert_eq!(
-            judged(
+            compared(
                 own,
-                &template(&inherits(), &with_reference("db")),
+                &template(&inheriting(), &with_reference("db")),
                 latest,
                 None
             ),
@@ -414,54 +365,59 @@ mod tests {
     }
 
     #[rstest]
-    #[case::that_asked_for_nothing(&json!({}), &with_reference("db"))]
+    #[case::without_a_request(&json!({}), &with_reference("db"))]
     #[case::whose_author_opted_out(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/inject": "false"}), &with_reference("db"))]
-    #[case::with_a_mistake(&json!({"secrets.floe.dev/env-from": "d b", "secrets.floe.dev/x": ""}), &bare())]
+    #[case::with_invalid_annotations(&json!({"secrets.floe.dev/env-from": "d b", "secrets.floe.dev/x": ""}), &bare())]
     #[case::whose_pods_were_refused(&json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "other"}), &bare())]
-    #[case::in_which_a_sidecar_got_nothing(&asks(), &json!([{"name": "istio-proxy"}, {"name": "app"}]))]
-    fn nothing_is_lost_from_a_revision(#[case] asked: &Value, #[case] before: &Value) {
+    #[case::with_a_sidecar_that_got_nothing(&requesting(), &json!([{"name": "istio-proxy"}, {"name": "app"}]))]
+    fn no_reference_is_lost_from_a_revision(#[case] annotations: &Value, #[case] before: &Value) {
         let latest = template(
             &json!({}),
             &json!([{"name": "main"}, {"name": "istio-proxy"}]),
         );
         assert_eq!(
-            judged(&json!({}), &template(asked, before), &latest, None),
+            compared(&json!({}), &template(annotations, before), &latest, None),
             None
         );
     }
 
     #[test]
-    fn a_template_that_is_not_rolled_out_yet_counts() {
+    fn template_that_is_not_rolled_out_counts() {
         let (before, now) = (
-            template(&inherits(), &with_reference("db")),
+            template(&inheriting(), &with_reference("db")),
             template(&json!({}), &bare()),
         );
         let own = template(&json!({}), &with_reference("db"));
         assert_eq!(
-            judged(&json!({}), &before, &now, Some(&own)),
+            compared(&json!({}), &before, &now, Some(&own)),
             None,
-            "the author's own reference is on its way"
+            "the author's own reference is not rolled out yet"
         );
         assert_eq!(
-            judged(&json!({}), &before, &now, Some(&template(&asks(), &bare()))),
+            compared(
+                &json!({}),
+                &before,
+                &now,
+                Some(&template(&requesting(), &bare()))
+            ),
             None
         );
         assert_eq!(
-            judged(&json!({}), &before, &before, Some(&now)),
+            compared(&json!({}), &before, &before, Some(&now)),
             None,
             "the loss is not rolled out yet"
         );
     }
 
     #[test]
-    fn defaults_that_ask_for_the_secret_end_the_finding() {
+    fn defaults_that_request_the_secret_end_the_finding() {
         let (before, now) = (
-            template(&inherits(), &with_reference("db")),
+            template(&inheriting(), &with_reference("db")),
             template(&json!({}), &bare()),
         );
         let [previous, latest] = [before.to_string(), now.to_string()];
         let latest: PodView<'_> = serde_json::from_str(&latest).unwrap();
-        let lost = |default: &str| {
+        let is_lost = |default: &str| {
             let namespace =
                 Annotations::from_pairs([("secrets.floe.dev/env-from", default.to_owned())]);
             let comparison = Comparison {
@@ -478,51 +434,51 @@ mod tests {
             };
             comparison.lost().is_some()
         };
-        assert!(!lost("db"));
+        assert!(!is_lost("db"));
         assert!(
-            lost("s3"),
-            "a default that asks for another secret replaces nothing"
+            is_lost("s3"),
+            "a default that requests another secret is not a replacement"
         );
     }
 
     #[test]
-    fn containers_and_secrets_are_listed_up_to_a_bound() {
-        let asked: Vec<String> = (0..12).map(|number| format!("s{number:02}")).collect();
+    fn listed_containers_and_secrets_are_limited() {
+        let secrets: Vec<String> = (0..12).map(|number| format!("s{number:02}")).collect();
         let containers: Vec<Value> = (0..12)
             .map(|number| json!({"name": format!("c{number:02}")}))
             .collect();
         let mut previous = template(
-            &json!({"secrets.floe.dev/env-from": asked.join(","), "secrets.floe.dev/init-containers": "*"}),
+            &json!({"secrets.floe.dev/env-from": secrets.join(","), "secrets.floe.dev/init-containers": "*"}),
             &json!(containers),
         );
         previous["spec"]["initContainers"] = json!([{"name": "init"}]);
         let mut latest = template(&json!({}), &json!(containers));
         latest["spec"]["initContainers"] = previous["spec"]["initContainers"].clone();
-        let said = judged(&json!({}), &previous, &latest, None).unwrap();
+        let sentence = compared(&json!({}), &previous, &latest, None).unwrap();
         assert!(
-            said.starts_with("container \"c00\" lost secrets \"s00\", \"s01\", "),
-            "{said}"
+            sentence.starts_with("container \"c00\" lost secrets \"s00\", \"s01\", "),
+            "{sentence}"
         );
         assert!(
-            said.contains("\"s09\" and 2 more, container \"c01\" lost"),
-            "{said}"
+            sentence.contains("\"s09\" and 2 more, container \"c01\" lost"),
+            "{sentence}"
         );
         assert!(
-            said.contains(" and 3 more in revision 2 of Deployment"),
-            "11th and 12th, and the init container: {said}"
+            sentence.contains(" and 3 more in revision 2 of Deployment"),
+            "11th and 12th, and the init container: {sentence}"
         );
         let hostile = json!([{"name": "x".repeat(64), "envFrom": [{"secretRef": {"name": "db"}}]}]);
-        let said = judged(
+        let sentence = compared(
             &json!({}),
-            &template(&inherits(), &hostile),
+            &template(&inheriting(), &hostile),
             &template(&json!({}), &json!([{"name": "x".repeat(64)}])),
             None,
         );
-        assert_eq!(said, None, "no container has a name as long");
+        assert_eq!(sentence, None, "the name is longer than Kubernetes allows");
     }
 
     #[test]
-    fn values_are_not_shown() {
+    fn debug_output_has_no_values() {
         let now = template(
             &json!({}),
             &json!([{"name": "main", "env": [{"name": "A", "value": "canary-7f3a"}]}]),

@@ -1,15 +1,15 @@
-//! What a scan reads of objects: partial views, as admission has them.
+//! Partial views of objects: metadata, labels, and whether a pod or Job has ended.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::finding::Owner;
+use super::finding::FindingOwner;
 use injection::{Annotations, CowStr};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Meta<'a> {
+pub(super) struct ObjectMeta<'a> {
     pub name: String,
     #[serde(default)]
     pub namespace: Option<String>,
@@ -22,12 +22,12 @@ pub(super) struct Meta<'a> {
     #[serde(borrow, default)]
     pub creation_timestamp: Option<CowStr<'a>>,
     #[serde(default)]
-    owner_references: Option<Vec<Reference>>,
+    owner_references: Option<Vec<ControllerReference>>,
 }
 
-impl Meta<'_> {
-    /// What made it and keeps it.
-    pub(super) fn controller(&mut self) -> Option<Owner> {
+impl ObjectMeta<'_> {
+    /// Owner reference of the object's controller. Takes the references.
+    pub(super) fn controller(&mut self) -> Option<FindingOwner> {
         let references = self.owner_references.take().unwrap_or_default();
         references
             .into_iter()
@@ -35,7 +35,7 @@ impl Meta<'_> {
             .map(|reference| reference.owner)
     }
 
-    /// Whether it was created at that time or later.
+    /// Whether the object was created at `time` or later.
     pub(super) fn is_since(&self, time: jiff::Timestamp) -> bool {
         let created = self
             .creation_timestamp
@@ -46,94 +46,98 @@ impl Meta<'_> {
 }
 
 #[derive(Deserialize)]
-struct Reference {
+struct ControllerReference {
     #[serde(flatten)]
-    owner: Owner,
+    owner: FindingOwner,
     #[serde(default)]
     controller: Option<bool>,
 }
 
-pub(super) fn meta(item: &[u8]) -> Option<Meta<'_>> {
-    #[derive(Deserialize)]
-    struct Object<'a> {
-        #[serde(borrow)]
-        metadata: Meta<'a>,
-    }
-    serde_json::from_slice::<Object<'_>>(item)
+#[derive(Deserialize)]
+struct ObjectWithMeta<'a> {
+    #[serde(borrow)]
+    metadata: ObjectMeta<'a>,
+}
+
+pub(super) fn object_meta(item: &[u8]) -> Option<ObjectMeta<'_>> {
+    serde_json::from_slice::<ObjectWithMeta<'_>>(item)
         .ok()
         .map(|object| object.metadata)
 }
 
-/// Whether a text can be the name of an object. Others must not get into a path: nobody checks the name in an owner
-/// reference, nor fields of custom resources.
+/// Whether a text is a valid object name. Others must not get into a path: the API server validates neither the name in
+/// an owner reference nor fields of custom resources.
 pub(super) fn is_object_name(text: &str) -> bool {
-    const LONGEST: usize = 253;
+    const MAX_LENGTH: usize = 253;
     let allowed = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')
     };
     let ends = [text.bytes().next(), text.bytes().next_back()];
-    text.len() <= LONGEST
+    text.len() <= MAX_LENGTH
         && text.bytes().all(allowed)
         && ends
             .into_iter()
             .all(|end| end.is_some_and(|end| end != b'.'))
 }
 
-/// An object's labels.
+#[derive(Deserialize)]
+struct LabelledObject {
+    metadata: ObjectLabels,
+}
+
+#[derive(Deserialize)]
+struct ObjectLabels {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// Labels of an object; none if they cannot be parsed.
 pub(super) fn labels(body: &[u8]) -> BTreeMap<String, String> {
-    #[derive(Deserialize)]
-    struct Object {
-        metadata: Labelled,
-    }
-    #[derive(Deserialize)]
-    struct Labelled {
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
-    }
-    serde_json::from_slice::<Object>(body)
+    serde_json::from_slice::<LabelledObject>(body)
         .map(|object| object.metadata.labels)
         .unwrap_or_default()
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Ended<'a> {
+struct ObjectWithStatus<'a> {
     #[serde(borrow)]
-    status: Option<Status<'a>>,
+    status: Option<EndStatus<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Status<'a> {
+struct EndStatus<'a> {
     #[serde(borrow)]
     phase: CowStr<'a>,
     #[serde(borrow)]
-    conditions: Option<Vec<Condition<'a>>>,
+    conditions: Option<Vec<EndCondition<'a>>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Condition<'a> {
+struct EndCondition<'a> {
     #[serde(borrow, rename = "type")]
-    of: CowStr<'a>,
+    condition_type: CowStr<'a>,
     #[serde(borrow)]
     status: CowStr<'a>,
 }
 
-/// Whether a pod has ended.
 pub(super) fn pod_has_ended(body: &[u8]) -> bool {
     status(body).is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"))
 }
 
-/// Whether a Job has ended: it makes no more pods.
+/// Whether a Job has ended and creates no more pods.
 pub(super) fn job_has_ended(body: &[u8]) -> bool {
-    let ended = |condition: &Condition<'_>| {
-        matches!(condition.of.as_str(), "Complete" | "Failed")
+    let ended = |condition: &EndCondition<'_>| {
+        matches!(condition.condition_type.as_str(), "Complete" | "Failed")
             && condition.status.as_str() == "True"
     };
     status(body).is_some_and(|status| status.conditions.iter().flatten().any(ended))
 }
 
-fn status(body: &[u8]) -> Option<Status<'_>> {
-    serde_json::from_slice::<Ended<'_>>(body).ok()?.status
+fn status(body: &[u8]) -> Option<EndStatus<'_>> {
+    serde_json::from_slice::<ObjectWithStatus<'_>>(body)
+        .ok()?
+        .status
 }

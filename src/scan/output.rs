@@ -1,4 +1,4 @@
-//! Findings for people, and for programs.
+//! Output of findings as a table or as JSON.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::finding::{Finding, ScanStats};
 
-const HEAD: [&str; 5] = ["NAMESPACE", "KIND", "NAME", "OWNER", "PROBLEM"];
+const HEADER: [&str; 5] = ["NAMESPACE", "KIND", "NAME", "OWNER", "PROBLEM"];
 
-/// A table; each further problem of an object stands in a line of its own. Nothing found is nothing printed.
+/// Prints a table. Each further problem of an object is on its own line. Without findings, nothing is printed.
 pub(crate) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
-    let mut rows = vec![HEAD];
+    let mut rows = vec![HEADER];
     for finding in findings {
         let owner = finding.owner.as_deref().unwrap_or("-");
         for (index, problem) in finding.problems.iter().enumerate() {
@@ -47,12 +47,9 @@ pub(crate) fn table(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
     out.flush()
 }
 
-/// One JSON object.
-pub(crate) fn json(findings: &[Finding], looked: ScanStats, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(
-        &mut *out,
-        &json!({ "findings": findings, "looked": looked }),
-    )?;
+/// Prints one JSON object.
+pub(crate) fn json(findings: &[Finding], stats: ScanStats, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &json!({ "findings": findings, "looked": stats }))?;
     writeln!(out)?;
     out.flush()
 }
@@ -62,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_under_each_other() {
+    fn table_columns_are_aligned() {
         let finding = |name: &str, owner: Option<&str>, problems: &[&str]| Finding {
             namespace: "jobs".to_owned(),
             api_version: "v1",
@@ -88,8 +85,8 @@ jobs        Pod    long-name   Job/b   y
                                        z
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-        let mut nothing = Vec::new();
-        table(&[], &mut nothing).unwrap();
-        assert!(nothing.is_empty());
+        let mut empty = Vec::new();
+        table(&[], &mut empty).unwrap();
+        assert!(empty.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! A scan that somebody waits for.
+//! Scans of the command line, with progress on stderr.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
@@ -9,72 +9,84 @@ use tokio::sync::mpsc;
 use crate::scan::{Found, Progress, ScanError, ScanStats, Scanner, Task};
 use crate::telemetry::console::say;
 
-/// Findings on their way.
-const WAITING: usize = 64;
+/// Findings that the scan may be ahead of their consumer.
+const FINDINGS_CAPACITY: usize = 64;
 
-/// How often a person who looks on is told how far it is; the first time after as long.
-const TELL: Duration = Duration::from_secs(2);
+/// Interval of progress on a terminal. The first line follows after one interval.
+const TERMINAL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The same where it is written down, line by line.
-const NOTE: Duration = Duration::from_secs(10);
+/// Interval of progress in a log, where every line stays.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Scans, hands over what is found, and says on stderr how far it is when that takes a while.
+/// Scans, passes the findings to `found`, and prints progress on stderr if the scan takes a while.
 ///
 /// # Errors
-/// As [`Scanner::scan`]; what was found until then has been handed over.
+/// As [`Scanner::scan`]. Earlier findings have been passed on.
 pub(crate) async fn run_with_progress(
     scanner: &Scanner,
     task: &Task,
     progress: &Progress,
     mut found: impl FnMut(Found),
 ) -> Result<(), ScanError> {
-    let (sender, mut receiver) = mpsc::channel(WAITING);
+    let (sender, mut receiver) = mpsc::channel(FINDINGS_CAPACITY);
     let scanning = async {
         let ended = scanner.scan(task, progress, &sender).await;
         drop(sender);
         ended
     };
     let collecting = async {
-        while let Some(arrived) = receiver.recv().await {
-            found(arrived);
+        while let Some(finding) = receiver.recv().await {
+            found(finding);
         }
     };
     tokio::select! {
         (ended, ()) = futures::future::join(scanning, collecting) => ended,
-        never = tell(progress, io::stderr().is_terminal(), say) => match never {},
+        infallible = print_progress(progress, io::stderr().is_terminal(), say) => match infallible {},
     }
 }
 
-/// Says how far it is for as long as it is polled: to a person in one line that changes, else in lines of their own.
-async fn tell(progress: &Progress, person: bool, say: impl Fn(&str)) -> Infallible {
-    /// Wipes the person's line when the scan is over.
-    struct Line<S: Fn(&str)> {
-        dirty: bool,
-        say: S,
+/// Prints progress until it is dropped: on a terminal in one line that is overwritten, else in separate lines.
+async fn print_progress(
+    progress: &Progress,
+    is_terminal: bool,
+    print: impl Fn(&str),
+) -> Infallible {
+    /// Clears the line on the terminal when the scan ends.
+    struct ProgressLine<P: Fn(&str)> {
+        is_dirty: bool,
+        print: P,
     }
-    impl<S: Fn(&str)> Drop for Line<S> {
+    impl<P: Fn(&str)> Drop for ProgressLine<P> {
         fn drop(&mut self) {
-            if self.dirty {
-                (self.say)("\r\x1b[K");
+            if self.is_dirty {
+                (self.print)("\r\x1b[K");
             }
         }
     }
-    let mut line = Line { dirty: false, say };
+    let mut line = ProgressLine {
+        is_dirty: false,
+        print,
+    };
     loop {
-        tokio::time::sleep(if person { TELL } else { NOTE }).await;
+        tokio::time::sleep(if is_terminal {
+            TERMINAL_INTERVAL
+        } else {
+            LOG_INTERVAL
+        })
+        .await;
         let ScanStats {
             objects,
             read,
             found,
             ..
         } = progress.looked();
-        let far =
+        let text =
             format!("{objects} objects looked at, {read} of them whole, {found} found so far");
-        if person {
-            line.dirty = true;
-            (line.say)(&format!("\r{far}"));
+        if is_terminal {
+            line.is_dirty = true;
+            (line.print)(&format!("\r{text}"));
         } else {
-            (line.say)(&format!("{far}\n"));
+            (line.print)(&format!("{text}\n"));
         }
     }
 }
@@ -87,39 +99,43 @@ mod tests {
 
     use super::*;
 
-    /// What is said in so many seconds.
-    async fn said(person: bool, seconds: f64) -> Vec<String> {
+    /// Texts that are printed within `seconds`.
+    async fn printed(is_terminal: bool, seconds: f64) -> Vec<String> {
         let progress = Progress::default();
-        let said = RefCell::new(Vec::new());
-        let note = |text: &str| {
-            said.borrow_mut().push(text.to_owned());
-            progress.listed(500);
+        let printed = RefCell::new(Vec::new());
+        let print = |text: &str| {
+            printed.borrow_mut().push(text.to_owned());
+            progress.count_listed(500);
         };
-        progress.listed(500);
-        let told = timeout(
+        progress.count_listed(500);
+        let ended = timeout(
             Duration::from_secs_f64(seconds),
-            tell(&progress, person, note),
+            print_progress(&progress, is_terminal, print),
         )
         .await;
-        assert!(told.is_err(), "it never ends by itself");
-        said.into_inner()
+        assert!(ended.is_err(), "progress is printed until it is dropped");
+        printed.into_inner()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_person_sees_one_line_move_and_vanish() {
+    async fn terminal_line_is_overwritten_and_cleared() {
         let line =
             |objects| format!("\r{objects} objects looked at, 0 of them whole, 0 found so far");
         assert_eq!(
-            said(true, 5.0).await,
+            printed(true, 5.0).await,
             [line(500), line(1000), "\r\x1b[K".to_owned()]
         );
-        assert_eq!(said(true, 1.9).await, [""; 0], "a short run says nothing");
+        assert_eq!(
+            printed(true, 1.9).await,
+            [""; 0],
+            "a short run prints nothing"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_written_down_has_lines_of_its_own() {
+    async fn log_gets_separate_progress_lines() {
         let line =
             |objects| format!("{objects} objects looked at, 0 of them whole, 0 found so far\n");
-        assert_eq!(said(false, 25.0).await, [line(500), line(1000)]);
+        assert_eq!(printed(false, 25.0).await, [line(500), line(1000)]);
     }
 }

@@ -1,116 +1,34 @@
-//! Revisions of workloads: the two latest of each, by number and name, without their templates.
+//! The two latest revisions of each workload, by number and name, without their templates.
 //!
-//! `ReplicaSets` and `ControllerRevisions` can be written by anybody in their namespace. A revision counts only in its own
+//! Anybody in a namespace may write its `ReplicaSets` and `ControllerRevisions`. A revision counts only in its own
 //! namespace and only for the uid of its controller owner reference, so a forged one affects no other namespace. The
-//! number of workloads that are kept is bounded for each namespace and in all.
+//! number of workloads that are kept is bounded for each namespace and in total.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::objects::{is_object_name, meta};
-use super::scanner::Kind;
-use injection::{Annotations, CowStr, INJECTED, PREFIX, WorkloadKind};
+use super::objects::{is_object_name, object_meta};
+use super::revision_store::{RevisionStore, revision_number};
+use injection::{Annotations, INJECTED, PREFIX, WorkloadKind};
 
-/// Workloads of one namespace whose revisions are compared.
-const MAX_IN_NAMESPACE: usize = 5_000;
+/// Limit of workloads per namespace whose revisions are compared.
+const MAX_WORKLOADS_PER_NAMESPACE: usize = 5_000;
 
-/// Workloads whose revisions are compared in one list.
-const MAX_IN_ALL: usize = 100_000;
+/// Limit of workloads in one list whose revisions are compared.
+const MAX_WORKLOADS: usize = 100_000;
 
-const REPLICA_SETS: Kind = Kind::of_revisions("ReplicaSet", "replicasets");
-const CONTROLLER_REVISIONS: Kind = Kind::of_revisions("ControllerRevision", "controllerrevisions");
-
-/// The resource in which the revisions of a workload are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Store {
-    /// Of Deployments and Rollouts; the number is an annotation.
-    ReplicaSets,
-    /// Of `StatefulSets` and `DaemonSets`; the number is a field.
-    ControllerRevisions,
-}
-
-impl Store {
-    pub const ALL: [Self; 2] = [Self::ReplicaSets, Self::ControllerRevisions];
-
-    pub fn resource(self) -> Kind {
-        match self {
-            Self::ReplicaSets => REPLICA_SETS,
-            Self::ControllerRevisions => CONTROLLER_REVISIONS,
-        }
-    }
-
-    /// Whether the controller of this kind stores its revisions here.
-    fn holds(self, kind: WorkloadKind) -> bool {
-        match kind {
-            WorkloadKind::Deployment | WorkloadKind::Rollout => self == Self::ReplicaSets,
-            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => {
-                self == Self::ControllerRevisions
-            }
-            WorkloadKind::Job | WorkloadKind::CronJob => false,
-        }
-    }
-
-    /// The pod template of a revision, or the part of it that `T` reads.
-    pub fn template<'a, T: Deserialize<'a>>(self, body: &'a [u8]) -> Option<T> {
-        let Object { spec, data, .. } = serde_json::from_slice(body).ok()?;
-        let spec: Spec<T> = match self {
-            Self::ReplicaSets => serde_json::from_str(spec?.get()).ok()?,
-            Self::ControllerRevisions => serde_json::from_str::<Data<T>>(data?.get()).ok()?.spec,
-        };
-        Some(spec.template)
-    }
-}
-
-/// A `ReplicaSet` or `ControllerRevision`. Both payloads stay unread, because that of a `ControllerRevision` may be any JSON.
+/// Annotations of a template.
 #[derive(Deserialize)]
-struct Object<'a> {
-    #[serde(borrow)]
-    metadata: Numbers<'a>,
-    #[serde(default)]
-    revision: Option<i64>,
+struct AnnotatedTemplate<'a> {
     #[serde(borrow, default)]
-    spec: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+    metadata: Option<TemplateAnnotations<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Numbers<'a> {
-    #[serde(borrow, default)]
-    annotations: Option<NumberAnnotations<'a>>,
-}
-
-#[derive(Deserialize)]
-struct NumberAnnotations<'a> {
-    #[serde(rename = "deployment.kubernetes.io/revision", borrow, default)]
-    deployment: Option<CowStr<'a>>,
-    #[serde(rename = "rollout.argoproj.io/revision", borrow, default)]
-    rollout: Option<CowStr<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Data<T> {
-    spec: Spec<T>,
-}
-
-#[derive(Deserialize)]
-struct Spec<T> {
-    template: T,
-}
-
-/// A template, as far as its annotations go.
-#[derive(Deserialize)]
-struct Annotated<'a> {
-    #[serde(borrow, default)]
-    metadata: Option<AnnotatedMetadata<'a>>,
-}
-
-#[derive(Deserialize)]
-struct AnnotatedMetadata<'a> {
+struct TemplateAnnotations<'a> {
     #[serde(borrow, default)]
     annotations: Option<Annotations<'a>>,
 }
@@ -119,15 +37,17 @@ struct AnnotatedMetadata<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Revision {
     pub number: i64,
-    /// `metadata.name` of the object that stores it.
+    /// `metadata.name` of the object that stores the revision.
     pub name: String,
-    /// A digest of the template's annotations of the contract; `None` if it has none or cannot be read.
+    /// Digest of the template's annotations with the webhook's prefix; `None` if there are none or they cannot be
+    /// parsed.
     digest: Option<u64>,
 }
 
-/// A workload whose two latest revisions have different annotations of the contract, the previous one some.
+/// A workload whose two latest revisions differ in annotations with the webhook's prefix, and whose previous one has
+/// any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub(super) struct RevisionCandidate {
     pub namespace: String,
     pub kind: WorkloadKind,
     pub name: String,
@@ -140,22 +60,22 @@ pub(super) struct Candidate {
 struct History {
     kind: WorkloadKind,
     name: String,
-    /// At most two, the latest first.
+    /// At most two revisions, the latest first.
     revisions: Vec<Revision>,
 }
 
-/// The two latest revisions of workloads, by namespace and by the workload's uid.
+/// Histories by namespace and by the workload's uid.
 #[derive(Debug)]
 pub(super) struct Histories {
-    store: Store,
+    store: RevisionStore,
     namespaces: BTreeMap<String, BTreeMap<String, History>>,
     workloads: usize,
-    /// Whether workloads were left out because there are too many.
+    /// Whether workloads were skipped because there are too many.
     pub truncated: bool,
 }
 
 impl Histories {
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: RevisionStore) -> Self {
         Self {
             store,
             namespaces: BTreeMap::new(),
@@ -164,9 +84,10 @@ impl Histories {
         }
     }
 
-    /// Adds an object of the list. One that comes twice, because the list had to begin anew, counts once.
+    /// Adds an object of the list. A restarted list returns objects again; each counts once.
     pub fn add(&mut self, item: &[u8], selects: impl FnOnce(&str) -> bool) {
-        let Some(mut meta) = meta(item).filter(|meta| meta.deletion_timestamp.is_none()) else {
+        let Some(mut meta) = object_meta(item).filter(|meta| meta.deletion_timestamp.is_none())
+        else {
             return;
         };
         let Some(owner) = meta
@@ -182,7 +103,7 @@ impl Histories {
         let Some(kind) = kind.filter(|kind| self.store.holds(*kind)) else {
             return;
         };
-        let Some(number) = number(kind, item) else {
+        let Some(number) = revision_number(kind, item) else {
             return;
         };
         let revision = Revision {
@@ -192,7 +113,7 @@ impl Histories {
         };
         let workloads = self.namespaces.entry(namespace).or_default();
         if !workloads.contains_key(&owner.uid) {
-            if workloads.len() >= MAX_IN_NAMESPACE || self.workloads >= MAX_IN_ALL {
+            if workloads.len() >= MAX_WORKLOADS_PER_NAMESPACE || self.workloads >= MAX_WORKLOADS {
                 self.truncated = true;
                 return;
             }
@@ -218,22 +139,22 @@ impl Histories {
     fn digest(&self, item: &[u8]) -> Option<u64> {
         let annotations = self
             .store
-            .template::<Annotated<'_>>(item)?
+            .template::<AnnotatedTemplate<'_>>(item)?
             .metadata?
             .annotations?;
         annotations.say_anything().then(|| {
             let mut hasher = DefaultHasher::new();
-            // The record says what was added, and not what is asked for.
-            let asking = annotations
+            // The record lists what was added. It does not refer to secrets.
+            let referring = annotations
                 .ours()
                 .filter(|(key, _)| INJECTED.strip_prefix(PREFIX) != Some(*key));
-            asking.for_each(|annotation| annotation.hash(&mut hasher));
+            referring.for_each(|annotation| annotation.hash(&mut hasher));
             hasher.finish()
         })
     }
 
-    /// The workloads whose annotations may be gone.
-    pub fn candidates(self) -> impl Iterator<Item = Candidate> {
+    /// Workloads whose latest revision may lack an annotation of the previous one.
+    pub fn candidates(self) -> impl Iterator<Item = RevisionCandidate> {
         self.namespaces
             .into_iter()
             .flat_map(|(namespace, workloads)| {
@@ -247,10 +168,10 @@ impl Histories {
                         },
                     )| {
                         let [latest, previous]: [Revision; 2] = revisions.try_into().ok()?;
-                        let may_be_gone =
+                        let may_lack_annotation =
                             previous.digest.is_some() && previous.digest != latest.digest;
                         let namespace = namespace.clone();
-                        may_be_gone.then_some(Candidate {
+                        may_lack_annotation.then_some(RevisionCandidate {
                             namespace,
                             kind,
                             name,
@@ -261,20 +182,6 @@ impl Histories {
                     },
                 )
             })
-    }
-}
-
-/// The number of a revision, where the controller of this kind writes it.
-fn number(kind: WorkloadKind, item: &[u8]) -> Option<i64> {
-    let Object {
-        metadata, revision, ..
-    } = serde_json::from_slice(item).ok()?;
-    let parse = |text: Option<CowStr<'_>>| text?.as_str().parse().ok();
-    match kind {
-        WorkloadKind::Deployment => parse(metadata.annotations?.deployment),
-        WorkloadKind::Rollout => parse(metadata.annotations?.rollout),
-        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => revision,
-        WorkloadKind::Job | WorkloadKind::CronJob => None,
     }
 }
 
@@ -294,20 +201,20 @@ mod tests {
         json!([{"apiVersion": version, "kind": kind, "name": "web", "uid": uid, "controller": true}])
     }
 
-    fn template(asks: Option<&str>) -> Value {
-        let annotations = asks.map(
-            |asks| json!({"secrets.floe.dev/env-from": asks, "secrets.floe.dev/injected": "{}"}),
+    fn template(bulk: Option<&str>) -> Value {
+        let annotations = bulk.map(
+            |bulk| json!({"secrets.floe.dev/env-from": bulk, "secrets.floe.dev/injected": "{}"}),
         );
         json!({"metadata": {"annotations": annotations}, "spec": {"containers": []}})
     }
 
-    fn replica_set(number: i64, owner: &Value, asks: Option<&str>) -> Value {
+    fn replica_set(number: i64, owner: &Value, bulk: Option<&str>) -> Value {
         let annotations = json!({"deployment.kubernetes.io/revision": number.to_string()});
         let metadata = json!({
             "namespace": "jobs", "name": format!("web-{number}"), "uid": "r", "annotations": annotations,
             "ownerReferences": owner,
         });
-        json!({"metadata": metadata, "spec": {"template": template(asks)}})
+        json!({"metadata": metadata, "spec": {"template": template(bulk)}})
     }
 
     fn controller_revision(number: i64, owner: &Value, data: &Value) -> Value {
@@ -317,7 +224,7 @@ mod tests {
         json!({"metadata": metadata, "revision": number, "data": data})
     }
 
-    fn candidates(store: Store, items: &[Value]) -> Vec<(String, i64, i64)> {
+    fn candidates(store: RevisionStore, items: &[Value]) -> Vec<(String, i64, i64)> {
         let mut histories = Histories::new(store);
         for item in items {
             histories.add(item.to_string().as_bytes(), |namespace| {
@@ -326,23 +233,26 @@ mod tests {
         }
         histories
             .candidates()
-            .map(|one| (one.uid, one.previous.number, one.latest.number))
+            .map(|candidate| {
+                let (previous, latest) = (candidate.previous, candidate.latest);
+                (candidate.uid, previous.number, latest.number)
+            })
             .collect()
     }
 
     #[rstest]
-    #[case::annotation_gone(Some("db"), None, true)]
+    #[case::annotation_removed(Some("db"), None, true)]
     #[case::annotation_changed(Some("db"), Some("s3"), true)]
     #[case::annotation_kept(Some("db"), Some("db"), false)]
-    #[case::never_asked(None, None, false)]
-    #[case::annotation_came(None, Some("db"), false)]
+    #[case::no_annotation(None, None, false)]
+    #[case::annotation_added(None, Some("db"), false)]
     fn revisions_are_compared_by_their_annotations(
         #[case] before: Option<&str>,
         #[case] now: Option<&str>,
         #[case] expected: bool,
     ) {
         let deployment = owner("Deployment", "u");
-        // The order of a list is that of names: revision 10 comes before revision 9.
+        // Lists are ordered by name: revision 10 comes before revision 9.
         let sets = [
             replica_set(10, &deployment, now),
             replica_set(8, &deployment, Some("older")),
@@ -354,10 +264,10 @@ mod tests {
         } else {
             Vec::new()
         };
-        assert_eq!(candidates(Store::ReplicaSets, &sets), expected);
+        assert_eq!(candidates(RevisionStore::ReplicaSets, &sets), expected);
         let stateful = owner("StatefulSet", "u");
-        let revision = |number, asks| {
-            let data = json!({"spec": {"template": template(asks)}});
+        let revision = |number, bulk| {
+            let data = json!({"spec": {"template": template(bulk)}});
             controller_revision(number, &stateful, &data)
         };
         let revisions = [
@@ -365,7 +275,10 @@ mod tests {
             revision(8, Some("older")),
             revision(9, before),
         ];
-        assert_eq!(candidates(Store::ControllerRevisions, &revisions), expected);
+        assert_eq!(
+            candidates(RevisionStore::ControllerRevisions, &revisions),
+            expected
+        );
     }
 
     #[test]
@@ -393,12 +306,12 @@ mod tests {
             deleted,
         ];
         assert_eq!(
-            candidates(Store::ReplicaSets, &[&sets[..], &exempt].concat()),
+            candidates(RevisionStore::ReplicaSets, &[&sets[..], &exempt].concat()),
             []
         );
         let only = [replica_set(1, &own, Some("db")), replica_set(2, &own, None)];
         assert_eq!(
-            candidates(Store::ReplicaSets, &only),
+            candidates(RevisionStore::ReplicaSets, &only),
             [("u".to_owned(), 1, 2)]
         );
     }
@@ -415,20 +328,20 @@ mod tests {
             replica_set(1, &forged, Some("db")),
             replica_set(2, &forged, None),
         ];
-        assert_eq!(candidates(Store::ReplicaSets, &sets), []);
+        assert_eq!(candidates(RevisionStore::ReplicaSets, &sets), []);
     }
 
     #[test]
     fn rollouts_number_their_own_replica_sets() {
-        let set = |number: i64, asks| {
-            let mut set = replica_set(number, &owner("Rollout", "u"), asks);
+        let set = |number: i64, bulk| {
+            let mut set = replica_set(number, &owner("Rollout", "u"), bulk);
             set["metadata"]["annotations"] =
                 json!({"rollout.argoproj.io/revision": number.to_string()});
             set
         };
         let sets = [set(1, Some("db")), set(2, None)];
         assert_eq!(
-            candidates(Store::ReplicaSets, &sets),
+            candidates(RevisionStore::ReplicaSets, &sets),
             [("u".to_owned(), 1, 2)]
         );
     }
@@ -438,39 +351,42 @@ mod tests {
     #[case(json!([1]))]
     #[case(json!({"spec": {"template": 7}}))]
     #[case(json!({"spec": {"template": {"metadata": {"annotations": {"secrets.floe.dev/refs": 7}}}}}))]
-    fn data_of_any_shape_is_a_revision_that_asks_for_nothing(#[case] data: Value) {
+    fn revision_with_data_of_any_type_has_no_references(#[case] data: Value) {
         let set = owner("DaemonSet", "u");
-        let asks = json!({"spec": {"template": template(Some("db"))}});
+        let referring = json!({"spec": {"template": template(Some("db"))}});
         let revisions = [
-            controller_revision(1, &set, &asks),
+            controller_revision(1, &set, &referring),
             controller_revision(2, &set, &data),
         ];
         assert_eq!(
-            candidates(Store::ControllerRevisions, &revisions),
+            candidates(RevisionStore::ControllerRevisions, &revisions),
             [("u".to_owned(), 1, 2)]
         );
         let revisions = [
             controller_revision(1, &set, &data),
-            controller_revision(2, &set, &asks),
+            controller_revision(2, &set, &referring),
         ];
-        assert_eq!(candidates(Store::ControllerRevisions, &revisions), []);
+        assert_eq!(
+            candidates(RevisionStore::ControllerRevisions, &revisions),
+            []
+        );
     }
 
     #[test]
     fn workloads_of_a_namespace_are_bounded() {
-        let mut histories = Histories::new(Store::ReplicaSets);
-        for number in 0..=MAX_IN_NAMESPACE {
+        let mut histories = Histories::new(RevisionStore::ReplicaSets);
+        for number in 0..=MAX_WORKLOADS_PER_NAMESPACE {
             let set = replica_set(1, &owner("Deployment", &format!("u{number}")), None);
             histories.add(set.to_string().as_bytes(), |_| true);
-            assert_eq!(histories.truncated, number == MAX_IN_NAMESPACE);
+            assert_eq!(histories.truncated, number == MAX_WORKLOADS_PER_NAMESPACE);
         }
         let mut other = replica_set(1, &owner("Deployment", "v"), None);
         other["metadata"]["namespace"] = "other".into();
         histories.add(other.to_string().as_bytes(), |_| true);
         assert_eq!(
             histories.workloads,
-            MAX_IN_NAMESPACE + 1,
-            "another namespace has a share of its own"
+            MAX_WORKLOADS_PER_NAMESPACE + 1,
+            "each namespace has its own share"
         );
     }
 }

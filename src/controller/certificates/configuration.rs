@@ -1,4 +1,4 @@
-//! The webhook configuration, of which the controller owns the `caBundle`s and nothing else.
+//! The webhook configuration. The controller owns only its `caBundle` fields.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,37 +8,62 @@ use serde_json::{Value, json};
 use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation};
 use crate::tls::Bundle;
 
-/// Whose the field is, for `kubectl get --show-managed-fields` and for conflicts.
+/// Owner of the fields in `managedFields`: visible with `kubectl get --show-managed-fields`, and in conflicts.
 const FIELD_MANAGER: &str = "floe-secrets-controller-certificates";
 
-/// One `MutatingWebhookConfiguration`.
+/// Client of one `MutatingWebhookConfiguration`.
 #[derive(Clone, Debug)]
-pub(super) struct Configuration {
+pub(super) struct WebhookConfiguration {
     api: ObjectApi,
     name: String,
 }
 
-/// How it stands.
+/// CA bundles of a webhook configuration as read.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct PublishedBundles {
     uid: String,
-    /// Entries and what each trusts.
+    /// Name and CA bundle of each entry.
     entries: Vec<(String, Bundle)>,
 }
 
-impl Standing {
-    /// Every CA that some entry trusts.
-    pub(super) fn trusted(&self) -> impl Iterator<Item = &Bundle> {
+impl PublishedBundles {
+    pub(super) fn bundles(&self) -> impl Iterator<Item = &Bundle> {
         self.entries.iter().map(|(_, trusted)| trusted)
     }
 
-    /// Whether every entry trusts just this.
-    pub(super) fn shows(&self, bundle: &Bundle) -> bool {
+    /// Whether every entry trusts `bundle` and nothing else.
+    pub(super) fn has_only(&self, bundle: &Bundle) -> bool {
         self.entries.iter().all(|(_, trusted)| trusted == bundle)
     }
 }
 
-impl Configuration {
+#[derive(Deserialize)]
+struct ConfigurationObject {
+    metadata: ConfigurationMetadata,
+    #[serde(default)]
+    webhooks: Option<Vec<WebhookEntry>>,
+}
+
+#[derive(Deserialize)]
+struct ConfigurationMetadata {
+    uid: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WebhookEntry {
+    name: String,
+    client_config: EntryClientConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryClientConfig {
+    #[serde(default)]
+    ca_bundle: Option<String>,
+}
+
+impl WebhookConfiguration {
     pub(super) fn new(api: ObjectApi, name: &str) -> Self {
         Self {
             api,
@@ -53,47 +78,25 @@ impl Configuration {
         )
     }
 
-    /// Reads it; `None` when there is none.
-    pub(super) async fn read(&self) -> Result<Option<Standing>, ApiError> {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default)]
-            webhooks: Option<Vec<Webhook>>,
-        }
-        #[derive(Deserialize)]
-        struct Metadata {
-            uid: String,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Webhook {
-            name: String,
-            client_config: ClientConfig,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct ClientConfig {
-            #[serde(default)]
-            ca_bundle: Option<String>,
-        }
+    /// Reads the configuration; `None` if it does not exist.
+    pub(super) async fn read(&self) -> Result<Option<PublishedBundles>, ApiError> {
         let Some(body) = self.api.get(&self.path(), Representation::Full).await? else {
             return Ok(None);
         };
-        let Object {
-            metadata: Metadata { uid },
+        let ConfigurationObject {
+            metadata: ConfigurationMetadata { uid },
             webhooks,
         } = crate::kubernetes::parse(&self.path(), &body)?;
-        let entry = |Webhook {
+        let entry = |WebhookEntry {
                          name,
-                         client_config: ClientConfig { ca_bundle },
+                         client_config: EntryClientConfig { ca_bundle },
                      }| {
             let pem = STANDARD
                 .decode(ca_bundle.unwrap_or_default())
                 .unwrap_or_default();
             (name, Bundle::from_pem(&pem))
         };
-        Ok(Some(Standing {
+        Ok(Some(PublishedBundles {
             uid,
             entries: webhooks
                 .unwrap_or_default()
@@ -103,29 +106,29 @@ impl Configuration {
         }))
     }
 
-    /// Makes every entry that stands there trust `bundle`, unless it does already.
+    /// Writes `bundle` into every entry of `current`, unless all of them have it.
     ///
-    /// By server-side apply with the object's uid: a configuration that went away in the meantime is not made again,
-    /// and an entry that somebody took out comes back neither.
+    /// Uses server-side apply with the object's uid: a configuration that was deleted in the meantime is not created
+    /// again, and an entry that was removed does not come back.
     pub(super) async fn publish(
         &self,
-        standing: &Standing,
+        current: &PublishedBundles,
         bundle: &Bundle,
     ) -> Result<(), ApiError> {
-        if standing.shows(bundle) {
+        if current.has_only(bundle) {
             return Ok(());
         }
         let trusted = STANDARD.encode(bundle.to_pem());
         let entry = |(name, _): &(String, Bundle)| json!({"name": name, "clientConfig": {"caBundle": trusted}});
-        let entries: Vec<Value> = standing.entries.iter().map(entry).collect();
-        let wanted = json!({
+        let entries: Vec<Value> = current.entries.iter().map(entry).collect();
+        let desired = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": self.name, "uid": standing.uid},
+            "metadata": {"name": self.name, "uid": current.uid},
             "webhooks": entries,
         });
-        match self.api.apply(&self.path(), FIELD_MANAGER, &wanted).await {
-            // It is another object now, or none: the next look tells.
+        match self.api.apply(&self.path(), FIELD_MANAGER, &desired).await {
+            // The configuration was deleted or replaced; the next reconciliation reads it again.
             Err(error) if error.kind == ApiErrorKind::Conflict => Ok(()),
             other => other,
         }

@@ -1,14 +1,14 @@
-//! Owners whose retry was triggered, for the case that the retry is refused, too: the webhook was restarting, or did not
-//! respond in time. Their controllers would back off for minutes, so the retry is triggered again, a few times. Bounded
-//! in total and per namespace.
+//! Owners whose retry was triggered, for the case that the retry is refused, too: the webhook was restarting, or did
+//! not respond in time. Their controllers would back off for minutes, so the retry is triggered again, a few times.
+//! Bounded in total and per namespace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::limits::{MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE};
 use super::owner::Owner;
-use super::pending::{MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE};
 
 /// Triggers for the same secrets of one owner, including the first.
 const MAX_TRIGGERS: u32 = 4;
@@ -46,8 +46,8 @@ pub(super) struct TriggerHistory(BTreeMap<String, VecDeque<TriggerRecord>>);
 impl TriggerHistory {
     /// Decides for an owner whose pod was refused, or whose secrets were created.
     pub(super) fn next(&self, owner: &Owner) -> NextTrigger {
-        let all = self.0.get(&owner.namespace).into_iter().flatten();
-        match all.into_iter().find(|record| record.uid == owner.uid) {
+        let mut records = self.0.get(&owner.namespace).into_iter().flatten();
+        match records.find(|record| record.uid == owner.uid) {
             Some(last) if last.at.elapsed() >= RETENTION => NextTrigger::First,
             Some(last) if last.count >= MAX_TRIGGERS => NextTrigger::Exhausted,
             Some(last) if last.at.elapsed() < FIRST_INTERVAL * 4_u32.pow(last.count - 1) => {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_is_told_four_times_with_growing_pauses() {
+    async fn retry_is_triggered_four_times_with_growing_intervals() {
         let (mut history, load) = (TriggerHistory::default(), owner("jobs", 1));
         assert_eq!(history.next(&load), NextTrigger::First);
         for pause in [5, 20, 80] {
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(
             history.next(&load),
             NextTrigger::Repeat,
-            "that was the first time once more"
+            "an expired record counts as none"
         );
         assert_eq!(
             (
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_told_is_bounded_and_every_namespace_has_a_share() {
+    async fn history_is_bounded_and_every_namespace_has_a_share() {
         let mut history = TriggerHistory::default();
         let sizes = |history: &TriggerHistory| -> Vec<usize> {
             history.0.values().map(VecDeque::len).collect()
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(
             history.next(&owner("other", 1)),
             NextTrigger::TooEarly,
-            "the largest made room"
+            "the largest namespace made room"
         );
         advance(RETENTION).await;
         history.record(&owner("other", 2));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use injection::SecretId;
 
-pub(super) fn list(secrets: &BTreeSet<SecretId>) -> String {
+fn list(secrets: &BTreeSet<SecretId>) -> String {
     let names: Vec<String> = secrets
         .iter()
         .map(|secret| format!("\"{}\"", secret.name))

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{debug, warn};
 
-use super::owner::Owner;
-use super::pending::{
-    Enqueued, MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL,
-    SecretState,
+use super::limits::{
+    MAX_ENQUEUED_PER_ROUND, MAX_OWNERS, MAX_OWNERS_PER_NAMESPACE, REREAD_INTERVAL,
 };
+use super::owner::Owner;
+use super::pending::Enqueued;
 use super::reconciler::RetryTrigger;
-use crate::kubernetes::Representation;
+use super::secret_state::SecretState;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// Interval of lookups of awaited secrets.
@@ -31,8 +30,8 @@ const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Loops of all namespaces with pending or enqueued owners.
 #[derive(Debug)]
-pub(super) struct RetryQueue<'n> {
-    trigger: &'n RetryTrigger,
+pub(super) struct RetryQueue<'t> {
+    trigger: &'t RetryTrigger,
     /// Notified when an owner is enqueued.
     enqueued: Notify,
     permits: Semaphore,
@@ -45,8 +44,8 @@ struct RejectedOwners {
     logged: Option<Instant>,
 }
 
-impl<'n> RetryQueue<'n> {
-    pub(super) fn new(trigger: &'n RetryTrigger) -> Self {
+impl<'t> RetryQueue<'t> {
+    pub(super) fn new(trigger: &'t RetryTrigger) -> Self {
         Self {
             trigger,
             enqueued: Notify::new(),
@@ -162,7 +161,12 @@ impl<'n> RetryQueue<'n> {
         let batch = self.trigger.pending().next_batch(namespace);
         let mut states = BTreeMap::new();
         for secret in batch {
-            let state = match self.trigger.object_version(namespace, &secret).await {
+            let state = match self
+                .trigger
+                .cluster
+                .object_version(namespace, &secret)
+                .await
+            {
                 Ok(version) => version.map_or(SecretState::NotFound, SecretState::Found),
                 Err(error) => {
                     debug!(error = %ErrorChain(&error), "cannot read an awaited secret");
@@ -180,15 +184,6 @@ impl<'n> RetryQueue<'n> {
         namespace: &str,
         known: &mut Option<(Instant, bool)>,
     ) -> Option<bool> {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Labelled,
-        }
-        #[derive(Deserialize)]
-        struct Labelled {
-            #[serde(default)]
-            labels: BTreeMap<String, String>,
-        }
         let selector = &self.trigger.rules.selected;
         if selector.is_empty() {
             return Some(true);
@@ -198,17 +193,12 @@ impl<'n> RetryQueue<'n> {
         {
             return Some(selected);
         }
-        let body = self
+        let selected = self
             .trigger
-            .reader
-            .get(
-                &format!("/api/v1/namespaces/{namespace}"),
-                Representation::Metadata,
-            )
+            .cluster
+            .namespace_matches(namespace, selector)
             .await
             .ok()?;
-        let object = body.and_then(|body| serde_json::from_slice::<Object>(&body).ok());
-        let selected = object.is_some_and(|object| selector.matches(&object.metadata.labels));
         *known = Some((Instant::now(), selected));
         Some(selected)
     }

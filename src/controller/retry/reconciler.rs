@@ -1,64 +1,42 @@
 //! Reconciles one owner: whether its retry is triggered, awaits secrets, or is not needed.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
-use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::annotation::{Repeat, next_value};
+use super::cluster::RetryCluster;
+use super::evaluator::Evaluator;
 use super::history::{NextTrigger, TriggerHistory};
 use super::messages::{arrived_message, awaiting_message, retried_message};
-use super::owner::{ANNOTATION, Outlook, Owner, OwnerView, PodDemand, Repeat, next_value, outlook};
-use super::pending::{ObjectVersion, PendingOwners};
-use super::rate_limited::RateLimited;
-use crate::admission::error::AdmissionError;
-use crate::admission::pipeline::{Pipeline, RequestContext};
-use crate::admission::policy::Policy;
-use crate::admission::sources::{Source, Sources};
-use crate::admission::surface::Surface;
-use crate::backend::kubernetes::KubernetesBackend;
+use super::outlook::Outlook;
+use super::owner::Owner;
+use super::owner_view::{OwnerView, PodDemand};
+use super::pending::PendingOwners;
+use super::secret_state::ObjectVersion;
 use crate::controller::metrics::{ControllerMetrics, RetryResult};
-use crate::defaults::{Defaults, KubernetesDefaults};
-use crate::kubernetes::events::{EventRecorder, InvolvedObject, Reason};
-use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, RateLimiter, Representation};
+use crate::kubernetes::events::Reason;
+use crate::kubernetes::{ApiErrorKind, ObjectApi, RateLimiter};
 use crate::scan::{Rules, Scope};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::{Span, Traces};
-use injection::{Decision, PlanTarget, PodView, SecretId, SecretSource};
+use injection::SecretId;
 
 /// GET requests per second, in total: namespaces take turns.
 const READS_PER_SECOND: u32 = 50;
 
-/// Limit of secrets that one owner's template may ask for, defaults included: planning reads all of them while the other
-/// owners of the namespace wait. Admission has the same limit.
-const MAX_SECRETS_PER_OWNER: usize = 64;
-
-/// Time limit of planning for one owner: reads of all its secrets, while ten other namespaces take turns.
-const EVALUATION_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Field manager of the annotation, in `managedFields`.
-const FIELD_MANAGER: &str = "floe-secrets-controller";
-
 /// Watches refused pods and awaited secrets, and triggers retries.
 #[derive(Debug)]
 pub struct RetryTrigger {
-    /// Watches, lists, writes; not rate limited.
-    pub(super) api: ObjectApi,
-    /// Rate limited reads.
-    pub(super) reader: ObjectApi,
-    pub(super) pipeline: Pipeline,
-    pub(super) defaults: Arc<Defaults>,
+    pub(super) cluster: RetryCluster,
+    evaluator: Evaluator,
     pub(super) rules: Rules,
     pub(super) scope: Scope,
-    pub(super) events: EventRecorder,
-    pub(super) traces: Traces,
+    traces: Traces,
     pub(super) metrics: ControllerMetrics,
-    pub(super) pending: Mutex<PendingOwners>,
-    pub(super) history: Mutex<TriggerHistory>,
+    pending: Mutex<PendingOwners>,
+    history: Mutex<TriggerHistory>,
 }
 
 impl RetryTrigger {
@@ -72,35 +50,11 @@ impl RetryTrigger {
         now: fn() -> jiff::Timestamp,
     ) -> Self {
         let limiter = RateLimiter::per_second(READS_PER_SECOND);
-        let backend = KubernetesBackend::new(api.client(), None);
-        let binder = Arc::new(RateLimited {
-            inner: backend,
-            limiter: Arc::clone(&limiter),
-        });
-        let defaults = RateLimited {
-            inner: KubernetesDefaults(api.client()),
-            limiter: Arc::clone(&limiter),
-        };
-        let defaults = Arc::new(Defaults::patient(Arc::new(defaults)));
-        let sources = Sources::from([(
-            SecretSource::Kubernetes,
-            Source {
-                binder,
-                recent_names: None,
-            },
-        )]);
-        let policy = Policy {
-            sidecars: rules.sidecars.clone(),
-            ..Policy::default()
-        };
         Self {
-            api: api.clone(),
-            reader: api.rate_limited(&limiter),
-            pipeline: Pipeline::new(sources, Arc::clone(&defaults), policy),
-            defaults,
+            cluster: RetryCluster::new(api, &limiter, now),
+            evaluator: Evaluator::new(&api.client(), &limiter, &rules),
             rules,
             scope,
-            events: EventRecorder::new(api.clone(), now),
             traces: Traces::off(),
             metrics,
             pending: Mutex::default(),
@@ -131,7 +85,7 @@ impl RetryTrigger {
         span.set_static("kind", owner.kind.as_str());
         span.set_str("namespace", &owner.namespace);
         span.set_str("name", &owner.name);
-        let body = match self.reader.get(&owner.path(), Representation::Full).await {
+        let body = match self.cluster.owner(&owner).await {
             Ok(body) => body.unwrap_or_default(),
             Err(error) => {
                 span.set_error("unread");
@@ -143,7 +97,7 @@ impl RetryTrigger {
                 };
             }
         };
-        let Some(object) = OwnerView::read(&body) else {
+        let Some(object) = OwnerView::parse(&body) else {
             span.set_static("result", "gone");
             return self.drop_owner(&owner);
         };
@@ -159,19 +113,14 @@ impl RetryTrigger {
         }
     }
 
-    /// Reconciles an owner with missing pods.
-    pub(super) async fn reconcile_pending(
-        &self,
-        owner: Owner,
-        object: &OwnerView<'_>,
-        mut span: Span,
-    ) {
+    /// Evaluates an owner with missing pods, and triggers its retry if all of its secrets exist.
+    async fn reconcile_pending(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
         let next = self.history().next(&owner);
         if next == NextTrigger::TooEarly {
             span.set_static("result", "triggered_before");
             return self.postpone(owner);
         }
-        let outlook = self.evaluate(&owner, object, &span).await;
+        let outlook = self.evaluator.evaluate(&owner, object, &span).await;
         span.set_static("result", outlook.as_str());
         match outlook {
             Outlook::Awaits(awaits) => {
@@ -182,7 +131,8 @@ impl RetryTrigger {
                 self.history().remove(&owner);
                 let changed = self.pending().set_awaited(owner.clone(), awaits);
                 if changed {
-                    self.publish_event(&owner, Reason::AwaitingSecrets, &message)
+                    self.cluster
+                        .publish_event(&owner, Reason::AwaitingSecrets, &message)
                         .await;
                 }
             }
@@ -198,35 +148,31 @@ impl RetryTrigger {
         }
     }
 
-    /// Reports that an owner no longer waits because its controller retried by itself, for those who read the event that it
-    /// waits.
-    pub(super) async fn report_satisfied(
-        &self,
-        owner: Owner,
-        object: &OwnerView<'_>,
-        mut span: Span,
-    ) {
-        let outlook = self.evaluate(&owner, object, &span).await;
+    /// Reports that an owner no longer waits because its controller retried by itself. Without this event, the earlier
+    /// event would still claim that it waits.
+    async fn report_satisfied(&self, owner: Owner, object: &OwnerView<'_>, mut span: Span) {
+        let outlook = self.evaluator.evaluate(&owner, object, &span).await;
         span.set_static("result", outlook.as_str());
         match outlook {
             Outlook::Ready(secrets) => {
                 self.drop_owner(&owner);
-                self.publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets))
+                self.cluster
+                    .publish_event(&owner, Reason::SecretsArrived, &retried_message(&secrets))
                     .await;
             }
-            // It was scaled down.
+            // The owner was scaled down.
             Outlook::Awaits(_) | Outlook::NotInjectable => self.drop_owner(&owner),
             Outlook::Unknown => self.postpone(owner),
         }
     }
 
-    pub(super) fn drop_owner(&self, owner: &Owner) {
+    fn drop_owner(&self, owner: &Owner) {
         if self.pending().remove(owner) {
             self.metrics.wait_ended(RetryResult::Gone);
         }
     }
 
-    pub(super) fn postpone(&self, owner: Owner) {
+    fn postpone(&self, owner: Owner) {
         let expired = self.pending().has_expired(&owner);
         if expired {
             self.give_up(&owner);
@@ -235,7 +181,7 @@ impl RetryTrigger {
         }
     }
 
-    pub(super) fn give_up(&self, owner: &Owner) {
+    fn give_up(&self, owner: &Owner) {
         let Owner {
             kind,
             namespace,
@@ -250,92 +196,8 @@ impl RetryTrigger {
         self.metrics.wait_ended(RetryResult::GaveUp);
     }
 
-    /// Evaluates what admission would decide about a pod of this owner.
-    pub(super) async fn evaluate(
-        &self,
-        owner: &Owner,
-        object: &OwnerView<'_>,
-        span: &Span,
-    ) -> Outlook {
-        let Some(template) = object.template() else {
-            return Outlook::NotInjectable;
-        };
-        let Ok(mut pod) = serde_json::from_str::<PodView<'_>>(template.get()) else {
-            return Outlook::NotInjectable;
-        };
-        if !self.selects(template) {
-            return Outlook::NotInjectable;
-        }
-        // References that the template has already are awaited, too, and must not leave the plan empty.
-        for container in [&mut pod.spec.containers, &mut pod.spec.init_containers]
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            (container.env, container.env_from) = (None, None);
-        }
-        let arrived = Instant::now();
-        let context = RequestContext {
-            arrived,
-            deadline: arrived + EVALUATION_TIMEOUT,
-            span,
-            discloses: true,
-        };
-        let namespace = owner.namespace.as_str();
-        let surface = match self
-            .defaults
-            .namespace(namespace, context.arrived, context.deadline)
-            .await
-        {
-            Ok(Some(object)) if object.enabled => Surface::DefaultsPods,
-            Ok(Some(_)) => Surface::Pods,
-            Ok(None) => return Outlook::NotInjectable,
-            Err(_) => return Outlook::Unknown,
-        };
-        match self
-            .pipeline
-            .request(surface, namespace, pod.annotations(), &pod, context)
-            .await
-        {
-            Ok((Decision::Inject(request), _))
-                if request.key_queries().len() > MAX_SECRETS_PER_OWNER =>
-            {
-                return Outlook::NotInjectable;
-            }
-            Err(AdmissionError::Backend(_)) => return Outlook::Unknown,
-            Ok(_) | Err(_) => {}
-        }
-        outlook(
-            Box::pin(
-                self.pipeline
-                    .decide(surface, PlanTarget::Manifest, namespace, &pod, context),
-            )
-            .await,
-        )
-    }
-
-    /// Whether the labels of this template's pods match the webhook's object selector.
-    pub(super) fn selects(&self, template: &RawValue) -> bool {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Template {
-            metadata: Labelled,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Labelled {
-            labels: Option<std::collections::BTreeMap<String, String>>,
-        }
-        self.rules.objects.is_empty()
-            || serde_json::from_str::<Template>(template.get()).is_ok_and(|template| {
-                self.rules
-                    .objects
-                    .matches(&template.metadata.labels.unwrap_or_default())
-            })
-    }
-
     /// Writes the annotation, unless the retry was triggered before. `false` if the owner has to be reconciled again.
-    pub(super) async fn trigger(
+    async fn trigger(
         &self,
         owner: &Owner,
         object: &OwnerView<'_>,
@@ -350,11 +212,10 @@ impl RetryTrigger {
         let Some(versions) = self.versions(&owner.namespace, secrets).await else {
             return false;
         };
-        let changed = || next_value(object.requested_for(), &versions, repeat);
         let value = if next == NextTrigger::Exhausted {
             None
         } else {
-            changed()
+            next_value(object.requested_for(), &versions, repeat)
         };
         let Some(value) = value else {
             self.metrics.wait_ended(RetryResult::Unchanged);
@@ -365,7 +226,7 @@ impl RetryTrigger {
     }
 
     /// Uids and versions of Secrets; `None` if one was deleted again or could not be read.
-    pub(super) async fn versions(
+    async fn versions(
         &self,
         namespace: &str,
         secrets: &BTreeSet<SecretId>,
@@ -378,7 +239,7 @@ impl RetryTrigger {
                 .cloned();
             let version = match known {
                 Some(version) => Some(version),
-                None => self.object_version(namespace, secret).await.ok()?,
+                None => self.cluster.object_version(namespace, secret).await.ok()?,
             };
             let ObjectVersion {
                 uid,
@@ -390,15 +251,13 @@ impl RetryTrigger {
     }
 
     /// Writes the annotation with this value. `false` if the API server is unavailable.
-    pub(super) async fn write(
+    async fn write(
         &self,
         owner: &Owner,
         value: &str,
         secrets: &BTreeSet<SecretId>,
         repeated: bool,
     ) -> bool {
-        let patch = json!({"metadata": {"uid": owner.uid, "annotations": {ANNOTATION: value}}});
-        let url = format!("{}?fieldManager={FIELD_MANAGER}", owner.path());
         let Owner {
             kind,
             namespace,
@@ -406,15 +265,17 @@ impl RetryTrigger {
             ..
         } = owner;
         let kind = kind.as_str();
-        match self.api.merge(&url, &patch).await {
+        match self.cluster.annotate(owner, value).await {
             Ok(()) => {
                 self.metrics.wait_ended(RetryResult::Triggered);
                 self.history().record(owner);
                 info!(kind, namespace, name, repeated, "triggered a retry");
-                self.publish_event(owner, Reason::SecretsArrived, &arrived_message(secrets))
+                let message = arrived_message(secrets);
+                self.cluster
+                    .publish_event(owner, Reason::SecretsArrived, &message)
                     .await;
             }
-            // It was deleted or replaced.
+            // The owner was deleted or replaced.
             Err(error) if matches!(error.kind, ApiErrorKind::NotFound | ApiErrorKind::Conflict) => {
                 self.metrics.wait_ended(RetryResult::Gone);
             }
@@ -426,43 +287,6 @@ impl RetryTrigger {
         }
         true
     }
-
-    pub(super) async fn publish_event(&self, owner: &Owner, reason: Reason, message: &str) {
-        let Owner {
-            uid,
-            kind,
-            namespace,
-            name,
-        } = owner;
-        let about = InvolvedObject {
-            api_version: kind.api_version(),
-            kind: kind.as_str(),
-            namespace,
-            name,
-            uid,
-        };
-        if let Err(error) = self.events.publish(&about, reason, message).await {
-            debug!(error = %ErrorChain(&error), "cannot write an event");
-        }
-    }
-
-    /// Reads a Secret's uid and version, from its metadata only.
-    pub(super) async fn object_version(
-        &self,
-        namespace: &str,
-        secret: &SecretId,
-    ) -> Result<Option<ObjectVersion>, ApiError> {
-        let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
-        let body = self.reader.get(&path, Representation::Metadata).await?;
-        Ok(body
-            .and_then(|body| serde_json::from_slice::<Object>(&body).ok())
-            .map(|object| object.metadata))
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) struct Object {
-    metadata: ObjectVersion,
 }
 
 #[cfg(test)]

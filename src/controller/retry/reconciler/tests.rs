@@ -1,29 +1,34 @@
 //! Retries against a scripted API server, in paused time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use kube::client::Body;
-use serde_json::Value;
-use tokio::time::sleep;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::controller::retry::annotation::ANNOTATION;
+use crate::controller::retry::limits::MAX_OWNERS_PER_NAMESPACE;
 use crate::controller::retry::owner::OwnerKind;
-use crate::controller::retry::pending;
 use crate::controller::retry::queue::RetryQueue;
 
-/// What the API server was asked to write, and how long after the start.
+/// Writes that the API server received: time since the start, path, and body.
 type Written = Arc<Mutex<Vec<(Duration, String, Value)>>>;
 
-/// An API server: `answer` says what there is at a path at a time; every write is taken.
+/// API server that accepts every write. `object_at` returns the object at a path, in full or its metadata, at a time
+/// since the start.
 fn serving(
-    answer: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync + 'static,
+    object_at: impl Fn(&str, bool, Duration) -> Option<Value> + Send + Sync + 'static,
 ) -> (ObjectApi, Written) {
     let written = Written::default();
-    let (log, answer, began) = (Arc::clone(&written), Arc::new(answer), Instant::now());
+    let (log, object_at, began) = (Arc::clone(&written), Arc::new(object_at), Instant::now());
     let service = tower::service_fn(move |request: http::Request<Body>| {
-        let (log, answer, at) = (Arc::clone(&log), Arc::clone(&answer), began.elapsed());
+        let (log, object_at, at) = (Arc::clone(&log), Arc::clone(&object_at), began.elapsed());
         async move {
             use http_body_util::BodyExt as _;
             let path = request.uri().path().to_owned();
-            let whole = !request.headers()["accept"]
+            let full = !request.headers()["accept"]
                 .to_str()
                 .unwrap()
                 .contains("PartialObjectMetadata");
@@ -32,7 +37,7 @@ fn serving(
             let not_found =
                 json!({"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404});
             let (status, body) = if is_read {
-                answer(&path, whole, at).map_or_else(|| (404, not_found), |object| (200, object))
+                object_at(&path, full, at).map_or_else(|| (404, not_found), |object| (200, object))
             } else {
                 let object = serde_json::from_slice(&body).unwrap();
                 log.lock().unwrap().push((at, path, object));
@@ -66,7 +71,7 @@ fn owner(namespace: &str, name: &str) -> Owner {
     }
 }
 
-/// A Job with these annotations on its pods; it has no pod, or one.
+/// Job with `annotations` on its template and `pods` active pods.
 fn job(namespace: &str, name: &str, annotations: &Value, pods: i64) -> Value {
     let metadata = json!({"annotations": annotations, "labels": {"tier": name}});
     json!({
@@ -83,9 +88,9 @@ fn namespace_object(name: &str, labels: &Value, annotations: &Value) -> Value {
     })
 }
 
-/// A Secret with one key, `other`.
-fn secret_object(namespace: &str, name: &str, version: u64, whole: bool) -> Value {
-    let (kind, version_of) = if whole {
+/// Secret with one key, `other`.
+fn secret_object(namespace: &str, name: &str, version: u64, full: bool) -> Value {
+    let (kind, version_of) = if full {
         ("Secret", "v1")
     } else {
         ("PartialObjectMetadata", "meta.k8s.io/v1")
@@ -95,14 +100,14 @@ fn secret_object(namespace: &str, name: &str, version: u64, whole: bool) -> Valu
         "resourceVersion": version.to_string(),
     });
     let mut object = json!({"kind": kind, "apiVersion": version_of, "metadata": metadata});
-    if whole {
+    if full {
         object["data"] = json!({"other": ""});
     }
     object
 }
 
-/// `/…/namespaces/NAMESPACE/PLURAL/NAME`, or a namespace alone.
-fn place(path: &str) -> (String, String, String) {
+/// Splits the path of an object into namespace, plural and name; the path of a Namespace has only the first.
+fn split_path(path: &str) -> (String, String, String) {
     let after = path
         .split_once("/namespaces/")
         .map_or("", |(_, after)| after);
@@ -111,7 +116,8 @@ fn place(path: &str) -> (String, String, String) {
     (part(), part(), part())
 }
 
-fn asks(short: &Value) -> Value {
+/// Annotations with the webhook's prefix.
+fn annotations(short: &Value) -> Value {
     let pairs = short.as_object().unwrap().iter();
     pairs
         .map(|(key, value)| (format!("secrets.floe.dev/{key}"), value.clone()))
@@ -119,58 +125,59 @@ fn asks(short: &Value) -> Value {
         .into()
 }
 
-/// So many other secrets, none of which there is.
-fn many(stem: &str, count: usize) -> String {
+/// List of `count` secrets that do not exist.
+fn missing_secrets(stem: &str, count: usize) -> String {
     (0..count)
         .map(|number| format!("{stem}-{number}"))
         .collect::<Vec<_>>()
         .join(",")
 }
 
-/// The honest namespaces, and when the secret of each arrives.
+/// Number of namespaces with one Job each, whose secret is created later.
 const TENANTS: u64 = 5;
 
-fn arrives(tenant: u64) -> Duration {
+/// Time at which a tenant's secret is created.
+fn created_at(tenant: u64) -> Duration {
     Duration::from_secs(20) + Duration::from_millis(7300) * u32::try_from(tenant).unwrap()
 }
 
-/// A tenant with 1,000 refused Jobs that wait for a key of a Secret, which it rewrites every 2 s; another one whose Jobs
-/// ask for 64 secrets each; and 50 events a second about owners that do not exist.
-fn hostile(path: &str, whole: bool, at: Duration) -> Option<Value> {
-    let (namespace, plural, name) = place(path);
+/// One hostile tenant has 1,000 refused Jobs that wait for a key of a Secret, which it rewrites every 2 s. Another one
+/// has Jobs that refer to 64 secrets each. In addition, 50 events per second are about owners that do not exist.
+fn hostile(path: &str, full: bool, at: Duration) -> Option<Value> {
+    let (namespace, plural, name) = split_path(path);
     match (namespace.as_str(), plural.as_str()) {
         (_, "") => Some(namespace_object(&namespace, &json!({}), &json!({}))),
         (_, "jobs") if name.starts_with("unknown") => None,
         ("rewriter", "jobs") => Some(job(
             &namespace,
             &name,
-            &asks(&json!({"refs": "late/key"})),
+            &annotations(&json!({"refs": "late/key"})),
             0,
         )),
-        ("rewriter", "secrets") => Some(secret_object(&namespace, &name, at.as_secs() / 2, whole)),
+        ("rewriter", "secrets") => Some(secret_object(&namespace, &name, at.as_secs() / 2, full)),
         ("collector", "jobs") => Some(job(
             &namespace,
             &name,
-            &asks(&json!({"env-from": many(&name, 64)})),
+            &annotations(&json!({"env-from": missing_secrets(&name, 64)})),
             0,
         )),
         ("collector", _) => None,
         (_, "jobs") => Some(job(
             &namespace,
             &name,
-            &asks(&json!({"env-from": "late"})),
+            &annotations(&json!({"env-from": "late"})),
             0,
         )),
         (tenant, "secrets") => {
             let tenant = tenant.strip_prefix("tenant-").unwrap().parse().unwrap();
-            (at >= arrives(tenant)).then(|| secret_object(&namespace, &name, 1, whole))
+            (at >= created_at(tenant)).then(|| secret_object(&namespace, &name, 1, full))
         }
         _ => None,
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
+async fn retry_is_triggered_within_five_seconds_despite_hostile_tenants() {
     let (api, written) = serving(hostile);
     let trigger = trigger(&api, Rules::default());
     let queue = RetryQueue::new(&trigger);
@@ -178,7 +185,7 @@ async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
         for tenant in 0..TENANTS {
             queue.enqueue(owner(&format!("tenant-{tenant}"), "load"));
         }
-        // Events of unknown owners, and the controllers' own retries, every 20 ms.
+        // Events about unknown owners, and events of the controllers' own retries, every 20 ms.
         for number in 0..2800 {
             queue.enqueue(owner("rewriter", &format!("unknown-{number}")));
             queue.enqueue(owner("rewriter", &format!("load-{}", number % 1000)));
@@ -187,44 +194,49 @@ async fn whatever_others_do_an_owner_is_told_within_five_seconds() {
         }
     };
     tokio::select! {
-        () = queue.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("the queue runs until it is dropped"),
         () = script => {}
     }
     let waiting = trigger.pending().len();
     assert!(
-        (40..=2 * pending::MAX_OWNERS_PER_NAMESPACE).contains(&waiting),
-        "the others have their shares, and no more: {waiting}"
+        (40..=2 * MAX_OWNERS_PER_NAMESPACE).contains(&waiting),
+        "hostile tenants get their share, and no more: {waiting}"
     );
     assert!(
-        trigger.metrics.retries.get_or_create(&turned_away()).get() > 1000,
-        "what is too much is dropped and counted"
+        trigger
+            .metrics
+            .retries
+            .get_or_create(&rejected_label())
+            .get()
+            > 1000,
+        "owners over the limit are dropped and counted"
     );
     let written = written.lock().unwrap();
     for tenant in 0..TENANTS {
         let path = format!("/apis/batch/v1/namespaces/tenant-{tenant}/jobs/load");
-        let told: Vec<Duration> = written
+        let triggered: Vec<Duration> = written
             .iter()
             .filter(|(_, to, _)| *to == path)
             .map(|(at, ..)| *at)
             .collect();
-        let [told] = told.as_slice() else {
-            panic!("tenant {tenant}: {told:?}")
+        let [triggered] = triggered.as_slice() else {
+            panic!("tenant {tenant}: {triggered:?}")
         };
-        let took = told.saturating_sub(arrives(tenant));
+        let delay = triggered.saturating_sub(created_at(tenant));
         assert!(
-            *told >= arrives(tenant) && took <= Duration::from_secs(5),
-            "tenant {tenant}: {took:?}"
+            *triggered >= created_at(tenant) && delay <= Duration::from_secs(5),
+            "tenant {tenant}: {delay:?}"
         );
     }
 }
 
-fn turned_away() -> crate::controller::metrics::RetryLabels {
+fn rejected_label() -> crate::controller::metrics::RetryLabels {
     crate::controller::metrics::RetryLabels {
         result: RetryResult::Full,
     }
 }
 
-/// The events that were written: owner, reason and message.
+/// Published events: owner, reason and message.
 fn events(written: &Written) -> Vec<[String; 3]> {
     let written = written.lock().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -242,41 +254,42 @@ fn events(written: &Written) -> Vec<[String; 3]> {
         .collect()
 }
 
-/// Lets owners of namespace `jobs` arrive, and looks after them for so long.
-async fn looked_after(trigger: &RetryTrigger, names: &[&str], seconds: u64) {
+/// Enqueues owners of namespace `jobs`, and runs the queue for `seconds`.
+async fn run_for(trigger: &RetryTrigger, names: &[&str], seconds: u64) {
     let queue = RetryQueue::new(trigger);
     for name in names {
         queue.enqueue(owner("jobs", name));
     }
     tokio::select! {
-        () = queue.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("the queue runs until it is dropped"),
         () = sleep(Duration::from_secs(seconds)) => {}
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wait() {
-    // Its pod is made as soon as the secret is there, before anybody is told; the other one is scaled down instead.
-    let (api, written) = serving(|path, whole, at| {
-        let (namespace, plural, name) = place(path);
+async fn owner_whose_controller_retried_by_itself_is_reported_as_no_longer_waiting() {
+    // The pod of `load` is created together with the secret, before a retry is triggered. `scaled-down` never gets its
+    // secret, and no longer needs a pod.
+    let (api, written) = serving(|path, full, at| {
+        let (namespace, plural, name) = split_path(path);
         let late = at >= Duration::from_secs(10);
         match plural.as_str() {
             "" => Some(namespace_object(&namespace, &json!({}), &json!({}))),
             "jobs" => Some(job(
                 &namespace,
                 &name,
-                &asks(&json!({"env-from": name})),
+                &annotations(&json!({"env-from": name})),
                 i64::from(late),
             )),
-            "secrets" if name == "load" && late => Some(secret_object(&namespace, &name, 1, whole)),
+            "secrets" if name == "load" && late => Some(secret_object(&namespace, &name, 1, full)),
             _ => None,
         }
     });
     let trigger = trigger(&api, Rules::default());
-    looked_after(&trigger, &["load", "scaled-down"], 100).await;
+    run_for(&trigger, &["load", "scaled-down"], 100).await;
     assert_eq!(trigger.pending().len(), 0);
-    let said = events(&written);
-    let reasons: Vec<[&str; 2]> = said
+    let events = events(&written);
+    let reasons: Vec<[&str; 2]> = events
         .iter()
         .map(|[name, reason, _]| [name.as_str(), reason.as_str()])
         .collect();
@@ -287,10 +300,10 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
     ];
     assert_eq!(
         reasons, expected,
-        "once, and not about who still has no secret"
+        "one event, and none about the owner that still has no secret"
     );
     assert_eq!(
-        said[2][2],
+        events[2][2],
         "secret \"load\" can be injected now; its controller has tried again by itself"
     );
     assert!(
@@ -299,43 +312,48 @@ async fn an_owner_whose_controller_tried_again_by_itself_is_no_longer_said_to_wa
             .unwrap()
             .iter()
             .all(|(_, path, _)| path.ends_with("/events")),
-        "nobody is told"
+        "no retry is triggered"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
-    // Its mark is what was written last, as on a real server.
-    let marks = Arc::new(Mutex::new(Vec::<String>::new()));
-    let known = Arc::clone(&marks);
-    let (api, written) = serving(move |path, whole, _| {
-        let (namespace, plural, name) = place(path);
+async fn retry_that_is_refused_is_triggered_again() {
+    // The owner has the annotation that was written last, as on a real API server.
+    let values = Arc::new(Mutex::new(Vec::<String>::new()));
+    let written_values = Arc::clone(&values);
+    let (api, written) = serving(move |path, full, _| {
+        let (namespace, plural, name) = split_path(path);
         match plural.as_str() {
             "" => Some(namespace_object(&namespace, &json!({}), &json!({}))),
             "jobs" => {
-                let mut job = job(&namespace, &name, &asks(&json!({"env-from": "late"})), 0);
-                if let Some(mark) = known.lock().unwrap().last() {
-                    job["metadata"]["annotations"] = json!({ANNOTATION: mark});
+                let mut job = job(
+                    &namespace,
+                    &name,
+                    &annotations(&json!({"env-from": "late"})),
+                    0,
+                );
+                if let Some(value) = written_values.lock().unwrap().last() {
+                    job["metadata"]["annotations"] = json!({ANNOTATION: value});
                 }
                 Some(job)
             }
-            "secrets" => Some(secret_object(&namespace, &name, 1, whole)),
+            "secrets" => Some(secret_object(&namespace, &name, 1, full)),
             _ => None,
         }
     });
     let trigger = trigger(&api, Rules::default());
     let queue = RetryQueue::new(&trigger);
-    let mut told = Vec::new();
+    let mut triggered = Vec::new();
     let began = Instant::now();
     let refusals = async {
-        // Refused once in a second, for as long as it is remembered that it was told.
+        // The pod is refused every second, for as long as the trigger is recorded.
         while began.elapsed() < Duration::from_mins(5) {
             queue.enqueue(owner("jobs", "load"));
             sleep(Duration::from_secs(1)).await;
             for (at, path, object) in written.lock().unwrap().drain(..) {
                 if path.ends_with("/jobs/load") {
-                    told.push(at.as_secs());
-                    marks.lock().unwrap().push(
+                    triggered.push(at.as_secs());
+                    values.lock().unwrap().push(
                         object["metadata"]["annotations"][ANNOTATION]
                             .as_str()
                             .unwrap()
@@ -346,33 +364,33 @@ async fn an_owner_whose_next_try_is_refused_all_the_same_is_told_again() {
         }
     };
     tokio::select! {
-        () = queue.run() => unreachable!("it never ends"),
+        () = queue.run() => unreachable!("the queue runs until it is dropped"),
         () = refusals => {}
     }
-    let [first, second, third, fourth] = told.as_slice() else {
-        panic!("{told:?}")
+    let [first, second, third, fourth] = triggered.as_slice() else {
+        panic!("{triggered:?}")
     };
-    // A round may pass until the pause is seen to be over.
-    let pauses = [second - first, third - second, fourth - third];
+    // A round may pass after an interval is over.
+    let intervals = [second - first, third - second, fourth - third];
     assert!(
-        pauses
+        intervals
             .iter()
             .zip([5, 20, 80])
-            .all(|(pause, least)| (least..=least + 3).contains(pause)),
-        "{pauses:?}"
+            .all(|(interval, least)| (least..=least + 3).contains(interval)),
+        "{intervals:?}"
     );
     let uid = "jobs-late";
     assert_eq!(
-        *marks.lock().unwrap(),
+        *values.lock().unwrap(),
         [uid, &format!("{uid}/1"), uid, &format!("{uid}/1")]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
+async fn owner_awaits_at_most_64_secrets_with_those_of_the_defaults() {
     let (api, written) = serving(|path, _, _| {
-        let (namespace, plural, name) = place(path);
-        let defaults = asks(&json!({"env-from": many("default", 60)}));
+        let (namespace, plural, name) = split_path(path);
+        let defaults = annotations(&json!({"env-from": missing_secrets("default", 60)}));
         match plural.as_str() {
             "" => Some(namespace_object(
                 &namespace,
@@ -385,7 +403,7 @@ async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
                 Some(job(
                     &namespace,
                     &name,
-                    &asks(&json!({"refs": refs.join(",")})),
+                    &annotations(&json!({"refs": refs.join(",")})),
                     0,
                 ))
             }
@@ -393,7 +411,7 @@ async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
         }
     });
     let trigger = trigger(&api, Rules::default());
-    looked_after(&trigger, &["own-4", "own-5"], 30).await;
+    run_for(&trigger, &["own-4", "own-5"], 30).await;
     let waiting: Vec<String> = events(&written)
         .into_iter()
         .map(|[name, ..]| name)
@@ -402,9 +420,9 @@ async fn an_owner_may_ask_for_64_secrets_with_those_of_the_defaults() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_operator_left_out_is_not_waited_for() {
+async fn owners_outside_of_the_selectors_do_not_wait() {
     let (api, written) = serving(|path, _, _| {
-        let (namespace, plural, name) = place(path);
+        let (namespace, plural, name) = split_path(path);
         match plural.as_str() {
             "" => Some(namespace_object(
                 &namespace,
@@ -414,7 +432,7 @@ async fn what_the_operator_left_out_is_not_waited_for() {
             "jobs" => Some(job(
                 &namespace,
                 &name,
-                &asks(&json!({"env-from": "late"})),
+                &annotations(&json!({"env-from": "late"})),
                 0,
             )),
             _ => None,
@@ -432,7 +450,7 @@ async fn what_the_operator_left_out_is_not_waited_for() {
         ("team", "", 2),
     ] {
         written.lock().unwrap().clear();
-        looked_after(
+        run_for(
             &trigger(&api, rules(selected, objects)),
             &["load", "nightly"],
             30,

@@ -27,7 +27,7 @@ pub fn find<'e>(entries: &'e [MutatingWebhook], name: &str) -> Option<&'e Mutati
 }
 
 /// Whether one of the entries is an entry of this webhook. The entries' names never change.
-pub fn is_ours(entries: &[MutatingWebhook]) -> bool {
+pub fn has_shipped_entry(entries: &[MutatingWebhook]) -> bool {
     entries
         .iter()
         .any(|entry| find(shipped(), &entry.name).is_some())
@@ -41,8 +41,8 @@ pub fn overlap(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
     }
 }
 
-/// Whether conditions on labels of namespaces or of objects differ, so that both may match different objects. The labels
-/// of the objects themselves are unknown here.
+/// Whether conditions on labels of namespaces or of objects differ, so that both may match different objects. Objects
+/// themselves are not read.
 pub fn apart_by_labels(one: &[MutatingWebhook], other: &[MutatingWebhook]) -> bool {
     one.iter().any(|entry| {
         find(other, &entry.name).is_some_and(|other| {
@@ -128,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn shipped_entries_are_ours() {
+    fn shipped_entries_are_recognized() {
         assert_eq!(shipped().len(), 5);
-        assert!(is_ours(shipped()) && !is_ours(&[]));
+        assert!(has_shipped_entry(shipped()) && !has_shipped_entry(&[]));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! An installation as it was read, and what follows from it without evaluation: its install method, the arguments of its
-//! components, the source of its certificate.
+//! An installation as it was read, and properties that follow from its objects: its install method, the arguments of
+//! its components, the source of its certificate.
 
 use std::collections::BTreeMap;
 

@@ -146,17 +146,17 @@ async fn read_configurations(
         let found = look(api.get_opt(default)).await;
         return (default.to_owned(), found, Vec::new());
     };
-    let mut ours: Vec<MutatingWebhookConfiguration> = all
+    let mut candidates: Vec<MutatingWebhookConfiguration> = all
         .into_iter()
-        .filter(|found| entries::is_ours(entries_of(found)))
+        .filter(|found| entries::has_shipped_entry(entries_of(found)))
         .collect();
-    let position = ours
+    let position = candidates
         .iter()
         .position(|found| name(&found.metadata) == default)
-        .or_else(|| (requested.is_none() && !ours.is_empty()).then_some(0));
-    let chosen = position.map(|position| ours.remove(position));
+        .or_else(|| (requested.is_none() && !candidates.is_empty()).then_some(0));
+    let chosen = position.map(|position| candidates.remove(position));
     let entries = chosen.as_ref().map(entries_of).unwrap_or_default();
-    let similar = similar_to(entries, &ours);
+    let similar = similar_to(entries, &candidates);
     match chosen {
         Some(found) => (
             name(&found.metadata).to_owned(),

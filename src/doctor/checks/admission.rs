@@ -1,4 +1,4 @@
-//! Checks the whole path of a review: the API server has to refuse a pod that refers to a missing secret, with the
+//! Checks the complete path of a review: the API server has to refuse a pod that refers to a missing secret, with the
 //! webhook's message. The pod is created with `dryRun=All`, so it is never stored.
 
 mod call_failure;

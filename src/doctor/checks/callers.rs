@@ -93,7 +93,7 @@ fn open_port_message(trusted: bool) -> String {
     )
 }
 
-/// Command that closes the port, with placeholders for what is unknown here.
+/// Command that closes the port, with placeholders for unknown values.
 fn close_command(installation: &Installation, host_network: bool) -> String {
     match installation.install_method() {
         method @ InstallMethod::Helm { .. } if host_network => {
@@ -202,7 +202,7 @@ mod tests {
                 &json!({"spec": {"template": {"spec": pod}}}),
             );
         }
-        if let Lookup::Found(policies) = &mut installation.policies
+        if let Lookup::Found(policies) = &mut installation.network_policies
             && !ingress.is_null()
         {
             policies[0] = merged(&policies[0], &json!({"spec": {"ingress": ingress}}));
@@ -281,15 +281,15 @@ mod tests {
                 Status::Ok,
             ),
         ] {
-            if let Lookup::Found(policies) = &mut installation.policies {
+            if let Lookup::Found(policies) = &mut installation.network_policies {
                 policies.truncate(1);
                 policies.push(other(selector.clone(), types.clone()));
             }
             assert_eq!(evaluate(&installation).status, status, "{selector} {types}");
         }
-        installation.policies = Lookup::Found(Vec::new());
+        installation.network_policies = Lookup::Found(Vec::new());
         assert_eq!(evaluate(&installation).status, Status::Warning);
-        installation.policies = Lookup::Unknown("forbidden".to_owned());
+        installation.network_policies = Lookup::Unknown("forbidden".to_owned());
         assert_eq!(evaluate(&installation).status, Status::NotChecked);
         installation.deployments = Lookup::Found(Vec::new());
         assert_eq!(evaluate(&installation).status, Status::NotChecked);

@@ -173,7 +173,8 @@ fn is_for_retries(permission: &Permission) -> bool {
     }
 }
 
-/// Permissions that the doctor needs. Secrets are not among them: they are read only if the caller may read them anyway.
+/// Permissions that the doctor needs. Secrets are not among them: they are read only if the caller may read them
+/// anyway.
 pub fn of_doctor(
     installation: &Installation,
     probe_namespace: Option<&str>,

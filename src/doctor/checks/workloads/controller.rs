@@ -11,7 +11,8 @@ use crate::kubernetes::Lookup;
 /// holder may differ.
 const MAX_LEASE_SKEW: i64 = 30;
 
-/// Evaluates the controller. A problem of its replicas hides the state of its lease, which no replica may be left to renew.
+/// Evaluates the controller. A problem of its replicas is reported instead of the state of its lease: there may be no
+/// replica left to renew it.
 pub fn evaluate(installation: &Installation) -> Check {
     if let Lookup::Unknown(reason) = &installation.deployments {
         return Check::unchecked(Id::Controller, reason.clone());

@@ -12,7 +12,7 @@ use crate::kubernetes::Lookup;
 /// Version of this program.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Evaluates whether all pods run the image of their Deployment, and whether its version is the version of this program.
+/// Evaluates whether all pods run the image of their Deployment, and whether its version is that of this program.
 pub fn evaluate(installation: &Installation) -> Check {
     let count = match &installation.deployments {
         Lookup::Found(deployments) => deployments.len(),
@@ -20,15 +20,15 @@ pub fn evaluate(installation: &Installation) -> Check {
         Lookup::Unknown(reason) => return Check::unchecked(Id::Versions, reason.clone()),
     };
     let namespace = &installation.namespace;
-    let ours: Vec<&Deployment> = ["webhook", "controller"]
+    let components: Vec<&Deployment> = ["webhook", "controller"]
         .into_iter()
         .filter_map(|component| installation.deployment(component))
         .collect();
-    let Some(first) = ours.first() else {
+    let Some(first) = components.first() else {
         let message = format!("none of the {count} Deployments of {namespace} is ours");
         return Check::unchecked(Id::Versions, message);
     };
-    let images: BTreeSet<&str> = ours
+    let images: BTreeSet<&str> = components
         .iter()
         .filter_map(|deployment| container(deployment)?.image.as_deref())
         .collect();
@@ -46,7 +46,7 @@ pub fn evaluate(installation: &Installation) -> Check {
         );
         return Check::warning(Id::Versions, message, fix);
     }
-    let versions = labelled_versions(&ours);
+    let versions = labelled_versions(&components);
     if versions.iter().any(|version| *version != PROGRAM_VERSION) {
         let message = format!(
             "{} runs, and this program is {PROGRAM_VERSION}: use the program of the version that runs, or upgrade",

@@ -38,7 +38,7 @@ pub enum Id {
     Callers,
     /// Replicas of the webhook.
     Deployment,
-    /// PodDisruptionBudget, which keeps a drain from evicting all replicas at once.
+    /// Disruption budget, which keeps a drain from evicting all replicas at once.
     DisruptionBudget,
     /// Permissions of the webhook's ServiceAccount.
     WebhookPermissions,

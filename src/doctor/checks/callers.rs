@@ -18,7 +18,7 @@ const ADMISSION_PORT: &str = "admission";
 /// Command that shows the ranges of the pods, in clusters whose nodes have them.
 const POD_CIDRS_COMMAND: &str = "kubectl get nodes -o jsonpath='{.items[*].spec.podCIDRs}'";
 
-/// Reservation of a check that is ok because of a NetworkPolicy: the API does not show whether the network enforces it.
+/// Reservation of a check that is ok because of a network policy: the API does not show whether it is enforced.
 const ENFORCEMENT_NOTE: &str =
     "This counts only where the cluster's network enforces NetworkPolicies";
 

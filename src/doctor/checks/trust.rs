@@ -34,12 +34,7 @@ pub fn evaluate(installation: &Installation) -> Vec<Check> {
                 checks.extend(serving_certificate::evaluate(installation, &leaf));
                 checks.extend(trust(installation, &leaf, &certificates.chain));
             }
-            Err(_) => {
-                let secret = installation.secret_name();
-                let message = format!("Secret {secret} holds no readable certificate");
-                let fix = renew_command(installation);
-                checks.push(Check::failure(Id::Certificate, message, fix));
-            }
+            Err(_) => checks.push(unreadable_certificate(installation)),
         },
         Lookup::NotFound => checks.push(secret_not_found(installation)),
         Lookup::Unknown(reason) => {
@@ -67,6 +62,12 @@ fn secret_not_found(installation: &Installation) -> Check {
         CertificateSource::Existing => create_secret_command(installation),
     };
     Check::failure(Id::Certificate, message, fix)
+}
+
+fn unreadable_certificate(installation: &Installation) -> Check {
+    let secret = installation.secret_name();
+    let message = format!("Secret {secret} holds no readable certificate");
+    Check::failure(Id::Certificate, message, renew_command(installation))
 }
 
 /// Evaluates whether an API server with the entries' bundles trusts the certificate. Its names and validity period are

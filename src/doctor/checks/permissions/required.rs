@@ -24,7 +24,7 @@ const SCANNED_KINDS: [&str; 6] = [
 /// A rule of a shipped role.
 #[derive(Clone, Debug)]
 struct ShippedRule {
-    /// The role is a Role, of the webhook's own namespace, and not a ClusterRole.
+    /// The role is a `Role`, of the webhook's own namespace, and not a `ClusterRole`.
     namespaced: bool,
     rule: PolicyRule,
 }

@@ -1,4 +1,4 @@
-//! Checks the PodDisruptionBudget of the webhook.
+//! Checks the disruption budget of the webhook.
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 

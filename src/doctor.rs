@@ -1,15 +1,16 @@
-//! Checks of an installation from outside, with the permissions of whoever runs them.
+//! Checks of an installation from outside, with the caller's permissions.
 //!
-//! `reader` and the `look`s of the checks read, their `judge`s decide from what was read alone, `output` prints. Nothing
-//! is changed in the cluster: the one pod that is created is created with `dryRun=All`.
+//! `reader` and the `read` functions of the checks do the IO. The `evaluate` functions are pure. `output` prints. Nothing
+//! in the cluster is changed: the only pod that is created is created with `dryRun=All`.
 
 mod check;
 mod checks;
 mod entries;
+mod install_method;
 mod installation;
 pub(crate) mod output;
 mod reader;
-mod served;
+mod served_certificate;
 #[cfg(test)]
 mod test_support;
 
@@ -19,34 +20,34 @@ use kube::Client;
 pub use check::{Check, Id, Status};
 
 use self::checks::{
-    admission, api_server, callers, certificate, configuration, neighbours, permissions, service,
-    trust, workloads,
+    admission, api_server, callers, certificate, configuration, drift, integrations, permissions,
+    service, trust, workloads,
 };
-use self::reader::Wanted;
+use self::reader::InstallationTarget;
 
-/// What to check, beside what every run checks.
+/// Optional parts of a run, and the installation that it checks.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// The webhook configuration; found by its entries if absent.
+    /// Name of the webhook configuration; if absent, it is found by its entries.
     pub(crate) configuration: Option<String>,
-    /// The namespace of the webhook, if its configuration does not name one.
+    /// Namespace of the webhook if its configuration does not name one.
     pub(crate) webhook_namespace: String,
-    /// The namespace in which a pod is created, as a dry run.
+    /// Namespace of the probe's pod.
     pub(crate) namespace: String,
-    /// Create that pod.
+    /// Request a dry-run create of a pod.
     pub(crate) probe: bool,
     /// Scan all pods and workloads.
     pub(crate) drift: bool,
 }
 
-/// Runs all checks; `here` is the clock of this machine.
+/// Runs all checks; `clock` is the clock of this machine.
 ///
 /// # Errors
 /// If the API server does not respond: nothing can be checked then.
 pub(crate) async fn examine(
     client: &Client,
     request: Request,
-    here: fn() -> Timestamp,
+    clock: fn() -> Timestamp,
 ) -> Result<Vec<Check>, String> {
     let Request {
         configuration,
@@ -55,33 +56,36 @@ pub(crate) async fn examine(
         probe,
         drift,
     } = request;
-    let server = reader::api_server(client, here).await?;
-    let wanted = Wanted {
+    let server = api_server::read(client, clock).await?;
+    let target = InstallationTarget {
         configuration,
         namespace: webhook_namespace,
     };
-    let seen = reader::read(client, &wanted, &server).await;
-    let answers = permissions::ask(client, &seen, probe.then_some(namespace.as_str()), drift).await;
+    let installation = reader::read(client, &target, &server).await;
+    let probe_namespace = probe.then_some(namespace.as_str());
+    let review = permissions::read(client, &installation, probe_namespace, drift).await;
 
     let mut checks = vec![
-        api_server::api_server(&server),
-        permissions::yours(&answers),
+        api_server::evaluate(&server),
+        permissions::caller_permissions(&review),
     ];
-    checks.extend(configuration::judge(&seen));
-    checks.extend(trust::judge(&seen));
-    checks.extend(certificate::certificate(&seen));
-    checks.extend(service::judge(&seen));
-    checks.push(callers::judge(&seen));
-    checks.extend(workloads::judge(&seen));
-    checks.extend(permissions::judge(&seen, &answers));
-    checks.push(if probe {
-        admission::judge(&seen, &admission::make(client, &namespace).await)
-    } else {
-        Check::unchecked(Id::Admission, "not asked for (--probe)")
+    checks.extend(configuration::evaluate(&installation));
+    checks.extend(trust::evaluate(&installation));
+    checks.extend(certificate::evaluate(&installation));
+    checks.extend(service::evaluate(&installation));
+    checks.push(callers::evaluate(&installation));
+    checks.extend(workloads::evaluate(&installation));
+    checks.extend(permissions::evaluate(&installation, &review));
+    checks.push(match probe_namespace {
+        Some(namespace) => {
+            let probe = admission::read(client, namespace).await;
+            admission::evaluate(&installation, &probe)
+        }
+        None => Check::unchecked(Id::Admission, "not asked for (--probe)"),
     });
-    checks.extend(neighbours::judge(&neighbours::look(client).await));
+    checks.extend(integrations::evaluate(&integrations::read(client).await));
     checks.extend(if drift {
-        checks::drift::look(client, &seen).await
+        drift::evaluate(&drift::read(client, &installation).await)
     } else {
         [Id::Drift, Id::IneffectiveAnnotations]
             .map(|id| Check::unchecked(id, "not asked for (--drift)"))

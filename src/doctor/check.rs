@@ -1,93 +1,89 @@
-//! What the doctor has to say about one thing.
+//! Result of a check: its subject, status, message and fix.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What is looked at. The words are part of what programs read.
+/// Subject of a check. The names are part of the JSON output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Id {
-    /// The API server's version, and that it answers.
+    /// Version and clock of the API server.
     ApiServer,
-    /// What whoever asks may look at.
+    /// Permissions of the caller to read what is checked.
     CallerPermissions,
-    /// The versions of what runs.
+    /// Versions of the Deployments and of their pods.
     Versions,
     /// The webhook configuration.
     Configuration,
-    /// Its entries, with their paths and rules.
+    /// Entries of the webhook configuration, with their paths and rules.
     Entries,
-    /// Their matchConditions.
+    /// The entries' matchConditions.
     Conditions,
-    /// Their failurePolicy, timeout, selectors.
+    /// The entries' failurePolicy, timeout and selectors.
     Policies,
-    /// The CA that the API server is told to trust.
+    /// CA of the entries, which the API server trusts.
     CaBundle,
-    /// The serving certificate: its names and its time.
+    /// Serving certificate: its names and validity period.
     Certificate,
-    /// Whether the one has signed the other.
+    /// Signature of the serving certificate by the CA.
     Trust,
-    /// cert-manager's word on the certificate.
+    /// Status of cert-manager's Certificate.
     CertManager,
     /// The Service.
     Service,
-    /// What it leads to.
+    /// Endpoints of the Service.
     Endpoints,
-    /// Who can send reviews to the port, and whether the webhook takes them for the API server.
+    /// Callers that can send reviews to the port, and whether the webhook treats them as the API server.
     Callers,
-    /// The replicas.
+    /// Replicas of the webhook.
     Deployment,
-    /// What protects them from being drained all at once.
+    /// Disruption budget, which keeps a drain from evicting all replicas at once.
     DisruptionBudget,
-    /// The webhook's own rights.
+    /// Permissions of the webhook's ServiceAccount.
     WebhookPermissions,
-    /// The controller and its lease.
+    /// Replicas of the controller and its lease.
     Controller,
-    /// The controller's rights.
+    /// Permissions of the controller's ServiceAccount.
     ControllerPermissions,
-    /// Whether a pod is really asked about.
+    /// Dry-run create of a pod, which shows whether the API server calls the webhook.
     Admission,
     /// Stakater Reloader.
     Reloader,
     /// The Infisical operator.
     InfisicalOperator,
-    /// What runs without its secrets.
+    /// Pods and workloads that run without their secrets.
     Drift,
-    /// Annotations and labels of ours, or nearly ours, that have no effect where they stand.
+    /// The webhook's annotations and labels, or similar names, on objects where they have no effect.
     IneffectiveAnnotations,
 }
 
-/// How it stands.
+/// Status of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// As it should be.
     Ok,
-    /// It works, and somebody should look.
+    /// It works, but needs attention.
     Warning,
     /// It does not work.
     Failure,
-    /// It could not be looked at, or there was nothing to look at.
+    /// The objects could not be read, or there are none.
     NotChecked,
 }
 
-/// One finding, or that there is none.
+/// One row of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// About what.
     pub check: Id,
-    /// How it stands.
     pub status: Status,
     /// Observation, as a sentence.
     pub message: String,
-    /// Command that fixes it, or that shows what has to be fixed.
+    /// Command that fixes the problem, or that shows what has to be fixed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
 impl Check {
-    /// All is well.
     pub fn ok(check: Id, message: impl Into<String>) -> Self {
         Self {
             check,
@@ -97,7 +93,6 @@ impl Check {
         }
     }
 
-    /// It works, but.
     pub fn warning(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             check,
@@ -107,7 +102,6 @@ impl Check {
         }
     }
 
-    /// It does not work.
     pub fn failure(check: Id, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             check,
@@ -117,7 +111,7 @@ impl Check {
         }
     }
 
-    /// Nobody knows.
+    /// Check without a fix; `message` is the reason why nothing was checked.
     pub fn unchecked(check: Id, message: impl Into<String>) -> Self {
         Self {
             check,
@@ -127,24 +121,23 @@ impl Check {
         }
     }
 
-    /// The same with what helps.
     #[must_use]
-    pub fn with(mut self, fix: impl Into<String>) -> Self {
+    pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
 }
 
-/// The findings about one thing, or one row that says that there are none.
-pub(super) fn or_ok(found: Vec<Check>, id: Id, ok: impl FnOnce() -> String) -> Vec<Check> {
-    if found.is_empty() {
+/// Returns `problems`, or one row that is ok if there are none.
+pub(super) fn or_ok(problems: Vec<Check>, id: Id, ok: impl FnOnce() -> String) -> Vec<Check> {
+    if problems.is_empty() {
         vec![Check::ok(id, ok())]
     } else {
-        found
+        problems
     }
 }
 
-/// As in JSON.
+/// The name in the JSON output.
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)

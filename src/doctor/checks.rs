@@ -1,4 +1,4 @@
-//! The checks. Each `look` reads what only this check needs; each `judge` decides from what was read.
+//! The checks, one file per subject. `read` does the IO that only this check needs; `evaluate` is pure.
 
 pub(super) mod admission;
 pub(super) mod api_server;
@@ -6,7 +6,7 @@ pub(super) mod callers;
 pub(super) mod certificate;
 pub(super) mod configuration;
 pub(super) mod drift;
-pub(super) mod neighbours;
+pub(super) mod integrations;
 pub(super) mod permissions;
 pub(super) mod service;
 pub(super) mod trust;

@@ -1,5 +1,5 @@
-//! What was seen of an installation, and what follows from it without judging: who made it, with which arguments it
-//! runs, where its certificate comes from.
+//! An installation as it was read, and properties that follow from its objects: its install method, the arguments of
+//! its components, the source of its certificate.
 
 use std::collections::BTreeMap;
 
@@ -13,68 +13,64 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ObjectMeta;
 
+use super::install_method::InstallMethod;
 use crate::kubernetes::Lookup;
 use crate::kubernetes::cert_manager;
 use crate::kubernetes::tls_secret::PublicCertificates;
 
-/// The plain manifests' and the chart's default name, of the Service and of the Deployment.
+/// Default name of the Service and of the Deployment, in the plain manifests and in the chart.
 pub const DEFAULT_NAME: &str = "floe-secrets-webhook";
 
-/// The annotation that names the certificate of which cert-manager writes the CA.
-const INJECT_CA_FROM: &str = "cert-manager.io/inject-ca-from";
+/// Default name of the controller's Lease.
+pub const DEFAULT_LEASE: &str = "floe-secrets-controller";
 
-/// The label that the chart gives its objects when it is a subchart; its value is the key of its values.
-const SUBCHART: &str = "floe.dev/subchart";
+/// Annotation with the certificate whose CA cert-manager writes into the entries.
+const INJECT_CA_FROM_ANNOTATION: &str = "cert-manager.io/inject-ca-from";
 
-/// What was seen. Lists are at most a page long.
+/// Objects of an installation. Lists have at most one page.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// The API server's version.
+    /// Version of the API server.
     pub version: String,
-    /// Its time.
+    /// Time of the API server.
     pub now: Timestamp,
-    /// The configuration's name, as it is or as it should be.
-    pub name: String,
-    /// The configuration.
+    /// Actual or expected name of the configuration.
+    pub configuration_name: String,
     pub configuration: Lookup<MutatingWebhookConfiguration>,
-    /// Other configurations with entries of ours that may concern the same namespaces.
-    pub alike: Vec<Alike>,
-    /// Where it runs.
+    pub similar: Vec<SimilarConfiguration>,
+    /// Namespace of the webhook.
     pub namespace: String,
-    /// The Service's name; `None` when the entries name a URL.
+    /// Name of the Service; `None` if the entries name a URL.
     pub service_name: Option<String>,
-    /// The Service.
     pub service: Lookup<Service>,
-    /// What it leads to.
     pub slices: Lookup<Vec<EndpointSlice>>,
-    /// The Deployments of the namespace.
+    /// All Deployments of the namespace.
     pub deployments: Lookup<Vec<Deployment>>,
-    /// The pods with our labels.
+    /// Pods with the webhook's labels.
     pub pods: Lookup<Vec<Pod>>,
-    /// The disruption budgets of the namespace.
+    /// All disruption budgets of the namespace.
     pub budgets: Lookup<Vec<PodDisruptionBudget>>,
-    /// The network policies of the namespace.
-    pub policies: Lookup<Vec<NetworkPolicy>>,
-    /// The controller's lease.
+    /// All network policies of the namespace.
+    pub network_policies: Lookup<Vec<NetworkPolicy>>,
+    /// Lease of the controller.
     pub lease: Lookup<Lease>,
-    /// The certificates of the TLS Secret, never its key.
-    pub pair: Lookup<PublicCertificates>,
-    /// The chain that the URL's server shows.
-    pub served: Option<Lookup<PublicCertificates>>,
-    /// cert-manager's, where it makes the certificate.
-    pub certificate: Option<cert_manager::Looked>,
+    /// Certificates of the TLS Secret, never its key.
+    pub secret_certificates: Lookup<PublicCertificates>,
+    /// Certificates that the URL's server presents.
+    pub served_certificates: Option<Lookup<PublicCertificates>>,
+    /// The Certificate and its issuer, in cert-manager mode.
+    pub cert_manager: Option<cert_manager::Looked>,
 }
 
-/// Another configuration with entries of ours.
+/// Another configuration with entries of this webhook that may match objects in the same namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alike {
-    /// Its name.
+pub struct SimilarConfiguration {
     pub name: String,
-    /// Whether labels keep it apart, so that it may concern other namespaces or other objects.
+    /// Whether conditions on labels differ, so that it may match other namespaces or other objects.
     pub labelled: bool,
 }
 
-/// Whose cluster it is, where that matters.
+/// Cloud provider of the cluster, where a fix depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
     /// GKE.
@@ -83,98 +79,23 @@ pub enum Cloud {
     Amazon,
 }
 
-/// Who made the objects, and so who mends them.
+/// Source of the serving certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InstallMethod {
-    /// A Helm release.
-    Helm {
-        /// Its name.
-        release: String,
-        /// Its namespace.
-        namespace: String,
-        /// It was applied on the server's side, as Helm 4 does. Then what somebody else has set since is a conflict.
-        applied: bool,
-        /// The key of our values where the release is of a chart that has ours as a subchart: an upgrade of the
-        /// release with our chart alone would remove everything else.
-        subchart: Option<String>,
-    },
-    /// The plain manifests, or something unknown: the folder that is applied.
-    Manifests(&'static str),
-}
-
-impl InstallMethod {
-    /// Brings back every object as it is written.
-    #[must_use]
-    pub fn again(&self) -> String {
-        self.set("")
-    }
-
-    /// The same with values, as in `--set a=b`.
-    #[must_use]
-    pub fn set(&self, values: &str) -> String {
-        match self {
-            Self::Helm {
-                release,
-                namespace,
-                applied,
-                subchart,
-            } => {
-                let chart = if subchart.is_some() {
-                    "PARENT-CHART"
-                } else {
-                    "charts/floe-secrets-webhook"
-                };
-                let mut command =
-                    format!("helm upgrade {release} {chart} -n {namespace} --reuse-values");
-                if *applied {
-                    command.push_str(" --force-conflicts");
-                }
-                if !values.is_empty() {
-                    command.push(' ');
-                    command.push_str(
-                        &subchart
-                            .as_ref()
-                            .map_or_else(|| values.to_owned(), |key| below(key, values)),
-                    );
-                }
-                command
-            }
-            Self::Manifests(folder) => {
-                format!("kubectl apply --server-side --force-conflicts -k {folder}")
-            }
-        }
-    }
-}
-
-/// The same values below a key, as a parent chart has them.
-fn below(key: &str, values: &str) -> String {
-    let at = values
-        .strip_prefix("--set ")
-        .map(|assignment| match assignment.strip_prefix('\'') {
-            Some(quoted) => format!("--set '{key}.{quoted}"),
-            None => format!("--set {key}.{assignment}"),
-        });
-    at.unwrap_or_else(|| values.to_owned())
-}
-
-/// Where the serving certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// cert-manager makes it and writes the CA.
+pub enum CertificateSource {
+    /// cert-manager issues it and writes the CA.
     CertManager {
-        /// The Certificate's namespace.
+        /// Namespace of the Certificate.
         namespace: String,
-        /// Its name.
+        /// Name of the Certificate.
         name: String,
     },
-    /// The controller.
+    /// The controller issues it and writes the CA.
     SelfManaged,
-    /// Somebody else.
+    /// A Secret that is written by others.
     Existing,
 }
 
 impl Installation {
-    /// The entries.
     pub fn entries(&self) -> &[MutatingWebhook] {
         self.configuration
             .there()
@@ -182,7 +103,7 @@ impl Installation {
             .unwrap_or_default()
     }
 
-    /// The cloud, by the API server's version.
+    /// Returns the cloud provider, from the API server's version.
     pub fn cloud(&self) -> Option<Cloud> {
         if self.version.contains("-gke.") {
             Some(Cloud::Google)
@@ -191,40 +112,40 @@ impl Installation {
         }
     }
 
-    /// The Deployment of this component.
+    /// Returns the Deployment of a component: `webhook` or `controller`.
     pub fn deployment(&self, component: &str) -> Option<&Deployment> {
         self.deployments.there()?.iter().find(|deployment| {
-            let labels = deployment
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
-            labels.is_some_and(|labels| {
-                labels
-                    .get("app.kubernetes.io/component")
-                    .is_some_and(|value| value == component)
+            pod_labels(deployment).is_some_and(|labels| {
+                is_component(labels, component)
                     && (component != "webhook" || includes(labels, self.selector()))
             })
         })
     }
 
-    /// What the Service selects.
+    /// Returns the selector of the Service.
     pub fn selector(&self) -> Option<&BTreeMap<String, String>> {
         self.service.there()?.spec.as_ref()?.selector.as_ref()
     }
 
-    /// The value of `--FLAG=VALUE` of a component.
+    /// Returns the value of `--FLAG=VALUE` of a component.
     pub fn argument(&self, component: &str, flag: &str) -> Option<&str> {
         argument(self.deployment(component)?, flag)
     }
 
-    /// The namespaces that Secrets are read in; empty for all.
+    /// Returns the namespaces in which Secrets are read; empty for all.
     pub fn scope(&self) -> Vec<&str> {
         self.argument("webhook", "--namespaces")
             .map(|list| list.split(',').collect())
             .unwrap_or_default()
     }
 
-    /// The Secret of the certificate.
+    /// Returns the name of the controller's Lease.
+    pub fn lease_name(&self) -> &str {
+        self.argument("controller", "--lease-name")
+            .unwrap_or(DEFAULT_LEASE)
+    }
+
+    /// Returns the name of the TLS Secret.
     pub fn secret_name(&self) -> String {
         let of_flag = self.argument("webhook", "--tls-secret").map(str::to_owned);
         let of_volume = || {
@@ -245,61 +166,47 @@ impl Installation {
         of_flag.or_else(of_volume).unwrap_or_else(default)
     }
 
-    /// Where the certificate comes from.
-    pub fn tls(&self) -> Tls {
-        let annotation = self
-            .configuration
-            .there()
-            .and_then(|found| found.metadata.annotations.as_ref()?.get(INJECT_CA_FROM));
+    pub fn certificate_source(&self) -> CertificateSource {
+        let annotation = self.configuration.there().and_then(|found| {
+            found
+                .metadata
+                .annotations
+                .as_ref()?
+                .get(INJECT_CA_FROM_ANNOTATION)
+        });
         if let Some((namespace, name)) = annotation.and_then(|value| value.split_once('/')) {
-            Tls::CertManager {
+            CertificateSource::CertManager {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             }
         } else if let Some(name) = self.argument("webhook", "--tls-certificate") {
-            Tls::CertManager {
+            CertificateSource::CertManager {
                 namespace: self.namespace.clone(),
                 name: name.to_owned(),
             }
         } else if self.argument("webhook", "--tls-secret").is_some() {
-            Tls::SelfManaged
+            CertificateSource::SelfManaged
         } else {
-            Tls::Existing
+            CertificateSource::Existing
         }
     }
 
-    /// Who made it.
-    pub fn origin(&self) -> InstallMethod {
-        let all = [
+    pub fn install_method(&self) -> InstallMethod {
+        let objects = [
             self.configuration.there().map(|found| &found.metadata),
             self.deployment("webhook").map(|found| &found.metadata),
             self.service.there().map(|found| &found.metadata),
         ];
-        let helm = |metadata: &ObjectMeta| {
-            let annotations = metadata.annotations.as_ref()?;
-            let mut managers = metadata.managed_fields.iter().flatten();
-            let applied = managers.any(|entry| {
-                entry.manager.as_deref() == Some("helm")
-                    && entry.operation.as_deref() == Some("Apply")
-            });
-            Some(InstallMethod::Helm {
-                applied,
-                subchart: metadata
-                    .labels
-                    .as_ref()
-                    .and_then(|labels| labels.get(SUBCHART))
-                    .cloned(),
-                release: annotations.get("meta.helm.sh/release-name")?.clone(),
-                namespace: annotations.get("meta.helm.sh/release-namespace")?.clone(),
+        let manifests = || {
+            InstallMethod::Manifests(match self.certificate_source() {
+                CertificateSource::CertManager { .. } => "manifests/webhook-cert-manager",
+                CertificateSource::SelfManaged | CertificateSource::Existing => "manifests/webhook",
             })
         };
-        let manifests = || match self.tls() {
-            Tls::CertManager { .. } => InstallMethod::Manifests("manifests/webhook-cert-manager"),
-            Tls::SelfManaged | Tls::Existing => InstallMethod::Manifests("manifests/webhook"),
-        };
-        all.into_iter()
+        objects
+            .into_iter()
             .flatten()
-            .find_map(helm)
+            .find_map(InstallMethod::of_helm_object)
             .unwrap_or_else(manifests)
     }
 }
@@ -312,24 +219,34 @@ pub(super) fn includes(
     some.is_none_or(|some| some.iter().all(|(key, value)| all.get(key) == Some(value)))
 }
 
-/// A Deployment's pods.
+pub(super) fn is_component(labels: &BTreeMap<String, String>, component: &str) -> bool {
+    labels
+        .get("app.kubernetes.io/component")
+        .is_some_and(|value| value == component)
+}
+
+/// Returns the labels of a Deployment's pods.
+pub(super) fn pod_labels(deployment: &Deployment) -> Option<&BTreeMap<String, String>> {
+    let template = &deployment.spec.as_ref()?.template;
+    template.metadata.as_ref()?.labels.as_ref()
+}
+
 pub(super) fn pod_spec(deployment: &Deployment) -> Option<&PodSpec> {
     deployment.spec.as_ref()?.template.spec.as_ref()
 }
 
-/// Our container: the first.
+/// Returns the first container, which is the program's own; injected sidecars follow it.
 pub(super) fn container(deployment: &Deployment) -> Option<&Container> {
     pod_spec(deployment)?.containers.first()
 }
 
-/// The value of `--FLAG=VALUE`.
+/// Returns the value of `--FLAG=VALUE`.
 pub(super) fn argument<'d>(deployment: &'d Deployment, flag: &str) -> Option<&'d str> {
     let args = container(deployment)?.args.as_ref()?;
     args.iter()
         .find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
 }
 
-/// An object's name.
 pub(super) fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }
@@ -338,74 +255,43 @@ pub(super) fn name(metadata: &ObjectMeta) -> &str {
 mod tests {
     use serde_json::json;
 
-    use super::super::test_support::{installation, merged};
+    use super::super::test_support::{healthy_installation, merged};
     use super::*;
 
     #[test]
-    fn who_made_it_is_who_mends_it() {
-        let mut seen = installation();
-        assert_eq!(seen.origin(), InstallMethod::Manifests("manifests/webhook"));
-        let again = |seen: &mut Installation, operation: &str| {
-            if let Lookup::Found(service) = &mut seen.service {
-                *service = merged(
-                    service,
-                    &json!({"metadata": {
-                        "annotations": {"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"},
-                        "managedFields": [{"manager": "helm", "operation": operation}],
-                    }}),
-                );
-            }
-            seen.origin().set("--set c=d")
-        };
-        let expected = "helm upgrade a charts/floe-secrets-webhook -n b --reuse-values";
-        // Helm 3 knows no conflicts, and not the flag.
-        assert_eq!(again(&mut seen, "Update"), format!("{expected} --set c=d"));
+    fn install_method_is_the_release_of_any_object() {
+        let mut installation = healthy_installation();
         assert_eq!(
-            again(&mut seen, "Apply"),
-            format!("{expected} --force-conflicts --set c=d")
+            installation.install_method(),
+            InstallMethod::Manifests("manifests/webhook")
         );
-    }
-
-    /// Our chart in the place of the parent's would remove the rest of its release.
-    #[test]
-    fn subcharts_are_mended_by_their_parent() {
-        let mut seen = installation();
-        if let Lookup::Found(service) = &mut seen.service {
+        if let Lookup::Found(service) = &mut installation.service {
             let annotations =
                 json!({"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"});
-            let labels = json!({"floe.dev/subchart": "secretsWebhook"});
-            *service = merged(
-                service,
-                &json!({"metadata": {"annotations": annotations, "labels": labels}}),
-            );
+            *service = merged(service, &json!({"metadata": {"annotations": annotations}}));
         }
-        let origin = seen.origin();
-        let command = "helm upgrade a PARENT-CHART -n b --reuse-values";
-        assert_eq!(origin.again(), command);
-        assert_eq!(
-            origin.set("--set c=d"),
-            format!("{command} --set secretsWebhook.c=d")
-        );
-        assert_eq!(
-            origin.set("--set 'c={d,e}'"),
-            format!("{command} --set 'secretsWebhook.c={{d,e}}'")
-        );
-        assert_eq!(
-            origin.set("--values values.yaml"),
-            format!("{command} --values values.yaml")
-        );
+        let release = InstallMethod::Helm {
+            release: "a".to_owned(),
+            namespace: "b".to_owned(),
+            applied: false,
+            subchart: None,
+        };
+        assert_eq!(installation.install_method(), release);
     }
 
     #[test]
-    fn arguments_say_where_things_are() {
-        let seen = installation();
-        assert_eq!(seen.secret_name(), "floe-secrets-webhook-tls");
-        assert_eq!(seen.tls(), Tls::Existing);
+    fn names_and_certificate_source_follow_the_arguments() {
+        let installation = healthy_installation();
+        assert_eq!(installation.secret_name(), "floe-secrets-webhook-tls");
         assert_eq!(
-            seen.argument("controller", "--lease-name"),
+            installation.certificate_source(),
+            CertificateSource::Existing
+        );
+        assert_eq!(
+            installation.argument("controller", "--lease-name"),
             Some("floe-secrets-controller")
         );
-        assert_eq!(seen.argument("webhook", "--lease-name"), None);
-        assert!(seen.scope().is_empty() && seen.deployment("admin").is_none());
+        assert_eq!(installation.argument("webhook", "--lease-name"), None);
+        assert!(installation.scope().is_empty() && installation.deployment("admin").is_none());
     }
 }

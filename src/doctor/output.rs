@@ -1,4 +1,4 @@
-//! Checks as a table, or as JSON.
+//! Output of the checks: a table, or JSON.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::check::{Check, Status};
 
-/// Writes a table for people, with the fix below each finding.
+/// Writes a table with one row per check, and below it the fix.
 pub(crate) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
     let mut rows = vec![(
         "CHECK".to_owned(),
@@ -39,7 +39,7 @@ pub(crate) fn table(checks: &[Check], out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-/// One JSON object.
+/// Writes one JSON object.
 pub(crate) fn json(checks: &[Check], healthy: bool, out: &mut dyn Write) -> io::Result<()> {
     #[derive(Default, Serialize)]
     #[serde(rename_all = "camelCase")]

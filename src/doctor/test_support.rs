@@ -1,6 +1,8 @@
-//! An installation of the plain manifests as it looks when all is well, for unit tests.
+//! A healthy installation of the plain manifests, for unit tests.
 
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhook;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use super::installation::Installation;
 use crate::kubernetes::Lookup;
 use crate::kubernetes::tls_secret::PublicCertificates;
 
-/// The time of all of it.
+/// Time of the API server, in seconds.
 pub const NOW: i64 = 1_800_000_000;
 
 fn documents(text: &str) -> Vec<Value> {
@@ -24,15 +26,15 @@ fn of_kind<T: DeserializeOwned>(text: &str, kind: &str) -> T {
     serde_json::from_value(found).expect("an object")
 }
 
-/// An object with other fields.
+/// Applies a JSON merge patch to an object.
 pub fn merged<T: Serialize + DeserializeOwned>(object: &T, change: &Value) -> T {
     let mut object = serde_json::to_value(object).expect("an object");
     json_patch::merge(&mut object, change);
     serde_json::from_value(object).expect("an object")
 }
 
-/// Endpoints of a Service, ready or not.
-pub fn slice(ready: &[bool]) -> k8s_openapi::api::discovery::v1::EndpointSlice {
+/// Returns a slice with one endpoint per value: ready or not.
+pub fn slice(ready: &[bool]) -> EndpointSlice {
     let endpoints: Vec<Value> = ready
         .iter()
         .map(|ready| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}))
@@ -41,8 +43,8 @@ pub fn slice(ready: &[bool]) -> k8s_openapi::api::discovery::v1::EndpointSlice {
         .expect("a slice")
 }
 
-/// All is well, but that there is no certificate.
-pub fn installation() -> Installation {
+/// Returns an installation in which every check is ok, except that it has no certificate.
+pub fn healthy_installation() -> Installation {
     let now = Timestamp::from_second(NOW).expect("a time");
     let available = json!({"status": {"availableReplicas": 2}});
     let deployments = [
@@ -56,9 +58,9 @@ pub fn installation() -> Installation {
     Installation {
         version: "v1.36.3".to_owned(),
         now,
-        name: "zz-floe-secrets-webhook".to_owned(),
+        configuration_name: "zz-floe-secrets-webhook".to_owned(),
         configuration: Lookup::Found(of_kind(configuration, "MutatingWebhookConfiguration")),
-        alike: Vec::new(),
+        similar: Vec::new(),
         namespace: "floe-secrets-webhook".to_owned(),
         service_name: Some("floe-secrets-webhook".to_owned()),
         service: Lookup::Found(of_kind(
@@ -72,15 +74,31 @@ pub fn installation() -> Installation {
             include_str!("../../manifests/webhook/pdb.yaml"),
             "PodDisruptionBudget",
         )]),
-        policies: Lookup::Found(vec![of_kind(
+        network_policies: Lookup::Found(vec![of_kind(
             include_str!("../../manifests/webhook/networkpolicy.yaml"),
             "NetworkPolicy",
         )]),
         lease: Lookup::Found(
             serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Lease"),
         ),
-        pair: Lookup::Found(PublicCertificates::default()),
-        served: None,
-        certificate: None,
+        secret_certificates: Lookup::Found(PublicCertificates::default()),
+        served_certificates: None,
+        cert_manager: None,
+    }
+}
+
+/// Returns the healthy installation with changed entries.
+pub fn with_entries(change: impl FnOnce(&mut Vec<MutatingWebhook>)) -> Installation {
+    let mut installation = healthy_installation();
+    if let Lookup::Found(configuration) = &mut installation.configuration {
+        change(configuration.webhooks.as_mut().expect("entries"));
+    }
+    installation
+}
+
+/// Applies a JSON merge patch to a Deployment: 0 is the webhook's, 1 the controller's.
+pub fn change_deployment(installation: &mut Installation, index: usize, change: &Value) {
+    if let Lookup::Found(deployments) = &mut installation.deployments {
+        deployments[index] = merged(&deployments[index], change);
     }
 }

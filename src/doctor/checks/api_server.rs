@@ -1,16 +1,96 @@
-//! The API server's version and clock.
+//! Checks the API server: its version, and its clock compared with this machine's.
+
+use std::time::Duration;
+
+use http::Response;
+use http::header::DATE;
+use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use kube::Client;
+use kube::client::Body;
+use tokio::time::timeout;
 
 use crate::doctor::check::{Check, Id};
-use crate::doctor::reader::ApiServer;
+use crate::kubernetes::proxy;
 
-/// The first version of Kubernetes in which matchConditions are there for everybody.
-const OLDEST: (u32, u32) = (1, 30);
+/// Oldest version of Kubernetes with matchConditions enabled by default.
+const OLDEST_KUBERNETES: (u32, u32) = (1, 30);
 
-/// Clocks that differ more make certificates and leases look other than they are.
-const AHEAD: i64 = 60;
+/// Difference of the clocks, in seconds, above which times in certificates and leases are misread.
+const MAX_CLOCK_SKEW: i64 = 60;
 
-/// The API server's version and clock.
-pub(crate) fn api_server(server: &ApiServer) -> Check {
+/// Time limit of reading the version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Version and clock of the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiServer {
+    /// For example `v1.36.3`.
+    pub version: String,
+    /// Time in the response, or of this machine if the response has none.
+    pub now: Timestamp,
+    /// Seconds by which the clock of this machine is ahead.
+    pub ahead: i64,
+}
+
+/// Reads the version; `clock` is the clock of this machine.
+///
+/// # Errors
+/// If the API server does not respond, or is not one.
+pub async fn read(client: &Client, clock: fn() -> Timestamp) -> Result<ApiServer, String> {
+    timeout(VERSION_TIMEOUT, read_version(client, clock))
+        .await
+        .unwrap_or_else(|_| Err("the API server did not answer in time".to_owned()))
+}
+
+async fn read_version(client: &Client, clock: fn() -> Timestamp) -> Result<ApiServer, String> {
+    let request = http::Request::get("/version")
+        .body(Body::empty())
+        .map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| match error {
+        kube::Error::Auth(_) => "no credential for the API server could be obtained".to_owned(),
+        error => {
+            proxy::fault(&error).unwrap_or_else(|| "the API server cannot be reached".to_owned())
+        }
+    })?;
+    let date = http_date(&response);
+    let status = response.status();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|_| "the answer broke off".to_owned())?
+        .to_bytes();
+    if !status.is_success() {
+        return Err(format!(
+            "the API server answered HTTP {} to /version",
+            status.as_u16()
+        ));
+    }
+    let version = git_version(&body).ok_or("the endpoint is not a Kubernetes API server")?;
+    let now = date.unwrap_or_else(clock);
+    Ok(ApiServer {
+        version,
+        now,
+        ahead: clock().as_second() - now.as_second(),
+    })
+}
+
+fn git_version(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let version = body.get("gitVersion")?.as_str()?;
+    Some(version.to_owned())
+}
+
+/// Returns the time of the header `Date`, as in `Sun, 22 Nov 2026 17:41:03 GMT`.
+fn http_date<B>(response: &Response<B>) -> Option<Timestamp> {
+    let date = response.headers().get(DATE)?.to_str().ok()?;
+    let time = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(time.timestamp())
+}
+
+/// Evaluates the version and the clock.
+pub fn evaluate(server: &ApiServer) -> Check {
     let ApiServer { version, ahead, .. } = server;
     let mut numbers = version
         .trim_start_matches('v')
@@ -18,17 +98,18 @@ pub(crate) fn api_server(server: &ApiServer) -> Check {
         .map(|part| part.parse::<u32>().ok());
     let parsed = numbers.next().flatten().zip(numbers.next().flatten());
     match parsed {
-        Some(parsed) if parsed < OLDEST => {
-            let says = format!(
+        Some(parsed) if parsed < OLDEST_KUBERNETES => {
+            let message = format!(
                 "Kubernetes {version} is older than 1.30: it has no matchConditions by default"
             );
-            Check::failure(Id::ApiServer, says, "upgrade the cluster to 1.30 or newer")
+            let fix = "upgrade the cluster to 1.30 or newer";
+            Check::failure(Id::ApiServer, message, fix)
         }
-        _ if ahead.abs() > AHEAD => {
-            let says = format!(
+        _ if ahead.abs() > MAX_CLOCK_SKEW => {
+            let message = format!(
                 "Kubernetes {version}; the clock here differs from its own by {ahead} s, whose is used here"
             );
-            Check::warning(Id::ApiServer, says, "timedatectl set-ntp true")
+            Check::warning(Id::ApiServer, message, "timedatectl set-ntp true")
         }
         _ => Check::ok(Id::ApiServer, format!("Kubernetes {version}")),
     }
@@ -36,7 +117,6 @@ pub(crate) fn api_server(server: &ApiServer) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use rstest::rstest;
 
     use super::*;
@@ -48,7 +128,7 @@ mod tests {
     #[case("v1.36.3", 59, Status::Ok)]
     #[case("v1.36.3", -61, Status::Warning)]
     #[case("v2.0.0+k3s1", 0, Status::Ok)]
-    fn old_api_servers_and_wrong_clocks_are_told(
+    fn old_api_servers_and_wrong_clocks_are_reported(
         #[case] version: &str,
         #[case] ahead: i64,
         #[case] status: Status,
@@ -58,6 +138,16 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             ahead,
         };
-        assert_eq!(api_server(&server).status, status);
+        assert_eq!(evaluate(&server).status, status);
+    }
+
+    #[test]
+    fn date_header_is_parsed() {
+        let response = Response::builder()
+            .header(DATE, "Sun, 22 Nov 2026 17:41:03 GMT")
+            .body(())
+            .expect("a response");
+        let time = http_date(&response).expect("a date");
+        assert_eq!(time.to_string(), "2026-11-22T17:41:03Z");
     }
 }

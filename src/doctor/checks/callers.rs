@@ -1,4 +1,4 @@
-//! Who can send reviews to the webhook's port, and whether the webhook takes every caller for the API server. Pure.
+//! Checks who can send reviews to the webhook's port, and whether the webhook treats every caller as the API server.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::networking::v1::{
@@ -8,37 +8,37 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt as _};
 
 use crate::doctor::check::{Check, Id};
-use crate::doctor::installation::{
-    InstallMethod, Installation, argument, container, name, pod_spec,
-};
+use crate::doctor::install_method::InstallMethod;
+use crate::doctor::installation::{Installation, argument, container, name, pod_labels, pod_spec};
 use crate::kubernetes::Lookup;
 
-/// The container port of reviews, by its name.
-const PORT: &str = "admission";
+/// Name of the container port that receives reviews.
+const ADMISSION_PORT: &str = "admission";
 
-/// Shows the ranges of the pods, where nodes have them.
-const POD_CIDRS: &str = "kubectl get nodes -o jsonpath='{.items[*].spec.podCIDRs}'";
+/// Command that shows the ranges of the pods, in clusters whose nodes have them.
+const POD_CIDRS_COMMAND: &str = "kubectl get nodes -o jsonpath='{.items[*].spec.podCIDRs}'";
 
-/// A policy on a network that enforces none is an object like any other, and nothing in the API tells.
-const ENFORCED: &str = "This counts only where the cluster's network enforces NetworkPolicies";
+/// Reservation of a check that is ok because of a network policy: the API does not show whether it is enforced.
+const ENFORCEMENT_NOTE: &str =
+    "This counts only where the cluster's network enforces NetworkPolicies";
 
-/// What limits callers.
+/// Restriction of the callers that can reach the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Limit {
-    /// Every policy that lets callers to the port names them; the first policy's name.
+enum CallerLimit {
+    /// Every policy that opens the port names the callers. The value is the name of one of them.
     Policy(String),
-    /// Nothing: a rule without peers, or no policy at all.
-    None,
+    /// No policy applies, or a rule without peers opens the port.
+    Unlimited,
     /// Policies do not apply to pods in the nodes' network.
     HostNetwork,
 }
 
-/// Judges whether the port is open to every pod, and whether the webhook knows.
-pub fn judge(seen: &Installation) -> Check {
-    if let Lookup::Unknown(why) = &seen.deployments {
-        return Check::unchecked(Id::Callers, why.clone());
+/// Evaluates whether every pod can reach the port, and whether the webhook is configured accordingly.
+pub fn evaluate(installation: &Installation) -> Check {
+    if let Lookup::Unknown(reason) = &installation.deployments {
+        return Check::unchecked(Id::Callers, reason.clone());
     }
-    let Some(deployment) = seen.deployment("webhook") else {
+    let Some(deployment) = installation.deployment("webhook") else {
         return Check::unchecked(
             Id::Callers,
             "there is no Deployment of the webhook whose port could be looked at",
@@ -50,92 +50,93 @@ pub fn judge(seen: &Installation) -> Check {
             "only callers with a certificate of the client CA are answered",
         );
     }
-    let policies = match &seen.policies {
+    let policies = match &installation.network_policies {
         Lookup::Found(policies) => policies.as_slice(),
         Lookup::NotFound => &[],
-        Lookup::Unknown(why) => return Check::unchecked(Id::Callers, why.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(Id::Callers, reason.clone()),
     };
     let trusted = argument(deployment, "--trusted-callers") == Some("true");
-    match (limit(deployment, policies), trusted) {
-        (Limit::Policy(policy), true) => Check::ok(
+    match (caller_limit(deployment, policies), trusted) {
+        (CallerLimit::Policy(policy), true) => Check::ok(
             Id::Callers,
-            format!("NetworkPolicy {policy} names who may reach the port. {ENFORCED}"),
+            format!("NetworkPolicy {policy} names who may reach the port. {ENFORCEMENT_NOTE}"),
         ),
-        (Limit::Policy(policy), false) => {
-            let says = format!(
+        (CallerLimit::Policy(policy), false) => {
+            let message = format!(
                 "NetworkPolicy {policy} names who may reach the port, and the webhook is not told so \
                  (--trusted-callers=false): name/* is refused for everybody"
             );
-            Check::warning(Id::Callers, says, mend(seen, false))
+            Check::warning(Id::Callers, message, close_command(installation, false))
         }
-        (open, trusted) => Check::warning(
-            Id::Callers,
-            says_open(trusted),
-            mend(seen, open == Limit::HostNetwork),
-        ),
+        (limit, trusted) => {
+            let host_network = limit == CallerLimit::HostNetwork;
+            Check::warning(
+                Id::Callers,
+                open_port_message(trusted),
+                close_command(installation, host_network),
+            )
+        }
     }
 }
 
-fn says_open(trusted: bool) -> String {
-    let learns = if trusted {
+fn open_port_message(trusted: bool) -> String {
+    let consequence = if trusted {
         "The webhook takes every caller for the API server (--trusted-callers=true), so such a pod learns the names of \
          all keys of any Secret"
     } else {
         "Such a pod learns whether a Secret of a given name exists, and name/* is refused for everybody"
     };
     format!(
-        "any pod can send reviews to the webhook's port, as if it were the API server. {learns}. Set one of \
+        "any pod can send reviews to the webhook's port, as if it were the API server. {consequence}. Set one of \
          tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from. A NetworkPolicy counts only where the \
          cluster's network enforces it"
     )
 }
 
-/// What closes the port, as far as it is known here.
-fn mend(seen: &Installation, host_network: bool) -> String {
-    match seen.origin() {
-        origin @ InstallMethod::Helm { .. } if host_network => {
-            origin.set("--set tls.clientCA.configMapName=api-server-ca")
+/// Command that closes the port, with placeholders for unknown values.
+fn close_command(installation: &Installation, host_network: bool) -> String {
+    match installation.install_method() {
+        method @ InstallMethod::Helm { .. } if host_network => {
+            method.upgrade_command("--set tls.clientCA.configMapName=api-server-ca")
         }
-        origin @ InstallMethod::Helm { .. } => {
-            format!(
-                "{POD_CIDRS}; {}",
-                origin.set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'")
-            )
+        method @ InstallMethod::Helm { .. } => {
+            let upgrade = method.upgrade_command("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'");
+            format!("{POD_CIDRS_COMMAND}; {upgrade}")
         }
         InstallMethod::Manifests(_) => {
-            format!("{POD_CIDRS} # then: \"Close the port\" in manifests/webhook/README.md")
+            format!("{POD_CIDRS_COMMAND} # then: \"Close the port\" in manifests/webhook/README.md")
         }
     }
 }
 
-/// Policies add up: one rule that lets everybody to the port is enough.
-fn limit(deployment: &Deployment, policies: &[NetworkPolicy]) -> Limit {
+/// Combines the policies: they add up, so one rule that opens the port to everybody is enough.
+fn caller_limit(deployment: &Deployment, policies: &[NetworkPolicy]) -> CallerLimit {
     if pod_spec(deployment).is_some_and(|spec| spec.host_network == Some(true)) {
-        return Limit::HostNetwork;
+        return CallerLimit::HostNetwork;
     }
-    let mut limit = Limit::None;
+    let mut limit = CallerLimit::Unlimited;
     for policy in policies.iter().filter(|policy| selects(policy, deployment)) {
         let rules = policy
             .spec
             .as_ref()
             .and_then(|spec| spec.ingress.as_deref())
             .unwrap_or_default();
-        let to_the_port = rules.iter().filter(|rule| opens(rule, deployment));
-        if to_the_port
+        let opening = rules.iter().filter(|rule| opens_port(rule, deployment));
+        if opening
             .clone()
             .any(|rule| rule.from.as_deref().unwrap_or_default().is_empty())
         {
-            return Limit::None;
+            return CallerLimit::Unlimited;
         }
-        // A policy without a rule for the port keeps everybody away, but for whom another lets in.
-        if limit == Limit::None || to_the_port.count() > 0 {
-            limit = Limit::Policy(name(&policy.metadata).to_owned());
+        // A policy without a rule for the port closes it, except for callers that another policy names.
+        if limit == CallerLimit::Unlimited || opening.count() > 0 {
+            limit = CallerLimit::Policy(name(&policy.metadata).to_owned());
         }
     }
     limit
 }
 
-/// Whether a policy limits who reaches the pods.
+/// Whether a policy limits the ingress of the Deployment's pods.
 fn selects(policy: &NetworkPolicy, deployment: &Deployment) -> bool {
     let Some(spec) = &policy.spec else {
         return false;
@@ -144,28 +145,25 @@ fn selects(policy: &NetworkPolicy, deployment: &Deployment) -> bool {
         .policy_types
         .as_ref()
         .is_none_or(|types| types.iter().any(|kind| kind == "Ingress"));
-    let labels = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.metadata.as_ref()?.labels.clone());
+    let labels = pod_labels(deployment).cloned().unwrap_or_default();
     let selector = Selector::try_from(spec.pod_selector.clone().unwrap_or_default());
-    ingress && selector.is_ok_and(|selector| selector.matches(&labels.unwrap_or_default()))
+    ingress && selector.is_ok_and(|selector| selector.matches(&labels))
 }
 
-/// Whether a rule is about the port of reviews.
-fn opens(rule: &NetworkPolicyIngressRule, deployment: &Deployment) -> bool {
+/// Whether a rule applies to the port that receives reviews.
+fn opens_port(rule: &NetworkPolicyIngressRule, deployment: &Deployment) -> bool {
     let ports = container(deployment)
         .and_then(|container| container.ports.as_deref())
         .unwrap_or_default();
     let number = ports
         .iter()
-        .find(|port| port.name.as_deref() == Some(PORT))
+        .find(|port| port.name.as_deref() == Some(ADMISSION_PORT))
         .map(|port| port.container_port);
-    let is_it = |port: &NetworkPolicyPort| {
+    let is_admission = |port: &NetworkPolicyPort| {
         port.protocol.as_deref().unwrap_or("TCP") == "TCP"
             && match (&port.port, number) {
                 (None, _) => true,
-                (Some(IntOrString::String(name)), _) => name == PORT,
+                (Some(IntOrString::String(name)), _) => name == ADMISSION_PORT,
                 (Some(IntOrString::Int(first)), Some(number)) => {
                     (*first..=port.end_port.unwrap_or(*first)).contains(&number)
                 }
@@ -174,7 +172,7 @@ fn opens(rule: &NetworkPolicyIngressRule, deployment: &Deployment) -> bool {
     };
     rule.ports
         .as_deref()
-        .is_none_or(|ports| ports.is_empty() || ports.iter().any(is_it))
+        .is_none_or(|ports| ports.is_empty() || ports.iter().any(is_admission))
 }
 
 #[cfg(test)]
@@ -184,12 +182,12 @@ mod tests {
 
     use super::*;
     use crate::doctor::check::Status;
-    use crate::doctor::test_support::{installation, merged};
+    use crate::doctor::test_support::{healthy_installation, merged};
 
-    /// The shipped installation with other arguments, another pod, and other rules of its policy.
-    fn with(trusted: bool, pod: &Value, ingress: &Value) -> Installation {
-        let mut seen = installation();
-        if let Lookup::Found(deployments) = &mut seen.deployments {
+    /// Returns the shipped installation with changed arguments, pod spec and policy rules.
+    fn installation_with(trusted: bool, pod: &Value, ingress: &Value) -> Installation {
+        let mut installation = healthy_installation();
+        if let Lookup::Found(deployments) = &mut installation.deployments {
             let deployment = &mut deployments[0];
             let mut container =
                 serde_json::to_value(container(deployment).expect("a container")).expect("JSON");
@@ -204,12 +202,12 @@ mod tests {
                 &json!({"spec": {"template": {"spec": pod}}}),
             );
         }
-        if let Lookup::Found(policies) = &mut seen.policies
+        if let Lookup::Found(policies) = &mut installation.network_policies
             && !ingress.is_null()
         {
             policies[0] = merged(&policies[0], &json!({"spec": {"ingress": ingress}}));
         }
-        seen
+        installation
     }
 
     fn named_peers() -> Value {
@@ -217,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn shipped_port_is_open_and_the_three_settings_are_named() {
-        let check = judge(&installation());
+    fn shipped_port_is_open_and_the_message_names_three_settings() {
+        let check = evaluate(&healthy_installation());
         assert_eq!(check.status, Status::Warning);
         assert!(
             check
@@ -238,7 +236,7 @@ mod tests {
             "{}",
             check.message
         );
-        assert!(check.fix.expect("a command").starts_with(POD_CIDRS));
+        assert!(check.fix.expect("a command").starts_with(POD_CIDRS_COMMAND));
     }
 
     #[rstest]
@@ -246,28 +244,28 @@ mod tests {
     #[case(false, json!({}), named_peers(), Status::Warning, "the webhook is not told so (--trusted-callers=false)")]
     #[case(true, json!({}), json!(null), Status::Warning, "names of all keys of any Secret")]
     #[case(true, json!({"hostNetwork": true}), named_peers(), Status::Warning, "names of all keys of any Secret")]
-    // A port by its number, in a range, or not named at all is the same port.
+    // A rule names the port by its number, by a range that has it, or by naming no port.
     #[case(true, json!({}), json!([{"ports": [{"port": 8443}]}]), Status::Warning, "any pod can send")]
     #[case(true, json!({}), json!([{"ports": [{"port": 8000, "endPort": 9000}]}]), Status::Warning, "any pod can send")]
     #[case(true, json!({}), json!([{}]), Status::Warning, "any pod can send")]
     #[case(true, json!({}), json!([{"ports": [{"port": 8444}]}]), Status::Ok, "NetworkPolicy")]
     #[case(true, json!({}), json!([{"ports": [{"port": 8443, "protocol": "UDP"}]}]), Status::Ok, "NetworkPolicy")]
-    fn callers_are_judged_by_argument_and_policy(
+    fn callers_are_evaluated_by_argument_and_policy(
         #[case] trusted: bool,
         #[case] pod: Value,
         #[case] ingress: Value,
         #[case] status: Status,
-        #[case] says: &str,
+        #[case] message: &str,
     ) {
-        let check = judge(&with(trusted, &pod, &ingress));
+        let check = evaluate(&installation_with(trusted, &pod, &ingress));
         assert_eq!(check.status, status, "{check:?}");
-        assert!(check.message.contains(says), "{check:?}");
+        assert!(check.message.contains(message), "{check:?}");
     }
 
     #[test]
-    fn one_open_policy_opens_what_another_closes() {
-        let mut seen = with(true, &json!({}), &named_peers());
-        assert_eq!(judge(&seen).status, Status::Ok);
+    fn open_policy_opens_a_port_that_another_policy_closes() {
+        let mut installation = installation_with(true, &json!({}), &named_peers());
+        assert_eq!(evaluate(&installation).status, Status::Ok);
         let other = |selector: Value, types: Value| -> NetworkPolicy {
             let spec = json!({"podSelector": selector, "policyTypes": types, "ingress": [{}]});
             serde_json::from_value(json!({"metadata": {"name": "other"}, "spec": spec}))
@@ -283,24 +281,24 @@ mod tests {
                 Status::Ok,
             ),
         ] {
-            if let Lookup::Found(policies) = &mut seen.policies {
+            if let Lookup::Found(policies) = &mut installation.network_policies {
                 policies.truncate(1);
                 policies.push(other(selector.clone(), types.clone()));
             }
-            assert_eq!(judge(&seen).status, status, "{selector} {types}");
+            assert_eq!(evaluate(&installation).status, status, "{selector} {types}");
         }
-        seen.policies = Lookup::Found(Vec::new());
-        assert_eq!(judge(&seen).status, Status::Warning);
-        seen.policies = Lookup::Unknown("forbidden".to_owned());
-        assert_eq!(judge(&seen).status, Status::NotChecked);
-        seen.deployments = Lookup::Found(Vec::new());
-        assert_eq!(judge(&seen).status, Status::NotChecked);
+        installation.network_policies = Lookup::Found(Vec::new());
+        assert_eq!(evaluate(&installation).status, Status::Warning);
+        installation.network_policies = Lookup::Unknown("forbidden".to_owned());
+        assert_eq!(evaluate(&installation).status, Status::NotChecked);
+        installation.deployments = Lookup::Found(Vec::new());
+        assert_eq!(evaluate(&installation).status, Status::NotChecked);
     }
 
     #[test]
     fn client_ca_closes_the_port_on_any_network() {
-        let mut seen = with(true, &json!({"hostNetwork": true}), &json!(null));
-        if let Lookup::Found(deployments) = &mut seen.deployments {
+        let mut installation = installation_with(true, &json!({"hostNetwork": true}), &json!(null));
+        if let Lookup::Found(deployments) = &mut installation.deployments {
             let args = json!([
                 "serve",
                 "--tls-client-ca=/client-ca/ca.crt",
@@ -312,6 +310,6 @@ mod tests {
                 &json!({"spec": {"template": {"spec": {"containers": container}}}}),
             );
         }
-        assert_eq!(judge(&seen).status, Status::Ok);
+        assert_eq!(evaluate(&installation).status, Status::Ok);
     }
 }

@@ -1,29 +1,32 @@
-//! What cert-manager reports about the webhook's certificate.
+//! Checks what cert-manager reports about the webhook's certificate.
 
 use crate::doctor::check::{Check, Id};
 use crate::doctor::installation::Installation;
 use crate::kubernetes::{Lookup, cert_manager};
 
-/// cert-manager's word.
-pub(crate) fn certificate(seen: &Installation) -> Option<Check> {
-    let looked = seen.certificate.as_ref()?;
-    let this = format!(
-        "certificate {} in namespace {}",
-        looked.name, looked.namespace
-    );
-    Some(
-        match (cert_manager::trouble(looked, seen.now), &looked.certificate) {
-            // Who made them brings them back.
-            (Some(trouble), certificate)
-                if looked.served
-                    && (matches!(certificate, Lookup::NotFound)
-                        || matches!(looked.issuer, Lookup::NotFound)) =>
-            {
-                Check::failure(Id::CertManager, trouble.says, seen.origin().again())
-            }
-            (Some(trouble), _) => Check::failure(Id::CertManager, trouble.says, trouble.mend),
-            (None, Lookup::Unknown(why)) => Check::unchecked(Id::CertManager, why.clone()),
-            (None, _) => Check::ok(Id::CertManager, format!("{this} is Ready")),
-        },
-    )
+/// Evaluates the Certificate; `None` if the certificate is not from cert-manager.
+pub fn evaluate(installation: &Installation) -> Option<Check> {
+    let observed = installation.cert_manager.as_ref()?;
+    let problem = cert_manager::trouble(observed, installation.now);
+    Some(match (problem, &observed.certificate) {
+        (Some(problem), _) => {
+            // A missing Certificate or issuer is part of the installation.
+            let is_missing = matches!(observed.certificate, Lookup::NotFound)
+                || matches!(observed.issuer, Lookup::NotFound);
+            let fix = if observed.served && is_missing {
+                installation.install_method().reinstall_command()
+            } else {
+                problem.mend
+            };
+            Check::failure(Id::CertManager, problem.says, fix)
+        }
+        (None, Lookup::Unknown(reason)) => Check::unchecked(Id::CertManager, reason.clone()),
+        (None, _) => {
+            let message = format!(
+                "certificate {} in namespace {} is Ready",
+                observed.name, observed.namespace
+            );
+            Check::ok(Id::CertManager, message)
+        }
+    })
 }

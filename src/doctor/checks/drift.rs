@@ -1,4 +1,4 @@
-//! What runs without its secrets, and what has no effect, by the scan.
+//! Checks for pods and workloads that run without their secrets, and for annotations without effect, with the scan.
 
 use kube::Client;
 
@@ -11,13 +11,66 @@ use crate::scan::{
 };
 use injection::Sidecar;
 
-/// Findings that are named.
-const NAMED: usize = 3;
+/// Limit of findings that a message names.
+const MAX_NAMED_FINDINGS: usize = 3;
 
-/// Scans all namespaces, as the webhook's own arguments say what is whose.
-pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
+/// Command that lists all findings.
+const SCAN_COMMAND: &str = "floe-secrets-webhook scan -A";
+
+/// Result of a scan.
+#[derive(Clone, Debug, Default)]
+pub struct ScanResult {
+    stats: ScanStats,
+    /// ServiceAccounts may not be listed.
+    hides_service_accounts: bool,
+    /// First objects that run without their secrets.
+    drifted: Vec<String>,
+    /// First objects with annotations or labels that have no effect.
+    ineffective: Vec<String>,
+}
+
+/// Scans all namespaces by the rules that the webhook's arguments set.
+///
+/// # Errors
+/// If the scan failed.
+pub async fn read(client: &Client, installation: &Installation) -> Result<ScanResult, String> {
+    let scanner = Scanner::new(ObjectApi::new(client.clone()), rules(installation));
+    let task = Task {
+        scope: Scope::All,
+        warned_since: None,
+        ineffective: true,
+        lost: false,
+    };
+    let progress = Progress::default();
+    let (mut drifted, mut ineffective) = (Vec::new(), Vec::new());
+    let note = |found: Found| {
+        let (named, finding) = match found {
+            Found::Drifted(finding) => (&mut drifted, finding),
+            Found::Ineffective(finding) => (&mut ineffective, finding),
+            // Not part of the task.
+            Found::Lost(_) | Found::Warned(_) => return,
+        };
+        if named.len() < MAX_NAMED_FINDINGS {
+            named.push(format!(
+                "{}/{} in namespace {}",
+                finding.kind, finding.name, finding.namespace
+            ));
+        }
+    };
+    run_with_progress(&scanner, &task, &progress, note)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(ScanResult {
+        stats: progress.looked(),
+        hides_service_accounts: progress.hides_service_accounts(),
+        drifted,
+        ineffective,
+    })
+}
+
+fn rules(installation: &Installation) -> Rules {
     let list = |flag: &str, default: &str| -> Vec<String> {
-        let value = seen.argument("webhook", flag).unwrap_or(default);
+        let value = installation.argument("webhook", flag).unwrap_or(default);
         value
             .split(',')
             .filter(|part| !part.is_empty())
@@ -31,57 +84,43 @@ pub async fn look(client: &Client, seen: &Installation) -> [Check; 2] {
     let exempt = exempt(
         list("--exempt-namespaces", "")
             .into_iter()
-            .chain([seen.namespace.clone()]),
+            .chain([installation.namespace.clone()]),
     );
-    let scanner = Scanner::new(
-        ObjectApi::new(client.clone()),
-        Rules {
-            sidecars,
-            exempt,
-            ..Rules::default()
-        },
-    );
-    let task = Task {
-        scope: Scope::All,
-        warned_since: None,
-        ineffective: true,
-        lost: false,
-    };
-    let progress = Progress::default();
-    let (mut without_secrets, mut without_effect) = (Vec::new(), Vec::new());
-    let note = |found: Found| {
-        let (named, finding) = match found {
-            Found::Drifted(finding) => (&mut without_secrets, finding),
-            Found::Ineffective(finding) => (&mut without_effect, finding),
-            // Not asked for.
-            Found::Lost(_) | Found::Warned(_) => return,
-        };
-        if named.len() < NAMED {
-            named.push(format!(
-                "{}/{} in namespace {}",
-                finding.kind, finding.name, finding.namespace
-            ));
-        }
-    };
-    let ended = run_with_progress(&scanner, &task, &progress, note).await;
-    match ended {
-        Ok(()) => [
-            judge(progress.looked(), &without_secrets),
-            judge_effect(
-                progress.looked(),
-                progress.hides_service_accounts(),
-                &without_effect,
-            ),
-        ],
-        Err(error) => [Id::Drift, Id::IneffectiveAnnotations]
-            .map(|id| Check::unchecked(id, error.to_string())),
+    Rules {
+        sidecars,
+        exempt,
+        ..Rules::default()
     }
 }
 
-/// Whether annotations and labels of ours have an effect where they stand.
-fn judge_effect(looked: ScanStats, hidden: bool, named: &[String]) -> Check {
-    let ScanStats { ineffective, .. } = looked;
-    if ineffective == 0 && hidden {
+/// Evaluates the result of the scan.
+pub fn evaluate(result: &Result<ScanResult, String>) -> [Check; 2] {
+    match result {
+        Ok(result) => [drift(result), ineffective_annotations(result)],
+        Err(error) => {
+            [Id::Drift, Id::IneffectiveAnnotations].map(|id| Check::unchecked(id, error.as_str()))
+        }
+    }
+}
+
+fn drift(result: &ScanResult) -> Check {
+    let ScanStats { objects, found, .. } = result.stats;
+    if found == 0 {
+        return Check::ok(
+            Id::Drift,
+            format!("{objects} objects looked at; none runs without the secrets that it asks for"),
+        );
+    }
+    let message = format!(
+        "{found} of {objects} objects run without the secrets that they ask for: {}",
+        names(&result.drifted, found)
+    );
+    Check::warning(Id::Drift, message, SCAN_COMMAND)
+}
+
+fn ineffective_annotations(result: &ScanResult) -> Check {
+    let ScanStats { ineffective, .. } = result.stats;
+    if ineffective == 0 && result.hides_service_accounts {
         return Check::unchecked(
             Id::IneffectiveAnnotations,
             "ServiceAccounts may not be listed",
@@ -93,40 +132,21 @@ fn judge_effect(looked: ScanStats, hidden: bool, named: &[String]) -> Check {
             "no annotation or label was found that has no effect",
         );
     }
-    let more = if ineffective > named.len() as u64 {
-        ", …"
-    } else {
-        ""
-    };
-    let says = format!(
-        "{ineffective} objects have annotations or labels without effect: {}{more}; defaults of a Namespace and its ServiceAccounts need the label secrets.floe.dev/inject=enabled",
-        named.join(", ")
+    let message = format!(
+        "{ineffective} objects have annotations or labels without effect: {}; defaults of a Namespace and its ServiceAccounts need the label secrets.floe.dev/inject=enabled",
+        names(&result.ineffective, ineffective)
     );
-    Check::warning(
-        Id::IneffectiveAnnotations,
-        says,
-        "floe-secrets-webhook scan -A",
-    )
+    Check::warning(Id::IneffectiveAnnotations, message, SCAN_COMMAND)
 }
 
-fn judge(looked: ScanStats, named: &[String]) -> Check {
-    let ScanStats { objects, found, .. } = looked;
-    if found == 0 {
-        return Check::ok(
-            Id::Drift,
-            format!("{objects} objects looked at; none runs without the secrets that it asks for"),
-        );
-    }
-    let more = if found > named.len() as u64 {
+/// Lists names; an ellipsis stands for those that are not in the list.
+fn names(named: &[String], total: u64) -> String {
+    let ellipsis = if total > named.len() as u64 {
         ", …"
     } else {
         ""
     };
-    let says = format!(
-        "{found} of {objects} objects run without the secrets that they ask for: {}{more}",
-        named.join(", ")
-    );
-    Check::warning(Id::Drift, says, "floe-secrets-webhook scan -A")
+    format!("{}{ellipsis}", named.join(", "))
 }
 
 #[cfg(test)]
@@ -135,26 +155,26 @@ mod tests {
     use crate::doctor::check::Status;
 
     #[test]
-    fn what_has_no_effect_is_counted_and_named() {
-        let of = |ineffective: u64, hidden: bool, named: &[&str]| {
-            let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
-            judge_effect(
-                ScanStats {
+    fn ineffective_annotations_are_counted_and_named() {
+        let check_of = |ineffective: u64, hides_service_accounts: bool, named: &[&str]| {
+            ineffective_annotations(&ScanResult {
+                stats: ScanStats {
                     ineffective,
                     ..ScanStats::default()
                 },
-                hidden,
-                &named,
-            )
+                hides_service_accounts,
+                ineffective: named.iter().map(|name| (*name).to_owned()).collect(),
+                ..ScanResult::default()
+            })
         };
-        assert_eq!(of(0, false, &[]).status, Status::Ok);
-        assert_eq!(of(0, true, &[]).status, Status::NotChecked);
-        let check = of(2, false, &["Namespace/jobs in namespace jobs"]);
+        assert_eq!(check_of(0, false, &[]).status, Status::Ok);
+        assert_eq!(check_of(0, true, &[]).status, Status::NotChecked);
+        let check = check_of(2, false, &["Namespace/jobs in namespace jobs"]);
         assert_eq!(
             (check.status, check.fix.as_deref()),
             (Status::Warning, Some("floe-secrets-webhook scan -A"))
         );
-        let says = "2 objects have annotations or labels without effect: Namespace/jobs in namespace jobs, …; defaults";
-        assert!(check.message.starts_with(says), "{}", check.message);
+        let message = "2 objects have annotations or labels without effect: Namespace/jobs in namespace jobs, …; defaults";
+        assert!(check.message.starts_with(message), "{}", check.message);
     }
 }

@@ -1,39 +1,34 @@
-//! The Service, and whether anybody is behind it. Pure.
+//! Checks the Service and its endpoints.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::doctor::check::{Check, Id};
-use crate::doctor::installation::{Installation, container, includes, name};
+use crate::doctor::installation::{
+    Installation, container, includes, is_component, name, pod_labels,
+};
 use crate::kubernetes::Lookup;
 
-/// The port of a Service when an entry names none.
-const HTTPS: i32 = 443;
+/// Port of the Service if an entry names none.
+const DEFAULT_SERVICE_PORT: i32 = 443;
 
-/// Judges them.
-pub fn judge(seen: &Installation) -> Vec<Check> {
-    let Some(name) = &seen.service_name else {
-        let url = seen
-            .entries()
-            .iter()
-            .find_map(|entry| entry.client_config.url.as_deref())
-            .unwrap_or_default();
-        return vec![Check::ok(
-            Id::Service,
-            format!("none is used: the API server calls {url}"),
-        )];
+/// Evaluates the Service and, unless it leads out of the cluster, its endpoints.
+pub fn evaluate(installation: &Installation) -> Vec<Check> {
+    let Some(name) = &installation.service_name else {
+        return vec![url_instead_of_service(installation)];
     };
-    let namespace = &seen.namespace;
-    let service = match &seen.service {
+    let reinstall = || installation.install_method().reinstall_command();
+    let service = match &installation.service {
         Lookup::Found(service) => service,
         Lookup::NotFound => {
-            let says = format!(
-                "Service {name} not found in namespace {namespace}: the webhook cannot be called"
+            let message = format!(
+                "Service {name} not found in namespace {}: the webhook cannot be called",
+                installation.namespace
             );
-            return vec![Check::failure(Id::Service, says, seen.origin().again())];
+            return vec![Check::failure(Id::Service, message, reinstall())];
         }
-        Lookup::Unknown(why) => return vec![Check::unchecked(Id::Service, why.clone())],
+        Lookup::Unknown(reason) => return vec![Check::unchecked(Id::Service, reason.clone())],
     };
     let spec = service.spec.clone().unwrap_or_default();
     if spec.type_.as_deref() == Some("ExternalName") {
@@ -43,68 +38,67 @@ pub fn judge(seen: &Installation) -> Vec<Check> {
             format!("Service {name} leads out of the cluster, to {host}"),
         )];
     }
-    let Some(port) = port(service, seen) else {
-        let wanted = wanted(seen);
-        let says =
-            format!("Service {name} has no port {wanted}, which the webhook configuration names");
-        return vec![Check::failure(Id::Service, says, seen.origin().again())];
+    let number = entry_port(installation);
+    let Some(port) = spec.ports.iter().flatten().find(|port| port.port == number) else {
+        let message =
+            format!("Service {name} has no port {number}, which the webhook configuration names");
+        return vec![Check::failure(Id::Service, message, reinstall())];
     };
-    if let Some(says) = strangers(seen, service, port) {
-        return vec![
-            Check::failure(Id::Service, says, seen.origin().again()),
-            endpoints(seen, name),
-        ];
-    }
-    let target = match &port.target_port {
-        Some(IntOrString::String(name)) => name.clone(),
-        Some(IntOrString::Int(number)) => number.to_string(),
-        None => port.port.to_string(),
+    let check = match unexpected_endpoints(installation, service, port) {
+        Some(message) => Check::failure(Id::Service, message, reinstall()),
+        None => Check::ok(
+            Id::Service,
+            format!(
+                "Service {name}, port {number}, leads to port {}",
+                target_port(port)
+            ),
+        ),
     };
-    let ok = Check::ok(
-        Id::Service,
-        format!("Service {name}, port {}, leads to port {target}", port.port),
-    );
-    vec![ok, endpoints(seen, name)]
+    vec![check, endpoints(installation, name)]
 }
 
-fn wanted(seen: &Installation) -> i32 {
-    let service = seen
+fn url_instead_of_service(installation: &Installation) -> Check {
+    let url = installation
+        .entries()
+        .iter()
+        .find_map(|entry| entry.client_config.url.as_deref())
+        .unwrap_or_default();
+    Check::ok(
+        Id::Service,
+        format!("none is used: the API server calls {url}"),
+    )
+}
+
+/// Returns the port that the entries name.
+fn entry_port(installation: &Installation) -> i32 {
+    let service = installation
         .entries()
         .iter()
         .find_map(|entry| entry.client_config.service.as_ref());
-    service.and_then(|service| service.port).unwrap_or(HTTPS)
-}
-
-fn port<'s>(service: &'s Service, seen: &Installation) -> Option<&'s ServicePort> {
-    let wanted = wanted(seen);
     service
-        .spec
-        .as_ref()?
-        .ports
-        .as_ref()?
-        .iter()
-        .find(|port| port.port == wanted)
+        .and_then(|service| service.port)
+        .unwrap_or(DEFAULT_SERVICE_PORT)
 }
 
-/// What of the Service does not fit the Deployment.
-fn strangers(seen: &Installation, service: &Service, port: &ServicePort) -> Option<String> {
-    // With no Deployment that fits its selector, whatever Deployment the webhook has.
-    let deployments = seen.deployments.there()?;
-    let of_component = |labels: &&std::collections::BTreeMap<String, String>| {
-        labels
-            .get("app.kubernetes.io/component")
-            .is_some_and(|component| component == "webhook")
-    };
+fn target_port(port: &ServicePort) -> String {
+    match &port.target_port {
+        Some(IntOrString::String(name)) => name.clone(),
+        Some(IntOrString::Int(number)) => number.to_string(),
+        None => port.port.to_string(),
+    }
+}
+
+/// Returns how the Service's selector or target port differ from the Deployment; `None` if they match.
+fn unexpected_endpoints(
+    installation: &Installation,
+    service: &Service,
+    port: &ServicePort,
+) -> Option<String> {
+    // Not `Installation::deployment`, which requires a match with the selector.
+    let deployments = installation.deployments.there()?;
     let (deployment, labels) = deployments.iter().find_map(|deployment| {
-        let labels = deployment
-            .spec
-            .as_ref()?
-            .template
-            .metadata
-            .as_ref()?
-            .labels
-            .as_ref()?;
-        Some((deployment, labels)).filter(|(_, labels)| of_component(labels))
+        let labels = pod_labels(deployment)?;
+        is_component(labels, "webhook").then_some((deployment, labels))
     })?;
     let deployment_name = name(&deployment.metadata);
     if !includes(labels, service.spec.as_ref()?.selector.as_ref()) {
@@ -121,45 +115,28 @@ fn strangers(seen: &Installation, service: &Service, port: &ServicePort) -> Opti
         .then(|| format!("the Service's target port is none of the container's ports in Deployment {deployment_name}"))
 }
 
-/// Who is behind it, as far as the cluster knows.
-fn endpoints(seen: &Installation, service: &str) -> Check {
-    let namespace = &seen.namespace;
-    let slices = match &seen.slices {
+fn endpoints(installation: &Installation, service: &str) -> Check {
+    let slices = match &installation.slices {
         Lookup::Found(slices) => slices.as_slice(),
         Lookup::NotFound => &[],
-        Lookup::Unknown(why) => return Check::unchecked(Id::Endpoints, why.clone()),
+        Lookup::Unknown(reason) => return Check::unchecked(Id::Endpoints, reason.clone()),
     };
-    let (ready, all) = slices.iter().fold((0, 0), |(ready, all), slice| {
-        let (more_ready, more) = count(slice);
-        (ready + more_ready, all + more)
-    });
-    let labels = seen.selector().map(|selector| {
-        selector
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect::<Vec<_>>()
-            .join(",")
-    });
-    let describe = labels.map_or_else(
-        || format!("kubectl -n {namespace} describe service {service}"),
-        |labels| format!("kubectl -n {namespace} describe pods -l {labels}"),
-    );
+    let all: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
+    let ready: usize = slices.iter().map(count_ready).sum();
+    let fix = describe_command(installation, service);
     if ready == 0 {
-        let says = if all == 0 {
+        let message = if all == 0 {
             format!("Service {service} has no endpoints: no pod with its labels runs")
         } else {
             format!(
                 "none of the {all} endpoints of Service {service} is ready; the pods' readiness events say why"
             )
         };
-        return Check::failure(Id::Endpoints, says, describe);
+        return Check::failure(Id::Endpoints, message, fix);
     }
     if ready < all {
-        return Check::warning(
-            Id::Endpoints,
-            format!("{ready} of {all} endpoints are ready"),
-            describe,
-        );
+        let message = format!("{ready} of {all} endpoints are ready");
+        return Check::warning(Id::Endpoints, message, fix);
     }
     Check::ok(
         Id::Endpoints,
@@ -171,19 +148,32 @@ fn endpoints(seen: &Installation, service: &str) -> Check {
     )
 }
 
-fn count(slice: &EndpointSlice) -> (usize, usize) {
-    // Nothing said counts as ready.
-    let is_ready = |ready: Option<bool>| ready.unwrap_or(true);
+/// Counts the ready endpoints; one without the condition counts as ready.
+fn count_ready(slice: &EndpointSlice) -> usize {
     let endpoints = slice.endpoints.iter();
     let ready = endpoints.filter(|endpoint| {
-        is_ready(
-            endpoint
-                .conditions
-                .as_ref()
-                .and_then(|conditions| conditions.ready),
-        )
+        let conditions = endpoint.conditions.as_ref();
+        conditions
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true)
     });
-    (ready.count(), slice.endpoints.len())
+    ready.count()
+}
+
+/// Command that shows the pods of the Service, or the Service if its selector is unknown.
+fn describe_command(installation: &Installation, service: &str) -> String {
+    let namespace = &installation.namespace;
+    let Some(selector) = installation.selector() else {
+        return format!("kubectl -n {namespace} describe service {service}");
+    };
+    let labels: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    format!(
+        "kubectl -n {namespace} describe pods -l {}",
+        labels.join(",")
+    )
 }
 
 #[cfg(test)]
@@ -192,19 +182,19 @@ mod tests {
 
     use super::*;
     use crate::doctor::check::Status;
-    use crate::doctor::test_support::{installation, slice};
+    use crate::doctor::test_support::{healthy_installation, slice};
 
-    fn found(change: impl FnOnce(&mut Installation)) -> Vec<(Id, Status, String)> {
-        let mut seen = installation();
-        change(&mut seen);
-        judge(&seen)
+    fn checks_of(change: impl FnOnce(&mut Installation)) -> Vec<(Id, Status, String)> {
+        let mut installation = healthy_installation();
+        change(&mut installation);
+        evaluate(&installation)
             .into_iter()
             .map(|check| (check.check, check.status, check.message))
             .collect()
     }
 
-    fn with_port(seen: &mut Installation, change: &Value) {
-        if let Lookup::Found(service) = &mut seen.service {
+    fn change_service(installation: &mut Installation, change: &Value) {
+        if let Lookup::Found(service) = &mut installation.service {
             let mut object = serde_json::to_value(&*service).expect("a Service");
             json_patch::merge(&mut object["spec"], change);
             *service = serde_json::from_value(object).expect("a Service");
@@ -212,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn a_service_with_endpoints_is_well() {
-        let all = found(|_| {});
+    fn service_with_endpoints_is_ok() {
+        let all = checks_of(|_| {});
         assert_eq!(
             all,
             [
@@ -228,62 +218,77 @@ mod tests {
     }
 
     #[test]
-    fn who_is_missing_is_told() {
-        let only = |found: Vec<(Id, Status, String)>| -> (Id, Status, String) {
-            let bad = found
+    fn missing_endpoints_and_ports_are_reported() {
+        let problem_of = |checks: Vec<(Id, Status, String)>| -> (Id, Status, String) {
+            let problems = checks
                 .into_iter()
                 .filter(|(_, status, _)| *status != Status::Ok)
                 .collect::<Vec<_>>();
-            let [one]: [_; 1] = bad.try_into().unwrap_or_else(|all| panic!("{all:?}"));
-            one
+            let [problem]: [_; 1] = problems.try_into().unwrap_or_else(|all| panic!("{all:?}"));
+            problem
         };
-        let (id, status, says) = only(found(|seen| seen.slices = Lookup::Found(Vec::new())));
-        assert!(
-            id == Id::Endpoints && status == Status::Failure && says.contains("has no endpoints"),
-            "{says}"
-        );
-        let (_, status, says) = only(found(|seen| {
-            seen.slices = Lookup::Found(vec![slice(&[false, false])]);
+        let (id, status, message) = problem_of(checks_of(|installation| {
+            installation.slices = Lookup::Found(Vec::new())
         }));
         assert!(
-            status == Status::Failure && says.starts_with("none of the 2 endpoints"),
-            "{says}"
+            id == Id::Endpoints
+                && status == Status::Failure
+                && message.contains("has no endpoints"),
+            "{message}"
         );
-        let (_, status, says) = only(found(|seen| {
-            seen.slices = Lookup::Found(vec![slice(&[true, false])]);
+        let (_, status, message) = problem_of(checks_of(|installation| {
+            installation.slices = Lookup::Found(vec![slice(&[false, false])]);
+        }));
+        assert!(
+            status == Status::Failure && message.starts_with("none of the 2 endpoints"),
+            "{message}"
+        );
+        let (_, status, message) = problem_of(checks_of(|installation| {
+            installation.slices = Lookup::Found(vec![slice(&[true, false])]);
         }));
         assert_eq!(
-            (status, says.as_str()),
+            (status, message.as_str()),
             (Status::Warning, "1 of 2 endpoints are ready")
         );
-        let (id, status, _) = only(found(|seen| seen.service = Lookup::NotFound));
+        let (id, status, _) = problem_of(checks_of(|installation| {
+            installation.service = Lookup::NotFound
+        }));
         assert_eq!((id, status), (Id::Service, Status::Failure));
-        let (_, _, says) = only(found(|seen| {
-            with_port(seen, &json!({"ports": [{"port": 8443}]}));
+        let (_, _, message) = problem_of(checks_of(|installation| {
+            change_service(installation, &json!({"ports": [{"port": 8443}]}));
         }));
-        assert!(says.contains("has no port 443"), "{says}");
+        assert!(message.contains("has no port 443"), "{message}");
         let other = json!({"ports": [{"name": "admission", "port": 443, "targetPort": "https"}]});
-        let (_, _, says) = only(found(|seen| with_port(seen, &other)));
-        assert!(says.contains("none of the container's ports"), "{says}");
-        let (_, _, says) = only(found(|seen| {
-            with_port(seen, &json!({"selector": {"app.kubernetes.io/name": "x"}}));
+        let (_, _, message) = problem_of(checks_of(|installation| {
+            change_service(installation, &other)
         }));
-        assert!(says.contains("selector does not fit"), "{says}");
-        let (_, status, _) = only(found(|seen| {
-            seen.slices = Lookup::Unknown("forbidden".to_owned());
+        assert!(
+            message.contains("none of the container's ports"),
+            "{message}"
+        );
+        let (_, _, message) = problem_of(checks_of(|installation| {
+            change_service(
+                installation,
+                &json!({"selector": {"app.kubernetes.io/name": "x"}}),
+            );
+        }));
+        assert!(message.contains("selector does not fit"), "{message}");
+        let (_, status, _) = problem_of(checks_of(|installation| {
+            installation.slices = Lookup::Unknown("forbidden".to_owned());
         }));
         assert_eq!(status, Status::NotChecked);
     }
 
     #[test]
-    fn what_leads_out_of_the_cluster_has_no_endpoints() {
+    fn external_service_has_no_endpoints() {
         let external = json!({"type": "ExternalName", "externalName": "webhook.example.com"});
-        let [(_, status, says)]: [_; 1] = found(|seen| with_port(seen, &external))
-            .try_into()
-            .expect("one");
+        let [(_, status, message)]: [_; 1] =
+            checks_of(|installation| change_service(installation, &external))
+                .try_into()
+                .expect("one");
         assert!(
-            status == Status::Ok && says.ends_with("to webhook.example.com"),
-            "{says}"
+            status == Status::Ok && message.ends_with("to webhook.example.com"),
+            "{message}"
         );
     }
 }

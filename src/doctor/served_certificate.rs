@@ -1,5 +1,5 @@
-//! The certificate that a webhook outside the cluster shows, read by a handshake from here. Nothing is sent to it, so
-//! whatever it shows is taken, and judged afterwards.
+//! Certificate that a webhook outside the cluster presents, read in a TLS handshake from this machine. No request is
+//! sent, so every certificate is accepted, and evaluated afterwards.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,22 +18,24 @@ use crate::kubernetes::Lookup;
 use crate::kubernetes::tls_secret::PublicCertificates;
 use crate::tls::Bundle;
 
-/// How long the whole of it may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of name resolution, connection and handshake together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shakes hands with the URL's server.
-pub async fn look(url: &str, provider: Arc<CryptoProvider>) -> Lookup<PublicCertificates> {
-    match timeout(PATIENCE, shake(url, provider)).await {
+/// Reads the certificates that the URL's server presents.
+pub async fn read(url: &str, provider: Arc<CryptoProvider>) -> Lookup<PublicCertificates> {
+    match timeout(HANDSHAKE_TIMEOUT, read_chain(url, provider)).await {
         Ok(Ok(chain)) => Lookup::Found(PublicCertificates {
             chain: chain.into_bytes(),
             ca: Bundle::default(),
         }),
-        Ok(Err(why)) => Lookup::Unknown(format!("{url} shows no certificate from here: {why}")),
+        Ok(Err(reason)) => {
+            Lookup::Unknown(format!("{url} shows no certificate from here: {reason}"))
+        }
         Err(_) => Lookup::Unknown(format!("{url} did not answer from here in time")),
     }
 }
 
-async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, String> {
+async fn read_chain(url: &str, provider: Arc<CryptoProvider>) -> Result<String, String> {
     let uri: Uri = url.parse().map_err(|_| "that is no URL".to_owned())?;
     let host = uri
         .host()
@@ -42,7 +44,7 @@ async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, Strin
         .trim_end_matches(']')
         .to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|_| "that is no host".to_owned())?;
-    let seen = Arc::new(CertificateRecorder {
+    let recorder = Arc::new(CertificateRecorder {
         provider: Arc::clone(&provider),
         chain: Mutex::new(String::new()),
     });
@@ -50,28 +52,28 @@ async fn shake(url: &str, provider: Arc<CryptoProvider>) -> Result<String, Strin
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>)
+        .with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443)))
         .await
         .map_err(|error| error.to_string())?;
-    let shaken = TlsConnector::from(Arc::new(config))
+    let handshake = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await;
-    let chain = seen
+    let chain = recorder
         .chain
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    match shaken {
-        // One that demands a certificate of us has shown its own before.
+    match handshake {
+        // A server that requires a client certificate fails the handshake after it has presented its own.
         _ if !chain.is_empty() => Ok(chain),
         Ok(_) => Err("it showed none".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Takes every certificate and keeps it, as PEM.
+/// Accepts every certificate and records it, as PEM.
 #[derive(Debug)]
 struct CertificateRecorder {
     provider: Arc<CryptoProvider>,
@@ -88,8 +90,8 @@ impl ServerCertVerifier for CertificateRecorder {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let line_ending = EncodeConfig::new().set_line_ending(LineEnding::LF);
-        let block = |one: &CertificateDer<'_>| {
-            pem::encode_config(&Pem::new("CERTIFICATE", one.as_ref()), line_ending)
+        let block = |certificate: &CertificateDer<'_>| {
+            pem::encode_config(&Pem::new("CERTIFICATE", certificate.as_ref()), line_ending)
         };
         let chain = [leaf].into_iter().chain(more).map(block).collect();
         *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = chain;

@@ -13,7 +13,7 @@ use injection::SecretName;
 pub enum ErrorKind {
     /// The secret, or its key, does not exist in that namespace.
     NotFound,
-    /// The backend denies this reader the access.
+    /// The backend denies access to this reader.
     PermissionDenied,
     /// No connection, or a response that means "not now" (5xx).
     Unavailable,

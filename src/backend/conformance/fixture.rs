@@ -20,7 +20,7 @@ pub fn leaks(text: &str) -> bool {
 /// Failure of a backend that a fixture can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The backend denies this reader the access.
+    /// The backend denies access to this reader.
     Refused,
     /// The response is unreadable: half of a secret that has [`CANARY`], if the backend sends secrets at all.
     Unreadable,

@@ -130,7 +130,8 @@ impl<B: SecretBinder> BindingStore<B> {
         }
     }
 
-    /// Removes a binding that a verdict has disproved: it must not be returned as a stale one later.
+    /// Stores "not found" if it has a lifetime. Removes a binding that a verdict has disproved: it must not be returned
+    /// as a stale one later.
     fn record_failure(&self, key: BindKey, error: &BackendError, began: Instant) {
         match error.kind {
             ErrorKind::NotFound if self.settings.negative_ttl.is_some() => {

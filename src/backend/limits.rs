@@ -21,9 +21,9 @@ pub struct LimitSettings {
     /// with the very server that waits for the responses; the others wait here for a connection that is open already.
     /// It is the number that the shipped `PriorityLevelConfiguration` permits at the same time under the defaults of
     /// the API server.
-    pub max_concurrent: usize,
+    pub concurrent_calls: usize,
     /// Limit per namespace: a third of the total, so that one or two namespaces cannot use all of it.
-    pub max_per_namespace: usize,
+    pub calls_per_namespace: usize,
     /// Namespaces that have a share at the same time; further ones have one share together. There are never more
     /// reviews under way than connections, and this is four times as many.
     pub max_namespaces: usize,
@@ -32,8 +32,8 @@ pub struct LimitSettings {
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
-            max_concurrent: 24,
-            max_per_namespace: 8,
+            concurrent_calls: 24,
+            calls_per_namespace: 8,
             max_namespaces: 4096,
         }
     }
@@ -73,7 +73,7 @@ impl Limits {
     /// Creates limits without users.
     #[must_use]
     pub fn new(settings: LimitSettings) -> Arc<Self> {
-        let all = Arc::new(Semaphore::new(settings.max_concurrent));
+        let all = Arc::new(Semaphore::new(settings.concurrent_calls));
         Arc::new(Self {
             settings,
             all,
@@ -110,7 +110,7 @@ impl Limits {
         let full = shares.len() >= self.settings.max_namespaces && !shares.contains_key(namespace);
         let namespace = if full { "" } else { namespace }.to_owned();
         let share = shares.entry(namespace.clone()).or_insert_with(|| Share {
-            calls: Arc::new(Semaphore::new(self.settings.max_per_namespace)),
+            calls: Arc::new(Semaphore::new(self.settings.calls_per_namespace)),
             users: 0,
         });
         share.users += 1;

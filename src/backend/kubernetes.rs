@@ -4,6 +4,8 @@
 //! need one GET, whose values are skipped and never built. No read has a `resourceVersion`, so each one is a quorum
 //! read.
 
+mod decode;
+mod encode;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake_api;
 mod health;
@@ -24,10 +26,10 @@ use kube::client::Body;
 use secrecy::SecretString;
 use tokio::time::{timeout, timeout_at};
 
+use self::decode::SecretValue;
 use self::health::health_status;
 use self::secret_path::{SecretPath, is_continue_token};
 use self::transport::request;
-use self::wire::decode::{self, SecretValue};
 use self::wire::{ACCEPT_FULL, ACCEPT_METADATA, ACCEPT_METADATA_LIST};
 use super::{
     BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthStatus, SecretBinder,

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use kube::client::Body;
 
-use super::wire::decode;
+use super::decode;
 use crate::backend::ErrorKind;
 use crate::kubernetes::ApiErrorKind;
 use crate::kubernetes::proxy::{self, carried};

@@ -1,10 +1,8 @@
-//! Secrets as the API server reads and writes them. Values are decoded and encoded only in these modules.
+//! Constants of requests and Secrets.
 
-pub(super) mod decode;
-pub(super) mod encode;
-mod label;
-
-pub(super) use label::MANAGED_BY;
+/// Label of every Secret that `set_secret` creates. A Secret without it is never written.
+pub(super) const MANAGED_BY: (&str, &str) =
+    ("app.kubernetes.io/managed-by", "floe-secrets-webhook");
 
 /// `Accept` header of a request for metadata alone. It has no `application/json` beside it: a server without this
 /// representation must reject the request rather than send the values.

@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use super::secret_path::SecretPath;
 use super::transport::request;
-use super::wire::{ACCEPT_METADATA, MANAGED_BY, decode, encode};
-use super::{KubernetesBackend, MAX_SECRET_BYTES};
+use super::wire::{ACCEPT_METADATA, MANAGED_BY};
+use super::{KubernetesBackend, MAX_SECRET_BYTES, decode, encode};
 use crate::backend::{BackendError, ErrorKind, SecretData};
 use injection::SecretName;
 

@@ -8,7 +8,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
-use super::label::MANAGED_BY;
+use super::wire::MANAGED_BY;
 use crate::backend::SecretData;
 use injection::SecretName;
 
@@ -52,7 +52,7 @@ struct SecretWriteMetadata<'a> {
 }
 
 /// Body that creates an Opaque Secret with the label [`MANAGED_BY`].
-pub(in crate::backend::kubernetes) fn create_body(
+pub(super) fn create_body(
     name: &SecretName,
     data: &SecretData,
     metadata: &BTreeMap<String, String>,
@@ -73,7 +73,7 @@ pub(in crate::backend::kubernetes) fn create_body(
 
 /// Merge patch that writes these keys and keeps all others, which need not even be read. It fails unless the Secret is
 /// still at `resource_version`.
-pub(in crate::backend::kubernetes) fn patch_body(
+pub(super) fn patch_body(
     resource_version: Option<&str>,
     data: &SecretData,
     metadata: &BTreeMap<String, String>,
@@ -110,7 +110,7 @@ fn encode(write: &SecretWrite<'_>) -> Vec<u8> {
 }
 
 /// Whether `key` can be a metadata key of `set_secret`: the name part of an annotation.
-pub(in crate::backend::kubernetes) fn is_metadata_key(key: &str) -> bool {
+pub(super) fn is_metadata_key(key: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = key.as_bytes();
     bytes.len() <= 63

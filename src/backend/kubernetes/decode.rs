@@ -10,12 +10,12 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::label::MANAGED_BY;
+use super::wire::MANAGED_BY;
 use crate::backend::{MAX_KEY_BYTES, MAX_KEYS};
 use injection::{CowStr, SecretName};
 
 /// Reason why a response is not the requested one, in fixed words of this program.
-pub(in crate::backend::kubernetes) type DecodeError = String;
+pub(super) type DecodeError = String;
 
 /// Identity and metadata of an object, and as much of its data as `D` keeps.
 #[derive(serde::Deserialize)]
@@ -40,15 +40,15 @@ struct SecretMetadata {
 
 /// Metadata that `set_secret` needs before it writes.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::backend::kubernetes) struct SecretSummary {
+pub(super) struct SecretSummary {
     /// Whether the Secret has the label [`MANAGED_BY`].
-    pub(in crate::backend::kubernetes) managed: bool,
+    pub(super) managed: bool,
     /// Version of the Secret: a write with it fails if another writer came first.
-    pub(in crate::backend::kubernetes) resource_version: Option<String>,
+    pub(super) resource_version: Option<String>,
 }
 
 /// Decoded value of a key.
-pub(in crate::backend::kubernetes) enum SecretValue {
+pub(super) enum SecretValue {
     Text(SecretString),
     /// Bytes that are not UTF-8, such as a keystore.
     Binary,
@@ -56,8 +56,8 @@ pub(in crate::backend::kubernetes) enum SecretValue {
     NotBase64,
 }
 
-/// Decodes the response to [`super::ACCEPT_METADATA`].
-pub(in crate::backend::kubernetes) fn summary(
+/// Decodes the response to [`super::wire::ACCEPT_METADATA`].
+pub(super) fn summary(
     body: &[u8],
     namespace: &str,
     name: &SecretName,
@@ -82,7 +82,7 @@ pub(in crate::backend::kubernetes) fn summary(
 
 /// Decodes the key names of a Secret; its values are skipped and never built. `None` if it has more keys than are read
 /// of one Secret.
-pub(in crate::backend::kubernetes) fn key_names(
+pub(super) fn key_names(
     body: &[u8],
     namespace: &str,
     name: &SecretName,
@@ -94,7 +94,7 @@ pub(in crate::backend::kubernetes) fn key_names(
 }
 
 /// Decodes the values of a Secret.
-pub(in crate::backend::kubernetes) fn values(
+pub(super) fn values(
     body: &[u8],
     namespace: &str,
     name: &SecretName,
@@ -105,9 +105,7 @@ pub(in crate::backend::kubernetes) fn values(
 }
 
 /// Decodes the names on one page of a list, and the continue token of the next page.
-pub(in crate::backend::kubernetes) fn page(
-    body: &[u8],
-) -> Result<(Vec<String>, Option<String>), DecodeError> {
+pub(super) fn page(body: &[u8]) -> Result<(Vec<String>, Option<String>), DecodeError> {
     #[derive(serde::Deserialize)]
     struct SecretListResponse {
         kind: String,
@@ -141,7 +139,7 @@ pub(in crate::backend::kubernetes) fn page(
 }
 
 /// Whether the body of an error is the "not found" of the API server itself.
-pub(in crate::backend::kubernetes) fn is_not_found(body: &[u8]) -> bool {
+pub(super) fn is_not_found(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct StatusResponse<'a> {
         #[serde(borrow)]

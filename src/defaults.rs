@@ -1,4 +1,4 @@
-//! Defaults: annotations of the Namespace and the ServiceAccount of a pod, in namespaces with the label of the operator.
+//! Defaults: annotations of the Namespace and the ServiceAccount of a pod, in namespaces that the operator labelled.
 //!
 //! They are read only on the `defaults` paths, both at the same time, by the rule that applies to secrets: **a stored
 //! object may add secrets to a pod, but "nothing to inject" needs a read.** An object whose annotations request secrets

@@ -71,8 +71,8 @@ impl fmt::Debug for KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    /// Creates a backend over `client` ([`crate::kubernetes::client::connect`] creates one with the timeouts of admission). With
-    /// `allowed_namespaces`, reads in every other namespace are denied without a request.
+    /// Creates a backend over `client` ([`crate::kubernetes::client::connect`] creates one with the timeouts of
+    /// admission). With `allowed_namespaces`, reads in every other namespace are denied without a request.
     #[must_use]
     pub fn new(client: Client, allowed_namespaces: Option<BTreeSet<String>>) -> Self {
         Self {

@@ -1,11 +1,11 @@
-//! Where secrets live: the traits that backends implement, and what can go wrong there.
+//! Secrets backends: the traits that they implement, and their errors.
 //!
-//! Two traits, split by consumer. [`SecretBinder`] is all that the admission path can see: names and key
-//! names. [`SecretsBackend`] adds values, for the admin API. One object implements both; the admission path
-//! is handed only the first, so "admission never reads a value" is a type, not a promise.
+//! Two traits, one per consumer. [`SecretBinder`] is all that the admission path uses: names and key names.
+//! [`SecretsBackend`] adds values, for the admin API. One object implements both. The admission path receives only the
+//! first, so the type system ensures that admission never reads a value.
 //!
-//! Decorators ([`cached`], [`retrying`], [`limits`], [`breaker`], [`metered`]) wrap a binder and keep its contract; every backend,
-//! decorator and fake passes the same conformance suite.
+//! Decorators ([`layers`], [`limits`]) wrap a binder and keep its contract. Every backend, decorator and fake passes
+//! the same conformance suite.
 
 #![warn(missing_docs)]
 
@@ -30,59 +30,59 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-pub use error::{BackendError, Cause, ErrorKind, OptionalSecret};
+pub use error::{BackendError, ErrorCause, ErrorKind, OptionalSecret};
 
 pub use injection::KeyQuery;
 use injection::{SecretBinding, SecretId, SecretKey, SecretName};
 
-/// The most keys that are read of one secret whose keys are asked for, and the most bytes of their names. A pod may refer
-/// to 64 secrets, and what is read of all of them is held until the pod is planned. A Secret of a megabyte can have a
-/// hundred thousand keys; `env-from` brings in those as well.
+/// Limit of the keys that are read of one secret. A pod may refer to 64 secrets, and what is read of all of them is
+/// held until the pod is planned. A Secret of a megabyte can have a hundred thousand keys, and `env-from` injects all
+/// of them.
 pub const MAX_KEYS: usize = 1_000;
-/// See [`MAX_KEYS`].
+/// Limit of the bytes of the key names of one secret: see [`MAX_KEYS`].
 pub const MAX_KEY_BYTES: usize = 128 << 10;
 
-/// What a review asks of a backend about one secret.
+/// Query of a review about one secret.
 #[derive(Clone, Debug)]
 pub struct BindQuery {
-    /// The pod's namespace, as the `AdmissionRequest` names it.
+    /// Namespace of the pod, from the `AdmissionRequest`.
     pub namespace: String,
-    /// The secret.
+    /// Secret that is bound.
     pub secret: SecretId,
     /// Key names that the binding must have.
     pub keys: KeyQuery,
-    /// When the review arrived. A refusal, and an expansion of `name/*`, rest only on a read that began
-    /// after this moment.
+    /// Arrival of the review. A refusal, and an expansion of `name/*`, rest only on a read that began after it.
     pub arrived: Instant,
-    /// When the answer is no longer of use.
+    /// Time after which the result is no longer of use.
     pub deadline: Instant,
 }
 
-/// Tells whether a secret exists, under which name the pod's namespace knows it, and which keys it has.
+/// Binds secrets: whether a secret exists, its name in the namespace of the pod, and its keys.
 ///
-/// # Contract (one test of the conformance suite per line)
-/// - `bind` of a secret that exists answers its Kubernetes Secret's name in the query's namespace.
-/// - When the query wants keys, the answer's `keys` are `Some` and complete; a key that is wanted and missing
-///   is not an error here: the planner says it, with the annotation's name.
-/// - When the query wants only existence, `keys` may be `None`.
-/// - A secret that does not exist in that namespace, whatever other namespaces hold: [`ErrorKind::NotFound`].
+/// # Contract
+/// The conformance suite has one test per line.
+/// - `bind` of a secret that exists returns the name of its Kubernetes Secret in the namespace of the query.
+/// - If the query needs keys, `keys` of the binding is `Some` and complete. A requested key that is missing is not an
+///   error here: the planner reports it, with the name of the annotation.
+/// - If the query needs only existence, `keys` may be `None`.
+/// - A secret that does not exist in that namespace, whatever other namespaces have: [`ErrorKind::NotFound`].
 /// - A refused read: [`ErrorKind::PermissionDenied`], the same whether or not the secret exists.
-/// - When the query wants keys, and the secret has more than [`MAX_KEYS`] or longer ones than [`MAX_KEY_BYTES`]:
-///   [`ErrorKind::TooManyKeys`].
-/// - An answer that cannot be read: [`ErrorKind::Protocol`]; never taken for "not found".
-/// - No answer before `deadline`: [`ErrorKind::Deadline`], and nothing goes on in the background.
+/// - If the query needs keys, and the secret has more than [`MAX_KEYS`], or their names are longer than
+///   [`MAX_KEY_BYTES`]: [`ErrorKind::TooManyKeys`].
+/// - An unreadable response: [`ErrorKind::Protocol`], never "not found".
+/// - No response before `deadline`: [`ErrorKind::Deadline`], and no work continues in the background.
 /// - Dropping the future cancels the work, unless another caller waits for the same read.
-/// - No error, in `Display` or `Debug`, carries a value or any text that the backend sent.
+/// - No error, in `Display` or `Debug`, contains a value or any text that the backend sent.
 #[async_trait]
 pub trait SecretBinder: fmt::Debug + Send + Sync + 'static {
-    /// Which backend this is, for messages, metrics and audit.
+    /// Kind of the backend, for messages, metrics and audit.
     fn kind(&self) -> BackendKind;
 
-    /// The names behind `query.secret`.
+    /// Binds the secret of `query`.
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError>;
 }
 
-/// Shared ownership keeps the contract: one backend under two chains of decorators.
+/// Shared ownership keeps the contract: one backend can be under two chains of decorators.
 #[async_trait]
 impl<B: SecretBinder + ?Sized> SecretBinder for Arc<B> {
     fn kind(&self) -> BackendKind {
@@ -94,21 +94,21 @@ impl<B: SecretBinder + ?Sized> SecretBinder for Arc<B> {
     }
 }
 
-/// The values of one secret, by key.
+/// Values of one secret by key.
 pub type SecretData = BTreeMap<SecretKey, SecretString>;
 
-/// The floe spec's `SecretsPlugin`: what the admin API needs of a backend.
+/// Reads and writes values, for the admin API: `SecretsPlugin` of the floe spec.
 ///
 /// # Contract
-/// - `get_secret` and `get_all` of what does not exist: [`ErrorKind::NotFound`] (see [`OptionalSecret`] for
-///   the spec's "missing is None").
-/// - `set_secret` creates, or updates the given keys and keeps all others, labels and annotations; it refuses
-///   ([`ErrorKind::Conflict`]) to write a secret that it does not manage.
-/// - `list_secrets` answers names in order, all with `prefix`, never values.
-/// - `health_check` answers within `timeout`.
+/// - `get_secret` and `get_all` of what does not exist: [`ErrorKind::NotFound`] (see [`OptionalSecret`] for "missing is
+///   None" of the spec).
+/// - `set_secret` creates the secret, or updates the given keys and keeps all others, labels and annotations. It
+///   refuses ([`ErrorKind::Conflict`]) to write a secret that it does not manage.
+/// - `list_secrets` returns names in order, all with `prefix`, never values.
+/// - `health_check` returns within `timeout`.
 #[async_trait]
 pub trait SecretsBackend: SecretBinder {
-    /// The value behind one key.
+    /// Reads the value of one key.
     async fn get_secret(
         &self,
         namespace: &str,
@@ -116,12 +116,12 @@ pub trait SecretsBackend: SecretBinder {
         key: &SecretKey,
     ) -> Result<SecretString, BackendError>;
 
-    /// All keys and values of one secret.
+    /// Reads all keys and values of one secret.
     async fn get_all(&self, namespace: &str, name: &SecretName)
     -> Result<SecretData, BackendError>;
 
-    /// Creates the secret, or writes these keys of it; `metadata` is kept beside it, readable by anyone who
-    /// may read the secret.
+    /// Creates the secret, or writes these keys of it. `metadata` is stored beside it, readable by anyone who may read
+    /// the secret.
     async fn set_secret(
         &self,
         namespace: &str,
@@ -130,21 +130,21 @@ pub trait SecretsBackend: SecretBinder {
         metadata: BTreeMap<String, String>,
     ) -> Result<(), BackendError>;
 
-    /// The names of the secrets in `namespace` that start with `prefix`.
+    /// Lists the names of the secrets in `namespace` that start with `prefix`.
     async fn list_secrets(
         &self,
         namespace: &str,
         prefix: &str,
     ) -> Result<Vec<SecretName>, BackendError>;
 
-    /// Whether the backend answers, and how well.
+    /// Checks whether the backend responds.
     async fn health_check(&self, timeout: Duration) -> HealthStatus;
 
-    /// Who this backend is (floe spec: `PluginMetadata`).
+    /// Name and versions of the backend (floe spec: `PluginMetadata`).
     fn metadata(&self) -> BackendMetadata;
 }
 
-/// As for [`SecretBinder`].
+/// Shared ownership keeps the contract, as for [`SecretBinder`].
 #[async_trait]
 impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
     async fn get_secret(
@@ -191,50 +191,50 @@ impl<B: SecretsBackend + ?Sized> SecretsBackend for Arc<B> {
     }
 }
 
-/// Name and versions of a backend, as the floe spec's `PluginMetadata` wants them.
+/// Name and versions of a backend: `PluginMetadata` of the floe spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendMetadata {
     /// Lower-case name.
     pub name: &'static str,
     /// `X.Y.Z` of this program.
     pub version: &'static str,
-    /// `X.Y` of the floe plugin API that the backend's behaviour follows.
+    /// `X.Y` of the floe plugin API that the backend follows.
     pub floe_api_version: &'static str,
 }
 
-/// The floe spec's `HealthStatus`.
+/// Result of a health check: `HealthStatus` of the floe spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthStatus {
-    /// How well.
+    /// State of the backend.
     pub state: HealthState,
-    /// A sentence for a person; never a backend's own text.
+    /// Sentence for a person; never text that the backend sent.
     pub message: String,
 }
 
-/// How well a backend is.
+/// State of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthState {
-    /// It answers.
+    /// It responds.
     Healthy,
-    /// It answers, but not all it should.
+    /// It responds, but not to all requests.
     Degraded,
-    /// It does not answer.
+    /// It does not respond.
     Unhealthy,
 }
 
-/// A backend that this program can be built with: one variant, one module.
+/// Backend that this program is built with: one module per variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendKind {
     /// Kubernetes Secrets.
     Kubernetes,
-    /// Scripted, in memory.
+    /// Scripted secrets in memory, for tests.
     Memory,
-    /// The manifests that `inject` was given.
+    /// Manifests that `inject` reads.
     Files,
 }
 
 impl BackendKind {
-    /// The word in messages, labels and logs.
+    /// Name in messages, labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What can go wrong at a backend, by meaning.
+//! Errors of backends, by meaning.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use super::{BackendKind, BindQuery, MAX_KEY_BYTES, MAX_KEYS};
 use crate::kubernetes::ApiErrorKind;
 use injection::SecretName;
 
-/// What a failure means to the caller. The floe spec's `PermissionError` is `PermissionDenied`; its
-/// `ConnectionError` is `Unavailable`, `RateLimited`, `Deadline`, `Unauthenticated` or `Protocol`.
+/// Meaning of a failure for the caller. `PermissionError` of the floe spec is `PermissionDenied`; its `ConnectionError`
+/// is `Unavailable`, `RateLimited`, `Deadline`, `Unauthenticated` or `Protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// There is no such secret, or no such key, in that namespace.
+    /// The secret, or its key, does not exist in that namespace.
     NotFound,
-    /// The backend refuses this reader.
+    /// The backend denies access to this reader.
     PermissionDenied,
-    /// No connection, or an answer that says "not now" (5xx).
+    /// No connection, or a response that means "not now" (5xx).
     Unavailable,
-    /// The backend asks us to slow down (429).
+    /// The backend limits the rate of requests (429).
     RateLimited,
-    /// No answer within the caller's deadline.
+    /// No response within the deadline of the caller.
     Deadline,
-    /// The backend refuses *our* credential (401): the operator must act.
+    /// The backend refuses the credential of this program (401): the operator must act.
     Unauthenticated,
-    /// An answer that cannot be read.
+    /// Unreadable response.
     Protocol,
-    /// The backend refuses the question itself (400, 422).
+    /// The backend rejects the request itself (400, 422).
     Invalid,
-    /// The write met another writer, or a secret that is not ours to write.
+    /// Another writer wrote at the same time, or the secret is not managed by this program.
     Conflict,
     /// The secret has more keys than are read of one.
     TooManyKeys,
@@ -50,7 +50,7 @@ impl From<ApiErrorKind> for ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the same question may get another answer a moment later.
+    /// Whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
@@ -66,7 +66,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the backend gave no verdict about the secret, so that an older answer may stand in.
+    /// Whether the backend gave no verdict about the secret, so that a stale binding may be used.
     #[must_use]
     pub fn is_unavailable(self) -> bool {
         match self {
@@ -81,35 +81,36 @@ impl ErrorKind {
     }
 }
 
-/// A failed call to a backend. `Display` is fit for a user: what and where, never the backend's text.
+/// Failed call to a backend. `Display` is fit for a user: the subject and the namespace, never text that the backend
+/// sent.
 ///
-/// The cause is for the operator's log ([`crate::telemetry::error_chain::ErrorChain`]); whoever sets it vouches that it
-/// carries no text from the backend's answer. `serde_json` errors quote what they met: never set one.
+/// The cause is for the log of the operator ([`crate::telemetry::error_chain::ErrorChain`]). Code that sets it ensures
+/// that it has no text of the response. `serde_json` errors quote their input: never set one.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", self.sentence())]
 pub struct BackendError {
-    /// What it means.
+    /// Meaning of the failure.
     pub kind: ErrorKind,
-    /// Which backend.
+    /// Backend that failed.
     pub backend: BackendKind,
-    /// The namespace that was asked.
+    /// Namespace of the request.
     pub namespace: String,
-    /// The secret that was asked for; `None` for calls about no single secret.
+    /// Secret of the request; `None` for calls about no single secret.
     pub secret: Option<SecretName>,
-    /// How long the backend asked us to wait.
+    /// Retry-After of the response.
     pub retry_after: Option<Duration>,
-    /// Why, for the log.
+    /// Cause, for the log.
     #[source]
-    pub cause: Option<Cause>,
+    pub cause: Option<ErrorCause>,
 }
 
-/// A cause that can be shared among the callers of one read.
+/// Cause that the callers of one read share.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Cause(pub Arc<str>);
+pub struct ErrorCause(pub Arc<str>);
 
 impl BackendError {
-    /// An error without cause or Retry-After.
+    /// Creates an error without cause or Retry-After.
     #[must_use]
     pub fn new(
         kind: ErrorKind,
@@ -127,16 +128,16 @@ impl BackendError {
         }
     }
 
-    /// The error for a query's secret.
+    /// Creates an error about the secret of a query.
     #[must_use]
     pub fn about(kind: ErrorKind, backend: BackendKind, query: &BindQuery) -> Self {
         Self::new(kind, backend, &query.namespace, Some(&query.secret.name))
     }
 
-    /// The same with a cause, in words that this program chose.
+    /// Adds a cause, in fixed words of this program.
     #[must_use]
     pub fn because(mut self, cause: impl Into<String>) -> Self {
-        self.cause = Some(Cause(Arc::from(cause.into())));
+        self.cause = Some(ErrorCause(Arc::from(cause.into())));
         self
     }
 
@@ -199,12 +200,12 @@ impl BackendError {
     }
 }
 
-/// The spec's "missing is None", from the errors that say it.
+/// "Missing is None" of the floe spec.
 pub trait OptionalSecret<T> {
-    /// `None` for [`ErrorKind::NotFound`]; every other error stays one.
+    /// Turns [`ErrorKind::NotFound`] into `None`.
     ///
     /// # Errors
-    /// All but not-found.
+    /// Every other error.
     fn optional(self) -> Result<Option<T>, BackendError>;
 }
 

@@ -1,11 +1,15 @@
-//! Kubernetes Secrets in the pod's own namespace: the default backend.
+//! Kubernetes backend: Secrets in the namespace of the pod. It is the default backend.
 //!
-//! Admission needs `get` on secrets and nothing else: no list, no watch. Whether a secret exists is asked for
-//! metadata alone; where key names are wanted, one GET whose values are skipped unbuilt. No read names a
-//! `resourceVersion`, so every one of them is a quorum read.
+//! Admission needs `get` on secrets and nothing else: no list, no watch. Existence is read as metadata alone. Key names
+//! need one GET, whose values are skipped and never built. No read has a `resourceVersion`, so each one is a quorum
+//! read.
 
+mod decode;
+mod encode;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake_api;
+mod health;
+mod secret_path;
 mod transport;
 mod wire;
 mod write;
@@ -16,34 +20,39 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::ACCEPT;
 use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
 use secrecy::SecretString;
 use tokio::time::{timeout, timeout_at};
 
-use self::transport::Failure;
-use self::wire::{Unreadable, Value};
+use self::decode::SecretValue;
+use self::health::health_status;
+use self::secret_path::{SecretPath, is_continue_token};
+use self::transport::request;
+use self::wire::{ACCEPT_FULL, ACCEPT_METADATA, ACCEPT_METADATA_LIST};
 use super::{
-    BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthState, HealthStatus,
-    SecretBinder, SecretData, SecretsBackend,
+    BackendError, BackendKind, BackendMetadata, BindQuery, ErrorKind, HealthStatus, SecretBinder,
+    SecretData, SecretsBackend,
 };
 use injection::{SecretBinding, SecretKey, SecretName};
 
-/// The most that is read of one Secret: the API server stores at most 1 MiB of data, base64 makes it 1.4.
-const SECRET_LIMIT: usize = 4 * 1024 * 1024;
+pub(crate) use secret_path::is_dns_label;
 
-/// The most that is read of one page of a list: metadata of [`PAGE`] Secrets, annotations and all.
-const PAGE_LIMIT: usize = 32 * 1024 * 1024;
+/// Limit of the bytes that are read of one Secret: the API server stores at most 1 MiB of data, which is 1.4 MiB in
+/// base64.
+const MAX_SECRET_BYTES: usize = 4 * 1024 * 1024;
 
-/// Secrets per page, as kubectl asks.
-const PAGE: usize = 500;
+/// Limit of the bytes that are read of one page of a list: metadata of [`PAGE_SIZE`] Secrets with their annotations.
+const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// More pages than a namespace can have: a server that always promises another one is broken.
+/// Secrets per page, as in kubectl.
+const PAGE_SIZE: usize = 500;
+
+/// Limit of the pages of a list: more than a namespace can have. A server that always has another page is broken.
 const MAX_PAGES: usize = 1000;
 
-/// How long one call of the admin API may take.
+/// Time limit of one call of the admin API.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads and writes Kubernetes Secrets.
@@ -52,7 +61,7 @@ pub struct KubernetesBackend {
     allowed_namespaces: Option<BTreeSet<String>>,
 }
 
-/// By hand: a client has no `Debug`, and holds credentials.
+/// Written by hand: a client has no `Debug`, and it has credentials.
 impl fmt::Debug for KubernetesBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KubernetesBackend")
@@ -61,47 +70,9 @@ impl fmt::Debug for KubernetesBackend {
     }
 }
 
-/// What one call is about, for its errors.
-#[derive(Clone, Copy)]
-struct SecretPath<'a> {
-    namespace: &'a str,
-    name: Option<&'a SecretName>,
-}
-
-impl SecretPath<'_> {
-    fn error(self, kind: ErrorKind) -> BackendError {
-        BackendError::new(kind, BackendKind::Kubernetes, self.namespace, self.name)
-    }
-
-    fn failure(self, failure: Failure) -> BackendError {
-        let Failure {
-            kind,
-            retry_after,
-            cause,
-        } = failure;
-        BackendError {
-            retry_after,
-            ..self.error(kind).because(cause)
-        }
-    }
-
-    fn unreadable(self, cause: Unreadable) -> BackendError {
-        self.error(ErrorKind::Protocol).because(cause)
-    }
-
-    /// The path of the namespace's Secrets, or of the one.
-    fn path(self) -> String {
-        let Self { namespace, name } = self;
-        match name {
-            Some(name) => format!("/api/v1/namespaces/{namespace}/secrets/{name}"),
-            None => format!("/api/v1/namespaces/{namespace}/secrets"),
-        }
-    }
-}
-
 impl KubernetesBackend {
-    /// A backend over `client` ([`connect`] makes one with the patience that admission has). With
-    /// `allowed_namespaces`, every other namespace is refused without a request.
+    /// Creates a backend over `client` ([`crate::kubernetes::client::connect`] creates one with the timeouts of
+    /// admission). With `allowed_namespaces`, reads in every other namespace are denied without a request.
     #[must_use]
     pub fn new(client: Client, allowed_namespaces: Option<BTreeSet<String>>) -> Self {
         Self {
@@ -110,70 +81,66 @@ impl KubernetesBackend {
         }
     }
 
-    /// A subject that may be asked about. Nothing but a DNS label reaches a URL: `..` would be another path.
-    fn subject<'a>(
+    /// Checks a path before a call. Only a DNS label may be part of a URL: `..` would be another path.
+    fn allowed_path<'a>(
         &self,
         namespace: &'a str,
         name: Option<&'a SecretName>,
     ) -> Result<SecretPath<'a>, BackendError> {
-        let subject = SecretPath { namespace, name };
+        let path = SecretPath { namespace, name };
         if !is_dns_label(namespace) {
-            return Err(subject
+            return Err(path
                 .error(ErrorKind::Invalid)
                 .because("that is not a namespace's name"));
         }
         match &self.allowed_namespaces {
-            Some(allowed) if !allowed.contains(namespace) => Err(subject
+            Some(allowed) if !allowed.contains(namespace) => Err(path
                 .error(ErrorKind::PermissionDenied)
                 .because("the namespace is not among those configured")),
-            _ => Ok(subject),
+            _ => Ok(path),
         }
     }
 
-    /// The metadata of another object of a namespace, by its path; for defaults. Not limited to the allowed
-    /// namespaces: those limit whose Secrets are read.
+    /// Reads the metadata of another object of a namespace by the path of its URL, for defaults. It is not limited to
+    /// the allowed namespaces, which limit reads of Secrets.
     pub(crate) async fn metadata(
         client: &Client,
         namespace: &str,
-        path: &str,
+        url_path: &str,
     ) -> Result<Bytes, BackendError> {
         let request = request(
             Method::GET,
-            path.to_owned(),
-            wire::ACCEPT_METADATA,
+            url_path.to_owned(),
+            ACCEPT_METADATA,
             Body::empty(),
         );
-        let subject = SecretPath {
+        let path = SecretPath {
             namespace,
             name: None,
         };
-        transport::exchange(client, request, SECRET_LIMIT)
+        transport::exchange(client, request, MAX_SECRET_BYTES)
             .await
-            .map_err(|failure| subject.failure(failure))
+            .map_err(|failure| path.exchange_error(failure))
     }
 
-    async fn get(
-        &self,
-        subject: SecretPath<'_>,
-        accept: &'static str,
-    ) -> Result<Bytes, BackendError> {
+    async fn get(&self, path: SecretPath<'_>, accept: &'static str) -> Result<Bytes, BackendError> {
         self.send(
-            subject,
-            request(Method::GET, subject.path(), accept, Body::empty()),
-            SECRET_LIMIT,
+            path,
+            request(Method::GET, path.url_path(), accept, Body::empty()),
+            MAX_SECRET_BYTES,
         )
         .await
     }
 
     async fn send(
         &self,
-        subject: SecretPath<'_>,
+        path: SecretPath<'_>,
         request: Request<Body>,
         limit: usize,
     ) -> Result<Bytes, BackendError> {
         transport::exchange(&self.client, request, limit)
             .await
-            .map_err(|failure| subject.failure(failure))
+            .map_err(|failure| path.exchange_error(failure))
     }
 
     async fn read_binding(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
@@ -184,15 +151,15 @@ impl KubernetesBackend {
             ..
         } = query;
         let name = &secret.name;
-        let subject = self.subject(namespace, Some(name))?;
+        let path = self.allowed_path(namespace, Some(name))?;
         let keys = if keys.needs_keys() {
-            let body = self.get(subject, wire::ACCEPT_WHOLE).await?;
-            let names = wire::key_names(&body, namespace, name)
-                .map_err(|cause| subject.unreadable(cause))?;
-            Some(names.ok_or_else(|| subject.error(ErrorKind::TooManyKeys))?)
+            let body = self.get(path, ACCEPT_FULL).await?;
+            let names = decode::key_names(&body, namespace, name)
+                .map_err(|cause| path.decode_error(cause))?;
+            Some(names.ok_or_else(|| path.error(ErrorKind::TooManyKeys))?)
         } else {
-            let body = self.get(subject, wire::ACCEPT_METADATA).await?;
-            wire::head(&body, namespace, name).map_err(|cause| subject.unreadable(cause))?;
+            let body = self.get(path, ACCEPT_METADATA).await?;
+            decode::summary(&body, namespace, name).map_err(|cause| path.decode_error(cause))?;
             None
         };
         Ok(SecretBinding {
@@ -203,23 +170,39 @@ impl KubernetesBackend {
 
     async fn read_values(
         &self,
-        subject: SecretPath<'_>,
+        path: SecretPath<'_>,
         name: &SecretName,
-    ) -> Result<BTreeMap<String, Value>, BackendError> {
-        let body = self
-            .within_call(subject, self.get(subject, wire::ACCEPT_WHOLE))
-            .await?;
-        wire::values(&body, subject.namespace, name).map_err(|cause| subject.unreadable(cause))
+    ) -> Result<BTreeMap<String, SecretValue>, BackendError> {
+        let body = self.with_timeout(path, self.get(path, ACCEPT_FULL)).await?;
+        decode::values(&body, path.namespace, name).map_err(|cause| path.decode_error(cause))
     }
 
-    async fn within_call<T>(
+    /// Reads one page of the names of a namespace, and the continue token of the next one.
+    async fn read_page(
         &self,
-        subject: SecretPath<'_>,
+        path: SecretPath<'_>,
+        continue_token: Option<&str>,
+    ) -> Result<(Vec<String>, Option<String>), BackendError> {
+        let mut url_path = format!("{}?limit={PAGE_SIZE}", path.url_path());
+        if let Some(token) = continue_token {
+            url_path.push_str("&continue=");
+            url_path.push_str(token);
+        }
+        let request = request(Method::GET, url_path, ACCEPT_METADATA_LIST, Body::empty());
+        let body = self
+            .with_timeout(path, self.send(path, request, MAX_PAGE_BYTES))
+            .await?;
+        decode::page(&body).map_err(|cause| path.decode_error(cause))
+    }
+
+    async fn with_timeout<T>(
+        &self,
+        path: SecretPath<'_>,
         call: impl Future<Output = Result<T, BackendError>> + Send,
     ) -> Result<T, BackendError> {
         timeout(CALL_TIMEOUT, call)
             .await
-            .unwrap_or_else(|_| Err(subject.error(ErrorKind::Deadline)))
+            .unwrap_or_else(|_| Err(path.error(ErrorKind::Deadline)))
     }
 }
 
@@ -231,7 +214,7 @@ impl SecretBinder for KubernetesBackend {
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
         match timeout_at(query.deadline, self.read_binding(query)).await {
-            Ok(answer) => answer,
+            Ok(result) => result,
             Err(_) => Err(BackendError::about(ErrorKind::Deadline, self.kind(), query)),
         }
     }
@@ -245,10 +228,10 @@ impl SecretsBackend for KubernetesBackend {
         name: &SecretName,
         key: &SecretKey,
     ) -> Result<SecretString, BackendError> {
-        let subject = self.subject(namespace, Some(name))?;
-        match self.read_values(subject, name).await?.remove(key.as_str()) {
-            Some(value) => text(subject, key, value),
-            None => Err(subject
+        let path = self.allowed_path(namespace, Some(name))?;
+        match self.read_values(path, name).await?.remove(key.as_str()) {
+            Some(value) => text(path, key, value),
+            None => Err(path
                 .error(ErrorKind::NotFound)
                 .because(format!("the secret has no key \"{key}\""))),
         }
@@ -259,13 +242,13 @@ impl SecretsBackend for KubernetesBackend {
         namespace: &str,
         name: &SecretName,
     ) -> Result<SecretData, BackendError> {
-        let subject = self.subject(namespace, Some(name))?;
+        let path = self.allowed_path(namespace, Some(name))?;
         let mut data = SecretData::new();
-        for (key, value) in self.read_values(subject, name).await? {
+        for (key, value) in self.read_values(path, name).await? {
             let key: SecretKey = key.parse().map_err(|_| {
-                subject.unreadable("a key of the secret is not a valid key".to_owned())
+                path.decode_error("a key of the secret is not a valid key".to_owned())
             })?;
-            let value = text(subject, &key, value)?;
+            let value = text(path, &key, value)?;
             data.insert(key, value);
         }
         Ok(data)
@@ -278,8 +261,8 @@ impl SecretsBackend for KubernetesBackend {
         data: SecretData,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), BackendError> {
-        let subject = self.subject(namespace, Some(name))?;
-        self.within_call(subject, self.write(subject, name, &data, &metadata))
+        let path = self.allowed_path(namespace, Some(name))?;
+        self.with_timeout(path, self.write(path, name, &data, &metadata))
             .await
     }
 
@@ -288,79 +271,34 @@ impl SecretsBackend for KubernetesBackend {
         namespace: &str,
         prefix: &str,
     ) -> Result<Vec<SecretName>, BackendError> {
-        let subject = self.subject(namespace, None)?;
+        let path = self.allowed_path(namespace, None)?;
         let mut names = BTreeSet::new();
-        let mut query = format!("?limit={PAGE}");
+        let mut continue_token: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let path = format!("{}{query}", subject.path());
-            let request = request(Method::GET, path, wire::ACCEPT_METADATA_LIST, Body::empty());
-            let body = self
-                .within_call(subject, self.send(subject, request, PAGE_LIMIT))
-                .await?;
-            let (page, more) = wire::page(&body).map_err(|cause| subject.unreadable(cause))?;
+            let (page, next) = self.read_page(path, continue_token.as_deref()).await?;
             for name in page.into_iter().filter(|name| name.starts_with(prefix)) {
                 names.insert(
                     name.parse().map_err(|_| {
-                        subject.unreadable("a name is not a Secret's name".to_owned())
+                        path.decode_error("a name is not a Secret's name".to_owned())
                     })?,
                 );
             }
-            match more {
+            match next {
                 None => return Ok(names.into_iter().collect()),
-                Some(more) if is_continue_token(&more) => {
-                    query = format!("?limit={PAGE}&continue={more}");
-                }
+                Some(token) if is_continue_token(&token) => continue_token = Some(token),
                 Some(_) => {
-                    return Err(subject.unreadable("the next page cannot be asked for".to_owned()));
+                    return Err(path.decode_error("the next page cannot be asked for".to_owned()));
                 }
             }
         }
-        Err(subject.unreadable("the list does not end".to_owned()))
+        Err(path.decode_error("the list does not end".to_owned()))
     }
 
     async fn health_check(&self, limit: Duration) -> HealthStatus {
-        let asked = request(Method::GET, "/readyz".to_owned(), "*/*", Body::empty());
-        let answer = timeout(
-            limit,
-            transport::exchange(&self.client, asked, SECRET_LIMIT),
-        )
-        .await;
-        let (state, message) = match answer.map(|answer| answer.map_err(|failure| failure.kind)) {
-            Ok(Ok(_)) => (HealthState::Healthy, "the API server is ready"),
-            // It answered us by name; that it keeps its readiness to itself is the cluster's choice.
-            Ok(Err(ErrorKind::PermissionDenied)) => {
-                (HealthState::Healthy, "the API server answers")
-            }
-            Ok(Err(ErrorKind::RateLimited)) => {
-                (HealthState::Degraded, "the API server is overloaded")
-            }
-            Ok(Err(ErrorKind::Unauthenticated)) => (
-                HealthState::Unhealthy,
-                "the API server refuses the webhook's credential",
-            ),
-            Ok(Err(ErrorKind::Unavailable | ErrorKind::Deadline)) => (
-                HealthState::Unhealthy,
-                "the API server is not ready or cannot be reached",
-            ),
-            Ok(Err(
-                ErrorKind::NotFound
-                | ErrorKind::Protocol
-                | ErrorKind::Invalid
-                | ErrorKind::Conflict
-                | ErrorKind::TooManyKeys,
-            )) => (
-                HealthState::Unhealthy,
-                "what answers is not a Kubernetes API server",
-            ),
-            Err(_) => (
-                HealthState::Unhealthy,
-                "the API server did not answer in time",
-            ),
-        };
-        HealthStatus {
-            state,
-            message: message.to_owned(),
-        }
+        let request = request(Method::GET, "/readyz".to_owned(), "*/*", Body::empty());
+        let exchange = transport::exchange(&self.client, request, MAX_SECRET_BYTES);
+        let result = timeout(limit, exchange).await.ok();
+        health_status(result.map(|result| result.map(drop)))
     }
 
     fn metadata(&self) -> BackendMetadata {
@@ -373,43 +311,19 @@ impl SecretsBackend for KubernetesBackend {
 }
 
 fn text(
-    subject: SecretPath<'_>,
+    path: SecretPath<'_>,
     key: &SecretKey,
-    value: Value,
+    value: SecretValue,
 ) -> Result<SecretString, BackendError> {
     match value {
-        Value::Text(text) => Ok(text),
-        Value::Binary => Err(subject
+        SecretValue::Text(text) => Ok(text),
+        SecretValue::Binary => Err(path
             .error(ErrorKind::Invalid)
             .because(format!("the value of key \"{key}\" is not UTF-8 text"))),
-        Value::NotBase64 => {
-            Err(subject.unreadable(format!("the value of key \"{key}\" is not base64")))
+        SecretValue::NotBase64 => {
+            Err(path.decode_error(format!("the value of key \"{key}\" is not base64")))
         }
     }
-}
-
-fn request(method: Method, path: String, accept: &'static str, body: Body) -> Request<Body> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header(ACCEPT, accept)
-        .body(body)
-        .expect("paths are made of checked names")
-}
-
-/// A namespace's name: one DNS-1123 label.
-pub(crate) fn is_dns_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// Tokens are base64 for URLs; anything else would change the query.
-fn is_continue_token(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'.'))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Layers around a backend: caching, sharing reads, giving up on a stalled backend, retries, a circuit breaker, metrics.
+//! Decorators around a backend: cache, single flight, stall guard, retries, circuit breaker, metrics.
 //!
-//! [`super::registry`] says in which order they wrap a backend.
+//! [`super::registry`] has the order in which they wrap a backend.
 
 pub mod cached;
 pub mod circuit_breaker;

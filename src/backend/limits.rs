@@ -1,7 +1,7 @@
-//! Fair shares of a backend: so many calls at once for a namespace, and so many in all.
+//! Fair shares of a backend: limits of concurrent calls per namespace, and in total.
 //!
-//! Whoever asks for a thousand secrets waits behind himself. The wait is ours and not the backend's, so it happens
-//! outside of the circuit breaker: a deadline that passes in here says nothing about the backend.
+//! A caller that requests a thousand secrets waits for its own calls. The wait is in this program and not in the
+//! backend, so it is outside of the circuit breaker: a deadline that passes here is not a failure of the backend.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,31 +14,32 @@ use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::backend::layers::circuit_breaker::Circuit;
 use injection::SecretBinding;
 
-/// How many calls are under way at once.
+/// Limits of concurrent calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// In all. Each has a connection to itself, so a burst of pods would be a burst of TLS handshakes with the very
-    /// server that is waiting for our answers; the others wait here for a connection that is open already. As many as
-    /// the shipped `PriorityLevelConfiguration` lets through together under the API server's own defaults.
-    pub at_once: usize,
-    /// For one namespace: a third of all, so that no one or two of them fill the line.
-    pub by_namespace: usize,
-    /// Namespaces that have a share of their own at once; those beyond have one together. There are never more
+    /// Limit in total. Each call has a connection of its own, so a burst of pods would be a burst of TLS handshakes
+    /// with the very server that waits for the responses; the others wait here for a connection that is open already.
+    /// It is the number that the shipped `PriorityLevelConfiguration` permits at the same time under the defaults of
+    /// the API server.
+    pub concurrent_calls: usize,
+    /// Limit per namespace: a third of the total, so that one or two namespaces cannot use all of it.
+    pub calls_per_namespace: usize,
+    /// Namespaces that have a share at the same time; further ones have one share together. There are never more
     /// reviews under way than connections, and this is four times as many.
-    pub namespaces: usize,
+    pub max_namespaces: usize,
 }
 
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
-            at_once: 24,
-            by_namespace: 8,
-            namespaces: 4096,
+            concurrent_calls: 24,
+            calls_per_namespace: 8,
+            max_namespaces: 4096,
         }
     }
 }
 
-/// The shares of one backend. A namespace has an entry only while somebody calls or waits for it.
+/// Shares of one backend. A namespace has an entry only while it calls or waits.
 #[derive(Debug)]
 pub struct Limits {
     settings: LimitSettings,
@@ -49,30 +50,30 @@ pub struct Limits {
 #[derive(Debug)]
 struct Share {
     calls: Arc<Semaphore>,
-    /// How many call or wait.
+    /// Number of callers that call or wait.
     users: usize,
 }
 
-/// The right to one call, given back when dropped.
+/// Permit for one call, released when dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct LimitPermit {
     _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
-    _place: Place,
+    _share: OwnedSemaphorePermit,
+    _user: ShareUser,
 }
 
-/// A user of a share.
+/// One user of a share.
 #[derive(Debug)]
-struct Place {
+struct ShareUser {
     limits: Arc<Limits>,
     namespace: String,
 }
 
 impl Limits {
-    /// Shares without users.
+    /// Creates limits without users.
     #[must_use]
     pub fn new(settings: LimitSettings) -> Arc<Self> {
-        let all = Arc::new(Semaphore::new(settings.at_once));
+        let all = Arc::new(Semaphore::new(settings.concurrent_calls));
         Arc::new(Self {
             settings,
             all,
@@ -80,37 +81,41 @@ impl Limits {
         })
     }
 
-    /// Waits for the right to call on behalf of `namespace`; `None` when `deadline` passes first.
-    pub async fn turn(self: &Arc<Self>, namespace: &str, deadline: Instant) -> Option<Turn> {
-        let (place, own) = self.place(namespace);
+    /// Waits for a permit to call on behalf of `namespace`; `None` when `deadline` passes first.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        namespace: &str,
+        deadline: Instant,
+    ) -> Option<LimitPermit> {
+        let (user, share) = self.join_share(namespace);
         let all = Arc::clone(&self.all);
-        // First the own share, so that who waits for it holds no place in the line of all.
+        // First the share of the namespace: a call that waits for it holds no permit of the total.
         let permits = async {
             Some((
-                own.acquire_owned().await.ok()?,
+                share.acquire_owned().await.ok()?,
                 all.acquire_owned().await.ok()?,
             ))
         };
-        let (own, all) = timeout_at(deadline, permits).await.ok().flatten()?;
-        Some(Turn {
+        let (share, all) = timeout_at(deadline, permits).await.ok().flatten()?;
+        Some(LimitPermit {
             _all: all,
-            _own: own,
-            _place: place,
+            _share: share,
+            _user: user,
         })
     }
 
-    fn place(self: &Arc<Self>, namespace: &str) -> (Place, Arc<Semaphore>) {
+    fn join_share(self: &Arc<Self>, namespace: &str) -> (ShareUser, Arc<Semaphore>) {
         let mut shares = self.shares();
         // No namespace has the empty name.
-        let full = shares.len() >= self.settings.namespaces && !shares.contains_key(namespace);
+        let full = shares.len() >= self.settings.max_namespaces && !shares.contains_key(namespace);
         let namespace = if full { "" } else { namespace }.to_owned();
         let share = shares.entry(namespace.clone()).or_insert_with(|| Share {
-            calls: Arc::new(Semaphore::new(self.settings.by_namespace)),
+            calls: Arc::new(Semaphore::new(self.settings.calls_per_namespace)),
             users: 0,
         });
         share.users += 1;
         (
-            Place {
+            ShareUser {
                 limits: Arc::clone(self),
                 namespace,
             },
@@ -123,7 +128,7 @@ impl Limits {
     }
 }
 
-impl Drop for Place {
+impl Drop for ShareUser {
     fn drop(&mut self) {
         let mut shares = self.limits.shares();
         if let Some(share) = shares.get_mut(&self.namespace) {
@@ -135,26 +140,29 @@ impl Drop for Place {
     }
 }
 
-/// Makes one call when it is its turn; at once, and to be refused by the breaker, while `circuit` is open: nobody
-/// waits in line for a backend that is not asked.
-pub(crate) async fn in_turn<T>(
+/// Makes one call with a permit. While `circuit` is open it is made at once and without one, to be rejected by the
+/// breaker: no call waits for a backend that is not called.
+pub(crate) async fn call_limited<T>(
     limits: &Arc<Limits>,
     circuit: &Circuit,
     namespace: &str,
     deadline: Instant,
-    too_late: impl FnOnce() -> BackendError,
+    deadline_error: impl FnOnce() -> BackendError,
     call: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
-    let _turn = if circuit.is_open() {
+    let _permit = if circuit.is_open() {
         None
     } else {
-        let turn = limits.turn(namespace, deadline).await;
-        Some(turn.ok_or_else(|| too_late().because("the calls before this one took all the time"))?)
+        let permit = limits.acquire(namespace, deadline).await;
+        Some(permit.ok_or_else(|| {
+            deadline_error().because("the calls before this one took all the time")
+        })?)
     };
     call.await
 }
 
-/// A decorator that lets each namespace have its share of a backend, around its [`crate::backend::layers::circuit_breaker::Breaker`].
+/// Decorator that limits the calls of each namespace to a backend, around its
+/// [`crate::backend::layers::circuit_breaker::Breaker`].
 #[derive(Debug)]
 pub struct Limited<B> {
     inner: B,
@@ -181,14 +189,14 @@ impl<B: SecretBinder> SecretBinder for Limited<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let too_late = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
+        let deadline_error = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
         let call = self.inner.bind(query);
-        in_turn(
+        call_limited(
             &self.limits,
             &self.circuit,
             &query.namespace,
             query.deadline,
-            too_late,
+            deadline_error,
             call,
         )
         .await
@@ -221,7 +229,7 @@ mod tests {
         )
     }
 
-    async fn ask(limited: &Subject, namespace: &str, name: &str) -> ErrorKind {
+    async fn bind(limited: &Subject, namespace: &str, name: &str) -> ErrorKind {
         limited
             .bind(&query(namespace, name))
             .await
@@ -230,22 +238,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn namespace_with_a_thousand_missing_secrets_delays_no_other() {
+    async fn namespace_with_a_thousand_missing_secrets_does_not_delay_others() {
         let (limited, backend) = subject(LimitSettings::default());
-        let (told, other) = tokio::join!(
+        let (kinds, other) = tokio::join!(
             join_all((0..1000).map(async |at| {
-                let mut patient = query("greedy", &format!("s{at}"));
-                patient.deadline += Duration::from_mins(1);
-                limited.bind(&patient).await.unwrap_err().kind
+                let mut long_query = query("greedy", &format!("s{at}"));
+                long_query.deadline += Duration::from_mins(1);
+                limited.bind(&long_query).await.unwrap_err().kind
             })),
             async {
                 sleep(READ / 2).await;
                 assert_eq!(backend.in_flight(), 8);
                 let began = Instant::now();
-                (ask(&limited, "modest", "gone").await, began.elapsed())
+                (bind(&limited, "modest", "gone").await, began.elapsed())
             }
         );
-        assert!(told.iter().all(|kind| *kind == ErrorKind::NotFound));
+        assert!(kinds.iter().all(|kind| *kind == ErrorKind::NotFound));
         assert_eq!(other, (ErrorKind::NotFound, READ));
         assert_eq!(backend.calls(), 1001);
         assert!(limited.limits.shares().is_empty());
@@ -260,20 +268,20 @@ mod tests {
             assert_eq!(limited.limits.shares().len(), 100);
             backend.in_flight()
         };
-        let calls = (0..100).map(async |at| ask(limited, &format!("ns{at}"), "gone").await);
+        let calls = (0..100).map(async |at| bind(limited, &format!("ns{at}"), "gone").await);
         let (_, most) = tokio::join!(join_all(calls), most);
         assert_eq!(most, 24);
         assert_eq!(backend.calls(), 100);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn namespaces_beyond_the_table_share_one_share() {
+    async fn namespaces_beyond_the_limit_share_one_share() {
         let (limited, backend) = subject(LimitSettings {
-            namespaces: 3,
+            max_namespaces: 3,
             ..LimitSettings::default()
         });
         let (limited, backend) = (&limited, &backend);
-        let calls = (0..20).map(async |at| ask(limited, &format!("ns{at}"), "gone").await);
+        let calls = (0..20).map(async |at| bind(limited, &format!("ns{at}"), "gone").await);
         let most = async {
             sleep(READ / 2).await;
             (backend.in_flight(), limited.limits.shares().len())
@@ -283,46 +291,47 @@ mod tests {
         assert!(limited.limits.shares().is_empty());
     }
 
-    /// Two thousand callers, of whom nearly all wait in vain.
+    /// Two thousand callers, of which nearly all wait in vain.
     #[tokio::test(start_paused = true)]
-    async fn waiting_in_our_own_line_never_opens_the_breaker() {
+    async fn wait_for_a_permit_never_opens_the_breaker() {
         let (limited, backend) = subject(LimitSettings::default());
         backend.always(Some(Fault::Delay(Duration::from_millis(100))));
         let calls = (0..2000).map(async |at| {
-            let mut hurried = query("greedy", &format!("s{at}"));
-            hurried.deadline = hurried.arrived + Duration::from_millis(450);
-            limited.bind(&hurried).await.unwrap_err().kind
+            let mut short_query = query("greedy", &format!("s{at}"));
+            short_query.deadline = short_query.arrived + Duration::from_millis(450);
+            limited.bind(&short_query).await.unwrap_err().kind
         });
-        let told = join_all(calls).await;
-        let answered = told
+        let kinds = join_all(calls).await;
+        let answered = kinds
             .iter()
             .filter(|kind| **kind == ErrorKind::NotFound)
             .count();
         assert_eq!(answered, 32, "four rounds of eight");
         assert!(
-            told.iter()
+            kinds
+                .iter()
                 .all(|kind| matches!(kind, ErrorKind::NotFound | ErrorKind::Deadline))
         );
         assert!(!limited.circuit.is_open());
-        assert_eq!(ask(&limited, "greedy", "gone").await, ErrorKind::NotFound);
+        assert_eq!(bind(&limited, "greedy", "gone").await, ErrorKind::NotFound);
         assert!(limited.limits.shares().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_in_line_for_a_backend_that_is_not_asked() {
+    async fn calls_do_not_wait_for_a_permit_while_the_breaker_is_open() {
         let (limited, backend) = subject(LimitSettings::default());
         let limited = &limited;
         backend.always(Some(Fault::Hang));
         let hanging =
-            join_all((0..8).map(async |at| ask(limited, "jobs", &format!("s{at}")).await));
+            join_all((0..8).map(async |at| bind(limited, "jobs", &format!("s{at}")).await));
         let refused = async {
             backend.always(Some(Fault::Fail(ErrorKind::Unavailable)));
-            // Another namespace learns that the backend is dead.
+            // Calls of another namespace open the breaker.
             for _ in 0..5 {
-                ask(limited, "other", "gone").await;
+                bind(limited, "other", "gone").await;
             }
             let began = Instant::now();
-            assert_eq!(ask(limited, "jobs", "gone").await, ErrorKind::Unavailable);
+            assert_eq!(bind(limited, "jobs", "gone").await, ErrorKind::Unavailable);
             began.elapsed()
         };
         let (_, took) = tokio::join!(hanging, refused);
@@ -331,15 +340,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_the_line_makes_room() {
+    async fn caller_that_leaves_releases_its_place() {
         let (limited, backend) = subject(LimitSettings::default());
         backend.always(Some(Fault::Hang));
-        let leaving = join_all((0..100).map(|_| ask(&limited, "jobs", "gone")));
+        let leaving = join_all((0..100).map(|_| bind(&limited, "jobs", "gone")));
         assert!(timeout(READ, leaving).await.is_err());
         assert!(limited.limits.shares().is_empty());
         backend.always(None);
         assert_eq!(
-            timeout(READ, ask(&limited, "jobs", "gone")).await.ok(),
+            timeout(READ, bind(&limited, "jobs", "gone")).await.ok(),
             Some(ErrorKind::NotFound)
         );
     }

@@ -1,4 +1,4 @@
-//! A backend in memory with scripted faults, for tests here and for authors of decorators.
+//! Backend in memory with scripted faults, for tests here and for authors of decorators.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,44 +15,43 @@ use super::{
 };
 use injection::{SecretBinding, SecretId, SecretKey, SecretName, SecretSource};
 
-/// What a call does instead of answering at once.
+/// Fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails so.
+    /// The call fails with this kind.
     Fail(ErrorKind),
-    /// It fails as rate-limited, with this Retry-After.
+    /// The call fails as rate-limited, with this Retry-After.
     SlowDown(Duration),
-    /// It never answers.
+    /// The call never returns.
     Hang,
-    /// It answers after this long, from what is stored when it begins.
+    /// The call returns after this delay, with what was stored when it began.
     Delay(Duration),
 }
 
-/// One stored secret.
 #[derive(Clone, Debug, Default)]
-struct Entry {
+struct StoredSecret {
     data: BTreeMap<SecretKey, SecretString>,
     annotations: BTreeMap<String, String>,
     managed: bool,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    secrets: BTreeMap<(String, SecretName), Entry>,
+struct MemoryState {
+    secrets: BTreeMap<(String, SecretName), StoredSecret>,
     next: VecDeque<Fault>,
     always: Option<Fault>,
 }
 
-/// Secrets by namespace, faults by script, and counts of what was asked.
+/// Secrets by namespace, scripted faults, and counts of calls.
 #[derive(Debug, Default)]
 pub struct MemoryBackend {
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
     calls: AtomicUsize,
     in_flight: AtomicUsize,
-    keyed: AtomicUsize,
+    calls_with_keys: AtomicUsize,
 }
 
-/// A bind query that arrives now, wants existence, and has ten seconds.
+/// Bind query that arrives now, needs only existence, and has ten seconds.
 ///
 /// # Panics
 /// If `name` is not a Secret name.
@@ -76,16 +75,16 @@ fn secret_name(name: &str) -> SecretName {
 }
 
 impl MemoryBackend {
-    /// An empty one without faults.
+    /// Creates an empty backend without faults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Stores a secret as another program would: not managed by us.
+    /// Stores a secret as another program would: it is not managed by this one.
     ///
     /// # Panics
-    /// If a name is not one.
+    /// If a name is not valid.
     pub fn put(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
         let data = data
             .iter()
@@ -96,9 +95,9 @@ impl MemoryBackend {
                 )
             })
             .collect();
-        let entry = Entry {
+        let entry = StoredSecret {
             data,
-            ..Entry::default()
+            ..StoredSecret::default()
         };
         self.state()
             .secrets
@@ -142,35 +141,35 @@ impl MemoryBackend {
             .cloned()
     }
 
-    /// What the next call without an earlier script does.
+    /// Scripts a fault for the next call that has none yet.
     pub fn next(&self, fault: Fault) {
         self.state().next.push_back(fault);
     }
 
-    /// What every call does that [`Self::next`] does not script; `None` heals.
+    /// Sets the fault of every call that [`Self::next`] does not script; `None` ends it.
     pub fn always(&self, fault: Option<Fault>) {
         self.state().always = fault;
     }
 
-    /// How many calls were begun.
+    /// Number of calls that were begun.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// How many binds asked for key names.
+    /// Number of binds that needed key names.
     #[must_use]
     pub fn calls_for_keys(&self) -> usize {
-        self.keyed.load(Ordering::SeqCst)
+        self.calls_with_keys.load(Ordering::SeqCst)
     }
 
-    /// How many calls are under way.
+    /// Number of calls that are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,46 +177,46 @@ impl MemoryBackend {
         BackendError::new(kind, self.kind(), namespace, name)
     }
 
-    /// One call: the state as it is when the call begins, then the fault.
+    /// Makes one call: it uses the state at its begin, then applies the fault.
     async fn call<T>(
         &self,
         namespace: &str,
         name: Option<&SecretName>,
-        work: impl FnOnce(&mut State) -> Result<T, ErrorKind> + Send,
+        work: impl FnOnce(&mut MemoryState) -> Result<T, ErrorKind> + Send,
     ) -> Result<T, BackendError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let _flight = Flight(&self.in_flight);
-        let (fault, answer) = {
+        let _in_flight = InFlightCall(&self.in_flight);
+        let (fault, result) = {
             let mut state = self.state();
             let fault = state.next.pop_front().or(state.always);
-            let refused = matches!(
+            let fails = matches!(
                 fault,
                 Some(Fault::Fail(_) | Fault::SlowDown(_) | Fault::Hang)
             );
-            (fault, (!refused).then(|| work(&mut state)))
+            (fault, (!fails).then(|| work(&mut state)))
         };
         match fault {
             Some(Fault::Fail(kind)) => return Err(self.error(kind, namespace, name)),
-            Some(Fault::SlowDown(pause)) => {
+            Some(Fault::SlowDown(delay)) => {
                 let mut error = self.error(ErrorKind::RateLimited, namespace, name);
-                error.retry_after = Some(pause);
+                error.retry_after = Some(delay);
                 return Err(error);
             }
-            Some(Fault::Delay(pause)) => sleep(pause).await,
+            Some(Fault::Delay(delay)) => sleep(delay).await,
             Some(Fault::Hang) | None => {}
         }
-        match answer {
-            Some(answer) => answer.map_err(|kind| self.error(kind, namespace, name)),
+        match result {
+            Some(result) => result.map_err(|kind| self.error(kind, namespace, name)),
             None => std::future::pending().await,
         }
     }
 }
 
-/// Counts a call as over, however it ends.
-struct Flight<'a>(&'a AtomicUsize);
+/// Call that is under way; it ends when dropped.
+struct InFlightCall<'a>(&'a AtomicUsize);
 
-impl Drop for Flight<'_> {
+impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -238,7 +237,7 @@ impl SecretBinder for MemoryBackend {
             ..
         } = query;
         if keys.needs_keys() {
-            self.keyed.fetch_add(1, Ordering::SeqCst);
+            self.calls_with_keys.fetch_add(1, Ordering::SeqCst);
         }
         let read = self.call(namespace, Some(&secret.name), |state| {
             let entry = state
@@ -258,7 +257,7 @@ impl SecretBinder for MemoryBackend {
             })
         });
         match timeout_at(*deadline, read).await {
-            Ok(answer) => answer,
+            Ok(result) => result,
             Err(_) => Err(BackendError::about(ErrorKind::Deadline, self.kind(), query)),
         }
     }
@@ -308,9 +307,9 @@ impl SecretsBackend for MemoryBackend {
             let entry = state
                 .secrets
                 .entry((namespace.to_owned(), name.clone()))
-                .or_insert_with(|| Entry {
+                .or_insert_with(|| StoredSecret {
                     managed: true,
-                    ..Entry::default()
+                    ..StoredSecret::default()
                 });
             if !entry.managed {
                 return Err(ErrorKind::Conflict);
@@ -328,11 +327,11 @@ impl SecretsBackend for MemoryBackend {
         prefix: &str,
     ) -> Result<Vec<SecretName>, BackendError> {
         self.call(namespace, None, |state| {
-            let here = state
+            let names = state
                 .secrets
                 .keys()
                 .filter(|(of, name)| of == namespace && name.as_str().starts_with(prefix));
-            Ok(here.map(|(_, name)| name.clone()).collect())
+            Ok(names.map(|(_, name)| name.clone()).collect())
         })
         .await
     }

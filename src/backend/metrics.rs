@@ -11,49 +11,49 @@ use crate::telemetry::metrics::{Durations, label, label_enum, seconds};
 label!(BackendKind);
 
 label_enum! {
-    /// Which call to a backend.
+    /// Operation of a call to a backend.
     BackendOperation {
-        /// Names and keys for an admission.
+        /// Binding for an admission.
         Bind => "bind",
-        /// One value.
+        /// Read of one value.
         Get => "get",
-        /// All values of a secret.
+        /// Read of all values of a secret.
         GetAll => "get_all",
-        /// A write.
+        /// Write of a secret.
         Set => "set",
-        /// Names in a namespace.
+        /// List of the secrets of a namespace.
         List => "list",
-        /// Is it well?
+        /// Health check.
         Health => "health",
     }
 }
 
 label_enum! {
-    /// How a call to a backend ended: `ok`, or the kind of its error.
+    /// Result of a call to a backend: `ok`, or the kind of its error.
     BackendResult {
-        /// An answer.
+        /// Success.
         Ok => "ok",
-        /// No such secret.
+        /// The secret does not exist.
         NotFound => "not_found",
-        /// May not.
+        /// Access denied.
         PermissionDenied => "permission_denied",
-        /// No connection, or 5xx.
+        /// No connection, or HTTP 5xx.
         Unavailable => "unavailable",
-        /// 429.
+        /// HTTP 429.
         RateLimited => "rate_limited",
-        /// Too late.
+        /// No response within the deadline.
         Deadline => "deadline",
-        /// Our credential was refused.
+        /// HTTP 401.
         Unauthenticated => "unauthenticated",
-        /// Unreadable.
+        /// Unreadable response.
         Protocol => "protocol",
-        /// The question was refused.
+        /// HTTP 400 or 422.
         Invalid => "invalid",
-        /// Another writer, or not ours.
+        /// Another writer, or a secret that is not managed by this program.
         Conflict => "conflict",
         /// The secret has more keys than are read.
         TooManyKeys => "too_many_keys",
-        /// The caller went away first.
+        /// The caller left before the response.
         Cancelled => "cancelled",
     }
 }
@@ -76,45 +76,45 @@ impl From<ErrorKind> for BackendResult {
 }
 
 label_enum! {
-    /// What the cache did for a query.
+    /// Result of the cache for a query.
     CacheResult {
-        /// Answered from memory.
+        /// Binding from memory.
         Hit => "hit",
-        /// Asked the backend.
+        /// Read from the backend.
         Miss => "miss",
-        /// Waited for a read that others wanted too.
+        /// Read that other callers share.
         Shared => "shared",
-        /// The backend was unavailable: an older answer stood in.
+        /// Stale binding, because the backend was unavailable.
         Stale => "stale",
     }
 }
 
-/// `{backend,operation,result}`.
+/// Labels `{backend,operation,result}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackendRequest {
-    /// Which backend.
+    /// Backend of the call.
     pub backend: BackendKind,
-    /// Which call.
+    /// Operation of the call.
     pub operation: BackendOperation,
-    /// How it ended.
+    /// Result of the call.
     pub result: BackendResult,
 }
 
-/// `{backend,operation}`.
+/// Labels `{backend,operation}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackendCall {
-    /// Which backend.
+    /// Backend of the call.
     pub backend: BackendKind,
-    /// Which call.
+    /// Operation of the call.
     pub operation: BackendOperation,
 }
 
-/// `{backend,result}`.
+/// Labels `{backend,result}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackendCache {
-    /// Which backend.
+    /// Backend of the call.
     pub backend: BackendKind,
-    /// What the cache did.
+    /// Result of the query.
     pub result: CacheResult,
 }
 
@@ -123,9 +123,9 @@ pub struct BackendCache {
 pub struct BackendMetrics {
     /// Calls to backends.
     pub requests: Family<BackendRequest, Counter>,
-    /// Their length.
+    /// Length of the calls.
     pub duration: Durations<BackendCall>,
-    /// What the cache did.
+    /// Queries by the result of the cache.
     pub cache: Family<BackendCache, Counter>,
 }
 
@@ -140,7 +140,7 @@ impl Default for BackendMetrics {
 }
 
 impl BackendMetrics {
-    /// Makes the metrics and registers them.
+    /// Creates the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();

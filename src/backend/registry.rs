@@ -1,14 +1,14 @@
-//! The decorators that a backend wears.
+//! Order of the decorators around a backend.
 //!
 //! From the outside in:
-//! 1. [`Cached`]: answers from memory where the rule allows it; concurrent reviews share a read.
-//! 2. [`Retrying`]: repeats what failed for a moment. While it pauses it holds nobody up.
-//! 3. [`Limited`]: waits for the namespace's share, then for a place among all calls. Outside of the breaker, because
-//!    a deadline that passes in our own line says nothing about the backend.
-//! 4. [`Breaker`]: refuses while the backend does not answer. Retries stop at an open breaker.
-//! 5. [`Metered`]: counts each call that is really sent.
+//! 1. [`Cached`]: returns bindings from memory where the rule allows it; concurrent reviews share a read.
+//! 2. [`Retrying`]: repeats temporary failures. While it waits it holds no permit.
+//! 3. [`Limited`]: waits for the share of the namespace, then for one of the permits of all calls. It is outside of the
+//!    breaker: a deadline that passes in this queue is not a failure of the backend.
+//! 4. [`Breaker`]: rejects calls while the backend does not respond. Retries stop at an open breaker.
+//! 5. [`Metered`]: counts each call that is sent.
 //!
-//! Reads of defaults go through the same limits and wear the same decorators, from [`crate::defaults`].
+//! Reads of defaults use the same limits and decorators, from [`crate::defaults`].
 
 use std::sync::Arc;
 
@@ -20,41 +20,41 @@ use crate::backend::layers::metered::Metered;
 use crate::backend::layers::retry::{RetrySettings, Retrying};
 use crate::backend::metrics::BackendMetrics;
 
-/// The numbers of the decorators.
+/// Settings of all decorators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecoratorSettings {
-    /// What is remembered, and how long.
+    /// Lifetimes and size of the cache.
     pub cache: CacheSettings,
-    /// What is asked again.
+    /// Number and backoff of retries.
     pub retry: RetrySettings,
-    /// How much is asked at once.
+    /// Concurrent calls.
     pub limits: LimitSettings,
-    /// When nothing is asked.
+    /// Failures that open the circuit breaker.
     pub breaker: BreakerSettings,
 }
 
-/// One backend, as its consumers see it.
+/// One backend with its decorators.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    /// Which it is.
+    /// Kind of the backend.
     pub kind: BackendKind,
-    /// For admission: names, through all decorators.
+    /// Names for admission, through all decorators.
     pub binder: Arc<dyn SecretBinder>,
-    /// For the admin API: values, counted and otherwise as they come. Nothing is cached or repeated, because
-    /// a person reads the answer and a write must not happen twice.
+    /// Values for the admin API, through the metrics alone. Nothing is cached or repeated, because a person reads the
+    /// result and a write must not happen twice.
     pub values: Arc<dyn SecretsBackend>,
-    /// For "did you mean": what admission bound lately.
+    /// Names that admission bound recently, for "did you mean".
     pub names: Arc<dyn RecentNames>,
-    /// The shares of all calls of admission, for others who call the same server.
+    /// Limits of all calls of admission, for other callers of the same server.
     pub limits: Arc<Limits>,
 }
 
 impl Backend {
-    /// Wraps `backend` in its decorators, in the order of this module's description.
+    /// Wraps `backend`, outermost first: cache, retry, limits, circuit breaker, metrics.
     #[must_use]
     pub fn assemble<B: SecretsBackend>(
         backend: B,
-        tuning: DecoratorSettings,
+        settings: DecoratorSettings,
         metrics: &BackendMetrics,
     ) -> Self {
         let DecoratorSettings {
@@ -62,13 +62,13 @@ impl Backend {
             retry,
             limits,
             breaker,
-        } = tuning;
+        } = settings;
         let kind = backend.kind();
         let limits = Limits::new(limits);
         let metered = Arc::new(Metered::new(backend, metrics.clone()));
-        let guarded = Breaker::new(Arc::clone(&metered), breaker);
-        let circuit = guarded.circuit();
-        let limited = Limited::new(guarded, Arc::clone(&limits), circuit);
+        let breaker = Breaker::new(Arc::clone(&metered), breaker);
+        let circuit = breaker.circuit();
+        let limited = Limited::new(breaker, Arc::clone(&limits), circuit);
         let cached = Arc::new(Cached::new(
             Retrying::new(limited, retry),
             cache,

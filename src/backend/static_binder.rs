@@ -1,4 +1,4 @@
-//! Secrets known from files: names and key names, and no backend to ask.
+//! Secrets from files: names and key names, without a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use super::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use crate::backend::layers::cached::RecentNames;
 use injection::SecretBinding;
 
-/// Answers from a map of namespace to secret to key names: `inject --secrets`.
+/// Binds from a map of namespace to secret to key names: `inject --secrets`.
 #[derive(Clone, Debug, Default)]
 pub struct StaticBinder {
     namespaces: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl StaticBinder {
-    /// Adds a secret's key names; those of a secret that is already known are added to.
+    /// Adds a secret with its key names. The keys of a secret that exists are added to.
     pub fn insert(
         &mut self,
         namespace: impl Into<String>,

@@ -1,5 +1,5 @@
-//! Reads of defaults with the decorators that reads of secrets have, in the same order (see
-//! [`crate::backend::registry`]): retries, the shares of all calls, a circuit breaker.
+//! Decorators of reads of defaults, in the same order as for secrets (see [`crate::backend::registry`]): retries, the
+//! limits of all calls, a circuit breaker.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::object::{DefaultsObject, DefaultsReader};
 use crate::backend::layers::circuit_breaker::Circuit;
 use crate::backend::layers::retry::{RetrySettings, full_jitter};
-use crate::backend::limits::{Limits, in_turn};
+use crate::backend::limits::{Limits, call_limited};
 use crate::backend::registry::DecoratorSettings;
 use crate::backend::{BackendError, BackendKind, ErrorKind};
 
-/// A reader that takes its turn among all calls, asks again, and pauses while the API server does not answer. The
-/// breaker is its own: an API server that cannot decrypt Secrets still knows its Namespaces.
+/// Reader that waits for a permit among all calls, retries, and pauses while the API server does not respond. It has a
+/// breaker of its own: an API server that cannot decrypt Secrets can still read its Namespaces.
 #[derive(Debug)]
 pub struct Guarded<R> {
     inner: R,
@@ -24,15 +24,15 @@ pub struct Guarded<R> {
 }
 
 impl<R: DefaultsReader> Guarded<R> {
-    /// Guards `inner`, within the shares that the secrets of the same API server are read in.
+    /// Puts the decorators around `inner`, with the limits of the secrets of the same API server.
     #[must_use]
-    pub fn new(inner: R, limits: Arc<Limits>, tuning: DecoratorSettings) -> Self {
-        let circuit = Circuit::new(tuning.breaker, BackendKind::Kubernetes);
+    pub fn new(inner: R, limits: Arc<Limits>, settings: DecoratorSettings) -> Self {
+        let circuit = Circuit::new(settings.breaker, BackendKind::Kubernetes);
         Self {
             inner,
             limits,
             circuit,
-            retry: tuning.retry,
+            retry: settings.retry,
         }
     }
 
@@ -46,23 +46,23 @@ impl<R: DefaultsReader> Guarded<R> {
         T: Send,
         F: Future<Output = Result<T, BackendError>> + Send,
     {
-        let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
-        let too_late = || failed(ErrorKind::Deadline);
+        let error = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
+        let deadline_error = || error(ErrorKind::Deadline);
         let attempt = || {
             let call = self
                 .circuit
-                .call(deadline, || failed(ErrorKind::Unavailable), read());
-            in_turn(
+                .call(deadline, || error(ErrorKind::Unavailable), read());
+            call_limited(
                 &self.limits,
                 &self.circuit,
                 namespace,
                 deadline,
-                too_late,
+                deadline_error,
                 call,
             )
         };
         self.retry
-            .repeat(full_jitter, deadline, too_late, attempt)
+            .retry(full_jitter, deadline, deadline_error, attempt)
             .await
     }
 }

@@ -1,21 +1,22 @@
 //! Namespaces and ServiceAccounts from the API server: metadata alone, one GET each.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::{DefaultsObject, DefaultsReader, ENABLED_LABEL};
+use super::object::{DefaultsObject, DefaultsReader};
 use crate::backend::kubernetes::{KubernetesBackend, is_dns_label};
 use crate::backend::{BackendError, BackendKind, ErrorKind};
-use injection::{Annotations, CowStr, PREFIX};
+use injection::{Annotations, CowStr, ENABLED_LABEL, PREFIX};
 
-/// Reads them through the backend's client.
+/// Reads Namespaces and ServiceAccounts with the client of the backend.
 pub struct KubernetesDefaults(pub kube::Client);
 
-/// By hand: a client has no `Debug`, and holds credentials.
+/// Written by hand: a client has no `Debug`, and it has credentials.
 impl fmt::Debug for KubernetesDefaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KubernetesDefaults")
@@ -29,15 +30,15 @@ impl KubernetesDefaults {
         path: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        let failed = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
+        let error_of = |kind| BackendError::new(kind, BackendKind::Kubernetes, namespace, None);
         let read = KubernetesBackend::metadata(&self.0, namespace, path);
         match timeout_at(deadline, read)
             .await
-            .unwrap_or_else(|_| Err(failed(ErrorKind::Deadline)))
+            .unwrap_or_else(|_| Err(error_of(ErrorKind::Deadline)))
         {
-            Ok(body) => source(&body)
+            Ok(body) => decode(&body)
                 .map(Some)
-                .ok_or_else(|| failed(ErrorKind::Protocol)),
+                .ok_or_else(|| error_of(ErrorKind::Protocol)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -51,7 +52,7 @@ impl DefaultsReader for KubernetesDefaults {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        // Nothing but a DNS label reaches a URL.
+        // Only a DNS label may be part of a URL.
         if !is_dns_label(name) {
             return Ok(None);
         }
@@ -65,7 +66,8 @@ impl DefaultsReader for KubernetesDefaults {
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError> {
-        // A service account's name is a DNS subdomain, as a Secret's is; one that is not does not exist.
+        // The name of a service account is a DNS subdomain, like that of a Secret. An account with another name does
+        // not exist.
         if !is_dns_label(namespace) || name.parse::<injection::SecretName>().is_err() {
             return Ok(None);
         }
@@ -78,45 +80,43 @@ impl DefaultsReader for KubernetesDefaults {
     }
 }
 
-/// A `PartialObjectMetadata`; `None` when it is none.
-fn source(body: &[u8]) -> Option<DefaultsObject> {
+/// Decodes a `PartialObjectMetadata`; `None` for other responses.
+fn decode(body: &[u8]) -> Option<DefaultsObject> {
     #[derive(Deserialize)]
-    struct Object<'a> {
+    struct DefaultsResponse<'a> {
         #[serde(borrow)]
         kind: CowStr<'a>,
         #[serde(borrow)]
-        metadata: Metadata<'a>,
+        metadata: DefaultsMetadata<'a>,
     }
     #[derive(Deserialize)]
-    struct Metadata<'a> {
+    struct DefaultsMetadata<'a> {
         #[serde(borrow, default)]
-        annotations: Option<std::collections::BTreeMap<CowStr<'a>, CowStr<'a>>>,
+        annotations: Option<BTreeMap<CowStr<'a>, CowStr<'a>>>,
         #[serde(borrow, default)]
-        labels: Option<std::collections::BTreeMap<CowStr<'a>, CowStr<'a>>>,
+        labels: Option<BTreeMap<CowStr<'a>, CowStr<'a>>>,
     }
-    let object: Object<'_> = serde_json::from_slice(body).ok()?;
-    if object.kind.as_str() != "PartialObjectMetadata" {
+    let response: DefaultsResponse<'_> = serde_json::from_slice(body).ok()?;
+    if response.kind.as_str() != "PartialObjectMetadata" {
         return None;
     }
-    let annotations = object.metadata.annotations.unwrap_or_default();
-    let says = |map: &std::collections::BTreeMap<CowStr<'_>, CowStr<'_>>,
-                key: &'static str,
-                value: &str| {
+    let annotations = response.metadata.annotations.unwrap_or_default();
+    let has_value = |map: &BTreeMap<CowStr<'_>, CowStr<'_>>, key: &'static str, value: &str| {
         map.get(&CowStr::from(key))
             .is_some_and(|text| text.as_str() == value)
     };
-    let label = object
+    let label = response
         .metadata
         .labels
         .as_ref()
         .and_then(|labels| labels.get(&CowStr::from(ENABLED_LABEL.0)));
-    let source = DefaultsObject {
-        enforces_mountable_secrets: says(
+    let object = DefaultsObject {
+        enforces_mountable_secrets: has_value(
             &annotations,
             "kubernetes.io/enforce-mountable-secrets",
             "true",
         ),
-        // Nothing else of it counts, and nothing else is kept.
+        // Other annotations are not needed, and are not kept.
         annotations: Annotations::from_pairs(
             annotations
                 .into_iter()
@@ -128,7 +128,7 @@ fn source(body: &[u8]) -> Option<DefaultsObject> {
         ),
         ..DefaultsObject::default()
     };
-    Some(source.labelled(label.map(CowStr::as_str)))
+    Some(object.labelled(label.map(CowStr::as_str)))
 }
 
 #[cfg(test)]
@@ -136,29 +136,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_becomes_a_source() {
+    fn metadata_is_decoded() {
         let body =
             br#"{"kind":"PartialObjectMetadata","metadata":{"name":"n","labels":{"secrets.floe.dev/inject":"enabled"},
             "annotations":{"secrets.floe.dev/env-from":"a","x":"y","kubernetes.io/enforce-mountable-secrets":"true",
             "reloader.stakater.com/auto":"true","kubernetes.io/config.mirror":"z"}}}"#;
-        let source = source(body).unwrap();
-        assert!(source.enabled && source.enforces_mountable_secrets);
-        assert_eq!(source.label(), Some("enabled"));
+        let object = decode(body).unwrap();
+        assert!(object.enabled && object.enforces_mountable_secrets);
+        assert_eq!(object.label(), Some("enabled"));
         assert_eq!(
-            source.annotations,
+            object.annotations,
             Annotations::from_pairs([("secrets.floe.dev/env-from", "a")])
         );
     }
 
     #[test]
-    fn a_label_of_another_value_is_kept_for_sentences() {
+    fn label_with_another_value_is_kept() {
         let label = |labels: &str| {
             let json = format!(
                 r#"{{"kind":"PartialObjectMetadata","metadata":{{"name":"n","labels":{labels}}}}}"#
             );
-            let source = source(json.as_bytes()).unwrap();
-            assert!(!source.enabled);
-            source.label().map(str::to_owned)
+            let object = decode(json.as_bytes()).unwrap();
+            assert!(!object.enabled);
+            object.label().map(str::to_owned)
         };
         assert_eq!(
             label(r#"{"secrets.floe.dev/inject":"Enabled"}"#).as_deref(),
@@ -169,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metadata_is_no_source() {
-        assert_eq!(source(br#"{"kind":"Secret","metadata":{}}"#), None);
-        assert_eq!(source(b"<html>"), None);
+    fn other_responses_are_rejected() {
+        assert_eq!(decode(br#"{"kind":"Secret","metadata":{}}"#), None);
+        assert_eq!(decode(b"<html>"), None);
     }
 }

@@ -8,24 +8,24 @@ use tokio::time::Instant;
 
 use crate::backend::BackendError;
 
-/// The longest value of a label, in characters: Kubernetes takes no longer one.
-const MAX_LABEL_VALUE: usize = 63;
+/// Limit of the value of a label in characters, as in Kubernetes.
+const MAX_LABEL_VALUE_CHARS: usize = 63;
 
-/// What a Namespace or a ServiceAccount says.
+/// Defaults of a Namespace or a ServiceAccount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DefaultsObject {
-    /// The annotations under our prefix.
+    /// Annotations with our prefix.
     pub annotations: Annotations<'static>,
     /// `kubernetes.io/enforce-mountable-secrets: "true"`, on a ServiceAccount.
     pub enforces_mountable_secrets: bool,
-    /// It carries [`ENABLED_LABEL`]; on a Namespace that is what lets defaults apply.
+    /// Whether it has [`ENABLED_LABEL`]. Defaults apply in a Namespace that has it.
     pub enabled: bool,
-    /// What that label says where it says something else, for sentences.
+    /// Other value of that label, for sentences.
     pub other_label: Option<String>,
 }
 
 impl DefaultsObject {
-    /// What the label of [`ENABLED_LABEL`] says.
+    /// Value of the label of [`ENABLED_LABEL`].
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         if self.enabled {
@@ -35,13 +35,13 @@ impl DefaultsObject {
         }
     }
 
-    /// The same, with the label as it says `value`.
+    /// Sets the label to `value`.
     #[must_use]
     pub fn labelled(self, value: Option<&str>) -> Self {
         let enabled = value == Some(ENABLED_LABEL.1);
         let other_label = value
             .filter(|_| !enabled)
-            .map(|value| value.chars().take(MAX_LABEL_VALUE).collect());
+            .map(|value| value.chars().take(MAX_LABEL_VALUE_CHARS).collect());
         Self {
             enabled,
             other_label,
@@ -53,14 +53,14 @@ impl DefaultsObject {
 /// Reads Namespaces and ServiceAccounts; one that does not exist is `None`.
 #[async_trait]
 pub trait DefaultsReader: fmt::Debug + Send + Sync + 'static {
-    /// The Namespace.
+    /// Reads a Namespace.
     async fn namespace(
         &self,
         name: &str,
         deadline: Instant,
     ) -> Result<Option<DefaultsObject>, BackendError>;
 
-    /// The ServiceAccount.
+    /// Reads a ServiceAccount.
     async fn service_account(
         &self,
         namespace: &str,

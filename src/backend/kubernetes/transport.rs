@@ -1,39 +1,40 @@
-//! One exchange with the API server: send, read with a cap, and translate what came back.
+//! One exchange with the API server: send, read up to a limit, and classify the response.
 //!
-//! `kube::Client::send` is the only way out: `Api` and `Client::request` log bodies that they cannot parse,
-//! and the bodies here are Secrets. For the same reason no text of an answer ever becomes a cause.
+//! `kube::Client::send` is the only way out: `Api` and `Client::request` log bodies that they cannot parse, and the
+//! bodies here are Secrets. For the same reason no text of a response becomes a cause.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, header::RETRY_AFTER};
+use http::header::{ACCEPT, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use kube::client::Body;
 
-use super::wire;
+use super::decode;
 use crate::backend::ErrorKind;
 use crate::kubernetes::ApiErrorKind;
 use crate::kubernetes::proxy::{self, carried};
 
-/// The longest Retry-After that is believed; nobody here waits longer than a few seconds anyway.
+/// Limit of a Retry-After, in seconds. No caller here waits longer than a few seconds.
 const MAX_RETRY_AFTER: u64 = 3600;
 
-/// The most of an error's body that is read: a `Status` is small.
-const STATUS_LIMIT: usize = 64 * 1024;
+/// Limit of the bytes that are read of the body of an error: a `Status` is small.
+const MAX_STATUS_BYTES: usize = 64 * 1024;
 
-/// A failed exchange, before it is known what was asked about.
+/// Failed exchange, without the path of the request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct ExchangeFailure {
     pub(super) kind: ErrorKind,
     pub(super) retry_after: Option<Duration>,
-    /// Words of this program.
+    /// Fixed text of this program.
     pub(super) cause: String,
 }
 
-impl Failure {
+impl ExchangeFailure {
     pub(super) fn new(kind: ErrorKind, cause: impl Into<String>) -> Self {
         Self {
             kind,
@@ -43,51 +44,69 @@ impl Failure {
     }
 }
 
-/// Sends a request and answers the body of a success. At most `limit` bytes are read.
+pub(super) fn request(
+    method: Method,
+    path: String,
+    accept: &'static str,
+    body: Body,
+) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(ACCEPT, accept)
+        .body(body)
+        .expect("paths are made of checked names")
+}
+
+/// Sends a request and returns the body of a success. At most `limit` bytes are read.
 pub(super) async fn exchange(
     client: &Client,
     request: Request<Body>,
     limit: usize,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, ExchangeFailure> {
     let response = client
         .send(request)
         .await
-        .map_err(|error| no_answer(&error))?;
+        .map_err(|error| connection_failure(&error))?;
     let (parts, body) = response.into_parts();
-    // Only these bodies can change what the answer means; hyper discards the others.
-    let read = parts.status.is_success() || parts.status == StatusCode::NOT_FOUND;
+    // Only these bodies can change the meaning of the response; hyper discards the others.
+    let reads_body = parts.status.is_success() || parts.status == StatusCode::NOT_FOUND;
     let limit = if parts.status.is_success() {
         limit
     } else {
-        STATUS_LIMIT
+        MAX_STATUS_BYTES
     };
-    let body = if read {
+    let body = if reads_body {
         collect(body, limit).await?
     } else {
         Bytes::new()
     };
-    match verdict(parts.status, &parts.headers, &body) {
+    match classify_response(parts.status, &parts.headers, &body) {
         Some(failure) => Err(failure),
         None => Ok(body),
     }
 }
 
-async fn collect(body: Body, limit: usize) -> Result<Bytes, Failure> {
+async fn collect(body: Body, limit: usize) -> Result<Bytes, ExchangeFailure> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+        Err(error) if error.is::<LengthLimitError>() => Err(ExchangeFailure::new(
             ErrorKind::Protocol,
             format!("the answer is longer than {limit} bytes"),
         )),
-        Err(error) => Err(no_answer(error.as_ref())),
+        Err(error) => Err(connection_failure(error.as_ref())),
     }
 }
 
-/// The meaning of a response that is not a success.
-pub(super) fn verdict(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Failure> {
+/// Classifies a response; `None` for a success.
+pub(super) fn classify_response(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<ExchangeFailure> {
     let kind = match ApiErrorKind::from_status(status)? {
-        // A 404 of a proxy or of a wrong address says nothing about the secret.
-        ApiErrorKind::NotFound if !wire::is_not_found(body) => ErrorKind::Protocol,
+        // A 404 of a proxy or of a wrong address does not mean that the secret does not exist.
+        ApiErrorKind::NotFound if !decode::is_not_found(body) => ErrorKind::Protocol,
         kind => kind.into(),
     };
     let retry_after = if kind.is_retryable() {
@@ -95,15 +114,15 @@ pub(super) fn verdict(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> O
     } else {
         None
     };
-    Some(Failure {
+    Some(ExchangeFailure {
         kind,
         retry_after,
         cause: format!("the API server answered HTTP {}", status.as_u16()),
     })
 }
 
-/// The header in seconds, as the API server writes it. The date form, which a proxy may write, is ignored:
-/// it would need a clock that agrees with the proxy's.
+/// Retry-After in seconds, as the API server sends it. The date form, which a proxy may send, is ignored: it would need
+/// a clock that agrees with that of the proxy.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers
         .get(RETRY_AFTER)?
@@ -115,11 +134,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }
 
-/// No answer, or half of one. The causes below are chosen from fixed words: an error of the transport may
-/// quote the peer, and that of a credential plugin its output.
-fn no_answer(error: &(dyn Error + 'static)) -> Failure {
+/// Failure without a complete response. Its cause is one of the fixed texts below: an error of the transport may quote
+/// the peer, and that of a credential plugin its output.
+fn connection_failure(error: &(dyn Error + 'static)) -> ExchangeFailure {
     if let Some(fault) = proxy::fault(error) {
-        return Failure::new(ErrorKind::Unavailable, fault);
+        return ExchangeFailure::new(ErrorKind::Unavailable, fault);
     }
     let mut io_kind = None;
     let mut next = Some(error);
@@ -127,30 +146,31 @@ fn no_answer(error: &(dyn Error + 'static)) -> Failure {
         if matches!(error.downcast_ref(), Some(kube::Error::Auth(_)))
             || error.is::<kube::client::AuthError>()
         {
-            return Failure::new(
+            return ExchangeFailure::new(
                 ErrorKind::Unauthenticated,
                 "no credential for the API server could be obtained",
             );
         }
         if let Some(tls) = carried(error) {
-            return Failure::new(ErrorKind::Unavailable, tls_words(tls));
+            return ExchangeFailure::new(ErrorKind::Unavailable, tls_cause(tls));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             io_kind = Some(io.kind());
         }
         next = error.source();
     }
-    let words = match io_kind {
+    let cause = match io_kind {
         Some(io::ErrorKind::TimedOut) => "the API server did not answer in time".to_owned(),
         Some(io::ErrorKind::ConnectionRefused) => "the API server refuses connections".to_owned(),
         Some(kind) => format!("no connection to the API server: {kind}"),
         None => "the connection to the API server broke".to_owned(),
     };
-    Failure::new(ErrorKind::Unavailable, words)
+    ExchangeFailure::new(ErrorKind::Unavailable, cause)
 }
 
-/// The certificate mistakes that operators make, told apart; the rest would quote the peer's certificate.
-fn tls_words(error: &rustls::Error) -> &'static str {
+/// Cause of a TLS error. Certificate errors that operators cause have a text of their own; the text of other errors
+/// would quote the certificate of the peer.
+fn tls_cause(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError as Bad;
     match error {
         rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
@@ -196,8 +216,12 @@ mod tests {
     #[case(503, "", ErrorKind::Unavailable)]
     #[case(504, "", ErrorKind::Unavailable)]
     #[case(302, "", ErrorKind::Protocol)]
-    fn statuses_have_one_meaning(#[case] status: u16, #[case] body: &str, #[case] kind: ErrorKind) {
-        let failure = verdict(
+    fn status_codes_have_one_meaning(
+        #[case] status: u16,
+        #[case] body: &str,
+        #[case] kind: ErrorKind,
+    ) {
+        let failure = classify_response(
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::new(),
             body.as_bytes(),
@@ -213,29 +237,33 @@ mod tests {
     #[case(429, "Fri, 31 Dec 1999 23:59:59 GMT", None)]
     #[case(429, "-1", None)]
     #[case(403, "3", None)]
-    fn retry_after_is_read_where_it_can_matter(
+    fn retry_after_is_read_from_retryable_responses(
         #[case] status: u16,
         #[case] header: &str,
         #[case] seconds: Option<u64>,
     ) {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, header.parse().unwrap())]);
-        let failure = verdict(StatusCode::from_u16(status).unwrap(), &headers, b"").unwrap();
+        let failure =
+            classify_response(StatusCode::from_u16(status).unwrap(), &headers, b"").unwrap();
         assert_eq!(failure.retry_after, seconds.map(Duration::from_secs));
     }
 
     #[test]
-    fn a_success_is_no_failure() {
+    fn success_is_not_a_failure() {
         assert_eq!(
-            verdict(StatusCode::OK, &HeaderMap::new(), b"anything"),
+            classify_response(StatusCode::OK, &HeaderMap::new(), b"anything"),
             None
         );
-        assert_eq!(verdict(StatusCode::CREATED, &HeaderMap::new(), b""), None);
+        assert_eq!(
+            classify_response(StatusCode::CREATED, &HeaderMap::new(), b""),
+            None
+        );
     }
 
     #[test]
-    fn certificate_mistakes_are_named() {
+    fn certificate_errors_have_their_own_causes() {
         let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let failure = no_answer(&io::Error::new(io::ErrorKind::InvalidData, unknown));
+        let failure = connection_failure(&io::Error::new(io::ErrorKind::InvalidData, unknown));
         assert_eq!(failure.kind, ErrorKind::Unavailable);
         assert!(
             failure.cause.contains("not signed by the configured CA"),

@@ -1,9 +1,11 @@
-//! Stops asking a backend that does not answer.
+//! Circuit breaker: pauses calls to a backend that does not respond.
 //!
-//! A dead backend must not hold the Job controller's workers for seconds per pod: after a few calls in a row
-//! without an answer, callers get "unavailable" at once, and one call per pause tries whether it is back.
+//! A dead backend must not hold the workers of the Job controller for seconds per pod: after a few calls in a row
+//! without a response, calls fail with [`ErrorKind::Unavailable`] at once, and one call per `reset_timeout` checks
+//! whether the backend is back.
 //!
-//! Only calls that were really sent are counted: whatever waits in a line of ours ([`crate::backend::limits`]) waits outside.
+//! Only calls that were sent are counted: calls that wait in a queue of this program ([`crate::backend::limits`]) wait
+//! outside of the breaker.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,161 +17,171 @@ use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBind
 use crate::telemetry::error_chain::ErrorChain;
 use injection::SecretBinding;
 
-/// When to stop asking, and for how long.
+/// Settings of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// So many calls in a row without an answer open the breaker.
+    /// Calls in a row without a response that open the breaker.
     pub failures: u32,
-    /// How long nobody asks before one call tries again.
-    pub pause: Duration,
-    /// A missed deadline says nothing about the backend when the call had less time than this.
-    pub patience: Duration,
+    /// Time without calls before one call tries again.
+    pub reset_timeout: Duration,
+    /// Shortest deadline whose miss counts as a failure: with less time, a slow call is not a failure of the backend.
+    pub min_deadline: Duration,
 }
 
 impl Default for BreakerSettings {
     fn default() -> Self {
         Self {
             failures: 5,
-            pause: Duration::from_secs(1),
-            patience: Duration::from_millis(250),
+            reset_timeout: Duration::from_secs(1),
+            min_deadline: Duration::from_millis(250),
         }
     }
 }
 
-/// The state of a backend's life, and who may call: what all kinds of calls to a backend have in common.
+/// State that all kinds of calls to one backend share.
 #[derive(Debug)]
 pub struct Circuit {
     settings: BreakerSettings,
     backend: BackendKind,
-    state: Mutex<State>,
+    state: Mutex<CircuitState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
-    /// Everyone asks; so many calls in a row had no answer.
+enum CircuitState {
+    /// Calls are allowed; the number of calls in a row without a response.
     Closed(u32),
-    /// Nobody asks before this moment.
+    /// Calls are rejected until this time.
     Open(Instant),
-    /// One call is asking whether the backend is back.
-    Probing,
+    /// One call checks whether the backend is back.
+    HalfOpen,
 }
 
-/// What a call says about the backend's life.
+/// Result of a call for the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CallResult {
-    Alive,
-    Dead,
-    /// The caller left too early to tell.
-    None,
+    Success,
+    Failure,
+    /// The caller left too early, so the call has no result.
+    Ignored,
 }
 
 impl Circuit {
-    /// A circuit that is closed.
+    /// Creates a closed circuit.
     #[must_use]
     pub fn new(settings: BreakerSettings, backend: BackendKind) -> Self {
         Self {
             settings,
             backend,
-            state: Mutex::new(State::Closed(0)),
+            state: Mutex::new(CircuitState::Closed(0)),
         }
     }
 
-    /// Whether a call would be refused now.
+    /// Whether a call would be rejected now.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match *self.state() {
-            State::Closed(_) => false,
-            State::Open(until) => until > Instant::now(),
-            State::Probing => true,
+            CircuitState::Closed(_) => false,
+            CircuitState::Open(until) => until > Instant::now(),
+            CircuitState::HalfOpen => true,
         }
     }
 
-    /// Makes a call, unless the circuit is open; then `refused` is the answer.
+    /// Makes a call, unless the circuit is open: then it fails with `rejected`.
     pub(crate) async fn call<T>(
         &self,
         deadline: Instant,
-        refused: impl FnOnce() -> BackendError,
+        rejected: impl FnOnce() -> BackendError,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let Some(pass) = self.enter(deadline) else {
-            return Err(refused().because("not asked: the calls before this one got no answer"));
+        let Some(permit) = self.try_acquire(deadline) else {
+            return Err(rejected().because("not asked: the calls before this one got no answer"));
         };
         let result = call.await;
-        pass.end(result.as_ref().err());
+        permit.end(result.as_ref().err());
         result
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CircuitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a call through, or not.
-    fn enter(&self, deadline: Instant) -> Option<Permit<'_>> {
+    /// Permits a call, unless the circuit is open.
+    fn try_acquire(&self, deadline: Instant) -> Option<Permit<'_>> {
         let now = Instant::now();
         let mut state = self.state();
         let probe = match *state {
-            State::Closed(_) => false,
-            State::Open(until) if until <= now => {
-                *state = State::Probing;
+            CircuitState::Closed(_) => false,
+            CircuitState::Open(until) if until <= now => {
+                *state = CircuitState::HalfOpen;
                 true
             }
-            State::Open(_) | State::Probing => return None,
+            CircuitState::Open(_) | CircuitState::HalfOpen => return None,
         };
         Some(Permit {
             circuit: self,
             probe,
             began: now,
             deadline,
-            reported: false,
+            recorded: false,
         })
     }
 
-    /// Takes a call's sign; whether that opened or closed the breaker, for the log.
-    fn learn(&self, sign: CallResult, probe: bool) -> Option<CallResult> {
+    /// Records the result of a call, and returns it if it opened or closed the circuit, for the log.
+    fn record(&self, call_result: CallResult, probe: bool) -> Option<CallResult> {
         let BreakerSettings {
-            failures, pause, ..
+            failures,
+            reset_timeout,
+            ..
         } = self.settings;
-        let reopen = State::Open(Instant::now() + pause);
+        let reopen = CircuitState::Open(Instant::now() + reset_timeout);
         let mut state = self.state();
-        let (next, changed) = match (*state, sign) {
-            // A call from before the breaker opened: its answer is as good as the probe's.
-            (State::Open(_) | State::Probing, CallResult::Alive) => (State::Closed(0), true),
-            (State::Closed(_), CallResult::Alive) => (State::Closed(0), false),
-            (State::Closed(count), CallResult::Dead) if count + 1 >= failures => (reopen, true),
-            (State::Closed(count), CallResult::Dead) => (State::Closed(count + 1), false),
-            (State::Probing, CallResult::Dead) if probe => (reopen, false),
-            // The probe's caller left: the next call may probe.
-            (State::Probing, CallResult::None) if probe => (State::Open(Instant::now()), false),
-            (same, CallResult::Dead | CallResult::None) => (same, false),
+        let (next, changed) = match (*state, call_result) {
+            // A call from before the breaker opened: its response counts as much as that of the probe.
+            (CircuitState::Open(_) | CircuitState::HalfOpen, CallResult::Success) => {
+                (CircuitState::Closed(0), true)
+            }
+            (CircuitState::Closed(_), CallResult::Success) => (CircuitState::Closed(0), false),
+            (CircuitState::Closed(count), CallResult::Failure) if count + 1 >= failures => {
+                (reopen, true)
+            }
+            (CircuitState::Closed(count), CallResult::Failure) => {
+                (CircuitState::Closed(count + 1), false)
+            }
+            (CircuitState::HalfOpen, CallResult::Failure) if probe => (reopen, false),
+            // The caller of the probe left: the next call may probe.
+            (CircuitState::HalfOpen, CallResult::Ignored) if probe => {
+                (CircuitState::Open(Instant::now()), false)
+            }
+            (same, CallResult::Failure | CallResult::Ignored) => (same, false),
         };
         *state = next;
-        changed.then_some(sign)
+        changed.then_some(call_result)
     }
 }
 
-/// A call that was let through. It reports when dropped, so that a probe whose caller left frees its place.
+/// A permitted call. It is recorded when dropped, so that a probe whose caller left does not block the next one.
 struct Permit<'a> {
     circuit: &'a Circuit,
     probe: bool,
     began: Instant,
     deadline: Instant,
-    reported: bool,
+    recorded: bool,
 }
 
 impl Permit<'_> {
-    /// What a missed deadline says: nothing, if it was a short one.
+    /// Result of a missed deadline: ignored if the call had too little time.
     fn missed_deadline(&self) -> CallResult {
         let had = self.deadline.saturating_duration_since(self.began);
-        if had >= self.circuit.settings.patience {
-            CallResult::Dead
+        if had >= self.circuit.settings.min_deadline {
+            CallResult::Failure
         } else {
-            CallResult::None
+            CallResult::Ignored
         }
     }
 
     fn end(mut self, error: Option<&BackendError>) {
-        let sign = match error.map(|error| error.kind) {
-            Some(ErrorKind::Unavailable) => CallResult::Dead,
+        let call_result = match error.map(|error| error.kind) {
+            Some(ErrorKind::Unavailable) => CallResult::Failure,
             Some(ErrorKind::Deadline) => self.missed_deadline(),
             None
             | Some(
@@ -181,35 +193,35 @@ impl Permit<'_> {
                 | ErrorKind::Invalid
                 | ErrorKind::Conflict
                 | ErrorKind::TooManyKeys,
-            ) => CallResult::Alive,
+            ) => CallResult::Success,
         };
         let backend = self.circuit.backend.as_str();
-        match (self.circuit.learn(sign, self.probe), error) {
-            (Some(CallResult::Dead), Some(error)) => {
+        match (self.circuit.record(call_result, self.probe), error) {
+            (Some(CallResult::Failure), Some(error)) => {
                 tracing::warn!(backend, error = %ErrorChain(error), "circuit breaker opened");
             }
-            (Some(CallResult::Alive), _) => tracing::info!(backend, "circuit breaker closed"),
+            (Some(CallResult::Success), _) => tracing::info!(backend, "circuit breaker closed"),
             _ => {}
         }
-        self.reported = true;
+        self.recorded = true;
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // Unreported: the call's future was dropped. A caller that leaves at its deadline waited in vain.
-        if !self.reported {
-            let sign = if Instant::now() >= self.deadline {
+        // The future of the call was dropped. A caller that leaves at its deadline waited in vain.
+        if !self.recorded {
+            let call_result = if Instant::now() >= self.deadline {
                 self.missed_deadline()
             } else {
-                CallResult::None
+                CallResult::Ignored
             };
-            self.circuit.learn(sign, self.probe);
+            self.circuit.record(call_result, self.probe);
         }
     }
 }
 
-/// A decorator that answers [`ErrorKind::Unavailable`] in the backend's stead while it is dead.
+/// Decorator that returns [`ErrorKind::Unavailable`] without a call while the backend does not respond.
 #[derive(Debug)]
 pub struct Breaker<B> {
     inner: B,
@@ -217,14 +229,14 @@ pub struct Breaker<B> {
 }
 
 impl<B: SecretBinder> Breaker<B> {
-    /// Guards `inner`.
+    /// Puts a breaker around `inner`.
     #[must_use]
     pub fn new(inner: B, settings: BreakerSettings) -> Self {
         let circuit = Arc::new(Circuit::new(settings, inner.kind()));
         Self { inner, circuit }
     }
 
-    /// Its state, for those who would wait in line.
+    /// State of the breaker, for callers that would wait in a queue.
     #[must_use]
     pub fn circuit(&self) -> Arc<Circuit> {
         Arc::clone(&self.circuit)
@@ -238,9 +250,9 @@ impl<B: SecretBinder> SecretBinder for Breaker<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let refused = || BackendError::about(ErrorKind::Unavailable, self.kind(), query);
+        let rejected = || BackendError::about(ErrorKind::Unavailable, self.kind(), query);
         self.circuit
-            .call(query.deadline, refused, self.inner.bind(query))
+            .call(query.deadline, rejected, self.inner.bind(query))
             .await
     }
 }
@@ -259,7 +271,7 @@ mod tests {
         Breaker::new(backend, BreakerSettings::default())
     }
 
-    async fn ask(breaker: &Breaker<MemoryBackend>) -> Option<ErrorKind> {
+    async fn bind(breaker: &Breaker<MemoryBackend>) -> Option<ErrorKind> {
         breaker
             .bind(&query("jobs", "db"))
             .await
@@ -271,14 +283,14 @@ mod tests {
     #[case(Fault::Fail(ErrorKind::Unavailable))]
     #[case(Fault::Hang)]
     #[tokio::test(start_paused = true)]
-    async fn a_dead_backend_is_left_alone_then_tried_by_one(#[case] fault: Fault) {
+    async fn open_breaker_rejects_calls_then_permits_one_probe(#[case] fault: Fault) {
         let breaker = breaker(fault);
         for _ in 0..5 {
-            assert!(ask(&breaker).await.is_some());
+            assert!(bind(&breaker).await.is_some());
         }
         assert_eq!(breaker.inner.calls(), 5);
         for _ in 0..100 {
-            assert_eq!(ask(&breaker).await, Some(ErrorKind::Unavailable));
+            assert_eq!(bind(&breaker).await, Some(ErrorKind::Unavailable));
         }
         assert_eq!(breaker.inner.calls(), 5);
 
@@ -286,39 +298,39 @@ mod tests {
         breaker
             .inner
             .always(Some(Fault::Delay(Duration::from_millis(10))));
-        let (probe, other) = tokio::join!(ask(&breaker), ask(&breaker));
+        let (probe, other) = tokio::join!(bind(&breaker), bind(&breaker));
         assert_eq!((probe, other), (None, Some(ErrorKind::Unavailable)));
         assert_eq!(breaker.inner.calls(), 6);
-        assert_eq!(ask(&breaker).await, None);
+        assert_eq!(bind(&breaker).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_probe_opens_it_again() {
+    async fn failed_probe_opens_the_breaker_again() {
         let breaker = breaker(Fault::Fail(ErrorKind::Unavailable));
         for _ in 0..5 {
-            ask(&breaker).await;
+            bind(&breaker).await;
         }
         advance(Duration::from_secs(1)).await;
-        ask(&breaker).await;
-        ask(&breaker).await;
+        bind(&breaker).await;
+        bind(&breaker).await;
         assert_eq!(breaker.inner.calls(), 6);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_whose_caller_left_frees_its_place() {
+    async fn probe_whose_caller_left_is_replaced() {
         let breaker = breaker(Fault::Fail(ErrorKind::Unavailable));
         for _ in 0..5 {
-            ask(&breaker).await;
+            bind(&breaker).await;
         }
         advance(Duration::from_secs(1)).await;
         breaker.inner.next(Fault::Hang);
         assert!(
-            timeout(Duration::from_millis(1), ask(&breaker))
+            timeout(Duration::from_millis(1), bind(&breaker))
                 .await
                 .is_err()
         );
         breaker.inner.always(None);
-        assert_eq!(ask(&breaker).await, None);
+        assert_eq!(bind(&breaker).await, None);
     }
 
     #[rstest::rstest]
@@ -326,10 +338,10 @@ mod tests {
     #[case(Fault::Fail(ErrorKind::PermissionDenied))]
     #[case(Fault::Fail(ErrorKind::RateLimited))]
     #[tokio::test(start_paused = true)]
-    async fn an_answer_of_any_kind_is_a_sign_of_life(#[case] fault: Fault) {
+    async fn response_of_any_kind_keeps_the_breaker_closed(#[case] fault: Fault) {
         let breaker = breaker(fault);
         for _ in 0..20 {
-            ask(&breaker).await;
+            bind(&breaker).await;
         }
         assert_eq!(breaker.inner.calls(), 20);
     }
@@ -342,20 +354,20 @@ mod tests {
                 breaker.inner.next(Fault::Fail(ErrorKind::Unavailable));
             }
             for _ in 0..5 {
-                ask(&breaker).await;
+                bind(&breaker).await;
             }
         }
         assert_eq!(breaker.inner.calls(), 25);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_in_a_hurry_says_nothing_about_the_backend() {
+    async fn short_deadlines_do_not_open_the_breaker() {
         let breaker = breaker(Fault::Hang);
         for _ in 0..20 {
-            let mut hurried = query("jobs", "db");
-            hurried.deadline = hurried.arrived + Duration::from_millis(100);
+            let mut short_query = query("jobs", "db");
+            short_query.deadline = short_query.arrived + Duration::from_millis(100);
             assert_eq!(
-                breaker.bind(&hurried).await.unwrap_err().kind,
+                breaker.bind(&short_query).await.unwrap_err().kind,
                 ErrorKind::Deadline
             );
         }

@@ -1,4 +1,4 @@
-//! Counts and times the calls to a backend.
+//! Metrics decorator: counts and times the calls to a backend.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::backend::{
 };
 use injection::{SecretBinding, SecretKey, SecretName};
 
-/// A decorator that counts every call, also those whose caller went away.
+/// Decorator that counts every call, also calls whose caller left.
 #[derive(Debug)]
 pub struct Metered<B> {
     inner: B,
@@ -30,8 +30,8 @@ impl<B: SecretBinder> Metered<B> {
         Self { inner, metrics }
     }
 
-    fn begin(&self, operation: BackendOperation) -> Call<'_> {
-        Call {
+    fn begin(&self, operation: BackendOperation) -> MeteredCall<'_> {
+        MeteredCall {
             metrics: &self.metrics,
             backend: self.inner.kind(),
             operation,
@@ -41,8 +41,8 @@ impl<B: SecretBinder> Metered<B> {
     }
 }
 
-/// A call under way. It counts when dropped, so that a caller who went away is counted too.
-struct Call<'a> {
+/// A call under way. It is counted when dropped, so that a caller that left is counted too.
+struct MeteredCall<'a> {
     metrics: &'a BackendMetrics,
     backend: BackendKind,
     operation: BackendOperation,
@@ -50,7 +50,7 @@ struct Call<'a> {
     result: BackendResult,
 }
 
-impl Call<'_> {
+impl MeteredCall<'_> {
     fn end<T>(mut self, result: Result<T, BackendError>) -> Result<T, BackendError> {
         self.result = match &result {
             Ok(_) => BackendResult::Ok,
@@ -60,7 +60,7 @@ impl Call<'_> {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for MeteredCall<'_> {
     fn drop(&mut self) {
         let Self {
             metrics,
@@ -159,7 +159,7 @@ mod tests {
     use crate::backend::memory::{Fault, MemoryBackend, query};
     use crate::backend::metrics::BackendMetrics;
 
-    fn counted(metrics: &BackendMetrics, result: BackendResult) -> u64 {
+    fn requests(metrics: &BackendMetrics, result: BackendResult) -> u64 {
         let labels = BackendRequest {
             backend: BackendKind::Memory,
             operation: BackendOperation::Bind,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_call_is_counted_once_by_how_it_ended() {
+    async fn calls_are_counted_once_by_result() {
         let metrics = BackendMetrics::default();
         let backend = MemoryBackend::new();
         backend.put("jobs", "db", &[("user", "u")]);
@@ -180,9 +180,9 @@ mod tests {
             ErrorKind::NotFound
         );
         metered.inner.next(Fault::Hang);
-        let patient = query("jobs", "db");
+        let query_of_db = query("jobs", "db");
         assert!(
-            tokio::time::timeout(Duration::from_millis(10), metered.bind(&patient))
+            tokio::time::timeout(Duration::from_millis(10), metered.bind(&query_of_db))
                 .await
                 .is_err()
         );
@@ -191,7 +191,7 @@ mod tests {
             BackendResult::NotFound,
             BackendResult::Cancelled,
         ] {
-            assert_eq!(counted(&metrics, result), 1, "{result:?}");
+            assert_eq!(requests(&metrics, result), 1, "{result:?}");
         }
     }
 }

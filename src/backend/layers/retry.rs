@@ -1,4 +1,4 @@
-//! Asks again when the same question may get another answer a moment later, and never past the deadline.
+//! Retries of temporary failures, never past the deadline.
 
 use std::time::Duration;
 
@@ -8,88 +8,92 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backend::{BackendError, BackendKind, BindQuery, ErrorKind, SecretBinder};
 use injection::SecretBinding;
 
-/// How often and how fast to ask again.
+/// Number of attempts, and the backoff between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
-    /// Attempts in all, the first included.
-    pub attempts: u32,
-    /// The longest pause before the second attempt; it doubles for each further one.
-    pub base: Duration,
-    /// The longest pause of all.
-    pub cap: Duration,
+    /// Attempts in total, the first included.
+    pub max_attempts: u32,
+    /// Longest backoff before the second attempt; it doubles for each further one.
+    pub initial_backoff: Duration,
+    /// Limit of the backoff.
+    pub max_backoff: Duration,
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {
-            attempts: 3,
-            base: Duration::from_millis(50),
-            cap: Duration::from_millis(500),
+            max_attempts: 3,
+            initial_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_millis(500),
         }
     }
 }
 
 impl RetrySettings {
     /// Repeats `call` as long as its failures are retryable and `deadline` leaves time: exponential backoff with
-    /// jitter. `too_late` is the answer when the deadline passes.
-    pub(crate) async fn repeat<T, F>(
+    /// jitter. Returns `deadline_error` when the deadline passes.
+    pub(crate) async fn retry<T, F>(
         self,
         jitter: fn(Duration) -> Duration,
         deadline: Instant,
-        too_late: impl Fn() -> BackendError,
+        deadline_error: impl Fn() -> BackendError,
         mut call: impl FnMut() -> F,
     ) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
         if Instant::now() >= deadline {
-            return Err(too_late());
+            return Err(deadline_error());
         }
         let mut attempt = 1;
         loop {
             let error = match timeout_at(deadline, call()).await {
                 Ok(Err(error)) => error,
-                Ok(Ok(answer)) => return Ok(answer),
-                Err(_) => return Err(too_late()),
+                Ok(Ok(value)) => return Ok(value),
+                Err(_) => return Err(deadline_error()),
             };
-            let pause = self.pause(jitter, attempt, &error);
-            // The error says more than "deadline" would, and says it now.
-            let no_time = pause >= deadline.saturating_duration_since(Instant::now());
-            if !error.kind.is_retryable() || attempt >= self.attempts || no_time {
+            let backoff = self.backoff(jitter, attempt, &error);
+            // The error has more information than "deadline", and is available now.
+            let no_time = backoff >= deadline.saturating_duration_since(Instant::now());
+            if !error.kind.is_retryable() || attempt >= self.max_attempts || no_time {
                 return Err(error);
             }
-            sleep(pause).await;
+            sleep(backoff).await;
             attempt += 1;
         }
     }
 
-    /// The pause after failed attempt `attempt` (the first is 1). A backend that names a time knows better
-    /// than we do, and is believed as long as the deadline lets it; the jitter on top keeps its callers from
-    /// returning at the same instant.
-    fn pause(
+    /// Backoff after failed attempt number `attempt`, beginning with 1. A Retry-After of the backend replaces it, as
+    /// long as the deadline allows. The jitter on top keeps its callers from returning at the same time.
+    fn backoff(
         self,
         jitter: fn(Duration) -> Duration,
         attempt: u32,
         error: &BackendError,
     ) -> Duration {
-        let Self { base, cap, .. } = self;
+        let Self {
+            initial_backoff,
+            max_backoff,
+            ..
+        } = self;
         match error.retry_after {
-            Some(wanted) => wanted.saturating_add(jitter(base)),
+            Some(requested) => requested.saturating_add(jitter(initial_backoff)),
             None => jitter(
-                base.saturating_mul(2_u32.saturating_pow(attempt - 1))
-                    .min(cap),
+                initial_backoff
+                    .saturating_mul(2_u32.saturating_pow(attempt - 1))
+                    .min(max_backoff),
             ),
         }
     }
 }
 
-/// Anything from nothing to `limit`.
+/// Random duration of at most `limit`.
 pub(crate) fn full_jitter(limit: Duration) -> Duration {
     limit.mul_f64(fastrand::f64())
 }
 
-/// A decorator that repeats retryable failures: exponential backoff with full jitter, so that the replicas
-/// that failed together do not come back together.
+/// Decorator that repeats retryable failures: exponential backoff with full jitter, so that replicas that failed
+/// together do not retry together.
 #[derive(Debug)]
 pub struct Retrying<B> {
     inner: B,
@@ -116,9 +120,9 @@ impl<B: SecretBinder> SecretBinder for Retrying<B> {
     }
 
     async fn bind(&self, query: &BindQuery) -> Result<SecretBinding, BackendError> {
-        let too_late = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
+        let deadline_error = || BackendError::about(ErrorKind::Deadline, self.kind(), query);
         self.settings
-            .repeat(self.jitter, query.deadline, too_late, || {
+            .retry(self.jitter, query.deadline, deadline_error, || {
                 self.inner.bind(query)
             })
             .await
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retryable_failures_are_repeated_with_growing_pauses() {
+    async fn retryable_failures_are_repeated_with_growing_backoff() {
         let retrying = retrying();
         retrying.inner.next(Fault::Fail(ErrorKind::Unavailable));
         retrying.inner.next(Fault::Fail(ErrorKind::RateLimited));
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_are_few() {
+    async fn attempts_are_limited() {
         let retrying = retrying();
         retrying
             .inner
@@ -171,7 +175,7 @@ mod tests {
     #[case(ErrorKind::Protocol)]
     #[case(ErrorKind::Invalid)]
     #[tokio::test(start_paused = true)]
-    async fn verdicts_are_not_questioned(#[case] kind: ErrorKind) {
+    async fn verdicts_are_not_retried(#[case] kind: ErrorKind) {
         let retrying = retrying();
         retrying.inner.always(Some(Fault::Fail(kind)));
         assert_eq!(
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_is_honoured_when_it_fits() {
+    async fn retry_after_is_honoured_within_the_deadline() {
         let retrying = retrying();
         retrying.inner.next(Fault::SlowDown(Duration::from_secs(2)));
         let began = Instant::now();
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_beyond_the_deadline_gives_up_at_once() {
+    async fn retry_after_beyond_the_deadline_fails_at_once() {
         let retrying = retrying();
         for beyond in [
             Duration::from_secs(10),
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_asked_after_the_deadline() {
+    async fn no_call_is_made_after_the_deadline() {
         let retrying = retrying();
         let mut late = query("jobs", "db");
         late.deadline = late.arrived;

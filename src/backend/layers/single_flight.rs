@@ -1,11 +1,12 @@
-//! Single flight by "the next read": who may share which read of an object.
+//! Single flight: concurrent reads of one object share a request.
 //!
-//! A read that is under way may have looked before the caller's review arrived, so a caller shares it only
-//! when it began later; otherwise the caller shares the *next* read, which waits for the one under way. So at
-//! most one read per key runs and one waits, however many reviews come in.
+//! A read that is under way may have seen the object before the review of the caller arrived. So a caller shares it
+//! only if it began later; otherwise the caller shares the *next* read, which waits for the one under way. At most one
+//! read per key runs and one waits, however many reviews arrive.
 //!
-//! A read that is under way has the deadline of those who wanted it when it began. Whoever joins it with more time
-//! than that, and is told that the time was too short, joins another one: a caller in a hurry harms nobody else.
+//! A read that is under way has the deadline of the callers that had joined when it began. A caller that joins it with
+//! a later deadline, and gets [`ErrorKind::Deadline`], joins another read: a caller with a short deadline does not
+//! affect the others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,24 +22,24 @@ use tokio::time::Instant;
 
 use crate::backend::{BackendError, ErrorKind};
 
-/// The answer of a read, for all of its waiters.
-pub(crate) type Outcome<V> = Result<V, BackendError>;
+/// Result of a read, for all of its waiters.
+pub(crate) type ReadResult<V> = Result<V, BackendError>;
 
-/// A read that its waiters own together: when the last of them goes, it is dropped, and the work with it.
-type Read<V> = Shared<BoxFuture<'static, Outcome<V>>>;
+/// A read that its waiters own together: when the last of them leaves, it is dropped, and the work with it.
+type SharedRead<V> = Shared<BoxFuture<'static, ReadResult<V>>>;
 
-/// The wishes of all waiters of one read together.
+/// Requests of all waiters of one read together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRequest {
-    /// One of them wants key names, and not only to know that the object exists.
+    /// Whether one of them needs key names, and not only existence.
     pub(crate) keys: bool,
-    /// When the last of them gives up.
+    /// Latest deadline of them.
     pub(crate) deadline: Instant,
 }
 
-/// The reads that are under way or waiting, by key. A key without either has no entry.
+/// Reads that are under way or waiting, by key. A key without either has no entry.
 pub(crate) struct SingleFlight<K, V> {
-    slots: Mutex<HashMap<K, Slot<V>>>,
+    slots: Mutex<HashMap<K, KeySlot<V>>>,
     ids: AtomicU64,
 }
 
@@ -59,44 +60,44 @@ impl<K, V> fmt::Debug for SingleFlight<K, V> {
     }
 }
 
-struct Slot<V> {
+struct KeySlot<V> {
     /// One permit: the right to read.
     gate: Arc<Semaphore>,
-    /// How many tickets exist; the slot goes with the last.
+    /// Number of tickets; the slot is removed with the last.
     tickets: usize,
-    next: Option<Waiting<V>>,
-    running: Option<Running<V>>,
+    next: Option<QueuedRead<V>>,
+    running: Option<RunningRead<V>>,
 }
 
-struct Waiting<V> {
+struct QueuedRead<V> {
     id: u64,
-    ask: ReadRequest,
-    read: WeakShared<BoxFuture<'static, Outcome<V>>>,
+    request: ReadRequest,
+    read: WeakShared<BoxFuture<'static, ReadResult<V>>>,
 }
 
-struct Running<V> {
+struct RunningRead<V> {
     id: u64,
-    ask: ReadRequest,
+    request: ReadRequest,
     began: Instant,
-    read: WeakShared<BoxFuture<'static, Outcome<V>>>,
+    read: WeakShared<BoxFuture<'static, ReadResult<V>>>,
 }
 
 /// A read that a caller has joined.
-struct Joined<V> {
-    read: Read<V>,
-    /// Others wanted it first.
+struct JoinedRead<V> {
+    read: SharedRead<V>,
+    /// Whether others had joined it before.
     shared: bool,
-    /// It began for those who give up sooner than the caller.
-    hurried: bool,
+    /// Whether it began with an earlier deadline than that of the caller.
+    short_deadline: bool,
 }
 
 impl<K, V> SingleFlight<K, V> {
-    /// How many keys are being read.
+    /// Number of keys that are being read.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<K, Slot<V>>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<K, KeySlot<V>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,83 +107,86 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The answer of a read of `key` that begins after `arrived`, and whether the caller shared it with others.
-    /// Where there is no such read, `work` makes it, from the wishes of its waiters by the time it begins, and that
+    /// Returns the result of a read of `key` that begins after `arrived`, and whether the caller shared it with others.
+    /// If there is no such read, `work` makes it, from the requests of its waiters at the time it begins, and that
     /// time.
     pub(crate) async fn read<W, F>(
         self: &Arc<Self>,
         key: &K,
-        ask: ReadRequest,
+        request: ReadRequest,
         arrived: Instant,
         work: W,
-    ) -> (Outcome<V>, bool)
+    ) -> (ReadResult<V>, bool)
     where
         W: FnOnce(ReadRequest, Instant) -> F + Clone + Send + 'static,
-        F: Future<Output = Outcome<V>> + Send + 'static,
+        F: Future<Output = ReadResult<V>> + Send + 'static,
     {
-        let Joined {
+        let JoinedRead {
             read,
             shared,
-            hurried,
-        } = self.join(key, ask, arrived, true, work.clone());
-        let outcome = read.await;
-        if hurried && matches!(&outcome, Err(error) if error.kind == ErrorKind::Deadline) {
-            // Now only with those who have as much time, so that there is no third time.
-            let Joined { read, shared, .. } = self.join(key, ask, arrived, false, work);
+            short_deadline,
+        } = self.join(key, request, arrived, true, work.clone());
+        let result = read.await;
+        if short_deadline && matches!(&result, Err(error) if error.kind == ErrorKind::Deadline) {
+            // Only with callers that have as much time: there is no third attempt.
+            let JoinedRead { read, shared, .. } = self.join(key, request, arrived, false, work);
             return (read.await, shared);
         }
-        (outcome, shared)
+        (result, shared)
     }
 
-    /// A read of `key` that begins after `arrived`; with `hurried` perhaps one that others gave less time.
+    /// Joins a read of `key` that begins after `arrived`; with `short_deadline`, possibly one that began with an
+    /// earlier deadline.
     fn join<W, F>(
         self: &Arc<Self>,
         key: &K,
-        ask: ReadRequest,
+        request: ReadRequest,
         arrived: Instant,
-        hurried: bool,
+        short_deadline: bool,
         work: W,
-    ) -> Joined<V>
+    ) -> JoinedRead<V>
     where
         W: FnOnce(ReadRequest, Instant) -> F + Send + 'static,
-        F: Future<Output = Outcome<V>> + Send + 'static,
+        F: Future<Output = ReadResult<V>> + Send + 'static,
     {
         let mut slots = self.slots();
-        let slot = slots.entry(key.clone()).or_insert_with(Slot::new);
-        // A strong handle is made only to be returned: dropping the last one here would drop its ticket,
-        // which takes this lock.
-        if let Some(joined) = slot.joinable(ask, arrived, hurried) {
+        let slot = slots.entry(key.clone()).or_insert_with(KeySlot::new);
+        // A strong handle is created only to be returned: dropping the last one here would drop its ticket, which takes
+        // this lock.
+        if let Some(joined) = slot.joinable(request, arrived, short_deadline) {
             return joined;
         }
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         slot.tickets += 1;
-        let ticket = Ticket {
-            flights: Arc::clone(self),
+        let ticket = ReadTicket {
+            single_flight: Arc::clone(self),
             key: key.clone(),
             id,
         };
         let gate = Arc::clone(&slot.gate);
         let read = async move {
             let ticket = ticket;
-            let _turn = gate
+            let _permit = gate
                 .acquire_owned()
                 .await
                 .expect("a slot's gate is never closed");
-            let (ask, began) = ticket.begin().unwrap_or((ask, Instant::now()));
-            work(ask, began).await
+            let (request, began) = ticket.begin().unwrap_or((request, Instant::now()));
+            work(request, began).await
         }
         .boxed()
         .shared();
-        slot.next = read.downgrade().map(|read| Waiting { id, ask, read });
-        Joined {
+        slot.next = read
+            .downgrade()
+            .map(|read| QueuedRead { id, request, read });
+        JoinedRead {
             read,
             shared: false,
-            hurried: false,
+            short_deadline: false,
         }
     }
 }
 
-impl<V: Clone> Slot<V> {
+impl<V: Clone> KeySlot<V> {
     fn new() -> Self {
         Self {
             gate: Arc::new(Semaphore::new(1)),
@@ -192,60 +196,65 @@ impl<V: Clone> Slot<V> {
         }
     }
 
-    fn joinable(&mut self, ask: ReadRequest, arrived: Instant, hurried: bool) -> Option<Joined<V>> {
-        let fits = |read: &&Running<V>| {
+    fn joinable(
+        &mut self,
+        request: ReadRequest,
+        arrived: Instant,
+        short_deadline: bool,
+    ) -> Option<JoinedRead<V>> {
+        let fits = |read: &&RunningRead<V>| {
             read.began > arrived
-                && (read.ask.keys || !ask.keys)
-                && (hurried || read.ask.deadline >= ask.deadline)
+                && (read.request.keys || !request.keys)
+                && (short_deadline || read.request.deadline >= request.deadline)
         };
         if let Some(running) = self.running.as_ref().filter(fits)
             && let Some(read) = running.read.upgrade()
         {
-            return Some(Joined {
+            return Some(JoinedRead {
                 read,
                 shared: true,
-                hurried: running.ask.deadline < ask.deadline,
+                short_deadline: running.request.deadline < request.deadline,
             });
         }
         let next = self.next.as_mut()?;
         let read = next.read.upgrade()?;
-        next.ask.keys |= ask.keys;
-        next.ask.deadline = next.ask.deadline.max(ask.deadline);
-        Some(Joined {
+        next.request.keys |= request.keys;
+        next.request.deadline = next.request.deadline.max(request.deadline);
+        Some(JoinedRead {
             read,
             shared: true,
-            hurried: false,
+            short_deadline: false,
         })
     }
 }
 
-/// A read's place in its slot, given back when the read ends or is dropped.
-struct Ticket<K: Eq + Hash, V> {
-    flights: Arc<SingleFlight<K, V>>,
+/// Entry of a read in its slot, removed when the read ends or is dropped.
+struct ReadTicket<K: Eq + Hash, V> {
+    single_flight: Arc<SingleFlight<K, V>>,
     key: K,
     id: u64,
 }
 
-impl<K: Eq + Hash, V> Ticket<K, V> {
-    /// Closes the read for further waiters: from here on it looks, and those who come later need another.
+impl<K: Eq + Hash, V> ReadTicket<K, V> {
+    /// Closes the read for further waiters: callers that arrive from now on need another one.
     fn begin(&self) -> Option<(ReadRequest, Instant)> {
-        let mut slots = self.flights.slots();
+        let mut slots = self.single_flight.slots();
         let slot = slots.get_mut(&self.key)?;
-        let Waiting { id, ask, read } = slot.next.take_if(|next| next.id == self.id)?;
+        let QueuedRead { id, request, read } = slot.next.take_if(|next| next.id == self.id)?;
         let began = Instant::now();
-        slot.running = Some(Running {
+        slot.running = Some(RunningRead {
             id,
-            ask,
+            request,
             began,
             read,
         });
-        Some((ask, began))
+        Some((request, began))
     }
 }
 
-impl<K: Eq + Hash, V> Drop for Ticket<K, V> {
+impl<K: Eq + Hash, V> Drop for ReadTicket<K, V> {
     fn drop(&mut self) {
-        let mut slots = self.flights.slots();
+        let mut slots = self.single_flight.slots();
         let Some(slot) = slots.get_mut(&self.key) else {
             return;
         };

@@ -1,8 +1,8 @@
-//! Who waits how long for a backend that is silent.
+//! Limits how many reviews wait for a stalled backend.
 //!
-//! Each review that waits may hold one of the Job controller's five workers, and pods that ask for nothing wait
-//! behind it. A slow backend is worth the whole deadline, a dead one is not, and until it speaks nobody can tell
-//! which it is. So in a silence one review waits on, and the others are told.
+//! Each review that waits may hold one of the five workers of the Job controller, and pods without references wait
+//! behind it. A slow backend is worth the whole deadline, a dead one is not, and until it responds the two look the
+//! same. So while the backend is stalled one review waits until its deadline, and the others are rejected.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,25 +12,26 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{BackendError, ErrorKind};
 
-/// So long without an answer to anybody is a silence. A read takes far less unless the backend is overloaded, and then
-/// it answers somebody.
+/// The backend counts as stalled when no request has been answered for this long. A read takes far less unless the
+/// backend is overloaded, and then it answers other requests.
 pub(crate) const STALL_AFTER: Duration = Duration::from_millis(750);
 
-/// Who comes into a silence gives a backend that is well again the time to say so.
+/// Time that a review waits if the backend is stalled already: enough for a response of a backend that has recovered.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Knows when the backend last answered anybody, and who waits on.
+/// Time of the last response of the backend, and the review that waits.
 #[derive(Debug)]
 pub(crate) struct StallGuard {
     limit: Duration,
-    state: Mutex<State>,
+    state: Mutex<StallState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    last_answer: Option<Instant>,
-    /// The review that waits on, known by its arrival, and how many of its secrets it waits for.
-    keeper: Option<(Instant, usize)>,
+struct StallState {
+    last_response: Option<Instant>,
+    /// Review that waits until its deadline, identified by its arrival, and the number of its secrets that it waits
+    /// for.
+    probe: Option<(Instant, usize)>,
 }
 
 impl StallGuard {
@@ -41,18 +42,20 @@ impl StallGuard {
         }
     }
 
-    /// Takes note of an answer, whatever it says. Who was told "unavailable" may not even have been asked.
-    pub(crate) fn learn<T>(&self, answer: &Result<T, BackendError>) {
-        if !matches!(answer, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline))
+    /// Records a response, whatever its meaning. [`ErrorKind::Unavailable`] and [`ErrorKind::Deadline`] are not
+    /// responses: the request may not even have been sent.
+    pub(crate) fn record<T>(&self, response: &Result<T, BackendError>) {
+        if !matches!(response, Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Deadline))
         {
-            self.state().last_answer = Some(Instant::now());
+            self.state().last_response = Some(Instant::now());
         }
     }
 
-    /// Waits for what a review reads until its deadline, or until it turns out that nobody is being answered.
+    /// Waits for a read of a review until its deadline, or until the backend is found to be stalled.
     ///
     /// # Errors
-    /// [`ErrorKind::Deadline`], or [`ErrorKind::Unavailable`] in a silence in which another review waits on.
+    /// [`ErrorKind::Deadline`], or [`ErrorKind::Unavailable`] if the backend is stalled and another review waits for
+    /// it.
     pub(crate) async fn wait<T>(
         &self,
         arrived: Instant,
@@ -61,67 +64,67 @@ impl StallGuard {
     ) -> Result<T, ErrorKind> {
         let mut read = pin!(read);
         let mut since = Instant::now();
-        let keeper = loop {
-            let limit = if self.is_kept_by_another(arrived) {
+        let probe = loop {
+            let limit = if self.has_other_probe(arrived) {
                 GRACE
             } else {
                 self.limit
             };
-            if let Ok(answer) = timeout_at(deadline.min(since + limit), read.as_mut()).await {
-                return Ok(answer);
+            if let Ok(response) = timeout_at(deadline.min(since + limit), read.as_mut()).await {
+                return Ok(response);
             }
             if Instant::now() >= deadline {
                 return Err(ErrorKind::Deadline);
             }
-            match self.last_answer() {
-                // Others are answered: it is our turn that takes long.
+            match self.last_response() {
+                // Other requests are answered: this one is only late in the queue.
                 Some(last) if last > since => since = last,
-                _ => break self.keep(arrived).ok_or(ErrorKind::Unavailable)?,
+                _ => break self.acquire_probe(arrived).ok_or(ErrorKind::Unavailable)?,
             }
         };
-        let answer = timeout_at(deadline, read).await;
-        drop(keeper);
-        answer.map_err(|_| ErrorKind::Deadline)
+        let response = timeout_at(deadline, read).await;
+        drop(probe);
+        response.map_err(|_| ErrorKind::Deadline)
     }
 
-    fn is_kept_by_another(&self, arrived: Instant) -> bool {
-        let State {
-            last_answer,
-            keeper,
+    fn has_other_probe(&self, arrived: Instant) -> bool {
+        let StallState {
+            last_response,
+            probe,
         } = *self.state();
-        // Once somebody was answered the keeper is only the one whose turn takes longest.
-        let silent = last_answer.is_none_or(|last| last.elapsed() >= self.limit);
-        silent && keeper.is_some_and(|(keeper, _)| keeper != arrived)
+        // Once any request was answered, the probe is only the request that is last in the queue.
+        let stalled = last_response.is_none_or(|last| last.elapsed() >= self.limit);
+        stalled && probe.is_some_and(|(probe, _)| probe != arrived)
     }
 
-    fn last_answer(&self) -> Option<Instant> {
-        self.state().last_answer
+    fn last_response(&self) -> Option<Instant> {
+        self.state().last_response
     }
 
-    /// The right to wait on, unless another review has it.
-    fn keep(&self, arrived: Instant) -> Option<Probe<'_>> {
+    /// Acquires the right to wait until the deadline, unless another review has it.
+    fn acquire_probe(&self, arrived: Instant) -> Option<StallProbe<'_>> {
         let mut state = self.state();
-        match &mut state.keeper {
-            Some((keeper, secrets)) if *keeper == arrived => *secrets += 1,
+        match &mut state.probe {
+            Some((probe, secrets)) if *probe == arrived => *secrets += 1,
             Some(_) => return None,
             none => *none = Some((arrived, 1)),
         }
-        Some(Probe(self))
+        Some(StallProbe(self))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StallState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One secret for which the keeper waits on.
-struct Probe<'a>(&'a StallGuard);
+/// One secret that the probing review waits for.
+struct StallProbe<'a>(&'a StallGuard);
 
-impl Drop for Probe<'_> {
+impl Drop for StallProbe<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.keeper = state
-            .keeper
+        state.probe = state
+            .probe
             .and_then(|(arrived, secrets)| (secrets > 1).then(|| (arrived, secrets - 1)));
     }
 }
@@ -137,26 +140,23 @@ mod tests {
     use crate::backend::BindQuery;
     use crate::backend::memory::query;
 
-    /// Milliseconds until the wait ended, and how.
+    /// Returns the length of the wait in milliseconds, and its error.
     async fn timed<T>(
-        patience: &StallGuard,
+        guard: &StallGuard,
         query: &BindQuery,
         read: impl Future<Output = T>,
     ) -> (u128, Option<ErrorKind>) {
         let began = Instant::now();
-        let kind = patience
-            .wait(query.arrived, query.deadline, read)
-            .await
-            .err();
+        let kind = guard.wait(query.arrived, query.deadline, read).await.err();
         (began.elapsed().as_millis(), kind)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_a_silence_one_review_waits_on() {
-        let patience = StallGuard::new(STALL_AFTER);
+    async fn stalled_backend_keeps_one_review_waiting() {
+        let guard = StallGuard::new(STALL_AFTER);
         let reviews = (0..5).map(async |at| {
             sleep(Duration::from_millis(at)).await;
-            timed(&patience, &query("jobs", "db"), pending::<()>()).await
+            timed(&guard, &query("jobs", "db"), pending::<()>()).await
         });
         let waits = join_all(reviews).await;
         assert_eq!(waits[0], (10_000, Some(ErrorKind::Deadline)));
@@ -169,73 +169,62 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_into_a_silence_hardly_waits() {
-        let patience = StallGuard::new(STALL_AFTER);
+    async fn review_hardly_waits_for_a_backend_that_is_stalled_already() {
+        let guard = StallGuard::new(STALL_AFTER);
         let first = query("jobs", "db");
-        let keeper = timed(&patience, &first, pending::<()>());
+        let probe = timed(&guard, &first, pending::<()>());
         let later = async {
             sleep(Duration::from_secs(2)).await;
-            let told = timed(&patience, &query("jobs", "db"), pending::<()>()).await;
+            let rejected = timed(&guard, &query("jobs", "db"), pending::<()>()).await;
             let soon = sleep(Duration::from_millis(50));
-            (told, timed(&patience, &query("jobs", "db"), soon).await)
+            (rejected, timed(&guard, &query("jobs", "db"), soon).await)
         };
-        let (_, (told, soon)) = tokio::join!(keeper, later);
+        let (_, (rejected, soon)) = tokio::join!(probe, later);
         assert_eq!(
-            (told, soon),
+            (rejected, soon),
             ((100, Some(ErrorKind::Unavailable)), (50, None))
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_backend_has_the_whole_deadline_for_all_secrets_of_a_review() {
-        let patience = StallGuard::new(STALL_AFTER);
+    async fn slow_backend_gets_the_whole_deadline_for_all_secrets_of_a_review() {
+        let guard = StallGuard::new(STALL_AFTER);
         let review = query("jobs", "db");
         let waits =
-            join_all((0..3).map(|_| timed(&patience, &review, sleep(Duration::from_secs(3)))))
-                .await;
+            join_all((0..3).map(|_| timed(&guard, &review, sleep(Duration::from_secs(3))))).await;
         assert!(waits.iter().all(|wait| *wait == (3000, None)), "{waits:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_others_are_answered_everybody_waits() {
-        let patience = StallGuard::new(STALL_AFTER);
-        let answers = async {
+    async fn all_reviews_wait_while_other_requests_are_answered() {
+        let guard = StallGuard::new(STALL_AFTER);
+        let responses = async {
             for _ in 0..20 {
                 sleep(Duration::from_millis(200)).await;
-                patience.learn(&Ok(()));
+                guard.record(&Ok(()));
             }
         };
         let queued = (0..5).map(async |at| {
             sleep(Duration::from_millis(at)).await;
-            timed(
-                &patience,
-                &query("jobs", "db"),
-                sleep(Duration::from_secs(4)),
-            )
-            .await
+            timed(&guard, &query("jobs", "db"), sleep(Duration::from_secs(4))).await
         });
-        let (waits, ()) = tokio::join!(join_all(queued), answers);
+        let (waits, ()) = tokio::join!(join_all(queued), responses);
         assert!(waits.iter().all(|wait| *wait == (4000, None)), "{waits:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_keeper_that_leaves_makes_room_for_the_next() {
-        let patience = StallGuard::new(STALL_AFTER);
+    async fn probe_that_leaves_is_replaced_by_the_next() {
+        let guard = StallGuard::new(STALL_AFTER);
         let first = query("jobs", "db");
         assert!(
             tokio::time::timeout(
                 Duration::from_secs(1),
-                patience.wait(first.arrived, first.deadline, pending::<()>())
+                guard.wait(first.arrived, first.deadline, pending::<()>())
             )
             .await
             .is_err()
         );
-        let next = timed(
-            &patience,
-            &query("jobs", "db"),
-            sleep(Duration::from_secs(2)),
-        )
-        .await;
+        let next = timed(&guard, &query("jobs", "db"), sleep(Duration::from_secs(2))).await;
         assert_eq!(next, (2000, None));
     }
 }

@@ -1,6 +1,6 @@
-//! Names that were bound lately, by namespace: for "did you mean".
+//! Names that were bound recently, by namespace: for "did you mean".
 //!
-//! A lookup costs the names of one namespace, however many are remembered of others.
+//! A lookup costs the names of one namespace, however many are stored for others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,47 +11,50 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-/// Names of one namespace: as many as a suggestion looks at.
-pub(super) const NAMES: usize = 256;
+/// Limit of the names of one namespace: as many as a suggestion compares.
+pub(super) const MAX_NAMES: usize = 256;
 
-/// About how many bytes of names are kept in all: some ten thousand, of a few hundred namespaces.
-pub(super) const BYTES: u64 = 4 * 1024 * 1024;
+/// Approximate limit of the bytes of all names: some ten thousand names of a few hundred namespaces.
+pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The names of one namespace, the latest last, with the times of the reads that found them.
-type Names = Arc<VecDeque<(Arc<str>, Instant)>>;
+/// Names of one namespace, the latest last, with the times at which their reads began.
+type NamespaceNames = Arc<VecDeque<(Arc<str>, Instant)>>;
 
-/// An index of names by namespace; the namespaces that were longest not asked about make room for others.
+/// Index of names by namespace. Namespaces that were not used for the longest time are evicted first.
 #[derive(Debug)]
-pub(super) struct Recent {
-    namespaces: Cache<String, Names>,
-    limit: Duration,
+pub(super) struct RecentIndex {
+    namespaces: Cache<String, NamespaceNames>,
+    max_age: Duration,
 }
 
-impl Recent {
-    /// Remembers each name for `limit`.
-    pub(super) fn new(limit: Duration) -> Self {
+impl RecentIndex {
+    /// Keeps each name for `max_age`.
+    pub(super) fn new(max_age: Duration) -> Self {
         let namespaces = Cache::builder()
-            .max_capacity(BYTES)
-            .weigher(|namespace: &String, names: &Names| weight(namespace, names))
+            .max_capacity(MAX_BYTES)
+            .weigher(|namespace: &String, names: &NamespaceNames| weight(namespace, names))
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(limit)
+            .time_to_live(max_age)
             .build();
-        Self { namespaces, limit }
+        Self {
+            namespaces,
+            max_age,
+        }
     }
 
-    /// Takes note of a name that was found by a read that began at `began`.
-    pub(super) fn note(&self, namespace: &str, name: &str, began: Instant) {
+    /// Records a name that a read found which began at `began`.
+    pub(super) fn record(&self, namespace: &str, name: &str, began: Instant) {
         self.namespaces
             .entry_by_ref(namespace)
             .and_upsert_with(|known| {
                 let mut names: VecDeque<_> = known
                     .map(|known| (*known.into_value()).clone())
                     .unwrap_or_default();
-                let place = names.iter().position(|(known, _)| **known == *name);
-                let name = place
-                    .and_then(|place| names.remove(place))
+                let position = names.iter().position(|(known, _)| **known == *name);
+                let name = position
+                    .and_then(|position| names.remove(position))
                     .map_or_else(|| Arc::from(name), |(name, _)| name);
-                if names.len() >= NAMES {
+                if names.len() >= MAX_NAMES {
                     names.pop_front();
                 }
                 names.push_back((name, began));
@@ -59,8 +62,8 @@ impl Recent {
             });
     }
 
-    /// Forgets a name that is no longer there.
-    pub(super) fn forget(&self, namespace: &str, name: &str) {
+    /// Removes a name that no longer exists.
+    pub(super) fn remove(&self, namespace: &str, name: &str) {
         self.namespaces
             .entry_by_ref(namespace)
             .and_compute_with(|known| {
@@ -83,27 +86,27 @@ impl Recent {
             });
     }
 
-    /// The names of a namespace, in order.
+    /// Names of a namespace, in order.
     pub(super) fn names(&self, namespace: &str) -> Vec<String> {
-        let known = self.namespaces.get(namespace).unwrap_or_default();
-        let recent = known
+        let names = self.namespaces.get(namespace).unwrap_or_default();
+        let recent = names
             .iter()
-            .filter(|(_, began)| began.elapsed() <= self.limit);
+            .filter(|(_, began)| began.elapsed() <= self.max_age);
         let mut names: Vec<String> = recent.map(|(name, _)| name.to_string()).collect();
         names.sort_unstable();
         names
     }
 
     #[cfg(test)]
-    pub(super) fn weighed(&self) -> u64 {
+    pub(super) fn weighted_size(&self) -> u64 {
         self.namespaces.run_pending_tasks();
         self.namespaces.weighted_size()
     }
 }
 
-/// About how many bytes a namespace takes.
-fn weight(namespace: &str, names: &Names) -> u32 {
-    /// An entry of the cache, and a name of it, beside their texts.
+/// Approximate size of a namespace in bytes.
+fn weight(namespace: &str, names: &NamespaceNames) -> u32 {
+    /// Overhead of an entry of the cache, and of each name in it.
     const ENTRY: usize = 256;
     const NAME: usize = 64;
     let names: usize = names.iter().map(|(name, _)| name.len() + NAME).sum();
@@ -120,48 +123,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn index_keeps_the_latest_names_of_each_namespace() {
-        let recent = Recent::new(LIMIT);
-        for at in 0..NAMES {
-            recent.note("jobs", &format!("s{at:04}"), Instant::now());
+        let recent = RecentIndex::new(LIMIT);
+        for at in 0..MAX_NAMES {
+            recent.record("jobs", &format!("s{at:04}"), Instant::now());
         }
-        recent.note("other", "elsewhere", Instant::now());
-        assert_eq!(recent.names("jobs").len(), NAMES);
-        // One that is found again is the latest, and is there once.
-        recent.note("jobs", "s0000", Instant::now());
-        assert_eq!(recent.names("jobs").len(), NAMES);
-        recent.note("jobs", "new", Instant::now());
+        recent.record("other", "elsewhere", Instant::now());
+        assert_eq!(recent.names("jobs").len(), MAX_NAMES);
+        // A name that is found again becomes the latest, and is stored once.
+        recent.record("jobs", "s0000", Instant::now());
+        assert_eq!(recent.names("jobs").len(), MAX_NAMES);
+        recent.record("jobs", "new", Instant::now());
         let names = recent.names("jobs");
-        assert_eq!(names.len(), NAMES);
+        assert_eq!(names.len(), MAX_NAMES);
         assert!(names.contains(&"new".to_owned()) && names.contains(&"s0000".to_owned()));
         assert!(!names.contains(&"s0001".to_owned()));
         assert_eq!(recent.names("other"), ["elsewhere"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn names_end_with_their_secret_and_with_time() {
-        let recent = Recent::new(LIMIT);
+    async fn names_expire_and_are_removed_with_their_secret() {
+        let recent = RecentIndex::new(LIMIT);
         for name in ["a", "b"] {
-            recent.note("jobs", name, Instant::now());
+            recent.record("jobs", name, Instant::now());
         }
-        recent.forget("jobs", "a");
-        recent.forget("jobs", "unknown");
-        recent.forget("nowhere", "a");
+        recent.remove("jobs", "a");
+        recent.remove("jobs", "unknown");
+        recent.remove("nowhere", "a");
         assert_eq!(recent.names("jobs"), ["b"]);
         advance(LIMIT).await;
         assert_eq!(recent.names("jobs"), ["b"]);
         advance(Duration::from_millis(1)).await;
         assert!(recent.names("jobs").is_empty());
-        recent.forget("jobs", "b");
-        assert_eq!(recent.weighed(), 0);
+        recent.remove("jobs", "b");
+        assert_eq!(recent.weighted_size(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn index_is_bounded_by_bytes() {
-        let recent = Recent::new(LIMIT);
+        let recent = RecentIndex::new(LIMIT);
         let long = "n".repeat(240);
         for namespace in 0..100 {
-            for at in 0..NAMES {
-                recent.note(
+            for at in 0..MAX_NAMES {
+                recent.record(
                     &format!("ns{namespace}"),
                     &format!("{long}{at}"),
                     Instant::now(),
@@ -169,11 +172,11 @@ mod tests {
             }
         }
         assert!(
-            (BYTES / 2..=BYTES).contains(&recent.weighed()),
+            (MAX_BYTES / 2..=MAX_BYTES).contains(&recent.weighted_size()),
             "{}",
-            recent.weighed()
+            recent.weighted_size()
         );
-        assert_eq!(recent.names("ns99").len(), NAMES, "the latest are kept");
+        assert_eq!(recent.names("ns99").len(), MAX_NAMES, "the latest are kept");
         assert!(recent.names("ns0").is_empty());
     }
 }

@@ -1,7 +1,10 @@
 //! `serve`: builds the admission webhook, serves it, and drains it.
 
+mod admission;
 mod args;
-mod certificate;
+mod certificate_monitor;
+mod certificate_sources;
+mod listeners;
 pub mod routes;
 mod tls_secret;
 
@@ -11,40 +14,24 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use kube::Client;
-use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use self::args::ServeArgs;
-use self::args::{ListenerArgs, PolicyArgs};
-use self::certificate::CertificateStatus;
+use self::certificate_sources::CertificateSources;
 use super::process::logged;
 use super::traces;
-use crate::admission::event::metrics::AdmissionMetrics;
-use crate::admission::handler::Handler;
-use crate::admission::pipeline::Pipeline;
-use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
-use crate::admission::sources::{Source, Sources};
-use crate::backend::kubernetes::KubernetesBackend;
-use crate::backend::metrics::BackendMetrics;
-use crate::backend::registry::{Backend, DecoratorSettings};
-use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
-use crate::kubernetes::ObjectApi;
-use crate::kubernetes::tls_secret::TlsSecret;
-use crate::kubernetes::{ClientSettings, connect, connect_patiently};
-use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
+use crate::kubernetes::connect;
 use crate::server::limits::{BodyLimits, BodySettings};
-use crate::server::listener::{Listener, ListenerSettings};
+use crate::server::listener::Listener;
 use crate::server::metrics::{Port, ServerMetrics};
-use crate::server::ops::{self, Checks};
+use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::{Clock, open_files};
 use crate::telemetry::logs::Log;
 use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::Flush;
 use crate::telemetry::traces::metrics::TraceMetrics;
-use injection::SecretSource;
 
 /// Our name in traces.
 const SERVICE: &str = "floe-secrets-webhook";
@@ -83,13 +70,13 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
     // Before anything slow: process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
-    let mut program = Program::build(args, clock, log, &shutdown).await?;
+    let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
     program.background.spawn(signals.run(shutdown.clone()));
     program.run(&shutdown).await
 }
 
 /// All parts of the webhook.
-struct Program {
+struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
     /// Tasks that run until the end. A drain may outlast a certificate.
@@ -99,7 +86,7 @@ struct Program {
     drain: Duration,
 }
 
-impl Program {
+impl WebhookProgram {
     async fn build(
         args: ServeArgs,
         clock: Clock,
@@ -131,11 +118,12 @@ impl Program {
         let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
 
         let sources = CertificateSources::connect(&listener, &settings, &own_namespace).await?;
-        let (store, files) = certificate(&listener, Arc::clone(&clock), &metrics, &sources).await?;
-        let admission = bind(&listener, Port::Admission, &metrics)
+        let (store, files) =
+            certificate_sources::load(&listener, Arc::clone(&clock), &metrics, &sources).await?;
+        let admission = listeners::bind(&listener, Port::Admission, &metrics)
             .await?
             .with_tls(Arc::clone(&store));
-        let ops = bind(&listener, Port::Ops, &metrics).await?;
+        let ops = listeners::bind(&listener, Port::Ops, &metrics).await?;
         tracing::info!(
             admission = %admission.local_addr()?,
             ops = %ops.local_addr()?,
@@ -144,16 +132,22 @@ impl Program {
         );
 
         let trusted = policy.trusted_callers;
-        let handler = handler(client, policy, &mut registry);
+        let handler = admission::handler(client, policy, &mut registry);
         let limits = BodyLimits::new(BodySettings::default(), metrics);
-        let checks = readiness(&store, shutdown, sources.status.clone());
+        let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
         Ok(Self {
             admission: (
                 admission,
                 routes::admission(handler, limits, traces, trusted),
             ),
             ops: (ops, ops::router(Arc::new(registry), checks)),
-            background: watch_certificates(&store, files, sources, listener.tls_poll, clock),
+            background: certificate_sources::watch(
+                &store,
+                files,
+                sources,
+                listener.tls_poll,
+                clock,
+            ),
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
         })
@@ -193,193 +187,6 @@ impl Program {
             }
         }
     }
-}
-
-/// Where the serving certificate comes from, beside files.
-struct CertificateSources {
-    /// The Secret of self-managed certificates.
-    secret: Option<TlsSecret>,
-    /// What cert-manager reports about the certificate.
-    status: Option<CertificateStatus>,
-}
-
-impl CertificateSources {
-    async fn connect(
-        listener: &ListenerArgs,
-        settings: &ClientSettings,
-        namespace: &str,
-    ) -> anyhow::Result<Self> {
-        let secret = match &listener.tls_secret {
-            Some(name) => {
-                let api = ObjectApi::new(connect_patiently(settings).await?);
-                Some(TlsSecret::new(api, namespace, name))
-            }
-            None => None,
-        };
-        let status = match &listener.tls_certificate {
-            Some(name) => Some(CertificateStatus::new(
-                connect_patiently(settings).await?,
-                namespace,
-                name,
-            )),
-            None => None,
-        };
-        Ok(Self { secret, status })
-    }
-}
-
-/// Tasks that keep the serving certificate current.
-fn watch_certificates(
-    store: &Arc<CertStore>,
-    files: TlsFiles,
-    sources: CertificateSources,
-    poll: Duration,
-    clock: Clock,
-) -> JoinSet<()> {
-    let CertificateSources { secret, status } = sources;
-    let mut tasks = JoinSet::new();
-    if let Some(secret) = secret {
-        let store = Arc::clone(store);
-        tasks.spawn(async move { tls_secret::watch(secret, &store, poll).await });
-    }
-    if let Some(status) = status {
-        let store = Arc::clone(store);
-        tasks.spawn(async move { status.watch(&store, || clock()).await });
-    }
-    let store = Arc::clone(store);
-    tasks.spawn(async move { files.watch(&store, poll).await });
-    tasks
-}
-
-/// The admission handler over the API server behind `client`.
-fn handler(client: Client, policy: PolicyArgs, registry: &mut Registry) -> Handler {
-    let settings = DecoratorSettings::default();
-    let backend = Backend::assemble(
-        KubernetesBackend::new(client.clone(), allowed(&policy)),
-        settings,
-        &BackendMetrics::register(registry),
-    );
-    let reader = Guarded::new(KubernetesDefaults(client), backend.limits, settings);
-    let defaults = Arc::new(Defaults::new(Arc::new(reader)));
-    let source = Source {
-        binder: backend.binder,
-        recent_names: Some(backend.names),
-    };
-    let sources = Sources::from([(SecretSource::Kubernetes, source)]);
-    let pipeline = Pipeline::new(sources, defaults, decide(policy));
-    Handler::new(Arc::new(pipeline), AdmissionMetrics::register(registry))
-}
-
-async fn bind(
-    args: &ListenerArgs,
-    port: Port,
-    metrics: &ServerMetrics,
-) -> anyhow::Result<Listener> {
-    let (address, bounds) = match port {
-        Port::Admission => (args.listen, ListenerSettings::default()),
-        Port::Ops | Port::Admin => (args.ops_listen, ListenerSettings::ops()),
-    };
-    let listener = Listener::bind(
-        address,
-        port,
-        listener_settings(args, bounds),
-        metrics.clone(),
-    )
-    .await;
-    listener.with_context(|| format!("{address} could not be bound"))
-}
-
-fn allowed(policy: &PolicyArgs) -> Option<std::collections::BTreeSet<String>> {
-    (!policy.namespaces.is_empty()).then(|| policy.namespaces.iter().cloned().collect())
-}
-
-fn decide(policy: PolicyArgs) -> Policy {
-    let PolicyArgs {
-        sidecar_containers,
-        on_unavailable,
-        own_namespace,
-        exempt_namespaces,
-        namespaces: _,
-        workloads_inject_template,
-        trusted_callers: _,
-    } = policy;
-    let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
-    Policy {
-        sidecars: sidecar_containers,
-        exempt_namespaces: cluster
-            .chain(own_namespace)
-            .chain(exempt_namespaces)
-            .collect(),
-        on_unavailable,
-        inject_template: workloads_inject_template,
-    }
-}
-
-/// The certificate that is there at the start; where there is none that can serve, with what its origin says of it.
-async fn certificate(
-    listener: &ListenerArgs,
-    clock: Clock,
-    metrics: &ServerMetrics,
-    sources: &CertificateSources,
-) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
-    let auth = if listener.tls_client_ca.is_some() {
-        ClientAuth::Required
-    } else {
-        ClientAuth::None
-    };
-    let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
-    let files = TlsFiles {
-        pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
-        client_ca: listener.tls_client_ca.clone(),
-    };
-    let Err(error) = files
-        .load(&store)
-        .await
-        .context("the serving certificate could not be loaded")
-    else {
-        return Ok((store, files));
-    };
-    let reason = match &sources.status {
-        Some(status) => status.ask(clock()).await,
-        None => None,
-    };
-    Err(match reason {
-        Some(reason) => error.context(reason),
-        None => error,
-    })
-}
-
-fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerSettings {
-    ListenerSettings {
-        shutdown_delay: args.shutdown_delay,
-        drain_timeout: args.drain_timeout,
-        ..bounds
-    }
-}
-
-/// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
-/// not take the endpoints away that could say so.
-fn readiness(
-    store: &Arc<CertStore>,
-    shutdown: &Shutdown,
-    origin: Option<CertificateStatus>,
-) -> Checks {
-    let (store, shutdown) = (Arc::clone(store), shutdown.clone());
-    let certificate = move || {
-        store.check().map_err(|why| match &origin {
-            Some(origin) => origin.explain(why),
-            None => why,
-        })
-    };
-    Checks::new()
-        .with("certificate", certificate)
-        .with("shutdown", move || {
-            if shutdown.is_draining() {
-                Err("the program is stopping".to_owned())
-            } else {
-                Ok(())
-            }
-        })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `scan`: prints pods and workloads that run without the secrets they ask for.
+//! `scan`: prints pods and workloads that run without the secrets that they request.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use injection::Sidecar;
 
-use super::process::conclude;
+use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat, SIDECARS, SelectorArgs};
 use crate::kubernetes::{ObjectApi, connect_patiently};
 use crate::scan::{
@@ -15,19 +15,17 @@ use crate::scan::{
 };
 use crate::telemetry::console::say;
 
-/// `scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Which cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// The namespace; else the context's.
+    /// Namespace to scan. Default: that of the context.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// All namespaces.
+    /// Scan all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// What is printed.
+    /// Output format.
     #[arg(
         short,
         long,
@@ -36,7 +34,7 @@ pub struct ScanArgs {
         default_value = "table"
     )]
     pub output: OutputFormat,
-    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    /// Containers that receive nothing unless an annotation names them, as configured for the webhook.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -45,7 +43,7 @@ pub struct ScanArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
-    /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.
+    /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
     #[arg(
         long,
         env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
@@ -54,7 +52,6 @@ pub struct ScanArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub exempt_namespaces: Vec<String>,
-    /// What else the webhook leaves alone.
     #[command(flatten)]
     pub selectors: SelectorArgs,
 }
@@ -70,7 +67,7 @@ enum ScanExitStatus {
 
 #[must_use]
 pub fn run(args: ScanArgs) -> ExitCode {
-    conclude(scan(args), ScanExitStatus::Failed)
+    run_command(scan(args), ScanExitStatus::Failed)
 }
 
 impl From<ScanExitStatus> for u8 {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use self::args::ServeArgs;
 use self::certificate_sources::CertificateSources;
-use super::process::logged;
+use super::process::run_server;
 use super::traces;
 use crate::kubernetes::connect;
 use crate::server::limits::{BodyLimits, BodySettings};
@@ -33,21 +33,20 @@ use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::Flush;
 use crate::telemetry::traces::metrics::TraceMetrics;
 
-/// Our name in traces.
+/// `service.name` of traces.
 const SERVICE: &str = "floe-secrets-webhook";
 
-/// The most worker threads that are taken unasked. A node of 64 CPUs gives the program a small part of each, and every
-/// thread has memory of its own; a few threads answer thousands of reviews a second.
-const WORKERS: usize = 4;
+/// Limit of worker threads by default. On a node of 64 CPUs, the program gets a small part of each, and every thread
+/// uses memory. A few threads respond to thousands of reviews per second.
+const MAX_DEFAULT_WORKERS: usize = 4;
 
 /// Time limit of exporting the last traces.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `serve` until it is told to stop.
 #[must_use]
 pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
     let telemetry = args.telemetry.clone();
-    logged(&telemetry, |log| {
+    run_server(&telemetry, |log| {
         open_files::raise_limit();
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = worker_threads(args.listener.worker_threads, available);
@@ -61,13 +60,13 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
     })
 }
 
-/// The worker threads of `serve`: as many as the operator said, else as many as there are CPUs, up to [`WORKERS`].
-fn worker_threads(wanted: Option<u16>, available: usize) -> usize {
-    wanted.map_or_else(|| available.min(WORKERS), usize::from)
+/// Number of worker threads: as configured, or as many as there are CPUs, up to [`MAX_DEFAULT_WORKERS`].
+fn worker_threads(configured: Option<u16>, available: usize) -> usize {
+    configured.map_or_else(|| available.min(MAX_DEFAULT_WORKERS), usize::from)
 }
 
 async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
-    // Before anything slow: process 1 loses a signal without a handler.
+    // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
     let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
@@ -79,7 +78,7 @@ async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
 struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
-    /// Tasks that run until the end. A drain may outlast a certificate.
+    /// Tasks that run until the end of the drain, which may outlast a certificate.
     background: JoinSet<()>,
     flush: Flush,
     /// Time from the signal to the end of the drain.
@@ -153,7 +152,7 @@ impl WebhookProgram {
         })
     }
 
-    /// Serves until the drain is complete. The ops port ends last: it reports "not ready" until then.
+    /// Serves until the drain is complete. The ops port closes last, and reports "not ready" until then.
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Self {
             admission: (admission, routes),
@@ -170,7 +169,7 @@ impl WebhookProgram {
             };
             let (_drained, deadline) =
                 futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
-            // The last traces get what the drain left of its time.
+            // The export of the last traces gets the time that is left of the drain.
             tokio::select! {
                 () = flush.flush(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}
                 () = shutdown.aborted() => {}
@@ -200,11 +199,11 @@ mod tests {
     #[case(None, 64, 4)]
     #[case(Some(64), 2, 64)]
     #[case(Some(1), 64, 1)]
-    fn workers_are_few_unless_told(
-        #[case] wanted: Option<u16>,
+    fn worker_threads_are_few_unless_configured(
+        #[case] configured: Option<u16>,
         #[case] available: usize,
         #[case] workers: usize,
     ) {
-        assert_eq!(worker_threads(wanted, available), workers);
+        assert_eq!(worker_threads(configured, available), workers);
     }
 }

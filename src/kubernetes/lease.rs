@@ -267,8 +267,8 @@ mod tests {
 
     use super::*;
 
-    /// An API server with one Lease, held by `other` and, if `renewing`, renewed by it. The Lease's metadata changes all
-    /// the time.
+    /// An API server with one Lease, held by `other` and, if `renewing`, renewed by it. The Lease's metadata changes
+    /// all the time.
     fn api_with_lease(renewing: bool) -> (Client, Arc<Mutex<Value>>) {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",

@@ -59,8 +59,8 @@ impl ObjectApi {
 }
 
 impl Pages<'_> {
-    /// Reads the next page; `None` after the last one. A list whose snapshot is gone restarts, so that objects may occur
-    /// twice.
+    /// Reads the next page; `None` after the last one. A list whose snapshot is gone restarts, so that objects may
+    /// occur twice.
     ///
     /// # Errors
     /// A page cannot be read for another reason than its length.

@@ -77,7 +77,7 @@ pub fn issue(
     let mut authority = CertificateParams::default();
     authority.not_before = begin;
     authority.not_after = end;
-    // Each CA has its own name, so that the CAs of a bundle can be told from each other.
+    // Each CA has its own name, so that a reader can distinguish the CAs of a bundle.
     authority.distinguished_name =
         distinguished_name(&format!("floe-secrets-webhook CA {}", now.as_second()));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

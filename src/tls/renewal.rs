@@ -11,7 +11,7 @@ use crate::tls::{Bundle, Pair, TlsError};
 /// Reason why a new certificate is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// There is no certificate, or it cannot serve.
+    /// The certificate is missing or cannot serve.
     Unusable(String),
     /// No CA that is stored with the certificate verifies it. With these CAs published, the API server would reject it.
     Untrusted,

@@ -41,14 +41,14 @@ impl fmt::Display for CertificateProblem {
 /// The problem that keeps a certificate from serving at `now`; `None` if it is Ready and in time, and if it may not be
 /// read ([`Lookup::Unknown`]).
 #[must_use]
-pub fn trouble(looked: &Looked, now: Timestamp) -> Option<CertificateProblem> {
+pub fn trouble(observed: &Looked, now: Timestamp) -> Option<CertificateProblem> {
     let Looked {
         namespace,
         name,
         served,
         certificate,
         issuer,
-    } = looked;
+    } = observed;
     let subject = format!("certificate {name} in namespace {namespace}");
     if !served {
         return Some(CertificateProblem::new(

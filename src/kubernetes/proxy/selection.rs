@@ -1,5 +1,5 @@
-//! Selection of the proxy by the rules of kubectl: the `proxy-url` of the cluster in the kubeconfig, without exceptions;
-//! otherwise the variables of the environment, with the exceptions of `NO_PROXY`.
+//! Selection of the proxy by the rules of kubectl: the `proxy-url` of the cluster in the kubeconfig, without
+//! exceptions; otherwise the variables of the environment, with the exceptions of `NO_PROXY`.
 
 use std::borrow::Cow;
 use std::fmt;

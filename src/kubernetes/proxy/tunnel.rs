@@ -1,8 +1,8 @@
 //! Client of the API server whose connections go through a proxy.
 //!
-//! kube's own proxy support takes no credentials for SOCKS, and compares `NO_PROXY` with the proxy's address. This module
-//! builds kube's stack on hyper-util's handshakes instead. TLS with the API server is inside the tunnel, so that the
-//! proxy cannot read it. A proxy behind TLS is verified by the CA of the kubeconfig, as in kubectl.
+//! kube's own proxy support takes no credentials for SOCKS, and compares `NO_PROXY` with the proxy's address. This
+//! module builds kube's stack on hyper-util's handshakes instead. TLS with the API server is inside the tunnel, so that
+//! the proxy cannot read it. A proxy behind TLS is verified by the CA of the kubeconfig, as in kubectl.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -28,8 +28,8 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use super::selection::{Protocol, Proxy};
 
-/// Fraction (1/10) of the connect timeout that is left when the proxy's handshake times out, so that the error names the
-/// proxy.
+/// Fraction (1/10) of the connect timeout that is left when the proxy's handshake times out, so that the error names
+/// the proxy.
 const HANDSHAKE_RESERVE: u32 = 10;
 
 /// Connector to the proxy itself.
@@ -276,15 +276,15 @@ mod tests {
     use crate::kubernetes::proxy::fault;
 
     /// Error of a request through a proxy that responds with these bytes, or does not respond.
-    async fn failure(scheme: &str, answer: Option<&'static [u8]>) -> String {
+    async fn failure(scheme: &str, response: Option<&'static [u8]>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let proxy = Proxy::parse(&format!("{scheme}://user:CANARY@{address}")).unwrap();
         let served = tokio::spawn(async move {
             let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                if let Some(answer) = answer {
-                    stream.write_all(answer).await.unwrap();
+                if let Some(response) = response {
+                    stream.write_all(response).await.unwrap();
                 }
                 held.push(stream);
             }
@@ -323,10 +323,10 @@ mod tests {
     #[tokio::test]
     async fn proxy_error_names_the_proxy_and_the_problem(
         #[case] scheme: &str,
-        #[case] answer: Option<&'static [u8]>,
+        #[case] response: Option<&'static [u8]>,
         #[case] sentence: &str,
     ) {
-        let failure = failure(scheme, answer).await;
+        let failure = failure(scheme, response).await;
         assert!(failure.starts_with(sentence), "{failure}");
     }
 

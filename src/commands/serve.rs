@@ -134,19 +134,13 @@ impl WebhookProgram {
         let handler = admission::handler(client, policy, &mut registry);
         let limits = BodyLimits::new(BodySettings::default(), metrics);
         let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
+        let background =
+            certificate_sources::watch(&store, files, sources, listener.tls_poll, clock);
+        let admission_routes = routes::admission(handler, limits, traces, trusted);
         Ok(Self {
-            admission: (
-                admission,
-                routes::admission(handler, limits, traces, trusted),
-            ),
+            admission: (admission, admission_routes),
             ops: (ops, ops::router(Arc::new(registry), checks)),
-            background: certificate_sources::watch(
-                &store,
-                files,
-                sources,
-                listener.tls_poll,
-                clock,
-            ),
+            background,
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
         })

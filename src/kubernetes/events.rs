@@ -21,7 +21,7 @@ pub(crate) struct InvolvedObject<'a> {
     pub uid: &'a str,
 }
 
-/// Reason of an event; it selects the event's type.
+/// Field `reason` of an event; it selects the event's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// The object runs without the secrets that it requests.

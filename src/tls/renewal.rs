@@ -32,8 +32,8 @@ impl fmt::Display for Due {
     }
 }
 
-/// Returns the reason why a new certificate is due, given the CAs that are stored with the present one; `None` while
-/// the present one is good.
+/// Returns the reason to issue a new certificate; `None` while the present one is good. `ca` are the CAs that are stored
+/// with the present one.
 #[must_use]
 pub fn due(
     present: Result<&Pair, &TlsError>,

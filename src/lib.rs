@@ -1,6 +1,6 @@
 //! floe-secrets-webhook: pods request secrets by name, and the webhook injects references to them.
 //!
-//! Rooms, lowest first. A room uses only rooms above it in this list, which tests/pure/module_graph.rs checks:
+//! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
 //! 1. [`telemetry`], [`tls`]: logs, metrics and traces; certificates without IO.
 //! 2. [`kubernetes`]: access to the API server.

@@ -32,6 +32,7 @@ macro_rules! label_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$vdoc])* $variant,)+ }
         impl $name {
+            /// All values.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
             /// Value of the label.
             #[must_use]

@@ -1,7 +1,7 @@
 //! Arguments that subcommands share: one `Args` struct for each subsystem, flattened into the subcommands.
 //!
-//! Flags are named positively, and each has an environment variable (`FLOE_SECRETS_…`), so that a manifest and a shell
-//! set the same things.
+//! Flags are named positively. Each has an environment variable (`FLOE_SECRETS_…`), so that manifests and shells can
+//! use the same settings.
 
 pub(crate) mod values;
 
@@ -14,25 +14,25 @@ use crate::kubernetes::proxy::ProxyVariables;
 use crate::kubernetes::{ClientSettings, Selector};
 use crate::telemetry::logs::LogFormat;
 
-/// Containers that get nothing unless an annotation names them, where nobody says otherwise: those of service meshes and
-/// proxies, and those that tools of data platforms add. Everyday words count only in pods with the tool's label.
+/// Default sidecar list: containers of service meshes and proxies, and containers that tools of data platforms add.
+/// Common words are limited to pods with the tool's label.
 pub const SIDECARS: &str = "istio-proxy,linkerd-proxy,vault-agent,cloud-sql-proxy,envoy,daprd,kuma-sidecar,\
     airflow-xcom-sidecar,queue-proxy,wait@workflows.argoproj.io/workflow,autoscaler@ray.io/cluster,\
     helper@job.runner.gitlab.com/pod,svc-*@job.runner.gitlab.com/pod,sidecar-*@tekton.dev/taskRun";
 
-/// How to reach Kubernetes.
+/// Connection to Kubernetes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct KubernetesArgs {
-    /// A kubeconfig file, instead of the pod's service account or $KUBECONFIG.
+    /// Kubeconfig file, instead of the pod's service account or $KUBECONFIG.
     #[arg(long, env = "FLOE_SECRETS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig, instead of its current one.
+    /// Context of the kubeconfig, instead of its current one.
     #[arg(long, env = "FLOE_SECRETS_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
 }
 
 impl KubernetesArgs {
-    /// Settings of a client, with the proxies of the environment.
+    /// Builds the settings of a client, with the proxies of the environment.
     #[must_use]
     pub fn settings(self, proxies_in_pods: bool) -> ClientSettings {
         let Self {
@@ -49,17 +49,17 @@ impl KubernetesArgs {
     }
 }
 
-/// Whether a program that runs in pods believes the environment about proxies.
+/// Use of the environment's proxies by programs that run in pods.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PodProxyArgs {
-    /// In a pod, reach the API server by `HTTPS_PROXY` and `NO_PROXY` of the environment. With a kubeconfig they count
-    /// always, after its proxy-url.
+    /// Use `HTTPS_PROXY` and `NO_PROXY` of the environment to reach the API server from a pod. With a kubeconfig they
+    /// are always used, unless it has a proxy-url.
     #[arg(long, env = "FLOE_SECRETS_PROXY_FROM_ENVIRONMENT")]
     pub proxy_from_environment: bool,
 }
 
-/// Proxy variables of the environment, in both spellings. They are not flags of clap, because their values may have
-/// passwords, which clap would print.
+/// Reads the proxy variables of the environment, in both spellings. They are not flags of clap, because their values
+/// may have passwords, which clap would print.
 #[expect(
     clippy::disallowed_methods,
     reason = "clap reads one name for each flag, and shows values in its help"
@@ -68,13 +68,13 @@ fn proxies() -> ProxyVariables {
     ProxyVariables::read(|name| std::env::var(name).ok())
 }
 
-/// What is logged, and how.
+/// Logs and traces.
 #[derive(Clone, Debug, Args)]
 pub struct TelemetryArgs {
-    /// The form of log lines.
+    /// Format of log lines.
     #[arg(long, env = "FLOE_SECRETS_LOG_FORMAT", value_name = "json|pretty", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
-    /// What is logged: a level, or directives as in `info,floe_secrets_webhook=debug`.
+    /// Log filter: a level, or directives as in `info,floe_secrets_webhook=debug`.
     #[arg(
         long,
         env = "FLOE_SECRETS_LOG",
@@ -82,15 +82,14 @@ pub struct TelemetryArgs {
         default_value = "info"
     )]
     pub log: String,
-    /// What is traced.
     #[command(flatten)]
     pub traces: TraceArgs,
 }
 
-/// Where traces go. Off by default.
+/// Export of traces; off by default.
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
-    /// Send traces to this collector by OTLP over HTTP (protobuf): its base address, as in `http://collector:4318`.
+    /// Export traces to this collector by OTLP over HTTP (protobuf); its base address, as in `http://collector:4318`.
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -100,21 +99,21 @@ pub struct TraceArgs {
         value_parser = collector
     )]
     pub otlp_endpoint: Collector,
-    /// The CA of the collector's certificate, PEM; without it the system's.
+    /// CA of the collector's certificate, PEM. Default: the system's CAs.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
     pub otlp_ca: Option<PathBuf>,
-    /// The part of traces that is recorded, 0 to 1, where the caller has not decided about it.
+    /// Ratio of traces that are recorded, 0 to 1, unless the caller has decided.
     #[arg(long, env = "FLOE_SECRETS_TRACE_RATIO", value_name = "RATIO", default_value = "1", value_parser = ratio)]
     pub trace_ratio: f64,
-    /// The pod that this program runs in, for the traces.
+    /// Name of the pod that this program runs in, for traces.
     #[arg(long, env = "FLOE_SECRETS_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 }
 
-/// What the webhook's operator left out by labels: it lacks nothing, and is not waited for.
+/// Selectors of the webhook configuration. Objects that they exclude lack no secrets, and are not retried.
 #[derive(Clone, Debug, Args)]
 pub struct SelectorArgs {
-    /// The labels of namespaces that the webhook serves, beside its own conditions, as in `team in (a,b),!legacy`.
+    /// Label selector of namespaces that the webhook serves, besides its own conditions, as in `team in (a,b),!legacy`.
     #[arg(
         long,
         env = "FLOE_SECRETS_NAMESPACE_SELECTOR",
@@ -123,7 +122,7 @@ pub struct SelectorArgs {
         hide_default_value = true
     )]
     pub namespace_selector: Selector,
-    /// The labels of pods and workloads that are sent to the webhook, as in `tier!=batch`.
+    /// Label selector of pods and workloads that are sent to the webhook, as in `tier!=batch`.
     #[arg(
         long,
         env = "FLOE_SECRETS_OBJECT_SELECTOR",
@@ -134,7 +133,7 @@ pub struct SelectorArgs {
     pub object_selector: Selector,
 }
 
-/// How findings are printed.
+/// Format of printed results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
     /// Columns, for people.

@@ -1,4 +1,4 @@
-//! The subcommands: one file for each, with its arguments and its composition root.
+//! Subcommands: one file for each, with its arguments and its composition root.
 
 mod controller;
 mod doctor;
@@ -19,7 +19,7 @@ use self::scan::ScanArgs;
 use self::serve::ServeArgs;
 pub use self::serve::routes;
 
-/// Injects the secrets that pods ask for by name.
+/// Injects the secrets that pods request by name.
 #[derive(Debug, Parser)]
 #[command(
     name = "floe-secrets-webhook",
@@ -28,45 +28,42 @@ pub use self::serve::routes;
     propagate_version = true
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     command: Command,
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the admission webhook.
     Serve(Box<ServeArgs>),
-    /// Watch over what was injected: the drift scan and retries of refused pods, by the one replica that leads.
+    /// Run the controller: the drift scan and retries of refused pods, by the replica that leads.
     ///
-    /// Admission never depends on it. The drift scan is what `scan` does, from time to time, told by a metric and
-    /// Events. Owners of refused pods are retried as soon as the secrets that they wait for exist.
+    /// Admission never depends on it. The drift scan runs `scan` at an interval and reports by a metric and Events.
+    /// Owners of refused pods are retried as soon as the secrets that they wait for exist.
     Controller(Box<ControllerArgs>),
-    /// Inject into manifests, offline: YAML or JSON in, the same out, patched.
+    /// Inject into manifests, offline: reads YAML or JSON and prints it patched.
     ///
-    /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, and
-    /// nothing was printed; 2: the call or its input cannot be read.
+    /// Patched manifests go to stdout, messages to stderr. Exit code 0: injected, or nothing to do; 1: refused, nothing
+    /// was printed; 2: the arguments or the input cannot be read.
     Inject(Box<InjectArgs>),
-    /// Find what runs without the secrets that it asks for.
+    /// Find pods and workloads that run without the secrets that they request.
     ///
-    /// Pods and workloads that were created while the webhook was away, or changed by another webhook later; and workloads
-    /// whose containers lost a Secret in the latest revision, because an annotation was removed. Looks with your own
-    /// rights (get and list on pods, workloads and their revisions) and reads no Secret. A long run says on stderr how far it
-    /// is. Exit code 0: nothing found; 1: found; 2: not everything could be looked at.
+    /// Finds pods and workloads that were created while the webhook was unavailable, or changed later by another
+    /// webhook, and workloads whose containers lost a Secret in the latest revision because an annotation was removed.
+    /// Uses your own permissions (get and list on pods, workloads and their revisions) and reads no Secret. A long run
+    /// reports its progress on stderr. Exit code 0: no findings; 1: findings; 2: not everything could be read.
     Scan(Box<ScanArgs>),
-    /// Find out whether an installation is healthy, and what mends it.
+    /// Check an installation, and print how to fix its problems.
     ///
-    /// Looks from outside, with your own rights: the webhook configuration, the CA and the certificate, Service,
-    /// replicas, rights, cert-manager, Reloader. Then it asks the API server to create a pod that asks for a secret that
-    /// nobody has, as a dry run: only when the webhook's own sentence comes back does everything work. It changes
-    /// nothing, and what you may not look at is not checked. Exit code 0: healthy, warnings or not; 1: something failed;
-    /// 2: nothing could be looked at.
+    /// Checks from outside, with your own permissions: the webhook configuration, the CA and the certificate, Service,
+    /// replicas, permissions, cert-manager, Reloader. Then it creates, as a dry run, a pod that requests a secret which
+    /// does not exist: the installation works only if the webhook's own error is returned. It changes nothing, and
+    /// objects that you may not read are not checked. Exit code 0: healthy, possibly with warnings; 1: a check failed;
+    /// 2: nothing could be checked.
     Doctor(Box<DoctorArgs>),
 }
 
 impl Cli {
-    /// Runs the subcommand to its end.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
@@ -86,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -96,7 +93,7 @@ mod tests {
     #[case(&["controller", "--drift-interval"])]
     #[case(&["controller", "--tls-validity"])]
     #[case(&["controller", "--ca-grace"])]
-    fn nothing_is_done_again_without_a_pause(#[case] args: &[&str]) {
+    fn intervals_below_a_second_are_rejected(#[case] args: &[&str]) {
         let parse = |value| {
             Cli::try_parse_from(["floe-secrets-webhook"].iter().chain(args).chain([&value]))
         };
@@ -111,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_that_is_none_is_rejected_with_its_flag() {
+    fn invalid_selector_is_rejected_with_its_flag() {
         let parse = |value| {
             Cli::try_parse_from([
                 "floe-secrets-webhook",

@@ -1,7 +1,7 @@
-//! Every way to the API server: clients and proxies, and the objects that more than one room reads or writes.
+//! Access to the API server: clients and proxies, and the objects that more than one room reads or writes.
 //!
-//! Secrets that pods ask for are read by [`crate::backend::kubernetes`] alone; of other Secrets, only metadata and the
-//! webhook's own certificate are read here.
+//! Secrets that pods request are read only by [`crate::backend::kubernetes`]. Of other Secrets, this room reads only
+//! metadata, and the webhook's own certificate.
 
 pub mod cert_manager;
 pub mod client;
@@ -13,6 +13,7 @@ pub mod objects;
 mod pages;
 pub mod proxy;
 mod rate_limiter;
+pub mod reviews;
 mod selector;
 pub mod tls_secret;
 mod watch;

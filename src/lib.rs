@@ -1,10 +1,10 @@
-//! floe-secrets-webhook: pods ask for secrets by name, the webhook injects references to them.
+//! floe-secrets-webhook: pods request secrets by name, and the webhook injects references to them.
 //!
-//! Rooms, lowest first. A room uses only rooms above it in this list; tests/pure/layering.rs checks it:
+//! Rooms, lowest first. A room uses only rooms above it in this list, which `tests/pure/module_graph.rs` checks:
 //!
 //! 1. [`telemetry`], [`tls`]: logs, metrics and traces; certificates without IO.
-//! 2. [`kubernetes`]: every way to the API server.
-//! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a crate of its own.
+//! 2. [`kubernetes`]: access to the API server.
+//! 3. [`backend`]: secrets backends and the layers around them. [`injection`] is the pure core, a separate crate.
 //! 4. [`defaults`]: annotations of Namespaces and ServiceAccounts.
 //! 5. [`admission`]: from an `AdmissionReview` to its response. [`server`]: listeners, limits, certificates, shutdown.
 //! 6. [`cli`]: arguments that commands share. [`scan`].

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use floe_secrets_webhook::commands::Cli;
 
 fn main() -> ExitCode {
-    // One provider for the whole process, before anything could make a TLS configuration.
+    // The provider of the whole process has to be installed before the first TLS configuration is built.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok(), "nothing installs a provider before main");
     Cli::parse().run()

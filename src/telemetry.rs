@@ -1,4 +1,4 @@
-//! What the program reports about itself: logs, metrics and traces.
+//! Telemetry of the program: logs, metrics and traces.
 
 pub mod console;
 pub mod error_chain;

@@ -1,6 +1,6 @@
-//! Certificates: what a pair must be before it serves, how one is made, and when the next one is due.
+//! Certificates: checks of a pair before it serves, issuing, and renewal.
 //!
-//! Nothing here does IO: PEM comes in and PEM goes out, and the time is an argument.
+//! No module here does IO: input and output are PEM, and the time is an argument.
 
 mod bundle;
 mod error;

@@ -1,12 +1,12 @@
-//! Values of flags: durations with their limits, ratios, collectors.
+//! Parsers of flag values: durations with limits, ratios, collectors.
 
 use crate::telemetry::traces::{Endpoint, InvalidEndpoint};
 
-/// The least pause between two rounds of anything, and the least of what they measure: without one, a mistyped value
-/// would keep a CPU and the API server busy.
+/// Minimum of intervals and of the durations that they measure. Without one, a typo could keep a CPU and the API server
+/// busy.
 const MIN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A collector, or none. An empty variable of the environment counts as one that is not set.
+/// Optional collector. An empty environment variable counts as not set.
 #[derive(Clone, Debug)]
 pub struct Collector(pub Option<Endpoint>);
 
@@ -18,24 +18,24 @@ pub(crate) fn collector(text: &str) -> Result<Collector, InvalidEndpoint> {
     }
 }
 
-/// A part of the whole.
+/// Parses a ratio.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
     let parsed = text
         .parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio));
-    parsed.ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
+    parsed.ok_or_else(|| format!("invalid ratio {text:?}: expected a number from 0 to 1"))
 }
 
-/// A duration as Go and Kubernetes write it: `10s`, `1m30s`.
+/// Parses a duration in the format of Go and Kubernetes: `10s`, `1m30s`.
 pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
-        .map_err(|_| format!("{text:?} is no duration such as 10s"))?;
+        .map_err(|_| format!("invalid duration {text:?}: expected e.g. 10s or 1m30s"))?;
     std::time::Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
 }
 
-/// A duration after which something is done again: never at once.
+/// Parses a duration of at least [`MIN_INTERVAL`].
 pub(crate) fn at_least_a_second(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
     if parsed >= MIN_INTERVAL {
@@ -45,7 +45,7 @@ pub(crate) fn at_least_a_second(text: &str) -> Result<std::time::Duration, Strin
     }
 }
 
-/// A duration in which a lease can be renewed a few times; whole seconds, as a Lease says it.
+/// Parses the duration of a lease: long enough for a few renewals, and in whole seconds as in a Lease.
 pub(crate) fn lease_duration(text: &str) -> Result<std::time::Duration, String> {
     let parsed = duration(text)?;
     let fits = parsed.subsec_nanos() == 0 && (3..=3600).contains(&parsed.as_secs());

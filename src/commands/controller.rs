@@ -1,4 +1,4 @@
-//! Composition root of `controller`: builds its parts, runs for the leader election, works, and releases the lease.
+//! `controller`: builds the controller, runs its work while it leads, and releases the lease.
 
 mod args;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::args::ControllerArgs;
 use self::args::{CertificateArgs, LeaseArgs};
-use super::process::logged;
+use super::process::run_server;
 use super::traces;
 use crate::controller::certificates::{CertificateSettings, Certificates};
 use crate::controller::drift::Drift;
@@ -36,24 +36,23 @@ use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::metrics::TraceMetrics;
 use crate::telemetry::traces::{Flush, Traces};
 
-/// Our name in the API server's audit log.
+/// User agent in the API server's audit log.
 const USER_AGENT: &str = concat!("floe-secrets-controller/", env!("CARGO_PKG_VERSION"));
 
-/// Our name in traces.
+/// `service.name` of traces.
 const SERVICE: &str = "floe-secrets-controller";
 
-/// Calls of the drift scan in a second: it has ten minutes.
-const SCAN_CALLS: u32 = 50;
+/// Limit of the drift scan's calls per second. With the default interval, a scan has ten minutes.
+const MAX_SCAN_CALLS_PER_SECOND: u32 = 50;
 
-/// How long giving up the lease may take.
+/// Time limit of releasing the lease and exporting the last traces.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `controller` until it is told to stop.
 #[must_use]
 pub fn run(args: ControllerArgs) -> ExitCode {
     let telemetry = args.telemetry.clone();
-    logged(&telemetry, |log| {
-        // It waits, for the most part: one worker beside the main thread is plenty.
+    run_server(&telemetry, |log| {
+        // One worker besides the main thread is enough, because the controller mostly waits.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -65,17 +64,17 @@ pub fn run(args: ControllerArgs) -> ExitCode {
 }
 
 async fn control(args: ControllerArgs, log: &Log) -> anyhow::Result<()> {
-    // Before anything slow: process 1 loses a signal without a handler.
+    // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
-    let program = Program::build(args, log, &shutdown).await?;
+    let program = ControllerProgram::build(args, log, &shutdown).await?;
     program.run(signals, &shutdown).await
 }
 
 /// All parts of the controller.
-struct Program {
+struct ControllerProgram {
     work: Work,
-    election: LeaderElector,
+    elector: LeaderElector,
     leading: watch::Receiver<bool>,
     ops: Listener,
     router: Router,
@@ -89,7 +88,7 @@ struct Work {
     certificates: Option<Certificates>,
 }
 
-impl Program {
+impl ControllerProgram {
     async fn build(args: ControllerArgs, log: &Log, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let mut registry = registry();
         let server_metrics = ServerMetrics::register(&mut registry);
@@ -114,7 +113,7 @@ impl Program {
         );
         let (traces, flush) = starting.await?;
 
-        let (election, leading) = LeaderElector::new(
+        let (elector, leading) = LeaderElector::new(
             client.clone(),
             lease_settings(args.lease.clone(), &own_namespace),
             jiff::Timestamp::now,
@@ -131,7 +130,7 @@ impl Program {
         tracing::info!(ops = %ops.local_addr()?, version = env!("CARGO_PKG_VERSION"), "watching");
         Ok(Self {
             work: Work::build(args, client, own_namespace, &metrics, &traces),
-            election,
+            elector,
             leading,
             ops,
             router: ops::router(Arc::new(registry), readiness(shutdown)),
@@ -143,7 +142,7 @@ impl Program {
     async fn run(self, signals: Signals, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Self {
             work,
-            election,
+            elector,
             leading,
             ops,
             router,
@@ -157,9 +156,9 @@ impl Program {
         background.spawn(async move {
             ops.serve(router, ops_ended).await;
         });
-        let mut electing = tokio::spawn(election.run(release.clone()));
+        let mut electing = tokio::spawn(elector.run(release.clone()));
         tokio::select! {
-            // Work ends before the lease is released.
+            // The work ends before the lease is released.
             () = while_leading(leading, || work.run(), shutdown.draining()) => {}
             died = &mut electing => {
                 died.context("the lease task died")?;
@@ -192,7 +191,7 @@ impl Work {
     ) -> Self {
         let now = jiff::Timestamp::now;
         let api = ObjectApi::new(client);
-        let certificates = self_managed(args.certificate, &own_namespace)
+        let certificates = certificate_settings(args.certificate, &own_namespace)
             .map(|settings| Certificates::new(&api, settings, metrics.clone(), now).traced(traces));
         let exempt = args.exempt_namespaces.into_iter().chain([own_namespace]);
         let rules = Rules {
@@ -209,7 +208,7 @@ impl Work {
             Scope::Namespaces(namespaces)
         };
         let drift = Drift::new(
-            &api.rate_limited(&RateLimiter::per_second(SCAN_CALLS)),
+            &api.rate_limited(&RateLimiter::per_second(MAX_SCAN_CALLS_PER_SECOND)),
             rules.clone(),
             scope.clone(),
             args.drift_interval,
@@ -224,7 +223,7 @@ impl Work {
         }
     }
 
-    /// Runs for as long as it is polled.
+    /// Runs as long as it is polled.
     async fn run(&self) {
         let retrying = async {
             match &self.retries {
@@ -251,14 +250,14 @@ fn lease_settings(args: LeaseArgs, own_namespace: &str) -> LeaseSettings {
     LeaseSettings {
         namespace: own_namespace.to_owned(),
         name: lease_name,
-        // A restarted container has the same pod name, and must not take itself for its predecessor.
+        // A restarted container has the same pod name, and must not use the lease of its predecessor.
         identity: format!("{identity}_{:016x}", fastrand::u64(..)),
         duration: lease_duration,
     }
 }
 
-/// The certificate, when it is made here.
-fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
+/// Settings of the self-managed certificate, if it is enabled.
+fn certificate_settings(args: CertificateArgs, own_namespace: &str) -> Option<CertificateSettings> {
     let CertificateArgs {
         tls_secret,
         tls_names,
@@ -278,7 +277,7 @@ fn self_managed(args: CertificateArgs, own_namespace: &str) -> Option<Certificat
     })
 }
 
-/// Ready is: no end in sight. A replica that does not lead is as ready as the one that does.
+/// Readiness: no shutdown in progress. A replica that does not lead is ready too.
 fn readiness(shutdown: &Shutdown) -> Checks {
     let shutdown = shutdown.clone();
     Checks::new().with("shutdown", move || {

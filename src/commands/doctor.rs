@@ -1,4 +1,4 @@
-//! `doctor`: prints whether an installation is healthy, and what mends it.
+//! `doctor`: checks an installation and prints how to fix its problems.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,22 +6,20 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::process::conclude;
+use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat};
 use crate::doctor::{self, Check, Id, Request, Status, output};
 use crate::kubernetes::connect_patiently;
 use crate::telemetry::console::say;
 
-/// `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Which cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// The namespace in which a pod is created, as a dry run; one that the webhook serves.
+    /// Namespace in which a pod is created as a dry run. The webhook must serve it.
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub namespace: String,
-    /// Where the webhook runs, when its configuration does not say so.
+    /// Namespace of the webhook, unless the webhook configuration names it.
     #[arg(
         long,
         env = "FLOE_SECRETS_WEBHOOK_NAMESPACE",
@@ -29,18 +27,18 @@ pub struct DoctorArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub webhook_namespace: String,
-    /// The webhook configuration; found by its entries when not given.
+    /// Name of the webhook configuration. By default, it is found by its entries.
     #[arg(long, env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION", value_name = "NAME")]
     pub webhook_configuration: Option<String>,
-    /// Create the pod.
+    /// Create a pod as a dry run.
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = true, default_missing_value = "true")]
     pub probe: bool,
-    /// Look through all pods and workloads for what runs without its secrets. `--drift=false` on a large cluster.
+    /// Scan all pods and workloads for drift. Use `--drift=false` on a large cluster.
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = true, default_missing_value = "true")]
     pub drift: bool,
-    /// What is printed.
+    /// Output format.
     #[arg(
         short,
         long,
@@ -51,30 +49,28 @@ pub struct DoctorArgs {
     pub output: OutputFormat,
 }
 
-/// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExitStatus {
-    /// Nothing failed.
+    /// No check failed.
     Healthy = 0,
-    /// Something did.
+    /// A check failed.
     Failed = 1,
-    /// Nothing could be looked at.
+    /// Nothing of the installation could be checked.
     Inconclusive = 2,
 }
 
-/// Runs `doctor`; `here` is the clock of this machine.
 #[must_use]
-pub fn run(args: DoctorArgs, here: fn() -> Timestamp) -> ExitCode {
-    conclude(doctor(args, here), ExitStatus::Inconclusive)
+pub fn run(args: DoctorArgs, clock: fn() -> Timestamp) -> ExitCode {
+    run_command(doctor(args, clock), ExitStatus::Inconclusive)
 }
 
 impl From<ExitStatus> for u8 {
-    fn from(outcome: ExitStatus) -> Self {
-        outcome as Self
+    fn from(status: ExitStatus) -> Self {
+        status as Self
     }
 }
 
-async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<ExitStatus, String> {
+async fn doctor(args: DoctorArgs, clock: fn() -> Timestamp) -> Result<ExitStatus, String> {
     let client = connect_patiently(&args.kubernetes.settings(true))
         .await
         .map_err(|error| error.to_string())?;
@@ -85,39 +81,39 @@ async fn doctor(args: DoctorArgs, here: fn() -> Timestamp) -> Result<ExitStatus,
         probe: args.probe,
         drift: args.drift,
     };
-    let checks = doctor::examine(&client, request, here).await?;
-    let outcome = outcome(&checks);
+    let checks = doctor::examine(&client, request, clock).await?;
+    let status = exit_status(&checks);
     let mut out = io::stdout().lock();
     let written = match args.output {
         OutputFormat::Table => output::table(&checks, &mut out),
-        OutputFormat::Json => output::json(&checks, outcome == ExitStatus::Healthy, &mut out),
+        OutputFormat::Json => output::json(&checks, status == ExitStatus::Healthy, &mut out),
     };
     match written {
-        // Whoever reads has what they wanted.
+        // The reader closed the pipe because it has enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => {
             written.map_err(|error| format!("standard output cannot be written: {error}"))?;
         }
     }
-    if outcome == ExitStatus::Inconclusive {
+    if status == ExitStatus::Inconclusive {
         say("nothing of the installation could be looked at: see caller-permissions\n");
     }
-    Ok(outcome)
+    Ok(status)
 }
 
-fn outcome(checks: &[Check]) -> ExitStatus {
-    let of = |status: Status| checks.iter().any(|check| check.status == status);
-    let looked = |check: &Check| {
-        // These say nothing about the installation, or nothing when it is not there.
-        let about = !matches!(
+fn exit_status(checks: &[Check]) -> ExitStatus {
+    let failed = checks.iter().any(|check| check.status == Status::Failure);
+    let is_conclusive = |check: &Check| {
+        // These checks report nothing about the installation, or nothing if it is missing.
+        let is_about_installation = !matches!(
             check.check,
             Id::ApiServer | Id::CallerPermissions | Id::Reloader | Id::InfisicalOperator
         );
-        about && check.status != Status::NotChecked
+        is_about_installation && check.status != Status::NotChecked
     };
-    if of(Status::Failure) {
+    if failed {
         ExitStatus::Failed
-    } else if checks.iter().any(looked) {
+    } else if checks.iter().any(is_conclusive) {
         ExitStatus::Healthy
     } else {
         ExitStatus::Inconclusive
@@ -129,20 +125,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_sees_nothing_is_told_by_the_exit_code() {
+    fn exit_status_is_inconclusive_if_nothing_could_be_checked() {
         let server = Check::ok(Id::ApiServer, "");
-        let blind = [
+        let unchecked = [
             server.clone(),
             Check::unchecked(Id::Configuration, ""),
             Check::warning(Id::Reloader, "", ""),
         ];
-        assert_eq!(outcome(&blind), ExitStatus::Inconclusive);
+        assert_eq!(exit_status(&unchecked), ExitStatus::Inconclusive);
         assert_eq!(
-            outcome(&[server.clone(), Check::warning(Id::Drift, "", "")]),
+            exit_status(&[server.clone(), Check::warning(Id::Drift, "", "")]),
             ExitStatus::Healthy
         );
         assert_eq!(
-            outcome(&[server, Check::failure(Id::Service, "", "")]),
+            exit_status(&[server, Check::failure(Id::Service, "", "")]),
             ExitStatus::Failed
         );
     }

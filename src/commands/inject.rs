@@ -10,22 +10,19 @@ use injection::Sidecar;
 use crate::cli::{KubernetesArgs, SIDECARS};
 use crate::inject::{self, ManifestFormat, Request};
 
-/// `inject`.
 #[derive(Debug, Args)]
 pub struct InjectArgs {
-    /// Manifests to read.
     #[command(flatten)]
     pub files: ManifestArgs,
-    /// Check against the cluster of the kubeconfig, with your own rights.
+    /// Check against the cluster of the kubeconfig, with your own permissions.
     #[arg(long)]
     pub cluster: bool,
-    /// How to reach that cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// The namespace of objects that name none; else the kubeconfig's with --cluster, or default.
+    /// Namespace of objects without one. Default: with --cluster that of the kubeconfig, otherwise `default`.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    /// Containers that receive nothing unless an annotation names them, as configured for the webhook.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -34,33 +31,32 @@ pub struct InjectArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
-    /// Say in plain sentences what is done and why.
+    /// Explain in sentences what is done and why.
     #[arg(long)]
     pub explain: bool,
-    /// Warn about annotations under secrets.floe.dev/ that are not acted on, instead of refusing them.
+    /// Warn about unknown annotations under secrets.floe.dev/ instead of refusing them.
     #[arg(long)]
     pub allow_unknown: bool,
-    /// Print every document in this format. By default each keeps its own.
+    /// Print every document in this format. By default, each keeps its own.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<ManifestFormat>,
 }
 
-/// Which manifests are read.
+/// Manifests that are read.
 #[derive(Clone, Debug, Args)]
 pub struct ManifestArgs {
-    /// Manifests to inject into: files, folders of .json, .yaml and .yml files, or - for standard input. May be given
-    /// several times.
+    /// Manifests to inject into: files, folders of .json, .yaml and .yml files, or - for standard input. May be
+    /// repeated.
     #[arg(short, long, required = true, value_name = "PATH")]
     pub filename: Vec<PathBuf>,
-    /// Read the folders in a folder too.
+    /// Also read subfolders.
     #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// Files and folders of Secrets (and Namespaces, ServiceAccounts) to check against; their values are not looked at.
+    /// Files and folders of Secrets (and Namespaces, ServiceAccounts) to check against. Values of Secrets are not used.
     #[arg(long, value_name = "PATH", conflicts_with = "cluster")]
     pub secrets: Vec<PathBuf>,
 }
 
-/// Runs `inject`.
 #[must_use]
 pub fn run(args: InjectArgs) -> ExitCode {
     let cluster = args.cluster.then(|| args.kubernetes.settings(true));

@@ -1,4 +1,4 @@
-//! How programs start and end: servers, which run until they are stopped, and commands, which run once.
+//! Start and end of programs: servers, which run until they are stopped, and commands, which run once.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,8 @@ use crate::server::panics;
 use crate::telemetry::console::say;
 use crate::telemetry::logs::{self, Log};
 
-/// Runs a server with its log on standard output, and writes the log's last lines before the program ends.
-pub(super) fn logged(
+/// Runs a server with its log on standard output, and flushes the log at the end.
+pub(super) fn run_server(
     args: &TelemetryArgs,
     server: impl FnOnce(&Log) -> anyhow::Result<()>,
 ) -> ExitCode {
@@ -31,31 +31,30 @@ pub(super) fn logged(
     status
 }
 
-/// The last line: in the log, and for whoever started it by hand on stderr.
+/// Reports the error that ends the program: in the log, and on stderr for a start by hand.
 fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
     let error = format!("{error:#}");
     tracing::error!(error, "exiting after an error");
-    // When stderr is closed there is nobody left to tell.
+    // If stderr is closed, the error is in the log only.
     let _ = writeln!(std::io::stderr(), "floe-secrets-webhook: {error}");
     ExitCode::FAILURE
 }
 
-/// Runs a command to its end, on a runtime of its own. What kept it from ending well is said on stderr, and it ends
-/// with `failed` then.
-pub(super) fn conclude<S: Into<u8>>(
+/// Runs a command on its own runtime. An error is printed to stderr, and the exit status is `failed` then.
+pub(super) fn run_command<S: Into<u8>>(
     command: impl Future<Output = Result<S, String>>,
     failed: S,
 ) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ended = match runtime {
+    let result = match runtime {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(format!("no runtime could be started: {error}")),
     };
-    let status = ended.unwrap_or_else(|problem| {
-        say(&format!("error: {problem}\n"));
+    let status = result.unwrap_or_else(|error| {
+        say(&format!("error: {error}\n"));
         failed
     });
     ExitCode::from(status.into())

@@ -1,4 +1,4 @@
-//! `scan`: prints pods and workloads that run without the secrets they ask for.
+//! `scan`: prints pods and workloads that run without the secrets that they request.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,27 +6,26 @@ use std::process::ExitCode;
 use clap::Args;
 use injection::Sidecar;
 
-use super::process::conclude;
+use super::process::run_command;
 use crate::cli::{KubernetesArgs, OutputFormat, SIDECARS, SelectorArgs};
 use crate::kubernetes::{ObjectApi, connect_patiently};
 use crate::scan::{
-    Found, Progress, Rules, ScanStats, Scanner, Scope, Task, exempt, output, run_with_progress,
+    Finding, Found, Progress, Rules, ScanError, ScanStats, Scanner, Scope, Task, exempt, output,
+    run_with_progress,
 };
 use crate::telemetry::console::say;
 
-/// `scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Which cluster.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// The namespace; else the context's.
+    /// Namespace to scan. Default: that of the context.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// All namespaces.
+    /// Scan all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// What is printed.
+    /// Output format.
     #[arg(
         short,
         long,
@@ -35,7 +34,7 @@ pub struct ScanArgs {
         default_value = "table"
     )]
     pub output: OutputFormat,
-    /// Containers that get nothing unless an annotation names them, as the webhook's operator set it.
+    /// Containers that receive nothing unless an annotation names them, as configured for the webhook.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -44,7 +43,7 @@ pub struct ScanArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
-    /// Namespaces that the webhook leaves alone, beside kube-system and kube-node-lease.
+    /// Namespaces that the webhook never mutates, besides kube-system and kube-node-lease.
     #[arg(
         long,
         env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
@@ -53,110 +52,111 @@ pub struct ScanArgs {
         default_value = "floe-secrets-webhook"
     )]
     pub exempt_namespaces: Vec<String>,
-    /// What else the webhook leaves alone.
     #[command(flatten)]
     pub selectors: SelectorArgs,
 }
 
-/// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    /// Nothing is missing.
+enum ScanExitStatus {
+    /// There are no findings.
     Clean = 0,
-    /// Something is.
     Found = 1,
-    /// Not everything could be looked at.
+    /// The scan is incomplete.
     Failed = 2,
 }
 
-/// Runs `scan`.
 #[must_use]
 pub fn run(args: ScanArgs) -> ExitCode {
-    conclude(scan(args), Status::Failed)
+    run_command(scan(args), ScanExitStatus::Failed)
 }
 
-impl From<Status> for u8 {
-    fn from(status: Status) -> Self {
+impl From<ScanExitStatus> for u8 {
+    fn from(status: ScanExitStatus) -> Self {
         status as Self
     }
 }
 
-async fn scan(args: ScanArgs) -> Result<Status, String> {
-    let ScanArgs {
-        kubernetes,
-        namespace,
-        all_namespaces,
-        output,
-        sidecar_containers,
-        exempt_namespaces,
-        selectors:
-            SelectorArgs {
-                namespace_selector,
-                object_selector,
-            },
-    } = args;
-    let client = connect_patiently(&kubernetes.settings(true))
+async fn scan(args: ScanArgs) -> Result<ScanExitStatus, String> {
+    let client = connect_patiently(&args.kubernetes.settings(true))
         .await
         .map_err(|error| error.to_string())?;
-    let scope = if all_namespaces {
+    let scope = if args.all_namespaces {
         Scope::All
     } else {
+        let namespace = args.namespace;
         Scope::Namespaces(vec![
             namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
         ])
     };
+    let rules = Rules {
+        sidecars: args.sidecar_containers,
+        exempt: exempt(args.exempt_namespaces),
+        selected: args.selectors.namespace_selector,
+        objects: args.selectors.object_selector,
+    };
+    let scanner = Scanner::new(ObjectApi::new(client), rules);
+    let progress = Progress::default();
+    let (findings, ended) = collect_findings(&scanner, scope, &progress).await;
+    print_findings(&findings, &progress, args.output)?;
+    let objects = progress.looked().objects;
+    ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
+    summarize(&progress, args.output)?;
+    Ok(if findings.is_empty() {
+        ScanExitStatus::Clean
+    } else {
+        ScanExitStatus::Found
+    })
+}
+
+/// Runs the scan and returns its findings in a stable order, also those before an error.
+async fn collect_findings(
+    scanner: &Scanner,
+    scope: Scope,
+    progress: &Progress,
+) -> (Vec<Finding>, Result<(), ScanError>) {
     let task = Task {
         scope,
         warned_since: None,
         ineffective: true,
         lost: true,
     };
-    let rules = Rules {
-        sidecars: sidecar_containers,
-        exempt: exempt(exempt_namespaces),
-        selected: namespace_selector,
-        objects: object_selector,
-    };
-    let scanner = Scanner::new(ObjectApi::new(client), rules);
-    let progress = Progress::default();
     let mut findings = Vec::new();
-    let ended = run_with_progress(&scanner, &task, &progress, |found| match found {
+    let ended = run_with_progress(scanner, &task, progress, |found| match found {
         Found::Drifted(finding) | Found::Ineffective(finding) | Found::Lost(finding) => {
             findings.push(finding);
         }
-        // Not asked for.
+        // The task does not request warnings.
         Found::Warned(_) => {}
     })
     .await;
     findings.sort_by(|one, other| {
         (&one.namespace, one.kind, &one.name).cmp(&(&other.namespace, other.kind, &other.name))
     });
-    let mut out = io::stdout().lock();
-    let written = match output {
-        OutputFormat::Table => output::table(&findings, &mut out),
-        OutputFormat::Json => output::json(&findings, progress.looked(), &mut out),
-    };
-    match written {
-        // Whoever reads has what they wanted.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => {
-            written.map_err(|error| format!("standard output cannot be written: {error}"))?;
-        }
-    }
-    let objects = progress.looked().objects;
-    ended.map_err(|error| format!("{error}; {objects} objects were looked at until then"))?;
-    summarize(&progress, output)?;
-    Ok(if findings.is_empty() {
-        Status::Clean
-    } else {
-        Status::Found
-    })
+    (findings, ended)
 }
 
-/// Says on stderr what was looked at, and what was not.
+/// Prints the findings to standard output.
+fn print_findings(
+    findings: &[Finding],
+    progress: &Progress,
+    output: OutputFormat,
+) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    let written = match output {
+        OutputFormat::Table => output::table(findings, &mut out),
+        OutputFormat::Json => output::json(findings, progress.looked(), &mut out),
+    };
+    match written {
+        // The reader closed the pipe because it has enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| format!("standard output cannot be written: {error}")),
+    }
+}
+
+/// Prints to stderr which objects were read, and which were not.
 ///
 /// # Errors
-/// When objects were left out: the scan is not complete without them.
+/// Objects were skipped, so that the scan is incomplete.
 fn summarize(progress: &Progress, output: OutputFormat) -> Result<(), String> {
     let ScanStats {
         objects,

@@ -1,7 +1,10 @@
 //! `serve`: builds the admission webhook, serves it, and drains it.
 
+mod admission;
 mod args;
-mod certificate;
+mod certificate_monitor;
+mod certificate_sources;
+mod listeners;
 pub mod routes;
 mod tls_secret;
 
@@ -11,56 +14,39 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use kube::Client;
-use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use self::args::ServeArgs;
-use self::args::{ListenerArgs, PolicyArgs};
-use self::certificate::CertificateStatus;
-use super::process::logged;
+use self::certificate_sources::CertificateSources;
+use super::process::run_server;
 use super::traces;
-use crate::admission::event::metrics::AdmissionMetrics;
-use crate::admission::handler::Handler;
-use crate::admission::pipeline::Pipeline;
-use crate::admission::policy::{CLUSTER_NAMESPACES, Policy};
-use crate::admission::sources::{Source, Sources};
-use crate::backend::kubernetes::KubernetesBackend;
-use crate::backend::metrics::BackendMetrics;
-use crate::backend::registry::{Backend, DecoratorSettings};
-use crate::defaults::{Defaults, Guarded, KubernetesDefaults};
-use crate::kubernetes::ObjectApi;
-use crate::kubernetes::tls_secret::TlsSecret;
-use crate::kubernetes::{ClientSettings, connect, connect_patiently};
-use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
+use crate::kubernetes::connect;
 use crate::server::limits::{BodyLimits, BodySettings};
-use crate::server::listener::{Listener, ListenerSettings};
+use crate::server::listener::Listener;
 use crate::server::metrics::{Port, ServerMetrics};
-use crate::server::ops::{self, Checks};
+use crate::server::ops;
 use crate::server::shutdown::{Shutdown, Signals};
 use crate::server::{Clock, open_files};
 use crate::telemetry::logs::Log;
 use crate::telemetry::metrics::registry;
 use crate::telemetry::traces::Flush;
 use crate::telemetry::traces::metrics::TraceMetrics;
-use injection::SecretSource;
 
-/// Our name in traces.
+/// `service.name` of traces.
 const SERVICE: &str = "floe-secrets-webhook";
 
-/// The most worker threads that are taken unasked. A node of 64 CPUs gives the program a small part of each, and every
-/// thread has memory of its own; a few threads answer thousands of reviews a second.
-const WORKERS: usize = 4;
+/// Limit of worker threads by default. On a node of 64 CPUs, the program gets a small part of each, and every thread
+/// uses memory. A few threads respond to thousands of reviews per second.
+const MAX_DEFAULT_WORKERS: usize = 4;
 
 /// Time limit of exporting the last traces.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `serve` until it is told to stop.
 #[must_use]
 pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
     let telemetry = args.telemetry.clone();
-    logged(&telemetry, |log| {
+    run_server(&telemetry, |log| {
         open_files::raise_limit();
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = worker_threads(args.listener.worker_threads, available);
@@ -74,32 +60,32 @@ pub fn run(args: ServeArgs, clock: Clock) -> ExitCode {
     })
 }
 
-/// The worker threads of `serve`: as many as the operator said, else as many as there are CPUs, up to [`WORKERS`].
-fn worker_threads(wanted: Option<u16>, available: usize) -> usize {
-    wanted.map_or_else(|| available.min(WORKERS), usize::from)
+/// Number of worker threads: as configured, or as many as there are CPUs, up to [`MAX_DEFAULT_WORKERS`].
+fn worker_threads(configured: Option<u16>, available: usize) -> usize {
+    configured.map_or_else(|| available.min(MAX_DEFAULT_WORKERS), usize::from)
 }
 
 async fn serve(args: ServeArgs, clock: Clock, log: &Log) -> anyhow::Result<()> {
-    // Before anything slow: process 1 loses a signal without a handler.
+    // Signals come first, because process 1 loses a signal without a handler.
     let signals = Signals::install().context("signals could not be caught")?;
     let shutdown = Shutdown::new();
-    let mut program = Program::build(args, clock, log, &shutdown).await?;
+    let mut program = WebhookProgram::build(args, clock, log, &shutdown).await?;
     program.background.spawn(signals.run(shutdown.clone()));
     program.run(&shutdown).await
 }
 
 /// All parts of the webhook.
-struct Program {
+struct WebhookProgram {
     admission: (Listener, Router),
     ops: (Listener, Router),
-    /// Tasks that run until the end. A drain may outlast a certificate.
+    /// Tasks that run until the end of the drain, which may outlast a certificate.
     background: JoinSet<()>,
     flush: Flush,
     /// Time from the signal to the end of the drain.
     drain: Duration,
 }
 
-impl Program {
+impl WebhookProgram {
     async fn build(
         args: ServeArgs,
         clock: Clock,
@@ -131,11 +117,12 @@ impl Program {
         let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
 
         let sources = CertificateSources::connect(&listener, &settings, &own_namespace).await?;
-        let (store, files) = certificate(&listener, Arc::clone(&clock), &metrics, &sources).await?;
-        let admission = bind(&listener, Port::Admission, &metrics)
+        let (store, files) =
+            certificate_sources::load(&listener, Arc::clone(&clock), &metrics, &sources).await?;
+        let admission = listeners::bind(&listener, Port::Admission, &metrics)
             .await?
             .with_tls(Arc::clone(&store));
-        let ops = bind(&listener, Port::Ops, &metrics).await?;
+        let ops = listeners::bind(&listener, Port::Ops, &metrics).await?;
         tracing::info!(
             admission = %admission.local_addr()?,
             ops = %ops.local_addr()?,
@@ -144,22 +131,22 @@ impl Program {
         );
 
         let trusted = policy.trusted_callers;
-        let handler = handler(client, policy, &mut registry);
+        let handler = admission::handler(client, policy, &mut registry);
         let limits = BodyLimits::new(BodySettings::default(), metrics);
-        let checks = readiness(&store, shutdown, sources.status.clone());
+        let checks = listeners::readiness(&store, shutdown, sources.monitor.clone());
+        let background =
+            certificate_sources::watch(&store, files, sources, listener.tls_poll, clock);
+        let admission_routes = routes::admission(handler, limits, traces, trusted);
         Ok(Self {
-            admission: (
-                admission,
-                routes::admission(handler, limits, traces, trusted),
-            ),
+            admission: (admission, admission_routes),
             ops: (ops, ops::router(Arc::new(registry), checks)),
-            background: watch_certificates(&store, files, sources, listener.tls_poll, clock),
+            background,
             flush,
             drain: listener.shutdown_delay + listener.drain_timeout,
         })
     }
 
-    /// Serves until the drain is complete. The ops port ends last: it reports "not ready" until then.
+    /// Serves until the drain is complete. The ops port closes last, and reports "not ready" until then.
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Self {
             admission: (admission, routes),
@@ -176,7 +163,7 @@ impl Program {
             };
             let (_drained, deadline) =
                 futures::future::join(admission.serve(routes, shutdown.clone()), draining).await;
-            // The last traces get what the drain left of its time.
+            // The export of the last traces gets the time that is left of the drain.
             tokio::select! {
                 () = flush.flush(FLUSH_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))) => {}
                 () = shutdown.aborted() => {}
@@ -195,193 +182,6 @@ impl Program {
     }
 }
 
-/// Where the serving certificate comes from, beside files.
-struct CertificateSources {
-    /// The Secret of self-managed certificates.
-    secret: Option<TlsSecret>,
-    /// What cert-manager reports about the certificate.
-    status: Option<CertificateStatus>,
-}
-
-impl CertificateSources {
-    async fn connect(
-        listener: &ListenerArgs,
-        settings: &ClientSettings,
-        namespace: &str,
-    ) -> anyhow::Result<Self> {
-        let secret = match &listener.tls_secret {
-            Some(name) => {
-                let api = ObjectApi::new(connect_patiently(settings).await?);
-                Some(TlsSecret::new(api, namespace, name))
-            }
-            None => None,
-        };
-        let status = match &listener.tls_certificate {
-            Some(name) => Some(CertificateStatus::new(
-                connect_patiently(settings).await?,
-                namespace,
-                name,
-            )),
-            None => None,
-        };
-        Ok(Self { secret, status })
-    }
-}
-
-/// Tasks that keep the serving certificate current.
-fn watch_certificates(
-    store: &Arc<CertStore>,
-    files: TlsFiles,
-    sources: CertificateSources,
-    poll: Duration,
-    clock: Clock,
-) -> JoinSet<()> {
-    let CertificateSources { secret, status } = sources;
-    let mut tasks = JoinSet::new();
-    if let Some(secret) = secret {
-        let store = Arc::clone(store);
-        tasks.spawn(async move { tls_secret::watch(secret, &store, poll).await });
-    }
-    if let Some(status) = status {
-        let store = Arc::clone(store);
-        tasks.spawn(async move { status.watch(&store, || clock()).await });
-    }
-    let store = Arc::clone(store);
-    tasks.spawn(async move { files.watch(&store, poll).await });
-    tasks
-}
-
-/// The admission handler over the API server behind `client`.
-fn handler(client: Client, policy: PolicyArgs, registry: &mut Registry) -> Handler {
-    let settings = DecoratorSettings::default();
-    let backend = Backend::assemble(
-        KubernetesBackend::new(client.clone(), allowed(&policy)),
-        settings,
-        &BackendMetrics::register(registry),
-    );
-    let reader = Guarded::new(KubernetesDefaults(client), backend.limits, settings);
-    let defaults = Arc::new(Defaults::new(Arc::new(reader)));
-    let source = Source {
-        binder: backend.binder,
-        recent_names: Some(backend.names),
-    };
-    let sources = Sources::from([(SecretSource::Kubernetes, source)]);
-    let pipeline = Pipeline::new(sources, defaults, decide(policy));
-    Handler::new(Arc::new(pipeline), AdmissionMetrics::register(registry))
-}
-
-async fn bind(
-    args: &ListenerArgs,
-    port: Port,
-    metrics: &ServerMetrics,
-) -> anyhow::Result<Listener> {
-    let (address, bounds) = match port {
-        Port::Admission => (args.listen, ListenerSettings::default()),
-        Port::Ops | Port::Admin => (args.ops_listen, ListenerSettings::ops()),
-    };
-    let listener = Listener::bind(
-        address,
-        port,
-        listener_settings(args, bounds),
-        metrics.clone(),
-    )
-    .await;
-    listener.with_context(|| format!("{address} could not be bound"))
-}
-
-fn allowed(policy: &PolicyArgs) -> Option<std::collections::BTreeSet<String>> {
-    (!policy.namespaces.is_empty()).then(|| policy.namespaces.iter().cloned().collect())
-}
-
-fn decide(policy: PolicyArgs) -> Policy {
-    let PolicyArgs {
-        sidecar_containers,
-        on_unavailable,
-        own_namespace,
-        exempt_namespaces,
-        namespaces: _,
-        workloads_inject_template,
-        trusted_callers: _,
-    } = policy;
-    let cluster = CLUSTER_NAMESPACES.into_iter().map(str::to_owned);
-    Policy {
-        sidecars: sidecar_containers,
-        exempt_namespaces: cluster
-            .chain(own_namespace)
-            .chain(exempt_namespaces)
-            .collect(),
-        on_unavailable,
-        inject_template: workloads_inject_template,
-    }
-}
-
-/// The certificate that is there at the start; where there is none that can serve, with what its origin says of it.
-async fn certificate(
-    listener: &ListenerArgs,
-    clock: Clock,
-    metrics: &ServerMetrics,
-    sources: &CertificateSources,
-) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
-    let auth = if listener.tls_client_ca.is_some() {
-        ClientAuth::Required
-    } else {
-        ClientAuth::None
-    };
-    let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
-    let files = TlsFiles {
-        pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
-        client_ca: listener.tls_client_ca.clone(),
-    };
-    let Err(error) = files
-        .load(&store)
-        .await
-        .context("the serving certificate could not be loaded")
-    else {
-        return Ok((store, files));
-    };
-    let reason = match &sources.status {
-        Some(status) => status.ask(clock()).await,
-        None => None,
-    };
-    Err(match reason {
-        Some(reason) => error.context(reason),
-        None => error,
-    })
-}
-
-fn listener_settings(args: &ListenerArgs, bounds: ListenerSettings) -> ListenerSettings {
-    ListenerSettings {
-        shutdown_delay: args.shutdown_delay,
-        drain_timeout: args.drain_timeout,
-        ..bounds
-    }
-}
-
-/// Ready is: a certificate that is valid now, and no end in sight. Never the health of a backend: a dead one must
-/// not take the endpoints away that could say so.
-fn readiness(
-    store: &Arc<CertStore>,
-    shutdown: &Shutdown,
-    origin: Option<CertificateStatus>,
-) -> Checks {
-    let (store, shutdown) = (Arc::clone(store), shutdown.clone());
-    let certificate = move || {
-        store.check().map_err(|why| match &origin {
-            Some(origin) => origin.explain(why),
-            None => why,
-        })
-    };
-    Checks::new()
-        .with("certificate", certificate)
-        .with("shutdown", move || {
-            if shutdown.is_draining() {
-                Err("the program is stopping".to_owned())
-            } else {
-                Ok(())
-            }
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::worker_threads;
@@ -393,11 +193,11 @@ mod tests {
     #[case(None, 64, 4)]
     #[case(Some(64), 2, 64)]
     #[case(Some(1), 64, 1)]
-    fn workers_are_few_unless_told(
-        #[case] wanted: Option<u16>,
+    fn worker_threads_are_few_unless_configured(
+        #[case] configured: Option<u16>,
         #[case] available: usize,
         #[case] workers: usize,
     ) {
-        assert_eq!(worker_threads(wanted, available), workers);
+        assert_eq!(worker_threads(configured, available), workers);
     }
 }

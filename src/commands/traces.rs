@@ -1,4 +1,4 @@
-//! Traces, as the command line asks for them.
+//! Traces, as configured on the command line.
 
 use anyhow::Context as _;
 
@@ -7,7 +7,7 @@ use crate::cli::values::Collector;
 use crate::telemetry::traces::metrics::TraceMetrics;
 use crate::telemetry::traces::{Flush, TraceSettings, Traces};
 
-/// Starts them, when a collector is named.
+/// Starts traces if a collector is configured.
 pub(super) async fn start(
     args: TraceArgs,
     service: &'static str,

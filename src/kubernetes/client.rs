@@ -1,4 +1,4 @@
-//! How to reach the API server, and with how much patience.
+//! Clients of the API server, with the timeouts of the request path or of long calls.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,96 +11,95 @@ use kube::{Client, Config};
 
 use crate::kubernetes::proxy::{self, InvalidProxy, Proxy, ProxyVariables};
 
-/// The user agent where none is set, for the API server's audit log.
+/// Default user agent, for the API server's audit log.
 pub const DEFAULT_USER_AGENT: &str = concat!("floe-secrets-webhook/", env!("CARGO_PKG_VERSION"));
 
-/// A connection not made in this time will not be made in time for an admission.
+/// Connect timeout on the request path. A slower connection is too late for an admission.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The same where nobody waits in a request.
-const PATIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connect timeout of calls for which no request waits.
+const LONG_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Silence that long means a dead connection; half of an admission's time is then left for another one.
+/// Read timeout on the request path. Afterwards, half of an admission's time is left for another connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where the API server is and who we are there.
+/// Location of the API server, and the client's identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// This kubeconfig, whether or not we run in a cluster.
+    /// Kubeconfig file; also used in a cluster if set.
     pub kubeconfig: Option<PathBuf>,
-    /// This context of the kubeconfig, instead of its current one.
+    /// Context of the kubeconfig, instead of its current one.
     pub context: Option<String>,
-    /// Our name in the API server's audit log.
+    /// Name in the API server's audit log; [`DEFAULT_USER_AGENT`] by default.
     pub user_agent: Option<String>,
-    /// The proxies of the environment.
+    /// Proxies of the environment.
     pub proxies: ProxyVariables,
-    /// Whether these count in a pod too, where no kubeconfig is used.
+    /// Whether `proxies` also apply in a pod, where no kubeconfig is used.
     pub proxies_in_pods: bool,
 }
 
-/// An API server, and the proxy on the way to it.
+/// Configuration of an API server, and the proxy on the way to it.
 struct Target {
     config: Config,
     proxy: Option<Proxy>,
 }
 
-/// Why there is no client. The sentences say what to do and quote nothing from a kubeconfig, which holds
+/// Reason why no client could be built. The messages name the fix, and quote nothing from a kubeconfig, which has
 /// credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Neither way is open.
+    /// Neither the pod nor the default kubeconfig has a configuration.
     #[error(
         "not running in a cluster ({in_cluster}), and {kubeconfig}; give a kubeconfig, or run in a pod with a service account token"
     )]
     NoConfiguration {
-        /// What is missing in the pod.
+        /// Problem of the pod's configuration.
         in_cluster: String,
-        /// What is wrong with the default kubeconfig.
+        /// Problem of the default kubeconfig.
         kubeconfig: String,
     },
-    /// The kubeconfig that was asked for cannot be used.
+    /// The kubeconfig from the settings cannot be used.
     #[error("{0}")]
     Kubeconfig(String),
-    /// The proxy that was asked for cannot be used.
+    /// The configured proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] InvalidProxy),
-    /// Not a header's value.
+    /// The user agent is not a valid header value.
     #[error("the user agent is not printable ASCII")]
     UserAgent,
-    /// The configuration was found, but makes no client.
+    /// The configuration was found, but no client can be built from it.
     #[error("{0}")]
     Client(&'static str),
 }
 
-/// A client for the request path: it gives up soon and never repeats by itself, because `Retrying` does that
-/// inside the review's deadline. Nothing waits in here: how much is asked at once is for `Limits` to say.
+/// Connects for the request path: short timeouts and no retries, because `Retrying` retries inside the review's
+/// deadline. The client does not queue requests; `Limits` bounds their number.
 ///
-/// In a cluster it is the pod's service account, unless the settings name a kubeconfig or a context; else the
-/// default kubeconfig.
+/// In a cluster, the client uses the pod's service account unless the settings name a kubeconfig or a context.
+/// Elsewhere it uses the default kubeconfig.
 ///
 /// # Errors
-/// When no configuration is found, or the one found cannot be used.
+/// No configuration is found, or it cannot be used.
 pub async fn connect(settings: &ClientSettings) -> Result<Client, ConnectError> {
-    let Target { config, proxy } = named(settings).await?;
-    build(impatient(config), proxy.as_ref())
+    let Target { config, proxy } = target_with_user_agent(settings).await?;
+    build(with_request_timeouts(config), proxy.as_ref())
 }
 
-/// A client for what is not on the request path: long lists, and watches that are silent for minutes. Whoever calls
-/// sets a time for each call, and how many there are: nothing waits in here, or the renewal of a leader's lease would
-/// wait behind a slow list.
+/// Connects for calls outside of the request path: long lists, and watches without an event for minutes. The caller
+/// sets a timeout for each call and bounds their number. The client does not queue requests, because the renewal of a
+/// leader's lease must not wait behind a slow list.
 ///
 /// # Errors
-/// As [`connect`].
+/// The same errors as [`connect`].
 pub async fn connect_patiently(settings: &ClientSettings) -> Result<Client, ConnectError> {
-    let Target { mut config, proxy } = named(settings).await?;
-    config.connect_timeout = Some(PATIENT_CONNECT_TIMEOUT);
+    let Target { mut config, proxy } = target_with_user_agent(settings).await?;
+    config.connect_timeout = Some(LONG_CONNECT_TIMEOUT);
     config.read_timeout = None;
     config.default_retry = false;
     build(config, proxy.as_ref())
 }
 
-/// The configuration, with our name in it.
-async fn named(settings: &ClientSettings) -> Result<Target, ConnectError> {
+async fn target_with_user_agent(settings: &ClientSettings) -> Result<Target, ConnectError> {
     let mut target = target(settings).await?;
     let user_agent = settings.user_agent.as_deref().unwrap_or(DEFAULT_USER_AGENT);
     let user_agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent)?;
@@ -108,19 +107,18 @@ async fn named(settings: &ClientSettings) -> Result<Target, ConnectError> {
     Ok(target)
 }
 
-/// A client with the request path's patience and no proxy, from a configuration made elsewhere.
+/// Builds a client with the timeouts of the request path and without a proxy.
 ///
 /// # Errors
-/// When its certificates or credentials cannot be used.
+/// The certificates or credentials of the configuration cannot be used.
 pub fn client(config: Config) -> Result<Client, ConnectError> {
-    build(impatient(config), None)
+    build(with_request_timeouts(config), None)
 }
 
-/// The patience of the request path.
-fn impatient(mut config: Config) -> Config {
+fn with_request_timeouts(mut config: Config) -> Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
-    // Else the time a pooled connection sat idle counts against the next answer.
+    // Otherwise the idle time of a pooled connection counts against the next response.
     config.reset_reader_on_write = true;
     config.default_retry = false;
     config
@@ -131,10 +129,10 @@ fn build(config: Config, proxy: Option<&Proxy>) -> Result<Client, ConnectError> 
         Some(proxy) => proxy::client(config, proxy),
         None => ClientBuilder::try_from(config).map(ClientBuilder::build),
     };
-    client.map_err(|error| unusable(&error))
+    client.map_err(|error| client_error(&error))
 }
 
-fn unusable(error: &kube::Error) -> ConnectError {
+fn client_error(error: &kube::Error) -> ConnectError {
     ConnectError::Client(match error {
         kube::Error::Auth(_) => "no credential for the API server could be obtained",
         kube::Error::RustlsTls(_) => "the API server's CA or our client certificate cannot be used",
@@ -151,17 +149,22 @@ async fn target(settings: &ClientSettings) -> Result<Target, ConnectError> {
         proxies_in_pods,
     } = settings;
     if let Some(path) = kubeconfig {
-        let file = async { by_kubeconfig(Kubeconfig::read_from(path)?, context.as_deref()).await };
-        let found = file
-            .await
-            .map_err(|error| format!("the kubeconfig {} {}", path.display(), fault(&error)));
+        let file =
+            async { from_kubeconfig(Kubeconfig::read_from(path)?, context.as_deref()).await };
+        let found = file.await.map_err(|error| {
+            format!(
+                "the kubeconfig {} {}",
+                path.display(),
+                kubeconfig_problem(&error)
+            )
+        });
         return with_proxy(found.map_err(ConnectError::Kubeconfig)?, proxies);
     }
     let default = async {
-        let found = async { by_kubeconfig(Kubeconfig::read()?, context.as_deref()).await };
+        let found = async { from_kubeconfig(Kubeconfig::read()?, context.as_deref()).await };
         found
             .await
-            .map_err(|error| format!("the default kubeconfig {}", fault(&error)))
+            .map_err(|error| format!("the default kubeconfig {}", kubeconfig_problem(&error)))
     };
     if context.is_some() {
         return with_proxy(default.await.map_err(ConnectError::Kubeconfig)?, proxies);
@@ -172,7 +175,7 @@ async fn target(settings: &ClientSettings) -> Result<Target, ConnectError> {
             let found = default
                 .await
                 .map_err(|kubeconfig| ConnectError::NoConfiguration {
-                    in_cluster: in_cluster_fault(&error).to_owned(),
+                    in_cluster: in_cluster_problem(&error).to_owned(),
                     kubeconfig,
                 });
             with_proxy(found?, proxies)
@@ -180,8 +183,8 @@ async fn target(settings: &ClientSettings) -> Result<Target, ConnectError> {
     }
 }
 
-/// The configuration of a context, and the `proxy-url` of its cluster.
-async fn by_kubeconfig(
+/// Configuration of a context, and the `proxy-url` of its cluster.
+async fn from_kubeconfig(
     kubeconfig: Kubeconfig,
     context: Option<&str>,
 ) -> Result<(Config, Option<String>), KubeconfigError> {
@@ -191,18 +194,18 @@ async fn by_kubeconfig(
         ..KubeConfigOptions::default()
     };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-    // What kube has read of the environment: not by kubectl's rules.
+    // kube sets it from the environment, but not by kubectl's rules.
     config.proxy_url = None;
     Ok((config, proxy_url))
 }
 
-/// In a pod the environment is often that of an image or of a platform, for the way out of the cluster.
+/// In a pod, the proxy variables often come from an image or a platform and are meant for traffic out of the cluster.
 fn in_pod(
     config: Config,
     variables: &ProxyVariables,
-    believed: bool,
+    use_proxies: bool,
 ) -> Result<Target, ConnectError> {
-    if believed {
+    if use_proxies {
         with_proxy((config, None), variables)
     } else {
         Ok(Target {
@@ -220,7 +223,7 @@ fn with_proxy(
     Ok(Target { config, proxy })
 }
 
-fn in_cluster_fault(error: &InClusterError) -> &'static str {
+fn in_cluster_problem(error: &InClusterError) -> &'static str {
     match error {
         InClusterError::ReadDefaultNamespace(_) => "the pod has no service account namespace",
         InClusterError::ReadEnvironmentVariable(_) => "KUBERNETES_SERVICE_HOST is not set",
@@ -231,8 +234,8 @@ fn in_cluster_fault(error: &InClusterError) -> &'static str {
     }
 }
 
-/// What is wrong with a kubeconfig, after its name.
-fn fault(error: &KubeconfigError) -> String {
+/// Problem of a kubeconfig, as the predicate of a sentence about it.
+fn kubeconfig_problem(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::CurrentContextNotSet => "sets no current-context".to_owned(),
         KubeconfigError::LoadContext(name) => format!("has no context {name:?}"),
@@ -255,7 +258,7 @@ fn fault(error: &KubeconfigError) -> String {
         KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
             "names a client certificate or key that cannot be read".to_owned()
         }
-        // The parser quotes the line it stumbled on, and that may be the token's.
+        // The parser quotes the line that it rejects, which may have the token.
         _ => "is not a valid kubeconfig".to_owned(),
     }
 }
@@ -264,7 +267,7 @@ fn fault(error: &KubeconfigError) -> String {
 mod tests {
     use super::*;
 
-    async fn refusal(yaml: &str, context: Option<&str>) -> String {
+    async fn connect_error(yaml: &str, context: Option<&str>) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), yaml).unwrap();
         let settings = ClientSettings {
@@ -272,7 +275,7 @@ mod tests {
             context: context.map(ToOwned::to_owned),
             ..ClientSettings::default()
         };
-        let error = connect(&settings).await.err().expect("a refusal");
+        let error = connect(&settings).await.err().expect("an error");
         error
             .to_string()
             .replace(&file.path().display().to_string(), "FILE")
@@ -288,7 +291,7 @@ current-context: here
 ";
 
     #[tokio::test]
-    async fn a_kubeconfig_and_its_contexts_are_found() {
+    async fn kubeconfig_contexts_are_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), CONFIG).unwrap();
         for context in [None, Some("here".to_owned())] {
@@ -319,12 +322,12 @@ current-context: here
     )]
     #[case("users: CANARY", None, "the kubeconfig FILE is not a valid kubeconfig")]
     #[tokio::test]
-    async fn a_refusal_says_what_is_wrong_and_quotes_nothing(
+    async fn kubeconfig_error_names_the_problem_and_quotes_nothing(
         #[case] yaml: &str,
         #[case] context: Option<&str>,
         #[case] sentence: &str,
     ) {
-        assert_eq!(refusal(yaml, context).await, sentence);
+        assert_eq!(connect_error(yaml, context).await, sentence);
     }
 
     #[rstest::rstest]
@@ -339,7 +342,7 @@ current-context: here
         "HTTPS_PROXY in the environment cannot be used: "
     )]
     #[tokio::test]
-    async fn wrong_proxies_are_named(
+    async fn invalid_proxy_error_names_its_source(
         #[case] variable: &str,
         #[case] proxy_url: &str,
         #[case] sentence: &str,
@@ -362,7 +365,7 @@ current-context: here
         let error = connect(&settings)
             .await
             .err()
-            .expect("a refusal")
+            .expect("an error")
             .to_string();
         assert!(
             error.starts_with(sentence) && !error.contains("CANARY"),
@@ -372,7 +375,7 @@ current-context: here
     }
 
     #[test]
-    fn pods_use_a_proxy_when_told() {
+    fn pods_use_a_proxy_only_if_enabled() {
         let config = || Config::new("https://10.0.0.1".parse().unwrap());
         let set =
             ProxyVariables::read(|name| (name == "HTTPS_PROXY").then(|| "proxy:3128".to_owned()));
@@ -387,7 +390,7 @@ current-context: here
     }
 
     #[tokio::test]
-    async fn a_missing_kubeconfig_is_named() {
+    async fn missing_kubeconfig_is_named() {
         let settings = ClientSettings {
             kubeconfig: Some("/nowhere/config".into()),
             ..ClientSettings::default()

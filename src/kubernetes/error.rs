@@ -1,13 +1,13 @@
-//! A failed call to the API server, by its meaning.
+//! Errors of calls to the API server, by their meaning.
 
 use http::StatusCode;
 use http_body_util::LengthLimitError;
 use serde::Deserialize;
 
-/// The most that is kept of the API server's message, in characters.
-const MESSAGE: usize = 400;
+/// Limit of the API server's message in an error, in characters.
+const MAX_MESSAGE_CHARS: usize = 400;
 
-/// What a failed call means. [`ApiErrorKind::from_status`] is the one table from HTTP statuses.
+/// Meaning of a failed call. [`ApiErrorKind::from_status`] is the only table from HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiErrorKind {
     /// 404.
@@ -18,7 +18,7 @@ pub enum ApiErrorKind {
     Forbidden,
     /// 409: the object changed since it was read, or exists already.
     Conflict,
-    /// 410: the list or watch has to start again.
+    /// 410: the list or watch has to restart.
     Gone,
     /// 400, 413 or 422: the API server rejects the request itself.
     Invalid,
@@ -33,7 +33,7 @@ pub enum ApiErrorKind {
 }
 
 impl ApiErrorKind {
-    /// The kind of a response's status; `None` for a success.
+    /// Kind of a response's status; `None` for a success.
     #[must_use]
     pub fn from_status(status: StatusCode) -> Option<Self> {
         Some(match status.as_u16() {
@@ -50,24 +50,23 @@ impl ApiErrorKind {
         })
     }
 
-    /// The caller lacks a credential or a permission.
+    /// Whether the caller lacks a credential or a permission.
     #[must_use]
     pub fn is_denied(self) -> bool {
         matches!(self, Self::Unauthenticated | Self::Forbidden)
     }
 
-    /// The same call may succeed later.
+    /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::RateLimited | Self::Unavailable)
     }
 }
 
-/// A failed call: the request, and the reason.
+/// A failed call, with the request and the reason.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{request}: {reason}")]
 pub struct ApiError {
-    /// What the failure means.
     pub kind: ApiErrorKind,
     request: String,
     reason: String,
@@ -83,7 +82,7 @@ impl ApiError {
     }
 }
 
-/// The error of a response that could not be read to its end.
+/// Error of a response that could not be read to its end.
 pub(super) fn incomplete(request: &str, error: &(dyn std::error::Error + 'static)) -> ApiError {
     if error.is::<LengthLimitError>() {
         ApiError::new(ApiErrorKind::TooLong, request, "the response is too long")
@@ -96,25 +95,25 @@ pub(super) fn incomplete(request: &str, error: &(dyn std::error::Error + 'static
     }
 }
 
-/// The error of a response that is not a success.
-pub(super) fn refusal(request: &str, status: StatusCode, body: &[u8]) -> ApiError {
+/// Error of a response whose status is not a success.
+pub(super) fn status_error(request: &str, status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
-    struct Status {
+    struct StatusMessage {
         message: String,
     }
     let kind = ApiErrorKind::from_status(status).unwrap_or(ApiErrorKind::Unexpected);
-    // The API server's own message says which permission is missing, and holds no value.
-    let status_object = serde_json::from_slice::<Status>(body)
+    // The API server's message names the missing permission, and has no values.
+    let status_object = serde_json::from_slice::<StatusMessage>(body)
         .ok()
         .filter(|_| kind.is_denied());
     let reason = match status_object {
-        Some(Status { message }) => message.chars().take(MESSAGE).collect(),
+        Some(StatusMessage { message }) => message.chars().take(MAX_MESSAGE_CHARS).collect(),
         None => format!("the API server responded with HTTP {}", status.as_u16()),
     };
     ApiError::new(kind, request, reason)
 }
 
-/// Parses a response; the errors of `serde_json` would quote it.
+/// Parses a response without quoting it in the error, as `serde_json` would.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(request: &str, body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|_| {
         ApiError::new(
@@ -130,14 +129,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusal_names_the_request() {
+    fn status_error_names_the_request() {
         let body = br#"{"kind":"Status","message":"pods is forbidden: User \"u\" cannot list"}"#;
-        let error = refusal("GET /api/v1/pods", StatusCode::FORBIDDEN, body);
+        let error = status_error("GET /api/v1/pods", StatusCode::FORBIDDEN, body);
         assert_eq!(
             error.to_string(),
             "GET /api/v1/pods: pods is forbidden: User \"u\" cannot list"
         );
-        let gone = refusal("GET /api/v1/pods", StatusCode::GONE, b"{}");
+        let gone = status_error("GET /api/v1/pods", StatusCode::GONE, b"{}");
         assert_eq!(gone.kind, ApiErrorKind::Gone);
     }
 }

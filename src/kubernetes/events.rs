@@ -1,17 +1,17 @@
-//! Events about objects: one for each object and reason, which is written anew when it is said again.
+//! Events about objects: one for each object and reason, which is updated when it is published again.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::kubernetes::{ApiError, ApiErrorKind, ObjectApi, Representation};
 
-/// Who says it.
+/// Component that reports the events.
 const COMPONENT: &str = "floe-secrets-controller";
 
-/// The API server's limit on a message.
-const MESSAGE: usize = 1024;
+/// Limit of a message in characters, set by the API server.
+const MAX_MESSAGE_CHARS: usize = 1024;
 
-/// An object, as an event refers to it.
+/// Reference of an event to its object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvolvedObject<'a> {
     pub api_version: &'a str,
@@ -21,16 +21,16 @@ pub(crate) struct InvolvedObject<'a> {
     pub uid: &'a str,
 }
 
-/// What is said: a reason for machines, and the level.
+/// Field `reason` of an event; it selects the event's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It runs without the secrets that it asks for.
+    /// The object runs without the secrets that it requests.
     SecretsNotInjected,
-    /// Its pods have their secrets, and their author should know more.
+    /// The object's pods have their secrets, with warnings for the author.
     InjectionWarnings,
-    /// Its pods are refused until secrets exist.
+    /// The object's pods are refused until secrets exist.
     AwaitingSecrets,
-    /// They exist now, and its controller was told.
+    /// The awaited secrets exist now, and a retry was triggered.
     SecretsArrived,
 }
 
@@ -44,7 +44,7 @@ impl Reason {
         }
     }
 
-    fn level(self) -> &'static str {
+    fn event_type(self) -> &'static str {
         match self {
             Self::SecretsNotInjected | Self::InjectionWarnings => "Warning",
             Self::AwaitingSecrets | Self::SecretsArrived => "Normal",
@@ -52,7 +52,6 @@ impl Reason {
     }
 }
 
-/// Writes events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRecorder {
     api: ObjectApi,
@@ -64,7 +63,7 @@ impl EventRecorder {
         Self { api, now }
     }
 
-    /// Says it; when it was said before, the event counts one more.
+    /// Publishes an event. If it exists, its count is increased.
     pub(crate) async fn publish(
         &self,
         about: &InvolvedObject<'_>,
@@ -74,7 +73,7 @@ impl EventRecorder {
         self.write(about, reason, message, true).await
     }
 
-    /// Says it unless an event says the same.
+    /// Publishes an event unless it exists with the same message.
     pub(crate) async fn publish_once(
         &self,
         about: &InvolvedObject<'_>,
@@ -89,9 +88,9 @@ impl EventRecorder {
         about: &InvolvedObject<'_>,
         reason: Reason,
         message: &str,
-        again: bool,
+        count_repeats: bool,
     ) -> Result<(), ApiError> {
-        let message: String = message.chars().take(MESSAGE).collect();
+        let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
         let path = format!("/api/v1/namespaces/{}/events", about.namespace);
         let name = name(about, reason);
         let now = self.now();
@@ -102,31 +101,31 @@ impl EventRecorder {
         {
             Err(error) if error.kind == ApiErrorKind::Conflict => {
                 let path = format!("{path}/{name}");
-                let before = self
+                let existing = self
                     .api
                     .get(&path, Representation::Full)
                     .await?
                     .map(|body| ExistingEvent::read(&body))
                     .unwrap_or_default();
-                if !again && before.message == message {
+                if !count_repeats && existing.message == message {
                     return Ok(());
                 }
                 let change = json!({
-                    "message": message, "lastTimestamp": now, "count": before.count.saturating_add(1),
+                    "message": message, "lastTimestamp": now, "count": existing.count.saturating_add(1),
                 });
                 self.api.merge(&path, &change).await
             }
-            said => said,
+            result => result,
         }
     }
 
-    /// In seconds, as `metav1.Time` is written.
+    /// Timestamp in seconds, in the format of `metav1.Time`.
     fn now(&self) -> String {
         (self.now)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 }
 
-/// One name for each object and reason: whichever replica says it, and how often.
+/// Name of an event: the same for each object and reason, in all replicas.
 fn name(about: &InvolvedObject<'_>, reason: Reason) -> String {
     let short: String = about.name.chars().take(180).collect();
     let short = short.trim_end_matches(['.', '-']);
@@ -162,7 +161,7 @@ fn event(
         },
         "reason": reason.as_str(),
         "message": message,
-        "type": reason.level(),
+        "type": reason.event_type(),
         "source": {"component": COMPONENT},
         "firstTimestamp": now,
         "lastTimestamp": now,
@@ -172,7 +171,7 @@ fn event(
     })
 }
 
-/// What an event says already.
+/// Fields of an event that already exists.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ExistingEvent {
@@ -191,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_of_an_event_whatever_the_object_is_called() {
+    fn name_of_event_is_valid_for_any_object_name() {
         let long = "a".repeat(179) + ".b";
         let about = InvolvedObject {
             api_version: "v1",

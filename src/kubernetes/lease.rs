@@ -1,9 +1,9 @@
-//! Who leads: a Lease of `coordination.k8s.io`.
+//! Leader election by a Lease of `coordination.k8s.io`.
 //!
-//! As client-go does it: a holder whose record has not been seen to change for the lease's length is gone, by our own
-//! monotonic clock and not by comparing anybody's time of day. The record alone counts: whoever touches the object's
-//! metadata keeps no dead holder alive. The object's resourceVersion decides between two who try at once.
-//! A holder stops well before others may take over, and gives the lease up when it ends in good order.
+//! The rules are those of client-go. A holder is gone if its record has not changed for the lease's duration, measured
+//! by the local monotonic clock and not by comparing wall clocks. Changes of the object's metadata do not count, so
+//! that they cannot keep a dead holder alive. The object's resourceVersion decides between concurrent writers.
+//! A holder stops working well before others may take over, and releases the lease at a graceful shutdown.
 
 use std::time::Duration;
 
@@ -19,46 +19,44 @@ use tracing::{info, warn};
 
 use crate::telemetry::error_chain::ErrorChain;
 
-/// How long giving up the lease may take.
-const RELEASE: Duration = Duration::from_secs(3);
+/// Time limit of releasing the lease.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Which lease, and for whom.
+/// Name of the lease, and identity of the candidate.
 #[derive(Clone, Debug)]
 pub struct LeaseSettings {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Who we are; no two processes may be the same.
+    /// Identity of this process; it must be unique.
     pub identity: String,
-    /// How long a holder that is silent is believed to live.
+    /// Time without a renewal after which a holder is gone.
     pub duration: Duration,
 }
 
 impl LeaseSettings {
-    /// How long a holder may fail to renew before it stops working.
+    /// Time without a renewal after which a holder stops working.
     fn renew_deadline(&self) -> Duration {
         self.duration * 2 / 3
     }
 
-    /// How often it renews, and others look.
-    fn period(&self) -> Duration {
+    /// Interval at which the holder renews, and others read the lease.
+    fn retry_period(&self) -> Duration {
         self.duration * 2 / 15
     }
 }
 
-/// Seeks, holds and gives up the lease.
+/// Acquires, renews and releases the lease.
 pub struct LeaderElector {
     api: Api<Lease>,
     settings: LeaseSettings,
     now: fn() -> jiff::Timestamp,
-    /// Somebody else's record as it was last seen to change, and when.
+    /// Record of another holder, and the time at which its last change was observed.
     observed: Option<(LeaseSpec, Instant)>,
     leading: watch::Sender<bool>,
     gauge: Gauge,
 }
 
-/// By hand: a client has no `Debug`.
+/// Implemented by hand because a client has no `Debug`.
 impl std::fmt::Debug for LeaderElector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LeaderElector")
@@ -68,7 +66,7 @@ impl std::fmt::Debug for LeaderElector {
 }
 
 impl LeaderElector {
-    /// An election, and where to hear who leads. `now` writes the times that people read.
+    /// Creates an elector, and a receiver of whether it leads. `now` is only used for the timestamps in the lease.
     #[must_use]
     pub fn new(
         client: Client,
@@ -91,29 +89,29 @@ impl LeaderElector {
         )
     }
 
-    /// Seeks and holds the lease until `stop`, then gives it up.
+    /// Acquires and renews the lease until `stop`, then releases it.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut renewed = Instant::now();
         let mut failing = false;
         loop {
             let began = Instant::now();
-            // A call that hangs must not outlast the right to work.
-            let patience = if self.leads() {
+            // A call that hangs must not outlast the renew deadline.
+            let time_limit = if self.is_leader() {
                 (renewed + self.settings.renew_deadline()).saturating_duration_since(began)
             } else {
                 self.settings.renew_deadline()
             };
-            let tried = tokio::select! {
-                tried = timeout(patience, self.attempt()) => tried,
+            let attempt = tokio::select! {
+                attempt = timeout(time_limit, self.try_acquire_or_renew()) => attempt,
                 () = stop.cancelled() => break,
             };
-            match tried {
+            match attempt {
                 Ok(Ok(held)) => {
                     failing = false;
                     if held {
                         renewed = began;
                     }
-                    self.lead(held);
+                    self.set_leader(held);
                 }
                 Ok(Err(error)) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -126,18 +124,18 @@ impl LeaderElector {
                 }
                 Err(_) => {}
             }
-            if self.leads() && renewed.elapsed() >= self.settings.renew_deadline() {
+            if self.is_leader() && renewed.elapsed() >= self.settings.renew_deadline() {
                 warn!("cannot renew the leader lease");
-                self.lead(false);
+                self.set_leader(false);
             }
             tokio::select! {
-                () = sleep(self.settings.period()) => {}
+                () = sleep(self.settings.retry_period()) => {}
                 () = stop.cancelled() => break,
             }
         }
-        if self.leads() {
-            self.lead(false);
-            if let Ok(Ok(())) = timeout(RELEASE, self.release()).await {
+        if self.is_leader() {
+            self.set_leader(false);
+            if let Ok(Ok(())) = timeout(RELEASE_TIMEOUT, self.release()).await {
                 info!("released the leader lease");
             } else {
                 warn!("cannot release the leader lease; it expires by itself");
@@ -145,22 +143,23 @@ impl LeaderElector {
         }
     }
 
-    fn leads(&self) -> bool {
+    fn is_leader(&self) -> bool {
         *self.leading.borrow()
     }
 
-    fn lead(&self, leads: bool) {
-        self.gauge.set(i64::from(leads));
+    fn set_leader(&self, is_leader: bool) {
+        self.gauge.set(i64::from(is_leader));
         let identity = &self.settings.identity;
-        match (self.leading.send_replace(leads), leads) {
+        match (self.leading.send_replace(is_leader), is_leader) {
             (false, true) => info!(identity, "became leader"),
             (true, false) => info!(identity, "stopped leading"),
             (false, false) | (true, true) => {}
         }
     }
 
-    /// One look, and one write where it is ours to write. Says whether we hold it.
-    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+    /// Reads the lease, and writes it if it is free, expired, or held by this process. Returns whether this process
+    /// holds it.
+    async fn try_acquire_or_renew(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.settings.name).await? else {
             let metadata = ObjectMeta {
                 name: Some(self.settings.name.clone()),
@@ -170,44 +169,45 @@ impl LeaderElector {
                 metadata,
                 spec: Some(self.spec(None)),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            return is_written(self.api.create(&PostParams::default(), &lease).await);
         };
-        let before = lease.spec.take();
-        let record = before.clone().unwrap_or_default();
+        let previous = lease.spec.take();
+        let record = previous.clone().unwrap_or_default();
         let holder = record.holder_identity.as_deref().unwrap_or_default();
         if holder != self.settings.identity && !holder.is_empty() {
-            let length = record
+            let duration = record
                 .lease_duration_seconds
                 .and_then(|seconds| u64::try_from(seconds).ok());
-            let length = length.map_or(self.settings.duration, Duration::from_secs);
-            let seen = self
+            let duration = duration.map_or(self.settings.duration, Duration::from_secs);
+            let observed_at = self
                 .observed
                 .as_ref()
-                .filter(|(seen, _)| *seen == record)
+                .filter(|(observed, _)| *observed == record)
                 .map(|(_, at)| *at);
-            match seen {
+            match observed_at {
                 None => {
                     self.observed = Some((record, Instant::now()));
                     return Ok(false);
                 }
-                Some(at) if at.elapsed() < length => return Ok(false),
+                Some(at) if at.elapsed() < duration => return Ok(false),
                 Some(_) => info!(holder, "the leader lease expired; taking over"),
             }
         }
-        lease.spec = Some(self.spec(before.as_ref()));
-        // Carries the resourceVersion that was read: whoever else wrote in between has won.
-        won(self
-            .api
-            .replace(&self.settings.name, &PostParams::default(), &lease)
-            .await)
+        lease.spec = Some(self.spec(previous.as_ref()));
+        // It has the resourceVersion that was read, so that a write in between is a conflict.
+        is_written(
+            self.api
+                .replace(&self.settings.name, &PostParams::default(), &lease)
+                .await,
+        )
     }
 
-    /// The lease as ours.
-    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+    /// The spec that makes this process the holder.
+    fn spec(&self, previous: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime((self.now)());
-        let ours = before.filter(|spec| self.is_ours(spec));
-        let transitions = before.map_or(0, |spec| {
-            spec.lease_transitions.unwrap_or(0) + i32::from(ours.is_none())
+        let own = previous.filter(|spec| self.is_holder(spec));
+        let transitions = previous.map_or(0, |spec| {
+            spec.lease_transitions.unwrap_or(0) + i32::from(own.is_none())
         });
         LeaseSpec {
             holder_identity: Some(self.settings.identity.clone()),
@@ -216,7 +216,7 @@ impl LeaderElector {
                     .unwrap_or(i32::MAX)
                     .max(1),
             ),
-            acquire_time: ours
+            acquire_time: own
                 .and_then(|spec| spec.acquire_time.clone())
                 .or_else(|| Some(now.clone())),
             renew_time: Some(now),
@@ -225,33 +225,33 @@ impl LeaderElector {
         }
     }
 
-    /// Empties the holder, so that nobody has to wait. A renewal that was under way may still arrive in between.
+    /// Clears the holder, so that others can take over at once. A renewal in flight may still arrive in between.
     async fn release(&self) -> Result<(), kube::Error> {
         loop {
             let mut lease = self.api.get(&self.settings.name).await?;
-            let Some(spec) = lease.spec.as_mut().filter(|spec| self.is_ours(spec)) else {
+            let Some(spec) = lease.spec.as_mut().filter(|spec| self.is_holder(spec)) else {
                 return Ok(());
             };
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime((self.now)()));
-            if won(self
-                .api
-                .replace(&self.settings.name, &PostParams::default(), &lease)
-                .await)?
-            {
+            if is_written(
+                self.api
+                    .replace(&self.settings.name, &PostParams::default(), &lease)
+                    .await,
+            )? {
                 return Ok(());
             }
         }
     }
 
-    fn is_ours(&self, spec: &LeaseSpec) -> bool {
+    fn is_holder(&self, spec: &LeaseSpec) -> bool {
         spec.holder_identity.as_deref() == Some(&self.settings.identity)
     }
 }
 
-/// A write that met another writer lost; that is no failure.
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
+/// Whether a write succeeded. A conflict with another writer is not an error.
+fn is_written(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match result {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
@@ -267,9 +267,9 @@ mod tests {
 
     use super::*;
 
-    /// An API server that keeps one Lease, which somebody else holds and, when `renewing`, renews; whose metadata
-    /// somebody touches all the time.
-    fn serving(renewing: bool) -> (Client, Arc<Mutex<Value>>) {
+    /// An API server with one Lease, held by `other` and, if `renewing`, renewed by it. The Lease's metadata changes
+    /// all the time.
+    fn api_with_lease(renewing: bool) -> (Client, Arc<Mutex<Value>>) {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": "lease", "namespace": "ns", "resourceVersion": "0"},
@@ -277,15 +277,15 @@ mod tests {
                 "renewTime": "2026-01-01T00:00:00.000000Z"},
         });
         let stored = Arc::new(Mutex::new(lease));
-        let (kept, began) = (Arc::clone(&stored), Instant::now());
-        let answer = tower::service_fn(move |request: http::Request<Body>| {
-            let kept = Arc::clone(&kept);
+        let (shared, began) = (Arc::clone(&stored), Instant::now());
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let shared = Arc::clone(&shared);
             let seconds = began.elapsed().as_secs();
             async move {
                 use http_body_util::BodyExt as _;
                 let is_write = request.method() == http::Method::PUT;
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                let mut lease = kept.lock().unwrap();
+                let mut lease = shared.lock().unwrap();
                 if is_write {
                     *lease = serde_json::from_slice(&body).unwrap();
                 } else if lease["spec"]["holderIdentity"] == "other" {
@@ -303,12 +303,12 @@ mod tests {
                 Ok::<_, tower::BoxError>(response)
             }
         });
-        (Client::new(answer, "default"), stored)
+        (Client::new(service, "default"), stored)
     }
 
-    /// When the lead was taken within a minute, and the record then.
-    async fn taken(renewing: bool) -> (Option<Duration>, Value) {
-        let (client, stored) = serving(renewing);
+    /// Time after which this process became leader, within a minute, and the record then.
+    async fn time_to_lead(renewing: bool) -> (Option<Duration>, Value) {
+        let (client, stored) = api_with_lease(renewing);
         let settings = LeaseSettings {
             namespace: "ns".to_owned(),
             name: "lease".to_owned(),
@@ -316,15 +316,15 @@ mod tests {
             duration: Duration::from_secs(15),
         };
         let began = Instant::now();
-        let (election, mut leading) = LeaderElector::new(
+        let (elector, mut leading) = LeaderElector::new(
             client,
             settings,
             || jiff::Timestamp::UNIX_EPOCH,
             Gauge::default(),
         );
         let taken = tokio::select! {
-            () = election.run(CancellationToken::new()) => None,
-            _ = leading.wait_for(|leads| *leads) => Some(began.elapsed()),
+            () = elector.run(CancellationToken::new()) => None,
+            _ = leading.wait_for(|is_leader| *is_leader) => Some(began.elapsed()),
             () = sleep(Duration::from_mins(1)) => None,
         };
         let record = stored.lock().unwrap()["spec"].clone();
@@ -332,9 +332,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dead_holder_is_succeeded_whoever_touches_the_lease() {
-        let (taken, record) = taken(false).await;
-        let taken = taken.expect("the lead is taken");
+    async fn dead_holder_is_succeeded_although_metadata_change() {
+        let (taken, record) = time_to_lead(false).await;
+        let taken = taken.expect("this process becomes leader");
         assert!(
             (Duration::from_secs(15)..Duration::from_secs(18)).contains(&taken),
             "{taken:?}"
@@ -346,8 +346,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_holder_that_renews_its_record_keeps_the_lead() {
-        let (taken, record) = taken(true).await;
+    async fn holder_that_renews_its_record_stays_leader() {
+        let (taken, record) = time_to_lead(true).await;
         assert_eq!((taken, &record["holderIdentity"]), (None, &json!("other")));
     }
 }

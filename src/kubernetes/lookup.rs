@@ -1,4 +1,4 @@
-//! What a look at the cluster gave, when not being allowed to look is an answer too.
+//! Results of reading one thing in the cluster, where a missing permission is a result too.
 
 use std::time::Duration;
 
@@ -6,22 +6,18 @@ use tokio::time::timeout;
 
 use crate::kubernetes::ApiError;
 
-/// How long one look may take.
-const LOOK: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One thing that was looked for.
+/// Result of reading one thing.
 #[derive(Clone, Debug)]
 pub enum Lookup<T> {
-    /// It is there.
     Found(T),
-    /// It is not.
     NotFound,
-    /// Nobody knows, and why: a sentence.
+    /// It could not be read; the reason is a sentence.
     Unknown(String),
 }
 
 impl<T> Lookup<T> {
-    /// What is there.
     pub fn there(&self) -> Option<&T> {
         match self {
             Self::Found(object) => Some(object),
@@ -29,29 +25,28 @@ impl<T> Lookup<T> {
         }
     }
 
-    /// Another view of what is there.
     pub fn map<U>(self, view: impl FnOnce(T) -> U) -> Lookup<U> {
         match self {
             Self::Found(object) => Lookup::Found(view(object)),
             Self::NotFound => Lookup::NotFound,
-            Self::Unknown(why) => Lookup::Unknown(why),
+            Self::Unknown(reason) => Lookup::Unknown(reason),
         }
     }
 }
 
 /// Awaits one read of a single object.
 pub async fn look<T>(read: impl Future<Output = Result<Option<T>, kube::Error>>) -> Lookup<T> {
-    match timeout(LOOK, read).await {
+    match timeout(READ_TIMEOUT, read).await {
         Ok(Ok(Some(object))) => Lookup::Found(object),
         Ok(Ok(None)) => Lookup::NotFound,
-        // Where the kind itself is not served, the answer is no Status, which kube does not take for "not found".
+        // If the kind itself is not served, the response has no Status, and kube does not map it to "not found".
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Lookup::NotFound,
         Ok(Err(error)) => Lookup::Unknown(said(&error)),
         Err(_) => Lookup::Unknown("the API server did not answer in time".to_owned()),
     }
 }
 
-/// Why a call failed, in the API server's own words where it says who may not do what.
+/// Describes the error of a call. For a missing permission, it is the API server's message.
 #[must_use]
 pub fn said(error: &kube::Error) -> String {
     match error {

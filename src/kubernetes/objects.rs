@@ -1,7 +1,7 @@
-//! The API server for what is not on the request path: pages of metadata, single objects, watches and patches, as JSON.
+//! Calls outside of the request path: pages of metadata, single objects, watches and patches, as JSON.
 //!
-//! `kube::Client::send` is the only way out, as in the backend: nothing here logs a body. Whole objects other than
-//! Secrets are read here; of Secrets only the metadata, and the one that this program keeps its own certificate in.
+//! All requests go through `kube::Client::send`, as in the backend, so that no body is logged. Of Secrets, only the
+//! metadata are read here, and in full only the Secret that has the webhook's own certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,47 +19,45 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::RateLimiter;
-use super::error::{ApiError, ApiErrorKind, incomplete, parse, refusal};
+use super::error::{ApiError, ApiErrorKind, incomplete, parse, status_error};
 
-/// How long one call may take: a page of a busy cluster's list takes seconds.
+/// Time limit of one call. A page of a list takes seconds in a busy cluster.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most that is read of one page of a list. A page is in memory twice while it arrives; two at once have to fit
-/// into the controller's 128 MiB several times over.
+/// Limit of one page of a list, in bytes. A page is in memory twice while it is received; two at the same time have to
+/// fit into the controller's 128 MiB several times over.
 pub(crate) const PAGE_LIMIT: usize = 8 * 1024 * 1024;
 
-/// The most that is read of one object, or of one line of a watch. The API server stores at most 1.5 MiB of an object,
-/// and writes few of them longer than that.
+/// Limit of one object, or of one line of a watch, in bytes. The API server stores at most 1.5 MiB of an object, and
+/// sends few that are longer.
 pub(crate) const OBJECT_LIMIT: usize = 2 * 1024 * 1024;
 
-/// What of an object is asked for.
+/// Part of an object that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Representation {
-    /// Its metadata alone.
     Metadata,
-    /// All of it.
     Full,
 }
 
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The objects, each as it came: parts of the one answer, which lives as long as any of them.
+    /// The objects as JSON: slices of the response, which stays in memory as long as any of them.
     pub items: Vec<Bytes>,
-    /// What the next page is asked for with.
-    pub more: Option<String>,
-    /// Where a watch that follows the list begins.
+    /// Token for the next page; `None` on the last one.
+    pub continue_token: Option<String>,
+    /// Version from which a watch follows the list.
     pub resource_version: String,
 }
 
-/// The API server. Clones share their connections.
+/// Untyped calls to the API server. Clones share their connections.
 #[derive(Clone)]
 pub struct ObjectApi {
     client: Client,
     limiter: Option<Arc<RateLimiter>>,
 }
 
-/// By hand: a client has no `Debug`, and holds credentials.
+/// Implemented by hand because a client has no `Debug`, and has credentials.
 impl fmt::Debug for ObjectApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectApi")
@@ -69,7 +67,7 @@ impl fmt::Debug for ObjectApi {
 }
 
 impl ObjectApi {
-    /// The API server behind a patient client.
+    /// Creates an API over a client of [`super::connect_patiently`].
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -78,7 +76,7 @@ impl ObjectApi {
         }
     }
 
-    /// A clone whose calls take turns; calls about one namespace count as one tenant.
+    /// Returns a clone whose calls are rate limited; each namespace is one tenant of the limiter.
     #[must_use]
     pub fn rate_limited(&self, limiter: &Arc<RateLimiter>) -> Self {
         Self {
@@ -87,18 +85,22 @@ impl ObjectApi {
         }
     }
 
-    /// The client, for typed calls.
+    /// Returns the client, for typed calls.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// One object; `None` when it does not exist.
+    /// Reads one object; `None` if it does not exist.
     ///
     /// # Errors
-    /// Whatever else stands between.
-    pub async fn get(&self, path: &str, form: Representation) -> Result<Option<Bytes>, ApiError> {
-        let accept = match form {
+    /// Any [`ApiErrorKind`] except [`ApiErrorKind::NotFound`].
+    pub async fn get(
+        &self,
+        path: &str,
+        representation: Representation,
+    ) -> Result<Option<Bytes>, ApiError> {
+        let accept = match representation {
             Representation::Metadata => {
                 "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
             }
@@ -114,34 +116,34 @@ impl ObjectApi {
         }
     }
 
-    /// One page of the list at `path`; `query` holds no `limit` and no `continue`.
+    /// Reads one page of the list at `path`; `query` must not have `limit` or `continue`.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Gone`] when the list has to begin anew; [`ApiErrorKind::NotFound`] when there is no such kind;
-    /// [`ApiErrorKind::TooLong`] when the page has to be smaller.
+    /// [`ApiErrorKind::Gone`] if the list has to restart; [`ApiErrorKind::NotFound`] if the kind is not served;
+    /// [`ApiErrorKind::TooLong`] if the page has to be smaller.
     pub async fn page(
         &self,
         path: &str,
         query: &str,
-        form: Representation,
+        representation: Representation,
         limit: usize,
-        more: Option<&str>,
+        continue_token: Option<&str>,
     ) -> Result<Page, ApiError> {
         #[derive(Deserialize)]
-        struct List<'a> {
-            metadata: ListMetadata,
+        struct ObjectList<'a> {
+            metadata: PageMetadata,
             #[serde(borrow, default)]
             items: Option<Vec<&'a RawValue>>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct ListMetadata {
+        struct PageMetadata {
             #[serde(rename = "continue", default)]
-            more: Option<String>,
+            continue_token: Option<String>,
             #[serde(default)]
             resource_version: Option<String>,
         }
-        let accept = match form {
+        let accept = match representation {
             Representation::Metadata => {
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
             }
@@ -150,7 +152,8 @@ impl ObjectApi {
         let mut url = format!("{path}?limit={limit}");
         for part in [
             query.to_owned(),
-            more.map(|token| format!("continue={token}"))
+            continue_token
+                .map(|token| format!("continue={token}"))
                 .unwrap_or_default(),
         ] {
             if !part.is_empty() {
@@ -160,14 +163,14 @@ impl ObjectApi {
         let body = self
             .call(Method::GET, &url, accept, None, PAGE_LIMIT)
             .await?;
-        let List { metadata, items } = parse(path, &body)?;
+        let ObjectList { metadata, items } = parse(path, &body)?;
         let items = items.unwrap_or_default();
         Ok(Page {
             items: items
                 .into_iter()
                 .map(|item| body.slice_ref(item.get().as_bytes()))
                 .collect(),
-            more: metadata.more.filter(|more| !more.is_empty()),
+            continue_token: metadata.continue_token.filter(|token| !token.is_empty()),
             resource_version: metadata.resource_version.unwrap_or_default(),
         })
     }
@@ -175,7 +178,7 @@ impl ObjectApi {
     /// Creates an object.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Conflict`] when it exists.
+    /// [`ApiErrorKind::Conflict`] if it exists.
     pub async fn create(&self, path: &str, object: &Value) -> Result<(), ApiError> {
         self.call(
             Method::POST,
@@ -188,10 +191,10 @@ impl ObjectApi {
         .map(drop)
     }
 
-    /// Merges `change` into an object; only metadata come back.
+    /// Applies a merge patch to an object; the response has only metadata.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Conflict`] when the object is another one than the change says.
+    /// [`ApiErrorKind::Conflict`] if the object does not have the UID or resourceVersion in `change`.
     pub async fn merge(&self, path: &str, change: &Value) -> Result<(), ApiError> {
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
         self.call(
@@ -205,11 +208,10 @@ impl ObjectApi {
         .map(drop)
     }
 
-    /// Makes an object's fields what `object` says, as `manager`, by server-side apply; whoever else set them loses them.
-    /// With `metadata.uid` in it, an object that is not there (or another of the same name) is a conflict.
+    /// Applies `object` by server-side apply as `manager`, with force: other managers lose ownership of the fields.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Conflict`] as said.
+    /// [`ApiErrorKind::Conflict`] if `object` has `metadata.uid`, and the object is missing or has another UID.
     pub async fn apply(&self, path: &str, manager: &str, object: &Value) -> Result<(), ApiError> {
         let url = format!("{path}?fieldManager={manager}&force=true");
         let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -235,21 +237,27 @@ impl ObjectApi {
         if let Some(limiter) = &self.limiter {
             limiter.acquire(tenant(url)).await;
         }
-        let what = describe_request(&method, url);
+        let description = describe_request(&method, url);
         let exchange = async {
-            let response = self.send(method, url, accept, body, &what).await?;
+            let response = self.send(method, url, accept, body, &description).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limit).collect().await;
             let body = body
-                .map_err(|error| incomplete(&what, error.as_ref()))?
+                .map_err(|error| incomplete(&description, error.as_ref()))?
                 .to_bytes();
             if status.is_success() {
                 Ok(body)
             } else {
-                Err(refusal(&what, status, &body))
+                Err(status_error(&description, status, &body))
             }
         };
-        let late = || ApiError::new(ApiErrorKind::Unavailable, &what, "no response in time");
+        let late = || {
+            ApiError::new(
+                ApiErrorKind::Unavailable,
+                &description,
+                "no response in time",
+            )
+        };
         timeout(CALL_TIMEOUT, exchange)
             .await
             .unwrap_or_else(|_| Err(late()))
@@ -261,7 +269,7 @@ impl ObjectApi {
         url: &str,
         accept: &'static str,
         body: Option<(&'static str, &Value)>,
-        what: &str,
+        description: &str,
     ) -> Result<http::Response<Body>, ApiError> {
         let mut request = Request::builder()
             .method(method)
@@ -276,7 +284,7 @@ impl ObjectApi {
         let request = request.body(body).map_err(|_| {
             ApiError::new(
                 ApiErrorKind::Unexpected,
-                what,
+                description,
                 "the path is not a valid URI",
             )
         })?;
@@ -284,19 +292,19 @@ impl ObjectApi {
         sent.map_err(|error| match error {
             kube::Error::Auth(_) => ApiError::new(
                 ApiErrorKind::Unauthenticated,
-                what,
+                description,
                 "no credential for the API server could be obtained",
             ),
             error => {
-                let why = crate::kubernetes::proxy::fault(&error)
+                let reason = crate::kubernetes::proxy::fault(&error)
                     .unwrap_or_else(|| "the API server cannot be reached".to_owned());
-                ApiError::new(ApiErrorKind::Unavailable, what, why)
+                ApiError::new(ApiErrorKind::Unavailable, description, reason)
             }
         })
     }
 }
 
-/// The namespace that a path is about; nothing where it is about all.
+/// Namespace in a path; empty for paths of all namespaces.
 fn tenant(url: &str) -> &str {
     let after = url.split_once("/namespaces/").map(|(_, after)| after);
     after
@@ -304,7 +312,7 @@ fn tenant(url: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// `GET /api/v1/pods`, for sentences: tokens of lists say nothing to a person.
+/// Describes a request in messages, as `GET /api/v1/pods`. The query is left out, because it may have a long token.
 pub(super) fn describe_request(method: &Method, url: &str) -> String {
     format!("{method} {}", url.split('?').next().unwrap_or_default())
 }
@@ -314,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tenant_of_a_call_is_its_namespace() {
+    fn tenant_of_a_call_is_its_namespace() {
         assert_eq!(
             tenant("/apis/batch/v1/namespaces/jobs/jobs/load?x=y"),
             "jobs"

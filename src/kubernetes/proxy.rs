@@ -1,4 +1,4 @@
-//! The proxy between this program and the API server.
+//! Proxies between this program and the API server.
 
 mod exceptions;
 mod selection;

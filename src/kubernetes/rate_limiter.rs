@@ -1,4 +1,4 @@
-//! A rate limit over calls to the API server, shared fairly between tenants.
+//! Rate limit of calls to the API server, shared fairly between tenants.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,32 +7,32 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-/// At most so many calls in a second, over all that share it. While several tenants wait, each gets a call in turn:
-/// whoever wants a thousand delays another tenant by one.
+/// Limits calls per second over all tenants that share it. Waiting tenants get calls in turn, so that a tenant with a
+/// thousand calls delays another tenant by one.
 #[derive(Debug)]
 pub struct RateLimiter {
-    gap: Duration,
-    lines: Mutex<Lines>,
+    interval: Duration,
+    queues: Mutex<TenantQueues>,
 }
 
-/// Callers that wait for a turn.
+/// Callers that wait for a permit.
 #[derive(Debug)]
-struct Lines {
-    /// When the next turn may be.
+struct TenantQueues {
+    /// Earliest time of the next permit.
     next: Instant,
-    /// By tenant, first come first served.
+    /// Callers by tenant, first in first out.
     waiting: BTreeMap<String, VecDeque<oneshot::Sender<()>>>,
-    /// The tenants that wait; the first has the next turn.
+    /// Waiting tenants; the first gets the next permit.
     order: VecDeque<String>,
-    /// Whether a task gives turns away: a caller that is not polled for a while must hold up nobody.
+    /// Whether a task grants permits. A task does it because a caller that is not polled must not delay others.
     granting: bool,
 }
 
-impl Lines {
-    fn join(&mut self, tenant: &str) -> oneshot::Receiver<()> {
+impl TenantQueues {
+    fn enqueue(&mut self, tenant: &str) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(line) = self.waiting.get_mut(tenant) {
-            line.push_back(sender);
+        if let Some(queue) = self.waiting.get_mut(tenant) {
+            queue.push_back(sender);
         } else {
             self.waiting
                 .insert(tenant.to_owned(), VecDeque::from([sender]));
@@ -41,20 +41,20 @@ impl Lines {
         receiver
     }
 
-    /// Gives the next turn away, to the first tenant's first caller that still waits. `false` when nobody does.
-    fn grant(&mut self, now: Instant, gap: Duration) -> bool {
+    /// Grants the next permit to the first caller of the first tenant that still waits. Returns whether there was one.
+    fn grant(&mut self, now: Instant, interval: Duration) -> bool {
         while let Some(tenant) = self.order.pop_front() {
-            let Some(mut line) = self.waiting.remove(&tenant) else {
+            let Some(mut queue) = self.waiting.remove(&tenant) else {
                 continue;
             };
             let taken =
-                std::iter::from_fn(|| line.pop_front()).any(|caller| caller.send(()).is_ok());
-            if !line.is_empty() {
-                self.waiting.insert(tenant.clone(), line);
+                std::iter::from_fn(|| queue.pop_front()).any(|caller| caller.send(()).is_ok());
+            if !queue.is_empty() {
+                self.waiting.insert(tenant.clone(), queue);
                 self.order.push_back(tenant);
             }
             if taken {
-                self.next = self.next.max(now) + gap;
+                self.next = self.next.max(now) + interval;
                 return true;
             }
         }
@@ -64,28 +64,27 @@ impl Lines {
 }
 
 impl RateLimiter {
-    /// `calls` in each second.
     #[must_use]
     pub fn per_second(calls: u32) -> Arc<Self> {
-        let lines = Lines {
+        let queues = TenantQueues {
             next: Instant::now(),
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
             granting: false,
         };
         Arc::new(Self {
-            gap: Duration::from_secs(1) / calls.max(1),
-            lines: Mutex::new(lines),
+            interval: Duration::from_secs(1) / calls.max(1),
+            queues: Mutex::new(queues),
         })
     }
 
-    /// Waits for a turn of this tenant; the empty name is that of calls for nobody in particular.
+    /// Waits for a permit of this tenant. Calls that belong to no tenant use the empty name.
     pub async fn acquire(self: &Arc<Self>, tenant: &str) {
         let (granted, must_grant) = {
-            let mut lines = self.lines();
+            let mut queues = self.queues();
             (
-                lines.join(tenant),
-                !std::mem::replace(&mut lines.granting, true),
+                queues.enqueue(tenant),
+                !std::mem::replace(&mut queues.granting, true),
             )
         };
         if must_grant {
@@ -95,19 +94,19 @@ impl RateLimiter {
         let _ = granted.await;
     }
 
-    /// Gives turns away until nobody waits.
+    /// Grants permits until no caller waits.
     async fn grant(self: Arc<Self>) {
         loop {
-            let next = self.lines().next;
+            let next = self.queues().next;
             sleep_until(next).await;
-            if !self.lines().grant(Instant::now(), self.gap) {
+            if !self.queues().grant(Instant::now(), self.interval) {
                 return;
             }
         }
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> std::sync::MutexGuard<'_, TenantQueues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn calls_take_turns() {
+    async fn limiter_spaces_calls_and_saves_no_permits() {
         let limiter = RateLimiter::per_second(50);
         let began = Instant::now();
         join_all((0..101).map(|_| limiter.acquire("a"))).await;
@@ -129,14 +128,14 @@ mod tests {
         assert_eq!(
             idle.elapsed(),
             Duration::ZERO,
-            "nobody waits after a pause, and turns are not saved up"
+            "the first call after a pause does not wait, and permits are not saved up"
         );
         limiter.acquire("a").await;
         assert_eq!(idle.elapsed(), Duration::from_millis(20));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tenant_with_a_thousand_calls_delays_another_by_one_turn() {
+    async fn tenant_with_a_thousand_calls_delays_another_by_one_permit() {
         let limiter = RateLimiter::per_second(50);
         let began = Instant::now();
         let many = join_all((0..1000).map(|_| limiter.acquire("many")));
@@ -144,9 +143,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut took = Vec::new();
             for _ in 0..10 {
-                let asked = Instant::now();
+                let requested = Instant::now();
                 limiter.acquire("few").await;
-                took.push(asked.elapsed());
+                took.push(requested.elapsed());
             }
             took
         };
@@ -158,12 +157,12 @@ mod tests {
         assert_eq!(
             began.elapsed(),
             Duration::from_millis(20) * 1009,
-            "and nothing is lost"
+            "every call gets a permit"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_that_went_away_cost_no_turn() {
+    async fn cancelled_callers_use_no_permit() {
         let limiter = RateLimiter::per_second(50);
         limiter.acquire("a").await;
         let began = Instant::now();
@@ -174,6 +173,6 @@ mod tests {
         assert!(leaving.await.is_err());
         limiter.acquire("a").await;
         assert_eq!(began.elapsed(), Duration::from_millis(20));
-        assert!(limiter.lines().waiting.is_empty() && limiter.lines().order.is_empty());
+        assert!(limiter.queues().waiting.is_empty() && limiter.queues().order.is_empty());
     }
 }

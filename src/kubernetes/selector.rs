@@ -1,13 +1,13 @@
-//! A label selector as Kubernetes writes it: `team in (a,b),!legacy,tier=web`.
+//! Label selectors in Kubernetes' syntax: `team in (a,b),!legacy,tier=web`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// The most that a selector may be long: it goes into URLs.
-const LENGTH: usize = 4096;
+/// Limit of a selector's length in bytes, because it is part of URLs.
+const MAX_LENGTH: usize = 4096;
 
-/// Requirements on labels, all of which must hold. The empty one holds always.
+/// Requirements on labels, all of which must hold. The empty selector matches every object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
     text: String,
@@ -25,23 +25,22 @@ enum Operator {
     Exists,
     Absent,
     In(Vec<String>),
-    /// An absent label is in no set.
+    /// Holds for an absent label too.
     NotIn(Vec<String>),
 }
 
-/// A text that is not a selector.
+/// Error for a text that is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a label selector such as: team in (a,b),!legacy,tier=web")]
 pub struct InvalidSelector(String);
 
 impl Selector {
-    /// Whether it holds for every object.
+    /// Whether it matches every object.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// Whether it holds for these labels.
     #[must_use]
     pub fn matches<K: AsRef<str> + Ord, V: AsRef<str>>(&self, labels: &BTreeMap<K, V>) -> bool {
         self.requirements
@@ -64,19 +63,19 @@ impl Selector {
             })
     }
 
-    /// `labelSelector=…` for a list, or nothing for the empty selector.
+    /// Query parameter `labelSelector=…` of a list; empty for the empty selector.
     #[must_use]
     pub fn query(&self) -> String {
         if self.is_empty() {
             String::new()
         } else {
-            format!("labelSelector={}", escaped(&self.text))
+            format!("labelSelector={}", percent_encode(&self.text))
         }
     }
 }
 
-/// Characters that are percent-encoded in a query.
-fn escaped(text: &str) -> String {
+/// Percent-encodes a value of a query.
+fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| {
@@ -104,11 +103,11 @@ impl FromStr for Selector {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        if text.len() > LENGTH {
+        if text.len() > MAX_LENGTH {
             return Err(invalid());
         }
-        let requirements = parts(text)
-            .map(requirement)
+        let requirements = split_requirements(text)
+            .map(parse_requirement)
             .collect::<Option<_>>()
             .ok_or_else(invalid)?;
         Ok(Self {
@@ -118,8 +117,8 @@ impl FromStr for Selector {
     }
 }
 
-/// Its requirements: what stands between the commas that are in no parentheses.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
+/// Splits a selector at the commas outside of parentheses.
+fn split_requirements(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     text.split(move |char| {
         inside = match char {
@@ -131,16 +130,17 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn requirement(part: &str) -> Option<Requirement> {
+fn parse_requirement(part: &str) -> Option<Requirement> {
     let part = part.trim();
-    let one = |key: &str, value: &str| Some((key.trim().to_owned(), vec![label_value(value)?]));
+    let equality =
+        |key: &str, value: &str| Some((key.trim().to_owned(), vec![label_value(value)?]));
     let (key, operator) = if let Some(key) = part.strip_prefix('!') {
         (key.trim().to_owned(), Operator::Absent)
     } else if let Some((key, value)) = part.split_once("!=") {
-        let (key, values) = one(key, value)?;
+        let (key, values) = equality(key, value)?;
         (key, Operator::NotIn(values))
     } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        let (key, values) = one(key, value)?;
+        let (key, values) = equality(key, value)?;
         (key, Operator::In(values))
     } else if let Some((left, set)) = part.split_once('(') {
         let values = set
@@ -149,8 +149,8 @@ fn requirement(part: &str) -> Option<Requirement> {
             .split(',')
             .map(label_value)
             .collect::<Option<Vec<_>>>()?;
-        let (key, word) = left.trim_end().rsplit_once(char::is_whitespace)?;
-        let operator = match word {
+        let (key, operator) = left.trim_end().rsplit_once(char::is_whitespace)?;
+        let operator = match operator {
             "in" => Operator::In(values),
             "notin" => Operator::NotIn(values),
             _ => return None,
@@ -165,21 +165,23 @@ fn requirement(part: &str) -> Option<Requirement> {
 /// `name`, or `prefix/name`.
 fn is_key(text: &str) -> bool {
     let name = match text.split_once('/') {
-        Some((prefix, name)) if !prefix.is_empty() && prefix.len() <= 253 && is_word(prefix) => {
+        Some((prefix, name))
+            if !prefix.is_empty() && prefix.len() <= 253 && is_label_text(prefix) =>
+        {
             name
         }
         Some(_) => return false,
         None => text,
     };
-    !name.is_empty() && name.len() <= 63 && is_word(name)
+    !name.is_empty() && name.len() <= 63 && is_label_text(name)
 }
 
 fn label_value(text: &str) -> Option<String> {
     let text = text.trim();
-    (text.len() <= 63 && is_word(text)).then(|| text.to_owned())
+    (text.len() <= 63 && is_label_text(text)).then(|| text.to_owned())
 }
 
-fn is_word(text: &str) -> bool {
+fn is_label_text(text: &str) -> bool {
     text.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
@@ -204,7 +206,7 @@ mod tests {
     #[case("tier", &[("tier", "")], true)]
     #[case("tier=", &[("tier", "")], true)]
     #[case("tier", &[], false)]
-    fn labels_are_matched_as_the_api_server_does(
+    fn selector_matches_labels_as_the_api_server_does(
         #[case] selector: &str,
         #[case] labels: &[(&str, &str)],
         #[case] matches: bool,
@@ -224,7 +226,7 @@ mod tests {
     #[case("a,,b")]
     #[case("a=b&limit=1")]
     #[case("/a")]
-    fn what_is_not_a_selector_is_rejected(#[case] text: &str) {
+    fn selector_with_invalid_syntax_is_rejected(#[case] text: &str) {
         let error = text.parse::<Selector>().unwrap_err().to_string();
         assert!(
             error.ends_with("is not a label selector such as: team in (a,b),!legacy,tier=web"),
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_escaped_and_bounded() {
+    fn query_is_escaped_and_bounded() {
         let selector: Selector = "team in (a,b),!x/y".parse().unwrap();
         assert_eq!(
             selector.query(),
@@ -242,8 +244,8 @@ mod tests {
         assert_eq!(Selector::default().query(), "");
         let keys = |count: usize| vec!["a"; count].join(",");
         assert!(
-            keys(LENGTH / 2).parse::<Selector>().is_ok()
-                && keys(LENGTH / 2 + 1).parse::<Selector>().is_err()
+            keys(MAX_LENGTH / 2).parse::<Selector>().is_ok()
+                && keys(MAX_LENGTH / 2 + 1).parse::<Selector>().is_err()
         );
     }
 }

@@ -1,7 +1,8 @@
-//! The Secret in which self-managed certificates are kept: the controller writes it, `serve` reads it.
+//! Secret of self-managed certificates: the controller writes it, `serve` reads it.
 //!
-//! It exists already, empty, made with the rest of the installation. So nobody needs the right to create Secrets (who
-//! has it in a namespace can mint tokens of every service account there), and it goes with the installation.
+//! The installation creates the Secret empty. So the controller does not need the permission to create Secrets, with
+//! which tokens of every service account in the namespace can be minted, and the Secret is removed with the
+//! installation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,33 +14,22 @@ use serde_json::json;
 use crate::kubernetes::{ApiError, ObjectApi, Representation};
 use crate::tls::{Bundle, Issued};
 
-/// Why the Secret cannot be used.
+/// Reason why the Secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSecretError {
-    /// It is not there.
     #[error(
         "Secret \"{name}\" not found in namespace \"{namespace}\"; create it empty, or install the chart again"
     )]
-    Missing {
-        /// Where it should be.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// Its data are not those of a Secret.
+    Missing { namespace: String, name: String },
+    /// The response is not a Secret.
     #[error("Secret \"{name}\" in namespace \"{namespace}\" cannot be read")]
-    Unreadable {
-        /// Where it is.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// The API server did not give or take it.
+    Unreadable { namespace: String, name: String },
+    /// The API server could not read or write the Secret.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
-/// One named Secret.
+/// Access to the Secret.
 #[derive(Clone, Debug)]
 pub struct TlsSecret {
     api: ObjectApi,
@@ -47,10 +37,10 @@ pub struct TlsSecret {
     name: String,
 }
 
-/// What it holds.
+/// Contents of the Secret.
 #[derive(Clone, Default)]
 pub struct StoredPair {
-    /// `tls.crt`: the chain, leaf first; empty before the first certificate.
+    /// `tls.crt`: the chain, leaf first; empty until the first certificate is issued.
     pub chain: Vec<u8>,
     /// `tls.key`.
     pub key: SecretString,
@@ -59,16 +49,16 @@ pub struct StoredPair {
     version: String,
 }
 
-/// The certificates that it holds, without the key: for who only looks.
+/// Certificates in the Secret, without the key, for readers that only inspect it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicCertificates {
     /// `tls.crt`: the chain, leaf first.
     pub chain: Vec<u8>,
-    /// `ca.crt`: the CA, where its maker puts it there.
+    /// `ca.crt`: the CA, if its issuer writes it.
     pub ca: Bundle,
 }
 
-/// By hand: it holds a key.
+/// Implemented by hand because it has a key.
 impl std::fmt::Debug for StoredPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoredPair")
@@ -78,7 +68,6 @@ impl std::fmt::Debug for StoredPair {
 }
 
 impl TlsSecret {
-    /// The Secret `name` in `namespace`.
     #[must_use]
     pub fn new(api: ObjectApi, namespace: &str, name: &str) -> Self {
         Self {
@@ -95,10 +84,10 @@ impl TlsSecret {
         )
     }
 
-    /// Reads it.
+    /// Reads the Secret with its key.
     ///
     /// # Errors
-    /// When it is not there, or the API server does not give it.
+    /// The Secret does not exist or cannot be read.
     pub async fn read(&self) -> Result<StoredPair, TlsSecretError> {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
         let Some(body) = self.api.get(&self.path(), Representation::Full).await? else {
@@ -107,27 +96,27 @@ impl TlsSecret {
         parse(&body).ok_or(TlsSecretError::Unreadable { namespace, name })
     }
 
-    /// Reads its certificates; the key is skipped unread. `None` when there is no such Secret.
+    /// Reads the certificates; the key is not decoded. `None` if the Secret does not exist.
     ///
     /// # Errors
-    /// When the API server does not give it.
+    /// The Secret cannot be read.
     pub async fn certificates(&self) -> Result<Option<PublicCertificates>, ApiError> {
         let body = self.api.get(&self.path(), Representation::Full).await?;
-        Ok(body.map(|body| shown(&body)))
+        Ok(body.map(|body| parse_public(&body)))
     }
 
-    /// Writes a new pair over what was read.
+    /// Replaces the pair that was read by a new one.
     ///
     /// # Errors
-    /// [`crate::kubernetes::ApiErrorKind::Conflict`] when somebody else wrote since.
+    /// [`crate::kubernetes::ApiErrorKind::Conflict`] if the Secret was changed since it was read.
     pub async fn write(
         &self,
-        over: &StoredPair,
+        previous: &StoredPair,
         issued: &Issued,
         ca: &Bundle,
     ) -> Result<(), TlsSecretError> {
         let change = json!({
-            "metadata": {"resourceVersion": over.version},
+            "metadata": {"resourceVersion": previous.version},
             "data": {
                 "tls.crt": STANDARD.encode(&issued.chain),
                 "tls.key": STANDARD.encode(issued.key.expose_secret()),
@@ -140,18 +129,18 @@ impl TlsSecret {
 
 fn parse(body: &Bytes) -> Option<StoredPair> {
     #[derive(Deserialize)]
-    struct Object {
-        metadata: Metadata,
+    struct TlsSecretObject {
+        metadata: TlsSecretVersion,
         #[serde(default)]
-        data: Option<Data>,
+        data: Option<PairData>,
     }
     #[derive(Deserialize)]
-    struct Metadata {
+    struct TlsSecretVersion {
         #[serde(rename = "resourceVersion")]
         resource_version: String,
     }
     #[derive(Default, Deserialize)]
-    struct Data {
+    struct PairData {
         #[serde(rename = "tls.crt", default, deserialize_with = "decoded")]
         chain: Vec<u8>,
         #[serde(rename = "tls.key", default, deserialize_with = "decoded")]
@@ -159,8 +148,8 @@ fn parse(body: &Bytes) -> Option<StoredPair> {
         #[serde(rename = "ca.crt", default, deserialize_with = "decoded")]
         ca: Vec<u8>,
     }
-    let Object { metadata, data } = serde_json::from_slice(body).ok()?;
-    let Data { chain, key, ca } = data.unwrap_or_default();
+    let TlsSecretObject { metadata, data } = serde_json::from_slice(body).ok()?;
+    let PairData { chain, key, ca } = data.unwrap_or_default();
     let key = String::from_utf8(key).unwrap_or_default();
     Some(StoredPair {
         chain,
@@ -170,22 +159,22 @@ fn parse(body: &Bytes) -> Option<StoredPair> {
     })
 }
 
-/// What is no Secret holds nothing.
-fn shown(body: &Bytes) -> PublicCertificates {
+/// Parses the certificates; a body that is not a Secret has none.
+fn parse_public(body: &Bytes) -> PublicCertificates {
     #[derive(Default, Deserialize)]
-    struct Object {
+    struct PublicSecretObject {
         #[serde(default)]
-        data: Option<Data>,
+        data: Option<PublicData>,
     }
     #[derive(Default, Deserialize)]
-    struct Data {
+    struct PublicData {
         #[serde(rename = "tls.crt", default, deserialize_with = "decoded")]
         chain: Vec<u8>,
         #[serde(rename = "ca.crt", default, deserialize_with = "decoded")]
         ca: Vec<u8>,
     }
-    let Object { data } = serde_json::from_slice(body).unwrap_or_default();
-    let Data { chain, ca } = data.unwrap_or_default();
+    let PublicSecretObject { data } = serde_json::from_slice(body).unwrap_or_default();
+    let PublicData { chain, ca } = data.unwrap_or_default();
     PublicCertificates {
         chain,
         ca: Bundle::from_pem(&ca),
@@ -194,7 +183,7 @@ fn shown(body: &Bytes) -> PublicCertificates {
 
 fn decoded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-    // What is no base64 is no certificate either, and is judged as such.
+    // Invalid base64 is reported as an invalid certificate by the code that uses the pair.
     Ok(STANDARD.decode(text).unwrap_or_default())
 }
 
@@ -203,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_secret_holds_nothing_and_keys_are_not_shown() {
+    fn empty_secret_has_no_pair_and_debug_hides_the_key() {
         for data in [
             "",
             r#","data":null"#,
@@ -211,9 +200,11 @@ mod tests {
             r#","data":{"tls.crt":null,"tls.key":"!"}"#,
         ] {
             let body = format!(r#"{{"metadata":{{"resourceVersion":"7"}}{data}}}"#);
-            let kept = parse(&Bytes::from(body)).expect("a Secret");
+            let stored = parse(&Bytes::from(body)).expect("a Secret");
             assert!(
-                kept.chain.is_empty() && kept.key.expose_secret().is_empty() && kept.ca.is_empty()
+                stored.chain.is_empty()
+                    && stored.key.expose_secret().is_empty()
+                    && stored.ca.is_empty()
             );
         }
         let body = format!(
@@ -221,12 +212,12 @@ mod tests {
             STANDARD.encode("CHAIN"),
             STANDARD.encode("s3cr3t-canary")
         );
-        let kept = parse(&Bytes::from(body)).expect("a Secret");
+        let stored = parse(&Bytes::from(body)).expect("a Secret");
         assert_eq!(
-            (kept.chain.as_slice(), kept.key.expose_secret()),
+            (stored.chain.as_slice(), stored.key.expose_secret()),
             (&b"CHAIN"[..], "s3cr3t-canary")
         );
-        assert_eq!(format!("{kept:?}"), r#"StoredPair { version: "7", .. }"#);
+        assert_eq!(format!("{stored:?}"), r#"StoredPair { version: "7", .. }"#);
         assert!(parse(&Bytes::from_static(b"{}")).is_none());
     }
 }

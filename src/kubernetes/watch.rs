@@ -1,4 +1,4 @@
-//! A watch: changes line by line, for as long as the API server keeps it open.
+//! Watches: changes line by line, for as long as the API server keeps the watch open.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,38 +9,39 @@ use kube::client::Body;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::error::refusal;
+use super::error::status_error;
 use super::objects::{CALL_TIMEOUT, OBJECT_LIMIT, ObjectApi, describe_request};
 use super::{ApiError, ApiErrorKind};
 
-/// How long the API server is asked to keep a watch open.
-const OPEN: Duration = Duration::from_secs(290);
+/// Time for which the API server keeps a watch open.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(290);
 
-/// Silence that long means a dead connection: the API server sends a bookmark about every minute.
-const SILENCE: Duration = Duration::from_secs(150);
+/// Time without a byte after which a connection is dead. The API server sends a bookmark about every minute.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// A watch that is open.
+/// An open watch.
 pub struct Watch {
     body: Pin<Box<Body>>,
-    what: String,
-    lines: Lines,
+    /// Request in messages.
+    description: String,
+    lines: LineBuffer,
 }
 
-/// Lines out of what arrives in pieces.
+/// Splits received data into lines.
 #[derive(Default)]
-struct Lines {
+struct LineBuffer {
     buffer: Vec<u8>,
-    /// So much of the buffer holds no end of a line.
+    /// Length of the beginning of the buffer that has no end of a line.
     scanned: usize,
-    /// In a line that is too long, and has been given up.
+    /// Whether the present line is too long and is skipped.
     skipping: bool,
 }
 
-/// By hand: what is in the buffer is not for logs.
+/// Implemented by hand because the buffer must not be logged.
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("what", &self.what)
+            .field("description", &self.description)
             .finish_non_exhaustive()
     }
 }
@@ -49,7 +50,7 @@ impl ObjectApi {
     /// Watches the list at `path` from `resource_version` on.
     ///
     /// # Errors
-    /// [`ApiErrorKind::Gone`] when that version is too old: list anew.
+    /// [`ApiErrorKind::Gone`] if that version is too old; the list has to be read again.
     pub async fn watch(
         &self,
         path: &str,
@@ -58,43 +59,45 @@ impl ObjectApi {
     ) -> Result<Watch, ApiError> {
         let url = format!(
             "{path}?watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={resource_version}&{query}",
-            OPEN.as_secs()
+            WATCH_TIMEOUT.as_secs()
         );
-        let what = describe_request(&Method::GET, &url);
-        let late = || ApiError::new(ApiErrorKind::Unavailable, &what, "no answer in time");
+        let description = describe_request(&Method::GET, &url);
+        let late = || ApiError::new(ApiErrorKind::Unavailable, &description, "no answer in time");
         let sent = timeout(
             CALL_TIMEOUT,
-            self.send(Method::GET, &url, "application/json", None, &what),
+            self.send(Method::GET, &url, "application/json", None, &description),
         )
         .await;
         let response = sent.unwrap_or_else(|_| Err(late()))?;
         if !response.status().is_success() {
-            return Err(refusal(&what, response.status(), b""));
+            return Err(status_error(&description, response.status(), b""));
         }
         Ok(Watch {
             body: Box::pin(response.into_body()),
-            what,
-            lines: Lines::default(),
+            description,
+            lines: LineBuffer::default(),
         })
     }
 }
 
 impl Watch {
-    /// The next line; `None` when the API server has closed the watch in good order. A line that is too long is left
-    /// out: whoever may write objects must not end the watch of all others.
+    /// Returns the next line; `None` after the API server has closed the watch gracefully. A line that is too long is
+    /// skipped, so that one large object does not end the watch of all others. Cancel safe.
     ///
     /// # Errors
-    /// When the connection broke, or was silent for too long. Dropping the future loses nothing.
+    /// The connection broke, or was idle for too long.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
-        let failed = |what: &str, why| ApiError::new(ApiErrorKind::Unavailable, what, why);
+        let failed = |description: &str, reason| {
+            ApiError::new(ApiErrorKind::Unavailable, description, reason)
+        };
         loop {
-            if let Some(line) = self.lines.next(&self.what) {
+            if let Some(line) = self.lines.next(&self.description) {
                 return Ok(Some(line));
             }
-            match timeout(SILENCE, self.body.frame()).await {
-                Err(_) => return Err(failed(&self.what, "nothing was heard for too long")),
+            match timeout(IDLE_TIMEOUT, self.body.frame()).await {
+                Err(_) => return Err(failed(&self.description, "nothing was heard for too long")),
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(failed(&self.what, "the connection broke")),
+                Ok(Some(Err(_))) => return Err(failed(&self.description, "the connection broke")),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.lines.buffer.extend_from_slice(&data);
@@ -104,19 +107,23 @@ impl Watch {
         }
     }
 
-    /// The error of a watch that the API server ended with one: begin anew.
+    /// Returns the error of a watch that the API server ended with an error event; the list has to be read again.
     #[must_use]
     pub fn gone(&self) -> ApiError {
-        ApiError::new(ApiErrorKind::Gone, &self.what, "the watch must begin anew")
+        ApiError::new(
+            ApiErrorKind::Gone,
+            &self.description,
+            "the watch must begin anew",
+        )
     }
 }
 
-impl Lines {
-    /// A whole line, if there is one, of the watch of `path`.
+impl LineBuffer {
+    /// Takes a complete line of the watch of `path`, if there is one.
     fn next(&mut self, path: &str) -> Option<Vec<u8>> {
         loop {
-            let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
-            let end = unseen
+            let unscanned = self.buffer.get(self.scanned..).unwrap_or_default();
+            let end = unscanned
                 .iter()
                 .position(|byte| *byte == b'\n')
                 .map(|end| self.scanned + end + 1);
@@ -151,7 +158,7 @@ mod tests {
     use super::*;
 
     fn lengths(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<usize> {
-        let mut lines = Lines::default();
+        let mut lines = LineBuffer::default();
         let mut lengths = Vec::new();
         for piece in pieces {
             lines.buffer.extend_from_slice(piece);
@@ -161,7 +168,7 @@ mod tests {
             }
             assert!(
                 lines.buffer.len() <= OBJECT_LIMIT,
-                "what is too long is not kept"
+                "a line that is too long is not kept"
             );
         }
         lengths
@@ -174,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_left_out_and_the_watch_goes_on() {
+    fn line_that_is_too_long_is_skipped_and_the_watch_continues() {
         let all = [
             line(5),
             line(OBJECT_LIMIT),
@@ -189,7 +196,7 @@ mod tests {
         assert_eq!(
             lengths(&mut std::iter::once(all.as_slice())),
             expected,
-            "however it arrives"
+            "the size of the pieces does not matter"
         );
         assert_eq!(
             lengths(&mut [line(3).as_slice(), b"no end"].into_iter()),

@@ -1,8 +1,8 @@
-//! Messages for the person who started a command.
+//! Messages to the user of a command.
 
 use std::io::{self, Write as _};
 
-/// Writes to stderr. A failed write is ignored: there is no other place for the message.
+/// Writes to stderr. A failed write is ignored, because the message cannot be written elsewhere.
 pub(crate) fn say(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }

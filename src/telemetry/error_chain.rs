@@ -1,11 +1,10 @@
-//! How errors and foreign texts are written into logs: the whole chain of causes, once each, and no more of a text than
-//! a line has room for.
+//! Formatting of errors and foreign texts in logs: an error with all of its causes, a text up to a limit.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and its causes, joined by `: `. Our errors never repeat their cause in `Display`.
+/// Displays an error and its causes, joined by `: `. The `Display` of an error in this program never repeats its cause.
 #[derive(Clone, Copy)]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'a));
 
@@ -27,14 +26,14 @@ impl fmt::Debug for ErrorChain<'_> {
     }
 }
 
-/// The text, or its beginning of at most `most` bytes with an ellipsis in them.
+/// Shortens a text to at most `limit` bytes, ellipsis included.
 #[must_use]
-pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
+pub fn excerpt(text: &str, limit: usize) -> Cow<'_, str> {
     const ELLIPSIS: char = '…';
-    if text.len() <= most {
+    if text.len() <= limit {
         return Cow::Borrowed(text);
     }
-    let end = text.floor_char_boundary(most.saturating_sub(ELLIPSIS.len_utf8()));
+    let end = text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len_utf8()));
     Cow::Owned(
         text.get(..end)
             .unwrap_or_default()
@@ -49,7 +48,7 @@ mod tests {
     use super::excerpt;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn excerpt_ends_between_characters() {
         assert_eq!(excerpt("secret", 6), "secret");
         assert_eq!(excerpt("secrets", 6), "sec…");
         assert_eq!(excerpt("éééé", 7), "éé…");

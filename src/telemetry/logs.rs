@@ -1,4 +1,4 @@
-//! Logs: how lines look, which are written, and which never are.
+//! Logs: format, filter, and the libraries whose lines are never written.
 
 mod stdout;
 
@@ -14,7 +14,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use stdout::Log;
 
-/// Libraries that would drown us at `debug`: at most `warn`, unless the filter names them.
+/// Libraries that log too much at `debug`. They are limited to `warn` unless the filter names them.
 const CAPPED: [&str; 7] = [
     "hyper",
     "hyper_util",
@@ -25,16 +25,15 @@ const CAPPED: [&str; 7] = [
     "tower_http",
 ];
 
-/// Crates that write whole response bodies into their logs when those do not parse: Secrets among them.
+/// Crates that log whole response bodies which do not parse, Secrets among them. They are never logged.
 const SILENCED: [&str; 2] = ["kube_client", "kube_core"];
 
-/// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object per line, for collectors.
     #[default]
     Json,
-    /// For people.
+    /// Text for people.
     Pretty,
 }
 
@@ -59,22 +58,20 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// Not a log format.
+/// Error for an unknown log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("log format is \"json\" or \"pretty\"")]
 pub struct UnknownFormat;
 
-/// Why logging could not start.
+/// Reason why logging could not be started.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The filter does not parse.
+    /// The filter cannot be parsed.
     #[error(
         "log filter {filter:?} is not valid: expected directives such as \"info\" or \"info,floe_secrets_webhook=debug\""
     )]
     Filter {
-        /// What was given.
         filter: String,
-        /// What the parser says.
         #[source]
         source: ParseError,
     },
@@ -83,11 +80,11 @@ pub enum TelemetryError {
     AlreadySet(#[source] TryInitError),
 }
 
-/// Starts logging for the whole process. `writer` is a [`Log`] for servers, and stderr where stdout
-/// carries results.
+/// Starts logging for the whole process. `writer` is a [`Log`] for servers, and stderr for commands that print results
+/// to stdout.
 ///
 /// # Errors
-/// When the filter does not parse or logging was started before.
+/// The filter cannot be parsed, or logging was started before.
 pub fn init<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -97,10 +94,10 @@ where
         .map_err(TelemetryError::AlreadySet)
 }
 
-/// What [`init`] starts, for tests and for those who add layers.
+/// Builds the subscriber that [`init`] installs, for tests and for callers that add layers.
 ///
 /// # Errors
-/// When the filter does not parse.
+/// The filter cannot be parsed.
 pub fn subscriber<W>(
     format: LogFormat,
     filter: &str,
@@ -110,7 +107,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let directives = EnvFilter::builder()
-        // A filter that only names targets leaves the rest at `info`; a bare level in it comes later and wins.
+        // With a filter that only names targets, other targets log at `info`. A bare level in the filter is later and
+        // wins.
         .parse(format!("info,{filter}"))
         .map_err(|source| TelemetryError::Filter {
             filter: filter.to_owned(),
@@ -129,27 +127,32 @@ where
             .with_writer(writer)
             .boxed(),
     };
-    // Both filters are global, not the layer's own: whatever layer is added later is under them as well.
+    // Both filters are global and not the layer's, so that they apply to layers that are added later.
     Ok(tracing_subscriber::registry()
         .with(lines)
         .with(directives)
-        .with(silence(filter)))
+        .with(limit_libraries(filter)))
 }
 
-/// What no directive of a user reaches past, and what only a directive that names it does.
-fn silence(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Sync + use<>> {
+/// Filters [`SILENCED`] crates in any case, and [`CAPPED`] ones unless a directive of `filter` names them.
+fn limit_libraries(filter: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + Send + Sync + use<>> {
     let capped: Vec<_> = CAPPED
         .into_iter()
-        .filter(|name| !filter.split(',').any(|directive| root(directive) == *name))
+        .filter(|name| {
+            !filter
+                .split(',')
+                .any(|directive| crate_of(directive) == *name)
+        })
         .collect();
     filter_fn(move |metadata| {
-        let root = root(metadata.target());
-        !SILENCED.contains(&root) && (*metadata.level() <= Level::WARN || !capped.contains(&root))
+        let library = crate_of(metadata.target());
+        !SILENCED.contains(&library)
+            && (*metadata.level() <= Level::WARN || !capped.contains(&library))
     })
 }
 
-/// The crate in a target or in a directive.
-fn root(target: &str) -> &str {
+/// Returns the crate in a target or a directive.
+fn crate_of(target: &str) -> &str {
     target
         .trim()
         .split([':', '=', '['])
@@ -164,9 +167,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
+    impl Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -177,7 +180,7 @@ mod tests {
     }
 
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        let lines = CapturedLog::default();
         let writer = lines.clone();
         tracing::subscriber::with_default(
             subscriber(format, filter, move || writer.clone()).unwrap(),
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn kube_client_is_silent_whatever_the_filter_says() {
+    fn kube_client_is_silent_for_any_filter() {
         for filter in [
             "trace",
             "kube_client=trace",
@@ -198,24 +201,24 @@ mod tests {
                 tracing::error!(target: "kube_client::client", "canary");
                 tracing::warn!(target: "kube_core::response", "canary");
                 let _span = tracing::error_span!(target: "kube_client", "canary").entered();
-                tracing::info!("ours");
+                tracing::info!("own line");
             });
             assert!(
-                text.contains("ours") && !text.contains("canary"),
+                text.contains("own line") && !text.contains("canary"),
                 "{filter}: {text}"
             );
         }
     }
 
     #[test]
-    fn libraries_are_capped_until_they_are_asked_for() {
+    fn libraries_are_capped_unless_the_filter_names_them() {
         let log = || {
             tracing::debug!(target: "hyper::proto", "chatter");
-            tracing::warn!(target: "hyper::proto", "trouble");
+            tracing::warn!(target: "hyper::proto", "problem");
         };
         let text = logged(LogFormat::Json, "debug", log);
         assert!(
-            text.contains("trouble") && !text.contains("chatter"),
+            text.contains("problem") && !text.contains("chatter"),
             "{text}"
         );
         assert!(logged(LogFormat::Json, "info,hyper=debug", log).contains("chatter"));
@@ -223,24 +226,24 @@ mod tests {
         assert_eq!(
             logged(LogFormat::Json, "error", log),
             "",
-            "a cap is no floor"
+            "a cap does not raise the level"
         );
     }
 
     #[test]
-    fn a_json_line_is_flat_and_carries_its_span() {
+    fn json_line_is_flat_and_has_its_span() {
         let text = logged(LogFormat::Json, "info", || {
             let _span = tracing::info_span!("admission", request.uid = "u-1").entered();
-            tracing::info!(decision = "skipped", "answered");
+            tracing::info!(decision = "skipped", "responded");
         });
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(line["message"], "answered");
+        assert_eq!(line["message"], "responded");
         assert_eq!(line["decision"], "skipped");
         assert_eq!(line["span"]["request.uid"], "u-1");
     }
 
     #[test]
-    fn a_pretty_line_has_no_colour_codes_and_a_bad_filter_is_an_error() {
+    fn pretty_line_has_no_colour_codes_and_invalid_filter_is_an_error() {
         assert!(!logged(LogFormat::Pretty, "info", || tracing::info!("hello")).contains('\u{1b}'));
         let error = subscriber(LogFormat::Json, "info,=,", io::sink)
             .map(|_| ())

@@ -1,9 +1,10 @@
-//! Traces: what an admission and the controller's work spend their time on, sent to a collector by OTLP.
+//! Traces of admissions and of the controller's work, exported to a collector by OTLP.
 //!
-//! Off unless a collector is named, and then nothing of this runs: a [`Span`] that is off is an empty pointer. A
-//! collector that is away, slow or refuses costs spans and nothing else: no span waits for it ([`queue`]).
+//! Traces are off unless a collector is configured; a [`Span`] that is off is an empty pointer. If the collector is
+//! unavailable, slow, or rejects requests, spans are lost, but no caller waits for it ([`queue`]).
 //!
-//! The names of spans and attributes are in docs/operations/LOGS.md. As in logs: names only, never a value.
+//! docs/operations/LOGS.md lists the names of spans and attributes. Attributes have names of secrets, never their
+//! values.
 
 mod endpoint;
 mod exporter;
@@ -34,17 +35,15 @@ use crate::telemetry::traces::metrics::TraceMetrics;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use exporter::TraceError;
 
-/// As much of a text as a span keeps, in bytes: whoever reaches the port may send long names.
-const TEXT: usize = 1024;
+/// Limit of a text attribute in bytes, because any caller of the port may send long names.
+const MAX_TEXT_BYTES: usize = 1024;
 
-/// What traces there are, and where they go.
 #[derive(Clone, Debug)]
 pub struct TraceSettings {
-    /// The collector.
     pub endpoint: Endpoint,
-    /// The CA of its certificate, PEM; without it the system's.
+    /// CA of the collector's certificate, PEM; the system's CAs by default.
     pub ca: Option<PathBuf>,
-    /// The part of traces that is recorded, 0 to 1, of those that nobody decided about before.
+    /// Sampling ratio, 0 to 1, of traces that the caller has not sampled itself.
     pub ratio: f64,
     /// `service.name`.
     pub service: &'static str,
@@ -54,32 +53,32 @@ pub struct TraceSettings {
     pub namespace: Option<String>,
 }
 
-/// Starts spans. Clones go to the same collector.
+/// Starts spans. Clones export to the same collector.
 #[derive(Clone, Debug, Default)]
-pub struct Traces(Option<Arc<Recorder>>);
+pub struct Traces(Option<Arc<TraceRecorder>>);
 
 #[derive(Debug)]
-struct Recorder {
+struct TraceRecorder {
     tracer: SdkTracer,
-    /// Holds the queue's end: the tracer alone would not.
+    /// Keeps the queue open, which the tracer alone does not.
     _provider: SdkTracerProvider,
 }
 
-/// Sends what is left when the program ends.
+/// Exports the last spans at the end of the program.
 #[derive(Debug, Default)]
 pub struct Flush(Option<(CancellationToken, JoinHandle<()>)>);
 
 impl Traces {
-    /// No traces.
+    /// Records no traces.
     #[must_use]
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// Starts recording, and a task that sends. Must be called inside the runtime.
+    /// Starts recording and the task that exports. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When the CA cannot be read; never because the collector does not answer.
+    /// The CA cannot be read, or the exporter's settings are invalid. An unavailable collector is not an error.
     pub async fn start(
         settings: TraceSettings,
         metrics: TraceMetrics,
@@ -101,7 +100,7 @@ impl Traces {
         let stop = CancellationToken::new();
         let task = tokio::spawn(worker.run(stop.clone()));
         Ok((
-            Self(Some(Arc::new(Recorder {
+            Self(Some(Arc::new(TraceRecorder {
                 tracer,
                 _provider: provider,
             }))),
@@ -109,7 +108,7 @@ impl Traces {
         ))
     }
 
-    /// The span of a request; its trace goes on when the caller sent a `traceparent`.
+    /// Starts the span of a request. It continues the caller's trace if the request has a `traceparent`.
     #[must_use]
     pub fn request(&self, name: &'static str, headers: &HeaderMap) -> Span {
         let Some(recorder) = &self.0 else {
@@ -117,73 +116,75 @@ impl Traces {
         };
         let parent = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &HeaderExtractor(headers));
-        recorder.begin(name, SpanKind::Server, &parent)
+        recorder.start_span(name, SpanKind::Server, &parent)
     }
 
-    /// The span of work that nobody asked for: the first of its trace.
+    /// Starts the root span of work without a request.
     #[must_use]
     pub fn root_span(&self, name: &'static str) -> Span {
         let Some(recorder) = &self.0 else {
             return Span::off();
         };
-        recorder.begin(name, SpanKind::Internal, &Context::new())
+        recorder.start_span(name, SpanKind::Internal, &Context::new())
     }
 }
 
-impl Recorder {
-    fn begin(self: &Arc<Self>, name: &'static str, kind: SpanKind, parent: &Context) -> Span {
+impl TraceRecorder {
+    fn start_span(self: &Arc<Self>, name: &'static str, kind: SpanKind, parent: &Context) -> Span {
         let span = self
             .tracer
             .build_with_context(self.tracer.span_builder(name).with_kind(kind), parent);
-        // What is not recorded has no children that are.
-        let live = span.is_recording().then(|| {
-            Box::new(Live {
+        // An unsampled span has no sampled children.
+        let recording = span.is_recording().then(|| {
+            Box::new(RecordingSpan {
                 span,
                 recorder: Arc::clone(self),
             })
         });
-        Span(live)
+        Span(recording)
     }
 }
 
-/// Something that takes time. It ends when it is dropped.
+/// Span that ends when it is dropped.
 #[derive(Debug, Default)]
-pub struct Span(Option<Box<Live>>);
+pub struct Span(Option<Box<RecordingSpan>>);
 
 #[derive(Debug)]
-struct Live {
+struct RecordingSpan {
     span: opentelemetry_sdk::trace::Span,
-    recorder: Arc<Recorder>,
+    recorder: Arc<TraceRecorder>,
 }
 
 impl Span {
-    /// One that nobody records.
+    /// Creates a span that is not recorded.
     #[must_use]
     pub const fn off() -> Self {
         Self(None)
     }
 
-    /// Whether what is said about it goes anywhere: texts need not be made otherwise.
+    /// Whether the span is recorded. Otherwise, callers need not build texts for its attributes.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// A call to somebody else, as a part of this.
+    /// Starts a child span of a call to another service.
     #[must_use]
     pub fn client_span(&self, name: &'static str) -> Self {
-        let Some(live) = &self.0 else {
+        let Some(recording) = &self.0 else {
             return Self::off();
         };
-        let parent = Context::new().with_remote_span_context(live.span.span_context().clone());
-        live.recorder.begin(name, SpanKind::Client, &parent)
+        let parent = Context::new().with_remote_span_context(recording.span.span_context().clone());
+        recording
+            .recorder
+            .start_span(name, SpanKind::Client, &parent)
     }
 
-    /// Says a text about it, cut to a bound; nothing when it is empty.
+    /// Sets a text attribute, shortened to [`MAX_TEXT_BYTES`]. An empty text sets nothing.
     pub fn set_str(&mut self, key: &'static str, text: &str) {
         if !text.is_empty() {
             self.set(key, || {
-                text.get(..text.floor_char_boundary(TEXT))
+                text.get(..text.floor_char_boundary(MAX_TEXT_BYTES))
                     .unwrap_or_default()
                     .to_owned()
                     .into()
@@ -191,59 +192,57 @@ impl Span {
         }
     }
 
-    /// Says a word of a fixed set.
-    pub fn set_static(&mut self, key: &'static str, word: &'static str) {
-        self.set(key, || word.into());
+    /// Sets a value of a fixed set.
+    pub fn set_static(&mut self, key: &'static str, value: &'static str) {
+        self.set(key, || value.into());
     }
 
-    /// Says yes or no.
-    pub fn set_bool(&mut self, key: &'static str, flag: bool) {
-        self.set(key, || flag.into());
+    pub fn set_bool(&mut self, key: &'static str, value: bool) {
+        self.set(key, || value.into());
     }
 
-    /// Says a number.
-    pub fn set_i64(&mut self, key: &'static str, number: i64) {
-        self.set(key, || number.into());
+    pub fn set_i64(&mut self, key: &'static str, value: i64) {
+        self.set(key, || value.into());
     }
 
-    /// It failed: somebody has to look at it. Refusing what is wrong is no failure.
-    pub fn set_error(&mut self, why: &'static str) {
-        if let Some(live) = &mut self.0 {
-            live.span.set_status(Status::error(why));
+    /// Marks the span as failed, for failures that need attention. The rejection of an invalid object is not a failure.
+    pub fn set_error(&mut self, reason: &'static str) {
+        if let Some(recording) = &mut self.0 {
+            recording.span.set_status(Status::error(reason));
         }
     }
 
-    /// The trace's id, as logs write it: 32 hexadecimal digits.
+    /// ID of the trace as in logs: 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         self.0
             .as_ref()
-            .map(|live| live.span.span_context().trace_id().to_string())
+            .map(|recording| recording.span.span_context().trace_id().to_string())
     }
 
     fn set(&mut self, key: &'static str, value: impl FnOnce() -> Value) {
-        if let Some(live) = &mut self.0 {
-            live.span.set_attribute(KeyValue::new(key, value()));
+        if let Some(recording) = &mut self.0 {
+            recording.span.set_attribute(KeyValue::new(key, value()));
         }
     }
 }
 
 impl Flush {
-    /// Sends what is left, for so long.
-    pub async fn flush(self, patience: Duration) {
+    /// Exports the last spans within the time limit.
+    pub async fn flush(self, time_limit: Duration) {
         let Some((stop, mut task)) = self.0 else {
             return;
         };
         stop.cancel();
-        if timeout(patience, &mut task).await.is_err() {
+        if timeout(time_limit, &mut task).await.is_err() {
             task.abort();
             warn!("trace export timed out at shutdown; the last spans are lost");
         }
     }
 }
 
-/// Who sends. `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` are read by the SDK, and what is known here wins
-/// over them, save for the service's name.
+/// Builds the resource. The SDK reads `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`; the attributes set here
+/// override them, except for the service's name.
 fn resource(settings: &TraceSettings) -> Resource {
     let TraceSettings {
         endpoint: _,
@@ -253,21 +252,21 @@ fn resource(settings: &TraceSettings) -> Resource {
         pod,
         namespace,
     } = settings;
-    // A pod's name is unique, and is what people look for; elsewhere any unique word will do.
+    // A pod's name is unique and known to operators. Outside of a pod, the ID is random.
     let instance = pod
         .clone()
         .unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
-    let mut about = vec![
+    let mut attributes = vec![
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", instance),
     ];
-    about.extend(pod.clone().map(|pod| KeyValue::new("k8s.pod.name", pod)));
-    about.extend(
+    attributes.extend(pod.clone().map(|pod| KeyValue::new("k8s.pod.name", pod)));
+    attributes.extend(
         namespace
             .clone()
             .map(|namespace| KeyValue::new("k8s.namespace.name", namespace)),
     );
-    let builder = Resource::builder().with_attributes(about);
+    let builder = Resource::builder().with_attributes(attributes);
     let named = Resource::builder().build().get(&"service.name".into());
     let unnamed = named.is_none_or(|name| name.as_str().starts_with("unknown_service"));
     if unnamed {
@@ -282,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_that_is_off_is_a_pointer_and_takes_everything() {
+    fn span_that_is_off_is_a_pointer_and_ignores_attributes() {
         assert_eq!(size_of::<Span>(), size_of::<usize>());
         let mut span = Traces::off().request("admission", &HeaderMap::new());
         span.set_str("a", "b");

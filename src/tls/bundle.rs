@@ -1,4 +1,4 @@
-//! A set of CA certificates, as it stands in a `caBundle`.
+//! Sets of CA certificates, as in a `caBundle`.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::tls::Pair;
 
-/// CA certificates, newest first, each once.
+/// CA certificates without duplicates, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle(Vec<CertificateDer<'static>>);
 
 impl Bundle {
-    /// Reads PEM; what is no certificate is left out.
+    /// Reads PEM; blocks that are not certificates are ignored.
     #[must_use]
     pub fn from_pem(pem: &[u8]) -> Self {
         let mut bundle = Self::default();
@@ -29,10 +29,10 @@ impl Bundle {
         bundle
     }
 
-    /// This one, then at most `keep` of the others that are still valid at `now`.
+    /// Returns this bundle followed by at most `keep` of `others` that are still valid at `now`.
     ///
-    /// A CA's key is thrown away once its leaf is signed, so that an older CA in the bundle lets nobody in but who
-    /// still serves with its leaf.
+    /// An older CA in the bundle only admits servers with the one leaf that it signed, because a CA's key is discarded
+    /// once its leaf is signed.
     #[must_use]
     pub fn before(&self, others: &Self, keep: usize, now: Timestamp) -> Self {
         let mut all = self.clone();
@@ -46,7 +46,7 @@ impl Bundle {
         all
     }
 
-    /// Those of it by which an API server would take the pair at `now`; its names are not looked at.
+    /// Returns the CAs by which an API server accepts the pair at `now`; the pair's names are not checked.
     #[must_use]
     pub fn verifying(&self, pair: &Pair, provider: &CryptoProvider, now: Timestamp) -> Self {
         let verifies = |ca: &&CertificateDer<'static>| {
@@ -55,19 +55,16 @@ impl Bundle {
         Self(self.0.iter().filter(verifies).cloned().collect())
     }
 
-    /// Whether it holds no certificate.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many it holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// PEM, one block after the other.
     #[must_use]
     pub fn to_pem(&self) -> String {
         let line_ending = EncodeConfig::new().set_line_ending(LineEnding::LF);
@@ -84,13 +81,13 @@ impl Bundle {
     }
 }
 
-/// Whether a CA has not expired.
+/// Whether the CA has not expired. Its begin of validity is not checked.
 fn is_valid(ca: &CertificateDer<'_>, now: Timestamp) -> bool {
     X509Certificate::from_der(ca)
         .is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() > now.as_second())
 }
 
-/// `Some` when the pair's chain leads to this CA.
+/// Verifies the pair's chain by this CA; `None` if it does not lead to the CA.
 fn verifies(
     ca: &CertificateDer<'static>,
     pair: &Pair,
@@ -115,7 +112,7 @@ mod tests {
     use crate::tls::issue;
 
     #[test]
-    fn the_new_comes_before_what_is_still_valid() {
+    fn bundle_is_prepended_to_cas_that_are_still_valid() {
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).expect("a time");
         let names = BTreeSet::from(["a.b.svc".to_owned()]);
         let [first, second, third] = [(0, 100), (50, 1000), (200, 1000)].map(|(begin, length)| {

@@ -1,4 +1,4 @@
-//! Makes a CA and the one leaf that it ever signs.
+//! Issues a CA and the only leaf that it signs.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,36 +14,38 @@ use time::OffsetDateTime;
 
 use crate::tls::Bundle;
 
-/// Clocks of API servers differ; one that is five minutes behind takes a new certificate too.
-const SKEW: u64 = 300;
+/// Seconds by which a certificate is valid before it is issued, so that an API server accepts it whose clock is five
+/// minutes behind.
+const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
-/// Of a short validity it is only so small a part, as the next certificate is due after two thirds of the whole.
-const SKEW_PART: u64 = 30;
+/// Divisor of the validity that limits the skew of a short validity. The next certificate is due after two thirds of
+/// the whole validity, skew included.
+const MIN_VALIDITY_PER_SKEW: u64 = 30;
 
-/// Why no certificate could be made.
+/// Reason why no certificate could be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// A name that no certificate can carry, or a key that could not be made.
+    /// A name is not valid in a certificate, or a key could not be generated.
     #[error("no certificate could be made")]
     Make(#[from] rcgen::Error),
-    /// A validity that ends outside of what a certificate can say.
+    /// The end of validity cannot be represented in a certificate.
     #[error("a certificate cannot be valid that long")]
     Validity,
 }
 
 /// A new pair, and the CA that signed it.
 pub struct Issued {
-    /// The CA alone. Its key exists no more.
+    /// Only the new CA. Its key is already discarded.
     pub ca: Bundle,
     /// The leaf, PEM.
     pub chain: String,
     /// The leaf's key, PEM.
     pub key: SecretString,
-    /// End of validity, of both.
+    /// End of validity of the CA and the leaf.
     pub not_after: Timestamp,
 }
 
-/// By hand: it holds a key.
+/// Implemented by hand because it has a key.
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issued")
@@ -52,13 +54,12 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Makes a CA and, by it, a serving certificate for these DNS names and IP addresses (ECDSA P-256 both).
+/// Issues a CA, and by it a serving certificate for these DNS names and IP addresses. Both keys are ECDSA P-256.
 ///
-/// The CA's key is dropped here: whoever reads the Secret where the pair is kept can serve with it, and can sign
-/// nothing.
+/// The CA's key is dropped here, so that the Secret with the pair allows its readers to serve, but not to sign.
 ///
 /// # Errors
-/// A name that cannot stand in a certificate.
+/// A name is not valid in a certificate, or the validity is too long.
 pub fn issue(
     names: &BTreeSet<String>,
     validity: Duration,
@@ -68,15 +69,17 @@ pub fn issue(
         .checked_add(validity)
         .map_err(|_| IssueError::Validity)?;
     let time = |at: i64| OffsetDateTime::from_unix_timestamp(at).map_err(|_| IssueError::Validity);
-    let skew = Duration::from_secs(SKEW.min(validity.as_secs() / SKEW_PART));
+    let skew =
+        Duration::from_secs(MAX_CLOCK_SKEW_SECONDS.min(validity.as_secs() / MIN_VALIDITY_PER_SKEW));
     let not_before = now.checked_sub(skew).map_err(|_| IssueError::Validity)?;
     let (begin, end) = (time(not_before.as_second())?, time(not_after.as_second())?);
 
     let mut authority = CertificateParams::default();
     authority.not_before = begin;
     authority.not_after = end;
-    // CAs of one name and different keys in one bundle would be a riddle to whoever reads it.
-    authority.distinguished_name = named(&format!("floe-secrets-webhook CA {}", now.as_second()));
+    // Each CA has its own name, so that a reader can distinguish the CAs of a bundle.
+    authority.distinguished_name =
+        distinguished_name(&format!("floe-secrets-webhook CA {}", now.as_second()));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
@@ -87,7 +90,7 @@ pub fn issue(
     let mut leaf = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
     leaf.not_before = begin;
     leaf.not_after = end;
-    leaf.distinguished_name = named("floe-secrets-webhook");
+    leaf.distinguished_name = distinguished_name("floe-secrets-webhook");
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
@@ -101,7 +104,7 @@ pub fn issue(
     })
 }
 
-fn named(common_name: &str) -> DistinguishedName {
+fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name

@@ -1,4 +1,4 @@
-//! A certificate as it is shown, without its key.
+//! Public fields of a leaf certificate.
 
 use std::net::IpAddr;
 
@@ -11,14 +11,14 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::tls::TlsError;
 
-/// What a leaf says of itself.
+/// Validity and names of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
     /// Begin of validity.
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
-    /// Its DNS names and IP addresses; none in a certificate that no API server accepts.
+    /// DNS names and IP addresses. API servers do not accept a certificate without names.
     pub names: BTreeSet<String>,
 }
 
@@ -26,7 +26,7 @@ impl Leaf {
     /// Reads the first certificate of a chain, PEM.
     ///
     /// # Errors
-    /// When there is none that can be read.
+    /// The chain has no readable certificate.
     pub fn from_chain(chain: &[u8]) -> Result<Self, TlsError> {
         let leaf = CertificateDer::pem_slice_iter(chain)
             .next()
@@ -35,10 +35,8 @@ impl Leaf {
         Self::from_der(&leaf)
     }
 
-    /// Reads one certificate.
-    ///
     /// # Errors
-    /// When it is none.
+    /// [`TlsError::BadCertificate`].
     pub fn from_der(leaf: &CertificateDer<'_>) -> Result<Self, TlsError> {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| TlsError::BadCertificate)?;
         let time = |time: i64| Timestamp::from_second(time).map_err(|_| TlsError::BadCertificate);
@@ -60,7 +58,7 @@ impl Leaf {
         })
     }
 
-    /// Whether it is for this host: by its name, or by a wildcard for one label.
+    /// Whether it is valid for this host, by its name or by a wildcard for one label.
     #[must_use]
     pub fn serves(&self, host: &str) -> bool {
         let wildcard = host.split_once('.').map(|(_, rest)| format!("*.{rest}"));

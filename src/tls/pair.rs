@@ -1,4 +1,4 @@
-//! A certificate chain and its key, checked before they serve.
+//! Serving pairs: a certificate chain and its key, checked before they serve.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,19 +14,19 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Leaf, TlsError};
 
-/// A pair that passed.
+/// A chain and its key that passed the checks.
 pub struct Pair {
     /// The chain and its key, for handshakes.
     pub key: Arc<CertifiedKey>,
-    /// The leaf's begin of validity.
+    /// Begin of the leaf's validity.
     pub not_before: Timestamp,
-    /// Its end.
+    /// End of the leaf's validity.
     pub not_after: Timestamp,
-    /// Its DNS names and IP addresses.
+    /// DNS names and IP addresses of the leaf.
     pub names: BTreeSet<String>,
 }
 
-/// By hand: it holds a key.
+/// Implemented by hand because it has a key.
 impl fmt::Debug for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -47,7 +47,7 @@ impl Pair {
     /// Reads a chain, leaf first, and its key, both PEM.
     ///
     /// # Errors
-    /// What keeps them from serving at `now`.
+    /// The reason why the pair cannot serve at `now`.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -84,7 +84,8 @@ impl Pair {
     }
 }
 
-/// All certificates of a client CA file; one that cannot be used refuses the file, as half a CA is a riddle.
+/// Reads a client CA file. Rejects the whole file if any certificate is unusable: a partially loaded CA is hard to
+/// diagnose.
 ///
 /// # Errors
 /// [`TlsError::ClientCa`].
@@ -103,7 +104,7 @@ pub fn client_roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// The name in a caller's verified certificate, as the API server's authenticator would read it.
+/// Returns the common name of a caller's verified certificate, which the API server's authenticator uses as user name.
 #[must_use]
 pub fn common_name(leaf: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
@@ -143,27 +144,27 @@ mod tests {
         "2026-02-01T00:00:00Z",
         "the certificate expired at 2026-02-01T00:00:00Z"
     )]
-    fn a_pair_serves_only_within_its_dates(#[case] now: Timestamp, #[case] expected: &str) {
+    fn pair_serves_only_within_its_validity(#[case] now: Timestamp, #[case] expected: &str) {
         let (cert, key) = pair(&["webhook.test"]);
-        let got = Pair::from_pem(
+        let result = Pair::from_pem(
             cert.as_bytes(),
             key.as_bytes(),
             &aws_lc_rs::default_provider(),
             now,
         );
         assert_eq!(
-            got.map_or_else(|e| e.to_string(), |_| "ok".into()),
+            result.map_or_else(|error| error.to_string(), |_| "ok".into()),
             expected
         );
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_the_key_is_not() {
+    fn pair_error_names_the_problem_and_hides_the_key() {
         let now: Timestamp = "2026-01-15T00:00:00Z".parse().unwrap();
         let (cert, key) = pair(&["webhook.test"]);
         let (_, other) = pair(&["webhook.test"]);
         let (nameless, nameless_key) = pair(&[]);
-        let check = |cert: &str, key: &str| {
+        let error_of = |cert: &str, key: &str| {
             let error = Pair::from_pem(
                 cert.as_bytes(),
                 key.as_bytes(),
@@ -174,12 +175,12 @@ mod tests {
             .unwrap_err();
             crate::telemetry::error_chain::ErrorChain(&error).to_string()
         };
-        assert!(check("", &key).contains("CERTIFICATE"));
-        assert!(check(&cert, "").contains("PRIVATE KEY"));
-        assert!(check(&cert, &other).contains("does not belong"));
-        assert!(check(&nameless, &nameless_key).contains("subjectAltName"));
-        assert!(check(&key, &key).contains("CERTIFICATE"));
+        assert!(error_of("", &key).contains("CERTIFICATE"));
+        assert!(error_of(&cert, "").contains("PRIVATE KEY"));
+        assert!(error_of(&cert, &other).contains("does not belong"));
+        assert!(error_of(&nameless, &nameless_key).contains("subjectAltName"));
+        assert!(error_of(&key, &key).contains("CERTIFICATE"));
         let garbled = key.replace('M', "N");
-        assert!(!check(&cert, &garbled).contains(garbled.lines().nth(1).unwrap()));
+        assert!(!error_of(&cert, &garbled).contains(garbled.lines().nth(1).unwrap()));
     }
 }

@@ -1,4 +1,4 @@
-//! When the next certificate is due.
+//! Renewal: decides whether the next certificate is due.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,23 +8,23 @@ use rustls::crypto::CryptoProvider;
 
 use crate::tls::{Bundle, Pair, TlsError};
 
-/// Why a new certificate is due.
+/// Reason why a new certificate is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// None serves: there is none, or what is there cannot serve.
+    /// The certificate is missing or cannot serve.
     Unusable(String),
-    /// It serves, and no CA that is kept beside it verifies it: what would be published would shut the API server out.
+    /// No CA that is stored with the certificate verifies it. With these CAs published, the API server would reject it.
     Untrusted,
-    /// It serves, but not under all names.
+    /// The certificate lacks a name.
     Names,
-    /// Two thirds of its time are over.
+    /// Two thirds of the validity are over.
     Age,
 }
 
 impl fmt::Display for Due {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unusable(why) => f.write_str(why),
+            Self::Unusable(reason) => f.write_str(reason),
             Self::Untrusted => f.write_str("no CA in ca.crt verifies it"),
             Self::Names => f.write_str("it lacks a name"),
             Self::Age => f.write_str("two thirds of its validity are over"),
@@ -32,7 +32,8 @@ impl fmt::Display for Due {
     }
 }
 
-/// Whether a new certificate is due, beside these CAs; `None` while the present one is good.
+/// Returns the reason to issue a new certificate; `None` while the present one is good. `ca` are the CAs that are stored
+/// with the present one.
 #[must_use]
 pub fn due(
     present: Result<&Pair, &TlsError>,
@@ -83,8 +84,8 @@ mod tests {
     #[case::two_thirds(&["a.b.svc"], 2360, Some(Due::Age))]
     #[case::a_name_more(&["a.b.svc", "x.y.svc"], 1, Some(Due::Names))]
     #[case::an_address(&["127.0.0.1", "::1"], 1, None)]
-    fn the_next_is_due_in_time(
-        #[case] wanted: &[&str],
+    fn certificate_is_due_after_two_thirds_or_for_a_name(
+        #[case] required: &[&str],
         #[case] second: i64,
         #[case] expected: Option<Due>,
     ) {
@@ -107,7 +108,7 @@ mod tests {
             due(
                 read(at(second)).as_ref(),
                 &issued.ca,
-                &names(wanted),
+                &names(required),
                 &provider,
                 at(second),
             )
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_due_unless_a_ca_beside_it_verifies_it() {
+    fn pair_is_due_unless_a_stored_ca_verifies_it() {
         let provider = aws_lc_rs::default_provider();
         let hour = |begin| {
             issue(&names(&["a.b.svc"]), Duration::from_hours(1), at(begin)).expect("a certificate")
@@ -136,24 +137,24 @@ mod tests {
             at(1),
         )
         .expect("a pair");
-        let due_beside = |ca: &Bundle| due(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
-        assert_eq!(due_beside(&Bundle::default()), Some(Due::Untrusted));
+        let due_with = |ca: &Bundle| due(Ok(&pair), ca, &names(&["a.b.svc"]), &provider, at(1));
+        assert_eq!(due_with(&Bundle::default()), Some(Due::Untrusted));
         assert_eq!(
-            due_beside(&other.ca),
+            due_with(&other.ca),
             Some(Due::Untrusted),
             "a CA of another pair"
         );
         let both = other.ca.before(&one.ca, 1, at(1));
-        assert_eq!(due_beside(&both), None);
+        assert_eq!(due_with(&both), None);
         assert_eq!(both.verifying(&pair, &provider, at(1)), one.ca);
         assert!(
             both.verifying(&pair, &provider, at(3600)).is_empty(),
-            "no CA that has expired"
+            "expired CAs do not verify"
         );
     }
 
     #[test]
-    fn an_api_server_five_minutes_behind_takes_a_new_certificate() {
+    fn new_certificate_is_valid_for_clocks_five_minutes_behind() {
         let day =
             issue(&names(&["a.b.svc"]), Duration::from_hours(24), at(0)).expect("a certificate");
         let leaf = crate::tls::Leaf::from_chain(day.chain.as_bytes()).expect("a leaf");

@@ -8,19 +8,15 @@ use injection::Sidecar;
 use crate::cli::values::{at_least_a_second, lease_duration};
 use crate::cli::{KubernetesArgs, PodProxyArgs, SIDECARS, SelectorArgs, TelemetryArgs};
 
-/// `controller`.
 #[derive(Debug, Args)]
 pub struct ControllerArgs {
-    /// How to reach Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// Proxies on the way there.
     #[command(flatten)]
     pub proxy: PodProxyArgs,
-    /// Who leads.
     #[command(flatten)]
     pub lease: LeaseArgs,
-    /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
+    /// Address of /livez, /readyz and /metrics, in plain HTTP.
     #[arg(
         long,
         env = "FLOE_SECRETS_OPS_LISTEN",
@@ -28,7 +24,7 @@ pub struct ControllerArgs {
         default_value = "0.0.0.0:8080"
     )]
     pub ops_listen: SocketAddr,
-    /// How often everything is looked through for what runs without its secrets.
+    /// Interval of the drift scan, which finds pods and workloads that run without their secrets.
     #[arg(long, env = "FLOE_SECRETS_DRIFT_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
     pub drift_interval: std::time::Duration,
     /// Trigger a retry of the owners of refused pods as soon as the secrets that they wait for exist.
@@ -43,7 +39,7 @@ pub struct ControllerArgs {
         default_missing_value = "true"
     )]
     pub retry_owners: bool,
-    /// Containers that get nothing unless an annotation names them, as `serve` has it.
+    /// Containers that receive nothing unless an annotation names them, as configured for `serve`.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -52,10 +48,10 @@ pub struct ControllerArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
-    /// The namespace that this program runs in: its pods are left alone, and the lease is there.
+    /// Namespace that this program runs in. It has the lease, and its pods are ignored.
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,
-    /// More namespaces that the webhook leaves alone, beside the own one, kube-system and kube-node-lease.
+    /// More namespaces that the webhook never mutates, besides its own, kube-system and kube-node-lease.
     #[arg(
         long,
         env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
@@ -63,7 +59,7 @@ pub struct ControllerArgs {
         value_delimiter = ','
     )]
     pub exempt_namespaces: Vec<String>,
-    /// Work in these namespaces alone, with rights in each of them; in all when none is named.
+    /// Work only in these namespaces, with permissions in each of them. Default: all.
     #[arg(
         long,
         env = "FLOE_SECRETS_NAMESPACES",
@@ -71,21 +67,18 @@ pub struct ControllerArgs {
         value_delimiter = ','
     )]
     pub namespaces: Vec<String>,
-    /// What else the webhook leaves alone.
     #[command(flatten)]
     pub selectors: SelectorArgs,
-    /// The serving certificate, when it is made here.
     #[command(flatten)]
     pub certificate: CertificateArgs,
-    /// What is logged.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
 
-/// The self-managed certificate: made, made anew in time, and trusted by the webhook configuration.
+/// Self-managed certificate: issued and renewed by the controller, and trusted by the webhook configuration.
 #[derive(Clone, Debug, Args)]
 pub struct CertificateArgs {
-    /// Make the serving certificate and keep it in this Secret of the own namespace, which exists already.
+    /// Issue the serving certificate and store it in this Secret in the own namespace. The Secret must exist.
     #[arg(
         long,
         env = "FLOE_SECRETS_TLS_SECRET",
@@ -93,7 +86,7 @@ pub struct CertificateArgs {
         requires = "tls_names"
     )]
     pub tls_secret: Option<String>,
-    /// The DNS names under which the API server calls the webhook.
+    /// DNS names under which the API server calls the webhook.
     #[arg(
         long,
         env = "FLOE_SECRETS_TLS_NAMES",
@@ -101,7 +94,7 @@ pub struct CertificateArgs {
         value_delimiter = ','
     )]
     pub tls_names: Vec<String>,
-    /// The webhook configuration whose entries shall trust the certificate's CA.
+    /// Webhook configuration whose entries trust the certificate's CA.
     #[arg(
         long,
         env = "FLOE_SECRETS_WEBHOOK_CONFIGURATION",
@@ -109,21 +102,21 @@ pub struct CertificateArgs {
         default_value = "zz-floe-secrets-webhook"
     )]
     pub webhook_configuration: String,
-    /// How long a certificate is valid; the next is made when two thirds are over.
+    /// Validity of a certificate. It is renewed after two thirds.
     #[arg(long, env = "FLOE_SECRETS_TLS_VALIDITY", value_name = "DURATION", default_value = "2160h", value_parser = at_least_a_second)]
     pub tls_validity: std::time::Duration,
-    /// How long API servers get to learn of a new CA before its certificate serves.
+    /// Time between the publication of a new CA and the use of its certificate, for API servers to read the CA.
     #[arg(long, env = "FLOE_SECRETS_CA_GRACE", value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub ca_grace: std::time::Duration,
-    /// How often the certificate and the trust in it are looked at.
+    /// Interval at which the certificate and the webhook configuration are checked.
     #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "5s", value_parser = at_least_a_second)]
     pub tls_poll: std::time::Duration,
 }
 
-/// The leader lease.
+/// Leader lease.
 #[derive(Clone, Debug, Args)]
 pub struct LeaseArgs {
-    /// The lease's name.
+    /// Name of the leader lease.
     #[arg(
         long,
         env = "FLOE_SECRETS_LEASE_NAME",
@@ -131,10 +124,10 @@ pub struct LeaseArgs {
         default_value = "floe-secrets-controller"
     )]
     pub lease_name: String,
-    /// How long a leader that is silent is believed to live.
+    /// Time without a renewal after which another replica takes over.
     #[arg(long, env = "FLOE_SECRETS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: std::time::Duration,
-    /// Who this replica is, for people who read the lease; something unique is added.
+    /// Name of this replica in the lease; a unique suffix is added.
     #[arg(
         long,
         env = "FLOE_SECRETS_IDENTITY",

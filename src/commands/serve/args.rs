@@ -10,31 +10,25 @@ use crate::admission::policy::OnUnavailable;
 use crate::cli::values::{at_least_a_second, duration};
 use crate::cli::{KubernetesArgs, PodProxyArgs, SIDECARS, TelemetryArgs};
 
-/// `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// How to reach Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
-    /// Proxies on the way there.
     #[command(flatten)]
     pub proxy: PodProxyArgs,
-    /// What is decided how.
     #[command(flatten)]
     pub policy: PolicyArgs,
-    /// The admission listener.
     #[command(flatten)]
     pub listener: ListenerArgs,
-    /// What is logged.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
 
-/// What the operator decides.
+/// Policy of the operator.
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
-    /// Containers that get nothing unless an annotation names them: names or globs, each with @LABEL for pods that carry
-    /// that label alone.
+    /// Containers that receive nothing unless an annotation names them: names or globs, each with @LABEL to limit it to
+    /// pods with that label.
     #[arg(
         long,
         env = "FLOE_SECRETS_SIDECAR_CONTAINERS",
@@ -43,7 +37,7 @@ pub struct PolicyArgs {
         default_value = SIDECARS
     )]
     pub sidecar_containers: Vec<Sidecar>,
-    /// What to answer about a pod while a secrets backend is unavailable.
+    /// Response to a pod while a secrets backend is unavailable.
     #[arg(
         long,
         env = "FLOE_SECRETS_ON_UNAVAILABLE",
@@ -51,10 +45,10 @@ pub struct PolicyArgs {
         default_value = "deny"
     )]
     pub on_unavailable: OnUnavailable,
-    /// The namespace that this program runs in; its pods are never touched.
+    /// Namespace that this program runs in; its pods are never mutated.
     #[arg(long, env = "FLOE_SECRETS_OWN_NAMESPACE", value_name = "NAME")]
     pub own_namespace: Option<String>,
-    /// More namespaces whose pods are never touched, beside the own one, kube-system and kube-node-lease.
+    /// More namespaces whose pods are never mutated, besides its own, kube-system and kube-node-lease.
     #[arg(
         long,
         env = "FLOE_SECRETS_EXEMPT_NAMESPACES",
@@ -62,7 +56,7 @@ pub struct PolicyArgs {
         value_delimiter = ','
     )]
     pub exempt_namespaces: Vec<String>,
-    /// Read Secrets in these namespaces alone; in all when none is named.
+    /// Read Secrets only in these namespaces. Default: all.
     #[arg(
         long,
         env = "FLOE_SECRETS_NAMESPACES",
@@ -70,12 +64,13 @@ pub struct PolicyArgs {
         value_delimiter = ','
     )]
     pub namespaces: Vec<String>,
-    /// Inject into the pod templates of workloads too, and not only into pods. Server-side apply of a template by
-    /// two field managers may then meet conflicts.
+    /// Inject into the pod templates of workloads too, and not only into pods. Server-side apply of a template by two
+    /// field managers may then lead to conflicts.
     #[arg(long, env = "FLOE_SECRETS_WORKLOADS_INJECT_TEMPLATE")]
     pub workloads_inject_template: bool,
-    /// Declare that nobody but the API server reaches the admission port, by a client certificate or a `NetworkPolicy`.
-    /// Without it, answers tell no names that the author did not write: `name/*` is refused, and nothing is suggested.
+    /// Declare that only the API server can reach the admission port, because of a client certificate or a
+    /// `NetworkPolicy`. Otherwise, responses have no names that the author did not write: `name/*` is refused, and no
+    /// names are suggested.
     #[arg(
         long,
         env = "FLOE_SECRETS_TRUSTED_CALLERS",
@@ -89,10 +84,10 @@ pub struct PolicyArgs {
     pub trusted_callers: bool,
 }
 
-/// The listeners of `serve`.
+/// Listeners and their certificate.
 #[derive(Clone, Debug, Args)]
 pub struct ListenerArgs {
-    /// Where reviews are answered, over TLS.
+    /// Address of the admission port, over TLS.
     #[arg(
         long,
         env = "FLOE_SECRETS_LISTEN",
@@ -100,7 +95,7 @@ pub struct ListenerArgs {
         default_value = "0.0.0.0:8443"
     )]
     pub listen: SocketAddr,
-    /// Where /livez, /readyz and /metrics are answered, in plain HTTP.
+    /// Address of /livez, /readyz and /metrics, in plain HTTP.
     #[arg(
         long,
         env = "FLOE_SECRETS_OPS_LISTEN",
@@ -108,7 +103,7 @@ pub struct ListenerArgs {
         default_value = "0.0.0.0:8080"
     )]
     pub ops_listen: SocketAddr,
-    /// The serving certificate and its chain, PEM; read again when it changes.
+    /// Serving certificate and its chain, PEM. It is read again when it changes.
     #[arg(
         long,
         env = "FLOE_SECRETS_TLS_CERT",
@@ -117,7 +112,7 @@ pub struct ListenerArgs {
         required_unless_present = "tls_secret"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the serving certificate, PEM.
     #[arg(
         long,
         env = "FLOE_SECRETS_TLS_KEY",
@@ -125,11 +120,11 @@ pub struct ListenerArgs {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
-    /// Instead of files: the Secret, in the own namespace, in which the controller keeps the certificate.
+    /// Secret in the own namespace in which the controller stores the certificate, instead of files.
     #[arg(long, env = "FLOE_SECRETS_TLS_SECRET", value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_secret: Option<String>,
-    /// cert-manager's Certificate in the own namespace that the files come from: while they cannot serve, what it says
-    /// stands in the log and at /readyz.
+    /// cert-manager's Certificate in the own namespace that the files come from. While they cannot serve, its problem
+    /// is reported in the log and at /readyz.
     #[arg(
         long,
         env = "FLOE_SECRETS_TLS_CERTIFICATE",
@@ -137,19 +132,19 @@ pub struct ListenerArgs {
         requires = "tls_cert"
     )]
     pub tls_certificate: Option<String>,
-    /// Demand a client certificate of this CA, PEM, from whoever calls: the API server, if it has one.
+    /// Require from callers a client certificate that is signed by this CA, PEM. The API server must have one.
     #[arg(long, env = "FLOE_SECRETS_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// How often the certificate is looked at.
+    /// Interval at which the certificate is read.
     #[arg(long, env = "FLOE_SECRETS_TLS_POLL", value_name = "DURATION", default_value = "10s", value_parser = at_least_a_second)]
     pub tls_poll: std::time::Duration,
-    /// How long new connections are still accepted after the signal to stop, while endpoints are updated.
+    /// Time for which new connections are accepted after the signal to stop, while endpoints are updated.
     #[arg(long, env = "FLOE_SECRETS_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub shutdown_delay: std::time::Duration,
-    /// How long requests in flight may take to end after that.
+    /// Time limit of requests in flight after that.
     #[arg(long, env = "FLOE_SECRETS_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub drain_timeout: std::time::Duration,
-    /// Worker threads, 1 to 64. By default as many as there are CPUs, 4 at the most.
+    /// Number of worker threads, 1 to 64. Default: the number of CPUs, at most 4.
     #[arg(
         long,
         env = "FLOE_SECRETS_WORKER_THREADS",

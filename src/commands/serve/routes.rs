@@ -1,4 +1,4 @@
-//! The admission port's routes: one path for each entry of the webhook configuration.
+//! Routes of the admission port: one path for each entry of the webhook configuration.
 
 use axum::Router;
 use axum::body::Body;
@@ -17,10 +17,15 @@ use crate::server::connection::Peer;
 use crate::server::limits::BodyLimits;
 use crate::telemetry::traces::Traces;
 
-/// `/admit/pods`, `/admit/workloads`, the two of `/admit/defaults`, and `/admit/sources`.
+/// Builds the routes `/admit/pods`, `/admit/workloads`, the same two below `/admit/defaults`, and `/admit/sources`.
 ///
-/// `declared` is what the operator says of the port: that nobody but the API server reaches it.
-pub fn admission(handler: Handler, limits: BodyLimits, traces: Traces, declared: bool) -> Router {
+/// `trusted_callers` is the operator's declaration that only the API server can reach the port.
+pub fn admission(
+    handler: Handler,
+    limits: BodyLimits,
+    traces: Traces,
+    trusted_callers: bool,
+) -> Router {
     let admit = |surface| post(move |state, peer, request| admit(surface, state, peer, request));
     Router::new()
         .route("/admit/pods", admit(Surface::Pods))
@@ -31,17 +36,17 @@ pub fn admission(handler: Handler, limits: BodyLimits, traces: Traces, declared:
             admit(Surface::DefaultsWorkloads),
         )
         .route("/admit/sources", admit(Surface::Sources))
-        .with_state((handler, limits, traces, declared))
+        .with_state((handler, limits, traces, trusted_callers))
 }
 
 async fn admit(
     surface: Surface,
-    State((handler, limits, traces, declared)): State<(Handler, BodyLimits, Traces, bool)>,
+    State((handler, limits, traces, trusted_callers)): State<(Handler, BodyLimits, Traces, bool)>,
     Extension(peer): Extension<Peer>,
     request: Request<Body>,
 ) -> Response {
     let arrived = Instant::now();
-    let caller = Caller::new(peer.addr, peer.verified, declared);
+    let caller = Caller::new(peer.addr, peer.verified, trusted_callers);
     let mut span = traces.request("admission", request.headers());
     let request = match limits.read(request).await {
         Ok(request) => request,
@@ -51,7 +56,7 @@ async fn admit(
             return shed.into_response();
         }
     };
-    // What a review becomes while it is decoded may be far more than its bytes, and takes its place before that.
+    // A decoded review may be far larger than its bytes, so that its memory is reserved before it is decoded.
     let decoded = match limits.room(decoded_bytes(request.body())) {
         Ok(room) => room,
         Err(shed) => return shed.into_response(),
@@ -65,19 +70,19 @@ async fn admit(
         .answer(surface, received, request.body(), span)
         .await
     {
-        Ok(answer) => {
-            // The review gives its places back first: most answers fit into them.
+        Ok(response) => {
+            // The review's reservation is released first; most responses fit into it.
             drop((request, decoded));
             limits
-                .answer(answer.to_json())
+                .answer(response.to_json())
                 .map_or_else(IntoResponse::into_response, json)
         }
         Err(unreadable) => (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response(),
     }
 }
 
-fn json(answer: Bytes) -> Response {
-    let mut response = Response::new(Body::from(answer));
+fn json(body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
@@ -104,7 +109,7 @@ mod tests {
         assert_eq!(
             decoded_bytes(&vec![b'['; 130_001]),
             0,
-            "a review that is rejected undecoded takes no place"
+            "no memory is reserved for a review that is rejected undecoded"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `serve` in self-managed mode: the certificate is read from its Secret again and again.
+//! Reads the self-managed certificate from its Secret at an interval.
 
 use std::time::Duration;
 
@@ -11,37 +11,42 @@ use crate::server::cert_store::{CertStore, LoadOutcome};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::tls::TlsError;
 
-/// Between two looks while nothing serves yet.
-const EAGER: Duration = Duration::from_millis(500);
+/// Interval until the first certificate serves.
+const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Hands what the Secret holds to the store, every so often, until it is dropped.
-pub(super) async fn watch(secret: TlsSecret, store: &CertStore, every: Duration) {
-    let mut said = None;
+/// Loads the Secret into the store at an interval, until the future is dropped. Each problem is logged once.
+pub(super) async fn watch(secret: TlsSecret, store: &CertStore, poll_interval: Duration) {
+    let mut logged: Option<String> = None;
     loop {
         match secret.read().await {
-            Ok(kept) if kept.chain.is_empty() => {
-                if said.replace("empty".to_owned()).as_deref() != Some("empty") {
+            Ok(pair) if pair.chain.is_empty() => {
+                if logged.replace("empty".to_owned()).as_deref() != Some("empty") {
                     info!("waiting for the controller to issue the first certificate");
                 }
             }
-            Ok(kept) => {
-                said = None;
-                let key = kept.key.expose_secret().as_bytes();
-                let offered: Result<LoadOutcome, TlsError> = store.load(&kept.chain, key);
-                store.record(&[&kept.chain, key], &offered);
+            Ok(pair) => {
+                logged = None;
+                let key = pair.key.expose_secret().as_bytes();
+                let loaded: Result<LoadOutcome, TlsError> = store.load(&pair.chain, key);
+                store.record(&[&pair.chain, key], &loaded);
             }
             Err(error) => {
                 let error = ErrorChain(&error).to_string();
-                if said.as_deref() != Some(&*error) {
+                if logged.as_deref() != Some(&*error) {
                     warn!(
                         error,
                         "cannot read the serving certificate; still serving the last valid one"
                     );
                 }
-                said = Some(error);
+                logged = Some(error);
             }
         }
         let serves = store.not_after().is_some();
-        sleep(if serves { every } else { every.min(EAGER) }).await;
+        sleep(if serves {
+            poll_interval
+        } else {
+            poll_interval.min(STARTUP_POLL_INTERVAL)
+        })
+        .await;
     }
 }

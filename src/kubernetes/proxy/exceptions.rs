@@ -1,13 +1,12 @@
-//! `NO_PROXY`: where no proxy is used although the environment names one, as Go's programs read it, and so kubectl.
+//! `NO_PROXY`: servers that are reached without the environment's proxy, by the rules of Go and therefore of kubectl.
 //!
-//! hyper-util's matcher follows curl, which knows no ports and takes `.example.com` for `example.com` too.
+//! hyper-util's matcher follows curl, which ignores ports and matches `example.com` by `.example.com` too.
 
 use std::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
 
-/// Entries between commas.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Exceptions {
     /// `*`.
@@ -15,17 +14,18 @@ pub(super) enum Exceptions {
     Some(Vec<Exception>),
 }
 
-/// Which hosts, and at which port; at every port without one.
+/// Hosts of one entry, at one port, or at every port if it names none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Exception {
     /// `10.0.0.0/8`.
     Network(IpNet),
     /// `10.0.0.1`, `10.0.0.1:6443`, `fd00::1`, `[fd00::1]:6443`.
     Address(IpAddr, Option<String>),
-    /// `.example.com` and `*.example.com`: what is below a domain. `example.com`: the domain too.
+    /// `.example.com` and `*.example.com`: subdomains. `example.com`: the domain itself too.
     Domain {
-        below: String,
-        itself: bool,
+        /// Begins with a dot.
+        suffix: String,
+        includes_domain: bool,
         port: Option<String>,
     },
 }
@@ -47,8 +47,8 @@ impl Exceptions {
         )
     }
 
-    /// Whether the server at this address is reached without a proxy. Those of this machine always are.
-    pub(super) fn contain(&self, server: &Uri) -> bool {
+    /// Whether the server at this address is reached without a proxy. Servers on this machine always are.
+    pub(super) fn contains(&self, server: &Uri) -> bool {
         let host = server
             .host()
             .unwrap_or_default()
@@ -70,27 +70,28 @@ impl Exceptions {
             443
         };
         let port = server.port_u16().unwrap_or(default).to_string();
-        let at = |wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| *wanted == port);
+        let matches_port =
+            |expected: &Option<String>| expected.as_ref().is_none_or(|expected| *expected == port);
         entries.iter().any(|entry| match entry {
             Exception::Network(network) => {
                 address.is_some_and(|address| network.contains(&address))
             }
-            Exception::Address(wanted, port) => address == Some(*wanted) && at(port),
+            Exception::Address(expected, port) => address == Some(*expected) && matches_port(port),
             Exception::Domain {
-                below,
-                itself,
+                suffix,
+                includes_domain,
                 port,
             } => {
-                let inside =
-                    host.ends_with(below) || *itself && below.strip_prefix('.') == Some(&host);
-                address.is_none() && inside && at(port)
+                let is_inside = host.ends_with(suffix)
+                    || *includes_domain && suffix.strip_prefix('.') == Some(&host);
+                address.is_none() && is_inside && matches_port(port)
             }
         })
     }
 }
 
 impl Exception {
-    /// Reads an entry in small letters; one without a host is ignored.
+    /// Parses an entry in lowercase. An entry without a host is ignored.
     fn parse(entry: &str) -> Option<Self> {
         if let Ok(network) = entry.parse() {
             return Some(Self::Network(network));
@@ -107,31 +108,31 @@ impl Exception {
         if host.is_empty() {
             return None;
         }
-        let itself = !host.starts_with('.');
-        let below = if itself {
+        let includes_domain = !host.starts_with('.');
+        let suffix = if includes_domain {
             format!(".{host}")
         } else {
             host.to_owned()
         };
         Some(Self::Domain {
-            below,
-            itself,
+            suffix,
+            includes_domain,
             port,
         })
     }
 }
 
-/// Host and port of an entry. An IPv6 address has its port after brackets.
+/// Splits an entry into host and port. The port of an IPv6 address comes after brackets.
 fn split(entry: &str) -> (&str, Option<String>) {
-    let named = |port: &str| (!port.is_empty()).then(|| port.to_owned());
+    let non_empty = |port: &str| (!port.is_empty()).then(|| port.to_owned());
     if let Some((host, rest)) = entry
         .strip_prefix('[')
         .and_then(|entry| entry.split_once(']'))
     {
-        return (host, rest.strip_prefix(':').and_then(named));
+        return (host, rest.strip_prefix(':').and_then(non_empty));
     }
     match entry.split_once(':') {
-        Some((host, port)) if !port.contains(':') => (host, named(port)),
+        Some((host, port)) if !port.contains(':') => (host, non_empty(port)),
         _ => (entry, None),
     }
 }
@@ -184,12 +185,12 @@ mod tests {
     #[case("[::ffff:127.0.0.1]:6443", "", true)]
     #[case("0.0.0.0:6443", "", false)]
     #[case("localhost.example.com:6443", "", false)]
-    fn exceptions_are_those_of_kubectl(
+    fn exceptions_match_as_in_kubectl(
         #[case] server: &str,
         #[case] no_proxy: &str,
         #[case] contained: bool,
     ) {
         let server: Uri = format!("https://{server}/").parse().unwrap();
-        assert_eq!(Exceptions::parse(no_proxy).contain(&server), contained);
+        assert_eq!(Exceptions::parse(no_proxy).contains(&server), contained);
     }
 }

@@ -1,5 +1,5 @@
-//! The proxy on the way to the API server, by the rules of kubectl: the `proxy-url` of the cluster in the kubeconfig,
-//! which always counts; else the variables of the environment, with the exceptions of `NO_PROXY`.
+//! Selection of the proxy by the rules of kubectl: the `proxy-url` of the cluster in the kubeconfig, without
+//! exceptions; otherwise the variables of the environment, with the exceptions of `NO_PROXY`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::exceptions::Exceptions;
 
-/// The variables of the environment that name proxies. They may hold passwords, so `Debug` shows no value.
+/// Proxy variables of the environment. `Debug` shows no value, because they may have passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
     https: Option<String>,
@@ -20,7 +20,7 @@ pub struct ProxyVariables {
 }
 
 impl ProxyVariables {
-    /// Reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or the same in small letters where one is empty or not set.
+    /// Reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`. For one that is empty or not set, its lowercase name is read.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let find = |name: &str| {
             let either = [name.to_owned(), name.to_ascii_lowercase()];
@@ -45,7 +45,7 @@ impl fmt::Debug for ProxyVariables {
     }
 }
 
-/// The protocol that a proxy is spoken to.
+/// Protocol between this program and a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// CONNECT over plain HTTP.
@@ -57,7 +57,7 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    fn port(self) -> u16 {
+    fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,
@@ -90,7 +90,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads `SCHEME://USER:PASSWORD@HOST:PORT`; whatever follows is ignored.
+    /// Parses `SCHEME://USER:PASSWORD@HOST:PORT`; a path, query or fragment is ignored.
     pub(super) fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let protocol = match scheme.to_ascii_lowercase().as_str() {
@@ -100,19 +100,19 @@ impl Proxy {
             _ => return None,
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let (userinfo, place) = match authority.rsplit_once('@') {
-            Some((userinfo, place)) => (Some(userinfo), place),
+        let (userinfo, host) = match authority.rsplit_once('@') {
+            Some((userinfo, host)) => (Some(userinfo), host),
             None => (None, authority),
         };
-        let place: Authority = place
+        let host: Authority = host
             .parse()
             .ok()
-            .filter(|place: &Authority| !place.host().is_empty())?;
-        let port = match place.as_str().strip_prefix(place.host())? {
-            "" | ":" => protocol.port(),
-            _ => place.port_u16()?,
+            .filter(|host: &Authority| !host.host().is_empty())?;
+        let port = match host.as_str().strip_prefix(host.host())? {
+            "" | ":" => protocol.default_port(),
+            _ => host.port_u16()?,
         };
-        let address = format!("{}:{port}", place.host());
+        let address = format!("{}:{port}", host.host());
         let decoded = |text| {
             percent_decode_str(text)
                 .decode_utf8()
@@ -134,16 +134,17 @@ impl Proxy {
     }
 }
 
-/// Why a proxy cannot be used. Its URL may hold a password and is not quoted.
+/// Error for a proxy that cannot be used. Its URL is not quoted, because it may have a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{place} cannot be used: it has to be http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host for a proxy that wants credentials"
+    "{source_name} cannot be used: it has to be http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host for a proxy that wants credentials"
 )]
 pub struct InvalidProxy {
-    place: &'static str,
+    /// Name of the setting that has the URL.
+    source_name: &'static str,
 }
 
-/// The `proxy-url` of the cluster that this context, or else the current one, is about.
+/// The `proxy-url` of the cluster of this context, or of the current context.
 pub(crate) fn proxy_url<'k>(kubeconfig: &'k Kubeconfig, context: Option<&str>) -> Option<&'k str> {
     let name = context.or(kubeconfig.current_context.as_deref())?;
     let context = kubeconfig
@@ -161,34 +162,38 @@ pub(crate) fn proxy_url<'k>(kubeconfig: &'k Kubeconfig, context: Option<&str>) -
     cluster.proxy_url.as_deref().filter(|url| !url.is_empty())
 }
 
-/// The proxy for the API server at this address, if there is one. A `proxy-url` has no exceptions.
+/// Selects the proxy for the API server at this address, if there is one. A `proxy-url` has no exceptions.
 pub(crate) fn choose(
     server: &Uri,
     proxy_url: Option<&str>,
     variables: &ProxyVariables,
 ) -> Result<Option<Proxy>, InvalidProxy> {
     if let Some(url) = proxy_url {
-        let place = "the proxy-url of the cluster in the kubeconfig";
-        return Proxy::parse(url).map(Some).ok_or(InvalidProxy { place });
+        let source_name = "the proxy-url of the cluster in the kubeconfig";
+        return Proxy::parse(url)
+            .map(Some)
+            .ok_or(InvalidProxy { source_name });
     }
-    let (value, place) = if server.scheme_str() == Some("http") {
+    let (value, source_name) = if server.scheme_str() == Some("http") {
         (&variables.http, "HTTP_PROXY in the environment")
     } else {
         (&variables.https, "HTTPS_PROXY in the environment")
     };
     let Some(value) = value
         .as_deref()
-        .filter(|_| !Exceptions::parse(&variables.exceptions).contain(server))
+        .filter(|_| !Exceptions::parse(&variables.exceptions).contains(server))
     else {
         return Ok(None);
     };
-    // The environment's may go without a scheme.
+    // URLs in the environment may have no scheme.
     let url = if value.contains("://") {
         Cow::Borrowed(value)
     } else {
         Cow::Owned(format!("http://{value}"))
     };
-    Proxy::parse(&url).map(Some).ok_or(InvalidProxy { place })
+    Proxy::parse(&url)
+        .map(Some)
+        .ok_or(InvalidProxy { source_name })
 }
 
 #[cfg(test)]
@@ -229,7 +234,7 @@ mod tests {
     #[case("http://user@10.0.0.1", Protocol::Http, "10.0.0.1:80", Some(("user", "")))]
     #[case("http://a%40b:c%3Ad%25@proxy:1", Protocol::Http, "proxy:1", Some(("a@b", "c:d%")))]
     #[case("http://user:p@ss@proxy:1", Protocol::Http, "proxy:1", Some(("user", "p@ss")))]
-    fn urls_are_read(
+    fn proxy_urls_are_parsed(
         #[case] url: &str,
         #[case] protocol: Protocol,
         #[case] address: &str,
@@ -253,8 +258,12 @@ mod tests {
             chosen,
             Ok(Some(proxy(Protocol::Socks5, "proxy:1080", None)))
         );
-        let here = Uri::from_static("https://127.0.0.1:6443");
-        assert!(choose(&here, Some("http://proxy"), &set).unwrap().is_some());
+        let local = Uri::from_static("https://127.0.0.1:6443");
+        assert!(
+            choose(&local, Some("http://proxy"), &set)
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[rstest]
@@ -263,15 +272,15 @@ mod tests {
     #[case(&[("https_proxy", "two:2"), ("no_proxy", ".example.com")], None)]
     #[case(&[("https_proxy", "two:2"), ("NO_PROXY", ""), ("no_proxy", ".example.com")], None)]
     #[case(&[("https_proxy", "two:2"), ("NO_PROXY", "other"), ("no_proxy", ".example.com")], Some("two:2"))]
-    // For another scheme, and for programs that read it.
+    // Variables of another scheme, and one that kubectl does not read.
     #[case(&[("HTTP_PROXY", "one:1"), ("ALL_PROXY", "one:1")], None)]
-    fn variables_are_read(#[case] set: &[(&str, &str)], #[case] address: Option<&str>) {
+    fn variables_select_a_proxy(#[case] set: &[(&str, &str)], #[case] address: Option<&str>) {
         let chosen = choose(&server(), None, &variables(set)).unwrap();
         assert_eq!(chosen.as_ref().map(|proxy| proxy.address.as_str()), address);
     }
 
     #[test]
-    fn http_servers_have_a_variable_of_their_own() {
+    fn http_servers_use_http_proxy() {
         let server = Uri::from_static("http://kubernetes.example.com");
         let set = variables(&[("HTTPS_PROXY", "one:1"), ("http_proxy", "https://two:2")]);
         assert_eq!(
@@ -287,7 +296,7 @@ mod tests {
     #[case("http://user:CANARY@proxy:port")]
     #[case("http://%FF:CANARY@proxy")]
     #[case("http://pro xy:CANARY")]
-    fn wrong_ones_are_named_and_not_quoted(#[case] url: &str) {
+    fn invalid_proxy_error_names_its_source_and_quotes_nothing(#[case] url: &str) {
         let set = variables(&[("HTTPS_PROXY", url)]);
         let error = choose(&server(), None, &set).unwrap_err().to_string();
         assert!(
@@ -302,7 +311,7 @@ mod tests {
             "{other}"
         );
         assert!(!format!("{error}{other}{set:?}").contains("CANARY"));
-        // An exception is an exception.
+        // An invalid proxy is not an error for a server in NO_PROXY.
         let set = variables(&[
             ("HTTPS_PROXY", url),
             ("NO_PROXY", "kubernetes.example.com:6443"),
@@ -318,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_url_is_that_of_the_context() {
+    fn proxy_url_is_read_from_the_context() {
         let yaml = "
 clusters: [{name: a, cluster: {server: x, proxy-url: 'http://a'}}, {name: b, cluster: {server: x, proxy-url: ''}}]
 contexts: [{name: one, context: {cluster: a}}, {name: two, context: {cluster: b}}, {name: lost, context: {cluster: c}}]

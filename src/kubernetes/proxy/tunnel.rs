@@ -1,8 +1,8 @@
-//! A client of the API server whose connections go through a proxy.
+//! Client of the API server whose connections go through a proxy.
 //!
-//! kube's own takes no credentials for SOCKS, and compares `NO_PROXY` with the proxy's address; so this is its stack
-//! on hyper-util's handshakes. The TLS with the API server is inside the tunnel, and the proxy sees none of it. A proxy
-//! behind TLS is verified by the CA of the kubeconfig, as by kubectl.
+//! kube's own proxy support takes no credentials for SOCKS, and compares `NO_PROXY` with the proxy's address. This
+//! module builds kube's stack on hyper-util's handshakes instead. TLS with the API server is inside the tunnel, so that
+//! the proxy cannot read it. A proxy behind TLS is verified by the CA of the kubeconfig, as in kubectl.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -28,28 +28,30 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use super::selection::{Protocol, Proxy};
 
-/// The part of the time for a connection that is left when the proxy counts as silent, so that the message names it.
-const SPARE: u32 = 10;
+/// Fraction (1/10) of the connect timeout that is left when the proxy's handshake times out, so that the error names
+/// the proxy.
+const HANDSHAKE_RESERVE: u32 = 10;
 
-/// The connector to the proxy itself.
+/// Connector to the proxy itself.
 type ToProxy = HttpsConnector<HttpConnector>;
 
-/// A proxy that did not connect us to the API server. It names the proxy without its credentials.
+/// Error of a proxy that did not connect to the API server. It names the proxy without credentials.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy {proxy} {fault}")]
+#[error("the proxy {proxy} {problem}")]
 pub(crate) struct ProxyError {
     proxy: Arc<str>,
-    fault: Cow<'static, str>,
+    /// Predicate of a sentence about the proxy.
+    problem: Cow<'static, str>,
 }
 
-/// Makes a client whose connections go through this proxy.
+/// Builds a client whose connections go through this proxy.
 pub(crate) fn client(config: Config, proxy: &Proxy) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     let to_proxy = config.rustls_https_connector_with_connector(tcp)?;
-    let through = Through::new(proxy, to_proxy, config.connect_timeout);
+    let proxied = ProxyConnector::new(proxy, to_proxy, config.connect_timeout);
     let mut connector =
-        TimeoutConnector::new(config.rustls_https_connector_with_connector(through)?);
+        TimeoutConnector::new(config.rustls_https_connector_with_connector(proxied)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -64,12 +66,12 @@ pub(crate) fn client(config: Config, proxy: &Proxy) -> kube::Result<Client> {
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// Connects to the API server through a proxy. No `Debug`: it has the credentials.
+/// Connects to the API server through a proxy. It has no `Debug`, because it has the credentials.
 #[derive(Clone)]
-struct Through {
+struct ProxyConnector {
     proxy: Arc<str>,
     handshake: Handshake,
-    within: Option<Duration>,
+    handshake_timeout: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -78,11 +80,11 @@ enum Handshake {
     Socks5(SocksV5<ToProxy>),
 }
 
-/// The errors of the handshakes, which hyper-util does not name.
-type ConnectFault = <Tunnel<ToProxy> as Service<Uri>>::Error;
-type SocksFault = <SocksV5<ToProxy> as Service<Uri>>::Error;
+/// Errors of the handshakes, which hyper-util does not export by name.
+type HttpConnectError = <Tunnel<ToProxy> as Service<Uri>>::Error;
+type SocksError = <SocksV5<ToProxy> as Service<Uri>>::Error;
 
-impl Through {
+impl ProxyConnector {
     fn new(proxy: &Proxy, to_proxy: ToProxy, connect_timeout: Option<Duration>) -> Self {
         let Proxy {
             protocol,
@@ -94,24 +96,24 @@ impl Through {
         } else {
             "http"
         };
-        // A host and a port are one part of a URI, whatever they are.
-        let at = Uri::builder()
+        let address_uri = Uri::builder()
             .scheme(scheme)
             .authority(address.as_str())
             .path_and_query("/")
             .build();
-        let at = at.unwrap_or_default();
+        // A parsed host and port are always a valid authority.
+        let address_uri = address_uri.unwrap_or_default();
         let handshake = match (protocol, credentials) {
-            (Protocol::Socks5, None) => Handshake::Socks5(SocksV5::new(at, to_proxy)),
+            (Protocol::Socks5, None) => Handshake::Socks5(SocksV5::new(address_uri, to_proxy)),
             (Protocol::Socks5, Some((user, password))) => Handshake::Socks5(
-                SocksV5::new(at, to_proxy).with_auth(user.clone(), password.clone()),
+                SocksV5::new(address_uri, to_proxy).with_auth(user.clone(), password.clone()),
             ),
             (_, credentials) => {
-                let tunnel = Tunnel::new(at, to_proxy);
+                let tunnel = Tunnel::new(address_uri, to_proxy);
                 Handshake::Connect(
                     match credentials
                         .as_ref()
-                        .and_then(|(user, word)| basic(user, word))
+                        .and_then(|(user, password)| basic_auth(user, password))
                     {
                         Some(header) => tunnel.with_auth(header),
                         None => tunnel,
@@ -119,40 +121,41 @@ impl Through {
                 )
             }
         };
-        let within = connect_timeout.map(|within| within.saturating_sub(within / SPARE));
+        let handshake_timeout =
+            connect_timeout.map(|limit| limit.saturating_sub(limit / HANDSHAKE_RESERVE));
         Self {
             proxy: address.as_str().into(),
             handshake,
-            within,
+            handshake_timeout,
         }
     }
 }
 
-fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+fn basic_auth(user: &str, password: &str) -> Option<HeaderValue> {
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
 
-impl Service<Uri> for Through {
+impl Service<Uri> for ProxyConnector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = ProxyError;
     type Future = BoxFuture<'static, Result<Self::Response, ProxyError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         let proxy = &self.proxy;
-        let failed = |fault| ProxyError {
+        let failed = |problem| ProxyError {
             proxy: Arc::clone(proxy),
-            fault,
+            problem,
         };
         match &mut self.handshake {
             Handshake::Connect(tunnel) => tunnel
                 .poll_ready(context)
-                .map_err(|error| failed(connect_fault(&error))),
+                .map_err(|error| failed(connect_problem(&error))),
             Handshake::Socks5(socks) => socks
                 .poll_ready(context)
-                .map_err(|error| failed(socks_fault(&error))),
+                .map_err(|error| failed(socks_problem(&error))),
         }
     }
 
@@ -161,28 +164,28 @@ impl Service<Uri> for Through {
         let connecting = match &mut self.handshake {
             Handshake::Connect(tunnel) => tunnel
                 .call(server)
-                .map_err(|error| connect_fault(&error))
+                .map_err(|error| connect_problem(&error))
                 .boxed(),
             Handshake::Socks5(socks) => socks
                 .call(server)
-                .map_err(|error| socks_fault(&error))
+                .map_err(|error| socks_problem(&error))
                 .boxed(),
         };
-        let (proxy, within) = (Arc::clone(&self.proxy), self.within);
+        let (proxy, handshake_timeout) = (Arc::clone(&self.proxy), self.handshake_timeout);
         async move {
-            let connected = match within {
-                Some(within) => timeout(within, connecting).await.unwrap_or_else(|_| {
-                    Err(format!("did not connect to the API server within {within:?}").into())
+            let connected = match handshake_timeout {
+                Some(limit) => timeout(limit, connecting).await.unwrap_or_else(|_| {
+                    Err(format!("did not connect to the API server within {limit:?}").into())
                 }),
                 None => connecting.await,
             };
-            connected.map_err(|fault| ProxyError { proxy, fault })
+            connected.map_err(|problem| ProxyError { proxy, problem })
         }
         .boxed()
     }
 }
 
-/// The handshakes take 443 for the port that is not named.
+/// Adds port 80 to an `http` URI without a port, for which the handshakes would use 443.
 fn with_port(server: Uri) -> Uri {
     let (Some("http"), Some(host), None) = (server.scheme_str(), server.host(), server.port())
     else {
@@ -194,28 +197,28 @@ fn with_port(server: Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-const CREDENTIALS: &str = "wants credentials, or refuses those it got. Write USER:PASSWORD@ before its host in proxy-url or HTTPS_PROXY";
+const CREDENTIALS_PROBLEM: &str = "wants credentials, or refuses those it got. Write USER:PASSWORD@ before its host in proxy-url or HTTPS_PROXY";
 
-fn connect_fault(error: &ConnectFault) -> Cow<'static, str> {
+fn connect_problem(error: &HttpConnectError) -> Cow<'static, str> {
     match error {
-        ConnectFault::ProxyAuthRequired => CREDENTIALS.into(),
-        ConnectFault::ConnectFailed(error) => unreachable_fault(error.as_ref()),
-        ConnectFault::Io(error) => format!("broke the connection: {}", error.kind()).into(),
-        ConnectFault::TunnelUnexpectedEof => "closed the connection without an answer".into(),
-        ConnectFault::MissingHost
-        | ConnectFault::ProxyHeadersTooLong
-        | ConnectFault::TunnelUnsuccessful => {
+        HttpConnectError::ProxyAuthRequired => CREDENTIALS_PROBLEM.into(),
+        HttpConnectError::ConnectFailed(error) => unreachable_problem(error.as_ref()),
+        HttpConnectError::Io(error) => format!("broke the connection: {}", error.kind()).into(),
+        HttpConnectError::TunnelUnexpectedEof => "closed the connection without an answer".into(),
+        HttpConnectError::MissingHost
+        | HttpConnectError::ProxyHeadersTooLong
+        | HttpConnectError::TunnelUnsuccessful => {
             "does not connect to the API server: it is not allowed to, or cannot reach it".into()
         }
     }
 }
 
-fn socks_fault(error: &SocksFault) -> Cow<'static, str> {
+fn socks_problem(error: &SocksError) -> Cow<'static, str> {
     match error {
-        SocksFault::Inner(error) => unreachable_fault(error.as_ref()),
-        SocksFault::Io(error) => format!("broke the connection: {}", error.kind()).into(),
-        // Fixed words of hyper-util's.
-        SocksFault::V5(error) => {
+        SocksError::Inner(error) => unreachable_problem(error.as_ref()),
+        SocksError::Io(error) => format!("broke the connection: {}", error.kind()).into(),
+        // The error is one of a few fixed texts of hyper-util.
+        SocksError::V5(error) => {
             format!("does not connect to the API server: {error}. Credentials go before its host, as USER:PASSWORD@")
                 .into()
         }
@@ -223,8 +226,8 @@ fn socks_fault(error: &SocksFault) -> Cow<'static, str> {
     }
 }
 
-/// Why there is no connection to the proxy itself.
-fn unreachable_fault(error: &(dyn Error + 'static)) -> Cow<'static, str> {
+/// Reason why the proxy itself cannot be reached.
+fn unreachable_problem(error: &(dyn Error + 'static)) -> Cow<'static, str> {
     let mut kind = None;
     let mut next = Some(error);
     while let Some(error) = next {
@@ -241,7 +244,7 @@ fn unreachable_fault(error: &(dyn Error + 'static)) -> Cow<'static, str> {
     )
 }
 
-/// What a proxy did instead of connecting us, where that is why a request failed. Words of this program.
+/// Message of the [`ProxyError`] in the chain of a failed request, if there is one.
 pub(crate) fn fault(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -253,7 +256,7 @@ pub(crate) fn fault(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The error of this type in an error, also where an `io::Error` carries it: `source()` steps over that one.
+/// Returns the error as this type. It may be inside of an `io::Error`, whose `source()` skips it.
 pub(crate) fn carried<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
@@ -272,16 +275,16 @@ mod tests {
     use super::*;
     use crate::kubernetes::proxy::fault;
 
-    /// What a request through a proxy comes to that answers with these bytes, or stays silent.
-    async fn failure(scheme: &str, answer: Option<&'static [u8]>) -> String {
+    /// Error of a request through a proxy that responds with these bytes, or does not respond.
+    async fn failure(scheme: &str, response: Option<&'static [u8]>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let proxy = Proxy::parse(&format!("{scheme}://user:CANARY@{address}")).unwrap();
         let served = tokio::spawn(async move {
             let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                if let Some(answer) = answer {
-                    stream.write_all(answer).await.unwrap();
+                if let Some(response) = response {
+                    stream.write_all(response).await.unwrap();
                 }
                 held.push(stream);
             }
@@ -318,17 +321,17 @@ mod tests {
     #[case("socks5", Some(&b"\x05\x02\x01\x01"[..]), "the proxy HERE does not connect to the API server: credentials not ")]
     #[case("https", Some(&b"HTTP/1.1 400 CANARY\r\n\r\n"[..]), "the proxy HERE speaks no TLS, or shows ")]
     #[tokio::test]
-    async fn failures_name_the_proxy(
+    async fn proxy_error_names_the_proxy_and_the_problem(
         #[case] scheme: &str,
-        #[case] answer: Option<&'static [u8]>,
+        #[case] response: Option<&'static [u8]>,
         #[case] sentence: &str,
     ) {
-        let failure = failure(scheme, answer).await;
+        let failure = failure(scheme, response).await;
         assert!(failure.starts_with(sentence), "{failure}");
     }
 
     #[tokio::test]
-    async fn proxy_that_is_not_there_is_named() {
+    async fn unreachable_proxy_is_named() {
         let address = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_are_not_named_are_those_of_the_scheme() {
+    fn default_port_is_that_of_the_scheme() {
         for (server, port) in [
             ("http://a/b", Some(80)),
             ("http://a:81", Some(81)),

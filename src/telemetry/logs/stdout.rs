@@ -1,7 +1,8 @@
-//! Standard output for servers: written by a thread of its own, so that a log that nobody reads stops nothing else.
+//! Log on standard output for servers, written by its own thread, so that a log that is not read does not block
+//! requests.
 //!
-//! Lines wait in memory up to [`WAITING`] bytes; those beyond are dropped and counted, and as soon as there is room
-//! again the log says how many.
+//! Up to [`MAX_WAITING_BYTES`] of lines wait in memory. Further lines are dropped and counted, and the number is logged
+//! as soon as there is room again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,37 +17,37 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The most bytes of lines that wait: some ten thousand lines, and little beside the memory limit of a pod.
-const WAITING: i64 = 4 * 1024 * 1024;
+/// Limit of waiting lines in bytes: about ten thousand lines, and little compared to the memory limit of a pod.
+const MAX_WAITING_BYTES: i64 = 4 * 1024 * 1024;
 
-/// What a waiting line takes beside its text.
-const LINE: usize = 64;
+/// Memory of a waiting line beside its text, in bytes.
+const LINE_OVERHEAD: usize = 64;
 
-/// The most that is written at once.
-const BATCH: usize = 64 * 1024;
+/// Size in bytes from which a batch of lines is written.
+const BATCH_BYTES: usize = 64 * 1024;
 
-/// How long the end of the program waits for the last lines.
+/// Time limit of writing the last lines at the end of the program.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A log that is written by its own thread. Clones write into the same one.
+/// Log that is written by its own thread. Clones write to the same log.
 #[derive(Clone, Debug)]
 pub struct Log {
     sender: Sender<Message>,
-    state: Arc<State>,
+    state: Arc<LogState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     waiting: Gauge<i64, AtomicI64>,
-    /// Dropped since the log last said so.
-    lost: AtomicU64,
+    /// Dropped lines that are not reported in the log yet.
+    unreported: AtomicU64,
     dropped: Counter,
 }
 
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    /// Everything before it is written.
+    /// Request to confirm that all messages before it are written.
     Flush(SyncSender<()>),
 }
 
@@ -54,25 +55,25 @@ impl Log {
     /// Starts the thread that writes to standard output.
     ///
     /// # Errors
-    /// When there is no standard output, or no thread can be started.
+    /// Standard output is closed, or the thread cannot be started.
     pub fn stdout() -> io::Result<Self> {
-        // Without the buffer and the lock that the rest of the program shares.
+        // A clone of the descriptor has neither the buffer nor the lock of `io::stdout`.
         Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
     fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = channel();
-        let state = Arc::new(State::default());
-        let writing = Arc::clone(&state);
+        let state = Arc::new(LogState::default());
+        let shared = Arc::clone(&state);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(&receiver, &writing, out))?;
+            .spawn(move || write_lines(&receiver, &shared, out))?;
         Ok(Self { sender, state })
     }
 
-    /// Registers what waits and what was dropped.
+    /// Registers the metrics of waiting bytes and dropped lines.
     pub fn register(&self, registry: &mut Registry) {
-        let State {
+        let LogState {
             waiting, dropped, ..
         } = &*self.state;
         registry.register_with_unit(
@@ -88,27 +89,29 @@ impl Log {
         );
     }
 
-    /// Waits until everything that was logged is written, but not for a log that nobody reads.
+    /// Waits until all lines are written, up to [`FLUSH_TIMEOUT`].
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
         if self.sender.send(Message::Flush(done)).is_ok() {
-            // When it is not written by then, nobody reads it.
+            // After the timeout, the log is not being read.
             let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 
     fn drop_line(&self) {
-        self.state.lost.fetch_add(1, Ordering::Relaxed);
+        self.state.unreported.fetch_add(1, Ordering::Relaxed);
         self.state.dropped.inc();
     }
 }
 
-/// One line for each call: that is how the subscriber writes.
+/// Each call is one line, because the subscriber writes line by line.
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let size = size(line);
-        let before = self.state.waiting.inc_by(size);
-        if before + size > WAITING || self.sender.send(Message::Line(line.to_vec())).is_err() {
+        let previous = self.state.waiting.inc_by(size);
+        if previous + size > MAX_WAITING_BYTES
+            || self.sender.send(Message::Line(line.to_vec())).is_err()
+        {
             self.state.waiting.dec_by(size);
             self.drop_line();
         }
@@ -120,12 +123,13 @@ impl Write for Log {
     }
 }
 
-/// What a line takes while it waits.
+/// Memory of a waiting line.
 fn size(line: &[u8]) -> i64 {
-    i64::try_from(line.len() + LINE).unwrap_or(WAITING)
+    i64::try_from(line.len() + LINE_OVERHEAD).unwrap_or(MAX_WAITING_BYTES)
 }
 
-fn write(messages: &Receiver<Message>, state: &State, mut out: impl Write) {
+/// Writes the lines in batches, until all senders are dropped.
+fn write_lines(messages: &Receiver<Message>, state: &LogState, mut out: impl Write) {
     let mut batch = Vec::new();
     while let Ok(first) = messages.recv() {
         let mut next = Some(first);
@@ -142,7 +146,7 @@ fn write(messages: &Receiver<Message>, state: &State, mut out: impl Write) {
                     break;
                 }
             }
-            next = if batch.len() < BATCH {
+            next = if batch.len() < BATCH_BYTES {
                 messages.try_recv().ok()
             } else {
                 None
@@ -150,20 +154,20 @@ fn write(messages: &Receiver<Message>, state: &State, mut out: impl Write) {
         }
         let result = out.write_all(&batch);
         batch.clear();
-        // Those under way count until they are written: nobody knows when that will be.
+        // Lines in a write count as waiting until the write ends, because it may block.
         state.waiting.dec_by(written);
         if result.is_err() {
-            // Standard output is closed, and whoever looks at the metrics sees that.
+            // Standard output is closed; the metric shows it.
             state.dropped.inc_by(lines);
-        } else if state.lost.load(Ordering::Relaxed) > 0 {
-            let lines = state.lost.swap(0, Ordering::Relaxed);
+        } else if state.unreported.load(Ordering::Relaxed) > 0 {
+            let lines = state.unreported.swap(0, Ordering::Relaxed);
             tracing::warn!(
                 lines,
                 "log lines were dropped: the log was not read fast enough"
             );
         }
         if let Some(done) = flushed {
-            // Who waited for it has gone when this fails.
+            // It fails if the receiver has timed out.
             let _ = done.try_send(());
         }
     }
@@ -176,15 +180,15 @@ mod tests {
 
     use super::*;
 
-    /// A reader of the pipe that the log is written into.
-    fn piped() -> (Log, io::PipeReader) {
+    /// A log that is written to a pipe, and the pipe's reader.
+    fn log_to_pipe() -> (Log, io::PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
         (Log::start(writer).unwrap(), reader)
     }
 
     #[test]
     fn lines_are_written_in_order_and_flushed() {
-        let (log, mut reader) = piped();
+        let (log, mut reader) = log_to_pipe();
         let lines: Vec<String> = (0..100).map(|at| format!("line {at}\n")).collect();
         for line in &lines {
             log.clone().write_all(line.as_bytes()).unwrap();
@@ -202,8 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn log_that_nobody_reads_stops_nobody_and_holds_no_more_than_its_bound() {
-        let (mut log, mut reader) = piped();
+    fn log_that_is_not_read_does_not_block_and_stays_within_its_limit() {
+        let (mut log, mut reader) = log_to_pipe();
         let line = vec![b'x'; 1023];
         let line = [&line[..], b"\n"].concat();
         let (done, ended) = channel();
@@ -215,23 +219,23 @@ mod tests {
             done.send(()).unwrap();
             log
         });
-        // Were it written by whoever logs, this would never end.
+        // If callers wrote to the pipe themselves, this would never end.
         assert_ne!(
             ended.recv_timeout(Duration::from_mins(1)),
             Err(RecvTimeoutError::Timeout)
         );
         let log = logging.join().unwrap();
         let waiting = log.state.waiting.get();
-        // A writer that had no processor until the last line was logged has filled the pipe since.
+        // If the writer thread did not run until the last line was logged, it has filled the pipe since then.
         let pipe = 65 * size(&[0; 1024]);
         assert!(
-            (WAITING - pipe - 2 * 1024..=WAITING).contains(&waiting),
+            (MAX_WAITING_BYTES - pipe - 2 * 1024..=MAX_WAITING_BYTES).contains(&waiting),
             "{waiting}"
         );
         let dropped = log.state.dropped.get();
         assert!(dropped > 5000, "{dropped}");
 
-        // Whoever reads again gets what waited.
+        // A reader that resumes gets the waiting lines.
         let kept = 10_000 - usize::try_from(dropped).unwrap();
         let mut text = vec![0; kept * 1024];
         reader.read_exact(&mut text).unwrap();
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn lines_into_a_closed_pipe_are_counted() {
-        let (mut log, reader) = piped();
+        let (mut log, reader) = log_to_pipe();
         drop(reader);
         for _ in 0..10 {
             log.write_all(b"gone\n").unwrap();

@@ -1,4 +1,4 @@
-//! The collector's address, as the OpenTelemetry specification has it: a base, to which each signal's path is added.
+//! Address of the collector by the OpenTelemetry specification: a base to which the path of each signal is added.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use http::Uri;
 use thiserror::Error;
 
-/// A collector's base address, `http://` or `https://`.
+/// Base address of a collector, `http://` or `https://`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     base: String,
     https: bool,
 }
 
-/// Not a collector's address.
+/// Error for a text that is not a collector's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a collector's address is its base for OTLP over HTTP, such as http://collector:4318; without user, query or fragment"
@@ -21,13 +21,12 @@ pub struct Endpoint {
 pub struct InvalidEndpoint;
 
 impl Endpoint {
-    /// Where traces are posted.
+    /// URL to which traces are posted.
     #[must_use]
     pub fn traces(&self) -> String {
         format!("{}/v1/traces", self.base)
     }
 
-    /// Whether it is over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.https
@@ -44,7 +43,7 @@ impl FromStr for Endpoint {
             Some("https") => true,
             _ => return Err(InvalidEndpoint),
         };
-        // A password in there would come into the log.
+        // A password in the URL would be logged.
         let plain = uri
             .authority()
             .is_some_and(|authority| !authority.as_str().contains('@'));
@@ -76,7 +75,7 @@ mod tests {
         "https://collector.example.com/otlp/v1/traces"
     )]
     #[case("http://[::1]:4318/", "http://[::1]:4318/v1/traces")]
-    fn the_path_is_added(#[case] base: &str, #[case] traces: &str) {
+    fn endpoint_adds_the_path_of_traces(#[case] base: &str, #[case] traces: &str) {
         assert_eq!(base.parse::<Endpoint>().unwrap().traces(), traces);
     }
 
@@ -88,7 +87,7 @@ mod tests {
     #[case("http://collector:4318/?token=a")]
     #[case("http://collector:4318/#a")]
     #[case("/v1/traces")]
-    fn anything_else_is_refused_without_being_quoted(#[case] text: &str) {
+    fn invalid_endpoint_is_rejected_without_being_quoted(#[case] text: &str) {
         let error = text.parse::<Endpoint>().unwrap_err();
         assert!(error.to_string().contains("http://collector:4318"));
     }

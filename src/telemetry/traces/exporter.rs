@@ -1,7 +1,7 @@
-//! OTLP over HTTP, in protobuf, by the same HTTP and TLS libraries as everything else here.
+//! Exporter of OTLP over HTTP in protobuf, with the HTTP and TLS libraries of the rest of the program.
 //!
-//! What the OpenTelemetry specification leaves to the environment (`OTEL_EXPORTER_OTLP_HEADERS`, for a token, and
-//! `OTEL_EXPORTER_OTLP_TIMEOUT`) is read by the exporter itself.
+//! The exporter itself reads the settings that the OpenTelemetry specification defines as environment variables:
+//! `OTEL_EXPORTER_OTLP_HEADERS`, for a token, and `OTEL_EXPORTER_OTLP_TIMEOUT`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,42 +19,35 @@ use thiserror::Error;
 
 use crate::telemetry::traces::Endpoint;
 
-/// How long the collector may take for one request.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of one request to the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why traces cannot be sent at all.
+/// Reason why traces cannot be exported at all.
 #[derive(Debug, Error)]
 pub enum TraceError {
-    /// The CA's file.
     #[error("the collector's CA {} could not be read", path.display())]
     Read {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// No certificate in it.
     #[error("the collector's CA {} holds no certificate in PEM form", path.display())]
-    NoCertificate {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// None in the system, either.
+    NoCertificate { path: PathBuf },
+    /// No CA is configured, and the system has none.
     #[error("there are no CA certificates on this system; name the collector's with --otlp-ca")]
     NoRoots(#[source] std::io::Error),
-    /// What the environment says about the exporter.
+    /// The environment variables of the exporter are invalid.
     #[error("the settings for traces in the environment (OTEL_EXPORTER_OTLP_…) are not valid")]
     Settings(#[source] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// An exporter to the collector; it connects when there is something to send.
+/// Builds the exporter. It connects to the collector only when there are spans.
 pub(super) async fn build(
     endpoint: &Endpoint,
     ca: Option<&Path>,
     resource: &Resource,
 ) -> Result<SpanExporter, TraceError> {
-    let client = HyperClient::new(connector(endpoint, ca).await?, TIMEOUT, None);
+    let client = HyperClient::new(connector(endpoint, ca).await?, EXPORT_TIMEOUT, None);
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -72,20 +65,20 @@ async fn connector(
 ) -> Result<HttpsConnector<HttpConnector>, TraceError> {
     let builder = HttpsConnectorBuilder::new();
     let builder = match ca {
-        _ if !endpoint.is_https() => builder.with_tls_config(trusting(RootCertStore::empty())),
-        Some(path) => builder.with_tls_config(trusting(roots(path).await?)),
+        _ if !endpoint.is_https() => builder.with_tls_config(tls_config(RootCertStore::empty())),
+        Some(path) => builder.with_tls_config(tls_config(read_roots(path).await?)),
         None => builder.with_native_roots().map_err(TraceError::NoRoots)?,
     };
     Ok(builder.https_or_http().enable_http1().build())
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
+fn tls_config(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth()
 }
 
-async fn roots(path: &Path) -> Result<RootCertStore, TraceError> {
+async fn read_roots(path: &Path) -> Result<RootCertStore, TraceError> {
     let pem = tokio::fs::read(path)
         .await
         .map_err(|source| TraceError::Read {
@@ -109,15 +102,15 @@ mod tests {
     use std::io::Write as _;
 
     #[tokio::test]
-    async fn a_ca_that_is_none_is_said_with_its_name() {
+    async fn ca_error_names_the_file() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"hello").unwrap();
-        let error = roots(file.path()).await.unwrap_err().to_string();
+        let error = read_roots(file.path()).await.unwrap_err().to_string();
         assert!(
             error.contains(file.path().to_str().unwrap()) && error.contains("no certificate"),
             "{error}"
         );
-        let error = roots(Path::new("/nowhere/ca.crt"))
+        let error = read_roots(Path::new("/nowhere/ca.crt"))
             .await
             .unwrap_err()
             .to_string();

@@ -8,33 +8,29 @@ use prometheus_client::registry::Registry;
 use crate::telemetry::metrics::label_enum;
 
 label_enum! {
-    /// What became of a span.
+    /// Result of exporting a span.
     SpanResult {
-        /// The collector has it.
         Exported => "exported",
-        /// The collector was away or refused it.
+        /// The collector was unavailable or rejected the span.
         Failed => "failed",
-        /// Too many waited.
+        /// The queue was full.
         Dropped => "dropped",
     }
 }
 
-/// `{result}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TraceSpans {
-    /// What became of them.
     pub result: SpanResult,
 }
 
-/// Spans by their result. Clones share their values.
+/// Metrics of exported spans. Clones share their values.
 #[derive(Clone, Debug, Default)]
 pub struct TraceMetrics {
-    /// Spans, when traces are on.
+    /// Spans by result; none while traces are off.
     pub spans: Family<TraceSpans, Counter>,
 }
 
 impl TraceMetrics {
-    /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();

@@ -1,7 +1,7 @@
-//! Between those who end spans and the collector: a bounded queue, which never waits.
+//! Bounded queue of ended spans for the exporter, which never blocks.
 //!
-//! The SDK's own batch processor has a thread of its own and tells nobody what it drops; this one is a task, and
-//! counts.
+//! It replaces the SDK's batch processor, which uses its own thread and does not report dropped spans. This one is a
+//! task and counts them.
 
 use std::time::Duration;
 
@@ -18,51 +18,50 @@ use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::traces::Endpoint;
 use crate::telemetry::traces::metrics::{SpanResult, TraceMetrics, TraceSpans};
 
-/// As many spans as wait; each is about 2 kB.
-const WAITING: usize = 2048;
+/// Limit of waiting spans; each is about 2 kB.
+const QUEUE_CAPACITY: usize = 2048;
 
-/// As many as go in one request.
-const BATCH: usize = 512;
+/// Limit of spans in one request.
+const MAX_BATCH: usize = 512;
 
-/// How long the first span of a batch waits for others.
-const GATHER: Duration = Duration::from_secs(1);
+/// Time for which the first span of a batch waits for others.
+const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The queue's end for the SDK.
+/// Sending end of the queue, for the SDK.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct SpanQueue {
     sender: mpsc::Sender<SpanData>,
     metrics: TraceMetrics,
 }
 
-/// The queue's other end.
+/// Receiving end of the queue, which exports the spans.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct ExportWorker {
     receiver: mpsc::Receiver<SpanData>,
     exporter: SpanExporter,
     endpoint: Endpoint,
     metrics: TraceMetrics,
-    /// The collector did not take the last batch.
+    /// Whether the export of the last batch failed.
     failing: bool,
-    /// The queue was full, and it has been said.
+    /// Whether a full queue was logged and has not been empty since.
     full: bool,
-    /// How many had been dropped when it was looked last.
+    /// Number of dropped spans after the previous batch.
     dropped: u64,
 }
 
-/// Both ends.
 pub(super) fn queue(
     exporter: SpanExporter,
     endpoint: Endpoint,
     metrics: TraceMetrics,
-) -> (Queue, Worker) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let queue = Queue {
+) -> (SpanQueue, ExportWorker) {
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
+    let queue = SpanQueue {
         sender,
         metrics: metrics.clone(),
     };
     (
         queue,
-        Worker {
+        ExportWorker {
             receiver,
             exporter,
             endpoint,
@@ -81,7 +80,7 @@ fn count(metrics: &TraceMetrics, result: SpanResult, spans: usize) {
         .inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for SpanQueue {
     fn on_start(&self, _span: &mut Span, _cx: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -99,37 +98,37 @@ impl SpanProcessor for Queue {
     }
 }
 
-impl Worker {
-    /// Sends until told to stop, and then what is left.
+impl ExportWorker {
+    /// Exports spans until `stop`, and then those that are left.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::new();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => break,
-                received = self.receiver.recv_many(&mut batch, BATCH) => if received == 0 { return },
+                received = self.receiver.recv_many(&mut batch, MAX_BATCH) => if received == 0 { return },
             }
-            let gathered = Instant::now() + GATHER;
-            while batch.len() < BATCH {
-                let room = BATCH - batch.len();
-                let more = self.receiver.recv_many(&mut batch, room);
+            let batch_end = Instant::now() + BATCH_INTERVAL;
+            while batch.len() < MAX_BATCH {
+                let room = MAX_BATCH - batch.len();
+                let receiving = self.receiver.recv_many(&mut batch, room);
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    more = timeout_at(gathered, more) => if !more.is_ok_and(|more| more > 0) { break },
+                    received = timeout_at(batch_end, receiving) => if !received.is_ok_and(|spans| spans > 0) { break },
                 }
             }
-            self.send(std::mem::take(&mut batch)).await;
+            self.export(std::mem::take(&mut batch)).await;
         }
         self.receiver.close();
-        while self.receiver.recv_many(&mut batch, BATCH).await > 0 {
-            self.send(std::mem::take(&mut batch)).await;
+        while self.receiver.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            self.export(std::mem::take(&mut batch)).await;
         }
     }
 
-    async fn send(&mut self, batch: Vec<SpanData>) {
+    async fn export(&mut self, batch: Vec<SpanData>) {
         let spans = batch.len();
-        let sent = self.exporter.export(batch).await;
+        let result = self.exporter.export(batch).await;
         let endpoint = &self.endpoint;
-        match &sent {
+        match &result {
             Ok(()) => {
                 count(&self.metrics, SpanResult::Exported, spans);
                 if self.failing {
@@ -144,12 +143,12 @@ impl Worker {
                 }
             }
         }
-        self.failing = sent.is_err();
-        self.overflow();
+        self.failing = result.is_err();
+        self.log_overflow();
     }
 
-    /// Says that spans were dropped, once until the queue has been empty.
-    fn overflow(&mut self) {
+    /// Logs that spans were dropped, once until the queue has been empty.
+    fn log_overflow(&mut self) {
         let dropped = self
             .metrics
             .spans

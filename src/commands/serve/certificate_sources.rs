@@ -1,0 +1,106 @@
+//! Sources of the serving certificate: files, and the Secret of self-managed certificates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::args::ListenerArgs;
+use super::certificate_monitor::CertificateMonitor;
+use super::tls_secret;
+use crate::kubernetes::tls_secret::TlsSecret;
+use crate::kubernetes::{ClientSettings, ObjectApi, connect_patiently};
+use crate::server::Clock;
+use crate::server::cert_store::{CertStore, ClientAuth, TlsFiles};
+use crate::server::metrics::ServerMetrics;
+
+/// Sources beside files that are configured.
+pub(super) struct CertificateSources {
+    /// The Secret of self-managed certificates.
+    secret: Option<TlsSecret>,
+    /// Monitor of the `Certificate` that the files come from.
+    pub(super) monitor: Option<CertificateMonitor>,
+}
+
+impl CertificateSources {
+    pub(super) async fn connect(
+        listener: &ListenerArgs,
+        settings: &ClientSettings,
+        namespace: &str,
+    ) -> anyhow::Result<Self> {
+        let secret = match &listener.tls_secret {
+            Some(name) => {
+                let api = ObjectApi::new(connect_patiently(settings).await?);
+                Some(TlsSecret::new(api, namespace, name))
+            }
+            None => None,
+        };
+        let monitor = match &listener.tls_certificate {
+            Some(name) => Some(CertificateMonitor::new(
+                connect_patiently(settings).await?,
+                namespace,
+                name,
+            )),
+            None => None,
+        };
+        Ok(Self { secret, monitor })
+    }
+}
+
+/// Loads the certificate that serves first. If there is none, the error has the reason that cert-manager reports.
+pub(super) async fn load(
+    listener: &ListenerArgs,
+    clock: Clock,
+    metrics: &ServerMetrics,
+    sources: &CertificateSources,
+) -> anyhow::Result<(Arc<CertStore>, TlsFiles)> {
+    let auth = if listener.tls_client_ca.is_some() {
+        ClientAuth::Required
+    } else {
+        ClientAuth::None
+    };
+    let store = CertStore::new(auth, Arc::clone(&clock), metrics.clone());
+    let files = TlsFiles {
+        pair: listener.tls_cert.clone().zip(listener.tls_key.clone()),
+        client_ca: listener.tls_client_ca.clone(),
+    };
+    let Err(error) = files
+        .load(&store)
+        .await
+        .context("the serving certificate could not be loaded")
+    else {
+        return Ok((store, files));
+    };
+    let reason = match &sources.monitor {
+        Some(monitor) => monitor.describe_problem(clock()).await,
+        None => None,
+    };
+    Err(match reason {
+        Some(reason) => error.context(reason),
+        None => error,
+    })
+}
+
+/// Starts the tasks that keep the serving certificate current.
+pub(super) fn watch(
+    store: &Arc<CertStore>,
+    files: TlsFiles,
+    sources: CertificateSources,
+    poll_interval: Duration,
+    clock: Clock,
+) -> JoinSet<()> {
+    let CertificateSources { secret, monitor } = sources;
+    let mut tasks = JoinSet::new();
+    if let Some(secret) = secret {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { tls_secret::watch(secret, &store, poll_interval).await });
+    }
+    if let Some(monitor) = monitor {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { monitor.watch(&store, || clock()).await });
+    }
+    let store = Arc::clone(store);
+    tasks.spawn(async move { files.watch(&store, poll_interval).await });
+    tasks
+}

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::RECORD_KEY;
 use crate::limits::{MAX_READ_RECORD_BYTES, MAX_RECORD_BYTES};
+use crate::view::annotations::Annotations;
 use crate::view::container_list::ContainerList;
-use crate::view::pod::Annotations;
 
 /// What a record's JSON takes beside names: both maps and the restart entries, a container's two lists, a name's quotes
 /// and comma.
 const LISTS_BYTES: usize = 128;
 const CONTAINER_BYTES: usize = 32;
-const SEPARATOR: usize = 1;
+const SEPARATOR_BYTES: usize = 1;
 
 /// Bytes of JSON that a byte of text becomes at the most: `\u001f`.
-const LONGEST_ESCAPE: usize = 6;
+const MAX_ESCAPE_BYTES: usize = 6;
 
 /// The length of a text as a JSON string, quotes included.
 fn json_len(text: &str) -> usize {
@@ -100,7 +100,7 @@ impl Record {
 
     /// Whether this record stood there and `annotations` have none. Whoever replaces an object by a manifest drops the
     /// record with all that was added: entries that it names and that are there all the same are its author's.
-    pub(crate) fn drops(&self, annotations: Option<&Annotations<'_>>) -> bool {
+    pub(crate) fn is_dropped_from(&self, annotations: Option<&Annotations<'_>>) -> bool {
         !self.says_nothing()
             && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
     }
@@ -116,7 +116,7 @@ impl Record {
             .flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
         let most = names
             .chain(&self.restart.list)
-            .map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
+            .map(|name| name.len() * MAX_ESCAPE_BYTES + CONTAINER_BYTES);
         if most.sum::<usize>() <= room {
             return self;
         }
@@ -126,12 +126,14 @@ impl Record {
             room = if fits { room - taken } else { 0 };
             fits
         };
-        self.restart.list.retain(|entry| fits(entry, SEPARATOR));
+        self.restart
+            .list
+            .retain(|entry| fits(entry, SEPARATOR_BYTES));
         for map in [&mut self.containers, &mut self.init_containers] {
             map.retain(|name, added| {
                 let there = fits(name, CONTAINER_BYTES);
-                added.env_from.retain(|name| fits(name, SEPARATOR));
-                added.env.retain(|name| fits(name, SEPARATOR));
+                added.env_from.retain(|name| fits(name, SEPARATOR_BYTES));
+                added.env.retain(|name| fits(name, SEPARATOR_BYTES));
                 there && *added != Added::default()
             });
         }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use crate::keys::{INHERITED, INHERITED_KEY, RECORD_KEY};
 use crate::limits::MAX_VALUE_BYTES;
-use crate::view::pod::Annotations;
+use crate::view::annotations::Annotations;
 
 /// Annotations by the part of the name after the prefix.
 pub(crate) type Keys<'a> = BTreeMap<&'a str, &'a str>;
 
 /// Whether authors write the key: neither the record nor the inherited annotation itself.
-pub(crate) fn is_an_authors(key: &str) -> bool {
+pub(crate) fn is_author_key(key: &str) -> bool {
     key != RECORD_KEY && key != INHERITED_KEY
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn nearest<'a>(layers: [Option<&'a Annotations<'_>>; 2]) -> Keys<'a> 
     let farthest_first = layers.into_iter().rev().flatten();
     farthest_first
         .flat_map(Annotations::ours)
-        .filter(|(key, _)| is_an_authors(key))
+        .filter(|(key, _)| is_author_key(key))
         .collect()
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     }
     let keys: BTreeMap<String, String> = serde_json::from_str(value)
         .map_err(|_| wrong("is not a JSON object whose values are all strings"))?;
-    if let Some(key) = keys.keys().find(|key| !is_an_authors(key)) {
+    if let Some(key) = keys.keys().find(|key| !is_author_key(key)) {
         return Err(wrong(&format!(
             "contains the key {key:?}, which is never inherited"
         )));
@@ -63,7 +63,7 @@ pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
 }
 
 /// The template's annotation of that name, as it stands.
-pub(crate) fn standing<'a>(template: Option<&'a Annotations<'_>>) -> Option<&'a str> {
+pub(crate) fn inherited_value<'a>(template: Option<&'a Annotations<'_>>) -> Option<&'a str> {
     template.and_then(|template| template.value(INHERITED))
 }
 

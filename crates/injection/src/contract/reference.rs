@@ -107,7 +107,7 @@ fn yaml_options() -> serde_saphyr::Options {
 
 /// An item of a YAML or JSON list: the short form as text, or the spec's document.
 enum Item {
-    CowStr(String),
+    Text(String),
     Document(ReferenceDocument),
 }
 
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Item {
                 f.write_str("a reference such as \"db/password\", in quotes where it looks like a number, or {source, name, key}")
             }
             fn visit_str<E>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::CowStr(text.to_owned()))
+                Ok(Item::Text(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
                 ReferenceDocument::deserialize(MapAccessDeserializer::new(map)).map(Item::Document)
@@ -135,7 +135,7 @@ impl TryFrom<Item> for SecretReference {
 
     fn try_from(item: Item) -> Result<Self, NameError> {
         match item {
-            Item::CowStr(text) => parse_reference(text.trim()),
+            Item::Text(text) => parse_reference(text.trim()),
             Item::Document(document) => document.try_into(),
         }
     }
@@ -143,7 +143,7 @@ impl TryFrom<Item> for SecretReference {
 
 /// What a value of `refs` is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ReferenceFormat {
     /// `[source:]name[/key]`, by comma, space or newline.
     Short,
     /// A YAML or JSON list.
@@ -152,7 +152,7 @@ pub(crate) enum Form {
     Single,
 }
 
-impl Form {
+impl ReferenceFormat {
     /// By the first line that is neither empty, nor a comment, nor YAML's `---`.
     pub(crate) fn of(text: &str) -> Self {
         let skipped = |line: &&str| line.is_empty() || line.starts_with('#') || *line == "---";
@@ -176,7 +176,7 @@ impl Form {
 /// The references of a YAML or JSON list whose items are the short form or `{source, name, key}`, or of a single
 /// `{source, name, key}`.
 pub(crate) fn reference_documents(
-    form: Form,
+    format: ReferenceFormat,
     text: &str,
 ) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
@@ -187,7 +187,7 @@ pub(crate) fn reference_documents(
         format!("is not a list of {{source, name, key}}: {line}")
     };
     let text = text.trim_start_matches('\u{feff}');
-    let items: Vec<Item> = if form == Form::Single {
+    let items: Vec<Item> = if format == ReferenceFormat::Single {
         vec![Item::Document(
             serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?,
         )]

@@ -252,7 +252,7 @@ impl InjectionRequest {
 
     /// The first annotation of the object's own that asks for anything: none when all is asked for by defaults.
     #[must_use]
-    pub fn own_site(&self) -> Option<&AnnotationRef> {
+    pub fn first_own_site(&self) -> Option<&AnnotationRef> {
         let bulk = self.bulk.iter().map(|bulk| &bulk.site);
         let mut sites = bulk.chain(self.variables.iter().map(|variable| &variable.site));
         sites.find(|site| !site.origin.is_default())
@@ -272,46 +272,5 @@ impl InjectionRequest {
                 .find(|v| v.reference.secret == *secret)
                 .map(|v| &v.site)
         })
-    }
-}
-
-/// Why a review ends without a plan, and that is right. Metric label, audit annotation and log agree on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SkipReason {
-    /// No annotation asks for a secret.
-    NotRequested,
-    /// `inject: "false"`.
-    OptedOut,
-    /// Everything asked for is already there.
-    AlreadyInjected,
-    /// Not an operation that this surface acts on.
-    NotThisOperation,
-    /// Not a kind that this surface acts on.
-    NotThisKind,
-    /// The webhook's own namespace, or the cluster's.
-    ExemptNamespace,
-    /// The API object of a static pod: it may not reference Secrets.
-    MirrorPod,
-    /// An update that leaves our annotations as they were.
-    Unchanged,
-    /// What is being deleted is left alone.
-    BeingDeleted,
-}
-
-impl SkipReason {
-    /// The label's and the annotation's text.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotRequested => "not_requested",
-            Self::OptedOut => "opted_out",
-            Self::AlreadyInjected => "already_injected",
-            Self::NotThisOperation => "not_this_operation",
-            Self::NotThisKind => "not_this_kind",
-            Self::ExemptNamespace => "exempt_namespace",
-            Self::MirrorPod => "mirror_pod",
-            Self::Unchanged => "unchanged",
-            Self::BeingDeleted => "being_deleted",
-        }
     }
 }

@@ -44,13 +44,13 @@ pub enum Operation<'p> {
 #[serde(untagged)]
 pub enum PatchValue<'p> {
     /// An annotation's or a label's value.
-    CowStr(Cow<'p, str>),
+    Text(Cow<'p, str>),
     /// Annotations or labels where there are none; empty, also any other map that is missing.
     Map(BTreeMap<&'static str, Cow<'p, str>>),
     /// An entry of `envFrom`.
     Source(EnvFromSource<'p>),
     /// `envFrom` where there is none.
-    AnnotationLayers(Vec<EnvFromSource<'p>>),
+    Sources(Vec<EnvFromSource<'p>>),
     /// An entry of `env`.
     Variable(EnvVar<'p>),
     /// `env` where there is none.

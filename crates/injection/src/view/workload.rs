@@ -8,7 +8,10 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 use crate::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
-use crate::view::pod::{Annotations, CowStr, MetadataView, OwnerView, PodView};
+use crate::view::annotations::Annotations;
+use crate::view::cow_str::CowStr;
+use crate::view::metadata::{MetadataView, OwnerView};
+use crate::view::pod::PodView;
 
 /// The kinds that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,12 +171,12 @@ impl TemplateView<'_> {
     /// object may have anyway.
     pub(crate) fn annotation_bytes(&self, but: &str) -> usize {
         #[derive(Deserialize)]
-        struct Template<'a> {
+        struct TemplateAnnotations<'a> {
             #[serde(borrow, default)]
-            metadata: Option<Metadata<'a>>,
+            metadata: Option<AllAnnotations<'a>>,
         }
         #[derive(Deserialize)]
-        struct Metadata<'a> {
+        struct AllAnnotations<'a> {
             #[serde(borrow, default)]
             annotations: Option<BTreeMap<CowStr<'a>, CowStr<'a>>>,
         }
@@ -181,7 +184,7 @@ impl TemplateView<'_> {
         if raw.len() <= MAX_ANNOTATION_BYTES - MAX_VALUE_BYTES - but.len() {
             return raw.len();
         }
-        let annotations = serde_json::from_str::<Template<'_>>(raw)
+        let annotations = serde_json::from_str::<TemplateAnnotations<'_>>(raw)
             .ok()
             .and_then(|t| t.metadata?.annotations);
         let others = annotations

@@ -1,4 +1,4 @@
-//! A field of another type than Kubernetes has there: its path, and the container and the variable around it.
+//! A field of another type than Kubernetes has there: its path, and the container and the variable surroundings it.
 //!
 //! Nothing of its value is kept: `value: 5432` may be a port, and it may be a password.
 
@@ -11,12 +11,13 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::excerpt::excerpt;
 use crate::limits::MAX_LOCATED_BYTES;
-use crate::view::pod::{MetadataView, PodView};
+use crate::view::metadata::MetadataView;
+use crate::view::pod::PodView;
 
 /// What JSON calls text.
 const STRING: &str = "a string";
 
-/// A field of another type than Kubernetes has there. `Display` names the field, the container and the variable around
+/// A field of another type than Kubernetes has there. `Display` names the field, the container and the variable surroundings
 /// it, both types, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongType {
@@ -84,21 +85,21 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
     let steps: Vec<Step> = error.path().iter().map(Step::of).collect::<Option<_>>()?;
-    let mut around = Around::default();
-    let walk = Walk {
+    let mut surroundings = Surroundings::default();
+    let walk = PathWalk {
         steps: &steps,
         element_of: "",
-        around: &mut around,
+        surroundings: &mut surroundings,
     };
     walk.deserialize(&mut serde_json::Deserializer::from_str(json))
         .ok()?;
-    let value = around.value?.get();
+    let value = surroundings.value?.get();
     if let Some(expected) = expected(&error.inner().to_string()) {
         let (found, path) = (kind(value), path(error.path()));
         return Some(WrongType {
             path,
-            container: around.container,
-            variable: around.variable,
+            container: surroundings.container,
+            variable: surroundings.variable,
             found,
             expected,
         });
@@ -177,26 +178,26 @@ fn path(path: &Path) -> String {
 
 /// What a walk finds on its way.
 #[derive(Debug, Default)]
-struct Around<'de> {
+struct Surroundings<'de> {
     value: Option<&'de RawValue>,
     container: Option<String>,
     variable: Option<String>,
 }
 
 /// Goes down `steps`, and keeps what is at their end and the names of what it passes: these may stand behind it.
-struct Walk<'w, 'de> {
+struct PathWalk<'w, 'de> {
     steps: &'w [Step],
     /// The field that holds the list in which this value is.
     element_of: &'w str,
-    around: &'w mut Around<'de>,
+    surroundings: &'w mut Surroundings<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for PathWalk<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.steps.is_empty() {
-            self.around.value = Some(<&RawValue>::deserialize(deserializer)?);
+            self.surroundings.value = Some(<&RawValue>::deserialize(deserializer)?);
             Ok(())
         } else {
             deserializer.deserialize_any(self)
@@ -204,7 +205,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, 'de> {
+impl<'de> Visitor<'de> for PathWalk<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,15 +216,15 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         let Self {
             steps,
             element_of,
-            around,
+            surroundings,
         } = self;
         while let Some(key) = map.next_key::<String>()? {
             match steps.split_first() {
                 Some((Step::Key(step), rest)) if *step == key => {
-                    map.next_value_seed(Walk {
+                    map.next_value_seed(PathWalk {
                         steps: rest,
                         element_of: step,
-                        around: &mut *around,
+                        surroundings: &mut *surroundings,
                     })?;
                 }
                 _ if key == "name" => {
@@ -231,8 +232,8 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
                     let name = serde_json::from_str::<String>(name.get()).ok();
                     let name = name.map(|name| excerpt(&name).into_owned());
                     match element_of {
-                        "containers" | "initContainers" => around.container = name,
-                        "env" => around.variable = name,
+                        "containers" | "initContainers" => surroundings.container = name,
+                        "env" => surroundings.variable = name,
                         _ => {}
                     }
                 }
@@ -246,7 +247,7 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         let Self {
             steps,
             element_of,
-            around,
+            surroundings,
         } = self;
         let Some((Step::Index(wanted), rest)) = steps.split_first() else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
@@ -255,10 +256,10 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         for _ in 0..*wanted {
             list.next_element::<IgnoredAny>()?;
         }
-        list.next_element_seed(Walk {
+        list.next_element_seed(PathWalk {
             steps: rest,
             element_of,
-            around,
+            surroundings,
         })?;
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())

@@ -1,8 +1,8 @@
-//! How much of an author's text a sentence repeats.
+//! Excerpts of an author's text for sentences.
 
 use std::borrow::Cow;
 
-/// Enough for the longest name, and too little to make an answer of the size of the request.
+/// Limit of an excerpt: longer than the longest name, far shorter than the largest request.
 const MAX_CHARS: usize = 260;
 
 /// The text, or its beginning.

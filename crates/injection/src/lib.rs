@@ -1,13 +1,12 @@
-//! The pure core: annotations in, a plan and its JSON patch out.
+//! The pure core: plans the injection of secrets from annotations, and renders it as a JSON patch.
 //!
-//! Nothing here knows IO, a clock, the environment or a Kubernetes client, and nothing is `async`:
-//! the same input gives the same patch, byte for byte.
+//! No IO, clock, environment, Kubernetes client or `async`: the same input results in the same patch, byte for byte.
 //!
-//! Workloads go the same way, with two steps more: [`Review`] says what an update changes, [`inherit`] brings a
-//! workload's own annotations to its template.
+//! [`parse`] reads annotations to an [`InjectionRequest`], [`plan`] plans it for a [`PodView`] with the bindings of the
+//! backends, and [`render`] renders the plan as a patch.
 //!
-//! The path: [`parse`] annotations to an [`InjectionRequest`], [`plan`] it for a [`PodView`] with what the
-//! backends said, [`render`] the plan as a patch.
+//! Workloads take two steps more: [`WorkloadUpdate`] compares an update with the object before it, and [`inherit`]
+//! propagates a workload's own annotations to its template.
 
 #![warn(missing_docs)]
 

@@ -1,5 +1,5 @@
-//! From a plan to its JSON patch (RFC 6902): every parent is made before it is used. A pod's patch has `add`
-//! operations alone.
+//! Renders a plan as a JSON patch (RFC 6902). Parents are created before they are used. A pod's patch has only `add`
+//! operations.
 
 pub(crate) mod operations;
 
@@ -12,8 +12,8 @@ use crate::keys::{INJECTED, RELOADER_LIST};
 use crate::patch::operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
 use crate::plan::injection_plan::{ContainerPlan, InjectionPlan};
 
-/// The patch of a plan, for a document whose pod (or template) stands at `root`: empty for a pod,
-/// `["spec", "template"]` for most workloads. An empty plan gives an empty patch.
+/// Renders the patch for a document whose pod, or template, is at the path `root`: empty for a pod,
+/// `["spec", "template"]` for most workloads. An empty plan results in an empty patch.
 #[must_use]
 pub fn render<'p>(plan: &'p InjectionPlan, root: &[&str]) -> Patch<'p> {
     let mut patch = PatchBuilder::at(root);
@@ -37,7 +37,7 @@ pub fn render<'p>(plan: &'p InjectionPlan, root: &[&str]) -> Patch<'p> {
     Patch(patch.operations)
 }
 
-/// Gathers operations on what stands at `root`.
+/// Collects operations on the object at `root`.
 pub(crate) struct PatchBuilder<'r, 'p> {
     root: &'r [&'r str],
     pub(crate) operations: Vec<Operation<'p>>,
@@ -80,13 +80,13 @@ impl<'r, 'p> PatchBuilder<'r, 'p> {
         }
     }
 
-    /// Says what must be there for the operations that follow.
+    /// Adds a test of the value that the next operations expect.
     pub(crate) fn test(&mut self, path: &[&str], value: &'p str) {
         let path = self.path(path);
         self.operations.push(Operation::Test { path, value });
     }
 
-    /// Always behind a `test`.
+    /// Adds a removal, always after a `test`.
     pub(crate) fn remove(&mut self, path: &[&str]) {
         let path = self.path(path);
         self.operations.push(Operation::Remove { path });

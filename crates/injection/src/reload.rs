@@ -1,5 +1,5 @@
-//! Restart on change: plans the annotations on a workload's metadata by which Stakater Reloader or the Infisical operator
-//! restarts it. Nothing that an author wrote is changed.
+//! Restart on change: plans the annotations on a workload's metadata by which Stakater Reloader or the Infisical
+//! operator restarts it. Nothing that an author wrote is changed.
 
 pub(crate) mod annotations;
 pub(crate) mod list_entry;

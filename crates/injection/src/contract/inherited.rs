@@ -1,8 +1,9 @@
 //! The annotation by which a pod template inherits from the metadata around it.
 //!
-//! Pods never inherit a workload's metadata, and at the pods everything is decided. So what stands there is written into
-//! one annotation of the template that is ours alone, and made anew whenever the metadata or the template change. What
-//! an author wrote on the template is never a copy, and a copy is never taken for what an author wrote.
+//! Pods do not inherit a workload's metadata, and secrets are injected at the pods. So the webhook writes the
+//! annotations of the metadata into one annotation of the template that it owns, and rewrites it whenever the metadata
+//! or the template change. Annotations that an author wrote on the template are never taken for copies, nor copies for
+//! an author's.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +14,12 @@ use crate::view::annotations::Annotations;
 /// Annotations by the part of the name after the prefix.
 pub(crate) type Keys<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Whether authors write the key: neither the record nor the inherited annotation itself.
+/// Whether authors write annotations of this key: all but the record and the inherited annotation itself.
 pub(crate) fn is_author_key(key: &str) -> bool {
     key != RECORD_KEY && key != INHERITED_KEY
 }
 
-/// The annotations of the contract, those nearest to the pods first.
+/// Merges the annotations of the contract, those nearest to the pods first.
 pub(crate) fn nearest<'a>(layers: [Option<&'a Annotations<'_>>; 2]) -> Keys<'a> {
     let farthest_first = layers.into_iter().rev().flatten();
     farthest_first
@@ -27,8 +28,8 @@ pub(crate) fn nearest<'a>(layers: [Option<&'a Annotations<'_>>; 2]) -> Keys<'a> 
         .collect()
 }
 
-/// Writes the annotation's value: a JSON object with its keys in order, and without white space. Nothing to inherit is
-/// no annotation.
+/// Writes the annotation's value: a JSON object with its keys in order, and without white space; `None` if there is
+/// nothing to inherit.
 ///
 /// # Panics
 /// Never: a map of strings always serialises.
@@ -39,7 +40,7 @@ pub(crate) fn write(keys: &Keys<'_>) -> Option<String> {
 /// Reads the annotation's value.
 ///
 /// # Errors
-/// What is wrong with it, to follow the annotation's name: authors can write it too.
+/// The problem, to follow the annotation's name: authors can write the annotation too.
 pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     let wrong = |what: &str| {
         format!(
@@ -62,7 +63,7 @@ pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     Ok(Annotations::ours_from(keys))
 }
 
-/// The template's annotation of that name, as it stands.
+/// Value of the template's annotation, unparsed.
 pub(crate) fn inherited_value<'a>(template: Option<&'a Annotations<'_>>) -> Option<&'a str> {
     template.and_then(|template| template.value(INHERITED))
 }

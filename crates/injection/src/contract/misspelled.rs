@@ -1,19 +1,19 @@
-//! Names of annotations and labels that look like ours and are not: a slip in the prefix asks for nothing, silently.
+//! Misspelled names of annotations and labels: a typo in the prefix makes them ineffective without an error.
 
 use crate::excerpt::excerpt;
 use crate::keys::{ENABLED_LABEL, INJECTED, PREFIX};
 use crate::limits::MAX_LISTED;
 
-/// Longer domains are compared with nothing: comparing costs the product of two lengths.
+/// Limit of a domain that is compared: comparing costs the product of two lengths.
 const MAX_DOMAIN: usize = 64;
 
-/// Edits by which the whole domain may differ from ours.
+/// Edits by which the whole domain may differ from the prefix.
 const MAX_DOMAIN_EDITS: usize = 2;
 
-/// Edits by which the first part of the domain may differ from `secrets`, where the rest names us.
+/// Edits by which the first label of the domain may differ from `secrets`, if the second one is `floe`.
 const MAX_PART_EDITS: usize = 2;
 
-/// The annotation or label that the author of `name` probably meant, when its prefix is nearly ours: another spelling
+/// Annotation or label that the author of `name` probably meant, if its prefix is similar: another spelling
 /// (`secret.floe.dev/refs`), another ending (`secrets.floe.io/refs`), or no slash (`secrets.floe.dev.refs`).
 #[must_use]
 pub fn near_prefix(name: &str) -> Option<String> {
@@ -35,7 +35,7 @@ pub fn near_prefix(name: &str) -> Option<String> {
     is_near.then(|| meant(key)).flatten()
 }
 
-/// Whether a domain begins as ours does and ends otherwise: `secrets.floe.io`, `secret.floe.com`, `secrets.floe`.
+/// Whether a domain has a different ending only: `secrets.floe.io`, `secret.floe.com`, `secrets.floe`.
 fn is_other_ending(domain: &str, ours: &str) -> bool {
     let (mut parts, mut expected) = (domain.split('.'), ours.split('.'));
     let (Some(first), Some(ours)) = (parts.next(), expected.next()) else {
@@ -44,14 +44,15 @@ fn is_other_ending(domain: &str, ours: &str) -> bool {
     parts.next() == expected.next() && strsim::damerau_levenshtein(first, ours) <= MAX_PART_EDITS
 }
 
-/// Whether a label has the name of an annotation of ours, so that it asks for nothing. `allowed` are the labels that
-/// have a meaning where this one stands, beside the mark on what was injected.
+/// Whether a label has the name of an annotation of the contract, so that it has no effect. `allowed` are labels with a
+/// meaning on this object, besides the label of injected objects.
 #[must_use]
 pub fn is_annotation_as_label(name: &str, allowed: &[&str]) -> bool {
     name.starts_with(PREFIX) && name != INJECTED && !allowed.contains(&name)
 }
 
-/// What is to be said of an object's names, each a sentence, at most [`MAX_LISTED`]. A Namespace has a label of ours.
+/// Sentences about an object's ineffective names, at most [`MAX_LISTED`]. On a Namespace, the label for defaults is
+/// effective.
 pub fn ineffective_names<'n>(
     is_namespace: bool,
     annotations: impl Iterator<Item = &'n str>,

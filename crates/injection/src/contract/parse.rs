@@ -29,8 +29,8 @@ const RELOAD_KEYWORDS: [(&str, ReloadMode); 4] = [
 /// Parses the annotations that apply to a pod.
 ///
 /// # Errors
-/// All invalid annotations that count, in the order of their names. Defaults do not apply to an object that opts out, so
-/// their errors are not reported for it.
+/// All invalid annotations that count, in the order of their names. Defaults do not apply to an object that opts out,
+/// so their errors are not reported for it.
 pub fn parse(sources: &AnnotationLayers<'_>) -> Result<Decision, Vec<InvalidAnnotation>> {
     let mut collector = Collector::default();
     let inherited = collector.inherited(sources.object);

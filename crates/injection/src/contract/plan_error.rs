@@ -9,106 +9,106 @@ use crate::keys::PREFIX;
 use crate::limits::MAX_CONTAINER_NAME;
 use crate::view::container_list::ContainerList;
 
-/// Why no plan can be made. `Display` is a whole sentence: what, where, and what to do.
+/// An error of planning. `Display` is a complete sentence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlanError {
-    /// The backend has no such secret there.
+    /// The secret does not exist.
     MissingSecret {
-        /// The secret.
+        /// Secret that was looked up.
         secret: SecretId,
-        /// Where it was looked for.
+        /// Namespace of the lookup.
         namespace: String,
-        /// Who was asked.
+        /// Backend of the lookup.
         backend: &'static str,
-        /// A like name seen there.
+        /// Similar name in the namespace.
         near: Option<String>,
-        /// Who asked for it.
+        /// Annotation with the reference.
         site: AnnotationRef,
     },
-    /// The secret has no such key.
+    /// The secret exists and lacks the key.
     MissingKey {
-        /// The secret.
+        /// Secret that was found.
         secret: SecretId,
-        /// The key.
+        /// Key that it lacks.
         key: SecretKey,
-        /// Where the secret is.
+        /// Namespace of the secret.
         namespace: String,
-        /// A like key of this secret.
+        /// Similar key of the secret.
         near: Option<String>,
-        /// The reference named no key, and so meant this one.
+        /// Whether the reference names no key, and so means this one.
         by_default: bool,
-        /// Who asked for it.
+        /// Annotation with the reference.
         site: AnnotationRef,
     },
-    /// Two references that differ give one variable.
+    /// Two different references result in the same variable.
     Collision {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
-        /// One reference and who asked for it.
+        /// One reference with its annotation.
         one: String,
-        /// The other.
+        /// The other reference with its annotation.
         other: String,
-        /// Who asked for the other.
+        /// Annotation of the other reference.
         site: AnnotationRef,
     },
-    /// Containers are named that the pod does not have.
+    /// An annotation names containers that the pod does not have.
     NoSuchContainer {
-        /// The names.
+        /// Names of the containers.
         names: Vec<String>,
-        /// Which list was meant.
+        /// List that the annotation selects from.
         list: ContainerList,
-        /// Names in that list, the first few.
+        /// First names in that list.
         known: Vec<String>,
-        /// How many more it has.
+        /// Number of other names in that list.
         more: usize,
-        /// Those of the names that stand in the other list.
+        /// Names that are in the other list.
         in_other_list: Vec<String>,
-        /// Who named them.
+        /// Annotation that names them.
         site: AnnotationRef,
     },
-    /// All containers are on the operator's list of sidecars, and no annotation names one.
+    /// All containers are sidecars, and no annotation selects one.
     OnlySidecars {
-        /// Their names, the first few.
+        /// First names of the containers.
         names: Vec<String>,
-        /// How many more there are.
+        /// Number of other containers.
         more: usize,
-        /// The first annotation that asks for anything.
+        /// First annotation that requests a secret.
         site: AnnotationRef,
     },
-    /// A container's name that no API server takes.
+    /// A container's name that the API server rejects.
     ContainerName {
-        /// Its beginning.
+        /// Beginning of the name.
         name: String,
-        /// Its length in bytes.
+        /// Length of the name in bytes.
         length: usize,
-        /// The first annotation that asks for anything.
+        /// First annotation that requests a secret.
         site: AnnotationRef,
     },
-    /// More entries than any API server would store.
+    /// Too many entries.
     TooMany {
-        /// How many are too many.
+        /// Number of entries that is allowed.
         limit: usize,
-        /// Who asked for them, or for the first of them.
+        /// Annotation that requests them, or the first of them.
         site: AnnotationRef,
     },
-    /// A patch that would be too long.
+    /// The patch would be too long.
     PatchTooLarge {
-        /// How many bytes are too many.
+        /// Number of bytes that is allowed.
         limit: usize,
-        /// The first annotation that asks for anything.
+        /// First annotation that requests a secret.
         site: AnnotationRef,
     },
-    /// `name/*` cannot be expanded, because nobody was asked for the keys.
+    /// `name/*` cannot be expanded, because the keys were not looked up.
     UnknownKeys {
-        /// The reference.
+        /// Reference to all keys.
         reference: SecretReference,
-        /// Who asked for it.
+        /// Annotation with the reference.
         site: AnnotationRef,
     },
 }
 
 impl PlanError {
-    /// The annotation that asked for what cannot be had.
+    /// Annotation that the error is about.
     #[must_use]
     pub fn site(&self) -> &AnnotationRef {
         match self {
@@ -137,12 +137,29 @@ fn other_list_hint(list: ContainerList) -> String {
     }
 }
 
+/// Sentence about a missing secret.
+fn fmt_missing_secret(
+    f: &mut fmt::Formatter<'_>,
+    secret: &SecretId,
+    namespace: &str,
+    backend: &str,
+    near: Option<&str>,
+    site: &AnnotationRef,
+) -> fmt::Result {
+    write!(
+        f,
+        "secret \"{secret}\" not found in namespace \"{namespace}\" (backend {backend}; asked for by {site}). Create it or correct the annotation.{}",
+        DidYouMean(near)
+    )
+}
+
 /// Sentence about a missing key; `by_default` if the reference names none.
 fn fmt_missing_key(
     f: &mut fmt::Formatter<'_>,
-    (secret, namespace): (&SecretId, &str),
+    secret: &SecretId,
     key: &SecretKey,
-    near: &Option<String>,
+    namespace: &str,
+    near: Option<&str>,
     by_default: bool,
     site: &AnnotationRef,
 ) -> fmt::Result {
@@ -163,7 +180,7 @@ fn fmt_no_such_container(
     f: &mut fmt::Formatter<'_>,
     (names, list, site): (&[String], ContainerList, &AnnotationRef),
     in_other_list: &[String],
-    existing: &Listed<'_>,
+    existing: Listed<'_>,
 ) -> fmt::Result {
     let plural = if names.len() == 1 { "" } else { "s" };
     write!(
@@ -198,11 +215,7 @@ impl fmt::Display for PlanError {
                 backend,
                 near,
                 site,
-            } => write!(
-                f,
-                "secret \"{secret}\" not found in namespace \"{namespace}\" (backend {backend}; asked for by {site}). Create it or correct the annotation.{}",
-                DidYouMean(near)
-            ),
+            } => fmt_missing_secret(f, secret, namespace, backend, near.as_deref(), site),
             Self::MissingKey {
                 secret,
                 key,
@@ -210,7 +223,15 @@ impl fmt::Display for PlanError {
                 near,
                 by_default,
                 site,
-            } => fmt_missing_key(f, (secret, namespace), key, near, *by_default, site),
+            } => fmt_missing_key(
+                f,
+                secret,
+                key,
+                namespace,
+                near.as_deref(),
+                *by_default,
+                site,
+            ),
             Self::Collision {
                 variable,
                 one,
@@ -227,12 +248,9 @@ impl fmt::Display for PlanError {
                 more,
                 in_other_list,
                 site,
-            } => fmt_no_such_container(
-                f,
-                (names, *list, site),
-                in_other_list,
-                &Listed(known, *more),
-            ),
+            } => {
+                fmt_no_such_container(f, (names, *list, site), in_other_list, Listed(known, *more))
+            }
             Self::OnlySidecars { names, more, site } => write!(
                 f,
                 "the secrets that {site} asks for would reach no container: all containers of the pod are on the operator's list of sidecars. Choose among them by {PREFIX}containers: {}.",

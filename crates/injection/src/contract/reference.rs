@@ -1,4 +1,4 @@
-//! How a reference is written: `[source:]name[/key]`, or the floe spec's document `{source, name, key}`.
+//! Syntax of references: `[source:]name[/key]`, or the floe spec's document `{source, name, key}`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::contract::secret_ref::{KeyChoice, NameError, SecretId, SecretReferenc
 use crate::excerpt::excerpt;
 use crate::limits::{MAX_ITEMS, MAX_VALUE_BYTES, check_count};
 
-/// `[source:]rest`.
+/// Splits `[source:]rest`.
 pub(crate) fn split_source(item: &str) -> Result<(SecretSource, &str), NameError> {
     match item.split_once(':') {
         Some((source, rest)) => Ok((SecretSource::from_str(source)?, rest)),
@@ -19,7 +19,7 @@ pub(crate) fn split_source(item: &str) -> Result<(SecretSource, &str), NameError
     }
 }
 
-/// `[source:]name[/key]`, where the key may be `*`.
+/// Parses `[source:]name[/key]`, where the key may be `*`.
 pub(crate) fn parse_reference(item: &str) -> Result<SecretReference, NameError> {
     let (source, rest) = split_source(item)?;
     let (name, key) = match rest.split_once('/') {
@@ -40,7 +40,7 @@ pub(crate) fn parse_reference(item: &str) -> Result<SecretReference, NameError> 
     })
 }
 
-/// The floe spec's `SecretReference` as a document: unknown fields are refused, an empty key is no key.
+/// The floe spec's `SecretReference` as a document: unknown fields are rejected, and an empty key counts as none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReferenceDocument {
@@ -77,7 +77,7 @@ impl TryFrom<ReferenceDocument> for SecretReference {
 impl FromStr for SecretReference {
     type Err = String;
 
-    /// A reference as annotations write it, `[source:]name[/key]`, or as the spec's JSON document.
+    /// Parses `[source:]name[/key]`, as in annotations, or the spec's JSON document.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim_start().starts_with('{') {
             let document: ReferenceDocument = serde_json::from_str(text)
@@ -90,8 +90,8 @@ impl FromStr for SecretReference {
     }
 }
 
-/// What the YAML parser may do for one annotation: its own bounds are made for files. The text is at most 64 KiB long,
-/// and a list of the most references has four events for each of them; nothing in it needs an alias.
+/// Limits of the YAML parser for one annotation: its default limits are meant for files. The text is at most 64 KiB
+/// long, and the longest list of references has four events for each of them. Aliases are not needed.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -141,10 +141,10 @@ impl TryFrom<Item> for SecretReference {
     }
 }
 
-/// What a value of `refs` is written in.
+/// Format of a value of `refs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReferenceFormat {
-    /// `[source:]name[/key]`, by comma, space or newline.
+    /// Items `[source:]name[/key]`, separated by commas, spaces or newlines.
     Short,
     /// A YAML or JSON list.
     List,
@@ -153,7 +153,7 @@ pub(crate) enum ReferenceFormat {
 }
 
 impl ReferenceFormat {
-    /// By the first line that is neither empty, nor a comment, nor YAML's `---`.
+    /// Detects the format by the first line that is neither empty, nor a comment, nor YAML's `---`.
     pub(crate) fn of(text: &str) -> Self {
         let skipped = |line: &&str| line.is_empty() || line.starts_with('#') || *line == "---";
         let first = text
@@ -173,14 +173,14 @@ impl ReferenceFormat {
     }
 }
 
-/// The references of a YAML or JSON list whose items are the short form or `{source, name, key}`, or of a single
+/// Parses a YAML or JSON list whose items are the short form or `{source, name, key}`, or a single
 /// `{source, name, key}`.
 pub(crate) fn reference_documents(
     format: ReferenceFormat,
     text: &str,
 ) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
-        // The first line is the message; a drawing of the place follows it.
+        // The first line is the message; a rendering of the source code follows it.
         let message = error.to_string();
         let line = message.lines().next().unwrap_or_default();
         let line = excerpt(line.strip_prefix("error: ").unwrap_or(line));

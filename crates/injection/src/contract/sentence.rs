@@ -12,6 +12,7 @@ pub(crate) fn quoted(names: &[String]) -> String {
 }
 
 /// Writes `a, b and 2 more`.
+#[derive(Clone, Copy)]
 pub(crate) struct Listed<'a>(pub &'a [String], pub usize);
 
 impl fmt::Display for Listed<'_> {
@@ -26,12 +27,12 @@ impl fmt::Display for Listed<'_> {
 }
 
 /// Writes ` Did you mean "x"?`, or nothing.
-pub(crate) struct DidYouMean<'a>(pub &'a Option<String>);
+#[derive(Clone, Copy)]
+pub(crate) struct DidYouMean<'a>(pub Option<&'a str>);
 
 impl fmt::Display for DidYouMean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0
-            .as_ref()
             .map_or(Ok(()), |near| write!(f, " Did you mean \"{near}\"?"))
     }
 }

@@ -8,98 +8,98 @@ use crate::contract::secret_ref::{SecretId, SecretReference};
 use crate::contract::sentence::{DidYouMean, quoted};
 use crate::view::container_list::ContainerList;
 
-/// Something that the author should know, and that refuses nothing. The order of the variants is that of
-/// importance: only the first few warnings reach a person.
+/// A warning to the author. `Display` is a complete sentence. The variants are in the order of importance: the API
+/// server returns only the first few warnings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
-    /// A secret or key is missing, and `on-missing: warn` admits the pod all the same.
+    /// A secret or key is missing, and the pod is admitted because of `on-missing: warn`.
     Missing(PlanError),
-    /// A secret or key is missing, and the workload is admitted all the same: its pods will not be, until it exists.
+    /// A secret or key is missing. The workload is admitted; its pods are rejected until the secret or key exists.
     Awaited(PlanError),
-    /// Entries were taken back because no annotation asks for them any more, and their author may have written them too.
+    /// Entries were removed because no annotation requests them any more. Their author may have written them as well.
     TakenBack {
-        /// Where they stood.
+        /// Place that they were in.
         from: RemovedFrom,
-        /// The first of them.
+        /// First names of the entries.
         names: Vec<String>,
-        /// How many more.
+        /// Number of other entries.
         more: usize,
     },
-    /// The author asks for a restart that cannot be had, or that would not come.
+    /// The author requests a restart that is not possible or would not happen.
     NoRestart(NoRestart),
-    /// A container is named that this pod does not have, by a default, or in a template that may get it later.
+    /// A default names a container that this pod does not have, or any annotation one that a template may get later.
     NoSuchContainer(PlanError),
-    /// All containers of a template are sidecars, and its pods will be refused unless another webhook adds one.
+    /// All containers of a template are sidecars: its pods are rejected unless another webhook adds a container.
     OnlySidecars(PlanError),
-    /// No container was left to inject into.
+    /// No container is selected.
     NoContainer,
-    /// The author had set the variable already.
+    /// The author sets the variable: it is not overridden.
     LeftAlone {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
-        /// Where.
+        /// Container that has it.
         container: String,
     },
-    /// A default's variables come to a container with sources of its own, which they override.
+    /// Variables of a default override keys in the container's own sources.
     OverSources {
-        /// The first of them.
+        /// Name of the first variable.
         variable: String,
-        /// How many more.
+        /// Number of other variables.
         more: usize,
-        /// Where.
+        /// Container that has the sources.
         container: String,
     },
-    /// Two secrets brought in whole have keys in common.
+    /// Two secrets of `env-from` have keys in common.
     SharedKeys {
-        /// The first of them.
+        /// First common key.
         key: String,
-        /// How many more.
+        /// Number of other common keys.
         more: usize,
-        /// Whose value is hidden.
+        /// Secret whose values are hidden.
         loser: SecretId,
-        /// Whose value counts.
+        /// Secret whose values are used.
         winner: SecretId,
     },
-    /// `name/*` of a secret without keys.
+    /// `name/*` refers to a secret without keys.
     NothingToExpand {
-        /// The reference.
+        /// Reference to all keys.
         reference: SecretReference,
-        /// Who asked for it.
+        /// Annotation with the reference.
         site: AnnotationRef,
     },
-    /// A glob that matches no container.
+    /// A glob matches no container.
     Unmatched {
-        /// The glob.
+        /// Text of the glob.
         pattern: String,
-        /// Which list was meant.
+        /// List that the annotation selects from.
         list: ContainerList,
-        /// Whose it is.
+        /// Annotation with the glob.
         site: AnnotationRef,
     },
 }
 
-/// Where entries stood that were taken back.
+/// Place that entries were removed from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovedFrom {
-    /// Secrets that a container got whole.
+    /// `envFrom` of a container.
     Sources {
-        /// The container's list.
+        /// List that the container is in.
         list: ContainerList,
-        /// The container.
+        /// Name of the container.
         container: String,
     },
-    /// Variables of a container.
+    /// `env` of a container.
     Variables {
-        /// The container's list.
+        /// List that the container is in.
         list: ContainerList,
-        /// The container.
+        /// Name of the container.
         container: String,
     },
     /// Annotations of the pod template.
     Template,
     /// Entries of Reloader's named list.
     ReloaderList,
-    /// Annotations of the workload itself.
+    /// Annotations of the workload's own metadata.
     Metadata,
 }
 
@@ -117,20 +117,20 @@ impl fmt::Display for RemovedFrom {
     }
 }
 
-/// Why a changed secret will not restart a workload.
+/// Reason for a changed secret not to restart a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoRestart {
-    /// The workload's Reloader annotations say no.
+    /// The workload's own reload annotations opt out.
     OptedOut,
-    /// Another mechanism is in charge already.
+    /// The workload's own annotations select another mechanism.
     OtherMechanism,
-    /// `reloader.stakater.com/auto` or `search` does not see secrets that come in at the pod.
+    /// `reloader.stakater.com/auto` and `search` ignore secrets that are injected into pods.
     Unseen,
-    /// The Infisical operator does not know this kind.
+    /// The Infisical operator does not restart this kind.
     NotThisKind,
-    /// The Infisical operator marks a workload by an annotation with the secret's name in its own.
+    /// The Infisical operator marks workloads by an annotation that has the secret's name in its own, which is limited.
     NameTooLong,
-    /// The annotations for Reloader are longer than is read.
+    /// The reload annotations are longer than the limit.
     TooLong,
 }
 
@@ -203,7 +203,7 @@ fn fmt_missing(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
     }
 }
 
-/// Warning about a workload whose pods are refused until a secret or key exists.
+/// Warning about a workload whose pods are rejected until a secret or key exists.
 fn fmt_awaited(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
     match error {
         PlanError::MissingSecret {
@@ -214,7 +214,7 @@ fn fmt_awaited(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
         } => write!(
             f,
             "secret \"{secret}\" not found in namespace \"{namespace}\"; pods are refused until it exists.{}",
-            DidYouMean(near)
+            DidYouMean(near.as_deref())
         ),
         PlanError::MissingKey {
             secret,
@@ -225,7 +225,7 @@ fn fmt_awaited(f: &mut fmt::Formatter<'_>, error: &PlanError) -> fmt::Result {
         } => write!(
             f,
             "secret \"{secret}\" in namespace \"{namespace}\" has no key \"{key}\"; pods are refused until it has.{}",
-            DidYouMean(near)
+            DidYouMean(near.as_deref())
         ),
         error => fmt::Display::fmt(error, f),
     }

@@ -10,8 +10,8 @@ use crate::keys::RELOADER_LIST as LIST;
 use crate::reload::annotations::{ReloadAnnotations, is_too_long, reload_annotations};
 use crate::reload::reloader_config::ReloaderConfig;
 
-/// Bytes of a pod's list. Annotations are limited to 256 KiB per object; this one is informational, so it is capped well
-/// below.
+/// Bytes of a pod's list. Annotations are limited to 256 KiB per object; this one is informational, so it is capped
+/// well below.
 const MAX_POD_LIST_BYTES: usize = 4096;
 
 /// Entries for the Secrets of a pod, planned from its own annotations as for a workload. Nothing that the author wrote

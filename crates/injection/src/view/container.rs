@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::view::cow_str::CowStr;
 
-/// The literal value of an environment variable: looked through for `$(VAR)`, never shown.
+/// Literal value of an environment variable: searched for `$(VAR)`, never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct EnvValue<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -20,7 +20,7 @@ impl fmt::Debug for EnvValue<'_> {
 }
 
 impl EnvValue<'_> {
-    /// The names whose `$(NAME)` the kubelet will expand in this value. `$$(NAME)` is an escape and is not
+    /// Names whose `$(NAME)` the kubelet expands in this value. `$$(NAME)` is an escape and is not
     /// expanded (`third_party/forked/golang/expansion` in Kubernetes).
     pub fn mentions(&self) -> impl Iterator<Item = &str> {
         let mut rest: &str = &self.0;
@@ -29,7 +29,7 @@ impl EnvValue<'_> {
                 if let Some(escaped) = after.strip_prefix('$') {
                     rest = escaped;
                 } else if let Some(open) = after.strip_prefix('(') {
-                    // Without an end here there is none further on.
+                    // Without a closing parenthesis here, there is none further on.
                     let (name, tail) = open.split_once(')')?;
                     rest = tail;
                     return Some(name);
@@ -42,23 +42,24 @@ impl EnvValue<'_> {
     }
 }
 
-/// A container: its name and its environment, without values.
+/// A container: its name and its environment.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerView<'a> {
-    /// Its name.
+    /// Name of the container, unique in the pod.
     #[serde(borrow, default)]
     pub name: CowStr<'a>,
-    /// `None` when there is no list to add to.
+    /// `None` if there is no list to add to.
     #[serde(borrow, default)]
     pub env: Option<Vec<EnvView<'a>>>,
-    /// `None` when there is no list to add to.
+    /// `None` if there is no list to add to.
     #[serde(borrow, default)]
     pub env_from: Option<Vec<EnvFromView<'a>>>,
 }
 
 impl ContainerView<'_> {
-    /// Each variable's entry, the author's or ours of an earlier pass: of two for one variable the last, which counts.
+    /// Env entries by variable name, injected ones included. If a name occurs twice, the last entry wins, as in the
+    /// kubelet.
     #[must_use]
     pub fn env_by_name(&self) -> BTreeMap<&str, &EnvView<'_>> {
         self.env
@@ -68,7 +69,7 @@ impl ContainerView<'_> {
             .collect()
     }
 
-    /// Where each Secret first stands among the sources, whole and without a prefix.
+    /// First index of each Secret in `envFrom` that is a source as a whole, without a prefix.
     #[must_use]
     pub fn whole_secrets(&self) -> BTreeMap<&str, usize> {
         let sources = self
@@ -88,19 +89,20 @@ impl ContainerView<'_> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvView<'a> {
-    /// The variable.
+    /// Name of the variable.
     #[serde(borrow, default)]
     pub name: CowStr<'a>,
-    /// Its literal value, where it has one.
+    /// Literal value, if it has one.
     #[serde(borrow, default)]
     pub value: Option<EnvValue<'a>>,
-    /// Where its value comes from otherwise. Boxed, because most entries have none, and a pod may have a hundred thousand.
+    /// Source of the value otherwise. Boxed, because most entries have none, and a pod may have a hundred thousand
+    /// entries.
     #[serde(borrow, default)]
     pub value_from: Option<Box<ValueFromView<'a>>>,
 }
 
 impl EnvView<'_> {
-    /// Which key of which Secret this entry takes its value from.
+    /// Secret and key that the value is from.
     #[must_use]
     pub fn secret_key(&self) -> Option<(&str, &str)> {
         let from = self.value_from.as_ref()?.secret_key_ref.as_ref()?;
@@ -108,11 +110,11 @@ impl EnvView<'_> {
     }
 }
 
-/// `valueFrom`, as far as Secrets go.
+/// `valueFrom`, without sources other than Secrets.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ValueFromView<'a> {
-    /// One key of a Secret.
+    /// Reference to a key of a Secret.
     #[serde(borrow, default)]
     pub secret_key_ref: Option<SecretKeyRefView<'a>>,
 }
@@ -120,10 +122,10 @@ pub struct ValueFromView<'a> {
 /// `secretKeyRef`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct SecretKeyRefView<'a> {
-    /// The Secret.
+    /// Name of the Secret.
     #[serde(borrow, default)]
     pub name: CowStr<'a>,
-    /// The data key.
+    /// Data key of the Secret.
     #[serde(borrow, default)]
     pub key: CowStr<'a>,
 }
@@ -132,16 +134,16 @@ pub struct SecretKeyRefView<'a> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvFromView<'a> {
-    /// Put before each key's name.
+    /// Prefix of the variables' names.
     #[serde(borrow, default)]
     pub prefix: Option<CowStr<'a>>,
-    /// The Secret, when the source is one.
+    /// The Secret, if the source is one.
     #[serde(borrow, default)]
     pub secret_ref: Option<SecretRefView<'a>>,
 }
 
 impl EnvFromView<'_> {
-    /// The Secret that it brings in, whole and without a prefix.
+    /// Name of the Secret, if all of its keys become variables without a prefix.
     pub(crate) fn whole_secret(&self) -> Option<&str> {
         let whole = self
             .prefix
@@ -157,7 +159,7 @@ impl EnvFromView<'_> {
 /// `secretRef`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct SecretRefView<'a> {
-    /// The Secret.
+    /// Name of the Secret.
     #[serde(borrow, default)]
     pub name: CowStr<'a>,
 }

@@ -17,22 +17,22 @@ pub struct PodView<'a> {
     /// `None` only in a template that has no metadata at all.
     #[serde(borrow, default)]
     pub metadata: Option<MetadataView<'a>>,
-    /// The containers and the service account.
+    /// Containers and service account.
     #[serde(borrow, default)]
     pub spec: PodSpecView<'a>,
 }
 
-/// The part of a pod's spec that matters here.
+/// Fields of a pod's spec that the core reads.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpecView<'a> {
     /// App containers.
     #[serde(borrow, default)]
     pub containers: Option<Vec<ContainerView<'a>>>,
-    /// Init containers, native sidecars among them.
+    /// Init containers, native sidecars included.
     #[serde(borrow, default)]
     pub init_containers: Option<Vec<ContainerView<'a>>>,
-    /// The service account; see [`PodView::service_account`].
+    /// Service account; see [`PodView::service_account`].
     #[serde(borrow, default)]
     pub service_account_name: Option<CowStr<'a>>,
     /// Deprecated name of the same field.
@@ -41,7 +41,7 @@ pub struct PodSpecView<'a> {
 }
 
 impl<'a> PodView<'a> {
-    /// Our annotations; none when there is no map.
+    /// Annotations; `None` if there is no map.
     #[must_use]
     pub fn annotations(&self) -> Option<&Annotations<'a>> {
         self.metadata
@@ -49,7 +49,7 @@ impl<'a> PodView<'a> {
             .and_then(|metadata| metadata.annotations.as_ref())
     }
 
-    /// The service account that the pod runs as. As in Kubernetes, `serviceAccountName` wins over the deprecated
+    /// Service account that the pod runs as. As in Kubernetes, `serviceAccountName` wins over the deprecated
     /// `serviceAccount`. The API server fills in the former for its own kinds, but not in the templates of others.
     #[must_use]
     pub fn service_account(&self) -> &str {

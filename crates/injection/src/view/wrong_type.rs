@@ -1,6 +1,6 @@
-//! A field of another type than Kubernetes has there: its path, and the container and the variable surroundings it.
+//! Locates a field of a wrong type: its path, and the container and the variable that it is in.
 //!
-//! Nothing of its value is kept: `value: 5432` may be a port, and it may be a password.
+//! The value is not kept: `value: 5432` may be a port, and it may be a password.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use crate::limits::MAX_LOCATED_BYTES;
 use crate::view::metadata::MetadataView;
 use crate::view::pod::PodView;
 
-/// What JSON calls text.
+/// Type of text in sentences.
 const STRING: &str = "a string";
 
-/// A field of another type than Kubernetes has there. `Display` names the field, the container and the variable surroundings
-/// it, both types, and what to do.
+/// A field of a wrong type. `Display` names the field, the container and the variable that it is in, both types, and
+/// what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongType {
-    /// From the document on: `spec.containers[0].env[1].value`.
+    /// Path from the document's root: `spec.containers[0].env[1].value`.
     path: String,
     container: Option<String>,
     variable: Option<String>,
@@ -30,8 +30,8 @@ pub struct WrongType {
 }
 
 impl WrongType {
-    /// The first such field of a JSON document that is to be read as `T`; `None` when it reads, when it is no JSON, and
-    /// when it is longer than [`MAX_LOCATED_BYTES`].
+    /// First field of a wrong type in a JSON document that should be a `T`; `None` if the document is valid, is not
+    /// JSON, or is longer than [`MAX_LOCATED_BYTES`].
     #[must_use]
     pub fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Self> {
         if json.len() > MAX_LOCATED_BYTES {
@@ -41,16 +41,16 @@ impl WrongType {
         }
     }
 
-    /// The field's path, from the document on.
+    /// Path of the field, from the document's root.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The same, with the field's path as it is seen from elsewhere.
+    /// Replaces the path, for example by that from the root of a surrounding document.
     #[must_use]
-    pub fn with_path(mut self, seen: impl FnOnce(&str) -> String) -> Self {
-        self.path = seen(&self.path);
+    pub fn with_path(mut self, path: impl FnOnce(&str) -> String) -> Self {
+        self.path = path(&self.path);
         self
     }
 }
@@ -104,7 +104,7 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
             expected,
         });
     }
-    // A template, and a workload's metadata, are read by a pass of their own, whose error has no place in this one.
+    // Templates and workload metadata are parsed separately: the error of that parser has no path in this document.
     let inner = match steps.last() {
         Some(Step::Key(key)) if key == "template" => find::<PodView<'_>>(value),
         Some(Step::Key(key)) if key == "metadata" => find::<MetadataView<'_>>(value),
@@ -113,7 +113,7 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
     inner.map(|inner| inner.with_path(|inner| format!("{}.{inner}", path(error.path()))))
 }
 
-/// The type that serde wanted, by the end of its message: what stands before may be the author's text.
+/// Type that serde expected, by the end of its message: the text before may be the author's.
 fn expected(message: &str) -> Option<&'static str> {
     let wanted = message
         .strip_prefix("invalid type: ")?
@@ -131,7 +131,7 @@ fn expected(message: &str) -> Option<&'static str> {
     Some(known.map_or("another type", |(_, word)| word))
 }
 
-/// The type of a JSON value, by its first byte.
+/// Type of a JSON value, by its first byte.
 fn kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'"') => STRING,
@@ -143,7 +143,7 @@ fn kind(json: &str) -> &'static str {
     }
 }
 
-/// A step from a JSON value into it.
+/// One step of a path into a JSON value.
 #[derive(Debug)]
 enum Step {
     Key(String),
@@ -160,7 +160,7 @@ impl Step {
     }
 }
 
-/// As sentences write it. The names of annotations have dots of their own.
+/// Writes a path for sentences. Names of annotations are in brackets, because they have dots.
 fn path(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
@@ -176,7 +176,7 @@ fn path(path: &Path) -> String {
     excerpt(&text).into_owned()
 }
 
-/// What a walk finds on its way.
+/// Value at the end of a path, and names along the path.
 #[derive(Debug, Default)]
 struct Surroundings<'de> {
     value: Option<&'de RawValue>,
@@ -184,10 +184,10 @@ struct Surroundings<'de> {
     variable: Option<String>,
 }
 
-/// Goes down `steps`, and keeps what is at their end and the names of what it passes: these may stand behind it.
+/// Follows `steps`, and keeps the value at their end and the names along the path, which may come after the value.
 struct PathWalk<'w, 'de> {
     steps: &'w [Step],
-    /// The field that holds the list in which this value is.
+    /// Field with the list that this value is an element of.
     element_of: &'w str,
     surroundings: &'w mut Surroundings<'de>,
 }
@@ -274,7 +274,7 @@ mod tests {
     use crate::WorkloadView;
 
     /// # Panics
-    /// When nothing is wrong with it.
+    /// If no field has a wrong type.
     fn sentence<'a, T: Deserialize<'a>>(json: &'a str) -> String {
         WrongType::find::<T>(json)
             .expect("a field of another type")

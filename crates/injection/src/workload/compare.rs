@@ -1,7 +1,7 @@
 //! Compares a workload with its state before the update: the scope of the change.
 //!
-//! Defaults of a newer version of the webhook never change a template that the update does not touch: that would restart
-//! every workload of the cluster.
+//! Defaults of a newer version of the webhook never change a template that the update does not touch: that would
+//! restart every workload of the cluster.
 
 use serde_json::Value;
 
@@ -27,6 +27,17 @@ fn record_in(annotations: Option<&Annotations<'_>>) -> Option<Record> {
     annotations
         .and_then(|annotations| annotations.get(RECORD_KEY))
         .and_then(Record::read)
+}
+
+/// Annotations of the authors before the update.
+fn old_annotations<'r>(
+    (old, template): (&'r WorkloadView<'_>, &'r TemplateView<'_>),
+    record: &Record,
+    statements: &Statements<'_>,
+) -> Keys<'r> {
+    let layers = layers_of(old, template);
+    let copies = layers.copies(&record.copied, statements, false);
+    author_annotations(&layers, None, &copies)
 }
 
 impl<'r, 'a> WorkloadUpdate<'r, 'a> {
@@ -72,18 +83,13 @@ impl<'r, 'a> WorkloadUpdate<'r, 'a> {
         let adopts_copies = copies.len() < layers.recorded(&recorded.copied).count();
         let by_authors = author_annotations(&layers, farthest.as_ref(), &copies);
         let scope = match old.zip(old_template) {
-            None => ChangeScope::Annotations,
-            Some((old, old_template)) => {
-                let layers = layers_of(old, old_template);
-                let copies = layers.copies(&old_record.copied, &statements, false);
-                let same = by_authors == author_annotations(&layers, None, &copies)
-                    && is_misplaced(object) == is_misplaced(old);
-                if same {
-                    ChangeScope::Template
-                } else {
-                    ChangeScope::Annotations
-                }
+            Some(old)
+                if is_misplaced(object) == is_misplaced(old.0)
+                    && by_authors == old_annotations(old, &old_record, &statements) =>
+            {
+                ChangeScope::Template
             }
+            Some(_) | None => ChangeScope::Annotations,
         };
         let mut update = Self {
             kind,

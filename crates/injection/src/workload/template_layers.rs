@@ -1,7 +1,8 @@
 //! Annotations around a pod template, and the copies among them.
 //!
-//! An earlier version copied annotations of the metadata to the template under their own names, with a record of them on
-//! the workload. Copies are recognized, so that such an object can be converted when it changes. None is written today.
+//! An earlier version copied annotations of the metadata to the template under their own names, with a record of them
+//! on the workload. Copies are recognized, so that such an object can be converted when it changes. None is written
+//! today.
 
 use std::collections::BTreeMap;
 
@@ -70,8 +71,8 @@ impl<'r> TemplateLayers<'r, '_> {
     }
 }
 
-/// Value of the annotation by which a template inherits from the annotations beside it, those nearest to the pods first;
-/// `None` if there is nothing to inherit.
+/// Value of the annotation by which a template inherits from the annotations beside it, those nearest to the pods
+/// first; `None` if there is nothing to inherit.
 #[must_use]
 pub fn inherit(
     beside: [Option<&Annotations<'_>>; 2],

@@ -29,16 +29,16 @@ impl<'r, 'a> WorkloadUpdate<'r, 'a> {
         value(self.pod(), RECORD_KEY).is_some() && (differs(RECORD_KEY) || differs(INHERITED_KEY))
     }
 
-    /// Whether the webhook wrote the entries that the template's record names into a template. The record has a mark for
-    /// it; for a template by an earlier version, the workload's record has. A template that is rolled back has its own
-    /// record. Entries that `inject` writes offline are the author's.
+    /// Whether the webhook wrote the entries that the template's record names into a template. The record has a mark
+    /// for it; for a template by an earlier version, the workload's record has. A template that is rolled back has its
+    /// own record. Entries that `inject` writes offline are the author's.
     pub(crate) fn is_injected(&self, recorded: &Record) -> bool {
         recorded.template || self.in_template.template
     }
 
-    /// Whether the template was written anew, without the record: entries that the record names and that exist anyway are
-    /// the author's. The label distinguishes it from a `kubectl apply` without the last annotation of the author, which
-    /// removes all annotations of the template and nothing else.
+    /// Whether the template was written anew, without the record: entries that the record names and that exist anyway
+    /// are the author's. The label distinguishes it from a `kubectl apply` without the last annotation of the author,
+    /// which removes all annotations of the template and nothing else.
     pub(crate) fn is_replaced(&self) -> bool {
         self.in_template.is_dropped_from(self.pod().annotations()) && !self.is_labelled()
     }

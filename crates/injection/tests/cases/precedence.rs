@@ -126,7 +126,8 @@ fn a_template_without_metadata_is_served_too() {
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
-/// An `env` entry beats every key of `envFrom` in the kubelet, so that a default may hide what the author's sources hold.
+/// An `env` entry beats every key of `envFrom` in the kubelet, so that a default may hide what the author's sources
+/// hold.
 #[test]
 fn a_default_that_may_hide_the_authors_sources_is_told() {
     let spec = json!({"containers": [

@@ -1,5 +1,5 @@
-//! The promise that the author's words win, as a check: what an admission made of a pod differs from the pod
-//! by added `env` and `envFrom` entries, by our own label and annotation, by what it tells of its restarts where it told
+//! The promise that the author's words win, as a check: what an admission made of a pod differs from the pod by added
+//! `env` and `envFrom` entries, by our own label and annotation, by what it tells of its restarts where it told
 //! nothing, and by nothing else.
 
 use serde_json::{Map, Value};

@@ -21,7 +21,7 @@ mod tests {
     use super::{MAX_CHARS, excerpt};
 
     #[test]
-    fn a_name_is_repeated_whole_and_a_flood_is_not() {
+    fn excerpt_keeps_names_and_shortens_longer_text() {
         let name = "n".repeat(253);
         assert_eq!(excerpt(&name), name);
         assert_eq!(excerpt(&"é".repeat(100_000)).chars().count(), MAX_CHARS + 1);

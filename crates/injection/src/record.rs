@@ -101,7 +101,7 @@ impl Record {
     /// Whether `annotations` lack this record. A manifest that replaces an object drops the record with all additions:
     /// entries that it names and that exist anyway are the author's.
     pub(crate) fn is_dropped_from(&self, annotations: Option<&Annotations<'_>>) -> bool {
-        !self.says_nothing()
+        !self.is_blank()
             && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
     }
 
@@ -157,7 +157,7 @@ impl Record {
 
     /// Whether it has no entries at all, for a workload either.
     #[must_use]
-    pub fn says_nothing(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         *self == Self::default()
     }
 

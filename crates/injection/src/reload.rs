@@ -170,11 +170,11 @@ mod tests {
             (&after, 0, &first.written),
             "a second pass"
         );
-        let (back, _) = once(&written, &first.written, &[]);
+        let (without, _) = once(&written, &first.written, &[]);
         assert_eq!(
-            back,
+            without,
             reload_annotations(Some(&metadata)),
-            "what is taken back is what was written"
+            "removing the written entries restores the original"
         );
         (after, first)
     }
@@ -182,17 +182,17 @@ mod tests {
     const S: &str = "secret.reloader.stakater.com/reload";
 
     #[rstest::rstest]
-    // The plain case, and the dot.
+    // Plain names, and a name with a dot.
     #[case::named(&["a", "b.c"], &[], &[], &[(S, r"a,b\.c")])]
     #[case::no_secret(&[], &[], &[], &[])]
-    // What the author lists stays as it is, byte by byte.
+    // The author's list is kept byte by byte.
     #[case::appended(&["a"], &[(S, "x , y.*")], &[], &[(S, "x , y.*,a")])]
     #[case::empty_list(&["a"], &[(S, "")], &[], &[(S, ",a")])]
     #[case::trailing_comma(&["a"], &[(S, "x,")], &[], &[(S, "x,,a")])]
     #[case::there_literally(&["a.b"], &[(S, "x, a.b")], &[], &[(S, "x, a.b")])]
     #[case::there_escaped(&["a.b"], &[(S, r"a\.b ,x")], &[], &[(S, r"a\.b ,x")])]
     #[case::inside_another_is_not_there(&["a"], &[(S, "a|b")], &[], &[(S, "a|b,a")])]
-    // Ways out.
+    // Opting out.
     #[case::off_by_false(&["a"], &[("reloader.stakater.com/auto", "false")], &[], &[("reloader.stakater.com/auto", "false")])]
     #[case::off_by_typed_false(&["a"], &[("secret.reloader.stakater.com/auto", "0")], &[], &[("secret.reloader.stakater.com/auto", "0")])]
     #[case::off_in_the_template(&["a"], &[], &[("reloader.stakater.com/auto", "F")], &[])]
@@ -205,16 +205,16 @@ mod tests {
     #[case::typed_auto(&["a"], &[("secret.reloader.stakater.com/auto", "true")], &[], &[("secret.reloader.stakater.com/auto", "true")])]
     #[case::search(&["a"], &[("reloader.stakater.com/search", "true")], &[], &[("reloader.stakater.com/search", "true")])]
     #[case::infisical(&["a"], &[(INFISICAL, "true")], &[], &[(INFISICAL, "true")])]
-    #[case::infisical_off_is_no_mechanism(&["a"], &[(INFISICAL, "false")], &[], &[(INFISICAL, "false"), (S, "a")])]
-    #[case::config_maps_are_another_matter(&["a"], &[("configmap.reloader.stakater.com/auto", "false")], &[],
+    #[case::infisical_off_is_not_a_mechanism(&["a"], &[(INFISICAL, "false")], &[], &[(INFISICAL, "false"), (S, "a")])]
+    #[case::annotations_about_config_maps_do_not_count(&["a"], &[("configmap.reloader.stakater.com/auto", "false")], &[],
         &[("configmap.reloader.stakater.com/auto", "false"), (S, "a")])]
-    // The metadata hides the template.
+    // The metadata hides the template's annotations.
     #[case::promoted_list(&["a"], &[], &[(S, "t")], &[(S, "t,a")])]
-    #[case::nothing_to_lift_when_all_is_there(&["a"], &[], &[(S, "t, a")], &[])]
+    #[case::nothing_to_promote_if_all_is_listed(&["a"], &[], &[(S, "t, a")], &[])]
     #[case::hidden_already(&["a"], &[(S, "m")], &[(S, "t")], &[(S, "m,a")])]
     #[case::search_of_another_value_is_promoted(&["a"], &[], &[("reloader.stakater.com/search", "no"), ("configmap.reloader.stakater.com/reload", "cm")],
         &[(S, "a"), ("configmap.reloader.stakater.com/reload", "cm"), ("reloader.stakater.com/search", "no")])]
-    fn auto_means_the_named_list(
+    fn auto_writes_the_named_list(
         #[case] secrets: &[&str],
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
@@ -237,9 +237,9 @@ mod tests {
     #[case::search_of_the_template(&[], &[(SEARCH, "true"), (AUTO, "true")], &[(SEARCH, "true"), (AUTO, "true"), (S, "a")], None)]
     #[case::search_that_cannot_be_promoted(&[("configmap.reloader.stakater.com/reload", "x")], &[(SEARCH, "true")],
         &[("configmap.reloader.stakater.com/reload", "x")], Some(NoRestart::OtherMechanism))]
-    #[case::author_says_no(&[(AUTO, "false")], &[], &[(AUTO, "false")], Some(NoRestart::OptedOut))]
+    #[case::author_opts_out(&[(AUTO, "false")], &[], &[(AUTO, "false")], Some(NoRestart::OptedOut))]
     #[case::infisical(&[(INFISICAL, "true")], &[], &[(INFISICAL, "true")], Some(NoRestart::OtherMechanism))]
-    fn reloader_by_name(
+    fn reloader_writes_the_named_list_or_warns(
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
         #[case] expected: Pairs<'_>,
@@ -261,12 +261,12 @@ mod tests {
     #[rstest::rstest]
     #[case::plain(WorkloadKind::Deployment, &[], &[], &[(INFISICAL, "true")], None)]
     #[case::the_authors_own(WorkloadKind::DaemonSet, &[(INFISICAL, "true")], &[], &[(INFISICAL, "true")], None)]
-    #[case::author_says_no(WorkloadKind::Deployment, &[(INFISICAL, "false")], &[], &[(INFISICAL, "false")], Some(NoRestart::OptedOut))]
+    #[case::author_opts_out(WorkloadKind::Deployment, &[(INFISICAL, "false")], &[], &[(INFISICAL, "false")], Some(NoRestart::OptedOut))]
     #[case::reloader_is_there(WorkloadKind::Deployment, &[(S, "x")], &[], &[(S, "x")], Some(NoRestart::OtherMechanism))]
     #[case::reloader_in_the_template(WorkloadKind::Deployment, &[], &[(AUTO, "true")], &[], Some(NoRestart::OtherMechanism))]
     #[case::reloader_off_is_none(WorkloadKind::Deployment, &[(AUTO, "false")], &[], &[(AUTO, "false"), (INFISICAL, "true")], None)]
     #[case::rollout(WorkloadKind::Rollout, &[], &[], &[], Some(NoRestart::NotThisKind))]
-    fn infisical_by_name(
+    fn infisical_is_written_or_warns(
         #[case] kind: WorkloadKind,
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn infisical_cannot_name_every_secret() {
+    fn infisical_limits_the_name_of_a_secret() {
         let long = "s".repeat(49);
         for (name, warning) in [
             (&long[..48], None),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[rstest::rstest]
-    fn jobs_are_never_restarted_and_off_is_off(
+    fn jobs_and_mode_off_get_no_reload_annotation(
         #[values(
             ReloadMode::Auto,
             ReloadMode::Reloader,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_wish_replaces_our_entries_and_no_others() {
+    fn changed_request_replaces_only_recorded_entries() {
         let metadata = annotations(&[(S, "x,a,b,y")]);
         let recorded = Restart {
             list: vec!["a".to_owned(), "b".to_owned()],

@@ -130,7 +130,7 @@ mod tests {
     #[case("False", false)]
     #[case("disabled", false)]
     #[case("", false)]
-    fn words_for_the_label_are_known(#[case] word: &str, #[case] expected: bool) {
+    fn values_for_the_label_are_recognised(#[case] word: &str, #[case] expected: bool) {
         assert_eq!(is_meant_for_the_label(word), expected);
     }
 }

@@ -79,7 +79,7 @@ mod tests {
     #[case::of_another_version(r#"{"v":2,"keys":{}}"#, "is not a JSON object")]
     #[case::the_record(r#"{"injected":"{}"}"#, r#"contains the key "injected""#)]
     #[case::itself(r#"{"inherited":"{}"}"#, r#"contains the key "inherited""#)]
-    fn a_value_that_was_not_written_here_is_refused(#[case] value: &str, #[case] problem: &str) {
+    fn inherited_value_by_others_is_rejected(#[case] value: &str, #[case] problem: &str) {
         let error = read(value).unwrap_err();
         assert!(error.starts_with(problem), "{error}");
         assert!(
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_more_than_64_kib_is_refused_unread() {
+    fn inherited_value_beyond_the_limit_is_rejected_unparsed() {
         let value = |bytes: usize| format!(r#"{{"refs":"{}"}}"#, "a".repeat(bytes));
         assert!(read(&value(MAX_VALUE_BYTES - 11)).is_ok());
         assert!(
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_written_in_order_and_read_again() {
+    fn inherited_keys_round_trip_in_order() {
         let keys = BTreeMap::from([("refs", "a/b"), ("env-from", "\"x\"\n")]);
         let written = write(&keys).unwrap();
         assert_eq!(written, r#"{"env-from":"\"x\"\n","refs":"a/b"}"#);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_layer_wins_and_what_is_not_an_authors_is_left_out() {
+    fn nearest_layer_wins_and_annotations_of_the_webhook_are_not_inherited() {
         let near = Annotations::from_pairs([
             ("secrets.floe.dev/refs", "near"),
             ("secrets.floe.dev/injected", "{}"),

@@ -71,7 +71,7 @@ pub fn ineffective_names<'n>(
 }
 
 fn label(is_namespace: bool, name: &str) -> Option<String> {
-    let shown = excerpt(name);
+    let excerpted = excerpt(name);
     if let Some(ours) = near_prefix(name) {
         let annotation = if ours == ENABLED_LABEL.0 && is_namespace {
             "the label"
@@ -79,7 +79,7 @@ fn label(is_namespace: bool, name: &str) -> Option<String> {
             "the annotation"
         };
         return Some(format!(
-            "label \"{shown}\" is read by nobody; did you mean {annotation} {ours}?"
+            "label \"{excerpted}\" is read by nobody; did you mean {annotation} {ours}?"
         ));
     }
     if !name.starts_with(PREFIX) || name == INJECTED {
@@ -88,10 +88,10 @@ fn label(is_namespace: bool, name: &str) -> Option<String> {
     match (name == ENABLED_LABEL.0, is_namespace) {
         (true, true) => None,
         (true, false) => Some(format!(
-            "label \"{shown}\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\""
+            "label \"{excerpted}\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\""
         )),
         (false, _) => Some(format!(
-            "label \"{shown}\" has no effect; make it an annotation"
+            "label \"{excerpted}\" has no effect; make it an annotation"
         )),
     }
 }
@@ -112,7 +112,7 @@ mod tests {
     #[case::a_dot_for_the_slash("secrets.floe.dev.refs", "refs")]
     #[case::an_underscore_for_the_slash("secrets.floe.dev_env.TOKEN", "env.TOKEN")]
     #[case::the_domain_alone("secrets.floe.dev", "")]
-    fn slip_is_recognised(#[case] name: &str, #[case] key: &str) {
+    fn typo_is_recognised(#[case] name: &str, #[case] key: &str) {
         assert_eq!(near_prefix(name), Some(format!("secrets.floe.dev/{key}")));
     }
 
@@ -128,7 +128,7 @@ mod tests {
     #[case::kubernetes("kubernetes.io/refs")]
     #[case::no_prefix("refs")]
     #[case::nothing("")]
-    fn stranger_is_not(#[case] name: &str) {
+    fn unrelated_name_is_not_recognised(#[case] name: &str) {
         assert_eq!(near_prefix(name), None);
     }
 
@@ -162,24 +162,25 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_names_or_a_long_one_makes_few_short_ineffective_names() {
+    fn ineffective_names_are_limited_in_number_and_length() {
         let names: Vec<String> = (0..1_000)
             .map(|n| format!("secret.floe.dev/{n}{}", "x".repeat(10_000)))
             .collect();
-        let said = ineffective_names(
+        let sentences = ineffective_names(
             false,
             names.iter().map(String::as_str),
             names.iter().map(String::as_str),
         );
         assert!(
-            said.len() == MAX_LISTED && said.iter().all(|sentence| sentence.len() < 1_000),
-            "{said:?}"
+            sentences.len() == MAX_LISTED
+                && sentences.iter().all(|sentence| sentence.len() < 1_000),
+            "{sentences:?}"
         );
         assert_eq!(near_prefix(&format!("{}/x", "s".repeat(1_000_000))), None);
     }
 
     #[test]
-    fn our_names_as_labels_have_no_effect_but_for_two() {
+    fn annotation_names_as_labels_are_reported_but_for_two() {
         let labels = [
             "secrets.floe.dev/env-from",
             INJECTED,
@@ -187,7 +188,7 @@ mod tests {
             "secret.floe.dev/inject",
             "app",
         ];
-        let said =
+        let sentences =
             |is_namespace| ineffective_names(is_namespace, std::iter::empty(), labels.into_iter());
         let no_effect = "label \"secrets.floe.dev/env-from\" has no effect; make it an annotation";
         let near = |what: &str| {
@@ -195,10 +196,10 @@ mod tests {
                 "label \"secret.floe.dev/inject\" is read by nobody; did you mean the {what} secrets.floe.dev/inject?"
             )
         };
-        assert_eq!(said(true), [no_effect.to_owned(), near("label")]);
+        assert_eq!(sentences(true), [no_effect.to_owned(), near("label")]);
         let elsewhere = "label \"secrets.floe.dev/inject\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\"";
         assert_eq!(
-            said(false),
+            sentences(false),
             [
                 no_effect.to_owned(),
                 elsewhere.to_owned(),

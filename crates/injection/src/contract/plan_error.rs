@@ -219,19 +219,11 @@ impl fmt::Display for PlanError {
             Self::MissingKey {
                 secret,
                 key,
-                namespace,
+                namespace: ns,
                 near,
                 by_default,
                 site,
-            } => fmt_missing_key(
-                f,
-                secret,
-                key,
-                namespace,
-                near.as_deref(),
-                *by_default,
-                site,
-            ),
+            } => fmt_missing_key(f, secret, key, ns, near.as_deref(), *by_default, site),
             Self::Collision {
                 variable,
                 one,

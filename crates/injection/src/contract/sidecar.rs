@@ -112,7 +112,7 @@ mod tests {
     #[case("istio-proxy")]
     #[case("svc-*@job.runner.gitlab.com/pod")]
     #[case("wait@app")]
-    fn an_entry_reads_as_it_is_written(#[case] text: &str) {
+    fn sidecar_entry_round_trips(#[case] text: &str) {
         assert_eq!(text.parse::<Sidecar>().unwrap().to_string(), text);
     }
 
@@ -124,13 +124,13 @@ mod tests {
     #[case("wait@a/b/c", "\"a/b/c\" is not a label's name")]
     #[case("wait@app=x", "\"app=x\" is not a label's name")]
     #[case("wait@-a/b", "\"-a/b\" is not a label's name")]
-    fn a_mistaken_entry_is_refused(#[case] text: &str, #[case] said: &str) {
+    fn invalid_sidecar_entry_is_rejected(#[case] text: &str, #[case] expected: &str) {
         let error = text.parse::<Sidecar>().unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
-    fn a_label_that_the_pod_does_not_carry_takes_its_entry_away() {
+    fn sidecar_entry_applies_only_to_pods_with_its_label() {
         let list: Vec<Sidecar> = ["envoy", "wait@workflows.argoproj.io/workflow"]
             .iter()
             .map(|text| text.parse().unwrap())

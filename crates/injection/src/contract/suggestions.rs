@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
+    fn suggestion_is_for_typos_only() {
         let known = ["db-creds", "api-token", "snowflake-creds"];
         let nearest = |text, known: &[&'static str]| {
             Suggestions::default().nearest(text, known.iter().copied())
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_are_bounded_over_all_that_is_missing() {
+    fn comparisons_are_limited_over_all_missing_names() {
         let candidates: Vec<String> = (0..100).map(|n| format!("key-{n:03}")).collect();
         let mut suggestions = Suggestions::default();
         let mut nearest =

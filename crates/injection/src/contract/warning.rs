@@ -125,7 +125,7 @@ pub enum NoRestart {
     /// The workload's own annotations select another mechanism.
     OtherMechanism,
     /// `reloader.stakater.com/auto` and `search` ignore secrets that are injected into pods.
-    Unseen,
+    NotWatched,
     /// The Infisical operator does not restart this kind.
     NotThisKind,
     /// The Infisical operator marks workloads by an annotation that has the secret's name in its own, which is limited.
@@ -143,7 +143,7 @@ impl fmt::Display for NoRestart {
             Self::OtherMechanism => {
                 "the workload's own annotations already name another way to restart it; secrets.floe.dev/reload was not followed"
             }
-            Self::Unseen => {
+            Self::NotWatched => {
                 "reloader.stakater.com/auto and search see no injected secret; set secrets.floe.dev/reload: reloader to restart when one changes"
             }
             Self::NotThisKind => {

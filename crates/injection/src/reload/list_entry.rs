@@ -24,21 +24,21 @@ mod tests {
 
     use super::*;
 
-    /// What Go's regexp makes of `^entry$` for names that look alike: by hand, from its documented syntax.
+    /// Entries by hand, from the documented syntax of Go's `regexp`.
     #[rstest::rstest]
     #[case("db-creds", "db-creds")]
     #[case("a.b", r"a\.b")]
     #[case("a..b", r"a\.\.b")]
     #[case("x-1.y-2.z", r"x-1\.y-2\.z")]
     #[case(r"a+b*(c)|[d]{e}^$?\", r"a\+b\*\(c\)\|\[d\]\{e\}\^\$\?\\")]
-    fn names_are_quoted_as_go_quotes_them(#[case] name: &str, #[case] expected: &str) {
+    fn names_are_quoted_as_in_go(#[case] name: &str, #[case] expected: &str) {
         assert_eq!(quote_regex(name), expected);
     }
 
-    /// Both tables are what the real Reloader decided: of an entry and a Secret, and of an entry all the Secrets of
+    /// Both tables are decisions of the real Reloader: about an entry and a Secret, and for each entry all Secrets of
     /// the first table for which it restarts.
     #[test]
-    fn reloader_takes_our_entry_for_its_secret_and_for_no_other() {
+    fn written_entry_matches_only_its_secret_in_reloader() {
         let pairs: Vec<Vec<&str>> =
             table(include_str!("../../tests/testdata/reloader_matching.tsv")).collect();
         let names: BTreeSet<&str> = pairs.iter().map(|row| row[1]).collect();
@@ -46,7 +46,7 @@ mod tests {
             table(include_str!("../../tests/testdata/reloader_names.tsv"))
                 .map(|row| (row[0], row[1].split(' ').collect()))
                 .collect();
-        assert!(names.len() > 1000, "the tables are whole");
+        assert!(names.len() > 1000, "the tables are complete");
         let mut look_alikes = 0;
         for name in &names {
             let entry = quote_regex(name);
@@ -59,16 +59,16 @@ mod tests {
         }
         assert!(
             look_alikes > 100,
-            "{look_alikes} names would mean others too, were they not escaped"
+            "{look_alikes} names would match others too without escapes"
         );
-        let ours: BTreeMap<String, &str> = names
+        let entries: BTreeMap<String, &str> = names
             .iter()
             .map(|name| (quote_regex(name), *name))
             .collect();
-        let told = pairs
+        let written = pairs
             .iter()
-            .filter_map(|row| Some((row, *ours.get(row[0])?)));
-        let wrong: Vec<_> = told
+            .filter_map(|row| Some((row, *entries.get(row[0])?)));
+        let wrong: Vec<_> = written
             .filter(|(row, name)| row[2] != (row[1] == *name).to_string())
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
@@ -78,10 +78,10 @@ mod tests {
         text.lines().skip(1).map(|line| line.split('\t').collect())
     }
 
-    /// As Reloader matches an item: `^` before it and `$` after it, without a group. Of Go's syntax as much as the
-    /// tables here use: characters, escaped ones, `.`, `*` and `|`.
+    /// Model of Reloader's matching of an item: `^` before it and `$` after it, without a group. It supports the part
+    /// of Go's syntax that the tables use: characters, escaped ones, `.`, `*` and `|`.
     fn matches(item: &str, name: &str) -> bool {
-        fn here(pattern: &[char], text: &[char], to_the_end: bool) -> bool {
+        fn matches_at(pattern: &[char], text: &[char], to_the_end: bool) -> bool {
             let (token, rest) = match pattern {
                 [] => return text.is_empty() || !to_the_end,
                 ['\\', escaped, rest @ ..] => (Some(escaped), rest),
@@ -94,10 +94,11 @@ mod tests {
             };
             match rest {
                 ['*', rest @ ..] => {
-                    here(rest, text, to_the_end)
-                        || (is(text) && here(pattern, text.get(1..).unwrap_or(&[]), to_the_end))
+                    matches_at(rest, text, to_the_end)
+                        || (is(text)
+                            && matches_at(pattern, text.get(1..).unwrap_or(&[]), to_the_end))
                 }
-                rest => is(text) && here(rest, text.get(1..).unwrap_or(&[]), to_the_end),
+                rest => is(text) && matches_at(rest, text.get(1..).unwrap_or(&[]), to_the_end),
             }
         }
         let name: Vec<char> = name.chars().collect();
@@ -108,7 +109,7 @@ mod tests {
             let starts = if first { 0..=0 } else { 0..=name.len() };
             starts
                 .into_iter()
-                .any(|start| here(one, name.get(start..).unwrap_or(&[]), last))
+                .any(|start| matches_at(one, name.get(start..).unwrap_or(&[]), last))
         })
     }
 
@@ -125,17 +126,13 @@ mod tests {
     #[case("a|b", "bx", false)]
     #[case("", "", true)]
     #[case("", "a", false)]
-    fn an_item_matches_as_gos_regexp_would(
-        #[case] item: &str,
-        #[case] name: &str,
-        #[case] expected: bool,
-    ) {
+    fn model_matches_as_gos_regexp(#[case] item: &str, #[case] name: &str, #[case] expected: bool) {
         assert_eq!(matches(item, name), expected);
     }
 
-    /// Every name of up to four characters against every other.
+    /// Compares every name of up to four characters with every other.
     #[test]
-    fn our_entry_matches_its_secret_and_no_look_alike() {
+    fn written_entry_matches_no_similar_name() {
         let mut names = vec![String::new()];
         for _ in 0..4 {
             let longer: Vec<String> = names

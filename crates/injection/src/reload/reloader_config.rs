@@ -72,7 +72,7 @@ impl ReloaderConfig<'_> {
             return refused(NoRestart::OtherMechanism);
         }
         if mode == ReloadMode::Auto && self.watches_template() {
-            return Err((!in_template).then_some(NoRestart::Unseen));
+            return Err((!in_template).then_some(NoRestart::NotWatched));
         }
         self.merge(secrets).map_err(Some)
     }

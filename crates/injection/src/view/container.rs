@@ -178,7 +178,7 @@ mod tests {
     #[case("$(B)$(A)", true)]
     #[case("$A", false)]
     #[case("$($(A)", false)]
-    fn a_literal_mentions_what_the_kubelet_would_expand(
+    fn literal_mentions_variables_that_the_kubelet_expands(
         #[case] value: &str,
         #[case] expected: bool,
     ) {

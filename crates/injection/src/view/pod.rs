@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_stand_for_absent_and_foreign_annotations_are_not_kept() {
+    fn nulls_count_as_absent_and_foreign_annotations_are_not_kept() {
         let json = r#"{"metadata":{"annotations":{"a/b":"x","secrets.floe.dev/refs":"s\u002fk","kubernetes.io/config.mirror":"h"},"labels":null},
                        "spec":{"containers":[{"name":"c","env":null,"envFrom":null}],"initContainers":null},"status":null}"#;
         let view: PodView<'_> = serde_json::from_str(json).unwrap();

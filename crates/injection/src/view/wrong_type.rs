@@ -318,13 +318,13 @@ mod tests {
         r#"{"spec":{"containers":[{"name":null}]}}"#,
         "spec.containers[0].name is null, and Kubernetes takes a string there"
     )]
-    fn a_field_of_a_pod_is_named_and_not_its_value(#[case] json: &str, #[case] expected: &str) {
+    fn field_of_a_pod_is_named_without_its_value(#[case] json: &str, #[case] expected: &str) {
         assert_eq!(sentence::<PodView<'_>>(json), expected);
         assert!(!expected.contains("54327"), "{expected}");
     }
 
     #[test]
-    fn a_field_of_a_template_is_named_from_the_workload_on() {
+    fn field_of_a_template_is_named_from_the_workload() {
         let pod = r#"{"spec":{"containers":[{"name":"c","env":[{"name":"PORT","value":5432}]}]}}"#;
         let job = format!(r#"{{"spec":{{"jobTemplate":{{"spec":{{"template":{pod}}}}}}}}}"#);
         let expected = r#"spec.jobTemplate.spec.template.spec.containers[0].env[0].value (container "c", variable "PORT") is a number, and Kubernetes takes a string there; write it in quotes"#;
@@ -339,12 +339,12 @@ mod tests {
     #[case::right(r#"{"spec":{"containers":[{"name":"c"}]}}"#)]
     #[case::cut_off(r#"{"spec":{"containers":[{"name":5}"#)]
     #[case::twice(r#"{"spec":{},"spec":{}}"#)]
-    fn what_is_no_wrong_type_is_not_taken_for_one(#[case] json: &str) {
+    fn other_errors_are_not_reported_as_wrong_types(#[case] json: &str) {
         assert_eq!(WrongType::find::<PodView<'_>>(json), None);
     }
 
     #[test]
-    fn a_long_document_is_not_searched_and_a_long_name_is_cut() {
+    fn document_is_limited_and_a_long_name_is_shortened() {
         let json = |filling: usize| {
             format!(
                 r#"{{"spec":{{"containers":[{{"name":"{}","env":5}}]}}}}"#,

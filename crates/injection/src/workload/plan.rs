@@ -84,9 +84,9 @@ impl WorkloadUpdate<'_, '_> {
             }
         }
         // An empty record that the webhook did not write is not removed.
-        if !record.says_nothing() {
+        if !record.is_blank() {
             metadata.insert(INJECTED.to_owned(), Some(record.write()));
-        } else if !self.recorded.says_nothing() {
+        } else if !self.recorded.is_blank() {
             metadata.insert(INJECTED.to_owned(), None);
         }
         warnings.sort();

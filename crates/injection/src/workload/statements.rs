@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn literal_values_of_the_last_applied_configuration_are_never_shown() {
+    fn literal_values_of_the_last_applied_configuration_are_not_shown() {
         let applied = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "c", "env": [{"name": "A", "value": "canary"}]},
         ]}}}});

@@ -48,9 +48,9 @@ pub struct OwnerView<'a> {
 /// Values of the webhook's own labels, and the names of all labels: these identify the tool that created a pod.
 #[derive(Clone, Debug, Default)]
 pub struct Labels<'a> {
-    /// Label [`crate::keys::INJECTED`].
+    /// Label [`INJECTED`].
     pub injected: Option<CowStr<'a>>,
-    /// Label [`crate::keys::ENABLED_LABEL`], of a Namespace.
+    /// Label [`ENABLED_LABEL`], of a Namespace.
     pub inject: Option<CowStr<'a>>,
     names: Vec<CowStr<'a>>,
 }

@@ -1,16 +1,16 @@
-//! How much of an author's text a sentence repeats.
+//! Excerpts of an author's text for sentences.
 
 use std::borrow::Cow;
 
-/// Enough for the longest name, and too little to make an answer of the size of the request.
-const MAX: usize = 260;
+/// Limit of an excerpt: longer than the longest name, far shorter than the largest request.
+const MAX_CHARS: usize = 260;
 
 /// The text, or its beginning.
 pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX {
+    if text.len() <= MAX_CHARS {
         return Cow::Borrowed(text);
     }
-    match text.char_indices().nth(MAX) {
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(text),
     }
@@ -18,12 +18,12 @@ pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX, excerpt};
+    use super::{MAX_CHARS, excerpt};
 
     #[test]
-    fn a_name_is_repeated_whole_and_a_flood_is_not() {
+    fn excerpt_keeps_names_and_shortens_longer_text() {
         let name = "n".repeat(253);
         assert_eq!(excerpt(&name), name);
-        assert_eq!(excerpt(&"é".repeat(100_000)).chars().count(), MAX + 1);
+        assert_eq!(excerpt(&"é".repeat(100_000)).chars().count(), MAX_CHARS + 1);
     }
 }

@@ -1,5 +1,5 @@
-//! From a plan to its JSON patch (RFC 6902): every parent is made before it is used. A pod's patch has `add`
-//! operations alone.
+//! Renders a plan as a JSON patch (RFC 6902). Parents are created before they are used. A pod's patch has only `add`
+//! operations.
 
 pub(crate) mod operations;
 
@@ -10,33 +10,40 @@ use json_patch::jsonptr::PointerBuf;
 
 use crate::keys::{INJECTED, RELOADER_LIST};
 use crate::patch::operations::{EnvFromSource, EnvVar, Operation, Patch, PatchValue};
-use crate::plan::{ContainerPlan, InjectionPlan};
+use crate::plan::injection_plan::{ContainerPlan, InjectionPlan};
 
-/// The patch of a plan, for a document whose pod (or template) stands at `root`: empty for a pod,
-/// `["spec", "template"]` for most workloads. An empty plan gives an empty patch.
+/// Renders the patch for a document whose pod, or template, is at the path `root`: empty for a pod,
+/// `["spec", "template"]` for most workloads. An empty plan results in an empty patch.
 #[must_use]
 pub fn render<'p>(plan: &'p InjectionPlan, root: &[&str]) -> Patch<'p> {
-    let mut patch = Builder::at(root);
+    let mut patch = PatchBuilder::at(root);
     patch.containers(&plan.containers);
     if let Some(record) = &plan.record {
-        if plan.absent.metadata {
+        if plan.missing_parents.metadata {
             patch.add(&["metadata"], PatchValue::Map(BTreeMap::new()));
         }
-        let told = (!plan.reload.is_empty()).then(|| (RELOADER_LIST, plan.reload.join(",").into()));
-        let annotations = [(INJECTED, record.write().into())].into_iter().chain(told);
-        patch.entries("annotations", plan.absent.annotations, annotations);
-        patch.entries("labels", plan.absent.labels, [(INJECTED, "true".into())]);
+        let reload =
+            (!plan.reload.is_empty()).then(|| (RELOADER_LIST, plan.reload.join(",").into()));
+        let annotations = [(INJECTED, record.write().into())]
+            .into_iter()
+            .chain(reload);
+        patch.entries("annotations", plan.missing_parents.annotations, annotations);
+        patch.entries(
+            "labels",
+            plan.missing_parents.labels,
+            [(INJECTED, "true".into())],
+        );
     }
     Patch(patch.operations)
 }
 
-/// Gathers operations on what stands at `root`.
-pub(crate) struct Builder<'r, 'p> {
+/// Collects operations on the object at `root`.
+pub(crate) struct PatchBuilder<'r, 'p> {
     root: &'r [&'r str],
     pub(crate) operations: Vec<Operation<'p>>,
 }
 
-impl<'r, 'p> Builder<'r, 'p> {
+impl<'r, 'p> PatchBuilder<'r, 'p> {
     pub(crate) fn at(root: &'r [&'r str]) -> Self {
         Self {
             root,
@@ -68,18 +75,18 @@ impl<'r, 'p> Builder<'r, 'p> {
             );
         } else {
             for (key, value) in entries {
-                self.add(&["metadata", map, key], PatchValue::CowStr(value));
+                self.add(&["metadata", map, key], PatchValue::Text(value));
             }
         }
     }
 
-    /// Says what must be there for the operations that follow.
+    /// Adds a test of the value that the next operations expect.
     pub(crate) fn test(&mut self, path: &[&str], value: &'p str) {
         let path = self.path(path);
         self.operations.push(Operation::Test { path, value });
     }
 
-    /// Always behind a `test`.
+    /// Adds a removal, always after a `test`.
     pub(crate) fn remove(&mut self, path: &[&str]) {
         let path = self.path(path);
         self.operations.push(Operation::Remove { path });
@@ -103,7 +110,7 @@ impl<'r, 'p> Builder<'r, 'p> {
         if plan.env_from_absent && !plan.env_from.is_empty() {
             self.add(
                 &list("envFrom"),
-                PatchValue::AnnotationLayers(sources.map(|(_, source)| source).collect()),
+                PatchValue::Sources(sources.map(|(_, source)| source).collect()),
             );
         } else {
             for (place, source) in sources {

@@ -1,7 +1,7 @@
-//! The record: what was really added to a pod or workload, written back as an annotation.
+//! The record: the entries that the webhook added to a pod or workload, as an annotation.
 //!
-//! What the author had already written is never in it. Authors can write the annotation too, so it is
-//! information, never proof: whoever reads it compares it with the containers.
+//! Entries that the author wrote are never in it. Authors can write the annotation too, so it is information, never
+//! proof: readers compare it with the containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::RECORD_KEY;
 use crate::limits::{MAX_READ_RECORD_BYTES, MAX_RECORD_BYTES};
+use crate::view::annotations::Annotations;
 use crate::view::container_list::ContainerList;
-use crate::view::pod::Annotations;
 
-/// What a record's JSON takes beside names: both maps and the restart entries, a container's two lists, a name's quotes
+/// Bytes of a record's JSON besides names: both maps and the restart entries, a container's two lists, a name's quotes
 /// and comma.
 const LISTS_BYTES: usize = 128;
 const CONTAINER_BYTES: usize = 32;
-const SEPARATOR: usize = 1;
+const SEPARATOR_BYTES: usize = 1;
 
-/// Bytes of JSON that a byte of text becomes at the most: `\u001f`.
-const LONGEST_ESCAPE: usize = 6;
+/// Maximum bytes of JSON for one byte of text: `\u001f`.
+const MAX_ESCAPE_BYTES: usize = 6;
 
-/// The length of a text as a JSON string, quotes included.
+/// Length of a text as a JSON string, quotes included.
 fn json_len(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
@@ -31,7 +31,7 @@ fn json_len(text: &str) -> usize {
     text.bytes().map(escaped).sum::<usize>() + 2
 }
 
-/// By list, container and kind of entry, the names of what was added.
+/// Names of added entries, by list, container and kind of entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -41,20 +41,20 @@ pub struct Record {
     /// Init containers and native sidecars, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub init_containers: BTreeMap<String, Added>,
-    /// On a workload: its annotations of ours that were copied to its template, by the part of the name after the
-    /// prefix, with the value that was copied.
+    /// For a workload: annotations that an earlier version copied to its template, by the part of the name after the
+    /// prefix, with the copied value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub copied: BTreeMap<String, String>,
-    /// On a workload: its template was injected into, and the template's own record says with what. On a template: it was
-    /// injected into by the webhook, as a part of its workload.
+    /// For a workload: its template was injected into, and has a record of its own. For a template: the webhook
+    /// injected into it as a part of its workload.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template: bool,
-    /// On a workload: what was written for the program that restarts it.
+    /// For a workload: entries for the program that restarts it.
     #[serde(default, skip_serializing_if = "Restart::is_empty")]
     pub restart: Restart,
 }
 
-/// What was written on a workload's own metadata so that a changed secret restarts it.
+/// Entries that the webhook wrote on a workload's own metadata so that a changed secret restarts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Restart {
@@ -65,7 +65,7 @@ pub struct Restart {
     /// metadata has one. Older versions wrote them as `lifted`.
     #[serde(default, alias = "lifted", skip_serializing_if = "BTreeMap::is_empty")]
     pub promoted: BTreeMap<String, String>,
-    /// `secrets.infisical.com/auto-reload`.
+    /// Whether `secrets.infisical.com/auto-reload` was written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub infisical: bool,
 }
@@ -78,45 +78,45 @@ impl Restart {
     }
 }
 
-/// What was added to one container.
+/// Entries that were added to one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Added {
-    /// Secrets, whole.
+    /// Secrets in `envFrom`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_from: Vec<String>,
-    /// Variables.
+    /// Variables in `env`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
 }
 
 impl Record {
-    /// Reads the annotation; one that is not a record, or longer than any that was written here, is none.
+    /// Reads the annotation; `None` if it is not a record, or longer than any that the webhook writes.
     #[must_use]
     pub fn read(annotation: &str) -> Option<Self> {
         (annotation.len() <= MAX_READ_RECORD_BYTES)
             .then(|| serde_json::from_str(annotation).ok())?
     }
 
-    /// Whether this record stood there and `annotations` have none. Whoever replaces an object by a manifest drops the
-    /// record with all that was added: entries that it names and that are there all the same are its author's.
-    pub(crate) fn drops(&self, annotations: Option<&Annotations<'_>>) -> bool {
-        !self.says_nothing()
+    /// Whether `annotations` lack this record. A manifest that replaces an object drops the record with all additions:
+    /// entries that it names and that exist anyway are the author's.
+    pub(crate) fn is_dropped_from(&self, annotations: Option<&Annotations<'_>>) -> bool {
+        !self.is_blank()
             && annotations.is_none_or(|annotations| annotations.get(RECORD_KEY).is_none())
     }
 
-    /// Leaves out of a pod's record what would make it longer than [`MAX_RECORD_BYTES`], last first. A pod needs its
-    /// record only to tell containers that came later from those that were there, so a part of it serves.
+    /// Drops the last entries of a pod's record, so that it is at most [`MAX_RECORD_BYTES`] long. A part of it
+    /// suffices: a pod needs its record only to distinguish containers that were added later.
     #[must_use]
     pub(crate) fn shortened(mut self) -> Self {
         let mut room = MAX_RECORD_BYTES.saturating_sub(LISTS_BYTES);
-        // Most records are so short that no name has to be looked at.
+        // Most records are so short that no name has to be measured.
         let containers = self.containers.iter().chain(&self.init_containers);
         let names = containers
             .flat_map(|(name, added)| [name].into_iter().chain(&added.env_from).chain(&added.env));
         let most = names
             .chain(&self.restart.list)
-            .map(|name| name.len() * LONGEST_ESCAPE + CONTAINER_BYTES);
+            .map(|name| name.len() * MAX_ESCAPE_BYTES + CONTAINER_BYTES);
         if most.sum::<usize>() <= room {
             return self;
         }
@@ -126,19 +126,21 @@ impl Record {
             room = if fits { room - taken } else { 0 };
             fits
         };
-        self.restart.list.retain(|entry| fits(entry, SEPARATOR));
+        self.restart
+            .list
+            .retain(|entry| fits(entry, SEPARATOR_BYTES));
         for map in [&mut self.containers, &mut self.init_containers] {
             map.retain(|name, added| {
                 let there = fits(name, CONTAINER_BYTES);
-                added.env_from.retain(|name| fits(name, SEPARATOR));
-                added.env.retain(|name| fits(name, SEPARATOR));
+                added.env_from.retain(|name| fits(name, SEPARATOR_BYTES));
+                added.env.retain(|name| fits(name, SEPARATOR_BYTES));
                 there && *added != Added::default()
             });
         }
         self
     }
 
-    /// As the annotation's value.
+    /// Writes the annotation's value.
     ///
     /// # Panics
     /// Never: maps of strings always serialise.
@@ -153,13 +155,13 @@ impl Record {
         self.containers.is_empty() && self.init_containers.is_empty()
     }
 
-    /// Whether it says nothing at all, about a workload either.
+    /// Whether it has no entries at all, for a workload either.
     #[must_use]
-    pub fn says_nothing(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         *self == Self::default()
     }
 
-    /// One list of it.
+    /// Entries of one list of containers.
     #[must_use]
     pub fn list(&self, list: ContainerList) -> &BTreeMap<String, Added> {
         match list {
@@ -168,7 +170,7 @@ impl Record {
         }
     }
 
-    /// Notes additions to one container, after those that it had before.
+    /// Adds entries of one container, after those that it has.
     pub(crate) fn add(&mut self, list: ContainerList, container: &str, added: Added) {
         let map = match list {
             ContainerList::Containers => &mut self.containers,

@@ -1,64 +1,44 @@
-//! Restart on change: what Stakater Reloader or the Infisical operator is told on a workload's own metadata.
-//!
-//! Reloader looks at the metadata and, only when that says nothing about Secrets, at the template; of the two it
-//! takes one whole (Reloader, `pkg/common` `ShouldReload`). It matches each item of the named list, split at commas
-//! and trimmed, as the regular expression `^item$`. Nothing that an author wrote is ever changed.
+//! Restart on change: plans the annotations on a workload's metadata by which Stakater Reloader or the Infisical
+//! operator restarts it. Nothing that an author wrote is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) mod annotations;
+pub(crate) mod list_entry;
+pub(crate) mod pod;
+pub(crate) mod reloader_config;
 
-use crate::contract::binding::BindOutcome;
-use crate::contract::input::PlanInput;
-use crate::contract::problem::NoRestart;
-use crate::contract::request::{InjectionRequest, ReloadMode};
-use crate::contract::secret_ref::SecretId;
+use std::collections::BTreeMap;
+
+use crate::contract::request::ReloadMode;
+use crate::contract::warning::NoRestart;
 use crate::keys::{INFISICAL, RELOADER_LIST as LIST};
-use crate::limits::MAX_RELOAD_BYTES;
 use crate::record::Restart;
-use crate::view::pod::Annotations;
+use crate::reload::annotations::{
+    ReloadAnnotations, is_too_long, reload_annotations, with_written, without_written,
+};
+use crate::reload::reloader_config::ReloaderConfig;
+use crate::view::annotations::Annotations;
 use crate::view::workload::WorkloadKind;
 
-const AUTO: &str = "reloader.stakater.com/auto";
-const SECRET_AUTO: &str = "secret.reloader.stakater.com/auto";
-const SEARCH: &str = "reloader.stakater.com/search";
-const IGNORE: &str = "reloader.stakater.com/ignore";
-const EXCLUDE: &str = "secrets.exclude.reloader.stakater.com/reload";
+/// Limit of the Infisical operator for a Secret's name: the part of `secrets.infisical.com/managed-secret.<name>` after
+/// the slash has at most 63 characters, and the operator's whole update is rejected beyond.
+const MAX_INFISICAL_NAME: usize = 48;
 
-/// One of these on the metadata, whatever its value, and Reloader does not look at the template about a Secret.
-const ABOUT_SECRETS: [&str; 4] = [LIST, AUTO, SECRET_AUTO, SEARCH];
-
-/// The same about `ConfigMaps` and `SecretProviderClasses`.
-const ABOUT_OTHERS: [&str; 4] = [
-    "configmap.reloader.stakater.com/reload",
-    "configmap.reloader.stakater.com/auto",
-    "secretproviderclass.reloader.stakater.com/reload",
-    "secretproviderclass.reloader.stakater.com/auto",
-];
-
-/// `secrets.infisical.com/managed-secret.<name>` ends at 63 characters after the prefix; the operator's whole update is
-/// refused beyond.
-const MAX_MANAGED: usize = 48;
-
-/// All annotations of an object may come to 256 KiB: one that only tells must not be what is too much.
-const MAX_TOLD_BY_POD: usize = 4096;
-
-type Told = BTreeMap<String, String>;
-
-/// What the plan depends on.
+/// Input of [`plan_restart`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RestartInput<'a> {
     pub kind: WorkloadKind,
     pub mode: ReloadMode,
-    /// The Secrets whose change should restart the workload.
+    /// Secrets whose change should restart the workload.
     pub secrets: &'a [String],
     pub metadata: Option<&'a Annotations<'a>>,
     pub template: Option<&'a Annotations<'a>>,
-    /// What was written earlier.
+    /// Entries that an earlier pass wrote.
     pub recorded: &'a Restart,
-    /// The template itself refers to the Secrets.
+    /// Whether the template itself refers to the Secrets.
     pub in_template: bool,
 }
 
-/// The annotations to change; `None` takes one away.
+/// Annotations to change; `None` removes one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RestartPlan {
     pub changes: BTreeMap<String, Option<String>>,
@@ -66,8 +46,8 @@ pub(crate) struct RestartPlan {
     pub warning: Option<NoRestart>,
 }
 
-/// Plans by what authors wrote: earlier additions are taken out first, so that a second pass comes to the same.
-pub(crate) fn restart(input: &RestartInput<'_>) -> RestartPlan {
+/// Plans from the author's annotations: earlier additions are removed first, so that a second pass has the same result.
+pub(crate) fn plan_restart(input: &RestartInput<'_>) -> RestartPlan {
     if is_too_long(input.metadata) || is_too_long(input.template) {
         let warning = (input.mode != ReloadMode::Off).then_some(NoRestart::TooLong);
         return RestartPlan {
@@ -76,20 +56,20 @@ pub(crate) fn restart(input: &RestartInput<'_>) -> RestartPlan {
             warning,
         };
     }
-    let metadata = owned(input.metadata);
-    let author = without(metadata.clone(), input.recorded);
-    let (written, warning) = match choose(input, &author) {
+    let metadata = reload_annotations(input.metadata);
+    let author = without_written(metadata.clone(), input.recorded);
+    let (written, warning) = match choose_mechanism(input, &author) {
         Ok(written) => (written, None),
         Err(warning) => (Restart::default(), warning),
     };
-    let wanted = with(author, &written);
+    let desired = with_written(author, &written);
     let mut changes = BTreeMap::new();
-    for (key, value) in &wanted {
+    for (key, value) in &desired {
         if metadata.get(key) != Some(value) {
             changes.insert(key.clone(), Some(value.clone()));
         }
     }
-    for key in metadata.keys().filter(|key| !wanted.contains_key(*key)) {
+    for key in metadata.keys().filter(|key| !desired.contains_key(*key)) {
         changes.insert(key.clone(), None);
     }
     RestartPlan {
@@ -99,42 +79,33 @@ pub(crate) fn restart(input: &RestartInput<'_>) -> RestartPlan {
     }
 }
 
-/// Longer than anybody writes: merging it would cost more than it says.
-fn is_too_long(annotations: Option<&Annotations<'_>>) -> bool {
-    let told = annotations.map(Annotations::restarts).unwrap_or_default();
-    told.iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum::<usize>()
-        > MAX_RELOAD_BYTES
-}
-
-fn owned(annotations: Option<&Annotations<'_>>) -> Told {
-    let told = annotations.map(Annotations::restarts).unwrap_or_default();
-    told.into_iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
-}
-
-/// What to write, or nothing and perhaps why.
-fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoRestart>> {
+/// Chooses what to write. The error is a warning, or `None` if nothing has to be written.
+fn choose_mechanism(
+    input: &RestartInput<'_>,
+    author: &ReloadAnnotations,
+) -> Result<Restart, Option<NoRestart>> {
     if input.secrets.is_empty() || !input.kind.restarts() || input.mode == ReloadMode::Off {
         return Err(None);
     }
-    let template = owned(input.template);
-    let told = ReloaderConfig {
+    let template = reload_annotations(input.template);
+    let config = ReloaderConfig {
         author,
         template: &template,
     };
-    let asked = |why| Err(Some(why));
     if input.mode == ReloadMode::Infisical {
+        let refused = |reason| Err(Some(reason));
         return if input.kind == WorkloadKind::Rollout {
-            asked(NoRestart::NotThisKind)
-        } else if input.secrets.iter().any(|name| name.len() > MAX_MANAGED) {
-            asked(NoRestart::NameTooLong)
+            refused(NoRestart::NotThisKind)
+        } else if input
+            .secrets
+            .iter()
+            .any(|name| name.len() > MAX_INFISICAL_NAME)
+        {
+            refused(NoRestart::NameTooLong)
         } else if author.get(INFISICAL).is_some_and(|value| value != "true") {
-            asked(NoRestart::OptedOut)
-        } else if told.any(LIST, |list| !list.trim().is_empty()) || told.watches() {
-            asked(NoRestart::OtherMechanism)
+            refused(NoRestart::OptedOut)
+        } else if config.any(LIST, |list| !list.trim().is_empty()) || config.watches_template() {
+            refused(NoRestart::OtherMechanism)
         } else if author.contains_key(INFISICAL) {
             Err(None)
         } else {
@@ -144,281 +115,13 @@ fn choose(input: &RestartInput<'_>, author: &Told) -> Result<Restart, Option<NoR
             })
         };
     }
-    by_name(&told, input.mode, input.secrets, input.in_template)
-}
-
-/// The named list for Reloader, or nothing and perhaps why.
-fn by_name(
-    told: &ReloaderConfig<'_>,
-    mode: ReloadMode,
-    secrets: &[String],
-    in_template: bool,
-) -> Result<Restart, Option<NoRestart>> {
-    let asked = |why| Err((mode != ReloadMode::Auto).then_some(why));
-    if told.opts_out() {
-        return asked(NoRestart::OptedOut);
-    }
-    if told
-        .author
-        .get(INFISICAL)
-        .is_some_and(|value| value == "true")
-    {
-        return asked(NoRestart::OtherMechanism);
-    }
-    if mode == ReloadMode::Auto && told.watches() {
-        return Err((!in_template).then_some(NoRestart::Unseen));
-    }
-    told.merge(secrets).map_err(Some)
-}
-
-/// What a pod tells of its restarts: the entries for its Secrets, decided by its own annotations as a workload's would
-/// be. Reloader never reads pods, so that this is for people alone, and nothing of the author's is touched for it:
-/// where the pod has a list already, there is nothing to add.
-pub(crate) fn told_by_pod(input: &PlanInput<'_>) -> Vec<String> {
-    let mode = input.request.reload;
-    let by_reloader = matches!(mode, ReloadMode::Auto | ReloadMode::Reloader);
-    let owners = input
-        .pod
-        .metadata
-        .iter()
-        .flat_map(|metadata| metadata.owner_references.iter().flatten());
-    // The next run of a Job reads the new value anyway: nothing of it is restarted.
-    let of_a_job = owners.into_iter().any(|owner| owner.kind.as_str() == "Job");
-    if is_too_long(input.pod.annotations()) {
-        return Vec::new();
-    }
-    let (author, none) = (owned(input.pod.annotations()), Told::new());
-    if !by_reloader || of_a_job || author.contains_key(LIST) {
-        return Vec::new();
-    }
-    let told = ReloaderConfig {
-        author: &author,
-        template: &none,
-    };
-    let secrets = restarting_secrets(input.request, input.bindings);
-    let list = by_name(&told, mode, &secrets, true)
-        .map(|written| written.list)
-        .unwrap_or_default();
-    let length: usize = list.iter().map(|entry| entry.len() + 1).sum();
-    if length > MAX_TOLD_BY_POD {
-        Vec::new()
-    } else {
-        list
-    }
-}
-
-/// What a workload's author tells Reloader.
-struct ReloaderConfig<'a> {
-    author: &'a Told,
-    template: &'a Told,
-}
-
-impl ReloaderConfig<'_> {
-    fn any(&self, key: &str, is: impl Fn(&str) -> bool) -> bool {
-        [self.author, self.template]
-            .into_iter()
-            .filter_map(|told| told.get(key))
-            .any(|value| is(value))
-    }
-
-    /// Wherever it stands, and even where Reloader would go by the named list all the same.
-    fn opts_out(&self) -> bool {
-        [AUTO, SECRET_AUTO]
-            .into_iter()
-            .any(|key| self.any(key, |value| parse_bool(value) == Some(false)))
-            || self.any(IGNORE, |value| parse_bool(value) == Some(true))
-    }
-
-    /// Restarts for what the template refers to.
-    fn watches(&self) -> bool {
-        [AUTO, SECRET_AUTO]
-            .into_iter()
-            .any(|key| self.any(key, |value| parse_bool(value) == Some(true)))
-            || self.any(SEARCH, |value| value == "true")
-    }
-
-    /// The entries that the named list lacks, and what of the template has to come up with them.
-    fn merge(&self, secrets: &[String]) -> Result<Restart, NoRestart> {
-        let hidden = ABOUT_SECRETS
-            .into_iter()
-            .all(|key| !self.author.contains_key(key));
-        let effective = if hidden { self.template } else { self.author };
-        let there: BTreeSet<&str> = effective
-            .get(LIST)
-            .map(|list| items(list).collect())
-            .unwrap_or_default();
-        let excluded = [self.author, self.template]
-            .into_iter()
-            .filter_map(|told| told.get(EXCLUDE));
-        let excluded: BTreeSet<&str> = excluded.flat_map(|list| items(list)).collect();
-        let mut list: Vec<String> = Vec::new();
-        for name in secrets
-            .iter()
-            .filter(|name| !excluded.contains(name.as_str()))
-        {
-            let entry = escape(name);
-            if !there.contains(name.as_str())
-                && !there.contains(entry.as_str())
-                && !list.contains(&entry)
-            {
-                list.push(entry);
-            }
-        }
-        let promoted = if hidden && !list.is_empty() {
-            self.promote()?
-        } else {
-            Told::new()
-        };
-        Ok(Restart {
-            list,
-            promoted,
-            infisical: false,
-        })
-    }
-
-    /// What our list on the metadata would hide.
-    fn promote(&self) -> Result<Told, NoRestart> {
-        let of_template = |keys: &[&'static str]| -> Told {
-            let there = keys
-                .iter()
-                .filter_map(|key| Some(((*key).to_owned(), self.template.get(*key)?.clone())));
-            there.collect()
-        };
-        if self.template.contains_key(SEARCH) {
-            // It is about ConfigMaps too: what the metadata says about them would change its meaning.
-            if ABOUT_OTHERS
-                .into_iter()
-                .any(|key| self.author.contains_key(key))
-            {
-                return Err(NoRestart::OtherMechanism);
-            }
-            return Ok(of_template(
-                &[&ABOUT_SECRETS[..], &ABOUT_OTHERS[..]].concat(),
-            ));
-        }
-        let mut promoted = of_template(&[LIST, SECRET_AUTO]);
-        // In the form that is about Secrets alone.
-        if let Some(auto) = self
-            .template
-            .get(AUTO)
-            .filter(|auto| parse_bool(auto) == Some(true))
-        {
-            promoted.insert(SECRET_AUTO.to_owned(), auto.clone());
-        }
-        Ok(promoted)
-    }
-}
-
-/// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-fn items(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim)
-}
-
-/// Go's `regexp.QuoteMeta`. In the name of a Secret only the dot needs it.
-fn escape(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for character in name.chars() {
-        if r"\.+*?()|[]{}^$".contains(character) {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
-}
-
-/// Takes back what was written, as far as it is still there.
-fn without(mut told: Told, written: &Restart) -> Told {
-    let Restart {
-        list,
-        promoted,
-        infisical,
-    } = written;
-    if let Some(there) = told.get(LIST) {
-        // Both lists may be forged, and thousands of items long: each is gone through once.
-        let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-        for entry in list {
-            *left.entry(entry).or_default() += 1;
-        }
-        let mut segments: Vec<&str> = there.split(',').rev().collect();
-        segments.retain(|segment| match left.get_mut(segment.trim()) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                false
-            }
-            Some(_) | None => true,
-        });
-        segments.reverse();
-        let rest = (!segments.is_empty()).then(|| segments.join(","));
-        match rest {
-            Some(rest) => told.insert(LIST.to_owned(), rest),
-            None => told.remove(LIST),
-        };
-    }
-    for (key, value) in promoted {
-        if told.get(key) == Some(value) {
-            told.remove(key);
-        }
-    }
-    if *infisical && told.get(INFISICAL).is_some_and(|value| value == "true") {
-        told.remove(INFISICAL);
-    }
-    told
-}
-
-/// An empty item matches nothing, so that the author's text stands before ours as it was.
-fn with(mut told: Told, written: &Restart) -> Told {
-    let Restart {
-        list,
-        promoted,
-        infisical,
-    } = written;
-    for (key, value) in promoted {
-        told.insert(key.clone(), value.clone());
-    }
-    if !list.is_empty() {
-        let ours = list.join(",");
-        let merged = match told.get(LIST) {
-            Some(theirs) => format!("{theirs},{ours}"),
-            None => ours,
-        };
-        told.insert(LIST.to_owned(), merged);
-    }
-    if *infisical {
-        told.insert(INFISICAL.to_owned(), "true".to_owned());
-    }
-    told
-}
-
-/// The names of the Secrets whose change should restart a workload, in the order of the references.
-#[must_use]
-pub fn restarting_secrets(
-    request: &InjectionRequest,
-    bindings: &BTreeMap<SecretId, BindOutcome>,
-) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let names = request
-        .key_queries()
-        .into_keys()
-        .map(|secret| match bindings.get(secret) {
-            Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
-            Some(BindOutcome::Missing { .. } | BindOutcome::Unchecked) | None => {
-                secret.name.to_string()
-            }
-        });
-    names.filter(|name| seen.insert(name.clone())).collect()
+    config.plan_list(input.mode, input.secrets, input.in_template)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::annotations::{AUTO, SEARCH, SECRET_AUTO};
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -436,7 +139,7 @@ mod tests {
         secrets: &[&str],
         metadata: Pairs<'_>,
         template: Pairs<'_>,
-    ) -> (Told, RestartPlan) {
+    ) -> (ReloadAnnotations, RestartPlan) {
         let secrets: Vec<String> = secrets.iter().map(|name| (*name).to_owned()).collect();
         let (metadata, template) = (annotations(metadata), annotations(template));
         let once = |metadata: &Annotations<'_>, recorded: &Restart, secrets: &[String]| {
@@ -449,8 +152,8 @@ mod tests {
                 recorded,
                 in_template: false,
             };
-            let plan = restart(&input);
-            let mut after = owned(Some(metadata));
+            let plan = plan_restart(&input);
+            let mut after = reload_annotations(Some(metadata));
             for (key, change) in &plan.changes {
                 match change {
                     Some(value) => after.insert(key.clone(), value.clone()),
@@ -467,11 +170,11 @@ mod tests {
             (&after, 0, &first.written),
             "a second pass"
         );
-        let (back, _) = once(&written, &first.written, &[]);
+        let (without, _) = once(&written, &first.written, &[]);
         assert_eq!(
-            back,
-            owned(Some(&metadata)),
-            "what is taken back is what was written"
+            without,
+            reload_annotations(Some(&metadata)),
+            "removing the written entries restores the original"
         );
         (after, first)
     }
@@ -479,17 +182,17 @@ mod tests {
     const S: &str = "secret.reloader.stakater.com/reload";
 
     #[rstest::rstest]
-    // The plain case, and the dot.
+    // Plain names, and a name with a dot.
     #[case::named(&["a", "b.c"], &[], &[], &[(S, r"a,b\.c")])]
     #[case::no_secret(&[], &[], &[], &[])]
-    // What the author lists stays as it is, byte by byte.
+    // The author's list is kept byte by byte.
     #[case::appended(&["a"], &[(S, "x , y.*")], &[], &[(S, "x , y.*,a")])]
     #[case::empty_list(&["a"], &[(S, "")], &[], &[(S, ",a")])]
     #[case::trailing_comma(&["a"], &[(S, "x,")], &[], &[(S, "x,,a")])]
     #[case::there_literally(&["a.b"], &[(S, "x, a.b")], &[], &[(S, "x, a.b")])]
     #[case::there_escaped(&["a.b"], &[(S, r"a\.b ,x")], &[], &[(S, r"a\.b ,x")])]
     #[case::inside_another_is_not_there(&["a"], &[(S, "a|b")], &[], &[(S, "a|b,a")])]
-    // Ways out.
+    // Opting out.
     #[case::off_by_false(&["a"], &[("reloader.stakater.com/auto", "false")], &[], &[("reloader.stakater.com/auto", "false")])]
     #[case::off_by_typed_false(&["a"], &[("secret.reloader.stakater.com/auto", "0")], &[], &[("secret.reloader.stakater.com/auto", "0")])]
     #[case::off_in_the_template(&["a"], &[], &[("reloader.stakater.com/auto", "F")], &[])]
@@ -502,16 +205,16 @@ mod tests {
     #[case::typed_auto(&["a"], &[("secret.reloader.stakater.com/auto", "true")], &[], &[("secret.reloader.stakater.com/auto", "true")])]
     #[case::search(&["a"], &[("reloader.stakater.com/search", "true")], &[], &[("reloader.stakater.com/search", "true")])]
     #[case::infisical(&["a"], &[(INFISICAL, "true")], &[], &[(INFISICAL, "true")])]
-    #[case::infisical_off_is_no_mechanism(&["a"], &[(INFISICAL, "false")], &[], &[(INFISICAL, "false"), (S, "a")])]
-    #[case::config_maps_are_another_matter(&["a"], &[("configmap.reloader.stakater.com/auto", "false")], &[],
+    #[case::infisical_off_is_not_a_mechanism(&["a"], &[(INFISICAL, "false")], &[], &[(INFISICAL, "false"), (S, "a")])]
+    #[case::annotations_about_config_maps_do_not_count(&["a"], &[("configmap.reloader.stakater.com/auto", "false")], &[],
         &[("configmap.reloader.stakater.com/auto", "false"), (S, "a")])]
-    // The metadata hides the template.
+    // The metadata hides the template's annotations.
     #[case::promoted_list(&["a"], &[], &[(S, "t")], &[(S, "t,a")])]
-    #[case::nothing_to_lift_when_all_is_there(&["a"], &[], &[(S, "t, a")], &[])]
+    #[case::nothing_to_promote_if_all_is_listed(&["a"], &[], &[(S, "t, a")], &[])]
     #[case::hidden_already(&["a"], &[(S, "m")], &[(S, "t")], &[(S, "m,a")])]
     #[case::search_of_another_value_is_promoted(&["a"], &[], &[("reloader.stakater.com/search", "no"), ("configmap.reloader.stakater.com/reload", "cm")],
         &[(S, "a"), ("configmap.reloader.stakater.com/reload", "cm"), ("reloader.stakater.com/search", "no")])]
-    fn auto_means_the_named_list(
+    fn auto_writes_the_named_list(
         #[case] secrets: &[&str],
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
@@ -524,7 +227,7 @@ mod tests {
             metadata,
             template,
         );
-        assert_eq!(after, owned(Some(&annotations(expected))));
+        assert_eq!(after, reload_annotations(Some(&annotations(expected))));
     }
 
     #[rstest::rstest]
@@ -534,9 +237,9 @@ mod tests {
     #[case::search_of_the_template(&[], &[(SEARCH, "true"), (AUTO, "true")], &[(SEARCH, "true"), (AUTO, "true"), (S, "a")], None)]
     #[case::search_that_cannot_be_promoted(&[("configmap.reloader.stakater.com/reload", "x")], &[(SEARCH, "true")],
         &[("configmap.reloader.stakater.com/reload", "x")], Some(NoRestart::OtherMechanism))]
-    #[case::author_says_no(&[(AUTO, "false")], &[], &[(AUTO, "false")], Some(NoRestart::OptedOut))]
+    #[case::author_opts_out(&[(AUTO, "false")], &[], &[(AUTO, "false")], Some(NoRestart::OptedOut))]
     #[case::infisical(&[(INFISICAL, "true")], &[], &[(INFISICAL, "true")], Some(NoRestart::OtherMechanism))]
-    fn reloader_by_name(
+    fn reloader_writes_the_named_list_or_warns(
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
         #[case] expected: Pairs<'_>,
@@ -551,19 +254,19 @@ mod tests {
         );
         assert_eq!(
             (after, first.warning),
-            (owned(Some(&annotations(expected))), warning)
+            (reload_annotations(Some(&annotations(expected))), warning)
         );
     }
 
     #[rstest::rstest]
     #[case::plain(WorkloadKind::Deployment, &[], &[], &[(INFISICAL, "true")], None)]
     #[case::the_authors_own(WorkloadKind::DaemonSet, &[(INFISICAL, "true")], &[], &[(INFISICAL, "true")], None)]
-    #[case::author_says_no(WorkloadKind::Deployment, &[(INFISICAL, "false")], &[], &[(INFISICAL, "false")], Some(NoRestart::OptedOut))]
+    #[case::author_opts_out(WorkloadKind::Deployment, &[(INFISICAL, "false")], &[], &[(INFISICAL, "false")], Some(NoRestart::OptedOut))]
     #[case::reloader_is_there(WorkloadKind::Deployment, &[(S, "x")], &[], &[(S, "x")], Some(NoRestart::OtherMechanism))]
     #[case::reloader_in_the_template(WorkloadKind::Deployment, &[], &[(AUTO, "true")], &[], Some(NoRestart::OtherMechanism))]
     #[case::reloader_off_is_none(WorkloadKind::Deployment, &[(AUTO, "false")], &[], &[(AUTO, "false"), (INFISICAL, "true")], None)]
     #[case::rollout(WorkloadKind::Rollout, &[], &[], &[], Some(NoRestart::NotThisKind))]
-    fn infisical_by_name(
+    fn infisical_is_written_or_warns(
         #[case] kind: WorkloadKind,
         #[case] metadata: Pairs<'_>,
         #[case] template: Pairs<'_>,
@@ -573,12 +276,12 @@ mod tests {
         let (after, first) = plan(kind, ReloadMode::Infisical, &["a"], metadata, template);
         assert_eq!(
             (after, first.warning),
-            (owned(Some(&annotations(expected))), warning)
+            (reload_annotations(Some(&annotations(expected))), warning)
         );
     }
 
     #[test]
-    fn infisical_cannot_name_every_secret() {
+    fn infisical_limits_the_name_of_a_secret() {
         let long = "s".repeat(49);
         for (name, warning) in [
             (&long[..48], None),
@@ -599,7 +302,7 @@ mod tests {
     }
 
     #[rstest::rstest]
-    fn jobs_are_never_restarted_and_off_is_off(
+    fn jobs_and_mode_off_get_no_reload_annotation(
         #[values(
             ReloadMode::Auto,
             ReloadMode::Reloader,
@@ -621,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_wish_replaces_our_entries_and_no_others() {
+    fn changed_request_replaces_only_recorded_entries() {
         let metadata = annotations(&[(S, "x,a,b,y")]);
         let recorded = Restart {
             list: vec!["a".to_owned(), "b".to_owned()],
@@ -637,138 +340,10 @@ mod tests {
             recorded: &recorded,
             in_template: false,
         };
-        let changes = restart(&input).changes;
+        let changes = plan_restart(&input).changes;
         assert_eq!(
             changes,
             BTreeMap::from([(S.to_owned(), Some("x,y,b,c".to_owned()))])
         );
-    }
-
-    /// What Go's regexp makes of `^entry$` for names that look alike: by hand, from its documented syntax.
-    #[rstest::rstest]
-    #[case("db-creds", "db-creds")]
-    #[case("a.b", r"a\.b")]
-    #[case("a..b", r"a\.\.b")]
-    #[case("x-1.y-2.z", r"x-1\.y-2\.z")]
-    #[case(r"a+b*(c)|[d]{e}^$?\", r"a\+b\*\(c\)\|\[d\]\{e\}\^\$\?\\")]
-    fn names_are_quoted_as_go_quotes_them(#[case] name: &str, #[case] expected: &str) {
-        assert_eq!(escape(name), expected);
-    }
-
-    /// Both tables are what the real Reloader decided: of an entry and a Secret, and of an entry all the Secrets of
-    /// the first table for which it restarts.
-    #[test]
-    fn reloader_takes_our_entry_for_its_secret_and_for_no_other() {
-        let pairs: Vec<Vec<&str>> =
-            table(include_str!("../tests/testdata/reloader_matching.tsv")).collect();
-        let names: BTreeSet<&str> = pairs.iter().map(|row| row[1]).collect();
-        let restarts: BTreeMap<&str, Vec<&str>> =
-            table(include_str!("../tests/testdata/reloader_names.tsv"))
-                .map(|row| (row[0], row[1].split(' ').collect()))
-                .collect();
-        assert!(names.len() > 1000, "the tables are whole");
-        let mut look_alikes = 0;
-        for name in &names {
-            let entry = escape(name);
-            assert_eq!(restarts.get(entry.as_str()), Some(&vec![*name]), "{entry}");
-            look_alikes += usize::from(
-                restarts
-                    .get(name)
-                    .is_some_and(|unescaped| unescaped.len() > 1),
-            );
-        }
-        assert!(
-            look_alikes > 100,
-            "{look_alikes} names would mean others too, were they not escaped"
-        );
-        let ours: BTreeMap<String, &str> = names.iter().map(|name| (escape(name), *name)).collect();
-        let told = pairs
-            .iter()
-            .filter_map(|row| Some((row, *ours.get(row[0])?)));
-        let wrong: Vec<_> = told
-            .filter(|(row, name)| row[2] != (row[1] == *name).to_string())
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
-
-    fn table(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-        text.lines().skip(1).map(|line| line.split('\t').collect())
-    }
-
-    /// As Reloader matches an item: `^` before it and `$` after it, without a group. Of Go's syntax as much as the
-    /// tables here use: characters, escaped ones, `.`, `*` and `|`.
-    fn matches(item: &str, name: &str) -> bool {
-        fn here(pattern: &[char], text: &[char], to_the_end: bool) -> bool {
-            let (token, rest) = match pattern {
-                [] => return text.is_empty() || !to_the_end,
-                ['\\', escaped, rest @ ..] => (Some(escaped), rest),
-                ['.', rest @ ..] => (None, rest),
-                [literal, rest @ ..] => (Some(literal), rest),
-            };
-            let is = |text: &[char]| {
-                text.first()
-                    .is_some_and(|c| token.is_none_or(|token| token == c))
-            };
-            match rest {
-                ['*', rest @ ..] => {
-                    here(rest, text, to_the_end)
-                        || (is(text) && here(pattern, text.get(1..).unwrap_or(&[]), to_the_end))
-                }
-                rest => is(text) && here(rest, text.get(1..).unwrap_or(&[]), to_the_end),
-            }
-        }
-        let name: Vec<char> = name.chars().collect();
-        let alternatives: Vec<Vec<char>> =
-            item.split('|').map(|one| one.chars().collect()).collect();
-        alternatives.iter().enumerate().any(|(at, one)| {
-            let (first, last) = (at == 0, at + 1 == alternatives.len());
-            let starts = if first { 0..=0 } else { 0..=name.len() };
-            starts
-                .into_iter()
-                .any(|start| here(one, name.get(start..).unwrap_or(&[]), last))
-        })
-    }
-
-    #[rstest::rstest]
-    #[case("a.b", "a.b", true)]
-    #[case("a.b", "axb", true)]
-    #[case(r"a\.b", "a.b", true)]
-    #[case(r"a\.b", "axb", false)]
-    #[case("a", "ab", false)]
-    #[case("a", "ba", false)]
-    #[case("db-.*", "db-x", true)]
-    #[case("a|b", "ax", true)]
-    #[case("a|b", "xb", true)]
-    #[case("a|b", "bx", false)]
-    #[case("", "", true)]
-    #[case("", "a", false)]
-    fn an_item_matches_as_gos_regexp_would(
-        #[case] item: &str,
-        #[case] name: &str,
-        #[case] expected: bool,
-    ) {
-        assert_eq!(matches(item, name), expected);
-    }
-
-    /// Every name of up to four characters against every other.
-    #[test]
-    fn our_entry_matches_its_secret_and_no_look_alike() {
-        let mut names = vec![String::new()];
-        for _ in 0..4 {
-            let longer: Vec<String> = names
-                .iter()
-                .flat_map(|name| ["a", "b", ".", "-"].map(|next| format!("{name}{next}")))
-                .collect();
-            names.extend(longer);
-        }
-        names.sort();
-        names.dedup();
-        for one in &names {
-            let entry = escape(one);
-            assert!(!entry.contains(','));
-            for other in &names {
-                assert_eq!(matches(&entry, other), one == other, "{entry} and {other}");
-            }
-        }
     }
 }

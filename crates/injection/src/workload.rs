@@ -1,12 +1,14 @@
-//! Workloads: what an update changes, how annotations reach the pod template, and the patch of both.
+//! Workloads: the scope of an update, the propagation of annotations to the pod template, and the patch of both.
 
-pub(crate) mod copies;
-pub(crate) mod inheritance;
+pub(crate) mod compare;
 pub(crate) mod patch;
 pub(crate) mod plan;
-pub(crate) mod revise;
+pub(crate) mod propagation;
+pub(crate) mod reconcile;
+pub(crate) mod removal_warnings;
 pub(crate) mod statements;
-pub(crate) mod taken_back;
 pub(crate) mod template_edit;
+pub(crate) mod template_layers;
 pub(crate) mod template_patch;
+pub(crate) mod template_state;
 pub(crate) mod update;

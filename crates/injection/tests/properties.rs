@@ -1,11 +1,11 @@
-//! What holds for every pod and every annotation. `PROPTEST_CASES` asks for more of them.
+//! Properties of all pods and all annotations. `PROPTEST_CASES` sets the number of cases.
 //!
-//! Failures that were found are kept in `tests/testdata/properties.regressions`, and tried first.
+//! Failed cases are kept in `tests/testdata/properties.regressions`, and run first.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
+    reason = "a failing helper fails the test"
 )]
 
 #[path = "support/additive.rs"]
@@ -40,7 +40,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-// === the path ===
+// === parse, plan and render ===
 
 type Bindings = BTreeMap<SecretId, BindOutcome>;
 
@@ -74,7 +74,7 @@ fn plan_of(
     })
 }
 
-/// Decodes, parses and plans; `None` where the pod is skipped or refused.
+/// Decodes, parses and plans; `None` if the pod is skipped or rejected.
 fn admit(pod: &Value, world: &World) -> Option<(InjectionPlan, Value)> {
     let view = PodView::deserialize(pod).unwrap();
     let defaults =
@@ -97,7 +97,7 @@ fn patched(pod: &Value, patch: &Value) -> Value {
 
 // === pods, annotations and worlds ===
 
-/// What meets a pod besides its own annotations.
+/// Bindings, defaults and target of a pod.
 #[derive(Clone, Debug)]
 struct World {
     bindings: Bindings,
@@ -105,7 +105,7 @@ struct World {
     target: PlanTarget,
 }
 
-/// Few names, so that they meet.
+/// Few names, so that references often have the same ones.
 const SECRETS: [&str; 5] = ["a", "b", "a-b", "a.b", "c"];
 const KEYS: [&str; 5] = ["k", "b", "a.b", "a_b", "value"];
 const VARIABLES: [&str; 6] = [
@@ -139,7 +139,7 @@ fn choice() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Annotations that mostly ask for something that can be had.
+/// Annotations that are mostly valid.
 fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
     let secret =
         (source(), select(&SECRETS[..])).prop_map(|(source, name)| format!("{source}{name}"));
@@ -182,7 +182,7 @@ fn contract() -> impl Strategy<Value = BTreeMap<String, String>> {
     )
 }
 
-/// A record that somebody wrote.
+/// A forged record.
 fn record() -> impl Strategy<Value = String> {
     let added = (
         subsequence(&SECRETS[..], 0..3),
@@ -219,7 +219,7 @@ fn hostile_key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Fields of a newer Kubernetes; their names never meet those that are known.
+/// Fields of a newer Kubernetes, with names that differ from the known ones.
 fn unknown_fields() -> impl Strategy<Value = Map<String, Value>> {
     let key = hostile_key().prop_map(|key| format!("new{key}"));
     let some = btree_map(key, anything(), 1..3).prop_map(|map| map.into_iter().collect());
@@ -297,7 +297,7 @@ fn container() -> impl Strategy<Value = Value> {
         })
 }
 
-/// What an author may tell other programs about restarts.
+/// Reload annotations by the author.
 fn reloaders() -> impl Strategy<Value = BTreeMap<String, String>> {
     let key = select(
         &[
@@ -320,7 +320,7 @@ fn pod() -> impl Strategy<Value = Value> {
         1 => Just(None),
         1 => Just(Some(Value::Null)),
         8 => (contract(), foreign(), reloaders()).prop_map(|(ours, foreign, reloaders)| {
-            // None of the foreign ones may be under our prefix by accident; `hostile_key` makes none that is.
+            // Foreign annotations must not have the contract's prefix by accident; those of `hostile_key` do not.
             Some(Value::Object(foreign.into_iter().chain(reloaders).chain(ours).map(|(k, v)| (k, Value::from(v))).collect()))
         }),
     ];
@@ -396,7 +396,7 @@ fn world() -> impl Strategy<Value = World> {
     })
 }
 
-/// Annotations as an enemy would write them.
+/// Hostile annotations.
 fn hostile_annotations() -> impl Strategy<Value = Vec<(String, String)>> {
     let known = select(
         &[
@@ -433,9 +433,9 @@ fn hostile_annotations() -> impl Strategy<Value = Vec<(String, String)>> {
 
 // === properties ===
 
-/// Properties say nothing about pods that are skipped or refused: most that are made up must be neither.
+/// Properties do not cover pods that are skipped or rejected, so most generated pods must be neither.
 #[test]
-fn most_pods_that_are_made_up_are_injected() {
+fn most_generated_pods_are_injected() {
     let mut runner = TestRunner::deterministic();
     let mut injected = 0;
     for _ in 0..500 {
@@ -449,10 +449,10 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn planning_what_was_planned_comes_to_nothing(pod in pod(), world in world()) {
+    fn second_pass_adds_nothing(pod in pod(), world in world()) {
         if let Some((first, patch)) = admit(&pod, &world) {
             let once = patched(&pod, &patch);
-            let (second, nothing) = admit(&once, &world).expect("what was admitted is admitted again");
+            let (second, nothing) = admit(&once, &world).expect("an admitted pod is admitted again");
             prop_assert_eq!(nothing, json!([]), "after {:#}", once);
             prop_assert_eq!(&second.record, &None);
             if let Some(record) = first.record {
@@ -463,7 +463,7 @@ proptest! {
     }
 
     #[test]
-    fn the_authors_words_stand(pod in pod(), world in world()) {
+    fn entries_of_the_author_are_kept(pod in pod(), world in world()) {
         if let Some((plan, patch)) = admit(&pod, &world) {
             let after = patched(&pod, &patch);
             if let Err(difference) = additive::difference(&pod, &after) {
@@ -475,30 +475,30 @@ proptest! {
         }
     }
 
-    /// What is told is about Secrets that are asked for, and only where a pod gets something.
+    /// The list has only requested Secrets, and is written only if the pod gets entries.
     #[test]
-    fn a_pod_tells_of_its_own_secrets_alone(pod in pod(), world in world()) {
+    fn pod_list_has_only_requested_secrets(pod in pod(), world in world()) {
         if let Some((plan, patch)) = admit(&pod, &world) {
             let after = patched(&pod, &patch);
-            let told = |pod: &Value| pod["metadata"]["annotations"][LIST].as_str().map(str::to_owned);
-            if let Some(theirs) = told(&pod) {
-                prop_assert_eq!(told(&after), Some(theirs));
+            let list_of = |pod: &Value| pod["metadata"]["annotations"][LIST].as_str().map(str::to_owned);
+            if let Some(own) = list_of(&pod) {
+                prop_assert_eq!(list_of(&after), Some(own));
                 prop_assert!(plan.reload.is_empty());
-            } else if let Some(ours) = told(&after) {
+            } else if let Some(list) = list_of(&after) {
                 prop_assert!(world.target == PlanTarget::Pod && !plan.is_empty());
-                prop_assert_eq!(&ours, &plan.reload.join(","));
+                prop_assert_eq!(&list, &plan.reload.join(","));
                 let view = PodView::deserialize(&pod).unwrap();
                 let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
                 let request = request_of(&view, &defaults).unwrap();
-                let asked = restarting_secrets(&request, &world.bindings);
-                let named: Vec<String> = ours.split(',').map(|entry| entry.replace('\\', "")).collect();
-                prop_assert!(named.iter().all(|name| asked.contains(name)), "{named:?} of {asked:?}");
+                let requested = restarting_secrets(&request, &world.bindings);
+                let named: Vec<String> = list.split(',').map(|entry| entry.replace('\\', "")).collect();
+                prop_assert!(named.iter().all(|name| requested.contains(name)), "{named:?} of {requested:?}");
             }
         }
     }
 
     #[test]
-    fn two_implementations_of_the_rfc_agree_on_our_patch(pod in pod(), world in world()) {
+    fn patch_has_the_same_result_in_two_implementations(pod in pod(), world in world()) {
         if let Some((_, patch)) = admit(&pod, &world) {
             let mut ours = pod.clone();
             rfc6902::apply(&mut ours, &patch).map_err(TestCaseError::fail)?;
@@ -507,7 +507,7 @@ proptest! {
     }
 
     #[test]
-    fn a_patch_for_a_template_is_the_pods_patch_further_down(pod in pod(), world in world()) {
+    fn patch_of_a_template_is_the_pods_patch_at_another_path(pod in pod(), world in world()) {
         let view = PodView::deserialize(&pod).unwrap();
         let defaults = Annotations::from_pairs(world.defaults.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         if let Some(request) = request_of(&view, &defaults)
@@ -522,7 +522,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_input_gives_the_same_bytes_however_it_is_decoded(pod in pod(), world in world()) {
+    fn patch_does_not_depend_on_the_decoder(pod in pod(), world in world()) {
         let bytes = serde_json::to_vec(&pod).unwrap();
         let defaults = Annotations::from_pairs(world.defaults.iter().rev().map(|(k, v)| (k.as_str(), v.as_str())));
         let from_bytes: PodView<'_> = serde_json::from_slice(&bytes).unwrap();
@@ -536,7 +536,7 @@ proptest! {
     }
 
     #[test]
-    fn every_variable_that_we_add_is_a_c_identifier(
+    fn added_variables_are_c_identifiers(
         pairs in hostile_annotations(),
         keys in vec(any::<String>(), 0..4),
         mut pod in pod(),
@@ -560,25 +560,25 @@ proptest! {
     }
 
     #[test]
-    fn a_mistake_is_one_short_sentence_that_names_its_annotation(pairs in hostile_annotations()) {
+    fn error_of_an_annotation_is_one_sentence_that_names_it(pairs in hostile_annotations()) {
         let annotations = Annotations::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        if let Err(mistakes) = parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }) {
-            for mistake in mistakes {
-                let said = mistake.to_string();
-                prop_assert!(said.starts_with(&format!("annotation {}", mistake.site.annotation())), "{said}");
-                prop_assert!(!said.trim_end_matches(&mistake.site.key).contains('\n') || mistake.site.key.contains('\n'), "{said}");
+        if let Err(errors) = parse(&AnnotationLayers { object: Some(&annotations), ..AnnotationLayers::default() }) {
+            for error in errors {
+                let sentence = error.to_string();
+                prop_assert!(sentence.starts_with(&format!("annotation {}", error.site.annotation())), "{sentence}");
+                prop_assert!(!sentence.trim_end_matches(&error.site.key).contains('\n') || error.site.key.contains('\n'), "{sentence}");
             }
         }
     }
 
     #[test]
-    fn no_bytes_make_the_view_panic(bytes in vec(any::<u8>(), 0..64), value in anything()) {
+    fn view_does_not_panic_on_any_bytes(bytes in vec(any::<u8>(), 0..64), value in anything()) {
         let _ = serde_json::from_slice::<PodView<'_>>(&bytes);
         let _ = PodView::deserialize(&value);
         let _ = PodView::deserialize(&json!({ "metadata": value, "spec": { "containers": value } }));
     }
 
-    /// Against the kubelet's own way of reading it, byte by byte.
+    /// Compared with the kubelet's own algorithm.
     #[test]
     fn literals_mention_what_the_kubelet_expands(text in "[$()AB x]{0,16}") {
         let encoded = serde_json::to_string(&text).unwrap();
@@ -603,7 +603,7 @@ fn expanded(input: &str) -> Vec<String> {
                     }
                     None => 1,
                 },
-                // An escape, and what is no operator: the next byte is taken as it is.
+                // An escape, or no operator: the next byte is literal.
                 _ => 1,
             };
             cursor += advance;

@@ -1,29 +1,29 @@
-//! The backend's answer about a secret, as the planner sees it: names, never values.
+//! Bindings of secrets, as a backend returns them: names, never values.
 
 use std::collections::BTreeSet;
 
-/// The Kubernetes Secret, in the pod's own namespace, that stands for a referenced secret.
+/// The Kubernetes Secret in the pod's namespace that has the keys of a referenced secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretBinding {
-    /// `metadata.name` of that Secret: what `secretRef` and `secretKeyRef` will name.
+    /// `metadata.name` of the Secret, for `secretRef` and `secretKeyRef`.
     pub secret_name: String,
-    /// Its data keys, when they were asked for. Text, because a key made by another program need not be one
-    /// that our annotations can name.
+    /// Data keys, if they were queried. Strings, because other programs may write keys that annotations of the contract
+    /// cannot name.
     pub keys: Option<BTreeSet<String>>,
 }
 
-/// What is known about a referenced secret.
+/// Result of looking up a referenced secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindOutcome {
-    /// It exists.
+    /// The secret exists.
     Found(SecretBinding),
-    /// It does not.
+    /// The secret does not exist.
     Missing {
-        /// The backend that said so, for the sentence.
+        /// Backend that was queried, for sentences.
         backend: &'static str,
-        /// A name that was seen in that namespace and looks alike.
+        /// Similar name in the same namespace.
         near: Option<String>,
     },
-    /// Nobody was asked (`inject` without a cluster and without files of Secrets).
+    /// The secret was not looked up (`inject` without a cluster and without files of Secrets).
     Unchecked,
 }

@@ -1,29 +1,29 @@
-//! Defaults that have no effect, because their namespace does not carry the label that lets them apply.
+//! Defaults without effect, because their namespace lacks the label that lets defaults apply.
 
 use std::fmt;
 
 use crate::excerpt::excerpt;
 use crate::keys::{ENABLED_LABEL, PREFIX};
 
-/// Annotations of a Namespace or ServiceAccount that govern no pod. `Display` is the sentence: what has no effect, why,
-/// and the command that lets it have one.
+/// Annotations of a Namespace or ServiceAccount that apply to no pod. `Display` is a sentence: the annotations without
+/// effect, the reason, and the command that sets the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdleDefaults {
-    /// The ServiceAccount; `None` for the Namespace's own.
+    /// Name of the ServiceAccount; `None` for annotations of the Namespace itself.
     service_account: Option<String>,
     namespace: String,
-    /// What the label says instead.
+    /// Current value of the label.
     label: Option<String>,
 }
 
 impl IdleDefaults {
-    /// Those of a Namespace whose label says `label`; `None` where they apply.
+    /// Annotations of a Namespace with this value of the label; `None` if they apply.
     #[must_use]
     pub fn of_namespace(namespace: &str, label: Option<&str>) -> Option<Self> {
         Self::new(None, namespace, label)
     }
 
-    /// Those of a ServiceAccount in a namespace whose label says `label`; `None` where they apply.
+    /// Annotations of a ServiceAccount in a namespace with this value of the label; `None` if they apply.
     #[must_use]
     pub fn of_service_account(name: &str, namespace: &str, label: Option<&str>) -> Option<Self> {
         Self::new(Some(name), namespace, label)
@@ -58,7 +58,7 @@ impl fmt::Display for IdleDefaults {
                 "the {PREFIX} annotations of namespace \"{namespace}\" have no effect"
             )?,
         }
-        // The API server cuts a longer warning.
+        // The API server truncates longer warnings.
         let overwrite = if let Some(label) = label {
             write!(f, ", because the label says \"{label}\"")?;
             "--overwrite "
@@ -73,8 +73,8 @@ impl fmt::Display for IdleDefaults {
     }
 }
 
-/// Whether a word is likely meant for the label: `enabled`, or nearly. `true` and `yes` are not: they are meant for the
-/// annotation.
+/// Whether a value is probably meant for the label: `enabled`, or a typo of it. `true` and `yes` are not: they are
+/// meant for the annotation.
 pub(crate) fn is_meant_for_the_label(word: &str) -> bool {
     const LONGEST: usize = 16;
     let word = word.trim().to_ascii_lowercase();
@@ -114,7 +114,7 @@ mod tests {
             Some("Enabled"),
         ));
         assert_eq!(near.as_deref(), Some(expected));
-        // Longer warnings are cut.
+        // Longer warnings are truncated.
         let longest =
             IdleDefaults::of_service_account(&"a".repeat(20), &"n".repeat(40), Some("Enabled"));
         assert!(sentence(longest).is_some_and(|sentence| sentence.len() < 250));
@@ -130,7 +130,7 @@ mod tests {
     #[case("False", false)]
     #[case("disabled", false)]
     #[case("", false)]
-    fn words_for_the_label_are_known(#[case] word: &str, #[case] expected: bool) {
+    fn values_for_the_label_are_recognised(#[case] word: &str, #[case] expected: bool) {
         assert_eq!(is_meant_for_the_label(word), expected);
     }
 }

@@ -1,34 +1,35 @@
 //! The annotation by which a pod template inherits from the metadata around it.
 //!
-//! Pods never inherit a workload's metadata, and at the pods everything is decided. So what stands there is written into
-//! one annotation of the template that is ours alone, and made anew whenever the metadata or the template change. What
-//! an author wrote on the template is never a copy, and a copy is never taken for what an author wrote.
+//! Pods do not inherit a workload's metadata, and secrets are injected at the pods. So the webhook writes the
+//! annotations of the metadata into one annotation of the template that it owns, and rewrites it whenever the metadata
+//! or the template change. Annotations that an author wrote on the template are never taken for copies, nor copies for
+//! an author's.
 
 use std::collections::BTreeMap;
 
 use crate::keys::{INHERITED, INHERITED_KEY, RECORD_KEY};
 use crate::limits::MAX_VALUE_BYTES;
-use crate::view::pod::Annotations;
+use crate::view::annotations::Annotations;
 
 /// Annotations by the part of the name after the prefix.
 pub(crate) type Keys<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Whether authors write the key: neither the record nor the inherited annotation itself.
-pub(crate) fn is_an_authors(key: &str) -> bool {
+/// Whether authors write annotations of this key: all but the record and the inherited annotation itself.
+pub(crate) fn is_author_key(key: &str) -> bool {
     key != RECORD_KEY && key != INHERITED_KEY
 }
 
-/// The annotations of the contract, those nearest to the pods first.
+/// Merges the annotations of the contract, those nearest to the pods first.
 pub(crate) fn nearest<'a>(layers: [Option<&'a Annotations<'_>>; 2]) -> Keys<'a> {
     let farthest_first = layers.into_iter().rev().flatten();
     farthest_first
         .flat_map(Annotations::ours)
-        .filter(|(key, _)| is_an_authors(key))
+        .filter(|(key, _)| is_author_key(key))
         .collect()
 }
 
-/// Writes the annotation's value: a JSON object with its keys in order, and without white space. Nothing to inherit is
-/// no annotation.
+/// Writes the annotation's value: a JSON object with its keys in order, and without white space; `None` if there is
+/// nothing to inherit.
 ///
 /// # Panics
 /// Never: a map of strings always serialises.
@@ -39,7 +40,7 @@ pub(crate) fn write(keys: &Keys<'_>) -> Option<String> {
 /// Reads the annotation's value.
 ///
 /// # Errors
-/// What is wrong with it, to follow the annotation's name: authors can write it too.
+/// The problem, to follow the annotation's name: authors can write the annotation too.
 pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     let wrong = |what: &str| {
         format!(
@@ -54,7 +55,7 @@ pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     }
     let keys: BTreeMap<String, String> = serde_json::from_str(value)
         .map_err(|_| wrong("is not a JSON object whose values are all strings"))?;
-    if let Some(key) = keys.keys().find(|key| !is_an_authors(key)) {
+    if let Some(key) = keys.keys().find(|key| !is_author_key(key)) {
         return Err(wrong(&format!(
             "contains the key {key:?}, which is never inherited"
         )));
@@ -62,8 +63,8 @@ pub(crate) fn read(value: &str) -> Result<Annotations<'static>, String> {
     Ok(Annotations::ours_from(keys))
 }
 
-/// The template's annotation of that name, as it stands.
-pub(crate) fn standing<'a>(template: Option<&'a Annotations<'_>>) -> Option<&'a str> {
+/// Value of the template's annotation, unparsed.
+pub(crate) fn inherited_value<'a>(template: Option<&'a Annotations<'_>>) -> Option<&'a str> {
     template.and_then(|template| template.value(INHERITED))
 }
 
@@ -78,7 +79,7 @@ mod tests {
     #[case::of_another_version(r#"{"v":2,"keys":{}}"#, "is not a JSON object")]
     #[case::the_record(r#"{"injected":"{}"}"#, r#"contains the key "injected""#)]
     #[case::itself(r#"{"inherited":"{}"}"#, r#"contains the key "inherited""#)]
-    fn a_value_that_was_not_written_here_is_refused(#[case] value: &str, #[case] problem: &str) {
+    fn inherited_value_by_others_is_rejected(#[case] value: &str, #[case] problem: &str) {
         let error = read(value).unwrap_err();
         assert!(error.starts_with(problem), "{error}");
         assert!(
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_more_than_64_kib_is_refused_unread() {
+    fn inherited_value_beyond_the_limit_is_rejected_unparsed() {
         let value = |bytes: usize| format!(r#"{{"refs":"{}"}}"#, "a".repeat(bytes));
         assert!(read(&value(MAX_VALUE_BYTES - 11)).is_ok());
         assert!(
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_written_in_order_and_read_again() {
+    fn inherited_keys_round_trip_in_order() {
         let keys = BTreeMap::from([("refs", "a/b"), ("env-from", "\"x\"\n")]);
         let written = write(&keys).unwrap();
         assert_eq!(written, r#"{"env-from":"\"x\"\n","refs":"a/b"}"#);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_layer_wins_and_what_is_not_an_authors_is_left_out() {
+    fn nearest_layer_wins_and_annotations_of_the_webhook_are_not_inherited() {
         let near = Annotations::from_pairs([
             ("secrets.floe.dev/refs", "near"),
             ("secrets.floe.dev/injected", "{}"),

@@ -1,4 +1,4 @@
-//! Everything that a plan depends on.
+//! Input of the planner.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,34 @@ use crate::contract::secret_ref::SecretId;
 use crate::contract::sidecar::Sidecar;
 use crate::view::pod::PodView;
 
-/// What is planned for.
+/// Kind of object that is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanTarget {
-    /// A pod: what it asks for is there now, or it is refused.
+    /// A pod: it is rejected if a requested secret does not exist.
     Pod,
-    /// The template in a manifest, planned as a pod of it would be: what it asks for is there now, or it is refused.
+    /// The template in a manifest, planned like a pod: it is rejected if a requested secret does not exist.
     Manifest,
-    /// The template of a workload, whose pods will be reviewed in their turn. A missing secret is a warning unless
-    /// the author says otherwise, and so is a container that another webhook may still add.
+    /// The template of a workload, whose pods are reviewed when they are created. A missing secret is a warning unless
+    /// the author sets `on-missing: deny`, and so is a container that another webhook may still add.
     Template,
 }
 
 /// Everything that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a> {
-    /// What `pod` is.
+    /// Kind of object that `pod` is from.
     pub target: PlanTarget,
     /// The pod, or the template of one.
     pub pod: &'a PodView<'a>,
-    /// Where it will run, for sentences.
+    /// Namespace of the pod, for sentences.
     pub namespace: &'a str,
-    /// What it asks for.
+    /// Requested secrets and containers.
     pub request: &'a InjectionRequest,
-    /// What is known of each secret of `request.key_queries()`.
+    /// Binding of each secret of `request.key_queries()`.
     pub bindings: &'a BTreeMap<SecretId, BindOutcome>,
-    /// The operator's list of containers that the unset selection leaves out.
+    /// Sidecars by the operator: they are not selected by default.
     pub sidecars: &'a [Sidecar],
-    /// Whether names may be told that the author did not write: other keys of a secret, and names like the one written.
-    /// Not to a caller who may be anybody.
+    /// Whether messages may contain names that the author did not write: other keys of a secret, and similar names.
+    /// False for a caller that is not known to be the API server.
     pub discloses: bool,
 }

@@ -1,4 +1,4 @@
-//! How a reference is written: `[source:]name[/key]`, or the floe spec's document `{source, name, key}`.
+//! Syntax of references: `[source:]name[/key]`, or the floe spec's document `{source, name, key}`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::contract::secret_ref::{KeyChoice, NameError, SecretId, SecretReferenc
 use crate::excerpt::excerpt;
 use crate::limits::{MAX_ITEMS, MAX_VALUE_BYTES, check_count};
 
-/// `[source:]rest`.
+/// Splits `[source:]rest`.
 pub(crate) fn split_source(item: &str) -> Result<(SecretSource, &str), NameError> {
     match item.split_once(':') {
         Some((source, rest)) => Ok((SecretSource::from_str(source)?, rest)),
@@ -19,7 +19,7 @@ pub(crate) fn split_source(item: &str) -> Result<(SecretSource, &str), NameError
     }
 }
 
-/// `[source:]name[/key]`, where the key may be `*`.
+/// Parses `[source:]name[/key]`, where the key may be `*`.
 pub(crate) fn parse_reference(item: &str) -> Result<SecretReference, NameError> {
     let (source, rest) = split_source(item)?;
     let (name, key) = match rest.split_once('/') {
@@ -40,7 +40,7 @@ pub(crate) fn parse_reference(item: &str) -> Result<SecretReference, NameError> 
     })
 }
 
-/// The floe spec's `SecretReference` as a document: unknown fields are refused, an empty key is no key.
+/// The floe spec's `SecretReference` as a document: unknown fields are rejected, and an empty key counts as none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReferenceDocument {
@@ -77,7 +77,7 @@ impl TryFrom<ReferenceDocument> for SecretReference {
 impl FromStr for SecretReference {
     type Err = String;
 
-    /// A reference as annotations write it, `[source:]name[/key]`, or as the spec's JSON document.
+    /// Parses `[source:]name[/key]`, as in annotations, or the spec's JSON document.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim_start().starts_with('{') {
             let document: ReferenceDocument = serde_json::from_str(text)
@@ -90,8 +90,8 @@ impl FromStr for SecretReference {
     }
 }
 
-/// What the YAML parser may do for one annotation: its own bounds are made for files. The text is at most 64 KiB long,
-/// and a list of the most references has four events for each of them; nothing in it needs an alias.
+/// Limits of the YAML parser for one annotation: its default limits are meant for files. The text is at most 64 KiB
+/// long, and the longest list of references has four events for each of them. Aliases are not needed.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -107,7 +107,7 @@ fn yaml_options() -> serde_saphyr::Options {
 
 /// An item of a YAML or JSON list: the short form as text, or the spec's document.
 enum Item {
-    CowStr(String),
+    Text(String),
     Document(ReferenceDocument),
 }
 
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Item {
                 f.write_str("a reference such as \"db/password\", in quotes where it looks like a number, or {source, name, key}")
             }
             fn visit_str<E>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::CowStr(text.to_owned()))
+                Ok(Item::Text(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
                 ReferenceDocument::deserialize(MapAccessDeserializer::new(map)).map(Item::Document)
@@ -135,16 +135,16 @@ impl TryFrom<Item> for SecretReference {
 
     fn try_from(item: Item) -> Result<Self, NameError> {
         match item {
-            Item::CowStr(text) => parse_reference(text.trim()),
+            Item::Text(text) => parse_reference(text.trim()),
             Item::Document(document) => document.try_into(),
         }
     }
 }
 
-/// What a value of `refs` is written in.
+/// Format of a value of `refs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// `[source:]name[/key]`, by comma, space or newline.
+pub(crate) enum ReferenceFormat {
+    /// Items `[source:]name[/key]`, separated by commas, spaces or newlines.
     Short,
     /// A YAML or JSON list.
     List,
@@ -152,8 +152,8 @@ pub(crate) enum Form {
     Single,
 }
 
-impl Form {
-    /// By the first line that is neither empty, nor a comment, nor YAML's `---`.
+impl ReferenceFormat {
+    /// Detects the format by the first line that is neither empty, nor a comment, nor YAML's `---`.
     pub(crate) fn of(text: &str) -> Self {
         let skipped = |line: &&str| line.is_empty() || line.starts_with('#') || *line == "---";
         let first = text
@@ -173,21 +173,21 @@ impl Form {
     }
 }
 
-/// The references of a YAML or JSON list whose items are the short form or `{source, name, key}`, or of a single
+/// Parses a YAML or JSON list whose items are the short form or `{source, name, key}`, or a single
 /// `{source, name, key}`.
 pub(crate) fn reference_documents(
-    form: Form,
+    format: ReferenceFormat,
     text: &str,
 ) -> Result<Vec<Result<SecretReference, String>>, String> {
     let unreadable = |error: serde_saphyr::Error| {
-        // The first line is the message; a drawing of the place follows it.
+        // The first line is the message; a rendering of the source code follows it.
         let message = error.to_string();
         let line = message.lines().next().unwrap_or_default();
         let line = excerpt(line.strip_prefix("error: ").unwrap_or(line));
         format!("is not a list of {{source, name, key}}: {line}")
     };
     let text = text.trim_start_matches('\u{feff}');
-    let items: Vec<Item> = if form == Form::Single {
+    let items: Vec<Item> = if format == ReferenceFormat::Single {
         vec![Item::Document(
             serde_saphyr::from_str_with_options(text, yaml_options()).map_err(unreadable)?,
         )]

@@ -1,4 +1,4 @@
-//! What a pod asks for, after its annotations and the defaults that govern it have been read.
+//! Requests of a pod, parsed from its annotations and the defaults that apply to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,13 +11,13 @@ use crate::contract::selector::Pattern;
 use crate::excerpt::excerpt;
 use crate::keys::PREFIX;
 
-/// Whose annotation it is.
+/// Object that has an annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnnotationOwner {
     /// The object under review: the pod, or the object that holds its template.
     #[default]
     Object,
-    /// The workload that the pod belongs to, by what its template inherits.
+    /// The pod's workload: its template inherited the annotation.
     Workload,
     /// A default set on the pod's service account.
     ServiceAccount(String),
@@ -26,14 +26,14 @@ pub enum AnnotationOwner {
 }
 
 impl AnnotationOwner {
-    /// Whether it is a default, which the pod's author may not even know of.
+    /// Whether the annotation is a default, which the pod's author may not know.
     #[must_use]
     pub fn is_default(&self) -> bool {
         matches!(self, Self::ServiceAccount(_) | Self::Namespace(_))
     }
 }
 
-/// An annotation, by the part of its name after the prefix, and whose it is.
+/// A reference to an annotation: the part of its name after the prefix, and the object that has it.
 ///
 /// Displays as `annotation secrets.floe.dev/refs` or, for a default, `annotation secrets.floe.dev/refs of
 /// namespace "floe-jobs"`.
@@ -41,13 +41,13 @@ impl AnnotationOwner {
 pub struct AnnotationRef {
     /// `refs`, `env.AWS_ACCESS_KEY_ID`, …
     pub key: String,
-    /// Whose.
+    /// Object that has the annotation.
     pub origin: AnnotationOwner,
 }
 
 impl AnnotationRef {
-    /// The annotation of that name after the prefix. A name of any length comes here, and no more of it is kept than
-    /// the longest that Kubernetes takes: sentences, causes and log lines repeat it.
+    /// Reference by the name after the prefix. The name may have any length before validation; no more is kept than the
+    /// longest valid name, because sentences, causes and log lines repeat it.
     #[must_use]
     pub fn new(key: &str, origin: AnnotationOwner) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl AnnotationRef {
         }
     }
 
-    /// The annotation's whole name.
+    /// Full name of the annotation.
     #[must_use]
     pub fn annotation(&self) -> String {
         format!("{PREFIX}{}", self.key)
@@ -75,92 +75,92 @@ impl fmt::Display for AnnotationRef {
     }
 }
 
-/// A secret to bring in whole, by `env-from`.
+/// A secret in `env-from`: all of its keys become variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bulk {
-    /// The secret.
+    /// Referenced secret.
     pub secret: SecretId,
-    /// Who asked.
+    /// Annotation with the reference.
     pub site: AnnotationRef,
 }
 
-/// One reference by `refs`, or one alias by `env.<VAR>`.
+/// One reference in `refs`, or one `env.<VAR>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// What it refers to.
+    /// Secret and key.
     pub reference: SecretReference,
-    /// The alias; `None` for the reference naming.
+    /// Name of the variable; `None` for the name by the floe spec.
     pub alias: Option<EnvVarName>,
-    /// Who asked.
+    /// Annotation with the reference.
     pub site: AnnotationRef,
 }
 
-/// Which containers of a list.
+/// Selection of containers of one list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// The choice.
+    /// Selected containers.
     pub choice: Choice,
-    /// Who chose.
+    /// Annotation with the selection.
     pub site: AnnotationRef,
 }
 
-/// A choice among containers.
+/// Containers that a selection selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// None of them.
+    /// No container.
     None,
-    /// Those that match one of the patterns; `*` is a pattern.
+    /// Containers that match one of the patterns; `*` is a pattern.
     Patterns(Vec<Pattern>),
 }
 
-/// What to do about a secret that does not exist.
+/// Policy for secrets that do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMissing {
-    /// Refuse the object.
+    /// Reject the object.
     Deny,
     /// Admit it with a warning; the kubelet waits for the secret.
     Warn,
 }
 
-/// How a workload restarts when a secret changes; a pod only tells of it.
+/// Mechanism that restarts a workload when a secret changes. On a pod it is information only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadMode {
-    /// `reloader`, unless the workload already has a mechanism.
+    /// Reloader, unless the workload has another mechanism.
     #[default]
     Auto,
     /// Stakater Reloader.
     Reloader,
     /// The Infisical operator.
     Infisical,
-    /// None.
+    /// No restart.
     Off,
 }
 
-/// Where in Infisical a secret comes from: `<environment>:<path>`.
+/// Location of a secret in Infisical: `<environment>:<path>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InfisicalPath {
-    /// The environment's slug.
+    /// Slug of the environment.
     pub environment: String,
-    /// The folder, starting with `/`.
+    /// Path of the folder, starting with `/`.
     pub path: String,
 }
 
-/// Everything that a pod asks for.
+/// All requests of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InjectionRequest {
-    /// In the annotation's order.
+    /// Secrets in `env-from`, in the annotation's order.
     pub bulk: Vec<Bulk>,
     /// References in the annotation's order, then aliases in the order of their names.
     pub variables: Vec<Variable>,
-    /// App containers; `None` is all but the operator's sidecars.
+    /// Selection of app containers; `None` selects all but the operator's sidecars.
     pub containers: Option<Selection>,
-    /// Init containers and native sidecars; `None` is none.
+    /// Selection of init containers and native sidecars; `None` selects none.
     pub init_containers: Option<Selection>,
-    /// What to do about a missing secret; `None` leaves it to the surface.
+    /// Policy for missing secrets; `None` for the default of the surface.
     pub on_missing: Option<OnMissing>,
-    /// For workloads; a pod tells of it.
+    /// Restart mechanism of workloads.
     pub reload: ReloadMode,
-    /// For the Infisical backend.
+    /// Locations for the Infisical backend, by secret.
     pub infisical: BTreeMap<SecretName, InfisicalPath>,
 }
 
@@ -193,7 +193,7 @@ impl KeyQuery {
         }
     }
 
-    /// Adds what one more reference needs.
+    /// Adds the key names that one more reference needs.
     fn include(&mut self, choice: &KeyChoice) {
         match choice {
             KeyChoice::All => self.all = true,
@@ -206,7 +206,7 @@ impl KeyQuery {
         }
     }
 
-    /// Whether `binding` answers the query. If all keys are queried, the caller decides whether it is recent enough.
+    /// Whether `binding` satisfies the query. If all keys are queried, the caller decides whether it is recent enough.
     #[must_use]
     pub fn satisfied_by(&self, binding: &SecretBinding) -> bool {
         let names = |keys: &BTreeSet<String>| {
@@ -243,22 +243,22 @@ impl InjectionRequest {
         queries
     }
 
-    /// The first annotation that asks for anything.
+    /// First annotation that requests a secret.
     #[must_use]
     pub fn first_site(&self) -> Option<&AnnotationRef> {
         let bulk = self.bulk.first().map(|bulk| &bulk.site);
         bulk.or_else(|| self.variables.first().map(|variable| &variable.site))
     }
 
-    /// The first annotation of the object's own that asks for anything: none when all is asked for by defaults.
+    /// First annotation of the object itself that requests a secret; `None` if only defaults do.
     #[must_use]
-    pub fn own_site(&self) -> Option<&AnnotationRef> {
+    pub fn first_own_site(&self) -> Option<&AnnotationRef> {
         let bulk = self.bulk.iter().map(|bulk| &bulk.site);
         let mut sites = bulk.chain(self.variables.iter().map(|variable| &variable.site));
         sites.find(|site| !site.origin.is_default())
     }
 
-    /// The first annotation that asks for a secret, for sentences about it.
+    /// First annotation that requests this secret, for sentences about it.
     #[must_use]
     pub fn site_of(&self, secret: &SecretId) -> Option<&AnnotationRef> {
         let bulk = self
@@ -272,46 +272,5 @@ impl InjectionRequest {
                 .find(|v| v.reference.secret == *secret)
                 .map(|v| &v.site)
         })
-    }
-}
-
-/// Why a review ends without a plan, and that is right. Metric label, audit annotation and log agree on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SkipReason {
-    /// No annotation asks for a secret.
-    NotRequested,
-    /// `inject: "false"`.
-    OptedOut,
-    /// Everything asked for is already there.
-    AlreadyInjected,
-    /// Not an operation that this surface acts on.
-    NotThisOperation,
-    /// Not a kind that this surface acts on.
-    NotThisKind,
-    /// The webhook's own namespace, or the cluster's.
-    ExemptNamespace,
-    /// The API object of a static pod: it may not reference Secrets.
-    MirrorPod,
-    /// An update that leaves our annotations as they were.
-    Unchanged,
-    /// What is being deleted is left alone.
-    BeingDeleted,
-}
-
-impl SkipReason {
-    /// The label's and the annotation's text.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotRequested => "not_requested",
-            Self::OptedOut => "opted_out",
-            Self::AlreadyInjected => "already_injected",
-            Self::NotThisOperation => "not_this_operation",
-            Self::NotThisKind => "not_this_kind",
-            Self::ExemptNamespace => "exempt_namespace",
-            Self::MirrorPod => "mirror_pod",
-            Self::Unchanged => "unchanged",
-            Self::BeingDeleted => "being_deleted",
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The names a reference is made of: source, Secret name, data key, environment variable.
+//! Names in a reference: source, Secret name, data key, environment variable.
 //!
-//! All of them are parsed once, at the border, into types that cannot hold a bad value.
+//! They are parsed once, into types that cannot hold an invalid value.
 //! The rules are those of Kubernetes (`DNS-1123 subdomain` for Secret names, `IsConfigMapKey` for data
 //! keys) and of the floe spec's `SecretReference`; where the two differ on dots in a Secret name,
 //! Kubernetes wins, because such Secrets exist.
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::excerpt::excerpt;
 
-/// The data key that a reference without a key means (floe spec: `SecretReference.key` unset).
+/// Data key of a reference without a key (floe spec: `SecretReference.key` unset).
 pub const DEFAULT_KEY: &str = "value";
 
-/// The longest name of a Kubernetes Secret, and of a data key.
+/// Limit of Kubernetes for the name of a Secret, and for a data key.
 pub const MAX_NAME: usize = 253;
 
-/// Where a secret lives, as the floe spec's `SecretSource` names it.
+/// Source of a secret, as in the floe spec's `SecretSource`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -33,9 +33,9 @@ pub enum SecretSource {
     Infisical,
     /// The External Secrets Operator: the target Secret of an `ExternalSecret`.
     ExternalSecrets,
-    /// The variable is already in the container's environment: nothing to inject.
+    /// The container's environment, which has the variable already: there is nothing to inject.
     Env,
-    /// Known to the spec, not supported here.
+    /// Part of the spec, not supported by this webhook.
     Vault,
 }
 
@@ -49,7 +49,7 @@ impl SecretSource {
         Self::Vault,
     ];
 
-    /// The spec's word for this source, exactly as annotations write it.
+    /// Name of the source in the spec and in annotations.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl FromStr for SecretSource {
     }
 }
 
-/// Why a text is not the name it should be. The sentence stands alone after the annotation's name.
+/// An invalid name. `Display` is a sentence, to follow the annotation's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not one of [`SecretSource::ALL`].
@@ -117,11 +117,11 @@ pub struct SecretKey(String);
 #[serde(transparent)]
 pub struct EnvVarName(String);
 
-/// `FromStr` from a rule, and the read-only views that all three names share.
+/// Implements `FromStr` by a rule, and the read-only views that all three names have.
 macro_rules! name_type {
     ($type:ident, $error:path, $rule:expr) => {
         impl $type {
-            /// The name as text.
+            /// The name, borrowed.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -148,7 +148,7 @@ macro_rules! name_type {
                 &self.0
             }
         }
-        // Sound because Ord and Hash of the newtype are those of its text.
+        // Valid because the newtype has the Ord and Hash of its text.
         impl Borrow<str> for $type {
             fn borrow(&self) -> &str {
                 &self.0
@@ -193,7 +193,7 @@ fn is_c_identifier(text: &str) -> bool {
 }
 
 impl SecretKey {
-    /// The key of a reference that names none.
+    /// Key of a reference without a key.
     ///
     /// # Panics
     /// Never: [`DEFAULT_KEY`] is a valid key.
@@ -204,9 +204,9 @@ impl SecretKey {
 }
 
 impl EnvVarName {
-    /// The variable of the floe spec's reference naming (`SecretReference.to_env_var_name`):
+    /// Variable by the floe spec's naming of references (`SecretReference.to_env_var_name`):
     /// `FLOE_SECRET_{NAME}` and, with a key, `_{KEY}`; upper case, every other character an underscore.
-    /// Not injective: the planner refuses two references that meet in one name.
+    /// Not injective: the planner rejects two references that result in the same name.
     #[must_use]
     pub fn for_reference(name: &SecretName, key: Option<&str>) -> Self {
         let mut text = String::from("FLOE_SECRET_");
@@ -227,16 +227,16 @@ impl EnvVarName {
     }
 }
 
-/// A secret, whole: its source and its name there.
+/// Identity of a secret: its source and its name there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId {
-    /// Where it lives.
+    /// Source that has the secret.
     pub source: SecretSource,
-    /// Its name there.
+    /// Name in the source.
     pub name: SecretName,
 }
 
-/// Written as annotations write it: the source only where it is not the default.
+/// Writes the syntax of annotations: the source only if it is not the default.
 impl fmt::Display for SecretId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.source != SecretSource::default() {
@@ -246,27 +246,27 @@ impl fmt::Display for SecretId {
     }
 }
 
-/// Which keys of a secret a reference means.
+/// Keys of a secret that a reference refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyChoice {
     /// No key given: the data key [`DEFAULT_KEY`], and no key part in the variable's name.
     Default,
-    /// This key.
+    /// One key by name.
     Key(SecretKey),
     /// `name/*`: every key that the secret has when the pod is created.
     All,
 }
 
-/// The floe spec's `SecretReference{source, name, key?}`: never a value.
+/// The floe spec's `SecretReference{source, name, key?}`, which never has a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretReference {
-    /// The secret.
+    /// Referenced secret.
     pub secret: SecretId,
-    /// Which of its keys.
+    /// Referenced keys.
     pub key: KeyChoice,
 }
 
-/// As the spec's document: `source`, `name`, `key`, in that order.
+/// Writes the spec's document: `source`, `name`, `key`, in this order.
 impl Serialize for SecretReference {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let key = match &self.key {

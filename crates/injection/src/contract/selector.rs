@@ -13,7 +13,7 @@ pub struct Pattern {
     glob: Option<Box<Glob>>,
 }
 
-// The glob is made from the text, so the text alone tells two patterns apart.
+// The glob is derived from the text, so comparing the text is enough.
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -22,7 +22,7 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// A text that can match no container.
+/// A text that matches no container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is neither a container's name nor a glob: lower-case letters, digits, '-', '*' and '?', at most 63 characters"
@@ -46,22 +46,22 @@ impl FromStr for Pattern {
     }
 }
 
-/// A glob of at most 63 places, as sets of places: one bit for each. A name is matched by following all ways through
-/// the pattern at once, so that each byte of it costs the same few steps, whatever the pattern is.
+/// A glob of at most 63 positions, as bit sets of positions. A name is matched by following all ways through the
+/// pattern at once, so that each byte of it costs the same few steps, whatever the pattern is.
 #[derive(Clone, Debug)]
 struct Glob {
-    /// The places that a byte fits, `?` among them.
+    /// Positions that match a byte, those of `?` included.
     fits: [u64; 128],
-    /// The places of `?` alone, for bytes that no pattern has.
+    /// Positions of `?`, for bytes that no pattern has.
     any: u64,
     stars: u64,
-    /// The place behind the last one.
+    /// Position after the last one.
     end: u64,
 }
 
 impl Glob {
     fn of(text: &str) -> Self {
-        // A run of stars is one star: then there is always a place that is none behind each.
+        // A run of stars is merged to one, so that the position after a star is never a star.
         let mut pattern = text.as_bytes().to_vec();
         pattern.dedup_by(|a, b| *a == b'*' && *b == b'*');
         let mut glob = Self {
@@ -88,7 +88,7 @@ impl Glob {
     }
 
     fn matches(&self, name: &str) -> bool {
-        // A star matches nothing as well: who stands at one also stands behind it.
+        // A star matches the empty string too: a match at a star is also at the position after it.
         let past_stars = |places: u64| places | ((places & self.stars) << 1);
         let mut places = past_stars(1);
         for byte in name.bytes() {
@@ -104,7 +104,7 @@ impl Glob {
 }
 
 impl Pattern {
-    /// Whether it matches a container's name. A name longer than 63 bytes is none, and matches nothing.
+    /// Whether it matches a container's name. A name longer than 63 bytes is invalid, and matches no glob.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match &self.glob {
@@ -113,13 +113,13 @@ impl Pattern {
         }
     }
 
-    /// Whether it is `*`: all there are, be it none.
+    /// Whether it is `*`, which may match no container at all.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.text == "*"
     }
 
-    /// Whether it names one container, so that a miss is a mistake and not an empty match.
+    /// Whether it names one container, so that it is an error if the container does not exist.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.glob.is_none()
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_pattern_and_name_match_and_longer_ones_do_not() {
+    fn pattern_and_name_are_limited() {
         let longest = "a".repeat(63);
         assert!(pattern(&longest).matches(&longest));
         assert!(pattern(&"?".repeat(63)).matches(&longest));
@@ -170,22 +170,24 @@ mod tests {
         assert!("a".repeat(64).parse::<Pattern>().is_err());
     }
 
-    /// The definition of a glob, however long it takes.
-    fn slowly(pattern: &[u8], name: &[u8]) -> bool {
+    /// Reference implementation: the definition of a glob, without a limit of time.
+    fn matches_slowly(pattern: &[u8], name: &[u8]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, None) => true,
-            (Some((b'*', rest)), None) => slowly(rest, name),
-            (Some((b'*', rest)), Some((_, tail))) => slowly(rest, name) || slowly(pattern, tail),
-            (Some((b'?', rest)), Some((_, tail))) => slowly(rest, tail),
-            (Some((a, rest)), Some((b, tail))) => a == b && slowly(rest, tail),
+            (Some((b'*', rest)), None) => matches_slowly(rest, name),
+            (Some((b'*', rest)), Some((_, tail))) => {
+                matches_slowly(rest, name) || matches_slowly(pattern, tail)
+            }
+            (Some((b'?', rest)), Some((_, tail))) => matches_slowly(rest, tail),
+            (Some((a, rest)), Some((b, tail))) => a == b && matches_slowly(rest, tail),
             (None, Some(_)) | (Some(_), None) => false,
         }
     }
 
     proptest! {
         #[test]
-        fn globs_match_as_their_definition_says(glob in "[ab*?]{1,10}", name in "[ab]{0,10}") {
-            prop_assert_eq!(pattern(&glob).matches(&name), slowly(glob.as_bytes(), name.as_bytes()));
+        fn globs_match_by_their_definition(glob in "[ab*?]{1,10}", name in "[ab]{0,10}") {
+            prop_assert_eq!(pattern(&glob).matches(&name), matches_slowly(glob.as_bytes(), name.as_bytes()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's list of sidecars: containers that get nothing unless an annotation names them.
+//! The operator's list of sidecars: containers that receive nothing unless an annotation names them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,21 +8,21 @@ use crate::excerpt::excerpt;
 use crate::limits::MAX_LABEL_KEY;
 use crate::view::pod::PodView;
 
-/// An entry of the operator's list: a container's name or glob and, behind an `@`, the label without which it does not
-/// count. Everyday words such as `wait` are sidecars only in the pods of the tool that adds them.
+/// An entry of the operator's list: a container's name or glob and, after an `@`, a label that the pod must have.
+/// Common words such as `wait` are sidecars only in the pods of the tool that adds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sidecar {
     pattern: Pattern,
     label: Option<String>,
 }
 
-/// An entry that no list of sidecars can have.
+/// An invalid entry of the list of sidecars.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SidecarError {
-    /// Before the `@`.
+    /// The part before the `@` is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// Behind the `@`.
+    /// The part after the `@` is invalid.
     #[error(
         "{0:?} is not a label's name: [domain/]name of letters, digits, '-', '_' and '.', as in wait@workflows.argoproj.io/workflow"
     )]
@@ -72,12 +72,12 @@ fn is_label_key(text: &str) -> bool {
         }
 }
 
-/// The entries of the list that count for one pod.
+/// Entries of the list that apply to one pod.
 #[derive(Debug)]
 pub struct Sidecars<'s>(Vec<&'s Pattern>);
 
 impl<'s> Sidecars<'s> {
-    /// Those of `list` without a label, and with one that the pod carries.
+    /// Entries of `list` without a label, and those whose label the pod has.
     #[must_use]
     pub fn of(list: &'s [Sidecar], pod: &PodView<'_>) -> Self {
         let labels = pod
@@ -95,7 +95,7 @@ impl<'s> Sidecars<'s> {
         )
     }
 
-    /// Whether a container of the pod is one of them.
+    /// Whether a container of the pod is a sidecar.
     #[must_use]
     pub fn contain(&self, container: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(container))
@@ -112,7 +112,7 @@ mod tests {
     #[case("istio-proxy")]
     #[case("svc-*@job.runner.gitlab.com/pod")]
     #[case("wait@app")]
-    fn an_entry_reads_as_it_is_written(#[case] text: &str) {
+    fn sidecar_entry_round_trips(#[case] text: &str) {
         assert_eq!(text.parse::<Sidecar>().unwrap().to_string(), text);
     }
 
@@ -124,13 +124,13 @@ mod tests {
     #[case("wait@a/b/c", "\"a/b/c\" is not a label's name")]
     #[case("wait@app=x", "\"app=x\" is not a label's name")]
     #[case("wait@-a/b", "\"-a/b\" is not a label's name")]
-    fn a_mistaken_entry_is_refused(#[case] text: &str, #[case] said: &str) {
+    fn invalid_sidecar_entry_is_rejected(#[case] text: &str, #[case] expected: &str) {
         let error = text.parse::<Sidecar>().unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
-    fn a_label_that_the_pod_does_not_carry_takes_its_entry_away() {
+    fn sidecar_entry_applies_only_to_pods_with_its_label() {
         let list: Vec<Sidecar> = ["envoy", "wait@workflows.argoproj.io/workflow"]
             .iter()
             .map(|text| text.parse().unwrap())

@@ -1,5 +1,5 @@
-//! A JSON patch (RFC 6902) that borrows from the plan behind it: it is written once, as bytes, and a tree of maps for
-//! each variable would cost more than all of planning.
+//! A JSON patch (RFC 6902) that borrows from its plan. It is written once, as bytes: a tree of maps for each variable
+//! would cost more than all of planning.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,51 +9,51 @@ use serde::Serialize;
 
 use crate::plan::env_entry::EnvEntry;
 
-/// Operations, in their order.
+/// Operations in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Patch<'p>(pub Vec<Operation<'p>>);
 
-/// One operation.
+/// An operation of RFC 6902.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Operation<'p> {
-    /// Adds to a map or into a list, or replaces a map's entry.
+    /// Adds to a map or a list, or replaces a map's entry.
     Add {
-        /// Where.
+        /// JSON pointer to the new value.
         path: PointerBuf,
-        /// What.
+        /// The new value.
         value: PatchValue<'p>,
     },
-    /// Fails the patch when something else is there.
+    /// Fails the patch if the value is another one.
     Test {
-        /// Where.
+        /// JSON pointer to the value.
         path: PointerBuf,
-        /// What is there.
+        /// The expected value.
         value: &'p str,
     },
-    /// Takes away, from a list as well.
+    /// Removes an entry of a map or of a list.
     Remove {
-        /// Where.
+        /// JSON pointer to the entry.
         path: PointerBuf,
     },
 }
 
-/// All that is ever added to an object.
+/// Values that are added to an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum PatchValue<'p> {
-    /// An annotation's or a label's value.
-    CowStr(Cow<'p, str>),
-    /// Annotations or labels where there are none; empty, also any other map that is missing.
+    /// Value of an annotation or label.
+    Text(Cow<'p, str>),
+    /// Annotations or labels if there is no map; empty, also any other missing map.
     Map(BTreeMap<&'static str, Cow<'p, str>>),
     /// An entry of `envFrom`.
     Source(EnvFromSource<'p>),
-    /// `envFrom` where there is none.
-    AnnotationLayers(Vec<EnvFromSource<'p>>),
+    /// The whole `envFrom` list, if there is none.
+    Sources(Vec<EnvFromSource<'p>>),
     /// An entry of `env`.
     Variable(EnvVar<'p>),
-    /// `env` where there is none.
+    /// The whole `env` list, if there is none.
     Variables(Vec<EnvVar<'p>>),
 }
 
@@ -108,7 +108,7 @@ impl<'p> From<&'p EnvEntry> for EnvVar<'p> {
     }
 }
 
-/// For whoever applies it to a document.
+/// For callers that apply the patch to a document.
 impl From<Patch<'_>> for json_patch::Patch {
     fn from(patch: Patch<'_>) -> Self {
         let value = serde_json::to_value(patch).expect("a patch of strings and maps serialises");

@@ -1,21 +1,21 @@
-//! An entry of a container's `env` list, as this program writes it.
+//! An entry of a container's `env` list, as the webhook writes it.
 
-use crate::view::pod::EnvView;
+use crate::view::container::EnvView;
 
 /// An `env` entry by `secretKeyRef`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EnvEntry {
-    /// The variable.
+    /// Name of the variable.
     pub name: String,
-    /// The Secret.
+    /// Name of the Secret, in the pod's namespace.
     pub secret: String,
-    /// Its data key.
+    /// Data key of the Secret.
     pub key: String,
 }
 
 impl EnvEntry {
-    /// Whether the entry that is there refers to the same key of the same Secret.
-    pub(crate) fn is(&self, there: &EnvView<'_>) -> bool {
-        there.secret_key() == Some((self.secret.as_str(), self.key.as_str()))
+    /// Whether an existing entry refers to the same key of the same Secret.
+    pub(crate) fn matches(&self, existing: &EnvView<'_>) -> bool {
+        existing.secret_key() == Some((self.secret.as_str(), self.key.as_str()))
     }
 }

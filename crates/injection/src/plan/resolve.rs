@@ -1,25 +1,18 @@
-//! From references to entries: names, keys and what is missing, before any container is looked at.
+//! Resolves references to entries: names, keys and missing secrets, independently of any container.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contract::binding::{BindOutcome, SecretBinding};
-use crate::contract::input::{PlanInput, PlanTarget};
-use crate::contract::near::Suggestions;
-use crate::contract::problem::{PlanError, Warning};
-use crate::contract::request::{Bulk, OnMissing, Variable};
+use crate::contract::input::PlanInput;
+use crate::contract::plan_error::PlanError;
+use crate::contract::request::{Bulk, Variable};
 use crate::contract::secret_ref::{DEFAULT_KEY, EnvVarName, KeyChoice, SecretId, SecretKey};
+use crate::contract::warning::Warning;
 use crate::limits::MAX_ENTRIES;
+use crate::plan::diagnostics::Diagnostics;
 use crate::plan::env_entry::EnvEntry;
 
-/// What has to be said, for or against.
-#[derive(Debug, Default)]
-pub(crate) struct Diagnostics {
-    pub(crate) errors: Vec<PlanError>,
-    pub(crate) warnings: Vec<Warning>,
-    suggestions: Suggestions,
-}
-
-/// The entries that every selected container should have.
+/// Entries that every selected container should have.
 #[derive(Debug, Default)]
 pub(crate) struct DesiredEnv {
     pub(crate) env_from: Vec<String>,
@@ -34,59 +27,68 @@ impl DesiredEnv {
     }
 }
 
-/// What the request comes to, with what the backends said.
-pub(crate) fn resolve(input: &PlanInput<'_>, findings: &mut Diagnostics) -> DesiredEnv {
+/// Resolves the request with the bindings of its secrets.
+pub(crate) fn resolve(input: &PlanInput<'_>, diagnostics: &mut Diagnostics) -> DesiredEnv {
     for (secret, query) in input.request.key_queries() {
-        missing(input, secret, &query.keys, findings);
+        check_binding(input, secret, &query.keys, diagnostics);
     }
-    let mut wanted = DesiredEnv::default();
+    let mut desired = DesiredEnv::default();
     for bulk in &input.request.bulk {
         let name = secret_name(input, &bulk.secret);
-        if !wanted.env_from.contains(&name) {
-            wanted.env_from.push(name);
+        if !desired.env_from.contains(&name) {
+            desired.env_from.push(name);
         }
     }
-    // By variable: where its entry stands, and who asked for it.
-    let mut taken: BTreeMap<String, (usize, &Variable)> = BTreeMap::new();
+    resolve_variables(input, &mut desired, diagnostics);
+    if input.discloses {
+        warn_shared_keys(input, diagnostics);
+    }
+    desired
+}
+
+/// Adds the entries of all variables, and reports references that differ and result in the same variable.
+fn resolve_variables(
+    input: &PlanInput<'_>,
+    desired: &mut DesiredEnv,
+    diagnostics: &mut Diagnostics,
+) {
+    // By variable: the index of its entry, and the reference that it is from.
+    let mut by_name: BTreeMap<String, (usize, &Variable)> = BTreeMap::new();
     for variable in &input.request.variables {
-        let room = MAX_ENTRIES.saturating_sub(wanted.len());
-        if expansion(input, variable) > room {
-            findings.errors.push(PlanError::TooMany {
+        let room = MAX_ENTRIES.saturating_sub(desired.len());
+        if entry_count(input, variable) > room {
+            diagnostics.errors.push(PlanError::TooMany {
                 limit: MAX_ENTRIES,
                 site: variable.site.clone(),
             });
             break;
         }
-        for entry in entries(input, variable, findings) {
-            let earlier = taken
+        for entry in entries(input, variable, diagnostics) {
+            let earlier = by_name
                 .get(&entry.name)
-                .and_then(|(at, by)| Some((wanted.env.get(*at)?, *by)));
+                .and_then(|(index, by)| Some((desired.env.get(*index)?, *by)));
             match earlier {
                 None => {
-                    taken.insert(entry.name.clone(), (wanted.env.len(), variable));
+                    by_name.insert(entry.name.clone(), (desired.env.len(), variable));
                     if variable.alias.is_some() && variable.site.origin.is_default() {
-                        wanted.by_default.insert(entry.name.clone());
+                        desired.by_default.insert(entry.name.clone());
                     }
-                    wanted.env.push(entry);
+                    desired.env.push(entry);
                 }
                 Some((same, _)) if *same == entry => {}
-                Some((other, by)) => findings.errors.push(PlanError::Collision {
-                    one: asked(by, &other.key),
-                    other: asked(variable, &entry.key),
+                Some((other, by)) => diagnostics.errors.push(PlanError::Collision {
+                    one: describe_reference(by, &other.key),
+                    other: describe_reference(variable, &entry.key),
                     variable: entry.name,
                     site: variable.site.clone(),
                 }),
             }
         }
     }
-    if input.discloses {
-        shared_keys(input, findings);
-    }
-    wanted
 }
 
-/// A reference and who asked for it; for `name/*` also which key is meant.
-fn asked(variable: &Variable, key: &str) -> String {
+/// A reference with its annotation; for `name/*` also the key that is meant.
+fn describe_reference(variable: &Variable, key: &str) -> String {
     let Variable {
         reference, site, ..
     } = variable;
@@ -96,12 +98,12 @@ fn asked(variable: &Variable, key: &str) -> String {
     }
 }
 
-/// Says which of `keys`, or that all of the secret, is missing.
-fn missing(
+/// Reports the secret if it is missing, otherwise those of `keys` that it lacks.
+fn check_binding(
     input: &PlanInput<'_>,
     secret: &SecretId,
     keys: &BTreeSet<SecretKey>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let Some(site) = input.request.site_of(secret) else {
         return;
@@ -117,12 +119,12 @@ fn missing(
                 near: near.clone(),
                 site: site.clone(),
             };
-            findings.missing(input, error);
+            diagnostics.report_missing(input, error);
         }
         Some(BindOutcome::Found(binding)) => {
             let Some(known) = &binding.keys else { return };
             for key in keys.iter().filter(|key| !known.contains(key.as_str())) {
-                let asks = |v: &&Variable| {
+                let references_key = |v: &&Variable| {
                     v.reference.secret == *secret
                         && match &v.reference.key {
                             KeyChoice::Key(wanted) => wanted == key,
@@ -130,49 +132,22 @@ fn missing(
                             KeyChoice::All => false,
                         }
                 };
-                let variable = input.request.variables.iter().find(asks);
+                let variable = input.request.variables.iter().find(references_key);
                 let error = PlanError::MissingKey {
                     secret: secret.clone(),
                     key: key.clone(),
                     namespace: namespace.clone(),
-                    near: findings.nearest(input, key, known),
+                    near: diagnostics.similar_key(input, key, known),
                     by_default: variable.is_some_and(|v| v.reference.key == KeyChoice::Default),
                     site: variable.map_or_else(|| site.clone(), |v| v.site.clone()),
                 };
-                findings.missing(input, error);
+                diagnostics.report_missing(input, error);
             }
         }
     }
 }
 
-impl Diagnostics {
-    /// A key of the secret that is like the one that it lacks, for a caller who may know.
-    fn nearest(
-        &mut self,
-        input: &PlanInput<'_>,
-        key: &SecretKey,
-        known: &BTreeSet<String>,
-    ) -> Option<String> {
-        let known = known.iter().map(String::as_str);
-        if input.discloses {
-            self.suggestions.nearest(key.as_str(), known)
-        } else {
-            None
-        }
-    }
-
-    fn missing(&mut self, input: &PlanInput<'_>, error: PlanError) {
-        match (input.request.on_missing, input.target) {
-            (Some(OnMissing::Deny), _) | (None, PlanTarget::Pod | PlanTarget::Manifest) => {
-                self.errors.push(error);
-            }
-            (Some(OnMissing::Warn), _) => self.warnings.push(Warning::Missing(error)),
-            (None, PlanTarget::Template) => self.warnings.push(Warning::Awaited(error)),
-        }
-    }
-}
-
-/// The Secret in the pod's namespace; by its own name while nothing better is known.
+/// Name of the Secret in the pod's namespace; the referenced name if there is no binding.
 fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
     match input.bindings.get(secret) {
         Some(BindOutcome::Found(binding)) => binding.secret_name.clone(),
@@ -182,8 +157,8 @@ fn secret_name(input: &PlanInput<'_>, secret: &SecretId) -> String {
     }
 }
 
-/// How many entries a reference comes to: known before any of them is made, because a Secret may have thousands of keys.
-fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
+/// Number of entries of a reference, known before any of them is created: a Secret may have thousands of keys.
+fn entry_count(input: &PlanInput<'_>, variable: &Variable) -> usize {
     match (
         &variable.reference.key,
         input.bindings.get(&variable.reference.secret),
@@ -198,11 +173,11 @@ fn expansion(input: &PlanInput<'_>, variable: &Variable) -> usize {
     }
 }
 
-/// The entries of one reference; several for `name/*`.
+/// Entries of one reference; several for `name/*`.
 fn entries(
     input: &PlanInput<'_>,
     variable: &Variable,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<EnvEntry> {
     let reference = &variable.reference;
     let secret = secret_name(input, &reference.secret);
@@ -226,7 +201,7 @@ fn entries(
                 keys: Some(keys), ..
             })) => {
                 if keys.is_empty() {
-                    findings.warnings.push(Warning::NothingToExpand {
+                    diagnostics.warnings.push(Warning::NothingToExpand {
                         reference: reference.clone(),
                         site: variable.site.clone(),
                     });
@@ -238,11 +213,11 @@ fn entries(
                 };
                 keys.iter().map(entry).collect()
             }
-            // Said already; which keys there will be, nobody knows.
+            // Already reported as missing; its keys are unknown.
             Some(BindOutcome::Missing { .. }) => Vec::new(),
             Some(BindOutcome::Found(SecretBinding { keys: None, .. }) | BindOutcome::Unchecked)
             | None => {
-                findings.errors.push(PlanError::UnknownKeys {
+                diagnostics.errors.push(PlanError::UnknownKeys {
                     reference: reference.clone(),
                     site: variable.site.clone(),
                 });
@@ -252,9 +227,9 @@ fn entries(
     }
 }
 
-/// Two secrets brought in whole that have keys in common: the later one wins, and somebody should know.
-fn shared_keys(input: &PlanInput<'_>, findings: &mut Diagnostics) {
-    let mut seen: BTreeMap<&str, (&SecretId, &str)> = BTreeMap::new();
+/// Warns about keys that two secrets of `env-from` have in common: the value of the later secret is used.
+fn warn_shared_keys(input: &PlanInput<'_>, diagnostics: &mut Diagnostics) {
+    let mut last_with_key: BTreeMap<&str, (&SecretId, &str)> = BTreeMap::new();
     let mut shared: BTreeMap<(&SecretId, &SecretId), (&str, usize)> = BTreeMap::new();
     for Bulk { secret, .. } in &input.request.bulk {
         let Some(BindOutcome::Found(SecretBinding {
@@ -265,15 +240,15 @@ fn shared_keys(input: &PlanInput<'_>, findings: &mut Diagnostics) {
             continue;
         };
         for key in keys {
-            match seen.insert(key, (secret, secret_name)) {
-                // Two sources, one Secret.
+            match last_with_key.insert(key, (secret, secret_name)) {
+                // Two references that are bound to the same Secret.
                 Some((_, same)) if same == secret_name => {}
                 Some((earlier, _)) => shared.entry((earlier, secret)).or_insert((key, 0)).1 += 1,
                 None => {}
             }
         }
     }
-    findings
+    diagnostics
         .warnings
         .extend(
             shared

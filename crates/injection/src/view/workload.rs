@@ -1,4 +1,4 @@
-//! What the planner looks at in an object that has a pod template: a partial, borrowing view of its JSON.
+//! Objects with a pod template: a partial view of their JSON that borrows from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,27 +8,30 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 use crate::limits::{MAX_ANNOTATION_BYTES, MAX_VALUE_BYTES};
-use crate::view::pod::{Annotations, CowStr, MetadataView, OwnerView, PodView};
+use crate::view::annotations::Annotations;
+use crate::view::cow_str::CowStr;
+use crate::view::metadata::{MetadataView, OwnerView};
+use crate::view::pod::PodView;
 
-/// The kinds that are served.
+/// Kinds with a pod template that the webhook handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WorkloadKind {
-    /// `apps`.
+    /// Of `apps`.
     Deployment,
-    /// `apps`.
+    /// Of `apps`.
     StatefulSet,
-    /// `apps`.
+    /// Of `apps`.
     DaemonSet,
-    /// `batch`; its template never changes after its creation.
+    /// Of `batch`. Its template never changes after its creation.
     Job,
-    /// `batch`.
+    /// Of `batch`.
     CronJob,
-    /// `argoproj.io`, where Argo Rollouts is installed.
+    /// Of `argoproj.io`, if Argo Rollouts is installed.
     Rollout,
 }
 
 impl WorkloadKind {
-    /// Every kind: its API group, its name, its resource.
+    /// All kinds, with API group, kind and resource.
     const ALL: [(Self, &'static str, &'static str, &'static str); 6] = [
         (Self::Deployment, "apps", "Deployment", "deployments"),
         (Self::StatefulSet, "apps", "StatefulSet", "statefulsets"),
@@ -38,14 +41,14 @@ impl WorkloadKind {
         (Self::Rollout, "argoproj.io", "Rollout", "rollouts"),
     ];
 
-    /// Of every kind, the API group and the resource.
+    /// All kinds, with API group and resource.
     pub fn resources() -> impl Iterator<Item = (Self, &'static str, &'static str)> {
         Self::ALL
             .into_iter()
             .map(|(kind, group, _, resource)| (kind, group, resource))
     }
 
-    /// By `apiVersion` and `kind`, as a manifest says them.
+    /// Kind by the `apiVersion` and `kind` of a manifest.
     #[must_use]
     pub fn of_manifest(api_version: &str, kind: &str) -> Option<Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
@@ -54,7 +57,7 @@ impl WorkloadKind {
             .find_map(|(known, of, name, _)| (of == group && name == kind).then_some(known))
     }
 
-    /// Where the pod template stands.
+    /// Path of the pod template.
     #[must_use]
     pub fn template(self) -> &'static [&'static str] {
         match self {
@@ -76,19 +79,19 @@ impl WorkloadKind {
 /// An object with a pod template.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct WorkloadView<'a> {
-    /// Its own metadata.
+    /// Metadata of the workload itself.
     #[serde(borrow, default)]
     pub metadata: Option<WorkloadMetadataView<'a>>,
-    /// Where the template is.
+    /// Spec, with the template.
     #[serde(borrow, default)]
     pub spec: WorkloadSpecView<'a>,
 }
 
-/// A workload's metadata: what is looked at, and all of it, for what authors state in it.
+/// A workload's metadata: the view, and the JSON, which has statements of authors.
 #[derive(Clone)]
 pub struct WorkloadMetadataView<'a> {
     view: MetadataView<'a>,
-    /// Literal values stand in the configuration that was applied last: looked up, never shown.
+    /// The last applied configuration has literal values: never shown.
     raw: &'a RawValue,
 }
 
@@ -111,21 +114,21 @@ impl fmt::Debug for WorkloadMetadataView<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for WorkloadMetadataView<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;
-        // The parser's own message may quote values.
+        // The message of the parser may quote values.
         let view = serde_json::from_str(raw.get())
             .map_err(|_| D::Error::custom("metadata with a field of another type"))?;
         Ok(Self { view, raw })
     }
 }
 
-/// The part of a workload's spec that matters here.
+/// Fields of a workload's spec that the core reads.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadSpecView<'a> {
-    /// The pods' template; a Rollout may refer to a Deployment's instead.
+    /// Pod template. A Rollout may refer to a Deployment's instead.
     #[serde(borrow, default)]
     pub template: Option<TemplateView<'a>>,
-    /// A `CronJob`'s.
+    /// Template of the Jobs of a `CronJob`.
     #[serde(borrow, default)]
     pub job_template: Option<JobTemplateView<'a>>,
 }
@@ -133,10 +136,10 @@ pub struct WorkloadSpecView<'a> {
 /// The template of a `CronJob`'s Jobs.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct JobTemplateView<'a> {
-    /// The Jobs' metadata.
+    /// Metadata of the Jobs.
     #[serde(borrow, default)]
     pub metadata: Option<MetadataView<'a>>,
-    /// Their spec.
+    /// Spec of the Jobs.
     #[serde(borrow, default)]
     pub spec: JobSpecView<'a>,
 }
@@ -144,36 +147,36 @@ pub struct JobTemplateView<'a> {
 /// A Job's spec.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct JobSpecView<'a> {
-    /// The pods' template.
+    /// Pod template of the Job.
     #[serde(borrow, default)]
     pub template: Option<TemplateView<'a>>,
 }
 
-/// A pod template: what is looked at, and all of it, to see whether an update changes it.
+/// A pod template: the view, and the JSON, to compare it with another one.
 #[derive(Clone)]
 pub struct TemplateView<'a> {
-    /// What the planner looks at.
+    /// View of the template as a pod.
     pub pod: PodView<'a>,
-    /// Literal values stand in it: compared, never shown.
+    /// The template has literal values: compared, never shown.
     raw: &'a RawValue,
 }
 
 impl TemplateView<'_> {
-    /// Its JSON.
+    /// JSON of the template.
     pub(crate) fn json(&self) -> &str {
         self.raw.get()
     }
 
-    /// Bytes of its annotations, names and values, but for one of them. An upper bound where that is within what an
-    /// object may have anyway.
+    /// Bytes of all annotations but one, names and values. An upper bound, if that is within the limit of an object
+    /// anyway.
     pub(crate) fn annotation_bytes(&self, but: &str) -> usize {
         #[derive(Deserialize)]
-        struct Template<'a> {
+        struct TemplateAnnotations<'a> {
             #[serde(borrow, default)]
-            metadata: Option<Metadata<'a>>,
+            metadata: Option<AllAnnotations<'a>>,
         }
         #[derive(Deserialize)]
-        struct Metadata<'a> {
+        struct AllAnnotations<'a> {
             #[serde(borrow, default)]
             annotations: Option<BTreeMap<CowStr<'a>, CowStr<'a>>>,
         }
@@ -181,7 +184,7 @@ impl TemplateView<'_> {
         if raw.len() <= MAX_ANNOTATION_BYTES - MAX_VALUE_BYTES - but.len() {
             return raw.len();
         }
-        let annotations = serde_json::from_str::<Template<'_>>(raw)
+        let annotations = serde_json::from_str::<TemplateAnnotations<'_>>(raw)
             .ok()
             .and_then(|t| t.metadata?.annotations);
         let others = annotations
@@ -205,7 +208,7 @@ impl fmt::Debug for TemplateView<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for TemplateView<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;
-        // The parser's own message may quote values.
+        // The message of the parser may quote values.
         let pod = serde_json::from_str(raw.get())
             .map_err(|_| D::Error::custom("a template with a field of another type"))?;
         Ok(Self { pod, raw })
@@ -213,7 +216,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for TemplateView<'a> {
 }
 
 impl<'a> WorkloadView<'a> {
-    /// The pods' template.
+    /// Pod template; `None` if the object has none.
     #[must_use]
     pub fn template(&self, kind: WorkloadKind) -> Option<&TemplateView<'a>> {
         match kind {
@@ -230,7 +233,7 @@ impl<'a> WorkloadView<'a> {
         }
     }
 
-    /// Our annotations on its own metadata.
+    /// Annotations of the workload itself.
     #[must_use]
     pub fn annotations(&self) -> Option<&Annotations<'a>> {
         self.metadata
@@ -238,19 +241,19 @@ impl<'a> WorkloadView<'a> {
             .and_then(|metadata| metadata.annotations.as_ref())
     }
 
-    /// Its metadata as JSON.
+    /// JSON of the metadata.
     pub(crate) fn metadata_json(&self) -> Option<&'a str> {
         self.metadata.as_ref().map(|metadata| metadata.raw.get())
     }
 
-    /// The owners that its metadata name.
+    /// Owners of the workload.
     pub(crate) fn owners(&self) -> impl Iterator<Item = &OwnerView<'a>> {
         self.metadata
             .iter()
             .flat_map(|metadata| metadata.owner_references.iter().flatten())
     }
 
-    /// The annotations beside the template's, nearest to the pods first.
+    /// Annotations beside the template, nearest to the pods first.
     pub(crate) fn beside_template(&self) -> [Option<&Annotations<'a>>; 2] {
         let job = self
             .spec
@@ -263,7 +266,7 @@ impl<'a> WorkloadView<'a> {
         ]
     }
 
-    /// Whether it is being deleted.
+    /// Whether the workload is being deleted.
     #[must_use]
     pub fn is_being_deleted(&self) -> bool {
         self.metadata

@@ -1,6 +1,6 @@
-//! A field of another type than Kubernetes has there: its path, and the container and the variable around it.
+//! Locates a field of a wrong type: its path, and the container and the variable that it is in.
 //!
-//! Nothing of its value is kept: `value: 5432` may be a port, and it may be a password.
+//! The value is not kept: `value: 5432` may be a port, and it may be a password.
 
 use std::fmt;
 
@@ -11,16 +11,17 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::excerpt::excerpt;
 use crate::limits::MAX_LOCATED_BYTES;
-use crate::view::pod::{MetadataView, PodView};
+use crate::view::metadata::MetadataView;
+use crate::view::pod::PodView;
 
-/// What JSON calls text.
+/// Type of text in sentences.
 const STRING: &str = "a string";
 
-/// A field of another type than Kubernetes has there. `Display` names the field, the container and the variable around
-/// it, both types, and what to do.
+/// A field of a wrong type. `Display` names the field, the container and the variable that it is in, both types, and
+/// what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongType {
-    /// From the document on: `spec.containers[0].env[1].value`.
+    /// Path from the document's root: `spec.containers[0].env[1].value`.
     path: String,
     container: Option<String>,
     variable: Option<String>,
@@ -29,8 +30,8 @@ pub struct WrongType {
 }
 
 impl WrongType {
-    /// The first such field of a JSON document that is to be read as `T`; `None` when it reads, when it is no JSON, and
-    /// when it is longer than [`MAX_LOCATED_BYTES`].
+    /// First field of a wrong type in a JSON document that should be a `T`; `None` if the document is valid, is not
+    /// JSON, or is longer than [`MAX_LOCATED_BYTES`].
     #[must_use]
     pub fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Self> {
         if json.len() > MAX_LOCATED_BYTES {
@@ -40,16 +41,16 @@ impl WrongType {
         }
     }
 
-    /// The field's path, from the document on.
+    /// Path of the field, from the document's root.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The same, with the field's path as it is seen from elsewhere.
+    /// Replaces the path, for example by that from the root of a surrounding document.
     #[must_use]
-    pub fn with_path(mut self, seen: impl FnOnce(&str) -> String) -> Self {
-        self.path = seen(&self.path);
+    pub fn with_path(mut self, path: impl FnOnce(&str) -> String) -> Self {
+        self.path = path(&self.path);
         self
     }
 }
@@ -84,26 +85,26 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
     let steps: Vec<Step> = error.path().iter().map(Step::of).collect::<Option<_>>()?;
-    let mut around = Around::default();
-    let walk = Walk {
+    let mut surroundings = Surroundings::default();
+    let walk = PathWalk {
         steps: &steps,
         element_of: "",
-        around: &mut around,
+        surroundings: &mut surroundings,
     };
     walk.deserialize(&mut serde_json::Deserializer::from_str(json))
         .ok()?;
-    let value = around.value?.get();
+    let value = surroundings.value?.get();
     if let Some(expected) = expected(&error.inner().to_string()) {
         let (found, path) = (kind(value), path(error.path()));
         return Some(WrongType {
             path,
-            container: around.container,
-            variable: around.variable,
+            container: surroundings.container,
+            variable: surroundings.variable,
             found,
             expected,
         });
     }
-    // A template, and a workload's metadata, are read by a pass of their own, whose error has no place in this one.
+    // Templates and workload metadata are parsed separately: the error of that parser has no path in this document.
     let inner = match steps.last() {
         Some(Step::Key(key)) if key == "template" => find::<PodView<'_>>(value),
         Some(Step::Key(key)) if key == "metadata" => find::<MetadataView<'_>>(value),
@@ -112,7 +113,7 @@ fn find<'a, T: Deserialize<'a>>(json: &'a str) -> Option<WrongType> {
     inner.map(|inner| inner.with_path(|inner| format!("{}.{inner}", path(error.path()))))
 }
 
-/// The type that serde wanted, by the end of its message: what stands before may be the author's text.
+/// Type that serde expected, by the end of its message: the text before may be the author's.
 fn expected(message: &str) -> Option<&'static str> {
     let wanted = message
         .strip_prefix("invalid type: ")?
@@ -130,7 +131,7 @@ fn expected(message: &str) -> Option<&'static str> {
     Some(known.map_or("another type", |(_, word)| word))
 }
 
-/// The type of a JSON value, by its first byte.
+/// Type of a JSON value, by its first byte.
 fn kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'"') => STRING,
@@ -142,7 +143,7 @@ fn kind(json: &str) -> &'static str {
     }
 }
 
-/// A step from a JSON value into it.
+/// One step of a path into a JSON value.
 #[derive(Debug)]
 enum Step {
     Key(String),
@@ -159,7 +160,7 @@ impl Step {
     }
 }
 
-/// As sentences write it. The names of annotations have dots of their own.
+/// Writes a path for sentences. Names of annotations are in brackets, because they have dots.
 fn path(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
@@ -175,28 +176,28 @@ fn path(path: &Path) -> String {
     excerpt(&text).into_owned()
 }
 
-/// What a walk finds on its way.
+/// Value at the end of a path, and names along the path.
 #[derive(Debug, Default)]
-struct Around<'de> {
+struct Surroundings<'de> {
     value: Option<&'de RawValue>,
     container: Option<String>,
     variable: Option<String>,
 }
 
-/// Goes down `steps`, and keeps what is at their end and the names of what it passes: these may stand behind it.
-struct Walk<'w, 'de> {
+/// Follows `steps`, and keeps the value at their end and the names along the path, which may come after the value.
+struct PathWalk<'w, 'de> {
     steps: &'w [Step],
-    /// The field that holds the list in which this value is.
+    /// Field with the list that this value is an element of.
     element_of: &'w str,
-    around: &'w mut Around<'de>,
+    surroundings: &'w mut Surroundings<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for PathWalk<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.steps.is_empty() {
-            self.around.value = Some(<&RawValue>::deserialize(deserializer)?);
+            self.surroundings.value = Some(<&RawValue>::deserialize(deserializer)?);
             Ok(())
         } else {
             deserializer.deserialize_any(self)
@@ -204,7 +205,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, 'de> {
+impl<'de> Visitor<'de> for PathWalk<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,15 +216,15 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         let Self {
             steps,
             element_of,
-            around,
+            surroundings,
         } = self;
         while let Some(key) = map.next_key::<String>()? {
             match steps.split_first() {
                 Some((Step::Key(step), rest)) if *step == key => {
-                    map.next_value_seed(Walk {
+                    map.next_value_seed(PathWalk {
                         steps: rest,
                         element_of: step,
-                        around: &mut *around,
+                        surroundings: &mut *surroundings,
                     })?;
                 }
                 _ if key == "name" => {
@@ -231,8 +232,8 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
                     let name = serde_json::from_str::<String>(name.get()).ok();
                     let name = name.map(|name| excerpt(&name).into_owned());
                     match element_of {
-                        "containers" | "initContainers" => around.container = name,
-                        "env" => around.variable = name,
+                        "containers" | "initContainers" => surroundings.container = name,
+                        "env" => surroundings.variable = name,
                         _ => {}
                     }
                 }
@@ -246,7 +247,7 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         let Self {
             steps,
             element_of,
-            around,
+            surroundings,
         } = self;
         let Some((Step::Index(wanted), rest)) = steps.split_first() else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
@@ -255,10 +256,10 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
         for _ in 0..*wanted {
             list.next_element::<IgnoredAny>()?;
         }
-        list.next_element_seed(Walk {
+        list.next_element_seed(PathWalk {
             steps: rest,
             element_of,
-            around,
+            surroundings,
         })?;
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
@@ -273,7 +274,7 @@ mod tests {
     use crate::WorkloadView;
 
     /// # Panics
-    /// When nothing is wrong with it.
+    /// If no field has a wrong type.
     fn sentence<'a, T: Deserialize<'a>>(json: &'a str) -> String {
         WrongType::find::<T>(json)
             .expect("a field of another type")
@@ -317,13 +318,13 @@ mod tests {
         r#"{"spec":{"containers":[{"name":null}]}}"#,
         "spec.containers[0].name is null, and Kubernetes takes a string there"
     )]
-    fn a_field_of_a_pod_is_named_and_not_its_value(#[case] json: &str, #[case] expected: &str) {
+    fn field_of_a_pod_is_named_without_its_value(#[case] json: &str, #[case] expected: &str) {
         assert_eq!(sentence::<PodView<'_>>(json), expected);
         assert!(!expected.contains("54327"), "{expected}");
     }
 
     #[test]
-    fn a_field_of_a_template_is_named_from_the_workload_on() {
+    fn field_of_a_template_is_named_from_the_workload() {
         let pod = r#"{"spec":{"containers":[{"name":"c","env":[{"name":"PORT","value":5432}]}]}}"#;
         let job = format!(r#"{{"spec":{{"jobTemplate":{{"spec":{{"template":{pod}}}}}}}}}"#);
         let expected = r#"spec.jobTemplate.spec.template.spec.containers[0].env[0].value (container "c", variable "PORT") is a number, and Kubernetes takes a string there; write it in quotes"#;
@@ -338,12 +339,12 @@ mod tests {
     #[case::right(r#"{"spec":{"containers":[{"name":"c"}]}}"#)]
     #[case::cut_off(r#"{"spec":{"containers":[{"name":5}"#)]
     #[case::twice(r#"{"spec":{},"spec":{}}"#)]
-    fn what_is_no_wrong_type_is_not_taken_for_one(#[case] json: &str) {
+    fn other_errors_are_not_reported_as_wrong_types(#[case] json: &str) {
         assert_eq!(WrongType::find::<PodView<'_>>(json), None);
     }
 
     #[test]
-    fn a_long_document_is_not_searched_and_a_long_name_is_cut() {
+    fn document_is_limited_and_a_long_name_is_shortened() {
         let json = |filling: usize| {
             format!(
                 r#"{{"spec":{{"containers":[{{"name":"{}","env":5}}]}}}}"#,

@@ -1,38 +1,37 @@
-//! What is changed in a pod template and in the annotations around it.
+//! Changes to a pod template and to the annotations around it.
 
 use std::collections::BTreeMap;
 
-use crate::view::pod::Annotations;
-use crate::workload::revise::TemplateUpdate;
+use crate::view::annotations::Annotations;
+use crate::workload::reconcile::TemplateUpdate;
+use crate::workload::update::AnnotationChanges;
 
-/// Changes to a map of annotations; values are compared with what is there when the patch is made.
+/// Changes to a map of annotations, each with the old value, which the patch tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
-    /// By whole name: what is there, and what shall be.
+pub(crate) struct AnnotationEdit {
+    /// Old and new value by full name.
     pub entries: BTreeMap<String, (Option<String>, Option<String>)>,
     pub no_metadata: bool,
     pub no_map: bool,
 }
 
-impl Changes {
-    /// Those of `wanted` that are not so already.
+impl AnnotationEdit {
+    /// Changes that are not in effect already.
     pub fn of(
         annotations: Option<&Annotations<'_>>,
         no_metadata: bool,
-        wanted: BTreeMap<String, Option<String>>,
+        changes: AnnotationChanges,
     ) -> Self {
-        let there = |key: &str| {
+        let current = |key: &str| {
             annotations
                 .and_then(|annotations| annotations.value(key))
                 .map(str::to_owned)
         };
-        let entries = wanted
+        let entries = changes
             .into_iter()
-            .map(|(key, wanted)| (key.clone(), (there(&key), wanted)));
+            .map(|(key, new)| (key.clone(), (current(&key), new)));
         Self {
-            entries: entries
-                .filter(|(_, (there, wanted))| there != wanted)
-                .collect(),
+            entries: entries.filter(|(_, (old, new))| old != new).collect(),
             no_metadata,
             no_map: annotations.is_none(),
         }
@@ -42,18 +41,18 @@ impl Changes {
 /// Changes to a pod template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TemplateEdit {
-    pub annotations: Changes,
-    /// Our label: set it, or take it away.
+    pub annotations: AnnotationEdit,
+    /// Whether to set or to remove the label of injected objects.
     pub label: Option<bool>,
     pub no_labels: bool,
-    pub revision: TemplateUpdate,
+    pub update: TemplateUpdate,
 }
 
 impl TemplateEdit {
     pub fn is_empty(&self) -> bool {
         self.annotations.entries.is_empty()
             && self.label.is_none()
-            && self.revision.withdrawn.is_empty()
-            && self.revision.containers.is_empty()
+            && self.update.removals.is_empty()
+            && self.update.containers.is_empty()
     }
 }

@@ -1,23 +1,23 @@
-//! From a template's edit to its JSON patch: every `remove` stands behind a `test`.
+//! Renders the edit of a template as a JSON patch. Each `remove` follows a `test`.
 
 use std::collections::BTreeMap;
 
 use crate::keys::INJECTED;
-use crate::patch::Builder;
+use crate::patch::PatchBuilder;
 use crate::patch::operations::{Patch, PatchValue};
-use crate::workload::revise::Removals;
-use crate::workload::template_edit::{Changes, TemplateEdit};
+use crate::workload::reconcile::Removals;
+use crate::workload::template_edit::{AnnotationEdit, TemplateEdit};
 
-/// The patch of a template that stands at `root`.
+/// Renders the patch of a template at the path `root`.
 pub(crate) fn render_template<'p>(edit: &'p TemplateEdit, root: &[&str]) -> Patch<'p> {
-    let mut patch = Builder::at(root);
-    for withdrawn in &edit.revision.withdrawn {
-        patch.withdraw(withdrawn);
+    let mut patch = PatchBuilder::at(root);
+    for removals in &edit.update.removals {
+        patch.remove_entries(removals);
     }
-    patch.containers(&edit.revision.containers);
+    patch.containers(&edit.update.containers);
     patch.annotations(&edit.annotations);
     match edit.label {
-        // The record is written with the label, so that there is metadata by now.
+        // The record is written with the label, so `metadata` exists after the operations above.
         Some(true) if edit.no_labels => {
             patch.add(
                 &["metadata", "labels"],
@@ -26,26 +26,26 @@ pub(crate) fn render_template<'p>(edit: &'p TemplateEdit, root: &[&str]) -> Patc
         }
         Some(true) => patch.add(
             &["metadata", "labels", INJECTED],
-            PatchValue::CowStr("true".into()),
+            PatchValue::Text("true".into()),
         ),
-        Some(false) => patch.take(&["metadata", "labels", INJECTED], "true"),
+        Some(false) => patch.test_and_remove(&["metadata", "labels", INJECTED], "true"),
         None => {}
     }
     Patch(patch.operations)
 }
 
-impl<'p> Builder<'_, 'p> {
-    fn take(&mut self, path: &[&str], was: &'p str) {
-        self.test(path, was);
+impl<'p> PatchBuilder<'_, 'p> {
+    fn test_and_remove(&mut self, path: &[&str], old: &'p str) {
+        self.test(path, old);
         self.remove(path);
     }
 
-    pub(crate) fn annotations(&mut self, changes: &'p Changes) {
-        let Changes {
+    pub(crate) fn annotations(&mut self, edit: &'p AnnotationEdit) {
+        let AnnotationEdit {
             entries,
             no_metadata,
             no_map,
-        } = changes;
+        } = edit;
         if entries.is_empty() {
             return;
         }
@@ -58,38 +58,38 @@ impl<'p> Builder<'_, 'p> {
                 PatchValue::Map(BTreeMap::new()),
             );
         }
-        for (name, (was, wanted)) in entries {
+        for (name, (old, new)) in entries {
             let path = ["metadata", "annotations", name];
-            match (was, wanted) {
-                (None, Some(wanted)) => self.add(&path, PatchValue::CowStr(wanted.into())),
-                (Some(was), Some(wanted)) => {
-                    self.test(&path, was);
-                    self.add(&path, PatchValue::CowStr(wanted.into()));
+            match (old, new) {
+                (None, Some(new)) => self.add(&path, PatchValue::Text(new.into())),
+                (Some(old), Some(new)) => {
+                    self.test(&path, old);
+                    self.add(&path, PatchValue::Text(new.into()));
                 }
-                (Some(was), None) => self.take(&path, was),
+                (Some(old), None) => self.test_and_remove(&path, old),
                 (None, None) => {}
             }
         }
     }
 
-    /// Of an entry, the name is tested and the rest goes with it.
-    fn withdraw(&mut self, withdrawn: &'p Removals) {
+    /// Removes entries of one container. The test of each entry covers its name, the removal the whole entry.
+    fn remove_entries(&mut self, removals: &'p Removals) {
         let Removals {
             list,
             index,
             env_from,
             env,
-        } = withdrawn;
-        let index = index.to_string();
-        for (place, secret) in env_from {
-            let place = place.to_string();
-            let entry = ["spec", list.field(), &index, "envFrom", &place];
+        } = removals;
+        let container = index.to_string();
+        for (index, secret) in env_from {
+            let index = index.to_string();
+            let entry = ["spec", list.field(), &container, "envFrom", &index];
             self.test(&[&entry[..], &["secretRef", "name"]].concat(), secret);
             self.remove(&entry);
         }
-        for (place, name) in env {
-            let place = place.to_string();
-            let entry = ["spec", list.field(), &index, "env", &place];
+        for (index, name) in env {
+            let index = index.to_string();
+            let entry = ["spec", list.field(), &container, "env", &index];
             self.test(&[&entry[..], &["name"]].concat(), name);
             self.remove(&entry);
         }

@@ -1,20 +1,20 @@
-//! An update of a workload, as it is reviewed.
+//! An update of a workload under review.
 
 use std::collections::BTreeMap;
 
 use crate::record::Record;
-use crate::view::pod::Annotations;
+use crate::view::annotations::Annotations;
 use crate::view::workload::{TemplateView, WorkloadKind, WorkloadView};
 use crate::workload::statements::Statements;
 
-/// How much of a workload an update touches.
+/// Scope of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeScope {
-    /// It is new, or what its authors say in our annotations has changed.
+    /// The object is new, or an author changed annotations of the contract.
     Annotations,
-    /// Its template has changed by other means, so that its pods are replaced anyway.
+    /// The template has other changes, so that its pods are replaced anyway.
     Template,
-    /// Neither: the template stays as it was.
+    /// The template is as it was.
     Neither,
 }
 
@@ -30,13 +30,13 @@ pub struct WorkloadUpdate<'r, 'a> {
     pub(crate) farthest: Option<Annotations<'static>>,
     /// Annotations of the template that an earlier version copied there.
     pub(crate) copies: BTreeMap<String, String>,
-    /// What was written on the workload earlier.
+    /// Earlier additions to the workload.
     pub(crate) recorded: Record,
-    /// What was written into the template earlier.
+    /// Earlier additions to the template.
     pub(crate) in_template: Record,
     pub(crate) annotations: Annotations<'static>,
     pub(crate) scope: ChangeScope,
 }
 
-/// Annotations by their whole names; `None` takes one away.
-pub(crate) type Told = BTreeMap<String, Option<String>>;
+/// Changes to annotations, by full name; `None` removes one.
+pub(crate) type AnnotationChanges = BTreeMap<String, Option<String>>;

@@ -1,7 +1,6 @@
-//! The path that the admission handler walks, without its IO: annotations and a pod in, a pod and warnings out.
+//! Admission as in the handler, without its IO: annotations and a pod in, a pod and warnings out.
 //!
-//! Every outcome is checked for what holds always: a second pass adds nothing, the author's words stand, and no
-//! line of a patch names a value.
+//! Every outcome is checked for invariants: a second pass adds nothing, and entries of the author are not changed.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +16,7 @@ use crate::additive::difference;
 pub(crate) const PREFIX: &str = "secrets.floe.dev/";
 pub(crate) const NAMESPACE: &str = "floe-jobs";
 
-/// A pod to be admitted, and the world that it meets.
+/// A pod to admit, with defaults, bindings and sidecars.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     pub(crate) pod: Value,
@@ -28,7 +27,7 @@ pub(crate) struct Admission {
     sidecars: Vec<Sidecar>,
 }
 
-/// What became of it.
+/// Outcome of an admission.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     Refused(Vec<String>),
@@ -43,7 +42,7 @@ pub(crate) struct Admitted {
     pub(crate) patch: String,
 }
 
-/// A pod with one container `app` and these annotations of ours.
+/// A pod with one container `app` and these annotations of the contract.
 pub(crate) fn pod(annotations: &[(&str, &str)]) -> Value {
     pod_with(
         annotations,
@@ -51,7 +50,7 @@ pub(crate) fn pod(annotations: &[(&str, &str)]) -> Value {
     )
 }
 
-/// A pod with this spec and these annotations of ours.
+/// A pod with this spec and these annotations of the contract.
 pub(crate) fn pod_with(annotations: &[(&str, &str)], spec: Value) -> Value {
     let annotations: BTreeMap<String, &str> = annotations
         .iter()
@@ -78,7 +77,7 @@ impl Admission {
         }
     }
 
-    /// A Secret with these keys; one that is not mentioned exists, with keys that nobody asked for.
+    /// Adds a Secret with these keys. Other Secrets exist, with keys that were not queried.
     pub(crate) fn secret(self, name: &str, keys: &[&str]) -> Self {
         let keys = keys.iter().map(ToString::to_string).collect();
         self.bound(
@@ -152,7 +151,7 @@ impl Admission {
     }
 
     /// # Panics
-    /// When it is refused or skipped.
+    /// If the pod is rejected or skipped.
     pub(crate) fn admitted(&self) -> Admitted {
         match self.admit() {
             Outcome::Admitted(admitted) => admitted,
@@ -161,11 +160,11 @@ impl Admission {
     }
 
     /// # Panics
-    /// When it is not refused.
+    /// If the pod is not rejected.
     pub(crate) fn refused(&self) -> Vec<String> {
         match self.admit() {
             Outcome::Refused(sentences) => sentences,
-            other => panic!("not refused: {other:#?}"),
+            other => panic!("not rejected: {other:#?}"),
         }
     }
 
@@ -229,7 +228,7 @@ impl Admission {
 }
 
 impl Admitted {
-    /// The names of the sources of a container, in order: Secrets, and config maps as `configmap:<name>`.
+    /// Sources of a container, in order: Secrets by name, and config maps as `configmap:<name>`.
     pub(crate) fn env_from(&self, container: &str) -> Vec<String> {
         let sources = self.container(container)["envFrom"]
             .as_array()
@@ -245,7 +244,7 @@ impl Admitted {
         sources.iter().map(name).collect()
     }
 
-    /// The entries of a container, in order: `NAME=secret/key`, `NAME='literal'`.
+    /// Entries of a container, in order: `NAME=secret/key`, `NAME='literal'`.
     pub(crate) fn env(&self, container: &str) -> Vec<String> {
         let entries = self.container(container)["env"]
             .as_array()
@@ -269,7 +268,7 @@ impl Admitted {
     }
 
     /// # Panics
-    /// When neither list has a container of that name.
+    /// If neither list has a container of this name.
     pub(crate) fn container(&self, name: &str) -> &Value {
         let lists = ["containers", "initContainers"];
         let all = lists
@@ -281,7 +280,7 @@ impl Admitted {
             .unwrap_or_else(|| panic!("no container {name}"))
     }
 
-    /// The record that was written back.
+    /// The record of the admitted pod.
     pub(crate) fn record(&self) -> Value {
         let record = &self.pod["metadata"]["annotations"]["secrets.floe.dev/injected"];
         record
@@ -290,7 +289,7 @@ impl Admitted {
     }
 }
 
-/// `[source:]name`.
+/// Parses `[source:]name`.
 pub(crate) fn id(name: &str) -> SecretId {
     let (source, name) = name.split_once(':').unwrap_or(("kubernetes", name));
     SecretId {

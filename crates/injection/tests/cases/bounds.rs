@@ -1,4 +1,4 @@
-//! Each bound of docs/ANNOTATIONS.md, at it and above it.
+//! Limits of docs/ANNOTATIONS.md, at and beyond each of them.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ fn containers(count: usize, name: impl Fn(usize) -> String) -> Value {
 #[case::documents("refs", &format!("[{}]", vec![r#"{"name":"a"}"#; 257].join(",")), 256)]
 #[case::patterns("containers", &names(33), 32)]
 #[case::init_patterns("init-containers", &names(33), 32)]
-fn a_list_beyond_all_use_is_refused_before_anybody_is_asked_about_it(
+fn list_with_too_many_items_is_rejected_without_lookups(
     #[case] key: &str,
     #[case] value: &str,
     #[case] most: usize,
@@ -45,7 +45,7 @@ fn a_list_beyond_all_use_is_refused_before_anybody_is_asked_about_it(
 }
 
 #[test]
-fn the_longest_lists_are_taken() {
+fn longest_lists_are_accepted() {
     let same = vec!["a"; 256].join(" ");
     assert_eq!(
         Admission::of(pod(&[("env-from", &same)]))
@@ -68,7 +68,7 @@ fn the_longest_lists_are_taken() {
 }
 
 #[test]
-fn a_pattern_is_at_most_as_long_as_a_name() {
+fn pattern_is_limited_to_the_length_of_a_name() {
     let long = "a".repeat(64);
     let sentences = Admission::of(pod(&[("env-from", "a"), ("containers", &long)])).refused();
     assert!(
@@ -78,7 +78,7 @@ fn a_pattern_is_at_most_as_long_as_a_name() {
 }
 
 #[test]
-fn a_flood_of_annotations_is_refused_with_one_sentence() {
+fn too_many_annotations_are_rejected_with_one_sentence() {
     let keys: Vec<String> = (0..5_000).map(|n| format!("env.V{n:05}")).collect();
     let annotations: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "a/k")).collect();
     let sentences = Admission::of(pod(&annotations)).refused();
@@ -91,7 +91,7 @@ fn a_flood_of_annotations_is_refused_with_one_sentence() {
 }
 
 #[test]
-fn a_value_is_read_up_to_its_bound() {
+fn value_is_limited() {
     let padded = |length: usize| format!("db{}", " ".repeat(length - 2));
     let admitted = Admission::of(pod(&[("env-from", &padded(65_536))])).admitted();
     assert_eq!(admitted.env_from("app"), ["db"]);
@@ -105,7 +105,7 @@ fn a_value_is_read_up_to_its_bound() {
 }
 
 #[test]
-fn values_are_read_up_to_a_total() {
+fn values_are_limited_in_total() {
     let part = |length: usize| format!("db/key{}", " ".repeat(length - 6));
     // The two names are ten bytes.
     let within = [("env.A", part(65_536)), ("env.B", part(65_526))];
@@ -132,7 +132,7 @@ fn values_are_read_up_to_a_total() {
 #[rstest]
 #[case::aliases("- &a {name: db, key: k}\n- *a")]
 #[case::depth(&"[".repeat(9))]
-fn yaml_beyond_its_bounds_is_refused(#[case] value: &str) {
+fn yaml_beyond_its_limits_is_rejected(#[case] value: &str) {
     let sentences = Admission::of(pod(&[("refs", value)])).refused();
     let expected = format!("annotation {PREFIX}refs: is not a list of {{source, name, key}}:");
     assert!(
@@ -142,7 +142,7 @@ fn yaml_beyond_its_bounds_is_refused(#[case] value: &str) {
 }
 
 #[test]
-fn a_sentence_repeats_only_the_beginning_of_a_huge_name() {
+fn sentence_has_only_the_beginning_of_a_long_name() {
     let key = "x".repeat(1_000_000);
     let sentences = Admission::of(pod(&[(&key, "a")])).refused();
     assert!(
@@ -155,7 +155,7 @@ fn a_sentence_repeats_only_the_beginning_of_a_huge_name() {
 // === secrets, entries, patch ===
 
 #[test]
-fn so_many_secrets_may_be_asked_for() {
+fn secrets_of_one_object_are_limited() {
     assert_eq!(
         Admission::of(pod(&[("env-from", &names(64))]))
             .admitted()
@@ -182,13 +182,13 @@ fn so_many_secrets_may_be_asked_for() {
 }
 
 #[test]
-fn so_many_entries_may_be_added() {
-    let asking = |count: usize| {
+fn entries_of_one_object_are_limited() {
+    let admission = |count: usize| {
         let spec = json!({"containers": containers(40, |n| format!("c{n}"))});
         Admission::of(pod_with(&[("env-from", &names(count))], spec))
     };
-    assert_eq!(asking(50).admitted().env_from("c39").len(), 50);
-    let sentences = asking(51).refused();
+    assert_eq!(admission(50).admitted().env_from("c39").len(), 50);
+    let sentences = admission(51).refused();
     assert!(
         sentences[0].starts_with("more than 2000 entries"),
         "{sentences:?}"
@@ -196,15 +196,15 @@ fn so_many_entries_may_be_added() {
 }
 
 #[test]
-fn a_secret_of_many_keys_is_never_expanded_beyond_the_bound() {
+fn keys_of_one_secret_are_limited() {
     let keys = |count: usize| -> Vec<String> { (0..count).map(|n| format!("k{n}")).collect() };
-    let asking = |count: usize| {
+    let admission = |count: usize| {
         let keys = keys(count);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         Admission::of(pod(&[("refs", "db/*")])).secret("db", &keys)
     };
-    assert_eq!(asking(2_000).admitted().env("app").len(), 2_000);
-    let sentences = asking(2_001).refused();
+    assert_eq!(admission(2_000).admitted().env("app").len(), 2_000);
+    let sentences = admission(2_001).refused();
     assert!(
         sentences.len() == 1 && sentences[0].starts_with("more than 2000 entries"),
         "{sentences:?}"
@@ -212,16 +212,16 @@ fn a_secret_of_many_keys_is_never_expanded_beyond_the_bound() {
 }
 
 #[test]
-fn a_patch_that_would_be_too_long_is_refused_before_it_is_written() {
+fn patch_is_limited_before_it_is_rendered() {
     let name = |n: usize| format!("{}{n:03}", "s".repeat(250));
-    let asking = |count: usize| {
+    let admission = |count: usize| {
         let names = (0..60).map(name).collect::<Vec<_>>().join(",");
         let spec = json!({"containers": containers(count, |n| format!("c{n}"))});
         Admission::of(pod_with(&[("refs", &names)], spec))
     };
-    let admitted = asking(20).admitted();
+    let admitted = admission(20).admitted();
     assert!(admitted.patch.len() <= 1 << 20, "{}", admitted.patch.len());
-    let sentences = asking(33).refused();
+    let sentences = admission(33).refused();
     assert!(
         sentences.len() == 1 && sentences[0].contains("longer than 1048576 bytes"),
         "{sentences:?}"
@@ -229,9 +229,9 @@ fn a_patch_that_would_be_too_long_is_refused_before_it_is_written() {
 }
 
 #[test]
-fn a_pods_record_is_cut_and_a_second_pass_stays_empty() {
+fn record_of_a_pod_is_shortened_and_a_second_pass_adds_nothing() {
     let spec = json!({"containers": containers(30, |n| format!("c{n:02}"))});
-    // `admitted` holds that a second pass adds nothing.
+    // `admitted` checks that a second pass adds nothing.
     let names: Vec<String> = (0..60).map(|n| format!("credentials-{n}")).collect();
     let admitted = Admission::of(pod_with(&[("env-from", &names.join(","))], spec)).admitted();
     let record = admitted.pod["metadata"]["annotations"]["secrets.floe.dev/injected"]
@@ -253,20 +253,20 @@ fn a_pods_record_is_cut_and_a_second_pass_stays_empty() {
     assert_eq!(
         admitted.env_from("c29").len(),
         60,
-        "what was left out of the record was injected all the same"
+        "entries that are not in the record were injected anyway"
     );
 }
 
 // === names of containers ===
 
 #[test]
-fn a_containers_name_is_a_label() {
-    let asking = |length: usize| {
+fn container_name_is_limited() {
+    let admission = |length: usize| {
         let spec = json!({"containers": containers(1, |_| "c".repeat(length))});
         Admission::of(pod_with(&[("env-from", "a"), ("containers", "*c*")], spec))
     };
-    assert_eq!(asking(63).admitted().env_from(&"c".repeat(63)), ["a"]);
-    let sentences = asking(100_000).refused();
+    assert_eq!(admission(63).admitted().env_from(&"c".repeat(63)), ["a"]);
+    let sentences = admission(100_000).refused();
     assert_eq!(sentences.len(), 1);
     assert!(
         sentences[0].starts_with("the name of a container is 100000 bytes long"),
@@ -276,7 +276,7 @@ fn a_containers_name_is_a_label() {
 }
 
 #[test]
-fn names_that_are_not_there_are_told_in_one_sentence_with_a_few_that_are() {
+fn unknown_names_are_reported_in_one_sentence_with_some_known_ones() {
     let spec = json!({
         "initContainers": [{"name": "setup"}],
         "containers": containers(13, |n| format!("c{n}")),
@@ -294,7 +294,7 @@ fn names_that_are_not_there_are_told_in_one_sentence_with_a_few_that_are() {
     );
 }
 
-// === what is told to callers that may be anybody ===
+// === names that are not disclosed to unknown callers ===
 
 fn request_of(view: &PodView<'_>) -> InjectionRequest {
     match parse(&AnnotationLayers {
@@ -302,12 +302,12 @@ fn request_of(view: &PodView<'_>) -> InjectionRequest {
         ..AnnotationLayers::default()
     }) {
         Ok(Decision::Inject(request)) => *request,
-        other => panic!("not asking: {other:?}"),
+        other => panic!("not a request: {other:?}"),
     }
 }
 
 #[test]
-fn names_that_the_author_did_not_write_are_not_told_to_anybody() {
+fn names_by_others_are_disclosed_only_if_allowed() {
     let pod = pod(&[
         ("refs", "db/pasword"),
         ("env-from", "one, two"),
@@ -332,7 +332,7 @@ fn names_that_the_author_did_not_write_are_not_told_to_anybody() {
     ]
     .into_iter()
     .collect();
-    let said = |discloses: bool| {
+    let warnings = |discloses: bool| {
         let input = PlanInput {
             target: PlanTarget::Pod,
             pod: &view,
@@ -345,20 +345,20 @@ fn names_that_the_author_did_not_write_are_not_told_to_anybody() {
         format!("{:?}", plan(&input).unwrap().warnings)
     };
     assert!(
-        said(true).contains("canary") && said(true).contains("password"),
+        warnings(true).contains("canary") && warnings(true).contains("password"),
         "{}",
-        said(true)
+        warnings(true)
     );
     assert!(
-        !said(false).contains("canary") && !said(false).contains("\"password\""),
+        !warnings(false).contains("canary") && !warnings(false).contains("\"password\""),
         "{}",
-        said(false)
+        warnings(false)
     );
 }
 
-/// Missing keys are suggested for within a bound over all of them.
+/// Suggestions have one limit for all missing keys.
 #[test]
-fn suggestions_end_where_they_would_cost_too_much() {
+fn suggestions_are_limited_over_all_missing_keys() {
     let keys: Vec<String> = (0..100).map(|n| format!("key-{n:03}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let wanted = (0..50)

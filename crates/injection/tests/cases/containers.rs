@@ -1,4 +1,4 @@
-//! Which containers are served.
+//! Selection of containers.
 
 use injection::PlanTarget;
 use rstest::rstest;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Admission, Admitted, pod_with};
 
-/// Two app containers, a mesh sidecar among them as an app container, an init container and a native sidecar.
+/// Two app containers and a mesh sidecar among them, an init container and a native sidecar.
 fn spec() -> Value {
     json!({
         "initContainers": [
@@ -21,7 +21,7 @@ fn spec() -> Value {
     })
 }
 
-fn served(admitted: &Admitted) -> Vec<&'static str> {
+fn injected(admitted: &Admitted) -> Vec<&'static str> {
     let all = ["migrate", "proxy", "app", "app-metrics", "istio-proxy"];
     all.into_iter()
         .filter(|name| !admitted.env_from(name).is_empty())
@@ -40,21 +40,21 @@ fn served(admitted: &Admitted) -> Vec<&'static str> {
 #[case::init_all(&[("init-containers", "*")], &["migrate", "proxy", "app", "app-metrics"])]
 #[case::init_by_name(&[("init-containers", "migrate")], &["migrate", "app", "app-metrics"])]
 #[case::native_sidecar_counts_as_init(&[("init-containers", "proxy"), ("containers", "app")], &["proxy", "app"])]
-fn the_selection_says_which(#[case] choice: &[(&str, &str)], #[case] expected: &[&str]) {
+fn selection_selects_containers(#[case] choice: &[(&str, &str)], #[case] expected: &[&str]) {
     let annotations: Vec<(&str, &str)> =
         choice.iter().copied().chain([("env-from", "a")]).collect();
     let admitted = Admission::of(pod_with(&annotations, spec())).admitted();
-    assert_eq!(served(&admitted), expected);
+    assert_eq!(injected(&admitted), expected);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
     assert_eq!(admitted.container("proxy")["restartPolicy"], "Always");
 }
 
 #[test]
-fn a_selection_by_default_names_sidecars_too() {
+fn selection_of_a_default_may_include_sidecars() {
     let admitted = Admission::of(pod_with(&[("env-from", "a")], spec()))
         .namespace(&[("containers", "*")])
         .admitted();
-    assert_eq!(served(&admitted), ["app", "app-metrics", "istio-proxy"]);
+    assert_eq!(injected(&admitted), ["app", "app-metrics", "istio-proxy"]);
 }
 
 #[rstest]
@@ -83,14 +83,10 @@ fn a_selection_by_default_names_sidecars_too() {
     "web",
     "the pod has no init container \"web\" (named by annotation secrets.floe.dev/init-containers). It has: migrate, proxy."
 )]
-fn a_container_that_is_not_there_is_refused(
-    #[case] key: &str,
-    #[case] name: &str,
-    #[case] sentence: &str,
-) {
+fn unknown_container_is_rejected(#[case] key: &str, #[case] name: &str, #[case] sentence: &str) {
     let admission = Admission::of(pod_with(&[("env-from", "a"), (key, name)], spec()));
     assert_eq!(admission.refused(), [sentence]);
-    // In a template another webhook may still add it.
+    // Another webhook may still add the container to a template.
     let template = admission.target(PlanTarget::Template).admitted();
     assert!(
         template.warnings.contains(&sentence.to_owned()),
@@ -100,7 +96,7 @@ fn a_container_that_is_not_there_is_refused(
 }
 
 #[test]
-fn an_init_container_where_there_are_none_is_refused_by_saying_so() {
+fn init_container_of_a_pod_without_any_is_rejected() {
     let spec = json!({ "containers": [{ "name": "app" }] });
     let sentences = Admission::of(pod_with(
         &[("env-from", "a"), ("init-containers", "migrate")],
@@ -117,11 +113,11 @@ fn an_init_container_where_there_are_none_is_refused_by_saying_so() {
 }
 
 #[test]
-fn a_container_that_a_default_names_in_vain_is_a_warning() {
+fn unknown_container_of_a_default_is_a_warning() {
     let admitted = Admission::of(pod_with(&[("env-from", "a")], spec()))
         .service_account("floe-dagster", &[("containers", "dagster,app")])
         .admitted();
-    assert_eq!(served(&admitted), ["app"]);
+    assert_eq!(injected(&admitted), ["app"]);
     assert_eq!(
         admitted.warnings,
         [
@@ -132,13 +128,13 @@ fn a_container_that_a_default_names_in_vain_is_a_warning() {
 }
 
 #[test]
-fn a_glob_that_matches_nothing_is_a_warning() {
+fn glob_without_a_match_is_a_warning() {
     let admitted = Admission::of(pod_with(
         &[("env-from", "a"), ("containers", "app,web-*")],
         spec(),
     ))
     .admitted();
-    assert_eq!(served(&admitted), ["app"]);
+    assert_eq!(injected(&admitted), ["app"]);
     assert_eq!(
         admitted.warnings,
         ["\"web-*\" (annotation secrets.floe.dev/containers) matches no container"]
@@ -146,7 +142,7 @@ fn a_glob_that_matches_nothing_is_a_warning() {
 }
 
 #[test]
-fn all_init_containers_may_be_none() {
+fn star_accepts_a_pod_without_init_containers() {
     let spec = json!({ "containers": [{ "name": "app" }] });
     let admitted = Admission::of(pod_with(
         &[("env-from", "a"), ("init-containers", "*")],
@@ -159,7 +155,7 @@ fn all_init_containers_may_be_none() {
 #[rstest]
 #[case::globs(&[("containers", "web-*")], spec())]
 #[case::null(&[], json!({ "containers": null }))]
-fn a_pod_without_a_selected_container_gets_nothing_and_is_told(
+fn pod_without_a_selected_container_gets_a_warning(
     #[case] choice: &[(&str, &str)],
     #[case] spec: Value,
 ) {
@@ -173,7 +169,7 @@ fn a_pod_without_a_selected_container_gets_nothing_and_is_told(
     );
 }
 
-/// The sentence about a pod whose containers `names` are all sidecars.
+/// Sentence about a pod whose containers `names` are all sidecars.
 fn only_sidecars(names: &str) -> String {
     format!(
         "the secrets that annotation secrets.floe.dev/env-from asks for would reach no container: all containers of the \
@@ -182,10 +178,10 @@ fn only_sidecars(names: &str) -> String {
 }
 
 #[test]
-fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
+fn pod_of_sidecars_with_own_annotations_is_rejected_with_their_names() {
     let spec = json!({ "containers": [{ "name": "istio-proxy" }, { "name": "linkerd-proxy" }] });
-    let asks = [("env-from", "a")];
-    let mut admission = Admission::of(pod_with(&asks, spec.clone()));
+    let requests = [("env-from", "a")];
+    let mut admission = Admission::of(pod_with(&requests, spec.clone()));
     assert_eq!(
         admission.refused(),
         [only_sidecars("istio-proxy, linkerd-proxy")]
@@ -195,7 +191,7 @@ fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
         admission.refused(),
         [only_sidecars("istio-proxy, linkerd-proxy")]
     );
-    // Another webhook may add the container that is meant.
+    // Another webhook may still add a container that is not a sidecar.
     admission.target = PlanTarget::Template;
     let admitted = admission.admitted();
     assert_eq!(
@@ -205,9 +201,9 @@ fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
     let chosen = [("env-from", "a"), ("containers", "istio-proxy")];
     let chosen = Admission::of(pod_with(&chosen, spec.clone())).admitted();
     assert_eq!(chosen.env_from("istio-proxy"), ["a"]);
-    // A default is written for many pods, and some of them have nothing but sidecars.
+    // A default is written for many pods, some of which have only sidecars.
     let by_default = Admission::of(pod_with(&[], spec))
-        .namespace(&asks)
+        .namespace(&requests)
         .admitted();
     assert_eq!(
         by_default.warnings,
@@ -216,7 +212,7 @@ fn a_pod_of_sidecars_that_asks_by_itself_is_refused_with_their_names() {
 }
 
 #[test]
-fn a_pod_of_many_sidecars_is_refused_with_the_first_of_their_names() {
+fn pod_of_many_sidecars_is_rejected_with_their_first_names() {
     let containers: Vec<Value> = (10..22)
         .map(|n| json!({ "name": format!("linkerd-{n}") }))
         .collect();
@@ -236,7 +232,7 @@ fn a_pod_of_many_sidecars_is_refused_with_the_first_of_their_names() {
 #[case::in_a_pod_of_its_tool(json!({ "workflows.argoproj.io/workflow": "etl" }), &["main"])]
 #[case::in_any_other_pod(json!({ "app": "etl" }), &["main", "wait"])]
 #[case::without_labels(Value::Null, &["main", "wait"])]
-fn an_everyday_word_is_a_sidecar_only_in_pods_of_its_tool(
+fn sidecar_with_a_label_counts_only_in_pods_of_its_tool(
     #[case] labels: Value,
     #[case] expected: &[&str],
 ) {
@@ -246,15 +242,15 @@ fn an_everyday_word_is_a_sidecar_only_in_pods_of_its_tool(
     );
     pod["metadata"]["labels"] = labels;
     let admitted = Admission::of(pod).admitted();
-    let served: Vec<&str> = ["main", "wait"]
+    let injected: Vec<&str> = ["main", "wait"]
         .into_iter()
         .filter(|name| !admitted.env_from(name).is_empty())
         .collect();
-    assert_eq!(served, expected);
+    assert_eq!(injected, expected);
 }
 
 #[test]
-fn ephemeral_containers_are_never_touched() {
+fn ephemeral_containers_are_not_changed() {
     let mut spec = spec();
     spec["ephemeralContainers"] = json!([{ "name": "debug", "image": "d" }]);
     let annotations = [
@@ -270,7 +266,7 @@ fn ephemeral_containers_are_never_touched() {
 }
 
 #[test]
-fn a_pod_that_would_grow_beyond_all_storage_is_refused() {
+fn pod_with_too_many_containers_is_rejected() {
     let containers: Vec<Value> = (0..10_000)
         .map(|n| json!({ "name": format!("c{n}") }))
         .collect();

@@ -1,4 +1,4 @@
-//! Every key of the contract: the forms that are taken, and the sentences for those that are not.
+//! Annotations of the contract: valid values, and the sentences about invalid ones.
 
 use injection::{
     AnnotationLayers, Annotations, Choice, Decision, InjectionRequest, OnMissing, ReloadMode,
@@ -9,7 +9,7 @@ use rstest::rstest;
 use crate::admission::{Admission, Outcome, PREFIX, pod};
 
 /// # Panics
-/// When the annotations ask for nothing, or are mistaken.
+/// If the annotations request nothing, or are invalid.
 fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
     let annotations = Annotations::from_pairs(
         annotations
@@ -36,7 +36,7 @@ fn request(annotations: &[(&str, &str)]) -> InjectionRequest {
 #[case::sources("kubernetes:a,infisical:b,external-secrets:c", &["a", "b", "c"])]
 #[case::dotted("tls.example.com", &["tls.example.com"])]
 #[case::dashes("- db-creds\r\n- infisical:api-keys\r\n", &["db-creds", "api-keys"])]
-fn env_from_brings_secrets_in_whole(#[case] value: &str, #[case] expected: &[&str]) {
+fn env_from_injects_whole_secrets(#[case] value: &str, #[case] expected: &[&str]) {
     let admitted = Admission::of(pod(&[("env-from", value)])).admitted();
     assert_eq!(admitted.env_from("app"), expected);
     assert!(admitted.env("app").is_empty());
@@ -75,7 +75,7 @@ fn env_from_brings_secrets_in_whole(#[case] value: &str, #[case] expected: &[&st
 #[case::yaml_single("name: a\nkey: k\n", &["FLOE_SECRET_A_K=a/k"])]
 #[case::yaml_single_after_a_comment("# a\nkey: k\r\nname: a\r\n", &["FLOE_SECRET_A_K=a/k"])]
 #[case::json_strings(r#"["a/k", "b"]"#, &["FLOE_SECRET_A_K=a/k", "FLOE_SECRET_B=b/value"])]
-fn refs_become_variables_by_the_reference_naming(#[case] value: &str, #[case] expected: &[&str]) {
+fn refs_become_variables_named_by_the_spec(#[case] value: &str, #[case] expected: &[&str]) {
     let admitted = Admission::of(pod(&[("refs", value)]))
         .secret("d", &["value"])
         .admitted();
@@ -97,7 +97,7 @@ fn refs_become_variables_by_the_reference_naming(#[case] value: &str, #[case] ex
 #[case::spaces_around("X", " s3/k\n", "X=s3/k")]
 #[case::lower_case_and_underscore("_x9", "s3/k", "_x9=s3/k")]
 #[case::longest(LONGEST_VARIABLE, "s3/k", &format!("{LONGEST_VARIABLE}=s3/k"))]
-fn env_gives_a_variable_a_fixed_name(
+fn env_sets_the_name_of_a_variable(
     #[case] variable: &str,
     #[case] value: &str,
     #[case] expected: &str,
@@ -106,7 +106,7 @@ fn env_gives_a_variable_a_fixed_name(
     assert_eq!(admitted.env("app"), [expected]);
 }
 
-/// 59 characters, so that the annotation's name ends at 63.
+/// 59 characters: the longest name, with 63 characters after the prefix.
 const LONGEST_VARIABLE: &str = "V23456789_123456789_123456789_123456789_123456789_123456789";
 
 #[test]
@@ -129,7 +129,7 @@ fn aliases_follow_references_in_the_order_of_their_names() {
 }
 
 #[test]
-fn an_alias_and_a_reference_may_name_the_same_key() {
+fn alias_and_reference_may_name_the_same_key() {
     let admitted = Admission::of(pod(&[
         ("env.PGPASSWORD", "db/password"),
         ("refs", "db/password"),
@@ -145,13 +145,13 @@ fn an_alias_and_a_reference_may_name_the_same_key() {
 }
 
 #[test]
-fn the_source_env_needs_no_injection() {
-    let nothing = Admission::of(pod(&[
+fn source_env_needs_no_injection() {
+    let outcome = Admission::of(pod(&[
         ("refs", "env:present, env:too/key"),
         ("env.X", "env:present/key"),
     ]))
     .admit();
-    assert_eq!(nothing, Outcome::Skipped(SkipReason::NotRequested));
+    assert_eq!(outcome, Outcome::Skipped(SkipReason::NotRequested));
     let admitted = Admission::of(pod(&[("refs", "env:present,a/k")])).admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
@@ -160,7 +160,7 @@ fn the_source_env_needs_no_injection() {
 #[case("deny", Some(OnMissing::Deny))]
 #[case("warn", Some(OnMissing::Warn))]
 #[case(" warn\r\n", Some(OnMissing::Warn))]
-fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Option<OnMissing>) {
+fn on_missing_is_read(#[case] value: &str, #[case] expected: Option<OnMissing>) {
     assert_eq!(
         request(&[("env-from", "a"), ("on-missing", value)]).on_missing,
         expected
@@ -168,7 +168,7 @@ fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Opt
     assert_eq!(
         request(&[("env-from", "a")]).on_missing,
         None,
-        "unset is left to the surface"
+        "unset means the default of the surface"
     );
 }
 
@@ -178,7 +178,7 @@ fn on_missing_is_what_the_author_says(#[case] value: &str, #[case] expected: Opt
 #[case("infisical", ReloadMode::Infisical)]
 #[case("off", ReloadMode::Off)]
 #[case("\toff\n", ReloadMode::Off)]
-fn reload_is_one_of_four_words(#[case] value: &str, #[case] expected: ReloadMode) {
+fn reload_has_four_values(#[case] value: &str, #[case] expected: ReloadMode) {
     assert_eq!(
         request(&[("env-from", "a"), ("reload", value)]).reload,
         expected
@@ -186,7 +186,7 @@ fn reload_is_one_of_four_words(#[case] value: &str, #[case] expected: ReloadMode
 }
 
 #[test]
-fn infisical_says_where_a_secret_comes_from() {
+fn infisical_sets_the_location_of_a_secret() {
     let name = "n".repeat(53);
     let request = request(&[
         ("env-from", "infisical:a"),
@@ -210,9 +210,9 @@ fn infisical_says_where_a_secret_comes_from() {
 }
 
 #[test]
-fn init_containers_none_is_said_or_unsaid() {
-    let said = request(&[("env-from", "a"), ("init-containers", "none")]);
-    assert_eq!(said.init_containers.unwrap().choice, Choice::None);
+fn init_containers_none_differs_from_unset() {
+    let explicit = request(&[("env-from", "a"), ("init-containers", "none")]);
+    assert_eq!(explicit.init_containers.unwrap().choice, Choice::None);
     assert!(request(&[("env-from", "a")]).init_containers.is_none());
 }
 
@@ -222,7 +222,7 @@ fn init_containers_none_is_said_or_unsaid() {
 #[case::only_inject(&[("inject", "true")], SkipReason::NotRequested)]
 #[case::opted_out(&[("inject", "false"), ("env-from", "a")], SkipReason::OptedOut)]
 #[case::a_record_alone(&[("injected", "{}")], SkipReason::NotRequested)]
-fn what_asks_for_nothing_is_skipped(
+fn pod_without_requests_is_skipped(
     #[case] annotations: &[(&str, &str)],
     #[case] reason: SkipReason,
 ) {
@@ -418,31 +418,31 @@ fn what_asks_for_nothing_is_skipped(
     "x",
     "unknown annotation; the annotations are env-from, refs, env.<VAR>, containers"
 )]
-fn a_mistake_is_refused_by_a_sentence_that_names_the_annotation(
+fn invalid_annotation_is_rejected_by_name(
     #[case] key: &str,
     #[case] value: &str,
     #[case] sentence: &str,
 ) {
-    // Beside an annotation that is right, so that it is the mistake that refuses.
-    let right = if key == "env-from" {
+    // A valid annotation is beside it, so that the invalid one is the only reason.
+    let valid = if key == "env-from" {
         ("refs", "a/k")
     } else {
         ("env-from", "a")
     };
-    let sentences = Admission::of(pod(&[right, (key, value)])).refused();
+    let sentences = Admission::of(pod(&[valid, (key, value)])).refused();
     let start = format!("annotation {PREFIX}{key}: ");
     assert!(
-        sentences.iter().all(|said| said.starts_with(&start)),
+        sentences.iter().all(|error| error.starts_with(&start)),
         "{sentences:?}"
     );
     assert!(
-        sentences.iter().any(|said| said.contains(sentence)),
+        sentences.iter().any(|error| error.contains(sentence)),
         "{sentences:?}"
     );
 }
 
 #[test]
-fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
+fn all_invalid_annotations_are_reported_in_order() {
     let sentences = Admission::of(pod(&[
         ("env-from", "UPPER, fine, vault:x"),
         ("refs", "a/b/c,-x"),
@@ -457,8 +457,9 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
     .refused();
     let named: Vec<&str> = sentences
         .iter()
-        .map(|said| {
-            said.trim_start_matches("annotation secrets.floe.dev/")
+        .map(|sentence| {
+            sentence
+                .trim_start_matches("annotation secrets.floe.dev/")
                 .split(':')
                 .next()
                 .unwrap()
@@ -484,7 +485,7 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_annotations() {
 }
 
 #[test]
-fn an_unsupported_source_is_told_from_a_malformed_one() {
+fn unsupported_source_differs_from_an_invalid_one() {
     let annotations =
         Annotations::from_pairs([(format!("{PREFIX}refs"), "vault:a/k, nonsense:a/k")]);
     let mistakes = parse(&AnnotationLayers {
@@ -502,7 +503,7 @@ fn an_unsupported_source_is_told_from_a_malformed_one() {
 }
 
 #[test]
-fn an_opted_out_pod_is_still_told_of_its_own_mistakes() {
+fn errors_of_an_opted_out_pod_are_reported() {
     let sentences = Admission::of(pod(&[("inject", "false"), ("env-from", "UPPER")])).refused();
     assert_eq!(sentences.len(), 1, "{sentences:?}");
 }
@@ -515,10 +516,10 @@ fn an_opted_out_pod_is_still_told_of_its_own_mistakes() {
 #[case("on-missing")]
 #[case("env.X")]
 #[case("infisical.x")]
-fn a_sentence_repeats_only_the_beginning_of_a_huge_value(#[case] key: &str) {
+fn sentence_has_only_the_beginning_of_a_long_value(#[case] key: &str) {
     let sentences = Admission::of(pod(&[(key, &"Ü".repeat(1_000_000))])).refused();
     assert!(
-        sentences.iter().all(|said| said.len() < 1_000),
+        sentences.iter().all(|sentence| sentence.len() < 1_000),
         "{:?}",
         sentences.iter().map(String::len).collect::<Vec<_>>()
     );

@@ -1,13 +1,13 @@
-//! The annotation contract and the injection, case by case, through the public functions of the pure core.
+//! The annotation contract and the injection, by examples, through the public functions of the core.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
+    reason = "a failing helper fails the test"
 )]
 #![expect(
     clippy::needless_pass_by_value,
-    reason = "`json!({ … })` as an argument reads better"
+    reason = "`json!({ … })` is more readable as an argument"
 )]
 
 #[path = "../support/additive.rs"]

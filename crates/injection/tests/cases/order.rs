@@ -1,4 +1,4 @@
-//! Where our entries stand among the author's, and that the author's stay what they were.
+//! Order of injected entries among the author's, which are not changed.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn app(fields: Value) -> Value {
 #[case::absent(json!({}))]
 #[case::empty(json!({ "env": [], "envFrom": [] }))]
 #[case::null(json!({ "env": null, "envFrom": null }))]
-fn lists_are_made_where_there_are_none(#[case] fields: Value) {
+fn missing_lists_are_created(#[case] fields: Value) {
     let admitted = Admission::of(pod_with(
         &[("env-from", "b,a"), ("refs", "s/k")],
         app(fields),
@@ -43,7 +43,7 @@ fn secret(name: &str) -> Value {
 }
 
 #[rstest]
-#[case::before_theirs(json!([config_map("cube"), secret("cube")]), "b,a", &["b", "a", "configmap:cube", "cube"])]
+#[case::before_the_authors(json!([config_map("cube"), secret("cube")]), "b,a", &["b", "a", "configmap:cube", "cube"])]
 #[case::one_is_there_last(json!([config_map("c"), secret("a")]), "b,a", &["b", "configmap:c", "a"])]
 #[case::one_is_there_first(json!([secret("a"), config_map("c")]), "a,b", &["a", "b", "configmap:c"])]
 #[case::one_is_there_between(json!([secret("b")]), "a,b,d", &["a", "b", "d"])]
@@ -53,14 +53,14 @@ fn secret(name: &str) -> Value {
 #[case::an_empty_prefix_is_none(json!([{ "prefix": "", "secretRef": { "name": "a" } }]), "a", &["a"])]
 #[case::optional_is_there(json!([{ "secretRef": { "name": "a", "optional": true } }]), "a", &["a"])]
 #[case::a_config_map_of_that_name_is_another(json!([config_map("a")]), "a", &["a", "configmap:a"])]
-fn our_sources_stand_first_so_that_the_authors_win(
-    #[case] theirs: Value,
+fn injected_sources_come_first_so_that_the_authors_win(
+    #[case] own: Value,
     #[case] annotation: &str,
     #[case] expected: &[&str],
 ) {
     let admission = Admission::of(pod_with(
         &[("env-from", annotation)],
-        app(json!({ "envFrom": theirs })),
+        app(json!({ "envFrom": own })),
     ));
     assert_eq!(admission.admitted().env_from("app"), expected);
 }
@@ -71,26 +71,23 @@ fn literal(name: &str, value: &str) -> Value {
 
 #[rstest]
 #[case::appended(json!([literal("A", "1")]), &["A='1'", "FLOE_SECRET_S_K=s/k", "FLOE_SECRET_S_L=s/l"])]
-#[case::before_where_theirs_needs_it(
+#[case::before_an_entry_that_refers_to_it(
     json!([literal("A", "1"), literal("URL", "pg://u:$(FLOE_SECRET_S_L)@h")]),
     &["FLOE_SECRET_S_L=s/l", "A='1'", "URL='pg://u:$(FLOE_SECRET_S_L)@h'", "FLOE_SECRET_S_K=s/k"],
 )]
-#[case::both_before_in_our_order(
+#[case::both_before_in_the_annotations_order(
     json!([literal("URL", "$(FLOE_SECRET_S_L)$(FLOE_SECRET_S_K)")]),
     &["FLOE_SECRET_S_K=s/k", "FLOE_SECRET_S_L=s/l", "URL='$(FLOE_SECRET_S_L)$(FLOE_SECRET_S_K)'"],
 )]
-#[case::an_escape_needs_nothing(
+#[case::an_escape_is_not_a_reference(
     json!([literal("URL", "$$(FLOE_SECRET_S_L)")]),
     &["URL='$$(FLOE_SECRET_S_L)'", "FLOE_SECRET_S_K=s/k", "FLOE_SECRET_S_L=s/l"],
 )]
-fn our_variables_stand_last_but_where_theirs_refer_to_them(
-    #[case] theirs: Value,
+fn injected_variables_come_last_unless_the_author_refers_to_them(
+    #[case] own: Value,
     #[case] expected: &[&str],
 ) {
-    let admission = Admission::of(pod_with(
-        &[("refs", "s/k,s/l")],
-        app(json!({ "env": theirs })),
-    ));
+    let admission = Admission::of(pod_with(&[("refs", "s/k,s/l")], app(json!({ "env": own }))));
     assert_eq!(admission.admitted().env("app"), expected);
 }
 
@@ -101,8 +98,8 @@ fn our_variables_stand_last_but_where_theirs_refer_to_them(
 #[case::field(json!({ "name": "PGPASSWORD", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }), true)]
 #[case::no_value(json!({ "name": "PGPASSWORD" }), true)]
 #[case::the_same(json!({ "name": "PGPASSWORD", "valueFrom": { "secretKeyRef": { "name": "pg", "key": "password" } } }), false)]
-fn a_variable_that_the_author_set_is_left_alone(#[case] theirs: Value, #[case] warned: bool) {
-    let spec = app(json!({ "env": [theirs] }));
+fn variable_of_the_author_is_not_overridden(#[case] own: Value, #[case] warned: bool) {
+    let spec = app(json!({ "env": [own] }));
     let admitted =
         Admission::of(pod_with(&[("env.PGPASSWORD", "pg/password")], spec.clone())).admitted();
     assert_eq!(admitted.pod["spec"], spec);
@@ -116,9 +113,10 @@ fn a_variable_that_the_author_set_is_left_alone(#[case] theirs: Value, #[case] w
 }
 
 #[test]
-fn of_two_entries_for_one_variable_the_last_counts_as_it_does_for_the_kubelet() {
-    let ours = json!({ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } });
-    let spec = app(json!({ "env": [ours, literal("X", "override")] }));
+fn last_entry_of_a_variable_counts_as_in_the_kubelet() {
+    let injected =
+        json!({ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } });
+    let spec = app(json!({ "env": [injected, literal("X", "override")] }));
     let admitted = Admission::of(pod_with(&[("env.X", "s/k")], spec)).admitted();
     assert_eq!(
         admitted.warnings,
@@ -151,7 +149,7 @@ fn unknown_fields_and_foreign_annotations_survive() {
     ] {
         annotations.insert(hostile.to_owned(), json!(hostile));
     }
-    // `admitted` holds the whole of it against the pod before.
+    // `admitted` compares the whole pod with the pod before.
     let admitted = Admission::of(pod).admitted();
     assert_eq!(admitted.env_from("app"), ["a", "configmap:c"]);
     assert_eq!(admitted.pod["metadata"]["annotations"]["~0/~1"], "~0/~1");

@@ -1,4 +1,4 @@
-//! The pods of the floe platform, as its charts and Dagster's launcher make them.
+//! Pods of the floe platform, as its charts and Dagster's launcher create them.
 
 use rstest::rstest;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::admission::{Admission, Outcome, PREFIX};
 use injection::SkipReason;
 
-/// `tests/testdata/pods/<name>.json`: the pod as the API server sends it.
+/// Reads `tests/testdata/pods/<name>.json`: the pod as the API server sends it.
 fn rendered(name: &str) -> Value {
     let path = format!(
         "{}/tests/testdata/pods/{name}.json",
@@ -16,7 +16,7 @@ fn rendered(name: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The defaults of a namespace, for pods whose charts have no place for annotations.
+/// Defaults of a namespace, for pods whose charts cannot set annotations.
 const DEFAULTS: [(&str, &str); 2] = [
     ("env-from", "snowflake-credentials"),
     ("refs", "polaris/credential"),
@@ -40,7 +40,7 @@ const DEFAULTS: [(&str, &str); 2] = [
 ])]
 #[case::cube_api("cube-api", "cube-api", &["snowflake-credentials", "configmap:floe-cube", "floe-cube"], &[])]
 #[case::cube_refresh("cube-refresh-worker", "cube-refresh-worker", &["snowflake-credentials", "configmap:floe-cube", "floe-cube"], &["CUBEJS_REFRESH_WORKER='true'"])]
-fn a_platform_pod_is_served_by_the_defaults_of_its_namespace(
+fn platform_pod_is_injected_by_the_defaults_of_its_namespace(
     #[case] name: &str,
     #[case] container: &str,
     #[case] env_from: &[&str],
@@ -50,12 +50,12 @@ fn a_platform_pod_is_served_by_the_defaults_of_its_namespace(
         .namespace(&DEFAULTS)
         .admitted();
     assert_eq!(admitted.env_from(container), env_from);
-    let with_ours: Vec<&str> = env
+    let with_injected: Vec<&str> = env
         .iter()
         .copied()
         .chain(["FLOE_SECRET_POLARIS_CREDENTIAL=polaris/credential"])
         .collect();
-    assert_eq!(admitted.env(container), with_ours);
+    assert_eq!(admitted.env(container), with_injected);
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
     assert_eq!(
         admitted.record()["containers"]
@@ -72,7 +72,7 @@ fn a_platform_pod_is_served_by_the_defaults_of_its_namespace(
 #[case("dagster-run-worker")]
 #[case("cube-api")]
 #[case("helm-test")]
-fn a_platform_pod_that_nothing_asks_for_is_left_as_it_is(#[case] name: &str) {
+fn platform_pod_without_requests_is_not_changed(#[case] name: &str) {
     assert_eq!(
         Admission::of(rendered(name)).admit(),
         Outcome::Skipped(SkipReason::NotRequested)
@@ -85,9 +85,9 @@ fn a_platform_pod_that_nothing_asks_for_is_left_as_it_is(#[case] name: &str) {
     );
 }
 
-/// Pod Security `restricted` looks at all of this; `Admission` holds the rest of the pod against the original.
+/// Fields that Pod Security `restricted` checks. `Admission` compares the rest of the pod with the original.
 #[test]
-fn what_pod_security_looks_at_is_unchanged() {
+fn fields_of_pod_security_are_not_changed() {
     let before = rendered("floe-jobs-dbt");
     let after = Admission::of(before.clone())
         .namespace(&DEFAULTS)
@@ -112,7 +112,7 @@ fn what_pod_security_looks_at_is_unchanged() {
 }
 
 #[test]
-fn a_dagster_run_asks_for_itself_by_its_tags() {
+fn dagster_run_requests_secrets_by_its_tags() {
     let mut pod = rendered("dagster-run-worker");
     let annotations = [
         ("env.AWS_ACCESS_KEY_ID", "s3/access-key"),
@@ -138,7 +138,7 @@ fn a_dagster_run_asks_for_itself_by_its_tags() {
 }
 
 #[test]
-fn the_secret_that_a_cube_pod_already_has_is_not_brought_in_again() {
+fn existing_secret_of_a_cube_pod_is_not_added_again() {
     let admitted = Admission::of(rendered("cube-api"))
         .namespace(&[("env-from", "floe-cube,warehouse")])
         .admitted();
@@ -149,7 +149,7 @@ fn the_secret_that_a_cube_pod_already_has_is_not_brought_in_again() {
 }
 
 #[test]
-fn a_helm_test_pod_of_several_containers_is_served_where_its_namespace_says_so() {
+fn helm_test_pod_is_injected_by_the_defaults_of_its_namespace() {
     let admitted = Admission::of(rendered("helm-test"))
         .namespace(&DEFAULTS)
         .admitted();

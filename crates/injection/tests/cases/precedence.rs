@@ -1,4 +1,4 @@
-//! Nearest wins, key by key: pod, then service account, then namespace.
+//! Precedence of annotations by name: pod, then service account, then namespace.
 
 use injection::SkipReason;
 use rstest::rstest;
@@ -14,9 +14,9 @@ type Pairs = &'static [(&'static str, &'static str)];
 #[case::pod_over_both(&[("env-from", "pod")], &[("env-from", "sa")], &[("env-from", "ns")], &["pod"])]
 #[case::pod_over_namespace(&[("env-from", "pod")], &[], &[("env-from", "ns")], &["pod"])]
 #[case::defaults_do_not_add_up(&[], &[("env-from", "sa")], &[("env-from", "ns1,ns2")], &["sa"])]
-#[case::a_shadowed_mistake_is_none(&[("env-from", "pod")], &[("env-from", "SA!")], &[("env-from", "")], &["pod"])]
-#[case::another_key_does_not_shadow(&[("refs", "p/k")], &[], &[("env-from", "ns")], &["ns"])]
-fn the_nearest_annotation_counts(
+#[case::a_hidden_error_is_not_reported(&[("env-from", "pod")], &[("env-from", "SA!")], &[("env-from", "")], &["pod"])]
+#[case::another_key_does_not_hide(&[("refs", "p/k")], &[], &[("env-from", "ns")], &["ns"])]
+fn nearest_annotation_counts(
     #[case] own: Pairs,
     #[case] service_account: Pairs,
     #[case] namespace: Pairs,
@@ -29,7 +29,7 @@ fn the_nearest_annotation_counts(
 }
 
 #[test]
-fn keys_of_all_three_come_together() {
+fn annotations_of_all_layers_are_merged() {
     let admission = Admission::of(pod(&[("env.A", "pod/a")]))
         .service_account("floe-dagster", &[("env.A", "sa/a"), ("env.B", "sa/b")])
         .namespace(&[("env.A", "ns/a"), ("env.B", "ns/b"), ("env.C", "ns/c")]);
@@ -43,7 +43,7 @@ fn keys_of_all_three_come_together() {
 #[case::pod(&[("inject", "false")], &[], &[("env-from", "ns")], true)]
 #[case::service_account(&[], &[("inject", "false")], &[("env-from", "ns")], true)]
 #[case::pod_opts_in_again(&[("inject", "true")], &[("inject", "false")], &[("env-from", "ns")], false)]
-#[case::malformed_defaults_do_not_govern_what_opted_out(&[("inject", "false")], &[("reload", "?")], &[("env-from", "")], true)]
+#[case::errors_in_defaults_do_not_count_after_opting_out(&[("inject", "false")], &[("reload", "?")], &[("env-from", "")], true)]
 fn inject_false_opts_out_of_defaults(
     #[case] own: Pairs,
     #[case] service_account: Pairs,
@@ -62,7 +62,7 @@ fn inject_false_opts_out_of_defaults(
 }
 
 #[test]
-fn a_mistake_in_a_default_is_said_to_be_the_defaults() {
+fn error_in_a_default_names_its_owner() {
     let sentences = Admission::of(pod(&[]))
         .service_account("floe-dagster", &[("reload", "sometimes")])
         .namespace(&[
@@ -77,13 +77,13 @@ fn a_mistake_in_a_default_is_said_to_be_the_defaults() {
         "annotation secrets.floe.dev/reload of service account \"floe-dagster\": \"sometimes\" is not one of",
     ];
     assert_eq!(sentences.len(), starts.len(), "{sentences:?}");
-    for (said, start) in sentences.iter().zip(starts) {
-        assert!(said.starts_with(start), "{said}");
+    for (sentence, start) in sentences.iter().zip(starts) {
+        assert!(sentence.starts_with(start), "{sentence}");
     }
 }
 
 #[test]
-fn a_missing_secret_of_a_default_names_the_default() {
+fn missing_secret_of_a_default_names_the_default() {
     let admission = Admission::of(pod(&[]))
         .namespace(&[("env-from", "gone")])
         .missing("gone");
@@ -101,7 +101,7 @@ fn a_missing_secret_of_a_default_names_the_default() {
 #[case::null_annotations(json!({ "name": "p", "annotations": null, "labels": null }))]
 #[case::foreign_annotations(json!({ "annotations": { "a/b": "c" }, "labels": { "l": "m" } }))]
 #[case::null_metadata(json!(null))]
-fn a_default_serves_a_pod_without_annotations(#[case] metadata: serde_json::Value) {
+fn default_applies_to_a_pod_without_annotations(#[case] metadata: serde_json::Value) {
     let bare = json!({ "metadata": metadata, "spec": { "containers": [{ "name": "app" }] } });
     let admitted = Admission::of(bare)
         .namespace(&[("env-from", "ns")])
@@ -118,7 +118,7 @@ fn a_default_serves_a_pod_without_annotations(#[case] metadata: serde_json::Valu
 }
 
 #[test]
-fn a_template_without_metadata_is_served_too() {
+fn default_applies_to_a_template_without_metadata() {
     let template = json!({ "spec": { "containers": [{ "name": "app" }] } });
     let admitted = Admission::of(template)
         .namespace(&[("refs", "a/k")])
@@ -126,9 +126,9 @@ fn a_template_without_metadata_is_served_too() {
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
-/// An `env` entry beats every key of `envFrom` in the kubelet, so that a default may hide what the author's sources hold.
+/// An `env` entry overrides every key of `envFrom` in the kubelet, so a default may hide keys of the author's sources.
 #[test]
-fn a_default_that_may_hide_the_authors_sources_is_told() {
+fn default_that_may_override_the_authors_sources_is_a_warning() {
     let spec = json!({"containers": [
         {"name": "app", "envFrom": [{"configMapRef": {"name": "settings"}}]},
         {"name": "plain"},

@@ -1,4 +1,4 @@
-//! The record of what was added: what it says, and that nobody gains by writing it himself.
+//! The record of added entries: its content, and forged records, which have no effect.
 
 use injection::PlanTarget;
 use rstest::rstest;
@@ -11,7 +11,7 @@ fn two_containers() -> Value {
 }
 
 #[test]
-fn the_record_says_what_was_really_added() {
+fn record_lists_only_added_entries() {
     let spec = json!({
         "initContainers": [{ "name": "init" }],
         "containers": [
@@ -47,7 +47,7 @@ fn the_record_says_what_was_really_added() {
 }
 
 #[test]
-fn a_pod_that_has_all_gets_neither_record_nor_label() {
+fn pod_with_all_entries_gets_no_record_and_no_label() {
     let spec =
         json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "a" } }] }] });
     let admitted = Admission::of(pod_with(&[("env-from", "a")], spec)).admitted();
@@ -71,18 +71,18 @@ fn with_record(mut pod: Value, record: &str) -> Value {
 #[case::wrong_types(r#"{"containers":["app"]}"#)]
 #[case::no_container(r#"{"containers":{},"initContainers":{}}"#)]
 #[case::nothing_added(r#"{"containers":{"app":{},"web":{}}}"#)]
-#[case::one_that_does_not_carry(
+#[case::one_without_the_entries(
     r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#
 )]
-#[case::all_that_do_not_carry(
+#[case::all_without_the_entries(
     r#"{"containers":{"app":{"envFrom":["a"]},"web":{"envFrom":["a"]}}}"#
 )]
 #[case::one_that_is_not_there(
     r#"{"containers":{"ghost":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#
 )]
-#[case::an_init_container_that_does_not_carry(r#"{"initContainers":{"init":{"envFrom":["a"]}}}"#)]
+#[case::an_init_container_without_the_entries(r#"{"initContainers":{"init":{"envFrom":["a"]}}}"#)]
 #[case::the_wrong_list(r#"{"initContainers":{"app":{"envFrom":["a"]}}}"#)]
-fn a_forged_record_changes_nothing(#[case] forged: &str) {
+fn forged_record_has_no_effect(#[case] forged: &str) {
     let honest = Admission::of(pod_with(&REQUEST, two_containers())).admitted();
     let admitted =
         Admission::of(with_record(pod_with(&REQUEST, two_containers()), forged)).admitted();
@@ -95,7 +95,7 @@ fn a_forged_record_changes_nothing(#[case] forged: &str) {
     );
 }
 
-/// One container was made to look as if it had been served, by entries of the right names.
+/// Record and entries that are forged for one container, with the right names.
 #[rstest]
 #[case::literals_claimed_as_ours(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"envFrom":["a"],"env":["FLOE_SECRET_S_K"]}}}"#)]
 #[case::another_secret_claimed_as_ours(
@@ -105,7 +105,7 @@ fn a_forged_record_changes_nothing(#[case] forged: &str) {
 #[case::nothing_claimed(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{}}}"#)]
 #[case::a_literal_of_another_name(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"env":["OTHER"]}}}"#)]
 #[case::what_was_never_added(json!({ "name": "FLOE_SECRET_S_K", "value": "x" }), r#"{"containers":{"app":{"envFrom":["zzz"]}}}"#)]
-fn a_record_is_borne_out_by_references_not_by_names(#[case] env: Value, #[case] forged: &str) {
+fn record_is_checked_by_references_not_by_names(#[case] env: Value, #[case] forged: &str) {
     let mut spec = two_containers();
     spec["containers"][0]["env"] = json!([env, { "name": "OTHER", "value": "x" }]);
     spec["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "a" } }]);
@@ -113,7 +113,7 @@ fn a_record_is_borne_out_by_references_not_by_names(#[case] env: Value, #[case] 
     assert_eq!(
         admitted.env_from("web"),
         ["a"],
-        "the other container is served all the same"
+        "the other container is injected anyway"
     );
     assert_eq!(
         admitted.record()["containers"].as_object().unwrap().len(),
@@ -123,7 +123,7 @@ fn a_record_is_borne_out_by_references_not_by_names(#[case] env: Value, #[case] 
     );
 }
 
-// === containers that come later ===
+// === containers that are added late ===
 
 fn late(annotations: &[(&str, &str)]) -> Admission {
     late_by(annotations, "late")
@@ -142,12 +142,12 @@ fn late_by(annotations: &[(&str, &str)], name: &str) -> Admission {
 }
 
 #[rstest]
-#[case::nobody_chose_it(&[], &[])]
-#[case::star_chooses_all(&[("containers", "*")], &["a"])]
+#[case::not_selected(&[], &[])]
+#[case::star(&[("containers", "*")], &["a"])]
 #[case::by_name_of_others(&[("containers", "app")], &[])]
 #[case::glob(&[("containers", "app,*ate")], &["a"])]
 #[case::with_init_containers(&[("init-containers", "*")], &[])]
-fn a_container_that_comes_later_is_served_only_if_chosen(
+fn late_container_is_injected_only_if_selected(
     #[case] choice: &[(&str, &str)],
     #[case] expected: &[&str],
 ) {
@@ -164,17 +164,17 @@ fn a_container_that_comes_later_is_served_only_if_chosen(
 }
 
 #[test]
-fn a_container_that_comes_later_is_served_in_a_template() {
+fn late_container_of_a_template_is_injected() {
     let admitted = late(&REQUEST).target(PlanTarget::Template).admitted();
     assert_eq!(
         admitted.env_from("late"),
         ["a"],
-        "its author added it: the rule is for pods alone"
+        "its author added it: the rule is for pods only"
     );
 }
 
 #[test]
-fn the_authors_own_entry_does_not_spoil_the_record() {
+fn record_is_valid_beside_an_entry_of_the_author() {
     let mut spec = two_containers();
     spec["containers"][0]["env"] = json!([{ "name": "FLOE_SECRET_S_K", "value": "mine" }]);
     let mut pod = Admission::of(pod_with(&REQUEST, spec)).admitted().pod;
@@ -186,7 +186,7 @@ fn the_authors_own_entry_does_not_spoil_the_record() {
 }
 
 #[test]
-fn a_container_that_lost_what_it_was_given_gets_it_again() {
+fn removed_entries_are_injected_again() {
     let mut pod = Admission::of(pod_with(&REQUEST, two_containers()))
         .admitted()
         .pod;

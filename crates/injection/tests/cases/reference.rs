@@ -20,7 +20,7 @@ use rstest::rstest;
 #[case::infisical(r#"{"source":"infisical","name":"a","key":null}"#, "infisical:a")]
 #[case::env(r#"{"source":"env","name":"a","key":null}"#, "env:a")]
 #[case::all(r#"{"source":"kubernetes","name":"a","key":"*"}"#, "a/*")]
-fn a_document_round_trips_without_loss(#[case] document: &str, #[case] text: &str) {
+fn reference_document_round_trips(#[case] document: &str, #[case] text: &str) {
     let reference: SecretReference = document.parse().unwrap();
     assert_eq!(serde_json::to_string(&reference).unwrap(), document);
     assert_eq!(reference.to_string(), text);
@@ -31,7 +31,7 @@ fn a_document_round_trips_without_loss(#[case] document: &str, #[case] text: &st
 #[case(r#"{"name":"db-creds"}"#)]
 #[case(r#" { "name" : "db-creds" , "key" : "" } "#)]
 #[case(r#"{"key":null,"source":null,"name":"db-creds"}"#)]
-fn what_a_document_leaves_out_is_the_default(#[case] document: &str) {
+fn absent_fields_of_a_document_have_defaults(#[case] document: &str) {
     let reference: SecretReference = document.parse().unwrap();
     assert_eq!(
         serde_json::to_string(&reference).unwrap(),
@@ -51,9 +51,9 @@ fn what_a_document_leaves_out_is_the_default(#[case] document: &str) {
 #[case(r#"{"name":5}"#, "is no reference")]
 #[case("{", "is no reference")]
 #[case("", "\"\" is not a Secret name")]
-fn a_document_that_is_no_reference_is_refused(#[case] document: &str, #[case] sentence: &str) {
-    let said = document.parse::<SecretReference>().unwrap_err();
-    assert!(said.contains(sentence), "{said}");
+fn invalid_document_is_rejected(#[case] document: &str, #[case] sentence: &str) {
+    let error = document.parse::<SecretReference>().unwrap_err();
+    assert!(error.contains(sentence), "{error}");
 }
 
 #[rstest]
@@ -67,7 +67,7 @@ fn a_document_that_is_no_reference_is_refused(#[case] document: &str, #[case] se
 #[case("x-", false)]
 #[case("a.-b", false)]
 #[case("", false)]
-fn a_name_is_that_of_a_kubernetes_secret(#[case] name: &str, #[case] valid: bool) {
+fn secret_name_follows_the_rules_of_kubernetes(#[case] name: &str, #[case] valid: bool) {
     assert_eq!(name.parse::<SecretName>().is_ok(), valid);
 }
 
@@ -85,7 +85,7 @@ fn a_name_is_that_of_a_kubernetes_secret(#[case] name: &str, #[case] valid: bool
 )]
 #[case("x", Some("camelCase"), "FLOE_SECRET_X_CAMELCASE")]
 #[case("x", Some("é b\n'"), "FLOE_SECRET_X___B__")]
-fn the_variable_of_a_reference_is_the_specs(
+fn variable_of_a_reference_is_named_by_the_spec(
     #[case] name: &str,
     #[case] key: Option<&str>,
     #[case] expected: &str,
@@ -96,7 +96,7 @@ fn the_variable_of_a_reference_is_the_specs(
 }
 
 #[test]
-fn the_source_never_affects_the_variable() {
+fn source_does_not_affect_the_variable() {
     for source in [
         "kubernetes",
         "infisical",

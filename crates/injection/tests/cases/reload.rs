@@ -1,4 +1,4 @@
-//! What a pod tells of its restarts. Nothing reads it there, so that it may never be in anybody's way.
+//! Reload list of a pod. No program reads it there, so it must never get in the way.
 
 use injection::PlanTarget;
 use rstest::rstest;
@@ -9,12 +9,12 @@ use crate::admission::{Admission, Admitted, pod, pod_with};
 const LIST: &str = "secret.reloader.stakater.com/reload";
 const AUTO: &str = "reloader.stakater.com/auto";
 
-fn told(admitted: &Admitted) -> &Value {
+fn reload_list(admitted: &Admitted) -> &Value {
     &admitted.pod["metadata"]["annotations"][LIST]
 }
 
-/// A pod that asks for `db` and `api.token`, with more annotations of its own.
-fn asking(more: &[(&str, &str)]) -> Value {
+/// A pod that requests `db` and `api.token`, with more annotations.
+fn requesting(more: &[(&str, &str)]) -> Value {
     let mut pod = pod(&[("env-from", "db"), ("refs", "api.token")]);
     for (key, value) in more {
         pod["metadata"]["annotations"][*key] = json!(value);
@@ -29,9 +29,9 @@ fn owned(mut pod: Value, kind: &str) -> Value {
 }
 
 #[test]
-fn a_pod_tells_what_its_workload_would_tell_reloader() {
-    let admitted = Admission::of(asking(&[])).admitted();
-    assert_eq!(told(&admitted), r"api\.token,db");
+fn pod_lists_the_secrets_that_its_workload_would() {
+    let admitted = Admission::of(requesting(&[])).admitted();
+    assert_eq!(reload_list(&admitted), r"api\.token,db");
     assert_eq!(
         admitted.record()["restart"],
         json!({ "list": [r"api\.token", "db"] })
@@ -43,29 +43,29 @@ fn a_pod_tells_what_its_workload_would_tell_reloader() {
 #[case::reloader("reloader", true)]
 #[case::infisical("infisical", false)]
 #[case::off("off", false)]
-fn it_tells_by_its_mode(#[case] mode: &str, #[case] tells: bool) {
-    let admitted = Admission::of(asking(&[("secrets.floe.dev/reload", mode)])).admitted();
-    assert_eq!(told(&admitted).is_string(), tells);
-    assert_eq!(admitted.record()["restart"].is_object(), tells);
-    let by_default = Admission::of(asking(&[]))
+fn pod_list_depends_on_the_mode(#[case] mode: &str, #[case] listed: bool) {
+    let admitted = Admission::of(requesting(&[("secrets.floe.dev/reload", mode)])).admitted();
+    assert_eq!(reload_list(&admitted).is_string(), listed);
+    assert_eq!(admitted.record()["restart"].is_object(), listed);
+    let by_default = Admission::of(requesting(&[]))
         .namespace(&[("reload", mode)])
         .admitted();
-    assert_eq!(told(&by_default).is_string(), tells);
+    assert_eq!(reload_list(&by_default).is_string(), listed);
 }
 
-/// The next run of a Job reads the new value; nothing of it is ever restarted.
+/// A Job is never restarted: its next run reads the new value.
 #[rstest]
 #[case("ReplicaSet", true)]
 #[case("StatefulSet", true)]
 #[case("DaemonSet", true)]
 #[case("Workflow", true)]
 #[case("Job", false)]
-fn it_tells_by_its_owner(#[case] owner: &str, #[case] tells: bool) {
+fn pod_list_depends_on_the_owner(#[case] owner: &str, #[case] listed: bool) {
     for mode in ["auto", "reloader"] {
-        let pod = owned(asking(&[("secrets.floe.dev/reload", mode)]), owner);
+        let pod = owned(requesting(&[("secrets.floe.dev/reload", mode)]), owner);
         assert_eq!(
-            told(&Admission::of(pod).admitted()).is_string(),
-            tells,
+            reload_list(&Admission::of(pod).admitted()).is_string(),
+            listed,
             "{mode}"
         );
     }
@@ -82,55 +82,55 @@ fn it_tells_by_its_owner(#[case] owner: &str, #[case] tells: bool) {
 #[case::what_is_used(AUTO, "true")]
 #[case::what_is_found("reloader.stakater.com/search", "true")]
 #[case::another_mechanism("secrets.infisical.com/auto-reload", "true")]
-fn what_its_author_says_stands_alone(#[case] key: &str, #[case] value: &str) {
-    let admitted = Admission::of(asking(&[(key, value)])).admitted();
+fn reload_annotations_of_the_author_are_not_changed(#[case] key: &str, #[case] value: &str) {
+    let admitted = Admission::of(requesting(&[(key, value)])).admitted();
     let annotations = &admitted.pod["metadata"]["annotations"];
     assert_eq!(
-        (&annotations[key], told(&admitted).is_string()),
+        (&annotations[key], reload_list(&admitted).is_string()),
         (&json!(value), key == LIST)
     );
     assert_eq!(
         admitted.record()["restart"],
         Value::Null,
-        "nothing of it is ours"
+        "the record has no entry for it"
     );
     assert_eq!(
         admitted.env_from("app"),
         ["db"],
-        "it is injected all the same"
+        "the secret is injected anyway"
     );
 }
 
 #[test]
-fn what_is_excluded_is_left_out() {
+fn excluded_secrets_are_not_listed() {
     let exclude = [("secrets.exclude.reloader.stakater.com/reload", "db")];
     assert_eq!(
-        told(&Admission::of(asking(&exclude)).admitted()),
+        reload_list(&Admission::of(requesting(&exclude)).admitted()),
         r"api\.token"
     );
     let beside_auto = [(AUTO, "true"), ("secrets.floe.dev/reload", "reloader")];
     assert_eq!(
-        told(&Admission::of(asking(&beside_auto)).admitted()),
+        reload_list(&Admission::of(requesting(&beside_auto)).admitted()),
         r"api\.token,db",
-        "asked for by name"
+        "requested explicitly"
     );
 }
 
-/// Reloader reads templates: there it would be no telling, and a finished Job would run again.
+/// Reloader reads templates: a list there would have an effect, and a finished Job would run again.
 #[rstest]
 #[case(PlanTarget::Manifest)]
 #[case(PlanTarget::Template)]
-fn a_template_is_told_nothing(#[case] target: PlanTarget) {
-    let admitted = Admission::of(asking(&[])).target(target).admitted();
+fn template_gets_no_list(#[case] target: PlanTarget) {
+    let admitted = Admission::of(requesting(&[])).target(target).admitted();
     assert_eq!(admitted.env_from("app"), ["db"]);
     assert_eq!(
-        (told(&admitted), &admitted.record()["restart"]),
+        (reload_list(&admitted), &admitted.record()["restart"]),
         (&Value::Null, &Value::Null)
     );
 }
 
 #[test]
-fn a_pod_that_gets_nothing_tells_nothing() {
+fn pod_without_additions_gets_no_list() {
     let spec = json!({ "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] }] });
     assert_eq!(
         Admission::of(pod_with(&[("env-from", "db")], spec))
@@ -141,44 +141,48 @@ fn a_pod_that_gets_nothing_tells_nothing() {
 }
 
 #[test]
-fn it_is_written_where_there_are_no_annotations_yet() {
+fn pod_list_is_written_to_a_pod_without_annotations() {
     let mut bare = pod(&[]);
     bare["metadata"] = json!({ "generateName": "run-" });
     let admitted = Admission::of(bare)
         .namespace(&[("env-from", "db")])
         .admitted();
-    assert_eq!(told(&admitted), "db");
+    assert_eq!(reload_list(&admitted), "db");
     let annotations = admitted.pod["metadata"]["annotations"].as_object().unwrap();
-    assert_eq!(annotations.len(), 2, "and our record: {annotations:?}");
+    assert_eq!(
+        annotations.len(),
+        2,
+        "the list and the record: {annotations:?}"
+    );
 }
 
-/// A container that comes later and is chosen: what the pod told stands, in the record too.
+/// A container that is added late and selected: the list is kept, in the record too.
 #[test]
-fn a_later_pass_lets_it_stand() {
+fn pod_list_is_kept_by_a_later_pass() {
     let choice = [("secrets.floe.dev/containers", "*")];
-    let mut pod = Admission::of(asking(&choice)).admitted().pod;
+    let mut pod = Admission::of(requesting(&choice)).admitted().pod;
     pod["spec"]["containers"]
         .as_array_mut()
         .unwrap()
         .push(json!({ "name": "late" }));
     let second = Admission::of(pod).admitted();
     assert_eq!(second.env_from("late"), ["db"]);
-    assert_eq!(told(&second), r"api\.token,db");
+    assert_eq!(reload_list(&second), r"api\.token,db");
     assert_eq!(
         second.record()["restart"],
         json!({ "list": [r"api\.token", "db"] })
     );
 }
 
-/// The annotations of an object are limited in sum: what only tells is never what is too much.
+/// The annotations of an object are limited in total, and this list is only information.
 #[test]
-fn a_very_long_list_is_not_written() {
-    for (secrets, tells) in [(16, true), (17, false)] {
+fn pod_list_is_limited() {
+    for (secrets, listed) in [(16, true), (17, false)] {
         let names: Vec<String> = (0..secrets)
             .map(|n| format!("{}{n:03}", "s".repeat(250)))
             .collect();
         let admitted = Admission::of(pod(&[("env-from", &names.join(","))])).admitted();
-        assert_eq!(told(&admitted).is_string(), tells, "{secrets}");
+        assert_eq!(reload_list(&admitted).is_string(), listed, "{secrets}");
         assert_eq!(admitted.env_from("app").len(), secrets);
     }
 }

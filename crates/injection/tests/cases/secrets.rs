@@ -1,4 +1,4 @@
-//! What the backends said: bindings, missing secrets and keys, names that meet.
+//! Results of the backends: bindings, missing secrets and keys, references with the same variable.
 
 use injection::{BindOutcome, PlanTarget, SecretBinding};
 use rstest::rstest;
@@ -14,7 +14,7 @@ fn found(secret_name: &str, keys: &[&str]) -> BindOutcome {
 }
 
 #[test]
-fn the_secret_that_is_bound_is_named_and_the_reference_names_the_variable() {
+fn bound_secret_is_referenced_and_the_variable_keeps_its_name() {
     let admitted = Admission::of(pod(&[
         ("env-from", "infisical:snow"),
         ("refs", "infisical:snow/user"),
@@ -29,7 +29,7 @@ fn the_secret_that_is_bound_is_named_and_the_reference_names_the_variable() {
 }
 
 #[test]
-fn two_references_bound_to_one_secret_bring_it_in_once() {
+fn references_bound_to_one_secret_are_injected_once() {
     let admitted = Admission::of(pod(&[
         ("env-from", "snow,infisical:snow"),
         ("refs", "snow/k,infisical:snow/k"),
@@ -43,7 +43,7 @@ fn two_references_bound_to_one_secret_bring_it_in_once() {
 }
 
 #[test]
-fn three_keys_of_one_secret_are_three_variables() {
+fn keys_of_one_secret_become_one_variable_each() {
     let admitted = Admission::of(pod(&[(
         "refs",
         "db/username,db/password,db/host,db/password",
@@ -61,7 +61,7 @@ fn three_keys_of_one_secret_are_three_variables() {
 // === missing ===
 
 #[test]
-fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
+fn missing_secret_is_rejected_with_a_sentence_to_fix_it() {
     let sentences = Admission::of(pod(&[
         ("env-from", "snowflake-credentials"),
         ("env.X", "gone/k"),
@@ -87,7 +87,7 @@ fn a_missing_secret_is_refused_with_all_that_is_needed_to_mend_it() {
 }
 
 #[test]
-fn a_missing_key_is_refused_and_a_like_one_suggested() {
+fn missing_key_is_rejected_and_a_similar_one_suggested() {
     let sentences = Admission::of(pod(&[
         ("refs", "db/pasword,db"),
         ("env.U", "db/nothing-like-it"),
@@ -108,7 +108,7 @@ fn a_missing_key_is_refused_and_a_like_one_suggested() {
 }
 
 #[test]
-fn everything_that_stands_against_it_is_said_at_once() {
+fn all_errors_are_reported_at_once() {
     let annotations = [
         ("env-from", "gone"),
         ("refs", "db/none,secret-a/b,secret-a-b"),
@@ -125,8 +125,8 @@ fn everything_that_stands_against_it_is_said_at_once() {
         "no container \"web\"",
     ];
     assert_eq!(sentences.len(), about.len(), "{sentences:?}");
-    for (said, about) in sentences.iter().zip(about) {
-        assert!(said.contains(about), "{said}");
+    for (sentence, about) in sentences.iter().zip(about) {
+        assert!(sentence.contains(about), "{sentence}");
     }
 }
 
@@ -156,7 +156,7 @@ fn on_missing_warn_admits_and_the_kubelet_waits() {
 }
 
 #[test]
-fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
+fn on_missing_warn_of_all_keys_injects_none_and_warns() {
     let admitted = Admission::of(pod(&[("refs", "gone/*,a/k"), ("on-missing", "warn")]))
         .missing("gone")
         .admitted();
@@ -165,17 +165,17 @@ fn on_missing_warn_of_all_keys_brings_in_none_and_says_so() {
 }
 
 #[rstest]
-#[case::a_pod_is_refused(PlanTarget::Pod, &[], true)]
-#[case::a_workload_is_warned(PlanTarget::Template, &[], false)]
-#[case::a_workload_that_asks_for_it_is_refused(PlanTarget::Template, &[("on-missing", "deny")], true)]
-#[case::a_pod_that_asks_for_it_is_warned(PlanTarget::Pod, &[("on-missing", "warn")], false)]
-fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
+#[case::pod_is_rejected(PlanTarget::Pod, &[], true)]
+#[case::workload_gets_a_warning(PlanTarget::Template, &[], false)]
+#[case::workload_with_deny_is_rejected(PlanTarget::Template, &[("on-missing", "deny")], true)]
+#[case::pod_with_warn_gets_a_warning(PlanTarget::Pod, &[("on-missing", "warn")], false)]
+fn on_missing_defaults_by_target(
     #[case] target: PlanTarget,
-    #[case] said: &[(&str, &str)],
+    #[case] own: &[(&str, &str)],
     #[case] refused: bool,
 ) {
     let annotations: Vec<(&str, &str)> =
-        said.iter().copied().chain([("env-from", "gone")]).collect();
+        own.iter().copied().chain([("env-from", "gone")]).collect();
     let admission = Admission::of(pod(&annotations))
         .missing("gone")
         .target(target);
@@ -187,7 +187,7 @@ fn what_is_unsaid_about_missing_secrets_is_up_to_the_subject(
 }
 
 #[test]
-fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
+fn unchecked_secret_is_referenced_by_its_name() {
     let admission = Admission::of(pod(&[("env-from", "a"), ("refs", "a/k")]))
         .bound("a", BindOutcome::Unchecked);
     assert_eq!(admission.admitted().env("app"), ["FLOE_SECRET_A_K=a/k"]);
@@ -196,7 +196,7 @@ fn a_secret_that_nobody_was_asked_about_is_taken_by_its_name() {
 // === name/* ===
 
 #[test]
-fn a_star_takes_every_key_in_their_order() {
+fn star_injects_all_keys_in_order() {
     let admitted = Admission::of(pod(&[("refs", "z/k,db/*,db/user")]))
         .secret("db", &["user", "Pass.word", "host"])
         .admitted();
@@ -212,7 +212,7 @@ fn a_star_takes_every_key_in_their_order() {
 }
 
 #[test]
-fn a_star_of_a_secret_without_keys_is_a_warning() {
+fn star_of_a_secret_without_keys_is_a_warning() {
     let admitted = Admission::of(pod(&[("refs", "db/*")]))
         .secret("db", &[])
         .admitted();
@@ -224,8 +224,8 @@ fn a_star_of_a_secret_without_keys_is_a_warning() {
 
 #[rstest]
 #[case::unchecked(BindOutcome::Unchecked)]
-#[case::keys_not_asked(BindOutcome::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
-fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: BindOutcome) {
+#[case::keys_not_queried(BindOutcome::Found(SecretBinding { secret_name: "db".to_owned(), keys: None }))]
+fn star_with_unknown_keys_is_rejected(#[case] bound: BindOutcome) {
     let sentences = Admission::of(pod(&[("refs", "db/*")]))
         .bound("db", bound)
         .refused();
@@ -237,7 +237,7 @@ fn a_star_whose_keys_nobody_knows_is_refused(#[case] bound: BindOutcome) {
 }
 
 #[test]
-fn a_star_of_a_huge_secret_is_refused() {
+fn star_of_a_secret_with_too_many_keys_is_rejected() {
     let keys: Vec<String> = (0..20_000).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let sentences = Admission::of(pod(&[("refs", "db/*")]))
@@ -249,7 +249,7 @@ fn a_star_of_a_huge_secret_is_refused() {
     );
 }
 
-// === names that meet ===
+// === references with the same variable ===
 
 const REFS: &str = "annotation secrets.floe.dev/refs";
 
@@ -261,7 +261,7 @@ const REFS: &str = "annotation secrets.floe.dev/refs";
 #[case::source("a/k,infisical:a/k", &[], "a/k", "infisical:a/k", "FLOE_SECRET_A_K")]
 #[case::within_a_star("s/*", &["a.b", "a_b"], "s/a.b of s/*", "s/a_b of s/*", "FLOE_SECRET_S_A_B")]
 #[case::star_and_key("s-a/b,s/*", &["a_b", "c"], "s-a/b", "s/a_b of s/*", "FLOE_SECRET_S_A_B")]
-fn references_that_meet_in_one_variable_are_refused_naming_both(
+fn references_with_the_same_variable_are_rejected_naming_both(
     #[case] refs: &str,
     #[case] keys: &[&str],
     #[case] one: &str,
@@ -285,7 +285,7 @@ fn references_that_meet_in_one_variable_are_refused_naming_both(
 }
 
 #[test]
-fn an_alias_that_meets_a_reference_is_refused_naming_both_annotations() {
+fn alias_with_the_variable_of_a_reference_is_rejected_naming_both() {
     let sentences =
         Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "b/k")])).refused();
     assert_eq!(
@@ -299,14 +299,14 @@ fn an_alias_that_meets_a_reference_is_refused_naming_both_annotations() {
 }
 
 #[test]
-fn an_alias_that_repeats_a_reference_is_no_collision() {
+fn alias_that_repeats_a_reference_is_accepted() {
     let admitted =
         Admission::of(pod(&[("refs", "a/k"), ("env.FLOE_SECRET_A_K", "a/k")])).admitted();
     assert_eq!(admitted.env("app"), ["FLOE_SECRET_A_K=a/k"]);
 }
 
 #[test]
-fn secrets_that_share_keys_are_one_warning_per_pair_and_the_later_counts() {
+fn shared_keys_are_one_warning_per_pair_of_secrets() {
     let admitted = Admission::of(pod(&[("env-from", "a,b,c")]))
         .secret("a", &["one", "three", "two", "x"])
         .secret("b", &["one", "three", "two"])

@@ -1,13 +1,12 @@
-//! The promise that the author's words win, as a check: what an admission made of a pod differs from the pod
-//! by added `env` and `envFrom` entries, by our own label and annotation, by what it tells of its restarts where it told
-//! nothing, and by nothing else.
+//! Check that an admission only adds: the pod after it differs by added `env` and `envFrom` entries, by the webhook's
+//! label and annotation, and by the reload list if there was none.
 
 use serde_json::{Map, Value};
 
 const INJECTED: &str = "secrets.floe.dev/injected";
 const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
-/// The first place where `after` is more than `before` with our additions.
+/// Returns the first other difference.
 pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
     let empty = Map::new();
     let (before, after) = (
@@ -26,11 +25,11 @@ pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
         let of =
             |metadata: &Map<String, Value>| metadata.get(map).and_then(Value::as_object).cloned();
         let (old, new) = (of(&old).unwrap_or_default(), of(&new).unwrap_or_default());
-        let told = map == "annotations" && !old.contains_key(RELOAD);
+        let may_list = map == "annotations" && !old.contains_key(RELOAD);
         same_besides(
             &old,
             &new,
-            if told {
+            if may_list {
                 &[INJECTED, RELOAD]
             } else {
                 &[INJECTED]
@@ -74,7 +73,7 @@ pub fn difference(before: &Value, after: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// A missing list and `null` are both empty.
+/// Entries of a list; a missing list and `null` are empty.
 fn array(value: Option<&Value>) -> Vec<Value> {
     value.and_then(Value::as_array).cloned().unwrap_or_default()
 }
@@ -84,7 +83,7 @@ fn is_subsequence(part: &[Value], whole: &[Value]) -> bool {
     part.iter().all(|wanted| rest.any(|entry| entry == wanted))
 }
 
-/// The same keys with the same values in the same order, but for `besides`, whose keys may be new or changed.
+/// Checks that keys, values and order are the same, except for `besides`, which may be new or changed.
 fn same_besides(
     before: &Map<String, Value>,
     after: &Map<String, Value>,

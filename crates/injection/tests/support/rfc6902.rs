@@ -1,4 +1,4 @@
-//! A second JSON Patch implementation, written from RFC 6902 and RFC 6901 alone: `add` is all that it knows.
+//! A second JSON Patch implementation, written from RFC 6902 and RFC 6901 only. It supports `add`.
 
 use serde_json::Value;
 
@@ -87,5 +87,5 @@ fn index(token: &str) -> Result<usize, String> {
         .parse()
         .ok()
         .filter(|_| canonical)
-        .ok_or(format!("{token:?} is no index"))
+        .ok_or(format!("{token:?} is not an index"))
 }

@@ -1,23 +1,26 @@
-//! Copies that an earlier version wrote: under the names of the originals, into the template, with a record of them on
-//! the workload. They are read so that such an object can be brought over when it changes; none is written any more.
+//! Annotations around a pod template, and the copies among them.
+//!
+//! An earlier version copied annotations of the metadata to the template under their own names, with a record of them
+//! on the workload. Copies are recognized, so that such an object can be converted when it changes. None is written
+//! today.
 
 use std::collections::BTreeMap;
 
-use crate::contract::inherited::{self, Keys, is_an_authors, nearest};
-use crate::view::pod::Annotations;
-use crate::workload::statements::{Place, Statements};
+use crate::contract::inherited::{self, Keys, is_author_key, nearest};
+use crate::view::annotations::Annotations;
+use crate::workload::statements::{ObjectPart, Statements};
 
-/// The annotations around a pod template.
+/// Annotations around a pod template.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layers<'r, 'a> {
-    /// Beside the template, those nearest to the pods first.
+pub(crate) struct TemplateLayers<'r, 'a> {
+    /// Annotations beside the template, nearest to the pods first.
     pub beside: [Option<&'r Annotations<'a>>; 2],
     pub template: Option<&'r Annotations<'a>>,
 }
 
-impl<'r> Layers<'r, '_> {
-    /// The copies among the template's annotations. An annotation with the recorded value is a copy unless an author
-    /// states it; in an object that is new, also unless there is an original.
+impl<'r> TemplateLayers<'r, '_> {
+    /// Copies among the template's annotations. An annotation with the recorded value is a copy unless an author states
+    /// it; in a new object it is a copy only if there is an original.
     pub fn copies<'c>(
         &self,
         recorded: &'c BTreeMap<String, String>,
@@ -32,11 +35,11 @@ impl<'r> Layers<'r, '_> {
         };
         self.recorded(recorded)
             .filter(|(key, _)| !is_new || has_original(key))
-            .filter(|(key, _)| !statements.states_annotation(Place::Template, key))
+            .filter(|(key, _)| !statements.states_annotation(ObjectPart::Template, key))
             .collect()
     }
 
-    /// The template's annotations that are as they were recorded: copies, and what has become an author's since.
+    /// Annotations of the template with the recorded value: copies, and annotations that an author states since.
     pub fn recorded<'c>(
         &self,
         recorded: &'c BTreeMap<String, String>,
@@ -50,15 +53,15 @@ impl<'r> Layers<'r, '_> {
             })
     }
 
-    /// What authors wrote on the template.
+    /// Annotations of the template that authors wrote.
     pub fn own(&self, copies: &Keys<'_>) -> Keys<'r> {
-        let theirs = self.template.into_iter().flat_map(Annotations::ours);
-        theirs
-            .filter(|(key, _)| is_an_authors(key) && !copies.contains_key(key))
+        let annotations = self.template.into_iter().flat_map(Annotations::ours);
+        annotations
+            .filter(|(key, _)| is_author_key(key) && !copies.contains_key(key))
             .collect()
     }
 
-    /// What holds for the pods and stands beside the template; `farthest` counts where nothing nearer does.
+    /// Annotations beside the template that apply to its pods. `farthest` apply if there is no nearer one.
     pub fn inherited(&self, farthest: Keys<'r>, copies: &Keys<'_>) -> Keys<'r> {
         let mut inherited = farthest;
         inherited.extend(nearest(self.beside));
@@ -68,17 +71,17 @@ impl<'r> Layers<'r, '_> {
     }
 }
 
-/// The value of the annotation by which a template with `template` inherits from the annotations beside it, those
-/// nearest to the pods first; `None` when there is nothing to inherit.
+/// Value of the annotation by which a template inherits from the annotations beside it, those nearest to the pods
+/// first; `None` if there is nothing to inherit.
 #[must_use]
 pub fn inherit(
     beside: [Option<&Annotations<'_>>; 2],
     template: Option<&Annotations<'_>>,
 ) -> Option<String> {
-    inherited::write(&Layers { beside, template }.inherited(Keys::new(), &Keys::new()))
+    inherited::write(&TemplateLayers { beside, template }.inherited(Keys::new(), &Keys::new()))
 }
 
-/// Copies that were recorded and that an update has dropped.
+/// Recorded copies that an update has dropped.
 pub(crate) fn dropped<'c>(
     template: Option<&Annotations<'_>>,
     recorded: &'c BTreeMap<String, String>,

@@ -1,14 +1,14 @@
-//! "Did you mean": the nearest of some names, when one is near enough to be a slip.
+//! Suggestions ("Did you mean"): the most similar name, if it is similar enough to be a typo.
 
-/// Comparing costs the product of two lengths, and a Secret may have thousands of long keys: beyond this length nobody
-/// gets a suggestion.
+/// Limit of a name that is compared: comparing costs the product of two lengths, and a Secret may have thousands of
+/// long keys.
 const MAX_TEXT: usize = 64;
 
-/// Comparisons for one review, over everything in it that is missing.
+/// Comparisons in one review, for all missing names together.
 const MAX_COMPARISONS: usize = 128;
 
-/// Suggestions for one review. Looking for them is bounded over the whole of it: hundreds of names may be missing, and
-/// each may have hundreds of neighbours.
+/// Suggestions in one review. The comparisons are limited for the review as a whole: hundreds of names may be missing,
+/// and each may have hundreds of candidates.
 #[derive(Clone, Debug)]
 pub struct Suggestions {
     comparisons: usize,
@@ -23,8 +23,8 @@ impl Default for Suggestions {
 }
 
 impl Suggestions {
-    /// The candidate nearest to `text`, at most one edit in three characters away; the first in order among equals.
-    /// None when too much has been compared already.
+    /// Candidate most similar to `text`, with at most one edit per three characters; the first one in order among
+    /// equals. `None` if the limit of comparisons is reached.
     pub fn nearest<'a>(
         &mut self,
         text: &str,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
+    fn suggestion_is_for_typos_only() {
         let known = ["db-creds", "api-token", "snowflake-creds"];
         let nearest = |text, known: &[&'static str]| {
             Suggestions::default().nearest(text, known.iter().copied())
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_are_bounded_over_all_that_is_missing() {
+    fn comparisons_are_limited_over_all_missing_names() {
         let candidates: Vec<String> = (0..100).map(|n| format!("key-{n:03}")).collect();
         let mut suggestions = Suggestions::default();
         let mut nearest =

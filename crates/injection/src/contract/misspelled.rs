@@ -1,19 +1,19 @@
-//! Names of annotations and labels that look like ours and are not: a slip in the prefix asks for nothing, silently.
+//! Misspelled names of annotations and labels: a typo in the prefix makes them ineffective without an error.
 
 use crate::excerpt::excerpt;
 use crate::keys::{ENABLED_LABEL, INJECTED, PREFIX};
 use crate::limits::MAX_LISTED;
 
-/// Longer domains are compared with nothing: comparing costs the product of two lengths.
+/// Limit of a domain that is compared: comparing costs the product of two lengths.
 const MAX_DOMAIN: usize = 64;
 
-/// Edits by which the whole domain may differ from ours.
+/// Edits by which the whole domain may differ from the prefix.
 const MAX_DOMAIN_EDITS: usize = 2;
 
-/// Edits by which the first part of the domain may differ from `secrets`, where the rest names us.
+/// Edits by which the first label of the domain may differ from `secrets`, if the second one is `floe`.
 const MAX_PART_EDITS: usize = 2;
 
-/// The annotation or label that the author of `name` probably meant, when its prefix is nearly ours: another spelling
+/// Annotation or label that the author of `name` probably meant, if its prefix is similar: another spelling
 /// (`secret.floe.dev/refs`), another ending (`secrets.floe.io/refs`), or no slash (`secrets.floe.dev.refs`).
 #[must_use]
 pub fn near_prefix(name: &str) -> Option<String> {
@@ -35,7 +35,7 @@ pub fn near_prefix(name: &str) -> Option<String> {
     is_near.then(|| meant(key)).flatten()
 }
 
-/// Whether a domain begins as ours does and ends otherwise: `secrets.floe.io`, `secret.floe.com`, `secrets.floe`.
+/// Whether a domain has a different ending only: `secrets.floe.io`, `secret.floe.com`, `secrets.floe`.
 fn is_other_ending(domain: &str, ours: &str) -> bool {
     let (mut parts, mut expected) = (domain.split('.'), ours.split('.'));
     let (Some(first), Some(ours)) = (parts.next(), expected.next()) else {
@@ -44,14 +44,15 @@ fn is_other_ending(domain: &str, ours: &str) -> bool {
     parts.next() == expected.next() && strsim::damerau_levenshtein(first, ours) <= MAX_PART_EDITS
 }
 
-/// Whether a label has the name of an annotation of ours, so that it asks for nothing. `allowed` are the labels that
-/// have a meaning where this one stands, beside the mark on what was injected.
+/// Whether a label has the name of an annotation of the contract, so that it has no effect. `allowed` are labels with a
+/// meaning on this object, besides the label of injected objects.
 #[must_use]
 pub fn is_annotation_as_label(name: &str, allowed: &[&str]) -> bool {
     name.starts_with(PREFIX) && name != INJECTED && !allowed.contains(&name)
 }
 
-/// What is to be said of an object's names, each a sentence, at most [`MAX_LISTED`]. A Namespace has a label of ours.
+/// Sentences about an object's ineffective names, at most [`MAX_LISTED`]. On a Namespace, the label for defaults is
+/// effective.
 pub fn ineffective_names<'n>(
     is_namespace: bool,
     annotations: impl Iterator<Item = &'n str>,
@@ -70,7 +71,7 @@ pub fn ineffective_names<'n>(
 }
 
 fn label(is_namespace: bool, name: &str) -> Option<String> {
-    let shown = excerpt(name);
+    let excerpted = excerpt(name);
     if let Some(ours) = near_prefix(name) {
         let annotation = if ours == ENABLED_LABEL.0 && is_namespace {
             "the label"
@@ -78,7 +79,7 @@ fn label(is_namespace: bool, name: &str) -> Option<String> {
             "the annotation"
         };
         return Some(format!(
-            "label \"{shown}\" is read by nobody; did you mean {annotation} {ours}?"
+            "label \"{excerpted}\" is read by nobody; did you mean {annotation} {ours}?"
         ));
     }
     if !name.starts_with(PREFIX) || name == INJECTED {
@@ -87,10 +88,10 @@ fn label(is_namespace: bool, name: &str) -> Option<String> {
     match (name == ENABLED_LABEL.0, is_namespace) {
         (true, true) => None,
         (true, false) => Some(format!(
-            "label \"{shown}\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\""
+            "label \"{excerpted}\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\""
         )),
         (false, _) => Some(format!(
-            "label \"{shown}\" has no effect; make it an annotation"
+            "label \"{excerpted}\" has no effect; make it an annotation"
         )),
     }
 }
@@ -111,7 +112,7 @@ mod tests {
     #[case::a_dot_for_the_slash("secrets.floe.dev.refs", "refs")]
     #[case::an_underscore_for_the_slash("secrets.floe.dev_env.TOKEN", "env.TOKEN")]
     #[case::the_domain_alone("secrets.floe.dev", "")]
-    fn slip_is_recognised(#[case] name: &str, #[case] key: &str) {
+    fn typo_is_recognised(#[case] name: &str, #[case] key: &str) {
         assert_eq!(near_prefix(name), Some(format!("secrets.floe.dev/{key}")));
     }
 
@@ -127,7 +128,7 @@ mod tests {
     #[case::kubernetes("kubernetes.io/refs")]
     #[case::no_prefix("refs")]
     #[case::nothing("")]
-    fn stranger_is_not(#[case] name: &str) {
+    fn unrelated_name_is_not_recognised(#[case] name: &str) {
         assert_eq!(near_prefix(name), None);
     }
 
@@ -161,24 +162,25 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_names_or_a_long_one_makes_few_short_ineffective_names() {
+    fn ineffective_names_are_limited_in_number_and_length() {
         let names: Vec<String> = (0..1_000)
             .map(|n| format!("secret.floe.dev/{n}{}", "x".repeat(10_000)))
             .collect();
-        let said = ineffective_names(
+        let sentences = ineffective_names(
             false,
             names.iter().map(String::as_str),
             names.iter().map(String::as_str),
         );
         assert!(
-            said.len() == MAX_LISTED && said.iter().all(|sentence| sentence.len() < 1_000),
-            "{said:?}"
+            sentences.len() == MAX_LISTED
+                && sentences.iter().all(|sentence| sentence.len() < 1_000),
+            "{sentences:?}"
         );
         assert_eq!(near_prefix(&format!("{}/x", "s".repeat(1_000_000))), None);
     }
 
     #[test]
-    fn our_names_as_labels_have_no_effect_but_for_two() {
+    fn annotation_names_as_labels_are_reported_but_for_two() {
         let labels = [
             "secrets.floe.dev/env-from",
             INJECTED,
@@ -186,7 +188,7 @@ mod tests {
             "secret.floe.dev/inject",
             "app",
         ];
-        let said =
+        let sentences =
             |is_namespace| ineffective_names(is_namespace, std::iter::empty(), labels.into_iter());
         let no_effect = "label \"secrets.floe.dev/env-from\" has no effect; make it an annotation";
         let near = |what: &str| {
@@ -194,10 +196,10 @@ mod tests {
                 "label \"secret.floe.dev/inject\" is read by nobody; did you mean the {what} secrets.floe.dev/inject?"
             )
         };
-        assert_eq!(said(true), [no_effect.to_owned(), near("label")]);
+        assert_eq!(sentences(true), [no_effect.to_owned(), near("label")]);
         let elsewhere = "label \"secrets.floe.dev/inject\" has an effect on a Namespace alone; as an annotation it takes \"true\" or \"false\"";
         assert_eq!(
-            said(false),
+            sentences(false),
             [
                 no_effect.to_owned(),
                 elsewhere.to_owned(),

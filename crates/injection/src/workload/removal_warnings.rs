@@ -1,21 +1,22 @@
-//! Warnings about entries that were taken back, where nobody can tell whether their author had written them as well.
+//! Warnings about entries that were removed, if it is unknown whether their author had written them as well.
 
-use crate::contract::problem::{Taken, Warning};
+use crate::contract::warning::{RemovedFrom, Warning};
 use crate::keys::{INFISICAL, PREFIX, RELOADER_LIST};
 use crate::limits::MAX_LISTED;
 use crate::record::Restart;
-use crate::view::pod::{Annotations, PodView};
-use crate::workload::revise::{Removals, container};
+use crate::view::annotations::Annotations;
+use crate::view::pod::PodView;
+use crate::workload::reconcile::{Removals, container};
 
-fn warning(from: Taken, mut names: Vec<String>) -> Option<Warning> {
+fn warning(from: RemovedFrom, mut names: Vec<String>) -> Option<Warning> {
     let more = names.len().saturating_sub(MAX_LISTED);
     names.truncate(MAX_LISTED);
     (!names.is_empty()).then_some(Warning::TakenBack { from, names, more })
 }
 
-/// Entries of a template's containers.
-pub(crate) fn from_containers(pod: &PodView<'_>, withdrawn: &[Removals]) -> Vec<Warning> {
-    let warnings = withdrawn.iter().flat_map(
+/// Warns about entries of a template's containers.
+pub(crate) fn from_containers(pod: &PodView<'_>, removals: &[Removals]) -> Vec<Warning> {
+    let warnings = removals.iter().flat_map(
         |Removals {
              list,
              index,
@@ -30,14 +31,14 @@ pub(crate) fn from_containers(pod: &PodView<'_>, withdrawn: &[Removals]) -> Vec<
             };
             [
                 warning(
-                    Taken::AnnotationLayers {
+                    RemovedFrom::Sources {
                         list: *list,
                         container: name.clone(),
                     },
                     names(env_from),
                 ),
                 warning(
-                    Taken::Variables {
+                    RemovedFrom::Variables {
                         list: *list,
                         container: name,
                     },
@@ -49,39 +50,39 @@ pub(crate) fn from_containers(pod: &PodView<'_>, withdrawn: &[Removals]) -> Vec<
     warnings.flatten().collect()
 }
 
-/// Annotations of a template that an earlier version copied there, by the part of the name after the prefix.
+/// Warns about annotations that an earlier version copied to the template, by the part of the name after the prefix.
 pub(crate) fn from_template<'k>(keys: impl Iterator<Item = &'k str>) -> Option<Warning> {
     warning(
-        Taken::Template,
+        RemovedFrom::Template,
         keys.map(|key| format!("{PREFIX}{key}")).collect(),
     )
 }
 
-/// What was written for the program that restarts the workload, and is not any more.
+/// Warns about reload annotations that an earlier pass wrote and this one does not.
 pub(crate) fn from_metadata(
     metadata: Option<&Annotations<'_>>,
-    was: &Restart,
+    earlier: &Restart,
     written: &Restart,
 ) -> Vec<Warning> {
-    let there = |name: &str| metadata.and_then(|metadata| metadata.value(name));
-    let listed: Vec<&str> = there(RELOADER_LIST)
+    let current = |name: &str| metadata.and_then(|metadata| metadata.value(name));
+    let listed: Vec<&str> = current(RELOADER_LIST)
         .into_iter()
         .flat_map(|list| list.split(',').map(str::trim))
         .collect();
-    let is_gone =
+    let is_removed =
         |entry: &&String| listed.contains(&entry.as_str()) && !written.list.contains(entry);
-    let entries = was.list.iter().filter(is_gone).cloned().collect();
-    let promoted = was.promoted.iter().filter(|(name, value)| {
-        there(name) == Some(value.as_str()) && !written.promoted.contains_key(*name)
+    let entries = earlier.list.iter().filter(is_removed).cloned().collect();
+    let promoted = earlier.promoted.iter().filter(|(name, value)| {
+        current(name) == Some(value.as_str()) && !written.promoted.contains_key(*name)
     });
-    let infisical = was.infisical && !written.infisical && there(INFISICAL) == Some("true");
+    let infisical = earlier.infisical && !written.infisical && current(INFISICAL) == Some("true");
     let annotations = promoted
         .map(|(name, _)| name.clone())
         .chain(infisical.then(|| INFISICAL.to_owned()))
         .collect();
     [
-        warning(Taken::ReloaderList, entries),
-        warning(Taken::Metadata, annotations),
+        warning(RemovedFrom::ReloaderList, entries),
+        warning(RemovedFrom::Metadata, annotations),
     ]
     .into_iter()
     .flatten()

@@ -1,5 +1,5 @@
-//! Runs the pure path, or the whole of what the handler does for a review, as often as its argument says, for
-//! `hack/instructions.sh` to count instructions.
+//! Runs the pure path, or the complete work of the handler for a review, as often as its argument says.
+//! `hack/instructions.sh` counts the instructions.
 //!
 //! usage: instructions <injected|skipped|handler-injected|handler-skipped> <times>
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         .filter(|argument| argument != "--bench")
         .collect();
     let (case, times) = match arguments.as_slice() {
-        // As `cargo bench` runs it, among others: nobody counts.
+        // Runs without counting, as under `cargo bench`.
         [] => return ExitCode::SUCCESS,
         [case, times] => (case.as_str(), times.parse::<u32>()),
         _ => return ExitCode::from(2),
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// From a review's bytes to its answer's, with the log line that `serve` writes by default, to nowhere.
+/// Handles a review, with the log line that `serve` writes by default, discarded.
 fn answer(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
     tracing::subscriber::set_global_default(subscriber).expect("the first one");

@@ -1,4 +1,4 @@
-//! The path from a pod's view to its patched document, and what must hold on it.
+//! Path from a pod's view to its patched document, and its invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use injection::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Every secret exists and has the keys that are asked for, and two more.
+/// Backend in which every secret exists, with the requested keys and two more.
 fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let found = |(id, query): (&SecretId, injection::KeyQuery)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];

@@ -1,4 +1,4 @@
-//! The test bed itself: it starts, it keeps tests apart, and it leaves nothing behind.
+//! Tests of the test bed: it starts, keeps tests apart, and leaves nothing behind.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use testbed::control_plane::{ControlPlane, Options};
 use testbed::process::{Folder, Process};
 use testbed::wait_for;
 
-/// Set for the child that [`nothing_survives_a_killed_test`] kills.
+/// Set for the child process that [`nothing_survives_a_killed_test`] kills.
 const CHILD: &str = "FLOE_HARNESS_CHILD";
 
 #[tokio::test]
@@ -234,7 +234,7 @@ fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether the process exists and is not merely waiting to be buried.
+/// Whether the process exists and is not a zombie.
 fn alive(pid: u32) -> bool {
     let status = Command::new("ps")
         .args(["-o", "stat=", "-p", &pid.to_string()])

@@ -1,5 +1,5 @@
-//! No value ever comes out of the webhook. Canaries are planted wherever a value can stand, our binary is made to talk as
-//! much as it can, and then everything that it said is searched.
+//! Values never leave the webhook. Canaries are planted in every place that can have a value, the programs run at their
+//! most verbose level, and all of their output is searched.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
@@ -24,20 +24,20 @@ use testbed::wait_for;
 use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// Of a Secret's data.
+/// In a Secret's data.
 const STORED: &str = "canary-stored-55d0";
-/// Of an environment variable that the pod's author wrote out.
+/// In an environment variable that the pod's author wrote.
 const LITERAL: &str = "canary-literal-8c31";
-/// Of another tool's annotation, and of what kubectl keeps in one.
+/// In another tool's annotation, and in kubectl's last applied configuration.
 const FOREIGN: &str = "canary-foreign-e27a";
-/// Of an argument of the program in the container.
+/// In an argument of the container's program.
 const ARGUMENT: &str = "canary-argument-91bf";
 
-/// All that the libraries can say, too: the most that an operator can ask for.
+/// Most verbose log filter that an operator can set, including libraries.
 const TALKATIVE: &str =
     "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
 
-/// Everything that was said, by where.
+/// Captured output, by source.
 #[derive(Default)]
 struct Said(BTreeMap<String, String>);
 
@@ -48,7 +48,7 @@ impl Said {
         heard.push('\n');
     }
 
-    /// The answer to a review: each part by itself, and the whole.
+    /// Captures the response to a review: each part by itself, and the whole.
     fn reply(&mut self, reply: &Reply) {
         self.hear("response body", &reply.text);
         self.hear("response headers", &format!("{:?}", reply.headers));
@@ -63,7 +63,7 @@ impl Said {
         }
     }
 
-    /// A refusal or the warnings of the API server: an admitted object holds what its author wrote.
+    /// Captures a rejection or the warnings of the API server: an admitted object contains what its author wrote.
     fn answer(&mut self, answer: &Answer) {
         self.hear("warnings at the client", &answer.warnings.join("\n"));
         if !answer.accepted() {
@@ -71,7 +71,7 @@ impl Said {
         }
     }
 
-    /// What the program says without being asked for a review. A new sink is a line here.
+    /// Captures what the program writes apart from responses. A new sink is a line here.
     fn program(&mut self, webhook: &WebhookProcess) {
         self.hear("log", &webhook.log());
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
@@ -80,7 +80,7 @@ impl Said {
         }
     }
 
-    /// What the controller says about the objects of the namespaces while it looks through all of them once.
+    /// Captures the controller's log and events of one complete scan.
     async fn controller(&mut self, cp: &'static ControlPlane, filter: &str) {
         let launch =
             Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
@@ -97,7 +97,7 @@ impl Said {
         controller.stop().await;
     }
 
-    /// What people's commands say: stdout and stderr, but for the manifest that `inject` gives back as its author wrote it.
+    /// Captures the commands' stdout and stderr, except for the manifest that `inject` prints as its author wrote it.
     fn commands(&mut self, cp: &ControlPlane, namespace: &str, pod: &Value) {
         let folder = Folder::new();
         let manifest = folder
@@ -131,7 +131,7 @@ impl Said {
         }
     }
 
-    /// What the collector has of it; the program must have ended, or spans would still wait.
+    /// Captures the collector's data; the program must have exited, because spans would still be queued.
     fn traces(&mut self, collector: &Collector) {
         self.hear("traces", &collector.text());
         for name in ["admission", "backend.bind", "defaults.read"] {
@@ -143,7 +143,7 @@ impl Said {
         }
     }
 
-    /// Panics where a canary shows.
+    /// Panics if a canary appears.
     fn must_not_show(&self, canaries: &[&str]) {
         for (place, text) in &self.0 {
             for canary in canaries {
@@ -165,12 +165,12 @@ impl Said {
     }
 }
 
-/// Whether `line` shows the canary: plain, in base64 wherever it begins, in hexadecimal, or as a list of numbers.
+/// Whether `line` contains the canary: plain, in base64 at any offset, in hexadecimal, or as a list of numbers.
 fn shows(line: &str, canary: &str) -> bool {
     let bytes = canary.as_bytes();
     let anywhere = (0..3).map(|before| {
         let padded = [&vec![0; before], bytes].concat();
-        // The first and last characters also encode the neighbours.
+        // The first and last characters also encode their neighbours.
         let encoded = STANDARD_NO_PAD.encode(&padded[..padded.len() / 3 * 3]);
         encoded[if before == 0 { 0 } else { 4 }..].to_owned()
     });
@@ -212,7 +212,7 @@ fn a_canary_is_recognised_however_it_is_written() {
     assert!(!shows(&whole(LITERAL), STORED));
 }
 
-/// A pod full of values that are none of our business, and these annotations of ours.
+/// Pod full of values, with these annotations.
 fn laden(annotations: &Value) -> Value {
     let mut pod = pod(annotations);
     let foreign = json!({
@@ -234,11 +234,11 @@ fn laden(annotations: &Value) -> Value {
     pod
 }
 
-/// The paths of the admission port, and what each of them is asked about.
+/// Paths of the admission port, and the objects that are sent to each.
 const POD_PATHS: [&str; 3] = ["/admit/pods", "/admit/defaults/pods", "/admit/sources"];
 const WORKLOAD_PATHS: [&str; 2] = ["/admit/workloads", "/admit/defaults/workloads"];
 
-/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, untouched, with
+/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, unchanged, with
 /// another image, and with other annotations than before.
 fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
     let deployment = |pod: &Value| {
@@ -267,7 +267,7 @@ fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
     olds.into_iter().map(review_of).collect()
 }
 
-/// What can be asked for, and asked for wrongly.
+/// Valid and invalid annotations.
 fn annotations() -> Vec<Value> {
     let ask = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
     vec![
@@ -339,7 +339,7 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         said.answer(&cp.create(&pod).await);
     }
 
-    // What controllers and people get to see of a refusal.
+    // Text that controllers and users see of a rejection.
     let template = laden(&json!({"secrets.floe.dev/refs": "db/usr"}));
     let mut spec = template["spec"].clone();
     spec["restartPolicy"] = "Never".into();
@@ -414,7 +414,7 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     said.must_not_show(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
 }
 
-/// Reviews that are spoilt in the middle of somebody's values.
+/// Reviews that are damaged in the middle of a value.
 fn spoilt() -> Vec<String> {
     let whole = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
     let cut =

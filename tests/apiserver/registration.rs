@@ -1,5 +1,5 @@
-//! The shipped webhook configuration on a real API server: who is sent to the webhook, by which entry, and what
-//! happens to whom when the webhook is gone. The server behind it is a stub that allows and records.
+//! Shipped webhook configuration on a real API server: objects that are sent to the webhook, the entry that sends them,
+//! and the consequences when the webhook is gone. The server is a stub that allows and records.
 
 #![expect(
     clippy::too_many_lines,
@@ -26,7 +26,7 @@ fn asking() -> Value {
     json!({"secrets.floe.dev/env-from": "snowflake-credentials"})
 }
 
-/// What | metadata | phase | calls in a plain namespace | calls in one whose defaults count.
+/// name | metadata | phase | calls in a plain namespace | calls in a namespace with defaults.
 type Case = (
     &'static str,
     Value,
@@ -35,7 +35,7 @@ type Case = (
     &'static [&'static str],
 );
 
-/// A pod with this metadata; `metadata` needs no name.
+/// Pod with this metadata; `metadata` needs no name.
 fn pod(namespace: &str, name: &str, metadata: &Value) -> Value {
     let mut metadata = metadata.as_object().expect("metadata").clone();
     metadata.insert("namespace".to_owned(), namespace.into());
@@ -54,7 +54,7 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
     .await
 }
 
-/// Tries a pod without storing it, and says which entries were called for it.
+/// Creates a pod without storing it, and returns the entries that were called.
 async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
     let created = cp.create_dry(pod).await.object();
     assert_eq!(
@@ -69,7 +69,7 @@ async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
     stub.calls_about(name.expect("a name"))
 }
 
-/// The ways a server is found; both are shipped features.
+/// Both ways of addressing the server; both are shipped features.
 async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
     for way in ["url", "service"] {
         let mut stub = Stub::start(&cp.authority).await;
@@ -181,7 +181,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
             &[],
             &[],
         ),
-        // An exported pod that is created again: whatever its phase was, it will run.
+        // An exported pod that is created again will run, whatever its phase was.
         (
             "running",
             annotated(asking()),
@@ -226,7 +226,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
                     }
                     let mut pod = pod(&namespace.name, &name, &metadata);
                     if what.contains("mirror") {
-                        // The API server wants mirror pods to be bound, and to use no token.
+                        // The API server requires mirror pods to be bound, and to use no token.
                         pod["spec"]["nodeName"] = "node".into();
                         pod["spec"]["automountServiceAccountToken"] = false.into();
                     }
@@ -276,7 +276,7 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
             }
             let strategic = "application/strategic-merge-patch+json";
             let client = cp.client();
-            // From 1.33 on by default.
+            // Enabled by default from 1.33 on.
             let subresources = [("ephemeralcontainers", &ephemeral), ("resize", &resize)];
             let known = if cp.minor().await < 33 { 1 } else { 2 };
             for (subresource, body) in subresources.into_iter().take(known) {
@@ -286,7 +286,8 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
             cp.request(Method::POST, &format!("{path}/binding"), Some(&binding)).await.object();
             cp.request(Method::PATCH, &format!("{path}/status"), Some(&status)).await.object();
             cp.request(Method::POST, &format!("{path}/eviction"), Some(&eviction)).await.object();
-            // It is being deleted now, and its finalizer holds it: the update that lets it go is not seen either.
+            // The pod is being deleted, held by its finalizer: the update that removes the finalizer is not sent
+            // either.
             let held = cp.request(Method::GET, &path, None).await.object();
             assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
             cp.request(Method::PATCH, &path, Some(&json!({"metadata": {"finalizers": null}}))).await.object();
@@ -306,7 +307,7 @@ async fn defaults_are_seen_where_they_are_written() {
         let update = "UPDATE /admit/sources".to_owned();
         let ns = cp.namespace("accounts").await;
 
-        // The same life for both kinds: without our keys, then with, changed, then without.
+        // Same sequence for both kinds: without the webhook's keys, then with them, changed, then without.
         for kind in ["ServiceAccount", "Namespace"] {
             let name = unique("source");
             let metadata = match kind {
@@ -337,14 +338,14 @@ async fn defaults_are_seen_where_they_are_written() {
             assert_eq!(change(json!({"annotations": null})).await, vec![update.clone(); 3], "{way} {kind}: without");
             assert_eq!(change(json!({"labels": null})).await, vec![update.clone(); 3], "{way} {kind}: without labels");
 
-            // Created with our keys.
+            // Created with the webhook's keys.
             let name = unique("source");
             object["metadata"]["name"] = name.clone().into();
             object["metadata"]["annotations"] = asking();
             object["metadata"]["finalizers"] = json!(["tests.floe.dev/stay"]);
             cp.create(&object).await.object();
             assert_eq!(stub.calls_about(&name), [&*create], "{way} {kind}: created with them");
-            // Being deleted: nobody is asked any more, and it can go.
+            // While it is deleted, the webhook is not called, and deletion completes.
             let path = testbed::objects::path(&object);
             cp.request(Method::DELETE, &path, None).await.object();
             wait_for("the object is being deleted", || async {
@@ -363,7 +364,7 @@ async fn defaults_are_seen_where_they_are_written() {
             assert_eq!(stub.calls_about(&name), [&*create], "{way} {kind}: not while it is deleted");
         }
 
-        // Not in the namespaces that are left alone, and not those namespaces themselves.
+        // Excluded namespaces, and those Namespace objects themselves, are not sent.
         for namespace in ["kube-system", "kube-node-lease"] {
             let name = unique("source");
             let metadata = json!({"name": name, "namespace": namespace, "annotations": asking()});
@@ -435,7 +436,7 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
         ] {
             ensure_default_account(cp, namespace).await;
             let mut pod = pod(namespace, &unique("pod"), metadata);
-            // So that Pod Security says nothing in our own namespace.
+            // Avoids warnings of Pod Security in the webhook's own namespace.
             pod["spec"]["securityContext"] =
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
@@ -454,7 +455,7 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
                 );
             }
         }
-        // Defaults can still be written, and everything but a pod's creation goes on.
+        // Defaults can still be written, and everything except the creation of pods works.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "loader", "namespace": defaults.name, "annotations": asking()}});
         cp.create_dry(&account).await.object();
@@ -474,7 +475,7 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
     .await;
 }
 
-/// Without a node nothing makes it in every system namespace at once.
+/// Creates the account: without a node nothing creates it in every system namespace at once.
 async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
     wait_for("the namespace's default ServiceAccount", || async {
@@ -511,7 +512,7 @@ async fn a_job_is_sent_and_then_its_pod() {
     );
 }
 
-/// A kind with a pod template, and where that stands.
+/// Kind with a pod template, and the template's path.
 const WORKLOADS: [(&str, &str, &str); 6] = [
     ("apps/v1", "Deployment", "/spec/template"),
     ("apps/v1", "StatefulSet", "/spec/template"),
@@ -609,7 +610,7 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
         object["metadata"]["finalizers"] = json!(["tests.floe.dev/stay"]);
         cp.create(&object).await.object();
         let path = testbed::objects::path(&object);
-        // Controllers write in between, and then the API server asks again.
+        // Controllers write in between, and then the API server repeats the call.
         let by_us = || {
             let ours = stub.calls().into_iter().filter(|call| {
                 let admin = call.request["userInfo"]["username"] == "floe-admin";
@@ -624,7 +625,7 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
                 .object();
             by_us() > before
         };
-        // A Job is seen when it is created, and never again.
+        // A Job is sent when it is created, and never again.
         let updates = name_of_kind != "Job";
         let removed = json!({"annotations": {"secrets.floe.dev/env-from": null}});
         assert!(
@@ -675,7 +676,7 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
     }
 }
 
-/// What the rules name, whatever the conditions say.
+/// Resources of the rules, whatever the conditions are.
 #[test]
 fn no_rule_names_secrets_replicasets_or_subresources() {
     let configuration = shipped_configuration();
@@ -739,7 +740,7 @@ fn every_entry_keeps_the_rules_of_the_file() {
         ]
     );
     for entry in entries {
-        // Only a pod waits for the webhook.
+        // Only the creation of a pod waits for the webhook.
         let fails = entry["name"]
             .as_str()
             .is_some_and(|name| name.contains("pods."));
@@ -787,7 +788,7 @@ async fn nobody_else_is_sent_even_with_our_annotations() {
     assert!(stub.calls().is_empty(), "{:?}", stub.calls());
 }
 
-/// In a cluster of its own: an installation is the first thing that happens to a cluster.
+/// In a cluster of its own: an installation is the first change in a cluster.
 #[tokio::test]
 async fn the_readme_installs_and_removes_it() {
     let cp = &ControlPlane::start(Options::default()).await;
@@ -799,7 +800,7 @@ async fn the_readme_installs_and_removes_it() {
         installed.stderr
     );
 
-    // The webhook configuration is in force and nobody serves it: its own pods must come all the same.
+    // The webhook configuration is in force and the webhook does not run: its own pods must be admitted.
     let pods = format!(
         "/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dwebhook"
     );
@@ -837,7 +838,7 @@ async fn the_readme_installs_and_removes_it() {
     let before: Vec<String> = bundles().await;
     assert_eq!(before.len(), 5, "every entry has one");
 
-    // Again, in every way that people and their tools have: no conflict, no change, and the caBundle stays.
+    // Applied again in every way that users and tools have: no conflict, no change, and the caBundle stays.
     for flags in [
         &["--dry-run=server"][..],
         &[],

@@ -1,5 +1,5 @@
-//! A changed Secret restarts what uses it: our annotation, our webhook under the shipped rights, and Reloader, the
-//! real one with `RELOADER_BIN` and otherwise the model of it. What Reloader does by itself is in `reloader.rs`.
+//! Restart of workloads by a changed Secret: annotation, webhook with the shipped permissions, and Reloader, the real
+//! one with `RELOADER_BIN` and otherwise the model of it. `reloader.rs` has Reloader's own behavior.
 
 #![expect(
     clippy::indexing_slicing,
@@ -23,14 +23,14 @@ use testbed::{PATIENCE, poll, unique, wait_within};
 
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const RELOAD: &str = "secrets.floe.dev/reload";
-/// From the change to the new template.
+/// Time limit from the change to the new template.
 const PROMISED: Duration = Duration::from_secs(30);
-/// A Secret, and the Deployment that tells when Reloader has come that far: it takes one change after the other.
+/// Secret and Deployment that show how far Reloader has come: it processes one change after the other.
 const LAST: &str = "zz-last";
 
-/// A namespace with a webhook of its own, and the Secrets `db`, `db.prod`, `db-prod` and `dbxprod`.
+/// Namespace with a webhook of its own, and the Secrets `db`, `db.prod`, `db-prod` and `dbxprod`.
 struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     webhook: WebhookProcess,
     reloader: &'static Reloader,
@@ -99,7 +99,7 @@ impl Bed {
             .unwrap_or_default()
     }
 
-    /// Gives a Secret data that it never had.
+    /// Writes data into a Secret that it never had.
     async fn change(&self, secret: &str) {
         let path = format!("/api/v1/namespaces/{}/secrets/{secret}", self.ns.name);
         let data = json!({"stringData": {"value": unique("value")}});
@@ -109,7 +109,7 @@ impl Bed {
             .object();
     }
 
-    /// The workloads with another template after the Secret's change than before.
+    /// Workloads whose template differs after the Secret's change.
     async fn restarted_by(&self, secret: &str) -> BTreeSet<String> {
         let before = self.templates().await;
         self.change(secret).await;
@@ -176,7 +176,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().copied().map(str::to_owned).collect()
 }
 
-/// Without arguments annotations are all that is written: no use of the Secret shows in the template.
+/// By default only annotations are written: no use of the Secret is in the template.
 #[rstest]
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
@@ -209,7 +209,7 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
         writeln!(std::io::stderr(), "{line}").ok();
         let variable = &after["spec"]["containers"][0]["env"][0];
         assert_eq!(variable["name"], "STAKATER_DB_PROD_SECRET", "{kind}");
-        // Reloader's mark survives who applies the same manifest again, so nothing restarts for that.
+        // Reloader's marker is kept when the same manifest is applied again, so nothing restarts for that.
         bed.apply(&manifest).await;
         assert_eq!(bed.get(&what).await["spec"]["template"], after, "{kind}");
         if kind == "Deployment" {
@@ -231,8 +231,8 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
     );
 }
 
-/// A workload restarts by what it asks for now: after its annotation moved to the template, after an undo across a
-/// change, and after its author took over the list for Reloader.
+/// A workload restarts for the secrets that it requests now: after its annotation moved to the template, after an undo
+/// across a change, and after its author adopted the list for Reloader.
 #[rstest]
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
@@ -263,7 +263,7 @@ async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
     assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
     assert_eq!(bed.restarted_by("db-prod").await, set(&["changed"]));
 
-    // Undone: the template is that of an earlier revision, and the metadata still ask for the later secret.
+    // Undone: the template is that of an earlier revision, and the metadata still requests the later secret.
     let mut undone = workload("StatefulSet", "undone", &json!({ENV_FROM: "db"}));
     bed.apply(&undone).await;
     undone["metadata"]["annotations"] = json!({ENV_FROM: "db.prod"});
@@ -278,7 +278,7 @@ async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
     assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
     assert_eq!(bed.restarted_by("db.prod").await, set(&["undone"]));
 
-    // Taken over: the list is its author's now, and stays without our annotation.
+    // Adopted: the list is its author's now, and stays without the webhook's annotation.
     bed.apply(&workload("DaemonSet", "taken", &json!({ENV_FROM: "db"})))
         .await;
     bed.apply(&workload("DaemonSet", "taken", &json!({LIST: "db"})))
@@ -411,12 +411,13 @@ async fn what_the_author_says_holds() {
         .collect();
     assert_eq!(seen, expected);
 
-    // Taken back: nothing of ours is left that could restart it.
+    // Removed again: no annotation of the webhook is left that could restart it.
     bed.apply(&workload("Deployment", "asks", &json!({}))).await;
     assert!(!bed.restarted_by("db").await.contains("asks"));
 }
 
-/// The author's `auto` on the template still counts, though Reloader reads the metadata now that ours is there.
+/// The author's `auto` on the template still counts, although Reloader reads the metadata now that the webhook's list
+/// is there.
 #[tokio::test]
 async fn an_authors_auto_on_the_template_still_counts() {
     let bed = Bed::new("promoted", &[]).await;

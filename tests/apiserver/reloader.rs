@@ -1,8 +1,8 @@
-//! What Stakater Reloader does, as far as our annotations rely on it, put down as one suite for the real one
-//! (`RELOADER_BIN`) and for the model of it that stands in elsewhere. The run says which of the two it saw.
+//! Behavior of Stakater Reloader that the webhook's annotations rely on, as one suite for the real one (`RELOADER_BIN`)
+//! and for the model of it. The output names the one that was tested.
 //!
-//! That something is *not* reloaded is never waited for: Reloader takes one change after the other, so once a later
-//! change has shown, all that the earlier one led to has happened.
+//! A missing reload is never waited for: Reloader processes one change after the other, so once a later change has an
+//! effect, all effects of the earlier one are there.
 
 #![expect(
     clippy::too_many_lines,
@@ -28,7 +28,7 @@ use testbed::reloader_rules::{AUTO, EXCLUDE, IGNORE, LIST, MATCH, SEARCH, SECRET
 use testbed::{PATIENCE, poll, unique, wait_for};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A namespace with workloads and Secrets, and Reloader beside it.
+/// Namespace with workloads and Secrets, and Reloader next to it.
 struct Scene {
     cp: &'static ControlPlane,
     reloader: &'static Reloader,
@@ -36,7 +36,7 @@ struct Scene {
     _turn: Turn,
 }
 
-/// Reloader takes one change after the other, from all tests: who looks at the clock must be alone.
+/// Reloader processes the changes of all tests one after the other: tests that measure time must run alone.
 enum Turn {
     Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
     Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
@@ -44,7 +44,7 @@ enum Turn {
 
 static TURNS: RwLock<()> = RwLock::const_new(());
 
-/// The name of a Secret and of the Deployment that tells when Reloader has come that far.
+/// Name of a Secret and of the Deployment that show how far Reloader has come.
 const LAST: &str = "zz-last";
 
 impl Scene {
@@ -52,7 +52,7 @@ impl Scene {
         Self::set(stem, Turn::Shared(TURNS.read().await)).await
     }
 
-    /// One whose changes Reloader comes to at once.
+    /// Fixture of a test that runs alone, so that its changes are processed at once.
     async fn alone(stem: &str) -> Self {
         Self::set(stem, Turn::Alone(TURNS.write().await)).await
     }
@@ -71,7 +71,7 @@ impl Scene {
         scene
     }
 
-    /// A Secret with these annotations.
+    /// Creates a Secret with these annotations.
     async fn secret(&self, name: &str, annotations: &Value) {
         let mut metadata = self.ns.named(name);
         metadata["annotations"] = annotations.clone();
@@ -89,7 +89,7 @@ impl Scene {
         path(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": self.ns.named(name)}))
     }
 
-    /// A merge patch of a Secret.
+    /// Sends a merge patch of a Secret.
     async fn patch(&self, name: &str, patch: &Value) {
         self.cp
             .request(Method::PATCH, &self.secret_path(name), Some(patch))
@@ -97,13 +97,13 @@ impl Scene {
             .object();
     }
 
-    /// Gives a Secret data that it never had.
+    /// Writes data into a Secret that it never had.
     async fn change(&self, name: &str) {
         self.patch(name, &json!({"stringData": {"value": unique("value")}}))
             .await;
     }
 
-    /// Waits until Reloader has done all that changes up to now lead to.
+    /// Waits until Reloader has processed all changes up to now.
     async fn settled(&self) {
         let before = self.one("Deployment", LAST).await;
         self.change(LAST).await;
@@ -118,7 +118,7 @@ impl Scene {
         );
     }
 
-    /// The pod template of a workload.
+    /// Pod template of a workload.
     async fn one(&self, kind: &str, name: &str) -> Value {
         let object =
             json!({"apiVersion": "apps/v1", "kind": kind, "metadata": self.ns.named(name)});
@@ -144,7 +144,7 @@ impl Scene {
         self.list("batch/v1", "jobs").await
     }
 
-    /// The pod templates of all but the last one.
+    /// Pod templates of all workloads except [`LAST`].
     async fn templates(&self) -> BTreeMap<String, Value> {
         let mut templates = BTreeMap::new();
         for plural in ["deployments", "daemonsets", "statefulsets"] {
@@ -166,7 +166,7 @@ impl Scene {
         templates
     }
 
-    /// The workloads with another template after the work than before.
+    /// Workloads whose template differs after `work`.
     async fn reloaded_by(&self, work: impl Future<Output = ()>) -> BTreeSet<String> {
         let before = self.templates().await;
         work.await;
@@ -180,7 +180,7 @@ impl Scene {
     }
 }
 
-/// A workload to be; by default it uses no Secret and says nothing.
+/// Workload to create; by default it uses no Secret and has no annotations.
 #[derive(Debug, Clone)]
 struct Workload {
     kind: &'static str,
@@ -206,30 +206,30 @@ fn deployment(name: &str) -> Workload {
 }
 
 impl Workload {
-    /// With annotations.
+    /// Adds annotations.
     fn with(mut self, metadata: &Value) -> Self {
         self.metadata = metadata.clone();
         self
     }
 
-    /// With annotations of the pods' template.
+    /// Adds annotations to the pod template.
     fn with_template(mut self, template: &Value) -> Self {
         self.template = template.clone();
         self
     }
 
-    /// With the annotation that we write.
+    /// Adds the annotation that the webhook writes.
     fn listed(self, list: &str) -> Self {
         self.with(&json!({LIST: list}))
     }
 
-    /// With more in the pods' spec, by a merge patch.
+    /// Merges fields into the pods' spec.
     fn spec(mut self, patch: &Value) -> Self {
         json_patch::merge(&mut self.spec, patch);
         self
     }
 
-    /// With the whole Secret in the first container's environment.
+    /// Adds the whole Secret to the first container's environment.
     fn using(self, secret: &str) -> Self {
         let env = json!([{"secretRef": {"name": secret}}]);
         self.spec(&json!({"containers": [{"name": "main", "image": "none", "envFrom": env}]}))
@@ -242,7 +242,7 @@ impl Workload {
         let template = json!({"metadata": {"labels": labels, "annotations": self.template}, "spec": self.spec});
         let mut spec = json!({"selector": {"matchLabels": labels}, "template": template});
         match self.kind {
-            // Nothing runs here, and nothing needs to: the template is what is looked at.
+            // Nothing runs here: only the template matters.
             "Deployment" => spec["replicas"] = json!(0),
             "StatefulSet" => {
                 spec["replicas"] = json!(0);
@@ -252,13 +252,13 @@ impl Workload {
             "Job" | "CronJob" => {
                 spec.as_object_mut().expect("an object").remove("selector");
                 spec["template"]["spec"]["restartPolicy"] = json!("Never");
-                // Done at once.
+                // Completes at once.
                 spec["completions"] = json!(0);
             }
             other => panic!("no {other} here"),
         }
         if self.kind == "CronJob" {
-            // None of the finished ones is cleaned up.
+            // Keeps all finished Jobs.
             spec = json!({
                 "schedule": "0 0 1 1 *", "suspend": true, "successfulJobsHistoryLimit": 100,
                 "jobTemplate": {"spec": spec},
@@ -273,7 +273,7 @@ impl Workload {
     }
 }
 
-/// The markers that Reloader left in a template: container, variable and value.
+/// Markers of Reloader in a template: container, variable and value.
 fn markers(template: &Value) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut found = Vec::new();
@@ -299,14 +299,13 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().copied().map(str::to_owned).collect()
 }
 
-/// Said even when all tests pass.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
 
-// === The named list ===
+// === Named list ===
 
-/// The whole value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which uses nothing.
+/// Value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which does not use it.
 #[tokio::test]
 async fn a_list_names_secrets_by_regular_expressions() {
     let table = [
@@ -316,7 +315,7 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("db", false),
         ("my-db-2", false),
         ("MY-DB", false),
-        // The list: blanks and empty entries do no harm, entries that are no expression hide no others.
+        // List: blanks and empty entries have no effect, and invalid expressions do not hide other entries.
         ("other,my-db", true),
         (" other ,  my-db ", true),
         ("my-db\n", true),
@@ -329,7 +328,7 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("[,my-db", true),
         ("my-db,(", true),
         ("m{1,5}y-db", false),
-        // Regular expressions, with an anchor at either end.
+        // Regular expressions, anchored at both ends.
         ("my.db", true),
         (r"my\.db", false),
         (r"my\-db", true),
@@ -337,12 +336,12 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("my-[a-d]b", true),
         ("^my-db$", true),
         ("(other|my-db)", true),
-        // No group is put around it: an alternative is a beginning, or an end.
+        // Without a group: an alternative is anchored at one end only.
         ("my|other", true),
         ("other|db", true),
         ("x|y", false),
         ("other|", true),
-        // Written as file names are, it means something else.
+        // Globs have another meaning as expressions.
         ("*", true),
         ("*-db", true),
         ("my*", false),
@@ -418,7 +417,7 @@ fn the_model_reads_an_entry_as_the_real_one_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-// === Who is concerned ===
+// === Selected workloads ===
 
 /// Annotations of the workload and of its template, whether the template uses the Secret, whether it is reloaded.
 #[tokio::test]
@@ -479,7 +478,7 @@ async fn annotations_decide_in_order() {
             true,
             true,
         ),
-        // An author's «no» does not stop a list: whoever writes lists has to respect it.
+        // An author's `false` does not disable a list: whoever writes lists has to respect it.
         (
             "auto-false-and-list",
             json!({AUTO: "false", LIST: "db"}),
@@ -494,7 +493,7 @@ async fn annotations_decide_in_order() {
             true,
             true,
         ),
-        // One that counts on the metadata hides all of the template's.
+        // One of these annotations on the metadata hides all of the template's.
         (
             "list-hides-auto",
             json!({LIST: "other"}),
@@ -544,7 +543,7 @@ async fn annotations_decide_in_order() {
             false,
             true,
         ),
-        // Excluded is excluded, whatever else is said; by name, and on the metadata alone.
+        // Excluded by name on the metadata overrides everything else.
         (
             "excluded-list",
             json!({EXCLUDE: "db", LIST: "db"}),
@@ -587,7 +586,7 @@ async fn annotations_decide_in_order() {
             false,
             true,
         ),
-        // Another mechanism's annotation means nothing here, nor does «ignore» on a workload.
+        // Annotations of other mechanisms have no effect, nor does `ignore` on a workload.
         (
             "infisical",
             json!({"secrets.infisical.com/auto-reload": "true"}),
@@ -646,7 +645,7 @@ async fn a_search_finds_secrets_that_ask_to_be_found() {
     assert_eq!(scene.reloaded_by(both).await, set(&["uses-tagged"]));
 }
 
-/// What counts as used, with `auto`; the last column is the container that gets the marker.
+/// Uses of a Secret, with `auto`; the last column is the container that gets the marker.
 #[tokio::test]
 async fn use_is_what_the_stored_template_says() {
     let main = |patch: Value| {
@@ -741,14 +740,14 @@ async fn use_is_what_the_stored_template_says() {
     }
 }
 
-// === What counts as a change ===
+// === Changes ===
 
 #[tokio::test]
 async fn new_data_in_a_secret_that_is_there_counts_alone() {
     let scene = Scene::new("changes").await;
     let optional = json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
     scene.create(&deployment("app").listed("db")).await;
-    // Started without the Secret, it goes on without it.
+    // Started without the Secret, it continues without it.
     scene
         .create(
             &deployment("optional")
@@ -817,7 +816,7 @@ async fn a_secret_can_ask_to_be_ignored(#[case] annotations: Value, #[case] relo
     assert_eq!(scene.reloaded_by(scene.change("db")).await, set(expected));
 }
 
-// === What is done ===
+// === Effects ===
 
 #[rstest]
 #[case::deployment("Deployment")]
@@ -845,7 +844,7 @@ async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
         "{kind}: a new template {elapsed:?} after the change"
     ));
     assert!(elapsed < Duration::from_secs(30));
-    // That of `value=second`, and nothing else is different.
+    // Hash of `value=second`, and no other difference.
     let marker = json!({"name": "STAKATER_MY_DB_PROD_SECRET", "value": "352b02d169a54c6a32ffa78482369a8728804448"});
     expected["spec"]["containers"][0]["env"] = json!([marker]);
     assert_eq!(template, expected);
@@ -900,7 +899,7 @@ async fn each_secret_has_a_marker_and_each_change_replaces_it() {
     assert_eq!(moved[0].1, "STAKATER_ONE_SECRET");
 }
 
-/// Names that differ in punctuation alone share a marker, so equal data in both is no change.
+/// Names that differ only in punctuation share a marker, so equal data in both is not a change.
 #[tokio::test]
 async fn names_that_differ_in_punctuation_alone_share_a_marker() {
     let scene = Scene::new("marker").await;
@@ -926,7 +925,7 @@ async fn names_that_differ_in_punctuation_alone_share_a_marker() {
     assert_eq!(markers(&scene.one("Deployment", "app").await).len(), 1);
 }
 
-/// On a pod the list is for people: no pod is looked at, neither one of its own nor one of a `ReplicaSet`.
+/// The list on a pod is information for users: Reloader reads no pod, neither a bare one nor one of a `ReplicaSet`.
 #[tokio::test]
 async fn a_pod_is_never_read() {
     let scene = Scene::new("pods").await;
@@ -971,7 +970,7 @@ async fn a_pod_is_never_read() {
     assert_eq!(specs().await, before);
 }
 
-// === Why Jobs and CronJobs get no annotation from us ===
+// === Jobs and CronJobs, which get no annotation from the webhook ===
 
 #[tokio::test]
 async fn a_finished_job_runs_again() {
@@ -1056,7 +1055,7 @@ async fn a_suspended_cron_job_runs_at_once() {
         );
         assert_eq!(markers(&job["spec"]["template"]).len(), 1);
     }
-    // The template's annotation went into its Job, which is itself done again next time, and another is made.
+    // The template's annotation is copied to its Job, which is itself reloaded next time, and another is created.
     let id = |jobs: &[Value], owner: &str| -> BTreeSet<String> {
         let of = jobs
             .iter()
@@ -1080,9 +1079,10 @@ async fn a_suspended_cron_job_runs_at_once() {
     assert!(id(&later, "by-template").is_disjoint(&id(&jobs, "by-template")));
 }
 
-// === What stands in its way ===
+// === Failures ===
 
-/// Kinds have an order, and the first refusal ends the round. It is begun anew five times, with all that went well.
+/// Kinds have an order, and the first rejection ends the round. The round is retried five times, including everything
+/// that succeeded.
 #[tokio::test]
 async fn a_refused_update_keeps_others_from_being_reloaded() {
     let scene = Scene::new("refused").await;
@@ -1165,7 +1165,7 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
     }
 }
 
-/// The real one allows itself five requests a second after the first ten: the more workloads, the later the last.
+/// The real one is limited to five requests per second after the first ten: the more workloads, the later the last.
 #[tokio::test]
 async fn many_workloads_are_reloaded_one_after_the_other() {
     const MANY: usize = 40;

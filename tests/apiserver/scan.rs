@@ -1,5 +1,5 @@
-//! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
-//! else, by a user who may read pods and workloads and no Secret.
+//! `scan` on a real API server: objects that were created while the webhook was off or changed afterwards are found,
+//! and nothing else, by a user who may read pods and workloads and no Secret.
 
 #![expect(
     clippy::too_many_lines,
@@ -25,7 +25,7 @@ use testbed::wait_for;
 use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What somebody needs who scans a namespace.
+/// Permissions for scanning a namespace.
 fn readers_rules() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
@@ -36,7 +36,7 @@ fn readers_rules() -> Value {
     ])
 }
 
-/// What somebody needs in addition to compare revisions.
+/// Additional permissions for comparing revisions.
 fn revisions_rules() -> Value {
     let mut rules = readers_rules();
     let revisions = json!({
@@ -46,7 +46,7 @@ fn revisions_rules() -> Value {
     rules
 }
 
-/// What `scan` said, and the most memory that it was seen to hold.
+/// Output of `scan`, and its peak memory.
 async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
@@ -109,7 +109,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     let n = ns.name.as_str();
     let asks = prefixed(&json!({"env-from": "db"}));
 
-    // The webhook is off: nobody looks at these.
+    // The webhook is off: these are not reviewed.
     for (name, annotations) in [
         ("bare", asks.clone()),
         ("plain", json!({})),
@@ -131,7 +131,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     let mut complete = pod(n, "complete", &asks);
     complete["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
     cp.create(&complete).await.object();
-    // Another webhook, or a person, adds our annotation when it is too late.
+    // Another webhook, or a person, adds the annotation too late.
     cp.kubectl(
         &[
             "-n",
@@ -145,7 +145,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     )
     .await
     .succeeded();
-    // A Job whose pod asks, and workloads whose own annotations reach no pod.
+    // Job whose pod has annotations, and workloads whose own annotations reach no pod.
     let containers = json!([container()]);
     cp.kubectl_apply(n, &job("load", &asks, &containers))
         .await
@@ -239,7 +239,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "{table:?}"
     );
 
-    // Rights: this user sees this namespace alone.
+    // Permissions: this user can read this namespace alone.
     let (refused, _) = scan(&user.kubeconfig, &["-A"]).await;
     assert_eq!(
         (refused.code, refused.stdout.as_str()),
@@ -285,7 +285,7 @@ async fn defaults_govern_pods_in_labelled_namespaces() {
     );
 }
 
-/// The problems of each object, by kind and name; those that run without their secrets are none of them.
+/// Problems of each object, by kind and name, without those of pods that run without their secrets.
 fn problems(findings: &Value) -> Vec<(String, Vec<String>)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let of = |finding: &Value| {
@@ -400,7 +400,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "{table:?}"
     );
 
-    // Who may not list ServiceAccounts is told so, and gets the rest.
+    // Without the permission to list ServiceAccounts, the output says so and has everything else.
     let rules = readers_rules();
     let fewer: Vec<&Value> = rules
         .as_array()
@@ -511,7 +511,7 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));
 }
 
-/// A scan of everything, and what it found.
+/// Scans everything, and returns the findings.
 async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
     let (scanned, peak) = scan(&cp.kubeconfig, &["-A", "-o", "json"]).await;
     let found = serde_json::from_str(&scanned.stdout).expect("JSON");
@@ -529,7 +529,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     let asks = prefixed(&json!({"env-from": "db"}));
     cp.create(&pod(&other.name, "bare", &asks)).await.object();
     let (_, _, few) = scan_all(&cp).await;
-    // 35 MB of metadata, before and after which there are others.
+    // 35 MB of metadata, between other objects.
     let client = cp.client();
     let path = format!("/apis/batch/v1/namespaces/{}/jobs", large.name);
     stream::iter(0..140)
@@ -623,9 +623,9 @@ async fn what_the_operator_left_out_is_not_found() {
     assert_eq!(found(&["--namespace-selector", "!team"]).await, [""; 0]);
 }
 
-/// A namespace with a Secret `db` and a webhook of its own.
+/// Namespace with a Secret `db` and a webhook of its own.
 struct Injecting {
-    // In this order they end: nobody calls a webhook that is gone.
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
     ns: TestNamespace,
@@ -659,7 +659,7 @@ impl Injecting {
             .succeeded()
     }
 
-    /// Creates a workload that asks for the Secret `db` on its own metadata.
+    /// Creates a workload that requests the Secret `db` on its own metadata.
     async fn create(&self, kind: &str, name: &str) {
         let mut spec = json!({
             "selector": {"matchLabels": {"app": name}}, "template": template(name, &json!({}), &json!([container()])),
@@ -675,7 +675,7 @@ impl Injecting {
         self.revisions(name, 1).await;
     }
 
-    /// Waits for the controller to have stored so many revisions.
+    /// Waits until the controller has stored this many revisions.
     async fn revisions(&self, name: &str, count: usize) {
         let selector = format!("app={name}");
         let args = [
@@ -697,7 +697,7 @@ impl Injecting {
             .expect("JSON")
     }
 
-    /// Removes the annotation by a JSON patch, which leaves nothing behind that tells who wrote an entry.
+    /// Removes the annotation by a JSON patch, which leaves no information about the author of an entry.
     async fn remove_annotation(&self, what: &str) -> Output {
         let patch =
             r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
@@ -705,7 +705,7 @@ impl Injecting {
             .await
     }
 
-    /// What a scan of the namespace found, by kind and name.
+    /// Findings of a scan of the namespace, by kind and name.
     async fn lost(&self, kubeconfig: &Path) -> Vec<(String, Vec<String>)> {
         let (json, _) = scan(kubeconfig, &["-n", &self.ns.name, "-o", "json"]).await;
         let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -752,7 +752,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "injected into the template"
     );
 
-    // A JSON patch, a replace by what was read before, a merge patch.
+    // JSON patch, replace by the object that was read before, merge patch.
     let patched = bed.remove_annotation("deployment/web").await;
     assert!(
         patched.stderr.contains("Warning: "),
@@ -770,7 +770,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "",
     )
     .await;
-    // An author who takes the reference over, by a manifest.
+    // Author who adopts the reference, by a manifest.
     let mut taken_over = deployment("kept", &json!({}), &json!([container()]));
     taken_over["spec"]["template"]["spec"]["containers"][0]["envFrom"] = own.clone();
     bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string())
@@ -814,7 +814,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "{left_out:?}"
     );
 
-    // Who may not read revisions is told so, and gets the rest.
+    // Without the permission to read revisions, the output says so and has everything else.
     let narrow = bed.cp.service_account(n, "narrow", &readers_rules()).await;
     let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
     assert_eq!((table.code, table.stdout.as_str()), (0, ""), "{table:?}");
@@ -838,7 +838,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
             .contains("ReplicaSets were not looked at for lost references: you may not get them")
     );
 
-    // The next revision, for whatever reason, and the annotation again.
+    // Next revision, for any reason, and the annotation again.
     bed.kubectl(&["set", "image", "deployment/web", "main=next"], "")
         .await;
     bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "")

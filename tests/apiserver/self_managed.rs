@@ -1,4 +1,4 @@
-//! Self-managed certificates on a real API server: made, trusted, made anew under load, and mended.
+//! Self-managed certificates on a real API server: issued, trusted, renewed under load, and repaired.
 
 #![expect(
     clippy::too_many_lines,
@@ -39,7 +39,7 @@ use tokio_rustls::TlsConnector;
 
 const SECRET: &str = "floe-secrets-webhook-tls";
 
-/// What self-managed mode needs beyond the shipped rights: two named objects.
+/// Permissions of self-managed mode beyond the shipped ones: two named objects.
 fn rights() -> String {
     let subject = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
     let group = "rbac.authorization.k8s.io";
@@ -72,7 +72,7 @@ fn rights() -> String {
     objects.map(|object| object.to_string()).join("\n---\n")
 }
 
-/// A control plane with an empty Secret, and who runs there.
+/// Control plane with an empty Secret, and the identities of both components.
 struct Scene {
     cp: ControlPlane,
     controller: Identity,
@@ -123,7 +123,7 @@ impl Scene {
         self.cp.request(Method::GET, &path(), None).await.object()
     }
 
-    /// The trust of all entries, if it is one.
+    /// CA bundle of all entries, if it is the same.
     async fn trusted(&self) -> Option<String> {
         let configuration = self.configuration().await;
         let bundles = configuration["webhooks"]
@@ -146,7 +146,7 @@ impl Scene {
     }
 }
 
-/// Fields of a Secret's data.
+/// Decoded data of a Secret.
 fn data(fields: &[(&str, Option<&str>)]) -> Value {
     let fields = fields.iter().map(|(name, text)| {
         (
@@ -165,7 +165,7 @@ fn secret_path() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/secrets/{SECRET}")
 }
 
-/// The shipped configuration as the chart renders it: it says nothing about trust.
+/// Shipped configuration as the chart renders it: without a CA bundle.
 fn without_trust(mut configuration: Value) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         entry["clientConfig"]
@@ -176,7 +176,7 @@ fn without_trust(mut configuration: Value) -> Value {
     configuration
 }
 
-/// Shakes hands as an API server with this trust does.
+/// Handshake of an API server with this CA bundle.
 async fn handshake(port: u16, trusted: &str) -> Result<CertificateDer<'static>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
@@ -213,14 +213,14 @@ fn rotations(controller: &WebhookProcess) -> u64 {
 #[tokio::test]
 async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     let scene = Scene::new().await;
-    // Nobody waits for anybody: the server starts before there is a certificate, and the controller makes one.
+    // Neither waits for the other: the server starts before there is a certificate, and the controller issues one.
     let starting = scene.serve().spawn();
     wait_for("the server says that it waits", || async {
         let (status, body) = starting.get("/readyz")?;
         (status == 503 && body.contains("no certificate yet")).then_some(())
     })
     .await;
-    // The next certificate is made when two thirds of the validity are over.
+    // The next certificate is issued after two thirds of the validity.
     let pace = Pace::or_soak(Pace {
         rotations: 3,
         seconds: 16,
@@ -253,7 +253,7 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     let loader = scene.cp.service_account(&ns.name, "loader", &rules).await;
     let over = AtomicBool::new(false);
     let stream = Stream::start(loader.client(), &ns.name, "db", 50);
-    // The API server keeps its connections. A new one at any time has to be possible too.
+    // The API server keeps its connections. A new one has to be possible at any time too.
     let mut shown: Vec<CertificateDer<'static>> = Vec::new();
     let shaking = async {
         while !over.load(Ordering::Relaxed) {
@@ -298,7 +298,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
     let client = scene.cp.client();
 
-    // Somebody takes the trust away, or writes nonsense over the Secret.
+    // The CA bundle is removed, or the Secret is overwritten with garbage.
     let patch = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]);
     send_as(
         &client,
@@ -337,7 +337,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     })
     .await;
 
-    // The owners of the rest apply it again, in both ways, and change it.
+    // The owners of the other fields apply them again, in both ways, and change them.
     let mut changed = registered.clone();
     changed["webhooks"][0]["timeoutSeconds"] = json!(7);
     let apply = format!("{}?fieldManager=helm&force=true", path());
@@ -368,7 +368,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     let expected = json!({".": {}, "f:name": {}, "f:clientConfig": {"f:caBundle": {}}});
     assert_eq!(entry, &expected, "no other field is ours");
 
-    // The configuration goes, and nobody brings it back.
+    // The configuration is deleted and not restored.
     drop(registration);
     let looked = controller.log().lines().count();
     let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
@@ -392,7 +392,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
         "{looked} lines before"
     );
 
-    // Without its Secret it says what to do, and goes on once it is there.
+    // Without its Secret the controller logs what to do, and continues once it exists.
     scene
         .cp
         .request(Method::DELETE, &secret_path(), None)
@@ -415,11 +415,11 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     })
     .await;
     assert!(controller.exited().is_none() && webhook.exited().is_none());
-    // The shipped file itself is the one that was tried here.
+    // The shipped file itself is the one that was tested here.
     assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
 }
 
-/// Waits until the server shows a certificate by what all entries trust, and the Secret keeps the same trust.
+/// Waits until the server's certificate is trusted by all entries, and the Secret has the same CA bundle.
 async fn mended(
     scene: &Scene,
     webhook: &WebhookProcess,
@@ -434,7 +434,7 @@ async fn mended(
         let trusted = scene.trusted().await?;
         let kept = scene.kept().await["data"]["ca.crt"].as_str()?.to_owned();
         let fits = STANDARD.decode(kept).ok()? == trusted.as_bytes();
-        // By the newest CA alone: the server shows the new certificate.
+        // By the newest CA alone: the server has the new certificate.
         let end =
             trusted.find("-----END CERTIFICATE-----\n")? + "-----END CERTIFICATE-----\n".len();
         handshake(webhook.launch.port, &trusted[..end]).await.ok()?;
@@ -465,7 +465,7 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
         mended(&scene, &webhook, count, &controller).await
     };
 
-    // A backup brings the pair back without its CA, which is trusted still.
+    // A restored backup has the pair without its CA, which is still trusted.
     let second = write(&data(&[("ca.crt", None)])).await;
     assert!(
         second.ends_with(&first) && second != first,
@@ -474,7 +474,7 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
     let because = "no CA in ca.crt verifies it";
     assert!(controller.log().contains(because), "{}", controller.log());
 
-    // Somebody replaces the pair by one of another CA, and leaves the CA as it is.
+    // The pair is replaced by one of another CA, and the CA is unchanged.
     let theirs = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
     let third = write(&data(&[
         ("tls.crt", Some(&theirs.cert)),
@@ -488,7 +488,7 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
 async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
     let scene = Scene::new().await;
     let client = scene.cp.client();
-    // As mode `existing` has it: the operator's pair without a CA beside it, and its CA in the configuration.
+    // State of mode `existing`: the operator's pair without a CA next to it, and its CA in the configuration.
     let theirs = Authority::new("operator");
     let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
     let change = data(&[("tls.crt", Some(&pair.cert)), ("tls.key", Some(&pair.key))]);
@@ -509,7 +509,7 @@ async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
     let _registration = Registration::shared(&scene.cp, &registered).await;
     let controller = scene.controller("1h").start().await;
 
-    // At every moment, whoever trusts what stands in the configuration reaches the server.
+    // At every moment, a client that trusts the configured CA bundle reaches the server.
     let over = AtomicBool::new(false);
     let shaking = async {
         let mut shaken = 0;
@@ -544,7 +544,7 @@ async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
     drop(controller);
     let before = scene.kept().await["data"]["tls.crt"].clone();
 
-    // A name more is wanted, and a tool writes the old trust again and again.
+    // Another name is added, and a tool writes the old CA bundle repeatedly.
     let names = format!("{SERVICE_HOST},127.0.0.1,more.test.svc");
     let controller = scene
         .controller("1h")
@@ -595,6 +595,6 @@ async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
         over.store(true, Ordering::Relaxed);
     };
     futures::future::join(fighting, watching).await;
-    // Left alone, it goes on.
+    // Without the tool, the rotation continues.
     mended(&scene, &webhook, 0, &controller).await;
 }

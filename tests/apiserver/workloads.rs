@@ -1,5 +1,5 @@
-//! Workloads on a real API server with its controllers and kubectl, by our own binary under the shipped rights and
-//! the shipped configuration: what `kubectl apply` leads to, what stands still, and what is taken back.
+//! Workloads on a real API server with its controllers and kubectl, with the shipped permissions and configuration:
+//! results of `kubectl apply`, changes that do not happen, and removals.
 
 #![expect(
     clippy::indexing_slicing,
@@ -25,9 +25,9 @@ const INHERITED: &str = "secrets.floe.dev/inherited";
 const RECORD: &str = "secrets.floe.dev/injected";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 
-/// A namespace with a webhook of its own.
+/// Namespace with a webhook of its own.
 struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+    // Dropped in this order: no calls to a webhook that is gone.
     registered: Option<Registration>,
     webhook: WebhookProcess,
     ns: TestNamespace,
@@ -74,7 +74,7 @@ impl Bed {
         (webhook, registered)
     }
 
-    /// The same namespace under another webhook.
+    /// Replaces the webhook of the namespace.
     async fn replace(&mut self, args: &[&str]) {
         self.registered = None;
         let (webhook, registered) = Self::serve(self.cp, &self.ns, args).await;
@@ -104,7 +104,7 @@ impl Bed {
         serde_json::from_str(&got.stdout).expect("JSON")
     }
 
-    /// Once the controllers have nothing more to write.
+    /// Waits until the controllers have nothing more to write.
     async fn settled(&self, what: &str) -> Value {
         wait_for("the controllers are done", || async {
             let before = self.get(what).await;
@@ -155,12 +155,12 @@ fn note(object: &Value, key: &str) -> Value {
     object["metadata"]["annotations"][key].clone()
 }
 
-/// What a template inherits from the metadata around it.
+/// Annotations that a template inherits from the metadata around it.
 fn inherited(template: &Value) -> Value {
     serde_json::from_str(note(template, INHERITED).as_str().unwrap_or("null")).expect("JSON")
 }
 
-/// What `kubectl` must not move.
+/// State that `kubectl` must not change.
 fn still(object: &Value) -> (Value, Value) {
     (
         object["metadata"]["generation"].clone(),
@@ -190,7 +190,7 @@ async fn annotations_on_a_deployment_reach_its_pods() {
     let pod = bed.pod().await;
     let sources = json!([{"secretRef": {"name": "db"}}, {"secretRef": {"name": "api.token"}}]);
     assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources);
-    // The pod tells what its workload tells Reloader; the template between them says nothing.
+    // The pod has the reload annotation of its workload; the template in between has none.
     assert_eq!(
         (note(&pod, LIST), note(&live["spec"]["template"], LIST)),
         (note(&live, LIST), json!(null))
@@ -202,7 +202,7 @@ async fn annotations_on_a_deployment_reach_its_pods() {
             .contains(r#"surface="workloads",operation="create",decision="mutated",reason="ok""#),
         "{metrics}"
     );
-    // Nothing happens while nobody does anything: no hot loop between us and the controllers.
+    // Nothing changes while nobody does anything: no loop between the webhook and the controllers.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(still(&bed.get("deployment/web").await), still(&live));
     assert_eq!(bed.list("replicasets").await.len(), 1);
@@ -367,7 +367,7 @@ async fn a_missing_secret_warns_and_a_mistake_refuses() {
     ] {
         assert!(wrong.stderr.contains(sentence), "{}", wrong.stderr);
     }
-    // Nobody who does not touch our annotations is refused because of them.
+    // Updates that do not touch the annotations are not rejected because of them.
     bed.kubectl(&["label", "deployment/web", "a=b"], "")
         .await
         .succeeded();
@@ -376,7 +376,7 @@ async fn a_missing_secret_warns_and_a_mistake_refuses() {
         .succeeded();
 }
 
-/// An author's own list and their own sources make it harder: both are sent again with every apply.
+/// An author's own list and own sources are harder: both are sent again with every apply.
 fn stubborn(name: &str) -> Value {
     let mut manifest = deployment(name, &[(ENV_FROM, "db"), (LIST, "other-.*")]);
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({"team": "a"});
@@ -385,9 +385,9 @@ fn stubborn(name: &str) -> Value {
     manifest
 }
 
-/// All but the order in which the API server writes down who owns what. It goes by the time of the last write, in whole
-/// seconds, so that an apply that sends an author's own value of a shared annotation may move its entry once behind
-/// that of a controller; no field changes, and the next apply moves nothing.
+/// Everything except the order of managed fields. They are ordered by the time of the last write, in whole seconds, so
+/// that an apply which sends an author's own value of a shared annotation may move its entry once behind that of a
+/// controller. No field changes, and the next apply moves nothing.
 fn all_but_the_order_of_managers(mut object: Value) -> Value {
     let metadata = object["metadata"].as_object_mut().expect("metadata");
     metadata.remove("resourceVersion");
@@ -402,7 +402,7 @@ fn all_but_the_order_of_managers(mut object: Value) -> Value {
     object
 }
 
-/// After an apply that was nothing new.
+/// Asserts that an apply without changes changed nothing.
 async fn stood_still(bed: &Bed, what: &str, before: Value, round: usize) -> Value {
     let after = bed.get(what).await;
     assert_eq!(
@@ -474,8 +474,8 @@ async fn applying_again_changes_nothing() {
             assert_eq!(again.stderr, "", "{way:?} {round}");
             live = stood_still(&bed, &what, live, round).await;
         }
-        // A second field manager with a field of its own, and then one that shares ours. Not by kubectl, which would
-        // take over what it applied client-side before.
+        // A second field manager with a field of its own, and then one that shares the webhook's. Without kubectl,
+        // which would take over what it applied client-side before.
         let path = format!(
             "/apis/apps/v1/namespaces/{}/deployments/{name}?fieldManager=second",
             bed.ns.name
@@ -620,9 +620,9 @@ async fn an_authors_no_is_a_no() {
     }
 }
 
-/// How many Deployments a new version of ours meets.
+/// Number of Deployments that a new version of the webhook gets.
 const FLEET: usize = 100;
-/// How many of them one kubectl is told of: each allows itself five requests a second after the first ten.
+/// Number of Deployments per kubectl: each limits itself to five requests per second after the first ten.
 const BATCH: usize = 10;
 
 /// Applies all of them server-side, as a `GitOps` controller does.
@@ -633,14 +633,14 @@ async fn apply_all(bed: &Bed, manifests: &[Value]) {
     }
 }
 
-/// All objects of a kind, without a kubectl for each look at them.
+/// Objects of a kind, read without a kubectl process each time.
 async fn all(bed: &Bed, plural: &str) -> Vec<Value> {
     let path = format!("/apis/apps/v1/namespaces/{}/{plural}", bed.ns.name);
     let list = bed.cp.request(Method::GET, &path, None).await.object();
     list["items"].as_array().cloned().unwrap_or_default()
 }
 
-/// Their pod templates as they are stored, once the controller has seen every generation.
+/// Stored pod templates, once the controller has seen every generation.
 async fn observed_templates(bed: &Bed) -> BTreeMap<String, Value> {
     wait_for(
         "the controller has seen every Deployment as it is",
@@ -686,8 +686,8 @@ async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
         .collect()
 }
 
-/// The other version is this one with another behaviour: it would write more into every template than the first did,
-/// which is the most that a version can do wrong here.
+/// The other version is this one with other arguments: it would write more into every template than the first, which is
+/// the worst that a version can do here.
 #[tokio::test]
 async fn another_version_of_ours_rolls_nothing_out() {
     let mut bed = Bed::new("fleet", &[]).await;
@@ -701,7 +701,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
             manifest["spec"]["selector"]["matchLabels"]["app"] = label.clone();
             manifest["spec"]["template"]["metadata"]["labels"]["app"] = label;
             manifest["metadata"]["namespace"] = json!(bed.ns.name);
-            // A ReplicaSet is what a rollout shows in; pods would only take time.
+            // A rollout shows in a ReplicaSet; pods would only take time.
             manifest["spec"]["replicas"] = json!(0);
             manifest
         })
@@ -744,7 +744,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
     );
     apply_all(&bed, &manifests).await;
     assert_eq!(generations(&bed).await, first, "nor is the same manifest");
-    // The other version was asked about each.
+    // The other version reviewed each.
     let updates = bed.webhook.counted(
         "admission_requests",
         &["surface=\"workloads\"", "operation=\"update\""],
@@ -757,7 +757,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
     apply_all(&bed, &manifests).await;
     assert_eq!(observed_templates(&bed).await, before);
     assert_eq!(replica_sets(&bed).await, sets, "no rollout");
-    // What is touched does follow.
+    // Templates that are changed get the other version's fields.
     bed.kubectl(&["rollout", "restart", "deployment/web-1"], "")
         .await
         .succeeded();

@@ -1,4 +1,4 @@
-//! `inject --cluster` against a real API server, with the rights of whoever calls.
+//! `inject --cluster` on a real API server, with the permissions of the caller.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use testbed::control_plane::ControlPlane;
 use testbed::process::Folder;
 use testbed::reviewer::kubeconfig_for;
 
-/// Runs `inject -f -` with this kubeconfig: exit code, stdout, stderr.
+/// Runs `inject -f -` with this kubeconfig.
 async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
@@ -96,7 +96,7 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
         "{err}"
     );
 
-    // What the manifests bring along will be there, too.
+    // Objects of the manifests count as existing, too.
     let secret = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: new, namespace: {}}}\nstringData: {{a: b}}\n---\n",
         ns.name
@@ -131,7 +131,7 @@ async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_clu
         ),
         "{err}"
     );
-    // Nothing is stored under that name, and so it is not the same as one of the cluster.
+    // The generated name is not stored, so it differs from a secret of the cluster.
     let (code, _, err) = inject(&cp.kubeconfig, &asks, &args).await;
     assert_eq!(code, 1);
     assert!(
@@ -198,7 +198,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
     );
 }
 
-/// Less than what the webhook would inject is no answer.
+/// If the cluster cannot be read completely, nothing is printed.
 #[tokio::test]
 async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
     let api = FakeApi::start(&["jobs"]).await;

@@ -1,8 +1,7 @@
-//! What only running containers can show: the values that they see. On a real node, with the webhook's own pods
-//! installed by the plain manifests.
+//! Values that running containers see. On a real node, with the webhook's own pods installed by the plain manifests.
 //!
-//! `make test-cluster` installs the webhook and names the cluster by `KUBECTL` (a kubectl that reaches it) and
-//! `BUSYBOX_IMAGE` (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
+//! `make test-cluster` installs the webhook and sets `KUBECTL` (a kubectl that reaches the cluster) and `BUSYBOX_IMAGE`
+//! (an image with a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Nothing here takes this long unless it is broken; a Job whose secret comes late waits out a back-off.
+/// Time limit of every wait; a Job whose secret is created late waits out a back-off.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[expect(
@@ -27,7 +26,7 @@ fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make test-cluster`"))
 }
 
-/// Runs kubectl; panics with what it said when it fails.
+/// Runs kubectl; panics with its output if it fails.
 fn kubectl(args: &[&str], stdin: &str) -> String {
     let (ok, out, err) = try_kubectl(args, stdin);
     assert!(ok, "kubectl {args:?}: {err}");
@@ -57,7 +56,7 @@ fn try_kubectl(args: &[&str], stdin: &str) -> (bool, String, String) {
     )
 }
 
-/// Asks until the answer is there.
+/// Polls until there is a value.
 fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -69,7 +68,7 @@ fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A namespace of the test's own, deleted on drop.
+/// Namespace of one test, deleted on drop.
 struct Namespace(String);
 
 impl Namespace {
@@ -112,7 +111,7 @@ impl Namespace {
         });
     }
 
-    /// The lines that a container printed, in order.
+    /// Lines that a container printed, in order.
     fn logs(&self, what: &str, container: &str) -> Vec<String> {
         let mut lines: Vec<String> = kubectl(&["-n", &self.0, "logs", what, "-c", container], "")
             .lines()
@@ -129,7 +128,7 @@ impl Drop for Namespace {
     }
 }
 
-/// A container that prints the variables whose names start so, and then does what `more` says.
+/// Container that prints the variables whose names begin with the prefix, and then runs `more`.
 fn printer(name: &str, pattern: &str, more: &str) -> Value {
     json!({
         "name": name, "image": setting("BUSYBOX_IMAGE"), "imagePullPolicy": "IfNotPresent",
@@ -212,7 +211,7 @@ fn a_cronjobs_container_sees_every_value_under_its_name() {
     let template = template(&every_way(), &containers, &json!([]));
     ns.apply(&json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
-        // Its own schedule makes the Job: once a minute is the fastest there is.
+        // The schedule creates the Job: once a minute is the shortest interval.
         "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"backoffLimit": 0, "template": template}}},
     }));
     let name = wait_for("the CronJob's Job", || {
@@ -405,7 +404,7 @@ fn the_controllers_pods_run_and_one_of_them_leads() {
     );
 }
 
-/// What needs the secret comes first, as Helm does it when the secret comes from elsewhere.
+/// Workloads before their secret, as with Helm if the secret comes from elsewhere.
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
@@ -433,7 +432,7 @@ fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
             },
         }));
     }
-    // Until the pauses between tries are long: each is twice the one before.
+    // Until the back-off is long: each pause is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
         wait_for(
             &format!("a dozen tries of the {kind}, and the word that it waits"),

@@ -1,8 +1,8 @@
-//! A changed Secret reaches the containers: on a real node, with the webhook's own pods installed by the plain
-//! manifests, and Reloader beside the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
+//! Changed Secrets reach the containers: on a real node, with the webhook's own pods installed by the plain manifests,
+//! and Reloader outside of the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
 //!
-//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
-//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+//! `make test-cluster` runs this where the API server of `KUBECONFIG` is reachable, and sets `BUSYBOX_IMAGE` to an
+//! image with a shell that its nodes have. It is ignored otherwise: it needs root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
@@ -21,13 +21,13 @@ use testbed::objects::{apply, send};
 use testbed::reloader::{NAME, Reloader, rights};
 use testbed::{poll, unique};
 
-/// From a change to the last container that prints it. The new template is promised within 30 s; the rest is the
-/// cluster's.
+/// Time limit from a change to the last container that prints it. The new template is promised within 30 s; the rest is
+/// the cluster's.
 const PATIENCE: Duration = Duration::from_mins(2);
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
-/// A namespace of the cluster, and Reloader with the rights of a `ServiceAccount`.
+/// Namespace of the cluster, and Reloader with the permissions of a `ServiceAccount`.
 struct Scene {
     client: Client,
     namespace: String,
@@ -63,8 +63,8 @@ impl Scene {
         apply(&self.client, &secret).await.object();
     }
 
-    /// A workload whose container prints the variable that it gets from the Secret, and asks for it by our annotation
-    /// on the workload's own metadata.
+    /// Workload whose container prints the variable of the Secret, and that requests it by an annotation on its own
+    /// metadata.
     async fn workload(&self, kind: &str, name: &str, secret: &str) {
         let mut metadata = self.metadata(name);
         metadata["annotations"] = json!({ENV_FROM: secret});
@@ -88,7 +88,7 @@ impl Scene {
         apply(&self.client, &object).await.object();
     }
 
-    /// What each pod of a workload prints, by the pod's uid; pods that are going are left out.
+    /// Output of each pod of a workload, by the pod's uid, without deleted pods.
     async fn printed(&self, name: &str) -> BTreeMap<String, String> {
         let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let list = send(
@@ -111,7 +111,7 @@ impl Scene {
                     None,
                 )
                 .await;
-                // Until the container runs, there is no log to read.
+                // There is no log before the container runs.
                 let text = if log.accepted() {
                     log.body.as_str().unwrap_or_default().trim()
                 } else {
@@ -126,7 +126,7 @@ impl Scene {
         printed
     }
 
-    /// Waits until a workload has one pod, and that one prints this; its uid.
+    /// Waits until a workload has one pod, and that one prints this. Returns its uid.
     async fn prints(&self, name: &str, value: &str) -> String {
         let found = poll(PATIENCE, || async {
             let mut printed = self.printed(name).await;
@@ -144,7 +144,6 @@ impl Scene {
     }
 }
 
-/// Said even when all tests pass.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
@@ -158,7 +157,7 @@ async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
     for kind in KINDS {
         scene.workload(kind, &kind.to_lowercase(), "db.prod").await;
     }
-    // It uses a Secret whose name looks alike.
+    // Uses a Secret with a similar name.
     scene.workload("Deployment", "bystander", "db-prod").await;
     let bystander = scene.prints("bystander", "theirs").await;
     let mut before = Vec::new();

@@ -1,8 +1,8 @@
-//! Replicas come and go under load: on a real node, with the webhook's own pods, 200 creates a second by an ordinary
-//! account. What is asserted is what became of the creates, never how fast they were; figures are printed.
+//! Replicas are started and stopped under load: on a real node, with the webhook's own pods, 200 creates per second by
+//! an ordinary account. The outcomes of the creates are asserted, never their latency; measurements are printed.
 //!
-//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
-//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+//! `make test-cluster` runs this where the API server of `KUBECONFIG` is reachable, and sets `BUSYBOX_IMAGE` to an
+//! image with a shell that its nodes have. It is ignored otherwise: it needs root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
@@ -27,19 +27,18 @@ use testbed::reviewer::{ask, dial};
 use testbed::stream::Stream;
 use testbed::wait_for;
 
-/// Where the webhook is installed.
+/// Namespace of the installed webhook.
 const OURS: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 const RATE: u32 = 200;
-/// Hostile reviews at once for each replica, for how long, and the creates beside them.
+/// Concurrent hostile reviews for each replica, their duration, and the honest creates.
 const AT_ONCE: usize = 10;
 const ATTACK_SECONDS: usize = 30;
 const HONEST_RATE: u32 = 50;
-/// How long creates go on under each flood.
+/// Duration of the creates under each flood.
 const FLOOD_SECONDS: usize = 10;
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Said even when all tests pass.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
@@ -100,7 +99,7 @@ impl Scene {
         Stream::start(self.loader.client(), &self.namespace, "db", RATE)
     }
 
-    /// The pods of a Deployment of ours, those that are going included.
+    /// Pods of a Deployment of the release, deleted ones included.
     async fn pods(&self, of: &str) -> Vec<Value> {
         let component = if of == CONTROLLER {
             "controller"
@@ -113,7 +112,7 @@ impl Scene {
             .await
     }
 
-    /// Waits until exactly so many pods are there, ready, and none of these.
+    /// Waits until exactly this many pods exist and are ready, and none of these.
     async fn settled(&self, of: &str, replicas: usize, without: &BTreeSet<String>) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -160,7 +159,7 @@ impl Scene {
         self.settled(OURS, replicas, &BTreeSet::from([one])).await;
     }
 
-    /// SIGKILL for the container of a pod of ours: by a pod that sees all processes of its node.
+    /// SIGKILL for the container of a pod: by a pod that sees all processes of its node.
     async fn kill(&self, pod: &str) {
         let node = self.cluster.get(&pod_path(pod)).await.object()["spec"]["nodeName"].clone();
         let script = format!(
@@ -208,7 +207,7 @@ impl Scene {
         );
     }
 
-    /// Who leads.
+    /// Pod of the leader.
     async fn leader(&self) -> String {
         let lease = self.cluster.get(&lease()).await.object();
         let holder = lease["spec"]["holderIdentity"]
@@ -237,8 +236,9 @@ impl Scene {
 }
 
 impl Scene {
-    /// Ten of the worst reviews at once for each replica, every second, beside honest creates: none of those is refused,
-    /// and no container is killed for the memory that the chart gives it. How many were answered, and the creates.
+    /// Sends ten of the worst reviews to each replica, every second, next to honest creates: none of those is rejected,
+    /// and no container is killed for the memory that the chart grants. Returns the number of responses, and the
+    /// creates.
     async fn is_attacked(&self) -> (usize, String) {
         let ca = self.ca().await;
         let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
@@ -284,8 +284,9 @@ impl Scene {
         (answered, report.summary())
     }
 
-    /// Floods every replica from an address that is not the API server's, by one kind of flood after the other, beside
-    /// honest creates: none of those is refused, and no container is killed. What the floods and the creates were.
+    /// Floods every replica from an address that is not the API server's, with one kind of flood after the other, next
+    /// to honest creates: none of those is rejected, and no container is killed. Returns the size of the floods, and
+    /// the creates.
     async fn is_flooded(&self) -> Vec<String> {
         let ca = self.ca().await;
         let source = self.node_address().await;
@@ -334,7 +335,7 @@ impl Scene {
         summaries
     }
 
-    /// The node's own address. Connections to pods come from the bridge's address unless they are bound to this one.
+    /// Address of the node. Connections to pods come from the bridge's address unless they are bound to this one.
     async fn node_address(&self) -> Ipv4Addr {
         let nodes = self.cluster.get("/api/v1/nodes").await.object();
         let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned();
@@ -348,7 +349,7 @@ impl Scene {
         address.expect("a text").parse().expect("an IPv4 address")
     }
 
-    /// The CA of the webhook's certificate, as the API server knows it.
+    /// CA of the webhook's certificate, as the API server has it.
     async fn ca(&self) -> String {
         use base64::Engine as _;
         let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
@@ -364,7 +365,7 @@ impl Scene {
     }
 }
 
-/// Whether it was answered at all: a flood may be turned away.
+/// Whether there was a response at all: a flood may be rejected.
 async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
     let Ok(stream) = dial(address, ca).await else {
         return false;
@@ -424,7 +425,7 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
         told("leader killed", &report.summary());
         report.all_injected();
 
-        // Whoever is cut off in the middle is told so by the API server; who comes after it is not.
+        // A request that is cut off is rejected by the API server with an error; later ones are not.
         let stream = scene.stream();
         let victim = name(&scene.pods(OURS).await[0]);
         let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
@@ -462,7 +463,7 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
     scene.scale(2).await;
 }
 
-/// Under the chart's own limits, and with the release image: a debug build takes many times longer for each review.
+/// With the chart's own limits, and with the release image: a debug build takes many times longer for each review.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh hostile"]
 async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
@@ -477,7 +478,7 @@ async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
     scene.scale(2).await;
 }
 
-/// Under the chart's own limits: a thousand connections take no memory that it does not give.
+/// With the chart's own limits: a thousand connections take no memory beyond them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh floods"]
 async fn floods_kill_no_replica_and_refuse_no_create() {

@@ -1,5 +1,5 @@
-//! The API server's own creates go on while another address floods the admission port, on a real API server that calls
-//! our own binary by its Service.
+//! Creates of the API server succeed while another address floods the admission port, on a real API server that calls
+//! the webhook by its Service.
 //!
 //! The API server is 127.0.0.1 here, and the flood comes from 127.0.0.2.
 
@@ -21,7 +21,7 @@ use testbed::{objects, wait_for};
 
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Creates that must be answered under each flood.
+/// Number of creates that must succeed under each flood.
 const CREATES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

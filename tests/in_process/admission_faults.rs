@@ -1,5 +1,5 @@
-//! A backend that fails, over real sockets: our binary before a fake API server with faults on demand. Each fault has
-//! its verdict, in time, and nothing goes on afterwards.
+//! Backend faults over real sockets: the webhook with a fake API server that fails on demand. Each fault has its
+//! decision, in time, and no work continues afterwards.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
@@ -33,7 +33,7 @@ use testbed::wait_within;
 use testbed::webhook_process::{Launch, WebhookProcess};
 use tokio::io::AsyncWriteExt;
 
-/// Our binary and the API server that it believes in.
+/// Webhook and its fake API server.
 struct Scene {
     webhook: WebhookProcess,
     api: FakeApi,
@@ -56,7 +56,7 @@ impl Scene {
         }
     }
 
-    /// Nothing is asked of the backend any more.
+    /// Waits until no backend request is in flight.
     async fn is_at_rest(&self) {
         wait_within(Duration::from_secs(1), "no call is left behind", || async {
             (self.api.in_flight() == 0).then_some(())
@@ -67,7 +67,7 @@ impl Scene {
         assert_eq!(self.api.seen().len(), seen, "somebody goes on asking");
     }
 
-    /// A review of a pod that asks for this secret.
+    /// Review of a pod that requests this secret.
     async fn ask(&self, secret: &str, timeout: &str) -> Reply {
         self.webhook.admit(&asking(secret), timeout).await
     }
@@ -77,13 +77,13 @@ fn asking(secret: &str) -> Value {
     pod(&json!({"secrets.floe.dev/env-from": secret}))
 }
 
-/// What is to be said of a secret.
+/// Expected decision for a secret.
 #[derive(Clone, Copy)]
 struct Said {
     code: u64,
     reason: &'static str,
     label: &'static str,
-    /// With `SECRET` for its name.
+    /// With `SECRET` in place of its name.
     sentence: &'static str,
 }
 
@@ -160,7 +160,7 @@ const NONSENSE: Said = Said {
 async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
     let scene = Scene::new(&[]).await;
     scene.api.always(fault);
-    // What has no end is read up to its limit before it is judged: that takes a processor, not patience.
+    // An endless response is read up to its limit before it is rejected: that takes CPU time.
     let patience: &[u64] = if matches!(fault, Some(ApiFault::Endless)) {
         &[5]
     } else {
@@ -169,7 +169,7 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
     for &patience in patience {
         let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
         let reply = scene.ask(&secret, &timeout).await;
-        // By the program's own clock: this one may be waiting for a processor.
+        // Time by the program's own clock: the test may be waiting for a processor.
         let told = scene.webhook.admissions("reason", said.label);
         let took = told
             .last()
@@ -238,7 +238,7 @@ async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
     scene.api.put("jobs", "db", &[]);
     scene.api.next(ApiFault::TooManyRequests(1));
     let response = scene.ask("db", "1s").await.response();
-    // A wait that does not fit is not begun: it would end as a timeout.
+    // A wait that does not fit is not started: it would end as a timeout.
     assert_eq!(
         response["auditAnnotations"]["refused"], "unavailable",
         "{response}"
@@ -279,7 +279,7 @@ async fn an_operator_may_admit_without_a_verdict(
     assert_eq!(response, whole);
 }
 
-/// What the operator gives leave for is a missing verdict, not a bad one.
+/// The operator may allow a missing decision, not a negative one.
 #[rstest::rstest]
 #[case::not_there(None, 422)]
 #[case::forbidden(Some(ApiFault::Status(403)), 403)]
@@ -314,7 +314,7 @@ async fn what_is_certain_is_said_before_what_is_not() {
     }
 }
 
-/// What two backends' errors come to: the one that a human must mend is said.
+/// Combination of two backend errors: the one that a human must fix is reported.
 #[tokio::test]
 async fn a_refusal_comes_before_a_fault_and_all_are_told() {
     let scene = Scene::new(&[]).await;
@@ -355,7 +355,7 @@ async fn who_hangs_up_is_no_longer_worked_for() {
     scene.is_at_rest().await;
 }
 
-/// Two hundred reviews that hang, and among them some that need no backend.
+/// Two hundred hanging reviews, and among them some that need no backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reviews_that_hang_hold_up_no_others() {
     let scene = Scene::new(&[]).await;
@@ -399,7 +399,7 @@ async fn reviews_that_hang_hold_up_no_others() {
     scene.is_at_rest().await;
 }
 
-/// Bytes that are no review, or too many.
+/// Bodies that are not reviews, or too large.
 #[tokio::test]
 async fn nonsense_is_answered_and_not_quoted() {
     let scene = Scene::new(&[]).await;
@@ -428,7 +428,7 @@ async fn nonsense_is_answered_and_not_quoted() {
     }
 }
 
-// === what is remembered, on paused time ===
+// === cache, on paused time ===
 
 fn refused_with(response: &Value) -> &Value {
     &response["status"]["code"]
@@ -455,7 +455,7 @@ async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
             false,
             "nothing is known of that one"
         );
-        // Past the 30 s in which nobody is asked, within the 10 min in which an old answer stands in.
+        // After the 30 s in which the backend is not called, within the 10 min in which a stale binding is used.
         tokio::time::advance(Duration::from_mins(2)).await;
         let stale = world.admit(&env_from("db")).await;
         assert!(
@@ -474,7 +474,7 @@ async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
     );
 }
 
-/// A yes counts for 30 s; the kubelet says the rest.
+/// A positive lookup is valid for 30 s; the kubelet enforces the rest.
 #[tokio::test(start_paused = true)]
 async fn a_deleted_secret_is_missed_within_half_a_minute() {
     let world = World::new(Policy::default());
@@ -485,14 +485,14 @@ async fn a_deleted_secret_is_missed_within_half_a_minute() {
     assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
-    // And no outage brings it back.
+    // An outage does not restore it.
     world
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
     assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
 }
 
-/// A no, and an expansion, rest on a read of the review's own time.
+/// A negative lookup, and an expansion, rest on a read during the review.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_and_an_expansion_are_never_remembered() {
     let world = World::new(Policy::default());
@@ -507,7 +507,7 @@ async fn a_refusal_and_an_expansion_are_never_remembered() {
     assert_eq!(world.admit(&one).await["allowed"], true);
     let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
-    // An outage leaves an expansion without a verdict: what the keys were is no answer to what they are.
+    // In an outage an expansion has no decision: the former keys are not evidence of the current ones.
     world
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
@@ -526,7 +526,7 @@ fn variables(pod: &Value) -> Vec<&str> {
 
 // === defaults, on paused time ===
 
-/// A labelled namespace "jobs" and its ServiceAccounts, as a script has them.
+/// Scripted namespace "jobs" with its label, and its ServiceAccounts.
 #[derive(Debug)]
 struct Script {
     namespace: Mutex<DefaultsObject>,
@@ -601,7 +601,7 @@ impl DefaultsReader for Script {
     }
 }
 
-/// A world with the secrets "of-namespace", "of-account" and "of-pod".
+/// Fixture with the secrets "of-namespace", "of-account" and "of-pod".
 fn governed(script: &Arc<Script>) -> World {
     let world = World::governed(Policy::default(), script.clone());
     for name in ["of-namespace", "of-account", "of-pod"] {
@@ -610,7 +610,7 @@ fn governed(script: &Arc<Script>) -> World {
     world
 }
 
-/// The secret that a pod with these annotations gets.
+/// Secret of a pod with these annotations.
 async fn given(world: &World, annotations: &Value) -> Option<String> {
     let response = world.admit_on(Surface::DefaultsPods, annotations).await;
     assert_eq!(response["allowed"], true, "{response}");
@@ -630,7 +630,7 @@ async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
         given(&world, &json!({})).await.as_deref(),
         Some("of-account")
     );
-    // An account that says nothing, and one that says something a moment later.
+    // An account without defaults, and one that gets some a moment later.
     script.account(&[]);
     tokio::time::advance(Duration::from_secs(31)).await;
     assert_eq!(given(&world, &json!({})).await, None);
@@ -673,7 +673,7 @@ async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
     let late = world.admit_on(Surface::DefaultsPods, &json!({})).await;
     assert_eq!(refused_with(&late), 503, "{late}");
 
-    // Nothing was asked for when they were read last: that may have changed.
+    // The last read had no defaults: that may have changed.
     let script = Script::new(source(&[]));
     script.account(&[]);
     let world = governed(&script);
@@ -702,7 +702,7 @@ async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
     );
 }
 
-/// Whoever reaches the port may name any namespace on any path.
+/// A caller may name any namespace on any path.
 #[tokio::test(start_paused = true)]
 async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
     let script = Script::new(DefaultsObject {
@@ -748,7 +748,7 @@ async fn defaults_that_are_too_large_refuse_with_a_sentence() {
         given(&world, &json!({"secrets.floe.dev/inject": "false"})).await,
         None
     );
-    // And where they are written.
+    // Rejected where they are written, too.
     let said = world
         .answer(
             Surface::Sources,
@@ -810,7 +810,7 @@ async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_
         (&json!(true), None),
         "{said}"
     );
-    // A backend that is away holds nobody up who only writes defaults.
+    // An unavailable backend does not block writes of defaults.
     lock(&script.namespace).enabled = false;
     script.fail(true);
     let said = world
@@ -824,7 +824,7 @@ async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_
     );
 }
 
-/// A review of a ServiceAccount "default" in "jobs" that asks for `secrets`.
+/// Review of a ServiceAccount "default" in "jobs" that requests `secrets`.
 fn changed(operation: &str, secrets: &str) -> String {
     let account = json!({"metadata": {"name": "default", "namespace": "jobs",
         "annotations": {"secrets.floe.dev/env-from": secrets}}});
@@ -875,7 +875,7 @@ async fn change_of_a_default_that_passes_here_shows_at_once() {
 
 // === near names ===
 
-/// Names that count how often they are looked up.
+/// Recent names that count their lookups.
 #[derive(Debug, Default)]
 struct Counting(AtomicUsize);
 
@@ -934,7 +934,7 @@ async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing
 
 // === the log ===
 
-/// Whoever collects the log stands still: nobody else does.
+/// A collector of the log that stops reading blocks nothing else.
 #[tokio::test]
 async fn log_that_nobody_reads_stops_no_admission() {
     let api = FakeApi::start(&["jobs"]).await;
@@ -955,7 +955,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
             .expect("mkfifo starts")
             .success()
     );
-    // Open for both, so that neither the writer waits nor a read meets the end.
+    // Open for both, so that neither the writer waits nor a read reaches the end.
     let mut pipe = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -970,7 +970,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
             .and_then(|sample| sample.parse::<f64>().ok())
             .unwrap_or_default()
     };
-    // Handshakes make long lines; what waits for the reader is bounded, so lines are dropped in the end.
+    // Handshakes produce long lines; the buffer is bounded, so lines are dropped in the end.
     let (mut reviews, mut lost) = (0, 0.0);
     while lost < 1.0 {
         for _ in 0..50 {
@@ -985,7 +985,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
     }
     eprintln!("{lost} lines dropped after {reviews} reviews");
 
-    // Who reads again is told.
+    // After reading continues, the log reports the dropped lines.
     let text = tokio::task::spawn_blocking(move || {
         use std::io::Read as _;
         let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);

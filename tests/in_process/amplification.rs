@@ -1,7 +1,8 @@
-//! No review costs more than its size: answer, memory and processor time of thousands of hostile ones, in this process.
+//! Cost of reviews is bounded by their size: response, memory and CPU time of thousands of hostile ones, in this
+//! process.
 //!
-//! The first test runs with all others. `make hostile` runs the other one, optimised as the program is: only there
-//! processor time says something.
+//! The first test runs with all others. `make hostile` runs the other one with the optimisation of the release: only
+//! there CPU time is meaningful.
 
 #![cfg(feature = "test-util")]
 
@@ -22,26 +23,26 @@ use tokio::runtime::{Builder, Runtime};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The longest answer, whatever is asked.
+/// Limit of every response.
 const MAX_ANSWER: usize = 3 << 19;
 
-/// The most memory that one review takes beside its own bytes. With what an idle program holds, and a body as long as is
-/// read, the whole stays below 64 MiB.
+/// Limit of memory for one review, without its own bytes. Together with an idle program and a body of maximum size, the
+/// total stays below 64 MiB.
 const MAX_MEMORY: usize = 40 << 20;
 
-/// A refusal tells back a part of what was sent, and is never much longer than that.
+/// Limit of a rejection, which quotes a part of the request.
 const MAX_REFUSAL: (usize, usize) = (4, 100 << 10);
 
-/// The longest log line, escapes and all.
+/// Limit of a log line, escapes included.
 const MAX_LINE: usize = 64 << 10;
 
-/// Processor time of one review, on a machine as fast as [`at_this_pace`] supposes.
+/// CPU time of one review, on a machine as fast as [`at_this_pace`] assumes.
 const MAX_TIME: Duration = Duration::from_millis(50);
 
-/// Tries of a review that took too long: the machine's other work may have thrown out what it had in its caches.
+/// Tries of a review that took too long: other work on the machine may have evicted its caches.
 const TRIES: usize = 10;
 
-/// What a review took.
+/// Cost of a review.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     answer: usize,
@@ -72,7 +73,7 @@ fn surface(path: &str) -> Surface {
     }
 }
 
-/// The worlds that a review is sent to: the operator's choices that make a difference.
+/// Fixtures that a review is sent to: the operator's choices that make a difference.
 struct Worlds {
     runtime: Runtime,
     worlds: Vec<World>,
@@ -107,7 +108,7 @@ impl Worlds {
                         &[("value", "v"), ("password", "p")],
                     );
                 }
-                // As many keys as a Secret can have that is referred to key by key, and each as long as most are.
+                // Maximum number of keys of a Secret that is referenced key by key, with long names.
                 let keys: Vec<String> = (0..1000)
                     .map(|number| format!("key-{number:04}-{}", "k".repeat(48)))
                     .collect();
@@ -147,14 +148,14 @@ impl Worlds {
         .checked(hostile, answer.as_deref())
     }
 
-    /// Sends it everywhere and holds it against the bounds, with or without its processor time.
+    /// Sends a review to every fixture and checks the limits, with or without its CPU time.
     fn check(&self, hostile: &Hostile, timed: bool) -> Cost {
         let costs = self.worlds.iter().map(|world| {
             let mut cost = self.cost(world, hostile);
             let mut most = MAX_TIME;
             for _ in 0..TRIES {
                 if timed && cost.time > most {
-                    // One right after the other: the pace of a shared machine changes from second to second.
+                    // Retried at once: the speed of a shared machine changes by the second.
                     cost.time = self.cost(world, hostile).time;
                     most = at_this_pace(MAX_TIME);
                 }

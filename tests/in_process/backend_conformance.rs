@@ -1,4 +1,4 @@
-//! Every backend, decorator and fake keeps the contract that the traits write down.
+//! Every backend, decorator and fake keeps the contract of the traits.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
@@ -89,7 +89,7 @@ async fn full_stack_over_api() -> OverApi {
     .await
 }
 
-/// Secrets known from files: nothing there can fail.
+/// Secrets from files: nothing there can fail.
 #[derive(Default)]
 struct Files(Mutex<StaticBinder>);
 
@@ -120,12 +120,12 @@ fn files() -> Files {
     Files::default()
 }
 
-/// Secrets behind a real API server, read with the rights that are shipped.
+/// Secrets of a real API server, read with the shipped permissions.
 struct RealApi {
     over: OverApi,
-    /// Who asks now.
+    /// Current identity.
     binder: Mutex<Arc<dyn SecretBinder>>,
-    /// With a token that is none, and with one that gives no rights.
+    /// Identities with an invalid token, and without permissions.
     unknown: Arc<dyn SecretBinder>,
     nobody: Arc<dyn SecretBinder>,
     _namespaces: [TestNamespace; 2],

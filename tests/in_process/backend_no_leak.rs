@@ -1,4 +1,4 @@
-//! A secret's value shows up nowhere: not in errors, and not in logs at the most talkative level.
+//! Secret values appear nowhere: not in errors, and not in logs at the most verbose level.
 #![cfg(feature = "test-util")]
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const FAULTS: [Option<ApiFault>; 12] = [
     Some(ApiFault::OtherObject),
 ];
 
-/// Everything that was logged.
+/// Complete log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -57,7 +57,7 @@ impl io::Write for Log {
     }
 }
 
-/// All that a caller can show of a failure.
+/// Everything that a caller can print of an error.
 fn shown<T>(answer: Result<T, BackendError>) -> String {
     match answer {
         Ok(_) => String::new(),
@@ -69,7 +69,7 @@ fn shown<T>(answer: Result<T, BackendError>) -> String {
 async fn values_show_up_neither_in_errors_nor_in_logs() {
     let log = Log::default();
     let writer = log.clone();
-    // For the whole process: the client's worker and the server log from their own tasks.
+    // Set for the whole process: the client's worker and the server log from their own tasks.
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(move || writer.clone())

@@ -1,4 +1,4 @@
-//! The panic hook, in a process of its own: it is global.
+//! Panic hook, in a process of its own, because it is global.
 
 #![expect(
     clippy::unwrap_used,

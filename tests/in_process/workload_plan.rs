@@ -1,5 +1,5 @@
-//! Workloads through the whole admission path, without a cluster: reviews in, patched objects out. Tables first, then
-//! what holds for every workload. `PROPTEST_CASES` asks for more of them.
+//! Workloads through the complete admission path, without a cluster: reviews in, patched objects out. First tables,
+//! then properties of every workload. `PROPTEST_CASES` sets their number.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,9 +40,9 @@ const INHERITED: &str = "secrets.floe.dev/inherited";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 const INFISICAL: &str = "secrets.infisical.com/auto-reload";
 
-// === the bed ===
+// === fixture ===
 
-/// A backend that never answers well.
+/// Backend that always fails.
 #[derive(Debug)]
 struct Down;
 
@@ -94,7 +94,7 @@ struct Bed {
 
 struct Admitted {
     allowed: bool,
-    /// The object as it is stored.
+    /// Stored object.
     object: Value,
     patch: Vec<Value>,
     said: String,
@@ -235,7 +235,7 @@ impl Bed {
     }
 }
 
-/// As the API server stores it: what is empty is absent.
+/// Empty maps and lists are absent, as in the API server's objects.
 fn stored(mut value: Value) -> Value {
     fn prune(value: &mut Value) {
         match value {
@@ -267,7 +267,7 @@ fn ours(pairs: &[(&str, &str)]) -> Value {
         .into()
 }
 
-/// The annotation of a template that inherits these.
+/// Annotation of a template that inherits these.
 fn inherited(pairs: &[(&str, &str)]) -> Value {
     let keys: BTreeMap<&str, &str> = pairs.iter().copied().collect();
     json!({INHERITED: serde_json::to_string(&keys).unwrap()})
@@ -281,7 +281,7 @@ fn deployment(metadata: Value, template: Value, container: Value) -> Value {
     workload("Deployment", &metadata, &template, &container)
 }
 
-/// A workload with these annotations on its metadata and its template, and this container.
+/// Workload with these annotations on its metadata and its template, and this container.
 fn workload(kind: &str, metadata: &Value, template: &Value, container: &Value) -> Value {
     let version = match kind {
         "Job" | "CronJob" => "batch/v1",
@@ -338,7 +338,7 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
     stored(object)
 }
 
-// === annotations alone, the default ===
+// === annotations only, the default ===
 
 #[rstest]
 #[case::deployment("Deployment", true)]
@@ -487,7 +487,7 @@ fn a_word_of_the_author_takes_ours_back(#[case] key: &str, #[case] value: &str) 
     assert_eq!(template(&said), template(&live), "nothing restarts");
 }
 
-/// Managed fields of server-side applies: each manager, and when it applied which of the object's annotations.
+/// Managed fields of server-side applies: each manager, the time of its apply, and the annotations that it owns.
 fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
     let entry = |(manager, time, names): &(&str, &str, &[&str])| {
         let fields: Map<String, Value> = names
@@ -525,7 +525,7 @@ fn entries_beside_a_list_that_was_applied_at_the_server_stay_ours_when_others_wr
         bed.update(&removed, &beside)["metadata"]["annotations"],
         json!({LIST: "x"})
     );
-    // Its own manager sends an entry of ours: from now on it is an author's.
+    // The author's manager sends an entry of the webhook: from now on it is the author's.
     let sent = applied_by(&removed, &[("gitops", "3", &[LIST])]);
     assert_eq!(
         bed.update(&sent, &beside)["metadata"]["annotations"],
@@ -567,7 +567,7 @@ fn defaults_lead_to_restarts_and_are_not_inherited() {
     );
 }
 
-// === refusals and warnings ===
+// === rejections and warnings ===
 
 #[test]
 fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
@@ -681,7 +681,7 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
         "{}",
         refused.said
     );
-    // A default is not the author's word.
+    // A default is not a statement of the author.
     let operators = Bed::with(
         Arc::new(secrets(&[])),
         false,
@@ -720,7 +720,7 @@ fn malformed_annotations_are_refused_where_they_are_written_and_nowhere_else() {
             "{}",
             refused.said
         );
-        // Written while nobody looked: whoever scales or labels it is not refused, and nothing changes.
+        // Written while the webhook was off: scaling or labelling is not rejected, and nothing changes.
         let later = bed.admit(&touched(&object), Some(&object));
         assert_eq!(
             (later.allowed, later.patch.len(), later.warnings.len()),
@@ -767,7 +767,7 @@ fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_temp
         template(&object)["spec"]
     );
     assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
-    // What was injected while it was up stays.
+    // Entries that were injected before the outage stay.
     let up = Bed::new(true).create(&deployment(
         ours(&[("env-from", "a")]),
         json!({}),
@@ -792,7 +792,7 @@ fn what_is_not_a_workloads_own_change_is_left_alone() {
     assert!(bed.admit(&touched(&job), Some(&job)).patch.is_empty());
 }
 
-// === into the template ===
+// === injection into the template ===
 
 fn sources(object: &Value) -> Vec<&str> {
     let list = template(object)["spec"]["containers"][0]["envFrom"].as_array();
@@ -855,7 +855,7 @@ fn the_template_is_injected_when_the_operator_says_so() {
         .unwrap()
         .remove("annotations");
     assert_eq!(bed.update(&bare, &live), plain);
-    // And when the operator no longer says so, at the next change of the template.
+    // If the operator turns it off, the entries are removed with the next change of the template.
     let off = Bed::new(false);
     assert_eq!(
         template(&off.update(&touched(&live), &live)),
@@ -889,7 +889,7 @@ fn what_has_become_the_authors_stays() {
         json!({}),
         json!({}),
     ));
-    // They write one of our sources, and our variable with another key, themselves.
+    // The author writes one of the injected sources, and an injected variable with another key.
     let mut theirs = live.clone();
     let container = &mut theirs["spec"]["template"]["spec"]["containers"][0];
     container["envFrom"] = json!([{"secretRef": {"name": "a"}}]);
@@ -905,7 +905,7 @@ fn what_has_become_the_authors_stays() {
         (sources(&left), variables(&left)),
         (vec!["a"], vec!["USER"])
     );
-    // While the annotation stands: a warning's worth, and the author's word.
+    // While the annotation is there: a warning, and the author's value.
     let kept = bed.update(&theirs, &live);
     assert_eq!(
         template(&kept)["spec"]["containers"][0]["env"],
@@ -920,7 +920,7 @@ fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
     assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
     let grown = Bed::with(Arc::new(secrets(&["new"])), true, None);
     assert!(grown.admit(&touched(&live), Some(&live)).patch.is_empty());
-    // As another version would have left it: other names, and a record that says so.
+    // State after another version: other names, and a record that has them.
     let text = live.to_string().replace("FLOE_SECRET_A_K", "OLD_NAME");
     let older: Value = serde_json::from_str(&text).unwrap();
     assert!(grown.admit(&touched(&older), Some(&older)).patch.is_empty());
@@ -969,7 +969,7 @@ fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
     assert_eq!(other["metadata"]["annotations"][INFISICAL], json!(null));
     assert_eq!(other["metadata"]["annotations"][LIST], "a");
     assert_eq!(sources(&other), Vec::<&str>::new());
-    // Its next run reads the new value: nothing to do for a Job.
+    // The next run reads the new value: a Job needs no restart.
     let job = bed.create(&workload(
         "Job",
         &ours(&[("env-from", "a"), ("reload", "infisical")]),
@@ -998,11 +998,11 @@ fn going_back_to_an_older_template_goes_back_to_its_record() {
         &first,
     );
     assert_eq!(sources(&second), ["b"]);
-    // kubectl rollout undo: the old template, and the annotations that stood beside it.
+    // kubectl rollout undo: the old template, and the annotations of that time.
     assert_eq!(bed.update(&first, &second), first);
 }
 
-// === what holds for every workload ===
+// === properties of every workload ===
 
 fn restart_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     let key = select(
@@ -1076,7 +1076,7 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
-/// A workload as its author writes it; ours stand on its metadata alone.
+/// Workload as its author writes it; annotations of the webhook are on its metadata alone.
 fn made_up() -> impl Strategy<Value = Value> {
     let kind = select(
         &[
@@ -1108,7 +1108,7 @@ fn made_up() -> impl Strategy<Value = Value> {
         })
 }
 
-/// What Reloader writes, by its two strategies, wherever a merge puts its entry, and when it is to pause a Deployment.
+/// Changes by Reloader, with its two strategies, at any position of a merged entry, and with a pause of the Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reloaded {
     FirstVariable,
@@ -1161,7 +1161,7 @@ fn reloaded(object: &Value, how: Reloaded) -> Value {
     object
 }
 
-/// An object without Reloader's variables, and these.
+/// Object without Reloader's variables, and these.
 fn split(object: &Value) -> (Value, Vec<Value>) {
     let mut object = object.clone();
     let path = if object["kind"] == "CronJob" {
@@ -1182,7 +1182,7 @@ fn split(object: &Value) -> (Value, Vec<Value>) {
     (stored(object), markers)
 }
 
-/// What an author may say anew about a live workload, each by a name and a value or nothing.
+/// Annotations that an author may change on a live workload, each with a value or none.
 fn change() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
     let ours = (
         select(&["env-from", "refs"][..]),
@@ -1258,7 +1258,8 @@ proptest! {
         prop_assert_eq!(bed.update(&reloaded, &live), reloaded);
     }
 
-    /// Whoever comes first, the author or Reloader: the same object, but for the place of Reloader's own variable.
+    /// The order of the author's and Reloader's changes does not matter: the same object, except for the position of
+    /// Reloader's variable.
     #[test]
     fn reloaders_patches_commute_with_ours(
         object in made_up(), change in change(), inject_template in any::<bool>(), how in reloaded_how(),
@@ -1267,7 +1268,7 @@ proptest! {
         let first = bed.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
-        // One that was reloaded before we ever saw it.
+        // Reloaded before the webhook first saw it.
         let late = bed.admit(&reloaded(&object, how), None).object;
         prop_assert_eq!(split(&late), split(&reloaded(&live, how)));
 
@@ -1278,12 +1279,12 @@ proptest! {
         prop_assume!(changed_first.allowed);
         let then_reloaded = bed.update(&reloaded(&changed_first.object, how), &changed_first.object);
         prop_assert_eq!(split(&then_changed.object), split(&then_reloaded));
-        // Told twice, it is told once.
+        // Listed twice is the same as listed once.
         prop_assert_eq!(bed.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
         prop_assert_eq!(bed.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
     }
 
-    /// As Reloader decides: what our list adds is our Secrets, and what it takes away is nothing.
+    /// Decision as in Reloader: the webhook's list adds the requested Secrets, and removes nothing.
     #[test]
     fn reloader_restarts_for_what_it_did_and_for_our_secrets(object in made_up(), found in any::<bool>()) {
         let first = Bed::new(false).admit(&object, None);

@@ -1,8 +1,8 @@
-//! Load, on a real API server and by our own binary under the shipped rights: bursts lose nothing, a new Secret counts
-//! at once, and a dead backend does not hold up those who ask for nothing.
+//! Load on a real API server with the shipped permissions: bursts lose nothing, a new Secret counts at once, and an
+//! unavailable backend does not block pods without annotations.
 //!
 //! The load comes from an ordinary `ServiceAccount`: `system:masters` is exempt from flow control and hides starvation.
-//! What is asserted is what happened, never how fast; the one deadline is that of a promise. Figures are printed.
+//! Outcomes are asserted, never latency; the one deadline is that of a promise. Measurements are printed.
 
 #![expect(
     clippy::indexing_slicing,
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-/// As many pods as a burst has.
+/// Number of pods in a burst.
 const BURST: usize = 500;
 
 /// One test of this file at a time: they share two cores and one control plane.
@@ -38,10 +38,10 @@ async fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-/// A namespace with the webhook in force and somebody ordinary in it.
+/// Namespace with the webhook in force and an ordinary user.
 struct Scene<'cp> {
     cp: &'cp ControlPlane,
-    // Taken back before the webhook ends: fields drop in this order.
+    // Deleted before the webhook ends: fields drop in this order.
     _registration: Registration,
     webhook: WebhookProcess,
     ns: TestNamespace,
@@ -49,8 +49,8 @@ struct Scene<'cp> {
 }
 
 impl<'cp> Scene<'cp> {
-    /// For bursts: by its Service, the API server shakes hands anew for nearly each of their pods, and a machine that
-    /// builds beside the tests does not always do 500 of that within the shipped 5 s.
+    /// For bursts: with a Service, the API server opens a new TLS connection for nearly every pod, and a machine that
+    /// also builds may not manage 500 of those within the shipped 5 s.
     async fn new(cp: &'cp ControlPlane, identity: &Identity) -> Self {
         Self::registered(cp, identity, cp.namespace("load").await, patient).await
     }
@@ -96,7 +96,7 @@ impl<'cp> Scene<'cp> {
         })
     }
 
-    /// Creates the Secrets of a burst, as many at once as the API server likes.
+    /// Creates the Secrets of a burst, with the API server's concurrency.
     async fn secrets(&self, names: &[String]) {
         let client = self.cp.client();
         let made = stream::iter(names.iter().map(|name| create(&client, self.secret(name))))
@@ -105,7 +105,7 @@ impl<'cp> Scene<'cp> {
             .await;
     }
 
-    /// Creates a pod for each of these secrets, all at once.
+    /// Creates a pod for each of these secrets, all concurrently.
     async fn burst(&self, stem: &str, secrets: &[String]) -> Burst {
         let client = self.loader.client();
         let before = self.reads();
@@ -140,25 +140,25 @@ impl<'cp> Scene<'cp> {
         burst
     }
 
-    /// The webhook's own GETs of Secrets.
+    /// GETs of Secrets by the webhook.
     fn reads(&self) -> u64 {
         self.webhook
             .counted("backend_requests", &["operation=\"bind\""])
     }
 }
 
-/// What came of a burst.
+/// Results of a burst.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Burst {
     injected: usize,
     refused: BTreeMap<String, usize>,
-    /// Times that the API server itself asked its client to slow down, before any webhook.
+    /// Number of 429 responses of the API server itself, before any webhook.
     slowed_down: usize,
     reads: u64,
     took: Duration,
 }
 
-/// Creates an object; when flow control says 429 it is sent again, as every client of Kubernetes does.
+/// Creates an object; a 429 by flow control is retried, as every client of Kubernetes does.
 async fn create(client: &Client, object: Value) -> (Answer, usize) {
     for slowed in 0.. {
         let answer = send(
@@ -199,7 +199,7 @@ async fn a_burst_of_pods_is_injected_to_the_last() {
         (distinct.injected, &distinct.refused),
         (BURST, &BTreeMap::new())
     );
-    // One each, and some again where a busy API server was slow to answer.
+    // One each, and more where a busy API server was slow to respond.
     assert!(
         distinct.reads <= BURST as u64 * 3 / 2,
         "500 secrets were read {} times",
@@ -211,8 +211,7 @@ async fn a_burst_of_pods_is_injected_to_the_last() {
     );
 }
 
-/// An API server that is told to do little at a time: the webhook's reads must not queue behind the creates that wait
-/// for them.
+/// API server with low concurrency: the webhook's reads must not queue behind the creates that wait for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_survives_small_limits_of_the_api_server() {
     let _turn = turn().await;
@@ -239,7 +238,7 @@ async fn a_burst_survives_small_limits_of_the_api_server() {
         (BURST, &BTreeMap::new())
     );
 
-    // For the record, and for whoever wonders what the FlowSchema is for.
+    // Printed to show the effect of the FlowSchema.
     cp.request(Method::DELETE, &flow_schema, None)
         .await
         .object();
@@ -256,7 +255,7 @@ async fn a_burst_survives_small_limits_of_the_api_server() {
     );
 }
 
-/// The FlowSchema's path, once the API server files the webhook's requests under it.
+/// Path of the FlowSchema, once the API server uses it for the webhook's requests.
 async fn await_own_flow(cp: &ControlPlane, identity: &Identity) -> String {
     wait_for("the webhook's flow", || async {
         has_own_flow(cp, identity).await.then_some(())
@@ -293,7 +292,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
     filed_under.is_some() && filed_under == schema.body["metadata"]["uid"].as_str()
 }
 
-/// The race that caches lose: the Secret's 201 is hardly back, and the pod is on its way.
+/// Race that caches lose: the pod is created right after the Secret's 201.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_counts_from_the_moment_that_it_exists() {
     let _turn = turn().await;
@@ -303,7 +302,7 @@ async fn a_secret_counts_from_the_moment_that_it_exists() {
     let (scene, client) = (&scene, &client);
     let pairs = stream::iter(0..BURST).map(async |at| {
         let secret = format!("fresh-{at}");
-        // Also where the webhook has just been told that there is none.
+        // Also right after the webhook found that there is none.
         if at % 5 == 0 {
             let (early, _) = create(client, scene.pod(&format!("early-{at}"), &secret)).await;
             assert_eq!(early.status, 422, "{}", early.body);
@@ -323,21 +322,21 @@ async fn a_secret_counts_from_the_moment_that_it_exists() {
     eprintln!("{BURST} pods, each right after its Secret: none refused");
 }
 
-// === a dead backend ===
+// === unavailable backend ===
 
-/// How a backend is dead.
+/// Kind of failure of the backend.
 #[derive(Debug, Clone, Copy)]
 enum Death {
-    /// Nobody listens.
+    /// Nothing listens.
     ClosedPort,
-    /// Connections are accepted, and nothing is ever said.
+    /// Connections are accepted, and nothing is ever sent.
     BlackHole {
-        /// Not even a TLS handshake.
+        /// Without a TLS handshake.
         scheme: &'static str,
     },
 }
 
-/// Accepts and never answers, for as long as it is kept.
+/// Accepts connections and never responds. Stopped on drop.
 struct BlackHole(AbortHandle);
 
 impl Drop for BlackHole {
@@ -386,17 +385,17 @@ fn job(ns: &TestNamespace, name: &str, annotations: &Value) -> Value {
     })
 }
 
-/// What the annotated Jobs ask for.
+/// Requests of the Jobs with annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asking {
-    /// All for the same.
+    /// All request the same secret.
     OneSecret,
     ASecretEach,
-    /// For nothing themselves: whether their namespace does must be read first.
+    /// No annotations: whether the namespace has defaults must be read first.
     Defaults,
 }
 
-/// The Job controller has five workers, and each Job that asks for secrets holds one while its pod is being refused.
+/// The Job controller has five workers, and each Job with annotations occupies one while its pod is being rejected.
 #[rstest::rstest]
 #[case::refusing(Death::ClosedPort, Asking::ASecretEach)]
 #[case::refusing_defaults(Death::ClosedPort, Asking::Defaults)]
@@ -444,7 +443,7 @@ async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
         .object();
     }
     let mut waits = Vec::new();
-    // At once, and again and again while the controller tries the others once more.
+    // At once, and repeatedly while the controller retries the others.
     for at in 0..6 {
         let name = format!("plain-{at}");
         create(&client, job(&elsewhere, &name, &json!({})))

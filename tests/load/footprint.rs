@@ -1,7 +1,7 @@
 //! Resident memory and the time from start to ready, in an empty cluster and in one of 20,000 Secrets of 10 kB and
-//! 5,000 pods: neither `serve` nor `controller` may grow with what the cluster holds.
+//! 5,000 pods: neither `serve` nor `controller` may grow with the cluster.
 //!
-//! It takes minutes and says something about the release binary alone: `make footprint` builds and names that one.
+//! Takes minutes and is meaningful for the release binary alone: `make footprint` builds and sets that one.
 
 #![expect(
     clippy::indexing_slicing,
@@ -27,21 +27,20 @@ const SECRETS: usize = 20_000;
 const SECRET_BYTES: usize = 10_000;
 const PODS: usize = 5_000;
 const NAMESPACES: usize = 20;
-/// Creates under way at once, here and in the load.
+/// Limit of concurrent creates, here and in the load.
 const WAYS: usize = 64;
 const CREATES: usize = 2_000;
 const STARTS: usize = 5;
 
-/// The budget in KiB: idle, and the most under the load.
+/// Budget in KiB: idle, and the peak under load.
 const IDLE: u64 = 20 << 10;
 const LOADED: u64 = 64 << 10;
 
-/// Said even when the test passes.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
 
-/// What was measured, in KiB and time.
+/// Measurements, in KiB and time.
 #[derive(Clone, Copy)]
 struct Figures {
     ready: Duration,
@@ -139,7 +138,7 @@ impl Scene {
         }
     }
 
-    /// Each pod asks for one of a hundred Secrets.
+    /// Each pod requests one of a hundred Secrets.
     async fn load(&self) {
         let client = self.loader.client();
         let creates = stream::iter(0..CREATES).map(|number| {
@@ -192,7 +191,7 @@ impl Scene {
             .buffer_unordered(WAYS)
             .collect::<()>()
             .await;
-        // They are not deleted one by one.
+        // Not deleted one by one.
         namespaces.into_iter().for_each(std::mem::forget);
     }
 }
@@ -228,7 +227,7 @@ async fn what_the_cluster_holds_costs_no_memory() {
         ("serve, loaded", empty.most, full.most),
         ("controller", empty.controller, full.controller),
     ] {
-        // What a scan reads at a time, and an allocator's moods; the Secrets alone come to 200 MB.
+        // One page of a scan, and fluctuations of the allocator; the Secrets alone are 200 MB.
         assert!(
             after <= before + (16 << 10),
             "{what}: {before} KiB in an empty cluster, {after} KiB in a full one"

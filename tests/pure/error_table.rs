@@ -1,4 +1,4 @@
-//! Every row of `docs/ERRORS.md`: what was met, and the whole verdict. A new kind of error or reason to skip does not
+//! Rows of `docs/ERRORS.md`: each situation with its complete response. A new kind of error or skip reason does not
 //! compile here until it is listed, and fails until a row tries it.
 #![cfg(feature = "test-util")]
 #![expect(
@@ -26,7 +26,7 @@ use testbed::in_process::{World, patched};
 use testbed::reviewer::{pod, review};
 use testbed::tools;
 
-/// All values of an enum. The `match` is what a new variant breaks.
+/// Lists all values of an enum. A new variant breaks the `match`.
 macro_rules! all {
     ($type:ident: $($variant:ident),+ $(,)?) => {{
         const fn listed(value: $type) {
@@ -61,23 +61,23 @@ fn backend_errors() -> Vec<ErrorKind> {
     .to_vec()
 }
 
-/// How a review is answered.
+/// Response to a review.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     allowed: bool,
     patch: bool,
     warnings: usize,
-    /// Code and reason, with a message.
+    /// Code and reason, if there is a message.
     status: Option<(u64, String)>,
-    /// The causes' types, in order.
+    /// Types of the causes, in order.
     causes: Vec<String>,
     decision: String,
-    /// In metrics, log and audit annotation.
+    /// Label in metrics, log and audit annotation.
     reason: String,
     level: String,
 }
 
-/// What is met, and what is to come of it.
+/// Situation, and its expected response.
 struct Row {
     what: &'static str,
     surface: Surface,
@@ -257,7 +257,7 @@ fn degraded(kind: Kind, level: &str) -> Verdict {
     }
 }
 
-/// Asks for the secret `db`.
+/// Requests the secret `db`.
 fn asking() -> Value {
     pod(&json!({"secrets.floe.dev/env-from": "db"}))
 }
@@ -319,7 +319,7 @@ async fn rows() -> Vec<Row> {
     rows
 }
 
-/// About workloads less is refused.
+/// On workloads fewer errors reject.
 fn workload_rows() -> impl Iterator<Item = Row> {
     let row = |what, annotations: &Value, expected| {
         let deployment = json!({
@@ -419,10 +419,10 @@ impl Row {
     }
 }
 
-/// What a backend's error comes to, with and without the operator's leave.
+/// Response to a backend's error, with and without the operator's permission to admit.
 fn backend_rows(error: ErrorKind) -> Vec<Row> {
     let (fault, kind, code, reason, level) = match error {
-        // What is missing is in the rows above, with its causes.
+        // Missing secrets are in the rows above, with their causes.
         ErrorKind::NotFound => return Vec::new(),
         ErrorKind::PermissionDenied => (
             Fault::Fail(error),
@@ -492,7 +492,7 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
 }
 
 async fn skip_rows() -> Vec<Row> {
-    // As the first call left it.
+    // State after the first call.
     let world = World::new(Policy::default());
     world.backend.put("jobs", "db", &[]);
     let done = patched(
@@ -598,7 +598,7 @@ async fn every_kind_and_every_skip_has_a_row() {
     );
 }
 
-/// Bytes without a uid get no answer that an API server could take for one.
+/// Bytes without a uid get no response that an API server could accept.
 #[tokio::test]
 async fn without_a_uid_there_is_no_answer() {
     let world = World::new(Policy::default());
@@ -610,7 +610,7 @@ async fn without_a_uid_there_is_no_answer() {
     );
 }
 
-/// Forbids every secret, and remembers what it was asked.
+/// Forbids every secret, and records its calls.
 #[derive(Debug, Default)]
 struct ForbidAll(Mutex<Vec<String>>);
 
@@ -674,7 +674,7 @@ async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
     );
 }
 
-/// An authorizer that never decides.
+/// Authorizer that never decides.
 #[derive(Debug)]
 struct Undecided;
 
@@ -701,7 +701,7 @@ async fn authorizer_that_does_not_decide_in_time_refuses() {
     );
 }
 
-/// The page: each verdict that a row expects stands in one line of the table.
+/// The page: each expected response is in one line of the table.
 #[tokio::test(start_paused = true)]
 async fn the_page_says_the_same() {
     let page = std::fs::read_to_string(tools::project().join("docs/ERRORS.md")).expect("the page");

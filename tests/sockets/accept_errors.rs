@@ -1,4 +1,5 @@
-//! A full table of open files stops accepting for as long as it is full, and no longer; and it is as large as it may be.
+//! Exhausted file descriptors stop accepting only as long as they are exhausted; and the limit is raised to the
+//! maximum.
 
 use std::fs::File;
 use std::process::Command;
@@ -20,7 +21,7 @@ fn the_limit_of_open_files_is_raised_to_the_most_that_is_allowed() {
     run_limited("ulimit -Sn 64 && ulimit -Hn 300", "with_a_low_limit");
 }
 
-/// The limit belongs to a process, so the test runs in one of its own, whose limit its shell sets.
+/// The limit belongs to a process, so the test runs in a process of its own, whose limit its shell sets.
 fn run_limited(limit: &str, name: &str) {
     let run = format!("{limit} && exec \"$0\" --exact --ignored --nocapture {name}");
     let test = std::env::current_exe().expect("this program");
@@ -63,7 +64,7 @@ async fn with_few_files() {
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
     }
-    // One place, which the client's end takes: the server's end finds none.
+    // One free descriptor, which the client's end takes: the server's end finds none.
     files.pop();
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let early = tokio::time::timeout(

@@ -1,7 +1,7 @@
-//! What one address can do to the connections of another: silent connections, slow readers and slow writers, at the cap
-//! and above it.
+//! Effects of one address on the connections of another: silent connections, slow readers and slow writers, at the
+//! limit and above it.
 //!
-//! The API server is 127.0.0.1 here, and whoever is in its way is 127.0.0.2.
+//! The API server is 127.0.0.1 here, and the other peer is 127.0.0.2.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ use tokio::time::timeout;
 const MIB: usize = 1 << 20;
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A connection from 127.0.0.2 that takes as few bytes unread as the system allows.
+/// Connection from 127.0.0.2 with the smallest receive buffer of the system.
 async fn stranger(server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
@@ -55,7 +55,7 @@ fn open(metrics: &ServerMetrics) -> i64 {
         .get()
 }
 
-/// `/` answers; `/held` does when `release` says so, and counts before; `/large` answers 4 MiB within the budget.
+/// `/` responds; `/held` is counted and responds after `release`; `/large` responds with 4 MiB within the budget.
 fn router(limits: &BodyLimits, release: &Arc<Notify>, held: &Arc<AtomicUsize>) -> Router {
     let (large, small) = (limits.clone(), limits.clone());
     let (release, held) = (Arc::clone(release), Arc::clone(held));
@@ -112,7 +112,7 @@ impl Scene {
         asked.expect("the connection was ended").status
     }
 
-    /// A new connection from 127.0.0.1, and its first answer.
+    /// Opens a connection from 127.0.0.1, and reads its first response.
     async fn served(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         assert_eq!(self.get(&mut stream, "/").await, 200);
@@ -124,7 +124,7 @@ async fn send(stream: &mut TcpStream, request: &str) {
     stream.write_all(request.as_bytes()).await.unwrap();
 }
 
-/// The server has ended the connection, without a word.
+/// Asserts that the server has closed the connection without sending anything.
 async fn assert_ended(stream: &mut TcpStream) {
     let mut said = Vec::new();
     timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut said))
@@ -278,7 +278,7 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
     };
     let scene = Scene::new(listener, BodySettings::default()).await;
     let mut readers = Vec::new();
-    // 24 MiB are for large answers, but for what the system takes.
+    // 24 MiB are for large responses, except for what the system buffers.
     until("the budget of large answers is used up", async || {
         let mut reader = stranger(scene.addr).await.unwrap();
         send(&mut reader, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -306,7 +306,7 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
         scene.metrics.body_bytes_in_flight.get() == 0
     })
     .await;
-    // The system does not go on offering what was not read: the connection is reset.
+    // The system does not continue to send unread data: the connection is reset.
     let mut rest = Vec::new();
     let outcome = timeout(
         testbed::sockets::PATIENCE,
@@ -324,7 +324,7 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
-    // Time is not what this is about, and a busy machine may take long.
+    // Time is not tested here, and a busy machine may take long.
     let bodies = BodySettings {
         deadline: Duration::from_hours(1),
         ..Default::default()
@@ -333,7 +333,7 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
     let mut writers = Vec::new();
     for _ in 0..3 {
         let mut writer = stranger(scene.addr).await.unwrap();
-        // All but the last byte.
+        // Everything except the last byte.
         send(
             &mut writer,
             &format!(
@@ -389,7 +389,7 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
 #[tokio::test(flavor = "multi_thread")]
 async fn four_hundred_connections_of_one_address_are_served_at_once() {
     let metrics = ServerMetrics::default();
-    // No request is answered before all of them are under way.
+    // No request is answered before all of them are in flight.
     let all = Arc::new(Barrier::new(400));
     let meet = async move || {
         all.wait().await;

@@ -50,7 +50,7 @@ fn open(metrics: &ServerMetrics) -> i64 {
         .get()
 }
 
-/// A store with a fresh certificate, and the CA to trust.
+/// Store with a fresh certificate, and its CA.
 fn tls(metrics: &ServerMetrics) -> (Ca, Arc<CertStore>) {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
@@ -69,7 +69,7 @@ fn ok() -> Router {
     Router::new().route("/", get(async || "ok"))
 }
 
-/// Waits until the server ends the connection.
+/// Waits until the server closes the connection.
 async fn ended(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     let _ = timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut rest))
@@ -106,7 +106,7 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
     .ok();
     loris.await.unwrap();
 
-    // Both have been idle for longer than a head may take, since before the slow one began.
+    // Both have been idle for longer than the header timeout, since before the slow one began.
     assert_eq!(
         testbed::sockets::get(&mut used, "/").await.unwrap().body,
         "ok"
@@ -134,7 +134,7 @@ async fn a_handshake_that_is_not_made_is_given_up() {
     assert_eq!(failures.get(), 1);
 }
 
-/// The request is on its way before the server has looked at the certificate that is missing.
+/// The request is sent before the server has noticed that the certificate is missing.
 #[tokio::test]
 async fn who_is_turned_away_at_the_handshake_reads_why() {
     let metrics = ServerMetrics::default();
@@ -152,7 +152,7 @@ async fn who_is_turned_away_at_the_handshake_reads_why() {
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
     for _ in 0..50 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
-        // The whole of it, and what still fits on its way.
+        // The complete body, and more that still fits into the buffers.
         let request = [
             b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 16384\r\n\r\n".as_slice(),
             &[b'x'; 16384],
@@ -222,7 +222,7 @@ async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
 
 // === bodies ===
 
-/// `/` reads a body and says its length, once `release` lets it.
+/// `/` reads a body and returns its length, after `release`.
 fn reading(
     settings: BodySettings,
     metrics: &ServerMetrics,
@@ -309,7 +309,7 @@ async fn a_large_body_is_refused_before_any_of_it_is_sent() {
 async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
     let metrics = ServerMetrics::default();
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    // Time is not what this is about, and a busy machine may take long.
+    // Time is not tested here, and a busy machine may take long.
     let settings = BodySettings {
         deadline: testbed::sockets::PATIENCE,
         ..Default::default()
@@ -325,7 +325,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
                     format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 for _ in 0..64 {
-                    // One that was shed is cut when it goes on for longer than its rest is read for.
+                    // A shed request is cut off if it continues for longer than the linger time.
                     if stream.write_all(&[b'x'; MIB / 64]).await.is_err() {
                         break;
                     }
@@ -337,7 +337,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
             })
         })
         .collect();
-    // Nobody's bytes are let go before each of the forty is either whole and held, or shed.
+    // No bytes are released before each of the forty is either complete and held, or shed.
     let mut most = 0;
     until("all decided", async || {
         most = most.max(metrics.body_bytes_in_flight.get());
@@ -436,8 +436,8 @@ async fn a_panic_is_a_bare_500_and_the_next_request_works() {
 
 // === the drain ===
 
-/// Asks without pause, as the API server does, until the endpoint is gone. A request counts as lost when it fails on
-/// a connection that was made.
+/// Sends requests without pause, as the API server does, until the endpoint is gone. A request counts as lost if it
+/// fails on an established connection.
 async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Load>) {
     while !load.gone.load(Ordering::SeqCst) {
         let Ok(mut stream) = connect(server, &ca, None, "http/1.1").await else {
@@ -480,7 +480,7 @@ async fn a_drain_under_load_loses_no_request() {
     );
     let settings = ListenerSettings {
         shutdown_delay: Duration::from_secs(3),
-        // An idle connection that held the drain up would do so for longer than anyone waits here.
+        // An idle connection that delayed the drain would do so for longer than this test waits.
         drain_timeout: Duration::from_hours(1),
         ..Default::default()
     };
@@ -495,7 +495,7 @@ async fn a_drain_under_load_loses_no_request() {
             ))
         })
         .collect();
-    // Idle ones must neither be waited for until the end of the drain nor hold it up.
+    // The drain must neither wait for idle connections nor be delayed by them.
     let mut idle = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
     testbed::sockets::get(&mut idle, "/").await.unwrap();
     let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
@@ -508,7 +508,7 @@ async fn a_drain_under_load_loses_no_request() {
 
     let began = Instant::now();
     server.shutdown.drain();
-    // New connections come until the cluster has taken the address out.
+    // New connections arrive until the cluster has removed the endpoint.
     until("new connections", async || count(&load.connections) > 40).await;
     load.gone.store(true, Ordering::SeqCst);
     for client in clients {

@@ -1,5 +1,5 @@
-//! The webhook goes away, by a crash and by order, and comes back: who waits meanwhile, what goes on without it, and
-//! that everything which waited heals by itself.
+//! Outage of the webhook, by a crash and by SIGTERM: pods that wait meanwhile, requests that succeed without it, and
+//! recovery of everything that waited.
 
 #![expect(
     clippy::too_many_lines,
@@ -16,7 +16,7 @@ use testbed::webhook::{NAMESPACE, Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{unique, wait_for};
 
-/// A webhook that is gone as soon as it is told to go.
+/// Webhook that exits immediately on SIGTERM.
 async fn start(cp: &ControlPlane) -> (WebhookProcess, Registration) {
     let identity = webhook_identity(cp).await;
     let launch = Launch::serve(cp, &identity).with(&["--log", "debug", "--shutdown-delay", "0s"]);
@@ -25,7 +25,7 @@ async fn start(cp: &ControlPlane) -> (WebhookProcess, Registration) {
     (webhook, registration)
 }
 
-/// The two ways to go.
+/// Both kinds of outage.
 async fn end(webhook: &WebhookProcess, signal: &str) {
     if signal == "KILL" {
         webhook.kill();
@@ -74,12 +74,12 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
         ] {
             let name = unique("pod");
             let mut pod = pod(namespace, &name, annotations);
-            // So that Pod Security says nothing in our own namespace.
+            // Avoids warnings of Pod Security in the webhook's own namespace.
             pod["spec"]["securityContext"] =
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            // Its controller is not told to make one in every namespace at once.
+            // The controller does not create one in every namespace at once.
             wait_for("the namespace's default ServiceAccount", || async {
                 let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
                 cp.request(Method::GET, &path, None)
@@ -109,7 +109,7 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
                 );
             }
         }
-        // Workloads are applied as ever; those that ask for nothing have their pods.
+        // Workloads are applied as before; those without annotations get their pods.
         let containers = json!([container()]);
         let asks = asking();
         for object in [
@@ -163,13 +163,13 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
     }
 }
 
-/// What is not a pod's creation never depends on it.
+/// Requests other than the creation of a pod never depend on the webhook.
 #[tokio::test]
 async fn everything_else_goes_on_without_it() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("goes-on").await;
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
-    // Made before the webhook was installed: it asks, and has nothing.
+    // Created before the webhook was installed: it has annotations, and no secret.
     let before = pod(&ns.name, "before", &asking());
     {
         let _turn = Registration::turn().await;
@@ -182,7 +182,7 @@ async fn everything_else_goes_on_without_it() {
             .await
             .succeeded()
     };
-    // Labels and annotations of a pod that was never injected, with the webhook there and without.
+    // Labels and annotations of a pod that was never injected, with the webhook running and without.
     let edit = async |value: &str| {
         for change in ["label", "annotate"] {
             run(&[
@@ -238,7 +238,7 @@ async fn everything_else_goes_on_without_it() {
     run(&["scale", "deployment", "api", "--replicas=0"]).await;
     run(&["delete", "deployment", "gone"]).await;
     run(&["delete", "job", "load"]).await;
-    // Without a node nobody confirms the end of a pod that was bound; these never were.
+    // Without a node nothing confirms the end of a bound pod; these were never bound.
     for name in ["api", "gone", "load"] {
         wait_for(&format!("the end of the pods of {name}"), || async {
             cp.pods(&ns.name, &format!("app={name}"))
@@ -251,7 +251,7 @@ async fn everything_else_goes_on_without_it() {
     run(&["delete", "pod", "before", "--wait=false"]).await;
 }
 
-/// A mistake that slipped in while nobody looked (`sources` is `Ignore`) is found at the pods that it governs.
+/// A mistake that was written during an outage (`sources` is `Ignore`) is reported for the pods that it affects.
 #[tokio::test]
 async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
     let cp = ControlPlane::shared().await;
@@ -291,14 +291,15 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
              secrets.floe.dev/on-missing {whose}: \"perhaps\" is not one of deny, warn.\n"
         );
         assert_eq!(refused.stderr, said);
-        // Neither those who hide it by an annotation of their own nor those who opt out are concerned.
+        // Neither pods that override it by an annotation nor those that opt out are affected.
         for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
             cp.create_dry(&pod(namespace, "free", &prefixed(&short)))
                 .await
                 .object();
         }
     }
-    // Who changes something else is not stopped, who changes one of ours is told; the way out is open.
+    // Updates of other fields are accepted, changes of the webhook's annotations are rejected; removing the mistake is
+    // possible.
     let all = [
         &["namespace", &ns.name][..],
         &["-n", &by_account.name, "serviceaccount", "default"],

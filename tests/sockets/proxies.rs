@@ -1,5 +1,5 @@
-//! Proxies on the way to the API server: the commands and `serve` through a real one, and the same for kubectl, which
-//! has to go the same way.
+//! Proxies on the way to the API server: the commands and `serve` through a real one, compared with kubectl, which has
+//! to use the same way.
 
 #![expect(
     clippy::indexing_slicing,
@@ -16,10 +16,10 @@ use testbed::proxy::ForwardProxy;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::Launch;
 
-/// A way to the API server on this machine that is not one of those that never go through a proxy.
+/// Host name of the API server on this machine that is not exempt from proxies.
 const HOST: &str = "0.0.0.0";
 
-/// A kubeconfig like this one, for [`HOST`], with this `proxy-url`. Also the address that a proxy sees.
+/// Kubeconfig like this one, for [`HOST`], with this `proxy-url`. Also the address that a proxy logs.
 fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (PathBuf, String) {
     let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
@@ -37,7 +37,7 @@ fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (Pa
     (folder.write("kubeconfig", config.to_string()), address)
 }
 
-/// The variables that name proxies, all of them, so that those of whoever runs the tests do not count.
+/// Variables that name proxies, all of them, so that those of the calling environment do not count.
 fn environment(command: &mut Command, set: &[(&str, &str)]) {
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
@@ -45,7 +45,7 @@ fn environment(command: &mut Command, set: &[(&str, &str)]) {
     command.envs(set.iter().copied());
 }
 
-/// Runs a program to its end: exit code and all that it wrote.
+/// Runs a program to its end.
 async fn run(mut command: Command, stdin: &'static str, set: &[(&str, &str)]) -> (i32, String) {
     environment(&mut command, set);
     let ran = tokio::task::spawn_blocking(move || {
@@ -128,7 +128,7 @@ async fn every_command_goes_through_the_proxy_of_the_environment() {
     }
 }
 
-/// `serve` and `controller` believe a kubeconfig, and what they log at the most has no password.
+/// `serve` and `controller` use the kubeconfig, and their log at the highest level has no password.
 #[tokio::test]
 async fn serve_goes_through_the_proxy_and_logs_no_password() {
     let cp = ControlPlane::shared().await;
@@ -173,7 +173,7 @@ async fn serve_goes_through_the_proxy_and_logs_no_password() {
 /// A `proxy-url`, variables, and the way: through the proxy, directly, or none.
 type Row<'r> = (Option<&'r str>, &'r [(&'r str, &'r str)], Option<bool>);
 
-/// Which way, for what kubectl and our programs are told alike.
+/// Way that kubectl and the webhook's programs use with the same settings.
 #[tokio::test]
 async fn ways_are_those_of_kubectl() {
     let cp = ControlPlane::shared().await;
@@ -273,7 +273,7 @@ async fn ways_are_those_of_kubectl() {
     );
 }
 
-/// The addresses of this machine are nobody else's affair.
+/// Addresses of this machine are never reached through a proxy.
 #[tokio::test]
 async fn this_machine_is_never_reached_by_a_proxy_of_the_environment() {
     let cp = ControlPlane::shared().await;

@@ -1,4 +1,4 @@
-//! Certificates change under a live listener: as the kubelet changes them, halfway, to garbage, to expired ones.
+//! Certificate changes under a live listener: as the kubelet makes them, partial, to garbage, to expired ones.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 use tempfile::TempDir;
 use testbed::sockets::{Ca, Pem, Server, connect, served, until};
 
-/// A Secret volume as the kubelet lays it out: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
+/// Secret volume with the kubelet's layout: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
 struct Volume {
     dir: TempDir,
     generation: u32,
@@ -38,7 +38,7 @@ impl Volume {
         volume
     }
 
-    /// New directory, link renamed over, old directory gone.
+    /// New directory, link renamed over, old directory removed.
     fn swap(&mut self, pair: &Pem) {
         let root = self.dir.path();
         let old = root.join(format!("..2026_{}", self.generation));
@@ -63,7 +63,7 @@ impl Volume {
     }
 }
 
-/// A listener whose certificate files are looked at all the time.
+/// Listener that reads its certificate files at a short interval.
 struct Watched {
     server: Server,
     store: Arc<CertStore>,
@@ -102,7 +102,7 @@ impl Watched {
             .get()
     }
 
-    /// Waits until the files were refused this many times more.
+    /// Waits until the files were rejected this many more times.
     async fn refused(&self, times: u64) {
         let before = self.count(ReloadResult::Kept);
         until("refusals", async || {
@@ -228,7 +228,7 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
     ];
     for (n, (pair, reason)) in bad.iter().enumerate() {
         volume.swap(pair);
-        // The third refusal of the same content is certain to be of this one whole, and must not warn again.
+        // The third rejection is certain to be of the complete content, and must not be logged again.
         until(reason, async || warnings().len() > n).await;
         watched.refused(3).await;
         assert_eq!(served(watched.server.addr, &ca).await, "good", "{reason}");
@@ -308,7 +308,8 @@ async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
         ..volume.files()
     })
     .await;
-    // With TLS 1.3 the client's handshake ends before the server has judged its certificate: only an answer tells.
+    // With TLS 1.3 the client's handshake ends before the server has verified its certificate: only a response shows
+    // it.
     let who = async |client: Option<&Pem>| -> Option<String> {
         let mut stream = connect(watched.server.addr, &ca, client, "http/1.1")
             .await

@@ -1,4 +1,4 @@
-//! Worlds for the conformance suite: secrets behind an API server, and in memory.
+//! Fixtures for the conformance suite: secrets behind an API server, and in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-/// A subject over a scripted backend in memory.
+/// Fixture over a scripted backend in memory.
 pub struct InMemory {
     pub backend: Arc<MemoryBackend>,
     pub binder: Arc<dyn SecretBinder>,
@@ -25,7 +25,7 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// What `decorate` makes of the backend; its values come from the backend itself.
+    /// Fixture whose binder is the decorated backend; its values come from the backend itself.
     pub fn binder<B: SecretBinder>(decorate: impl FnOnce(Arc<MemoryBackend>) -> B) -> Self {
         let backend = Arc::new(MemoryBackend::new());
         let binder = Arc::new(decorate(Arc::clone(&backend)));
@@ -76,9 +76,9 @@ impl Fixture for InMemory {
     }
 }
 
-/// A subject over an API server: a fake one, which can be made to fail, or a real one, which cannot.
+/// Fixture over an API server: a fake one, which can be made to fail, or a real one, which cannot.
 pub struct OverApi {
-    /// Makes secrets, as somebody else.
+    /// Client that creates secrets, with other permissions than the backend.
     pub admin: Client,
     pub binder: Arc<dyn SecretBinder>,
     pub values: Arc<dyn SecretsBackend>,
@@ -88,12 +88,12 @@ pub struct OverApi {
 }
 
 impl OverApi {
-    /// The bare backend over a fake server.
+    /// Fixture of the backend without decorators over a fake server.
     pub async fn fake() -> Self {
         Self::fake_with(|backend| (Arc::clone(&backend) as _, backend as _)).await
     }
 
-    /// What `dress` makes of the backend, over a fake server.
+    /// Fixture of the decorated backend over a fake server.
     pub async fn fake_with(
         dress: impl FnOnce(Arc<KubernetesBackend>) -> (Arc<dyn SecretBinder>, Arc<dyn SecretsBackend>),
     ) -> Self {

@@ -1,17 +1,17 @@
-//! The real cert-manager: its controllers and its CA injector, as one program beside the control plane.
+//! Real cert-manager: its controllers and its CA injector, as one program next to the control plane.
 
 use super::control_plane::ControlPlane;
 use super::process::{Folder, Process};
 use super::tools::paths;
 
-/// cert-manager's controllers, with their definitions. Ended on drop.
+/// Controllers of cert-manager, with their CRDs. Killed on drop.
 pub struct CertManager {
     _process: Process,
     _folder: Folder,
 }
 
 impl CertManager {
-    /// Installs the definitions and starts the controllers.
+    /// Installs the CRDs and starts the controllers.
     pub async fn start(cp: &ControlPlane) -> Self {
         let [program] = paths(["certmanager"]);
         let definitions = program
@@ -20,7 +20,7 @@ impl CertManager {
             .join("crds")
             .display()
             .to_string();
-        // They are too large for the annotation of a client-side apply.
+        // The CRDs are too large for the annotation of a client-side apply.
         cp.kubectl(&["create", "--filename", &definitions], "")
             .await
             .succeeded();

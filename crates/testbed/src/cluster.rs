@@ -1,4 +1,4 @@
-//! A cluster that runs containers, by `KUBECONFIG`: the one-node cluster of `make test-cluster`, or somebody's own.
+//! Cluster that runs containers, from `KUBECONFIG`: the one-node cluster of `make test-cluster`, or the user's own.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use super::objects::{Answer, apply, path, send};
 use super::process::Folder;
 use super::{block_on_elsewhere, unique};
 
-/// The administrator's access, and what is deleted when the test ends.
+/// Access of the administrator. Created objects are deleted when the test ends.
 pub struct Cluster {
-    /// As the administrator.
+    /// Client of the administrator.
     pub client: Client,
     file: Kubeconfig,
     left: Left,
     folder: Folder,
 }
 
-/// Deleted on drop.
+/// Objects that are deleted on drop.
 struct Left {
     admin: Config,
     paths: Vec<String>,
@@ -40,7 +40,7 @@ impl Drop for Left {
 }
 
 impl Cluster {
-    /// The cluster that `KUBECONFIG` names.
+    /// Connects to the cluster of `KUBECONFIG`.
     pub async fn connect() -> Self {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
@@ -68,7 +68,7 @@ impl Cluster {
         apply(&self.client, object).await.object();
     }
 
-    /// A namespace of the test's own, ready for pods.
+    /// Creates a namespace of the test, ready for pods.
     pub async fn namespace(&mut self, stem: &str) -> String {
         let name = unique(stem);
         self.lend(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
@@ -81,7 +81,7 @@ impl Cluster {
         name
     }
 
-    /// Access as a `ServiceAccount` that exists.
+    /// Access as an existing `ServiceAccount`.
     pub async fn identity(&self, namespace: &str, account: &str) -> Identity {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let request = json!({
@@ -97,7 +97,7 @@ impl Cluster {
             user.auth_info =
                 Some(serde_json::from_value(json!({"token": token})).expect("a user with a token"));
         }
-        // JSON is YAML too.
+        // A JSON document is valid YAML.
         let content = serde_json::to_string(&file).expect("a kubeconfig");
         let kubeconfig = self
             .folder
@@ -114,14 +114,14 @@ impl Cluster {
         send(&self.client, Method::GET, path, None).await
     }
 
-    /// A JSON merge patch as the administrator.
+    /// Sends a JSON merge patch as the administrator.
     pub async fn patch(&self, path: &str, change: &Value) -> Value {
         send(&self.client, Method::PATCH, path, Some(change))
             .await
             .object()
     }
 
-    /// The objects of a list.
+    /// Items of a list.
     pub async fn items(&self, path: &str) -> Vec<Value> {
         match self.get(path).await.object()["items"].take() {
             Value::Array(items) => items,
@@ -129,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// Looks at an object or a list until it is as it should be; panics with what was seen last.
+    /// Reads an object or a list until `evaluate` returns a value; panics with the last response.
     pub async fn wait<T>(
         &self,
         what: &str,
@@ -152,7 +152,7 @@ impl Cluster {
     }
 }
 
-/// A shell that the cluster's nodes have.
+/// Image with a shell that the cluster's nodes have.
 #[expect(
     clippy::disallowed_methods,
     reason = "the script that starts such tests says what its nodes have"

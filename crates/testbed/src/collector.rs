@@ -1,4 +1,5 @@
-//! A small collector of traces: OTLP over HTTP in protobuf, as our program sends it, and over gRPC, as the API server does.
+//! Small collector of traces: OTLP over HTTP in protobuf, as the webhook sends it, and over gRPC, as the API server
+//! does.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,35 +30,32 @@ use super::{free_ports, wait_for};
 const HTTP: &str = "/v1/traces";
 const GRPC: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// What it does with what it is sent.
+/// Behavior of the collector when it receives a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// Takes it.
     Takes,
-    /// Answers 400, which nobody tries again.
+    /// Responds with 400, which exporters do not retry.
     Refuses,
-    /// Reads it, and never answers.
+    /// Reads the request, and never responds.
     Hangs,
 }
 
-/// A span, and who sent it.
+/// Span and the resource that sent it.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Its name.
     pub name: String,
-    /// In hexadecimal.
+    /// Hexadecimal.
     pub trace_id: String,
-    /// In hexadecimal.
+    /// Hexadecimal.
     pub span_id: String,
-    /// In hexadecimal; empty for the first of a trace.
+    /// Hexadecimal; empty for a root span.
     pub parent_id: String,
-    /// 2: a server's, 3: a client's.
+    /// 2: server, 3: client.
     pub kind: i32,
-    /// 2: it failed.
+    /// 2: error.
     pub status: i32,
-    /// What is said about it.
     pub attributes: Map<String, Value>,
-    /// What is said about the sender.
+    /// Attributes of the sender.
     pub resource: Map<String, Value>,
 }
 
@@ -75,13 +73,13 @@ impl Received {
 struct Heard {
     spans: Vec<Received>,
     requests: usize,
-    /// Everything, as it came and decoded.
+    /// All requests, raw and decoded.
     text: String,
 }
 
-/// The running collector, in a thread of its own, so that tests of other runtimes can share it. Stopped on drop.
+/// Running collector, in a thread of its own, so that tests of other runtimes can share it. Stopped on drop.
 pub struct Collector {
-    /// Its port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     https: bool,
     heard: Arc<Mutex<Heard>>,
@@ -90,17 +88,17 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts one that takes everything.
+    /// Starts a collector that accepts everything.
     pub fn start() -> Self {
         Self::on(free_ports::<1>()[0], None)
     }
 
-    /// Starts one on this port.
+    /// Starts a collector on this port.
     pub fn start_on(port: u16) -> Self {
         Self::on(port, None)
     }
 
-    /// Starts one that is reached over TLS only.
+    /// Starts a collector that is reached over TLS only.
     pub fn start_tls(authority: &Authority) -> Self {
         let pair = authority.server(&["127.0.0.1"]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -152,7 +150,7 @@ impl Collector {
         collector
     }
 
-    /// What our program's `--otlp-endpoint` is given.
+    /// Value of the webhook's `--otlp-endpoint`.
     pub fn endpoint(&self) -> String {
         format!(
             "{}://127.0.0.1:{}",
@@ -161,12 +159,12 @@ impl Collector {
         )
     }
 
-    /// From now on.
+    /// Sets the behavior from now on.
     pub fn be(&self, mood: Mood) {
         *lock(&self.mood) = mood;
     }
 
-    /// All spans so far that `service` sent.
+    /// All spans of `service` so far.
     pub fn spans(&self, service: &str) -> Vec<Received> {
         lock(&self.heard)
             .spans
@@ -176,12 +174,12 @@ impl Collector {
             .collect()
     }
 
-    /// How many requests came.
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
         lock(&self.heard).requests
     }
 
-    /// Everything that it was sent: headers, bodies as text, and the decoded spans.
+    /// All that was received: headers, bodies as text, and the decoded spans.
     pub fn text(&self) -> String {
         lock(&self.heard).text.clone()
     }
@@ -356,7 +354,7 @@ fn plain(value: Option<AnyValue>) -> Value {
         Some(any_value::Value::BoolValue(flag)) => flag.into(),
         Some(any_value::Value::IntValue(number)) => number.into(),
         Some(any_value::Value::DoubleValue(number)) => number.into(),
-        // Ours sends nothing else.
+        // The webhook sends no other types.
         _ => Value::Null,
     }
 }

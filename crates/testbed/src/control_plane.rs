@@ -1,4 +1,4 @@
-//! A real control plane on loopback ports: etcd, kube-apiserver and, unless told otherwise, kube-controller-manager.
+//! Real control plane on loopback ports: etcd, kube-apiserver and, by default, kube-controller-manager.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::{free_ports, poll, tools};
 const STARTING: Duration = Duration::from_mins(2);
 const ATTEMPTS: usize = 3;
 
-/// What kind of control plane a test needs.
+/// Options of a control plane.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Without it there are no pods of Deployments and Jobs and no garbage collection, and a start is quicker.
+    /// Without it there are no pods of Deployments and Jobs and no garbage collection, and the start is faster.
     pub controller_manager: bool,
     /// More flags for kube-apiserver, such as `--max-requests-inflight=5`.
     pub apiserver_flags: Vec<String>,
@@ -35,20 +35,20 @@ impl Default for Options {
     }
 }
 
-/// A running control plane.
+/// Running control plane.
 pub struct ControlPlane {
-    /// Signed everything here; webhook servers get their certificates from it too.
+    /// CA of all certificates of the control plane and of webhook servers.
     pub authority: Authority,
-    /// The administrator's kubeconfig, of group `system:masters`.
+    /// Kubeconfig of the administrator, of group `system:masters`.
     pub kubeconfig: PathBuf,
-    /// The API server's address.
+    /// URL of the API server.
     pub server: String,
     /// Keys, data and the components' logs.
     pub folder: Folder,
     pub(super) programs: Programs,
     pub(super) options: Options,
     pub(super) admin: Config,
-    // In this order they are stopped: an API server that has lost etcd does not stop.
+    // Stopped in this order: an API server that has lost etcd does not stop.
     controller_manager: Option<Process>,
     apiserver: Process,
     etcd: Process,
@@ -63,7 +63,7 @@ pub(super) struct Programs {
 }
 
 impl ControlPlane {
-    /// The one of this test binary, with a controller manager. It ends with the test process.
+    /// Control plane of this test binary, with a controller manager. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
         let shared = SHARED
@@ -72,7 +72,7 @@ impl ControlPlane {
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// One of the test's own, stopped on drop.
+    /// Starts a control plane for one test, stopped on drop.
     pub async fn start(options: Options) -> Self {
         Self::try_start(options)
             .await
@@ -80,7 +80,7 @@ impl ControlPlane {
     }
 
     async fn try_start(options: Options) -> Result<Self, String> {
-        // Both rcgen and kube find the provider themselves; our own servers need it installed.
+        // Both rcgen and kube find the provider themselves; the servers of tests need it installed.
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .ok();
@@ -108,7 +108,7 @@ impl ControlPlane {
                 Ok(started) => return Ok(started),
                 Err(failure) => error = failure,
             }
-            // Somebody took a port between our look and the component's bind.
+            // Another process took a port between the check and the component's bind.
             if !error.contains("address already in use") {
                 break;
             }
@@ -216,7 +216,7 @@ impl ControlPlane {
         ));
     }
 
-    /// Waits for `probe`, and gives the components' last words when one ends or the time is over.
+    /// Waits for `probe`. Returns the end of the components' logs if one exits or the time is over.
     async fn await_component<F>(
         &self,
         what: &str,
@@ -254,12 +254,12 @@ impl ControlPlane {
             .chain(&self.controller_manager)
     }
 
-    /// The administrator's client. Each test needs its own: a client's worker lives in the runtime that made it.
+    /// Client of the administrator. Each test needs its own: a client's worker lives in the runtime that created it.
     pub fn client(&self) -> Client {
         Client::try_from(self.admin.clone()).expect("the administrator's configuration")
     }
 
-    /// The minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
+    /// Minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
     pub async fn minor(&self) -> u32 {
         let version = self
             .client()
@@ -269,12 +269,12 @@ impl ControlPlane {
         version.minor.parse().expect("a number")
     }
 
-    /// Of etcd, the API server and the controller manager, in this order, for figures from `/proc`.
+    /// Process ids of etcd, the API server and the controller manager, in this order, for `/proc`.
     pub fn process_ids(&self) -> Vec<u32> {
         self.components().map(Process::pid).collect()
     }
 
-    /// What the API server logged.
+    /// Log of the API server.
     pub fn apiserver_log(&self) -> String {
         self.apiserver.log()
     }
@@ -332,7 +332,7 @@ fn client_kubeconfig(server: &str, authority: &Authority, pair: &Pair) -> String
     )
 }
 
-/// A kubeconfig for one user; JSON is YAML too.
+/// Kubeconfig for one user; a JSON document is valid YAML.
 pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json::Value) -> String {
     use base64::Engine as _;
     let ca = base64::engine::general_purpose::STANDARD.encode(authority.pem());
@@ -347,7 +347,7 @@ pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json:
     .to_string()
 }
 
-/// kube's configuration from a kubeconfig file.
+/// Configuration of kube from a kubeconfig file.
 pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
     let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
@@ -355,7 +355,7 @@ pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
         .expect("a kubeconfig that we wrote")
 }
 
-/// So that nobody takes a run on the newest version for one on `KUBERNETES_VERSION`.
+/// Fails if the API server is not of `KUBERNETES_VERSION`, so that no run on another version counts for it.
 #[expect(
     clippy::disallowed_methods,
     reason = "hack/tools/tools.sh reads it too"
@@ -388,7 +388,7 @@ async fn ready(client: &Client) -> bool {
     let request = http::Request::get("/readyz")
         .body(Vec::new())
         .expect("a request");
-    // Ready comes a moment before the namespaces that the server makes itself.
+    // The server is ready a moment before it has created its own namespaces.
     let namespaces: Api<Namespace> = Api::all(client.clone());
     client.request_text(request).await.is_ok()
         && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
@@ -399,7 +399,7 @@ async fn has_default(client: &Client, namespace: &str) -> bool {
     matches!(accounts.get_opt("default").await, Ok(Some(_)))
 }
 
-/// What the controller manager would make: pods are refused without it.
+/// Creates what the controller manager would create: pods are rejected without it.
 pub(super) async fn create_default_service_account(client: &Client, namespace: &str) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let metadata = ObjectMeta {

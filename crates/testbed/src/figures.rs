@@ -1,8 +1,8 @@
-//! Figures of a running program: its own counters, and what the kernel says of it.
+//! Measurements of a running webhook: its own metrics, and its memory from the kernel.
 
 use super::webhook_process::WebhookProcess;
 
-/// The sum of all series of a counter whose labels contain all of `labels`, such as `result="ok"`.
+/// Sum of all series of a counter whose labels contain all of `labels`, such as `result="ok"`.
 pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
     let series = exposition.lines().filter_map(|line| {
         let rest = line
@@ -20,14 +20,14 @@ pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
 }
 
 impl WebhookProcess {
-    /// [`counted`] on what `/metrics` says now.
+    /// [`counter_value`] of the current `/metrics`.
     pub fn counted(&self, counter: &str, labels: &[&str]) -> u64 {
         let (status, text) = self.get("/metrics").expect("the ops port answers");
         assert_eq!(status, 200, "{text}");
         counted(&text, counter, labels)
     }
 
-    /// How much memory it holds now, and the most it ever held, in KiB.
+    /// Current and peak resident memory, in KiB.
     pub fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .expect("a running process");

@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::webhook::SERVICE_HOST;
 
-/// How connections are kept busy.
+/// Kind of traffic on the connections of a flood.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Silent,
@@ -31,15 +31,15 @@ impl Kind {
 
     fn connections(self) -> usize {
         match self {
-            // One task that keeps hundreds of them.
+            // One task that keeps hundreds of connections open.
             Self::Silent => 1,
             Self::NeverReads => 16,
-            // More than one peer's share, each with a request under way.
+            // More than one peer's share, each with a request in flight.
             Self::WritesSlowly => 700,
         }
     }
 
-    /// What a flood has done once it is under way.
+    /// Count of connections, writes or bytes at which a flood is in progress.
     pub fn enough(self) -> usize {
         match self {
             Self::Silent => 1000,
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Floods one port from one address.
+/// Client that floods one port from one address.
 #[derive(Clone)]
 pub struct Flooder {
     source: Ipv4Addr,
@@ -58,7 +58,7 @@ pub struct Flooder {
 }
 
 impl Flooder {
-    /// A flooder that connects from the address `source` and trusts `ca`, in PEM.
+    /// Flooder that connects from the address `source` and trusts `ca`, in PEM.
     pub fn new(source: Ipv4Addr, server: SocketAddr, ca: &[u8]) -> Self {
         let mut roots = RootCertStore::empty();
         roots
@@ -78,7 +78,7 @@ impl Flooder {
         }
     }
 
-    /// Starts a flood; the counter is what it has done.
+    /// Starts a flood. The counter counts its connections, writes or bytes.
     pub fn start(&self, kind: Kind) -> (JoinSet<()>, Arc<AtomicUsize>) {
         let (mut flood, done) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..kind.connections() {
@@ -113,7 +113,7 @@ impl Flooder {
         }
     }
 
-    /// Sends requests without end and reads no response; starts again when it is cut off.
+    /// Sends requests without end and reads no response; reconnects when the connection is closed.
     async fn never_reads(self, asked: Arc<AtomicUsize>) {
         let requests = "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
         loop {
@@ -121,7 +121,7 @@ impl Flooder {
         }
     }
 
-    /// Sends a chunked body, one byte per second; starts again when it is cut off.
+    /// Sends a chunked body, one byte per second; reconnects when the connection is closed.
     async fn writes_slowly(self, written: Arc<AtomicUsize>) {
         let head = "POST /admit/pods HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
         loop {

@@ -1,4 +1,4 @@
-//! The real Helm, and the chart.
+//! Real Helm, and the chart.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,20 +12,19 @@ use super::kubectl::Output;
 use super::objects::yaml;
 use super::tools::{paths, project};
 
-/// The release, and the namespace, that the plain manifests are rendered for.
+/// Release and namespace that the plain manifests are rendered for.
 pub const NAME: &str = "floe-secrets-webhook";
 
-/// Which major version: people have both.
+/// Major version of Helm: users have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Helm {
-    /// Applies on the server's side.
+    /// Applies server-side.
     Four,
-    /// Merges three ways, on its own side.
+    /// Merges three ways, client-side.
     Three,
 }
 
 impl Helm {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Four, Self::Three];
 
     fn program(self) -> &'static PathBuf {
@@ -37,7 +36,7 @@ impl Helm {
         }
     }
 
-    /// Runs it without a cluster; `values` are those of the user.
+    /// Runs Helm without a cluster; `values` are those of the user.
     pub fn run(self, args: &[&str], values: &Value) -> Output {
         let mut child = Command::new(self.program())
             .args(args)
@@ -49,7 +48,7 @@ impl Helm {
             .stderr(Stdio::piped())
             .spawn()
             .expect("helm starts");
-        // JSON is YAML. It may end without reading it.
+        // A JSON document is valid YAML. Helm may exit before it has read it.
         child
             .stdin
             .take()
@@ -74,7 +73,7 @@ impl Helm {
         )
     }
 
-    /// The objects that it renders, hooks and tests included.
+    /// Rendered objects, hooks and tests included.
     #[track_caller]
     pub fn objects(self, release: &str, values: &Value) -> Vec<Value> {
         let rendered = self.template(release, values).succeeded();
@@ -85,7 +84,7 @@ impl Helm {
     }
 }
 
-/// The chart's folder.
+/// Folder of the chart.
 pub fn chart() -> String {
     project()
         .join("charts/floe-secrets-webhook")
@@ -93,14 +92,14 @@ pub fn chart() -> String {
         .to_string()
 }
 
-/// The chart's default values.
+/// Default values of the chart.
 pub fn default_values() -> Value {
     let text = std::fs::read_to_string(format!("{}/values.yaml", chart())).expect("values.yaml");
     let [values]: [Value; 1] = yaml(&text).try_into().expect("one document");
     values
 }
 
-/// The object of this kind and name.
+/// Object of this kind and name.
 #[track_caller]
 pub fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects
@@ -109,7 +108,7 @@ pub fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {kind} {name} among {:?}", summaries(objects)))
 }
 
-/// What an object is, in short.
+/// Kind and name of each object.
 pub fn summaries(objects: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     objects

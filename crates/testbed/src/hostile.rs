@@ -1,29 +1,29 @@
-//! Reviews of somebody who means harm: small, valid on the wire, and made so that whatever is derived from them grows.
+//! Reviews of an attacker: small, valid on the wire, and made so that everything derived from them grows.
 //!
-//! They know the annotations, names, patterns, YAML, and the numbers of the contract. The same seed gives the same ones.
+//! The generator knows the annotations, names, patterns, YAML, and the limits of the contract. The same seed gives the
+//! same reviews.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// A review, and where it is sent.
+/// Review of an attacker, with its path.
 #[derive(Clone)]
 pub struct Hostile {
-    /// What it is, for a failure's message.
+    /// Description for the message of a failure.
     pub what: String,
-    /// The path, with its query.
+    /// Path with its query.
     pub path: String,
-    /// Its bytes.
     pub body: String,
 }
 
-/// A text as JSON.
+/// Text as a JSON string.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A review of a pod's creation in the namespace `jobs`.
+/// Review of a pod's creation in the namespace `jobs`.
 fn pod_review(annotations: &Value, spec: &str) -> String {
     review(
         "jobs",
@@ -60,7 +60,7 @@ fn containers(count: usize, name: impl Fn(usize) -> String) -> String {
     )
 }
 
-/// A pod that asks for a secret and carries so many labels.
+/// Pod that requests a secret and has this many labels.
 fn labelled(count: usize) -> String {
     let labels = list(count, |n| format!(r#""label-{n}":"""#));
     format!(
@@ -68,9 +68,9 @@ fn labelled(count: usize) -> String {
     )
 }
 
-/// A review of about so many bytes, and not more, whose last variable has a number for its value.
+/// Review of slightly less than this many bytes, whose last variable has a number as its value.
 fn wrong_type(bytes: usize) -> String {
-    // Each takes 30 bytes, with its comma; what is around them takes less than 20 of them.
+    // Each variable takes 30 bytes, with its comma; the text around them takes less than 20 of them.
     let variables = list(bytes / 30 - 20, |n| {
         format!(r#"{{"name":"V{n:06}","value":""}}"#)
     });
@@ -80,7 +80,7 @@ fn wrong_type(bytes: usize) -> String {
     pod_review(&json!({"secrets.floe.dev/env-from": "a"}), &spec)
 }
 
-/// What once took a replica down, or gave away what it should not, one review each.
+/// Reviews that once took a replica down or disclosed names.
 pub fn known() -> Vec<Hostile> {
     let hostile = |what: &str, body| Hostile {
         what: what.to_owned(),
@@ -173,7 +173,7 @@ pub fn known() -> Vec<Hostile> {
     ]
 }
 
-/// An update that takes back 24,000 entries of a record, each of which may be one that its author states.
+/// Update that removes 24,000 entries of a record, each of which may be an author's statement.
 fn statements_of_thousands() -> Hostile {
     let count = 12_000;
     let object = |reload: &str| {
@@ -223,7 +223,7 @@ fn statements_of_thousands() -> Hostile {
     }
 }
 
-/// Makes reviews at random.
+/// Generator of random reviews.
 pub struct Generator {
     random: Rng,
 }
@@ -250,14 +250,13 @@ const KEYS: [&str; 13] = [
     "env-form",
     "",
 ];
-/// What the admission port reads of a body.
+/// Limit of a body at the admission port.
 const MAX_BODY: usize = 8 << 20;
 
 const LENGTHS: [usize; 9] = [0, 1, 8, 48, 63, 64, 253, 254, 2_000];
 const COUNTS: [usize; 11] = [0, 1, 2, 10, 31, 33, 64, 65, 255, 257, 600];
 
 impl Generator {
-    /// From this seed on.
     pub fn new(seed: u64) -> Self {
         Self {
             random: Rng::with_seed(seed),
@@ -272,7 +271,7 @@ impl Generator {
         self.random.u32(..100) < percent
     }
 
-    /// Mostly small; now and then as long as a review may be.
+    /// Mostly a small length; sometimes as long as a review may be.
     fn length(&mut self) -> usize {
         match self.random.u32(..1000) {
             0..900 => self.one(&LENGTHS),
@@ -324,7 +323,7 @@ impl Generator {
         format!("{}{}", part.repeat(times), self.one(&["", "b", "*"]))
     }
 
-    /// A text of `count` items that stops growing at `most` bytes.
+    /// Text of `count` items that stops growing at `most` bytes.
     fn items(&mut self, most: usize, item: impl Fn(&mut Self) -> String) -> String {
         let (count, separator) = (self.count(), self.one(&[",", " ", "\n", ",,"]));
         let mut text = String::new();
@@ -411,7 +410,7 @@ impl Generator {
         annotations.into()
     }
 
-    /// A forged annotation of a template that inherits.
+    /// Forged annotation of a template that inherits.
     fn inherited(&mut self, most: usize) -> String {
         let count = self.count();
         match self.random.u32(..4) {
@@ -424,7 +423,7 @@ impl Generator {
         }
     }
 
-    /// What authors state, forged: the configuration that was applied last, and the fields that managers own.
+    /// Forged statements of authors: the last applied configuration, and the fields that managers own.
     fn statements(&mut self) -> (String, String) {
         let (entries, managers) = (self.count(), self.one(&[1, 2, 31, 33, 2_000]));
         let env = list(entries, |n| format!(r#"{{"name":"V{n}"}}"#));
@@ -467,7 +466,7 @@ impl Generator {
         (applied, managed)
     }
 
-    /// A forged record.
+    /// Forged record.
     fn record(&mut self) -> String {
         let count = self.count();
         let names = json!(["db"]);
@@ -545,7 +544,7 @@ impl Generator {
         )
     }
 
-    /// The next review: never longer than a body may be, because longer ones are never read.
+    /// Next review. It is never longer than a body may be, because longer ones are not read.
     pub fn next(&mut self) -> Hostile {
         loop {
             let hostile = self.any();

@@ -1,4 +1,4 @@
-//! The real kubectl.
+//! Real kubectl.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,19 +7,17 @@ use std::process::{Command, Stdio};
 use super::control_plane::ControlPlane;
 use super::tools::project;
 
-/// What kubectl, or a script, said.
+/// Output of kubectl, or of a script.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Its exit code.
     pub code: i32,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error: messages and warnings.
+    /// Messages and warnings.
     pub stderr: String,
 }
 
 impl Output {
-    /// Panics with all that it said unless it succeeded.
+    /// Panics with all output unless the command succeeded.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(
@@ -44,7 +42,7 @@ impl ControlPlane {
         self.run(command, kubeconfig, stdin).await
     }
 
-    /// Runs commands of a page of the documentation, which finds kubectl, as the administrator.
+    /// Runs commands of a documentation page as the administrator, with kubectl in the PATH.
     pub async fn shell(&self, script: &str) -> Output {
         let mut command = Command::new("sh");
         command.args(["-euc", script]);
@@ -71,7 +69,7 @@ impl ControlPlane {
         let stdin = stdin.to_owned();
         let output = tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().expect("the program starts");
-            // It may end without reading all of it.
+            // The program may exit before it has read all of its input.
             child
                 .stdin
                 .take()

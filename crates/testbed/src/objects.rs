@@ -1,5 +1,5 @@
-//! Objects as JSON, sent as a plain client would send them, and the API server's whole answer: kube's typed
-//! calls hide the admission warnings.
+//! Objects as JSON, sent as a plain client sends them, and the API server's complete response: kube's typed calls hide
+//! the admission warnings.
 
 use http::Method;
 use http_body_util::BodyExt;
@@ -10,29 +10,29 @@ use serde_json::{Value, json};
 use super::control_plane::ControlPlane;
 use super::wait_for;
 
-/// What the API server answered.
+/// Response of the API server.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// The object, or a `Status`.
+    /// Object, or a `Status`.
     pub body: Value,
-    /// The texts of the `Warning` headers, in order.
+    /// Texts of the `Warning` headers, in order.
     pub warnings: Vec<String>,
 }
 
 impl Answer {
-    /// Whether it did what it was asked.
+    /// Whether the status is a success.
     pub fn accepted(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// A `Status`'s message; empty for an object.
+    /// Message of a `Status`; empty for an object.
     pub fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
     }
 
-    /// The object, when accepted; panics with the refusal otherwise.
+    /// Returns the object if accepted; panics with the rejection otherwise.
     #[track_caller]
     pub fn object(self) -> Value {
         assert!(
@@ -57,7 +57,7 @@ impl ControlPlane {
         .await
     }
 
-    /// Has everything done but the storing.
+    /// Sends a create that is not stored.
     pub async fn create_dry(&self, object: &Value) -> Answer {
         send(
             &self.client(),
@@ -68,7 +68,7 @@ impl ControlPlane {
         .await
     }
 
-    /// Applies YAML documents server-side, one after the other, and takes over what others own.
+    /// Applies YAML documents server-side, one after the other, with force.
     pub async fn apply(&self, text: &str) -> Vec<Value> {
         let client = self.client();
         let mut applied = Vec::new();
@@ -78,12 +78,12 @@ impl ControlPlane {
         applied
     }
 
-    /// Any other request as the administrator; `path` may carry a query.
+    /// Sends any other request as the administrator; `path` may include a query.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         send(&self.client(), method, path, body).await
     }
 
-    /// Argo Rollouts, as far as an API server needs it: the program itself is not there.
+    /// Installs the CRD of Argo Rollouts. Its controller does not run.
     pub async fn install_rollouts(&self) {
         let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
         let version = json!({
@@ -96,7 +96,7 @@ impl ControlPlane {
                 "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"}},
         });
         let created = self.create(&definition).await;
-        // Another test of the same program may have been here.
+        // Another test of the same binary may have installed it.
         assert!(
             created.accepted() || created.status == 409,
             "{}",
@@ -112,12 +112,12 @@ impl ControlPlane {
     }
 }
 
-/// The documents of a YAML text.
+/// Documents of a YAML text.
 pub fn yaml(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The path that objects of this kind are created at.
+/// Path at which objects of this kind are created.
 pub fn collection(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
@@ -134,7 +134,7 @@ pub fn collection(object: &Value) -> String {
     }
 }
 
-/// The path of the object itself.
+/// Path of the object.
 pub fn path(object: &Value) -> String {
     format!(
         "{}/{}",
@@ -158,7 +158,7 @@ pub async fn apply(client: &Client, object: &Value) -> Answer {
     .await
 }
 
-/// Sends a request and reads all of the answer. A PATCH is a JSON merge patch.
+/// Sends a request and reads the complete response. A PATCH is a JSON merge patch.
 pub async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Answer {
     let content_type = if method == Method::PATCH {
         "application/merge-patch+json"
@@ -168,7 +168,7 @@ pub async fn send(client: &Client, method: Method, path: &str, body: Option<&Val
     send_as(client, method, path, body, content_type).await
 }
 
-/// [`send`] with a content type of its own.
+/// [`send`] with another content type.
 pub async fn send_as(
     client: &Client,
     method: Method,
@@ -206,7 +206,7 @@ pub async fn send_as(
     }
 }
 
-/// The text of a header such as `299 - "text"`.
+/// Text of a header such as `299 - "text"`.
 fn warning(header: &str) -> Option<String> {
     let quoted = header.split_once('"')?.1.strip_suffix('"')?;
     let mut text = String::new();

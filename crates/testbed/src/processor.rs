@@ -1,19 +1,19 @@
-//! Processor time, and how fast this machine is at the moment.
+//! CPU time, and the current speed of this machine.
 //!
-//! A bound in milliseconds says something on one machine alone, and on a shared one it says something else each minute. So
-//! a review that takes longer than its bound is held against work that everybody knows, done in the same minute.
+//! A bound in milliseconds holds on one machine only, and on a shared one it changes by the minute. A review that takes
+//! longer than its bound is therefore compared with a fixed amount of work that is done in the same minute.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// What [`reference`] takes on the machine that the bounds are written for: a processor of a cloud's server, of which
-/// nobody else uses the other half.
+/// Time of [`reference_work`] on the machine that the bounds are written for: one core of a cloud server whose other
+/// hyperthread is idle.
 const REFERENCE: Duration = Duration::from_millis(24);
 
-/// The processor time of this thread so far.
+/// CPU time of this thread so far.
 pub fn thread_time() -> Duration {
-    // The kernel brings the figure up to date when it looks for another thread to run.
+    // The kernel updates the count when it schedules another thread.
     std::thread::yield_now();
     let figures =
         std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
@@ -24,7 +24,7 @@ pub fn thread_time() -> Duration {
     Duration::from_nanos(nanoseconds.expect("a number"))
 }
 
-/// Reads a megabyte of JSON into objects and forgets it: allocations and copies, as in the work of a review.
+/// Reads a megabyte of JSON into objects and drops it: allocations and copies, as in the work of a review.
 fn reference() -> Duration {
     let item = r#"{"name":"container","env":[{"name":"VARIABLE","value":"of some length"}],"args":["a","b"]},"#;
     let text = format!("[{}null]", item.repeat((1 << 20) / item.len()));
@@ -34,7 +34,7 @@ fn reference() -> Duration {
     thread_time().saturating_sub(began)
 }
 
-/// The bound of `time` on this machine in this minute: never less than `time`.
+/// Scales a bound to the current speed of this machine; never less than `time`.
 pub fn at_this_pace(time: Duration) -> Duration {
     let mut times: [Duration; 5] = std::array::from_fn(|_| reference());
     times.sort();

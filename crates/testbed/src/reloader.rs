@@ -1,5 +1,5 @@
-//! Stakater Reloader beside the control plane: the real one when `RELOADER_BIN` names its program, and otherwise a
-//! model of it. What it does for whom is described in `tests/reloader.rs`, for both.
+//! Stakater Reloader next to the control plane: the real one if `RELOADER_BIN` names its program, and otherwise a model
+//! of it. `tests/apiserver/reloader.rs` describes what both do.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -17,18 +17,18 @@ use super::reloader_model::Model;
 use super::reloader_rules::LIST;
 use super::{unique, wait_for};
 
-/// The namespace of its `ServiceAccount`.
+/// Namespace of the `ServiceAccount`.
 const NAMESPACE: &str = "reloader";
-/// The `ServiceAccount`.
+/// Name of the `ServiceAccount`.
 pub const NAME: &str = "reloader";
 
-/// A running Reloader for all namespaces, with its default flags. It ends on drop.
+/// Running Reloader for all namespaces, with its default flags. Stopped on drop.
 pub struct Reloader {
     runs: Runs,
 }
 
 enum Runs {
-    // The process before the folder that it writes its log into.
+    // Process before the folder that it writes its log into.
     Real(
         Process,
         #[expect(dead_code, reason = "kept while the process runs")] Folder,
@@ -37,7 +37,7 @@ enum Runs {
 }
 
 impl Reloader {
-    /// The one of this test binary, beside the shared control plane. It ends with the test process.
+    /// Reloader of this test binary, next to the shared control plane. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Reloader> = OnceCell::const_new();
         SHARED
@@ -45,7 +45,7 @@ impl Reloader {
             .await
     }
 
-    /// Starts one beside a control plane.
+    /// Starts a Reloader next to a control plane.
     pub async fn start(cp: &ControlPlane) -> Self {
         let client = cp.client();
         for object in rights(NAMESPACE) {
@@ -54,8 +54,8 @@ impl Reloader {
         Self::beside(&client, &cp.identity(NAMESPACE, NAME).await).await
     }
 
-    /// Starts one with somebody's rights, and waits until it reloads what `admin` makes for it to try. Two real ones
-    /// at a time cannot be: each wants port 9090.
+    /// Starts a Reloader as `identity`, and waits until it reloads an object that `admin` creates for that. Two real
+    /// ones cannot run at the same time: each needs port 9090.
     pub async fn beside(admin: &Client, identity: &Identity) -> Self {
         let started = if let Some(program) = program() {
             say(&format!("Reloader: the real one, {}", program.display()));
@@ -77,12 +77,12 @@ impl Reloader {
         started
     }
 
-    /// Whether it is the real one.
+    /// Whether this is the real Reloader.
     pub fn is_real(&self) -> bool {
         matches!(self.runs, Runs::Real(..))
     }
 
-    /// What the real one logged last, for a failing test's message.
+    /// Last lines of the real one's log, for the message of a failing test.
     pub fn tail(&self) -> String {
         match &self.runs {
             Runs::Real(process, _) => process.tail(),
@@ -90,7 +90,8 @@ impl Reloader {
         }
     }
 
-    /// It does not say when it watches, so a Secret is changed until that shows.
+    /// Waits for the first reload. Reloader does not report when it watches, so a Secret is changed until a reload
+    /// follows.
     async fn await_first_reload(&self, admin: &Client) {
         let namespace = unique("reloader-starts");
         let metadata =
@@ -134,19 +135,18 @@ impl Reloader {
     }
 }
 
-/// The real one's program, when somebody has it.
+/// Program of the real one, if there is one.
 fn program() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a program of the tester's own")]
     let program = std::env::var_os("RELOADER_BIN").filter(|path| !path.is_empty());
     program.map(PathBuf::from)
 }
 
-/// Said even when all tests pass: print macros are held back then.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
 
-/// Its namespace, its `ServiceAccount` there and the rights that its manual asks for, to be applied in this order.
+/// Namespace, `ServiceAccount` and permissions from Reloader's manual, to be applied in this order.
 pub fn rights(namespace: &str) -> [Value; 4] {
     let metadata = json!({"name": NAME, "namespace": namespace});
     let reads = json!(["get", "list", "watch"]);

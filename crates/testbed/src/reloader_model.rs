@@ -1,5 +1,5 @@
-//! A model of Stakater Reloader with its default flags, for machines without the real one. It watches Secrets and
-//! does what the real one does, request for request; `tests/reloader.rs` describes both.
+//! Model of Stakater Reloader with its default flags, for machines without the real one. It watches Secrets and sends
+//! the requests of the real one; `tests/apiserver/reloader.rs` describes both.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use super::namespace::Identity;
 use super::objects::{Answer, send, send_as};
 use super::reloader_rules::{Verdict, container, hash, marker, verdict};
 
-/// How often a change is taken up again after a request that was refused.
+/// Limit of retries of a change after a rejected request.
 const RETRIES: u32 = 5;
 
-/// The running model. It ends on drop.
+/// Running model. Stopped on drop.
 pub struct Model {
-    // Of its own: a client's worker lives in the runtime that made it, and tests come and go.
+    // Runtime of the model's own: a client's worker lives in the runtime that created it, and tests end earlier.
     runtime: Option<Runtime>,
 }
 
-/// A Secret whose data changed.
+/// Secret whose data changed.
 #[derive(Debug, Clone)]
 struct Change {
     namespace: String,
@@ -36,7 +36,7 @@ struct Change {
     tries: u32,
 }
 
-/// The kinds, in the order in which they are reloaded.
+/// Kinds, in the order in which they are reloaded.
 const KINDS: [Kind; 5] = [
     Kind {
         api: "apps/v1",
@@ -72,7 +72,7 @@ struct Kind {
 }
 
 impl Model {
-    /// Starts it with somebody's rights.
+    /// Starts the model with the permissions of `identity`.
     pub fn start(identity: &Identity) -> Self {
         let builder = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -100,12 +100,12 @@ impl Drop for Model {
     }
 }
 
-/// Follows all Secrets, and queues those whose data is no longer what it was.
+/// Watches all Secrets, and queues those whose data changed.
 async fn watch(client: &Client, queue: &UnboundedSender<Change>) {
     let secrets: Api<Secret> = Api::all(client.clone());
     let mut seen = HashMap::new();
     loop {
-        // Rights take a moment to count, and a watch ends now and then: both are tried again.
+        // Permissions take effect with a delay, and watches end: both are retried.
         follow(&secrets, &mut seen, queue).await.ok();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -126,7 +126,7 @@ async fn follow(
     let mut events = std::pin::pin!(secrets.watch(&WatchParams::default(), &version).await?);
     while let Some(event) = events.try_next().await? {
         match event {
-            // One that is new changes nothing, even if one of its name was there before.
+            // A new Secret changes nothing, even if one of its name existed before.
             WatchEvent::Added(secret) => observe(&secret, None, seen, queue),
             WatchEvent::Modified(secret) => {
                 let known = seen.remove(&key(&secret));
@@ -175,7 +175,7 @@ fn observe(
     seen.insert(key(secret), hash);
 }
 
-/// One change after the other.
+/// Processes one change after the other.
 async fn work(
     client: &Client,
     queue: &UnboundedSender<Change>,
@@ -193,14 +193,14 @@ async fn work(
     }
 }
 
-/// All workloads of the namespace. The first request that is refused ends it.
+/// Reloads all workloads of the namespace. The first rejected request ends it.
 async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
     for kind in KINDS {
         let collection = format!(
             "/apis/{}/namespaces/{}/{}",
             kind.api, change.namespace, kind.plural
         );
-        // A list that is refused counts as an empty one.
+        // A rejected list counts as an empty one.
         let list = send(client, Method::GET, &collection, None).await.body;
         for item in list["items"].as_array().into_iter().flatten() {
             if let Some((index, name)) = concerned(&kind, item, change) {
@@ -220,7 +220,7 @@ async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
     Ok(())
 }
 
-/// Where the pods' template is.
+/// JSON pointer of the pod template.
 fn template(kind: &Kind) -> &'static str {
     if kind.name == "CronJob" {
         "/spec/jobTemplate/spec/template"
@@ -229,7 +229,7 @@ fn template(kind: &Kind) -> &'static str {
     }
 }
 
-/// The container that gets the marker and its name; `None` when this workload is not to be reloaded.
+/// Index and name of the container that gets the marker; `None` if this workload is not reloaded.
 fn concerned(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
     let template = item.pointer(template(kind))?;
     let (own, inner) = (
@@ -340,7 +340,7 @@ fn mark(container: &mut Value, variable: Value) {
     }
 }
 
-/// The Job that `kubectl create job --from` would make.
+/// Job as `kubectl create job --from` creates it.
 fn job_of(cronjob: &Value) -> Value {
     let (metadata, template) = (&cronjob["metadata"], &cronjob["spec"]["jobTemplate"]);
     let name = metadata["name"].as_str().unwrap_or_default();
@@ -371,7 +371,7 @@ fn job_of(cronjob: &Value) -> Value {
     })
 }
 
-/// The same Job without what the API server adds.
+/// Job without the fields that the API server adds.
 fn anew(mut job: Value) -> Value {
     job["apiVersion"] = json!("batch/v1");
     job["kind"] = json!("Job");

@@ -1,5 +1,5 @@
-//! Asks a running webhook as the API server would, without one: what no API server can be made to send, and the bytes
-//! of the answer.
+//! Client of the admission port that takes the place of the API server: it sends requests that no API server can be
+//! made to send, and returns the bytes of the response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,19 +22,17 @@ use super::unique;
 use super::webhook::SERVICE_HOST;
 use super::webhook_process::WebhookProcess;
 
-/// What the webhook answered.
+/// Response of the webhook.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
-    /// The HTTP headers.
     pub headers: HeaderMap,
-    /// The body, as it came.
+    /// Unchanged body.
     pub text: String,
 }
 
 impl Reply {
-    /// The `AdmissionReview`'s response; panics when there is none.
+    /// Response in the `AdmissionReview`; panics if there is none.
     #[track_caller]
     pub fn response(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
@@ -43,7 +41,7 @@ impl Reply {
         review["response"].take()
     }
 
-    /// The patch, decoded; empty when there is none.
+    /// Decoded patch; empty if there is none.
     pub fn patch(&self) -> String {
         use base64::Engine as _;
         let patch = self.response()["patch"]
@@ -57,7 +55,7 @@ impl Reply {
     }
 }
 
-/// A new TLS connection to an admission port whose certificate that CA signed.
+/// Opens a TLS connection to an admission port whose certificate is signed by `ca`.
 pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
@@ -77,7 +75,7 @@ pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<Tc
         .await
 }
 
-/// A request over a connection of its own, and its answer.
+/// Sends a request on a connection of its own, and reads the response.
 pub async fn ask(
     stream: TlsStream<TcpStream>,
     method: Method,
@@ -108,7 +106,7 @@ pub async fn ask(
 }
 
 impl WebhookProcess {
-    /// A new TLS connection to the admission port.
+    /// Opens a TLS connection to the admission port.
     pub async fn dial(&self) -> TlsStream<TcpStream> {
         let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
         dial(address, &self.launch.ca)
@@ -116,17 +114,17 @@ impl WebhookProcess {
             .expect("the webhook listens, with a certificate of ours")
     }
 
-    /// POSTs a body; `path` carries the query.
+    /// POSTs a body; `path` includes the query.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
         self.exchange(Method::POST, path, body).await
     }
 
-    /// Any request to the admission port, on a connection of its own.
+    /// Sends any request to the admission port, on a connection of its own.
     pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
         self.exchange_with(method, path, &[], body).await
     }
 
-    /// The same with more headers.
+    /// Sends any request with more headers.
     pub async fn exchange_with(
         &self,
         method: Method,
@@ -139,7 +137,7 @@ impl WebhookProcess {
             .expect("an answer")
     }
 
-    /// Sends a pod's review, as the API server does that waits `timeout` for the answer.
+    /// Sends a pod's review, as an API server does that waits for `timeout`.
     pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
         self.post(
             &format!("/admit/pods?timeout={timeout}"),
@@ -149,7 +147,7 @@ impl WebhookProcess {
     }
 }
 
-/// The review of a pod's creation in the namespace `jobs`.
+/// Review of a pod's creation in the namespace `jobs`.
 pub fn review(pod: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -164,7 +162,7 @@ pub fn review(pod: &Value) -> Value {
     })
 }
 
-/// A pod with one container, `main`, and these annotations.
+/// Pod with one container, `main`, and these annotations.
 pub fn pod(annotations: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "job-", "annotations": annotations},
@@ -172,7 +170,7 @@ pub fn pod(annotations: &Value) -> Value {
     })
 }
 
-/// A kubeconfig without credentials for this server.
+/// Kubeconfig without credentials for this server.
 pub fn kubeconfig_for(folder: &Folder, server: &str) -> PathBuf {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",

@@ -1,4 +1,4 @@
-//! What the tests on real sockets share: certificates, clients, waiting for a condition.
+//! Certificates and clients of the tests on real sockets.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -27,10 +27,9 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing here takes this long unless it is broken.
+/// Time limit of every wait on a socket.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for a condition.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {
@@ -39,14 +38,14 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A certificate and its key in PEM.
+/// Certificate and its key in PEM.
 #[derive(Clone)]
 pub struct Pem {
     pub cert: String,
     pub key: String,
 }
 
-/// A certificate authority of a test.
+/// Certificate authority of a test.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
@@ -61,7 +60,7 @@ impl Ca {
         self.0.pem()
     }
 
-    /// A leaf for `webhook.test` whose common name tells it from others.
+    /// Issues a leaf for `webhook.test`, identified by its common name.
     pub fn leaf(&self, name: &str) -> Pem {
         self.leaf_with(name, |_| {})
     }
@@ -82,7 +81,7 @@ impl Ca {
     }
 }
 
-/// A TLS connection to a server whose certificate comes from `ca`.
+/// Opens a TLS connection to a server whose certificate is issued by `ca`.
 pub async fn connect(
     addr: SocketAddr,
     ca: &Ca,
@@ -114,7 +113,7 @@ pub async fn connect(
         .await
 }
 
-/// The common name of the certificate that a new handshake is served.
+/// Common name of the certificate that a new handshake is served.
 pub async fn served(addr: SocketAddr, ca: &Ca) -> String {
     let stream = connect(addr, ca, None, "http/1.1").await.unwrap();
     common_name(&stream)
@@ -133,7 +132,7 @@ pub fn common_name(stream: &TlsStream<TcpStream>) -> String {
         .to_owned()
 }
 
-/// An answer, as text.
+/// HTTP response, as text.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -147,7 +146,7 @@ impl Answer {
     }
 }
 
-/// Reads one answer that announces its length.
+/// Reads one response that has a content length.
 pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<Answer> {
     let mut text = Vec::new();
     loop {
@@ -176,7 +175,7 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
     }
 }
 
-/// Sends a GET and reads the answer.
+/// Sends a GET and reads the response.
 pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     stream: &mut S,
     path: &str,
@@ -188,7 +187,7 @@ pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     answer(stream).await
 }
 
-/// A listener that serves in the background.
+/// Listener that serves in the background.
 pub struct Server {
     pub addr: SocketAddr,
     pub shutdown: Shutdown,

@@ -1,4 +1,4 @@
-//! A steady stream of creates that nothing is stored of, and what became of each.
+//! Constant load of dry-run creates, and the outcome of each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,32 +15,30 @@ use super::objects::{collection, send};
 use super::served::{pod, prefixed};
 use super::wait_for;
 
-/// Creates that may be under way at once. Beyond, the stream waits: a machine that cannot keep up is not to be buried.
+/// Limit of creates in flight. Beyond it, the generator waits: a machine that cannot keep up is not to be overloaded.
 const IN_FLIGHT: usize = 16;
 
-/// What became of a create.
+/// Outcome of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Admitted with its secret.
     Injected,
-    /// Admitted without.
+    /// Admitted without its secret.
     Bare,
-    /// The API server's sentence.
+    /// Error of the API server.
     Refused(String),
 }
 
-/// One create.
 #[derive(Debug, Clone)]
 pub struct Create {
-    /// When it was sent.
+    /// Time of the request.
     pub sent: Instant,
-    /// Until the answer.
+    /// Time from request to response.
     pub took: Duration,
-    /// What it came to.
     pub verdict: Verdict,
 }
 
-/// Creates pods that ask for a secret, by `dryRun=All`, until it is told to stop.
+/// Creates pods that request a secret, with `dryRun=All`, until it is stopped.
 pub struct Stream {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -49,8 +47,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `rate` creates in a second, each of a pod that asks for this Secret of the namespace. The client should be an
-    /// ordinary account's: `system:masters` is exempt from flow control.
+    /// Sends `rate` creates per second, each of a pod that requests this Secret of the namespace. The client should be
+    /// an ordinary account's: `system:masters` is exempt from flow control.
     pub fn start(client: Client, namespace: &str, secret: &str, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
@@ -75,7 +73,7 @@ impl Stream {
         }
     }
 
-    /// Waits until so many creates more have their answer.
+    /// Waits for this many more responses.
     pub async fn answers(&self, more: usize) {
         let enough = self.answered.load(Ordering::Relaxed) + more;
         wait_for("creates are answered", || async {
@@ -84,7 +82,7 @@ impl Stream {
         .await;
     }
 
-    /// Waits for the answers under way.
+    /// Waits for the responses in flight.
     pub async fn stop(self) -> Report {
         let lasted = self.began.elapsed();
         self.stop.store(true, Ordering::Relaxed);
@@ -104,7 +102,7 @@ async fn create_until(
     rate: u32,
 ) -> Vec<Create> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
-    // What a slow answer held up is caught up with, so that the rate is the one that was asked for.
+    // Creates that a slow response delayed are sent in a burst, so that the rate is kept on average.
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut under_way = JoinSet::new();
@@ -159,16 +157,16 @@ async fn create(client: &Client, asking: &Value, secret: &str) -> Create {
     }
 }
 
-/// What a stream came to.
+/// Results of a load.
 #[derive(Debug)]
 pub struct Report {
-    /// In the order of their ends.
+    /// In the order of the responses.
     pub creates: Vec<Create>,
     lasted: Duration,
 }
 
 impl Report {
-    /// Those that were refused, with the sentence.
+    /// Rejected creates, with the error.
     pub fn refused(&self) -> impl Iterator<Item = (&Create, &str)> {
         self.creates
             .iter()
@@ -192,7 +190,7 @@ impl Report {
         assert!(!self.creates.is_empty(), "nothing was created");
     }
 
-    /// Panics when a create was admitted without its secret.
+    /// Panics if a create was admitted without its secret.
     #[track_caller]
     pub fn none_bare(&self) {
         let bare = self
@@ -203,7 +201,7 @@ impl Report {
         assert_eq!(bare, 0, "admitted without their secret");
     }
 
-    /// A line for people.
+    /// Line for a person.
     pub fn summary(&self) -> String {
         let mut took: Vec<Duration> = self.creates.iter().map(|create| create.took).collect();
         took.sort();

@@ -1,4 +1,4 @@
-//! The webhook configuration of `manifests/webhook/`, registered for a server on this machine.
+//! Webhook configuration of `manifests/webhook/`, registered for a server on this machine.
 //!
 //! Only `clientConfig` is replaced: rules, selectors and conditions are tested as they are shipped.
 
@@ -15,24 +15,22 @@ use super::namespace::Identity;
 use super::objects::{self, send, yaml};
 use super::{block_on_elsewhere, poll, tools, unique, wait_for};
 
-/// The namespace that the manifests install into.
+/// Namespace that the manifests install into.
 pub const NAMESPACE: &str = "floe-secrets-webhook";
-/// The name of the shipped configuration.
+/// Name of the shipped configuration.
 pub const CONFIGURATION: &str = "zz-floe-secrets-webhook";
-/// The host name that the API server expects in the certificate when it calls the Service.
+/// Host name that the API server expects in the certificate when it calls the Service.
 pub const SERVICE_HOST: &str = "floe-secrets-webhook.floe-secrets-webhook.svc";
 
-/// Where the API server finds the webhook.
+/// Address at which the API server calls the webhook.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
-    /// At `https://127.0.0.1:PORT`.
+    /// `https://127.0.0.1:PORT`.
     Url {
-        /// The server's port.
         port: u16,
     },
-    /// By the Service that the configuration names, which is made to lead to this machine.
+    /// The Service that the configuration names, which resolves to this machine.
     Service {
-        /// The server's port.
         port: u16,
     },
 }
@@ -58,13 +56,13 @@ impl Target {
     }
 }
 
-/// A file of `manifests/webhook/`.
+/// File of `manifests/webhook/`.
 pub fn manifest(file: &str) -> String {
     let path = tools::project().join("manifests/webhook").join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The configuration as it is shipped, without `caBundle`.
+/// Shipped configuration, without `caBundle`.
 pub fn shipped_configuration() -> Value {
     let [configuration]: [Value; 1] = yaml(&manifest("mutatingwebhookconfiguration.yaml"))
         .try_into()
@@ -72,7 +70,7 @@ pub fn shipped_configuration() -> Value {
     configuration
 }
 
-/// Makes every entry see these namespaces only, so that tests with servers of their own can run side by side.
+/// Limits every entry to these namespaces, so that tests with servers of their own can run concurrently.
 pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         let only =
@@ -86,8 +84,8 @@ pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
     configuration
 }
 
-/// Lets every entry wait as long as an API server allows: on a busy machine a call of an entry that fails open would
-/// be missed now and then, which says nothing about the program.
+/// Raises the timeout of every entry to the API server's maximum: on a busy machine, calls of an entry that fails open
+/// would sometimes be missed, which is not a fault of the program.
 pub fn patient(mut configuration: Value) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         entry["timeoutSeconds"] = 30.into();
@@ -95,10 +93,10 @@ pub fn patient(mut configuration: Value) -> Value {
     configuration
 }
 
-/// A configuration that is in force. Taken back, and no longer in force, on drop.
+/// Configuration in force. Deleted, and no longer in force, on drop.
 pub struct Registration {
     admin: Config,
-    /// What to delete, in this order; the marker comes last.
+    /// Paths to delete, in this order; the marker is the last.
     paths: Vec<String>,
     by_service: bool,
     marker: Marker,
@@ -106,13 +104,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers a configuration that concerns every namespace. Other tests of this binary that do so wait.
+    /// Registers a configuration for every namespace. Other tests of this binary that do so wait.
     pub async fn exclusive(cp: &ControlPlane, configuration: &Value) -> Self {
         let turn = Self::turn().await;
         Self::put(cp, configuration, Some(turn)).await
     }
 
-    /// Registers a configuration that [`narrowed_to`] has limited, or the only one that this binary uses.
+    /// Registers a configuration that [`limited_to_namespaces`] has limited, or the only one of this binary.
     pub async fn shared(cp: &ControlPlane, configuration: &Value) -> Self {
         Self::put(cp, configuration, None).await
     }
@@ -144,7 +142,7 @@ impl Registration {
         }
         registration.paths.push(objects::path(configuration));
         cp.create(configuration).await.object();
-        // The API server learns of configurations one after the other: once the marker counts, ours does.
+        // The API server loads configurations in order: once the marker is in force, the one before it is.
         registration.paths.push(registration.marker.path());
         cp.create(&registration.marker.configuration())
             .await
@@ -183,7 +181,7 @@ impl Drop for Registration {
     }
 }
 
-/// A webhook that refuses `ConfigMap`s with its own label and concerns nobody else.
+/// Webhook that rejects `ConfigMap`s with its own label, and nothing else.
 #[derive(Debug, Clone)]
 struct Marker {
     name: String,
@@ -207,7 +205,7 @@ impl Marker {
             "metadata": {"name": self.name},
             "webhooks": [{
                 "name": "marker.tests.floe.dev",
-                // Nobody listens there.
+                // Nothing listens there.
                 "clientConfig": {"url": "https://127.0.0.1:1/"},
                 "rules": [{
                     "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"],
@@ -231,7 +229,7 @@ impl Marker {
     }
 }
 
-/// How many registrations of each control plane need the Service.
+/// Number of registrations of each control plane that need the Service.
 static SERVICE_NEEDED: Mutex<BTreeMap<String, usize>> = Mutex::const_new(BTreeMap::new());
 
 fn service() -> Value {
@@ -243,7 +241,7 @@ fn service() -> Value {
     })
 }
 
-/// Makes the Service of the manifests lead to this machine, without any proxy. Every registration brings its own port.
+/// Makes the Service of the manifests resolve to this machine, without a proxy. Every registration has its own port.
 async fn service_on_this_machine(cp: &ControlPlane) {
     let mut needed = SERVICE_NEEDED.lock().await;
     let count = needed.entry(cp.admin.cluster_url.to_string()).or_default();
@@ -257,7 +255,7 @@ async fn service_on_this_machine(cp: &ControlPlane) {
     *count += 1;
 }
 
-/// Deletes the Service when this was the last registration that needed it.
+/// Deletes the Service if this was the last registration that needed it.
 async fn service_is_not_needed(admin: &Config, client: &Client) {
     let mut needed = SERVICE_NEEDED.lock().await;
     let count = needed.entry(admin.cluster_url.to_string()).or_default();
@@ -267,7 +265,7 @@ async fn service_is_not_needed(admin: &Config, client: &Client) {
     }
 }
 
-/// Access with exactly the rights that `manifests/webhook/` gives to the webhook.
+/// Access with exactly the permissions that `manifests/webhook/` grants to the webhook.
 pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
     cp.apply(&manifest("namespace.yaml")).await;
     cp.apply(&manifest("rbac.yaml")).await;
@@ -275,7 +273,7 @@ pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
     cp.identity(NAMESPACE, "floe-secrets-webhook").await
 }
 
-/// Access with exactly the rights that `manifests/webhook/` gives to the controller.
+/// Access with exactly the permissions that `manifests/webhook/` grants to the controller.
 pub async fn controller_identity(cp: &ControlPlane) -> Identity {
     cp.apply(&manifest("namespace.yaml")).await;
     cp.apply(&manifest("controller-rbac.yaml")).await;

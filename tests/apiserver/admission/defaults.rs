@@ -1,5 +1,5 @@
-//! Namespaces whose defaults count, on a real API server: pods that say nothing themselves are served, mistakes are
-//! refused where they are written, and nobody else is concerned.
+//! Namespaces with defaults, on a real API server: pods without annotations get the defaults, mistakes are rejected
+//! where they are written, and no other namespace is affected.
 
 use serde_json::{Value, json};
 use testbed::namespace::TestNamespace;
@@ -8,7 +8,7 @@ use testbed::served::{
 };
 use testbed::{unique, wait_for};
 
-/// A labelled namespace with these defaults.
+/// Creates a labelled namespace with these defaults.
 async fn enabled(served: &Served, stem: &str, defaults: &Value) -> TestNamespace {
     let metadata = json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": prefixed(defaults)});
     let ns = served.cp.namespace_with(stem, &metadata).await;
@@ -30,7 +30,7 @@ async fn account(served: &Served, namespace: &str, name: &str, annotations: &Val
         .object();
 }
 
-/// A pod of the floe-jobs chart: no annotation, no label of ours, and no value of the chart that could add one.
+/// Pod of the floe-jobs chart: no annotation or label of the webhook, and no value of the chart that could add one.
 fn chart_job(name: &str, account: &str) -> Value {
     let mut job = job(
         name,
@@ -79,7 +79,7 @@ async fn a_chart_that_knows_nothing_of_us_is_served() {
     }
 }
 
-/// The pod's annotations, nearest first | `envFrom`.
+/// Annotations of the pod, nearest first | `envFrom`.
 #[tokio::test]
 async fn the_nearest_annotation_wins() {
     let served = served().await;
@@ -114,7 +114,7 @@ async fn the_nearest_annotation_wins() {
         let mut pod = pod(&ns.name, &unique("nearest"), &prefixed(&short));
         pod["spec"]["serviceAccountName"] = account.into();
         let answer = served.cp.create_dry(&pod).await;
-        // A default names a container that this pod does not have: no mistake of its author.
+        // A default may name a container that this pod does not have: that is not a mistake of its author.
         let warned = "the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace";
         assert_eq!(
             answer.warnings.iter().any(|text| text.starts_with(warned)),
@@ -205,7 +205,7 @@ async fn defaults_count_in_labelled_namespaces_alone() {
             .all(|line| line["surface"] == "sources")
     );
 
-    // In a labelled namespace a pod that nobody asked anything for is called for, and gets an empty patch.
+    // In a labelled namespace a pod without any annotation is sent too, and gets an empty patch.
     let ns = enabled(served, "silent", &json!({})).await;
     let mut object = pod(&ns.name, &unique("foreign"), &json!({"example.com/a": "b"}));
     object["spec"]["automountServiceAccountToken"] = false.into();
@@ -229,13 +229,13 @@ async fn defaults_count_in_labelled_namespaces_alone() {
         "{line}"
     );
 
-    // `helm test` pods and others of the chart: served, not hindered.
+    // `helm test` pods and others of the chart get the defaults and are admitted.
     let mut test = pod(&ns.name, "test", &json!({"helm.sh/hook": "test"}));
     test["spec"]["automountServiceAccountToken"] = false.into();
     cp.create(&test).await.object();
 }
 
-/// A refusal that rests on a default says whose it is.
+/// A rejection caused by a default names the object that has the default.
 #[tokio::test]
 async fn a_refusal_names_whose_default_it_was() {
     let served = served().await;
@@ -265,7 +265,7 @@ async fn a_refusal_names_whose_default_it_was() {
     }
 }
 
-/// Who writes a malformed default hears of it, and nobody is stopped by one that he did not touch.
+/// A malformed default is rejected when it is written, and updates that do not touch it are accepted.
 #[tokio::test]
 async fn a_malformed_default_is_refused_where_it_is_written() {
     let served = served().await;
@@ -298,7 +298,7 @@ async fn a_malformed_default_is_refused_where_it_is_written() {
             refused.stderr.contains("\"vault:a\" is not supported"),
             "{target:?}: {refused:?}"
         );
-        // A secret need not exist yet.
+        // The secret need not exist yet.
         annotate("secrets.floe.dev/env-from=not-yet")
             .await
             .succeeded();
@@ -323,7 +323,7 @@ async fn a_malformed_default_is_refused_where_it_is_written() {
     }
 }
 
-/// The warning about defaults without effect, as kubectl shows it.
+/// Warning about defaults without effect, as kubectl prints it.
 fn idle(whose: &str, why: &str) -> String {
     format!("Warning: the secrets.floe.dev/ annotations of {whose} have no effect{why}\n")
 }
@@ -360,7 +360,7 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
     );
     assert_eq!(annotate(&of_account, "a").await, idle(account, &lacks));
 
-    // A slip in the label's value is told at once, and by what follows.
+    // A wrong value of the label is reported at once, and by its consequence.
     let near = format!(
         ", because the label says \"Enabled\": kubectl label --overwrite namespace {n} secrets.floe.dev/inject=enabled"
     );
@@ -376,7 +376,7 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
         "what does not change our names says nothing"
     );
 
-    // The command that the warning names.
+    // Command that the warning names.
     assert_eq!(label("secrets.floe.dev/inject=enabled").await, "");
     assert_eq!(annotate(&of_namespace, "c").await, "");
     assert_eq!(annotate(&of_account, "c").await, "");
@@ -429,8 +429,8 @@ async fn a_changed_default_shows_by_itself() {
     .await;
 }
 
-/// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the workload's review is told that
-/// there is no such account, and the pods that come a moment later get its defaults all the same.
+/// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the account does not exist during the
+/// workload's review, and the pods that are created a moment later still get its defaults.
 #[tokio::test]
 async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_secrets() {
     let served = served().await;
@@ -454,7 +454,7 @@ async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_sec
             "round {round}"
         );
     }
-    // The reviews of the workloads came before there was an account: that is what this is about.
+    // Precondition: the workloads were reviewed before the account existed.
     let seen = served.webhook.admissions("namespace", &ns.name);
     let workloads = seen
         .iter()
@@ -466,8 +466,8 @@ async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_sec
     assert_eq!(reasons, vec![&json!("not_requested"); 20]);
 }
 
-/// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server refuses what is not on its list
-/// after we injected it, and does not say where it came from; our warning does.
+/// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server rejects an injected secret that is
+/// not on the account's list, and does not name the webhook; the webhook's warning does.
 #[tokio::test]
 async fn an_account_that_enforces_its_list_of_secrets_is_explained() {
     let served = served().await;
@@ -499,7 +499,7 @@ async fn an_account_that_enforces_its_list_of_secrets_is_explained() {
         let tried = cp.kubectl_apply(&ns.name, &pod).await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
         assert!(tried.stderr.contains(&note(name)), "{tried:?}");
-        // The API server's own words, after ours.
+        // Error of the API server, after the warning.
         let last = "is not allowed because service account strict does not reference that secret\n";
         assert_eq!(tried.stderr.ends_with(last), !admitted, "{tried:?}");
     }

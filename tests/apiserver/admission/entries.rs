@@ -1,4 +1,4 @@
-//! Every way to ask and every choice of containers: what comes out, entry by entry, and that all else stays.
+//! Every form of request and every selection of containers: the injected entries, and that nothing else changes.
 
 use serde_json::{Value, json};
 
@@ -8,14 +8,14 @@ use testbed::served::{
 };
 use testbed::unique;
 
-/// Tries a pod of these containers without storing it.
+/// Admits a pod of these containers without storing it.
 async fn tried(served: &Served, namespace: &str, annotations: &Value, spec: &Value) -> Value {
     let mut pod = pod(namespace, &unique("tried"), annotations);
     pod["spec"] = spec.clone();
     served.cp.create_dry(&pod).await.object()
 }
 
-/// Every way of asking: what | annotations | `envFrom` | `env`.
+/// Every form of request: name | annotations | `envFrom` | `env`.
 #[tokio::test]
 async fn each_way_of_asking_gives_its_entries_once() {
     let served = served().await;
@@ -148,13 +148,13 @@ async fn each_way_of_asking_gives_its_entries_once() {
     ];
     for (what, short, envs, vars) in cases {
         let annotations = prefixed(&short);
-        // Without a token's volume, which has another name each time.
+        // Without the token's volume, whose name differs each time.
         let before = json!({"automountServiceAccountToken": false, "containers": [container()]});
         let pod = tried(served, &ns.name, &annotations, &before).await;
         let main = named(&pod, "main");
         assert_eq!(sources(main), envs, "{what}");
         assert_eq!(variables(main), vars, "{what}");
-        // Nothing but what is needed is made.
+        // Only the necessary fields are created.
         assert_eq!(main.get("envFrom").is_some(), !envs.is_empty(), "{what}");
         assert_eq!(main.get("env").is_some(), !vars.is_empty(), "{what}");
         for _ in 0..3 {
@@ -164,7 +164,7 @@ async fn each_way_of_asking_gives_its_entries_once() {
                 "{what}"
             );
         }
-        // What came out goes in again: `kubectl get -o yaml | kubectl apply -f -`.
+        // The result is applied again: `kubectl get -o yaml | kubectl apply -f -`.
         let mut copy = pod.clone();
         let name = unique("copy");
         copy["metadata"] = json!({
@@ -189,7 +189,7 @@ async fn each_way_of_asking_gives_its_entries_once() {
     }
 }
 
-/// What the author wrote beside ours: `envFrom` and `env` | annotations | after.
+/// Entries of the author next to injected ones: `envFrom` and `env` | annotations | result.
 #[tokio::test]
 async fn what_the_author_wrote_stays_in_its_place() {
     let served = served().await;
@@ -303,7 +303,7 @@ async fn what_the_author_wrote_stays_in_its_place() {
     }
 }
 
-/// annotations | the containers that get it.
+/// annotations | selected containers.
 #[tokio::test]
 async fn the_chosen_containers_get_it_and_no_others() {
     let served = served().await;
@@ -376,7 +376,7 @@ async fn the_chosen_containers_get_it_and_no_others() {
         }
         let native = named(&pod, "native");
         assert_eq!(native["restartPolicy"], "Always", "{choice}");
-        // It is expanded in the native sidecar too, so ours stands before it.
+        // The native sidecar expands the variable too, so the injected one precedes it.
         assert_eq!(
             variables(native).last().map(String::as_str),
             Some("X=$(V)"),
@@ -389,7 +389,7 @@ async fn the_chosen_containers_get_it_and_no_others() {
     }
 }
 
-/// The pods that the floe charts and Dagster make, in a namespace with Pod Security at its strictest.
+/// Pods of the floe charts and of Dagster, in a namespace with the restricted Pod Security standard.
 #[tokio::test]
 async fn the_platforms_pods_stay_what_they_were() {
     let served = served().await;
@@ -426,7 +426,7 @@ async fn the_platforms_pods_stay_what_they_were() {
         "valueFrom": {"secretKeyRef": {"name": "dagster-postgresql", "key": "postgresql-password"}}});
     let cube =
         json!({"envFrom": [{"configMapRef": {"name": "cube"}}, {"secretRef": {"name": "cube"}}]});
-    // Labels | container | the author's own sources after ours
+    // Labels | container | the author's own sources after the injected ones
     let cases: [(Value, Value, &[&str]); 7] = [
         (
             json!({"app.kubernetes.io/name": "floe-jobs", "app.kubernetes.io/component": "dbt"}),
@@ -495,7 +495,7 @@ async fn the_platforms_pods_stay_what_they_were() {
             variables(&before["spec"]["containers"][0]),
             "{labels}"
         );
-        // But for the sources, the pod is the one that it would have been.
+        // Apart from the sources, the pod is unchanged.
         after["spec"]["containers"][0]["envFrom"] =
             before["spec"]["containers"][0]["envFrom"].clone();
         if before["spec"]["containers"][0].get("envFrom").is_none() {

@@ -1,5 +1,5 @@
-//! Our own binary under the shipped rights, registered as it is shipped, on a real API server with real controllers
-//! and the real kubectl. One control plane and one webhook for all of these tests.
+//! Webhook with the shipped permissions, registered as it is shipped, on a real API server with real controllers and
+//! real kubectl. All of these tests share one control plane and one webhook.
 
 #![expect(
     clippy::indexing_slicing,
@@ -21,10 +21,10 @@ mod told;
 use serde_json::{Value, json};
 use testbed::served::prefixed;
 
-/// A value that must not be seen anywhere on the way.
+/// Value that must not appear anywhere.
 const CANARY: &str = "canary-7f3a-value";
 
-/// Both ways to ask for `db-creds`.
+/// Both forms of a request for `db-creds`.
 fn asking() -> Value {
     prefixed(&json!({"env-from": "db-creds", "env.KEY": "db-creds/k"}))
 }

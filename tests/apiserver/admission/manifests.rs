@@ -1,4 +1,4 @@
-//! What people apply, and apply again: every kind that makes pods, with the real kubectl and the real controllers.
+//! Manifests that users apply repeatedly: every kind that creates pods, with real kubectl and real controllers.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use testbed::served::{
 };
 use testbed::unique;
 
-/// What a pod tells of its restarts.
+/// Reload annotation of a pod.
 const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
 #[tokio::test]
@@ -105,7 +105,7 @@ spec: SPEC
             .count(),
         documents.len()
     );
-    // As a person does it; kubectl cannot apply a generateName.
+    // kubectl cannot apply a generateName, so users create such a Job.
     cp.kubectl(
         &[
             "-n",
@@ -176,7 +176,7 @@ spec: SPEC
             "envFrom": ["snowflake-credentials"],
             "env": ["PASSWORD", "FLOE_SECRET_SNOWFLAKE_CREDENTIALS_SNOWFLAKE_USER"],
         }}});
-        // What restarts a workload, a pod tells; a Job is never restarted.
+        // The pods of a restartable workload have reload annotations; a Job is never restarted.
         let restarts = !selector.starts_with("job-name=");
         if restarts {
             added["restart"] = json!({"list": ["snowflake-credentials"]});
@@ -191,7 +191,7 @@ spec: SPEC
         assert!(!pod.to_string().contains(CANARY), "{selector}");
     }
 
-    // Templates stay as the author wrote them, so nobody's second apply conflicts or restarts anything.
+    // Templates stay as the author wrote them, so no second apply conflicts or restarts anything.
     for path in [
         "apis/apps/v1/namespaces/NS/deployments/api",
         "apis/batch/v1/namespaces/NS/cronjobs/nightly",
@@ -246,7 +246,8 @@ spec: SPEC
     );
 }
 
-/// A Job's and a Deployment's templates are never ours to write, so a label edit or an identical apply is nothing.
+/// The webhook never changes the templates of a Job and a Deployment, so editing a label and an identical apply change
+/// nothing.
 #[tokio::test]
 async fn workloads_are_applied_and_edited_as_ever() {
     let served = served().await;
@@ -277,7 +278,7 @@ async fn workloads_are_applied_and_edited_as_ever() {
     );
 }
 
-/// What the webhook wrote is nobody's to take away: neither entries nor what the pod tells of them.
+/// Users cannot remove what the webhook wrote: neither entries nor the pod's reload annotation.
 #[tokio::test]
 async fn a_bare_pod_is_applied_again_server_side() {
     let served = served().await;
@@ -305,7 +306,7 @@ async fn a_bare_pod_is_applied_again_server_side() {
     }
 }
 
-/// A bare pod cannot be changed, and `envFrom` is a list that `kubectl apply` only knows whole.
+/// A pod is immutable, and `kubectl apply` replaces `envFrom` as a whole.
 #[tokio::test]
 async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
     let served = served().await;

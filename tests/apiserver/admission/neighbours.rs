@@ -1,4 +1,4 @@
-//! Other webhooks before and after ours, pods that are not what they seem, and the API server's own hand at our patch.
+//! Other webhooks before and after ours, unusual pods, and the API server's application of the patch.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use testbed::stub_server::Stub;
 use testbed::unique;
 use testbed::webhook::{Registration, narrowed_to};
 
-/// Another webhook that adds a container of this name where there is none yet.
+/// Webhook that adds a container of this name if there is none yet.
 async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
     Stub::start_with(&cp.authority, move |request| {
         let containers = request["object"]["spec"]["containers"].as_array().expect("containers");
@@ -26,7 +26,7 @@ async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
     .await
 }
 
-/// Registers it for the pods of one namespace; the name says whether it comes before or after us.
+/// Registers it for the pods of one namespace; the name determines whether it is called before or after ours.
 pub async fn beside_us(
     cp: &ControlPlane,
     stub: &Stub,
@@ -141,7 +141,8 @@ async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refus
     );
 }
 
-/// The API server applies patches by a library of its own; what it stores is what RFC 6902 says by another one.
+/// The API server applies patches with a library of its own; the stored object is the result of RFC 6902 by another
+/// one.
 #[tokio::test]
 async fn the_api_server_understands_our_patch_as_we_do() {
     let served = served().await;
@@ -149,7 +150,7 @@ async fn the_api_server_understands_our_patch_as_we_do() {
     for name in ["a", "b", "c"] {
         cp.secret(&ns.name, name, &["k", "l"], "x").await;
     }
-    // It sees each pod before we do, in the API server's own words.
+    // The stub sees each pod before the webhook does, as the API server writes it.
     let recorder = Stub::start(&cp.authority).await;
     let mut configuration = narrowed_to(recorder.by_url(), &[&ns.name]);
     configuration["metadata"]["name"] = unique("aa-recorder").into();
@@ -260,7 +261,7 @@ async fn a_forged_mark_changes_nothing() {
         let expected: Value = serde_json::from_str(everything).expect("JSON");
         assert_eq!(written["containers"], expected["containers"], "{record}");
     }
-    // An owner that is not there buys nothing.
+    // A nonexistent owner changes nothing.
     let mut owned = pod(&ns.name, "owned", &prefixed(&json!({"env-from": "absent"})));
     owned["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "made-up", "uid": "11111111-2222-3333-4444-555555555555",
@@ -294,7 +295,7 @@ async fn odd_pods_are_pods() {
     assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
     assert_eq!(made["spec"]["os"]["name"], "windows");
 
-    // The kubelet's copy of a static pod may not name a Secret, and the API server refuses one that does.
+    // The kubelet's copy of a static pod may not name a Secret, and the API server rejects one that does.
     let mut mirror = pod(&ns.name, "mirror", &asking());
     mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "abc".into();
     with(
@@ -316,7 +317,7 @@ async fn odd_pods_are_pods() {
         "{refused:?}"
     );
 
-    // As large as etcd takes it.
+    // Largest object that etcd accepts.
     let mut large = pod(&ns.name, "large", &asking());
     large["metadata"]["annotations"]["example.com/large"] = "a".repeat(250 << 10).into();
     large["spec"]["containers"][0]["env"] =

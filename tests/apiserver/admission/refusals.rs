@@ -1,5 +1,5 @@
-//! What people read when they are refused or warned, word for word as the real kubectl prints it; what the events of
-//! their controllers say; and how a refusal heals by itself.
+//! Rejections and warnings, literally as real kubectl prints them; the events of their controllers; and the recovery of
+//! rejected pods.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use testbed::webhook::{Registration, narrowed_to};
 use testbed::webhook_process::Launch;
 use testbed::{free_ports, unique, wait_for};
 
-/// What kubectl prints for these causes: annotation and sentence.
+/// Rejections that kubectl prints: annotation and sentence.
 fn refusal(causes: &[(&str, String)]) -> String {
     let line = |(key, sentence): &(&str, String)| {
         format!("metadata.annotations[secrets.floe.dev/{key}]: {sentence}\n")
@@ -50,7 +50,7 @@ async fn each_refusal_is_its_sentences() {
     cp.secret(&ns.name, "secret-a-b", &["value"], "x").await;
     cp.secret(&elsewhere.name, "snowflake-credentials", &["k"], "x")
         .await;
-    // Names are suggested that were used here before.
+    // Suggested names were used in this namespace before.
     cp.create_dry(&pod(
         &ns.name,
         "before",
@@ -69,7 +69,7 @@ async fn each_refusal_is_its_sentences() {
         )
     };
     let cases: Vec<(Value, Vec<(&str, String)>)> = vec![
-        // One of this name in another namespace is of no use.
+        // A secret of this name in another namespace does not count.
         (
             json!({"env-from": "snowflake-credentials"}),
             vec![("env-from", no_secret("snowflake-credentials", "env-from"))],
@@ -158,7 +158,7 @@ async fn each_refusal_is_its_sentences() {
         let refused = cp.kubectl_apply(&ns.name, &pod).await;
         assert_eq!((refused.code, &*refused.stdout), (1, ""), "{short}");
         assert_eq!(refused.stderr, refusal(&causes), "{short}");
-        // The same as other clients get it.
+        // Same response for other clients.
         let answer = cp.create_dry(&pod).await;
         assert_eq!(
             (answer.status, &answer.body["reason"]),
@@ -182,7 +182,7 @@ async fn each_refusal_is_its_sentences() {
     }
 }
 
-/// Things that refuse nothing: annotations | the author's `env` | what kubectl prints, in this order.
+/// Warnings without rejection: annotations | the author's `env` | output of kubectl, in this order.
 #[tokio::test]
 async fn each_warning_reaches_the_person() {
     let served = served().await;
@@ -261,7 +261,7 @@ async fn each_warning_reaches_the_person() {
     }
 }
 
-/// What waits for its secret: a missing one is an event of its controller that says all, and no failure.
+/// Workloads that wait for a secret: a missing one is a complete event of their controller, and not a failure.
 #[tokio::test]
 async fn what_was_refused_heals_when_its_secret_is_there() {
     let served = served().await;
@@ -269,7 +269,7 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
     let containers = json!([container()]);
     let started = std::time::Instant::now();
-    // Applied with a warning: workloads are not refused.
+    // Applied with a warning: workloads are not rejected.
     let warning = format!(
         "Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n",
         ns.name
@@ -294,7 +294,7 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
         cp.event(&ns.name, "Job", "load", "FailedCreate").await,
         said
     );
-    // As a person sees it.
+    // Output that a person reads.
     let described = cp
         .kubectl(&["-n", &ns.name, "describe", "job", "load"], "")
         .await
@@ -316,7 +316,7 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
             "{job}"
         );
     };
-    // With backoffLimit 0 a single failure would be the end; a refused pod is none.
+    // With backoffLimit 0 a single failure would be final; a rejected pod does not count as one.
     wait_for("a second attempt of the Job", || async {
         let refused = served.webhook.admissions("owner", "Job/load");
         let here = refused
@@ -347,7 +347,7 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     unfailed().await;
 }
 
-/// The webhook's own read is refused, or its API server is gone: never confused with a missing secret.
+/// The webhook's own read is rejected, or its API server is gone: never reported as a missing secret.
 #[tokio::test]
 async fn a_backend_that_gives_no_verdict_is_told_apart() {
     let served = served().await;
@@ -403,7 +403,7 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
             .with(&["--on-unavailable", on_unavailable])
             .start()
             .await;
-        // After the other one, which has nothing against these pods.
+        // Sorted after the other webhook, which admits these pods.
         let registration =
             Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
         let tried = cp
@@ -422,7 +422,7 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
     }
 }
 
-/// The API server itself refuses such a field in its own kinds; a Rollout is stored as it was written.
+/// The API server rejects such a field in its own kinds; a Rollout is stored as it was written.
 #[tokio::test]
 async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
     let served = served().await;
@@ -435,7 +435,7 @@ async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
             {"name": "main", "image": "none", "env": [{"name": "HOST", "value": "db"}, {"name": "PORT", "value": 54327}]},
         ]}}},
     });
-    // The new resource is known to the webhook's rules a moment later.
+    // The API server adds the new resource to the webhook's rules with a delay.
     let refused = wait_for("the webhook is asked", || async {
         let answer = cp
             .kubectl(

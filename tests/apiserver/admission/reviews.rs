@@ -1,4 +1,4 @@
-//! What may be sent to the port: reviews as the API server writes them, with changes; reviews that are none.
+//! Requests to the port: reviews as the API server writes them, with changes; and bodies that are not reviews.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use testbed::served::{
 use testbed::stub_server::Stub;
 use testbed::unique;
 
-/// A review as the API server wrote it, replayed with changes.
+/// Review as the API server wrote it, replayed with changes.
 #[tokio::test]
 async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
     let served = served().await;
@@ -50,7 +50,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         assert_eq!(answer["response"]["allowed"], true, "{answer}");
         let after = patched(object, answer);
         assert_eq!(sources(named(&after, "main")), ["secret/db-creds"]);
-        // Add-only: without our entries it is what it was.
+        // Without the added entries, the pod is unchanged.
         for operation in &patch_of(answer).0 {
             assert!(
                 matches!(operation, json_patch::PatchOperation::Add(_)),
@@ -82,7 +82,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         "{said}"
     );
 
-    // Fields of a Kubernetes that is still to come.
+    // Fields of a future Kubernetes.
     let (object, answer) = replay(&|request| {
         let object = &mut request["object"];
         object["spec"]["fromTheFuture"] = json!({"a": [1, 1.5, null]});
@@ -108,7 +108,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         );
     }
 
-    // Keys that no API server lets through.
+    // Keys that no API server accepts.
     let (object, answer) = replay(&|request| {
         let hostile =
             json!({"a~b/c~1d": "x", "": "y", "~0": "z", "\u{0}\"\\": "\u{1f980}", "a/b/c": "d"});
@@ -126,7 +126,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         }
     }
 
-    // What this entry does not act on, however it came here.
+    // Requests that this entry does not mutate.
     for (what, skipped, change) in [
         (
             "an update",
@@ -274,7 +274,7 @@ async fn what_is_no_review_is_answered_and_nothing_breaks() {
         let (answered, said) = webhook.send(method.clone(), path, body).await;
         assert_eq!(answered, status, "{method} {path}: {said}");
     }
-    // As soon as there is a uid, there is an answer to it.
+    // Every body with a uid gets a response with that uid.
     for broken in [
         r#""object":{"metadata":{"annotations":"canary-text"}}}}"#,
         r#""object":{"spec":{"containers":[{"na"#,
@@ -305,7 +305,7 @@ async fn what_is_no_review_is_answered_and_nothing_breaks() {
     let (_, metrics) = webhook.get("/metrics").expect("metrics");
     assert!(metrics.contains(r#"reason="unreadable""#), "{metrics}");
     assert!(!webhook.log().contains("canary-text"));
-    // And it still works.
+    // The server still works.
     served
         .cp
         .create_dry(&pod(

@@ -1,4 +1,4 @@
-//! What is told of an admission, in our log and the cluster's audit log, and that a secret counts at once.
+//! Records of an admission, in the webhook's log and the cluster's audit log, and immediate visibility of new secrets.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ async fn the_log_says_who_asked_for_what() {
     ] {
         assert_eq!(line[field], value, "{field}: {line}");
     }
-    // A Job's pod is asked for by its controller; the owner says on whose behalf.
+    // A Job's pod is created by its controller; the log names the owner.
     let owner = unique("load");
     cp.kubectl_apply(&ns.name, &job(&owner, &asking(), &json!([container()])))
         .await
@@ -109,7 +109,7 @@ async fn the_log_says_who_asked_for_what() {
     );
 }
 
-/// A secret counts from the moment that it exists, even where it was missing a moment ago.
+/// A secret counts from the moment that it exists, even if it was missing a moment ago.
 #[tokio::test]
 async fn a_secret_that_was_just_made_is_never_missing() {
     let served = served().await;
@@ -140,7 +140,7 @@ async fn a_secret_that_was_just_made_is_never_missing() {
     }
 }
 
-/// The cluster's audit log and ours tell of the same event.
+/// The cluster's audit log and the webhook's log can be joined by event.
 #[tokio::test]
 async fn the_clusters_audit_log_joins_ours() {
     let files = Folder::new();

@@ -1,5 +1,5 @@
-//! What the controller's account may change, on the real API server: one annotation and the `caBundle`, though its roles
-//! here allow everything.
+//! Changes that the admission policies allow to the controller's account, on the real API server: one annotation and
+//! the `caBundle`, although its roles here allow everything.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use testbed::wait_within;
 
 const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-controller";
 
-/// How long the API server may take to know a new policy.
+/// Time limit until the API server enforces a new policy.
 const POLICY_KNOWN: Duration = Duration::from_mins(1);
 
-/// A control plane with the chart's policies, and the account with every right there is.
+/// Control plane with the chart's policies, and the controller's account with every permission.
 async fn scene() -> ControlPlane {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
@@ -51,7 +51,7 @@ async fn scene() -> ControlPlane {
     cp
 }
 
-/// A merge patch by the account.
+/// Sends a merge patch as the controller's account.
 async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> Output {
     let change = change.to_string();
     let args = [
@@ -79,7 +79,7 @@ fn denied(answer: &Output, says: &str) {
     );
 }
 
-/// A workload of each kind that the account may patch, by its name for kubectl.
+/// Workload of each kind that the account may patch, by its name for kubectl.
 fn workloads() -> Vec<(&'static str, Value)> {
     let containers = json!([{"name": "main", "image": "none"}]);
     let set = |kind: &str, more: &Value| {
@@ -110,7 +110,7 @@ fn trigger(value: &Value) -> Value {
     json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": value}}})
 }
 
-/// The API server learns of a policy some time after it is there.
+/// Waits until the API server enforces a new policy.
 async fn known(cp: &ControlPlane, object: &str) {
     wait_within(POLICY_KNOWN, "the policy counts", || async {
         let refused = patch(
@@ -146,7 +146,7 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
                 "in a namespace that the webhook leaves alone",
             );
         }
-        // Others are not concerned.
+        // Other accounts are not affected.
         let label = ["-n", "kube-system", "label", name, "by=somebody"];
         cp.kubectl(&label, "").await.succeeded();
     }
@@ -167,7 +167,8 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
     configuration(cp).await;
 }
 
-/// The one annotation comes, changes and goes, with others beside it and without; no other does.
+/// The one annotation can be added, changed and removed, with others on the object and without; no other annotation
+/// can.
 async fn annotations(cp: &ControlPlane, name: &str) {
     for value in [json!("a"), json!("b"), json!(null)] {
         patch(cp, "jobs", name, &trigger(&value)).await.succeeded();
@@ -196,8 +197,8 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     patch(cp, "jobs", name, &trigger(&"c".into()))
         .await
         .succeeded();
-    // A controller of an older version still writes the name that the annotation had: it is refused, changes nothing,
-    // and marks that it has left behind stand in nobody's way.
+    // A controller of an older version still writes the former name of the annotation: it is rejected, changes nothing,
+    // and leftover annotations hinder nobody.
     let former = "nudge.floe.dev/secret";
     denied(
         &patch(cp, "jobs", name, &change(former, "uid".into())).await,
@@ -234,7 +235,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     )
     .await
     .succeeded();
-    // Nothing at all is there now.
+    // Now there are no annotations at all.
     patch(cp, "jobs", name, &trigger(&"d".into()))
         .await
         .succeeded();
@@ -262,7 +263,7 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
     ] {
         denied(&patch(cp, "jobs", name, &change).await, says);
     }
-    // What each kind lets people change of its spec.
+    // Fields of each kind's spec that users may change.
     let image = json!({"spec": {"template": {"spec": {"hostPID": true}}}});
     let spec = match name.split_once('/').expect("a kind").0 {
         "job" => json!({"spec": {"suspend": true}}),
@@ -273,7 +274,7 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
     denied(&patch(cp, "jobs", name, &both).await, "changes no spec");
 }
 
-/// The webhook configuration: the CA of every entry, and nothing else of any.
+/// Webhook configuration: the CA of every entry, and no other field.
 async fn configuration(cp: &ControlPlane) {
     let name = "mutatingwebhookconfiguration/zz-floe-secrets-webhook";
     let rendered = Helm::Four.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
@@ -299,7 +300,7 @@ async fn configuration(cp: &ControlPlane) {
         )
         .await
     };
-    // As the controller writes it: server-side, every entry at once.
+    // Same request as the controller's: server-side, every entry at once.
     let trusted: Vec<Value> = entries
         .as_array()
         .expect("entries")
@@ -317,7 +318,7 @@ async fn configuration(cp: &ControlPlane) {
         "-f",
         "-",
     ];
-    // It has to be a certificate for the API server to take it.
+    // The API server accepts only a valid certificate.
     let pem = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         cp.authority.pem(),
@@ -367,7 +368,7 @@ async fn configuration(cp: &ControlPlane) {
         &by_json(label).await,
         "changes no metadata of the webhook configuration",
     );
-    // Somebody else's configuration.
+    // Configuration of another webhook.
     let mut theirs = named(
         &rendered,
         "MutatingWebhookConfiguration",
@@ -393,7 +394,7 @@ async fn configuration(cp: &ControlPlane) {
     );
 }
 
-/// A field that a newer API has is one that the policy would let through.
+/// Compares the policy with the API: a field that the policy does not name could be changed.
 #[tokio::test]
 async fn policy_names_every_field_of_an_entry() {
     let cp = ControlPlane::shared().await;
@@ -432,7 +433,7 @@ async fn policy_names_every_field_of_an_entry() {
     }
 }
 
-/// Without the controller, and when it is turned off, there is none.
+/// Without the controller, and when it is turned off, there is no policy.
 #[test]
 fn policy_is_there_for_the_controller() {
     let count = |values: &Value| {

@@ -1,4 +1,4 @@
-//! Who may call the admission port: what is rendered for each way to close it, and what an open port refuses.
+//! Callers of the admission port: objects rendered for each way to close it, and requests that an open port rejects.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -14,14 +14,14 @@ use testbed::tools::{paths, project};
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::Launch;
 
-/// How the chart names the ways to close the port.
+/// Names in the chart of the ways to close the port.
 const SETTINGS: &str = "tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from";
 
 fn closed_by_range() -> Value {
     json!({"networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}})
 }
 
-/// What the rendered webhook is told about its callers.
+/// Value of the rendered webhook's `--trusted-callers`.
 fn trusted(values: &Value) -> String {
     let objects = Helm::Four.objects(NAME, values);
     let container =
@@ -70,7 +70,7 @@ fn callers_are_trusted_only_when_the_port_is_closed() {
             ),
             true,
         ),
-        // Metrics and egress say nothing about this port.
+        // Metrics and egress do not affect this port.
         (
             json!({"networkPolicy": {"metrics": {"from": from}, "egress": {"apiServer": from}}}),
             false,
@@ -112,7 +112,7 @@ fn a_policy_that_would_close_nothing_is_refused() {
     }
 }
 
-/// The notes of an installation, from a dry run.
+/// Notes of an installation, from a dry run.
 fn notes(values: &Value) -> String {
     let args = [
         "install",
@@ -127,7 +127,7 @@ fn notes(values: &Value) -> String {
         .succeeded()
         .stdout;
     let (_, notes) = said.split_once("NOTES:").expect("notes");
-    // As a sentence, whatever the lines are.
+    // Joined into one line, independent of line breaks.
     notes.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -171,7 +171,7 @@ fn kustomize(folder: &str) -> Output {
     }
 }
 
-/// What closes the port of the plain manifests, on their page and in `hack/install.sh`, is what the chart renders.
+/// The policies for the plain manifests, on their page and in `hack/install.sh`, are those of the chart.
 #[test]
 fn plain_manifests_are_closed_as_the_chart_is() {
     let rendered = Helm::Four.objects(NAME, &merged(existing(), &closed_by_range()));
@@ -227,8 +227,7 @@ fn plain_manifests_are_closed_as_the_chart_is() {
     }
 }
 
-/// The same program, told what the chart tells it with and without a closed port, reviewed by somebody without a
-/// certificate.
+/// Webhook with the arguments of the chart, with and without a closed port, called without a client certificate.
 #[tokio::test]
 async fn every_key_is_given_only_behind_a_closed_port() {
     let cp = ControlPlane::shared().await;
@@ -248,7 +247,7 @@ async fn every_key_is_given_only_behind_a_closed_port() {
                 .review("/admit/pods", &review_of(&asks(annotations)))
                 .await
         };
-        // Goes on in any case.
+        // Rejected in neither case.
         for annotations in [
             json!({"env-from": "db"}),
             json!({"refs": "db/user"}),
@@ -282,7 +281,7 @@ async fn every_key_is_given_only_behind_a_closed_port() {
             );
         }
     }
-    // The objects that say so are what the API server accepts.
+    // The API server accepts the rendered objects.
     let objects = Helm::Four.objects(NAME, &closed_by_range());
     let mut policy = named(&objects, "NetworkPolicy", NAME).clone();
     policy["metadata"]["namespace"] = namespace.name.clone().into();

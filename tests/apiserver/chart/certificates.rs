@@ -1,5 +1,5 @@
-//! The chart's certificates by the real cert-manager: issued, put into the webhook configuration, renewed, and gone
-//! after an uninstallation.
+//! Certificates of the chart by real cert-manager: issued, put into the webhook configuration, renewed, and removed by
+//! an uninstallation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,10 +20,10 @@ use testbed::webhook_process::Launch;
 pub(crate) const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-/// Creates in a second while certificates are renewed.
+/// Creates per second while certificates are renewed.
 const RATE: u32 = 50;
 
-/// The release's Service leads to this machine, to the port that the configuration names.
+/// Makes the release's Service resolve to this machine, with the port that the configuration names.
 pub(crate) async fn lead_here(cp: &ControlPlane) {
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
@@ -79,7 +79,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     let injected = wait_for("the CA in every entry", bundles).await;
     assert_eq!(injected, vec![STANDARD.encode(&ca); 5]);
 
-    // Our program serves with it, under the rights of the release, and the API server trusts it.
+    // The webhook serves with it, with the permissions of the release, and the API server trusts it.
     let identity = cp.identity(NAME, NAME).await;
     let launch = launch.set("--kubeconfig", &identity.kubeconfig.display().to_string());
     launch.folder.write("tls.crt", &cert);
@@ -97,7 +97,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     })
     .await;
 
-    // Renewed again and again under load; the files follow as the kubelet would bring them, key and certificate.
+    // Renewed repeatedly under load; the files are updated as by the kubelet, key and certificate together.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
     let stream = Stream::start(loader.client(), "default", "db", RATE);
@@ -143,7 +143,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     println!("{} renewals: {}", pace.rotations, report.summary());
     report.all_injected();
 
-    // An upgrade takes nothing, by either Helm's way of applying.
+    // An upgrade removes nothing, with either Helm's way of applying.
     let before = bundles().await;
     cp.helm(
         Helm::Four,
@@ -174,10 +174,10 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         cp.request(Method::GET, CONFIGURATION, None).await.status,
         404
     );
-    // A pod that asks is not refused any more, because nobody is asked.
+    // A pod with annotations is no longer rejected, because the webhook is not called.
     cp.create_dry(&asks).await.object();
 
-    // From rendered files: cert-manager fills the Secrets that are among them, which the next apply leaves alone.
+    // From rendered files: cert-manager fills the rendered Secrets, which the next apply leaves unchanged.
     let template = [
         "template",
         NAME,
@@ -191,7 +191,8 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         .await
         .succeeded()
         .stdout;
-    // Server-side, as the installation's page has it: otherwise kubectl may want to create what cert-manager just did.
+    // Server-side, as the installation page has it: otherwise kubectl may try to create what cert-manager has just
+    // created.
     let apply = ["apply", "--server-side", "--filename", "-"];
     cp.kubectl(&apply, &rendered).await.succeeded();
     let (again, ..) = wait_for("the certificate", pair).await;
@@ -204,7 +205,8 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     nothing_left(cp).await;
 }
 
-/// A container of the release, as a process on this machine: its own arguments, and its ServiceAccount's rights.
+/// Runs a container of the release as a process on this machine, with its own arguments and its ServiceAccount's
+/// permissions.
 pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, Folder) {
     let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{deployment}");
     let template = cp.request(Method::GET, &path, None).await.object()["spec"]["template"].take();
@@ -213,7 +215,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         .expect("an account");
     let identity = cp.identity(NAME, account).await;
     let folder = Folder::new();
-    // What a kubelet would mount.
+    // Files that a kubelet would mount.
     let mounted = template["spec"]["volumes"]
         .as_array()
         .into_iter()
@@ -236,7 +238,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         }
         Some(("--listen", _)) => format!("--listen=127.0.0.1:{}", ports[0]),
         Some(("--ops-listen", _)) => format!("--ops-listen=127.0.0.1:{}", ports[1]),
-        // A test does not wait as long as people's API servers get.
+        // Shorter than in the chart, so that the test does not wait.
         Some(("--ca-grace", _)) => "--ca-grace=1s".to_owned(),
         _ => argument
             .replace("$(POD_NAMESPACE)", NAME)
@@ -260,7 +262,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
     )
 }
 
-/// The chart as it might have been before it had the entries that never stop anything.
+/// Chart as it might have been before it had the entries that fail open.
 fn older_chart() -> Folder {
     let folder = Folder::new();
     let copied = std::process::Command::new("cp")
@@ -287,7 +289,7 @@ fn older_chart() -> Folder {
     folder
 }
 
-/// The chart's own objects, rights and arguments, and our program: nobody else makes the certificate.
+/// Objects, permissions and arguments of the chart, and the webhook: nothing else issues the certificate.
 #[tokio::test]
 async fn self_managed_certificates_need_nobody_else() {
     let cp = &ControlPlane::start(Options::default()).await;
@@ -329,8 +331,7 @@ async fn self_managed_certificates_need_nobody_else() {
     };
     wait_for("a pod gets its secret", injected).await;
 
-    // What Helm does takes neither the certificate nor the CA. And nothing is refused while an entry that is new has no
-    // CA yet.
+    // Helm removes neither the certificate nor the CA. Nothing is rejected while a new entry has no CA yet.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
     let mut workload = deployment(
@@ -348,7 +349,8 @@ async fn self_managed_certificates_need_nobody_else() {
         "--reuse-values",
     ];
     let changed = [&upgrade[..], &["--set", "webhook.timeoutSeconds=6"]].concat();
-    // Not behind the first: to take an entry away again, Helm 4 would have to own all of it. So entries only ever come.
+    // Not behind the first: to remove an entry again, Helm 4 would have to own all of it. So entries are only ever
+    // added.
     let back = ["rollback", NAME, "2", "--namespace", NAME];
     for args in [&upgrade[..], &changed, &back] {
         let stream = Stream::start(loader.client(), "default", "db", RATE);
@@ -375,7 +377,7 @@ async fn self_managed_certificates_need_nobody_else() {
     )
     .await
     .succeeded();
-    // The controller still runs, and may not make its objects anew.
+    // The controller still runs, and may not create its objects again.
     let kinds = "secrets,leases,deployments,services,roles,rolebindings";
     let left = cp
         .kubectl(&["-n", NAME, "get", kinds, "--output=name"], "")

@@ -1,4 +1,4 @@
-//! The page about the API server's client certificate, word for word, on a real API server.
+//! Commands of the page about the API server's client certificate, literally, on a real API server.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use testbed::wait_for;
 use testbed::webhook::{Registration, SERVICE_HOST, webhook_identity};
 use testbed::webhook_process::Launch;
 
-/// The page's blocks in this language.
+/// Blocks of the page in this language.
 fn blocks(language: &str) -> Vec<String> {
     let page = project().join("docs/operations/API-SERVER-CERTIFICATE.md");
     let page = std::fs::read_to_string(page).expect("the page");
@@ -44,7 +44,7 @@ async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
         "configuration.yaml",
         admission.replace("/etc/kubernetes/admission", &here),
     );
-    // Here the Service has another port than 443, which the page says to add.
+    // The Service here has another port than 443, which the page instructs to add.
     assert!(clients.contains(SERVICE_HOST));
     let clients = clients.replace("/etc/kubernetes/admission", &here);
     folder.write(
@@ -75,7 +75,7 @@ async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
         let admitted = cp.create_dry(&asks).await.object();
         assert_eq!(source(&admitted), Some("db".into()));
     }
-    // By URL it is another host, for which the API server has no certificate.
+    // By URL the host is another one, for which the API server has no certificate.
     let _registered = Registration::exclusive(cp, &webhook.by_url()).await;
     let answer = cp.create_dry(&asks).await;
     assert_eq!(answer.status, 500, "{answer:?}");

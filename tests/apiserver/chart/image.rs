@@ -1,11 +1,11 @@
-//! The image: every file that the Containerfile copies is there, and is sent to the builder.
+//! Image: every file that the Containerfile copies exists and is sent to the builder.
 
 use std::path::Path;
 
 use testbed::tools::project;
 
-/// Whether `.dockerignore` keeps a path from the builder: the last pattern that matches it, or a folder above it,
-/// decides; `!` takes in again.
+/// Whether `.dockerignore` excludes a path: the last pattern that matches it, or a folder above it, decides; `!`
+/// includes it again.
 fn ignored(patterns: &str, path: &str) -> bool {
     let mut ignored = false;
     for line in patterns
@@ -34,7 +34,7 @@ fn ignored(patterns: &str, path: &str) -> bool {
     ignored
 }
 
-/// Part by part; `**` stands for any number of parts.
+/// Matches part by part; `**` matches any number of parts.
 fn matches(pattern: &[&str], parts: &[&str]) -> bool {
     match (pattern, parts) {
         ([], []) => true,
@@ -46,7 +46,7 @@ fn matches(pattern: &[&str], parts: &[&str]) -> bool {
     }
 }
 
-/// One part of a path: `*` for any characters, `?` for one. Other characters of Go's patterns are not used here.
+/// Matches one part of a path: `*` for any characters, `?` for one. Other characters of Go's patterns do not occur.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern, text) {
         ([], []) => true,
@@ -58,7 +58,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// The sources of `COPY` that come from the checkout.
+/// Sources of `COPY` in the checkout.
 fn copied() -> Vec<String> {
     let text = std::fs::read_to_string(project().join("Containerfile")).expect("the Containerfile");
     let mut sources = Vec::new();
@@ -86,7 +86,7 @@ fn copied() -> Vec<String> {
     sources
 }
 
-/// All files of a folder, by their paths below the project's; or the file itself.
+/// Files of a folder, or the file itself, by path below the project.
 fn files(path: &Path, found: &mut Vec<String>) {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).expect("a folder") {
@@ -120,7 +120,7 @@ fn every_copied_file_is_sent_to_the_builder() {
             );
         }
     }
-    // What no image needs: keys, caches and what was built would be sent with it.
+    // Keys, caches and build output must not be sent to the builder.
     for file in [
         ".git/config",
         "target/release/floe-secrets-webhook",
@@ -141,7 +141,7 @@ fn everything_that_the_build_includes_is_copied() {
         .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
     {
         let text = std::fs::read_to_string(project().join(&file)).expect("a source file");
-        // Unit tests are not built there.
+        // Unit tests are not built in the image.
         let text = text
             .split("#[cfg(test)]\nmod tests")
             .next()

@@ -13,7 +13,7 @@ use testbed::namespace::TestNamespace;
 use testbed::objects::{self, yaml};
 use testbed::wait_for;
 
-/// A release of its own, in a namespace of its own.
+/// Release in a namespace of its own.
 struct Release {
     cp: &'static ControlPlane,
     name: String,
@@ -30,7 +30,7 @@ impl Release {
             .kubectl(&["api-resources", "--verbs=list", "--output=name"], "")
             .await
             .succeeded();
-        // Events tell of what is gone.
+        // Events outlive their objects.
         let kinds: Vec<&str> = kinds
             .stdout
             .lines()
@@ -48,7 +48,7 @@ impl Release {
         }
     }
 
-    /// The objects of the cluster that this release is the reason for: those in its namespace, and those of its name.
+    /// Objects of the cluster that belong to this release: those in its namespace, and those of its name.
     async fn objects(&self) -> BTreeSet<String> {
         let columns = "custom-columns=NS:.metadata.namespace,KIND:.kind,NAME:.metadata.name";
         let args = [
@@ -80,7 +80,7 @@ impl Release {
             .collect()
     }
 
-    /// Waits until nothing is left; the garbage collector takes pods after their Deployment.
+    /// Waits until nothing is left; the garbage collector deletes pods after their Deployment.
     async fn nothing_is_left(&self) {
         let mut left = BTreeSet::new();
         for _ in 0..60 {
@@ -116,7 +116,7 @@ impl Release {
         .await
     }
 
-    /// What an issuer does: its CA in every entry, by server-side apply as a field manager of its own.
+    /// Acts as an issuer: writes its CA into every entry, by server-side apply as a field manager of its own.
     async fn write_ca(&self, ca: &str) {
         let bundle = base64::engine::general_purpose::STANDARD.encode(ca);
         let entries = self.configuration().await["webhooks"].clone();
@@ -156,7 +156,7 @@ impl Release {
             .collect()
     }
 
-    /// Values with which no other test's objects are sent to a webhook that nobody serves.
+    /// Values with which no other test's objects are sent to a webhook that does not run.
     fn alone(&self, values: &Value) -> Value {
         let only =
             json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [self.name]});
@@ -204,7 +204,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
                 "{helm:?}: NOTES.txt does not tell of {step}:\n{said}"
             );
         }
-        // Enforced, so nothing has to be said about it.
+        // The policy is enforced, so the notes need no warning.
         assert!(!said.contains("pod-security"), "{said}");
         let first = release.objects().await;
         assert!(first.len() > 15, "{first:?}");
@@ -218,7 +218,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             5
         );
 
-        // The CA outlives whatever Helm does afterwards.
+        // The CA is kept by every later command of Helm.
         release.write_ca("the CA").await;
         let ca = release.cas().await;
         assert!(ca.len() == 5 && ca.iter().all(Value::is_string), "{ca:?}");
@@ -279,7 +279,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             "{helm:?}: the rollback took the CA"
         );
 
-        // The same again changes nothing: no pod is rolled.
+        // Repeating the command changes nothing: no pod is restarted.
         let before = release.deployment().await["metadata"]["generation"].take();
         release
             .helm(helm, &["upgrade", name, &chart()], &existing())
@@ -318,7 +318,7 @@ async fn every_mode_installs_and_leaves_nothing() {
             .helm(Helm::Four, &["install", name, &chart()], &values)
             .await;
         assert!(!release.objects().await.is_empty());
-        // What the controller would write into its own objects stays, whatever Helm does, and goes with the release.
+        // The controller's changes to its own objects are kept by Helm, and deleted with the release.
         let secret = format!(
             "/api/v1/namespaces/{name}/secrets/{}-tls-self",
             release.fullname
@@ -402,7 +402,7 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
         );
         let again = apply().await;
         if flags.is_empty() {
-            // kubectl sends a budget's selector each time, and says so; it stays the same.
+            // kubectl sends a budget's selector each time, and prints so; the object stays the same.
             let changed = again
                 .lines()
                 .filter(|line| !line.ends_with(" unchanged"))

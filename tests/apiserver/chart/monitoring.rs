@@ -1,4 +1,4 @@
-//! Alerts and dashboard: well formed, firing when they should, and about metrics that are really there.
+//! Alerts and dashboard: well formed, firing when they should, and with metrics that exist.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn monitored() -> Vec<Value> {
     Helm::Four.objects(NAME, &merged(existing(), &metrics))
 }
 
-/// The rules, as Prometheus itself reads them.
+/// Rules, as Prometheus reads them.
 fn rules() -> Value {
     named(&monitored(), "PrometheusRule", NAME)["spec"].clone()
 }
@@ -73,7 +73,7 @@ fn promtool_accepts_the_rules_and_every_query_of_the_dashboard() {
         "--lint-fatal",
         &rules.display().to_string(),
     ]);
-    // A query is checked as the expression of a rule; Grafana fills its own variables in before.
+    // A query is checked as the expression of a rule; Grafana replaces its own variables first.
     let queries = queries();
     assert!(queries.len() > 20, "{queries:?}");
     let recorded = queries.iter().enumerate().map(|(number, query)| {
@@ -101,7 +101,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
         )
     };
     let (two, year) = (["a", "b"], 365 * 86400);
-    // In good order, the controller's zero included.
+    // Healthy state, including the controller's zero.
     let well = || {
         let mut all: Vec<Value> = two.iter().map(|pod| valid(pod, year)).collect();
         all.extend([
@@ -132,7 +132,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
         )]
     };
     let unreachable = "apiserver_admission_webhook_rejection_count{name=\"pods.secrets.floe.dev\",error_type=\"calling_webhook_error\"}";
-    // what | series beside those in good order | without those of this name | the alerts
+    // name | series added to the healthy ones | series removed by name | alerts
     let rows: [(&str, Vec<Value>, &str, &[&str]); 16] = [
         ("all is well", vec![], "", &[]),
         (
@@ -303,7 +303,7 @@ fn every_alert_leads_to_its_section_of_the_runbook() {
     }
 }
 
-/// The names of our metrics, and of the API server's, in an expression.
+/// Names of the webhook's and the API server's metrics in an expression.
 fn metrics_of(expression: &str) -> BTreeSet<String> {
     let names = regex::Regex::new(r"\b(floe_secrets_webhook|apiserver)_[a-z_]+")
         .expect("a regular expression");
@@ -313,7 +313,7 @@ fn metrics_of(expression: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names in an exposition, the parts of histograms included.
+/// Names in an exposition, including the parts of histograms.
 fn served_names(exposition: &str) -> BTreeSet<String> {
     let lines = exposition.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -322,7 +322,7 @@ fn served_names(exposition: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A client that does not speak TLS.
+/// Client that does not send TLS.
 fn bad_handshake(webhook: &WebhookProcess) {
     let mut stream =
         TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
@@ -346,7 +346,7 @@ async fn every_query_is_about_a_metric_that_is_served() {
         .start()
         .await;
     let registered = Registration::exclusive(cp, &webhook.by_url()).await;
-    // Each of the things that are counted, once.
+    // Causes one of each counted event.
     cp.secret(&namespace.name, "db", &["k"], "v").await;
     let asks = |name: &str, secret: &str| {
         pod(
@@ -387,7 +387,7 @@ async fn every_query_is_about_a_metric_that_is_served() {
         .flat_map(|expression| metrics_of(&expression))
         .collect();
     assert!(used.len() > 15, "{used:?}");
-    // What the API server counts when nobody answers.
+    // Metrics of the API server for calls without a response.
     webhook.kill();
     assert_eq!(
         cp.create_dry(&asks(&unique("lost"), "db")).await.status,

@@ -1,5 +1,5 @@
-//! Names that YAML reads as numbers, truths, dates or nothing, wherever a template renders one; and names that only
-//! a release may have.
+//! Names that YAML reads as numbers, booleans, dates or null, in every place where a template renders one; and names
+//! that a release may not have.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use testbed::control_plane::ControlPlane;
 use testbed::helm::{Helm, NAME, chart, named};
 use testbed::tools::project;
 
-/// Valid names of namespaces that one version of YAML or the other takes for something else.
+/// Valid names of namespaces that one version of YAML or the other reads as another type.
 const ODD: [&str; 15] = [
     "1234",
     "1e3",
@@ -31,7 +31,7 @@ const ODD: [&str; 15] = [
     "y",
 ];
 
-/// Values in which everything that has a name has this one.
+/// Values in which every name is this one.
 fn all_named(name: &str) -> Value {
     let texts = json!({"example.com/a": name});
     let pods = json!({"example.com/pod": name});
@@ -66,7 +66,7 @@ fn all_named(name: &str) -> Value {
     )
 }
 
-/// A value with every text replaced, so that it shows where there are texts, and how many of them are this one.
+/// Replaces every text in a value, and counts those that are this one, to compare where texts are.
 fn shape(value: &mut Value, name: &str, found: &mut usize) {
     match value {
         Value::String(text) => {
@@ -79,7 +79,7 @@ fn shape(value: &mut Value, name: &str, found: &mut usize) {
     }
 }
 
-/// The shapes of what is rendered, and how often this name stands in it.
+/// Shapes of the rendered objects, and how often this name occurs in them.
 fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
     let mut found = 0;
     let objects = Helm::Four.objects(release, values).into_iter();
@@ -94,7 +94,7 @@ fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
     (shapes, found)
 }
 
-/// The reader here knows the truths of YAML 1.1 and the numbers of 1.2.
+/// The reader here has the booleans of YAML 1.1 and the numbers of 1.2.
 #[test]
 fn odd_names_are_texts_everywhere() {
     let modes =
@@ -109,7 +109,7 @@ fn odd_names_are_texts_everywhere() {
     for (_, found) in plain_release.iter().chain(&plain_values) {
         assert!(*found > 60, "{found}");
     }
-    // Some odd names stand there anyway, such as "true".
+    // Some odd names, such as "true", occur anyway.
     let same = |found: &(Vec<String>, usize), plain: &(Vec<String>, usize)| {
         found.0 == plain.0 && found.1 >= plain.1
     };
@@ -127,7 +127,8 @@ fn odd_names_are_texts_everywhere() {
     }
 }
 
-/// A text that a template writes after a key or a dash: in quotes, as JSON, a number, or the end of an argument.
+/// Whether a template writes a text after a key or a dash unquoted: not in quotes, JSON, a number, or the end of an
+/// argument.
 fn unquoted(line: &str) -> bool {
     static PLACE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*(- )?([\w./-]+: )?").expect("a regular expression"));
@@ -213,7 +214,7 @@ async fn odd_names_install_and_uninstall() {
         .await
         .object();
     }
-    // No other test's objects are sent to a webhook that nobody serves.
+    // No other test's objects are sent to a webhook that does not run.
     let only = |name: &str| json!([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [name]}]);
     let names = json!({
         "webhook": {"exemptNamespaces": ["2024", "on"], "namespaceSelector": {"matchExpressions": only("1234")}},

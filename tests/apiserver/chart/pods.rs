@@ -1,4 +1,4 @@
-//! The pods of the chart, as a real API server sees them.
+//! Pods of the chart on a real API server.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use testbed::helm::{Helm, NAME, named};
 use testbed::process::{Folder, Process};
 use testbed::{unique, wait_for};
 
-/// The pods that the rendered Deployments would make, and the one of `helm test`.
+/// Pods of the rendered Deployments, and the one of `helm test`.
 fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
     let mut pods = Vec::new();
     for object in objects {
@@ -23,7 +23,7 @@ fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
             .expect("a component");
         pod["metadata"]["name"] = unique(component).into();
         pod["metadata"]["namespace"] = namespace.into();
-        // Not asked for here: nobody serves.
+        // Annotations are not tested here: the webhook does not run.
         pod["metadata"]["annotations"] = json!({});
         pod["spec"]["serviceAccountName"] = "default".into();
         pod["apiVersion"] = "v1".into();
@@ -40,7 +40,7 @@ async fn they_pass_the_restricted_pod_security_standard() {
         "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
     }});
     let namespace = cp.namespace_with("restricted", &labels).await;
-    // The critical pods' quota is counted by the controller manager.
+    // The controller manager computes the critical pods' quota.
     for values in [
         json!({}),
         existing(),
@@ -57,7 +57,7 @@ async fn they_pass_the_restricted_pod_security_standard() {
             );
         }
     }
-    // What the standard is there for is refused, so the above says something.
+    // Counterexample: the standard rejects a privileged pod.
     let open = json!({"hostNetwork": true, "containerSecurityContext": {"allowPrivilegeEscalation": true}});
     for pod in pods(
         &Helm::Four.objects(NAME, &merged(existing(), &open)),
@@ -71,7 +71,7 @@ async fn they_pass_the_restricted_pod_security_standard() {
     }
 }
 
-/// What `$(POD_NAMESPACE)` and the like become.
+/// Expands `$(POD_NAMESPACE)` and the like.
 fn arguments(container: &Value) -> Vec<String> {
     let arguments = container["args"].as_array().expect("arguments").iter();
     arguments
@@ -84,7 +84,7 @@ fn arguments(container: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The program ends with 2 when it does not know an argument, and with 1 when there is no cluster.
+/// The program exits with 2 on an unknown argument, and with 1 if there is no cluster.
 #[tokio::test]
 async fn the_program_knows_every_argument_that_it_is_given() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
@@ -112,7 +112,7 @@ async fn the_program_knows_every_argument_that_it_is_given() {
     }
 }
 
-/// The pod of `helm test` has the injected variable for its only argument; not injected, it stays as it is written.
+/// The pod of `helm test` has the injected variable as its only argument; without injection it is not expanded.
 #[tokio::test]
 async fn the_test_pod_succeeds_only_with_its_secret() {
     let objects = Helm::Four.objects(NAME, &json!({}));
@@ -160,7 +160,7 @@ fn a_stopping_replica_has_the_time_that_it_takes() {
         spec["containers"][0]["resources"]["limits"]["cpu"].is_null(),
         "throttling would be waiting time"
     );
-    // Two replicas cannot have one port of a node.
+    // Two replicas cannot use the same port of a node.
     let objects = Helm::Four.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
     let deployment = named(&objects, "Deployment", NAME);
     assert_eq!(
@@ -173,7 +173,7 @@ fn a_stopping_replica_has_the_time_that_it_takes() {
     );
 }
 
-/// The real disruption controller decides; the kubelet's part, readiness, is written by the test.
+/// The real disruption controller decides; the test writes readiness, which is the kubelet's part.
 #[tokio::test]
 async fn no_drain_is_ever_blocked() {
     let cp = ControlPlane::shared().await;
@@ -223,7 +223,7 @@ async fn no_drain_is_ever_blocked() {
         for pod in &made {
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": pod["metadata"]["name"], "namespace": namespace.name}});
-            // Who is told to wait is told so by 429, on which the client tries again by itself.
+            // A blocked eviction gets 429, on which the client retries by itself.
             let path = format!("{}/eviction", path(pod));
             let asked = cp.request(Method::POST, &path, Some(&eviction));
             if let Ok(answer) = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await

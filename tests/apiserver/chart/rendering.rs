@@ -1,4 +1,4 @@
-//! What the chart renders, without a cluster.
+//! Objects that the chart renders, without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ fn rendered_twice_it_is_the_same_by_both_helms() {
             );
             assert!(first.len() > 10_000, "{what}: {first}");
         }
-        // They differ in the order of the kinds that they do not know.
+        // Both Helms order unknown kinds differently.
         let [four, three] = Helm::ALL.map(|helm| {
             let mut objects: Vec<String> = helm
                 .objects(NAME, &values)
@@ -77,7 +77,7 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
 
 #[test]
 fn every_object_is_labelled_and_in_its_namespace() {
-    // Chosen by their users, or everywhere.
+    // Label selection by users, or everywhere.
     let cluster_wide = [
         "ClusterRole",
         "ClusterRoleBinding",
@@ -130,7 +130,7 @@ fn every_object_is_labelled_and_in_its_namespace() {
                 )
             })
             .collect();
-        // A Secret of cert-manager is there only for its removal.
+        // A Secret of cert-manager is rendered only for its removal.
         assert_eq!(
             unique.len(),
             objects.len(),
@@ -194,7 +194,7 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
 
         for entry in entries {
             let conditions = entry["matchConditions"].as_array().expect("conditions");
-            // An unguarded field, or a namespaceObject, refuses every object.
+            // An unguarded field, or a namespaceObject, rejects every object.
             for condition in conditions {
                 let expression = condition["expression"].as_str().expect("an expression");
                 assert!(!expression.contains("namespaceObject"), "{expression}");
@@ -203,7 +203,7 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
                 let guarded = expression.matches("bject.?").count();
                 assert_eq!(fields, guarded, "{what}: {expression}");
             }
-            // Whoever can stop pods does it only to those who ask, or where somebody labelled the namespace.
+            // Entries that can stop pods select only pods with annotations or labelled namespaces.
             let asked = conditions
                 .iter()
                 .any(|condition| condition["name"] == "asks-for-secrets");
@@ -294,7 +294,7 @@ fn what_the_operator_chooses_is_in_every_entry() {
     }
 }
 
-/// The rules of every rendered role of a component: where it is for, empty for the whole cluster, and what.
+/// Rules of every rendered role of a component: its namespace, empty for the whole cluster, and its permissions.
 fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
     let every = objects.iter().filter(|object| {
         object["kind"]
@@ -322,7 +322,7 @@ fn rights_follow_the_scope() {
         Helm::Four.objects(NAME, &json!({})),
         Helm::Four.objects(NAME, &scoped),
     );
-    // Nothing is for the whole cluster, of anybody's.
+    // No component has permissions in the whole cluster.
     assert!(here.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
     for component in ["webhook", "controller"] {
         let of = |objects: &[Value], place: &str| -> Vec<Value> {
@@ -334,7 +334,7 @@ fn rights_follow_the_scope() {
         };
         let mut cluster = of(&everywhere, "");
         assert!(!cluster.is_empty(), "{component}");
-        // Who is told the names of namespaces lists none.
+        // With the names of namespaces, no component lists namespaces.
         for rule in &mut cluster {
             if rule["resources"] == json!(["namespaces"]) {
                 rule["verbs"] = json!(["get"]);
@@ -346,7 +346,7 @@ fn rights_follow_the_scope() {
         let own = (of(&everywhere, NAME), of(&here, NAME));
         assert_eq!(own.0, own.1, "{component}");
     }
-    // The CA in the webhook configuration is the one thing that is nowhere.
+    // The CA in the webhook configuration is the only field that is not rendered.
     let self_managed = Helm::Four.objects(
         NAME,
         &merged(scoped, &json!({"tls": {"mode": "self-managed"}})),

@@ -1,5 +1,5 @@
-//! `helm upgrade --reuse-values` from every earlier chart: Helm then brings the earlier chart's values alone, and none
-//! of the new chart's defaults. `tests/testdata/chart-values` has those of each earlier chart.
+//! `helm upgrade --reuse-values` from every earlier chart: Helm then uses the earlier chart's values alone, and none of
+//! the new chart's defaults. `tests/testdata/chart-values` has those of each earlier chart.
 
 use std::process::Command;
 
@@ -43,7 +43,7 @@ fn every_value_may_be_absent() {
             );
         }
     }
-    // But what a value has inside is the user's own affair.
+    // The content of a map is the user's.
     let objects = Helm::Four.objects(
         NAME,
         &json!({"podSecurityContext": {"runAsUser": null, "fsGroup": null}}),
@@ -61,7 +61,7 @@ fn every_value_may_be_absent() {
     );
 }
 
-/// Maps with a default, whose keys are Kubernetes' own.
+/// Maps with a default whose keys are defined by Kubernetes.
 fn is_free(section: &str) -> bool {
     [
         "resources",
@@ -72,7 +72,7 @@ fn is_free(section: &str) -> bool {
     .contains(&section)
 }
 
-/// The words of the runbook's command, for a release of this name in a namespace of the same name.
+/// Arguments of the runbook's command, for a release of this name in a namespace of the same name.
 fn emergency(release: &str) -> Vec<String> {
     let page =
         std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the page");
@@ -160,7 +160,7 @@ async fn emergencies_are_met_from_every_earlier_chart() {
             .map(|entry| &entry["failurePolicy"])
             .collect();
         assert_eq!(policies, ["Ignore"; 5], "{helm:?} {}", values.display());
-        // What the user had set is still there.
+        // Values that the user had set are kept.
         for entry in entries {
             assert!(
                 entry["namespaceSelector"]["matchExpressions"]

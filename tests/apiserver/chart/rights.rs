@@ -1,4 +1,4 @@
-//! Our program under exactly the rights that the chart gives it: they suffice, and none can go.
+//! Webhook with exactly the permissions of the chart: they suffice, and none can be removed.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use testbed::served::{pod, prefixed, review_of};
 use testbed::unique;
 use testbed::webhook_process::Launch;
 
-/// Applies what the chart renders about the webhook's rights, as a release in a namespace of its own, after `change`;
-/// and gives access with them.
+/// Applies the chart's RBAC objects of the webhook, as a release in a namespace of its own, after `change`, and returns
+/// access with them.
 async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) -> Identity {
     let release = unique("rights");
     let metadata = json!({"name": release});
@@ -32,7 +32,7 @@ async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) 
     cp.identity(&release, &format!("{release}-{NAME}")).await
 }
 
-/// What the webhook answers about a pod that asks for the secret `db`, with the namespace's defaults read first.
+/// Response to a pod that requests the secret `db`, with the namespace's defaults read first.
 async fn answer(
     cp: &ControlPlane,
     identity: &Identity,
@@ -94,7 +94,7 @@ async fn for_some_namespaces_it_can_read_in_those_alone() {
     let identity = access(cp, &values, |_| {}).await;
     let allowed = answer(cp, &identity, &[&mine.name], &mine.name).await;
     assert_eq!(allowed["allowed"], true, "{allowed}");
-    // Whatever the program is told, the API server lets it read nowhere else.
+    // Whatever the arguments are, the API server allows reads in these namespaces only.
     for namespaces in [&[mine.name.as_str()][..], &[]] {
         let refused = answer(cp, &identity, namespaces, &other.name).await;
         assert_eq!(

@@ -1,11 +1,11 @@
-//! The scripts of `hack/` that decide something: whom the port is closed to, and which leftovers are removed.
+//! Scripts of `hack/` that decide something: whether the port is closed, and which leftovers are removed.
 
 use std::process::Command;
 
 use testbed::process::Folder;
 use testbed::tools::project;
 
-/// Runs commands with bash, with a file of `hack/` sourced before, or a function of one.
+/// Runs commands with bash, after sourcing a file of `hack/`, or a function of one.
 #[track_caller]
 fn bash(script: &str) -> (i32, String) {
     let output = Command::new("bash")
@@ -45,7 +45,7 @@ fn ranges_become_peers_by_family() {
     }
 }
 
-/// What kubectl prints about nodes and pods decides whether the port is declared closed.
+/// The output of kubectl about nodes and pods decides whether the port is declared closed.
 #[test]
 fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
     let found = |nodes: &str, pods: &str| {
@@ -62,12 +62,12 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
         found(nodes, inside),
         (0, "10.244.0.0/24 fd00:10:244::/64".to_owned())
     );
-    // Another node's API server may come from a tunnel.
+    // Requests of another node's API server may come from a tunnel.
     assert_eq!(
         found("10.244.0.0/24\\n10.244.1.0/24\\n", " 10.244.0.5\\n"),
         (0, String::new())
     );
-    // The network gives addresses of its own, or there is no pod to tell.
+    // The network has addresses of its own, or there is no pod that shows it.
     assert_eq!(
         found(nodes, " 10.244.0.5\\n 172.20.0.9\\n"),
         (0, String::new())
@@ -79,7 +79,7 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
     assert_eq!(bash(given), (0, "10.1.0.0/16 fd00::/64".to_owned()));
 }
 
-/// Where there is no flock, somebody else's build may be under way.
+/// Without flock, another build may be in progress.
 #[test]
 fn leftovers_of_builds_that_run_stay() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! The chart as a subchart: with a condition, with global values, under an alias, and twice.
+//! Chart as a subchart: with a condition, with global values, under an alias, and twice.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,7 +12,7 @@ use testbed::helm::{Helm, NAME, chart, named};
 use testbed::objects::yaml;
 use testbed::process::Folder;
 
-/// A parent chart with the chart in it under each of these keys, and a `ConfigMap` of its own.
+/// Parent chart with the chart under each of these keys, and a `ConfigMap` of its own.
 fn parent(keys: &[&str]) -> Folder {
     let folder = Folder::new();
     let dependencies: Vec<Value> = keys
@@ -67,7 +67,7 @@ fn conditions_install_it_or_leave_it_out() {
                 assert_eq!(service["metadata"]["labels"]["floe.dev/subchart"], NAME);
             }
         }
-        // A wrong value is refused as ever, under the parent's key.
+        // A wrong value is rejected as before, under the parent's key.
         let path = parent.path().display().to_string();
         let answer = helm.run(
             &["template", "data", &path],
@@ -79,7 +79,7 @@ fn conditions_install_it_or_leave_it_out() {
             answer.stderr
         );
     }
-    // Without a condition, the value would have no effect.
+    // Without a condition, the value has no effect.
     for (values, code) in [
         (json!({"enabled": true}), 0),
         (json!({"enabled": false}), 1),
@@ -96,7 +96,7 @@ fn conditions_install_it_or_leave_it_out() {
     assert!(named(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null());
 }
 
-/// An alias may be anything that is a key.
+/// An alias may be any valid key.
 #[test]
 fn aliases_name_the_objects() {
     let parent = parent(&["secretsWebhook_", "b"]);

@@ -1,5 +1,5 @@
-//! An upgrade that changes who makes the certificate, either way: by the real Helm and the real cert-manager, with our
-//! own controller, and pods that get their secrets before and after.
+//! Upgrade between the modes of certificates, in both directions: by real Helm and real cert-manager, with the
+//! webhook's controller, and pods that get their secrets before and after.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -14,11 +14,11 @@ use testbed::wait_for;
 
 const CONTROLLER: &str = "floe-secrets-controller";
 
-/// The Secrets of the two modes.
+/// Secrets of the two modes.
 const ISSUED: &str = "floe-secrets-webhook-tls";
 const OWN: &str = "floe-secrets-webhook-tls-self";
 
-/// A release whose pods are processes on this machine.
+/// Release whose pods are processes on this machine.
 struct Release<'c> {
     cp: &'c ControlPlane,
     helm: Helm,
@@ -38,7 +38,8 @@ impl Release<'_> {
             )
             .await;
         assert_eq!(answer.code, 0, "{:?} {verb} {mode}: {answer:?}", self.helm);
-        // An upgrade leaves where it leads, and an uninstallation takes what the release has made its own.
+        // An upgrade keeps the Service's target, and an uninstallation deletes the objects that the release has
+        // adopted.
         if verb == "install" {
             lead_here(self.cp).await;
         }
@@ -50,7 +51,7 @@ impl Release<'_> {
         answer.accepted().then_some(answer.body)
     }
 
-    /// The certificate that this Secret has.
+    /// Certificate in this Secret.
     async fn certificate(&self, name: &str) -> String {
         wait_for("the certificate", || async {
             let ended = self
@@ -63,7 +64,7 @@ impl Release<'_> {
         .await
     }
 
-    /// The rollout, as far as it goes here: the new pods instead of the old.
+    /// Replaces the old processes by new ones, as a rollout replaces pods.
     async fn roll_out(&mut self, secret: &str) {
         let [port, ops, controller_ops] = self.ports;
         self.running.clear();
@@ -86,7 +87,7 @@ impl Release<'_> {
         .await;
     }
 
-    /// Whether cert-manager is asked to write the CA.
+    /// Whether the configuration has cert-manager's injection annotation.
     async fn injected_by_cert_manager(&self) -> bool {
         let configuration = self
             .cp
@@ -128,14 +129,14 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
             "",
             "{helm:?}"
         );
-        // cert-manager leaves its Secrets behind, and the page says how they go.
+        // cert-manager leaves its Secrets behind, and the page has the command that deletes them.
         assert!(release.secret(ISSUED).await.is_some());
         let page =
             std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
         let page = page.expect("the page");
         let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
         assert!(page.contains(delete));
-        // And back: with the Secrets that were left the first time, without them the second.
+        // And back: with the leftover Secrets the first time, without them the second.
         if helm == Helm::Three {
             cp.shell(delete).await.succeeded();
         }
@@ -164,7 +165,7 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
     }
 }
 
-/// A certificate of one's own goes by the name that it always had, so a change from it or to it touches it no more.
+/// A user's own certificate keeps the name of its Secret, so a change from it or to it leaves it alone.
 #[test]
 fn modes_have_secrets_of_their_own() {
     let of = |mode: &str, object: &str| {
@@ -187,7 +188,7 @@ fn modes_have_secrets_of_their_own() {
     let objects = Helm::Four.objects(NAME, &json!({"tls": {"mode": "existing"}}));
     let volumes = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
     assert_eq!(volumes[0]["secret"]["secretName"], ISSUED);
-    // Who names it, names it for every mode.
+    // A name that the user sets applies to every mode.
     let values = json!({"tls": {"mode": "self-managed", "secretName": "mine"}});
     let objects = Helm::Four.objects(NAME, &values);
     named(&objects, "Secret", "mine");

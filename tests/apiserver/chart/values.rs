@@ -1,13 +1,13 @@
-//! Wrong values are refused before anything is installed, and the message says which and why.
+//! Wrong values are rejected before anything is installed, and the message names the value and the reason.
 
 use serde_json::{Value, json};
 
 use crate::merged;
 use testbed::helm::{Helm, NAME, default_values};
 
-/// Every value of the chart, by its path, with its default. A section is a map that is not empty and not free.
+/// Values of the chart by path, with their defaults. A section is a non-empty map with fixed keys.
 fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
-    /// Maps with defaults whose keys are the user's own or Kubernetes' affair.
+    /// Maps with defaults whose keys are defined by the user or by Kubernetes.
     const FREE: [&str; 6] = [
         "/resources",
         "/nodeSelector",
@@ -26,7 +26,7 @@ fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// A values file in which only this path is set.
+/// Values file in which only this path is set.
 fn only(path: &str, value: Value) -> Value {
     path.rsplit('/')
         .filter(|key| !key.is_empty())
@@ -36,7 +36,7 @@ fn only(path: &str, value: Value) -> Value {
         })
 }
 
-/// Renders with several wrong values at once, and wants each refused under its own path.
+/// Renders with several wrong values at once, and expects each to be rejected under its own path.
 #[track_caller]
 fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
     let values = wrong.iter().fold(json!({}), |values, (path, value)| {
@@ -65,7 +65,7 @@ fn a_value_of_another_type_is_refused_everywhere() {
     let wrong: Vec<(String, Value)> = all
         .into_iter()
         .map(|(path, default)| {
-            // What nobody could mean: a map where there is none, else a list.
+            // Values of a wrong type: a map where there is none, else a list.
             let other = if default.is_object() {
                 json!(["x"])
             } else {
@@ -250,7 +250,7 @@ fn a_value_out_of_range_is_refused() {
         ("/helmTest/namespace", json!("A"), "pattern"),
         ("/commonLabels", json!({"a b": "c"}), ""),
     ];
-    // As many at once as do not meet; Helm names them all.
+    // As many at once as do not conflict; Helm names them all.
     let mut left: Vec<_> = rows.to_vec();
     while !left.is_empty() {
         let mut round: Vec<(&str, Value, &str)> = Vec::new();
@@ -367,7 +367,7 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
             answer.stderr
         );
     }
-    // The ways out.
+    // Solutions that the messages name.
     for values in [
         json!({"webhook": {"requireAnnotation": false, "failurePolicy": "Ignore"}}),
         json!({"replicas": 0, "webhook": {"url": "https://webhook.example.com"}}),

@@ -1,4 +1,4 @@
-//! What drifted is counted and said, on the objects and where somebody sees it.
+//! Drift is counted, and reported by events on the objects.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
         "container \"main\" runs without secret \"db\"; it was created or changed without the webhook: delete the \
          pod, so that its controller makes a new one"
     );
-    // Again and again, it is one event that counts.
+    // After repeated scans there is one event with a count.
     let counted = wait_for("the event is counted", || async {
         let [event]: [Value; 1] = events(&cp, &ns.name, "SecretsNotInjected")
             .await
@@ -63,7 +63,7 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
         line["message"] == "drift scan" && line["pods"] == 1 && line["workloads"] == 0
     };
     assert!(lines.iter().any(said), "{log}");
-    // Mended, it is no longer counted.
+    // Fixed objects are no longer counted.
     let path = format!(
         "/api/v1/namespaces/{}/pods/bare?gracePeriodSeconds=0",
         ns.name
@@ -72,7 +72,7 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
     metric_is(&controller, "uninjected{kind=\"pod\"}", 0).await;
 }
 
-/// A webhook that comes after ours and takes `envFrom` away from pods that say so by a label.
+/// Webhook that is called after ours and removes `envFrom` from pods with a label.
 fn remover(request: &Value) -> Value {
     use base64::Engine as _;
     let container = &request["object"]["spec"]["containers"][0];
@@ -84,7 +84,7 @@ fn remover(request: &Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
-/// Its configuration, of a name that sorts after ours.
+/// Configuration of that webhook, with a name that sorts after ours.
 fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value {
     let mut later = stub.by_url();
     later["metadata"]["name"] = format!("zzz-{}", testbed::unique("later")).into();
@@ -156,7 +156,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
         "{said}"
     );
 
-    // Scaled to nothing, the shipped configuration lets none of them in; an operator's `Ignore` does.
+    // Scaled to zero replicas, the shipped configuration admits none of them; an operator's `Ignore` does.
     webhook.kill();
     let refused = cp.create(&named("refused", "no")).await;
     assert!(

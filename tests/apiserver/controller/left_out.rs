@@ -1,4 +1,5 @@
-//! What the webhook's operator left out is neither drift nor waited for, and rights in some namespaces are enough.
+//! Objects that the webhook's operator excluded are neither drift nor pending, and permissions in some namespaces are
+//! enough.
 
 use serde_json::{Value, json};
 
@@ -71,7 +72,7 @@ async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
     }
 }
 
-/// What the controller needs in each of its namespaces.
+/// Permissions that the controller needs in each of its namespaces.
 fn rules() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["pods", "serviceaccounts"], "verbs": ["get", "list"]},
@@ -156,7 +157,7 @@ async fn rights_in_the_named_namespaces_are_enough() {
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
     let asked = audit.by(&identity.username);
-    // There are no Rollouts here, and who may not read them need not know.
+    // Rollouts are not installed, and without the permission to read them that is not an error.
     let refused: Vec<_> = asked
         .iter()
         .filter(|asked| matches!(asked.code, 401 | 403))

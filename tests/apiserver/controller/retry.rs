@@ -1,4 +1,5 @@
-//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in templates.
+//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in
+//! templates.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_i
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{poll, wait_for, wait_within};
 
-/// Waits until a pod with this label is there; when it does not come, says what its owner was told.
+/// Waits for a pod with this label; panics with the events of its owner otherwise.
 async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
     let there = poll(Duration::from_mins(3), || async {
         (!cp.pods(namespace, &format!("app={name}")).await.is_empty()).then_some(())
@@ -25,7 +26,7 @@ async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
     }
 }
 
-/// How often the pods of this kind of owner were refused.
+/// Number of rejected pods of this kind of owner.
 async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
     let refused = events(cp, namespace, "FailedCreate").await;
     let of = refused
@@ -36,7 +37,7 @@ async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
 
 const NAMES: [&str; 4] = ["api", "load", "db", "agent"];
 
-/// What each of them makes pods by.
+/// Field of each kind that creates pods.
 const OWNERS: [(&str, &str); 4] = [
     ("ReplicaSet", "api-"),
     ("Job", "load"),
@@ -54,7 +55,7 @@ fn daemon_set(name: &str, annotations: &Value) -> Value {
     })
 }
 
-/// Its template refers to the secret already, as `--workloads-inject-template` writes it.
+/// The template refers to the secret already, as `--workloads-inject-template` writes it.
 fn stateful_set(name: &str, annotations: &Value) -> Value {
     let mut container = container();
     container["envFrom"] = json!([{"secretRef": {"name": "late"}}]);
@@ -93,7 +94,7 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         .await
         .object();
 
-    // As Helm does it when the Secret comes from elsewhere: first what needs it.
+    // Order of Helm if the Secret comes from elsewhere: first the workloads.
     let asks = prefixed(&json!({"env-from": "late"}));
     let containers = json!([container()]);
     for namespace in [&with.name, &without.name] {
@@ -112,7 +113,7 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         assert!(said.starts_with(expected), "{said}");
     }
     metric_is(&controller, "retry_pending_owners", 4).await;
-    // Until the pauses between tries are long: each is twice the one before.
+    // Until the back-off is long: each pause is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
         wait_within(
             Duration::from_mins(2),
@@ -133,8 +134,8 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         json!([{"secretRef": {"name": "late"}}])
     );
 
-    // Every owner says that it waits no longer. Those that were told carry the Secret's uid; the controller of another
-    // one may have tried again by itself just then.
+    // Every owner has an event that it no longer waits. Retried owners have the Secret's uid in their annotation; the
+    // controller of another one may have retried by itself at that moment.
     let path = format!("/api/v1/namespaces/{}/secrets/late", with.name);
     let uid = cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"].clone();
     let mut told = Vec::new();
@@ -177,7 +178,7 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         "{untouched}"
     );
 
-    // Another leader does not know whom this one told.
+    // Another leader does not know which owners this one retried.
     assert!(controller.stop().await.success());
     let controller = Launch::controller(cp, &identity)
         .with(&["--exempt-namespaces", &without.name])
@@ -189,7 +190,7 @@ async fn pods_come_as_soon_as_their_secrets_do() {
     assert!(controller.stop().await.success());
 }
 
-/// Refusals that are told again, of an owner that wants pods and cannot have them for another reason.
+/// Repeated refusals of an owner that wants pods and cannot have them for another reason.
 async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": namespace},
@@ -288,7 +289,7 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
         copied.is_string(),
         "that is what a rollback copies: {undone}"
     );
-    // The Deployment's controller brings this to its ReplicaSet, and so has seen all that was before.
+    // The Deployment's controller copies this to its ReplicaSet, and so has seen all earlier changes.
     let change = json!({"metadata": {"annotations": {"seen": "yes"}}});
     cp.request(Method::PATCH, &path, Some(&change))
         .await
@@ -306,11 +307,11 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     cp.pod_of(namespace, "app=api").await;
 }
 
-/// Hundreds of secrets that are waited for cost the API server 50 reads in a second, whoever asks for how many.
+/// Hundreds of awaited secrets cost the API server 50 reads per second, however many owners wait.
 #[tokio::test]
 async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     let audit = Audit::new();
-    // Without controllers, nobody but ours reads a Secret.
+    // Without controllers, only ours reads Secrets.
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
@@ -389,11 +390,11 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     );
 }
 
-/// The controller of an owner may try again after the secret came and before the owner is told: then it has its pods,
-/// and says that it waits no longer.
+/// The controller of an owner may retry after the secret was created and before the owner is annotated: then it has its
+/// pods, and an event reports that it no longer waits.
 #[tokio::test]
 async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
-    // Without controllers, it is the test that makes the pod.
+    // Without controllers, the test creates the pod.
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -437,7 +438,7 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
     );
 }
 
-/// With `eventTime`, the API server takes an event of one namespace about an object in another.
+/// With `eventTime`, the API server accepts an event in one namespace about an object in another.
 #[tokio::test]
 async fn an_event_of_another_namespace_counts_for_nothing() {
     let audit = Audit::new();
@@ -476,7 +477,7 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
     unsigned["source"]["component"] = "somebody".into();
     cp.create(&unsigned).await.object();
 
-    // The watch is in order: once this one is known, those before it have been seen.
+    // The watch is in order: once this event is known, those before it have been seen.
     cp.create(&refusal(&asking(&attacker.name, "own").await))
         .await
         .object();

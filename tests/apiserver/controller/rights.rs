@@ -1,4 +1,4 @@
-//! The controller's rights are those that it uses, and no others.
+//! Permissions of the controller are those that it uses, and no others.
 
 use std::collections::BTreeSet;
 
@@ -43,14 +43,15 @@ fn rules(role: &Value) -> BTreeSet<String> {
     rights
 }
 
-/// Everything that it does, once: then no right is unused, and none was missing. Nobody else works here, so that
-/// nothing is done before it.
+/// Everything that the controller does, once: then no permission is unused, and none was missing. Nothing else works
+/// here, so that nothing is done before it.
 #[tokio::test]
 async fn every_right_is_used_and_none_is_missing() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     cp.install_rollouts().await;
-    // Made without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with defaults.
+    // Created without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with
+    // defaults.
     let drifted = cp.namespace("drifted").await;
     let labels = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {"secrets.floe.dev/env-from": "db"},
@@ -130,7 +131,7 @@ const WORKLOADS: [(&str, &str); 6] = [
     ("argoproj.io/v1alpha1", "Rollout"),
 ];
 
-/// Those whose controllers make pods.
+/// Kinds whose controllers create pods.
 const OWNERS: [(&str, &str); 4] = [
     ("apps/v1", "ReplicaSet"),
     ("apps/v1", "StatefulSet"),

@@ -1,4 +1,4 @@
-//! What one tenant does costs another nothing that it would notice.
+//! Load of one tenant does not noticeably delay another.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,22 +15,22 @@ use testbed::webhook::{Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
 
-/// Refused Jobs of the tenant that means harm.
+/// Number of refused Jobs of the hostile tenant.
 const JOBS: usize = 1000;
 
-/// Those of them that wait for a key of the one Secret; the others for one that never comes.
+/// Number of those that wait for a key of the one Secret; the others wait for a secret that is never created.
 const WAITING: usize = 900;
 
-/// Deployments of the other tenant, each with a Secret that comes late.
+/// Number of Deployments of the other tenant, each with a Secret that is created late.
 const LATE: usize = 5;
 
-/// Objects with large metadata.
+/// Number of objects with large metadata.
 const LARGE: usize = 140;
 
-/// What the promise is: from a Secret's creation to the pod that waited for it.
+/// Time limit from a Secret's creation to the pod that waited for it.
 const PROMISE: Duration = Duration::from_secs(5);
 
-/// A suspended Job with a quarter of a megabyte of annotations.
+/// Suspended Job with a quarter of a megabyte of annotations.
 fn large(namespace: &str, number: usize) -> Value {
     let mut large = job(
         &format!("large-{number}"),
@@ -43,7 +43,7 @@ fn large(namespace: &str, number: usize) -> Value {
     large
 }
 
-/// A Job whose pods are refused.
+/// Job whose pods are refused.
 fn refused(namespace: &str, number: usize) -> Value {
     let asks = if number < WAITING {
         json!({"refs": "rewritten/key"})
@@ -60,7 +60,7 @@ fn refused(namespace: &str, number: usize) -> Value {
     job
 }
 
-/// The refusal of a Job that does not exist.
+/// Event about a refused pod of a Job that does not exist.
 fn unknown(namespace: &str, number: usize) -> Value {
     let owner = json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -97,7 +97,7 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         (0..LARGE).map(|number| large(&harm.name, number)),
     )
     .await;
-    // Made while nothing is registered: the other tenant's drift.
+    // Created before the webhook is registered: the other tenant's drift.
     let mut lost = deployment("lost", &json!({}), &json!([container()]));
     lost["metadata"]["annotations"] = prefixed(&json!({"env-from": "db"}));
     lost["spec"]["replicas"] = 0.into();
@@ -161,7 +161,7 @@ async fn a_tenant_that_means_harm_delays_no_other() {
             let late = deployment(&format!("late-{number}"), &asks, &json!([container()]));
             cp.kubectl_apply(&honest.name, &late).await.succeeded();
         }
-        // Until the pauses between tries are far longer than the promise.
+        // Until the back-off is far longer than the time limit.
         let tried = |event: &Value| event["count"].as_i64() > Some(12);
         wait_for("a dozen tries of each", || async {
             let refused = events(&cp, &honest.name, "FailedCreate").await;

@@ -1,4 +1,4 @@
-//! One broken thing at a time.
+//! One fault at a time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +31,7 @@ async fn patch(scene: &Scene, operations: &Value) {
     .object();
 }
 
-/// What does not work.
+/// Statuses of the failed checks.
 fn failure(check: &str) -> (&str, &str) {
     (check, "failure")
 }
@@ -39,7 +39,7 @@ fn failure(check: &str) -> (&str, &str) {
 #[tokio::test]
 async fn each_broken_thing_is_found_and_its_command_mends_it() {
     let scene = Scene::new().await;
-    // As it is right after an installation with a certificate of one's own.
+    // State right after an installation with the user's own certificate.
     let said = scene
         .becomes(&[
             failure("ca-bundle"),
@@ -116,7 +116,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     rights(&scene).await;
     callers(&scene).await;
 
-    // Nothing that lasts was created by any of this.
+    // Nothing that lasts was created by the checks.
     let left = scene
         .cp
         .kubectl(&["get", "pods", "-A", "--output=name"], "")
@@ -125,7 +125,7 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     assert_eq!(left.stdout, "");
 }
 
-/// The configuration is deleted, and somebody creates a pod meanwhile.
+/// The configuration is deleted, and a pod is created in the meantime.
 async fn deleted(scene: &Scene) {
     scene
         .cp
@@ -165,7 +165,7 @@ async fn deleted(scene: &Scene) {
     scene.becomes(&[]).await;
 }
 
-/// The CA of somebody else.
+/// CA of another authority.
 async fn another_ca(scene: &Scene) {
     let other = STANDARD.encode(Authority::new("another-ca").pem());
     let all: Vec<Value> = (0..5)
@@ -179,7 +179,7 @@ async fn another_ca(scene: &Scene) {
     scene.becomes(&[]).await;
 }
 
-/// An entry is gone; its conditions are; and the trust of the entry that comes back is not there.
+/// An entry is missing; then its conditions are; and the restored entry has no CA.
 async fn entries(scene: &Scene) {
     patch(scene, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
     let said = scene.becomes(&[failure("entries")]).await;
@@ -215,7 +215,7 @@ async fn entries(scene: &Scene) {
     scene.becomes(&[]).await;
 }
 
-/// The next certificate in the Secret has expired; what serves is the one before, as long as nothing restarts.
+/// The next certificate in the Secret has expired; the previous one is served until a restart.
 async fn certificates(scene: &Scene) {
     let mut params = CertificateParams::new(vec![SERVICE_HOST.to_owned()]).expect("a name");
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
@@ -240,7 +240,7 @@ async fn certificates(scene: &Scene) {
     let mend = said.fix("certificate");
     scene.follow(&format!("cd {folder}; {mend}")).await;
     scene.doctor().await.expect(&[]);
-    // And one for another name.
+    // And a certificate for another name.
     let elsewhere = scene.cp.authority.server(&["elsewhere.svc"]);
     let data = json!({"stringData": {"tls.crt": elsewhere.cert, "tls.key": elsewhere.key}});
     scene
@@ -255,7 +255,7 @@ async fn certificates(scene: &Scene) {
     scene.doctor().await.expect(&[]);
 }
 
-/// Rights of the webhook are taken.
+/// Permissions of the webhook are removed.
 async fn rights(scene: &Scene) {
     scene
         .cp
@@ -289,7 +289,7 @@ async fn rights(scene: &Scene) {
     scene.becomes(&[]).await;
 }
 
-/// The port is opened: by a policy of somebody else, by one that is gone, by the program's own argument.
+/// The port is opened: by another policy, by a deleted one, by the webhook's argument.
 async fn callers(scene: &Scene) {
     let open = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "open", "namespace": NAME},
@@ -320,7 +320,7 @@ async fn callers(scene: &Scene) {
     scene.follow(AGAIN).await;
     scene.becomes(&[]).await;
 
-    // Without any of the three settings, as the command that is told would find it.
+    // Without any of the three settings, for the recommended command.
     let set = |values: &str| format!("{AGAIN} {values}");
     scene
         .follow(&set("--set-json networkPolicy.podCIDRs=[]"))

@@ -1,4 +1,4 @@
-//! The chart's certificate by the real cert-manager, and what it says when it cannot make one.
+//! Certificate of the chart by real cert-manager, and the reported reasons if it cannot be issued.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
     .await
 }
 
-/// `serve`, with the rights of the release, says the same while it has nothing that can serve.
+/// `serve`, with the permissions of the release, logs the same reason while it has no usable certificate.
 async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
@@ -34,7 +34,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
             "1s",
         ])
     };
-    // No files: as ever it ends, and the last line says why there are none.
+    // Without files it exits, and the last line has the reason.
     let none = launch();
     std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
     let none = none.spawn();
@@ -45,7 +45,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
         none.log()
     );
 
-    // Files whose time is over.
+    // Expired files.
     let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second())
         .expect("a time");
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -86,7 +86,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
     let ready = format!("{this} is Ready");
     becomes(cp, "ok", &ready).await;
-    // The CA injector comes after it.
+    // The CA injector follows.
     wait_within(
         Duration::from_mins(2),
         "the certificate is trusted",
@@ -100,7 +100,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     )
     .await;
 
-    // Its issuer goes, and then it is due.
+    // The issuer is deleted, and then renewal is due.
     cp.kubectl(
         &[
             "-n",
@@ -131,7 +131,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     cp.helm(Helm::Four, &args, &Value::Null).await.succeeded();
     becomes(cp, "ok", &ready).await;
 
-    // The issuer's own trouble is the cause.
+    // The issuer's own error is the cause.
     cp.kubectl(
         &[
             "-n",
@@ -171,7 +171,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
     println!("{}", said.of("cert-manager"));
     assert_eq!(said.of("cert-manager")["status"], "failure");
 
-    // The certificate itself is gone; then cert-manager is.
+    // The Certificate itself is deleted; then cert-manager is.
     cp.kubectl(
         &[
             "-n",

@@ -1,5 +1,5 @@
-//! `doctor` on the real API server, with the chart installed by the real Helm and our own program behind it: a healthy
-//! installation, and one broken thing at a time, each with the command that mends it.
+//! `doctor` on the real API server, with the chart installed by real Helm and the webhook running: a healthy
+//! installation, and one fault at a time, each with the command that fixes it.
 
 #![expect(
     clippy::too_many_lines,

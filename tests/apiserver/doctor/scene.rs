@@ -1,5 +1,5 @@
-//! An installation: the chart, our program with the release's rights, and what a kubelet and the controllers of
-//! Deployments would say of its pods, which do not run here.
+//! Installation: the chart, the webhook with the release's permissions, and the status that a kubelet and the
+//! Deployment controller would report for its pods, which do not run here.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,14 +13,14 @@ use testbed::kubectl::Output;
 use testbed::wait_for;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What a run said.
+/// Output of a run.
 pub struct Said {
     pub output: Output,
     pub json: Value,
 }
 
 impl Said {
-    /// Check and status of whatever is not well, in order.
+    /// Check and status of everything that is not ok, in order.
     pub fn bad(&self) -> Vec<(String, String)> {
         let checks = self.json["checks"].as_array().expect("checks").iter();
         let checks = checks.filter(|check| check["status"] != "ok");
@@ -29,7 +29,7 @@ impl Said {
             .collect()
     }
 
-    /// What is said about one thing.
+    /// Message of one check.
     #[track_caller]
     pub fn of(&self, id: &str) -> &Value {
         let found = self.json["checks"]
@@ -40,13 +40,13 @@ impl Said {
         found.unwrap_or_else(|| panic!("no {id} in {:#}", self.json))
     }
 
-    /// What mends it.
+    /// Recommended fix of one check.
     #[track_caller]
     pub fn fix(&self, id: &str) -> String {
         text(&self.of(id)["fix"])
     }
 
-    /// That exactly this is not well.
+    /// Asserts that exactly these checks are not ok.
     #[track_caller]
     pub fn expect(self, bad: &[(&str, &str)]) -> Self {
         let bad: Vec<(String, String)> = bad
@@ -88,7 +88,7 @@ pub async fn run(kubeconfig: &Path, args: &[&str]) -> Output {
     }
 }
 
-/// Runs it for programs.
+/// Runs `doctor` with JSON output.
 pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> Said {
     let output = run(kubeconfig, &[&["-o", "json"], args].concat()).await;
     let json =
@@ -96,7 +96,7 @@ pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> Said {
     Said { output, json }
 }
 
-/// Both Deployments as their controllers would report them.
+/// Writes the status of both Deployments as their controllers would report it.
 pub async fn available(cp: &ControlPlane) {
     let path = |name: &str| format!("/apis/apps/v1/namespaces/{NAME}/deployments/{name}/status");
     let status = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2}});
@@ -107,7 +107,7 @@ pub async fn available(cp: &ControlPlane) {
     }
 }
 
-/// Reloader, as far as its Deployment goes.
+/// Deployment of Reloader.
 pub async fn reloader(cp: &ControlPlane) {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "reloader"}}))
         .await
@@ -127,7 +127,7 @@ pub async fn reloader(cp: &ControlPlane) {
         .object();
 }
 
-/// Makes the release's Service lead to this machine.
+/// Makes the release's Service resolve to this machine.
 pub async fn service_here(cp: &ControlPlane) {
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
@@ -136,7 +136,7 @@ pub async fn service_here(cp: &ControlPlane) {
     cp.create(&external).await.object();
 }
 
-/// A healthy installation with a certificate of one's own, but that nobody has said yet whom to trust.
+/// Healthy installation with the user's own certificate, except that its CA is not configured yet.
 pub struct Scene {
     pub cp: ControlPlane,
     pub webhook: WebhookProcess,
@@ -154,7 +154,7 @@ impl Scene {
             .await
             .object();
         let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
-        // As an operator is asked to install it: with the port closed to pods.
+        // Recommended installation: with the port closed to pods.
         let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
             "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
         cp.helm(
@@ -204,12 +204,12 @@ impl Scene {
         .await;
     }
 
-    /// What the administrator sees.
+    /// Runs `doctor` as the administrator.
     pub async fn doctor(&self) -> Said {
         doctor(&self.cp.kubeconfig, &[]).await
     }
 
-    /// Runs a command that was recommended, in the project's folder.
+    /// Runs a recommended command in the project's folder.
     pub async fn follow(&self, command: &str) {
         match command.strip_prefix("helm ") {
             Some(args) => {
@@ -223,7 +223,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the API server has heard of a change, and exactly this is not well.
+    /// Waits until exactly these checks are not ok: the API server applies changes with a delay.
     pub async fn becomes(&self, bad: &[(&str, &str)]) -> Said {
         let mut last = None;
         let deadline = std::time::Instant::now() + testbed::PATIENCE;

@@ -1,4 +1,4 @@
-//! An API server that has nobody to call: the Service of the chart as it is, and no pods.
+//! API server without an endpoint to call: the Service of the chart, and no pods.
 
 use http::Method;
 use serde_json::json;
@@ -10,7 +10,7 @@ use testbed::wait_for;
 
 #[tokio::test]
 async fn a_service_without_endpoints_is_found() {
-    // So that the API server looks at endpoints itself, as nothing here routes a Service's address.
+    // Makes the API server resolve endpoints itself, because nothing here routes a Service's address.
     let routing = vec!["--enable-aggregator-routing=true".to_owned()];
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
@@ -46,7 +46,7 @@ async fn a_service_without_endpoints_is_found() {
     ]
     .map(failure);
     let mut all = failures.to_vec();
-    // Nothing closes the port of a default installation.
+    // The port of a default installation is open.
     all.insert(3, ("callers", "warning"));
     let said = said.expect(&all);
     assert_eq!(
@@ -63,7 +63,7 @@ async fn a_service_without_endpoints_is_found() {
         "Secret floe-secrets-webhook-tls not found in namespace floe-secrets-webhook"
     );
 
-    // Replicas that are there and not ready are told apart.
+    // Replicas that exist and are not ready are reported differently.
     let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{NAME}/status");
     let status = json!({"status": {"replicas": 2, "readyReplicas": 1, "availableReplicas": 1}});
     cp.request(Method::PATCH, &path, Some(&status))

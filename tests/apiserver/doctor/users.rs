@@ -1,4 +1,4 @@
-//! People who may not look at everything, or at nothing.
+//! Users with few permissions, or none.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use testbed::objects::yaml;
 use testbed::process::Folder;
 use testbed::tools::project;
 
-/// The roles of the documentation, for this user.
+/// Roles of the documentation, for this user.
 fn documented() -> Vec<Value> {
     let page =
         std::fs::read_to_string(project().join("docs/operations/DOCTOR.md")).expect("the page");
@@ -28,7 +28,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     scene.becomes(&[]).await;
     let cp = &scene.cp;
 
-    // Somebody with the documented role sees everything but the certificate, which is in a Secret.
+    // A user with the documented role can check everything except the certificate, which is in a Secret.
     let user = cp.service_account("default", "operator", &json!([])).await;
     for object in documented() {
         cp.create(&object).await.object();
@@ -46,7 +46,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     let seen = said.of("certificate")["message"].as_str().expect("text");
     assert!(seen.contains("cannot get resource \"secrets\""), "{seen}");
 
-    // Without a right: which, and what gives it.
+    // A missing permission is named with the command that grants it.
     let less = json!({"rules": documented()[0]["rules"].as_array().expect("rules").iter()
         .filter(|rule| rule["resources"] != json!(["endpointslices"]))
         .collect::<Vec<_>>()});
@@ -79,7 +79,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     })
     .await;
 
-    // Pods in other namespaces are not the webhook's, or are not there.
+    // Pods in other namespaces are not the webhook's, or do not exist.
     let elsewhere = doctor(&scene.cp.kubeconfig, &["--namespace", "kube-system"]).await;
     elsewhere.expect(&[("admission", "not-checked")]);
     let nowhere = doctor(&scene.cp.kubeconfig, &["-n", "nowhere", "--drift=false"]).await;
@@ -95,7 +95,7 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
     let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
     quiet.expect(&[("admission", "not-checked")]);
 
-    // Somebody who may look at nothing, and an API server that is not there.
+    // A user without permissions, and an API server that is not reachable.
     let stranger = cp.service_account("default", "stranger", &json!([])).await;
     let sightless = doctor(&stranger.kubeconfig, &[]).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Other installations than the default one: each is asked about by what it is, and not by what another would be.
+//! Installations other than the default: each is checked against its own kind.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
             let again = format!(
                 "helm upgrade {release} charts/floe-secrets-webhook -n {NAME} --reuse-values{forced}"
             );
-            // A right that goes is missed, and the recommended command brings it back.
+            // A removed permission is reported, and the recommended command restores it.
             if values["rbac"].is_null() {
                 let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
                 let name = if release == NAME {
@@ -124,7 +124,7 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     )
     .await
     .succeeded();
-    // Nobody serves yet.
+    // The webhook does not run yet.
     let said = doctor(&cp.kubeconfig, &[]).await;
     let seen = said.of("certificate")["message"].as_str().expect("text");
     assert!(
@@ -133,7 +133,7 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
         "{seen}"
     );
     let _webhook = launch.start().await;
-    // Without a caBundle the API server trusts whom its machine trusts, and that is not our CA.
+    // Without a caBundle the API server trusts its machine's CAs, which do not include the test's.
     let said = testbed::wait_for("the webhook is called in vain", || async {
         let said = doctor(&cp.kubeconfig, &[]).await;
         said.of("admission")["message"]

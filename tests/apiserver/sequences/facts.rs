@@ -1,4 +1,4 @@
-//! What the simulated API server and the program rely on: who owns which field, as a webhook sees it and as it is stored.
+//! Facts that the simulated API server and the program rely on: owners of fields, in a review and in the stored object.
 
 use http::Method;
 use kube::Client;
@@ -28,7 +28,7 @@ fn adds(request: &Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
-/// The entry of the manager `m0`, which applies at the server.
+/// Entry of the manager `m0`, which applies server-side.
 fn entry(object: &Value) -> Value {
     let entries = object["metadata"]["managedFields"]
         .as_array()
@@ -79,7 +79,7 @@ impl Scene {
         .object()
     }
 
-    /// A strategic merge patch by somebody else.
+    /// Sends a strategic merge patch as another manager.
     async fn update(&self, patch: &Value) -> Value {
         let to = format!("{}?fieldManager=other", path(&self.object));
         let form = "application/strategic-merge-patch+json";
@@ -88,7 +88,7 @@ impl Scene {
             .object()
     }
 
-    /// The entries in the last review: now and before.
+    /// Entries in the last review: now and before.
     fn reviewed(&self) -> (Value, Value) {
         let name = self.object["metadata"]["name"].clone();
         let calls = self.stub.calls();
@@ -121,7 +121,7 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
         object,
     };
 
-    // What a webhook adds has no owner, and leaves the field that it adds to with its own.
+    // A field that a webhook adds has no owner, and the changed list keeps its own.
     let stored = scene.apply().await;
     assert_eq!(stored["metadata"]["annotations"][ADDED], "webhook");
     assert_eq!(
@@ -136,7 +136,7 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
     );
     assert!(owns_sources(&entry(&stored)));
 
-    // An update of something else leaves the entry as it is, in the review too.
+    // An update of another field leaves the entry as it is, in the review too.
     scene
         .update(&json!({"metadata": {"annotations": {LIST: "x"}}}))
         .await;
@@ -166,7 +166,7 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
         "{now}"
     );
 
-    // A replacement names no owners: who owned what it repeats still does.
+    // A replacement has no owners: those of repeated fields stay.
     let mut replacement = scene.object.clone();
     replacement["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([source("y")]);
     send(

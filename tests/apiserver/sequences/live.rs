@@ -1,5 +1,5 @@
-//! A real API server with its controllers, and our own binary under the shipped rights and the shipped configuration.
-//! The requests are those that kubectl sends.
+//! Real API server with its controllers, and the webhook with the shipped permissions and configuration. The requests
+//! are those of kubectl.
 
 use http::Method;
 use kube::Client;
@@ -14,9 +14,9 @@ use testbed::objects::{Answer, collection, path, send, send_as};
 use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// A namespace with a webhook of its own.
+/// Namespace with a webhook of its own.
 pub struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
     ns: TestNamespace,
@@ -54,7 +54,7 @@ pub struct Live<'b> {
     restarts: usize,
 }
 
-/// The warnings of a request that was done; a refusal by the webhook as such.
+/// Warnings of a successful request; a rejection by the webhook as an error.
 fn done(answer: Answer) -> Result<Vec<String>, String> {
     match answer.accepted() {
         true => Ok(answer.warnings),
@@ -236,7 +236,7 @@ impl<'b> Live<'b> {
 
 impl World for Live<'_> {
     fn tells_applies_apart(&self) -> bool {
-        // Times in managed fields are whole seconds, and these steps are quicker.
+        // Times in managed fields are whole seconds, and these steps are faster.
         false
     }
 

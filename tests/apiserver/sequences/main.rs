@@ -1,6 +1,6 @@
-//! Random sequences of what users do to a workload: apply, server-side apply by two managers, replace, annotate, undo,
-//! restart, set image, move, remove, take over. After each step, the next pod gets exactly what the nearest annotation
-//! that stands in the stored object asks for, and nothing that an author stated is gone.
+//! Random sequences of changes by users to a workload: apply, server-side apply by two managers, replace, annotate,
+//! undo, restart, set image, move, remove, adopt. After each step, the next pod gets exactly what the nearest
+//! annotation in the stored object requests, and no author's statement is lost.
 
 #![cfg(feature = "test-util")]
 #![expect(
@@ -27,7 +27,7 @@ use live::{Bed, Live};
 use simulated::{Simulated, Webhook};
 use testbed::control_plane::ControlPlane;
 
-/// Steps of one sequence, beside its creation.
+/// Steps of one sequence, without its creation.
 const STEPS: usize = 7;
 /// Sequences on the real API server at a time.
 const AT_ONCE: usize = 8;
@@ -35,11 +35,11 @@ const AT_ONCE: usize = 8;
 /// One sequence by its seed.
 struct Sequence {
     kind: &'static str,
-    /// Whether an earlier version made the workload.
+    /// Whether an earlier version wrote the workload.
     older: bool,
     manifest: Manifest,
     author: Author,
-    /// What was done so far, for when something does not hold.
+    /// Steps so far, for the message of a failure.
     done: String,
 }
 
@@ -63,7 +63,7 @@ impl Sequence {
         }
     }
 
-    /// Takes the steps: how many of them, or what does not hold.
+    /// Applies the steps; returns their number, or the violated invariant.
     async fn take(
         mut self,
         world: &mut impl World,
@@ -77,7 +77,7 @@ impl Sequence {
             let before = world.object().await;
             match checker.step(world, &step).await {
                 Ok(()) => {}
-                // Two that ask for one variable: refused with a sentence, and the sequence ends.
+                // Two references for one variable: rejected, and the sequence ends.
                 Err(problem) if problem.starts_with("refused") => return Ok(taken),
                 Err(problem) => {
                     let after = world.object().await;
@@ -120,12 +120,12 @@ async fn rollouts(cp: &ControlPlane) {
     INSTALLED.get_or_init(|| cp.install_rollouts()).await;
 }
 
-/// Which webhook takes a sequence: every fourth also injects into templates.
+/// Webhook of a sequence: every fourth also injects into templates.
 fn webhook_of(seed: u64) -> usize {
     usize::from(seed % 4 == 3)
 }
 
-/// How many sequences a run is to have.
+/// Number of sequences in a run.
 #[expect(
     clippy::disallowed_methods,
     reason = "whoever runs more of them says how many"
@@ -137,7 +137,7 @@ fn count(variable: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Takes the steps of a sequence; none of them may be refused.
+/// Applies the steps of a sequence; none of them may be rejected.
 async fn take_known(name: &str, steps: Vec<Step>, world: &mut impl World, checker: &mut Checker) {
     for step in steps {
         let taken = checker.step(world, &step).await;

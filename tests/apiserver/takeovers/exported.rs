@@ -1,4 +1,5 @@
-//! Objects that are created from an exported one: with our record, in the form of this version or of the one before.
+//! Objects that are created from an exported one: with the webhook's record, in the form of this version or of the one
+//! before.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -9,12 +10,12 @@ use crate::state::{LIST, RECORD, State, ours_on, references};
 use crate::tool::Tool;
 use testbed::helm::Helm;
 
-/// Our record as the version before wrote it for an annotation that it copied.
+/// Record that the version before wrote for an annotation that it copied.
 pub fn older_record() -> String {
     json!({"copied": {"env-from": "db"}, "restart": {"list": ["db"]}}).to_string()
 }
 
-/// An object that was read from a cluster, without what a cluster alone writes.
+/// Object that was read from a cluster, without the fields that only a cluster writes.
 fn exported(stored: &Value, name: &str) -> Value {
     let mut object = json!({"apiVersion": stored["apiVersion"], "kind": stored["kind"],
         "metadata": {"name": name, "annotations": stored["metadata"]["annotations"]}, "spec": stored["spec"]});
@@ -25,7 +26,7 @@ fn exported(stored: &Value, name: &str) -> Value {
     object
 }
 
-/// Changes an exported object as its case says.
+/// Changes an exported object as its case requires.
 fn edit(case: &str, object: &mut Value) {
     let metadata = object["metadata"]["annotations"]
         .as_object_mut()
@@ -62,7 +63,7 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
     let got = references(&scene.new_pod(template).await.object());
     let (own, inherited) = ours_on(template);
     let words = json!({"env-from": "db"});
-    // An apply states all of the manifest: what was a copy in the exported object has become its author's.
+    // An apply states all of the manifest: a copy in the exported object has become its author's.
     let stated = case == "export-older"
         && matches!(
             tool,

@@ -1,4 +1,4 @@
-//! Runs cases by tools, and prints what came of each.
+//! Runs cases with tools, and prints the results.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::state::{LIST, State, group_and_template, ours_on, references};
 use crate::tool::Tool;
 use testbed::kubectl::Output;
 
-/// One case by one tool.
+/// One case with one tool.
 pub struct Row {
     pub line: String,
     pub problems: Vec<String>,
 }
 
-/// Runs all at once, prints the table, and fails with every problem.
+/// Runs all concurrently, prints the table, and fails with every problem.
 pub async fn table(scene: &Scene, cases: &[Case]) {
     let rows = cases.iter().flat_map(|case| {
         case.tools()
@@ -44,10 +44,10 @@ pub fn report(rows: &[Row]) {
     );
 }
 
-/// The warnings that name what was removed, from what a program printed.
+/// Warnings that name removed entries, from the output of a program.
 pub fn removed(outputs: &[Output]) -> Vec<String> {
     let lines = outputs.iter().flat_map(|output| output.stderr.lines());
-    // Helm 3 writes them as a line of a log, with its quotes escaped.
+    // Helm 3 writes them as a line of a log, with escaped quotes.
     let text = |line: &str| {
         line.split_once("Warning: ")
             .map_or(line, |(_, text)| text)
@@ -59,14 +59,14 @@ pub fn removed(outputs: &[Output]) -> Vec<String> {
         .collect()
 }
 
-/// What of a manifest is not in the stored object.
+/// Fields of a manifest that are not in the stored object.
 pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
     match (stated, stored) {
         (Value::Object(stated), _) => stated
             .iter()
             .flat_map(|(key, value)| lost(value, &stored[key], &format!("{path}/{key}")))
             .collect(),
-        // Ours may stand before and after an author's entries.
+        // Injected entries may be before and after an author's entries.
         (Value::Array(stated), Value::Array(stored)) => {
             let there = |value: &Value| {
                 stored
@@ -107,7 +107,7 @@ impl Run<'_> {
         self.outputs.push(output);
     }
 
-    /// `kubectl rollout undo`, or what the plugin of Argo Rollouts does.
+    /// `kubectl rollout undo`, or the equivalent of Argo Rollouts' plugin.
     async fn undo(&mut self) {
         let what = format!("{}/{}", self.kind.to_lowercase(), self.name);
         let output = if self.kind == "Rollout" {
@@ -123,7 +123,7 @@ impl Run<'_> {
         self.ran(output);
     }
 
-    /// The stored object, and what a new pod gets.
+    /// Stored object, and the references of a new pod.
     async fn look(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
         let stored = self.scene.observed(self.kind, &self.name).await;
         let (_, pointer) = group_and_template(self.kind);
@@ -236,7 +236,7 @@ fn conclude(
     }
 }
 
-/// A line of the table.
+/// Line of the table.
 pub fn row(
     case: &str,
     tool: impl std::fmt::Display,

@@ -1,4 +1,4 @@
-//! A namespace with the Secrets `db` and `s3`, and a webhook of its own.
+//! Namespace with the Secrets `db` and `s3`, and a webhook of its own.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -15,11 +15,11 @@ use testbed::wait_for;
 use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// How many programs run at a time: more would only share the processors.
+/// Limit of concurrent programs: more would only share the processors.
 static PROGRAMS: Semaphore = Semaphore::const_new(6);
 
 pub struct Scene {
-    // In this order they end: nobody calls a webhook that is gone.
+    // Dropped in this order: no calls to a webhook that is gone.
     registered: Option<Registration>,
     webhooks: Vec<WebhookProcess>,
     pub ns: TestNamespace,
@@ -29,7 +29,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With a webhook that has these arguments.
+    /// Fixture whose webhook has these arguments.
     pub async fn new(stem: &str, args: &[&str]) -> Self {
         let mut scene = Self::unregistered(stem).await;
         let webhook = scene.launch(|launch| launch.with(args)).await;
@@ -38,7 +38,7 @@ impl Scene {
         scene
     }
 
-    /// Without any webhook.
+    /// Fixture without a webhook.
     pub async fn unregistered(stem: &str) -> Self {
         let cp = ControlPlane::shared().await;
         let ns = cp.namespace(stem).await;
@@ -63,7 +63,7 @@ impl Scene {
         }
     }
 
-    /// Starts a webhook under the shipped rights.
+    /// Starts a webhook with the shipped permissions.
     pub async fn launch(&self, more: impl FnOnce(Launch) -> Launch) -> WebhookProcess {
         // One at a time: all of them apply the same manifests.
         static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -72,11 +72,11 @@ impl Scene {
         more(Launch::serve(self.cp, &identity)).start().await
     }
 
-    /// Registers a configuration for this namespace, in the place of the one before.
+    /// Registers a configuration for this namespace, in place of the previous one.
     pub async fn register(&mut self, webhooks: Vec<WebhookProcess>, configuration: Value) {
         self.webhooks.extend(webhooks);
         let configuration = patient(narrowed_to(configuration, &[&self.ns.name]));
-        // The one before goes only now: between the two a pod would come up that nobody injected into.
+        // The previous one is deleted only now: in between, a pod would be admitted without injection.
         self.registered = Some(Registration::shared(self.cp, &configuration).await);
     }
 
@@ -109,7 +109,7 @@ impl Scene {
         self.cp.helm(helm, &args, &values).await
     }
 
-    /// Creates an object as the administrator, with nothing between.
+    /// Creates an object as the administrator, without a tool.
     pub async fn create(&self, mut object: Value) -> Value {
         object["metadata"]["namespace"] = json!(self.ns.name);
         self.cp.create(&object).await.object()
@@ -132,7 +132,7 @@ impl Scene {
             .object()
     }
 
-    /// Once its controller has seen it as it is.
+    /// Waits until the controller has observed the current generation.
     pub async fn observed(&self, kind: &str, name: &str) -> Value {
         wait_for("the controller has seen the workload", || async {
             let stored = self.stored(kind, name).await;
@@ -143,7 +143,7 @@ impl Scene {
         .await
     }
 
-    /// A new pod of the template, as an ordinary user would create it; nothing is stored.
+    /// Creates a pod from the template as an ordinary user; it is not stored.
     pub async fn new_pod(&self, template: &Value) -> Answer {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"],
             "spec": template["spec"]});

@@ -1,4 +1,4 @@
-//! The programs by which users write a workload.
+//! Programs that users write workloads with.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ impl Tool {
         Self::Rollback(Helm::Three),
     ];
 
-    /// In names of objects.
+    /// Short name for objects.
     pub fn stem(self) -> String {
         self.to_string()
             .replace(' ', "-")
@@ -54,8 +54,8 @@ impl Tool {
             .to_lowercase()
     }
 
-    /// Whether the object tells what its author states: by the last configuration, by managed fields, or because it was
-    /// sent without our record. Helm 3 sends the difference alone.
+    /// Whether the object records what its author states: in the last applied configuration, in managed fields, or
+    /// because it was sent without the webhook's record. Helm 3 sends only the difference.
     pub fn tells(self) -> bool {
         !matches!(
             self,
@@ -63,7 +63,7 @@ impl Tool {
         )
     }
 
-    /// Creates the object. `last` is what a rollback will lead to.
+    /// Creates the object. `last` is the state that a rollback will restore.
     pub async fn create(self, scene: &Scene, object: &Value, last: &Value) -> Vec<Output> {
         let text = object.to_string();
         let name = object["metadata"]["name"].as_str().expect("a name");
@@ -87,7 +87,7 @@ impl Tool {
         }
     }
 
-    /// Brings the object from one manifest to the next.
+    /// Changes the object from one manifest to the next.
     pub async fn change(
         self,
         scene: &Scene,
@@ -129,7 +129,7 @@ impl Tool {
     }
 }
 
-/// The operations of a JSON patch; lists of one length are compared element by element.
+/// Operations of a JSON patch; lists of equal length are compared element by element.
 fn difference(before: &Value, after: &Value, path: &str, operations: &mut Vec<Value>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

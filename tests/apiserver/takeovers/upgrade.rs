@@ -1,5 +1,4 @@
-//! Workloads as the version before left them: nothing restarts with this version, and each comes over with its own next
-//! change.
+//! Workloads of the version before: this version restarts none of them, and each is converted with its own next change.
 
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ fn of_template(kind: &str, patch: &Value) -> Value {
     }
 }
 
-/// What the version before added: copies under their own names, and a record of them.
+/// State after the version before: copies under their own names, and a record of them.
 async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
     let manifest = State::of(kind)
         .on_metadata(&[("env-from", "db")])
@@ -50,7 +49,7 @@ fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
         .expect("a template")
 }
 
-/// Updates that concern neither our annotations nor the template.
+/// Updates that affect neither the webhook's annotations nor the template.
 async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
     let what = format!("{}/{name}", kind.to_lowercase());
     scene
@@ -114,7 +113,7 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
                 .await
         }
     };
-    // That a Secret is no longer listed for Reloader is said where nobody can tell who listed it.
+    // If nobody can know who listed a Secret for Reloader, a warning reports its removal from the list.
     let warnings = output.succeeded().stderr;
     let of_the_list = warnings.is_empty()
         || warnings.contains("\"db\" was removed from annotation secret.reloader");
@@ -128,7 +127,7 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
     );
 }
 
-/// It has come over: the template inherits, its pods get the same as before, and no copy is left.
+/// Asserts that the workload is converted: the template inherits, its pods get the same as before, and no copy is left.
 async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
     let stored = scene.stored(kind, name).await;
     let own = ours_on(template(kind, &stored));
@@ -190,7 +189,7 @@ async fn a_workload_of_the_version_before_comes_over_when_it_changes_and_not_bef
     .await;
 }
 
-/// The program of the version before.
+/// Program of the version before.
 #[expect(
     clippy::disallowed_methods,
     reason = "whoever has that program says where it is"
@@ -201,7 +200,7 @@ fn older_program() -> std::path::PathBuf {
         .into()
 }
 
-/// One configuration whose entries of pods are answered by one webhook, and those of workloads by another.
+/// One configuration whose entries of pods are served by one webhook, and those of workloads by another.
 fn split(pods: &Value, workloads: &Value) -> Value {
     let mut configuration = pods.clone();
     let entries = configuration["webhooks"].as_array_mut().expect("entries");
@@ -219,7 +218,7 @@ fn split(pods: &Value, workloads: &Value) -> Value {
     configuration
 }
 
-/// The command of the page that takes the annotation out of all templates.
+/// Command of the page that removes the annotation from all templates.
 fn command() -> String {
     let page =
         std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
@@ -234,9 +233,9 @@ fn command() -> String {
         .to_owned()
 }
 
-/// The pods of a Deployment's newest template that have the Secret.
+/// Pods of a Deployment's newest template that have the Secret.
 async fn await_pod(scene: &Scene, image: &str) {
-    // A controller waits about as long again as it has been refused.
+    // The controller's back-off doubles with each rejection.
     wait_within(
         Duration::from_mins(5),
         &format!("a pod of image {image}"),
@@ -299,7 +298,7 @@ async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() 
     );
     await_pod(&scene, "one").await;
 
-    // In the middle of the upgrade: the new version sees the workload, the one before its pod.
+    // In the middle of the upgrade: the new version gets the workload, the one before its pod.
     scene
         .register(Vec::new(), split(&by_older, &by_newer))
         .await;
@@ -320,7 +319,7 @@ async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() 
     scene.register(Vec::new(), by_newer.clone()).await;
     await_pod(&scene, "two").await;
 
-    // The other way round.
+    // The other combination.
     scene
         .register(Vec::new(), split(&by_newer, &by_older))
         .await;
@@ -332,7 +331,7 @@ async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() 
         .await
         .succeeded();
 
-    // The rollback.
+    // Rollback.
     scene.register(Vec::new(), by_older).await;
     let refused = scene
         .new_pod(template(

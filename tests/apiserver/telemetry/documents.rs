@@ -1,4 +1,4 @@
-//! docs/operations/LOGS.md and METRICS.md against the source, and against what a real run writes, sends and serves.
+//! docs/operations/LOGS.md and METRICS.md compared with the source, and with the output of a real run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use testbed::wait_for;
 use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// The rows below a header line of a document: their cells, and what is in backticks in each.
+/// Rows below a header line of a document: their cells, and the code spans in each.
 fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
     let text = std::fs::read_to_string(project().join("docs/operations").join(document))
         .expect("the document");
@@ -47,7 +47,7 @@ fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
     rows
 }
 
-/// An event of LOGS.md.
+/// Event of LOGS.md.
 #[derive(Debug)]
 struct Event {
     levels: BTreeSet<String>,
@@ -78,7 +78,7 @@ fn events() -> BTreeMap<String, Event> {
     rows.into_iter().map(event).collect()
 }
 
-/// Is `program` among those that a row names?
+/// Whether `program` is among those that a row names.
 fn is_of(named: &str, program: &str) -> bool {
     named == "both" || named == program
 }
@@ -91,7 +91,7 @@ fn sources() -> Vec<(PathBuf, String)> {
                 look(&path, found);
             } else {
                 let text = std::fs::read_to_string(&path).expect("a source file");
-                // What tests write is their own affair.
+                // Log lines of tests do not count.
                 let code = text
                     .split("#[cfg(test)]\nmod tests")
                     .next()
@@ -109,7 +109,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 #[test]
 fn every_event_of_the_source_is_in_the_document_and_no_other() {
     let (events, mut written) = (events(), BTreeSet::from(["admission".to_owned()]));
-    // The message is the last argument: a text without holes, and no name of a variable.
+    // The message is the last argument: a literal without placeholders, and not the name of a variable.
     let call =
         Regex::new(r#"(?s)\b(error|warn|info|debug|trace)!\(([^;]*?)"([^"]*[a-z][^"]*)",?\s*\)"#)
             .expect("a regular expression");
@@ -127,7 +127,7 @@ fn every_event_of_the_source_is_in_the_document_and_no_other() {
     assert!(written.len() > 40, "{written:?}");
 }
 
-/// Holds every line of a program's log against the document; which events came.
+/// Checks every line of a program's log against the document, and returns the events that occurred.
 fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
     const COMMON: [&str; 5] = ["timestamp", "level", "message", "target", "span"];
     let events = events();
@@ -176,7 +176,7 @@ fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
     seen
 }
 
-/// Holds what is served against the document; which metrics were there.
+/// Checks the served metrics against the document, and returns those that were present.
 fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
     let rows = table("METRICS.md", "| Metric | Type | Labels | Program |");
     let (_, text) = webhook.get("/metrics").expect("the ops port answers");

@@ -1,4 +1,4 @@
-//! A collector that is away, refuses or hangs costs traces, and nothing else.
+//! Collectors that are unreachable, reject or hang cost traces, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,10 @@ use testbed::{free_ports, wait_for};
 
 const WEBHOOK: &str = "floe-secrets-webhook";
 
-/// As many spans as the queue and the request under way can hold.
+/// Limit of spans in the queue and in the request in flight.
 const HELD: usize = 2048 + 512 + 512;
 
-/// The program alone, with an API server that holds one secret.
+/// Webhook without a control plane, with a fake API server that has one secret.
 async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[("user", "v")]);
@@ -42,7 +42,7 @@ async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folde
     )
 }
 
-/// So many admissions on one connection, each of which has to be answered well.
+/// Sends this many admissions on one connection, each of which has to succeed.
 async fn admit(webhook: &WebhookProcess, times: usize) {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(webhook.dial().await))
@@ -69,7 +69,7 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
     connection.abort();
 }
 
-/// How many spans became this.
+/// Number of spans by outcome.
 fn counted(webhook: &WebhookProcess, result: &str) -> usize {
     let (_, text) = webhook.get("/metrics").expect("the ops port answers");
     let name = format!("floe_secrets_webhook_trace_spans_total{{result=\"{result}\"}} ");

@@ -1,4 +1,4 @@
-//! What operators see of the program: traces at a collector, the lines of its log, its metrics.
+//! Telemetry of the webhook: traces at a collector, log lines, and metrics.
 
 #![cfg(feature = "test-util")]
 #![expect(
@@ -20,14 +20,14 @@ use testbed::control_plane::{ControlPlane, Options};
 use testbed::process::Folder;
 use tokio::sync::OnceCell;
 
-/// A control plane whose API server sends its own traces to the collector that ours go to.
+/// Control plane whose API server sends its own traces to the webhook's collector.
 struct Traced {
     cp: ControlPlane,
     collector: Collector,
     _folder: Folder,
 }
 
-/// The one of this test binary.
+/// Fixture of this test binary.
 async fn traced() -> &'static Traced {
     static SHARED: OnceCell<Traced> = OnceCell::const_new();
     let start = || async {

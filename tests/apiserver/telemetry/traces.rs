@@ -1,4 +1,4 @@
-//! Spans: of the real API server's trace, of our own work, and those that nobody wants.
+//! Spans in the real API server's trace, spans of the webhook's own work, and unsampled ones.
 
 use floe_secrets_webhook::backend::kubernetes::fake_api::FakeApi;
 use http::Method;
@@ -69,7 +69,7 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
     assert_eq!(resource("k8s.pod.name"), "webhook-0");
     assert_eq!(resource("k8s.namespace.name"), NAMESPACE);
 
-    // The API server's own span of its call to us, in the same trace.
+    // The API server's own span of its call to the webhook, in the same trace.
     let caller = collector
         .span("apiserver", |theirs| theirs.span_id == span.parent_id)
         .await;
@@ -136,7 +136,7 @@ async fn a_refusal_says_why_and_is_no_failure() {
     }
 }
 
-/// The program alone, with an API server that holds one secret.
+/// Webhook without a control plane, with a fake API server that has one secret.
 async fn alone(args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[("user", "v")]);
@@ -194,11 +194,11 @@ async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
         send_with(&webhook, "unsaid", None).await;
         send_with(&webhook, "nonsense", Some("00-zz-zz-01")).await;
         send_with(&webhook, "wanted", Some(&wanted)).await;
-        // What was not recorded has no trace to be looked for.
+        // An unsampled admission has no trace id in the log.
         let traced = |uid: &str| webhook.admissions("uid", uid)[0].get("trace_id").cloned();
         assert_eq!(traced("wanted"), Some(TRACE.into()));
         assert_eq!(traced("unwanted"), None);
-        // Its end sends all that there is.
+        // On exit all queued spans are sent.
         assert!(webhook.stop().await.success());
         let spans = collector.spans(WEBHOOK);
         let admissions: Vec<_> = spans
@@ -299,7 +299,7 @@ async fn the_controllers_work_is_traced() {
         "--tls-secret",
         SECRET,
     ];
-    // No configuration of that name: nobody comes to trust the certificate, which is for nobody here.
+    // No configuration of that name: no client trusts the certificate, and none needs it here.
     let certificate = [
         "--tls-names",
         "localhost",
@@ -349,7 +349,7 @@ async fn the_controllers_work_is_traced() {
     assert_eq!(bind.attributes["result"], "not_found");
 }
 
-/// What self-managed certificates need beyond the shipped rights.
+/// Permissions of self-managed certificates beyond the shipped ones.
 fn certificate_rights(secret: &str) -> String {
     let subjects = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
     let (group, name) = ("rbac.authorization.k8s.io", "floe-secrets-controller-tls");

@@ -1,4 +1,4 @@
-//! In which format documents are printed, and what becomes of comments.
+//! Output format of documents, and comments.
 
 use super::*;
 
@@ -114,7 +114,7 @@ fn json_stays_json_with_its_indentation(#[case] manifest: String, #[case] start:
     assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
 }
 
-/// YAML, JSON, JSON, nothing, a Secret, YAML.
+/// YAML, JSON, JSON, empty, a Secret, YAML.
 fn mixed() -> String {
     let other =
         "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"j\"}}";

@@ -1,4 +1,4 @@
-//! Secrets that are known elsewhere: in another namespace, or under a name that kustomize generated.
+//! Secrets that exist elsewhere: in another namespace, or under a name that kustomize generated.
 
 use super::*;
 

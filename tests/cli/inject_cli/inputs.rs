@@ -1,4 +1,4 @@
-//! What can be read: folders, byte order marks, UTF-16, JSON objects back to back, deep nesting.
+//! Accepted inputs: folders, byte order marks, UTF-16, JSON objects back to back, deep nesting.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn json_pod(name: &str) -> Value {
     })
 }
 
-/// The names of the printed objects, and whether each was injected, as kubectl reads them.
+/// Names of the printed objects, and whether each was injected, as kubectl reads them.
 fn injected_pods(out: &str) -> Vec<(String, bool)> {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
     as_kubectl_reads(out)
@@ -113,7 +113,7 @@ fn byte_order_mark_may_begin_any_document(#[case] first: &str, #[case] second: &
             );
         }
     }
-    // As files come one after the other.
+    // Concatenated as several files are.
     let ran = inject_bytes(
         format!("{first}{a}\u{feff}---\n{second}{b}").as_bytes(),
         &[],
@@ -246,7 +246,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// An object with maps, or lists, in each other, so many levels of them in all.
+/// Object with this many levels of nested maps, or lists.
 fn nested(levels: usize, json: bool, list: bool) -> String {
     let inner = levels - 1;
     let deep = match (json, list) {
@@ -298,7 +298,7 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
         );
     }
     for levels in [257, 5_000, 100_000] {
-        // Blocks of maps grow by the square of their levels.
+        // The size of nested block maps grows by the square of their levels.
         let levels = if json || list {
             levels
         } else {
@@ -321,7 +321,7 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
 fn input_that_is_too_long_is_refused() {
     let folder = TempDir::new().unwrap();
     let file = std::fs::File::create(folder.path().join("m.yaml")).unwrap();
-    // It has a hole: it takes no room on the disk.
+    // Sparse file: it takes no disk space.
     file.set_len((256 << 20) + 1).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let ran = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);

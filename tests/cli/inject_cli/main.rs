@@ -1,5 +1,4 @@
-//! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read what it
-//! prints.
+//! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read its output.
 
 #![expect(
     clippy::too_many_lines,
@@ -25,7 +24,6 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What a run said and did.
 struct Ran {
     code: i32,
     out: String,
@@ -62,7 +60,7 @@ fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran 
     let mut input = child.stdin.take().unwrap();
     let stdin = stdin.to_vec();
     let writer = std::thread::spawn(move || {
-        // A program that has no use for its input may have ended already.
+        // A program that does not need its input may have exited already.
         drop(input.write_all(&stdin));
     });
     let output = child.wait_with_output().unwrap();
@@ -88,7 +86,7 @@ fn kubectl() -> &'static Path {
     })
 }
 
-/// The objects of a manifest, as kubectl reads them without any server.
+/// Objects of a manifest, as kubectl reads them without a server.
 fn as_kubectl_reads(manifest: &str) -> Vec<Value> {
     let folder = TempDir::new().unwrap();
     let args = ["label", "--local", "-f", "-", "-o", "json", "seen=yes"];
@@ -126,7 +124,7 @@ fn pod(annotations: &str) -> String {
     )
 }
 
-/// The template of the one object that was printed, at `path`.
+/// Template of the one printed object, at `path`.
 fn printed(ran: &Ran, path: &str) -> Value {
     assert_eq!(
         (ran.code, ran.err.contains("error:")),
@@ -149,7 +147,7 @@ fn variable(name: &str, secret: &str, key: &str) -> Value {
     json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
 }
 
-// === what is injected, and where ===
+// === injected objects and places ===
 
 #[rstest]
 #[case::pod("v1", "Pod", "")]
@@ -192,7 +190,7 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
         pod["metadata"]["labels"]["secrets.floe.dev/injected"],
         "true"
     );
-    // Reloader reads templates: what a pod only tells would run a finished Job again.
+    // Reloader reads templates: a pod's reload annotation there would run a finished Job again.
     let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
     assert_eq!(told, (kind == "Pod").then_some("snowflake"));
     assert_eq!(ran.err, "", "nothing to say");
@@ -497,7 +495,7 @@ items:
     );
 }
 
-// === refusals ===
+// === rejections ===
 
 #[test]
 fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
@@ -711,7 +709,7 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
     );
 }
 
-// === what is carried, and what is explained ===
+// === propagation and explanation ===
 
 #[test]
 fn a_workloads_own_annotations_reach_its_template_as_they_would_on_a_cluster() {
@@ -866,7 +864,7 @@ fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, 
     );
     if code == 2 {
         assert!(ran.err.starts_with("error: s.yaml:"), "{}", ran.err);
-        // The same among the manifests.
+        // The same from Secrets among the manifests.
         let ran = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
         assert_eq!(
             (
@@ -881,9 +879,9 @@ fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, 
     }
 }
 
-// === YAML that kubectl reads the same ===
+// === YAML that kubectl reads equally ===
 
-/// Texts that one or the other version of YAML would read as something else.
+/// Texts that one version of YAML would read as another type.
 fn tricky_texts() -> Vec<String> {
     let words = "yes no on off y n Y N Yes No ON OFF true false True FALSE null Null NULL ~ = << - ? : | > ! & * % @ ` \
                  0644 0o14 1e3 1E3 1.0 1. .5 -.5 +5 -0 0x1F 0X1f 0b11 1_000 1__0 _1 190:20:30 2001-01-01 2001-01-01T00:00:00Z \
@@ -952,7 +950,7 @@ fn tricky_texts() -> Vec<String> {
         "word ".repeat(60),
         "more ".repeat(50)
     ));
-    // Every short text over the characters that mean something.
+    // Every short text over the significant characters.
     let alphabet: Vec<char> = "-?:,[]{}#&*!|>'\"%@` \t\na0.~=<_+e\\\r".chars().collect();
     for a in &alphabet {
         for b in &alphabet {
@@ -1009,7 +1007,7 @@ fn texts_come_back_as_the_same_texts_in_kubectl() {
             assert_eq!(spec["byKey"][text], by_key[text], "as a key: {}", context());
         }
     }
-    // And we read it as kubectl does.
+    // And `inject` reads it as kubectl does.
     let again = inject(&[], &ran.out, &["-f", "-"]);
     assert_eq!(
         (again.code, again.out == ran.out),

@@ -1,8 +1,8 @@
-//! Pod templates in kinds of other projects, Argo's own form, and annotations that are not acted on.
+//! Pod templates in kinds of other projects, Argo's own form, and annotations without effect.
 
 use super::*;
 
-/// A template that asks for a secret, as most operators have it.
+/// Template that requests a secret, in the usual form.
 fn template(container: &str) -> Value {
     json!({
         "metadata": { "annotations": { "secrets.floe.dev/refs": "token" } },
@@ -14,7 +14,7 @@ fn injected_env() -> Value {
     json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
 }
 
-/// An object of an operator's kind in the shape of its own manifests, and where its pod templates stand.
+/// Object of an operator's kind in the shape of its own manifests, and the paths of its pod templates.
 fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
     let t = template;
     let (spec, api_version, at) = match kind {
@@ -126,13 +126,13 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
     };
     let object = json!({
         "apiVersion": api_version, "kind": kind, "metadata": { "name": "x" }, "spec": spec,
-        // What a controller reports back is nobody's wish.
+        // Copies in a status are not requests.
         "status": { "stored": { "template": t("old") } },
     });
     (object, at)
 }
 
-/// What a pod gets that is made from a template.
+/// Entries of a pod that is created from a template.
 fn as_a_pod(template: &Value) -> Value {
     let mut pod = template.clone();
     pod["apiVersion"] = "v1".into();
@@ -388,7 +388,7 @@ fn templates_of_one_object_are_bounded(#[case] count: usize, #[case] code: i32) 
 
 // === Argo ===
 
-/// A workflow's spec with templates of every sort.
+/// Spec of a workflow with templates of every kind.
 const WORKFLOW_SPEC: &str = "
 entrypoint: all
 serviceAccountName: runner
@@ -613,7 +613,7 @@ fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: 
     );
 }
 
-// === annotations that are not acted on ===
+// === annotations without effect ===
 
 #[test]
 fn annotation_that_is_not_acted_on_is_an_error_with_its_place() {

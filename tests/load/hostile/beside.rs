@@ -1,4 +1,4 @@
-//! Ten of the worst reviews at once, every second for a minute, beside honest creates of a real API server.
+//! Ten of the worst reviews concurrently, every second for a minute, next to honest creates of a real API server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +16,15 @@ use testbed::stream::Stream;
 use testbed::webhook::{Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// Seconds.
+/// Duration in seconds.
 const LASTS: usize = 60;
 const AT_ONCE: usize = 10;
-/// Honest creates in a second.
+/// Honest creates per second.
 const RATE: u32 = 50;
-/// What the chart gives a replica, in KiB.
+/// Memory limit of the chart for a replica, in KiB.
 const LIMIT: u64 = 128 << 10;
 
-/// Whether the kubelet's question is answered all the time; it asks more often than a kubelet would.
+/// Checks that the liveness probe succeeds all the time; it is sent more often than by a kubelet.
 async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
     let (mut tick, mut answers) = (interval(Duration::from_millis(500)), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -60,7 +60,7 @@ async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
         .start()
         .await;
     let _registration = Registration::exclusive(cp, &webhook.by_service()).await;
-    // The slowest, the largest, and some of everything.
+    // The slowest, the largest, and some of each kind.
     let mut generator = Generator::new(4);
     let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
     worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));

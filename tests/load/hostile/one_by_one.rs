@@ -1,4 +1,4 @@
-//! One hostile review after the other over the socket: what each costs the whole process.
+//! One hostile review after the other over the socket, and the cost of each for the whole process.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use testbed::processor::at_this_pace;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What one review may cost the whole process: memory in KiB, processor time (on a machine as fast as [`at_this_pace`]
-/// supposes), and the answer's bytes.
+/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as [`at_this_pace`]
+/// assumes), and bytes of the response.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 3 << 19;
 
-/// Reviews of the generator.
+/// Number of generated reviews.
 const GENERATED: usize = 500;
 
 /// Tries of a review that took too long: other programs share the processors and their caches.
 const TRIES: usize = 10;
 
-/// The processor time of all threads of a process.
+/// CPU time of all threads of a process.
 fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let figures = threads
@@ -61,7 +61,7 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
     let mut bound = MAX_TIME;
     for _ in 0..TRIES {
         if took > bound {
-            // One right after the other: the pace of a shared machine changes from second to second.
+            // Retried at once: the speed of a shared machine changes by the second.
             took = send(webhook, hostile).await.2;
             bound = at_this_pace(MAX_TIME);
         }

@@ -9,11 +9,11 @@ use testbed::control_plane::{ControlPlane, Options};
 use testbed::process::{Folder, Process};
 use testbed::wait_for;
 
-/// Set for the child process that [`nothing_survives_a_killed_test`] kills.
+/// Set for the child process that [`killed_test_leaves_nothing`] kills.
 const CHILD: &str = "FLOE_HARNESS_CHILD";
 
 #[tokio::test]
-async fn starts_without_a_controller_manager_and_takes_more_flags() {
+async fn control_plane_starts_without_controller_manager_and_with_more_flags() {
     let flags = vec!["--max-requests-inflight=7".to_owned(), "-v=1".to_owned()]; // -v=1 logs all flags
     let started = Instant::now();
     let cp = ControlPlane::start(Options {
@@ -42,7 +42,7 @@ async fn starts_without_a_controller_manager_and_takes_more_flags() {
 }
 
 #[tokio::test]
-async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
+async fn ordinary_service_account_has_only_its_own_permissions() {
     let started = Instant::now();
     let cp = ControlPlane::shared().await;
     eprintln!("with controller manager: {:?}", started.elapsed());
@@ -72,7 +72,7 @@ async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
 }
 
 #[tokio::test]
-async fn controllers_make_pods() {
+async fn controllers_create_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
@@ -90,7 +90,7 @@ async fn controllers_make_pods() {
 }
 
 #[tokio::test]
-async fn a_program_gets_signals_and_its_exit_status_is_seen() {
+async fn process_receives_signals_and_reports_exit_status() {
     let folder = Folder::new();
     let start = |name: &str, script: &str| {
         Process::start(
@@ -145,7 +145,7 @@ async fn a_program_gets_signals_and_its_exit_status_is_seen() {
 }
 
 #[tokio::test]
-async fn a_control_plane_that_cannot_start_says_why() {
+async fn failed_control_plane_start_has_reason() {
     let flags = vec!["--no-such-flag".to_owned()];
     let attempt = tokio::spawn(ControlPlane::start(Options {
         controller_manager: false,
@@ -160,11 +160,11 @@ async fn a_control_plane_that_cannot_start_says_why() {
 }
 
 #[test]
-fn nothing_survives_a_killed_test() {
+fn killed_test_leaves_nothing() {
     let folder = Folder::new();
     let report = folder.path().join("report");
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "runs_until_it_is_killed", "--ignored"])
+        .args(["--exact", "child_runs_until_killed", "--ignored"])
         .env(CHILD, &report)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -200,8 +200,8 @@ fn nothing_survives_a_killed_test() {
 }
 
 #[tokio::test]
-#[ignore = "only for nothing_survives_a_killed_test, which runs it"]
-async fn runs_until_it_is_killed() {
+#[ignore = "only for killed_test_leaves_nothing, which runs it"]
+async fn child_runs_until_killed() {
     #[expect(
         clippy::disallowed_methods,
         reason = "how the parent speaks to its child"

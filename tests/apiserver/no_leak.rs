@@ -197,7 +197,7 @@ fn hexadecimal(text: &str) -> String {
 }
 
 #[test]
-fn a_canary_is_recognised_however_it_is_written() {
+fn canary_is_recognised_in_every_encoding() {
     let whole = |text: &str| STANDARD.encode(text);
     for line in [
         format!("x {STORED} y"),
@@ -291,7 +291,7 @@ fn annotations() -> Vec<Value> {
 #[case::json("json", "trace")]
 #[case::pretty("pretty", TALKATIVE)]
 #[tokio::test]
-async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filter: &str) {
+async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter: &str) {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("canary").await;
     let identity = webhook_identity(cp).await;
@@ -444,7 +444,7 @@ fn spoilt() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() {
+async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
     let faults = [
         ApiFault::Status(400),
         ApiFault::Status(401),

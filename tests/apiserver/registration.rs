@@ -84,7 +84,7 @@ async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
 }
 
 #[tokio::test]
-async fn each_pod_goes_to_its_own_entry_or_to_none() {
+async fn pod_is_sent_to_its_own_entry_or_none() {
     let cp = ControlPlane::shared().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     let other = cp
@@ -247,7 +247,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
 }
 
 #[tokio::test]
-async fn a_pod_is_seen_at_its_creation_and_never_again() {
+async fn pod_is_sent_at_creation_and_never_again() {
     let cp = ControlPlane::shared().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     both_ways(cp, async |way, stub| {
@@ -299,7 +299,7 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
 }
 
 #[tokio::test]
-async fn defaults_are_seen_where_they_are_written() {
+async fn defaults_are_sent_where_they_are_written() {
     let cp = ControlPlane::shared().await;
     both_ways(cp, async |way, stub| {
         let stub = &*stub;
@@ -378,7 +378,7 @@ async fn defaults_are_seen_where_they_are_written() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
+async fn namespace_label_changes_entry_of_its_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("relabelled").await;
     let stub = Stub::start(&cp.authority).await;
@@ -409,7 +409,7 @@ async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
 }
 
 #[tokio::test]
-async fn without_the_webhook_only_those_who_ask_are_refused() {
+async fn only_annotated_pods_are_rejected_without_webhook() {
     let cp = ControlPlane::shared().await;
     cp.apply(&webhook::manifest("namespace.yaml")).await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
@@ -488,7 +488,7 @@ async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
 }
 
 #[tokio::test]
-async fn a_job_is_sent_and_then_its_pod() {
+async fn job_is_sent_before_its_pod() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let stub = Stub::start(&cp.authority).await;
@@ -546,7 +546,7 @@ fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str))
 }
 
 #[tokio::test]
-async fn each_workload_goes_to_its_own_entry_or_to_none() {
+async fn workload_is_sent_to_its_own_entry_or_none() {
     let cp = ControlPlane::shared().await;
     cp.install_rollouts().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
@@ -595,7 +595,7 @@ async fn each_workload_goes_to_its_own_entry_or_to_none() {
 }
 
 #[tokio::test]
-async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() {
+async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("plain").await;
     let stub = Stub::start(&cp.authority).await;
@@ -678,7 +678,7 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
 
 /// Resources of the rules, whatever the conditions are.
 #[test]
-fn no_rule_names_secrets_replicasets_or_subresources() {
+fn rules_exclude_secrets_replicasets_and_subresources() {
     let configuration = shipped_configuration();
     let mut named = BTreeSet::new();
     for entry in configuration["webhooks"].as_array().expect("entries") {
@@ -722,7 +722,7 @@ fn no_rule_names_secrets_replicasets_or_subresources() {
 }
 
 #[test]
-fn every_entry_keeps_the_rules_of_the_file() {
+fn entries_keep_rules_of_the_file() {
     let configuration = shipped_configuration();
     let entries = configuration["webhooks"].as_array().expect("entries");
     let names: Vec<&str> = entries
@@ -766,7 +766,7 @@ fn every_entry_keeps_the_rules_of_the_file() {
 }
 
 #[tokio::test]
-async fn nobody_else_is_sent_even_with_our_annotations() {
+async fn other_kinds_are_never_sent_even_with_annotations() {
     let cp = ControlPlane::shared().await;
     let stub = Stub::start(&cp.authority).await;
     let ns = labelled(cp, "others").await;
@@ -790,7 +790,7 @@ async fn nobody_else_is_sent_even_with_our_annotations() {
 
 /// In a cluster of its own: an installation is the first change in a cluster.
 #[tokio::test]
-async fn the_readme_installs_and_removes_it() {
+async fn readme_commands_install_and_remove() {
     let cp = &ControlPlane::start(Options::default()).await;
     let [install, remove] = readme_commands();
     let installed = cp.shell(&install).await.succeeded();
@@ -896,7 +896,7 @@ fn readme_commands() -> [String; 2] {
 }
 
 #[tokio::test]
-async fn the_webhooks_requests_have_a_queue_of_their_own() {
+async fn webhook_requests_have_their_own_queue() {
     let cp = ControlPlane::shared().await;
     let _turn = Registration::turn().await;
     let webhook = webhook::webhook_identity(cp).await.client();
@@ -936,7 +936,7 @@ async fn the_webhooks_requests_have_a_queue_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_shipped_rights_are_get_alone() {
+async fn shipped_permissions_are_get_only() {
     let cp = ControlPlane::shared().await;
     let _turn = Registration::turn().await;
     let webhook = webhook::webhook_identity(cp).await;

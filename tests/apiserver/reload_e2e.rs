@@ -181,7 +181,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
 #[tokio::test]
-async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
+async fn each_kind_restarts_by_annotation_alone(#[case] args: &[&str]) {
     let bed = Bed::new("restarts", args).await;
     for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
         let name = kind.to_lowercase();
@@ -237,7 +237,7 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
 #[tokio::test]
-async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
+async fn moved_undone_and_adopted_workloads_restart_for_current_requests(
     #[case] args: &[&str],
 ) {
     let bed = Bed::new("moves", args).await;
@@ -292,7 +292,7 @@ async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
 }
 
 #[tokio::test]
-async fn a_dot_in_a_name_is_a_dot() {
+async fn dot_in_secret_name_is_literal() {
     let bed = Bed::new("dots", &[]).await;
     bed.apply(&workload(
         "Deployment",
@@ -316,7 +316,7 @@ async fn a_dot_in_a_name_is_a_dot() {
 
 /// Annotations of the workload and of its template, and whether a changed `db` restarts it.
 #[tokio::test]
-async fn what_the_author_says_holds() {
+async fn author_annotations_override_restart() {
     let table: &[(&str, Value, Value, bool)] = &[
         ("asks", json!({ENV_FROM: "db"}), json!({}), true),
         ("asks-on-template", json!({}), json!({ENV_FROM: "db"}), true),
@@ -419,7 +419,7 @@ async fn what_the_author_says_holds() {
 /// The author's `auto` on the template still counts, although Reloader reads the metadata now that the webhook's list
 /// is there.
 #[tokio::test]
-async fn an_authors_auto_on_the_template_still_counts() {
+async fn author_auto_on_template_still_counts() {
     let bed = Bed::new("promoted", &[]).await;
     let mut manifest = workload("Deployment", "app", &json!({ENV_FROM: "db"}));
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({AUTO: "true"});
@@ -438,7 +438,7 @@ async fn an_authors_auto_on_the_template_still_counts() {
 #[case::by_default(json!({ENV_FROM: "db"}))]
 #[case::whatever_is_asked(json!({ENV_FROM: "db", RELOAD: "reloader"}))]
 #[tokio::test]
-async fn no_job_runs_again(#[case] annotations: Value) {
+async fn jobs_never_run_again(#[case] annotations: Value) {
     let bed = Bed::new("jobs", &[]).await;
     bed.apply(&workload("Job", "load", &annotations)).await;
     bed.apply(&workload("CronJob", "nightly", &annotations))

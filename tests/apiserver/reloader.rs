@@ -307,7 +307,7 @@ fn say(line: &str) {
 
 /// Value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which does not use it.
 #[tokio::test]
-async fn a_list_names_secrets_by_regular_expressions() {
+async fn list_names_secrets_by_regular_expressions() {
     let table = [
         ("my-db", true),
         ("other", false),
@@ -364,7 +364,7 @@ async fn a_list_names_secrets_by_regular_expressions() {
 }
 
 #[tokio::test]
-async fn only_an_escaped_dot_means_one_secret() {
+async fn escaped_dot_matches_one_secret() {
     let scene = Scene::new("dots").await;
     for name in ["db.prod", "db-prod", "dbxprod", "db.prod.eu"] {
         scene.secret(name, &json!({})).await;
@@ -393,7 +393,7 @@ async fn only_an_escaped_dot_means_one_secret() {
 }
 
 #[test]
-fn the_model_reads_an_entry_as_the_real_one_does() {
+fn model_matches_entries_as_real_reloader_does() {
     let table = include_str!("../../crates/injection/tests/testdata/reloader_matching.tsv");
     let mut wrong = Vec::new();
     for line in table.lines().skip(1) {
@@ -623,7 +623,7 @@ async fn annotations_decide_in_order() {
 }
 
 #[tokio::test]
-async fn a_search_finds_secrets_that_ask_to_be_found() {
+async fn search_finds_secrets_with_match() {
     let scene = Scene::new("search").await;
     for (name, annotations) in [("plain", json!({})), ("tagged", json!({MATCH: "true"}))] {
         scene.secret(name, &annotations).await;
@@ -647,7 +647,7 @@ async fn a_search_finds_secrets_that_ask_to_be_found() {
 
 /// Uses of a Secret, with `auto`; the last column is the container that gets the marker.
 #[tokio::test]
-async fn use_is_what_the_stored_template_says() {
+async fn use_is_read_from_stored_template() {
     let main = |patch: Value| {
         let mut container = json!({"name": "main", "image": "none"});
         json_patch::merge(&mut container, &patch);
@@ -743,7 +743,7 @@ async fn use_is_what_the_stored_template_says() {
 // === Changes ===
 
 #[tokio::test]
-async fn new_data_in_a_secret_that_is_there_counts_alone() {
+async fn only_new_data_of_existing_secret_counts() {
     let scene = Scene::new("changes").await;
     let optional = json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
     scene.create(&deployment("app").listed("db")).await;
@@ -808,7 +808,7 @@ async fn new_data_in_a_secret_that_is_there_counts_alone() {
 #[case::only_by_this_very_word(json!({IGNORE: "True"}), true)]
 #[case::not_ignored(json!({IGNORE: "false"}), true)]
 #[tokio::test]
-async fn a_secret_can_ask_to_be_ignored(#[case] annotations: Value, #[case] reloads: bool) {
+async fn ignored_secret_reloads_nothing(#[case] annotations: Value, #[case] reloads: bool) {
     let scene = Scene::new("ignore").await;
     scene.secret("db", &annotations).await;
     scene.create(&deployment("app").listed("db")).await;
@@ -823,7 +823,7 @@ async fn a_secret_can_ask_to_be_ignored(#[case] annotations: Value, #[case] relo
 #[case::stateful_set("StatefulSet")]
 #[case::daemon_set("DaemonSet")]
 #[tokio::test]
-async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
+async fn list_on_metadata_suffices(#[case] kind: &'static str) {
     let scene = Scene::alone("kinds").await;
     scene.secret("my-db.prod", &json!({})).await;
     scene
@@ -865,7 +865,7 @@ async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
 }
 
 #[tokio::test]
-async fn each_secret_has_a_marker_and_each_change_replaces_it() {
+async fn marker_of_secret_is_replaced_by_each_change() {
     let scene = Scene::new("two").await;
     scene.secret("one", &json!({})).await;
     scene.secret("two", &json!({})).await;
@@ -901,7 +901,7 @@ async fn each_secret_has_a_marker_and_each_change_replaces_it() {
 
 /// Names that differ only in punctuation share a marker, so equal data in both is not a change.
 #[tokio::test]
-async fn names_that_differ_in_punctuation_alone_share_a_marker() {
+async fn names_differing_only_in_punctuation_share_marker() {
     let scene = Scene::new("marker").await;
     scene.secret("db-prod", &json!({})).await;
     scene.secret("db.prod", &json!({})).await;
@@ -927,7 +927,7 @@ async fn names_that_differ_in_punctuation_alone_share_a_marker() {
 
 /// The list on a pod is information for users: Reloader reads no pod, neither a bare one nor one of a `ReplicaSet`.
 #[tokio::test]
-async fn a_pod_is_never_read() {
+async fn pods_are_never_read() {
     let scene = Scene::new("pods").await;
     scene.secret("db", &json!({})).await;
     let spec = json!({"containers": [{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db"}}]}]});
@@ -973,7 +973,7 @@ async fn a_pod_is_never_read() {
 // === Jobs and CronJobs, which get no annotation from the webhook ===
 
 #[tokio::test]
-async fn a_finished_job_runs_again() {
+async fn finished_job_runs_again() {
     let scene = Scene::new("job").await;
     scene.secret("db", &json!({})).await;
     scene.create(&workload("Job", "load").listed("db")).await;
@@ -1023,7 +1023,7 @@ async fn a_finished_job_runs_again() {
 }
 
 #[tokio::test]
-async fn a_suspended_cron_job_runs_at_once() {
+async fn suspended_cron_job_runs_at_once() {
     let scene = Scene::new("cron").await;
     scene.secret("db", &json!({})).await;
     scene
@@ -1084,7 +1084,7 @@ async fn a_suspended_cron_job_runs_at_once() {
 /// Kinds have an order, and the first rejection ends the round. The round is retried five times, including everything
 /// that succeeded.
 #[tokio::test]
-async fn a_refused_update_keeps_others_from_being_reloaded() {
+async fn rejected_update_blocks_reload_of_others() {
     let scene = Scene::new("refused").await;
     scene.secret("db", &json!({})).await;
     for (kind, name) in [
@@ -1167,7 +1167,7 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
 
 /// The real one is limited to five requests per second after the first ten: the more workloads, the later the last.
 #[tokio::test]
-async fn many_workloads_are_reloaded_one_after_the_other() {
+async fn workloads_are_reloaded_one_after_the_other() {
     const MANY: usize = 40;
     let scene = Scene::alone("many").await;
     scene.secret("db", &json!({})).await;

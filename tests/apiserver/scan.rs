@@ -100,7 +100,7 @@ fn names(findings: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
+async fn pods_without_their_secrets_are_found_and_nothing_else() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("scan").await;
     let user = cp
@@ -257,7 +257,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn defaults_govern_pods_in_labelled_namespaces() {
+async fn defaults_apply_to_pods_in_labelled_namespaces() {
     let cp = ControlPlane::shared().await;
     let labelled = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"},
@@ -445,7 +445,7 @@ async fn annotations_and_labels_without_effect_are_found() {
 }
 
 #[tokio::test]
-async fn many_plain_pods_are_paged_through_and_never_read() {
+async fn plain_pods_are_paged_and_never_read() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let ns = cp.namespace("many").await;
@@ -519,7 +519,7 @@ async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
 }
 
 #[tokio::test]
-async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
+async fn large_objects_of_one_tenant_hide_no_drift_of_others() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -591,7 +591,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
 }
 
 #[tokio::test]
-async fn what_the_operator_left_out_is_not_found() {
+async fn excluded_objects_are_not_found() {
     let cp = ControlPlane::shared().await;
     let ns = cp
         .namespace_with("left-out", &json!({"labels": {"team": "a"}}))

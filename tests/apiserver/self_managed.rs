@@ -211,7 +211,7 @@ fn rotations(controller: &WebhookProcess) -> u64 {
 }
 
 #[tokio::test]
-async fn certificates_are_made_anew_under_load_and_no_create_fails() {
+async fn certificates_rotate_under_load_and_no_create_fails() {
     let scene = Scene::new().await;
     // Neither waits for the other: the server starts before there is a certificate, and the controller issues one.
     let starting = scene.serve().spawn();
@@ -289,7 +289,7 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
 }
 
 #[tokio::test]
-async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
+async fn damage_is_repaired_and_foreign_fields_are_kept() {
     let scene = Scene::new().await;
     let controller = scene.controller("1h").start().await;
     let webhook = scene.serve().start().await;
@@ -444,7 +444,7 @@ async fn mended(
 }
 
 #[tokio::test]
-async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_published() {
+async fn pair_without_its_ca_is_replaced_before_publishing() {
     let scene = Scene::new().await;
     let controller = scene.controller("1h").start().await;
     let webhook = scene.serve().start().await;
@@ -485,7 +485,7 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
 }
 
 #[tokio::test]
-async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
+async fn adopted_pair_serves_until_next_one_is_trusted() {
     let scene = Scene::new().await;
     let client = scene.cp.client();
     // State of mode `existing`: the operator's pair without a CA next to it, and its CA in the configuration.
@@ -535,7 +535,7 @@ async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
+async fn blocked_rotation_is_counted_and_logged() {
     let scene = Scene::new().await;
     let controller = scene.controller("1h").start().await;
     let webhook = scene.serve().start().await;

@@ -169,7 +169,7 @@ fn still(object: &Value) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn annotations_on_a_deployment_reach_its_pods() {
+async fn deployment_annotations_reach_its_pods() {
     let bed = Bed::new("carried", &[]).await;
     let applied = bed
         .apply(&deployment("web", &[(ENV_FROM, "db, api.token")]), &[])
@@ -209,7 +209,7 @@ async fn annotations_on_a_deployment_reach_its_pods() {
 }
 
 #[tokio::test]
-async fn each_kind_is_carried_and_told_what_it_can_be() {
+async fn each_kind_inherits_annotations_and_gets_its_reload_annotation() {
     let bed = Bed::new("kinds", &[]).await;
     let metadata =
         |name: &str| json!({"name": name, "annotations": annotations(&[(ENV_FROM, "db")])});
@@ -306,7 +306,7 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
 }
 
 #[tokio::test]
-async fn a_missing_secret_warns_and_a_mistake_refuses() {
+async fn missing_secret_warns_and_mistake_is_rejected() {
     let bed = Bed::new("missing", &[]).await;
     let applied = bed
         .apply(&deployment("web", &[(ENV_FROM, "dbb")]), &[])
@@ -561,7 +561,7 @@ async fn applying_again_changes_nothing_with_the_template_injected() {
 }
 
 #[tokio::test]
-async fn what_is_taken_back_is_what_was_written() {
+async fn removal_takes_back_exactly_what_was_written() {
     let bed = Bed::new("removal", &[]).await;
     for (name, extra) in [("plain", None), ("listed", Some((LIST, "x.*,y")))] {
         let pairs: Vec<(&str, &str)> = [(ENV_FROM, "db")].into_iter().chain(extra).collect();
@@ -587,7 +587,7 @@ async fn what_is_taken_back_is_what_was_written() {
 }
 
 #[tokio::test]
-async fn an_authors_no_is_a_no() {
+async fn author_opt_out_is_respected() {
     let bed = Bed::new("no", &[]).await;
     for (at, key, value) in [
         ("metadata", "reloader.stakater.com/auto", "false"),
@@ -689,7 +689,7 @@ async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
 /// The other version is this one with other arguments: it would write more into every template than the first, which is
 /// the worst that a version can do here.
 #[tokio::test]
-async fn another_version_of_ours_rolls_nothing_out() {
+async fn new_webhook_version_rolls_nothing_out() {
     let mut bed = Bed::new("fleet", &[]).await;
     let mut manifests: Vec<Value> = (0..FLEET)
         .map(|index| {
@@ -769,7 +769,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
 }
 
 #[tokio::test]
-async fn without_the_webhook_workloads_go_on() {
+async fn workloads_continue_without_webhook() {
     let bed = Bed::new("down", &[]).await;
     let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
     bed.apply(&manifest, &[]).await.succeeded();
@@ -813,7 +813,7 @@ async fn without_the_webhook_workloads_go_on() {
 }
 
 #[tokio::test]
-async fn defaults_lead_to_a_restart_and_carry_nothing() {
+async fn defaults_cause_restart_and_propagate_nothing() {
     let metadata =
         json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {ENV_FROM: "db"}});
     let bed = Bed::with("defaults", &metadata, &[]).await;

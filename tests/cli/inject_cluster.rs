@@ -111,7 +111,7 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
 }
 
 #[tokio::test]
-async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_cluster() {
+async fn generated_name_of_manifests_precedes_older_cluster_secret() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let old = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"old": "b"}});
@@ -141,7 +141,7 @@ async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_clu
 }
 
 #[tokio::test]
-async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
+async fn missing_secret_in_another_namespace_of_manifests_gets_hint() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let other = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: elsewhere}\n";
@@ -155,7 +155,7 @@ async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
 }
 
 #[tokio::test]
-async fn only_what_the_caller_may_read_counts() {
+async fn only_objects_that_caller_may_read_count() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("snowflake"), "stringData": {"a": "b"}});
@@ -184,7 +184,7 @@ async fn only_what_the_caller_may_read_counts() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named() {
+async fn unusable_kubeconfig_is_named() {
     let (code, out, err) = inject(
         Path::new("/nowhere/config"),
         &pod("secrets.floe.dev/refs: a"),
@@ -200,7 +200,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
 
 /// If the cluster cannot be read completely, nothing is printed.
 #[tokio::test]
-async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
+async fn unreadable_namespace_injects_nothing() {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "snowflake", &[("a", "b")]);
     api.always(Some(ApiFault::Status(500)));

@@ -190,7 +190,7 @@ const EVERY_VALUE: [&str; 7] = [
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_jobs_container_sees_every_value_under_its_name() {
+fn job_container_has_every_value_by_name() {
     let ns = Namespace::new("job", &json!({}));
     every_secret(&ns);
     let containers = json!([printer("main", OURS, "true")]);
@@ -204,7 +204,7 @@ fn a_jobs_container_sees_every_value_under_its_name() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_cronjobs_container_sees_every_value_under_its_name() {
+fn cron_job_container_has_every_value_by_name() {
     let ns = Namespace::new("cron", &json!({}));
     every_secret(&ns);
     let containers = json!([printer("main", OURS, "true")]);
@@ -228,7 +228,7 @@ fn a_cronjobs_container_sees_every_value_under_its_name() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
+fn selected_init_containers_and_native_sidecars_have_values() {
     let ns = Namespace::new("init", &json!({}));
     ns.secret("db", &json!({"password": "v"}));
     let annotations = json!({
@@ -260,7 +260,7 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn what_the_author_wrote_wins_in_the_container_too() {
+fn author_values_win_in_the_container() {
     let ns = Namespace::new("author", &json!({}));
     ns.secret(
         "ours",
@@ -293,7 +293,7 @@ fn what_the_author_wrote_wins_in_the_container_too() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_job_whose_secret_comes_late_runs_when_it_comes() {
+fn job_runs_once_its_late_secret_exists() {
     let ns = Namespace::new("late", &json!({}));
     let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
     let containers = json!([printer("main", OURS, "true")]);
@@ -329,7 +329,7 @@ fn a_job_whose_secret_comes_late_runs_when_it_comes() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
+fn namespace_defaults_reach_pods_without_annotations() {
     let metadata = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"},
         "annotations": {"secrets.floe.dev/env-from": "snowflake-credentials"},
@@ -355,7 +355,7 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_warned_pod_waits_for_its_secret_and_then_runs() {
+fn admitted_pod_waits_for_missing_secret_and_then_runs() {
     let ns = Namespace::new("warn", &json!({}));
     let annotations =
         json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
@@ -377,7 +377,7 @@ fn a_warned_pod_waits_for_its_secret_and_then_runs() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn the_controllers_pods_run_and_one_of_them_leads() {
+fn controller_pods_run_with_one_leader() {
     let get = |what: &[&str]| -> Value {
         let args = [&["-n", "floe-secrets-webhook", "get", "-o", "json"], what].concat();
         serde_json::from_str(&kubectl(&args, "")).expect("JSON")
@@ -407,7 +407,7 @@ fn the_controllers_pods_run_and_one_of_them_leads() {
 /// Workloads before their secret, as with Helm if the secret comes from elsewhere.
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
+fn workloads_created_before_their_secret_are_ready_within_five_seconds() {
     let ns = Namespace::new("first", &json!({}));
     let asks = json!({"secrets.floe.dev/env-from": "late"});
     let sleeps = json!([printer(

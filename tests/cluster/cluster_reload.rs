@@ -150,7 +150,7 @@ fn say(line: &str) {
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
-async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
+async fn changed_secret_restarts_pods_with_new_value() {
     let scene = Scene::new().await;
     scene.secret("db.prod", "first").await;
     scene.secret("db-prod", "theirs").await;

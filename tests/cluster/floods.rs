@@ -25,7 +25,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const CREATES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn creates_go_on_while_another_address_floods_the_port() {
+async fn creates_succeed_while_another_address_floods_the_port() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let _registered = Registration::exclusive(cp, &patient(webhook.by_service())).await;
@@ -65,7 +65,7 @@ async fn creates_go_on_while_another_address_floods_the_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_hundred_creates_at_once_from_the_api_servers_one_address_are_all_injected() {
+async fn four_hundred_concurrent_creates_of_one_api_server_are_injected() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let _registered = Registration::exclusive(cp, &patient(webhook.by_service())).await;

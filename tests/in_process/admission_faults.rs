@@ -157,7 +157,7 @@ const NONSENSE: Said = Said {
 #[case::endless(Some(ApiFault::Endless), UNREADABLE)]
 #[case::silent(Some(ApiFault::Never), LATE)]
 #[tokio::test]
-async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
+async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
     let scene = Scene::new(&[]).await;
     scene.api.always(fault);
     // An endless response is read up to its limit before it is rejected: that takes CPU time.
@@ -215,7 +215,7 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
 }
 
 #[tokio::test]
-async fn a_slow_answer_within_the_deadline_is_waited_for() {
+async fn slow_backend_response_within_deadline_is_used() {
     let scene = Scene::new(&[]).await;
     for (patience, slow) in [(1, 200), (2, 600), (5, 2500)] {
         let secret = format!("secret-{patience}");
@@ -233,7 +233,7 @@ async fn a_slow_answer_within_the_deadline_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
+async fn retry_after_is_respected_within_deadline() {
     let scene = Scene::new(&[]).await;
     scene.api.put("jobs", "db", &[]);
     scene.api.next(ApiFault::TooManyRequests(1));
@@ -259,7 +259,7 @@ async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
 #[case::internal(ApiFault::Status(500), "unavailable", "is unavailable")]
 #[case::silent(ApiFault::Never, "timeout", "did not answer in time")]
 #[tokio::test]
-async fn an_operator_may_admit_without_a_verdict(
+async fn operator_can_admit_without_decision_of_backend(
     #[case] fault: ApiFault,
     #[case] label: &str,
     #[case] met: &str,
@@ -285,7 +285,7 @@ async fn an_operator_may_admit_without_a_verdict(
 #[case::forbidden(Some(ApiFault::Status(403)), 403)]
 #[case::half_a_secret(Some(ApiFault::Truncated), 500)]
 #[tokio::test]
-async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] code: u16) {
+async fn negative_decision_is_not_overridden(#[case] fault: Option<ApiFault>, #[case] code: u16) {
     let scene = Scene::new(&["--on-unavailable", "admit"]).await;
     scene.api.always(fault);
     let response = scene.ask("db", "1s").await.response();
@@ -296,7 +296,7 @@ async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] cod
 }
 
 #[tokio::test]
-async fn what_is_certain_is_said_before_what_is_not() {
+async fn certain_errors_are_reported_before_uncertain_ones() {
     let scene = Scene::new(&[]).await;
     for fault in [
         ApiFault::Status(403),
@@ -316,7 +316,7 @@ async fn what_is_certain_is_said_before_what_is_not() {
 
 /// Combination of two backend errors: the one that a human must fix is reported.
 #[tokio::test]
-async fn a_refusal_comes_before_a_fault_and_all_are_told() {
+async fn refusal_precedes_fault_and_all_causes_are_reported() {
     let scene = Scene::new(&[]).await;
     scene.api.about("forbidden", ApiFault::Status(403));
     scene.api.about("dead", ApiFault::Status(500));
@@ -331,7 +331,7 @@ async fn a_refusal_comes_before_a_fault_and_all_are_told() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_is_no_longer_worked_for() {
+async fn disconnected_caller_cancels_its_work() {
     let scene = Scene::new(&[]).await;
     scene.api.always(Some(ApiFault::Never));
     let mut connections = Vec::new();
@@ -357,7 +357,7 @@ async fn who_hangs_up_is_no_longer_worked_for() {
 
 /// Two hundred hanging reviews, and among them some that need no backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reviews_that_hang_hold_up_no_others() {
+async fn hanging_reviews_block_no_others() {
     let scene = Scene::new(&[]).await;
     scene.api.put("jobs", "known", &[]);
     assert_eq!(scene.ask("known", "5s").await.response()["allowed"], true);
@@ -401,7 +401,7 @@ async fn reviews_that_hang_hold_up_no_others() {
 
 /// Bodies that are not reviews, or too large.
 #[tokio::test]
-async fn nonsense_is_answered_and_not_quoted() {
+async fn garbage_is_answered_and_not_quoted() {
     let scene = Scene::new(&[]).await;
     let no_uid = scene
         .webhook
@@ -439,7 +439,7 @@ fn env_from(secret: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
+async fn cache_returns_stale_binding_while_backend_is_down() {
     let world = World::new(Policy::default());
     world.backend.put("jobs", "db", &[]);
     assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
@@ -476,7 +476,7 @@ async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
 
 /// A positive lookup is valid for 30 s; the kubelet enforces the rest.
 #[tokio::test(start_paused = true)]
-async fn a_deleted_secret_is_missed_within_half_a_minute() {
+async fn deleted_secret_is_noticed_within_half_a_minute() {
     let world = World::new(Policy::default());
     world.backend.put("jobs", "db", &[]);
     assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
@@ -494,7 +494,7 @@ async fn a_deleted_secret_is_missed_within_half_a_minute() {
 
 /// A negative lookup, and an expansion, rest on a read during the review.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_and_an_expansion_are_never_remembered() {
+async fn refusals_and_expansions_are_never_cached() {
     let world = World::new(Policy::default());
     let all = json!({"secrets.floe.dev/refs": "db/*"});
     let one = json!({"secrets.floe.dev/refs": "db/token"});
@@ -621,7 +621,7 @@ async fn given(world: &World, annotations: &Value) -> Option<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
+async fn pod_gets_defaults_of_account_created_after_its_workload() {
     let script = Script::new(source(&[]));
     let world = governed(&script);
     assert_eq!(given(&world, &json!({})).await, None);
@@ -642,7 +642,7 @@ async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
+async fn stale_defaults_are_used_in_outage_unless_empty() {
     let script = Script::new(source(&[("env-from", "of-namespace")]));
     script.account(&[]);
     let world = governed(&script);
@@ -704,7 +704,7 @@ async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
 
 /// A caller may name any namespace on any path.
 #[tokio::test(start_paused = true)]
-async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
+async fn defaults_of_unlabelled_namespace_never_apply() {
     let script = Script::new(DefaultsObject {
         enabled: false,
         ..source(&[("env-from", "of-namespace")])
@@ -725,7 +725,7 @@ async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_that_are_too_large_refuse_with_a_sentence() {
+async fn too_large_defaults_are_rejected_with_message() {
     let script = Script::new(source(&[
         ("env-from", &"a,".repeat(32_768)),
         ("reload", "off"),
@@ -767,7 +767,7 @@ async fn defaults_that_are_too_large_refuse_with_a_sentence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_that_can_be_known()
+async fn defaults_of_account_in_unlabelled_namespace_cause_warning()
 {
     let script = Script::new(DefaultsObject {
         enabled: false,
@@ -836,7 +836,7 @@ fn changed(operation: &str, secrets: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn change_of_a_default_that_passes_here_shows_at_once() {
+async fn reviewed_change_of_default_applies_at_once() {
     let script = Script::new(source(&[]));
     script.account(&[("env-from", "of-account")]);
     let world = governed(&script);
@@ -888,7 +888,7 @@ impl RecentNames for Counting {
 }
 
 #[tokio::test(start_paused = true)]
-async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
+async fn near_names_are_looked_up_once_per_review_for_missing_secrets() {
     let (backend, names) = (
         Arc::new(MemoryBackend::new()),
         Arc::new(Counting::default()),
@@ -936,7 +936,7 @@ async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing
 
 /// A collector of the log that stops reading blocks nothing else.
 #[tokio::test]
-async fn log_that_nobody_reads_stops_no_admission() {
+async fn unread_log_blocks_no_admission() {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[]);
     let folder = Folder::new();

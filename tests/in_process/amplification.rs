@@ -221,7 +221,7 @@ fn say(what: &str, cost: Cost) {
 }
 
 #[test]
-fn hostile_reviews_cost_no_more_than_their_bounds() {
+fn hostile_reviews_stay_within_limits() {
     let worlds = Worlds::new();
     for hostile in known() {
         worlds.check(&hostile, false);
@@ -234,7 +234,7 @@ fn hostile_reviews_cost_no_more_than_their_bounds() {
 
 #[test]
 #[ignore = "says something about optimised code alone: make hostile"]
-fn ten_thousand_hostile_reviews_cost_no_more_than_their_bounds() {
+fn ten_thousand_hostile_reviews_stay_within_limits() {
     const REVIEWS: usize = 10_000;
     let worlds = Worlds::new();
     for hostile in known() {

@@ -66,7 +66,7 @@ fn shown<T>(answer: Result<T, BackendError>) -> String {
 }
 
 #[tokio::test]
-async fn values_show_up_neither_in_errors_nor_in_logs() {
+async fn values_appear_neither_in_errors_nor_in_logs() {
     let log = Log::default();
     let writer = log.clone();
     // Set for the whole process: the client's worker and the server log from their own tasks.

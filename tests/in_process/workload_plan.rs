@@ -347,7 +347,7 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
 #[case::rollout("Rollout", true)]
 #[case::job("Job", false)]
 #[case::cron_job("CronJob", false)]
-fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
+fn keys_are_inherited_and_restartable_kinds_are_annotated(#[case] kind: &str, #[case] restarts: bool) {
     let bed = Bed::new(false);
     let original = workload(
         kind,
@@ -399,7 +399,7 @@ fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] r
 }
 
 #[test]
-fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
+fn cron_job_template_annotations_are_nearer_than_metadata() {
     let mut object = workload(
         "CronJob",
         &ours(&[("env-from", "a"), ("on-missing", "warn")]),
@@ -415,7 +415,7 @@ fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
 }
 
 #[test]
-fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
+fn missed_review_restarts_nothing_until_template_changes() {
     let bed = Bed::new(false);
     let missed = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
     let live = bed.update(&touched(&missed), &missed);
@@ -435,7 +435,7 @@ fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
 }
 
 #[test]
-fn what_a_replace_drops_comes_back_unchanged() {
+fn dropped_entries_return_unchanged_after_replace() {
     for inject_template in [false, true] {
         let bed = Bed::new(inject_template);
         let manifest = deployment(
@@ -454,7 +454,7 @@ fn what_a_replace_drops_comes_back_unchanged() {
 }
 
 #[test]
-fn an_authors_list_keeps_its_entries_and_ours_come_back_after_every_apply() {
+fn author_list_keeps_entries_and_regains_ours_after_apply() {
     let bed = Bed::new(false);
     let mut metadata = ours(&[("env-from", "a,b")]);
     metadata[LIST] = json!("x.*, b");
@@ -474,7 +474,7 @@ fn an_authors_list_keeps_its_entries_and_ours_come_back_after_every_apply() {
 #[case::opted_out("reloader.stakater.com/auto", "false")]
 #[case::another("reloader.stakater.com/auto", "true")]
 #[case::infisical(INFISICAL, "true")]
-fn a_word_of_the_author_takes_ours_back(#[case] key: &str, #[case] value: &str) {
+fn author_statement_removes_ours(#[case] key: &str, #[case] value: &str) {
     let bed = Bed::new(false);
     let live = bed.create(&deployment(
         ours(&[("env-from", "a")]),
@@ -503,7 +503,7 @@ fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
 }
 
 #[test]
-fn entries_beside_a_list_that_was_applied_at_the_server_stay_ours_when_others_write() {
+fn entries_next_to_server_side_applied_list_stay_ours() {
     let bed = Bed::new(false);
     let names: &[&str] = &[LIST, "secrets.floe.dev/env-from"];
     let manifest = deployment(
@@ -570,7 +570,7 @@ fn defaults_lead_to_restarts_and_are_not_inherited() {
 // === rejections and warnings ===
 
 #[test]
-fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
+fn too_long_inherited_annotations_are_rejected_with_solution() {
     let bed = Bed::new(false);
     let of = |keys: usize, template: usize| {
         let pairs = (0..keys).map(|n| {
@@ -607,7 +607,7 @@ fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn the_annotation_of_templates_is_refused_on_metadata() {
+fn inherited_annotation_is_rejected_on_metadata() {
     let bed = Bed::new(false);
     let refused = bed.admit(
         &deployment(
@@ -625,7 +625,7 @@ fn the_annotation_of_templates_is_refused_on_metadata() {
 }
 
 #[test]
-fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
+fn forged_inherited_annotation_is_rewritten() {
     let bed = Bed::new(false);
     for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
         let live = bed.create(&deployment(
@@ -652,7 +652,7 @@ fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
 }
 
 #[test]
-fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
+fn missing_secret_is_warning_unless_author_denies() {
     let bed = Bed::new(false);
     let of =
         |pairs: &[(&str, &str)]| bed.admit(&deployment(ours(pairs), json!({}), json!({})), None);
@@ -698,7 +698,7 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
 }
 
 #[test]
-fn malformed_annotations_are_refused_where_they_are_written_and_nowhere_else() {
+fn malformed_annotations_are_rejected_only_where_they_are_written() {
     for place in ["metadata", "template"] {
         let bad = ours(&[("ref", "a"), ("reload", "never")]);
         let (metadata, inner) = if place == "metadata" {
@@ -744,7 +744,7 @@ fn malformed_annotations_are_refused_where_they_are_written_and_nowhere_else() {
 }
 
 #[rstest]
-fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_template: bool) {
+fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_template: bool) {
     let bed = Bed::with(Arc::new(Down), inject_template, None);
     let object = deployment(
         ours(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
@@ -779,7 +779,7 @@ fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_temp
 }
 
 #[test]
-fn what_is_not_a_workloads_own_change_is_left_alone() {
+fn unrelated_updates_are_left_alone() {
     let bed = Bed::new(false);
     let object = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
     let mut deleted = object.clone();
@@ -811,7 +811,7 @@ fn variables(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_template_is_injected_when_the_operator_says_so() {
+fn template_is_injected_if_operator_enables_it() {
     let bed = Bed::new(true);
     let container =
         json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "MINE", "value": "1"}]});
@@ -867,7 +867,7 @@ fn the_template_is_injected_when_the_operator_says_so() {
 }
 
 #[test]
-fn an_author_who_sends_their_list_again_gets_the_same_object() {
+fn repeated_author_list_yields_same_object() {
     let bed = Bed::new(true);
     let original = deployment(
         ours(&[("env-from", "a")]),
@@ -882,7 +882,7 @@ fn an_author_who_sends_their_list_again_gets_the_same_object() {
 }
 
 #[test]
-fn what_has_become_the_authors_stays() {
+fn entries_adopted_by_author_stay() {
     let bed = Bed::new(true);
     let live = bed.create(&deployment(
         ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
@@ -915,7 +915,7 @@ fn what_has_become_the_authors_stays() {
 }
 
 #[test]
-fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
+fn new_version_or_key_changes_no_untouched_template() {
     let live = Bed::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
     assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
     let grown = Bed::with(Arc::new(secrets(&["new"])), true, None);
@@ -933,7 +933,7 @@ fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
 }
 
 #[test]
-fn what_inject_wrote_offline_is_the_authors() {
+fn entries_of_offline_inject_belong_to_author() {
     let bed = Bed::new(false);
     let record = json!({"containers": {"main": {"envFrom": ["a"]}}}).to_string();
     let mut annotations = ours(&[("env-from", "a")]);
@@ -951,7 +951,7 @@ fn what_inject_wrote_offline_is_the_authors() {
 }
 
 #[test]
-fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
+fn infisical_reload_writes_template_and_its_own_annotation() {
     let bed = Bed::new(false);
     let original = deployment(
         ours(&[("env-from", "a"), ("reload", "infisical")]),
@@ -986,7 +986,7 @@ fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
 }
 
 #[test]
-fn going_back_to_an_older_template_goes_back_to_its_record() {
+fn older_template_restores_its_record() {
     let bed = Bed::new(true);
     let first = bed.create(&deployment(
         ours(&[("env-from", "a")]),
@@ -1229,7 +1229,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_second_pass_and_a_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
+    fn second_pass_and_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
         let bed = Bed::new(inject_template);
         let first = bed.admit(&object, None);
         prop_assume!(first.allowed);
@@ -1240,7 +1240,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_back_is_what_was_written(object in made_up(), inject_template in any::<bool>()) {
+    fn removal_takes_back_exactly_what_was_written(object in made_up(), inject_template in any::<bool>()) {
         let bed = Bed::new(inject_template);
         let first = bed.admit(&object, None);
         prop_assume!(first.allowed);
@@ -1286,7 +1286,7 @@ proptest! {
 
     /// Decision as in Reloader: the webhook's list adds the requested Secrets, and removes nothing.
     #[test]
-    fn reloader_restarts_for_what_it_did_and_for_our_secrets(object in made_up(), found in any::<bool>()) {
+    fn reloader_restarts_as_before_and_for_requested_secrets(object in made_up(), found in any::<bool>()) {
         let first = Bed::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
@@ -1305,7 +1305,7 @@ proptest! {
     }
 
     #[test]
-    fn there_is_one_mechanism_at_most(object in made_up()) {
+    fn workload_has_at_most_one_reload_mechanism(object in made_up()) {
         let first = Bed::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let written = &record(&first.object)["restart"];
@@ -1316,7 +1316,7 @@ proptest! {
     }
 
     #[test]
-    fn every_remove_stands_behind_a_test(object in made_up()) {
+    fn patch_remove_follows_a_test(object in made_up()) {
         let bed = Bed::new(true);
         let first = bed.admit(&object, None);
         prop_assume!(first.allowed);

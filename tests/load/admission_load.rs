@@ -181,7 +181,7 @@ fn names(stem: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_pods_is_injected_to_the_last() {
+async fn burst_of_pods_is_injected_completely() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
     let scene = Scene::new(cp, &webhook_identity(cp).await).await;
@@ -213,7 +213,7 @@ async fn a_burst_of_pods_is_injected_to_the_last() {
 
 /// API server with low concurrency: the webhook's reads must not queue behind the creates that wait for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_survives_small_limits_of_the_api_server() {
+async fn burst_survives_low_api_server_limits() {
     let _turn = turn().await;
     let flags = [
         "--max-requests-inflight=20",
@@ -294,7 +294,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
 
 /// Race that caches lose: the pod is created right after the Secret's 201.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_counts_from_the_moment_that_it_exists() {
+async fn secret_counts_from_the_moment_it_exists() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
     let scene = Scene::new(cp, &webhook_identity(cp).await).await;
@@ -404,7 +404,7 @@ enum Asking {
 #[case::silent_defaults(Death::BlackHole { scheme: "http" }, Asking::Defaults)]
 #[case::silent_before_tls(Death::BlackHole { scheme: "https" }, Asking::ASecretEach)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
+async fn unavailable_backend_does_not_block_jobs_without_annotations(
     #[case] death: Death,
     #[case] asking: Asking,
 ) {

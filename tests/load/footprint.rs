@@ -204,7 +204,7 @@ async fn create(client: &Client, object: Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and wants the release binary: make footprint"]
-async fn what_the_cluster_holds_costs_no_memory() {
+async fn memory_is_independent_of_cluster_size() {
     let scene = Scene::new().await;
     let empty = scene.measure().await;
     empty.say("an empty cluster");

@@ -571,14 +571,14 @@ async fn skip_rows() -> Vec<Row> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_row_is_answered_as_the_table_says() {
+async fn rows_get_their_documented_response() {
     for row in rows().await {
         row.try_it().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_kind_and_every_skip_has_a_row() {
+async fn error_kinds_and_skip_reasons_all_have_rows() {
     let tried: BTreeSet<String> = rows()
         .await
         .into_iter()
@@ -600,7 +600,7 @@ async fn every_kind_and_every_skip_has_a_row() {
 
 /// Bytes without a uid get no response that an API server could accept.
 #[tokio::test]
-async fn without_a_uid_there_is_no_answer() {
+async fn review_without_uid_has_no_response() {
     let world = World::new(Policy::default());
     assert_eq!(world.answer(Surface::Pods, b"{}").await, None);
     let lines = world.admissions();
@@ -643,7 +643,7 @@ impl Authorizer for ForbidAll {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
+async fn forbidden_secret_is_rejected_whether_or_not_it_exists() {
     let authorizer = Arc::new(ForbidAll::default());
     let world = World::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
     world.backend.put("jobs", "db", &[("value", "v")]);
@@ -686,7 +686,7 @@ impl Authorizer for Undecided {
 }
 
 #[tokio::test(start_paused = true)]
-async fn authorizer_that_does_not_decide_in_time_refuses() {
+async fn undecided_authorizer_rejects_at_deadline() {
     let world = World::authorized_by(Arc::new(Undecided));
     world.backend.put("jobs", "db", &[("value", "v")]);
     let response = world
@@ -703,7 +703,7 @@ async fn authorizer_that_does_not_decide_in_time_refuses() {
 
 /// The page: each expected response is in one line of the table.
 #[tokio::test(start_paused = true)]
-async fn the_page_says_the_same() {
+async fn page_matches_the_table() {
     let page = std::fs::read_to_string(tools::project().join("docs/ERRORS.md")).expect("the page");
     let table: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
     for Row { what, expected, .. } in rows().await {

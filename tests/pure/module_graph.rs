@@ -348,7 +348,7 @@ fn core_folders_use_only_folders_below() {
 }
 
 #[test]
-fn a_cycle_and_a_use_from_below_are_found() {
+fn cycles_and_upward_uses_are_found() {
     let path = |name: &str| vec![name.to_owned()];
     let edges = BTreeMap::from([
         (path("high"), BTreeSet::from([path("low")])),

@@ -12,13 +12,13 @@ use floe_secrets_webhook::server::open_files::raise_limit;
 use tokio::net::TcpStream;
 
 #[test]
-fn a_full_table_of_open_files_is_waited_out() {
-    run_limited("ulimit -n 64", "with_few_files");
+fn exhausted_file_descriptors_are_waited_out() {
+    run_limited("ulimit -n 64", "child_with_few_files");
 }
 
 #[test]
-fn the_limit_of_open_files_is_raised_to_the_most_that_is_allowed() {
-    run_limited("ulimit -Sn 64 && ulimit -Hn 300", "with_a_low_limit");
+fn open_file_limit_is_raised_to_maximum() {
+    run_limited("ulimit -Sn 64 && ulimit -Hn 300", "child_with_low_limit");
 }
 
 /// The limit belongs to a process, so the test runs in a process of its own, whose limit its shell sets.
@@ -40,7 +40,7 @@ fn run_limited(limit: &str, name: &str) {
 
 #[test]
 #[ignore = "run by the test above, under a limit"]
-fn with_a_low_limit() {
+fn child_with_low_limit() {
     let open = || {
         std::iter::from_fn(|| File::open("/dev/null").ok())
             .take(1000)
@@ -56,7 +56,7 @@ fn with_a_low_limit() {
 
 #[tokio::test]
 #[ignore = "run by the test above, under a limit"]
-async fn with_few_files() {
+async fn child_with_few_files() {
     let metrics = ServerMetrics::default();
     let router = Router::new().route("/", get(async || "ok"));
     let server = testbed::sockets::serve(router, ListenerSettings::default(), &metrics, None).await;

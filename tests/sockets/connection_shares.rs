@@ -135,7 +135,7 @@ async fn assert_ended(stream: &mut TcpStream) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_of_one_address_keep_no_other_address_out() {
+async fn silent_connections_of_one_address_block_no_other() {
     let listener = ListenerSettings {
         max_connections: 64,
         per_peer: 40,
@@ -178,7 +178,7 @@ async fn silent_connections_of_one_address_keep_no_other_address_out() {
 }
 
 #[tokio::test]
-async fn at_the_cap_the_oldest_unused_connection_makes_room_and_a_busy_one_never() {
+async fn oldest_idle_connection_is_closed_at_limit_and_busy_ones_never() {
     let listener = ListenerSettings {
         max_connections: 3,
         per_peer: 3,
@@ -267,7 +267,7 @@ async fn busy_connections_of_one_address_stop_at_its_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary_review() {
+async fn unread_responses_hold_budget_until_closed_but_no_ordinary_review() {
     let connection = ConnectionSettings {
         response_timeout: Duration::from_secs(2),
         ..Default::default()
@@ -323,7 +323,7 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
+async fn slow_large_bodies_leave_reserve_to_ordinary_reviews() {
     // Time is not tested here, and a busy machine may take long.
     let bodies = BodySettings {
         deadline: Duration::from_hours(1),
@@ -387,7 +387,7 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_hundred_connections_of_one_address_are_served_at_once() {
+async fn four_hundred_connections_of_one_address_are_served_concurrently() {
     let metrics = ServerMetrics::default();
     // No request is answered before all of them are in flight.
     let all = Arc::new(Barrier::new(400));
@@ -421,7 +421,7 @@ async fn four_hundred_connections_of_one_address_are_served_at_once() {
 }
 
 #[tokio::test]
-async fn connections_that_showed_a_certificate_count_against_no_share() {
+async fn authenticated_connections_count_against_no_share() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let (pair, client) = (ca.leaf("server"), ca.leaf("client"));

@@ -80,7 +80,7 @@ async fn ended(stream: &mut TcpStream) {
 // === slow, idle, old, too many ===
 
 #[tokio::test]
-async fn a_slow_head_is_cut_and_idle_connections_stay() {
+async fn slow_header_is_closed_and_idle_connections_stay() {
     let metrics = ServerMetrics::default();
     let connection = ConnectionSettings {
         header_timeout: Duration::from_millis(300),
@@ -119,7 +119,7 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_made_is_given_up() {
+async fn missing_handshake_times_out() {
     let metrics = ServerMetrics::default();
     let (_, store) = tls(&metrics);
     let settings = ListenerSettings {
@@ -136,7 +136,7 @@ async fn a_handshake_that_is_not_made_is_given_up() {
 
 /// The request is sent before the server has noticed that the certificate is missing.
 #[tokio::test]
-async fn who_is_turned_away_at_the_handshake_reads_why() {
+async fn rejected_handshake_receives_alert() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
@@ -166,7 +166,7 @@ async fn who_is_turned_away_at_the_handshake_reads_why() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
+async fn old_connection_is_closed_after_response_without_losing_requests() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let connection = ConnectionSettings {
@@ -203,7 +203,7 @@ async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost()
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
+async fn http2_only_client_is_rejected_at_handshake() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
@@ -275,7 +275,7 @@ async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Ans
 }
 
 #[tokio::test]
-async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_stays() {
+async fn body_of_9_mb_gets_413_and_connection_stays() {
     let metrics = ServerMetrics::default();
     let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -291,7 +291,7 @@ async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_sta
 }
 
 #[tokio::test]
-async fn a_large_body_is_refused_before_any_of_it_is_sent() {
+async fn large_body_is_rejected_before_it_is_sent() {
     let metrics = ServerMetrics::default();
     let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -306,7 +306,7 @@ async fn a_large_body_is_refused_before_any_of_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
+async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
     let metrics = ServerMetrics::default();
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     // Time is not tested here, and a busy machine may take long.
@@ -377,7 +377,7 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
 }
 
 #[tokio::test]
-async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
+async fn announced_missing_bytes_hold_no_budget_and_get_408() {
     let metrics = ServerMetrics::default();
     let deadline = Duration::from_secs(3);
     let server = serve_reading(
@@ -411,7 +411,7 @@ async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
 // === panics ===
 
 #[tokio::test]
-async fn a_panic_is_a_bare_500_and_the_next_request_works() {
+async fn panic_is_bare_500_and_next_request_works() {
     let metrics = ServerMetrics::default();
     let panics = async || -> &'static str { panic!("canary") };
     let server = serve(
@@ -467,7 +467,7 @@ struct Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_under_load_loses_no_request() {
+async fn drain_under_load_loses_no_request() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let ca = Arc::new(ca);
@@ -529,7 +529,7 @@ async fn a_drain_under_load_loses_no_request() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the_backlog_is_served()
+async fn drain_completes_requests_in_flight_and_serves_backlog()
 {
     let metrics = ServerMetrics::default();
     let release = Arc::new(Notify::new());
@@ -572,7 +572,7 @@ async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
+async fn endless_request_is_cut_after_drain_timeout() {
     let metrics = ServerMetrics::default();
     let never = async || std::future::pending::<&'static str>().await;
     let settings = ListenerSettings {
@@ -604,7 +604,7 @@ async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
 }
 
 #[tokio::test]
-async fn the_first_signal_drains_and_the_second_aborts() {
+async fn first_signal_drains_and_second_aborts() {
     let metrics = ServerMetrics::default();
     let never = async || std::future::pending::<&'static str>().await;
     let settings = ListenerSettings {
@@ -653,7 +653,7 @@ async fn the_first_signal_drains_and_the_second_aborts() {
 }
 
 #[test]
-fn an_abort_is_a_drain_too() {
+fn abort_is_also_a_drain() {
     let shutdown = Shutdown::new();
     shutdown.clone().abort();
     assert!(shutdown.is_draining());

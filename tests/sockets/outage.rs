@@ -50,7 +50,7 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
 const SIGNALS: [&str; 2] = ["KILL", "TERM"];
 
 #[tokio::test]
-async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
+async fn only_annotated_pods_wait_and_recover_by_themselves() {
     let cp = ControlPlane::shared().await;
     let (mut webhook, _registration) = start(cp).await;
     for signal in SIGNALS {
@@ -165,7 +165,7 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
 
 /// Requests other than the creation of a pod never depend on the webhook.
 #[tokio::test]
-async fn everything_else_goes_on_without_it() {
+async fn other_requests_succeed_without_webhook() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("goes-on").await;
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -253,7 +253,7 @@ async fn everything_else_goes_on_without_it() {
 
 /// A mistake that was written during an outage (`sources` is `Ignore`) is reported for the pods that it affects.
 #[tokio::test]
-async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
+async fn stored_malformed_default_rejects_its_pods_with_its_name() {
     let cp = ControlPlane::shared().await;
     let (mut webhook, _registration) = start(cp).await;
     let (ns, by_account) = (

@@ -94,7 +94,7 @@ spec: {containers: [{name: main}]}
 ";
 
 #[tokio::test]
-async fn every_command_goes_through_the_proxy_of_the_environment() {
+async fn commands_use_proxy_of_environment() {
     let cp = ControlPlane::shared().await;
     let proxy = ForwardProxy::start(cp, Some(("user", "p@ss:CANARY"))).await;
     cp.secret("default", "by-proxy", &["a"], "v").await;
@@ -130,7 +130,7 @@ async fn every_command_goes_through_the_proxy_of_the_environment() {
 
 /// `serve` and `controller` use the kubeconfig, and their log at the highest level has no password.
 #[tokio::test]
-async fn serve_goes_through_the_proxy_and_logs_no_password() {
+async fn serve_uses_proxy_and_logs_no_password() {
     let cp = ControlPlane::shared().await;
     let proxy = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
     let identity = webhook_identity(cp).await;
@@ -175,7 +175,7 @@ type Row<'r> = (Option<&'r str>, &'r [(&'r str, &'r str)], Option<bool>);
 
 /// Way that kubectl and the webhook's programs use with the same settings.
 #[tokio::test]
-async fn ways_are_those_of_kubectl() {
+async fn proxy_choice_equals_kubectl() {
     let cp = ControlPlane::shared().await;
     let open = ForwardProxy::start(cp, None).await;
     let closed = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
@@ -275,7 +275,7 @@ async fn ways_are_those_of_kubectl() {
 
 /// Addresses of this machine are never reached through a proxy.
 #[tokio::test]
-async fn this_machine_is_never_reached_by_a_proxy_of_the_environment() {
+async fn local_addresses_bypass_proxy_of_environment() {
     let cp = ControlPlane::shared().await;
     let set = [("HTTPS_PROXY", "http://127.0.0.1:1")];
     for command in [kubectl(&cp.kubeconfig), ours(&cp.kubeconfig, &SCAN)] {

@@ -117,7 +117,7 @@ async fn who(Extension(peer): Extension<Peer>) -> String {
 }
 
 #[tokio::test]
-async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
+async fn three_certificate_swaps_are_served_and_no_connection_drops() {
     let ca = Ca::new("ca");
     let mut volume = Volume::new(&ca.leaf("generation-0"));
     let watched = Watched::start(volume.files()).await;
@@ -137,7 +137,7 @@ async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
 }
 
 #[tokio::test]
-async fn a_key_that_comes_before_its_certificate_waits_for_it() {
+async fn key_written_before_its_certificate_waits_for_it() {
     let ca = Ca::new("ca");
     let volume = Volume::new(&ca.leaf("old"));
     let watched = Watched::start(volume.files()).await;
@@ -167,7 +167,7 @@ impl Write for Lines {
 }
 
 #[tokio::test]
-async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_stays() {
+async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = logs::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
@@ -247,7 +247,7 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
 }
 
 #[tokio::test]
-async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready() {
+async fn expired_pair_prevents_start_and_expiring_one_readiness() {
     let ca = Ca::new("ca");
     let pair = ca.leaf_with("short", |params| {
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
@@ -296,7 +296,7 @@ async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready()
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
+async fn client_certificate_is_required_and_its_ca_can_change() {
     let ca = Ca::new("ca");
     let (first, second) = (Ca::new("first"), Ca::new("second"));
     let (alice, bob) = (first.leaf("alice"), second.leaf("bob"));
@@ -341,7 +341,7 @@ async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
 }
 
 #[tokio::test]
-async fn nobody_may_call_while_a_required_client_ca_is_missing() {
+async fn calls_are_rejected_while_required_client_ca_is_missing() {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
     let metrics = ServerMetrics::default();

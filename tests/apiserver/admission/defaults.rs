@@ -45,7 +45,7 @@ fn chart_job(name: &str, account: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_chart_that_knows_nothing_of_us_is_served() {
+async fn chart_without_annotations_gets_defaults() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(
@@ -81,7 +81,7 @@ async fn a_chart_that_knows_nothing_of_us_is_served() {
 
 /// Annotations of the pod, nearest first | `envFrom`.
 #[tokio::test]
-async fn the_nearest_annotation_wins() {
+async fn nearest_annotation_wins() {
     let served = served().await;
     let ns = enabled(
         served,
@@ -131,7 +131,7 @@ async fn the_nearest_annotation_wins() {
 
 /// The API server fills in `serviceAccountName` for its own kinds, and not in the template of a Rollout.
 #[tokio::test]
-async fn deprecated_service_account_counts() {
+async fn deprecated_service_account_field_selects_defaults() {
     let served = served().await;
     served.cp.install_rollouts().await;
     let ns = enabled(served, "deprecated", &json!({"env-from": "of-namespace"})).await;
@@ -178,7 +178,7 @@ async fn deprecated_service_account_counts() {
 }
 
 #[tokio::test]
-async fn defaults_count_in_labelled_namespaces_alone() {
+async fn defaults_apply_only_in_labelled_namespaces() {
     let served = served().await;
     let cp = served.cp;
     let annotations = json!({"annotations": prefixed(&json!({"env-from": "absent"}))});
@@ -237,7 +237,7 @@ async fn defaults_count_in_labelled_namespaces_alone() {
 
 /// A rejection caused by a default names the object that has the default.
 #[tokio::test]
-async fn a_refusal_names_whose_default_it_was() {
+async fn refusal_names_owner_of_default() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(served, "whose", &json!({"env-from": "absent"})).await;
@@ -267,7 +267,7 @@ async fn a_refusal_names_whose_default_it_was() {
 
 /// A malformed default is rejected when it is written, and updates that do not touch it are accepted.
 #[tokio::test]
-async fn a_malformed_default_is_refused_where_it_is_written() {
+async fn malformed_default_is_rejected_where_it_is_written() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(served, "written", &json!({})).await;
@@ -329,7 +329,7 @@ fn idle(whose: &str, why: &str) -> String {
 }
 
 #[tokio::test]
-async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_written() {
+async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
     let served = served().await;
     let cp = served.cp;
     let ns = cp.namespace("unlabelled").await;
@@ -404,7 +404,7 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
 }
 
 #[tokio::test]
-async fn a_changed_default_shows_by_itself() {
+async fn changed_default_applies_without_restart() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(served, "changed", &json!({"env-from": "of-namespace"})).await;
@@ -432,7 +432,7 @@ async fn a_changed_default_shows_by_itself() {
 /// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the account does not exist during the
 /// workload's review, and the pods that are created a moment later still get its defaults.
 #[tokio::test]
-async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_secrets() {
+async fn pods_of_deployment_applied_before_its_account_get_its_defaults() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(served, "before-account", &json!({})).await;
@@ -469,7 +469,7 @@ async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_sec
 /// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server rejects an injected secret that is
 /// not on the account's list, and does not name the webhook; the webhook's warning does.
 #[tokio::test]
-async fn an_account_that_enforces_its_list_of_secrets_is_explained() {
+async fn account_with_enforced_mountable_secrets_gets_explanation() {
     let served = served().await;
     let cp = served.cp;
     let ns = enabled(served, "mountable", &json!({})).await;

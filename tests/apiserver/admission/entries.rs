@@ -17,7 +17,7 @@ async fn tried(served: &Served, namespace: &str, annotations: &Value, spec: &Val
 
 /// Every form of request: name | annotations | `envFrom` | `env`.
 #[tokio::test]
-async fn each_way_of_asking_gives_its_entries_once() {
+async fn each_form_of_request_injects_its_entries_once() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("ways").await);
     cp.secret(
@@ -191,7 +191,7 @@ async fn each_way_of_asking_gives_its_entries_once() {
 
 /// Entries of the author next to injected ones: `envFrom` and `env` | annotations | result.
 #[tokio::test]
-async fn what_the_author_wrote_stays_in_its_place() {
+async fn author_entries_keep_their_position() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("authors").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
@@ -305,7 +305,7 @@ async fn what_the_author_wrote_stays_in_its_place() {
 
 /// annotations | selected containers.
 #[tokio::test]
-async fn the_chosen_containers_get_it_and_no_others() {
+async fn selected_containers_get_entries_and_no_others() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("chosen").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
@@ -391,7 +391,7 @@ async fn the_chosen_containers_get_it_and_no_others() {
 
 /// Pods of the floe charts and of Dagster, in a namespace with the restricted Pod Security standard.
 #[tokio::test]
-async fn the_platforms_pods_stay_what_they_were() {
+async fn platform_pods_change_only_by_injected_sources() {
     let served = served().await;
     let restricted = json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
     let (cp, ns) = (

@@ -14,7 +14,7 @@ use testbed::unique;
 const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
 #[tokio::test]
-async fn one_manifest_brings_a_secret_and_all_who_use_it() {
+async fn manifest_creates_secret_and_its_users_together() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("manifest").await);
     let manifest = r#"
@@ -249,7 +249,7 @@ spec: SPEC
 /// The webhook never changes the templates of a Job and a Deployment, so editing a label and an identical apply change
 /// nothing.
 #[tokio::test]
-async fn workloads_are_applied_and_edited_as_ever() {
+async fn workloads_can_be_applied_and_edited_repeatedly() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("workloads").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
@@ -280,7 +280,7 @@ async fn workloads_are_applied_and_edited_as_ever() {
 
 /// Users cannot remove what the webhook wrote: neither entries nor the pod's reload annotation.
 #[tokio::test]
-async fn a_bare_pod_is_applied_again_server_side() {
+async fn bare_pod_can_be_applied_again_server_side() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("server-side").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
@@ -308,7 +308,7 @@ async fn a_bare_pod_is_applied_again_server_side() {
 
 /// A pod is immutable, and `kubectl apply` replaces `envFrom` as a whole.
 #[tokio::test]
-async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
+async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("again").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;

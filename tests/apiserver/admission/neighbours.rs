@@ -47,7 +47,7 @@ pub async fn beside_us(
 }
 
 #[tokio::test]
-async fn a_sidecar_that_comes_after_us_gets_secrets_only_by_name() {
+async fn sidecar_added_after_webhook_gets_secrets_only_by_name() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("late").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -87,7 +87,7 @@ async fn a_sidecar_that_comes_after_us_gets_secrets_only_by_name() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_was_there_before_us_is_known_by_the_operators_list() {
+async fn sidecar_added_before_webhook_is_excluded_by_sidecar_list() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("early").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -109,7 +109,7 @@ async fn a_sidecar_that_was_there_before_us_is_known_by_the_operators_list() {
 }
 
 #[tokio::test]
-async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refused() {
+async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("tools").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -144,7 +144,7 @@ async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refus
 /// The API server applies patches with a library of its own; the stored object is the result of RFC 6902 by another
 /// one.
 #[tokio::test]
-async fn the_api_server_understands_our_patch_as_we_do() {
+async fn api_server_applies_patch_as_rfc_6902_requires() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("patches").await);
     for name in ["a", "b", "c"] {
@@ -225,7 +225,7 @@ async fn the_api_server_understands_our_patch_as_we_do() {
 }
 
 #[tokio::test]
-async fn a_forged_mark_changes_nothing() {
+async fn forged_owner_changes_nothing() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("forged").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -281,7 +281,7 @@ async fn a_forged_mark_changes_nothing() {
 }
 
 #[tokio::test]
-async fn odd_pods_are_pods() {
+async fn unusual_pods_are_handled_as_pods() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("odd").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;

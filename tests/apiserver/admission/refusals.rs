@@ -37,7 +37,7 @@ fn missing(secret: &str, namespace: &str, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_refusal_is_its_sentences() {
+async fn refusal_is_printed_literally() {
     let served = served().await;
     let (cp, ns, elsewhere) = (
         served.cp,
@@ -184,7 +184,7 @@ async fn each_refusal_is_its_sentences() {
 
 /// Warnings without rejection: annotations | the author's `env` | output of kubectl, in this order.
 #[tokio::test]
-async fn each_warning_reaches_the_person() {
+async fn warning_reaches_the_user() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("warned").await);
     let long = "K".repeat(230);
@@ -263,7 +263,7 @@ async fn each_warning_reaches_the_person() {
 
 /// Workloads that wait for a secret: a missing one is a complete event of their controller, and not a failure.
 #[tokio::test]
-async fn what_was_refused_heals_when_its_secret_is_there() {
+async fn refused_workload_recovers_when_secret_exists() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("healing").await);
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
@@ -349,7 +349,7 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
 
 /// The webhook's own read is rejected, or its API server is gone: never reported as a missing secret.
 #[tokio::test]
-async fn a_backend_that_gives_no_verdict_is_told_apart() {
+async fn backend_failure_is_distinguished_from_missing_secret() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("no-verdict").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -424,7 +424,7 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
 
 /// The API server rejects such a field in its own kinds; a Rollout is stored as it was written.
 #[tokio::test]
-async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
+async fn field_of_wrong_type_is_named_to_rollout_author() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("rollouts").await);
     cp.install_rollouts().await;

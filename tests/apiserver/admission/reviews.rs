@@ -13,7 +13,7 @@ use testbed::unique;
 
 /// Review as the API server wrote it, replayed with changes.
 #[tokio::test]
-async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
+async fn review_is_decided_by_its_request_and_preserved() {
     let served = served().await;
     let (cp, ns, other) = (
         served.cp,
@@ -184,7 +184,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
 
 /// Maps that are missing or null, on the path where a pod need not have annotations.
 #[tokio::test]
-async fn what_is_missing_is_made_before_it_is_used() {
+async fn missing_maps_are_created_before_use() {
     let served = served().await;
     let defaults = prefixed(&json!({"env-from": "db-creds", "env.KEY": "db-creds/k"}));
     let metadata =
@@ -234,7 +234,7 @@ async fn what_is_missing_is_made_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_is_answered_and_nothing_breaks() {
+async fn invalid_review_is_answered_without_failure() {
     let served = served().await;
     let webhook = &served.webhook;
     let head = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview""#;

@@ -13,7 +13,7 @@ use testbed::webhook_process::Launch;
 use testbed::{unique, wait_for};
 
 #[tokio::test]
-async fn a_dry_run_is_logged_and_stores_nothing() {
+async fn dry_run_is_logged_and_stores_nothing() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("dry").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -55,7 +55,7 @@ async fn a_dry_run_is_logged_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn the_log_says_who_asked_for_what() {
+async fn log_names_requester_owner_and_secret() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("logged").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
@@ -111,7 +111,7 @@ async fn the_log_says_who_asked_for_what() {
 
 /// A secret counts from the moment that it exists, even if it was missing a moment ago.
 #[tokio::test]
-async fn a_secret_that_was_just_made_is_never_missing() {
+async fn new_secret_is_found_immediately() {
     let served = served().await;
     let (cp, ns) = (served.cp, served.cp.namespace("fresh").await);
     for n in 0..25 {
@@ -142,7 +142,7 @@ async fn a_secret_that_was_just_made_is_never_missing() {
 
 /// The cluster's audit log and the webhook's log can be joined by event.
 #[tokio::test]
-async fn the_clusters_audit_log_joins_ours() {
+async fn audit_log_joins_webhook_log() {
     let files = Folder::new();
     let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
         "rules": [{"level": "Metadata", "resources": [{"group": "", "resources": ["pods", "namespaces"]}]}]});

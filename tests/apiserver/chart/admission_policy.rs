@@ -130,7 +130,7 @@ async fn known(cp: &ControlPlane, object: &str) {
 }
 
 #[tokio::test]
-async fn controller_changes_one_annotation_and_the_ca_alone() {
+async fn controller_can_change_only_one_annotation_and_the_ca() {
     let cp = &scene().await;
     for (name, mut object) in workloads() {
         for namespace in ["jobs", "kube-system", "kube-node-lease", NAME, "quiet"] {
@@ -435,7 +435,7 @@ async fn policy_names_every_field_of_an_entry() {
 
 /// Without the controller, and when it is turned off, there is no policy.
 #[test]
-fn policy_is_there_for_the_controller() {
+fn policy_is_rendered_only_with_controller() {
     let count = |values: &Value| {
         let objects = Helm::Four.objects(NAME, values);
         objects

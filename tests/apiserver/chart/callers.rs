@@ -40,7 +40,7 @@ fn trusted(values: &Value) -> String {
 }
 
 #[test]
-fn callers_are_trusted_only_when_the_port_is_closed() {
+fn callers_are_trusted_only_if_port_is_closed() {
     let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     let ca = |kind: &str| json!({"tls": {"clientCA": {kind: "api-server-ca"}}});
     for (values, expected) in [
@@ -85,7 +85,7 @@ fn callers_are_trusted_only_when_the_port_is_closed() {
 }
 
 #[test]
-fn a_policy_that_would_close_nothing_is_refused() {
+fn policy_without_effect_is_rejected() {
     let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     for (name, policy) in [
         ("podCIDRs", json!({"podCIDRs": ["10.244.0.0/16"]})),
@@ -132,7 +132,7 @@ fn notes(values: &Value) -> String {
 }
 
 #[test]
-fn notes_warn_while_the_port_is_open() {
+fn notes_warn_while_port_is_open() {
     let open = notes(&json!({}));
     for says in [
         "WARNING: any pod of the cluster can send reviews to the webhook's port",
@@ -173,7 +173,7 @@ fn kustomize(folder: &str) -> Output {
 
 /// The policies for the plain manifests, on their page and in `hack/install.sh`, are those of the chart.
 #[test]
-fn plain_manifests_are_closed_as_the_chart_is() {
+fn plain_manifests_close_port_as_chart_does() {
     let rendered = Helm::Four.objects(NAME, &merged(existing(), &closed_by_range()));
     let expected = (
         named(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
@@ -229,7 +229,7 @@ fn plain_manifests_are_closed_as_the_chart_is() {
 
 /// Webhook with the arguments of the chart, with and without a closed port, called without a client certificate.
 #[tokio::test]
-async fn every_key_is_given_only_behind_a_closed_port() {
+async fn star_reference_is_accepted_only_behind_closed_port() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("callers").await;
     cp.secret(&namespace.name, "db", &["user", "word"], "v")

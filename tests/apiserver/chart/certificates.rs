@@ -40,7 +40,7 @@ pub(crate) fn decoded(secret: &Value, key: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn cert_manager_issues_renews_and_nothing_is_left() {
+async fn cert_manager_issues_renews_and_leaves_nothing() {
     let cp = &ControlPlane::start(Options::default()).await;
     let _cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
@@ -291,7 +291,7 @@ fn older_chart() -> Folder {
 
 /// Objects, permissions and arguments of the chart, and the webhook: nothing else issues the certificate.
 #[tokio::test]
-async fn self_managed_certificates_need_nobody_else() {
+async fn self_managed_certificates_need_no_issuer() {
     let cp = &ControlPlane::start(Options::default()).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
         .await

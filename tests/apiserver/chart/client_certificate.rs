@@ -23,7 +23,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
+async fn api_server_authenticates_and_other_callers_are_rejected() {
     let folder = Folder::new();
     let [openssl, _values]: [String; 2] = blocks("sh").try_into().expect("two blocks of commands");
     let made = std::process::Command::new("sh")

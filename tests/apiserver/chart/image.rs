@@ -103,7 +103,7 @@ fn files(path: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_copied_file_is_sent_to_the_builder() {
+fn copied_files_are_sent_to_builder() {
     let patterns = std::fs::read_to_string(project().join(".dockerignore")).expect(".dockerignore");
     let sources = copied();
     assert!(sources.len() >= 6, "{sources:?}");
@@ -132,7 +132,7 @@ fn every_copied_file_is_sent_to_the_builder() {
 }
 
 #[test]
-fn everything_that_the_build_includes_is_copied() {
+fn included_files_are_copied_to_build() {
     let sources = copied();
     let mut all = Vec::new();
     files(&project().join("src"), &mut all);
@@ -175,7 +175,7 @@ fn everything_that_the_build_includes_is_copied() {
 }
 
 #[test]
-fn rules_of_ignored_files_are_known() {
+fn dockerignore_rules_are_evaluated() {
     let patterns = "*\n!src\nsrc/secret\n!a/b\n**/*.key\ndocs/?.md\n# a comment\n";
     for (path, is) in [
         ("Cargo.toml", true),

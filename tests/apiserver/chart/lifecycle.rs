@@ -360,7 +360,7 @@ async fn every_mode_installs_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn rendered_files_are_applied_on_either_side_again_and_again() {
+async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
     for flags in [&[][..], &["--server-side"]] {
         let release = Release::new("files").await;
         let template = [

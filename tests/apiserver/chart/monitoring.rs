@@ -88,7 +88,7 @@ fn promtool_accepts_the_rules_and_every_query_of_the_dashboard() {
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_only_then() {
+fn alerts_fire_exactly_when_they_should() {
     let folder = Folder::new();
     folder.write("rules.yaml", rules().to_string());
     let series = |name: &str, labels: &str, values: &str| json!({"series": format!("floe_secrets_webhook_{name}{{namespace=\"{NAME}\"{labels}}}"), "values": values});
@@ -278,7 +278,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
 }
 
 #[test]
-fn every_alert_leads_to_its_section_of_the_runbook() {
+fn alert_links_to_its_runbook_section() {
     let runbook =
         std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
     let anchors: BTreeSet<String> = runbook
@@ -333,7 +333,7 @@ fn bad_handshake(webhook: &WebhookProcess) {
 }
 
 #[tokio::test]
-async fn every_query_is_about_a_metric_that_is_served() {
+async fn query_uses_only_served_metrics() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("metrics").await;
     let poll_often = ["--tls-poll", "1s"];

@@ -96,7 +96,7 @@ fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
 
 /// The reader here has the booleans of YAML 1.1 and the numbers of 1.2.
 #[test]
-fn odd_names_are_texts_everywhere() {
+fn odd_names_are_strings_everywhere() {
     let modes =
         ["cert-manager", "existing", "self-managed"].map(|mode| json!({"tls": {"mode": mode}}));
     let release = modes.clone().map(|mode| merged(everything(), &mode));
@@ -159,7 +159,7 @@ fn unquoted(line: &str) -> bool {
 }
 
 #[test]
-fn every_text_of_every_template_is_in_quotes() {
+fn template_strings_are_quoted() {
     for (line, wanted) in [
         ("  name: {{ $name }}", true),
         ("  - {{ .x }}", true),
@@ -272,7 +272,7 @@ async fn odd_names_install_and_uninstall() {
 
 /// Names of releases become names of Services.
 #[test]
-fn names_of_services_are_labels() {
+fn service_names_are_valid_labels() {
     for (release, values, name) in [
         ("rel.one", json!({}), "rel-one-floe-secrets-webhook"),
         ("1.2", json!({}), "floe-1-2-floe-secrets-webhook"),

@@ -229,7 +229,7 @@ fn who_reaches(values: &Value) -> [bool; 4] {
 }
 
 #[test]
-fn pod_ranges_keep_pods_away_and_nobody_else() {
+fn pod_ranges_exclude_only_pods() {
     assert_eq!(
         who_reaches(&json!({})),
         [true; 4],
@@ -278,7 +278,7 @@ fn pod_ranges_keep_pods_away_and_nobody_else() {
 }
 
 #[test]
-fn pod_ranges_of_both_families_are_kept_away() {
+fn pod_ranges_of_both_families_are_excluded() {
     let both = with(&json!({"podCIDRs": ["10.244.0.0/16", "fd00:10:244::/56"]}));
     let webhook = Component::of(&both, NAME);
     let labels = || json!({});
@@ -304,7 +304,7 @@ fn pod_ranges_of_both_families_are_kept_away() {
 }
 
 #[test]
-fn metrics_are_for_pods_and_no_other_port_is_reached() {
+fn pods_reach_metrics_and_no_other_port() {
     let prometheus = || pod("10.244.1.4", "monitoring", json!({"app": "prometheus"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));
     for values in [json!({}), with(&json!({"podCIDRs": ["10.244.0.0/16"]}))] {
@@ -328,7 +328,7 @@ fn metrics_are_for_pods_and_no_other_port_is_reached() {
 }
 
 #[test]
-fn pods_reach_api_server_names_and_collector_alone() {
+fn pods_reach_only_api_server_dns_and_collector() {
     let tracing = json!({"tracing": {"endpoint": "http://collector.monitoring:4318"}});
     let collector = || pod("10.244.1.5", "monitoring", json!({"app": "collector"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));

@@ -34,7 +34,7 @@ fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn they_pass_the_restricted_pod_security_standard() {
+async fn pods_pass_restricted_pod_security_standard() {
     let cp = ControlPlane::shared().await;
     let labels = json!({"labels": {
         "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
@@ -86,7 +86,7 @@ fn arguments(container: &Value) -> Vec<String> {
 
 /// The program exits with 2 on an unknown argument, and with 1 if there is no cluster.
 #[tokio::test]
-async fn the_program_knows_every_argument_that_it_is_given() {
+async fn program_accepts_every_rendered_argument() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let scoped =
         json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}, "listenAddress": "[::]"});
@@ -114,7 +114,7 @@ async fn the_program_knows_every_argument_that_it_is_given() {
 
 /// The pod of `helm test` has the injected variable as its only argument; without injection it is not expanded.
 #[tokio::test]
-async fn the_test_pod_succeeds_only_with_its_secret() {
+async fn test_pod_succeeds_only_with_injected_secret() {
     let objects = Helm::Four.objects(NAME, &json!({}));
     let pod = named(&objects, "Pod", "floe-secrets-webhook-test");
     let secret = named(&objects, "Secret", "floe-secrets-webhook-test");
@@ -143,7 +143,7 @@ async fn the_test_pod_succeeds_only_with_its_secret() {
 }
 
 #[test]
-fn a_stopping_replica_has_the_time_that_it_takes() {
+fn stopping_replica_has_enough_grace_period() {
     let values = merged(
         existing(),
         &json!({"shutdown": {"delaySeconds": 10, "drainSeconds": 40}}),
@@ -175,7 +175,7 @@ fn a_stopping_replica_has_the_time_that_it_takes() {
 
 /// The real disruption controller decides; the test writes readiness, which is the kubelet's part.
 #[tokio::test]
-async fn no_drain_is_ever_blocked() {
+async fn disruption_budget_never_blocks_drain() {
     let cp = ControlPlane::shared().await;
     for (replicas, ready, evictions) in [(1, 1, 1), (2, 2, 1), (2, 0, 2)] {
         let namespace = cp.namespace("drain").await;

@@ -28,7 +28,7 @@ fn variants() -> [(&'static str, Value); 6] {
 }
 
 #[test]
-fn rendered_twice_it_is_the_same_by_both_helms() {
+fn rendering_is_deterministic_and_equal_in_both_helms() {
     for (what, values) in variants() {
         for helm in Helm::ALL {
             let [first, second] = [(); 2].map(|()| helm.template(NAME, &values).succeeded().stdout);
@@ -53,7 +53,7 @@ fn rendered_twice_it_is_the_same_by_both_helms() {
 }
 
 #[test]
-fn no_certificate_and_no_ca_is_ever_rendered() {
+fn certificates_and_cas_are_never_rendered() {
     for (what, values) in variants() {
         let text = Helm::Four.template(NAME, &values).succeeded().stdout;
         let without_comments: String = text
@@ -76,7 +76,7 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
 }
 
 #[test]
-fn every_object_is_labelled_and_in_its_namespace() {
+fn objects_are_labelled_and_in_release_namespace() {
     // Label selection by users, or everywhere.
     let cluster_wide = [
         "ClusterRole",
@@ -141,7 +141,7 @@ fn every_object_is_labelled_and_in_its_namespace() {
 }
 
 #[test]
-fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
+fn webhook_entries_are_the_five_and_never_stop_cluster() {
     let frozen = [
         ("pods.secrets.floe.dev", "/admit/pods", "Fail"),
         ("workloads.secrets.floe.dev", "/admit/workloads", "Ignore"),
@@ -250,7 +250,7 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
 }
 
 #[test]
-fn what_the_operator_chooses_is_in_every_entry() {
+fn selectors_of_operator_are_in_every_entry() {
     let objects = Helm::Four.objects(NAME, &everything());
     let configuration = named(
         &objects,
@@ -316,7 +316,7 @@ fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn rights_follow_the_scope() {
+fn permissions_follow_scope() {
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
     let (everywhere, here) = (
         Helm::Four.objects(NAME, &json!({})),
@@ -362,7 +362,7 @@ fn rights_follow_the_scope() {
 }
 
 #[test]
-fn controller_is_told_whom_the_webhook_is_not_asked_about() {
+fn controller_gets_webhook_exclusions() {
     let args = |values: &Value| -> Vec<String> {
         let objects = Helm::Four.objects(NAME, values);
         let deployment = named(&objects, "Deployment", "floe-secrets-controller");
@@ -412,7 +412,7 @@ fn controller_is_told_whom_the_webhook_is_not_asked_about() {
 }
 
 #[test]
-fn a_webhook_elsewhere_has_rights_and_a_certificate_and_no_pods() {
+fn external_webhook_has_permissions_and_certificate_without_pods() {
     let objects = Helm::Four.objects(
         NAME,
         &json!({"replicas": 0, "webhook": {"url": "https://[fd00::1]:8443"}}),
@@ -445,7 +445,7 @@ fn a_webhook_elsewhere_has_rights_and_a_certificate_and_no_pods() {
 }
 
 #[test]
-fn the_plain_manifests_with_cert_manager_are_the_chart_with_defaults() {
+fn plain_manifests_with_cert_manager_equal_default_chart() {
     let [kubectl] = paths(["kubectl"]);
     let built = std::process::Command::new(kubectl)
         .args(["kustomize", "manifests/webhook-cert-manager"])

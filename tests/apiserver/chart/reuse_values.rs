@@ -13,7 +13,7 @@ use testbed::process::Folder;
 use testbed::tools::project;
 
 #[test]
-fn every_value_may_be_absent() {
+fn absent_values_have_defaults() {
     let defaults = default_values();
     let sections = defaults.as_object().expect("sections");
     let absent: Value = sections
@@ -100,7 +100,7 @@ fn emergency(release: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn emergencies_are_met_from_every_earlier_chart() {
+async fn emergency_upgrade_works_from_every_earlier_chart() {
     let cp = ControlPlane::shared().await;
     let mut earlier: Vec<_> = std::fs::read_dir(project().join("tests/testdata/chart-values"))
         .expect("the values of earlier charts")

@@ -56,7 +56,7 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
+async fn webhook_needs_each_of_its_permissions() {
     let cp = ControlPlane::shared().await;
     let namespace = cp
         .namespace_with(
@@ -84,7 +84,7 @@ async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
 }
 
 #[tokio::test]
-async fn for_some_namespaces_it_can_read_in_those_alone() {
+async fn webhook_scoped_to_namespaces_reads_only_those() {
     let cp = ControlPlane::shared().await;
     let (mine, other) = (cp.namespace("mine").await, cp.namespace("other").await);
     for namespace in [&mine, &other] {

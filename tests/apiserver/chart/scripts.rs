@@ -81,7 +81,7 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
 
 /// Without flock, another build may be in progress.
 #[test]
-fn leftovers_of_builds_that_run_stay() {
+fn leftovers_of_running_builds_are_kept() {
     let folder = Folder::new();
     let here = folder.path().display();
     let script = format!(

@@ -51,7 +51,7 @@ fn objects(helm: Helm, parent: &Folder, values: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn conditions_install_it_or_leave_it_out() {
+fn subchart_condition_enables_installation() {
     let parent = parent(&[NAME]);
     for helm in Helm::ALL {
         for (enabled, found) in [
@@ -98,7 +98,7 @@ fn conditions_install_it_or_leave_it_out() {
 
 /// An alias may be any valid key.
 #[test]
-fn aliases_name_the_objects() {
+fn subchart_alias_names_objects() {
     let parent = parent(&["secretsWebhook_", "b"]);
     for helm in Helm::ALL {
         let objects = objects(
@@ -134,7 +134,7 @@ fn aliases_name_the_objects() {
 }
 
 #[tokio::test]
-async fn parents_install_it_and_take_it_out_again() {
+async fn parent_chart_installs_and_removes_subchart() {
     let cp = ControlPlane::shared().await;
     let parent = parent(&["secretsWebhook"]);
     let path = parent.path().display().to_string();

@@ -99,7 +99,7 @@ impl Release<'_> {
 }
 
 #[tokio::test]
-async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
+async fn upgrade_switches_certificate_mode_in_both_directions() {
     let cp = &ControlPlane::start(Options::default()).await;
     let _cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
@@ -167,7 +167,7 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
 
 /// A user's own certificate keeps the name of its Secret, so a change from it or to it leaves it alone.
 #[test]
-fn modes_have_secrets_of_their_own() {
+fn modes_use_separate_secrets() {
     let of = |mode: &str, object: &str| {
         let values = json!({"tls": {"mode": mode}});
         let objects = Helm::Four.objects(NAME, &values);

@@ -58,7 +58,7 @@ fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
 }
 
 #[test]
-fn a_value_of_another_type_is_refused_everywhere() {
+fn value_of_wrong_type_is_rejected() {
     let mut all = Vec::new();
     leaves("", &default_values(), &mut all);
     assert!(all.len() > 120, "{}", all.len());
@@ -80,7 +80,7 @@ fn a_value_of_another_type_is_refused_everywhere() {
 }
 
 #[test]
-fn an_unknown_value_is_refused_in_every_section() {
+fn unknown_value_is_rejected_in_every_section() {
     let mut all = Vec::new();
     leaves("", &default_values(), &mut all);
     let sections: std::collections::BTreeSet<String> = all
@@ -104,7 +104,7 @@ fn an_unknown_value_is_refused_in_every_section() {
 }
 
 #[test]
-fn a_value_out_of_range_is_refused() {
+fn value_out_of_range_is_rejected() {
     let rows = [
         ("/replicas", json!(-1), "minimum"),
         ("/replicas", json!(1.5), "integer"),
@@ -282,7 +282,7 @@ fn a_value_out_of_range_is_refused() {
 }
 
 #[test]
-fn values_that_do_not_go_together_are_refused_with_a_way_out() {
+fn conflicting_values_are_rejected_with_solution() {
     let rows = [
         (
             json!({"webhook": {"requireAnnotation": false}}),
@@ -379,7 +379,7 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
 }
 
 #[test]
-fn an_older_kubernetes_is_refused() {
+fn older_kubernetes_is_rejected() {
     for (version, code) in [
         ("1.29.14", 1),
         ("1.30.0", 0),
@@ -409,7 +409,7 @@ fn an_older_kubernetes_is_refused() {
 }
 
 #[test]
-fn the_files_made_from_the_chart_are_up_to_date() {
+fn generated_files_are_up_to_date() {
     for script in ["hack/values-table.py", "hack/render-manifests.sh"] {
         let program = testbed::tools::project().join(script);
         let output = std::process::Command::new(program)
@@ -423,7 +423,7 @@ fn the_files_made_from_the_chart_are_up_to_date() {
 }
 
 #[test]
-fn it_passes_helms_own_lint() {
+fn chart_passes_helm_lint() {
     for helm in Helm::ALL {
         for values in [
             json!({}),

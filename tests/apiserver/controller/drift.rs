@@ -12,7 +12,7 @@ use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_i
 use testbed::webhook_process::Launch;
 
 #[tokio::test]
-async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
+async fn drift_is_counted_and_reported_in_one_event() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -104,7 +104,7 @@ fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value
 }
 
 #[tokio::test]
-async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() {
+async fn drift_by_outage_or_later_webhook_is_found() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -174,7 +174,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
 }
 
 #[tokio::test]
-async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controller() {
+async fn warnings_of_pods_are_reported_once_on_their_controller() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("warned").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;

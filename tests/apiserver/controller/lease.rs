@@ -23,7 +23,7 @@ async fn lease(cp: &ControlPlane) -> Value {
 }
 
 #[tokio::test]
-async fn one_leads_another_takes_over_and_admission_never_notices() {
+async fn leader_change_does_not_affect_admission() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()

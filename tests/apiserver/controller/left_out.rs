@@ -22,7 +22,7 @@ fn refused_job(namespace: &str, name: &str, labels: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
+async fn objects_excluded_by_labels_are_neither_drift_nor_pending() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -86,7 +86,7 @@ fn rules() -> Value {
 }
 
 #[tokio::test]
-async fn rights_in_the_named_namespaces_are_enough() {
+async fn permissions_in_named_namespaces_suffice() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let (one, two, other) = (

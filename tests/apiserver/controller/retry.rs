@@ -75,7 +75,7 @@ async fn replica_set(cp: &ControlPlane, namespace: &str) -> Value {
 }
 
 #[tokio::test]
-async fn pods_come_as_soon_as_their_secrets_do() {
+async fn pods_are_created_as_soon_as_their_secrets_exist() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let (with, without) = (
@@ -185,13 +185,13 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         .start()
         .await;
     metric_is(&controller, "leader", 1).await;
-    a_repeat_changes_nothing(cp, &controller, &with.name).await;
-    a_rollback_is_harmless(cp, &with.name).await;
+    repeat_changes_nothing(cp, &controller, &with.name).await;
+    rollback_is_harmless(cp, &with.name).await;
     assert!(controller.stop().await.success());
 }
 
 /// Repeated refusals of an owner that wants pods and cannot have them for another reason.
-async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
+async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": namespace},
         "spec": {"hard": {"pods": "0"}},
@@ -256,7 +256,7 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
 }
 
 /// `kubectl rollout undo` copies a ReplicaSet's annotations to its Deployment.
-async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
+async fn rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/api");
     let first = cp.request(Method::GET, &path, None).await.object();
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"version": "2"}}}}});
@@ -309,7 +309,7 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
 
 /// Hundreds of awaited secrets cost the API server 50 reads per second, however many owners wait.
 #[tokio::test]
-async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
+async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
     let audit = Audit::new();
     // Without controllers, only ours reads Secrets.
     let cp = ControlPlane::start(audit.options(false)).await;
@@ -393,7 +393,7 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
 /// The controller of an owner may retry after the secret was created and before the owner is annotated: then it has its
 /// pods, and an event reports that it no longer waits.
 #[tokio::test]
-async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
+async fn owner_retried_by_its_controller_gets_event() {
     // Without controllers, the test creates the pod.
     let cp = ControlPlane::start(Options {
         controller_manager: false,
@@ -440,7 +440,7 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
 
 /// With `eventTime`, the API server accepts an event in one namespace about an object in another.
 #[tokio::test]
-async fn an_event_of_another_namespace_counts_for_nothing() {
+async fn event_in_another_namespace_is_ignored() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;

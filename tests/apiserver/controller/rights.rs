@@ -46,7 +46,7 @@ fn rules(role: &Value) -> BTreeSet<String> {
 /// Everything that the controller does, once: then no permission is unused, and none was missing. Nothing else works
 /// here, so that nothing is done before it.
 #[tokio::test]
-async fn every_right_is_used_and_none_is_missing() {
+async fn controller_uses_every_permission_and_misses_none() {
     let audit = Audit::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     cp.install_rollouts().await;

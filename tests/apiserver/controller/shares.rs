@@ -84,7 +84,7 @@ async fn create_all(cp: &ControlPlane, path: &str, objects: impl Iterator<Item =
 }
 
 #[tokio::test]
-async fn a_tenant_that_means_harm_delays_no_other() {
+async fn hostile_tenant_delays_no_other() {
     let cp = ControlPlane::start(Options::default()).await;
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()

@@ -37,7 +37,7 @@ fn failure(check: &str) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn each_broken_thing_is_found_and_its_command_mends_it() {
+async fn each_fault_is_found_and_fixed_by_its_command() {
     let scene = Scene::new().await;
     // State right after an installation with the user's own certificate.
     let said = scene

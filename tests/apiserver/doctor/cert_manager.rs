@@ -70,7 +70,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
 }
 
 #[tokio::test]
-async fn what_keeps_a_certificate_from_being_ready_is_told() {
+async fn reason_of_unready_certificate_is_reported() {
     let cp = &ControlPlane::start(Options::default()).await;
     let cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))

@@ -9,7 +9,7 @@ use testbed::helm::{Helm, NAME, chart};
 use testbed::wait_for;
 
 #[tokio::test]
-async fn a_service_without_endpoints_is_found() {
+async fn service_without_endpoints_is_found() {
     // Makes the API server resolve endpoints itself, because nothing here routes a Service's address.
     let routing = vec!["--enable-aggregator-routing=true".to_owned()];
     let cp = &ControlPlane::start(Options {

@@ -21,7 +21,7 @@ fn documented() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_somebody_may_not_look_at_is_not_checked() {
+async fn checks_without_permission_are_skipped() {
     let scene = Scene::new().await;
     let trust = scene.doctor().await.fix("ca-bundle");
     scene.follow(&trust).await;

@@ -9,7 +9,7 @@ use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
 
 #[tokio::test]
-async fn the_rights_of_every_kind_of_installation_are_known() {
+async fn permissions_are_checked_for_every_kind_of_installation() {
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -105,7 +105,7 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
 }
 
 #[tokio::test]
-async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
+async fn certificate_of_external_webhook_is_checked_by_handshake() {
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()

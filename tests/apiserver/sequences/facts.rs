@@ -101,7 +101,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn owners_of_fields_are_as_the_program_takes_them() {
+async fn field_owners_are_as_program_assumes() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("owners").await;
     let stub = Stub::start_with(&cp.authority, adds).await;
@@ -186,7 +186,7 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
 }
 
 #[tokio::test]
-async fn containers_of_a_rollout_are_one_field() {
+async fn rollout_containers_are_one_field() {
     let cp = ControlPlane::shared().await;
     super::rollouts(cp).await;
     let ns = cp.namespace("owners-rollout").await;

@@ -164,7 +164,7 @@ async fn known_sequences_lose_nothing_and_keep_nothing() {
 }
 
 #[tokio::test]
-async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
+async fn simulated_sequences_lose_no_secret_and_no_author_field() {
     let webhooks = [Webhook::new(false), Webhook::new(true)];
     let (count, mut taken) = (count("SEQUENCES", 500), 0);
     for seed in 0..count {
@@ -179,7 +179,7 @@ async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
 }
 
 #[tokio::test]
-async fn no_sequence_on_the_api_server_loses_a_secret_or_an_authors_field() {
+async fn api_server_sequences_lose_no_secret_and_no_author_field() {
     let cp = ControlPlane::shared().await;
     rollouts(cp).await;
     let beds = [

@@ -276,7 +276,7 @@ async fn annotations_move_between_metadata_and_template() {
 }
 
 #[tokio::test]
-async fn an_undone_template_brings_back_no_secret() {
+async fn undone_template_restores_no_secret() {
     ControlPlane::shared().await.install_rollouts().await;
     let scene = Scene::new("undo", &[]).await;
     let kinds = [
@@ -288,7 +288,7 @@ async fn an_undone_template_brings_back_no_secret() {
 }
 
 #[tokio::test]
-async fn entries_that_become_an_authors_stay() {
+async fn entries_adopted_by_author_stay() {
     table(
         &Scene::new("takeover", &[]).await,
         &[lists(), infisical()]
@@ -300,7 +300,7 @@ async fn entries_that_become_an_authors_stay() {
 }
 
 #[tokio::test]
-async fn entries_of_an_injected_template_that_become_an_authors_stay() {
+async fn template_entries_adopted_by_author_stay() {
     table(
         &Scene::new("injected", &["--workloads-inject-template"]).await,
         &injected(),

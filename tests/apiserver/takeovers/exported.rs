@@ -102,7 +102,7 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
 }
 
 #[tokio::test]
-async fn an_exported_object_keeps_what_its_author_wrote() {
+async fn exported_object_keeps_author_fields() {
     let scene = Scene::new("exported", &[]).await;
     let asks = State::of("Deployment").on_metadata(&[("env-from", "db")]);
     let stored = scene.create(asks.manifest("source")).await;

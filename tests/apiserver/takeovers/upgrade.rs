@@ -160,7 +160,7 @@ async fn pod_gets(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
 }
 
 #[tokio::test]
-async fn a_workload_of_the_version_before_comes_over_when_it_changes_and_not_before() {
+async fn workload_of_previous_version_is_converted_when_it_changes() {
     let mut scene = Scene::unregistered("upgrade").await;
     let all: Vec<(&'static str, &str, String)> = KINDS
         .iter()
@@ -275,7 +275,7 @@ async fn await_refusal(scene: &Scene, image: &str) {
 
 #[tokio::test]
 #[ignore = "needs the program of the version before, by OLDER_WEBHOOK_BIN, and jq"]
-async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() {
+async fn both_versions_serve_one_configuration_and_roll_back_by_one_command() {
     let mut scene = Scene::unregistered("versions").await;
     let older = scene.launch(|launch| launch.running(older_program())).await;
     let newer = scene.launch(|launch| launch).await;

@@ -107,7 +107,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn every_event_of_the_source_is_in_the_document_and_no_other() {
+fn documented_events_equal_those_of_source() {
     let (events, mut written) = (events(), BTreeSet::from(["admission".to_owned()]));
     // The message is the last argument: a literal without placeholders, and not the name of a variable.
     let call =
@@ -215,7 +215,7 @@ fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_of_the_source_is_in_the_document_and_no_other() {
+fn documented_metrics_equal_those_of_source() {
     let call = Regex::new(r#"(?s)\.register(_with_unit)?\(\s*"([a-z_]+)"([^;]*?)\);"#)
         .expect("a regular expression");
     let mut registered = BTreeSet::new();
@@ -240,7 +240,7 @@ fn every_metric_of_the_source_is_in_the_document_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
+async fn output_of_real_run_matches_documents() {
     let world = traced().await;
     let (cp, collector) = (&world.cp, &world.collector);
     let namespace = cp.namespace("documented").await;

@@ -94,7 +94,7 @@ const LOST: &str = "trace export failed; spans are lost until it succeeds";
 const AGAIN: &str = "trace export succeeded again";
 
 #[tokio::test]
-async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
+async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
     let [port] = free_ports();
     let (webhook, _api, _folder) = alone(&format!("http://127.0.0.1:{port}"), &[]).await;
     // Each batch fails by itself.
@@ -120,7 +120,7 @@ async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
 }
 
 #[tokio::test]
-async fn one_that_refuses_is_said_once() {
+async fn rejecting_collector_is_logged_once() {
     let collector = Collector::start();
     collector.be(Mood::Refuses);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
@@ -133,7 +133,7 @@ async fn one_that_refuses_is_said_once() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_holds_no_admission_and_a_bounded_number_of_spans() {
+async fn hanging_collector_blocks_no_admission_and_bounds_spans() {
     let collector = Collector::start();
     collector.be(Mood::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
@@ -159,7 +159,7 @@ async fn one_that_hangs_holds_no_admission_and_a_bounded_number_of_spans() {
 }
 
 #[tokio::test]
-async fn the_last_traces_are_sent_at_the_end_within_the_drains_time() {
+async fn last_traces_are_flushed_within_drain_timeout() {
     let collector = Collector::start();
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     admit(&webhook, 5).await;

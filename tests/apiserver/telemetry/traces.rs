@@ -20,7 +20,7 @@ const WEBHOOK: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 
 #[tokio::test]
-async fn an_admission_is_a_part_of_the_api_servers_trace() {
+async fn admission_joins_trace_of_api_server() {
     let world = traced().await;
     let (cp, collector) = (&world.cp, &world.collector);
     let own = cp.namespace("traced").await;
@@ -94,7 +94,7 @@ fn is_admission(span: &testbed::collector::Received, key: &str, value: &str) -> 
 }
 
 #[tokio::test]
-async fn a_refusal_says_why_and_is_no_failure() {
+async fn refusal_span_has_reason_and_no_error() {
     let world = traced().await;
     let (cp, collector) = (&world.cp, &world.collector);
     let labels = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
@@ -172,7 +172,7 @@ async fn send_with(webhook: &WebhookProcess, uid: &str, traceparent: Option<&str
 }
 
 #[tokio::test]
-async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
+async fn caller_decides_sampling_and_ratio_applies_otherwise() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let wanted = format!("00-{TRACE}-b7ad6b7169203331-01");
     let unwanted = format!("00-{TRACE}-b7ad6b7169203331-00");
@@ -220,7 +220,7 @@ async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
 }
 
 #[tokio::test]
-async fn what_strangers_send_is_kept_short() {
+async fn untrusted_attributes_are_truncated() {
     let collector = Collector::start();
     let (webhook, _api, _folder) = alone(&[
         "--otlp-endpoint",
@@ -250,7 +250,7 @@ async fn what_strangers_send_is_kept_short() {
 }
 
 #[tokio::test]
-async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
+async fn collector_certificate_is_verified_by_configured_ca() {
     let authority = Authority::new("collector-ca");
     let (collector, folder) = (Collector::start_tls(&authority), Folder::new());
     let ca = folder.write("ca.crt", authority.pem());
@@ -276,7 +276,7 @@ async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
 }
 
 #[tokio::test]
-async fn the_controllers_work_is_traced() {
+async fn controller_work_is_traced() {
     const SECRET: &str = "floe-secrets-webhook-tls";
     let world = traced().await;
     let (cp, collector) = (&world.cp, &world.collector);

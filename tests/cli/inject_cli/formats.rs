@@ -29,7 +29,7 @@ fn json_pod() -> Value {
 }
 
 #[test]
-fn lost_comments_are_noted_by_document() {
+fn lost_comments_are_reported_by_document() {
     let manifest = format!(
         "{OTHER}---\n{POD}---\n{}",
         pod("secrets.floe.dev/refs: token")
@@ -127,7 +127,7 @@ fn mixed() -> String {
 }
 
 #[test]
-fn output_is_json_where_asked() {
+fn output_is_json_if_requested() {
     let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "json"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
     let objects: Vec<Value> = serde_json::Deserializer::from_str(&ran.out)
@@ -155,7 +155,7 @@ fn output_is_json_where_asked() {
 }
 
 #[test]
-fn output_is_yaml_where_asked() {
+fn output_is_yaml_if_requested() {
     let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "yaml"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(
@@ -187,7 +187,7 @@ fn json_before_yaml_is_read_by_kubectl() {
 }
 
 #[test]
-fn secret_that_cannot_be_read_as_a_whole_is_refused_without_its_values() {
+fn unreadable_secret_is_rejected_without_its_values() {
     let secret =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: canary, a: canary}\n";
     let ran = inject(

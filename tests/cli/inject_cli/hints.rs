@@ -90,7 +90,7 @@ spec:
 }
 
 #[test]
-fn secret_of_the_very_name_is_preferred() {
+fn secret_of_exact_name_is_preferred() {
     let manifest = pod("secrets.floe.dev/refs: db/user")
         + &secret("db-5h2f8k9t7m", "default")
         + &secret("db", "default");
@@ -217,7 +217,7 @@ fn explain_names_the_annotation_of_a_generated_name() {
 }
 
 #[test]
-fn name_that_only_resembles_a_generated_one_is_not_used() {
+fn similar_generated_name_is_not_used() {
     for name in [
         "db-5h2f8k9t7",
         "db-production1",

@@ -57,7 +57,7 @@ fn json_objects_back_to_back_are_documents(#[case] between: &str) {
 }
 
 #[test]
-fn only_the_patched_one_of_json_objects_back_to_back_is_rewritten() {
+fn concatenated_json_rewrites_only_patched_object() {
     let other = |name: &str| {
         format!(
             "{{\"apiVersion\": \"v1\",   \"kind\": \"ConfigMap\", \"metadata\": {{\"name\":\"{name}\"}}}}"
@@ -75,7 +75,7 @@ fn only_the_patched_one_of_json_objects_back_to_back_is_rewritten() {
 }
 
 #[test]
-fn broken_json_behind_good_json_is_named_by_its_line() {
+fn broken_json_after_valid_json_is_reported_by_line() {
     let stream = format!("{}\n{{\"kind\": canary, \"a\": [\n", json_pod("a"));
     let ran = inject_bytes(stream.as_bytes(), &[]);
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
@@ -127,7 +127,7 @@ fn byte_order_mark_may_begin_any_document(#[case] first: &str, #[case] second: &
 }
 
 #[test]
-fn byte_order_mark_of_a_later_file_is_not_printed_in_the_middle() {
+fn byte_order_mark_of_later_file_is_not_printed() {
     let marked = "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
     let ran = inject(
         &[("a.yaml", marked), ("b.yaml", marked)],
@@ -318,7 +318,7 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
 }
 
 #[test]
-fn input_that_is_too_long_is_refused() {
+fn too_long_input_is_rejected() {
     let folder = TempDir::new().unwrap();
     let file = std::fs::File::create(folder.path().join("m.yaml")).unwrap();
     // Sparse file: it takes no disk space.

@@ -197,7 +197,7 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
 }
 
 #[test]
-fn a_floe_job_gets_bulk_references_and_aliases() {
+fn floe_job_gets_bulk_references_and_aliases() {
     let job = r#"
 # rendered by the floe-jobs chart
 apiVersion: batch/v1
@@ -270,7 +270,7 @@ spec:
 }
 
 #[test]
-fn documents_come_out_in_order_and_those_that_ask_for_nothing_as_they_were() {
+fn documents_keep_their_order_and_plain_ones_their_bytes() {
     let first = "\
 # a comment, and odd spacing
 apiVersion:   v1
@@ -468,7 +468,7 @@ fn defaults_do_not_apply_without_the_label() {
 #[rstest]
 #[case::to_inject(&["-f", "d.yaml"])]
 #[case::to_check_against(&["-f", "-", "--secrets", "d.yaml"])]
-fn malformed_defaults_are_refused_where_they_stand(#[case] args: &[&str]) {
+fn malformed_defaults_are_rejected_where_they_are(#[case] args: &[&str]) {
     let sources = "
 apiVersion: v1
 kind: Namespace
@@ -498,7 +498,7 @@ items:
 // === rejections ===
 
 #[test]
-fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
+fn mistakes_of_all_documents_are_reported_and_nothing_is_printed() {
     let manifests = [
         pod("secrets.floe.dev/refs: 'tokn, snowflake/password'"),
         pod("secrets.floe.dev/refs: token"),
@@ -551,7 +551,7 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
 }
 
 #[test]
-fn a_missing_secret_is_a_warning_where_the_author_says_so() {
+fn missing_secret_is_warning_if_author_allows_it() {
     let manifest = pod("secrets.floe.dev/refs: gone, secrets.floe.dev/on-missing: warn");
     let ran = inject(
         &[("s.yaml", SECRETS)],
@@ -569,7 +569,7 @@ fn a_missing_secret_is_a_warning_where_the_author_says_so() {
 }
 
 #[test]
-fn without_a_check_it_says_once_that_nothing_was_checked() {
+fn unchecked_secrets_are_noted_once() {
     let manifests = [
         pod("secrets.floe.dev/refs: a/b"),
         pod("secrets.floe.dev/refs: c"),
@@ -591,7 +591,7 @@ fn without_a_check_it_says_once_that_nothing_was_checked() {
 }
 
 #[test]
-fn explain_says_of_defaults_whether_they_have_an_effect() {
+fn explain_shows_whether_defaults_apply() {
     let object = |kind: &str, name: &str, rest: &str| {
         format!(
             "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, annotations: {{secrets.floe.dev/env-from: a}}{rest}}}\n---\n"
@@ -635,7 +635,7 @@ fn explain_says_of_defaults_whether_they_have_an_effect() {
 }
 
 #[test]
-fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
+fn secret_of_same_manifest_counts_with_all_its_keys() {
     let manifest = format!("{SECRETS}---\n{}", pod("secrets.floe.dev/refs: token/*"));
     let ran = inject(
         &[("m.yaml", &manifest)],
@@ -678,7 +678,7 @@ fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
     "error: standard input:1: Pod \"p\": spec.containers[0].env[0].value (container \"c\", variable \"PORT\") is a number, and Kubernetes takes a string there; write it in quotes\n"
 )]
 #[case::no_flags(&[], "", "error: the following required arguments were not provided")]
-fn what_cannot_be_read_ends_with_2_and_its_place(
+fn unreadable_input_exits_with_2_and_its_place(
     #[case] args: &[&str],
     #[case] stdin: &str,
     #[case] said: &str,
@@ -694,7 +694,7 @@ fn what_cannot_be_read_ends_with_2_and_its_place(
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused_with_their_line() {
+fn invalid_utf8_is_rejected_with_its_line() {
     let folder = TempDir::new().unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let ran = run(
@@ -712,7 +712,7 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
 // === propagation and explanation ===
 
 #[test]
-fn a_workloads_own_annotations_reach_its_template_as_they_would_on_a_cluster() {
+fn workload_annotations_reach_template_as_on_a_cluster() {
     let manifest = "
 apiVersion: v1
 kind: List
@@ -744,7 +744,7 @@ items:
 }
 
 #[test]
-fn explain_says_what_is_done_and_why_not() {
+fn explain_shows_changes_and_reasons() {
     let defaults = DEFAULTS
         .replace("LABEL", "enabled")
         .replace("main,sidecar", "*");
@@ -964,7 +964,7 @@ fn tricky_texts() -> Vec<String> {
 }
 
 #[test]
-fn texts_come_back_as_the_same_texts_in_kubectl() {
+fn strings_are_read_unchanged_by_kubectl() {
     let texts = tricky_texts();
     let by_key: serde_json::Map<String, Value> = texts
         .iter()
@@ -1018,7 +1018,7 @@ fn texts_come_back_as_the_same_texts_in_kubectl() {
 }
 
 #[test]
-fn scalars_keep_the_meaning_that_kubectl_gave_them() {
+fn scalars_keep_their_kubectl_type() {
     let manifest = "
 apiVersion: argoproj.io/v1alpha1
 kind: Rollout
@@ -1068,7 +1068,7 @@ spec:
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_no_panic() {
+fn closed_output_pipe_is_not_a_panic() {
     let folder = TempDir::new().unwrap();
     let big = "x".repeat(4 << 20);
     std::fs::write(

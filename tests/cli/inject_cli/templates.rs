@@ -255,7 +255,7 @@ fn templates_that_flink_merges_do_not_lose_variables(
 }
 
 #[test]
-fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
+fn template_lookalike_is_unchanged_unless_annotated() {
     let object = |annotations: Value| {
         json!({
             "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" },
@@ -287,7 +287,7 @@ fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
 }
 
 #[test]
-fn copies_of_a_controller_are_not_acted_on_and_not_refused() {
+fn copies_of_controllers_are_neither_injected_nor_rejected() {
     let replica_set = |controller: bool| {
         json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -578,7 +578,7 @@ const ASKS: &str = "metadata: {annotations: {secrets.floe.dev/refs: token}}";
     "workflowASKS\ntemplates: [{name: a, container: {image: i}}]",
     "annotation secrets.floe.dev/refs in spec.workflowMetadata.annotations is not acted on."
 )]
-fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: &str) {
+fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[case] said: &str) {
     let spec = spec
         .replace(
             "podASKS",
@@ -616,7 +616,7 @@ fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: 
 // === annotations without effect ===
 
 #[test]
-fn annotation_that_is_not_acted_on_is_an_error_with_its_place() {
+fn ineffective_annotation_is_error_with_its_place() {
     let manifest = "
 apiVersion: apps/v1
 kind: ReplicaSet
@@ -682,7 +682,7 @@ status: {old: {annotations: {secrets.floe.dev/refs: a/b}}}
 }
 
 #[test]
-fn sentences_about_one_object_are_bounded() {
+fn messages_per_object_are_bounded() {
     let annotations: serde_json::Map<String, Value> = (0..30)
         .map(|n| (format!("secrets.floe.dev/env.V{n}"), "a/b".into()))
         .collect();
@@ -705,7 +705,7 @@ fn sentences_about_one_object_are_bounded() {
 }
 
 #[test]
-fn names_that_are_nearly_ours_are_warned_about() {
+fn misspelled_annotation_names_cause_warnings() {
     let manifest = "
 apiVersion: v1
 kind: Namespace
@@ -745,7 +745,7 @@ spec:
 #[case::deprecated("serviceAccount: runner", true)]
 #[case::both_and_the_current_one_wins("serviceAccount: other, serviceAccountName: runner", true)]
 #[case::the_deprecated_one_loses("serviceAccount: runner, serviceAccountName: other", false)]
-fn deprecated_service_account_counts(#[case] fields: &str, #[case] gets: bool) {
+fn deprecated_service_account_field_selects_defaults(#[case] fields: &str, #[case] gets: bool) {
     let defaults = DEFAULTS
         .replace("LABEL", "enabled")
         .replace("main,sidecar", "*");

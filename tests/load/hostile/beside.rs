@@ -42,7 +42,7 @@ async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "says something about optimised code alone: make hostile"]
-async fn honest_creates_go_on_beside_ten_hostile_reviews_a_second() {
+async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let cp = ControlPlane::shared().await;
     let tenant = cp.namespace("honest").await;
     cp.secret(&tenant.name, "db", &["password"], "v").await;

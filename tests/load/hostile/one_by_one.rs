@@ -77,7 +77,7 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
 
 #[tokio::test]
 #[ignore = "says something about optimised code alone: make hostile"]
-async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
+async fn hostile_review_stays_within_process_budget() {
     let cp = ControlPlane::shared().await;
     let victim = cp.namespace("victim").await;
     cp.secret(

@@ -213,7 +213,7 @@ fn compare(rounds: usize, filter: &str) {
         .build()
         .expect("a runtime");
     let (asking, indifferent) = (review::asking(), review::indifferent());
-    say(&format!(
+    print_line(&format!(
         "review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}",
         asking.len()
     ));
@@ -338,7 +338,7 @@ async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
 }
 
 fn report(connections: usize, results: &BTreeMap<Case, Vec<Round>>) {
-    say(&format!(
+    print_line(&format!(
         "\n{connections} connection(s)           per second    CPU µs    p50 µs    p99 µs   of the constant's throughput"
     ));
     for (case, name, _) in CASES {
@@ -358,7 +358,7 @@ fn report(connections: usize, results: &BTreeMap<Case, Vec<Round>>) {
             ratios.iter().copied().fold(f64::INFINITY, f64::min),
             ratios.iter().copied().fold(0.0, f64::max),
         );
-        say(&format!(
+        print_line(&format!(
             "{name:<24} {:>12.0} {:>9.1} {:>9.0} {:>9.0}   {spread}",
             of(|round| round.per_second),
             of(|round| round.cpu_micros),
@@ -373,6 +373,6 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     writeln!(std::io::stdout(), "{line}").expect("somebody reads");
 }

@@ -10,7 +10,7 @@ use testbed::control_plane::{ControlPlane, Options};
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let control_plane = ControlPlane::start(Options::default()).await;
-    let [kubectl] = testbed::tools::paths(["kubectl"]);
+    let [kubectl] = testbed::tools::program_paths(["kubectl"]);
     let mut out = std::io::stdout();
     writeln!(
         out,

@@ -53,7 +53,7 @@ async fn ordinary_service_account_has_only_its_own_permissions() {
     let whoami = cp
         .kubectl_as(&loader.kubeconfig, &["auth", "whoami", "-o=json"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert!(
         whoami.stdout.contains(&format!("\"{}\"", loader.username)),
         "{}",
@@ -63,7 +63,7 @@ async fn ordinary_service_account_has_only_its_own_permissions() {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string();
     cp.kubectl_as(&loader.kubeconfig, &["create", "-f=-"], &object)
         .await
-        .succeeded();
+        .expect_success();
     let refused = cp
         .kubectl_as(&loader.kubeconfig, &["get", "secrets", "-n", &ns.name], "")
         .await;
@@ -133,7 +133,7 @@ async fn process_receives_signals_and_reports_exit_status() {
         &[],
     );
     let status = wait_for("a program that is not there ends", || async {
-        absent.exited()
+        absent.exit_status()
     })
     .await;
     assert_eq!(status.code(), Some(127));

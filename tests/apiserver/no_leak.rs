@@ -14,14 +14,16 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi};
 use http::Method;
 use serde_json::{Value, json};
+use testbed::admission_client::{WebhookResponse, kubeconfig_for, pod, review};
 use testbed::collector::Collector;
 use testbed::control_plane::ControlPlane;
-use testbed::objects::{Answer, send};
+use testbed::objects::{ApiResponse, send};
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// In a Secret's data.
@@ -39,24 +41,24 @@ const TALKATIVE: &str =
 
 /// Captured output, by source.
 #[derive(Default)]
-struct Said(BTreeMap<String, String>);
+struct CapturedOutput(BTreeMap<String, String>);
 
-impl Said {
-    fn hear(&mut self, place: &str, text: &str) {
-        let heard = self.0.entry(place.to_owned()).or_default();
-        heard.push_str(text);
-        heard.push('\n');
+impl CapturedOutput {
+    fn capture(&mut self, place: &str, text: &str) {
+        let text_of_source = self.0.entry(place.to_owned()).or_default();
+        text_of_source.push_str(text);
+        text_of_source.push('\n');
     }
 
     /// Captures the response to a review: each part by itself, and the whole.
-    fn reply(&mut self, reply: &Reply) {
-        self.hear("response body", &reply.text);
-        self.hear("response headers", &format!("{:?}", reply.headers));
+    fn reply(&mut self, reply: &WebhookResponse) {
+        self.capture("response body", &reply.text);
+        self.capture("response headers", &format!("{:?}", reply.headers));
         if reply.status == 200 {
             let response = reply.response();
-            self.hear("patch, decoded", &reply.patch());
-            self.hear("warnings", &response["warnings"].to_string());
-            self.hear(
+            self.capture("patch, decoded", &reply.patch());
+            self.capture("warnings", &response["warnings"].to_string());
+            self.capture(
                 "audit annotations",
                 &response["auditAnnotations"].to_string(),
             );
@@ -64,19 +66,19 @@ impl Said {
     }
 
     /// Captures a rejection or the warnings of the API server: an admitted object contains what its author wrote.
-    fn answer(&mut self, answer: &Answer) {
-        self.hear("warnings at the client", &answer.warnings.join("\n"));
-        if !answer.accepted() {
-            self.hear("refusals at the client", &answer.body.to_string());
+    fn answer(&mut self, answer: &ApiResponse) {
+        self.capture("warnings at the client", &answer.warnings.join("\n"));
+        if !answer.is_accepted() {
+            self.capture("refusals at the client", &answer.body.to_string());
         }
     }
 
     /// Captures what the program writes apart from responses. A new sink is a line here.
     fn program(&mut self, webhook: &WebhookProcess) {
-        self.hear("log", &webhook.log());
+        self.capture("log", &webhook.log());
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
             let (_, text) = webhook.get(path).expect("the ops port answers");
-            self.hear(path, &text);
+            self.capture(path, &text);
         }
     }
 
@@ -86,13 +88,13 @@ impl Said {
             Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
         let controller = launch.start().await;
         wait_for("a scan of everything", || async {
-            (controller.counted("drift_scans", &["complete"]) > 0).then_some(())
+            (controller.counter_value("drift_scans", &["complete"]) > 0).then_some(())
         })
         .await;
-        self.hear("controller's log", &controller.log());
+        self.capture("controller's log", &controller.log());
         for path in ["/metrics", "/readyz?verbose"] {
             let (_, text) = controller.get(path).expect("the ops port answers");
-            self.hear(&format!("controller's {path}"), &text);
+            self.capture(&format!("controller's {path}"), &text);
         }
         controller.stop().await;
     }
@@ -124,27 +126,27 @@ impl Said {
                 .env("KUBECONFIG", &kubeconfig)
                 .output()
                 .expect("it runs");
-            self.hear(args[0], &String::from_utf8_lossy(&ran.stderr));
+            self.capture(args[0], &String::from_utf8_lossy(&ran.stderr));
             if args[0] != "inject" {
-                self.hear(args[0], &String::from_utf8_lossy(&ran.stdout));
+                self.capture(args[0], &String::from_utf8_lossy(&ran.stdout));
             }
         }
     }
 
     /// Captures the collector's data; the program must have exited, because spans would still be queued.
     fn traces(&mut self, collector: &Collector) {
-        self.hear("traces", &collector.text());
+        self.capture("traces", &collector.text());
         for name in ["admission", "backend.bind", "defaults.read"] {
-            let heard = collector
+            let text_of_source = collector
                 .spans("floe-secrets-webhook")
                 .iter()
                 .any(|span| span.name == name);
-            assert!(heard, "no span {name}");
+            assert!(text_of_source, "no span {name}");
         }
     }
 
     /// Panics if a canary appears.
-    fn must_not_show(&self, canaries: &[&str]) {
+    fn contains_no_canary(&self, canaries: &[&str]) {
         for (place, text) in &self.0 {
             for canary in canaries {
                 let leak = text.lines().find(|line| shows(line, canary));
@@ -153,7 +155,7 @@ impl Said {
         }
     }
 
-    fn must_have_heard(&self, places: &[&str]) {
+    fn has_captured(&self, places: &[&str]) {
         for place in places {
             assert!(
                 self.0
@@ -269,19 +271,19 @@ fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
 
 /// Valid and invalid annotations.
 fn annotations() -> Vec<Value> {
-    let ask = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
+    let send_review = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
     vec![
         json!({}),
-        ask("env-from", "db"),
-        ask("env-from", "db, twin"),
-        ask("refs", "db/user"),
-        ask("refs", "db/*"),
-        ask("env.TOKEN", "db/password"),
-        ask("env.DBT_PASSWORD", "db/password"),
-        ask("refs", "db/usr"),
-        ask("refs", "db"),
-        ask("env-from", "bd"),
-        ask("env-form", "db"),
+        send_review("env-from", "db"),
+        send_review("env-from", "db, twin"),
+        send_review("refs", "db/user"),
+        send_review("refs", "db/*"),
+        send_review("env.TOKEN", "db/password"),
+        send_review("env.DBT_PASSWORD", "db/password"),
+        send_review("refs", "db/usr"),
+        send_review("refs", "db"),
+        send_review("env-from", "bd"),
+        send_review("env-form", "db"),
         json!({"secrets.floe.dev/env-from": "gone", "secrets.floe.dev/on-missing": "warn"}),
         json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"}),
     ]
@@ -306,9 +308,12 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         .with(&["--log", filter, "--log-format", format])
         .with(&traced);
     let webhook = launch.start().await;
-    let registration =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
-    let mut said = Said::default();
+    let registration = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+    )
+    .await;
+    let mut captured = CapturedOutput::default();
 
     for name in ["db", "twin"] {
         let data = json!({"user": STORED, "password": format!("x{STORED}"), "json": format!("{{\"k\":\"{STORED}\"}}")});
@@ -320,7 +325,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         let mut asked = review(&pod);
         asked["request"]["namespace"] = ns.name.clone().into();
         for path in POD_PATHS {
-            said.reply(
+            captured.reply(
                 &webhook
                     .post(&format!("{path}?timeout=5s"), asked.to_string())
                     .await,
@@ -328,7 +333,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         }
         for review in workload_reviews(&pod, &ns.name) {
             for path in WORKLOAD_PATHS {
-                said.reply(
+                captured.reply(
                     &webhook
                         .post(&format!("{path}?timeout=5s"), review.to_string())
                         .await,
@@ -336,7 +341,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
             }
         }
         pod["metadata"]["namespace"] = ns.name.clone().into();
-        said.answer(&cp.create(&pod).await);
+        captured.answer(&cp.create(&pod).await);
     }
 
     // Text that controllers and users see of a rejection.
@@ -357,20 +362,20 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         events.contains("secrets.floe.dev/refs").then_some(events)
     })
     .await;
-    said.hear("events", &events);
+    captured.capture("events", &events);
     let pod = laden(&json!({"secrets.floe.dev/env-from": "gone"})).to_string();
     let kubectl = cp
         .kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod)
         .await;
-    said.hear("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
+    captured.capture("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
 
-    said.controller(cp, filter).await;
-    said.commands(
+    captured.controller(cp, filter).await;
+    captured.commands(
         cp,
         &ns.name,
         &laden(&json!({"secrets.floe.dev/refs": "db/usr"})),
     );
-    said.program(&webhook);
+    captured.program(&webhook);
     drop(registration);
     for word in [
         "admission",
@@ -382,13 +387,15 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         },
     ] {
         assert!(
-            said.0["log"].to_lowercase().contains(&word.to_lowercase()),
+            captured.0["log"]
+                .to_lowercase()
+                .contains(&word.to_lowercase()),
             "{word}: {}",
-            said.0["log"]
+            captured.0["log"]
         );
     }
     webhook.stop().await;
-    said.traces(&collector);
+    captured.traces(&collector);
     let places = [
         "patch, decoded",
         "warnings",
@@ -397,21 +404,21 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
         "events",
         "kubectl",
     ];
-    said.must_have_heard(&[
+    captured.has_captured(&[
         "controller's log",
         "controller's /metrics",
         "scan",
         "doctor",
         "inject",
     ]);
-    said.must_have_heard(&places);
+    captured.has_captured(&places);
     let kubeconfig =
         std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
     let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("JSON");
     let token = kubeconfig["users"][0]["user"]["token"]
         .as_str()
         .expect("a token");
-    said.must_not_show(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
+    captured.contains_no_canary(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
 }
 
 /// Reviews that are damaged in the middle of a value.
@@ -476,11 +483,11 @@ async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
             "--shutdown-delay",
             "0s",
         ];
-        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        let webhook = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(&args)
             .start()
             .await;
-        let mut said = Said::default();
+        let mut captured = CapturedOutput::default();
         for (at, fault) in faults.into_iter().enumerate() {
             api.always(Some(fault));
             for key in ["env-from", "refs", "env.PASSWORD"] {
@@ -493,14 +500,14 @@ async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
                     }
                 );
                 let asking = laden(&json!({format!("secrets.floe.dev/{key}"): secret}));
-                said.reply(&webhook.admit(&asking, "1s").await);
+                captured.reply(&webhook.admit(&asking, "1s").await);
                 let body = review(&asking).to_string();
-                said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
+                captured.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
                 for (review, path) in workload_reviews(&asking, "jobs")
                     .iter()
                     .zip(WORKLOAD_PATHS.into_iter().cycle())
                 {
-                    said.reply(
+                    captured.reply(
                         &webhook
                             .post(&format!("{path}?timeout=1s"), review.to_string())
                             .await,
@@ -515,17 +522,17 @@ async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
                 .chain(WORKLOAD_PATHS)
                 .chain(["/nowhere"])
             {
-                said.reply(
+                captured.reply(
                     &webhook
                         .post(&format!("{path}?timeout=1s"), body.clone())
                         .await,
                 );
             }
         }
-        said.program(&webhook);
+        captured.program(&webhook);
         webhook.stop().await;
-        said.traces(&collector);
-        said.must_have_heard(&["response body", "log", "/metrics", "traces"]);
-        said.must_not_show(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
+        captured.traces(&collector);
+        captured.has_captured(&["response body", "log", "/metrics", "traces"]);
+        captured.contains_no_canary(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
     }
 }

@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::namespace::TestNamespace;
-use testbed::objects::Answer;
+use testbed::objects::ApiResponse;
 use testbed::stub_server::{Call, Stub};
 use testbed::webhook::{self, NAMESPACE, Registration, shipped_configuration};
 use testbed::{unique, wait_for};
@@ -56,7 +56,7 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
 
 /// Creates a pod without storing it, and returns the entries that were called.
 async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
-    let created = cp.create_dry(pod).await.object();
+    let created = cp.create_dry_run(pod).await.object();
     assert_eq!(
         created.pointer("/status/phase"),
         Some(&json!("Pending")),
@@ -74,9 +74,9 @@ async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
     for way in ["url", "service"] {
         let mut stub = Stub::start(&cp.authority).await;
         let configuration = if way == "url" {
-            stub.by_url()
+            stub.url_configuration()
         } else {
-            stub.by_service()
+            stub.service_configuration()
         };
         let _registered = Registration::exclusive(cp, &configuration).await;
         test(way, &mut stub).await;
@@ -270,7 +270,7 @@ async fn pod_is_sent_at_creation_and_never_again() {
                 "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": name, "namespace": namespace.name, "annotations": asking()}});
-            let patched = |answer: Answer| assert!(answer.accepted() || answer.status == 422, "{answer:?}");
+            let patched = |answer: ApiResponse| assert!(answer.is_accepted() || answer.status == 422, "{answer:?}");
             for body in [&annotated, &bare] {
                 cp.request(Method::PATCH, &path, Some(body)).await.object();
             }
@@ -278,7 +278,7 @@ async fn pod_is_sent_at_creation_and_never_again() {
             let client = cp.client();
             // Enabled by default from 1.33 on.
             let subresources = [("ephemeralcontainers", &ephemeral), ("resize", &resize)];
-            let known = if cp.minor().await < 33 { 1 } else { 2 };
+            let known = if cp.minor_version().await < 33 { 1 } else { 2 };
             for (subresource, body) in subresources.into_iter().take(known) {
                 let path = format!("{path}/{subresource}");
                 patched(testbed::objects::send_as(&client, Method::PATCH, &path, Some(body), strategic).await);
@@ -356,7 +356,7 @@ async fn defaults_are_sent_where_they_are_written() {
             .await;
             let going = json!({"metadata": {"finalizers": null, "annotations": {"secrets.floe.dev/refs": "b"}}});
             let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-            assert!(answer.accepted() || answer.status == 404, "{answer:?}");
+            assert!(answer.is_accepted() || answer.status == 404, "{answer:?}");
             wait_for("the object is gone", || async {
                 (cp.request(Method::GET, &path, None).await.status == 404).then_some(())
             })
@@ -368,7 +368,7 @@ async fn defaults_are_sent_where_they_are_written() {
         for namespace in ["kube-system", "kube-node-lease"] {
             let name = unique("source");
             let metadata = json!({"name": name, "namespace": namespace, "annotations": asking()});
-            cp.create_dry(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await.object();
+            cp.create_dry_run(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await.object();
             let path = format!("/api/v1/namespaces/{namespace}?dryRun=All");
             cp.request(Method::PATCH, &path, Some(&json!({"metadata": {"annotations": asking()}}))).await.object();
             assert!(stub.calls_about(&name).is_empty() && stub.calls_about(namespace).is_empty(), "{way}: {namespace}");
@@ -382,7 +382,7 @@ async fn namespace_label_changes_entry_of_its_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("relabelled").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let path = format!("/api/v1/namespaces/{}", ns.name);
     for (label, expected) in [
         (json!(null), PODS),
@@ -441,9 +441,9 @@ async fn only_annotated_pods_are_rejected_without_webhook() {
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            let answer = cp.create_dry(&pod).await;
+            let answer = cp.create_dry_run(&pod).await;
             assert_eq!(
-                answer.accepted(),
+                answer.is_accepted(),
                 admitted,
                 "{way}: in {namespace}: {metadata}: {answer:?}"
             );
@@ -458,7 +458,7 @@ async fn only_annotated_pods_are_rejected_without_webhook() {
         // Defaults can still be written, and everything except the creation of pods works.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "loader", "namespace": defaults.name, "annotations": asking()}});
-        cp.create_dry(&account).await.object();
+        cp.create_dry_run(&account).await.object();
         let path = format!("/api/v1/namespaces/{}?dryRun=All", defaults.name);
         cp.request(
             Method::PATCH,
@@ -481,7 +481,7 @@ async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
     wait_for("the namespace's default ServiceAccount", || async {
         cp.request(Method::GET, &path, None)
             .await
-            .accepted()
+            .is_accepted()
             .then_some(())
     })
     .await;
@@ -492,7 +492,7 @@ async fn job_is_sent_before_its_pod() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let template = json!({"metadata": {"annotations": asking()},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("load"), "spec": {"template": template}});
@@ -551,7 +551,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
     cp.install_rollouts().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     for kind in WORKLOADS {
         let (_, name_of_kind, template) = kind;
         for (namespace, path, always) in [
@@ -574,7 +574,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
                     continue;
                 };
                 place["metadata"]["annotations"] = asking();
-                cp.create_dry(&object).await.object();
+                cp.create_dry_run(&object).await.object();
                 assert_eq!(
                     stub.calls_about(&name),
                     told(true),
@@ -584,7 +584,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
             let name = unique("workload");
             let mut object = workload(namespace, &name, kind);
             object["metadata"]["annotations"] = json!({"secrets.floe.development/env-from": "a"});
-            cp.create_dry(&object).await.object();
+            cp.create_dry_run(&object).await.object();
             assert_eq!(
                 stub.calls_about(&name),
                 told(false),
@@ -599,7 +599,7 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("plain").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     for kind in WORKLOADS
         .into_iter()
         .filter(|(_, kind, _)| *kind != "Rollout")
@@ -652,7 +652,7 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
             let path = format!("{path}/{subresource}");
             let answer = cp.request(Method::PATCH, &path, Some(&body)).await;
             assert!(
-                answer.accepted() || answer.status == 404,
+                answer.is_accepted() || answer.status == 404,
                 "{name_of_kind}/{subresource}: {answer:?}"
             );
         }
@@ -671,7 +671,7 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
         cp.request(Method::DELETE, &path, None).await.object();
         let going = json!({"metadata": {"finalizers": null, "labels": {"x": "y"}}});
         let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-        assert!(answer.accepted() || answer.status == 404, "{answer:?}");
+        assert!(answer.is_accepted() || answer.status == 404, "{answer:?}");
         assert_eq!(by_us(), seen, "{name_of_kind}: not while it is deleted");
     }
 }
@@ -770,7 +770,7 @@ async fn other_kinds_are_never_sent_even_with_annotations() {
     let cp = ControlPlane::shared().await;
     let stub = Stub::start(&cp.authority).await;
     let ns = labelled(cp, "others").await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let mut metadata = ns.named("other");
     metadata["annotations"] = asking();
     let template = json!({"metadata": {"labels": {"a": "b"}, "annotations": asking()},
@@ -783,7 +783,7 @@ async fn other_kinds_are_never_sent_even_with_annotations() {
         json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata,
             "spec": {"replicas": 0, "selector": selector, "template": template}}),
     ] {
-        cp.create_dry(&object).await.object();
+        cp.create_dry_run(&object).await.object();
     }
     assert!(stub.calls().is_empty(), "{:?}", stub.calls());
 }
@@ -793,7 +793,7 @@ async fn other_kinds_are_never_sent_even_with_annotations() {
 async fn readme_commands_install_and_remove() {
     let cp = &ControlPlane::start(Options::default()).await;
     let [install, remove] = readme_commands();
-    let installed = cp.shell(&install).await.succeeded();
+    let installed = cp.shell(&install).await.expect_success();
     assert!(
         !installed.stderr.contains("Warning"),
         "Pod Security or a deprecation: {}",
@@ -814,7 +814,7 @@ async fn readme_commands_install_and_remove() {
     .await;
     let asks = pod("default", "asks", &json!({"annotations": asking()}));
     wait_for("the webhook configuration is in force", || async {
-        (cp.create_dry(&asks).await.status == 500).then_some(())
+        (cp.create_dry_run(&asks).await.status == 500).then_some(())
     })
     .await;
     let bundles = async || {
@@ -848,7 +848,7 @@ async fn readme_commands_install_and_remove() {
         let again = cp
             .kubectl(&[&["apply", "-k", "manifests/webhook"], flags].concat(), "")
             .await
-            .succeeded();
+            .expect_success();
         assert!(
             !again.stderr.contains("Warning"),
             "{flags:?}: {}",
@@ -865,7 +865,7 @@ async fn readme_commands_install_and_remove() {
         unchanged.stdout, unchanged.stderr
     );
 
-    cp.shell(&remove).await.succeeded();
+    cp.shell(&remove).await.expect_success();
     let left = cp
         .kubectl(
             &[
@@ -880,7 +880,7 @@ async fn readme_commands_install_and_remove() {
         .await;
     assert_eq!(left.stdout, "", "{left:?}");
     wait_for("pods that ask are admitted again", || async {
-        cp.create_dry(&asks).await.accepted().then_some(())
+        cp.create_dry_run(&asks).await.is_accepted().then_some(())
     })
     .await;
 }
@@ -898,7 +898,7 @@ fn readme_commands() -> [String; 2] {
 #[tokio::test]
 async fn webhook_requests_have_their_own_queue() {
     let cp = ControlPlane::shared().await;
-    let _turn = Registration::turn().await;
+    let _turn = Registration::lock_exclusive().await;
     let webhook = webhook::webhook_identity(cp).await.client();
     let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let uid = async |resource: &str| {
@@ -938,7 +938,7 @@ async fn webhook_requests_have_their_own_queue() {
 #[tokio::test]
 async fn shipped_permissions_are_get_only() {
     let cp = ControlPlane::shared().await;
-    let _turn = Registration::turn().await;
+    let _turn = Registration::lock_exclusive().await;
     let webhook = webhook::webhook_identity(cp).await;
     for (verb, resource, allowed) in [
         ("get", "secrets", "yes"),

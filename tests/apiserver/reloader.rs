@@ -14,7 +14,6 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -25,11 +24,11 @@ use testbed::namespace::TestNamespace;
 use testbed::objects::path;
 use testbed::reloader::Reloader;
 use testbed::reloader_rules::{AUTO, EXCLUDE, IGNORE, LIST, MATCH, SEARCH, SECRET_AUTO, matches};
-use testbed::{PATIENCE, poll, unique, wait_for};
+use testbed::{WAIT_TIMEOUT, poll, print_line, unique, wait_for};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Namespace with workloads and Secrets, and Reloader next to it.
-struct Scene {
+struct Fixture {
     cp: &'static ControlPlane,
     reloader: &'static Reloader,
     ns: TestNamespace,
@@ -47,7 +46,7 @@ static TURNS: RwLock<()> = RwLock::const_new(());
 /// Name of a Secret and of the Deployment that show how far Reloader has come.
 const LAST: &str = "zz-last";
 
-impl Scene {
+impl Fixture {
     async fn new(stem: &str) -> Self {
         Self::set(stem, Turn::Shared(TURNS.read().await)).await
     }
@@ -60,15 +59,15 @@ impl Scene {
     async fn set(stem: &str, turn: Turn) -> Self {
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
-        let scene = Self {
+        let fixture = Self {
             cp,
             reloader,
             ns: cp.namespace(stem).await,
             _turn: turn,
         };
-        scene.secret(LAST, &json!({})).await;
-        scene.create(&deployment(LAST).listed(LAST)).await;
-        scene
+        fixture.secret(LAST, &json!({})).await;
+        fixture.create(&deployment(LAST).listed(LAST)).await;
+        fixture
     }
 
     /// Creates a Secret with these annotations.
@@ -107,7 +106,7 @@ impl Scene {
     async fn settled(&self) {
         let before = self.one("Deployment", LAST).await;
         self.change(LAST).await;
-        let seen = poll(PATIENCE, || async {
+        let seen = poll(WAIT_TIMEOUT, || async {
             (self.one("Deployment", LAST).await != before).then_some(())
         })
         .await;
@@ -299,10 +298,6 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().copied().map(str::to_owned).collect()
 }
 
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
 // === Named list ===
 
 /// Value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which does not use it.
@@ -348,14 +343,14 @@ async fn list_names_secrets_by_regular_expressions() {
         ("?", true),
         ("+", false),
     ];
-    let scene = Scene::new("list").await;
-    scene.secret("my-db", &json!({})).await;
+    let fixture = Fixture::new("list").await;
+    fixture.secret("my-db", &json!({})).await;
     for (row, (list, _)) in table.iter().enumerate() {
-        scene
+        fixture
             .create(&deployment(&format!("row-{row}")).listed(list))
             .await;
     }
-    let reloaded = scene.reloaded_by(scene.change("my-db")).await;
+    let reloaded = fixture.reloaded_by(fixture.change("my-db")).await;
     let seen: Vec<_> = (0..)
         .zip(table)
         .map(|(row, (list, _))| (list, reloaded.contains(&format!("row-{row}"))))
@@ -365,29 +360,29 @@ async fn list_names_secrets_by_regular_expressions() {
 
 #[tokio::test]
 async fn escaped_dot_matches_one_secret() {
-    let scene = Scene::new("dots").await;
+    let fixture = Fixture::new("dots").await;
     for name in ["db.prod", "db-prod", "dbxprod", "db.prod.eu"] {
-        scene.secret(name, &json!({})).await;
+        fixture.secret(name, &json!({})).await;
     }
-    scene.create(&deployment("plain").listed("db.prod")).await;
-    scene
+    fixture.create(&deployment("plain").listed("db.prod")).await;
+    fixture
         .create(&deployment("escaped").listed(r"db\.prod"))
         .await;
-    scene.create(&deployment("alike").listed("db-prod")).await;
+    fixture.create(&deployment("alike").listed("db-prod")).await;
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod")).await,
+        fixture.reloaded_by(fixture.change("db.prod")).await,
         set(&["plain", "escaped"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db-prod")).await,
+        fixture.reloaded_by(fixture.change("db-prod")).await,
         set(&["plain", "alike"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("dbxprod")).await,
+        fixture.reloaded_by(fixture.change("dbxprod")).await,
         set(&["plain"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod.eu")).await,
+        fixture.reloaded_by(fixture.change("db.prod.eu")).await,
         set(&[])
     );
 }
@@ -602,15 +597,15 @@ async fn annotations_decide_in_order() {
             true,
         ),
     ];
-    let scene = Scene::new("order").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("order").await;
+    fixture.secret("db", &json!({})).await;
     for (name, metadata, template, uses, _) in table {
         let bare = deployment(name).with(metadata).with_template(template);
-        scene
+        fixture
             .create(&if *uses { bare.using("db") } else { bare })
             .await;
     }
-    let reloaded = scene.reloaded_by(scene.change("db")).await;
+    let reloaded = fixture.reloaded_by(fixture.change("db")).await;
     let seen: Vec<_> = table
         .iter()
         .map(|(name, ..)| (*name, reloaded.contains(*name)))
@@ -624,10 +619,10 @@ async fn annotations_decide_in_order() {
 
 #[tokio::test]
 async fn search_finds_secrets_with_match() {
-    let scene = Scene::new("search").await;
+    let fixture = Fixture::new("search").await;
     for (name, annotations) in [("plain", json!({})), ("tagged", json!({MATCH: "true"}))] {
-        scene.secret(name, &annotations).await;
-        scene
+        fixture.secret(name, &annotations).await;
+        fixture
             .create(
                 &deployment(&format!("uses-{name}"))
                     .with(&json!({SEARCH: "true"}))
@@ -635,14 +630,14 @@ async fn search_finds_secrets_with_match() {
             )
             .await;
     }
-    scene
+    fixture
         .create(&deployment("uses-none").with(&json!({SEARCH: "true"})))
         .await;
     let both = async {
-        scene.change("plain").await;
-        scene.change("tagged").await;
+        fixture.change("plain").await;
+        fixture.change("tagged").await;
     };
-    assert_eq!(scene.reloaded_by(both).await, set(&["uses-tagged"]));
+    assert_eq!(fixture.reloaded_by(both).await, set(&["uses-tagged"]));
 }
 
 /// Uses of a Secret, with `auto`; the last column is the container that gets the marker.
@@ -722,15 +717,15 @@ async fn use_is_read_from_stored_template() {
             None,
         ),
     ];
-    let scene = Scene::new("use").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("use").await;
+    fixture.secret("db", &json!({})).await;
     for (name, spec, _) in &table {
-        scene
+        fixture
             .create(&deployment(name).with(&json!({AUTO: "true"})).spec(spec))
             .await;
     }
-    scene.reloaded_by(scene.change("db")).await;
-    let templates = scene.templates().await;
+    fixture.reloaded_by(fixture.change("db")).await;
+    let templates = fixture.templates().await;
     for (name, _, expected) in table {
         let containers: Vec<String> = markers(&templates[name])
             .into_iter()
@@ -744,11 +739,11 @@ async fn use_is_read_from_stored_template() {
 
 #[tokio::test]
 async fn only_new_data_of_existing_secret_counts() {
-    let scene = Scene::new("changes").await;
+    let fixture = Fixture::new("changes").await;
     let optional = json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
-    scene.create(&deployment("app").listed("db")).await;
+    fixture.create(&deployment("app").listed("db")).await;
     // Started without the Secret, it continues without it.
-    scene
+    fixture
         .create(
             &deployment("optional")
                 .with(&json!({AUTO: "true"}))
@@ -756,48 +751,52 @@ async fn only_new_data_of_existing_secret_counts() {
         )
         .await;
     assert_eq!(
-        scene.reloaded_by(scene.secret("db", &json!({}))).await,
+        fixture.reloaded_by(fixture.secret("db", &json!({}))).await,
         set(&[]),
         "created"
     );
     let label =
         json!({"metadata": {"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &label)).await,
+        fixture.reloaded_by(fixture.patch("db", &label)).await,
         set(&[]),
         "labelled"
     );
     let same = json!({"stringData": {"value": "first"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &same)).await,
+        fixture.reloaded_by(fixture.patch("db", &same)).await,
         set(&[]),
         "the same data"
     );
     let again = async {
-        let path = scene.secret_path("db");
-        scene.cp.request(Method::DELETE, &path, None).await.object();
-        scene.settled().await;
-        scene.secret("db", &json!({"made": "anew"})).await;
+        let path = fixture.secret_path("db");
+        fixture
+            .cp
+            .request(Method::DELETE, &path, None)
+            .await
+            .object();
+        fixture.settled().await;
+        fixture.secret("db", &json!({"made": "anew"})).await;
     };
     assert_eq!(
-        scene.reloaded_by(again).await,
+        fixture.reloaded_by(again).await,
         set(&[]),
         "deleted, and made anew"
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db")).await,
+        fixture.reloaded_by(fixture.change("db")).await,
         set(&["app", "optional"]),
         "other data"
     );
     let more = json!({"stringData": {"another": "key"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &more)).await,
+        fixture.reloaded_by(fixture.patch("db", &more)).await,
         set(&["app", "optional"]),
         "one more key"
     );
     let less = json!({"data": {"another": null}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &less)).await,
+        fixture.reloaded_by(fixture.patch("db", &less)).await,
         set(&["app", "optional"]),
         "one key less"
     );
@@ -809,11 +808,14 @@ async fn only_new_data_of_existing_secret_counts() {
 #[case::not_ignored(json!({IGNORE: "false"}), true)]
 #[tokio::test]
 async fn ignored_secret_reloads_nothing(#[case] annotations: Value, #[case] reloads: bool) {
-    let scene = Scene::new("ignore").await;
-    scene.secret("db", &annotations).await;
-    scene.create(&deployment("app").listed("db")).await;
+    let fixture = Fixture::new("ignore").await;
+    fixture.secret("db", &annotations).await;
+    fixture.create(&deployment("app").listed("db")).await;
     let expected: &[&str] = if reloads { &["app"] } else { &[] };
-    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(expected));
+    assert_eq!(
+        fixture.reloaded_by(fixture.change("db")).await,
+        set(expected)
+    );
 }
 
 // === Effects ===
@@ -824,23 +826,23 @@ async fn ignored_secret_reloads_nothing(#[case] annotations: Value, #[case] relo
 #[case::daemon_set("DaemonSet")]
 #[tokio::test]
 async fn list_on_metadata_suffices(#[case] kind: &'static str) {
-    let scene = Scene::alone("kinds").await;
-    scene.secret("my-db.prod", &json!({})).await;
-    scene
+    let fixture = Fixture::alone("kinds").await;
+    fixture.secret("my-db.prod", &json!({})).await;
+    fixture
         .create(&workload(kind, "app").listed(r"my-db\.prod"))
         .await;
-    let mut expected = scene.one(kind, "app").await;
+    let mut expected = fixture.one(kind, "app").await;
     let started = Instant::now();
-    scene
+    fixture
         .patch("my-db.prod", &json!({"stringData": {"value": "second"}}))
         .await;
     let template = wait_for("a new template", || async {
-        let template = scene.one(kind, "app").await;
+        let template = fixture.one(kind, "app").await;
         (template != expected).then_some(template)
     })
     .await;
     let elapsed = started.elapsed();
-    say(&format!(
+    print_line(&format!(
         "{kind}: a new template {elapsed:?} after the change"
     ));
     assert!(elapsed < Duration::from_secs(30));
@@ -848,8 +850,9 @@ async fn list_on_metadata_suffices(#[case] kind: &'static str) {
     let marker = json!({"name": "STAKATER_MY_DB_PROD_SECRET", "value": "352b02d169a54c6a32ffa78482369a8728804448"});
     expected["spec"]["containers"][0]["env"] = json!([marker]);
     assert_eq!(template, expected);
-    let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": scene.ns.named("app")});
-    let stored = scene
+    let object =
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": fixture.ns.named("app")});
+    let stored = fixture
         .cp
         .request(Method::GET, &path(&object), None)
         .await
@@ -866,30 +869,33 @@ async fn list_on_metadata_suffices(#[case] kind: &'static str) {
 
 #[tokio::test]
 async fn marker_of_secret_is_replaced_by_each_change() {
-    let scene = Scene::new("two").await;
-    scene.secret("one", &json!({})).await;
-    scene.secret("two", &json!({})).await;
-    scene
+    let fixture = Fixture::new("two").await;
+    fixture.secret("one", &json!({})).await;
+    fixture.secret("two", &json!({})).await;
+    fixture
         .create(&deployment("app").listed("one,two").using("two"))
         .await;
     let both = async {
-        scene.change("one").await;
-        scene.change("two").await;
+        fixture.change("one").await;
+        fixture.change("two").await;
     };
-    assert_eq!(scene.reloaded_by(both).await, set(&["app"]));
+    assert_eq!(fixture.reloaded_by(both).await, set(&["app"]));
     let names = |template: &Value| {
         markers(template)
             .into_iter()
             .map(|(_, name, _)| name)
             .collect::<BTreeSet<_>>()
     };
-    let first = scene.one("Deployment", "app").await;
+    let first = fixture.one("Deployment", "app").await;
     assert_eq!(
         names(&first),
         set(&["STAKATER_ONE_SECRET", "STAKATER_TWO_SECRET"])
     );
-    assert_eq!(scene.reloaded_by(scene.change("one")).await, set(&["app"]));
-    let second = scene.one("Deployment", "app").await;
+    assert_eq!(
+        fixture.reloaded_by(fixture.change("one")).await,
+        set(&["app"])
+    );
+    let second = fixture.one("Deployment", "app").await;
     assert_eq!(names(&second), names(&first));
     let moved = markers(&first)
         .into_iter()
@@ -902,39 +908,39 @@ async fn marker_of_secret_is_replaced_by_each_change() {
 /// Names that differ only in punctuation share a marker, so equal data in both is not a change.
 #[tokio::test]
 async fn names_differing_only_in_punctuation_share_marker() {
-    let scene = Scene::new("marker").await;
-    scene.secret("db-prod", &json!({})).await;
-    scene.secret("db.prod", &json!({})).await;
-    scene
+    let fixture = Fixture::new("marker").await;
+    fixture.secret("db-prod", &json!({})).await;
+    fixture.secret("db.prod", &json!({})).await;
+    fixture
         .create(&deployment("app").listed(r"db-prod,db\.prod"))
         .await;
     let second = json!({"stringData": {"value": "second"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db-prod", &second)).await,
+        fixture.reloaded_by(fixture.patch("db-prod", &second)).await,
         set(&["app"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.patch("db.prod", &second)).await,
+        fixture.reloaded_by(fixture.patch("db.prod", &second)).await,
         set(&[]),
         "told already, it seems"
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod")).await,
+        fixture.reloaded_by(fixture.change("db.prod")).await,
         set(&["app"])
     );
-    assert_eq!(markers(&scene.one("Deployment", "app").await).len(), 1);
+    assert_eq!(markers(&fixture.one("Deployment", "app").await).len(), 1);
 }
 
 /// The list on a pod is information for users: Reloader reads no pod, neither a bare one nor one of a `ReplicaSet`.
 #[tokio::test]
 async fn pods_are_never_read() {
-    let scene = Scene::new("pods").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("pods").await;
+    fixture.secret("db", &json!({})).await;
     let spec = json!({"containers": [{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db"}}]}]});
     let told = json!({LIST: "db", AUTO: "true"});
-    let mut metadata = scene.ns.named("alone");
+    let mut metadata = fixture.ns.named("alone");
     metadata["annotations"] = told.clone();
-    scene
+    fixture
         .cp
         .create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
         .await
@@ -942,15 +948,15 @@ async fn pods_are_never_read() {
     let labels = json!({"app": "set"});
     let template = json!({"metadata": {"labels": labels, "annotations": told}, "spec": spec});
     let of_set = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
-    let mut metadata = scene.ns.named("set");
+    let mut metadata = fixture.ns.named("set");
     metadata["annotations"] = told;
-    scene
+    fixture
         .cp
         .create(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": of_set}))
         .await
         .object();
     let specs = async || -> Vec<Value> {
-        let pods = scene.list("v1", "pods").await;
+        let pods = fixture.list("v1", "pods").await;
         pods.iter()
             .map(|pod| {
                 json!([
@@ -966,7 +972,7 @@ async fn pods_are_never_read() {
         (pods.len() == 2).then_some(pods)
     })
     .await;
-    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(&[]));
+    assert_eq!(fixture.reloaded_by(fixture.change("db")).await, set(&[]));
     assert_eq!(specs().await, before);
 }
 
@@ -974,13 +980,13 @@ async fn pods_are_never_read() {
 
 #[tokio::test]
 async fn finished_job_runs_again() {
-    let scene = Scene::new("job").await;
-    scene.secret("db", &json!({})).await;
-    scene.create(&workload("Job", "load").listed("db")).await;
-    scene
+    let fixture = Fixture::new("job").await;
+    fixture.secret("db", &json!({})).await;
+    fixture.create(&workload("Job", "load").listed("db")).await;
+    fixture
         .create(&workload("Job", "by-template").with_template(&json!({LIST: "db"})))
         .await;
-    scene.create(&workload("Job", "silent").using("db")).await;
+    fixture.create(&workload("Job", "silent").using("db")).await;
     let ids = |jobs: &[Value]| -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         jobs.iter()
@@ -993,7 +999,7 @@ async fn finished_job_runs_again() {
             .collect()
     };
     let before = wait_for("the Jobs are complete", || async {
-        let jobs = scene.jobs().await;
+        let jobs = fixture.jobs().await;
         let complete = |job: &Value| {
             let conditions = job["status"]["conditions"].as_array();
             conditions.is_some_and(|all| {
@@ -1004,9 +1010,9 @@ async fn finished_job_runs_again() {
         jobs.iter().all(complete).then(|| ids(&jobs))
     })
     .await;
-    scene.change("db").await;
-    scene.settled().await;
-    let jobs = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let jobs = fixture.jobs().await;
     let after = ids(&jobs);
     let anew: BTreeSet<String> = after
         .iter()
@@ -1024,15 +1030,15 @@ async fn finished_job_runs_again() {
 
 #[tokio::test]
 async fn suspended_cron_job_runs_at_once() {
-    let scene = Scene::new("cron").await;
-    scene.secret("db", &json!({})).await;
-    scene
+    let fixture = Fixture::new("cron").await;
+    fixture.secret("db", &json!({})).await;
+    fixture
         .create(&workload("CronJob", "nightly").listed("db"))
         .await;
-    scene
+    fixture
         .create(&workload("CronJob", "by-template").with_template(&json!({LIST: "db"})))
         .await;
-    scene.create(&workload("CronJob", "silent")).await;
+    fixture.create(&workload("CronJob", "silent")).await;
     let owners = |jobs: &[Value]| -> Vec<String> {
         let owner = |job: &Value| {
             job["metadata"]["ownerReferences"][0]["name"]
@@ -1044,9 +1050,9 @@ async fn suspended_cron_job_runs_at_once() {
         owners.sort();
         owners
     };
-    scene.change("db").await;
-    scene.settled().await;
-    let jobs = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let jobs = fixture.jobs().await;
     assert_eq!(owners(&jobs), ["by-template", "nightly"]);
     for job in &jobs {
         assert_eq!(
@@ -1068,9 +1074,9 @@ async fn suspended_cron_job_runs_at_once() {
         })
         .collect()
     };
-    scene.change("db").await;
-    scene.settled().await;
-    let later = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let later = fixture.jobs().await;
     assert_eq!(
         owners(&later),
         ["by-template", "by-template", "nightly", "nightly"]
@@ -1085,20 +1091,20 @@ async fn suspended_cron_job_runs_at_once() {
 /// that succeeded.
 #[tokio::test]
 async fn rejected_update_blocks_reload_of_others() {
-    let scene = Scene::new("refused").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("refused").await;
+    fixture.secret("db", &json!({})).await;
     for (kind, name) in [
         ("Deployment", "app"),
         ("CronJob", "nightly"),
         ("DaemonSet", "agent"),
         ("StatefulSet", "store"),
     ] {
-        scene.create(&workload(kind, name).listed("db")).await;
+        fixture.create(&workload(kind, name).listed("db")).await;
     }
     let policy = unique("no-daemonsets");
     let api = "admissionregistration.k8s.io/v1";
     let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["daemonsets"], "operations": ["UPDATE"]});
-    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": scene.ns.name}});
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": fixture.ns.name}});
     for object in [
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy}, "spec": {
             "matchConstraints": {"resourceRules": [rule]},
@@ -1109,12 +1115,12 @@ async fn rejected_update_blocks_reload_of_others() {
             "policyName": policy, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here},
         }}),
     ] {
-        scene.cp.create(&object).await.object();
+        fixture.cp.create(&object).await.object();
     }
-    let agent = path(&workload("DaemonSet", "agent").object(&scene.ns));
+    let agent = path(&workload("DaemonSet", "agent").object(&fixture.ns));
     wait_for("the policy counts", || async {
         let touched = json!({"metadata": {"labels": {"touched": "yes"}}});
-        let answer = scene
+        let answer = fixture
             .cp
             .request(
                 Method::PATCH,
@@ -1122,18 +1128,18 @@ async fn rejected_update_blocks_reload_of_others() {
                 Some(&touched),
             )
             .await;
-        (!answer.accepted()).then_some(())
+        (!answer.is_accepted()).then_some(())
     })
     .await;
 
-    scene.change("db").await;
+    fixture.change("db").await;
     wait_for("six rounds", || async {
-        (scene.jobs().await.len() == 6).then_some(())
+        (fixture.jobs().await.len() == 6).then_some(())
     })
     .await;
-    let reloaded = scene.reloaded_by(async {}).await;
+    let reloaded = fixture.reloaded_by(async {}).await;
     assert_eq!(reloaded, set(&[]), "nothing comes later");
-    let templates = scene.templates().await;
+    let templates = fixture.templates().await;
     let marked: BTreeSet<String> = templates
         .iter()
         .filter(|(_, template)| !markers(template).is_empty())
@@ -1145,7 +1151,7 @@ async fn rejected_update_blocks_reload_of_others() {
         "the StatefulSet comes after the DaemonSet"
     );
     assert_eq!(
-        scene.jobs().await.len(),
+        fixture.jobs().await.len(),
         6,
         "each round made the CronJob run"
     );
@@ -1153,7 +1159,7 @@ async fn rejected_update_blocks_reload_of_others() {
         "validatingadmissionpolicybindings",
         "validatingadmissionpolicies",
     ] {
-        scene
+        fixture
             .cp
             .request(
                 Method::DELETE,
@@ -1169,24 +1175,24 @@ async fn rejected_update_blocks_reload_of_others() {
 #[tokio::test]
 async fn workloads_are_reloaded_one_after_the_other() {
     const MANY: usize = 40;
-    let scene = Scene::alone("many").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::alone("many").await;
+    fixture.secret("db", &json!({})).await;
     for number in 0..MANY {
-        scene
+        fixture
             .create(&deployment(&format!("app-{number}")).listed("db"))
             .await;
     }
     let started = Instant::now();
-    scene.change("db").await;
+    fixture.change("db").await;
     let done = wait_for("all of them", || async {
-        let templates = scene.templates().await;
+        let templates = fixture.templates().await;
         templates
             .values()
             .all(|template| !markers(template).is_empty())
             .then(|| started.elapsed())
     })
     .await;
-    say(&format!(
+    print_line(&format!(
         "{MANY} Deployments of one Secret: the last one after {done:?}"
     ));
     assert!(done < Duration::from_secs(30));

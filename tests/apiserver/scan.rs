@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::kubectl::Output;
+use testbed::manifests::{container, deployment, job, pod, prefixed, template};
 use testbed::namespace::TestNamespace;
-use testbed::served::{container, deployment, job, pod, prefixed, template};
 use testbed::wait_for;
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Permissions for scanning a namespace.
@@ -47,7 +47,7 @@ fn revisions_rules() -> Value {
 }
 
 /// Output of `scan`, and its peak memory.
-async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
+async fn scan(kubeconfig: &Path, args: &[&str]) -> (CommandOutput, u64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
         .arg("scan")
@@ -76,13 +76,10 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
     });
     tokio::task::spawn_blocking(move || {
         let output = child.wait_with_output().expect("it ends");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = Output {
-            code: output.status.code().expect("an exit code"),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        };
-        (said, watching.join().expect("a figure"))
+        (
+            CommandOutput::from(output),
+            watching.join().expect("no panic"),
+        )
     })
     .await
     .expect("no panic")
@@ -144,23 +141,23 @@ async fn pods_without_their_secrets_are_found_and_nothing_else() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     // Job whose pod has annotations, and workloads whose own annotations reach no pod.
     let containers = json!([container()]);
     cp.kubectl_apply(n, &job("load", &asks, &containers))
         .await
-        .succeeded();
+        .expect_success();
     cp.pod_of(n, "app=load").await;
     let mut lost = deployment("lost", &json!({}), &containers);
     lost["spec"]["replicas"] = 0.into();
     lost["metadata"]["annotations"] = asks.clone();
-    cp.kubectl_apply(n, &lost).await.succeeded();
+    cp.kubectl_apply(n, &lost).await.expect_success();
     let mut nightly = json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
         "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job("x", &json!({}), &containers)["spec"]}},
     });
     nightly["spec"]["jobTemplate"]["metadata"] = json!({"annotations": asks});
-    cp.kubectl_apply(n, &nightly).await.succeeded();
+    cp.kubectl_apply(n, &nightly).await.expect_success();
 
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     assert_eq!(json.code, 1, "{json:?}");
@@ -329,7 +326,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let mut near = deployment(
         "near",
         &json!({"secret.floe.dev/env-from": "db"}),
@@ -337,7 +334,7 @@ async fn annotations_and_labels_without_effect_are_found() {
     );
     near["spec"]["replicas"] = 3.into();
     near["metadata"]["labels"] = json!({"secrets.floe.dev/env-from": "db"});
-    cp.kubectl_apply(n, &near).await.succeeded();
+    cp.kubectl_apply(n, &near).await.expect_success();
     wait_for("the pods are there", || async {
         let pods = cp
             .kubectl(
@@ -345,7 +342,7 @@ async fn annotations_and_labels_without_effect_are_found() {
                 "",
             )
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         (pods.lines().count() == 3).then_some(())
     })
@@ -433,7 +430,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     let left = problems(&serde_json::from_str(&json.stdout).expect("JSON"));
     assert!(
@@ -446,7 +443,7 @@ async fn annotations_and_labels_without_effect_are_found() {
 
 #[tokio::test]
 async fn plain_pods_are_paged_and_never_read() {
-    let audit = Audit::new();
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let ns = cp.namespace("many").await;
     let began = Instant::now();
@@ -481,7 +478,7 @@ async fn plain_pods_are_paged_and_never_read() {
     );
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
-        let mut asked = audit.by("floe-admin");
+        let mut asked = audit.requests_by("floe-admin");
         asked.retain(|asked| {
             matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods)
         });
@@ -512,7 +509,7 @@ async fn plain_pods_are_paged_and_never_read() {
 }
 
 /// Scans everything, and returns the findings.
-async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
+async fn scan_all(cp: &ControlPlane) -> (CommandOutput, Value, u64) {
     let (scanned, peak) = scan(&cp.kubeconfig, &["-A", "-o", "json"]).await;
     let found = serde_json::from_str(&scanned.stdout).expect("JSON");
     (scanned, found, peak)
@@ -624,7 +621,7 @@ async fn excluded_objects_are_not_found() {
 }
 
 /// Namespace with a Secret `db` and a webhook of its own.
-struct Injecting {
+struct Fixture {
     // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
@@ -632,7 +629,7 @@ struct Injecting {
     cp: &'static ControlPlane,
 }
 
-impl Injecting {
+impl Fixture {
     async fn new(stem: &str, metadata: &Value, args: &[&str]) -> Self {
         // One at a time: all of them apply the same manifests.
         static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -642,7 +639,10 @@ impl Injecting {
         let _turn = TURN.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
-        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = with_max_timeout(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registered = Registration::shared(cp, &configuration).await;
         Self {
             _registered: registered,
@@ -652,11 +652,11 @@ impl Injecting {
         }
     }
 
-    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.cp
             .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
             .await
-            .succeeded()
+            .expect_success()
     }
 
     /// Creates a workload that requests the Secret `db` on its own metadata.
@@ -698,7 +698,7 @@ impl Injecting {
     }
 
     /// Removes the annotation by a JSON patch, which leaves no information about the author of an entry.
-    async fn remove_annotation(&self, what: &str) -> Output {
+    async fn remove_annotation(&self, what: &str) -> CommandOutput {
         let patch =
             r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
         self.kubectl(&["patch", what, "--type", "json", "-p", patch], "")
@@ -725,9 +725,9 @@ fn sentence(kind: &str, name: &str) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn references_lost_with_an_annotation_are_found_until_the_next_revision() {
-    let bed = Injecting::new("lost", &json!({}), &["--workloads-inject-template"]).await;
-    let n = bed.ns.name.as_str();
-    let user = bed
+    let fixture = Fixture::new("lost", &json!({}), &["--workloads-inject-template"]).await;
+    let n = fixture.ns.name.as_str();
+    let user = fixture
         .cp
         .service_account(n, "reader", &revisions_rules())
         .await;
@@ -738,52 +738,55 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         ("StatefulSet", "store"),
     ];
     for (kind, name) in workloads {
-        bed.create(kind, name).await;
+        fixture.create(kind, name).await;
     }
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         [],
         "nobody removed anything"
     );
     let own = json!([{"secretRef": {"name": "db"}}]);
-    let live = bed.get("deployment/web").await;
+    let live = fixture.get("deployment/web").await;
     assert_eq!(
         live["spec"]["template"]["spec"]["containers"][0]["envFrom"], own,
         "injected into the template"
     );
 
     // JSON patch, replace by the object that was read before, merge patch.
-    let patched = bed.remove_annotation("deployment/web").await;
+    let patched = fixture.remove_annotation("deployment/web").await;
     assert!(
         patched.stderr.contains("Warning: "),
         "it warns, which a pipeline overlooks: {patched:?}"
     );
-    let mut read = bed.get("statefulset/store").await;
+    let mut read = fixture.get("statefulset/store").await;
     read["metadata"]["annotations"]
         .as_object_mut()
         .expect("annotations")
         .remove("secrets.floe.dev/env-from");
-    bed.kubectl(&["replace", "-f", "-"], &read.to_string())
+    fixture
+        .kubectl(&["replace", "-f", "-"], &read.to_string())
         .await;
-    bed.kubectl(
-        &["annotate", "daemonset/each", "secrets.floe.dev/env-from-"],
-        "",
-    )
-    .await;
+    fixture
+        .kubectl(
+            &["annotate", "daemonset/each", "secrets.floe.dev/env-from-"],
+            "",
+        )
+        .await;
     // Author who adopts the reference, by a manifest.
     let mut taken_over = deployment("kept", &json!({}), &json!([container()]));
     taken_over["spec"]["template"]["spec"]["containers"][0]["envFrom"] = own.clone();
-    bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string())
+    fixture
+        .kubectl(&["replace", "-f", "-"], &taken_over.to_string())
         .await;
     for (_, name) in workloads {
-        bed.revisions(name, 2).await;
+        fixture.revisions(name, 2).await;
     }
     let found = [
         sentence("DaemonSet", "each"),
         sentence("Deployment", "web"),
         sentence("StatefulSet", "store"),
     ];
-    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    assert_eq!(fixture.lost(&user.kubeconfig).await, found);
     let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 1, "{table:?}");
     assert!(
@@ -793,12 +796,12 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "{table:?}"
     );
     assert!(!table.stderr.contains("not looked at"), "{table:?}");
-    let scaled = bed
+    let scaled = fixture
         .kubectl(&["scale", "deployment/web", "--replicas=0"], "")
         .await;
     assert_eq!(scaled.code, 0);
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         found,
         "the next replica has no secret either"
     );
@@ -815,7 +818,10 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
     );
 
     // Without the permission to read revisions, the output says so and has everything else.
-    let narrow = bed.cp.service_account(n, "narrow", &readers_rules()).await;
+    let narrow = fixture
+        .cp
+        .service_account(n, "narrow", &readers_rules())
+        .await;
     let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
     assert_eq!((table.code, table.stdout.as_str()), (0, ""), "{table:?}");
     for kind in ["ReplicaSets", "ControllerRevisions"] {
@@ -829,7 +835,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         .expect("rules")
         .last_mut()
         .expect("a rule")["verbs"] = json!(["list"]);
-    let lister = bed.cp.service_account(n, "lister", &rules).await;
+    let lister = fixture.cp.service_account(n, "lister", &rules).await;
     let (table, _) = scan(&lister.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 0, "{table:?}");
     assert!(
@@ -839,50 +845,53 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
     );
 
     // Next revision, for any reason, and the annotation again.
-    bed.kubectl(&["set", "image", "deployment/web", "main=next"], "")
+    fixture
+        .kubectl(&["set", "image", "deployment/web", "main=next"], "")
         .await;
-    bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "")
+    fixture
+        .kubectl(&["set", "image", "statefulset/store", "main=next"], "")
         .await;
-    bed.revisions("web", 3).await;
-    bed.revisions("store", 3).await;
+    fixture.revisions("web", 3).await;
+    fixture.revisions("store", 3).await;
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         [sentence("DaemonSet", "each")]
     );
-    bed.kubectl(
-        &["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"],
-        "",
-    )
-    .await;
-    assert_eq!(bed.lost(&user.kubeconfig).await, []);
+    fixture
+        .kubectl(
+            &["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"],
+            "",
+        )
+        .await;
+    assert_eq!(fixture.lost(&user.kubeconfig).await, []);
 }
 
 #[tokio::test]
 async fn references_that_only_pods_had_are_found_unless_a_default_asks_for_them() {
     let labelled = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
-    let bed = Injecting::new("lost-pods", &labelled, &[]).await;
-    let user = bed
+    let fixture = Fixture::new("lost-pods", &labelled, &[]).await;
+    let user = fixture
         .cp
-        .service_account(&bed.ns.name, "reader", &revisions_rules())
+        .service_account(&fixture.ns.name, "reader", &revisions_rules())
         .await;
     for (kind, name) in [("Deployment", "web"), ("StatefulSet", "store")] {
-        bed.create(kind, name).await;
-        bed.remove_annotation(&format!("{kind}/{name}")).await;
-        bed.revisions(name, 2).await;
+        fixture.create(kind, name).await;
+        fixture.remove_annotation(&format!("{kind}/{name}")).await;
+        fixture.revisions(name, 2).await;
     }
     let found = [
         sentence("Deployment", "web"),
         sentence("StatefulSet", "store"),
     ];
-    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    assert_eq!(fixture.lost(&user.kubeconfig).await, found);
     let default = [
         "annotate",
         "namespace",
-        &bed.ns.name,
+        &fixture.ns.name,
         "secrets.floe.dev/refs=db/k",
     ];
-    bed.cp.kubectl(&default, "").await.succeeded();
-    let (json, _) = scan(&user.kubeconfig, &["-n", &bed.ns.name, "-o", "json"]).await;
+    fixture.cp.kubectl(&default, "").await.expect_success();
+    let (json, _) = scan(&user.kubeconfig, &["-n", &fixture.ns.name, "-o", "json"]).await;
     let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(found["looked"]["lost"], 0, "{found:#}");
 }

@@ -22,12 +22,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::load::LoadGenerator;
+use testbed::manifests::{pod, prefixed};
 use testbed::namespace::Identity;
 use testbed::objects::{self, send_as};
 use testbed::pki::Authority;
-use testbed::served::{pod, prefixed};
-use testbed::soak::Pace;
-use testbed::stream::Stream;
+use testbed::soak::RotationSchedule;
 use testbed::webhook::{
     CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity,
     shipped_configuration, webhook_identity,
@@ -73,13 +73,13 @@ fn rights() -> String {
 }
 
 /// Control plane with an empty Secret, and the identities of both components.
-struct Scene {
+struct Fixture {
     cp: ControlPlane,
     controller: Identity,
     webhook: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -212,20 +212,20 @@ fn rotations(controller: &WebhookProcess) -> u64 {
 
 #[tokio::test]
 async fn certificates_rotate_under_load_and_no_create_fails() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     // Neither waits for the other: the server starts before there is a certificate, and the controller issues one.
-    let starting = scene.serve().spawn();
+    let starting = fixture.serve().spawn();
     wait_for("the server says that it waits", || async {
         let (status, body) = starting.get("/readyz")?;
         (status == 503 && body.contains("no certificate yet")).then_some(())
     })
     .await;
     // The next certificate is issued after two thirds of the validity.
-    let pace = Pace::or_soak(Pace {
+    let pace = RotationSchedule::or_soak(RotationSchedule {
         rotations: 3,
         seconds: 16,
     });
-    let controller = scene
+    let controller = fixture
         .controller(&format!("{}s", pace.seconds * 3 / 2))
         .start()
         .await;
@@ -237,27 +237,33 @@ async fn certificates_rotate_under_load_and_no_create_fails() {
             .map(drop)
     })
     .await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_service())).await;
-    wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.service_configuration())).await;
+    wait_for("the configuration trusts the CA", || fixture.trusted()).await;
 
-    let ns = scene.cp.namespace("jobs").await;
+    let ns = fixture.cp.namespace("jobs").await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"a": "b"}});
-    scene.cp.create(&secret).await.object();
+    fixture.cp.create(&secret).await.object();
     let asking = pod(&ns.name, "asks", &prefixed(&json!({"env-from": "db"})));
     wait_for("the API server trusts the webhook", || async {
-        scene.cp.create_dry(&asking).await.accepted().then_some(())
+        fixture
+            .cp
+            .create_dry_run(&asking)
+            .await
+            .is_accepted()
+            .then_some(())
     })
     .await;
 
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
-    let loader = scene.cp.service_account(&ns.name, "loader", &rules).await;
+    let loader = fixture.cp.service_account(&ns.name, "loader", &rules).await;
     let over = AtomicBool::new(false);
-    let stream = Stream::start(loader.client(), &ns.name, "db", 50);
+    let stream = LoadGenerator::start(loader.client(), &ns.name, "db", 50);
     // The API server keeps its connections. A new one has to be possible at any time too.
     let mut shown: Vec<CertificateDer<'static>> = Vec::new();
     let shaking = async {
         while !over.load(Ordering::Relaxed) {
-            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let trusted = fixture.trusted().await.expect("one trust for all entries");
             let certificate = handshake(webhook.launch.port, &trusted)
                 .await
                 .expect("a trusted certificate");
@@ -277,10 +283,10 @@ async fn certificates_rotate_under_load_and_no_create_fails() {
     futures::future::join(shaking, watching).await;
     let report = stream.stop().await;
     println!("{}; {} certificates", report.summary(), shown.len());
-    report.all_injected();
+    report.injects_all();
     assert!(report.creates.len() > 50 && shown.len() >= pace.rotations);
     assert_eq!(
-        scene.kept().await["metadata"]["labels"]["app.kubernetes.io/name"],
+        fixture.kept().await["metadata"]["labels"]["app.kubernetes.io/name"],
         "kept"
     );
     for log in [controller.log(), webhook.log()] {
@@ -290,13 +296,13 @@ async fn certificates_rotate_under_load_and_no_create_fails() {
 
 #[tokio::test]
 async fn damage_is_repaired_and_foreign_fields_are_kept() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let registered = without_trust(webhook.by_service());
-    let registration = Registration::shared(&scene.cp, &registered).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
-    let client = scene.cp.client();
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let registered = without_trust(webhook.service_configuration());
+    let registration = Registration::shared(&fixture.cp, &registered).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
+    let client = fixture.cp.client();
 
     // The CA bundle is removed, or the Secret is overwritten with garbage.
     let patch = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]);
@@ -310,7 +316,7 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     .await
     .object();
     assert_eq!(
-        wait_for("the trust is back", || scene.trusted()).await,
+        wait_for("the trust is back", || fixture.trusted()).await,
         first
     );
     let garbage = json!({"data": {"tls.key": STANDARD.encode("garbage")}});
@@ -324,7 +330,7 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     .await
     .object();
     let second = wait_for("another CA is trusted", || async {
-        scene.trusted().await.filter(|now| *now != first)
+        fixture.trusted().await.filter(|now| *now != first)
     })
     .await;
     assert!(
@@ -349,13 +355,13 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
         "application/apply-patch+yaml",
     )
     .await;
-    assert!(applied.accepted(), "{}", applied.message());
+    assert!(applied.is_accepted(), "{}", applied.message());
     assert_eq!(
-        scene.trusted().await.as_deref(),
+        fixture.trusted().await.as_deref(),
         Some(&*second),
         "applying says nothing about the trust"
     );
-    let live = scene.configuration().await;
+    let live = fixture.configuration().await;
     assert_eq!(live["webhooks"][0]["timeoutSeconds"], 7);
     let fields = live["metadata"]["managedFields"]
         .as_array()
@@ -387,13 +393,13 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     })
     .await;
     assert_eq!(
-        scene.cp.request(Method::GET, &path(), None).await.status,
+        fixture.cp.request(Method::GET, &path(), None).await.status,
         404,
         "{looked} lines before"
     );
 
     // Without its Secret the controller logs what to do, and continues once it exists.
-    scene
+    fixture
         .cp
         .request(Method::DELETE, &secret_path(), None)
         .await
@@ -407,21 +413,21 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     .await;
     let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}});
     assert_eq!(objects::path(&again), secret_path());
-    scene.cp.create(&again).await.object();
+    fixture.cp.create(&again).await.object();
     wait_for("the Secret is filled", || async {
-        scene.kept().await["data"]["tls.crt"]
+        fixture.kept().await["data"]["tls.crt"]
             .is_string()
             .then_some(())
     })
     .await;
-    assert!(controller.exited().is_none() && webhook.exited().is_none());
+    assert!(controller.exit_status().is_none() && webhook.exit_status().is_none());
     // The shipped file itself is the one that was tested here.
     assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
 }
 
 /// Waits until the server's certificate is trusted by all entries, and the Secret has the same CA bundle.
 async fn mended(
-    scene: &Scene,
+    fixture: &Fixture,
     webhook: &WebhookProcess,
     count: u64,
     controller: &WebhookProcess,
@@ -431,8 +437,8 @@ async fn mended(
     })
     .await;
     wait_for("what is served, kept and trusted fits", || async {
-        let trusted = scene.trusted().await?;
-        let kept = scene.kept().await["data"]["ca.crt"].as_str()?.to_owned();
+        let trusted = fixture.trusted().await?;
+        let kept = fixture.kept().await["data"]["ca.crt"].as_str()?.to_owned();
         let fits = STANDARD.decode(kept).ok()? == trusted.as_bytes();
         // By the newest CA alone: the server has the new certificate.
         let end =
@@ -445,12 +451,13 @@ async fn mended(
 
 #[tokio::test]
 async fn pair_without_its_ca_is_replaced_before_publishing() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
-    let client = scene.cp.client();
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.url_configuration())).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
+    let client = fixture.cp.client();
     let write = async |change: &Value| {
         let count = rotations(&controller);
         let written = send_as(
@@ -462,7 +469,7 @@ async fn pair_without_its_ca_is_replaced_before_publishing() {
         )
         .await;
         written.object();
-        mended(&scene, &webhook, count, &controller).await
+        mended(&fixture, &webhook, count, &controller).await
     };
 
     // A restored backup has the pair without its CA, which is still trusted.
@@ -486,8 +493,8 @@ async fn pair_without_its_ca_is_replaced_before_publishing() {
 
 #[tokio::test]
 async fn adopted_pair_serves_until_next_one_is_trusted() {
-    let scene = Scene::new().await;
-    let client = scene.cp.client();
+    let fixture = Fixture::new().await;
+    let client = fixture.cp.client();
     // State of mode `existing`: the operator's pair without a CA next to it, and its CA in the configuration.
     let theirs = Authority::new("operator");
     let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
@@ -501,20 +508,20 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
     )
     .await
     .object();
-    let webhook = scene.serve().start().await;
-    let mut registered = without_trust(webhook.by_url());
+    let webhook = fixture.serve().start().await;
+    let mut registered = without_trust(webhook.url_configuration());
     for entry in registered["webhooks"].as_array_mut().expect("entries") {
         entry["clientConfig"]["caBundle"] = STANDARD.encode(theirs.pem()).into();
     }
-    let _registration = Registration::shared(&scene.cp, &registered).await;
-    let controller = scene.controller("1h").start().await;
+    let _registration = Registration::shared(&fixture.cp, &registered).await;
+    let controller = fixture.controller("1h").start().await;
 
     // At every moment, a client that trusts the configured CA bundle reaches the server.
     let over = AtomicBool::new(false);
     let shaking = async {
         let mut shaken = 0;
         while !over.load(Ordering::Relaxed) {
-            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let trusted = fixture.trusted().await.expect("one trust for all entries");
             handshake(webhook.launch.port, &trusted)
                 .await
                 .expect("a trusted certificate");
@@ -523,7 +530,7 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
         shaken
     };
     let watching = async {
-        let trusted = mended(&scene, &webhook, 0, &controller).await;
+        let trusted = mended(&fixture, &webhook, 0, &controller).await;
         over.store(true, Ordering::Relaxed);
         trusted
     };
@@ -536,22 +543,23 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
 
 #[tokio::test]
 async fn blocked_rotation_is_counted_and_logged() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.url_configuration())).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
     drop(controller);
-    let before = scene.kept().await["data"]["tls.crt"].clone();
+    let before = fixture.kept().await["data"]["tls.crt"].clone();
 
     // Another name is added, and a tool writes the old CA bundle repeatedly.
     let names = format!("{SERVICE_HOST},127.0.0.1,more.test.svc");
-    let controller = scene
+    let controller = fixture
         .controller("1h")
         .set("--tls-names", &names)
         .start()
         .await;
-    let (over, client) = (AtomicBool::new(false), scene.cp.client());
+    let (over, client) = (AtomicBool::new(false), fixture.cp.client());
     let fighting = async {
         let entries = shipped_configuration()["webhooks"]
             .as_array()
@@ -562,7 +570,7 @@ async fn blocked_rotation_is_counted_and_logged() {
             .map(|entry| json!({"op": "add", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": old}))
             .collect();
         while !over.load(Ordering::Relaxed) {
-            if scene.trusted().await.as_ref() != Some(&first) {
+            if fixture.trusted().await.as_ref() != Some(&first) {
                 send_as(
                     &client,
                     Method::PATCH,
@@ -588,7 +596,7 @@ async fn blocked_rotation_is_counted_and_logged() {
             "{metrics}"
         );
         assert_eq!(
-            scene.kept().await["data"]["tls.crt"],
+            fixture.kept().await["data"]["tls.crt"],
             before,
             "the old one serves on"
         );
@@ -596,5 +604,5 @@ async fn blocked_rotation_is_counted_and_logged() {
     };
     futures::future::join(fighting, watching).await;
     // Without the tool, the rotation continues.
-    mended(&scene, &webhook, 0, &controller).await;
+    mended(&fixture, &webhook, 0, &controller).await;
 }

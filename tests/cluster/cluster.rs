@@ -8,15 +8,15 @@
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testbed::command_output::CommandOutput;
 
 /// Time limit of every wait; a Job whose secret is created late waits out a back-off.
-const PATIENCE: Duration = Duration::from_mins(2);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[expect(
     clippy::disallowed_methods,
@@ -28,42 +28,25 @@ fn setting(name: &str) -> String {
 
 /// Runs kubectl; panics with its output if it fails.
 fn kubectl(args: &[&str], stdin: &str) -> String {
-    let (ok, out, err) = try_kubectl(args, stdin);
-    assert!(ok, "kubectl {args:?}: {err}");
-    out
+    let output = try_kubectl(args, stdin);
+    assert_eq!(output.code, 0, "kubectl {args:?}: {}", output.stderr);
+    output.stdout
 }
 
-fn try_kubectl(args: &[&str], stdin: &str) -> (bool, String, String) {
-    let mut child = Command::new(setting("KUBECTL"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("kubectl starts");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(stdin.as_bytes())
-        .expect("kubectl reads");
-    let output = child.wait_with_output().expect("kubectl ends");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (
-        output.status.success(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+fn try_kubectl(args: &[&str], stdin: &str) -> CommandOutput {
+    let mut command = Command::new(setting("KUBECTL"));
+    command.args(args);
+    CommandOutput::run(command, stdin)
 }
 
 /// Polls until there is a value.
 fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not within {WAIT_TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -94,8 +77,8 @@ impl Namespace {
     }
 
     fn try_get(&self, what: &str) -> Option<Value> {
-        let (ok, out, _) = try_kubectl(&["-n", &self.0, "get", what, "-o", "json"], "");
-        ok.then(|| serde_json::from_str(&out).expect("JSON"))
+        let output = try_kubectl(&["-n", &self.0, "get", what, "-o", "json"], "");
+        (output.code == 0).then(|| serde_json::from_str(&output.stdout).expect("JSON"))
     }
 
     fn secret(&self, name: &str, data: &Value) {

@@ -10,7 +10,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -18,33 +17,33 @@ use kube::Client;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, shell_image};
 use testbed::objects::{apply, send};
-use testbed::reloader::{NAME, Reloader, rights};
-use testbed::{poll, unique};
+use testbed::reloader::{NAME, Reloader, rbac_manifests};
+use testbed::{poll, print_line, unique};
 
 /// Time limit from a change to the last container that prints it. The new template is promised within 30 s; the rest is
 /// the cluster's.
-const PATIENCE: Duration = Duration::from_mins(2);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
 /// Namespace of the cluster, and Reloader with the permissions of a `ServiceAccount`.
-struct Scene {
+struct Fixture {
     client: Client,
     namespace: String,
     reloader: Reloader,
     _cluster: Cluster,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = Cluster::connect().await;
         let namespace = cluster.namespace("reload").await;
         let reloaders = unique("reloader");
-        for object in rights(&reloaders) {
-            cluster.lend(&object).await;
+        for object in rbac_manifests(&reloaders) {
+            cluster.apply_temporarily(&object).await;
         }
         let identity = cluster.identity(&reloaders, NAME).await;
-        let reloader = Reloader::beside(&cluster.client, &identity).await;
+        let reloader = Reloader::start_as(&cluster.client, &identity).await;
         Self {
             client: cluster.client.clone(),
             namespace,
@@ -112,7 +111,7 @@ impl Scene {
                 )
                 .await;
                 // There is no log before the container runs.
-                let text = if log.accepted() {
+                let text = if log.is_accepted() {
                     log.body.as_str().unwrap_or_default().trim()
                 } else {
                     ""
@@ -128,7 +127,7 @@ impl Scene {
 
     /// Waits until a workload has one pod, and that one prints this. Returns its uid.
     async fn prints(&self, name: &str, value: &str) -> String {
-        let found = poll(PATIENCE, || async {
+        let found = poll(WAIT_TIMEOUT, || async {
             let mut printed = self.printed(name).await;
             let (uid, text) = printed.pop_first()?;
             (printed.is_empty() && text == value).then_some(uid)
@@ -144,39 +143,37 @@ impl Scene {
     }
 }
 
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn changed_secret_restarts_pods_with_new_value() {
-    let scene = Scene::new().await;
-    scene.secret("db.prod", "first").await;
-    scene.secret("db-prod", "theirs").await;
+    let fixture = Fixture::new().await;
+    fixture.secret("db.prod", "first").await;
+    fixture.secret("db-prod", "theirs").await;
     for kind in KINDS {
-        scene.workload(kind, &kind.to_lowercase(), "db.prod").await;
+        fixture
+            .workload(kind, &kind.to_lowercase(), "db.prod")
+            .await;
     }
     // Uses a Secret with a similar name.
-    scene.workload("Deployment", "bystander", "db-prod").await;
-    let bystander = scene.prints("bystander", "theirs").await;
+    fixture.workload("Deployment", "bystander", "db-prod").await;
+    let bystander = fixture.prints("bystander", "theirs").await;
     let mut before = Vec::new();
     for kind in KINDS {
-        before.push(scene.prints(&kind.to_lowercase(), "first").await);
+        before.push(fixture.prints(&kind.to_lowercase(), "first").await);
     }
 
     let changed = Instant::now();
-    scene.secret("db.prod", "second").await;
+    fixture.secret("db.prod", "second").await;
     for (kind, before) in KINDS.into_iter().zip(before) {
-        let after = scene.prints(&kind.to_lowercase(), "second").await;
-        say(&format!(
+        let after = fixture.prints(&kind.to_lowercase(), "second").await;
+        print_line(&format!(
             "{kind}: a new pod prints the new value within {:?} of the change",
             changed.elapsed()
         ));
         assert_ne!(after, before, "another pod");
     }
     assert_eq!(
-        scene.prints("bystander", "theirs").await,
+        fixture.prints("bystander", "theirs").await,
         bystander,
         "the same pod"
     );

@@ -10,7 +10,6 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,14 +17,14 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
+use testbed::admission_client::{connect_tls, send_request};
 use testbed::cluster::{Cluster, shell_image};
-use testbed::flood::{Flooder, Kind};
-use testbed::hostile::{Generator, Hostile, known};
+use testbed::flood::{FloodKind, Flooder};
+use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::load::LoadGenerator;
 use testbed::namespace::Identity;
 use testbed::objects::{collection, path, send};
-use testbed::reviewer::{ask, dial};
-use testbed::stream::Stream;
-use testbed::wait_for;
+use testbed::{print_line, wait_for};
 
 /// Namespace of the installed webhook.
 const OURS: &str = "floe-secrets-webhook";
@@ -37,11 +36,7 @@ const ATTACK_SECONDS: usize = 30;
 const HONEST_RATE: u32 = 50;
 /// Duration of the creates under each flood.
 const FLOOD_SECONDS: usize = 10;
-const PATIENCE: Duration = Duration::from_mins(3);
-
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
+const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 fn deployment(name: &str) -> String {
     format!("/apis/apps/v1/namespaces/{OURS}/deployments/{name}")
@@ -62,13 +57,13 @@ fn name(object: &Value) -> String {
         .to_owned()
 }
 
-struct Scene {
+struct Fixture {
     cluster: Cluster,
     namespace: String,
     loader: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = Cluster::connect().await;
         let namespace = cluster.namespace("replicas").await;
@@ -85,7 +80,7 @@ impl Scene {
             json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata("loader"), "rules": rules}),
             json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("loader"), "roleRef": role, "subjects": subjects}),
         ] {
-            cluster.lend(&object).await;
+            cluster.apply_temporarily(&object).await;
         }
         let loader = cluster.identity(&namespace, "loader").await;
         Self {
@@ -95,8 +90,8 @@ impl Scene {
         }
     }
 
-    fn stream(&self) -> Stream {
-        Stream::start(self.loader.client(), &self.namespace, "db", RATE)
+    fn stream(&self) -> LoadGenerator {
+        LoadGenerator::start(self.loader.client(), &self.namespace, "db", RATE)
     }
 
     /// Pods of a Deployment of the release, deleted ones included.
@@ -114,7 +109,7 @@ impl Scene {
 
     /// Waits until exactly this many pods exist and are ready, and none of these.
     async fn settled(&self, of: &str, replicas: usize, without: &BTreeSet<String>) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         loop {
             let pods = self.pods(of).await;
             let ready = pods
@@ -187,13 +182,16 @@ impl Scene {
         .await
         .object();
         self.cluster
-            .wait("the process to be killed", PATIENCE, &path(&made), |pod| {
-                match pod["status"]["phase"].as_str() {
+            .wait(
+                "the process to be killed",
+                WAIT_TIMEOUT,
+                &path(&made),
+                |pod| match pod["status"]["phase"].as_str() {
                     Some("Succeeded") => Some(()),
                     Some("Failed") => panic!("{pod:#}"),
                     _ => None,
-                }
-            })
+                },
+            )
             .await;
         let log = self
             .cluster
@@ -228,14 +226,14 @@ impl Scene {
         self.kill(&leader).await;
         let killed = renewed(&self.cluster.get(&lease()).await.object()).expect("it was renewed");
         self.cluster
-            .wait("somebody leads again", PATIENCE, &lease(), |now| {
+            .wait("somebody leads again", WAIT_TIMEOUT, &lease(), |now| {
                 renewed(now).filter(|renewed| *renewed > killed).map(drop)
             })
             .await;
     }
 }
 
-impl Scene {
+impl Fixture {
     /// Sends ten of the worst reviews to each replica, every second, next to honest creates: none of those is rejected,
     /// and no container is killed for the memory that the chart grants. Returns the number of responses, and the
     /// creates.
@@ -243,11 +241,11 @@ impl Scene {
         let ca = self.ca().await;
         let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
         let mut generator = Generator::new(5);
-        let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+        let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
         worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
         worst.truncate(2 * AT_ONCE);
-        worst.extend(known());
-        let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+        worst.extend(known_attacks());
+        let stream = LoadGenerator::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut answered = 0;
         for second in 0..ATTACK_SECONDS {
@@ -274,7 +272,7 @@ impl Scene {
                 .count();
         }
         let report = stream.stop().await;
-        report.all_injected();
+        report.injects_all();
         let pods = self.pods(OURS).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
@@ -298,7 +296,7 @@ impl Scene {
             .collect();
         assert!(!addresses.is_empty(), "{pods:#?}");
         let mut summaries = Vec::new();
-        for kind in Kind::ALL {
+        for kind in FloodKind::ALL {
             let mut floods = Vec::new();
             for address in &addresses {
                 let flooder =
@@ -306,12 +304,19 @@ impl Scene {
                 floods.push(flooder.start(kind));
             }
             wait_for("the floods are under way", || async {
-                let enough = |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.enough();
-                floods.iter().all(|(_, done)| enough(done)).then_some(())
+                let target_count =
+                    |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.target_count();
+                floods
+                    .iter()
+                    .all(|(_, done)| target_count(done))
+                    .then_some(())
             })
             .await;
-            let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
-            stream.answers(HONEST_RATE as usize * FLOOD_SECONDS).await;
+            let stream =
+                LoadGenerator::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+            stream
+                .wait_for_responses(HONEST_RATE as usize * FLOOD_SECONDS)
+                .await;
             let report = stream.stop().await;
             let done: Vec<usize> = floods
                 .iter()
@@ -320,7 +325,7 @@ impl Scene {
             for (mut flood, _) in floods {
                 flood.shutdown().await;
             }
-            report.all_injected();
+            report.injects_all();
             summaries.push(format!(
                 "{kind:?} ({done:?} for each replica): {}",
                 report.summary()
@@ -366,11 +371,11 @@ impl Scene {
 }
 
 /// Whether there was a response at all: a flood may be rejected.
-async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
-    let Ok(stream) = dial(address, ca).await else {
+async fn attack(address: SocketAddr, ca: &str, hostile: &HostileReview) -> bool {
+    let Ok(stream) = connect_tls(address, ca).await else {
         return false;
     };
-    ask(
+    send_request(
         stream,
         Method::POST,
         &hostile.path,
@@ -401,41 +406,42 @@ fn restarts(pod: &Value) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn replicas_come_and_go_and_no_create_is_lost() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        let told =
-            |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
+        fixture.scale(replicas).await;
+        let told = |what: &str, summary: &str| {
+            print_line(&format!("{replicas} replicas, {what}: {summary}"))
+        };
 
-        let stream = scene.stream();
-        scene.rolling_restart(replicas).await;
+        let stream = fixture.stream();
+        fixture.rolling_restart(replicas).await;
         let report = stream.stop().await;
         told("rolling restart", &report.summary());
-        report.all_injected();
+        report.injects_all();
 
-        let stream = scene.stream();
-        scene.end_one(replicas).await;
+        let stream = fixture.stream();
+        fixture.end_one(replicas).await;
         let report = stream.stop().await;
         told("SIGTERM", &report.summary());
-        report.all_injected();
+        report.injects_all();
 
-        let stream = scene.stream();
-        scene.kill_leader().await;
+        let stream = fixture.stream();
+        fixture.kill_leader().await;
         let report = stream.stop().await;
         told("leader killed", &report.summary());
-        report.all_injected();
+        report.injects_all();
 
         // A request that is cut off is rejected by the API server with an error; later ones are not.
-        let stream = scene.stream();
-        let victim = name(&scene.pods(OURS).await[0]);
-        let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
-        scene.kill(&victim).await;
+        let stream = fixture.stream();
+        let victim = name(&fixture.pods(OURS).await[0]);
+        let before = restarts(&fixture.cluster.get(&pod_path(&victim)).await.object());
+        fixture.kill(&victim).await;
         let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
-        scene
+        fixture
             .cluster
             .wait(
                 "the container runs again",
-                PATIENCE,
+                WAIT_TIMEOUT,
                 &pod_path(&victim),
                 again,
             )
@@ -443,8 +449,8 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
         let back = Instant::now();
         let report = stream.stop().await;
         told("SIGKILL", &report.summary());
-        report.none_bare();
-        for (create, sentence) in report.refused() {
+        report.accepts_none_without_secret();
+        for (create, sentence) in report.rejected() {
             assert!(
                 create.sent < back,
                 "refused after the container was back: {sentence}"
@@ -454,40 +460,40 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
                 "no clear error: {sentence}"
             );
         }
-        let stream = scene.stream();
-        stream.answers(200).await;
+        let stream = fixture.stream();
+        stream.wait_for_responses(200).await;
         let report = stream.stop().await;
         told("afterwards", &report.summary());
-        report.all_injected();
+        report.injects_all();
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }
 
 /// With the chart's own limits, and with the release image: a debug build takes many times longer for each review.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh hostile"]
 async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        let (answered, summary) = scene.is_attacked().await;
-        say(&format!(
+        fixture.scale(replicas).await;
+        let (answered, summary) = fixture.is_attacked().await;
+        print_line(&format!(
             "{replicas} replicas, {answered} hostile reviews answered: {summary}"
         ));
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }
 
 /// With the chart's own limits: a thousand connections take no memory beyond them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh floods"]
 async fn floods_kill_no_replica_and_refuse_no_create() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        for summary in scene.is_flooded().await {
-            say(&format!("{replicas} replicas, {summary}"));
+        fixture.scale(replicas).await;
+        for summary in fixture.is_flooded().await {
+            print_line(&format!("{replicas} replicas, {summary}"));
         }
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }

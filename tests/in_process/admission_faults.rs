@@ -25,27 +25,27 @@ use futures::future::join_all;
 use http::header::RETRY_AFTER;
 use injection::{Annotations, PlanTarget, PodView, SecretSource};
 use serde_json::{Value, json};
-use testbed::in_process::World;
+use testbed::admission_client::{WebhookResponse, kubeconfig_for, pod, review};
+use testbed::in_process::HandlerFixture;
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
 use testbed::wait_within;
 use testbed::webhook_process::{Launch, WebhookProcess};
 use tokio::io::AsyncWriteExt;
 
 /// Webhook and its fake API server.
-struct Scene {
+struct Fixture {
     webhook: WebhookProcess,
     api: FakeApi,
     _folder: Folder,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(args: &[&str]) -> Self {
         let api = FakeApi::start(&["jobs"]).await;
         let folder = Folder::new();
         let kubeconfig = kubeconfig_for(&folder, &api.url());
-        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        let webhook = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(args)
             .start()
             .await;
@@ -68,7 +68,7 @@ impl Scene {
     }
 
     /// Review of a pod that requests this secret.
-    async fn ask(&self, secret: &str, timeout: &str) -> Reply {
+    async fn ask(&self, secret: &str, timeout: &str) -> WebhookResponse {
         self.webhook.admit(&asking(secret), timeout).await
     }
 }
@@ -158,8 +158,8 @@ const NONSENSE: Said = Said {
 #[case::silent(Some(ApiFault::Never), LATE)]
 #[tokio::test]
 async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
-    let scene = Scene::new(&[]).await;
-    scene.api.always(fault);
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.always(fault);
     // An endless response is read up to its limit before it is rejected: that takes CPU time.
     let patience: &[u64] = if matches!(fault, Some(ApiFault::Endless)) {
         &[5]
@@ -168,9 +168,9 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
     };
     for &patience in patience {
         let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
-        let reply = scene.ask(&secret, &timeout).await;
+        let reply = fixture.ask(&secret, &timeout).await;
         // Time by the program's own clock: the test may be waiting for a processor.
-        let told = scene.webhook.admissions("reason", said.label);
+        let told = fixture.webhook.admissions("reason", said.label);
         let took = told
             .last()
             .and_then(|line| line["duration_us"].as_u64())
@@ -205,9 +205,9 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
             "{}",
             reply.text
         );
-        scene.is_at_rest().await;
+        fixture.is_at_rest().await;
     }
-    let counted = scene.webhook.counted(
+    let counted = fixture.webhook.counter_value(
         "admission_requests",
         &[&format!("reason=\"{}\"", said.label)],
     );
@@ -216,36 +216,39 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
 
 #[tokio::test]
 async fn slow_backend_response_within_deadline_is_used() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     for (patience, slow) in [(1, 200), (2, 600), (5, 2500)] {
         let secret = format!("secret-{patience}");
-        scene.api.put("jobs", &secret, &[]);
-        scene
+        fixture.api.put("jobs", &secret, &[]);
+        fixture
             .api
             .always(Some(ApiFault::Slow(Duration::from_millis(slow))));
-        let response = scene.ask(&secret, &format!("{patience}s")).await.response();
+        let response = fixture
+            .ask(&secret, &format!("{patience}s"))
+            .await
+            .response();
         assert!(
             response["allowed"] == true && response["patch"].is_string(),
             "{response}"
         );
     }
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
 #[tokio::test]
 async fn retry_after_is_respected_within_deadline() {
-    let scene = Scene::new(&[]).await;
-    scene.api.put("jobs", "db", &[]);
-    scene.api.next(ApiFault::TooManyRequests(1));
-    let response = scene.ask("db", "1s").await.response();
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.put("jobs", "db", &[]);
+    fixture.api.next(ApiFault::TooManyRequests(1));
+    let response = fixture.ask("db", "1s").await.response();
     // A wait that does not fit is not started: it would end as a timeout.
     assert_eq!(
         response["auditAnnotations"]["refused"], "unavailable",
         "{response}"
     );
-    scene.api.next(ApiFault::TooManyRequests(1));
+    fixture.api.next(ApiFault::TooManyRequests(1));
     let began = Instant::now();
-    let response = scene.ask("db", "5s").await.response();
+    let response = fixture.ask("db", "5s").await.response();
     assert_eq!(response["allowed"], true, "{response}");
     assert!(
         began.elapsed() >= Duration::from_secs(1),
@@ -264,9 +267,9 @@ async fn operator_can_admit_without_decision_of_backend(
     #[case] label: &str,
     #[case] met: &str,
 ) {
-    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
-    scene.api.always(Some(fault));
-    let response = scene.ask("db", "1s").await.response();
+    let fixture = Fixture::new(&["--on-unavailable", "admit"]).await;
+    fixture.api.always(Some(fault));
+    let response = fixture.ask("db", "1s").await.response();
     let uid = response["uid"].clone();
     let said = format!(
         "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
@@ -286,9 +289,9 @@ async fn operator_can_admit_without_decision_of_backend(
 #[case::half_a_secret(Some(ApiFault::Truncated), 500)]
 #[tokio::test]
 async fn negative_decision_is_not_overridden(#[case] fault: Option<ApiFault>, #[case] code: u16) {
-    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
-    scene.api.always(fault);
-    let response = scene.ask("db", "1s").await.response();
+    let fixture = Fixture::new(&["--on-unavailable", "admit"]).await;
+    fixture.api.always(fault);
+    let response = fixture.ask("db", "1s").await.response();
     assert_eq!(
         (&response["allowed"], &response["status"]["code"]),
         (&json!(false), &json!(code))
@@ -297,15 +300,15 @@ async fn negative_decision_is_not_overridden(#[case] fault: Option<ApiFault>, #[
 
 #[tokio::test]
 async fn certain_errors_are_reported_before_uncertain_ones() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     for fault in [
         ApiFault::Status(403),
         ApiFault::Status(500),
         ApiFault::Garbage,
         ApiFault::Never,
     ] {
-        scene.api.about("failing", fault);
-        let response = scene.ask("failing, gone", "1s").await.response();
+        fixture.api.about("failing", fault);
+        let response = fixture.ask("failing, gone", "1s").await.response();
         assert_eq!(
             response["status"]["message"],
             MISSING.sentence.replace("SECRET", "gone"),
@@ -317,10 +320,10 @@ async fn certain_errors_are_reported_before_uncertain_ones() {
 /// Combination of two backend errors: the one that a human must fix is reported.
 #[tokio::test]
 async fn refusal_precedes_fault_and_all_causes_are_reported() {
-    let scene = Scene::new(&[]).await;
-    scene.api.about("forbidden", ApiFault::Status(403));
-    scene.api.about("dead", ApiFault::Status(500));
-    let response = scene.ask("dead, forbidden", "1s").await.response();
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.about("forbidden", ApiFault::Status(403));
+    fixture.api.about("dead", ApiFault::Status(500));
+    let response = fixture.ask("dead, forbidden", "1s").await.response();
     assert_eq!(response["status"]["code"], 403);
     let sentences = format!(
         "{} {}",
@@ -332,12 +335,12 @@ async fn refusal_precedes_fault_and_all_causes_are_reported() {
 
 #[tokio::test]
 async fn disconnected_caller_cancels_its_work() {
-    let scene = Scene::new(&[]).await;
-    scene.api.always(Some(ApiFault::Never));
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.always(Some(ApiFault::Never));
     let mut connections = Vec::new();
     for at in 0..5 {
         let body = review(&asking(&format!("secret-{at}"))).to_string();
-        let mut connection = scene.webhook.dial().await;
+        let mut connection = fixture.webhook.connect_tls().await;
         let head = format!(
             "POST /admit/pods?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -349,24 +352,24 @@ async fn disconnected_caller_cancels_its_work() {
         connection.flush().await.expect("it is read");
         connections.push(connection);
     }
-    let in_flight = || async { (scene.api.in_flight() > 0).then_some(()) };
+    let in_flight = || async { (fixture.api.in_flight() > 0).then_some(()) };
     wait_within(Duration::from_secs(5), "the backend is asked", in_flight).await;
     drop(connections);
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
 /// Two hundred hanging reviews, and among them some that need no backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hanging_reviews_block_no_others() {
-    let scene = Scene::new(&[]).await;
-    scene.api.put("jobs", "known", &[]);
-    assert_eq!(scene.ask("known", "5s").await.response()["allowed"], true);
-    scene.api.always(Some(ApiFault::Never));
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.put("jobs", "known", &[]);
+    assert_eq!(fixture.ask("known", "5s").await.response()["allowed"], true);
+    fixture.api.always(Some(ApiFault::Never));
     let hanging =
-        join_all((0..200).map(async |at| scene.ask(&format!("secret-{at}"), "10s").await));
+        join_all((0..200).map(async |at| fixture.ask(&format!("secret-{at}"), "10s").await));
     let quick = async {
         wait_within(Duration::from_secs(10), "reviews hang", || async {
-            (scene.api.in_flight() > 0).then_some(())
+            (fixture.api.in_flight() > 0).then_some(())
         })
         .await;
         let mut slowest = Duration::ZERO;
@@ -377,11 +380,11 @@ async fn hanging_reviews_block_no_others() {
             } else {
                 asking("known")
             };
-            let response = scene.webhook.admit(&asked, "5s").await.response();
+            let response = fixture.webhook.admit(&asked, "5s").await.response();
             assert_eq!(response["allowed"], true, "{response}");
             slowest = slowest.max(began.elapsed());
         }
-        (slowest, scene.api.in_flight())
+        (slowest, fixture.api.in_flight())
     };
     let (replies, (slowest, still)) = tokio::join!(hanging, quick);
     eprintln!(
@@ -396,20 +399,20 @@ async fn hanging_reviews_block_no_others() {
         .map(|reply| reply.response()["status"]["code"].clone())
         .collect();
     assert!(codes.iter().all(|code| *code == 503), "{codes:?}");
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
 /// Bodies that are not reviews, or too large.
 #[tokio::test]
 async fn garbage_is_answered_and_not_quoted() {
-    let scene = Scene::new(&[]).await;
-    let no_uid = scene
+    let fixture = Fixture::new(&[]).await;
+    let no_uid = fixture
         .webhook
         .post("/admit/pods?timeout=5s", r#"{"kind":"nonsense-7f3a"}"#)
         .await;
     assert_eq!(no_uid.status, 400);
     let body = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","object":7}}"#;
-    let with_uid = scene
+    let with_uid = fixture
         .webhook
         .post("/admit/pods?timeout=5s", body)
         .await
@@ -418,12 +421,12 @@ async fn garbage_is_answered_and_not_quoted() {
         (&with_uid["uid"], &with_uid["status"]["code"]),
         (&json!("u-1"), &json!(400))
     );
-    let too_long = scene
+    let too_long = fixture
         .webhook
         .post("/admit/pods?timeout=5s", vec![b' '; 9 << 20])
         .await;
     assert_eq!(too_long.status, 413);
-    for text in [no_uid.text, too_long.text, scene.webhook.log()] {
+    for text in [no_uid.text, too_long.text, fixture.webhook.log()] {
         assert!(!text.contains("nonsense-7f3a"), "{text}");
     }
 }
@@ -440,31 +443,31 @@ fn env_from(secret: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn cache_returns_stale_binding_while_backend_is_down() {
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
     for fault in [Fault::Fail(ErrorKind::Unavailable), Fault::Hang] {
-        world.backend.always(Some(fault));
-        let known = world.admit(&env_from("db")).await;
+        fixture.backend.always(Some(fault));
+        let known = fixture.admit(&env_from("db")).await;
         assert!(
             known["allowed"] == true && known["patch"].is_string(),
             "{known}"
         );
         assert_eq!(
-            world.admit(&env_from("other")).await["allowed"],
+            fixture.admit(&env_from("other")).await["allowed"],
             false,
             "nothing is known of that one"
         );
         // After the 30 s in which the backend is not called, within the 10 min in which a stale binding is used.
         tokio::time::advance(Duration::from_mins(2)).await;
-        let stale = world.admit(&env_from("db")).await;
+        let stale = fixture.admit(&env_from("db")).await;
         assert!(
             stale["allowed"] == true && stale["patch"].is_string(),
             "{stale}"
         );
     }
     tokio::time::advance(Duration::from_mins(7)).await;
-    let too_old = world.admit(&env_from("db")).await;
+    let too_old = fixture.admit(&env_from("db")).await;
     assert_eq!(
         (
             refused_with(&too_old),
@@ -477,42 +480,42 @@ async fn cache_returns_stale_binding_while_backend_is_down() {
 /// A positive lookup is valid for 30 s; the kubelet enforces the rest.
 #[tokio::test(start_paused = true)]
 async fn deleted_secret_is_noticed_within_half_a_minute() {
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
-    world.backend.remove("jobs", "db");
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
+    fixture.backend.remove("jobs", "db");
     tokio::time::advance(Duration::from_secs(29)).await;
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
+    assert_eq!(refused_with(&fixture.admit(&env_from("db")).await), 422);
     // An outage does not restore it.
-    world
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
+    assert_eq!(refused_with(&fixture.admit(&env_from("db")).await), 503);
 }
 
 /// A negative lookup, and an expansion, rest on a read during the review.
 #[tokio::test(start_paused = true)]
 async fn refusals_and_expansions_are_never_cached() {
-    let world = World::new(Policy::default());
+    let fixture = HandlerFixture::new(Policy::default());
     let all = json!({"secrets.floe.dev/refs": "db/*"});
     let one = json!({"secrets.floe.dev/refs": "db/token"});
-    assert_eq!(refused_with(&world.admit(&all).await), 422);
-    world.backend.put("jobs", "db", &[("user", "u")]);
-    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(refused_with(&fixture.admit(&all).await), 422);
+    fixture.backend.put("jobs", "db", &[("user", "u")]);
+    let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_USER"]);
-    assert_eq!(refused_with(&world.admit(&one).await), 422);
-    world.backend.put("jobs", "db", &[("token", "t")]);
-    assert_eq!(world.admit(&one).await["allowed"], true);
-    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(refused_with(&fixture.admit(&one).await), 422);
+    fixture.backend.put("jobs", "db", &[("token", "t")]);
+    assert_eq!(fixture.admit(&one).await["allowed"], true);
+    let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
     // In an outage an expansion has no decision: the former keys are not evidence of the current ones.
-    world
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&world.admit(&all).await), 503);
-    assert_eq!(world.admit(&one).await["allowed"], true);
+    assert_eq!(refused_with(&fixture.admit(&all).await), 503);
+    assert_eq!(fixture.admit(&one).await["allowed"], true);
 }
 
 fn variables(pod: &Value) -> Vec<&str> {
@@ -602,17 +605,17 @@ impl DefaultsReader for Script {
 }
 
 /// Fixture with the secrets "of-namespace", "of-account" and "of-pod".
-fn governed(script: &Arc<Script>) -> World {
-    let world = World::governed(Policy::default(), script.clone());
+fn governed(script: &Arc<Script>) -> HandlerFixture {
+    let fixture = HandlerFixture::with_defaults(Policy::default(), script.clone());
     for name in ["of-namespace", "of-account", "of-pod"] {
-        world.backend.put("jobs", name, &[]);
+        fixture.backend.put("jobs", name, &[]);
     }
-    world
+    fixture
 }
 
 /// Secret of a pod with these annotations.
-async fn given(world: &World, annotations: &Value) -> Option<String> {
-    let response = world.admit_on(Surface::DefaultsPods, annotations).await;
+async fn given(fixture: &HandlerFixture, annotations: &Value) -> Option<String> {
+    let response = fixture.admit_on(Surface::DefaultsPods, annotations).await;
     assert_eq!(response["allowed"], true, "{response}");
     let patched = testbed::in_process::patched(pod(annotations), &response);
     patched["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"]
@@ -623,20 +626,20 @@ async fn given(world: &World, annotations: &Value) -> Option<String> {
 #[tokio::test(start_paused = true)]
 async fn pod_gets_defaults_of_account_created_after_its_workload() {
     let script = Script::new(source(&[]));
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.account(&[("env-from", "of-account")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
     // An account without defaults, and one that gets some a moment later.
     script.account(&[]);
     tokio::time::advance(Duration::from_secs(31)).await;
-    assert_eq!(given(&world, &json!({})).await, None);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.account(&[("env-from", "of-account")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
 }
@@ -645,46 +648,46 @@ async fn pod_gets_defaults_of_account_created_after_its_workload() {
 async fn stale_defaults_are_used_in_outage_unless_empty() {
     let script = Script::new(source(&[("env-from", "of-namespace")]));
     script.account(&[]);
-    let world = governed(&script);
+    let fixture = governed(&script);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-namespace")
     );
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod")
     );
     script.fail(true);
-    world
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
     for _ in 0..2 {
         tokio::time::advance(Duration::from_mins(4)).await;
         assert_eq!(
-            given(&world, &json!({})).await.as_deref(),
+            given(&fixture, &json!({})).await.as_deref(),
             Some("of-namespace")
         );
         assert_eq!(
-            given(&world, &env_from("of-pod")).await.as_deref(),
+            given(&fixture, &env_from("of-pod")).await.as_deref(),
             Some("of-pod")
         );
     }
     tokio::time::advance(Duration::from_mins(3)).await;
-    let late = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    let late = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
     assert_eq!(refused_with(&late), 503, "{late}");
 
     // The last read had no defaults: that may have changed.
     let script = Script::new(source(&[]));
     script.account(&[]);
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.fail(true);
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod"),
         "this one asks itself"
     );
-    let unsure = world.admit_on(Surface::DefaultsPods, &json!({})).await;
+    let unsure = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
     assert_eq!(refused_with(&unsure), 503, "{unsure}");
     let sentence = "the secrets backend kubernetes is unavailable; secrets in namespace \"jobs\" could not be checked";
     assert!(
@@ -696,7 +699,7 @@ async fn stale_defaults_are_used_in_outage_unless_empty() {
     );
     let opted_out = json!({"secrets.floe.dev/inject": "false"});
     assert_eq!(
-        given(&world, &opted_out).await,
+        given(&fixture, &opted_out).await,
         None,
         "no default can concern it"
     );
@@ -710,15 +713,15 @@ async fn defaults_of_unlabelled_namespace_never_apply() {
         ..source(&[("env-from", "of-namespace")])
     });
     script.account(&[("env-from", "of-account")]);
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod")
     );
     lock(&script.namespace).enabled = true;
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account"),
         "the label counts at once"
     );
@@ -730,8 +733,8 @@ async fn too_large_defaults_are_rejected_with_message() {
         ("env-from", &"a,".repeat(32_768)),
         ("reload", "off"),
     ]));
-    let world = governed(&script);
-    let refused = world
+    let fixture = governed(&script);
+    let refused = fixture
         .admit_on(Surface::DefaultsPods, &env_from("of-pod"))
         .await;
     let sentence = "annotation secrets.floe.dev/env-from of namespace \"jobs\": together the defaults of this object come \
@@ -745,11 +748,11 @@ async fn too_large_defaults_are_rejected_with_message() {
         "{refused}"
     );
     assert_eq!(
-        given(&world, &json!({"secrets.floe.dev/inject": "false"})).await,
+        given(&fixture, &json!({"secrets.floe.dev/inject": "false"})).await,
         None
     );
     // Rejected where they are written, too.
-    let said = world
+    let said = fixture
         .answer(
             Surface::Sources,
             changed("CREATE", &"a,".repeat(32_768)).as_bytes(),
@@ -767,15 +770,14 @@ async fn too_large_defaults_are_rejected_with_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_of_account_in_unlabelled_namespace_cause_warning()
-{
+async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     let script = Script::new(DefaultsObject {
         enabled: false,
         ..source(&[])
     });
-    let world = governed(&script);
+    let fixture = governed(&script);
     let account = changed("CREATE", "any");
-    let said = world
+    let said = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
@@ -788,7 +790,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning()
     );
     assert_eq!(said["auditAnnotations"]["warnings"], lacks, "{said}");
     lock(&script.namespace).other_label = Some("Enabled".to_owned());
-    let said = world
+    let said = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
@@ -801,7 +803,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning()
         "{said}"
     );
     lock(&script.namespace).enabled = true;
-    let said = world
+    let said = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
@@ -813,7 +815,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning()
     // An unavailable backend does not block writes of defaults.
     lock(&script.namespace).enabled = false;
     script.fail(true);
-    let said = world
+    let said = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
@@ -839,14 +841,14 @@ fn changed(operation: &str, secrets: &str) -> String {
 async fn reviewed_change_of_default_applies_at_once() {
     let script = Script::new(source(&[]));
     script.account(&[("env-from", "of-account")]);
-    let world = governed(&script);
+    let fixture = governed(&script);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
     script.account(&[("env-from", "of-pod")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account"),
         "for half a minute"
     );
@@ -859,7 +861,7 @@ async fn reviewed_change_of_default_applies_at_once() {
                 "of-pod"
             },
         )]);
-        let said = world
+        let said = fixture
             .answer(Surface::Sources, changed(operation, "any").as_bytes())
             .await
             .expect("a review");
@@ -869,7 +871,7 @@ async fn reviewed_change_of_default_applies_at_once() {
         } else {
             "of-pod"
         };
-        assert_eq!(given(&world, &json!({})).await.as_deref(), Some(expected));
+        assert_eq!(given(&fixture, &json!({})).await.as_deref(), Some(expected));
     }
 }
 
@@ -941,7 +943,7 @@ async fn unread_log_blocks_no_admission() {
     api.put("jobs", "db", &[]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let launch = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&[
+    let launch = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig).with(&[
         "--shutdown-delay",
         "0s",
         "--log",

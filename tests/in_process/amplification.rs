@@ -15,9 +15,9 @@ use floe_secrets_webhook::admission::policy::Policy;
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::cli::SIDECARS;
 use peak_alloc::PeakAlloc;
-use testbed::hostile::{Generator, Hostile, known};
-use testbed::in_process::World;
-use testbed::processor::{at_this_pace, thread_time};
+use testbed::cpu_time::{scaled_to_this_machine, thread_time};
+use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::in_process::HandlerFixture;
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
@@ -36,7 +36,7 @@ const MAX_REFUSAL: (usize, usize) = (4, 100 << 10);
 /// Limit of a log line, escapes included.
 const MAX_LINE: usize = 64 << 10;
 
-/// CPU time of one review, on a machine as fast as [`at_this_pace`] assumes.
+/// CPU time of one review, on a machine as fast as [`scaled_to_this_machine`] assumes.
 const MAX_TIME: Duration = Duration::from_millis(50);
 
 /// Tries of a review that took too long: other work on the machine may have evicted its caches.
@@ -74,35 +74,35 @@ fn surface(path: &str) -> Surface {
 }
 
 /// Fixtures that a review is sent to: the operator's choices that make a difference.
-struct Worlds {
+struct Fixtures {
     runtime: Runtime,
-    worlds: Vec<World>,
+    fixtures: Vec<HandlerFixture>,
 }
 
-impl Worlds {
+impl Fixtures {
     fn new() -> Self {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         let inside = runtime.enter();
-        let worlds = [(false, Channel::Unverified), (true, Channel::Declared)].map(
+        let fixtures = [(false, Channel::Unverified), (true, Channel::Declared)].map(
             |(inject_template, channel)| {
                 let sidecars = SIDECARS
                     .split(',')
                     .map(|sidecar| sidecar.parse().expect("a sidecar"))
                     .collect();
-                let mut world = World::new(Policy {
+                let mut fixture = HandlerFixture::new(Policy {
                     inject_template,
                     sidecars,
                     ..Policy::default()
                 });
-                world.caller = Caller {
+                fixture.caller = Caller {
                     channel,
                     ..Caller::TRUSTED
                 };
                 for number in 0..70 {
-                    world.backend.put(
+                    fixture.backend.put(
                         "jobs",
                         &format!("s-{number}"),
                         &[("value", "v"), ("password", "p")],
@@ -114,56 +114,58 @@ impl Worlds {
                     .collect();
                 let data: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
                 for number in 0..70 {
-                    world.backend.put("jobs", &format!("keys-{number}"), &data);
+                    fixture
+                        .backend
+                        .put("jobs", &format!("keys-{number}"), &data);
                 }
-                world
+                fixture
             },
         );
         drop(inside);
         Self {
             runtime,
-            worlds: worlds.into(),
+            fixtures: fixtures.into(),
         }
     }
 
-    fn cost(&self, world: &World, hostile: &Hostile) -> Cost {
+    fn cost(&self, fixture: &HandlerFixture, hostile: &HostileReview) -> Cost {
         let (path, query) = hostile
             .path
             .split_once('?')
             .map_or((&*hostile.path, None), |(p, q)| (p, Some(q)));
-        world.longest_line();
+        fixture.longest_line();
         MEMORY.reset_peak_usage();
         let (before, began) = (MEMORY.current_usage(), thread_time());
         let answer =
             self.runtime
-                .block_on(world.bytes(surface(path), query, hostile.body.as_bytes()));
+                .block_on(fixture.bytes(surface(path), query, hostile.body.as_bytes()));
         let time = thread_time().saturating_sub(began);
         let memory = MEMORY.peak_usage().saturating_sub(before);
         Cost {
             answer: answer.as_ref().map_or(0, Vec::len),
             memory,
-            line: world.longest_line(),
+            line: fixture.longest_line(),
             time,
         }
         .checked(hostile, answer.as_deref())
     }
 
     /// Sends a review to every fixture and checks the limits, with or without its CPU time.
-    fn check(&self, hostile: &Hostile, timed: bool) -> Cost {
-        let costs = self.worlds.iter().map(|world| {
-            let mut cost = self.cost(world, hostile);
+    fn check(&self, hostile: &HostileReview, timed: bool) -> Cost {
+        let costs = self.fixtures.iter().map(|fixture| {
+            let mut cost = self.cost(fixture, hostile);
             let mut most = MAX_TIME;
             for _ in 0..TRIES {
                 if timed && cost.time > most {
                     // Retried at once: the speed of a shared machine changes by the second.
-                    cost.time = self.cost(world, hostile).time;
-                    most = at_this_pace(MAX_TIME);
+                    cost.time = self.cost(fixture, hostile).time;
+                    most = scaled_to_this_machine(MAX_TIME);
                 }
             }
             assert!(
                 !timed || cost.time <= most,
                 "{}: {:?} of processor time, not {most:?}",
-                hostile.what,
+                hostile.description,
                 cost.time
             );
             cost
@@ -173,8 +175,8 @@ impl Worlds {
 }
 
 impl Cost {
-    fn checked(self, hostile: &Hostile, answer: Option<&[u8]>) -> Self {
-        let what = &hostile.what;
+    fn checked(self, hostile: &HostileReview, answer: Option<&[u8]>) -> Self {
+        let what = &hostile.description;
         assert!(
             self.answer <= MAX_ANSWER,
             "{what}: an answer of {} bytes",
@@ -205,7 +207,7 @@ impl Cost {
     }
 }
 
-fn say(what: &str, cost: Cost) {
+fn print_cost(what: &str, cost: Cost) {
     let Cost {
         answer,
         memory,
@@ -222,13 +224,13 @@ fn say(what: &str, cost: Cost) {
 
 #[test]
 fn hostile_reviews_stay_within_limits() {
-    let worlds = Worlds::new();
-    for hostile in known() {
-        worlds.check(&hostile, false);
+    let fixtures = Fixtures::new();
+    for hostile in known_attacks() {
+        fixtures.check(&hostile, false);
     }
     let mut generator = Generator::new(1);
     for _ in 0..300 {
-        worlds.check(&generator.next(), false);
+        fixtures.check(&generator.next(), false);
     }
 }
 
@@ -236,22 +238,22 @@ fn hostile_reviews_stay_within_limits() {
 #[ignore = "says something about optimised code alone: make hostile"]
 fn ten_thousand_hostile_reviews_stay_within_limits() {
     const REVIEWS: usize = 10_000;
-    let worlds = Worlds::new();
-    for hostile in known() {
-        let cost = worlds.check(&hostile, true);
-        say(&hostile.what, cost);
+    let fixtures = Fixtures::new();
+    for hostile in known_attacks() {
+        let cost = fixtures.check(&hostile, true);
+        print_cost(&hostile.description, cost);
     }
     let (mut generator, mut most, mut worst) = (Generator::new(2), Cost::default(), String::new());
     for number in 0..REVIEWS {
         let hostile = generator.next();
-        let cost = worlds.check(&hostile, true);
+        let cost = fixtures.check(&hostile, true);
         if cost.time > most.time {
             worst.clear();
-            write!(worst, "number {number}, {}", hostile.what).ok();
+            write!(worst, "number {number}, {}", hostile.description).ok();
         }
         most = most.most(cost);
     }
-    say(
+    print_cost(
         &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
         most,
     );

@@ -31,7 +31,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
-use testbed::reloader_rules::{MATCH, Verdict, verdict};
+use testbed::reloader_rules::{MATCH, ReloadDecision, reload_decision};
 use tokio::time::Instant;
 
 const PREFIX: &str = "secrets.floe.dev/";
@@ -86,7 +86,7 @@ impl DefaultsReader for Namespace {
     }
 }
 
-struct Bed {
+struct Fixture {
     handler: Handler,
     surface: Surface,
     runtime: tokio::runtime::Runtime,
@@ -110,7 +110,7 @@ fn secrets(more: &[&str]) -> StaticBinder {
     known
 }
 
-impl Bed {
+impl Fixture {
     fn new(inject_template: bool) -> Self {
         Self::with(Arc::new(secrets(&[])), inject_template, None)
     }
@@ -347,15 +347,18 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
 #[case::rollout("Rollout", true)]
 #[case::job("Job", false)]
 #[case::cron_job("CronJob", false)]
-fn keys_are_inherited_and_restartable_kinds_are_annotated(#[case] kind: &str, #[case] restarts: bool) {
-    let bed = Bed::new(false);
+fn keys_are_inherited_and_restartable_kinds_are_annotated(
+    #[case] kind: &str,
+    #[case] restarts: bool,
+) {
+    let fixture = Fixture::new(false);
     let original = workload(
         kind,
         &ours(&[("env-from", "a.b"), ("refs", "c/k")]),
         &json!({"x": "y"}),
         &json!({}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     let mut expected = inherited(&[("env-from", "a.b"), ("refs", "c/k")]);
     expected["x"] = json!("y");
     assert_eq!(template(&live)["metadata"]["annotations"], expected);
@@ -374,9 +377,9 @@ fn keys_are_inherited_and_restartable_kinds_are_annotated(#[case] kind: &str, #[
         }
     );
     assert_eq!(record(&live)["copied"], json!(null), "nothing is copied");
-    assert!(bed.admit(&live, None).patch.is_empty(), "reinvoked");
+    assert!(fixture.admit(&live, None).patch.is_empty(), "reinvoked");
     assert_eq!(
-        bed.admit(&touched(&live), Some(&live)).patch.len(),
+        fixture.admit(&touched(&live), Some(&live)).patch.len(),
         0,
         "untouched"
     );
@@ -391,7 +394,7 @@ fn keys_are_inherited_and_restartable_kinds_are_annotated(#[case] kind: &str, #[
             .unwrap()
             .remove("annotations");
         assert_eq!(
-            bed.update(&bare, &live),
+            fixture.update(&bare, &live),
             original,
             "all of it is taken back"
         );
@@ -407,7 +410,7 @@ fn cron_job_template_annotations_are_nearer_than_metadata() {
         &json!({}),
     );
     object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
-    let live = Bed::new(false).create(&object);
+    let live = Fixture::new(false).create(&object);
     assert_eq!(
         template(&live)["metadata"]["annotations"],
         inherited(&[("env-from", "b"), ("on-missing", "warn")])
@@ -416,9 +419,9 @@ fn cron_job_template_annotations_are_nearer_than_metadata() {
 
 #[test]
 fn missed_review_restarts_nothing_until_template_changes() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let missed = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
-    let live = bed.update(&touched(&missed), &missed);
+    let live = fixture.update(&touched(&missed), &missed);
     assert_eq!(template(&live), template(&missed));
     assert_eq!(
         live["metadata"]["annotations"][LIST], "a",
@@ -427,7 +430,7 @@ fn missed_review_restarts_nothing_until_template_changes() {
     let mut restarted = live.clone();
     restarted["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] =
         json!("now");
-    let healed = bed.update(&restarted, &live);
+    let healed = fixture.update(&restarted, &live);
     assert_eq!(
         template(&healed)["metadata"]["annotations"][INHERITED],
         r#"{"env-from":"a"}"#
@@ -437,16 +440,16 @@ fn missed_review_restarts_nothing_until_template_changes() {
 #[test]
 fn dropped_entries_return_unchanged_after_replace() {
     for inject_template in [false, true] {
-        let bed = Bed::new(inject_template);
+        let fixture = Fixture::new(inject_template);
         let manifest = deployment(
             ours(&[("env-from", "a,b"), ("refs", "c/*")]),
             json!({}),
             json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "P", "value": "$(FLOE_SECRET_C_K)"}]}),
         );
-        let live = bed.create(&manifest);
+        let live = fixture.create(&manifest);
         assert_ne!(live, manifest);
         assert_eq!(
-            bed.update(&manifest, &live),
+            fixture.update(&manifest, &live),
             live,
             "template: {inject_template}"
         );
@@ -455,17 +458,17 @@ fn dropped_entries_return_unchanged_after_replace() {
 
 #[test]
 fn author_list_keeps_entries_and_regains_ours_after_apply() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let mut metadata = ours(&[("env-from", "a,b")]);
     metadata[LIST] = json!("x.*, b");
-    let live = bed.create(&deployment(metadata, json!({}), json!({})));
+    let live = fixture.create(&deployment(metadata, json!({}), json!({})));
     assert_eq!(live["metadata"]["annotations"][LIST], "x.*, b,a");
     // Client-side and server-side apply send the author's value again.
     let applied = annotate(&live, LIST, Some("x.*, b"));
-    assert_eq!(bed.update(&applied, &live), live);
+    assert_eq!(fixture.update(&applied, &live), live);
     let bare = annotate(&live, &format!("{PREFIX}env-from"), None);
     assert_eq!(
-        bed.update(&bare, &live)["metadata"]["annotations"],
+        fixture.update(&bare, &live)["metadata"]["annotations"],
         json!({LIST: "x.*, b"})
     );
 }
@@ -475,14 +478,14 @@ fn author_list_keeps_entries_and_regains_ours_after_apply() {
 #[case::another("reloader.stakater.com/auto", "true")]
 #[case::infisical(INFISICAL, "true")]
 fn author_statement_removes_ours(#[case] key: &str, #[case] value: &str) {
-    let bed = Bed::new(false);
-    let live = bed.create(&deployment(
+    let fixture = Fixture::new(false);
+    let live = fixture.create(&deployment(
         ours(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
     assert_eq!(live["metadata"]["annotations"][LIST], "a");
-    let said = bed.update(&annotate(&live, key, Some(value)), &live);
+    let said = fixture.update(&annotate(&live, key, Some(value)), &live);
     assert_eq!(said["metadata"]["annotations"][LIST], json!(null));
     assert_eq!(template(&said), template(&live), "nothing restarts");
 }
@@ -504,39 +507,39 @@ fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
 
 #[test]
 fn entries_next_to_server_side_applied_list_stay_ours() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let names: &[&str] = &[LIST, "secrets.floe.dev/env-from"];
     let manifest = deployment(
         json!({LIST: "x", "secrets.floe.dev/env-from": "a"}),
         json!({}),
         json!({}),
     );
-    let live = bed
+    let live = fixture
         .admit(&applied_by(&manifest, &[("gitops", "1", names)]), None)
         .object;
     assert_eq!(live["metadata"]["annotations"][LIST], "x,a");
     let beside = applied_by(&live, &[("gitops", "1", names), ("costs", "2", &[])]);
     assert_eq!(
-        bed.admit(&touched(&beside), Some(&live)).patch,
+        fixture.admit(&touched(&beside), Some(&live)).patch,
         Vec::<Value>::new()
     );
     let removed = annotate(&beside, "secrets.floe.dev/env-from", None);
     assert_eq!(
-        bed.update(&removed, &beside)["metadata"]["annotations"],
+        fixture.update(&removed, &beside)["metadata"]["annotations"],
         json!({LIST: "x"})
     );
     // The author's manager sends an entry of the webhook: from now on it is the author's.
     let sent = applied_by(&removed, &[("gitops", "3", &[LIST])]);
     assert_eq!(
-        bed.update(&sent, &beside)["metadata"]["annotations"],
+        fixture.update(&sent, &beside)["metadata"]["annotations"],
         json!({LIST: "x,a"})
     );
 }
 
 #[test]
 fn opting_out_is_inherited_too() {
-    let bed = Bed::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
-    let live = bed.create(&deployment(
+    let fixture = Fixture::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
+    let live = fixture.create(&deployment(
         ours(&[("inject", "false")]),
         json!({}),
         json!({}),
@@ -554,12 +557,12 @@ fn opting_out_is_inherited_too() {
 
 #[test]
 fn defaults_lead_to_restarts_and_are_not_inherited() {
-    let bed = Bed::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
+    let fixture = Fixture::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
     let bare = deployment(json!({}), json!({}), json!({}));
-    let live = bed.create(&bare);
+    let live = fixture.create(&bare);
     assert_eq!(template(&live), template(&bare));
     assert_eq!(live["metadata"]["annotations"][LIST], "a");
-    let without = Bed::with(Arc::new(secrets(&[])), false, Some(&[]));
+    let without = Fixture::with(Arc::new(secrets(&[])), false, Some(&[]));
     assert_eq!(
         without.update(&touched(&live), &live),
         touched(&bare),
@@ -571,7 +574,7 @@ fn defaults_lead_to_restarts_and_are_not_inherited() {
 
 #[test]
 fn too_long_inherited_annotations_are_rejected_with_solution() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let of = |keys: usize, template: usize| {
         let pairs = (0..keys).map(|n| {
             (
@@ -580,7 +583,7 @@ fn too_long_inherited_annotations_are_rejected_with_solution() {
             )
         });
         let annotations = json!({"other": "x".repeat(template)});
-        bed.admit(
+        fixture.admit(
             &deployment(pairs.collect::<Map<_, _>>().into(), annotations, json!({})),
             None,
         )
@@ -608,8 +611,8 @@ fn too_long_inherited_annotations_are_rejected_with_solution() {
 
 #[test]
 fn inherited_annotation_is_rejected_on_metadata() {
-    let bed = Bed::new(false);
-    let refused = bed.admit(
+    let fixture = Fixture::new(false);
+    let refused = fixture.admit(
         &deployment(
             ours(&[("inherited", "{}"), ("env-from", "a")]),
             json!({}),
@@ -626,9 +629,9 @@ fn inherited_annotation_is_rejected_on_metadata() {
 
 #[test]
 fn forged_inherited_annotation_is_rewritten() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
-        let live = bed.create(&deployment(
+        let live = fixture.create(&deployment(
             ours(&[("env-from", "a")]),
             json!({INHERITED: forged}),
             json!({}),
@@ -638,7 +641,7 @@ fn forged_inherited_annotation_is_rewritten() {
             inherited(&[("env-from", "a")]),
             "{forged}"
         );
-        let bare = bed.create(&deployment(
+        let bare = fixture.create(&deployment(
             json!({}),
             json!({INHERITED: forged, "x": "y"}),
             json!({}),
@@ -653,9 +656,10 @@ fn forged_inherited_annotation_is_rewritten() {
 
 #[test]
 fn missing_secret_is_warning_unless_author_denies() {
-    let bed = Bed::new(false);
-    let of =
-        |pairs: &[(&str, &str)]| bed.admit(&deployment(ours(pairs), json!({}), json!({})), None);
+    let fixture = Fixture::new(false);
+    let of = |pairs: &[(&str, &str)]| {
+        fixture.admit(&deployment(ours(pairs), json!({}), json!({})), None)
+    };
     let warned = of(&[("env-from", "nowhere")]);
     assert!(warned.allowed);
     assert_eq!(
@@ -682,7 +686,7 @@ fn missing_secret_is_warning_unless_author_denies() {
         refused.said
     );
     // A default is not a statement of the author.
-    let operators = Bed::with(
+    let operators = Fixture::with(
         Arc::new(secrets(&[])),
         false,
         Some(&[("on-missing", "deny")]),
@@ -707,8 +711,8 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
             (json!({}), bad)
         };
         let object = deployment(metadata, inner, json!({}));
-        let bed = Bed::new(true);
-        let refused = bed.admit(&object, None);
+        let fixture = Fixture::new(true);
+        let refused = fixture.admit(&object, None);
         assert!(!refused.allowed, "{place}");
         assert!(
             refused.said.contains("did you mean secrets.floe.dev/refs?"),
@@ -721,7 +725,7 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
             refused.said
         );
         // Written while the webhook was off: scaling or labelling is not rejected, and nothing changes.
-        let later = bed.admit(&touched(&object), Some(&object));
+        let later = fixture.admit(&touched(&object), Some(&object));
         assert_eq!(
             (later.allowed, later.patch.len(), later.warnings.len()),
             (true, 0, 0),
@@ -730,28 +734,29 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
         );
         let mut image = object.clone();
         image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
-        let later = bed.admit(&image, Some(&object));
+        let later = fixture.admit(&image, Some(&object));
         assert!(later.allowed, "{place}: {}", later.said);
         // Changed, and still malformed.
         assert!(
-            !bed.admit(
-                &annotate(&object, &format!("{PREFIX}env-from"), Some("a")),
-                Some(&object)
-            )
-            .allowed
+            !fixture
+                .admit(
+                    &annotate(&object, &format!("{PREFIX}env-from"), Some("a")),
+                    Some(&object)
+                )
+                .allowed
         );
     }
 }
 
 #[rstest]
 fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_template: bool) {
-    let bed = Bed::with(Arc::new(Down), inject_template, None);
+    let fixture = Fixture::with(Arc::new(Down), inject_template, None);
     let object = deployment(
         ours(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
         json!({}),
         json!({}),
     );
-    let admitted = bed.admit(&object, None);
+    let admitted = fixture.admit(&object, None);
     assert!(admitted.allowed, "{}", admitted.said);
     assert!(
         admitted.warnings[0].contains("unavailable"),
@@ -768,28 +773,28 @@ fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_templat
     );
     assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
     // Entries that were injected before the outage stay.
-    let up = Bed::new(true).create(&deployment(
+    let up = Fixture::new(true).create(&deployment(
         ours(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
     let changed = annotate(&up, &format!("{PREFIX}env-from"), Some("a,b"));
-    let kept = bed.update(&changed, &up);
+    let kept = fixture.update(&changed, &up);
     assert_eq!(template(&kept)["spec"], template(&up)["spec"]);
 }
 
 #[test]
 fn unrelated_updates_are_left_alone() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let object = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
     let mut deleted = object.clone();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert!(bed.admit(&deleted, Some(&object)).patch.is_empty());
+    assert!(fixture.admit(&deleted, Some(&object)).patch.is_empty());
     let mut replica_set = object.clone();
     replica_set["kind"] = json!("ReplicaSet");
-    assert!(bed.admit(&replica_set, None).patch.is_empty());
+    assert!(fixture.admit(&replica_set, None).patch.is_empty());
     let job = workload("Job", &ours(&[("env-from", "a")]), &json!({}), &json!({}));
-    assert!(bed.admit(&touched(&job), Some(&job)).patch.is_empty());
+    assert!(fixture.admit(&touched(&job), Some(&job)).patch.is_empty());
 }
 
 // === injection into the template ===
@@ -812,7 +817,7 @@ fn variables(object: &Value) -> Vec<&str> {
 
 #[test]
 fn template_is_injected_if_operator_enables_it() {
-    let bed = Bed::new(true);
+    let fixture = Fixture::new(true);
     let container =
         json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "MINE", "value": "1"}]});
     let original = deployment(
@@ -820,14 +825,14 @@ fn template_is_injected_if_operator_enables_it() {
         json!({}),
         container,
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     assert_eq!(
         (sources(&live), variables(&live)),
         (vec!["a", "b", "x"], vec!["MINE", "USER"])
     );
     assert_eq!(template(&live)["metadata"]["labels"][RECORD], "true");
 
-    let fewer = bed.update(
+    let fewer = fixture.update(
         &annotate(&live, &format!("{PREFIX}env-from"), Some("b,c")),
         &live,
     );
@@ -836,7 +841,7 @@ fn template_is_injected_if_operator_enables_it() {
         (vec!["b", "c", "x"], vec!["MINE", "USER"])
     );
 
-    let elsewhere = bed.update(
+    let elsewhere = fixture.update(
         &annotate(&fewer, &format!("{PREFIX}containers"), Some("other*")),
         &fewer,
     );
@@ -854,9 +859,9 @@ fn template_is_injected_if_operator_enables_it() {
         .as_object_mut()
         .unwrap()
         .remove("annotations");
-    assert_eq!(bed.update(&bare, &live), plain);
+    assert_eq!(fixture.update(&bare, &live), plain);
     // If the operator turns it off, the entries are removed with the next change of the template.
-    let off = Bed::new(false);
+    let off = Fixture::new(false);
     assert_eq!(
         template(&off.update(&touched(&live), &live)),
         template(&live)
@@ -868,23 +873,23 @@ fn template_is_injected_if_operator_enables_it() {
 
 #[test]
 fn repeated_author_list_yields_same_object() {
-    let bed = Bed::new(true);
+    let fixture = Fixture::new(true);
     let original = deployment(
         ours(&[("env-from", "a")]),
         json!({}),
         json!({"envFrom": [{"secretRef": {"name": "x"}}]}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     let mut applied = live.clone();
     applied["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
         json!([{"secretRef": {"name": "x"}}]);
-    assert_eq!(bed.update(&applied, &live), live);
+    assert_eq!(fixture.update(&applied, &live), live);
 }
 
 #[test]
 fn entries_adopted_by_author_stay() {
-    let bed = Bed::new(true);
-    let live = bed.create(&deployment(
+    let fixture = Fixture::new(true);
+    let live = fixture.create(&deployment(
         ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
         json!({}),
         json!({}),
@@ -900,13 +905,13 @@ fn entries_adopted_by_author_stay() {
         &format!("{PREFIX}env.USER"),
         None,
     );
-    let left = bed.update(&bare, &live);
+    let left = fixture.update(&bare, &live);
     assert_eq!(
         (sources(&left), variables(&left)),
         (vec!["a"], vec!["USER"])
     );
     // While the annotation is there: a warning, and the author's value.
-    let kept = bed.update(&theirs, &live);
+    let kept = fixture.update(&theirs, &live);
     assert_eq!(
         template(&kept)["spec"]["containers"][0]["env"],
         theirs["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -916,9 +921,10 @@ fn entries_adopted_by_author_stay() {
 
 #[test]
 fn new_version_or_key_changes_no_untouched_template() {
-    let live = Bed::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
+    let live =
+        Fixture::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
     assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
-    let grown = Bed::with(Arc::new(secrets(&["new"])), true, None);
+    let grown = Fixture::with(Arc::new(secrets(&["new"])), true, None);
     assert!(grown.admit(&touched(&live), Some(&live)).patch.is_empty());
     // State after another version: other names, and a record that has them.
     let text = live.to_string().replace("FLOE_SECRET_A_K", "OLD_NAME");
@@ -934,7 +940,7 @@ fn new_version_or_key_changes_no_untouched_template() {
 
 #[test]
 fn entries_of_offline_inject_belong_to_author() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let record = json!({"containers": {"main": {"envFrom": ["a"]}}}).to_string();
     let mut annotations = ours(&[("env-from", "a")]);
     annotations[RECORD] = json!(record);
@@ -943,26 +949,26 @@ fn entries_of_offline_inject_belong_to_author() {
         annotations,
         json!({"envFrom": [{"secretRef": {"name": "a"}}]}),
     );
-    let live = bed.create(&object);
+    let live = fixture.create(&object);
     assert_eq!(template(&live), template(&object));
     let mut more = live.clone();
     more["spec"]["template"]["metadata"]["annotations"][format!("{PREFIX}refs")] = json!("c/k");
-    assert_eq!(template(&bed.update(&more, &live)), template(&more));
+    assert_eq!(template(&fixture.update(&more, &live)), template(&more));
 }
 
 #[test]
 fn infisical_reload_writes_template_and_its_own_annotation() {
-    let bed = Bed::new(false);
+    let fixture = Fixture::new(false);
     let original = deployment(
         ours(&[("env-from", "a"), ("reload", "infisical")]),
         json!({}),
         json!({}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     assert_eq!(live["metadata"]["annotations"][INFISICAL], "true");
     assert_eq!(live["metadata"]["annotations"][LIST], json!(null));
     assert_eq!(sources(&live), ["a"]);
-    let other = bed.update(
+    let other = fixture.update(
         &annotate(&live, &format!("{PREFIX}reload"), Some("reloader")),
         &live,
     );
@@ -970,7 +976,7 @@ fn infisical_reload_writes_template_and_its_own_annotation() {
     assert_eq!(other["metadata"]["annotations"][LIST], "a");
     assert_eq!(sources(&other), Vec::<&str>::new());
     // The next run reads the new value: a Job needs no restart.
-    let job = bed.create(&workload(
+    let job = fixture.create(&workload(
         "Job",
         &ours(&[("env-from", "a"), ("reload", "infisical")]),
         &json!({}),
@@ -987,19 +993,19 @@ fn infisical_reload_writes_template_and_its_own_annotation() {
 
 #[test]
 fn older_template_restores_its_record() {
-    let bed = Bed::new(true);
-    let first = bed.create(&deployment(
+    let fixture = Fixture::new(true);
+    let first = fixture.create(&deployment(
         ours(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
-    let second = bed.update(
+    let second = fixture.update(
         &annotate(&first, &format!("{PREFIX}env-from"), Some("b")),
         &first,
     );
     assert_eq!(sources(&second), ["b"]);
     // kubectl rollout undo: the old template, and the annotations of that time.
-    assert_eq!(bed.update(&first, &second), first);
+    assert_eq!(fixture.update(&first, &second), first);
 }
 
 // === properties of every workload ===
@@ -1230,32 +1236,32 @@ proptest! {
 
     #[test]
     fn second_pass_and_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
-        prop_assert_eq!(bed.admit(&live, None).patch, Vec::<Value>::new(), "reinvoked");
-        prop_assert_eq!(bed.admit(&touched(&live), Some(&live)).patch, Vec::<Value>::new(), "touched");
-        prop_assert_eq!(bed.update(&object, &live), live, "sent again as its author wrote it");
+        prop_assert_eq!(fixture.admit(&live, None).patch, Vec::<Value>::new(), "reinvoked");
+        prop_assert_eq!(fixture.admit(&touched(&live), Some(&live)).patch, Vec::<Value>::new(), "touched");
+        prop_assert_eq!(fixture.update(&object, &live), live, "sent again as its author wrote it");
     }
 
     #[test]
     fn removal_takes_back_exactly_what_was_written(object in made_up(), inject_template in any::<bool>()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
-        let bare = bed.update(&without_ours(&first.object), &first.object);
+        let bare = fixture.update(&without_ours(&first.object), &first.object);
         prop_assert_eq!(bare, without_ours(&object));
     }
 
     #[test]
     fn reloaders_patches_pass_unchanged(object in made_up(), inject_template in any::<bool>(), how in reloaded_how()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
         let reloaded = reloaded(&live, how);
-        prop_assert_eq!(bed.update(&reloaded, &live), reloaded);
+        prop_assert_eq!(fixture.update(&reloaded, &live), reloaded);
     }
 
     /// The order of the author's and Reloader's changes does not matter: the same object, except for the position of
@@ -1264,30 +1270,30 @@ proptest! {
     fn reloaders_patches_commute_with_ours(
         object in made_up(), change in change(), inject_template in any::<bool>(), how in reloaded_how(),
     ) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
         // Reloaded before the webhook first saw it.
-        let late = bed.admit(&reloaded(&object, how), None).object;
+        let late = fixture.admit(&reloaded(&object, how), None).object;
         prop_assert_eq!(split(&late), split(&reloaded(&live, how)));
 
-        let reloaded_first = bed.update(&reloaded(&live, how), &live);
-        let then_changed = bed.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
-        let changed_first = bed.admit(&changed(&live, &change), Some(&live));
+        let reloaded_first = fixture.update(&reloaded(&live, how), &live);
+        let then_changed = fixture.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
+        let changed_first = fixture.admit(&changed(&live, &change), Some(&live));
         prop_assert_eq!(then_changed.allowed, changed_first.allowed);
         prop_assume!(changed_first.allowed);
-        let then_reloaded = bed.update(&reloaded(&changed_first.object, how), &changed_first.object);
+        let then_reloaded = fixture.update(&reloaded(&changed_first.object, how), &changed_first.object);
         prop_assert_eq!(split(&then_changed.object), split(&then_reloaded));
         // Listed twice is the same as listed once.
-        prop_assert_eq!(bed.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
-        prop_assert_eq!(bed.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
+        prop_assert_eq!(fixture.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
+        prop_assert_eq!(fixture.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
     }
 
     /// Decision as in Reloader: the webhook's list adds the requested Secrets, and removes nothing.
     #[test]
     fn reloader_restarts_as_before_and_for_requested_secrets(object in made_up(), found in any::<bool>()) {
-        let first = Bed::new(false).admit(&object, None);
+        let first = Fixture::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
         let annotations = |object: &Value| -> [Value; 2] {
@@ -1297,16 +1303,16 @@ proptest! {
         let ours = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
         let secret = if found { json!({MATCH: "true"}) } else { json!({}) };
         for name in ["a", "b", "a.b", "axb", "a-b", "c", "nowhere", "x", "x1"] {
-            let before = verdict(name, &secret, &own, &inner);
+            let before = reload_decision(name, &secret, &own, &inner);
             let added = ours.contains(&json!(name.replace('.', r"\.")));
-            let expected = if added { Verdict::Named } else { before };
-            prop_assert_eq!(verdict(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
+            let expected = if added { ReloadDecision::Named } else { before };
+            prop_assert_eq!(reload_decision(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
         }
     }
 
     #[test]
     fn workload_has_at_most_one_reload_mechanism(object in made_up()) {
-        let first = Bed::new(false).admit(&object, None);
+        let first = Fixture::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let written = &record(&first.object)["restart"];
         prop_assert!(written["list"].is_null() || written["infisical"].is_null(), "{written}");
@@ -1317,10 +1323,10 @@ proptest! {
 
     #[test]
     fn patch_remove_follows_a_test(object in made_up()) {
-        let bed = Bed::new(true);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(true);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
-        let removing = bed.admit(&without_ours(&first.object), Some(&first.object)).patch;
+        let removing = fixture.admit(&without_ours(&first.object), Some(&first.object)).patch;
         for (at, operation) in removing.iter().enumerate().filter(|(_, operation)| operation["op"] == "remove") {
             let before = &removing[at - 1];
             prop_assert_eq!(&before["op"], "test");

@@ -18,11 +18,13 @@ use futures::stream::{self, StreamExt};
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
+use testbed::admission_client::kubeconfig_for;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::namespace::{Identity, TestNamespace};
-use testbed::objects::{Answer, path, send};
-use testbed::reviewer::kubeconfig_for;
-use testbed::webhook::{Registration, manifest, narrowed_to, patient, webhook_identity};
+use testbed::objects::{ApiResponse, path, send};
+use testbed::webhook::{
+    Registration, limited_to_namespaces, manifest, webhook_identity, with_max_timeout,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{free_ports, objects, wait_for};
 use tokio::net::TcpListener;
@@ -39,7 +41,7 @@ async fn turn() -> MutexGuard<'static, ()> {
 }
 
 /// Namespace with the webhook in force and an ordinary user.
-struct Scene<'cp> {
+struct Fixture<'cp> {
     cp: &'cp ControlPlane,
     // Deleted before the webhook ends: fields drop in this order.
     _registration: Registration,
@@ -48,11 +50,11 @@ struct Scene<'cp> {
     loader: Identity,
 }
 
-impl<'cp> Scene<'cp> {
+impl<'cp> Fixture<'cp> {
     /// For bursts: with a Service, the API server opens a new TLS connection for nearly every pod, and a machine that
     /// also builds may not manage 500 of those within the shipped 5 s.
     async fn new(cp: &'cp ControlPlane, identity: &Identity) -> Self {
-        Self::registered(cp, identity, cp.namespace("load").await, patient).await
+        Self::registered(cp, identity, cp.namespace("load").await, with_max_timeout).await
     }
 
     async fn in_namespace(cp: &'cp ControlPlane, identity: &Identity, ns: TestNamespace) -> Self {
@@ -66,7 +68,10 @@ impl<'cp> Scene<'cp> {
         change: fn(Value) -> Value,
     ) -> Self {
         let webhook = Launch::serve(cp, identity).start().await;
-        let configuration = change(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = change(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registration = Registration::shared(cp, &configuration).await;
         let rules =
             json!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["create"]}]);
@@ -123,7 +128,7 @@ impl<'cp> Scene<'cp> {
         };
         for (answer, slowed) in answers {
             burst.slowed_down += slowed;
-            if !answer.accepted() {
+            if !answer.is_accepted() {
                 *burst
                     .refused
                     .entry(format!("{} {}", answer.status, answer.message()))
@@ -143,7 +148,7 @@ impl<'cp> Scene<'cp> {
     /// GETs of Secrets by the webhook.
     fn reads(&self) -> u64 {
         self.webhook
-            .counted("backend_requests", &["operation=\"bind\""])
+            .counter_value("backend_requests", &["operation=\"bind\""])
     }
 }
 
@@ -159,7 +164,7 @@ struct Burst {
 }
 
 /// Creates an object; a 429 by flow control is retried, as every client of Kubernetes does.
-async fn create(client: &Client, object: Value) -> (Answer, usize) {
+async fn create(client: &Client, object: Value) -> (ApiResponse, usize) {
     for slowed in 0.. {
         let answer = send(
             client,
@@ -184,17 +189,19 @@ fn names(stem: &str) -> Vec<String> {
 async fn burst_of_pods_is_injected_completely() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
-    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
-    let memory = scene.webhook.memory();
+    let fixture = Fixture::new(cp, &webhook_identity(cp).await).await;
+    let memory = fixture.webhook.memory();
 
-    scene.secrets(&["shared".to_owned()]).await;
-    let same = scene.burst("same", &vec!["shared".to_owned(); BURST]).await;
+    fixture.secrets(&["shared".to_owned()]).await;
+    let same = fixture
+        .burst("same", &vec!["shared".to_owned(); BURST])
+        .await;
     assert_eq!((same.injected, &same.refused), (BURST, &BTreeMap::new()));
     assert!(same.reads <= 5, "one secret was read {} times", same.reads);
 
     let distinct = names("distinct");
-    scene.secrets(&distinct).await;
-    let distinct = scene.burst("distinct", &distinct).await;
+    fixture.secrets(&distinct).await;
+    let distinct = fixture.burst("distinct", &distinct).await;
     assert_eq!(
         (distinct.injected, &distinct.refused),
         (BURST, &BTreeMap::new())
@@ -207,7 +214,7 @@ async fn burst_of_pods_is_injected_completely() {
     );
     eprintln!(
         "memory (now, most) in KiB: {memory:?} before, {:?} after",
-        scene.webhook.memory()
+        fixture.webhook.memory()
     );
 }
 
@@ -227,12 +234,12 @@ async fn burst_survives_low_api_server_limits() {
     })
     .await;
     let identity = webhook_identity(&cp).await;
-    let scene = Scene::new(&cp, &identity).await;
+    let fixture = Fixture::new(&cp, &identity).await;
     let flow_schema = await_own_flow(&cp, &identity).await;
 
     let limited = names("limited");
-    scene.secrets(&limited).await;
-    let limited = scene.burst("limited", &limited).await;
+    fixture.secrets(&limited).await;
+    let limited = fixture.burst("limited", &limited).await;
     assert_eq!(
         (limited.injected, &limited.refused),
         (BURST, &BTreeMap::new())
@@ -247,8 +254,8 @@ async fn burst_survives_low_api_server_limits() {
     })
     .await;
     let bare = names("bare");
-    scene.secrets(&bare).await;
-    let bare = scene.burst("without-flow-schema", &bare).await;
+    fixture.secrets(&bare).await;
+    let bare = fixture.burst("without-flow-schema", &bare).await;
     eprintln!(
         "without the FlowSchema {} of {BURST} were refused",
         BURST - bare.injected
@@ -297,26 +304,26 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
 async fn secret_counts_from_the_moment_it_exists() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
-    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
-    let client = scene.loader.client();
-    let (scene, client) = (&scene, &client);
+    let fixture = Fixture::new(cp, &webhook_identity(cp).await).await;
+    let client = fixture.loader.client();
+    let (fixture, client) = (&fixture, &client);
     let pairs = stream::iter(0..BURST).map(async |at| {
         let secret = format!("fresh-{at}");
         // Also right after the webhook found that there is none.
         if at % 5 == 0 {
-            let (early, _) = create(client, scene.pod(&format!("early-{at}"), &secret)).await;
+            let (early, _) = create(client, fixture.pod(&format!("early-{at}"), &secret)).await;
             assert_eq!(early.status, 422, "{}", early.body);
         }
-        create(client, scene.secret(&secret)).await.0.object();
-        create(client, scene.pod(&format!("pod-{at}"), &secret))
+        create(client, fixture.secret(&secret)).await.0.object();
+        create(client, fixture.pod(&format!("pod-{at}"), &secret))
             .await
             .0
     });
-    let answers: Vec<Answer> = pairs.buffer_unordered(8).collect().await;
+    let answers: Vec<ApiResponse> = pairs.buffer_unordered(8).collect().await;
     let refused: Vec<&str> = answers
         .iter()
-        .filter(|answer| !answer.accepted())
-        .map(Answer::message)
+        .filter(|answer| !answer.is_accepted())
+        .map(ApiResponse::message)
         .collect();
     assert_eq!(refused, [""; 0]);
     eprintln!("{BURST} pods, each right after its Secret: none refused");
@@ -425,7 +432,7 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
             &json!({"labels": {"secrets.floe.dev/inject": label}}),
         )
         .await;
-    let scene = Scene::in_namespace(cp, &identity, ns).await;
+    let fixture = Fixture::in_namespace(cp, &identity, ns).await;
     let (elsewhere, client) = (cp.namespace("plain").await, cp.client());
 
     for at in 0..10 {
@@ -436,7 +443,7 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
         };
         create(
             &client,
-            job(&scene.ns, &format!("asking-{at}"), &annotations),
+            job(&fixture.ns, &format!("asking-{at}"), &annotations),
         )
         .await
         .0
@@ -466,9 +473,9 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
         waits.push(created.elapsed());
         tokio::time::sleep(Duration::from_millis(700).saturating_sub(created.elapsed())).await;
     }
-    let refused = scene
+    let refused = fixture
         .webhook
-        .counted("admission_requests", &["decision=\"denied\""]);
+        .counter_value("admission_requests", &["decision=\"denied\""]);
     eprintln!("{death:?}, {asking:?}: plain Jobs' pods after {waits:?}; {refused} refusals");
     assert!(
         refused >= 10,
@@ -478,6 +485,6 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
     assert!(
         late.is_empty(),
         "later than {PROMISED:?}: {late:?}\n{}",
-        scene.webhook.log()
+        fixture.webhook.log()
     );
 }

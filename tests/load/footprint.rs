@@ -8,7 +8,6 @@
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
@@ -16,12 +15,12 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{pod, prefixed};
 use testbed::namespace::{Identity, TestNamespace};
 use testbed::objects::{collection, send};
-use testbed::served::{pod, prefixed};
-use testbed::wait_within;
 use testbed::webhook::{Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{print_line, wait_within};
 
 const SECRETS: usize = 20_000;
 const SECRET_BYTES: usize = 10_000;
@@ -36,10 +35,6 @@ const STARTS: usize = 5;
 const IDLE: u64 = 20 << 10;
 const LOADED: u64 = 64 << 10;
 
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
 /// Measurements, in KiB and time.
 #[derive(Clone, Copy)]
 struct Figures {
@@ -51,9 +46,9 @@ struct Figures {
 }
 
 impl Figures {
-    fn say(&self, cluster: &str) {
+    fn print(&self, cluster: &str) {
         let mib = |kib: u64| format!("{}.{} MiB", kib >> 10, (kib & 1023) * 10 / 1024);
-        say(&format!(
+        print_line(&format!(
             "{cluster}: serve ready after {:.0?} (median of {STARTS}), idle {}, after {CREATES} creates {WAYS} at a \
              time {} (most {}); controller after its drift scan, most {}",
             self.ready,
@@ -65,7 +60,7 @@ impl Figures {
     }
 }
 
-struct Scene {
+struct Fixture {
     cp: ControlPlane,
     jobs: TestNamespace,
     loader: Identity,
@@ -73,7 +68,7 @@ struct Scene {
     controller: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -116,7 +111,8 @@ impl Scene {
         let webhook = running.expect("it was started");
         let (idle, _) = webhook.memory();
         {
-            let _registered = Registration::exclusive(&self.cp, &webhook.by_service()).await;
+            let _registered =
+                Registration::exclusive(&self.cp, &webhook.service_configuration()).await;
             self.load().await;
         }
         let (loaded, most) = webhook.memory();
@@ -125,7 +121,7 @@ impl Scene {
             .start()
             .await;
         wait_within(Duration::from_mins(3), "the first drift scan", || async {
-            (controller.counted("drift_scans", &[]) > 0).then_some(())
+            (controller.counter_value("drift_scans", &[]) > 0).then_some(())
         })
         .await;
         let (_, controller) = controller.memory();
@@ -205,17 +201,17 @@ async fn create(client: &Client, object: Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and wants the release binary: make footprint"]
 async fn memory_is_independent_of_cluster_size() {
-    let scene = Scene::new().await;
-    let empty = scene.measure().await;
-    empty.say("an empty cluster");
+    let fixture = Fixture::new().await;
+    let empty = fixture.measure().await;
+    empty.print("an empty cluster");
     let began = Instant::now();
-    scene.fill().await;
-    say(&format!(
+    fixture.fill().await;
+    print_line(&format!(
         "{SECRETS} Secrets of {SECRET_BYTES} bytes and {PODS} pods made in {:.0?}",
         began.elapsed()
     ));
-    let full = scene.measure().await;
-    full.say("a full cluster");
+    let full = fixture.measure().await;
+    full.print("a full cluster");
     for figures in [empty, full] {
         assert!(
             figures.idle <= IDLE && figures.most <= LOADED,

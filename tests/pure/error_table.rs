@@ -22,8 +22,8 @@ use floe_secrets_webhook::backend::memory::Fault;
 use floe_secrets_webhook::server::metrics::ShedReason;
 use injection::SkipReason;
 use serde_json::{Value, json};
-use testbed::in_process::{World, patched};
-use testbed::reviewer::{pod, review};
+use testbed::admission_client::{pod, review};
+use testbed::in_process::{HandlerFixture, patched};
 use testbed::tools;
 
 /// Lists all values of an enum. A new variant breaks the `match`.
@@ -138,17 +138,17 @@ impl Row {
             body,
             expected,
         } = self;
-        let world = World::new(policy);
-        world
+        let fixture = HandlerFixture::new(policy);
+        fixture
             .backend
             .put("jobs", "db", &[("value", "v"), ("user", "u")]);
-        world.backend.put("jobs", "db-user", &[("value", "v")]);
-        world.backend.always(fault);
-        let response = world
+        fixture.backend.put("jobs", "db-user", &[("value", "v")]);
+        fixture.backend.always(fault);
+        let response = fixture
             .answer(surface, body.as_bytes())
             .await
             .unwrap_or_else(|| panic!("{what}: no answer"));
-        let lines = world.admissions();
+        let lines = fixture.admissions();
         let [line] = lines.as_slice() else {
             panic!("{what}: one line per admission, not {lines:?}")
         };
@@ -178,9 +178,9 @@ impl Row {
             expected.decision, expected.reason
         );
         assert!(
-            world.exposition().contains(&labels),
+            fixture.exposition().contains(&labels),
             "{what}: {labels} in\n{}",
-            world.exposition()
+            fixture.exposition()
         );
     }
 }
@@ -493,11 +493,11 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
 
 async fn skip_rows() -> Vec<Row> {
     // State after the first call.
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
     let done = patched(
         asking(),
-        &world.admit(&asking()["metadata"]["annotations"]).await,
+        &fixture.admit(&asking()["metadata"]["annotations"]).await,
     );
 
     let mut mirror = asking();
@@ -601,9 +601,9 @@ async fn error_kinds_and_skip_reasons_all_have_rows() {
 /// Bytes without a uid get no response that an API server could accept.
 #[tokio::test]
 async fn review_without_uid_has_no_response() {
-    let world = World::new(Policy::default());
-    assert_eq!(world.answer(Surface::Pods, b"{}").await, None);
-    let lines = world.admissions();
+    let fixture = HandlerFixture::new(Policy::default());
+    assert_eq!(fixture.answer(Surface::Pods, b"{}").await, None);
+    let lines = fixture.admissions();
     assert_eq!(
         (&lines[0]["level"], &lines[0]["reason"]),
         (&json!("WARN"), &json!("unreadable"))
@@ -645,14 +645,14 @@ impl Authorizer for ForbidAll {
 #[tokio::test(start_paused = true)]
 async fn forbidden_secret_is_rejected_whether_or_not_it_exists() {
     let authorizer = Arc::new(ForbidAll::default());
-    let world = World::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
-    world.backend.put("jobs", "db", &[("value", "v")]);
+    let fixture = HandlerFixture::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
+    fixture.backend.put("jobs", "db", &[("value", "v")]);
     let expected = denied(Kind::PermissionDenied, 403, "Forbidden", &[], "INFO");
     for name in ["db", "gone"] {
-        let response = world
+        let response = fixture
             .admit(&json!({"secrets.floe.dev/env-from": name}))
             .await;
-        let lines = world.admissions();
+        let lines = fixture.admissions();
         assert_eq!(
             verdict(&response, lines.last().expect("a line")),
             expected,
@@ -666,7 +666,7 @@ async fn forbidden_secret_is_rejected_whether_or_not_it_exists() {
             )
         );
     }
-    assert_eq!(world.admit(&json!({})).await["allowed"], true);
+    assert_eq!(fixture.admit(&json!({})).await["allowed"], true);
     assert_eq!(
         *authorizer.0.lock().expect("a list"),
         ["jobs/default"; 2],
@@ -687,12 +687,12 @@ impl Authorizer for Undecided {
 
 #[tokio::test(start_paused = true)]
 async fn undecided_authorizer_rejects_at_deadline() {
-    let world = World::authorized_by(Arc::new(Undecided));
-    world.backend.put("jobs", "db", &[("value", "v")]);
-    let response = world
+    let fixture = HandlerFixture::authorized_by(Arc::new(Undecided));
+    fixture.backend.put("jobs", "db", &[("value", "v")]);
+    let response = fixture
         .admit(&json!({"secrets.floe.dev/env-from": "db"}))
         .await;
-    let lines = world.admissions();
+    let lines = fixture.admissions();
     let expected = denied(Kind::Timeout, 503, "ServiceUnavailable", &[], "WARN");
     assert_eq!(
         verdict(&response, lines.last().expect("a line")),
@@ -704,7 +704,8 @@ async fn undecided_authorizer_rejects_at_deadline() {
 /// The page: each expected response is in one line of the table.
 #[tokio::test(start_paused = true)]
 async fn page_matches_the_table() {
-    let page = std::fs::read_to_string(tools::project().join("docs/ERRORS.md")).expect("the page");
+    let page =
+        std::fs::read_to_string(tools::project_root().join("docs/ERRORS.md")).expect("the page");
     let table: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
     for Row { what, expected, .. } in rows().await {
         let Verdict {

@@ -21,7 +21,7 @@ use floe_secrets_webhook::server::metrics::{
     OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
 };
 use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};
-use testbed::sockets::{Answer, Ca, Server, answer, connect, serve, until};
+use testbed::sockets::{Ca, HttpResponse, Server, connect, read_response, serve, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -72,9 +72,12 @@ fn ok() -> Router {
 /// Waits until the server closes the connection.
 async fn ended(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    let _ = timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut rest))
-        .await
-        .expect("the connection stays open");
+    let _ = timeout(
+        testbed::sockets::WAIT_TIMEOUT,
+        stream.read_to_end(&mut rest),
+    )
+    .await
+    .expect("the connection stays open");
 }
 
 // === slow, idle, old, too many ===
@@ -98,7 +101,7 @@ async fn slow_header_is_closed_and_idle_connections_stay() {
         }
     });
     timeout(
-        testbed::sockets::PATIENCE,
+        testbed::sockets::WAIT_TIMEOUT,
         read.read_to_end(&mut Vec::new()),
     )
     .await
@@ -115,7 +118,7 @@ async fn slow_header_is_closed_and_idle_connections_stay() {
         testbed::sockets::get(&mut unused, "/").await.unwrap().body,
         "ok"
     );
-    until("two left", async || open(&metrics) == 2).await;
+    wait_until("two left", async || open(&metrics) == 2).await;
 }
 
 #[tokio::test]
@@ -185,7 +188,7 @@ async fn old_connection_is_closed_after_response_without_losing_requests() {
         while !testbed::sockets::get(&mut stream, "/")
             .await
             .unwrap()
-            .closes()
+            .closes_connection()
         {}
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     }
@@ -196,7 +199,7 @@ async fn old_connection_is_closed_after_response_without_losing_requests() {
             !testbed::sockets::get(&mut stream, "/")
                 .await
                 .unwrap()
-                .closes(),
+                .closes_connection(),
             "a young connection was told to end"
         );
     }
@@ -254,14 +257,14 @@ async fn serve_reading(settings: BodySettings, metrics: &ServerMetrics) -> Serve
     serve(router, ListenerSettings::default(), metrics, None).await
 }
 
-async fn post_length(stream: &mut TcpStream, length: usize) -> Answer {
+async fn post_length(stream: &mut TcpStream, length: usize) -> HttpResponse {
     let head = format!("POST / HTTP/1.1\r\nhost: webhook.test\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&vec![b'x'; length]).await.unwrap();
-    answer(stream).await.unwrap()
+    read_response(stream).await.unwrap()
 }
 
-async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Answer {
+async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> HttpResponse {
     stream
         .write_all(b"POST / HTTP/1.1\r\nhost: webhook.test\r\ntransfer-encoding: chunked\r\n\r\n")
         .await
@@ -271,7 +274,7 @@ async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Ans
         stream.write_all(chunk.as_bytes()).await.unwrap();
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
-    answer(stream).await.unwrap()
+    read_response(stream).await.unwrap()
 }
 
 #[tokio::test]
@@ -300,7 +303,7 @@ async fn large_body_is_rejected_before_it_is_sent() {
         9 * MIB
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let refused = answer(&mut stream).await.unwrap();
+    let refused = read_response(&mut stream).await.unwrap();
     assert_eq!(refused.status, 413);
     assert!(!refused.head.to_ascii_lowercase().contains("retry-after"));
 }
@@ -311,7 +314,7 @@ async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     // Time is not tested here, and a busy machine may take long.
     let settings = BodySettings {
-        deadline: testbed::sockets::PATIENCE,
+        deadline: testbed::sockets::WAIT_TIMEOUT,
         ..Default::default()
     };
     let router = reading(settings, &metrics, Some(Arc::clone(&release)), &held);
@@ -331,7 +334,7 @@ async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
                     }
                     sleep(Duration::from_millis(2)).await;
                 }
-                answer(&mut stream)
+                read_response(&mut stream)
                     .await
                     .map_or(503, |answer| answer.status)
             })
@@ -339,7 +342,7 @@ async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
         .collect();
     // No bytes are released before each of the forty is either complete and held, or shed.
     let mut most = 0;
-    until("all decided", async || {
+    wait_until("all decided", async || {
         most = most.max(metrics.body_bytes_in_flight.get());
         let refused = usize::try_from(shed(&metrics, ShedReason::BytesInFlight)).unwrap();
         held.load(Ordering::SeqCst) + refused == 40
@@ -360,7 +363,7 @@ async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
     }
     let mut statuses = Vec::new();
     for client in clients {
-        until("released", async || {
+        wait_until("released", async || {
             release.notify_waiters();
             client.is_finished()
         })
@@ -398,11 +401,11 @@ async fn announced_missing_bytes_hold_no_budget_and_get_408() {
         stream.write_all(head.as_bytes()).await.unwrap();
         trickles.push(stream);
     }
-    until("all began", async || metrics.body_bytes_in_flight.get() > 0).await;
+    wait_until("all began", async || metrics.body_bytes_in_flight.get() > 0).await;
     let mut honest = TcpStream::connect(server.addr).await.unwrap();
     assert_eq!(post_length(&mut honest, 8 * MIB).await.status, 200);
     for mut stream in trickles {
-        assert_eq!(answer(&mut stream).await.unwrap().status, 408);
+        assert_eq!(read_response(&mut stream).await.unwrap().status, 408);
     }
     assert_eq!(shed(&metrics, ShedReason::BodyDeadline), 4);
     assert_eq!(metrics.body_bytes_in_flight.get(), 0);
@@ -451,7 +454,7 @@ async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Loa
                 break;
             };
             load.answered.fetch_add(1, Ordering::SeqCst);
-            if answer.closes() {
+            if answer.closes_connection() {
                 break;
             }
         }
@@ -499,7 +502,7 @@ async fn drain_under_load_loses_no_request() {
     let mut idle = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
     testbed::sockets::get(&mut idle, "/").await.unwrap();
     let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
-    until("load", async || count(&load.answered) > 1000).await;
+    wait_until("load", async || count(&load.answered) > 1000).await;
     assert_eq!(
         count(&load.connections),
         16,
@@ -509,12 +512,12 @@ async fn drain_under_load_loses_no_request() {
     let began = Instant::now();
     server.shutdown.drain();
     // New connections arrive until the cluster has removed the endpoint.
-    until("new connections", async || count(&load.connections) > 40).await;
+    wait_until("new connections", async || count(&load.connections) > 40).await;
     load.gone.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.unwrap();
     }
-    let drained = timeout(testbed::sockets::PATIENCE, server.ended)
+    let drained = timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
         .await
         .expect("the idle connection held it up")
         .unwrap();
@@ -529,8 +532,7 @@ async fn drain_under_load_loses_no_request() {
 }
 
 #[tokio::test]
-async fn drain_completes_requests_in_flight_and_serves_backlog()
-{
+async fn drain_completes_requests_in_flight_and_serves_backlog() {
     let metrics = ServerMetrics::default();
     let release = Arc::new(Notify::new());
     let wait = Arc::clone(&release);
@@ -550,7 +552,7 @@ async fn drain_completes_requests_in_flight_and_serves_backlog()
         .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("under way", async || open(&metrics) == 1).await;
     // One thread runs this test: the server cannot have accepted this one when the drain begins.
     let connecting = std::net::TcpStream::connect(server.addr).unwrap();
     server.shutdown.drain();
@@ -561,13 +563,13 @@ async fn drain_completes_requests_in_flight_and_serves_backlog()
         "ok"
     );
 
-    until("not accepting", async || {
+    wait_until("not accepting", async || {
         TcpStream::connect(server.addr).await.is_err()
     })
     .await;
     release.notify_one();
-    let late = answer(&mut stream).await.unwrap();
-    assert!(late.body == "late" && late.closes(), "{late:?}");
+    let late = read_response(&mut stream).await.unwrap();
+    assert!(late.body == "late" && late.closes_connection(), "{late:?}");
     assert_eq!(server.ended.await.unwrap(), Drained { aborted: 0 });
 }
 
@@ -591,10 +593,10 @@ async fn endless_request_is_cut_after_drain_timeout() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("under way", async || open(&metrics) == 1).await;
     server.shutdown.drain();
     assert_eq!(
-        timeout(testbed::sockets::PATIENCE, server.ended)
+        timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
             .await
             .unwrap()
             .unwrap(),
@@ -623,7 +625,7 @@ async fn first_signal_drains_and_second_aborts() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("under way", async || open(&metrics) == 1).await;
 
     let listening = tokio::spawn(Signals::install().unwrap().run(server.shutdown.clone()));
     let send = |name: &str| {
@@ -637,13 +639,13 @@ async fn first_signal_drains_and_second_aborts() {
         );
     };
     send("TERM");
-    timeout(testbed::sockets::PATIENCE, server.shutdown.draining())
+    timeout(testbed::sockets::WAIT_TIMEOUT, server.shutdown.draining())
         .await
         .unwrap();
     assert!(server.shutdown.is_draining() && !server.ended.is_finished());
     send("INT");
     assert_eq!(
-        timeout(testbed::sockets::PATIENCE, server.ended)
+        timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
             .await
             .unwrap()
             .unwrap(),

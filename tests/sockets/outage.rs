@@ -9,9 +9,9 @@
 use http::Method;
 use serde_json::{Value, json};
 use testbed::control_plane::ControlPlane;
+use testbed::manifests::{container, deployment, find_container, job, pod, prefixed, sources};
 use testbed::namespace::TestNamespace;
 use testbed::objects;
-use testbed::served::{container, deployment, job, named, pod, prefixed, sources};
 use testbed::webhook::{NAMESPACE, Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{unique, wait_for};
@@ -21,7 +21,7 @@ async fn start(cp: &ControlPlane) -> (WebhookProcess, Registration) {
     let identity = webhook_identity(cp).await;
     let launch = Launch::serve(cp, &identity).with(&["--log", "debug", "--shutdown-delay", "0s"]);
     let webhook = launch.start().await;
-    let registration = Registration::exclusive(cp, &webhook.by_service()).await;
+    let registration = Registration::exclusive(cp, &webhook.service_configuration()).await;
     (webhook, registration)
 }
 
@@ -31,7 +31,7 @@ async fn end(webhook: &WebhookProcess, signal: &str) {
         webhook.kill();
     } else {
         webhook.terminate();
-        wait_for("the webhook's end", || async { webhook.exited() }).await;
+        wait_for("the webhook's end", || async { webhook.exit_status() }).await;
     }
 }
 
@@ -84,7 +84,7 @@ async fn only_annotated_pods_wait_and_recover_by_themselves() {
                 let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
                 cp.request(Method::GET, &path, None)
                     .await
-                    .accepted()
+                    .is_accepted()
                     .then_some(())
             })
             .await;
@@ -118,11 +118,13 @@ async fn only_annotated_pods_wait_and_recover_by_themselves() {
             deployment("others", &json!({}), &containers),
             job("other", &json!({}), &containers),
         ] {
-            cp.kubectl_apply(&plain.name, &object).await.succeeded();
+            cp.kubectl_apply(&plain.name, &object)
+                .await
+                .expect_success();
         }
         cp.kubectl_apply(&defaults.name, &deployment("api", &asks, &containers))
             .await
-            .succeeded();
+            .expect_success();
         for free in ["app=others", "app=other"] {
             cp.pod_of(&plain.name, free).await;
         }
@@ -147,7 +149,7 @@ async fn only_annotated_pods_wait_and_recover_by_themselves() {
         ] {
             let pod = cp.pod_of(&namespace.name, selector).await;
             assert_eq!(
-                sources(named(&pod, "main")),
+                sources(find_container(&pod, "main")),
                 ["secret/db-creds"],
                 "{signal}: {selector}"
             );
@@ -172,7 +174,7 @@ async fn other_requests_succeed_without_webhook() {
     // Created before the webhook was installed: it has annotations, and no secret.
     let before = pod(&ns.name, "before", &asking());
     {
-        let _turn = Registration::turn().await;
+        let _turn = Registration::lock_exclusive().await;
         cp.create(&before).await.object();
     }
     let (webhook, _registration) = start(cp).await;
@@ -180,7 +182,7 @@ async fn other_requests_succeed_without_webhook() {
     let run = async |args: &[&str]| {
         cp.kubectl(&[&["-n", &ns.name], args].concat(), "")
             .await
-            .succeeded()
+            .expect_success()
     };
     // Labels and annotations of a pod that was never injected, with the webhook running and without.
     let edit = async |value: &str| {
@@ -209,7 +211,7 @@ async fn other_requests_succeed_without_webhook() {
         deployment("gone", &asking(), &containers),
         job("load", &asking(), &containers),
     ] {
-        cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        cp.kubectl_apply(&ns.name, &object).await.expect_success();
     }
     for name in ["api", "gone", "load"] {
         cp.pod_of(&ns.name, &format!("app={name}")).await;
@@ -264,7 +266,7 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
     let annotation = "secrets.floe.dev/on-missing=perhaps";
     cp.kubectl(&["annotate", "namespace", &ns.name, annotation], "")
         .await
-        .succeeded();
+        .expect_success();
     let of_account = [
         "-n",
         &by_account.name,
@@ -273,7 +275,7 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
         "default",
         annotation,
     ];
-    cp.kubectl(&of_account, "").await.succeeded();
+    cp.kubectl(&of_account, "").await.expect_success();
     webhook = webhook.restart().await;
 
     for (namespace, whose) in [
@@ -293,7 +295,7 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
         assert_eq!(refused.stderr, said);
         // Neither pods that override it by an annotation nor those that opt out are affected.
         for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
-            cp.create_dry(&pod(namespace, "free", &prefixed(&short)))
+            cp.create_dry_run(&pod(namespace, "free", &prefixed(&short)))
                 .await
                 .object();
         }
@@ -308,8 +310,8 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
         let run = async |verb: &str, change: &str| {
             cp.kubectl(&[&[verb], target, &[change]].concat(), "").await
         };
-        run("label", "example.com/a=b").await.succeeded();
-        run("annotate", "example.com/a=b").await.succeeded();
+        run("label", "example.com/a=b").await.expect_success();
+        run("annotate", "example.com/a=b").await.expect_success();
         let refused = run("annotate", "secrets.floe.dev/refs=a").await;
         assert!(
             refused
@@ -319,7 +321,7 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
         );
         run("annotate", "secrets.floe.dev/on-missing-")
             .await
-            .succeeded();
+            .expect_success();
     }
     drop(webhook);
 }

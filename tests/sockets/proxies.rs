@@ -7,9 +7,10 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::process::Folder;
 use testbed::proxy::ForwardProxy;
@@ -46,28 +47,10 @@ fn environment(command: &mut Command, set: &[(&str, &str)]) {
 }
 
 /// Runs a program to its end.
-async fn run(mut command: Command, stdin: &'static str, set: &[(&str, &str)]) -> (i32, String) {
+async fn run(mut command: Command, stdin: &str, set: &[(&str, &str)]) -> (i32, String) {
     environment(&mut command, set);
-    let ran = tokio::task::spawn_blocking(move || {
-        use std::io::Write as _;
-        let pipes = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = pipes.spawn().expect("the program starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(stdin.as_bytes())
-            .ok();
-        child.wait_with_output().expect("it ends")
-    });
-    let output = ran.await.expect("no panic");
-    let said = [output.stdout, output.stderr]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
-    (output.status.code().expect("it was not killed"), said)
+    let output = CommandOutput::run_async(command, stdin).await;
+    (output.code, output.text())
 }
 
 fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
@@ -77,7 +60,7 @@ fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
 }
 
 fn kubectl(kubeconfig: &Path) -> Command {
-    let [program] = testbed::tools::paths(["kubectl"]);
+    let [program] = testbed::tools::program_paths(["kubectl"]);
     let mut command = Command::new(program);
     command
         .args(["get", "--raw", "/version", "--kubeconfig"])

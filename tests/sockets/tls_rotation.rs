@@ -19,7 +19,7 @@ use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::metrics::{Reload, ReloadResult, ServerMetrics};
 use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 use tempfile::TempDir;
-use testbed::sockets::{Ca, Pem, Server, connect, served, until};
+use testbed::sockets::{Ca, Pem, Server, connect, served_common_name, wait_until};
 
 /// Secret volume with the kubelet's layout: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
 struct Volume {
@@ -64,13 +64,13 @@ impl Volume {
 }
 
 /// Listener that reads its certificate files at a short interval.
-struct Watched {
+struct Fixture {
     server: Server,
     store: Arc<CertStore>,
     metrics: ServerMetrics,
 }
 
-impl Watched {
+impl Fixture {
     async fn start(files: TlsFiles) -> Self {
         let metrics = ServerMetrics::default();
         let auth = if files.client_ca.is_some() {
@@ -105,7 +105,7 @@ impl Watched {
     /// Waits until the files were rejected this many more times.
     async fn refused(&self, times: u64) {
         let before = self.count(ReloadResult::Kept);
-        until("refusals", async || {
+        wait_until("refusals", async || {
             self.count(ReloadResult::Kept) >= before + times
         })
         .await;
@@ -120,14 +120,14 @@ async fn who(Extension(peer): Extension<Peer>) -> String {
 async fn three_certificate_swaps_are_served_and_no_connection_drops() {
     let ca = Ca::new("ca");
     let mut volume = Volume::new(&ca.leaf("generation-0"));
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let addr = watched.server.addr;
     let mut old = connect(addr, &ca, None, "http/1.1").await.unwrap();
     assert_eq!(testbed::sockets::common_name(&old), "generation-0");
     for generation in 1..=3 {
         let name = format!("generation-{generation}");
         volume.swap(&ca.leaf(&name));
-        until(&name, async || served(addr, &ca).await == name).await;
+        wait_until(&name, async || served_common_name(addr, &ca).await == name).await;
         assert_eq!(
             testbed::sockets::get(&mut old, "/").await.unwrap().body,
             "ok"
@@ -140,15 +140,15 @@ async fn three_certificate_swaps_are_served_and_no_connection_drops() {
 async fn key_written_before_its_certificate_waits_for_it() {
     let ca = Ca::new("ca");
     let volume = Volume::new(&ca.leaf("old"));
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let new = ca.leaf("new");
     let data = volume.dir.path().join("..data");
     fs::write(data.join("tls.key"), &new.key).unwrap();
     watched.refused(2).await;
-    assert_eq!(served(watched.server.addr, &ca).await, "old");
+    assert_eq!(served_common_name(watched.server.addr, &ca).await, "old");
     fs::write(data.join("tls.crt"), &new.cert).unwrap();
-    until("new", async || {
-        served(watched.server.addr, &ca).await == "new"
+    wait_until("new", async || {
+        served_common_name(watched.server.addr, &ca).await == "new"
     })
     .await;
 }
@@ -183,7 +183,7 @@ async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
     let ca = Ca::new("ca");
     let good = ca.leaf("good");
     let mut volume = Volume::new(&good);
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let not_after = watched.store.not_after();
     let key = good.key.clone();
     let expired = ca.leaf_with("expired", |params| {
@@ -229,9 +229,13 @@ async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
     for (n, (pair, reason)) in bad.iter().enumerate() {
         volume.swap(pair);
         // The third rejection is certain to be of the complete content, and must not be logged again.
-        until(reason, async || warnings().len() > n).await;
+        wait_until(reason, async || warnings().len() > n).await;
         watched.refused(3).await;
-        assert_eq!(served(watched.server.addr, &ca).await, "good", "{reason}");
+        assert_eq!(
+            served_common_name(watched.server.addr, &ca).await,
+            "good",
+            "{reason}"
+        );
         let warnings = warnings();
         assert_eq!(warnings.len(), n + 1, "{warnings:#?}");
         assert!(warnings[n].contains(reason), "{}", warnings[n]);
@@ -242,7 +246,7 @@ async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
 
     fs::remove_file(volume.dir.path().join("..data")).unwrap();
     watched.refused(2).await;
-    assert_eq!(served(watched.server.addr, &ca).await, "good");
+    assert_eq!(served_common_name(watched.server.addr, &ca).await, "good");
     assert_eq!(watched.count(ReloadResult::Loaded), 0);
 }
 
@@ -303,7 +307,7 @@ async fn client_certificate_is_required_and_its_ca_can_change() {
     let volume = Volume::new(&ca.leaf("server"));
     let client_ca = volume.dir.path().join("client-ca.crt");
     fs::write(&client_ca, first.pem()).unwrap();
-    let watched = Watched::start(TlsFiles {
+    let watched = Fixture::start(TlsFiles {
         client_ca: Some(client_ca.clone()),
         ..volume.files()
     })
@@ -328,11 +332,11 @@ async fn client_certificate_is_required_and_its_ca_can_change() {
     assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
 
     fs::write(&client_ca, first.pem() + &second.pem()).unwrap();
-    until("both", async || who(Some(&bob)).await.is_some()).await;
+    wait_until("both", async || who(Some(&bob)).await.is_some()).await;
     assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
 
     fs::write(&client_ca, second.pem()).unwrap();
-    until("the second alone", async || {
+    wait_until("the second alone", async || {
         who(Some(&alice)).await.is_none()
     })
     .await;

@@ -6,13 +6,13 @@ use super::control_plane::Options;
 use super::process::Folder;
 
 /// Audit log of every request, metadata only.
-pub struct Audit {
+pub struct AuditLog {
     folder: Folder,
 }
 
 /// Request in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct AuditEvent {
     pub verb: String,
     /// Resource and its API group, as in `leases.coordination.k8s.io`; with a subresource after a slash.
     pub resource: String,
@@ -26,7 +26,7 @@ pub struct Asked {
     pub at: jiff::Timestamp,
 }
 
-impl Audit {
+impl AuditLog {
     pub fn new() -> Self {
         let folder = Folder::new();
         let policy = json!({
@@ -51,37 +51,37 @@ impl Audit {
     }
 
     /// Requests of this user so far, in the order of the responses. A watch counts when it is opened.
-    pub fn by(&self, username: &str) -> Vec<Asked> {
+    pub fn requests_by(&self, username: &str) -> Vec<AuditEvent> {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         // The last line may be incomplete.
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let theirs = lines.filter(|line| line["user"]["username"] == username);
-        let begun =
-            theirs.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
-        begun
+        let of_user = lines.filter(|line| line["user"]["username"] == username);
+        let started =
+            of_user.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
+        started
             .filter(|line| line["objectRef"]["resource"].is_string())
-            .map(|line| asked(&line))
+            .map(|line| event(&line))
             .collect()
     }
 }
 
-fn asked(line: &Value) -> Asked {
+fn event(line: &Value) -> AuditEvent {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let about = &line["objectRef"];
+    let object_ref = &line["objectRef"];
     let dotted = |value: &Value, mark: &str| {
         value
             .as_str()
             .map(|text| format!("{mark}{text}"))
             .unwrap_or_default()
     };
-    Asked {
+    AuditEvent {
         verb: text(&line["verb"]),
-        resource: text(&about["resource"])
-            + &dotted(&about["apiGroup"], ".")
-            + &dotted(&about["subresource"], "/"),
-        name: text(&about["name"]),
+        resource: text(&object_ref["resource"])
+            + &dotted(&object_ref["apiGroup"], ".")
+            + &dotted(&object_ref["subresource"], "/"),
+        name: text(&object_ref["name"]),
         uri: text(&line["requestURI"]),
         code: line["responseStatus"]["code"].as_u64().unwrap_or_default(),
         at: text(&line["requestReceivedTimestamp"])

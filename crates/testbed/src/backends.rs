@@ -18,13 +18,13 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 /// Fixture over a scripted backend in memory.
-pub struct InMemory {
+pub struct MemoryFixture {
     pub backend: Arc<MemoryBackend>,
     pub binder: Arc<dyn SecretBinder>,
     pub values: Arc<dyn SecretsBackend>,
 }
 
-impl InMemory {
+impl MemoryFixture {
     /// Fixture whose binder is the decorated backend; its values come from the backend itself.
     pub fn binder<B: SecretBinder>(decorate: impl FnOnce(Arc<MemoryBackend>) -> B) -> Self {
         let backend = Arc::new(MemoryBackend::new());
@@ -38,7 +38,7 @@ impl InMemory {
 }
 
 #[async_trait]
-impl Fixture for InMemory {
+impl Fixture for MemoryFixture {
     fn binder(&self) -> Arc<dyn SecretBinder> {
         Arc::clone(&self.binder)
     }
@@ -77,7 +77,7 @@ impl Fixture for InMemory {
 }
 
 /// Fixture over an API server: a fake one, which can be made to fail, or a real one, which cannot.
-pub struct OverApi {
+pub struct ApiFixture {
     /// Client that creates secrets, with other permissions than the backend.
     pub admin: Client,
     pub binder: Arc<dyn SecretBinder>,
@@ -87,7 +87,7 @@ pub struct OverApi {
     pub fake: Option<FakeApi>,
 }
 
-impl OverApi {
+impl ApiFixture {
     /// Fixture of the backend without decorators over a fake server.
     pub async fn fake() -> Self {
         Self::fake_with(|backend| (Arc::clone(&backend) as _, backend as _)).await
@@ -95,10 +95,12 @@ impl OverApi {
 
     /// Fixture of the decorated backend over a fake server.
     pub async fn fake_with(
-        dress: impl FnOnce(Arc<KubernetesBackend>) -> (Arc<dyn SecretBinder>, Arc<dyn SecretsBackend>),
+        decorate: impl FnOnce(
+            Arc<KubernetesBackend>,
+        ) -> (Arc<dyn SecretBinder>, Arc<dyn SecretsBackend>),
     ) -> Self {
         let fake = FakeApi::start(&["jobs", "other"]).await;
-        let (binder, values) = dress(Arc::new(KubernetesBackend::new(fake.client(), None)));
+        let (binder, values) = decorate(Arc::new(KubernetesBackend::new(fake.client(), None)));
         let namespaces = ("jobs".to_owned(), "other".to_owned());
         Self {
             admin: fake.client(),
@@ -113,7 +115,7 @@ impl OverApi {
         &self,
         method: Method,
         path: String,
-        content: &str,
+        content_type: &str,
         body: Option<&Value>,
     ) -> Value {
         let body = body.map_or_else(Body::empty, |body| {
@@ -122,7 +124,7 @@ impl OverApi {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", content)
+            .header("content-type", content_type)
             .body(body)
             .expect("a request");
         let response = self.admin.send(request).await.expect("an answer");
@@ -143,7 +145,7 @@ impl OverApi {
 }
 
 #[async_trait]
-impl Fixture for OverApi {
+impl Fixture for ApiFixture {
     fn binder(&self) -> Arc<dyn SecretBinder> {
         Arc::clone(&self.binder)
     }

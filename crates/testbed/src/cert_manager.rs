@@ -2,7 +2,7 @@
 
 use super::control_plane::ControlPlane;
 use super::process::{Folder, Process};
-use super::tools::paths;
+use super::tools::program_paths;
 
 /// Controllers of cert-manager, with their CRDs. Killed on drop.
 pub struct CertManager {
@@ -13,7 +13,7 @@ pub struct CertManager {
 impl CertManager {
     /// Installs the CRDs and starts the controllers.
     pub async fn start(cp: &ControlPlane) -> Self {
-        let [program] = paths(["certmanager"]);
+        let [program] = program_paths(["certmanager"]);
         let definitions = program
             .parent()
             .expect("a folder")
@@ -23,7 +23,7 @@ impl CertManager {
         // The CRDs are too large for the annotation of a client-side apply.
         cp.kubectl(&["create", "--filename", &definitions], "")
             .await
-            .succeeded();
+            .expect_success();
         let established = [
             "wait",
             "--for=condition=Established",
@@ -31,7 +31,7 @@ impl CertManager {
             "--filename",
             &definitions,
         ];
-        cp.kubectl(&established, "").await.succeeded();
+        cp.kubectl(&established, "").await.expect_success();
         let folder = Folder::new();
         let args = [
             "-kubeconfig".to_owned(),

@@ -8,29 +8,29 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use super::namespace::Identity;
-use super::objects::{Answer, apply, path, send};
+use super::objects::{ApiResponse, apply, path, send};
 use super::process::Folder;
-use super::{block_on_elsewhere, unique};
+use super::{block_on_new_thread, unique};
 
 /// Access of the administrator. Created objects are deleted when the test ends.
 pub struct Cluster {
     /// Client of the administrator.
     pub client: Client,
     file: Kubeconfig,
-    left: Left,
+    cleanup: Cleanup,
     folder: Folder,
 }
 
 /// Objects that are deleted on drop.
-struct Left {
+struct Cleanup {
     admin: Config,
     paths: Vec<String>,
 }
 
-impl Drop for Left {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         let (admin, paths) = (self.admin.clone(), std::mem::take(&mut self.paths));
-        block_on_elsewhere(async move {
+        block_on_new_thread(async move {
             let client = Client::try_from(admin).expect("the administrator's configuration");
             for path in paths {
                 send(&client, Method::DELETE, &path, None).await;
@@ -54,7 +54,7 @@ impl Cluster {
         Self {
             client,
             file,
-            left: Left {
+            cleanup: Cleanup {
                 admin,
                 paths: Vec::new(),
             },
@@ -63,19 +63,21 @@ impl Cluster {
     }
 
     /// Applies an object that is deleted at the end.
-    pub async fn lend(&mut self, object: &Value) {
-        self.left.paths.push(path(object));
+    pub async fn apply_temporarily(&mut self, object: &Value) {
+        self.cleanup.paths.push(path(object));
         apply(&self.client, object).await.object();
     }
 
     /// Creates a namespace of the test, ready for pods.
     pub async fn namespace(&mut self, stem: &str) -> String {
         let name = unique(stem);
-        self.lend(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
-            .await;
+        self.apply_temporarily(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await;
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
         super::wait_for("the namespace's service account", || async {
-            self.get(&account).await.accepted().then_some(())
+            self.get(&account).await.is_accepted().then_some(())
         })
         .await;
         name
@@ -88,10 +90,10 @@ impl Cluster {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"audiences": [], "expirationSeconds": 3600},
         });
-        let answer = send(&self.client, Method::POST, &path, Some(&request))
+        let result = send(&self.client, Method::POST, &path, Some(&request))
             .await
             .object();
-        let token = &answer["status"]["token"];
+        let token = &result["status"]["token"];
         let mut file = self.file.clone();
         for user in &mut file.auth_infos {
             user.auth_info =
@@ -110,7 +112,7 @@ impl Cluster {
     }
 
     /// Reads as the administrator.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiResponse {
         send(&self.client, Method::GET, path, None).await
     }
 
@@ -135,17 +137,17 @@ impl Cluster {
         what: &str,
         within: Duration,
         path: &str,
-        mut judge: impl FnMut(&Value) -> Option<T>,
+        mut evaluate: impl FnMut(&Value) -> Option<T>,
     ) -> T {
         let end = Instant::now() + within;
         loop {
-            let seen = self.get(path).await.body;
-            if let Some(answer) = judge(&seen) {
-                return answer;
+            let response = self.get(path).await.body;
+            if let Some(result) = evaluate(&response) {
+                return result;
             }
             assert!(
                 Instant::now() < end,
-                "not within {within:?}: {what}\n{seen:#}"
+                "not within {within:?}: {what}\n{response:#}"
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -32,17 +32,17 @@ const GRPC: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 /// Behavior of the collector when it receives a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    Takes,
+pub enum CollectorMode {
+    Accepts,
     /// Responds with 400, which exporters do not retry.
-    Refuses,
+    Rejects,
     /// Reads the request, and never responds.
     Hangs,
 }
 
 /// Span and the resource that sent it.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedSpan {
     pub name: String,
     /// Hexadecimal.
     pub trace_id: String,
@@ -59,7 +59,7 @@ pub struct Received {
     pub resource: Map<String, Value>,
 }
 
-impl Received {
+impl ReceivedSpan {
     /// `service.name` of the sender.
     pub fn service(&self) -> &str {
         self.resource
@@ -70,8 +70,8 @@ impl Received {
 }
 
 #[derive(Debug, Default)]
-struct Heard {
-    spans: Vec<Received>,
+struct ReceivedRequests {
+    spans: Vec<ReceivedSpan>,
     requests: usize,
     /// All requests, raw and decoded.
     text: String,
@@ -82,8 +82,8 @@ pub struct Collector {
     /// Port on 127.0.0.1.
     pub port: u16,
     https: bool,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
     stop: CancellationToken,
 }
 
@@ -123,13 +123,13 @@ impl Collector {
         let collector = Self {
             port,
             https: tls.is_some(),
-            heard: Arc::default(),
-            mood: Arc::new(Mutex::new(Mood::Takes)),
+            received: Arc::default(),
+            mode: Arc::new(Mutex::new(CollectorMode::Accepts)),
             stop: CancellationToken::new(),
         };
-        let (heard, mood, stop) = (
-            collector.heard.clone(),
-            collector.mood.clone(),
+        let (received, mode, stop) = (
+            collector.received.clone(),
+            collector.mode.clone(),
             collector.stop.clone(),
         );
         let (bound, is_bound) = std::sync::mpsc::channel();
@@ -142,7 +142,7 @@ impl Collector {
                 let listener =
                     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
                 bound.send(()).ok();
-                let accepting = accept(listener.expect("a free port"), tls, heard, mood);
+                let accepting = accept(listener.expect("a free port"), tls, received, mode);
                 stop.run_until_cancelled(accepting).await;
             });
         });
@@ -160,13 +160,13 @@ impl Collector {
     }
 
     /// Sets the behavior from now on.
-    pub fn be(&self, mood: Mood) {
-        *lock(&self.mood) = mood;
+    pub fn set_mode(&self, mode: CollectorMode) {
+        *lock(&self.mode) = mode;
     }
 
     /// All spans of `service` so far.
-    pub fn spans(&self, service: &str) -> Vec<Received> {
-        lock(&self.heard)
+    pub fn spans(&self, service: &str) -> Vec<ReceivedSpan> {
+        lock(&self.received)
             .spans
             .iter()
             .filter(|span| span.service() == service)
@@ -176,18 +176,22 @@ impl Collector {
 
     /// Number of requests so far.
     pub fn requests(&self) -> usize {
-        lock(&self.heard).requests
+        lock(&self.received).requests
     }
 
     /// All that was received: headers, bodies as text, and the decoded spans.
     pub fn text(&self) -> String {
-        lock(&self.heard).text.clone()
+        lock(&self.received).text.clone()
     }
 
     /// Waits for a span of `service`.
-    pub async fn span(&self, service: &str, is_it: impl Fn(&Received) -> bool) -> Received {
+    pub async fn span(
+        &self,
+        service: &str,
+        matches: impl Fn(&ReceivedSpan) -> bool,
+    ) -> ReceivedSpan {
         wait_for("a span at the collector", || async {
-            self.spans(service).into_iter().find(&is_it)
+            self.spans(service).into_iter().find(&matches)
         })
         .await
     }
@@ -206,18 +210,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
 ) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let (tls, heard, mood) = (tls.clone(), heard.clone(), mood.clone());
+        let (tls, received, mode) = (tls.clone(), received.clone(), mode.clone());
         connections.spawn(async move {
             let service = hyper::service::service_fn(move |request| {
-                handle(request, heard.clone(), mood.clone())
+                handle(request, received.clone(), mode.clone())
             });
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             match tls {
@@ -242,8 +246,8 @@ async fn accept(
 
 async fn handle(
     request: Request<Incoming>,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body
@@ -251,13 +255,13 @@ async fn handle(
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    lock(&heard).requests += 1;
-    let mood = *lock(&mood);
+    lock(&received).requests += 1;
+    let mode = *lock(&mode);
     let grpc = parts.uri.path() == GRPC;
-    let status = match mood {
-        Mood::Hangs => std::future::pending().await,
-        Mood::Refuses => 400,
-        Mood::Takes if grpc || parts.uri.path() == HTTP => {
+    let status = match mode {
+        CollectorMode::Hangs => std::future::pending().await,
+        CollectorMode::Rejects => 400,
+        CollectorMode::Accepts if grpc || parts.uri.path() == HTTP => {
             // gRPC: one byte for compression, four for the length, and the message.
             let message = if grpc {
                 body.slice(5.min(body.len())..)
@@ -269,12 +273,12 @@ async fn handle(
             if compressed {
                 415
             } else {
-                take(&heard, &parts.headers, &message)
+                record(&received, &parts.headers, &message)
             }
         }
-        Mood::Takes => 404,
+        CollectorMode::Accepts => 404,
     };
-    let answer = Response::builder().status(if grpc { 200 } else { status });
+    let response = Response::builder().status(if grpc { 200 } else { status });
     Ok(if grpc {
         let trailers = HeaderMap::from_iter([(
             http::HeaderName::from_static("grpc-status"),
@@ -285,44 +289,49 @@ async fn handle(
             Ok(Frame::trailers(trailers)),
         ];
         let body = StreamBody::new(futures::stream::iter(frames)).boxed();
-        answer
+        response
             .header("content-type", "application/grpc")
             .body(body)
             .expect("an answer")
     } else {
-        answer
+        response
             .header("content-type", "application/x-protobuf")
             .body(Full::default().boxed())
             .expect("an answer")
     })
 }
 
-fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
+fn record(received: &Mutex<ReceivedRequests>, headers: &HeaderMap, message: &Bytes) -> u16 {
     let Ok(request) = ExportTraceServiceRequest::decode(message.clone().reader().into_inner())
     else {
         return 400;
     };
-    let mut heard = lock(heard);
+    let mut received = lock(received);
     let bytes = String::from_utf8_lossy(message);
-    heard.text.extend([
+    received.text.extend([
         &format!("{headers:?}\n"),
         &*bytes,
         &format!("\n{request:?}\n"),
     ]);
-    for sent in request.resource_spans {
+    for resource_spans in request.resource_spans {
         let resource = attributes(
-            sent.resource
+            resource_spans
+                .resource
                 .map(|resource| resource.attributes)
                 .unwrap_or_default(),
         );
-        for span in sent.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            heard.spans.push(received(span, resource.clone()));
+        for span in resource_spans
+            .scope_spans
+            .into_iter()
+            .flat_map(|scope| scope.spans)
+        {
+            received.spans.push(received_span(span, resource.clone()));
         }
     }
     200
 }
 
-fn received(span: Span, resource: Map<String, Value>) -> Received {
+fn received_span(span: Span, resource: Map<String, Value>) -> ReceivedSpan {
     let hexadecimal = |bytes: &[u8]| {
         bytes
             .iter()
@@ -330,7 +339,7 @@ fn received(span: Span, resource: Map<String, Value>) -> Received {
             .collect::<Vec<_>>()
             .concat()
     };
-    Received {
+    ReceivedSpan {
         name: span.name,
         trace_id: hexadecimal(&span.trace_id),
         span_id: hexadecimal(&span.span_id),
@@ -344,11 +353,11 @@ fn received(span: Span, resource: Map<String, Value>) -> Received {
 
 fn attributes(list: Vec<KeyValue>) -> Map<String, Value> {
     list.into_iter()
-        .map(|KeyValue { key, value, .. }| (key, plain(value)))
+        .map(|KeyValue { key, value, .. }| (key, json_value(value)))
         .collect()
 }
 
-fn plain(value: Option<AnyValue>) -> Value {
+fn json_value(value: Option<AnyValue>) -> Value {
     match value.and_then(|value| value.value) {
         Some(any_value::Value::StringValue(text)) => text.into(),
         Some(any_value::Value::BoolValue(flag)) => flag.into(),

@@ -14,8 +14,8 @@ use super::pki::{Authority, Pair, signing_key};
 use super::process::{Folder, Process};
 use super::{free_ports, poll, tools};
 
-const STARTING: Duration = Duration::from_mins(2);
-const ATTEMPTS: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+const MAX_ATTEMPTS: usize = 3;
 
 /// Options of a control plane.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl ControlPlane {
                 "kube-controller-manager",
                 "kubectl",
             ];
-            let [etcd, apiserver, controller_manager, kubectl] = tools::paths(names);
+            let [etcd, apiserver, controller_manager, kubectl] = tools::program_paths(names);
             Programs {
                 etcd,
                 apiserver,
@@ -103,7 +103,7 @@ impl ControlPlane {
             .await
             .map_err(|_| "the control plane's programs are missing, see above".to_owned())?;
         let mut error = String::new();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             match Self::attempt(programs.clone(), options.clone()).await {
                 Ok(started) => return Ok(started),
                 Err(failure) => error = failure,
@@ -183,10 +183,10 @@ impl ControlPlane {
         }
         started
             .await_component("ServiceAccount default/default", || async {
-                has_default(&client, "default").await
+                has_default_service_account(&client, "default").await
             })
             .await?;
-        is_the_version_asked_for(&client).await?;
+        check_version(&client).await?;
         Ok(started)
     }
 
@@ -225,10 +225,10 @@ impl ControlPlane {
     where
         F: Future<Output = bool>,
     {
-        let outcome = poll(STARTING, || {
+        let outcome = poll(START_TIMEOUT, || {
             let probing = probe();
             async {
-                match self.components().find_map(Process::exited) {
+                match self.components().find_map(Process::exit_status) {
                     Some(status) => {
                         Some(Err(format!("a component ended ({status}) before {what}")))
                     }
@@ -239,7 +239,7 @@ impl ControlPlane {
         let failure = match outcome.await {
             Some(Ok(())) => return Ok(()),
             Some(Err(failure)) => failure,
-            None => format!("not within {STARTING:?}: {what}"),
+            None => format!("not within {START_TIMEOUT:?}: {what}"),
         };
         let tails: Vec<String> = self.components().map(Process::tail).collect();
         Err(format!(
@@ -260,7 +260,7 @@ impl ControlPlane {
     }
 
     /// Minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
-    pub async fn minor(&self) -> u32 {
+    pub async fn minor_version(&self) -> u32 {
         let version = self
             .client()
             .apiserver_version()
@@ -360,26 +360,26 @@ pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
     clippy::disallowed_methods,
     reason = "hack/tools/tools.sh reads it too"
 )]
-async fn is_the_version_asked_for(client: &Client) -> Result<(), String> {
-    let Some(wanted) = std::env::var("KUBERNETES_VERSION")
+async fn check_version(client: &Client) -> Result<(), String> {
+    let Some(expected) = std::env::var("KUBERNETES_VERSION")
         .ok()
         .filter(|version| !version.is_empty())
     else {
         return Ok(());
     };
-    let found = client
+    let actual = client
         .apiserver_version()
         .await
         .map_err(|error| error.to_string())?
         .git_version;
-    let same = found
+    let same = actual
         .strip_prefix('v')
-        .is_some_and(|found| found.starts_with(&format!("{wanted}.")));
+        .is_some_and(|actual| actual.starts_with(&format!("{expected}.")));
     if same {
         Ok(())
     } else {
         Err(format!(
-            "KUBERNETES_VERSION is {wanted}, and the API server's {found}"
+            "KUBERNETES_VERSION is {expected}, and the API server's {actual}"
         ))
     }
 }
@@ -394,7 +394,7 @@ async fn ready(client: &Client) -> bool {
         && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
 }
 
-async fn has_default(client: &Client, namespace: &str) -> bool {
+async fn has_default_service_account(client: &Client, namespace: &str) -> bool {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     matches!(accounts.get_opt("default").await, Ok(Some(_)))
 }
@@ -419,7 +419,9 @@ pub(super) async fn create_default_service_account(client: &Client, namespace: &
 /// Waits until pods can be created in the namespace.
 pub(super) async fn await_default_service_account(client: &Client, namespace: &str) {
     super::wait_for(&format!("ServiceAccount {namespace}/default"), || async {
-        has_default(client, namespace).await.then_some(())
+        has_default_service_account(client, namespace)
+            .await
+            .then_some(())
     })
     .await;
 }

@@ -1,16 +1,15 @@
 //! Real Helm, and the chart.
 
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use super::command_output::CommandOutput;
 use super::control_plane::ControlPlane;
-use super::kubectl::Output;
 use super::objects::yaml;
-use super::tools::{paths, project};
+use super::tools::{program_paths, project_root};
 
 /// Release and namespace that the plain manifests are rendered for.
 pub const NAME: &str = "floe-secrets-webhook";
@@ -19,54 +18,37 @@ pub const NAME: &str = "floe-secrets-webhook";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Helm {
     /// Applies server-side.
-    Four,
+    V4,
     /// Merges three ways, client-side.
-    Three,
+    V3,
 }
 
 impl Helm {
-    pub const ALL: [Self; 2] = [Self::Four, Self::Three];
+    pub const ALL: [Self; 2] = [Self::V4, Self::V3];
 
     fn program(self) -> &'static PathBuf {
         static PROGRAMS: OnceLock<[PathBuf; 2]> = OnceLock::new();
-        let [four, three] = PROGRAMS.get_or_init(|| paths(["helm", "helm3"]));
+        let [four, three] = PROGRAMS.get_or_init(|| program_paths(["helm", "helm3"]));
         match self {
-            Self::Four => four,
-            Self::Three => three,
+            Self::V4 => four,
+            Self::V3 => three,
         }
     }
 
     /// Runs Helm without a cluster; `values` are those of the user.
-    pub fn run(self, args: &[&str], values: &Value) -> Output {
-        let mut child = Command::new(self.program())
+    pub fn run(self, args: &[&str], values: &Value) -> CommandOutput {
+        let mut command = Command::new(self.program());
+        command
             .args(args)
             .args(["--values", "-"])
             .env("KUBECONFIG", "/nonexistent")
-            .current_dir(project())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("helm starts");
-        // A JSON document is valid YAML. Helm may exit before it has read it.
-        child
-            .stdin
-            .take()
-            .expect("stdin is piped")
-            .write_all(values.to_string().as_bytes())
-            .ok();
-        let output = child.wait_with_output().expect("helm is our child");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        let code = output.status.code().unwrap_or(-1);
-        Output {
-            code,
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+            .current_dir(project_root());
+        // A JSON document is valid YAML.
+        CommandOutput::run(command, &values.to_string())
     }
 
     /// `helm template`, as a release of this name in a namespace of the same name.
-    pub fn template(self, release: &str, values: &Value) -> Output {
+    pub fn template(self, release: &str, values: &Value) -> CommandOutput {
         self.run(
             &["template", release, &chart(), "--namespace", release],
             values,
@@ -76,7 +58,7 @@ impl Helm {
     /// Rendered objects, hooks and tests included.
     #[track_caller]
     pub fn objects(self, release: &str, values: &Value) -> Vec<Value> {
-        let rendered = self.template(release, values).succeeded();
+        let rendered = self.template(release, values).expect_success();
         yaml(&rendered.stdout)
             .into_iter()
             .filter(|object| !object.is_null())
@@ -86,7 +68,7 @@ impl Helm {
 
 /// Folder of the chart.
 pub fn chart() -> String {
-    project()
+    project_root()
         .join("charts/floe-secrets-webhook")
         .display()
         .to_string()
@@ -101,7 +83,7 @@ pub fn default_values() -> Value {
 
 /// Object of this kind and name.
 #[track_caller]
-pub fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+pub fn find_object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects
         .iter()
         .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
@@ -125,7 +107,7 @@ pub fn summaries(objects: &[Value]) -> Vec<String> {
 
 impl ControlPlane {
     /// Runs Helm on this cluster, as the administrator; `values` are those of the user.
-    pub async fn helm(&self, helm: Helm, args: &[&str], values: &Value) -> Output {
+    pub async fn helm(&self, helm: Helm, args: &[&str], values: &Value) -> CommandOutput {
         let mut command = Command::new(helm.program());
         command.args(args);
         if !values.is_null() {

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 /// Review of an attacker, with its path.
 #[derive(Clone)]
-pub struct Hostile {
+pub struct HostileReview {
     /// Description for the message of a failure.
-    pub what: String,
+    pub description: String,
     /// Path with its query.
     pub path: String,
     pub body: String,
@@ -81,9 +81,9 @@ fn wrong_type(bytes: usize) -> String {
 }
 
 /// Reviews that once took a replica down or disclosed names.
-pub fn known() -> Vec<Hostile> {
-    let hostile = |what: &str, body| Hostile {
-        what: what.to_owned(),
+pub fn known_attacks() -> Vec<HostileReview> {
+    let hostile = |description: &str, body| HostileReview {
+        description: description.to_owned(),
         path: "/admit/pods?timeout=5s".to_owned(),
         body,
     };
@@ -128,7 +128,7 @@ pub fn known() -> Vec<Hostile> {
             "a namespace of 1 MB and 250 secrets",
             review(&"n".repeat(970_000), "", "pods", "CREATE", &object, "null"),
         ),
-        Hostile {
+        HostileReview {
             path: "/admit/pods?timeout=9223372036854775807s".to_owned(),
             ..hostile(
                 "a timeout of 292 billion years",
@@ -174,7 +174,7 @@ pub fn known() -> Vec<Hostile> {
 }
 
 /// Update that removes 24,000 entries of a record, each of which may be an author's statement.
-fn statements_of_thousands() -> Hostile {
+fn statements_of_thousands() -> HostileReview {
     let count = 12_000;
     let object = |reload: &str| {
         let names = |stem: &str| (0..count).map(|n| format!("{stem}{n}")).collect::<Vec<_>>();
@@ -216,8 +216,8 @@ fn statements_of_thousands() -> Hostile {
         &object("off"),
         &object("auto"),
     );
-    Hostile {
-        what: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
+    HostileReview {
+        description: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
         path: "/admit/workloads?timeout=5s".to_owned(),
         body,
     }
@@ -263,8 +263,8 @@ impl Generator {
         }
     }
 
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.random.usize(..of.len())]
+    fn choose<T: Copy>(&mut self, options: &[T]) -> T {
+        options[self.random.usize(..options.len())]
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -274,7 +274,7 @@ impl Generator {
     /// Mostly a small length; sometimes as long as a review may be.
     fn length(&mut self) -> usize {
         match self.random.u32(..1000) {
-            0..900 => self.one(&LENGTHS),
+            0..900 => self.choose(&LENGTHS),
             900..990 => self.random.usize(..100_000),
             _ => self.random.usize(..2_000_000),
         }
@@ -282,7 +282,7 @@ impl Generator {
 
     fn count(&mut self) -> usize {
         match self.random.u32(..1000) {
-            0..950 => self.one(&COUNTS),
+            0..950 => self.choose(&COUNTS),
             950..998 => self.random.usize(..5_000),
             _ => self.random.usize(..130_000),
         }
@@ -295,7 +295,7 @@ impl Generator {
             2 => "a".repeat(self.length()),
             3 => format!(
                 "{}-{}",
-                "x".repeat(self.one(&[8, 240])),
+                "x".repeat(self.choose(&[8, 240])),
                 self.random.u32(..1000)
             ),
             4 => [
@@ -313,22 +313,22 @@ impl Generator {
             1 => format!("{name}/*"),
             2 => format!("{name}/key-{:04}", self.random.u32(..1200)),
             3 => format!("kubernetes:{name}/kye-{:04}", self.random.u32(..1200)),
-            _ => format!("{name}/{}", "k".repeat(self.one(&LENGTHS))),
+            _ => format!("{name}/{}", "k".repeat(self.choose(&LENGTHS))),
         }
     }
 
     fn pattern(&mut self) -> String {
-        let times = self.one(&[1, 10, 31, 63, 120]);
-        let part = self.one(&["*a", "?", "a", "*", "**b", "a*?"]);
-        format!("{}{}", part.repeat(times), self.one(&["", "b", "*"]))
+        let times = self.choose(&[1, 10, 31, 63, 120]);
+        let part = self.choose(&["*a", "?", "a", "*", "**b", "a*?"]);
+        format!("{}{}", part.repeat(times), self.choose(&["", "b", "*"]))
     }
 
     /// Text of `count` items that stops growing at `most` bytes.
-    fn items(&mut self, most: usize, item: impl Fn(&mut Self) -> String) -> String {
-        let (count, separator) = (self.count(), self.one(&[",", " ", "\n", ",,"]));
+    fn items(&mut self, max_bytes: usize, item: impl Fn(&mut Self) -> String) -> String {
+        let (count, separator) = (self.count(), self.choose(&[",", " ", "\n", ",,"]));
         let mut text = String::new();
         for _ in 0..count {
-            if text.len() > most {
+            if text.len() > max_bytes {
                 break;
             }
             text.push_str(&item(self));
@@ -364,44 +364,47 @@ impl Generator {
         }
     }
 
-    fn annotations(&mut self, most: usize) -> Value {
+    fn annotations(&mut self, max_bytes: usize) -> Value {
         let mut annotations = serde_json::Map::new();
-        let count = self.one(&[1, 2, 3, 5, 8, 300]);
+        let count = self.choose(&[1, 2, 3, 5, 8, 300]);
         for _ in 0..count {
-            let key = self.one(&KEYS);
+            let key = self.choose(&KEYS);
             let (key, value) = match key {
-                "env-from" => (key.to_owned(), self.items(most, Self::name)),
+                "env-from" => (key.to_owned(), self.items(max_bytes, Self::name)),
                 "refs" if self.chance(40) => (key.to_owned(), self.yaml()),
-                "refs" => (key.to_owned(), self.items(most, Self::reference)),
+                "refs" => (key.to_owned(), self.items(max_bytes, Self::reference)),
                 "containers" | "init-containers" => {
-                    (key.to_owned(), self.items(most, Self::pattern))
+                    (key.to_owned(), self.items(max_bytes, Self::pattern))
                 }
                 "on-missing" => (
                     key.to_owned(),
-                    self.one(&["warn", "warn", "deny", "maybe"]).to_owned(),
+                    self.choose(&["warn", "warn", "deny", "maybe"]).to_owned(),
                 ),
                 "reload" => (
                     key.to_owned(),
-                    self.one(&["auto", "reloader", "infisical", "off", "x"])
+                    self.choose(&["auto", "reloader", "infisical", "off", "x"])
                         .to_owned(),
                 ),
-                "inject" => (key.to_owned(), self.one(&["true", "false", ""]).to_owned()),
+                "inject" => (
+                    key.to_owned(),
+                    self.choose(&["true", "false", ""]).to_owned(),
+                ),
                 "injected" => (key.to_owned(), self.record()),
-                "inherited" => (key.to_owned(), self.inherited(most)),
+                "inherited" => (key.to_owned(), self.inherited(max_bytes)),
                 "env." => (format!("env.V{}", self.random.u32(..400)), self.reference()),
                 "infisical." => (
                     format!("infisical.{}", self.name()),
-                    format!("prod:/{}", "p/".repeat(self.one(&COUNTS))),
+                    format!("prod:/{}", "p/".repeat(self.choose(&COUNTS))),
                 ),
                 _ => (
                     format!("{key}{}", "z".repeat(self.length())),
-                    "v".repeat(self.one(&LENGTHS)),
+                    "v".repeat(self.choose(&LENGTHS)),
                 ),
             };
             annotations.insert(format!("secrets.floe.dev/{key}"), value.into());
         }
         if self.chance(20) {
-            let list = self.items(most, |random| format!("{}\\.x", random.name()));
+            let list = self.items(max_bytes, |random| format!("{}\\.x", random.name()));
             annotations.insert(
                 "secret.reloader.stakater.com/reload".to_owned(),
                 list.into(),
@@ -411,11 +414,11 @@ impl Generator {
     }
 
     /// Forged annotation of a template that inherits.
-    fn inherited(&mut self, most: usize) -> String {
+    fn inherited(&mut self, max_bytes: usize) -> String {
         let count = self.count();
         match self.random.u32(..4) {
             0 => {
-                json!({"env-from": self.items(most, Self::name), "refs": self.items(most, Self::reference)}).to_string()
+                json!({"env-from": self.items(max_bytes, Self::name), "refs": self.items(max_bytes, Self::reference)}).to_string()
             }
             1 => format!("{{{}}}", list(count, |n| format!(r#""env.V{n}":"db/k""#))),
             2 => format!("{{{}}}", list(count, |n| format!(r#""k{n}":{{}}"#))),
@@ -425,7 +428,7 @@ impl Generator {
 
     /// Forged statements of authors: the last applied configuration, and the fields that managers own.
     fn statements(&mut self) -> (String, String) {
-        let (entries, managers) = (self.count(), self.one(&[1, 2, 31, 33, 2_000]));
+        let (entries, managers) = (self.count(), self.choose(&[1, 2, 31, 33, 2_000]));
         let env = list(entries, |n| format!(r#"{{"name":"V{n}"}}"#));
         let sources = list(entries, |n| {
             format!(r#"{{"secretRef":{{"name":"s-{n}"}}}}"#)
@@ -527,12 +530,12 @@ impl Generator {
         )
     }
 
-    fn metadata(&mut self, most: usize) -> String {
-        let owners = list(self.one(&COUNTS), |n| {
+    fn metadata(&mut self, max_bytes: usize) -> String {
+        let owners = list(self.choose(&COUNTS), |n| {
             format!(r#"{{"kind":"Job","name":"j{n}"}}"#)
         });
         let generate = quoted(&"g".repeat(self.length()));
-        let mut annotations = self.annotations(most);
+        let mut annotations = self.annotations(max_bytes);
         let mut managed = String::new();
         if self.chance(30) {
             let (applied, fields) = self.statements();
@@ -545,39 +548,39 @@ impl Generator {
     }
 
     /// Next review. It is never longer than a body may be, because longer ones are not read.
-    pub fn next(&mut self) -> Hostile {
+    pub fn next(&mut self) -> HostileReview {
         loop {
-            let hostile = self.any();
+            let hostile = self.random_review();
             if hostile.body.len() <= MAX_BODY {
                 return hostile;
             }
         }
     }
 
-    fn any(&mut self) -> Hostile {
-        let most = match self.random.u32(..100) {
+    fn random_review(&mut self) -> HostileReview {
+        let max_bytes = match self.random.u32(..100) {
             0..80 => 20_000,
             80..98 => 200_000,
             _ => 1_500_000,
         };
-        let path = self.one(&PATHS);
+        let path = self.choose(&PATHS);
         let (group, resource) = match path {
             "/admit/pods" | "/admit/defaults/pods" => ("", "pods"),
-            "/admit/sources" => ("", self.one(&["namespaces", "serviceaccounts"])),
-            _ => self.one(&[
+            "/admit/sources" => ("", self.choose(&["namespaces", "serviceaccounts"])),
+            _ => self.choose(&[
                 ("apps", "deployments"),
                 ("apps", "statefulsets"),
                 ("batch", "cronjobs"),
                 ("batch", "jobs"),
             ]),
         };
-        let object = self.object(path, most);
+        let object = self.object(path, max_bytes);
         let update = self.chance(30);
         let old = match self.random.u32(..3) {
             _ if !update => "null".to_owned(),
             0 => object.clone(),
             1 => object.replacen("\"args\":[", "\"args\":[\"changed\",", 1),
-            _ => self.object(path, most),
+            _ => self.object(path, max_bytes),
         };
         let namespace = if self.chance(3) {
             self.name()
@@ -602,26 +605,26 @@ impl Generator {
         if self.chance(2) {
             body.truncate(body.floor_char_boundary(self.random.usize(..body.len())));
         }
-        let query = self.one(&[
+        let query = self.choose(&[
             "?timeout=5s",
             "",
             "?timeout=0s",
             "?timeout=9999h",
             "?timeout=1ms&timeout=x",
         ]);
-        Hostile {
-            what: format!("{path}{query}, {} bytes", body.len()),
+        HostileReview {
+            description: format!("{path}{query}, {} bytes", body.len()),
             path: format!("{path}{query}"),
             body,
         }
     }
 
-    fn object(&mut self, path: &str, most: usize) -> String {
+    fn object(&mut self, path: &str, max_bytes: usize) -> String {
         if path.ends_with("workloads") {
             let (own, job, template, spec) = (
-                self.metadata(most),
-                self.metadata(most),
-                self.metadata(most),
+                self.metadata(max_bytes),
+                self.metadata(max_bytes),
+                self.metadata(max_bytes),
                 self.spec(),
             );
             let template = format!(r#"{{"metadata":{template},"spec":{spec}}}"#);
@@ -632,7 +635,7 @@ impl Generator {
                 _ => format!(r#"{{"metadata":{own},"spec":{{"template":{template}}}}}"#),
             };
         }
-        let (metadata, spec) = (self.metadata(most), self.spec());
+        let (metadata, spec) = (self.metadata(max_bytes), self.spec());
         format!(r#"{{"metadata":{metadata},"spec":{spec}}}"#)
     }
 }

@@ -27,10 +27,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::subscriber::DefaultGuard;
 
-use super::reviewer::{pod, review};
+use super::admission_client::{pod, review};
 
 /// Handler with its backend, log and metrics.
-pub struct World {
+pub struct HandlerFixture {
     pub backend: Arc<MemoryBackend>,
     /// Sender of the reviews.
     pub caller: Caller,
@@ -41,26 +41,26 @@ pub struct World {
     _logging: DefaultGuard,
 }
 
-impl World {
+impl HandlerFixture {
     pub fn new(policy: Policy) -> Self {
-        Self::governed(policy, Arc::new(NoDefaults))
+        Self::with_defaults(policy, Arc::new(NoDefaults))
     }
 
     /// Fixture with an authorizer.
     pub fn authorized_by(authorizer: Arc<dyn Authorizer>) -> Self {
-        let assembled = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
-        Self::assemble(Policy::default(), Arc::new(NoDefaults), assembled)
+        let decorate = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
+        Self::assemble(Policy::default(), Arc::new(NoDefaults), decorate)
     }
 
     /// Fixture with these Namespaces and ServiceAccounts.
-    pub fn governed(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
+    pub fn with_defaults(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
         Self::assemble(policy, reader, |pipeline| pipeline)
     }
 
     fn assemble(
         policy: Policy,
         reader: Arc<dyn DefaultsReader>,
-        assembled: impl FnOnce(Pipeline) -> Pipeline,
+        decorate: impl FnOnce(Pipeline) -> Pipeline,
     ) -> Self {
         let mut registry = registry();
         let metrics = BackendMetrics::register(&mut registry);
@@ -75,7 +75,7 @@ impl World {
                 recent_names: Some(names),
             },
         )]);
-        let pipeline = assembled(Pipeline::new(
+        let pipeline = decorate(Pipeline::new(
             sources,
             Arc::new(Defaults::new(reader)),
             policy,
@@ -107,11 +107,11 @@ impl World {
             caller: self.caller,
             ..Received::here(query)
         };
-        let answered = self
+        let result = self
             .handler
             .answer(surface, received, body, Span::off())
             .await;
-        answered.ok().map(|answer| answer.to_json())
+        result.ok().map(|answer| answer.to_json())
     }
 
     /// Response to a review's bytes, as JSON; `None` if they are not a review and have no uid.
@@ -120,11 +120,11 @@ impl World {
             caller: self.caller,
             ..Received::here(Some("timeout=5s"))
         };
-        let answered = self
+        let result = self
             .handler
             .answer(surface, received, body, Span::off())
             .await;
-        let answer = match answered {
+        let answer = match result {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,
         };

@@ -16,38 +16,41 @@
     reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
 )]
 
+pub mod admission_client;
 pub mod audit;
 pub mod backends;
 pub mod cert_manager;
 pub mod cluster;
 pub mod collector;
+pub mod command_output;
 pub mod control_plane;
-pub mod figures;
+pub mod cpu_time;
 pub mod flood;
 pub mod helm;
 pub mod hostile;
 pub mod in_process;
 pub mod kubectl;
+pub mod load;
+pub mod manifests;
 pub mod namespace;
 pub mod objects;
 pub mod pki;
 pub mod process;
-pub mod processor;
+pub mod process_metrics;
 pub mod proxy;
 pub mod reloader;
 pub mod reloader_model;
 pub mod reloader_rules;
-pub mod reviewer;
-pub mod served;
+pub mod shared_fixture;
 pub mod soak;
 pub mod sockets;
-pub mod stream;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;
 pub mod webhook_process;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -55,11 +58,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time limit of anything that usually takes a moment: tests share the machine with builds.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Polls `probe` until it returns a value; panics with `what` after [`WAIT_TIMEOUT`].
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
-    wait_within(PATIENCE, what, probe).await
+    wait_within(WAIT_TIMEOUT, what, probe).await
 }
 
 /// [`wait_for`] with another deadline.
@@ -130,6 +133,11 @@ fn ports() -> Range<u32> {
     first..first + SHARE
 }
 
+/// Prints a line even if all tests pass: the output of print macros is captured then.
+pub fn print_line(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
 /// Name that no other test and no other run uses.
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -141,14 +149,14 @@ pub fn unique(stem: &str) -> String {
 }
 
 /// Runs the future in a thread of its own and waits for it, as `Drop` needs it inside or outside of a runtime.
-pub fn block_on_elsewhere(work: impl Future<Output = ()> + Send + 'static) {
+pub fn block_on_new_thread(work: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         runtime
             .expect("a runtime")
-            .block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
+            .block_on(async { tokio::time::timeout(WAIT_TIMEOUT, work).await.ok() });
     });
     // A panic in the thread must not abort a test that is already failing.
     drop(thread.join());

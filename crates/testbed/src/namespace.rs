@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::control_plane::{
     ControlPlane, await_default_service_account, config, create_default_service_account, kubeconfig,
 };
-use super::{block_on_elsewhere, unique};
+use super::{block_on_new_thread, unique};
 
 /// Namespace of one test. Deleted on drop, without waiting until it is gone.
 pub struct TestNamespace {
@@ -123,7 +123,7 @@ impl TestNamespace {
 impl Drop for TestNamespace {
     fn drop(&mut self) {
         let (admin, name) = (self.admin.clone(), self.name.clone());
-        block_on_elsewhere(async move {
+        block_on_new_thread(async move {
             let client = Client::try_from(admin).expect("the administrator's configuration");
             Api::<Namespace>::all(client)
                 .delete(&name, &DeleteParams::default())

@@ -7,12 +7,13 @@ use kube::Client;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
+use super::command_output::CommandOutput;
 use super::control_plane::ControlPlane;
 use super::wait_for;
 
 /// Response of the API server.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ApiResponse {
     /// HTTP status.
     pub status: u16,
     /// Object, or a `Status`.
@@ -21,9 +22,9 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
-impl Answer {
+impl ApiResponse {
     /// Whether the status is a success.
-    pub fn accepted(&self) -> bool {
+    pub fn is_accepted(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
@@ -36,7 +37,7 @@ impl Answer {
     #[track_caller]
     pub fn object(self) -> Value {
         assert!(
-            self.accepted(),
+            self.is_accepted(),
             "refused with {}: {}",
             self.status,
             self.body
@@ -47,7 +48,7 @@ impl Answer {
 
 impl ControlPlane {
     /// Creates an object as the administrator.
-    pub async fn create(&self, object: &Value) -> Answer {
+    pub async fn create(&self, object: &Value) -> ApiResponse {
         send(
             &self.client(),
             Method::POST,
@@ -58,7 +59,7 @@ impl ControlPlane {
     }
 
     /// Sends a create that is not stored.
-    pub async fn create_dry(&self, object: &Value) -> Answer {
+    pub async fn create_dry_run(&self, object: &Value) -> ApiResponse {
         send(
             &self.client(),
             Method::POST,
@@ -79,7 +80,7 @@ impl ControlPlane {
     }
 
     /// Sends any other request as the administrator; `path` may include a query.
-    pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> ApiResponse {
         send(&self.client(), method, path, body).await
     }
 
@@ -98,17 +99,76 @@ impl ControlPlane {
         let created = self.create(&definition).await;
         // Another test of the same binary may have installed it.
         assert!(
-            created.accepted() || created.status == 409,
+            created.is_accepted() || created.status == 409,
             "{}",
             created.message()
         );
         wait_for("rollouts are served", || async {
             self.request(Method::GET, "/apis/argoproj.io/v1alpha1/rollouts", None)
                 .await
-                .accepted()
+                .is_accepted()
                 .then_some(())
         })
         .await;
+    }
+}
+
+impl ControlPlane {
+    /// `kubectl create secret generic`; every key gets `value`.
+    pub async fn secret(&self, namespace: &str, name: &str, keys: &[&str], value: &str) {
+        let data: serde_json::Map<String, Value> = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), value.into()))
+            .collect();
+        let metadata = json!({"name": name, "namespace": namespace});
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+        self.create(&secret).await.object();
+    }
+
+    /// `kubectl -n NAMESPACE apply -f -`.
+    pub async fn kubectl_apply(&self, namespace: &str, manifest: &Value) -> CommandOutput {
+        self.kubectl(
+            &["-n", namespace, "apply", "-f", "-"],
+            &manifest.to_string(),
+        )
+        .await
+    }
+
+    /// Pods with a label.
+    pub async fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
+        let selector = selector.replace('=', "%3D");
+        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
+        let list = self.request(Method::GET, &path, None).await.object();
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits for a pod with this label.
+    pub async fn pod_of(&self, namespace: &str, selector: &str) -> Value {
+        wait_for(&format!("a pod with {selector}"), || async {
+            self.pods(namespace, selector).await.pop()
+        })
+        .await
+    }
+
+    /// Waits for an event with this reason about an object of this kind whose name starts with `name`. Returns its
+    /// message.
+    pub async fn event(&self, namespace: &str, kind: &str, name: &str, reason: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        let about = |event: &&Value| {
+            event["involvedObject"]["kind"] == kind
+                && event["involvedObject"]["name"]
+                    .as_str()
+                    .is_some_and(|full| full.starts_with(name))
+                && event["reason"] == reason
+        };
+        wait_for(&format!("event {reason} about {kind} {name}"), || async {
+            let events = self.request(Method::GET, &path, None).await.object();
+            events["items"].as_array()?.iter().find(about)?["message"]
+                .as_str()
+                .map(str::to_owned)
+        })
+        .await
     }
 }
 
@@ -146,7 +206,7 @@ pub fn path(object: &Value) -> String {
 }
 
 /// Applies an object server-side with force.
-pub async fn apply(client: &Client, object: &Value) -> Answer {
+pub async fn apply(client: &Client, object: &Value) -> ApiResponse {
     let path = format!("{}?fieldManager=floe-secrets-test&force=true", path(object));
     send_as(
         client,
@@ -159,7 +219,12 @@ pub async fn apply(client: &Client, object: &Value) -> Answer {
 }
 
 /// Sends a request and reads the complete response. A PATCH is a JSON merge patch.
-pub async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Answer {
+pub async fn send(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> ApiResponse {
     let content_type = if method == Method::PATCH {
         "application/merge-patch+json"
     } else {
@@ -175,7 +240,7 @@ pub async fn send_as(
     path: &str,
     body: Option<&Value>,
     content_type: &str,
-) -> Answer {
+) -> ApiResponse {
     let body = body
         .map(|body| body.to_string().into_bytes())
         .unwrap_or_default();
@@ -199,7 +264,7 @@ pub async fn send_as(
         .collect();
     let body = serde_json::from_slice(&body)
         .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
-    Answer {
+    ApiResponse {
         status: head.status.as_u16(),
         body,
         warnings,

@@ -88,7 +88,7 @@ impl Process {
     }
 
     /// Exit status once the program has ended; 128 + N if signal N ended it.
-    pub fn exited(&self) -> Option<ExitStatus> {
+    pub fn exit_status(&self) -> Option<ExitStatus> {
         self.wrapper().try_wait().expect("the wrapper is our child")
     }
 
@@ -101,7 +101,7 @@ impl Process {
     /// Sends SIGTERM and waits; `None` if the program did not end within the deadline.
     pub async fn stop(&self, deadline: Duration) -> Option<ExitStatus> {
         self.signal("TERM");
-        poll(deadline, || async { self.exited() }).await
+        poll(deadline, || async { self.exit_status() }).await
     }
 
     fn wrapper(&self) -> MutexGuard<'_, Child> {

@@ -35,12 +35,12 @@ impl ForwardProxy {
         if let Some((user, password)) = credentials {
             args.extend(["--user", user, "--password", password].map(ToOwned::to_owned));
         }
-        let program = tokio::task::spawn_blocking(|| tools::paths(["proxy"])).await;
+        let program = tokio::task::spawn_blocking(|| tools::program_paths(["proxy"])).await;
         let [program] = program.expect("the proxy is built, see above");
         let process = Process::start("proxy", folder.path(), &program, &args, &[]);
         for port in ports {
             wait_for("the proxy listens", || async {
-                assert!(process.exited().is_none(), "{}", process.tail());
+                assert!(process.exit_status().is_none(), "{}", process.tail());
                 tokio::net::TcpStream::connect(("127.0.0.1", port))
                     .await
                     .ok()

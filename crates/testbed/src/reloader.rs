@@ -1,7 +1,6 @@
 //! Stakater Reloader next to the control plane: the real one if `RELOADER_BIN` names its program, and otherwise a model
 //! of it. `tests/apiserver/reloader.rs` describes what both do.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use http::Method;
@@ -15,7 +14,7 @@ use super::objects::{apply, path, send};
 use super::process::{Folder, Process};
 use super::reloader_model::Model;
 use super::reloader_rules::LIST;
-use super::{unique, wait_for};
+use super::{print_line, unique, wait_for};
 
 /// Namespace of the `ServiceAccount`.
 const NAMESPACE: &str = "reloader";
@@ -24,10 +23,10 @@ pub const NAME: &str = "reloader";
 
 /// Running Reloader for all namespaces, with its default flags. Stopped on drop.
 pub struct Reloader {
-    runs: Runs,
+    implementation: Implementation,
 }
 
-enum Runs {
+enum Implementation {
     // Process before the folder that it writes its log into.
     Real(
         Process,
@@ -48,29 +47,29 @@ impl Reloader {
     /// Starts a Reloader next to a control plane.
     pub async fn start(cp: &ControlPlane) -> Self {
         let client = cp.client();
-        for object in rights(NAMESPACE) {
+        for object in rbac_manifests(NAMESPACE) {
             apply(&client, &object).await.object();
         }
-        Self::beside(&client, &cp.identity(NAMESPACE, NAME).await).await
+        Self::start_as(&client, &cp.identity(NAMESPACE, NAME).await).await
     }
 
     /// Starts a Reloader as `identity`, and waits until it reloads an object that `admin` creates for that. Two real
     /// ones cannot run at the same time: each needs port 9090.
-    pub async fn beside(admin: &Client, identity: &Identity) -> Self {
+    pub async fn start_as(admin: &Client, identity: &Identity) -> Self {
         let started = if let Some(program) = program() {
-            say(&format!("Reloader: the real one, {}", program.display()));
+            print_line(&format!("Reloader: the real one, {}", program.display()));
             let folder = Folder::new();
             let env = [("KUBECONFIG", identity.kubeconfig.display().to_string())];
             let env = env.map(|(name, value)| (name.to_owned(), value));
             let args = ["--log-level=debug".to_owned()];
             let process = Process::start("reloader", folder.path(), &program, &args, &env);
             Self {
-                runs: Runs::Real(process, folder),
+                implementation: Implementation::Real(process, folder),
             }
         } else {
-            say("Reloader: the model of it (RELOADER_BIN names no program)");
+            print_line("Reloader: the model of it (RELOADER_BIN names no program)");
             Self {
-                runs: Runs::Model(Model::start(identity)),
+                implementation: Implementation::Model(Model::start(identity)),
             }
         };
         started.await_first_reload(admin).await;
@@ -79,14 +78,14 @@ impl Reloader {
 
     /// Whether this is the real Reloader.
     pub fn is_real(&self) -> bool {
-        matches!(self.runs, Runs::Real(..))
+        matches!(self.implementation, Implementation::Real(..))
     }
 
     /// Last lines of the real one's log, for the message of a failing test.
     pub fn tail(&self) -> String {
-        match &self.runs {
-            Runs::Real(process, _) => process.tail(),
-            Runs::Model(_) => "the model of Reloader logs nothing".to_owned(),
+        match &self.implementation {
+            Implementation::Real(process, _) => process.tail(),
+            Implementation::Model(_) => "the model of Reloader logs nothing".to_owned(),
         }
     }
 
@@ -102,17 +101,17 @@ impl Reloader {
             "replicas": 0, "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pods},
         });
-        let home =
+        let namespace_object =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
-        for object in [&home, &secret, &deployment] {
+        for object in [&namespace_object, &secret, &deployment] {
             apply(admin, object).await.object();
         }
         let (secret, deployment) = (path(&secret), path(&deployment));
         wait_for("Reloader reloads", || async {
-            if let Runs::Real(process, _) = &self.runs {
-                let ended = process.exited();
+            if let Implementation::Real(process, _) = &self.implementation {
+                let ended = process.exit_status();
                 assert!(
                     ended.is_none(),
                     "Reloader ended: {ended:?}\n{}",
@@ -129,7 +128,7 @@ impl Reloader {
                 .map(drop)
         })
         .await;
-        send(admin, Method::DELETE, &path(&home), None)
+        send(admin, Method::DELETE, &path(&namespace_object), None)
             .await
             .object();
     }
@@ -142,16 +141,12 @@ fn program() -> Option<PathBuf> {
     program.map(PathBuf::from)
 }
 
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
 /// Namespace, `ServiceAccount` and permissions from Reloader's manual, to be applied in this order.
-pub fn rights(namespace: &str) -> [Value; 4] {
+pub fn rbac_manifests(namespace: &str) -> [Value; 4] {
     let metadata = json!({"name": NAME, "namespace": namespace});
-    let reads = json!(["get", "list", "watch"]);
+    let read_verbs = json!(["get", "list", "watch"]);
     let rules = json!([
-        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": reads},
+        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": read_verbs},
         {"apiGroups": ["apps"], "resources": ["deployments", "daemonsets", "statefulsets"],
          "verbs": ["get", "list", "update", "patch"]},
         {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["get", "list"]},

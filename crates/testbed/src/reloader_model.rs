@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::namespace::Identity;
-use super::objects::{Answer, send, send_as};
-use super::reloader_rules::{Verdict, container, hash, marker, verdict};
+use super::objects::{ApiResponse, send, send_as};
+use super::reloader_rules::{ReloadDecision, container, hash, marker, reload_decision};
 
 /// Limit of retries of a change after a rejected request.
 const RETRIES: u32 = 5;
@@ -103,37 +103,37 @@ impl Drop for Model {
 /// Watches all Secrets, and queues those whose data changed.
 async fn watch(client: &Client, queue: &UnboundedSender<Change>) {
     let secrets: Api<Secret> = Api::all(client.clone());
-    let mut seen = HashMap::new();
+    let mut hashes = HashMap::new();
     loop {
         // Permissions take effect with a delay, and watches end: both are retried.
-        follow(&secrets, &mut seen, queue).await.ok();
+        follow(&secrets, &mut hashes, queue).await.ok();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 async fn follow(
     secrets: &Api<Secret>,
-    seen: &mut HashMap<(String, String), String>,
+    hashes: &mut HashMap<(String, String), String>,
     queue: &UnboundedSender<Change>,
 ) -> kube::Result<()> {
     let list = secrets.list(&ListParams::default()).await?;
     let version = list.metadata.resource_version.unwrap_or_default();
-    let before = std::mem::take(seen);
+    let before = std::mem::take(hashes);
     for secret in list.items {
-        let known = before.get(&key(&secret)).cloned();
-        observe(&secret, known, seen, queue);
+        let previous = before.get(&key(&secret)).cloned();
+        observe(&secret, previous, hashes, queue);
     }
     let mut events = std::pin::pin!(secrets.watch(&WatchParams::default(), &version).await?);
     while let Some(event) = events.try_next().await? {
         match event {
             // A new Secret changes nothing, even if one of its name existed before.
-            WatchEvent::Added(secret) => observe(&secret, None, seen, queue),
+            WatchEvent::Added(secret) => observe(&secret, None, hashes, queue),
             WatchEvent::Modified(secret) => {
-                let known = seen.remove(&key(&secret));
-                observe(&secret, known, seen, queue);
+                let previous = hashes.remove(&key(&secret));
+                observe(&secret, previous, hashes, queue);
             }
             WatchEvent::Deleted(secret) => {
-                seen.remove(&key(&secret));
+                hashes.remove(&key(&secret));
             }
             WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(_) => break,
@@ -148,8 +148,8 @@ fn key(secret: &Secret) -> (String, String) {
 
 fn observe(
     secret: &Secret,
-    known: Option<String>,
-    seen: &mut HashMap<(String, String), String>,
+    previous: Option<String>,
+    hashes: &mut HashMap<(String, String), String>,
     queue: &UnboundedSender<Change>,
 ) {
     let hash = hash(
@@ -159,7 +159,7 @@ fn observe(
             .flatten()
             .map(|(key, value)| (key, value.0.as_slice())),
     );
-    if known.is_some_and(|known| known != hash) {
+    if previous.is_some_and(|previous| previous != hash) {
         let (namespace, name) = key(secret);
         let annotations = json!(secret.annotations());
         queue
@@ -172,7 +172,7 @@ fn observe(
             })
             .ok();
     }
-    seen.insert(key(secret), hash);
+    hashes.insert(key(secret), hash);
 }
 
 /// Processes one change after the other.
@@ -194,7 +194,7 @@ async fn work(
 }
 
 /// Reloads all workloads of the namespace. The first rejected request ends it.
-async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
+async fn reload(client: &Client, change: &Change) -> Result<(), ApiResponse> {
     for kind in KINDS {
         let collection = format!(
             "/apis/{}/namespaces/{}/{}",
@@ -203,7 +203,7 @@ async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
         // A rejected list counts as an empty one.
         let list = send(client, Method::GET, &collection, None).await.body;
         for item in list["items"].as_array().into_iter().flatten() {
-            if let Some((index, name)) = concerned(&kind, item, change) {
+            if let Some((index, name)) = container_to_mark(&kind, item, change) {
                 restart(
                     client,
                     &kind,
@@ -230,25 +230,25 @@ fn template(kind: &Kind) -> &'static str {
 }
 
 /// Index and name of the container that gets the marker; `None` if this workload is not reloaded.
-fn concerned(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
+fn container_to_mark(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
     let template = item.pointer(template(kind))?;
     let (own, inner) = (
         &item["metadata"]["annotations"],
         &template["metadata"]["annotations"],
     );
-    let verdict = verdict(&change.name, &change.annotations, own, inner);
-    if verdict == Verdict::No {
+    let reload_decision = reload_decision(&change.name, &change.annotations, own, inner);
+    if reload_decision == ReloadDecision::No {
         return None;
     }
-    let index = container(&template["spec"], &change.name, verdict)?;
+    let index = container(&template["spec"], &change.name, reload_decision)?;
     let container = &template["spec"]["containers"][index];
     let marked = json!(marker(&change.name));
-    let known = container["env"]
+    let previous = container["env"]
         .as_array()
         .into_iter()
         .flatten()
         .find(|variable| variable["name"] == marked);
-    let up_to_date = known.is_some_and(|variable| variable["value"] == change.hash.as_str());
+    let up_to_date = previous.is_some_and(|variable| variable["value"] == change.hash.as_str());
     (!up_to_date).then(|| {
         (
             index,
@@ -265,16 +265,16 @@ async fn restart(
     change: &Change,
     index: usize,
     container: &str,
-) -> Result<(), Answer> {
+) -> Result<(), ApiResponse> {
     let variable = json!({"name": marker(&change.name), "value": change.hash});
     let name = item["metadata"]["name"]
         .as_str()
         .unwrap_or_default()
         .to_owned();
     let own = format!("{collection}/{name}");
-    let answer = match kind.name {
+    let response = match kind.name {
         "CronJob" => {
-            mark(
+            set_variable(
                 &mut item["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][index],
                 variable,
             );
@@ -282,17 +282,17 @@ async fn restart(
             send(client, Method::POST, &managed(&jobs), Some(&job_of(&item))).await
         }
         "Job" => {
-            mark(
+            set_variable(
                 &mut item["spec"]["template"]["spec"]["containers"][index],
                 variable,
             );
             let background = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
-            accepted(send(client, Method::DELETE, &own, Some(&background)).await)?;
+            accepted_or_error(send(client, Method::DELETE, &own, Some(&background)).await)?;
             send(
                 client,
                 Method::POST,
                 &managed(collection),
-                Some(&anew(item)),
+                Some(&recreated(item)),
             )
             .await
         }
@@ -310,32 +310,32 @@ async fn restart(
             .await
         }
     };
-    accepted(answer)
+    accepted_or_error(response)
 }
 
 fn managed(path: &str) -> String {
     format!("{path}?fieldManager=Reloader")
 }
 
-fn accepted(answer: Answer) -> Result<(), Answer> {
-    if answer.accepted() {
+fn accepted_or_error(response: ApiResponse) -> Result<(), ApiResponse> {
+    if response.is_accepted() {
         Ok(())
     } else {
-        Err(answer)
+        Err(response)
     }
 }
 
 /// Sets the variable on a container.
-fn mark(container: &mut Value, variable: Value) {
+fn set_variable(container: &mut Value, variable: Value) {
     if !container["env"].is_array() {
         container["env"] = json!([]);
     }
     let env = container["env"].as_array_mut().expect("just made");
     match env
         .iter_mut()
-        .find(|known| known["name"] == variable["name"])
+        .find(|previous| previous["name"] == variable["name"])
     {
-        Some(known) => *known = variable,
+        Some(previous) => *previous = variable,
         None => env.push(variable),
     }
 }
@@ -372,7 +372,7 @@ fn job_of(cronjob: &Value) -> Value {
 }
 
 /// Job without the fields that the API server adds.
-fn anew(mut job: Value) -> Value {
+fn recreated(mut job: Value) -> Value {
     job["apiVersion"] = json!("batch/v1");
     job["kind"] = json!("Job");
     let without = |object: &mut Value, keys: &[&str]| {

@@ -21,7 +21,7 @@ pub const EXCLUDE: &str = "secrets.exclude.reloader.stakater.com/reload";
 
 /// Decision on the reload of a workload for a Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReloadDecision {
     /// Not reloaded.
     No,
     /// Reloaded, whether or not it uses the Secret.
@@ -31,9 +31,14 @@ pub enum Verdict {
 }
 
 /// Decides by the annotations of the Secret, of the workload's metadata and of its pod template.
-pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -> Verdict {
+pub fn reload_decision(
+    name: &str,
+    secret: &Value,
+    metadata: &Value,
+    template: &Value,
+) -> ReloadDecision {
     if secret[IGNORE] == "true" {
-        return Verdict::No;
+        return ReloadDecision::No;
     }
     // If the metadata has one of these, the template's are ignored, including the other three.
     let decides = [LIST, SEARCH, AUTO, SECRET_AUTO]
@@ -43,20 +48,20 @@ pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -
     let text = |key: &str| deciding[key].as_str().unwrap_or_default();
     let excluded = metadata[EXCLUDE].as_str().unwrap_or_default();
     if excluded.split(',').any(|entry| entry.trim() == name) {
-        return Verdict::No;
+        return ReloadDecision::No;
     }
     if text(LIST)
         .split(',')
         .any(|entry| matches(entry.trim(), name) == Some(true))
     {
-        return Verdict::Named;
+        return ReloadDecision::Named;
     }
     let found = text(SEARCH) == "true" && secret[MATCH] == "true";
     let on = |key: &str| ["1", "t", "T", "TRUE", "true", "True"].contains(&text(key));
     if found || on(AUTO) || on(SECRET_AUTO) {
-        Verdict::IfUsed
+        ReloadDecision::IfUsed
     } else {
-        Verdict::No
+        ReloadDecision::No
     }
 }
 
@@ -64,13 +69,13 @@ pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -
 ///
 /// The entry is put between `^` and `$` without a group, so that `a|b` matches names that start with a, or end with b.
 pub fn matches(entry: &str, name: &str) -> Option<bool> {
-    let expression = as_rust(&format!("^{entry}$"))?;
+    let expression = translate_expression(&format!("^{entry}$"))?;
     Some(regex::Regex::new(&expression).ok()?.is_match(name))
 }
 
 /// Translates an expression from Go's syntax to that of the `regex` crate; `None` if Go rejects it and the crate does
 /// not.
-fn as_rust(expression: &str) -> Option<String> {
+fn translate_expression(expression: &str) -> Option<String> {
     let mut translated = String::new();
     let mut rest = expression;
     let mut repeated = false;
@@ -229,7 +234,7 @@ fn named_class(tail: &str) -> Option<(usize, String)> {
 }
 
 /// Index of the container that gets the marker; `None` if none does.
-pub fn container(spec: &Value, secret: &str, verdict: Verdict) -> Option<usize> {
+pub fn container(spec: &Value, secret: &str, reload_decision: ReloadDecision) -> Option<usize> {
     let none = Vec::new();
     let list = |key: &str| spec[key].as_array().unwrap_or(&none);
     let (containers, init) = (list("containers"), list("initContainers"));
@@ -240,11 +245,11 @@ pub fn container(spec: &Value, secret: &str, verdict: Verdict) -> Option<usize> 
             .position(uses)
             .or_else(|| init.iter().any(uses).then_some(0))
     };
-    let mounted =
+    let mounting =
         volume(spec, secret).and_then(|volume| find(&|container| mounts(container, volume)));
-    let found = mounted.or_else(|| find(&|container| refers(container, secret)));
+    let found = mounting.or_else(|| find(&|container| references(container, secret)));
     found
-        .or((verdict == Verdict::Named).then_some(0))
+        .or((reload_decision == ReloadDecision::Named).then_some(0))
         .filter(|index| *index < containers.len())
 }
 
@@ -266,7 +271,7 @@ fn mounts(container: &Value, volume: &str) -> bool {
         .is_some_and(|mounts| mounts.iter().any(|mount| mount["name"] == volume))
 }
 
-fn refers(container: &Value, secret: &str) -> bool {
+fn references(container: &Value, secret: &str) -> bool {
     let any = |key: &str, uses: &dyn Fn(&Value) -> bool| {
         container[key]
             .as_array()

@@ -3,13 +3,13 @@
 
 /// Number of rotations, and the time between two of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct RotationSchedule {
     pub rotations: usize,
     /// Seconds from one rotation to the next, where the test controls it.
     pub seconds: usize,
 }
 
-impl Pace {
+impl RotationSchedule {
     /// `quick`, or the long schedule if `SOAK` is set.
     #[expect(
         clippy::disallowed_methods,

@@ -28,10 +28,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Time limit of every wait on a socket.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "never came: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -114,7 +114,7 @@ pub async fn connect(
 }
 
 /// Common name of the certificate that a new handshake is served.
-pub async fn served(addr: SocketAddr, ca: &Ca) -> String {
+pub async fn served_common_name(addr: SocketAddr, ca: &Ca) -> String {
     let stream = connect(addr, ca, None, "http/1.1").await.unwrap();
     common_name(&stream)
 }
@@ -134,20 +134,22 @@ pub fn common_name(stream: &TlsStream<TcpStream>) -> String {
 
 /// HTTP response, as text.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
-    pub fn closes(&self) -> bool {
+impl HttpResponse {
+    pub fn closes_connection(&self) -> bool {
         self.head.to_ascii_lowercase().contains("connection: close")
     }
 }
 
 /// Reads one response that has a content length.
-pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<Answer> {
+pub async fn read_response<S: AsyncReadExt + Unpin>(
+    stream: &mut S,
+) -> std::io::Result<HttpResponse> {
     let mut text = Vec::new();
     loop {
         if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -162,7 +164,7 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
                 .map_or(0, |length| length.parse().unwrap());
             if text.len() >= end + 4 + length {
                 let body = String::from_utf8(text[end + 4..end + 4 + length].to_vec()).unwrap();
-                return Ok(Answer {
+                return Ok(HttpResponse {
                     status: head[9..12].parse().unwrap(),
                     head,
                     body,
@@ -179,12 +181,12 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
 pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     stream: &mut S,
     path: &str,
-) -> std::io::Result<Answer> {
+) -> std::io::Result<HttpResponse> {
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nhost: webhook.test\r\n\r\n").as_bytes())
         .await?;
     stream.flush().await?;
-    answer(stream).await
+    read_response(stream).await
 }
 
 /// Listener that serves in the background.

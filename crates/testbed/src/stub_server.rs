@@ -130,13 +130,13 @@ impl Stub {
     }
 
     /// Shipped configuration, with the URL of this server.
-    pub fn by_url(&self) -> Value {
-        Target::Url { port: self.port }.aim(shipped_configuration(), &self.ca)
+    pub fn url_configuration(&self) -> Value {
+        Target::Url { port: self.port }.apply_to(shipped_configuration(), &self.ca)
     }
 
     /// Shipped configuration, with the Service that it names.
-    pub fn by_service(&self) -> Value {
-        Target::Service { port: self.port }.aim(shipped_configuration(), &self.ca)
+    pub fn service_configuration(&self) -> Value {
+        Target::Service { port: self.port }.apply_to(shipped_configuration(), &self.ca)
     }
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Folder of the project.
-pub fn project() -> &'static Path {
+pub fn project_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// Paths of the programs, in the requested order. Builds missing ones and logs that to stderr: it takes minutes.
-pub fn paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
-    let script = project().join("hack/tools/tools.sh");
+pub fn program_paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
+    let script = project_root().join("hack/tools/tools.sh");
     let output = Command::new(&script)
         .arg("path")
         .args(names)

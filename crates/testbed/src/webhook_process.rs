@@ -35,11 +35,11 @@ pub struct Launch {
 impl Launch {
     /// `serve` as `identity` (see [`super::webhook::webhook_identity`]), with a certificate of the control plane's CA.
     pub fn serve(cp: &ControlPlane, identity: &Identity) -> Self {
-        Self::alone(&cp.authority, &identity.kubeconfig)
+        Self::without_control_plane(&cp.authority, &identity.kubeconfig)
     }
 
     /// `serve` without a control plane, or with another backend.
-    pub fn alone(authority: &Authority, kubeconfig: &Path) -> Self {
+    pub fn without_control_plane(authority: &Authority, kubeconfig: &Path) -> Self {
         let folder = Folder::new();
         let [port, ops_port] = free_ports();
         let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
@@ -99,12 +99,12 @@ impl Launch {
     /// Reads the certificate from this Secret instead of files, as in self-managed mode.
     pub fn with_tls_secret(mut self, name: &str) -> Self {
         for flag in ["--tls-cert", "--tls-key"] {
-            let place = self
+            let index = self
                 .args
                 .iter()
                 .position(|arg| arg == flag)
                 .expect("the argument is there");
-            self.args.drain(place..place + 2);
+            self.args.drain(index..index + 2);
         }
         self.with(&["--tls-secret", name, "--tls-poll", "1s"])
     }
@@ -122,12 +122,12 @@ impl Launch {
 
     /// Replaces the value of an argument.
     pub fn set(mut self, flag: &str, value: &str) -> Self {
-        let place = self
+        let index = self
             .args
             .iter()
             .position(|arg| arg == flag)
             .expect("the argument is there");
-        value.clone_into(&mut self.args[place + 1]);
+        value.clone_into(&mut self.args[index + 1]);
         self
     }
 
@@ -135,7 +135,7 @@ impl Launch {
     pub async fn start(self) -> WebhookProcess {
         let started = self.spawn();
         wait_for("the webhook is ready", || async {
-            let ended = started.process.exited();
+            let ended = started.process.exit_status();
             assert!(
                 ended.is_none(),
                 "the webhook ended: {ended:?}\n{}",
@@ -198,19 +198,19 @@ pub struct WebhookProcess {
 
 impl WebhookProcess {
     /// Shipped configuration, with the URL of this process.
-    pub fn by_url(&self) -> Value {
+    pub fn url_configuration(&self) -> Value {
         Target::Url {
             port: self.launch.port,
         }
-        .aim(shipped_configuration(), &self.launch.ca)
+        .apply_to(shipped_configuration(), &self.launch.ca)
     }
 
     /// Shipped configuration, with the Service that it names.
-    pub fn by_service(&self) -> Value {
+    pub fn service_configuration(&self) -> Value {
         Target::Service {
             port: self.launch.port,
         }
-        .aim(shipped_configuration(), &self.launch.ca)
+        .apply_to(shipped_configuration(), &self.launch.ca)
     }
 
     /// Status and body of a GET on the ops port; `None` if nothing responds.
@@ -232,8 +232,8 @@ impl WebhookProcess {
 
     /// Sends any request to the admission port, as anyone in the cluster can. Returns status and body of the response.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, String) {
-        let reply = self.exchange(method, path, body).await;
-        (reply.status, reply.text)
+        let response = self.request(method, path, body).await;
+        (response.status, response.text)
     }
 
     /// Response to a review on this path.
@@ -280,8 +280,8 @@ impl WebhookProcess {
     }
 
     /// Exit status once the program has ended.
-    pub fn exited(&self) -> Option<ExitStatus> {
-        self.process.exited()
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.process.exit_status()
     }
 
     /// Sends SIGTERM and waits; panics with the log if the program does not exit.

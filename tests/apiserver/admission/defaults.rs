@@ -2,28 +2,29 @@
 //! where they are written, and no other namespace is affected.
 
 use serde_json::{Value, json};
-use testbed::namespace::TestNamespace;
-use testbed::served::{
-    Served, container, deployment, job, named, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, variables, with,
 };
+use testbed::namespace::TestNamespace;
+use testbed::shared_fixture::{SharedFixture, shared_fixture};
 use testbed::{unique, wait_for};
 
 /// Creates a labelled namespace with these defaults.
-async fn enabled(served: &Served, stem: &str, defaults: &Value) -> TestNamespace {
+async fn enabled(fixture: &SharedFixture, stem: &str, defaults: &Value) -> TestNamespace {
     let metadata = json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": prefixed(defaults)});
-    let ns = served.cp.namespace_with(stem, &metadata).await;
-    served
+    let ns = fixture.cp.namespace_with(stem, &metadata).await;
+    fixture
         .cp
         .secret(&ns.name, "of-namespace", &["k"], "x")
         .await;
-    served.cp.secret(&ns.name, "of-account", &["k"], "x").await;
-    served.cp.secret(&ns.name, "of-pod", &["k"], "x").await;
+    fixture.cp.secret(&ns.name, "of-account", &["k"], "x").await;
+    fixture.cp.secret(&ns.name, "of-pod", &["k"], "x").await;
     ns
 }
 
-async fn account(served: &Served, namespace: &str, name: &str, annotations: &Value) {
+async fn account(fixture: &SharedFixture, namespace: &str, name: &str, annotations: &Value) {
     let metadata = json!({"name": name, "namespace": namespace, "annotations": annotations});
-    served
+    fixture
         .cp
         .create(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}))
         .await
@@ -46,16 +47,16 @@ fn chart_job(name: &str, account: &str) -> Value {
 
 #[tokio::test]
 async fn chart_without_annotations_gets_defaults() {
-    let served = served().await;
-    let cp = served.cp;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let ns = enabled(
-        served,
+        fixture,
         "floe-jobs",
         &json!({"env-from": "of-namespace", "env.KEY": "of-namespace/k"}),
     )
     .await;
     account(
-        served,
+        fixture,
         &ns.name,
         "floe-job-runner",
         &prefixed(&json!({"env-from": "of-account"})),
@@ -68,11 +69,11 @@ async fn chart_without_annotations_gets_defaults() {
     ] {
         cp.kubectl_apply(&ns.name, &chart_job(name, account))
             .await
-            .succeeded();
+            .expect_success();
         let pod = cp.pod_of(&ns.name, &format!("app={name}")).await;
-        assert_eq!(sources(named(&pod, "dbt")), [expected]);
+        assert_eq!(sources(find_container(&pod, "dbt")), [expected]);
         assert_eq!(
-            variables(named(&pod, "dbt")),
+            variables(find_container(&pod, "dbt")),
             ["OTEL=1", "KEY<of-namespace/k"],
             "annotation by annotation"
         );
@@ -82,21 +83,21 @@ async fn chart_without_annotations_gets_defaults() {
 /// Annotations of the pod, nearest first | `envFrom`.
 #[tokio::test]
 async fn nearest_annotation_wins() {
-    let served = served().await;
+    let fixture = shared_fixture().await;
     let ns = enabled(
-        served,
+        fixture,
         "nearest",
         &json!({"env-from": "of-namespace", "containers": "main sidecar"}),
     )
     .await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "of-account"})),
     )
     .await;
-    account(served, &ns.name, "silent", &json!({"example.com/a": "b"})).await;
+    account(fixture, &ns.name, "silent", &json!({"example.com/a": "b"})).await;
     let cases: [(&str, Value, &[&str]); 7] = [
         ("default", json!({}), &["secret/of-namespace"]),
         ("silent", json!({}), &["secret/of-namespace"]),
@@ -113,7 +114,7 @@ async fn nearest_annotation_wins() {
     for (account, short, expected) in cases {
         let mut pod = pod(&ns.name, &unique("nearest"), &prefixed(&short));
         pod["spec"]["serviceAccountName"] = account.into();
-        let answer = served.cp.create_dry(&pod).await;
+        let answer = fixture.cp.create_dry_run(&pod).await;
         // A default may name a container that this pod does not have: that is not a mistake of its author.
         let warned = "the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace";
         assert_eq!(
@@ -122,7 +123,7 @@ async fn nearest_annotation_wins() {
             "{answer:?}"
         );
         assert_eq!(
-            sources(named(&answer.object(), "main")),
+            sources(find_container(&answer.object(), "main")),
             expected,
             "{account}: {short}"
         );
@@ -132,11 +133,11 @@ async fn nearest_annotation_wins() {
 /// The API server fills in `serviceAccountName` for its own kinds, and not in the template of a Rollout.
 #[tokio::test]
 async fn deprecated_service_account_field_selects_defaults() {
-    let served = served().await;
-    served.cp.install_rollouts().await;
-    let ns = enabled(served, "deprecated", &json!({"env-from": "of-namespace"})).await;
+    let fixture = shared_fixture().await;
+    fixture.cp.install_rollouts().await;
+    let ns = enabled(fixture, "deprecated", &json!({"env-from": "of-namespace"})).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "of-account"})),
@@ -169,7 +170,7 @@ async fn deprecated_service_account_field_selects_defaults() {
                 },
             });
             with(&mut object["spec"]["template"]["spec"], fields);
-            let stored = served.cp.create_dry(&object).await.object();
+            let stored = fixture.cp.create_dry_run(&object).await.object();
             let restarts =
                 &stored["metadata"]["annotations"]["secret.reloader.stakater.com/reload"];
             assert_eq!(restarts, expected, "{kind} {fields}");
@@ -179,12 +180,12 @@ async fn deprecated_service_account_field_selects_defaults() {
 
 #[tokio::test]
 async fn defaults_apply_only_in_labelled_namespaces() {
-    let served = served().await;
-    let cp = served.cp;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let annotations = json!({"annotations": prefixed(&json!({"env-from": "absent"}))});
     let ns = cp.namespace_with("unlabelled", &annotations).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "absent"})),
@@ -198,7 +199,7 @@ async fn defaults_apply_only_in_labelled_namespaces() {
         "{created}"
     );
     assert!(
-        served
+        fixture
             .webhook
             .admissions("namespace", &ns.name)
             .iter()
@@ -206,7 +207,7 @@ async fn defaults_apply_only_in_labelled_namespaces() {
     );
 
     // In a labelled namespace a pod without any annotation is sent too, and gets an empty patch.
-    let ns = enabled(served, "silent", &json!({})).await;
+    let ns = enabled(fixture, "silent", &json!({})).await;
     let mut object = pod(&ns.name, &unique("foreign"), &json!({"example.com/a": "b"}));
     object["spec"]["automountServiceAccountToken"] = false.into();
     let created = cp.create(&object).await.object();
@@ -218,7 +219,7 @@ async fn defaults_apply_only_in_labelled_namespaces() {
         created["metadata"].get("labels").is_none()
             && created["spec"]["containers"][0].get("env").is_none()
     );
-    let [line] = served
+    let [line] = fixture
         .webhook
         .admissions("name", object["metadata"]["name"].as_str().expect("a name"))
         .try_into()
@@ -238,11 +239,11 @@ async fn defaults_apply_only_in_labelled_namespaces() {
 /// A rejection caused by a default names the object that has the default.
 #[tokio::test]
 async fn refusal_names_owner_of_default() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "whose", &json!({"env-from": "absent"})).await;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "whose", &json!({"env-from": "absent"})).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "gone"})),
@@ -268,10 +269,10 @@ async fn refusal_names_owner_of_default() {
 /// A malformed default is rejected when it is written, and updates that do not touch it are accepted.
 #[tokio::test]
 async fn malformed_default_is_rejected_where_it_is_written() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "written", &json!({})).await;
-    account(served, &ns.name, "runner", &json!({})).await;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "written", &json!({})).await;
+    account(fixture, &ns.name, "runner", &json!({})).await;
     let said = |key: &str, problem: &str| {
         format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/{key}]: annotation secrets.floe.dev/{key}: \
@@ -301,8 +302,10 @@ async fn malformed_default_is_rejected_where_it_is_written() {
         // The secret need not exist yet.
         annotate("secrets.floe.dev/env-from=not-yet")
             .await
-            .succeeded();
-        annotate("secrets.floe.dev/env-from-").await.succeeded();
+            .expect_success();
+        annotate("secrets.floe.dev/env-from-")
+            .await
+            .expect_success();
     }
     for kind in ["Namespace", "ServiceAccount"] {
         let annotations = prefixed(&json!({"on-missing": "perhaps"}));
@@ -330,14 +333,14 @@ fn idle(whose: &str, why: &str) -> String {
 
 #[tokio::test]
 async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
-    let served = served().await;
-    let cp = served.cp;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let ns = cp.namespace("unlabelled").await;
     let n = ns.name.as_str();
     let lacks = format!(
         " without the label secrets.floe.dev/inject=enabled: kubectl label namespace {n} secrets.floe.dev/inject=enabled"
     );
-    let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.succeeded().stderr;
+    let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.expect_success().stderr;
     let annotate = async |target: &[&str], value: &str| {
         kubectl(
             &[
@@ -405,15 +408,15 @@ async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
 
 #[tokio::test]
 async fn changed_default_applies_without_restart() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "changed", &json!({"env-from": "of-namespace"})).await;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "changed", &json!({"env-from": "of-namespace"})).await;
     let probe = async || {
         let made = cp
-            .create_dry(&pod(&ns.name, &unique("probe"), &json!({})))
+            .create_dry_run(&pod(&ns.name, &unique("probe"), &json!({})))
             .await
             .object();
-        sources(named(&made, "main"))
+        sources(find_container(&made, "main"))
     };
     assert_eq!(probe().await, ["secret/of-namespace"]);
     let annotation = "secrets.floe.dev/env-from=of-pod";
@@ -422,7 +425,7 @@ async fn changed_default_applies_without_restart() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     wait_for("the new default", || async {
         (probe().await == ["secret/of-pod"]).then_some(())
     })
@@ -433,9 +436,9 @@ async fn changed_default_applies_without_restart() {
 /// workload's review, and the pods that are created a moment later still get its defaults.
 #[tokio::test]
 async fn pods_of_deployment_applied_before_its_account_get_its_defaults() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "before-account", &json!({})).await;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "before-account", &json!({})).await;
     for round in 0..20 {
         let name = format!("app-{round}");
         let mut deployment = deployment(&name, &json!({}), &json!([container()]));
@@ -444,18 +447,18 @@ async fn pods_of_deployment_applied_before_its_account_get_its_defaults() {
             json!({"name": name, "annotations": prefixed(&json!({"env-from": "of-account"}))});
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
         let both = json!({"apiVersion": "v1", "kind": "List", "items": [deployment, account]});
-        cp.kubectl_apply(&ns.name, &both).await.succeeded();
+        cp.kubectl_apply(&ns.name, &both).await.expect_success();
     }
     for round in 0..20 {
         let pod = cp.pod_of(&ns.name, &format!("app=app-{round}")).await;
         assert_eq!(
-            sources(named(&pod, "main")),
+            sources(find_container(&pod, "main")),
             ["secret/of-account"],
             "round {round}"
         );
     }
     // Precondition: the workloads were reviewed before the account existed.
-    let seen = served.webhook.admissions("namespace", &ns.name);
+    let seen = fixture.webhook.admissions("namespace", &ns.name);
     let workloads = seen
         .iter()
         .filter(|line| line["surface"] == "defaults.workloads" && line["operation"] == "create");
@@ -470,9 +473,9 @@ async fn pods_of_deployment_applied_before_its_account_get_its_defaults() {
 /// not on the account's list, and does not name the webhook; the webhook's warning does.
 #[tokio::test]
 async fn account_with_enforced_mountable_secrets_gets_explanation() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "mountable", &json!({})).await;
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "mountable", &json!({})).await;
     let account = |name: &str, listed: &Value| {
         let metadata = json!({"name": name, "namespace": ns.name,
             "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}});

@@ -3,23 +3,29 @@
 use serde_json::{Value, json};
 
 use crate::CANARY;
-use testbed::served::{
-    Served, container, container_named, named, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, container_named, find_container, pod, prefixed, sources, variables, with,
 };
+use testbed::shared_fixture::{SharedFixture, shared_fixture};
 use testbed::unique;
 
 /// Admits a pod of these containers without storing it.
-async fn tried(served: &Served, namespace: &str, annotations: &Value, spec: &Value) -> Value {
+async fn tried(
+    fixture: &SharedFixture,
+    namespace: &str,
+    annotations: &Value,
+    spec: &Value,
+) -> Value {
     let mut pod = pod(namespace, &unique("tried"), annotations);
     pod["spec"] = spec.clone();
-    served.cp.create_dry(&pod).await.object()
+    fixture.cp.create_dry_run(&pod).await.object()
 }
 
 /// Every form of request: name | annotations | `envFrom` | `env`.
 #[tokio::test]
 async fn each_form_of_request_injects_its_entries_once() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("ways").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("ways").await);
     cp.secret(
         &ns.name,
         "db-creds",
@@ -150,15 +156,15 @@ async fn each_form_of_request_injects_its_entries_once() {
         let annotations = prefixed(&short);
         // Without the token's volume, whose name differs each time.
         let before = json!({"automountServiceAccountToken": false, "containers": [container()]});
-        let pod = tried(served, &ns.name, &annotations, &before).await;
-        let main = named(&pod, "main");
+        let pod = tried(fixture, &ns.name, &annotations, &before).await;
+        let main = find_container(&pod, "main");
         assert_eq!(sources(main), envs, "{what}");
         assert_eq!(variables(main), vars, "{what}");
         // Only the necessary fields are created.
         assert_eq!(main.get("envFrom").is_some(), !envs.is_empty(), "{what}");
         assert_eq!(main.get("env").is_some(), !vars.is_empty(), "{what}");
         for _ in 0..3 {
-            let again = tried(served, &ns.name, &annotations, &before).await;
+            let again = tried(fixture, &ns.name, &annotations, &before).await;
             assert_eq!(
                 again["spec"]["containers"], pod["spec"]["containers"],
                 "{what}"
@@ -171,7 +177,7 @@ async fn each_form_of_request_injects_its_entries_once() {
             "name": name, "namespace": ns.name,
             "annotations": pod["metadata"]["annotations"], "labels": pod["metadata"]["labels"],
         });
-        let copied = cp.create_dry(&copy).await.object();
+        let copied = cp.create_dry_run(&copy).await.object();
         assert_eq!(
             copied["spec"]["containers"], pod["spec"]["containers"],
             "{what}"
@@ -180,7 +186,7 @@ async fn each_form_of_request_injects_its_entries_once() {
             copied["metadata"]["annotations"], pod["metadata"]["annotations"],
             "{what}"
         );
-        let [line] = served
+        let [line] = fixture
             .webhook
             .admissions("name", &name)
             .try_into()
@@ -192,8 +198,8 @@ async fn each_form_of_request_injects_its_entries_once() {
 /// Entries of the author next to injected ones: `envFrom` and `env` | annotations | result.
 #[tokio::test]
 async fn author_entries_keep_their_position() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("authors").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("authors").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     cp.secret(&ns.name, "b", &["k"], CANARY).await;
     let (a, b) = (
@@ -291,14 +297,18 @@ async fn author_entries_keep_their_position() {
         let mut main = container();
         with(&mut main, &before);
         let pod = tried(
-            served,
+            fixture,
             &ns.name,
             &prefixed(short),
             &json!({"containers": [main]}),
         )
         .await;
         for field in ["envFrom", "env"] {
-            assert_eq!(named(&pod, "main")[field], after[field], "{what}: {field}");
+            assert_eq!(
+                find_container(&pod, "main")[field],
+                after[field],
+                "{what}: {field}"
+            );
         }
     }
 }
@@ -306,8 +316,8 @@ async fn author_entries_keep_their_position() {
 /// annotations | selected containers.
 #[tokio::test]
 async fn selected_containers_get_entries_and_no_others() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("chosen").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("chosen").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let sidecar = json!({"name": "native", "image": "none", "restartPolicy": "Always", "env": [{"name": "X", "value": "$(V)"}]});
     let spec = json!({
@@ -352,7 +362,7 @@ async fn selected_containers_get_entries_and_no_others() {
         let mut short = choice.clone();
         short["env-from"] = "a".into();
         short["env.V"] = "a/k".into();
-        let pod = tried(served, &ns.name, &prefixed(&short), &spec).await;
+        let pod = tried(fixture, &ns.name, &prefixed(&short), &spec).await;
         for name in [
             "migrate",
             "native",
@@ -362,7 +372,7 @@ async fn selected_containers_get_entries_and_no_others() {
             "main-2",
             "helper",
         ] {
-            let (container, chosen) = (named(&pod, name), expected.contains(&name));
+            let (container, chosen) = (find_container(&pod, name), expected.contains(&name));
             assert_eq!(
                 sources(container),
                 if chosen { vec!["secret/a"] } else { vec![] },
@@ -374,7 +384,7 @@ async fn selected_containers_get_entries_and_no_others() {
                 .count();
             assert_eq!(ours, usize::from(chosen), "{choice}: {name}");
         }
-        let native = named(&pod, "native");
+        let native = find_container(&pod, "native");
         assert_eq!(native["restartPolicy"], "Always", "{choice}");
         // The native sidecar expands the variable too, so the injected one precedes it.
         assert_eq!(
@@ -392,11 +402,11 @@ async fn selected_containers_get_entries_and_no_others() {
 /// Pods of the floe charts and of Dagster, in a namespace with the restricted Pod Security standard.
 #[tokio::test]
 async fn platform_pods_change_only_by_injected_sources() {
-    let served = served().await;
+    let fixture = shared_fixture().await;
     let restricted = json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
     let (cp, ns) = (
-        served.cp,
-        served.cp.namespace_with("floe-jobs", &restricted).await,
+        fixture.cp,
+        fixture.cp.namespace_with("floe-jobs", &restricted).await,
     );
     cp.secret(
         &ns.name,
@@ -478,10 +488,10 @@ async fn platform_pods_change_only_by_injected_sources() {
             "volumes": [{"name": "tmp", "emptyDir": {}}], "containers": [container],
         });
         let plain = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
-        let before = cp.create_dry(&plain).await.object();
+        let before = cp.create_dry_run(&plain).await.object();
         let mut asking = plain.clone();
         asking["metadata"]["annotations"] = annotations.clone();
-        let answer = cp.create_dry(&asking).await;
+        let answer = cp.create_dry_run(&asking).await;
         assert!(answer.warnings.is_empty(), "Pod Security: {answer:?}");
         let mut after = answer.object();
         let main = &after["spec"]["containers"][0];

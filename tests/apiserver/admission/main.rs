@@ -14,12 +14,12 @@ mod defaults;
 mod entries;
 mod manifests;
 mod neighbours;
+mod records;
 mod refusals;
 mod reviews;
-mod told;
 
 use serde_json::{Value, json};
-use testbed::served::prefixed;
+use testbed::manifests::prefixed;
 
 /// Value that must not appear anywhere.
 const CANARY: &str = "canary-7f3a-value";

@@ -4,10 +4,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::CANARY;
-use testbed::objects::{self, yaml};
-use testbed::served::{
-    container, deployment, job, named, pod, prefixed, served, sources, template, variables, with,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, template, variables, with,
 };
+use testbed::objects::{self, yaml};
+use testbed::shared_fixture::shared_fixture;
 use testbed::unique;
 
 /// Reload annotation of a pod.
@@ -15,8 +16,8 @@ const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
 #[tokio::test]
 async fn manifest_creates_secret_and_its_users_together() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("manifest").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("manifest").await);
     let manifest = r#"
 apiVersion: v1
 kind: Secret
@@ -95,7 +96,7 @@ spec: SPEC
         }
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": documents});
-    let applied = cp.kubectl_apply(&ns.name, &list).await.succeeded();
+    let applied = cp.kubectl_apply(&ns.name, &list).await.expect_success();
     assert_eq!(applied.stderr, "", "nothing to warn about");
     assert_eq!(
         applied
@@ -118,7 +119,7 @@ spec: SPEC
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let mut generated = pod(&ns.name, "", &annotations);
     generated["metadata"]["generateName"] = "generated-".into();
     generated["metadata"]["labels"] = json!({"app": "generated"});
@@ -132,7 +133,7 @@ spec: SPEC
         &generated.to_string(),
     )
     .await
-    .succeeded();
+    .expect_success();
 
     for selector in [
         "job-name=load",
@@ -143,7 +144,7 @@ spec: SPEC
         "app=generated",
     ] {
         let pod = cp.pod_of(&ns.name, selector).await;
-        let main = named(&pod, "main");
+        let main = find_container(&pod, "main");
         let ours_first = [
             "secret/snowflake-credentials",
             "configMap/settings",
@@ -216,7 +217,7 @@ spec: SPEC
         secret[0]["kind"] == "Secret" && workloads.iter().all(|object| object["kind"] != "Pod")
     );
     let list = json!({"apiVersion": "v1", "kind": "List", "items": workloads});
-    let again = cp.kubectl_apply(&ns.name, &list).await.succeeded();
+    let again = cp.kubectl_apply(&ns.name, &list).await.expect_success();
     assert_eq!(
         again
             .stdout
@@ -231,15 +232,15 @@ spec: SPEC
         &["--server-side"],
     ] {
         let args = [&["-n", &ns.name, "apply", "-f", "-"], flags].concat();
-        cp.kubectl(&args, &list.to_string()).await.succeeded();
+        cp.kubectl(&args, &list.to_string()).await.expect_success();
     }
 
-    let (_, metrics) = served.webhook.get("/metrics").expect("metrics");
+    let (_, metrics) = fixture.webhook.get("/metrics").expect("metrics");
     assert!(
         metrics.contains(r#"decision="injected""#) && !metrics.contains(CANARY),
         "{metrics}"
     );
-    let log = served.webhook.log();
+    let log = fixture.webhook.log();
     assert!(
         log.contains("snowflake-credentials") && !log.contains(CANARY),
         "a value in the log"
@@ -250,8 +251,8 @@ spec: SPEC
 /// nothing.
 #[tokio::test]
 async fn workloads_can_be_applied_and_edited_repeatedly() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("workloads").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("workloads").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a"}));
     let containers = json!([container()]);
@@ -259,14 +260,14 @@ async fn workloads_can_be_applied_and_edited_repeatedly() {
         ("job", job("load", &annotations, &containers)),
         ("deployment", deployment("api", &annotations, &containers)),
     ] {
-        cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        cp.kubectl_apply(&ns.name, &object).await.expect_success();
         let name = object["metadata"]["name"].as_str().expect("a name");
         cp.pod_of(&ns.name, &format!("app={name}")).await;
-        let again = cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        let again = cp.kubectl_apply(&ns.name, &object).await.expect_success();
         assert!(again.stdout.ends_with(" unchanged\n"), "{again:?}");
         cp.kubectl(&["-n", &ns.name, "label", kind, name, "a=b"], "")
             .await
-            .succeeded();
+            .expect_success();
     }
     assert_eq!(cp.pods(&ns.name, "app=api").await.len(), 1);
     let path = format!("/apis/apps/v1/namespaces/{}/replicasets", ns.name);
@@ -281,8 +282,8 @@ async fn workloads_can_be_applied_and_edited_repeatedly() {
 /// Users cannot remove what the webhook wrote: neither entries nor the pod's reload annotation.
 #[tokio::test]
 async fn bare_pod_can_be_applied_again_server_side() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("server-side").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("server-side").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let bare = pod(
         &ns.name,
@@ -290,13 +291,13 @@ async fn bare_pod_can_be_applied_again_server_side() {
         &prefixed(&json!({"env-from": "a", "env.VAR": "a/k"})),
     );
     let apply = ["-n", &ns.name, "apply", "--server-side", "-f", "-"];
-    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    cp.kubectl(&apply, &bare.to_string()).await.expect_success();
     let stored = cp
         .request(Method::GET, &objects::path(&bare), None)
         .await
         .object();
     assert_eq!(stored["metadata"]["annotations"][RELOAD], "a");
-    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    cp.kubectl(&apply, &bare.to_string()).await.expect_success();
     let again = cp
         .request(Method::GET, &objects::path(&bare), None)
         .await
@@ -309,8 +310,8 @@ async fn bare_pod_can_be_applied_again_server_side() {
 /// A pod is immutable, and `kubectl apply` replaces `envFrom` as a whole.
 #[tokio::test]
 async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("again").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("again").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a", "env.VAR": "a/k"}));
     let theirs = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
@@ -329,14 +330,14 @@ async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
         if list.is_string() {
             bare["metadata"]["annotations"][RELOAD] = list.clone();
         }
-        cp.kubectl_apply(&ns.name, &bare).await.succeeded();
+        cp.kubectl_apply(&ns.name, &bare).await.expect_success();
         let path = objects::path(&bare);
         let stored = cp.request(Method::GET, &path, None).await.object();
         let told = if list.is_string() { list } else { json!("a") };
         assert_eq!(stored["metadata"]["annotations"][RELOAD], told, "{fields}");
         let again = cp.kubectl_apply(&ns.name, &bare).await;
         if applied_again {
-            again.succeeded();
+            again.expect_success();
             assert_eq!(
                 cp.request(Method::GET, &path, None).await.object(),
                 stored,

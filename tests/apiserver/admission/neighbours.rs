@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::asking;
 use testbed::control_plane::ControlPlane;
-use testbed::served::{
-    container, container_named, named, patched, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, container_named, find_container, patched, pod, prefixed, sources, variables, with,
 };
+use testbed::shared_fixture::shared_fixture;
 use testbed::stub_server::Stub;
 use testbed::unique;
-use testbed::webhook::{Registration, narrowed_to};
+use testbed::webhook::{Registration, limited_to_namespaces};
 
 /// Webhook that adds a container of this name if there is none yet.
 async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
@@ -33,7 +34,7 @@ pub async fn beside_us(
     name: &str,
     namespace: &str,
 ) -> Registration {
-    let mut configuration = narrowed_to(stub.by_url(), &[namespace]);
+    let mut configuration = limited_to_namespaces(stub.url_configuration(), &[namespace]);
     configuration["metadata"]["name"] = unique(name).into();
     let entries = configuration["webhooks"].as_array_mut().expect("entries");
     entries.truncate(1);
@@ -48,8 +49,8 @@ pub async fn beside_us(
 
 #[tokio::test]
 async fn sidecar_added_after_webhook_gets_secrets_only_by_name() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("late").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("late").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let stub = adds_container(cp, "late").await;
     let _registered = beside_us(cp, &stub, "zzz-sidecar", &ns.name).await;
@@ -62,17 +63,17 @@ async fn sidecar_added_after_webhook_gets_secrets_only_by_name() {
         with(&mut annotations, &prefixed(&choice));
         let name = unique("pod");
         let pod = cp
-            .create_dry(&pod(&ns.name, &name, &annotations))
+            .create_dry_run(&pod(&ns.name, &name, &annotations))
             .await
             .object();
         for (container, has_it) in [("main", true), ("late", late_has_it)] {
-            let container = named(&pod, container);
+            let container = find_container(&pod, container);
             let expected: &[&str] = if has_it { &["secret/db-creds"] } else { &[] };
             assert_eq!(sources(container), expected, "{choice}");
             let expected: &[&str] = if has_it { &["KEY<db-creds/k"] } else { &[] };
             assert_eq!(variables(container), expected, "{choice}");
         }
-        let calls = served.webhook.admissions("name", &name);
+        let calls = fixture.webhook.admissions("name", &name);
         let decisions: Vec<&str> = calls
             .iter()
             .filter_map(|line| line["decision"].as_str())
@@ -88,8 +89,8 @@ async fn sidecar_added_after_webhook_gets_secrets_only_by_name() {
 
 #[tokio::test]
 async fn sidecar_added_before_webhook_is_excluded_by_sidecar_list() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("early").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("early").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let stub = adds_container(cp, "istio-proxy").await;
     let _registered = beside_us(cp, &stub, "aa-sidecar", &ns.name).await;
@@ -100,18 +101,22 @@ async fn sidecar_added_before_webhook_is_excluded_by_sidecar_list() {
         let mut annotations = asking();
         with(&mut annotations, &prefixed(&choice));
         let pod = cp
-            .create_dry(&pod(&ns.name, &unique("pod"), &annotations))
+            .create_dry_run(&pod(&ns.name, &unique("pod"), &annotations))
             .await
             .object();
-        assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"]);
-        assert_eq!(sources(named(&pod, "istio-proxy")), sidecar, "{choice}");
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/db-creds"]);
+        assert_eq!(
+            sources(find_container(&pod, "istio-proxy")),
+            sidecar,
+            "{choice}"
+        );
     }
 }
 
 #[tokio::test]
 async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("tools").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("tools").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     for (labels, wait) in [
         (json!({"workflows.argoproj.io/workflow": "etl"}), &[][..]),
@@ -123,9 +128,9 @@ async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
             .as_array_mut()
             .expect("a list")
             .push(json!({"name": "wait", "image": "none"}));
-        let pod = cp.create_dry(&pod).await.object();
-        assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"]);
-        assert_eq!(sources(named(&pod, "wait")), wait, "{pod:#}");
+        let pod = cp.create_dry_run(&pod).await.object();
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/db-creds"]);
+        assert_eq!(sources(find_container(&pod, "wait")), wait, "{pod:#}");
     }
     let mut alone = pod(&ns.name, "alone", &asking());
     alone["spec"]["containers"][0]["name"] = "queue-proxy".into();
@@ -136,7 +141,10 @@ async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
     assert_eq!((refused.code, &*refused.stderr), (1, sentence));
     alone["metadata"]["annotations"]["secrets.floe.dev/containers"] = "queue-proxy".into();
     assert_eq!(
-        sources(named(&cp.create_dry(&alone).await.object(), "queue-proxy")),
+        sources(find_container(
+            &cp.create_dry_run(&alone).await.object(),
+            "queue-proxy"
+        )),
         ["secret/db-creds"]
     );
 }
@@ -145,14 +153,14 @@ async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
 /// one.
 #[tokio::test]
 async fn api_server_applies_patch_as_rfc_6902_requires() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("patches").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("patches").await);
     for name in ["a", "b", "c"] {
         cp.secret(&ns.name, name, &["k", "l"], "x").await;
     }
     // The stub sees each pod before the webhook does, as the API server writes it.
     let recorder = Stub::start(&cp.authority).await;
-    let mut configuration = narrowed_to(recorder.by_url(), &[&ns.name]);
+    let mut configuration = limited_to_namespaces(recorder.url_configuration(), &[&ns.name]);
     configuration["metadata"]["name"] = unique("aa-recorder").into();
     let _registered = Registration::shared(cp, &configuration).await;
 
@@ -208,7 +216,7 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
             .find(|call| call.object_name() == name)
             .expect("it was recorded");
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": call.request});
-        let answer = served
+        let answer = fixture
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
@@ -225,9 +233,9 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
 }
 
 #[tokio::test]
-async fn forged_owner_changes_nothing() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("forged").await);
+async fn forged_record_changes_nothing() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("forged").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let everything = r#"{"containers":{"main":{"envFrom":["db-creds"],"env":["KEY"]}}}"#;
     for record in [
@@ -241,14 +249,14 @@ async fn forged_owner_changes_nothing() {
         let mut forged = pod(&ns.name, &unique("forged"), &asking());
         forged["metadata"]["labels"] = json!({"secrets.floe.dev/injected": "true"});
         forged["metadata"]["annotations"]["secrets.floe.dev/injected"] = record.into();
-        let pod = cp.create_dry(&forged).await.object();
+        let pod = cp.create_dry_run(&forged).await.object();
         assert_eq!(
-            sources(named(&pod, "main")),
+            sources(find_container(&pod, "main")),
             ["secret/db-creds"],
             "{record}"
         );
         assert_eq!(
-            variables(named(&pod, "main")),
+            variables(find_container(&pod, "main")),
             ["KEY<db-creds/k"],
             "{record}"
         );
@@ -267,9 +275,9 @@ async fn forged_owner_changes_nothing() {
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "made-up", "uid": "11111111-2222-3333-4444-555555555555",
         "controller": true, "blockOwnerDeletion": false,
     }]);
-    let answer = cp.create_dry(&owned).await;
+    let answer = cp.create_dry_run(&owned).await;
     assert_eq!(answer.status, 422, "{answer:?}");
-    let [line] = served
+    let [line] = fixture
         .webhook
         .admissions("owner", "ReplicaSet/made-up")
         .try_into()
@@ -282,8 +290,8 @@ async fn forged_owner_changes_nothing() {
 
 #[tokio::test]
 async fn unusual_pods_are_handled_as_pods() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("odd").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("odd").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
 
     let mut windows = pod(&ns.name, "windows", &asking());
@@ -292,7 +300,7 @@ async fn unusual_pods_are_handled_as_pods() {
         &json!({"os": {"name": "windows"}, "nodeSelector": {"kubernetes.io/os": "windows"}}),
     );
     let made = cp.create(&windows).await.object();
-    assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
+    assert_eq!(sources(find_container(&made, "main")), ["secret/db-creds"]);
     assert_eq!(made["spec"]["os"]["name"], "windows");
 
     // The kubelet's copy of a static pod may not name a Secret, and the API server rejects one that does.
@@ -328,8 +336,8 @@ async fn unusual_pods_are_handled_as_pods() {
         large.to_string().len()
     );
     let made = cp.create(&large).await.object();
-    assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
-    let [line] = served
+    assert_eq!(sources(find_container(&made, "main")), ["secret/db-creds"]);
+    let [line] = fixture
         .webhook
         .admissions("name", "large")
         .try_into()

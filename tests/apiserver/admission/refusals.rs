@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use http::Method;
 use serde_json::{Value, json};
-use testbed::served::{
-    container, deployment, job, named, pod, prefixed, served, sources, variables,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, variables,
 };
-use testbed::webhook::{Registration, narrowed_to};
+use testbed::shared_fixture::shared_fixture;
+use testbed::webhook::{Registration, limited_to_namespaces};
 use testbed::webhook_process::Launch;
 use testbed::{free_ports, unique, wait_for};
 
@@ -38,11 +39,11 @@ fn missing(secret: &str, namespace: &str, key: &str) -> String {
 
 #[tokio::test]
 async fn refusal_is_printed_literally() {
-    let served = served().await;
+    let fixture = shared_fixture().await;
     let (cp, ns, elsewhere) = (
-        served.cp,
-        served.cp.namespace("refused").await,
-        served.cp.namespace("elsewhere").await,
+        fixture.cp,
+        fixture.cp.namespace("refused").await,
+        fixture.cp.namespace("elsewhere").await,
     );
     cp.secret(&ns.name, "db-creds", &["username", "password"], "x")
         .await;
@@ -51,7 +52,7 @@ async fn refusal_is_printed_literally() {
     cp.secret(&elsewhere.name, "snowflake-credentials", &["k"], "x")
         .await;
     // Suggested names were used in this namespace before.
-    cp.create_dry(&pod(
+    cp.create_dry_run(&pod(
         &ns.name,
         "before",
         &prefixed(&json!({"env-from": "db-creds"})),
@@ -159,7 +160,7 @@ async fn refusal_is_printed_literally() {
         assert_eq!((refused.code, &*refused.stdout), (1, ""), "{short}");
         assert_eq!(refused.stderr, refusal(&causes), "{short}");
         // Same response for other clients.
-        let answer = cp.create_dry(&pod).await;
+        let answer = cp.create_dry_run(&pod).await;
         assert_eq!(
             (answer.status, &answer.body["reason"]),
             (422, &json!("Invalid")),
@@ -185,8 +186,8 @@ async fn refusal_is_printed_literally() {
 /// Warnings without rejection: annotations | the author's `env` | output of kubectl, in this order.
 #[tokio::test]
 async fn warning_reaches_the_user() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("warned").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("warned").await);
     let long = "K".repeat(230);
     cp.secret(
         &ns.name,
@@ -247,7 +248,7 @@ async fn warning_reaches_the_user() {
         let name = unique("warned");
         let mut pod = pod(&ns.name, &name, &prefixed(&short));
         pod["spec"]["containers"][0]["env"] = env;
-        let applied = cp.kubectl_apply(&ns.name, &pod).await.succeeded();
+        let applied = cp.kubectl_apply(&ns.name, &pod).await.expect_success();
         assert_eq!(applied.stdout, format!("pod/{name} created\n"));
         let printed: Vec<String> = warnings
             .iter()
@@ -264,8 +265,8 @@ async fn warning_reaches_the_user() {
 /// Workloads that wait for a secret: a missing one is a complete event of their controller, and not a failure.
 #[tokio::test]
 async fn refused_workload_recovers_when_secret_exists() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("healing").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("healing").await);
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
     let containers = json!([container()]);
     let started = std::time::Instant::now();
@@ -278,7 +279,7 @@ async fn refused_workload_recovers_when_secret_exists() {
         job("load", &annotations, &containers),
         deployment("api", &annotations, &containers),
     ] {
-        let applied = cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        let applied = cp.kubectl_apply(&ns.name, &object).await.expect_success();
         assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
@@ -298,7 +299,7 @@ async fn refused_workload_recovers_when_secret_exists() {
     let described = cp
         .kubectl(&["-n", &ns.name, "describe", "job", "load"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert!(described.stdout.contains(&sentence), "{}", described.stdout);
 
     let job_path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
@@ -318,7 +319,7 @@ async fn refused_workload_recovers_when_secret_exists() {
     };
     // With backoffLimit 0 a single failure would be final; a rejected pod does not count as one.
     wait_for("a second attempt of the Job", || async {
-        let refused = served.webhook.admissions("owner", "Job/load");
+        let refused = fixture.webhook.admissions("owner", "Job/load");
         let here = refused
             .iter()
             .filter(|line| line["namespace"] == ns.name.as_str())
@@ -337,8 +338,8 @@ async fn refused_workload_recovers_when_secret_exists() {
     let started = std::time::Instant::now();
     for selector in ["app=load", "app=api"] {
         let pod = cp.pod_of(&ns.name, selector).await;
-        assert_eq!(sources(named(&pod, "main")), ["secret/late"]);
-        assert_eq!(variables(named(&pod, "main")), ["KEY<late/key"]);
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/late"]);
+        assert_eq!(variables(find_container(&pod, "main")), ["KEY<late/key"]);
         println!(
             "{selector}: waited {waited:.1?}, healed {:.1?} after the secret",
             started.elapsed()
@@ -350,8 +351,8 @@ async fn refused_workload_recovers_when_secret_exists() {
 /// The webhook's own read is rejected, or its API server is gone: never reported as a missing secret.
 #[tokio::test]
 async fn backend_failure_is_distinguished_from_missing_secret() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("no-verdict").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("no-verdict").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let annotations = prefixed(&json!({"env-from": "db-creds"}));
     let powerless = cp.service_account(&ns.name, "powerless", &json!([])).await;
@@ -404,8 +405,11 @@ async fn backend_failure_is_distinguished_from_missing_secret() {
             .start()
             .await;
         // Sorted after the other webhook, which admits these pods.
-        let registration =
-            Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+        let registration = Registration::shared(
+            cp,
+            &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+        )
+        .await;
         let tried = cp
             .kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations))
             .await;
@@ -425,8 +429,8 @@ async fn backend_failure_is_distinguished_from_missing_secret() {
 /// The API server rejects such a field in its own kinds; a Rollout is stored as it was written.
 #[tokio::test]
 async fn field_of_wrong_type_is_named_to_rollout_author() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("rollouts").await);
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("rollouts").await);
     cp.install_rollouts().await;
     let rollout = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
@@ -450,7 +454,7 @@ async fn field_of_wrong_type_is_named_to_rollout_author() {
                     is a number, and Kubernetes takes a string there; write it in quotes.\n";
     assert!(refused.stderr.ends_with(sentence), "{refused:?}");
     assert!(
-        !refused.stderr.contains("54327") && !served.webhook.log().contains("54327"),
+        !refused.stderr.contains("54327") && !fixture.webhook.log().contains("54327"),
         "{refused:?}"
     );
 }

@@ -5,27 +5,29 @@ use serde_json::{Value, json};
 
 use crate::asking;
 use crate::neighbours::beside_us;
-use testbed::served::{
-    container, named, patch_of, patched, pod, prefixed, review_of, served, sources, variables, with,
+use testbed::manifests::{
+    container, find_container, patch_of, patched, pod, prefixed, review_of, sources, variables,
+    with,
 };
+use testbed::shared_fixture::shared_fixture;
 use testbed::stub_server::Stub;
 use testbed::unique;
 
 /// Review as the API server wrote it, replayed with changes.
 #[tokio::test]
 async fn review_is_decided_by_its_request_and_preserved() {
-    let served = served().await;
+    let fixture = shared_fixture().await;
     let (cp, ns, other) = (
-        served.cp,
-        served.cp.namespace("replayed").await,
-        served.cp.namespace("other").await,
+        fixture.cp,
+        fixture.cp.namespace("replayed").await,
+        fixture.cp.namespace("other").await,
     );
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     cp.secret(&other.name, "elsewhere", &["k"], "x").await;
     let recorder = Stub::start(&cp.authority).await;
     let _registered = beside_us(cp, &recorder, "aa-recorder", &ns.name).await;
     let name = unique("recorded");
-    cp.create_dry(&pod(&ns.name, &name, &asking()))
+    cp.create_dry_run(&pod(&ns.name, &name, &asking()))
         .await
         .object();
     let request = recorder
@@ -39,7 +41,7 @@ async fn review_is_decided_by_its_request_and_preserved() {
     let replay = async |change: &dyn Fn(&mut Value)| {
         let mut review = original.clone();
         change(&mut review["request"]);
-        let answer = served
+        let answer = fixture
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
@@ -49,7 +51,7 @@ async fn review_is_decided_by_its_request_and_preserved() {
     let injected = |object: &Value, answer: &Value| {
         assert_eq!(answer["response"]["allowed"], true, "{answer}");
         let after = patched(object, answer);
-        assert_eq!(sources(named(&after, "main")), ["secret/db-creds"]);
+        assert_eq!(sources(find_container(&after, "main")), ["secret/db-creds"]);
         // Without the added entries, the pod is unchanged.
         for operation in &patch_of(answer).0 {
             assert!(
@@ -185,12 +187,12 @@ async fn review_is_decided_by_its_request_and_preserved() {
 /// Maps that are missing or null, on the path where a pod need not have annotations.
 #[tokio::test]
 async fn missing_maps_are_created_before_use() {
-    let served = served().await;
+    let fixture = shared_fixture().await;
     let defaults = prefixed(&json!({"env-from": "db-creds", "env.KEY": "db-creds/k"}));
     let metadata =
         json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": defaults});
-    let ns = served.cp.namespace_with("absent", &metadata).await;
-    served.cp.secret(&ns.name, "db-creds", &["k"], "x").await;
+    let ns = fixture.cp.namespace_with("absent", &metadata).await;
+    fixture.cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let mut review = review_of(&pod(&ns.name, "p", &json!({})));
     let maps = [
         json!({}),
@@ -209,18 +211,18 @@ async fn missing_maps_are_created_before_use() {
             with(&mut main, lists);
             review["request"]["object"] =
                 json!({"metadata": metadata, "spec": {"containers": [main]}});
-            let answer = served
+            let answer = fixture
                 .webhook
                 .review("/admit/defaults/pods?timeout=5s", &review)
                 .await;
             let after = patched(&review["request"]["object"], &answer);
             assert_eq!(
-                sources(named(&after, "main")),
+                sources(find_container(&after, "main")),
                 ["secret/db-creds"],
                 "{metadata} {lists}"
             );
             assert_eq!(
-                variables(named(&after, "main")),
+                variables(find_container(&after, "main")),
                 ["KEY<db-creds/k"],
                 "{metadata} {lists}"
             );
@@ -235,8 +237,8 @@ async fn missing_maps_are_created_before_use() {
 
 #[tokio::test]
 async fn invalid_review_is_answered_without_failure() {
-    let served = served().await;
-    let webhook = &served.webhook;
+    let fixture = shared_fixture().await;
+    let webhook = &fixture.webhook;
     let head = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview""#;
     let large = format!(
         r#"{head},"request":{{"uid":"u","object":{{"a":"{}"}}}}}}"#,
@@ -306,9 +308,9 @@ async fn invalid_review_is_answered_without_failure() {
     assert!(metrics.contains(r#"reason="unreadable""#), "{metrics}");
     assert!(!webhook.log().contains("canary-text"));
     // The server still works.
-    served
+    fixture
         .cp
-        .create_dry(&pod(
+        .create_dry_run(&pod(
             "default",
             "alive",
             &prefixed(&json!({"refs": "env:a/b"})),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::helm::{Helm, NAME, named};
-use testbed::kubectl::Output;
+use testbed::helm::{Helm, NAME, find_object};
+use testbed::manifests::{deployment, job, prefixed};
 use testbed::objects;
-use testbed::served::{deployment, job, prefixed};
 use testbed::wait_within;
 
 const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-controller";
@@ -18,7 +18,7 @@ const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-c
 const POLICY_KNOWN: Duration = Duration::from_mins(1);
 
 /// Control plane with the chart's policies, and the controller's account with every permission.
-async fn scene() -> ControlPlane {
+async fn fixture() -> ControlPlane {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -29,7 +29,7 @@ async fn scene() -> ControlPlane {
             .await
             .object();
     }
-    let rendered = Helm::Four.objects(
+    let rendered = Helm::V4.objects(
         NAME,
         &json!({"tls": {"mode": "self-managed"}, "webhook": {"exemptNamespaces": ["quiet"]}}),
     );
@@ -52,7 +52,7 @@ async fn scene() -> ControlPlane {
 }
 
 /// Sends a merge patch as the controller's account.
-async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> Output {
+async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> CommandOutput {
     let change = change.to_string();
     let args = [
         "--as",
@@ -69,12 +69,12 @@ async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value)
 }
 
 #[track_caller]
-fn denied(answer: &Output, says: &str) {
-    let named = answer
+fn denied(answer: &CommandOutput, says: &str) {
+    let find_object = answer
         .stderr
         .contains("ValidatingAdmissionPolicy 'floe-secrets-controller-");
     assert!(
-        answer.code != 0 && named && answer.stderr.contains(says),
+        answer.code != 0 && find_object && answer.stderr.contains(says),
         "no {says:?} in {answer:?}"
     );
 }
@@ -85,7 +85,7 @@ fn workloads() -> Vec<(&'static str, Value)> {
     let set = |kind: &str, more: &Value| {
         let mut object = deployment("asks", &prefixed(&json!({"env-from": "db"})), &containers);
         object["kind"] = kind.into();
-        testbed::served::with(&mut object["spec"], more);
+        testbed::manifests::with(&mut object["spec"], more);
         object
     };
     vec![
@@ -131,7 +131,7 @@ async fn known(cp: &ControlPlane, object: &str) {
 
 #[tokio::test]
 async fn controller_can_change_only_one_annotation_and_the_ca() {
-    let cp = &scene().await;
+    let cp = &fixture().await;
     for (name, mut object) in workloads() {
         for namespace in ["jobs", "kube-system", "kube-node-lease", NAME, "quiet"] {
             object["metadata"]["namespace"] = namespace.into();
@@ -148,7 +148,7 @@ async fn controller_can_change_only_one_annotation_and_the_ca() {
         }
         // Other accounts are not affected.
         let label = ["-n", "kube-system", "label", name, "by=somebody"];
-        cp.kubectl(&label, "").await.succeeded();
+        cp.kubectl(&label, "").await.expect_success();
     }
     let fresh = deployment(
         "fresh",
@@ -171,7 +171,9 @@ async fn controller_can_change_only_one_annotation_and_the_ca() {
 /// can.
 async fn annotations(cp: &ControlPlane, name: &str) {
     for value in [json!("a"), json!("b"), json!(null)] {
-        patch(cp, "jobs", name, &trigger(&value)).await.succeeded();
+        patch(cp, "jobs", name, &trigger(&value))
+            .await
+            .expect_success();
     }
     let other = "changes no annotation but retry.floe.dev/requested-for";
     let change = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
@@ -187,7 +189,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         name,
         "example.com/a=b",
     ];
-    cp.kubectl(&annotate, "").await.succeeded();
+    cp.kubectl(&annotate, "").await.expect_success();
     for change in [
         change("example.com/a", "c".into()),
         change("example.com/a", json!(null)),
@@ -196,7 +198,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     }
     patch(cp, "jobs", name, &trigger(&"c".into()))
         .await
-        .succeeded();
+        .expect_success();
     // A controller of an older version still writes the former name of the annotation: it is rejected, changes nothing,
     // and leftover annotations hinder nobody.
     let former = "nudge.floe.dev/secret";
@@ -209,17 +211,17 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     patch(cp, "jobs", name, &trigger(&"beside".into()))
         .await
-        .succeeded();
+        .expect_success();
     denied(
         &patch(cp, "jobs", name, &change(former, "again".into())).await,
         other,
     );
     cp.kubectl(&["-n", "jobs", "annotate", name, &format!("{former}-")], "")
         .await
-        .succeeded();
+        .expect_success();
     let all = json!({"metadata": {"annotations": null}});
     denied(&patch(cp, "jobs", name, &all).await, other);
     cp.kubectl(
@@ -234,15 +236,15 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     // Now there are no annotations at all.
     patch(cp, "jobs", name, &trigger(&"d".into()))
         .await
-        .succeeded();
-    patch(cp, "jobs", name, &all).await.succeeded();
+        .expect_success();
+    patch(cp, "jobs", name, &all).await.expect_success();
     patch(cp, "jobs", name, &trigger(&"e".into()))
         .await
-        .succeeded();
+        .expect_success();
 }
 
 async fn everything_else(cp: &ControlPlane, name: &str) {
@@ -277,8 +279,8 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
 /// Webhook configuration: the CA of every entry, and no other field.
 async fn configuration(cp: &ControlPlane) {
     let name = "mutatingwebhookconfiguration/zz-floe-secrets-webhook";
-    let rendered = Helm::Four.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
-    let live = objects::path(named(
+    let rendered = Helm::V4.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
+    let live = objects::path(find_object(
         &rendered,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -325,7 +327,7 @@ async fn configuration(cp: &ControlPlane) {
     );
     cp.kubectl(&args, &apply.to_string().replace("Y2E=", &pem))
         .await
-        .succeeded();
+        .expect_success();
     let after = cp.request(http::Method::GET, &live, None).await.object()["webhooks"].take();
     assert!(
         after
@@ -369,7 +371,7 @@ async fn configuration(cp: &ControlPlane) {
         "changes no metadata of the webhook configuration",
     );
     // Configuration of another webhook.
-    let mut theirs = named(
+    let mut theirs = find_object(
         &rendered,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -410,8 +412,8 @@ async fn policy_names_every_field_of_an_entry() {
             .cloned()
             .collect()
     };
-    let rendered = Helm::Four.objects(NAME, &json!({}));
-    let policy = named(
+    let rendered = Helm::V4.objects(NAME, &json!({}));
+    let policy = find_object(
         &rendered,
         "ValidatingAdmissionPolicy",
         "floe-secrets-controller-configuration",
@@ -437,7 +439,7 @@ async fn policy_names_every_field_of_an_entry() {
 #[test]
 fn policy_is_rendered_only_with_controller() {
     let count = |values: &Value| {
-        let objects = Helm::Four.objects(NAME, values);
+        let objects = Helm::V4.objects(NAME, values);
         objects
             .iter()
             .filter(|object| {
@@ -453,11 +455,11 @@ fn policy_is_rendered_only_with_controller() {
         count(&json!({"controller": {"admissionPolicy": {"enabled": false}}})),
         0
     );
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"controller": {"serviceAccount": {"name": "theirs"}}}),
     );
-    let policy = named(
+    let policy = find_object(
         &objects,
         "ValidatingAdmissionPolicy",
         "floe-secrets-controller-workloads",

@@ -4,13 +4,13 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{existing, merged};
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
-use testbed::kubectl::Output;
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::manifests::{patched, pod, prefixed, review_of, variables};
 use testbed::objects::yaml;
 use testbed::process::Folder;
-use testbed::served::{patched, pod, prefixed, review_of, variables};
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::Launch;
 
@@ -23,9 +23,9 @@ fn closed_by_range() -> Value {
 
 /// Value of the rendered webhook's `--trusted-callers`.
 fn trusted(values: &Value) -> String {
-    let objects = Helm::Four.objects(NAME, values);
+    let objects = Helm::V4.objects(NAME, values);
     let container =
-        &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0];
+        &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0];
     let args = container["args"]
         .as_array()
         .expect("arguments")
@@ -99,12 +99,12 @@ fn policy_without_effect_is_rejected() {
             (json!({"hostNetwork": true}), "tls.clientCA works there too"),
         ] {
             let values = merged(json!({"networkPolicy": policy}), &more);
-            let answer = Helm::Four.template(NAME, &values);
-            let named = answer
+            let answer = Helm::V4.template(NAME, &values);
+            let find_object = answer
                 .stderr
                 .contains(&format!("networkPolicy.{name} is set"));
             assert!(
-                answer.code != 0 && named && answer.stderr.contains(says),
+                answer.code != 0 && find_object && answer.stderr.contains(says),
                 "{values}: {}",
                 answer.stderr
             );
@@ -122,9 +122,9 @@ fn notes(values: &Value) -> String {
         NAME,
         "--dry-run=client",
     ];
-    let said = Helm::Four
+    let said = Helm::V4
         .run(&args, &merged(existing(), values))
-        .succeeded()
+        .expect_success()
         .stdout;
     let (_, notes) = said.split_once("NOTES:").expect("notes");
     // Joined into one line, independent of line breaks.
@@ -157,31 +157,26 @@ fn notes_warn_while_port_is_open() {
     );
 }
 
-fn kustomize(folder: &str) -> Output {
-    let [kubectl] = paths(["kubectl"]);
-    let output = std::process::Command::new(kubectl)
-        .args(["kustomize", folder])
-        .output()
-        .expect("kubectl runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: output.status.code().unwrap_or(-1),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }
+fn kustomize(folder: &str) -> CommandOutput {
+    let [kubectl] = program_paths(["kubectl"]);
+    let mut command = std::process::Command::new(kubectl);
+    command.args(["kustomize", folder]);
+    CommandOutput::run(command, "")
 }
 
 /// The policies for the plain manifests, on their page and in `hack/install.sh`, are those of the chart.
 #[test]
 fn plain_manifests_close_port_as_chart_does() {
-    let rendered = Helm::Four.objects(NAME, &merged(existing(), &closed_by_range()));
-    let expected = (
-        named(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
-        named(&rendered, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0]["args"]
-            .clone(),
-    );
-    let page =
-        std::fs::read_to_string(project().join("manifests/webhook/README.md")).expect("the page");
+    let rendered = Helm::V4.objects(NAME, &merged(existing(), &closed_by_range()));
+    let expected =
+        (
+            find_object(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
+            find_object(&rendered, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0]
+                ["args"]
+                .clone(),
+        );
+    let page = std::fs::read_to_string(project_root().join("manifests/webhook/README.md"))
+        .expect("the page");
     let block = page
         .split("```yaml\n")
         .nth(1)
@@ -191,23 +186,23 @@ fn plain_manifests_close_port_as_chart_does() {
     let link = folder.path().join("manifests");
     let copied = std::process::Command::new("cp")
         .arg("-R")
-        .arg(project().join("manifests"))
+        .arg(project_root().join("manifests"))
         .arg(&link)
         .output();
     assert!(copied.expect("cp runs").status.success());
     folder.write("kustomization.yaml", block);
     let by_page = kustomize(&folder.path().display().to_string())
-        .succeeded()
+        .expect_success()
         .stdout;
 
-    let [kubectl] = paths(["kubectl"]);
+    let [kubectl] = program_paths(["kubectl"]);
     let script =
         "k() { \"$KUBECTL\" \"$@\"; }; source hack/lib/callers.sh; manifests_for 10.244.0.0/16";
     let by_script = std::process::Command::new("bash")
         .args(["-euc", script])
-        .env("ROOT", project())
+        .env("ROOT", project_root())
         .env("KUBECTL", kubectl)
-        .current_dir(project())
+        .current_dir(project_root())
         .output()
         .expect("bash runs");
     assert!(
@@ -220,8 +215,8 @@ fn plain_manifests_close_port_as_chart_does() {
         String::from_utf8_lossy(&by_script.stdout).into_owned(),
     ] {
         let objects = yaml(&text);
-        let policy = &named(&objects, "NetworkPolicy", NAME)["spec"];
-        let args = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+        let policy = &find_object(&objects, "NetworkPolicy", NAME)["spec"];
+        let args = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
             [0]["args"];
         assert_eq!((policy, args), (&expected.0, &expected.1));
     }
@@ -282,8 +277,8 @@ async fn star_reference_is_accepted_only_behind_closed_port() {
         }
     }
     // The API server accepts the rendered objects.
-    let objects = Helm::Four.objects(NAME, &closed_by_range());
-    let mut policy = named(&objects, "NetworkPolicy", NAME).clone();
+    let objects = Helm::V4.objects(NAME, &closed_by_range());
+    let mut policy = find_object(&objects, "NetworkPolicy", NAME).clone();
     policy["metadata"]["namespace"] = namespace.name.clone().into();
     cp.create(&policy).await.object();
     let path = testbed::objects::path(&policy);

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
+use testbed::load::LoadGenerator;
+use testbed::manifests::{container, deployment, pod, prefixed};
 use testbed::objects::send_as;
 use testbed::process::{Folder, Process};
-use testbed::served::{container, deployment, pod, prefixed};
-use testbed::soak::Pace;
-use testbed::stream::Stream;
+use testbed::soak::RotationSchedule;
 use testbed::wait_for;
 use testbed::webhook_process::Launch;
 
@@ -48,15 +48,15 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
         .object();
     let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
 
-    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
     let values = json!({"service": {"port": launch.port}});
     let install = ["install", NAME, &chart(), "--namespace", NAME];
-    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    cp.helm(Helm::V4, &install, &values).await.expect_success();
     lead_here(cp).await;
 
     let pair = async || -> Option<(String, String, String)> {
         let answer = cp.request(Method::GET, &secret, None).await;
-        let secret = answer.accepted().then_some(answer.body)?;
+        let secret = answer.is_accepted().then_some(answer.body)?;
         Some((
             decoded(&secret, "tls.crt")?,
             decoded(&secret, "tls.key")?,
@@ -92,16 +92,16 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
             .cloned()
     };
     wait_for("a pod gets its secret", || async {
-        let answer = cp.create_dry(&asks).await;
-        (answer.accepted() && source(&answer.body) == Some("db".into())).then_some(())
+        let answer = cp.create_dry_run(&asks).await;
+        (answer.is_accepted() && source(&answer.body) == Some("db".into())).then_some(())
     })
     .await;
 
     // Renewed repeatedly under load; the files are updated as by the kubelet, key and certificate together.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
-    let stream = Stream::start(loader.client(), "default", "db", RATE);
-    let pace = Pace::or_soak(Pace {
+    let stream = LoadGenerator::start(loader.client(), "default", "db", RATE);
+    let pace = RotationSchedule::or_soak(RotationSchedule {
         rotations: 4,
         seconds: 1,
     });
@@ -137,16 +137,18 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
             metrics.contains(&line).then_some(())
         })
         .await;
-        stream.answers(RATE as usize * pace.seconds).await;
+        stream
+            .wait_for_responses(RATE as usize * pace.seconds)
+            .await;
     }
     let report = stream.stop().await;
     println!("{} renewals: {}", pace.rotations, report.summary());
-    report.all_injected();
+    report.injects_all();
 
     // An upgrade removes nothing, with either Helm's way of applying.
     let before = bundles().await;
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &[
             "upgrade",
             NAME,
@@ -158,24 +160,24 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
         &Value::Null,
     )
     .await
-    .succeeded();
+    .expect_success();
     assert_eq!(bundles().await, before);
     assert_eq!(pair().await.map(|pair| pair.2), Some(ca));
 
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["uninstall", NAME, "--namespace", NAME],
         &Value::Null,
     )
     .await
-    .succeeded();
+    .expect_success();
     nothing_left(cp).await;
     assert_eq!(
         cp.request(Method::GET, CONFIGURATION, None).await.status,
         404
     );
     // A pod with annotations is no longer rejected, because the webhook is not called.
-    cp.create_dry(&asks).await.object();
+    cp.create_dry_run(&asks).await.object();
 
     // From rendered files: cert-manager fills the rendered Secrets, which the next apply leaves unchanged.
     let template = [
@@ -187,21 +189,21 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
         "--skip-tests",
     ];
     let rendered = cp
-        .helm(Helm::Four, &template, &json!({}))
+        .helm(Helm::V4, &template, &json!({}))
         .await
-        .succeeded()
+        .expect_success()
         .stdout;
     // Server-side, as the installation page has it: otherwise kubectl may try to create what cert-manager has just
     // created.
     let apply = ["apply", "--server-side", "--filename", "-"];
-    cp.kubectl(&apply, &rendered).await.succeeded();
+    cp.kubectl(&apply, &rendered).await.expect_success();
     let (again, ..) = wait_for("the certificate", pair).await;
     wait_for("the CA in every entry", bundles).await;
-    cp.kubectl(&apply, &rendered).await.succeeded();
+    cp.kubectl(&apply, &rendered).await.expect_success();
     assert_eq!(pair().await.map(|pair| pair.0), Some(again));
     cp.kubectl(&["delete", "--filename", "-"], &rendered)
         .await
-        .succeeded();
+        .expect_success();
     nothing_left(cp).await;
 }
 
@@ -306,7 +308,7 @@ async fn self_managed_certificates_need_no_issuer() {
         "--namespace",
         NAME,
     ];
-    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    cp.helm(Helm::V4, &install, &values).await.expect_success();
     lead_here(cp).await;
 
     let (controller, _controller_files) =
@@ -315,19 +317,19 @@ async fn self_managed_certificates_need_no_issuer() {
     cp.secret("default", "db", &["k"], "v").await;
     let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
     let injected = async || {
-        let ended = controller.exited().or_else(|| webhook.exited());
+        let ended = controller.exit_status().or_else(|| webhook.exit_status());
         assert!(
             ended.is_none(),
             "{ended:?}\n{}\n{}",
             controller.tail(),
             webhook.tail()
         );
-        let answer = cp.create_dry(&asks).await;
+        let answer = cp.create_dry_run(&asks).await;
         let source = answer
             .body
             .pointer("/spec/containers/0/envFrom/0/secretRef/name")
             .cloned();
-        (answer.accepted() && source == Some("db".into())).then_some(())
+        (answer.is_accepted() && source == Some("db".into())).then_some(())
     };
     wait_for("a pod gets its secret", injected).await;
 
@@ -353,10 +355,10 @@ async fn self_managed_certificates_need_no_issuer() {
     // added.
     let back = ["rollback", NAME, "2", "--namespace", NAME];
     for args in [&upgrade[..], &changed, &back] {
-        let stream = Stream::start(loader.client(), "default", "db", RATE);
-        stream.answers(10).await;
-        cp.helm(Helm::Four, args, &Value::Null).await.succeeded();
-        cp.create_dry(&workload).await.object();
+        let stream = LoadGenerator::start(loader.client(), "default", "db", RATE);
+        stream.wait_for_responses(10).await;
+        cp.helm(Helm::V4, args, &Value::Null).await.expect_success();
+        cp.create_dry_run(&workload).await.object();
         wait_for("every entry has the CA", || async {
             let live = cp.request(Method::GET, CONFIGURATION, None).await.object();
             let entries = live["webhooks"].as_array()?;
@@ -366,25 +368,25 @@ async fn self_managed_certificates_need_no_issuer() {
             (trusted && entries.len() == 5).then_some(())
         })
         .await;
-        stream.answers(10).await;
-        stream.stop().await.all_injected();
+        stream.wait_for_responses(10).await;
+        stream.stop().await.injects_all();
         assert!(injected().await.is_some(), "after {args:?}");
     }
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["uninstall", NAME, "--namespace", NAME],
         &Value::Null,
     )
     .await
-    .succeeded();
+    .expect_success();
     // The controller still runs, and may not create its objects again.
     let kinds = "secrets,leases,deployments,services,roles,rolebindings";
     let left = cp
         .kubectl(&["-n", NAME, "get", kinds, "--output=name"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(left.stdout, "");
-    cp.create_dry(&asks).await.object();
+    cp.create_dry_run(&asks).await.object();
 }
 
 pub(crate) async fn nothing_left(cp: &ControlPlane) {
@@ -400,7 +402,7 @@ pub(crate) async fn nothing_left(cp: &ControlPlane) {
         ];
         cp.kubectl(&args, "")
             .await
-            .succeeded()
+            .expect_success()
             .stdout
             .is_empty()
             .then_some(())

@@ -3,16 +3,16 @@
 use serde_json::{Value, json};
 
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::Folder;
-use testbed::served::{pod, prefixed};
-use testbed::tools::project;
+use testbed::tools::project_root;
 use testbed::wait_for;
 use testbed::webhook::{Registration, SERVICE_HOST, webhook_identity};
 use testbed::webhook_process::Launch;
 
 /// Blocks of the page in this language.
 fn blocks(language: &str) -> Vec<String> {
-    let page = project().join("docs/operations/API-SERVER-CERTIFICATE.md");
+    let page = project_root().join("docs/operations/API-SERVER-CERTIFICATE.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let opening = format!("```{language}\n");
     let blocks = page
@@ -71,16 +71,16 @@ async fn api_server_authenticates_and_other_callers_are_rejected() {
             .cloned()
     };
     {
-        let _registered = Registration::exclusive(cp, &webhook.by_service()).await;
-        let admitted = cp.create_dry(&asks).await.object();
+        let _registered = Registration::exclusive(cp, &webhook.service_configuration()).await;
+        let admitted = cp.create_dry_run(&asks).await.object();
         assert_eq!(source(&admitted), Some("db".into()));
     }
     // By URL the host is another one, for which the API server has no certificate.
-    let _registered = Registration::exclusive(cp, &webhook.by_url()).await;
-    let answer = cp.create_dry(&asks).await;
+    let _registered = Registration::exclusive(cp, &webhook.url_configuration()).await;
+    let answer = cp.create_dry_run(&asks).await;
     assert_eq!(answer.status, 500, "{answer:?}");
-    let page =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
+    let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the runbook");
     let said = "tls: certificate required";
     assert!(
         answer.message().contains(said) && page.contains(said),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use testbed::tools::project;
+use testbed::tools::project_root;
 
 /// Whether `.dockerignore` excludes a path: the last pattern that matches it, or a folder above it, decides; `!`
 /// includes it again.
@@ -60,7 +60,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Sources of `COPY` in the checkout.
 fn copied() -> Vec<String> {
-    let text = std::fs::read_to_string(project().join("Containerfile")).expect("the Containerfile");
+    let text =
+        std::fs::read_to_string(project_root().join("Containerfile")).expect("the Containerfile");
     let mut sources = Vec::new();
     for line in text.replace("\\\n", " ").lines() {
         let mut words = line.split_whitespace();
@@ -94,7 +95,7 @@ fn files(path: &Path, found: &mut Vec<String>) {
         }
     } else {
         found.push(
-            path.strip_prefix(project())
+            path.strip_prefix(project_root())
                 .expect("below the project")
                 .display()
                 .to_string(),
@@ -104,11 +105,12 @@ fn files(path: &Path, found: &mut Vec<String>) {
 
 #[test]
 fn copied_files_are_sent_to_builder() {
-    let patterns = std::fs::read_to_string(project().join(".dockerignore")).expect(".dockerignore");
+    let patterns =
+        std::fs::read_to_string(project_root().join(".dockerignore")).expect(".dockerignore");
     let sources = copied();
     assert!(sources.len() >= 6, "{sources:?}");
     for source in sources {
-        let path = project().join(&source);
+        let path = project_root().join(&source);
         assert!(path.exists(), "{source} is copied and not there");
         let mut all = Vec::new();
         files(&path, &mut all);
@@ -135,12 +137,12 @@ fn copied_files_are_sent_to_builder() {
 fn included_files_are_copied_to_build() {
     let sources = copied();
     let mut all = Vec::new();
-    files(&project().join("src"), &mut all);
+    files(&project_root().join("src"), &mut all);
     for file in all
         .into_iter()
         .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
     {
-        let text = std::fs::read_to_string(project().join(&file)).expect("a source file");
+        let text = std::fs::read_to_string(project_root().join(&file)).expect("a source file");
         // Unit tests are not built in the image.
         let text = text
             .split("#[cfg(test)]\nmod tests")
@@ -154,7 +156,7 @@ fn included_files_are_copied_to_build() {
             .skip(1)
             .filter_map(|rest| rest.split('"').next())
         {
-            let folder = project().join(&file);
+            let folder = project_root().join(&file);
             let path = folder
                 .parent()
                 .expect("a folder")
@@ -162,7 +164,7 @@ fn included_files_are_copied_to_build() {
                 .canonicalize()
                 .expect("what is included is there");
             let path = path
-                .strip_prefix(project().canonicalize().expect("the project"))
+                .strip_prefix(project_root().canonicalize().expect("the project"))
                 .expect("below the project");
             let copied = sources.iter().any(|source| path.starts_with(source));
             assert!(

@@ -29,7 +29,7 @@ impl Release {
         let kinds = cp
             .kubectl(&["api-resources", "--verbs=list", "--output=name"], "")
             .await
-            .succeeded();
+            .expect_success();
         // Events outlive their objects.
         let kinds: Vec<&str> = kinds
             .stdout
@@ -59,7 +59,7 @@ impl Release {
             "--output",
             columns,
         ];
-        let all = self.cp.kubectl(&args, "").await.succeeded();
+        let all = self.cp.kubectl(&args, "").await.expect_success();
         let own = |line: &&str| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [namespace, kind, name] = words[..] else {
@@ -173,7 +173,7 @@ impl Release {
         } else {
             self.alone(values)
         };
-        let answer = self.cp.helm(helm, &args, &values).await.succeeded();
+        let answer = self.cp.helm(helm, &args, &values).await.expect_success();
         assert!(
             !answer.stderr.to_lowercase().contains("warning"),
             "{helm:?} {args:?}: {}",
@@ -315,7 +315,7 @@ async fn every_mode_installs_and_leaves_nothing() {
         let release = Release::new("mode").await;
         let name = release.name.as_str();
         release
-            .helm(Helm::Four, &["install", name, &chart()], &values)
+            .helm(Helm::V4, &["install", name, &chart()], &values)
             .await;
         assert!(!release.objects().await.is_empty());
         // The controller's changes to its own objects are kept by Helm, and deleted with the release.
@@ -340,7 +340,7 @@ async fn every_mode_installs_and_leaves_nothing() {
                 .await
                 .object();
             release
-                .helm(Helm::Four, &["upgrade", name, &chart()], &values)
+                .helm(Helm::V4, &["upgrade", name, &chart()], &values)
                 .await;
             assert_eq!(
                 release.get(&secret).await["data"]["tls.crt"],
@@ -353,7 +353,7 @@ async fn every_mode_installs_and_leaves_nothing() {
             );
         }
         release
-            .helm(Helm::Four, &["uninstall", name], &Value::Null)
+            .helm(Helm::V4, &["uninstall", name], &Value::Null)
             .await;
         release.nothing_is_left().await;
     }
@@ -373,9 +373,9 @@ async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
         ];
         let rendered = release
             .cp
-            .helm(Helm::Four, &template, &release.alone(&existing()))
+            .helm(Helm::V4, &template, &release.alone(&existing()))
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         let documents = yaml(&rendered)
             .into_iter()
@@ -383,7 +383,7 @@ async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
             .count();
         let apply = async || {
             let args = [&["apply", "--filename", "-"], flags].concat();
-            let answer = release.cp.kubectl(&args, &rendered).await.succeeded();
+            let answer = release.cp.kubectl(&args, &rendered).await.expect_success();
             assert_eq!(answer.stderr, "", "{flags:?}");
             assert_eq!(
                 answer.stdout.lines().count(),
@@ -429,7 +429,7 @@ async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
             .cp
             .kubectl(&["delete", "--filename", "-"], &rendered)
             .await
-            .succeeded();
+            .expect_success();
         release.nothing_is_left().await;
     }
 }

@@ -11,22 +11,22 @@ use serde_json::{Value, json};
 
 use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::Folder;
-use testbed::served::{pod, prefixed};
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 use testbed::webhook::{Registration, SERVICE_HOST, controller_identity, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
-use testbed::{PATIENCE, poll, unique, wait_for};
+use testbed::{WAIT_TIMEOUT, poll, unique, wait_for};
 
 fn monitored() -> Vec<Value> {
     let metrics = json!({"metrics": {"prometheusRule": {"enabled": true}, "grafanaDashboard": {"enabled": true}}});
-    Helm::Four.objects(NAME, &merged(existing(), &metrics))
+    Helm::V4.objects(NAME, &merged(existing(), &metrics))
 }
 
 /// Rules, as Prometheus reads them.
 fn rules() -> Value {
-    named(&monitored(), "PrometheusRule", NAME)["spec"].clone()
+    find_object(&monitored(), "PrometheusRule", NAME)["spec"].clone()
 }
 
 fn alerts(rules: &Value) -> Vec<Value> {
@@ -39,7 +39,7 @@ fn alerts(rules: &Value) -> Vec<Value> {
 /// Every expression of the dashboard's panels.
 fn queries() -> Vec<String> {
     let objects = monitored();
-    let map = named(&objects, "ConfigMap", "floe-secrets-webhook-dashboard");
+    let map = find_object(&objects, "ConfigMap", "floe-secrets-webhook-dashboard");
     let text = map["data"]["floe-secrets-webhook.json"]
         .as_str()
         .expect("the dashboard");
@@ -52,7 +52,7 @@ fn queries() -> Vec<String> {
 }
 
 fn promtool(args: &[&str]) {
-    let [program] = paths(["promtool"]);
+    let [program] = program_paths(["promtool"]);
     let output = Command::new(program)
         .args(args)
         .output()
@@ -279,8 +279,8 @@ fn alerts_fire_exactly_when_they_should() {
 
 #[test]
 fn alert_links_to_its_runbook_section() {
-    let runbook =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
+    let runbook = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the runbook");
     let anchors: BTreeSet<String> = runbook
         .lines()
         .filter(|line| line.starts_with('#'))
@@ -345,7 +345,7 @@ async fn query_uses_only_served_metrics() {
         .with(&["--drift-interval", "1s"])
         .start()
         .await;
-    let registered = Registration::exclusive(cp, &webhook.by_url()).await;
+    let registered = Registration::exclusive(cp, &webhook.url_configuration()).await;
     // Causes one of each counted event.
     cp.secret(&namespace.name, "db", &["k"], "v").await;
     let asks = |name: &str, secret: &str| {
@@ -356,7 +356,7 @@ async fn query_uses_only_served_metrics() {
         )
     };
     cp.create(&asks("good", "db")).await.object();
-    assert_eq!(cp.create_dry(&asks("bad", "none")).await.status, 422);
+    assert_eq!(cp.create_dry_run(&asks("bad", "none")).await.status, 422);
     bad_handshake(&webhook);
     let (status, _) = webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
@@ -390,11 +390,11 @@ async fn query_uses_only_served_metrics() {
     // Metrics of the API server for calls without a response.
     webhook.kill();
     assert_eq!(
-        cp.create_dry(&asks(&unique("lost"), "db")).await.status,
+        cp.create_dry_run(&asks(&unique("lost"), "db")).await.status,
         500
     );
     let webhook = webhook.restart().await;
-    cp.create_dry(&asks("again", "db")).await.object();
+    cp.create_dry_run(&asks("again", "db")).await.object();
     let (status, _) = webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
         .await;
@@ -405,11 +405,11 @@ async fn query_uses_only_served_metrics() {
         .write(&webhook.launch.folder, "tls");
 
     let missing = RefCell::new(BTreeSet::new());
-    let all = poll(PATIENCE, || async {
+    let all = poll(WAIT_TIMEOUT, || async {
         let apiserver = cp
             .kubectl(&["get", "--raw", "/metrics"], "")
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         let texts = [
             webhook.get("/metrics")?.1,

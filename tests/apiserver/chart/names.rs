@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
-use testbed::tools::project;
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::tools::project_root;
 
 /// Valid names of namespaces that one version of YAML or the other reads as another type.
 const ODD: [&str; 15] = [
@@ -82,7 +82,7 @@ fn shape(value: &mut Value, name: &str, found: &mut usize) {
 /// Shapes of the rendered objects, and how often this name occurs in them.
 fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
     let mut found = 0;
-    let objects = Helm::Four.objects(release, values).into_iter();
+    let objects = Helm::V4.objects(release, values).into_iter();
     let mut shapes: Vec<String> = objects
         .map(|mut object| {
             let kind = object["kind"].take();
@@ -173,7 +173,7 @@ fn template_strings_are_quoted() {
         assert_eq!(unquoted(line), wanted, "{line}");
     }
     let mut lines = 0;
-    let mut folders = vec![project().join("charts/floe-secrets-webhook/templates")];
+    let mut folders = vec![project_root().join("charts/floe-secrets-webhook/templates")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -223,10 +223,10 @@ async fn odd_names_install_and_uninstall() {
         "imagePullSecrets": [{"name": "1234"}], "commonLabels": {"example.com/a": "on"},
     });
     for (helm, release, values) in [
-        (Helm::Four, "3240286e-210077", names.clone()),
-        (Helm::Three, "1234", names),
+        (Helm::V4, "3240286e-210077", names.clone()),
+        (Helm::V3, "1234", names),
         (
-            Helm::Four,
+            Helm::V4,
             "rel.one.2",
             merged(
                 existing(),
@@ -234,7 +234,7 @@ async fn odd_names_install_and_uninstall() {
             ),
         ),
         (
-            Helm::Three,
+            Helm::V3,
             "on",
             merged(
                 existing(),
@@ -248,7 +248,7 @@ async fn odd_names_install_and_uninstall() {
             &values,
         )
         .await
-        .succeeded();
+        .expect_success();
         let expected = match release {
             "rel.one.2" => "rel-one-2-floe-secrets-webhook".to_owned(),
             "on" => "on-floe-secrets-webhook".to_owned(),
@@ -266,7 +266,7 @@ async fn odd_names_install_and_uninstall() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
     }
 }
 
@@ -289,8 +289,8 @@ fn service_names_are_valid_labels() {
             &"x".repeat(48),
         ),
     ] {
-        let objects = Helm::Four.objects(release, &values);
-        named(&objects, "Service", name);
-        named(&objects, "Deployment", name);
+        let objects = Helm::V4.objects(release, &values);
+        find_object(&objects, "Service", name);
+        find_object(&objects, "Deployment", name);
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use serde_json::{Value, json};
 
 use crate::merged;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
 
 /// Other end of a connection.
 struct Peer {
@@ -141,8 +141,8 @@ struct Component {
 
 impl Component {
     fn of(values: &Value, deployment: &str) -> Self {
-        let objects = Helm::Four.objects(NAME, values);
-        let template = named(&objects, "Deployment", deployment)["spec"]["template"].clone();
+        let objects = Helm::V4.objects(NAME, values);
+        let template = find_object(&objects, "Deployment", deployment)["spec"]["template"].clone();
         let policies: Vec<Value> = objects
             .iter()
             .filter(|object| object["kind"] == "NetworkPolicy")
@@ -267,9 +267,9 @@ fn pod_ranges_exclude_only_pods() {
     let tunnel =
         |values: &Value| Component::of(values, NAME).reached(&host("10.244.0.0"), ADMISSION);
     assert!(!tunnel(&with(&json!({"podCIDRs": ["10.244.0.0/16"]}))));
-    let named = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
-    assert!(tunnel(&with(&named)));
-    assert_eq!(who_reaches(&with(&named)), [true, true, false, false]);
+    let find_object = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
+    assert!(tunnel(&with(&find_object)));
+    assert_eq!(who_reaches(&with(&find_object)), [true, true, false, false]);
     let plane = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     assert_eq!(
         who_reaches(&with(&json!({"admission": {"from": plane}}))),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
 use testbed::process::{Folder, Process};
 use testbed::{unique, wait_for};
 
@@ -47,12 +47,12 @@ async fn pods_pass_restricted_pod_security_standard() {
         json!({"tls": {"mode": "self-managed"}}),
         everything(),
     ] {
-        let made = pods(&Helm::Four.objects(NAME, &values), &namespace.name);
+        let made = pods(&Helm::V4.objects(NAME, &values), &namespace.name);
         assert_eq!(made.len(), 3, "{values}");
         for pod in made {
-            let answer = cp.create_dry(&pod).await;
+            let answer = cp.create_dry_run(&pod).await;
             assert!(
-                answer.accepted() && answer.warnings.is_empty(),
+                answer.is_accepted() && answer.warnings.is_empty(),
                 "{values}: {answer:?}\n{pod}"
             );
         }
@@ -60,10 +60,10 @@ async fn pods_pass_restricted_pod_security_standard() {
     // Counterexample: the standard rejects a privileged pod.
     let open = json!({"hostNetwork": true, "containerSecurityContext": {"allowPrivilegeEscalation": true}});
     for pod in pods(
-        &Helm::Four.objects(NAME, &merged(existing(), &open)),
+        &Helm::V4.objects(NAME, &merged(existing(), &open)),
         &namespace.name,
     ) {
-        let answer = cp.create_dry(&pod).await;
+        let answer = cp.create_dry_run(&pod).await;
         assert!(
             answer.status == 403 && answer.message().contains("restricted"),
             "{answer:?}"
@@ -96,16 +96,17 @@ async fn program_accepts_every_rendered_argument() {
         scoped,
         json!({"tls": {"mode": "self-managed"}}),
     ] {
-        let objects = Helm::Four.objects(NAME, &values);
+        let objects = Helm::V4.objects(NAME, &values);
         for name in [NAME, "floe-secrets-controller"] {
-            let template = &named(&objects, "Deployment", name)["spec"]["template"];
+            let template = &find_object(&objects, "Deployment", name)["spec"]["template"];
             let container = &template["spec"]["containers"][0];
             let folder = Folder::new();
             let kubeconfig = folder.write("kubeconfig", "none");
             let mut args = arguments(container);
             args.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
             let process = Process::start("program", folder.path(), program, &args, &[]);
-            let status = wait_for("exiting after an error", || async { process.exited() }).await;
+            let status =
+                wait_for("exiting after an error", || async { process.exit_status() }).await;
             assert_eq!(status.code(), Some(1), "{args:?}\n{}", process.tail());
             assert!(process.log().contains("kubeconfig"), "{}", process.log());
         }
@@ -115,9 +116,9 @@ async fn program_accepts_every_rendered_argument() {
 /// The pod of `helm test` has the injected variable as its only argument; without injection it is not expanded.
 #[tokio::test]
 async fn test_pod_succeeds_only_with_injected_secret() {
-    let objects = Helm::Four.objects(NAME, &json!({}));
-    let pod = named(&objects, "Pod", "floe-secrets-webhook-test");
-    let secret = named(&objects, "Secret", "floe-secrets-webhook-test");
+    let objects = Helm::V4.objects(NAME, &json!({}));
+    let pod = find_object(&objects, "Pod", "floe-secrets-webhook-test");
+    let secret = find_object(&objects, "Secret", "floe-secrets-webhook-test");
     assert_eq!(
         pod["metadata"]["annotations"]["secrets.floe.dev/env.FLOE_SECRETS_TEST"],
         "floe-secrets-webhook-test/argument"
@@ -137,7 +138,7 @@ async fn test_pod_succeeds_only_with_injected_secret() {
             &[argument.to_owned()],
             &[],
         );
-        let status = wait_for("exiting after an error", || async { process.exited() }).await;
+        let status = wait_for("exiting after an error", || async { process.exit_status() }).await;
         assert_eq!(status.code(), Some(code), "{argument}: {}", process.tail());
     }
 }
@@ -148,8 +149,8 @@ fn stopping_replica_has_enough_grace_period() {
         existing(),
         &json!({"shutdown": {"delaySeconds": 10, "drainSeconds": 40}}),
     );
-    let objects = Helm::Four.objects(NAME, &values);
-    let spec = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"];
+    let objects = Helm::V4.objects(NAME, &values);
+    let spec = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"];
     assert_eq!(spec["terminationGracePeriodSeconds"], 55);
     let args = spec["containers"][0]["args"].to_string();
     assert!(
@@ -161,8 +162,8 @@ fn stopping_replica_has_enough_grace_period() {
         "throttling would be waiting time"
     );
     // Two replicas cannot use the same port of a node.
-    let objects = Helm::Four.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
-    let deployment = named(&objects, "Deployment", NAME);
+    let objects = Helm::V4.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
+    let deployment = find_object(&objects, "Deployment", NAME);
     assert_eq!(
         deployment["spec"]["strategy"]["rollingUpdate"],
         json!({"maxUnavailable": 1, "maxSurge": 0})
@@ -183,11 +184,11 @@ async fn disruption_budget_never_blocks_drain() {
             existing(),
             &json!({"replicas": replicas, "priorityClassName": ""}),
         );
-        let objects = Helm::Four.objects(&namespace.name, &values);
+        let objects = Helm::V4.objects(&namespace.name, &values);
         let fullname = format!("{}-{NAME}", namespace.name);
-        let mut deployment = named(&objects, "Deployment", &fullname).clone();
+        let mut deployment = find_object(&objects, "Deployment", &fullname).clone();
         deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default".into();
-        let mut budget = named(&objects, "PodDisruptionBudget", &fullname).clone();
+        let mut budget = find_object(&objects, "PodDisruptionBudget", &fullname).clone();
         assert!(budget["spec"]["minAvailable"].is_null());
         for object in [&mut deployment, &mut budget] {
             cp.create(object).await.object();
@@ -228,8 +229,8 @@ async fn disruption_budget_never_blocks_drain() {
             let asked = cp.request(Method::POST, &path, Some(&eviction));
             if let Ok(answer) = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await
             {
-                assert!(answer.accepted() || answer.status == 429, "{answer:?}");
-                evicted += usize::from(answer.accepted());
+                assert!(answer.is_accepted() || answer.status == 429, "{answer:?}");
+                evicted += usize::from(answer.is_accepted());
             }
         }
         assert_eq!(

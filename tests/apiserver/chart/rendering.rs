@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
-use testbed::helm::{Helm, NAME, named, summaries};
+use testbed::helm::{Helm, NAME, find_object, summaries};
 use testbed::objects::yaml;
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 
 /// One set of values for each mode, and one with everything.
 fn variants() -> [(&'static str, Value); 6] {
@@ -31,7 +31,8 @@ fn variants() -> [(&'static str, Value); 6] {
 fn rendering_is_deterministic_and_equal_in_both_helms() {
     for (what, values) in variants() {
         for helm in Helm::ALL {
-            let [first, second] = [(); 2].map(|()| helm.template(NAME, &values).succeeded().stdout);
+            let [first, second] =
+                [(); 2].map(|()| helm.template(NAME, &values).expect_success().stdout);
             assert!(
                 first == second,
                 "{helm:?}: {what} is rendered anew each time"
@@ -55,7 +56,7 @@ fn rendering_is_deterministic_and_equal_in_both_helms() {
 #[test]
 fn certificates_and_cas_are_never_rendered() {
     for (what, values) in variants() {
-        let text = Helm::Four.template(NAME, &values).succeeded().stdout;
+        let text = Helm::V4.template(NAME, &values).expect_success().stdout;
         let without_comments: String = text
             .lines()
             .filter(|line| !line.trim_start().starts_with('#'))
@@ -63,7 +64,7 @@ fn certificates_and_cas_are_never_rendered() {
         for never in ["caBundle:", "BEGIN ", "PRIVATE KEY"] {
             assert!(!without_comments.contains(never), "{what}: {never}");
         }
-        for object in Helm::Four.objects(NAME, &values) {
+        for object in Helm::V4.objects(NAME, &values) {
             if object["kind"] == "Secret" {
                 let is_test = object["metadata"]["labels"]["app.kubernetes.io/component"] == "test";
                 assert!(
@@ -88,7 +89,7 @@ fn objects_are_labelled_and_in_release_namespace() {
         "ValidatingAdmissionPolicyBinding",
     ];
     for (what, values) in variants() {
-        let objects = Helm::Four.objects(
+        let objects = Helm::V4.objects(
             "other",
             &merged(values, &json!({"namespaceOverride": "elsewhere"})),
         );
@@ -158,8 +159,8 @@ fn webhook_entries_are_the_five_and_never_stop_cluster() {
         ("sources.secrets.floe.dev", "/admit/sources", "Ignore"),
     ];
     for (what, values) in variants() {
-        let objects = Helm::Four.objects(NAME, &values);
-        let configuration = named(
+        let objects = Helm::V4.objects(NAME, &values);
+        let configuration = find_object(
             &objects,
             "MutatingWebhookConfiguration",
             "zz-floe-secrets-webhook",
@@ -250,9 +251,9 @@ fn webhook_entries_are_the_five_and_never_stop_cluster() {
 }
 
 #[test]
-fn selectors_of_operator_are_in_every_entry() {
-    let objects = Helm::Four.objects(NAME, &everything());
-    let configuration = named(
+fn operator_choices_are_in_every_entry() {
+    let objects = Helm::V4.objects(NAME, &everything());
+    let configuration = find_object(
         &objects,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -278,11 +279,11 @@ fn selectors_of_operator_are_in_every_entry() {
         );
     }
 
-    let scoped = Helm::Four.objects(
+    let scoped = Helm::V4.objects(
         NAME,
         &json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
     );
-    let configuration = named(
+    let configuration = find_object(
         &scoped,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -319,8 +320,8 @@ fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
 fn permissions_follow_scope() {
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
     let (everywhere, here) = (
-        Helm::Four.objects(NAME, &json!({})),
-        Helm::Four.objects(NAME, &scoped),
+        Helm::V4.objects(NAME, &json!({})),
+        Helm::V4.objects(NAME, &scoped),
     );
     // No component has permissions in the whole cluster.
     assert!(here.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
@@ -347,7 +348,7 @@ fn permissions_follow_scope() {
         assert_eq!(own.0, own.1, "{component}");
     }
     // The CA in the webhook configuration is the only field that is not rendered.
-    let self_managed = Helm::Four.objects(
+    let self_managed = Helm::V4.objects(
         NAME,
         &merged(scoped, &json!({"tls": {"mode": "self-managed"}})),
     );
@@ -364,8 +365,8 @@ fn permissions_follow_scope() {
 #[test]
 fn controller_gets_webhook_exclusions() {
     let args = |values: &Value| -> Vec<String> {
-        let objects = Helm::Four.objects(NAME, values);
-        let deployment = named(&objects, "Deployment", "floe-secrets-controller");
+        let objects = Helm::V4.objects(NAME, values);
+        let deployment = find_object(&objects, "Deployment", "floe-secrets-controller");
         let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
             .as_array()
             .expect("arguments")
@@ -413,7 +414,7 @@ fn controller_gets_webhook_exclusions() {
 
 #[test]
 fn external_webhook_has_permissions_and_certificate_without_pods() {
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"replicas": 0, "webhook": {"url": "https://[fd00::1]:8443"}}),
     );
@@ -430,13 +431,13 @@ fn external_webhook_has_permissions_and_certificate_without_pods() {
         "ServiceAccount",
     ];
     assert_eq!(kinds, BTreeSet::from(rights));
-    let certificate = named(&objects, "Certificate", "floe-secrets-webhook-tls");
+    let certificate = find_object(&objects, "Certificate", "floe-secrets-webhook-tls");
     assert_eq!(certificate["spec"]["ipAddresses"], json!(["fd00::1"]));
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"webhook": {"url": "https://hooks.example.com/x"}}),
     );
-    let certificate = named(&objects, "Certificate", "floe-secrets-webhook-tls");
+    let certificate = find_object(&objects, "Certificate", "floe-secrets-webhook-tls");
     let service = "floe-secrets-webhook.floe-secrets-webhook.svc";
     assert_eq!(
         certificate["spec"]["dnsNames"],
@@ -446,10 +447,10 @@ fn external_webhook_has_permissions_and_certificate_without_pods() {
 
 #[test]
 fn plain_manifests_with_cert_manager_equal_default_chart() {
-    let [kubectl] = paths(["kubectl"]);
+    let [kubectl] = program_paths(["kubectl"]);
     let built = std::process::Command::new(kubectl)
         .args(["kustomize", "manifests/webhook-cert-manager"])
-        .current_dir(project())
+        .current_dir(project_root())
         .output()
         .expect("kubectl runs");
     assert!(
@@ -472,7 +473,7 @@ fn plain_manifests_with_cert_manager_equal_default_chart() {
         namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
         "restricted"
     );
-    let rendered = Helm::Four
+    let rendered = Helm::V4
         .objects(NAME, &json!({}))
         .into_iter()
         .filter_map(|mut object| {

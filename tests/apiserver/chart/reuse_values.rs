@@ -10,7 +10,7 @@ use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
 use testbed::helm::{Helm, NAME, chart, default_values};
 use testbed::process::Folder;
-use testbed::tools::project;
+use testbed::tools::project_root;
 
 #[test]
 fn absent_values_have_defaults() {
@@ -35,16 +35,16 @@ fn absent_values_have_defaults() {
         })
         .collect();
     for helm in Helm::ALL {
-        let whole = helm.template(NAME, &json!({})).succeeded().stdout;
+        let whole = helm.template(NAME, &json!({})).expect_success().stdout;
         for values in [&absent, &inner] {
             assert!(
-                helm.template(NAME, values).succeeded().stdout == whole,
+                helm.template(NAME, values).expect_success().stdout == whole,
                 "{helm:?}: {values}"
             );
         }
     }
     // The content of a map is the user's.
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"podSecurityContext": {"runAsUser": null, "fsGroup": null}}),
     );
@@ -74,8 +74,8 @@ fn is_free(section: &str) -> bool {
 
 /// Arguments of the runbook's command, for a release of this name in a namespace of the same name.
 fn emergency(release: &str) -> Vec<String> {
-    let page =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the page");
+    let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the page");
     let from = page
         .find("helm upgrade floe-secrets-webhook ")
         .expect("the command");
@@ -102,14 +102,14 @@ fn emergency(release: &str) -> Vec<String> {
 #[tokio::test]
 async fn emergency_upgrade_works_from_every_earlier_chart() {
     let cp = ControlPlane::shared().await;
-    let mut earlier: Vec<_> = std::fs::read_dir(project().join("tests/testdata/chart-values"))
+    let mut earlier: Vec<_> = std::fs::read_dir(project_root().join("tests/testdata/chart-values"))
         .expect("the values of earlier charts")
         .map(|entry| entry.expect("an entry").path())
         .collect();
     earlier.sort();
     assert!(earlier.len() >= 4, "{earlier:?}");
     // The oldest by both Helms, the others by one of them.
-    let rounds = [(Helm::Three, &earlier[0])]
+    let rounds = [(Helm::V3, &earlier[0])]
         .into_iter()
         .chain(Helm::ALL.into_iter().cycle().zip(&earlier));
     for (helm, values) in rounds {
@@ -142,10 +142,10 @@ async fn emergency_upgrade_works_from_every_earlier_chart() {
             &own,
         )
         .await
-        .succeeded();
+        .expect_success();
         let words = emergency(name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        cp.helm(helm, &words, &Value::Null).await.succeeded();
+        cp.helm(helm, &words, &Value::Null).await.expect_success();
 
         let path = format!(
             "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-{name}-floe-secrets-webhook"
@@ -175,6 +175,6 @@ async fn emergency_upgrade_works_from_every_earlier_chart() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
 use testbed::helm::{Helm, NAME};
+use testbed::manifests::{pod, prefixed, review_of};
 use testbed::namespace::Identity;
-use testbed::served::{pod, prefixed, review_of};
 use testbed::unique;
 use testbed::webhook_process::Launch;
 
@@ -19,7 +19,7 @@ async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) 
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
         .await
         .object();
-    for mut object in Helm::Four.objects(&release, &merged(existing(), values)) {
+    for mut object in Helm::V4.objects(&release, &merged(existing(), values)) {
         let kind = object["kind"].as_str().expect("a kind").to_owned();
         let rights = kind == "ServiceAccount" || kind.contains("Role");
         if rights && object["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
@@ -107,6 +107,6 @@ async fn webhook_scoped_to_namespaces_reads_only_those() {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/db");
         let client = identity.client();
         let read = testbed::objects::send(&client, Method::GET, &path, None).await;
-        assert_eq!(read.accepted(), readable, "{namespace}: {read:?}");
+        assert_eq!(read.is_accepted(), readable, "{namespace}: {read:?}");
     }
 }

@@ -2,23 +2,17 @@
 
 use std::process::Command;
 
+use testbed::command_output::CommandOutput;
 use testbed::process::Folder;
-use testbed::tools::project;
+use testbed::tools::project_root;
 
 /// Runs commands with bash, after sourcing a file of `hack/`, or a function of one.
 #[track_caller]
 fn bash(script: &str) -> (i32, String) {
-    let output = Command::new("bash")
-        .args(["-euc", script])
-        .current_dir(project())
-        .output()
-        .expect("bash runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    (
-        output.status.code().expect("an exit code"),
-        said.trim().to_owned(),
-    )
+    let mut command = Command::new("bash");
+    command.args(["-euc", script]).current_dir(project_root());
+    let output = CommandOutput::run(command, "");
+    (output.code, output.text().trim().to_owned())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::merged;
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
+use testbed::helm::{Helm, NAME, chart, find_object};
 use testbed::objects::yaml;
 use testbed::process::Folder;
 
@@ -43,7 +43,7 @@ fn objects(helm: Helm, parent: &Folder, values: &Value) -> Vec<Value> {
     let path = parent.path().display().to_string();
     let rendered = helm
         .run(&["template", "data", &path, "--namespace", "data"], values)
-        .succeeded();
+        .expect_success();
     yaml(&rendered.stdout)
         .into_iter()
         .filter(|object| !object.is_null())
@@ -63,7 +63,7 @@ fn subchart_condition_enables_installation() {
             let objects = objects(helm, &parent, &json!({NAME: enabled, "global": global}));
             assert_eq!(objects.len() > 1, found, "{helm:?}: {enabled}");
             if found {
-                let service = named(&objects, "Service", "data-floe-secrets-webhook");
+                let service = find_object(&objects, "Service", "data-floe-secrets-webhook");
                 assert_eq!(service["metadata"]["labels"]["floe.dev/subchart"], NAME);
             }
         }
@@ -84,7 +84,7 @@ fn subchart_condition_enables_installation() {
         (json!({"enabled": true}), 0),
         (json!({"enabled": false}), 1),
     ] {
-        let answer = Helm::Four.template(NAME, &values);
+        let answer = Helm::V4.template(NAME, &values);
         assert_eq!(answer.code, code, "{}", answer.stderr);
         assert!(
             code == 0 || answer.stderr.contains("Give the dependency"),
@@ -92,8 +92,10 @@ fn subchart_condition_enables_installation() {
             answer.stderr
         );
     }
-    let alone = Helm::Four.objects(NAME, &json!({}));
-    assert!(named(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null());
+    let alone = Helm::V4.objects(NAME, &json!({}));
+    assert!(
+        find_object(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null()
+    );
 }
 
 /// An alias may be any valid key.
@@ -110,10 +112,10 @@ fn subchart_alias_names_objects() {
             ("data-secretswebhook", "secretsWebhook", 3),
             ("data-b", "b", 4),
         ] {
-            let deployment = named(&objects, "Deployment", name);
+            let deployment = find_object(&objects, "Deployment", name);
             assert_eq!(deployment["spec"]["replicas"], replicas);
             assert_eq!(deployment["metadata"]["labels"]["floe.dev/subchart"], key);
-            named(
+            find_object(
                 &objects,
                 "MutatingWebhookConfiguration",
                 &format!("zz-{name}"),
@@ -166,7 +168,7 @@ async fn parent_chart_installs_and_removes_subchart() {
                 &values(enabled),
             )
             .await
-            .succeeded();
+            .expect_success();
             assert_eq!(
                 (status(&deployment).await, status(&map).await),
                 (there, 200),
@@ -179,7 +181,7 @@ async fn parent_chart_installs_and_removes_subchart() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
         assert_eq!(
             (status(&deployment).await, status(&map).await),
             (404, 404),

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::certificates::{CONFIGURATION, decoded, lead_here, nothing_left, run};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::helm::{Helm, NAME, chart, named};
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::{Folder, Process};
-use testbed::served::{pod, prefixed};
 use testbed::wait_for;
 
 const CONTROLLER: &str = "floe-secrets-controller";
@@ -48,7 +48,7 @@ impl Release<'_> {
     async fn secret(&self, name: &str) -> Option<Value> {
         let path = format!("/api/v1/namespaces/{NAME}/secrets/{name}");
         let answer = self.cp.request(Method::GET, &path, None).await;
-        answer.accepted().then_some(answer.body)
+        answer.is_accepted().then_some(answer.body)
     }
 
     /// Certificate in this Secret.
@@ -57,7 +57,7 @@ impl Release<'_> {
             let ended = self
                 .running
                 .iter()
-                .find_map(|(process, _)| process.exited());
+                .find_map(|(process, _)| process.exit_status());
             assert!(ended.is_none(), "{ended:?}");
             decoded(&self.secret(name).await?, "tls.crt").filter(|pem| !pem.is_empty())
         })
@@ -75,14 +75,14 @@ impl Release<'_> {
         let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
         wait_for("a pod gets its secret", || async {
             for (process, _) in &self.running {
-                assert!(process.exited().is_none(), "{}", process.tail());
+                assert!(process.exit_status().is_none(), "{}", process.tail());
             }
-            let answer = self.cp.create_dry(&asks).await;
+            let answer = self.cp.create_dry_run(&asks).await;
             let source = answer
                 .body
                 .pointer("/spec/containers/0/envFrom/0/secretRef/name")
                 .cloned();
-            (answer.accepted() && source == Some("db".into())).then_some(())
+            (answer.is_accepted() && source == Some("db".into())).then_some(())
         })
         .await;
     }
@@ -125,20 +125,21 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
         assert!(!release.injected_by_cert_manager().await);
         let args = ["-n", NAME, "get", "certificates,issuers", "--output=name"];
         assert_eq!(
-            cp.kubectl(&args, "").await.succeeded().stdout,
+            cp.kubectl(&args, "").await.expect_success().stdout,
             "",
             "{helm:?}"
         );
         // cert-manager leaves its Secrets behind, and the page has the command that deletes them.
         assert!(release.secret(ISSUED).await.is_some());
-        let page =
-            std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+        let page = std::fs::read_to_string(
+            testbed::tools::project_root().join("docs/operations/INSTALL.md"),
+        );
         let page = page.expect("the page");
         let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
         assert!(page.contains(delete));
         // And back: with the leftover Secrets the first time, without them the second.
-        if helm == Helm::Three {
-            cp.shell(delete).await.succeeded();
+        if helm == Helm::V3 {
+            cp.shell(delete).await.expect_success();
         }
         release.helm("upgrade", "cert-manager").await;
         assert!(
@@ -160,7 +161,7 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
         nothing_left(cp).await;
     }
 }
@@ -170,7 +171,7 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
 fn modes_use_separate_secrets() {
     let of = |mode: &str, object: &str| {
         let values = json!({"tls": {"mode": mode}});
-        let objects = Helm::Four.objects(NAME, &values);
+        let objects = Helm::V4.objects(NAME, &values);
         let secrets = objects.iter().filter(|found| found["kind"] == object);
         let names: Vec<String> = secrets
             .map(|found| {
@@ -185,11 +186,11 @@ fn modes_use_separate_secrets() {
     assert!(of("self-managed", "Secret").contains(&OWN.to_owned()));
     assert!(!of("self-managed", "Secret").contains(&ISSUED.to_owned()));
     assert!(of("cert-manager", "Certificate").contains(&ISSUED.to_owned()));
-    let objects = Helm::Four.objects(NAME, &json!({"tls": {"mode": "existing"}}));
-    let volumes = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
+    let objects = Helm::V4.objects(NAME, &json!({"tls": {"mode": "existing"}}));
+    let volumes = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
     assert_eq!(volumes[0]["secret"]["secretName"], ISSUED);
     // A name that the user sets applies to every mode.
     let values = json!({"tls": {"mode": "self-managed", "secretName": "mine"}});
-    let objects = Helm::Four.objects(NAME, &values);
-    named(&objects, "Secret", "mine");
+    let objects = Helm::V4.objects(NAME, &values);
+    find_object(&objects, "Secret", "mine");
 }

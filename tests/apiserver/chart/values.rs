@@ -91,7 +91,7 @@ fn unknown_value_is_rejected_in_every_section() {
     let values = sections.iter().fold(json!({}), |values, section| {
         merged(values, &only(&format!("{section}/replicaz"), json!(3)))
     });
-    let answer = Helm::Four.template(NAME, &values);
+    let answer = Helm::V4.template(NAME, &values);
     assert_ne!(answer.code, 0);
     for section in sections {
         let line = format!("at '{section}': additional properties 'replicaz' not allowed");
@@ -265,7 +265,7 @@ fn value_out_of_range_is_rejected() {
         let values = round.iter().fold(json!({}), |values, row| {
             merged(values, &only(row.0, row.1.clone()))
         });
-        let answer = Helm::Four.template(NAME, &values);
+        let answer = Helm::V4.template(NAME, &values);
         assert_ne!(answer.code, 0, "rendered with {values}");
         for (path, value, says) in round {
             let about = answer
@@ -360,7 +360,7 @@ fn conflicting_values_are_rejected_with_solution() {
         ),
     ];
     for (values, says) in rows {
-        let answer = Helm::Four.template(NAME, &values);
+        let answer = Helm::V4.template(NAME, &values);
         assert!(
             answer.code != 0 && answer.stderr.contains(says),
             "{values}: no {says:?} in:\n{}",
@@ -374,7 +374,7 @@ fn conflicting_values_are_rejected_with_solution() {
         json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
         json!({"global": {"of": "a parent chart"}}),
     ] {
-        Helm::Four.template(NAME, &values).succeeded();
+        Helm::V4.template(NAME, &values).expect_success();
     }
 }
 
@@ -411,7 +411,7 @@ fn older_kubernetes_is_rejected() {
 #[test]
 fn generated_files_are_up_to_date() {
     for script in ["hack/values-table.py", "hack/render-manifests.sh"] {
-        let program = testbed::tools::project().join(script);
+        let program = testbed::tools::project_root().join(script);
         let output = std::process::Command::new(program)
             .arg("--check")
             .output()
@@ -434,7 +434,7 @@ fn chart_passes_helm_lint() {
             let chart = testbed::helm::chart();
             let answer = helm
                 .run(&["lint", &chart, "--strict", "--namespace", NAME], &values)
-                .succeeded();
+                .expect_success();
             assert!(
                 !answer.stdout.contains("[WARNING]"),
                 "{helm:?} {values}: {}",

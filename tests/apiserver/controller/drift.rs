@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 
 use crate::{events, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container_named, deployment, pod, prefixed, sources, with};
+use testbed::manifests::{container_named, deployment, pod, prefixed, sources, with};
 use testbed::stub_server::Stub;
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::Launch;
 
 #[tokio::test]
@@ -86,7 +88,7 @@ fn remover(request: &Value) -> Value {
 
 /// Configuration of that webhook, with a name that sorts after ours.
 fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value {
-    let mut later = stub.by_url();
+    let mut later = stub.url_configuration();
     later["metadata"]["name"] = format!("zzz-{}", testbed::unique("later")).into();
     let mut entry = later["webhooks"][0].take();
     for field in ["matchConditions", "namespaceSelector"] {
@@ -131,7 +133,7 @@ async fn drift_by_outage_or_later_webhook_is_found() {
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()
         .await;
-    let registered = Registration::shared(&cp, &webhook.by_service()).await;
+    let registered = Registration::shared(&cp, &webhook.service_configuration()).await;
     assert_eq!(create("served", "no").await, ["secret/db"]);
 
     let stub = Stub::start_with(&cp.authority, remover).await;
@@ -164,7 +166,7 @@ async fn drift_by_outage_or_later_webhook_is_found() {
         "{refused:?}"
     );
     drop(registered);
-    let mut ignoring = narrowed_to(webhook.by_service(), &[&ns.name]);
+    let mut ignoring = limited_to_namespaces(webhook.service_configuration(), &[&ns.name]);
     for entry in ignoring["webhooks"].as_array_mut().expect("entries") {
         entry["failurePolicy"] = "Ignore".into();
     }
@@ -179,8 +181,11 @@ async fn warnings_of_pods_are_reported_once_on_their_controller() {
     let ns = cp.namespace("warned").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+    )
+    .await;
     let asks = prefixed(&json!({"env.TOKEN": "db/k", "containers": "main,job-*"}));
     let mut main = container_named("main");
     main["env"] = json!([{"name": "TOKEN", "value": "the author's"}]);
@@ -192,7 +197,7 @@ async fn warnings_of_pods_are_reported_once_on_their_controller() {
 
     let scans =
         || crate::metric(&controller, "drift_scans_total{result=\"complete\"}").unwrap_or(0);
-    cp.kubectl_apply(&ns.name, &api).await.succeeded();
+    cp.kubectl_apply(&ns.name, &api).await.expect_success();
     let said = cp
         .event(&ns.name, "ReplicaSet", "api-", "InjectionWarnings")
         .await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{metric, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{pod, prefixed, sources};
+use testbed::manifests::{pod, prefixed, sources};
 use testbed::wait_for;
 use testbed::webhook::{NAMESPACE, Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::Launch;
@@ -37,7 +37,7 @@ async fn leader_change_does_not_affect_admission() {
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()
         .await;
-    let _registered = Registration::shared(&cp, &webhook.by_service()).await;
+    let _registered = Registration::shared(&cp, &webhook.service_configuration()).await;
     let identity = controller_identity(&cp).await;
     let launch = || Launch::controller(&cp, &identity).with(&["--drift-interval", "2s"]);
 

@@ -11,8 +11,8 @@
 )]
 
 mod drift;
+mod exclusions;
 mod lease;
-mod left_out;
 mod retry;
 mod rights;
 mod shares;

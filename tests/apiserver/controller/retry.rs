@@ -7,10 +7,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{events, metric, metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container, deployment, job, prefixed, template};
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::manifests::{container, deployment, job, prefixed, template};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{poll, wait_for, wait_within};
 
@@ -82,7 +84,10 @@ async fn pods_are_created_as_soon_as_their_secrets_exist() {
         cp.namespace("retried").await,
         cp.namespace("left-alone").await,
     );
-    let narrowed = narrowed_to(webhook.by_service(), &[&with.name, &without.name]);
+    let narrowed = limited_to_namespaces(
+        webhook.service_configuration(),
+        &[&with.name, &without.name],
+    );
     let _registration = Registration::shared(cp, &narrowed).await;
     let identity = controller_identity(cp).await;
     let controller = Launch::controller(cp, &identity)
@@ -104,7 +109,7 @@ async fn pods_are_created_as_soon_as_their_secrets_exist() {
             stateful_set("db", &asks),
             daemon_set("agent", &asks),
         ] {
-            cp.kubectl_apply(namespace, &object).await.succeeded();
+            cp.kubectl_apply(namespace, &object).await.expect_success();
         }
     }
     let expected = "new pods wait for secret \"late\"";
@@ -208,7 +213,7 @@ async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, 
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let settled = wait_for(
         "the ReplicaSet wants another pod, and has said so",
         || async {
@@ -252,7 +257,7 @@ async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, 
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
 }
 
 /// `kubectl rollout undo` copies a ReplicaSet's annotations to its Deployment.
@@ -274,7 +279,7 @@ async fn rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     .await;
     cp.kubectl(&["-n", namespace, "rollout", "undo", "deployment/api"], "")
         .await
-        .succeeded();
+        .expect_success();
     let undone = wait_for("the rollback is seen", || async {
         let now = cp.request(Method::GET, &path, None).await.object();
         (now["status"]["observedGeneration"] == now["metadata"]["generation"]).then_some(now)
@@ -310,7 +315,7 @@ async fn rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
 /// Hundreds of awaited secrets cost the API server 50 reads per second, however many owners wait.
 #[tokio::test]
 async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
-    let audit = Audit::new();
+    let audit = AuditLog::new();
     // Without controllers, only ours reads Secrets.
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
@@ -360,7 +365,7 @@ async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
     )
     .await;
     let reads = wait_for("a thousand reads", || async {
-        let mut asked = audit.by(&identity.username);
+        let mut asked = audit.requests_by(&identity.username);
         let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
         asked.retain(|asked| asked.verb == "get" && ours.contains(&asked.resource.as_str()));
         (asked.len() >= 1000).then_some(asked)
@@ -441,7 +446,7 @@ async fn owner_retried_by_its_controller_gets_event() {
 /// With `eventTime`, the API server accepts an event in one namespace about an object in another.
 #[tokio::test]
 async fn event_in_another_namespace_is_ignored() {
-    let audit = Audit::new();
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
@@ -485,14 +490,14 @@ async fn event_in_another_namespace_is_ignored() {
         .await;
     wait_for("the read of the one owner is in the audit log", || async {
         audit
-            .by(&identity.username)
+            .requests_by(&identity.username)
             .iter()
             .any(|asked| asked.name == "own")
             .then_some(())
     })
     .await;
     let read: Vec<_> = audit
-        .by(&identity.username)
+        .requests_by(&identity.username)
         .into_iter()
         .filter(|asked| asked.resource == "jobs.batch" && asked.verb == "get")
         .collect();

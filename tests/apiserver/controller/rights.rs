@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::ControlPlane;
+use testbed::manifests::{container, pod, prefixed, template};
 use testbed::objects::yaml;
-use testbed::served::{container, pod, prefixed, template};
 use testbed::wait_for;
 use testbed::webhook::{controller_identity, manifest};
 use testbed::webhook_process::Launch;
@@ -47,7 +47,7 @@ fn rules(role: &Value) -> BTreeSet<String> {
 /// here, so that nothing is done before it.
 #[tokio::test]
 async fn controller_uses_every_permission_and_misses_none() {
-    let audit = Audit::new();
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     cp.install_rollouts().await;
     // Created without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with
@@ -97,7 +97,7 @@ async fn controller_uses_every_permission_and_misses_none() {
         .filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));
     let granted: BTreeSet<String> = roles.flat_map(rules).collect();
     let used = wait_for("all of it is in the audit log", || async {
-        let asked = audit.by(&identity.username);
+        let asked = audit.requests_by(&identity.username);
         let used: BTreeSet<String> = asked
             .iter()
             .map(|asked| format!("{} {}", asked.verb, asked.resource))

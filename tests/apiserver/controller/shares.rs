@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{events, metric, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{container, deployment, job, prefixed};
 use testbed::objects::{send, send_as};
-use testbed::served::{container, deployment, job, prefixed};
 use testbed::webhook::{Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
@@ -101,8 +101,8 @@ async fn hostile_tenant_delays_no_other() {
     let mut lost = deployment("lost", &json!({}), &json!([container()]));
     lost["metadata"]["annotations"] = prefixed(&json!({"env-from": "db"}));
     lost["spec"]["replicas"] = 0.into();
-    cp.kubectl_apply(&honest.name, &lost).await.succeeded();
-    let _registration = Registration::shared(&cp, &webhook.by_service()).await;
+    cp.kubectl_apply(&honest.name, &lost).await.expect_success();
+    let _registration = Registration::shared(&cp, &webhook.service_configuration()).await;
     let controller = Launch::controller(&cp, &controller_identity(&cp).await);
     let controller = controller.with(&["--drift-interval", "2s"]).start().await;
     metric_is(&controller, "leader", 1).await;
@@ -159,7 +159,7 @@ async fn hostile_tenant_delays_no_other() {
         for number in 0..LATE {
             let asks = prefixed(&json!({"env-from": format!("secret-{number}")}));
             let late = deployment(&format!("late-{number}"), &asks, &json!([container()]));
-            cp.kubectl_apply(&honest.name, &late).await.succeeded();
+            cp.kubectl_apply(&honest.name, &late).await.expect_success();
         }
         // Until the back-off is far longer than the time limit.
         let tried = |event: &Value| event["count"].as_i64() > Some(12);
@@ -214,5 +214,7 @@ async fn hostile_tenant_delays_no_other() {
         count("triggered") > 0,
         "with pauses of 20 s and more, not all of them tried again by themselves"
     );
-    assert!(controller.exited().is_none() && !controller.log().contains("cannot watch events"));
+    assert!(
+        controller.exit_status().is_none() && !controller.log().contains("cannot watch events")
+    );
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::scene::{Said, doctor};
+use crate::fixture::{DoctorReport, doctor};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
 
-async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
+async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> DoctorReport {
     let what = format!("cert-manager: {status}: {seen}");
     wait_within(Duration::from_mins(2), &what, || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let check = said.of("cert-manager").clone();
-        (check["status"] == status && check["message"] == seen).then_some(said)
+        let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let check = report.of("cert-manager").clone();
+        (check["status"] == status && check["message"] == seen).then_some(report)
     })
     .await
 }
@@ -26,7 +26,7 @@ async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
 async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
-        let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
+        let launch = Launch::without_control_plane(&cp.authority, &identity.kubeconfig);
         launch.with(&[
             "--tls-certificate",
             "floe-secrets-webhook-tls",
@@ -38,7 +38,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let none = launch();
     std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
     let none = none.spawn();
-    wait_for("it ends", || async { none.exited() }).await;
+    wait_for("it ends", || async { none.exit_status() }).await;
     assert!(
         none.log().contains(why) && none.log().contains("tls.crt"),
         "{}",
@@ -77,12 +77,12 @@ async fn reason_of_unready_certificate_is_reported() {
         .await
         .object();
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &json!({}),
     )
     .await
-    .succeeded();
+    .expect_success();
     let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
     let ready = format!("{this} is Ready");
     becomes(cp, "ok", &ready).await;
@@ -91,10 +91,10 @@ async fn reason_of_unready_certificate_is_reported() {
         Duration::from_mins(2),
         "the certificate is trusted",
         || async {
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
             ["certificate", "trust"]
                 .iter()
-                .all(|check| said.of(check)["status"] == "ok")
+                .all(|check| report.of(check)["status"] == "ok")
                 .then_some(())
         },
     )
@@ -112,23 +112,25 @@ async fn reason_of_unready_certificate_is_reported() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     cp.kubectl(
         &["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"],
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
-    let said = becomes(cp, "failure", &why).await;
+    let report = becomes(cp, "failure", &why).await;
     told_by_serve(cp, &why).await;
-    let mend = said.fix("cert-manager");
+    let mend = report.fix("cert-manager");
     assert_eq!(
         mend,
         "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts"
     );
     let args: Vec<&str> = mend.split_whitespace().skip(1).collect();
-    cp.helm(Helm::Four, &args, &Value::Null).await.succeeded();
+    cp.helm(Helm::V4, &args, &Value::Null)
+        .await
+        .expect_success();
     becomes(cp, "ok", &ready).await;
 
     // The issuer's own error is the cause.
@@ -143,7 +145,7 @@ async fn reason_of_unready_certificate_is_reported() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     cp.kubectl(
         &[
             "-n",
@@ -156,20 +158,20 @@ async fn reason_of_unready_certificate_is_reported() {
         "",
     )
     .await
-    .succeeded();
-    let said = wait_within(
+    .expect_success();
+    let report = wait_within(
         Duration::from_mins(2),
         "the issuer is not Ready",
         || async {
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-            let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let seen = report.of("cert-manager")["message"].as_str()?.to_owned();
             seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ")
-                .then_some(said)
+                .then_some(report)
         },
     )
     .await;
-    println!("{}", said.of("cert-manager"));
-    assert_eq!(said.of("cert-manager")["status"], "failure");
+    println!("{}", report.of("cert-manager"));
+    assert_eq!(report.of("cert-manager")["status"], "failure");
 
     // The Certificate itself is deleted; then cert-manager is.
     cp.kubectl(
@@ -183,7 +185,7 @@ async fn reason_of_unready_certificate_is_reported() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     becomes(cp, "failure", &format!("{this} not found")).await;
     drop(cert_manager);
     cp.kubectl(
@@ -198,12 +200,12 @@ async fn reason_of_unready_certificate_is_reported() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+        let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let seen = report.of("cert-manager")["message"].as_str()?.to_owned();
         seen.contains("the cluster has no cert-manager")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     assert_eq!(gone.output.code, 1);

@@ -12,7 +12,7 @@
 
 mod broken;
 mod cert_manager;
-mod scene;
-mod unreached;
+mod endpoints;
+mod fixture;
 mod users;
 mod variants;

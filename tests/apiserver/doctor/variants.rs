@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::scene::doctor;
+use crate::fixture::doctor;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
@@ -40,8 +40,8 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 &values,
             )
             .await
-            .succeeded();
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            .expect_success();
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
             for check in [
                 "configuration",
                 "entries",
@@ -53,13 +53,13 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 "controller-permissions",
             ] {
                 assert_eq!(
-                    said.of(check)["status"],
+                    report.of(check)["status"],
                     "ok",
                     "{helm:?} {values}: {:#}",
-                    said.json
+                    report.json
                 );
             }
-            let forced = if helm == Helm::Four {
+            let forced = if helm == Helm::V4 {
                 " --force-conflicts"
             } else {
                 ""
@@ -79,17 +79,17 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 cp.request(Method::PATCH, &format!("{role}/{name}"), Some(&rules))
                     .await
                     .object();
-                let said = testbed::wait_for("the right is missed", || async {
-                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-permissions")["status"] == "failure").then_some(said)
+                let report = testbed::wait_for("the right is missed", || async {
+                    let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (report.of("webhook-permissions")["status"] == "failure").then_some(report)
                 })
                 .await;
-                assert_eq!(said.fix("webhook-permissions"), again);
+                assert_eq!(report.fix("webhook-permissions"), again);
                 let args: Vec<&str> = again.split_whitespace().skip(1).collect();
-                cp.helm(helm, &args, &Value::Null).await.succeeded();
+                cp.helm(helm, &args, &Value::Null).await.expect_success();
                 testbed::wait_for("the right is back", || async {
-                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-permissions")["status"] == "ok").then_some(())
+                    let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (report.of("webhook-permissions")["status"] == "ok").then_some(())
                 })
                 .await;
             }
@@ -99,7 +99,7 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 &Value::Null,
             )
             .await
-            .succeeded();
+            .expect_success();
         }
     }
 }
@@ -114,53 +114,53 @@ async fn certificate_of_external_webhook_is_checked_by_handshake() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
         .await
         .object();
-    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
     let url = format!("https://127.0.0.1:{}", launch.port);
     let values = json!({"tls": {"mode": "existing"}, "webhook": {"url": url}, "replicas": 0, "controller": {"enabled": false}});
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &values,
     )
     .await
-    .succeeded();
+    .expect_success();
     // The webhook does not run yet.
-    let said = doctor(&cp.kubeconfig, &[]).await;
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    let report = doctor(&cp.kubeconfig, &[]).await;
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert!(
         seen.contains("shows no certificate from here")
-            && said.of("certificate")["status"] == "not-checked",
+            && report.of("certificate")["status"] == "not-checked",
         "{seen}"
     );
     let _webhook = launch.start().await;
     // Without a caBundle the API server trusts its machine's CAs, which do not include the test's.
-    let said = testbed::wait_for("the webhook is called in vain", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        said.of("admission")["message"]
+    let report = testbed::wait_for("the webhook is called in vain", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        report.of("admission")["message"]
             .as_str()?
             .contains("unknown authority")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     let ca = cp.folder.path().join("ca.crt").display().to_string();
-    cp.shell(&said.fix("admission").replace("ca.crt", &ca))
+    cp.shell(&report.fix("admission").replace("ca.crt", &ca))
         .await
-        .succeeded();
-    let said = testbed::wait_for("the webhook is called", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        (said.of("admission")["status"] == "ok").then_some(said)
+        .expect_success();
+    let report = testbed::wait_for("the webhook is called", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        (report.of("admission")["status"] == "ok").then_some(report)
     })
     .await;
     for check in ["certificate", "trust", "ca-bundle", "service", "deployment"] {
-        assert_eq!(said.of(check)["status"], "ok", "{:#}", said.json);
+        assert_eq!(report.of(check)["status"], "ok", "{:#}", report.json);
     }
     assert!(
-        said.of("certificate")["message"]
+        report.of("certificate")["message"]
             .as_str()
             .expect("text")
             .starts_with("for 127.0.0.1, valid for ")
     );
-    let bad = said.bad();
+    let failed_checks = report.failed_checks();
     // Nothing of it is in the cluster.
     let expected = [
         "disruption-budget",
@@ -170,8 +170,9 @@ async fn certificate_of_external_webhook_is_checked_by_handshake() {
         "reloader",
     ];
     assert!(
-        bad.iter()
+        failed_checks
+            .iter()
             .all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"),
-        "{bad:?}"
+        "{failed_checks:?}"
     );
 }

@@ -9,9 +9,9 @@ use super::apply::{self, Form};
 use super::author::{self, Field, LAST_APPLIED, LIST, Manifest, PREFIX, Step, template_path};
 
 /// API server that steps are applied to, simulated or real.
-pub trait World {
+pub trait ApiServer {
     /// Applies a step, with the revision of an undo; returns the warnings of the request.
-    async fn take(
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,
@@ -228,18 +228,22 @@ impl Checker {
     }
 
     /// Applies a step and checks the invariants after it.
-    pub async fn step(&mut self, world: &mut impl World, step: &Step) -> Result<(), String> {
+    pub async fn step(
+        &mut self,
+        api_server: &mut impl ApiServer,
+        step: &Step,
+    ) -> Result<(), String> {
         let earlier = match step {
             Step::Undo(revision) => Some(self.revisions[*revision].clone()),
             _ => None,
         };
-        let before = world.object().await;
-        let warnings = world.take(step, earlier.as_ref()).await?;
-        let object = world.object().await;
+        let before = api_server.object().await;
+        let warnings = api_server.apply_step(step, earlier.as_ref()).await?;
+        let object = api_server.object().await;
         self.note(step, &before);
-        self.check_claims(&object, step, &warnings, world.tells_applies_apart())?;
+        self.check_claims(&object, step, &warnings, api_server.tells_applies_apart())?;
         self.check_list(&object)?;
-        self.check_pod(&object, &world.container().await?)?;
+        self.check_pod(&object, &api_server.container().await?)?;
         self.remember(&object);
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::author::{Field, LIST, Manifest, object, source};
 use testbed::control_plane::ControlPlane;
 use testbed::objects::{collection, path, send, send_as};
 use testbed::stub_server::Stub;
-use testbed::webhook::{Registration, narrowed_to, patient};
+use testbed::webhook::{Registration, limited_to_namespaces, with_max_timeout};
 
 const ASKS: &str = "secrets.floe.dev/env-from";
 const ADDED: &str = "added.example.com/by";
@@ -58,14 +58,14 @@ fn annotations(entry: &Value) -> &Value {
     &entry["fieldsV1"]["f:metadata"]["f:annotations"]
 }
 
-struct Scene {
+struct FactsFixture {
     stub: Stub,
     _registered: Registration,
     client: Client,
     object: Value,
 }
 
-impl Scene {
+impl FactsFixture {
     async fn apply(&self) -> Value {
         let to = format!("{}?fieldManager=m0&force=true", path(&self.object));
         send_as(
@@ -105,8 +105,11 @@ async fn field_owners_are_as_program_assumes() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("owners").await;
     let stub = Stub::start_with(&cp.authority, adds).await;
-    let registered =
-        Registration::shared(cp, &patient(narrowed_to(stub.by_url(), &[&ns.name]))).await;
+    let registered = Registration::shared(
+        cp,
+        &with_max_timeout(limited_to_namespaces(stub.url_configuration(), &[&ns.name])),
+    )
+    .await;
     let manifest = Manifest::from([
         (Field::Metadata(ASKS.to_owned()), json!("a")),
         (Field::EnvFrom, json!([source("x")])),
@@ -114,7 +117,7 @@ async fn field_owners_are_as_program_assumes() {
     ]);
     let mut object = object("Deployment", "w", &manifest);
     object["metadata"]["namespace"] = json!(ns.name);
-    let scene = Scene {
+    let fixture = FactsFixture {
         stub,
         _registered: registered,
         client: cp.client(),
@@ -122,7 +125,7 @@ async fn field_owners_are_as_program_assumes() {
     };
 
     // A field that a webhook adds has no owner, and the changed list keeps its own.
-    let stored = scene.apply().await;
+    let stored = fixture.apply().await;
     assert_eq!(stored["metadata"]["annotations"][ADDED], "webhook");
     assert_eq!(
         Field::EnvFrom.get(&stored),
@@ -137,17 +140,17 @@ async fn field_owners_are_as_program_assumes() {
     assert!(owns_sources(&entry(&stored)));
 
     // An update of another field leaves the entry as it is, in the review too.
-    scene
+    fixture
         .update(&json!({"metadata": {"annotations": {LIST: "x"}}}))
         .await;
-    let (now, before) = scene.reviewed();
+    let (now, before) = fixture.reviewed();
     assert_eq!(now, before);
 
     // A field that an update changes is taken from the manager, whose time stays.
-    scene
+    fixture
         .update(&json!({"metadata": {"annotations": {ASKS: "b"}}}))
         .await;
-    let (now, before) = scene.reviewed();
+    let (now, before) = fixture.reviewed();
     assert_eq!(
         (&now["time"], annotations(&now).get(format!("f:{ASKS}"))),
         (&before["time"], None),
@@ -159,25 +162,25 @@ async fn field_owners_are_as_program_assumes() {
     );
 
     // The manager's next apply has it again, before the review.
-    scene.apply().await;
-    let (now, before) = scene.reviewed();
+    fixture.apply().await;
+    let (now, before) = fixture.reviewed();
     assert!(
         annotations(&now).get(format!("f:{ASKS}")).is_some() && now != before,
         "{now}"
     );
 
     // A replacement has no owners: those of repeated fields stay.
-    let mut replacement = scene.object.clone();
+    let mut replacement = fixture.object.clone();
     replacement["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([source("y")]);
     send(
-        &scene.client,
+        &fixture.client,
         Method::PUT,
         &path(&replacement),
         Some(&replacement),
     )
     .await
     .object();
-    let (now, _) = scene.reviewed();
+    let (now, _) = fixture.reviewed();
     assert!(
         annotations(&now).get(format!("f:{ASKS}")).is_some() && !owns_sources(&now),
         "{now}"

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, Step, object, template_path};
-use super::check::{Checker, Revision, World};
+use super::check::{ApiServer, Checker, Revision};
 use testbed::control_plane::ControlPlane;
 use testbed::namespace::TestNamespace;
-use testbed::objects::{Answer, collection, path, send, send_as};
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::objects::{ApiResponse, collection, path, send, send_as};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Namespace with a webhook of its own.
-pub struct Bed {
+pub struct Fixture {
     // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
@@ -23,7 +23,7 @@ pub struct Bed {
     client: Client,
 }
 
-impl Bed {
+impl Fixture {
     pub async fn new(cp: &ControlPlane, stem: &str, args: &[&str]) -> Self {
         let ns = cp.namespace(stem).await;
         for name in ["a", "b", "c"] {
@@ -34,7 +34,10 @@ impl Bed {
         }
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
-        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = with_max_timeout(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registered = Registration::shared(cp, &configuration).await;
         Self {
             _registered: registered,
@@ -47,7 +50,7 @@ impl Bed {
 
 /// One workload on the real API server.
 pub struct Live<'b> {
-    bed: &'b Bed,
+    fixture: &'b Fixture,
     kind: &'static str,
     name: String,
     path: String,
@@ -55,8 +58,8 @@ pub struct Live<'b> {
 }
 
 /// Warnings of a successful request; a rejection by the webhook as an error.
-fn done(answer: Answer) -> Result<Vec<String>, String> {
-    match answer.accepted() {
+fn done(answer: ApiResponse) -> Result<Vec<String>, String> {
+    match answer.is_accepted() {
         true => Ok(answer.warnings),
         false if answer.message().contains("denied the request") => {
             Err(format!("refused: {}", answer.message()))
@@ -71,13 +74,13 @@ fn done(answer: Answer) -> Result<Vec<String>, String> {
 impl<'b> Live<'b> {
     /// Creates a workload by `kubectl apply`.
     pub async fn create(
-        bed: &'b Bed,
+        fixture: &'b Fixture,
         kind: &'static str,
         name: &str,
         manifest: &Manifest,
     ) -> Result<(Self, Checker), String> {
         let mut live = Self {
-            bed,
+            fixture,
             kind,
             name: name.to_owned(),
             path: String::new(),
@@ -91,7 +94,7 @@ impl<'b> Live<'b> {
         );
         done(
             send(
-                &bed.client,
+                &fixture.client,
                 Method::POST,
                 &to,
                 Some(&configuration(&object)),
@@ -104,13 +107,13 @@ impl<'b> Live<'b> {
 
     fn manifest(&self, manifest: &Manifest) -> Value {
         let mut object = object(self.kind, &self.name, manifest);
-        object["metadata"]["namespace"] = json!(self.bed.ns.name);
+        object["metadata"]["namespace"] = json!(self.fixture.ns.name);
         object
     }
 
-    async fn patch(&self, query: &str, body: &Value, content_type: &str) -> Answer {
+    async fn patch(&self, query: &str, body: &Value, content_type: &str) -> ApiResponse {
         send_as(
-            &self.bed.client,
+            &self.fixture.client,
             Method::PATCH,
             &format!("{}?{query}", self.path),
             Some(body),
@@ -119,7 +122,7 @@ impl<'b> Live<'b> {
         .await
     }
 
-    async fn merge(&self, manager: &str, body: &Value) -> Answer {
+    async fn merge(&self, manager: &str, body: &Value) -> ApiResponse {
         self.patch(
             &format!("fieldManager={manager}"),
             body,
@@ -128,7 +131,7 @@ impl<'b> Live<'b> {
         .await
     }
 
-    async fn apply(&self, manifest: &Manifest) -> Option<Answer> {
+    async fn apply(&self, manifest: &Manifest) -> Option<ApiResponse> {
         let live = self.object().await;
         let patch = apply::patch(&self.manifest(manifest), &live);
         if patch.is_empty() {
@@ -144,13 +147,13 @@ impl<'b> Live<'b> {
         )
     }
 
-    async fn replace(&self, manifest: &Manifest) -> Answer {
+    async fn replace(&self, manifest: &Manifest) -> ApiResponse {
         loop {
             let mut object = self.manifest(manifest);
             object["metadata"]["resourceVersion"] =
                 self.object().await["metadata"]["resourceVersion"].clone();
             let to = format!("{}?fieldManager=kubectl-replace", self.path);
-            let answer = send(&self.bed.client, Method::PUT, &to, Some(&object)).await;
+            let answer = send(&self.fixture.client, Method::PUT, &to, Some(&object)).await;
             // A controller wrote in between.
             if answer.status != 409 {
                 return answer;
@@ -158,7 +161,7 @@ impl<'b> Live<'b> {
         }
     }
 
-    async fn undo(&self, earlier: &Revision) -> Answer {
+    async fn undo(&self, earlier: &Revision) -> ApiResponse {
         let template = &earlier.template;
         let replace =
             |path: &str, value: &Value| json!({"op": "replace", "path": path, "value": value});
@@ -200,13 +203,13 @@ impl<'b> Live<'b> {
         }
     }
 
-    async fn annotate(&self, field: &Field, value: Option<&Value>) -> Answer {
+    async fn annotate(&self, field: &Field, value: Option<&Value>) -> ApiResponse {
         let mut patch = json!({"kind": self.kind});
         field.set(&mut patch, Some(value.unwrap_or(&Value::Null)));
         self.merge("kubectl-annotate", &patch).await
     }
 
-    async fn set_image(&self, image: &str) -> Answer {
+    async fn set_image(&self, image: &str) -> ApiResponse {
         if Form::of(self.kind) == Form::Merge {
             let at = format!("{}/spec/containers/0/image", template_path(self.kind));
             let patch = json!([{"op": "replace", "path": at, "value": image}]);
@@ -234,13 +237,13 @@ impl<'b> Live<'b> {
     }
 }
 
-impl World for Live<'_> {
+impl ApiServer for Live<'_> {
     fn tells_applies_apart(&self) -> bool {
         // Times in managed fields are whole seconds, and these steps are faster.
         false
     }
 
-    async fn take(
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,
@@ -280,7 +283,7 @@ impl World for Live<'_> {
     }
 
     async fn object(&self) -> Value {
-        send(&self.bed.client, Method::GET, &self.path, None)
+        send(&self.fixture.client, Method::GET, &self.path, None)
             .await
             .object()
     }
@@ -293,10 +296,10 @@ impl World for Live<'_> {
             .clone();
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
-        pod["metadata"]["namespace"] = json!(self.bed.ns.name);
+        pod["metadata"]["namespace"] = json!(self.fixture.ns.name);
         pod["metadata"]["generateName"] = json!(format!("{}-", self.name));
         let to = format!("{}?dryRun=All", collection(&pod));
-        let answer = send(&self.bed.client, Method::POST, &to, Some(&pod)).await;
+        let answer = send(&self.fixture.client, Method::POST, &to, Some(&pod)).await;
         let body = answer.body.clone();
         done(answer)?;
         Ok(body["spec"]["containers"][0].clone())

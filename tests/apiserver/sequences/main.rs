@@ -12,18 +12,18 @@ mod apply;
 mod author;
 mod check;
 mod facts;
-mod known;
 mod live;
+mod regressions;
 mod simulated;
 
 use std::fmt::Write as _;
 
 use author::{Author, KINDS, Manifest, Step};
-use check::{Checker, World};
+use check::{ApiServer, Checker};
 use fastrand::Rng;
 use futures::StreamExt as _;
-use known::Known;
-use live::{Bed, Live};
+use regressions::Known;
+use live::{Fixture, Live};
 use simulated::{Simulated, Webhook};
 use testbed::control_plane::ControlPlane;
 
@@ -64,9 +64,9 @@ impl Sequence {
     }
 
     /// Applies the steps; returns their number, or the violated invariant.
-    async fn take(
+    async fn apply_step(
         mut self,
-        world: &mut impl World,
+        api_server: &mut impl ApiServer,
         checker: &mut Checker,
     ) -> Result<usize, String> {
         for taken in 0..STEPS {
@@ -74,13 +74,13 @@ impl Sequence {
                 .author
                 .step(&checker.latest, &checker.claims, checker.revisions.len());
             writeln!(self.done, "{step:?}").ok();
-            let before = world.object().await;
-            match checker.step(world, &step).await {
+            let before = api_server.object().await;
+            match checker.step(api_server, &step).await {
                 Ok(()) => {}
                 // Two references for one variable: rejected, and the sequence ends.
                 Err(problem) if problem.starts_with("refused") => return Ok(taken),
                 Err(problem) => {
-                    let after = world.object().await;
+                    let after = api_server.object().await;
                     return Err(format!(
                         "{}{problem}\nbefore {before}\nafter {after}",
                         self.done
@@ -95,20 +95,29 @@ impl Sequence {
 async fn simulated(webhook: &Webhook, seed: u64) -> Result<usize, String> {
     let sequence = Sequence::new(seed);
     let created = Simulated::create(webhook, sequence.kind, &sequence.manifest).await;
-    let Ok((mut world, mut checker)) = created else {
+    let Ok((mut api_server, mut checker)) = created else {
         return Ok(0);
     };
     if sequence.older {
-        world.make_older();
+        api_server.make_older();
         checker.revisions.clear();
     }
-    sequence.take(&mut world, &mut checker).await
+    sequence.apply_step(&mut api_server, &mut checker).await
 }
 
-async fn real(bed: &Bed, seed: u64) -> Result<usize, String> {
+async fn real(fixture: &Fixture, seed: u64) -> Result<usize, String> {
     let sequence = Sequence::new(seed);
-    match Live::create(bed, sequence.kind, &format!("w{seed}"), &sequence.manifest).await {
-        Ok((mut world, mut checker)) => sequence.take(&mut world, &mut checker).await,
+    match Live::create(
+        fixture,
+        sequence.kind,
+        &format!("w{seed}"),
+        &sequence.manifest,
+    )
+    .await
+    {
+        Ok((mut api_server, mut checker)) => {
+            sequence.apply_step(&mut api_server, &mut checker).await
+        }
         Err(problem) if problem.starts_with("refused") => Ok(0),
         Err(problem) => Err(problem),
     }
@@ -138,10 +147,20 @@ fn count(variable: &str, default: u64) -> u64 {
 }
 
 /// Applies the steps of a sequence; none of them may be rejected.
-async fn take_known(name: &str, steps: Vec<Step>, world: &mut impl World, checker: &mut Checker) {
+async fn apply_known(
+    name: &str,
+    steps: Vec<Step>,
+    api_server: &mut impl ApiServer,
+    checker: &mut Checker,
+) {
     for step in steps {
-        let taken = checker.step(world, &step).await;
-        assert_eq!(taken, Ok(()), "{name}: {step:?}\n{}", world.object().await);
+        let taken = checker.step(api_server, &step).await;
+        assert_eq!(
+            taken,
+            Ok(()),
+            "{name}: {step:?}\n{}",
+            api_server.object().await
+        );
     }
 }
 
@@ -153,12 +172,12 @@ async fn known_sequences_lose_nothing_and_keep_nothing() {
             kind,
             manifest,
             steps,
-        } in known::all()
+        } in regressions::all()
         {
             let created = Simulated::create(&webhook, kind, &manifest).await;
-            let (mut world, mut checker) =
+            let (mut api_server, mut checker) =
                 created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-            take_known(name, steps, &mut world, &mut checker).await;
+            apply_known(name, steps, &mut api_server, &mut checker).await;
         }
     }
 }
@@ -183,8 +202,8 @@ async fn api_server_sequences_lose_no_secret_and_no_author_field() {
     let cp = ControlPlane::shared().await;
     rollouts(cp).await;
     let beds = [
-        Bed::new(cp, "pods", &[]).await,
-        Bed::new(cp, "templates", &["--workloads-inject-template"]).await,
+        Fixture::new(cp, "pods", &[]).await,
+        Fixture::new(cp, "templates", &["--workloads-inject-template"]).await,
     ];
     let count = count("LIVE_SEQUENCES", 40);
     let start = std::time::Instant::now();
@@ -196,13 +215,13 @@ async fn api_server_sequences_lose_no_secret_and_no_author_field() {
             manifest,
             steps,
         },
-    ) in known::all().into_iter().enumerate()
+    ) in regressions::all().into_iter().enumerate()
     {
-        for bed in &beds {
-            let created = Live::create(bed, kind, &format!("known{number}"), &manifest).await;
-            let (mut world, mut checker) =
+        for fixture in &beds {
+            let created = Live::create(fixture, kind, &format!("known{number}"), &manifest).await;
+            let (mut api_server, mut checker) =
                 created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-            take_known(name, steps.clone(), &mut world, &mut checker).await;
+            apply_known(name, steps.clone(), &mut api_server, &mut checker).await;
         }
     }
     let all = futures::stream::iter(0..count).map(|seed| real(&beds[webhook_of(seed)], seed));

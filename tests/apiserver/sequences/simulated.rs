@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, PREFIX, Step, object, template_path};
-use super::check::{Checker, Revision, World};
+use super::check::{Checker, ApiServer, Revision};
 use testbed::in_process::NoDefaults;
 
 /// Owner of a field: any update, or one of the two managers that apply server-side.
@@ -209,12 +209,11 @@ fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
         };
         let inside = |more: Vec<String>| {
             let whole = Form::of(kind) == Form::Merge;
-            let more =
-                container
-                    .iter()
-                    .cloned()
-                    .chain(more)
-                    .take(if whole { 2 } else { usize::MAX });
+            let more = container.iter().cloned().chain(more).apply_step(if whole {
+                2
+            } else {
+                usize::MAX
+            });
             template.iter().cloned().chain(more).collect()
         };
         let path: Vec<String> = match field {
@@ -362,12 +361,12 @@ impl<'w> Simulated<'w> {
     }
 }
 
-impl World for Simulated<'_> {
+impl ApiServer for Simulated<'_> {
     fn tells_applies_apart(&self) -> bool {
         true
     }
 
-    async fn take(
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,

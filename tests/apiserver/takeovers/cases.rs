@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::run::table;
-use crate::scene::Scene;
 use crate::state::{LIST, State};
 use crate::tool::Tool;
 use testbed::control_plane::ControlPlane;
@@ -272,25 +272,25 @@ fn injected() -> Vec<Case> {
 
 #[tokio::test]
 async fn annotations_move_between_metadata_and_template() {
-    table(&Scene::new("moves", &[]).await, &moves()).await;
+    table(&Fixture::new("moves", &[]).await, &moves()).await;
 }
 
 #[tokio::test]
 async fn undone_template_restores_no_secret() {
     ControlPlane::shared().await.install_rollouts().await;
-    let scene = Scene::new("undo", &[]).await;
+    let fixture = Fixture::new("undo", &[]).await;
     let kinds = [
         ("undo-statefulset", "StatefulSet"),
         ("undo-daemonset", "DaemonSet"),
         ("undo-rollout", "Rollout"),
     ];
-    table(&scene, &kinds.map(|(name, kind)| undone(name, kind))).await;
+    table(&fixture, &kinds.map(|(name, kind)| undone(name, kind))).await;
 }
 
 #[tokio::test]
 async fn entries_adopted_by_author_stay() {
     table(
-        &Scene::new("takeover", &[]).await,
+        &Fixture::new("takeover", &[]).await,
         &[lists(), infisical()]
             .into_iter()
             .flatten()
@@ -302,7 +302,7 @@ async fn entries_adopted_by_author_stay() {
 #[tokio::test]
 async fn template_entries_adopted_by_author_stay() {
     table(
-        &Scene::new("injected", &["--workloads-inject-template"]).await,
+        &Fixture::new("injected", &["--workloads-inject-template"]).await,
         &injected(),
     )
     .await;

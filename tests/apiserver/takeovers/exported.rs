@@ -4,8 +4,8 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::run::{Row, removed, report, row};
-use crate::scene::Scene;
 use crate::state::{LIST, RECORD, State, ours_on, references};
 use crate::tool::Tool;
 use testbed::helm::Helm;
@@ -48,26 +48,26 @@ fn edit(case: &str, object: &mut Value) {
     }
 }
 
-async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
+async fn one(fixture: &Fixture, case: &str, stored: &Value, tool: Tool) -> Row {
     let name = format!("{case}-{}", tool.stem());
     let mut object = exported(stored, &name);
     edit(case, &mut object);
-    let outputs = tool.create(scene, &object, &object).await;
+    let outputs = tool.create(fixture, &object, &object).await;
     let mut problems: Vec<String> = outputs
         .iter()
         .filter(|output| output.code != 0)
         .map(|output| output.stderr.clone())
         .collect();
-    let created = scene.stored("Deployment", &name).await;
+    let created = fixture.stored("Deployment", &name).await;
     let template = &created["spec"]["template"];
-    let got = references(&scene.new_pod(template).await.object());
+    let got = references(&fixture.new_pod(template).await.object());
     let (own, inherited) = ours_on(template);
     let words = json!({"env-from": "db"});
     // An apply states all of the manifest: a copy in the exported object has become its author's.
     let stated = case == "export-older"
         && matches!(
             tool,
-            Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::Four)
+            Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::V4)
         );
     let is_own = stated || case.ends_with("moved");
     let expected = if is_own {
@@ -103,9 +103,9 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
 
 #[tokio::test]
 async fn exported_object_keeps_author_fields() {
-    let scene = Scene::new("exported", &[]).await;
+    let fixture = Fixture::new("exported", &[]).await;
     let asks = State::of("Deployment").on_metadata(&[("env-from", "db")]);
-    let stored = scene.create(asks.manifest("source")).await;
+    let stored = fixture.create(asks.manifest("source")).await;
     let cases = [
         "export",
         "export-moved",
@@ -116,11 +116,11 @@ async fn exported_object_keeps_author_fields() {
         Tool::Apply,
         Tool::ServerSide,
         Tool::Replace,
-        Tool::Upgrade(Helm::Four),
-        Tool::Upgrade(Helm::Three),
+        Tool::Upgrade(Helm::V4),
+        Tool::Upgrade(Helm::V3),
     ];
     let rows = cases
         .iter()
-        .flat_map(|case| tools.map(|tool| one(&scene, case, &stored, tool)));
+        .flat_map(|case| tools.map(|tool| one(&fixture, case, &stored, tool)));
     report(&join_all(rows).await);
 }

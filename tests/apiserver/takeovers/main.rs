@@ -12,8 +12,8 @@
 
 mod cases;
 mod exported;
+mod fixture;
 mod run;
-mod scene;
 mod state;
 mod tool;
 mod upgrade;

@@ -4,10 +4,10 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, End, Step};
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::state::{LIST, State, group_and_template, ours_on, references};
 use crate::tool::Tool;
-use testbed::kubectl::Output;
+use testbed::command_output::CommandOutput;
 
 /// One case with one tool.
 pub struct Row {
@@ -16,11 +16,11 @@ pub struct Row {
 }
 
 /// Runs all concurrently, prints the table, and fails with every problem.
-pub async fn table(scene: &Scene, cases: &[Case]) {
+pub async fn table(fixture: &Fixture, cases: &[Case]) {
     let rows = cases.iter().flat_map(|case| {
         case.tools()
             .into_iter()
-            .map(move |tool| one(scene, case, tool))
+            .map(move |tool| one(fixture, case, tool))
     });
     report(&join_all(rows).await);
 }
@@ -45,7 +45,7 @@ pub fn report(rows: &[Row]) {
 }
 
 /// Warnings that name removed entries, from the output of a program.
-pub fn removed(outputs: &[Output]) -> Vec<String> {
+pub fn removed(outputs: &[CommandOutput]) -> Vec<String> {
     let lines = outputs.iter().flat_map(|output| output.stderr.lines());
     // Helm 3 writes them as a line of a log, with escaped quotes.
     let text = |line: &str| {
@@ -90,16 +90,16 @@ pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
 }
 
 struct Run<'s> {
-    scene: &'s Scene,
+    fixture: &'s Fixture,
     kind: &'static str,
     name: String,
-    outputs: Vec<Output>,
+    outputs: Vec<CommandOutput>,
     templates: Vec<Value>,
     problems: Vec<String>,
 }
 
 impl Run<'_> {
-    fn ran(&mut self, output: Output) {
+    fn ran(&mut self, output: CommandOutput) {
         if output.code != 0 {
             self.problems
                 .push(format!("{}{}", output.stdout, output.stderr));
@@ -114,22 +114,22 @@ impl Run<'_> {
             let before = &self.templates[self.templates.len() - 2];
             let patch =
                 json!([{"op": "replace", "path": "/spec/template", "value": before}]).to_string();
-            self.scene
+            self.fixture
                 .kubectl(&["patch", &what, "--type=json", "-p", &patch], "")
                 .await
         } else {
-            self.scene.kubectl(&["rollout", "undo", &what], "").await
+            self.fixture.kubectl(&["rollout", "undo", &what], "").await
         };
         self.ran(output);
     }
 
     /// Stored object, and the references of a new pod.
     async fn look(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
-        let stored = self.scene.observed(self.kind, &self.name).await;
+        let stored = self.fixture.observed(self.kind, &self.name).await;
         let (_, pointer) = group_and_template(self.kind);
         let template = stored.pointer(pointer).cloned().unwrap_or_default();
-        let pod = self.scene.new_pod(&template).await;
-        if !pod.accepted() {
+        let pod = self.fixture.new_pod(&template).await;
+        if !pod.is_accepted() {
             self.problems
                 .push(format!("step {at}: the pod is refused: {}", pod.message()));
         }
@@ -144,10 +144,10 @@ impl Run<'_> {
     }
 }
 
-async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
+async fn one(fixture: &Fixture, case: &Case, tool: Tool) -> Row {
     let name = format!("{}-{}", case.name, tool.stem());
     let mut run = Run {
-        scene,
+        fixture,
         kind: case.kind(),
         name,
         outputs: Vec::new(),
@@ -165,11 +165,11 @@ async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
             Step::Write(state) => {
                 let next = state.manifest(&run.name);
                 if before.is_null() {
-                    for output in tool.create(scene, &next, &last).await {
+                    for output in tool.create(fixture, &next, &last).await {
                         run.ran(output);
                     }
                 } else {
-                    let output = tool.change(scene, &before, &next, is_last).await;
+                    let output = tool.change(fixture, &before, &next, is_last).await;
                     run.ran(output);
                 }
                 before = next;

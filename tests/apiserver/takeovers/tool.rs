@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
+use testbed::command_output::CommandOutput;
 use testbed::helm::Helm;
-use testbed::kubectl::Output;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -26,10 +26,10 @@ impl fmt::Display for Tool {
             Self::ServerSide => "apply --server-side",
             Self::Replace => "replace",
             Self::JsonPatch => "JSON patch",
-            Self::Upgrade(Helm::Four) => "helm 4 upgrade",
-            Self::Upgrade(Helm::Three) => "helm 3 upgrade",
-            Self::Rollback(Helm::Four) => "helm 4 rollback",
-            Self::Rollback(Helm::Three) => "helm 3 rollback",
+            Self::Upgrade(Helm::V4) => "helm 4 upgrade",
+            Self::Upgrade(Helm::V3) => "helm 3 upgrade",
+            Self::Rollback(Helm::V4) => "helm 4 rollback",
+            Self::Rollback(Helm::V3) => "helm 3 rollback",
         })
     }
 }
@@ -40,10 +40,10 @@ impl Tool {
         Self::ServerSide,
         Self::Replace,
         Self::JsonPatch,
-        Self::Upgrade(Helm::Four),
-        Self::Upgrade(Helm::Three),
-        Self::Rollback(Helm::Four),
-        Self::Rollback(Helm::Three),
+        Self::Upgrade(Helm::V4),
+        Self::Upgrade(Helm::V3),
+        Self::Rollback(Helm::V4),
+        Self::Rollback(Helm::V3),
     ];
 
     /// Short name for objects.
@@ -59,29 +59,29 @@ impl Tool {
     pub fn tells(self) -> bool {
         !matches!(
             self,
-            Self::JsonPatch | Self::Upgrade(Helm::Three) | Self::Rollback(Helm::Three)
+            Self::JsonPatch | Self::Upgrade(Helm::V3) | Self::Rollback(Helm::V3)
         )
     }
 
     /// Creates the object. `last` is the state that a rollback will restore.
-    pub async fn create(self, scene: &Scene, object: &Value, last: &Value) -> Vec<Output> {
+    pub async fn create(self, fixture: &Fixture, object: &Value, last: &Value) -> Vec<CommandOutput> {
         let text = object.to_string();
         let name = object["metadata"]["name"].as_str().expect("a name");
         match self {
-            Self::Apply => vec![scene.kubectl(&["apply", "-f", "-"], &text).await],
+            Self::Apply => vec![fixture.kubectl(&["apply", "-f", "-"], &text).await],
             Self::ServerSide => vec![
-                scene
+                fixture
                     .kubectl(&["apply", "--server-side", "-f", "-"], &text)
                     .await,
             ],
             Self::Replace | Self::JsonPatch => {
-                vec![scene.kubectl(&["create", "-f", "-"], &text).await]
+                vec![fixture.kubectl(&["create", "-f", "-"], &text).await]
             }
-            Self::Upgrade(helm) => vec![scene.helm(helm, "install", name, object).await],
+            Self::Upgrade(helm) => vec![fixture.helm(helm, "install", name, object).await],
             Self::Rollback(helm) => {
                 vec![
-                    scene.helm(helm, "install", name, last).await,
-                    scene.helm(helm, "upgrade", name, object).await,
+                    fixture.helm(helm, "install", name, last).await,
+                    fixture.helm(helm, "upgrade", name, object).await,
                 ]
             }
         }
@@ -90,25 +90,25 @@ impl Tool {
     /// Changes the object from one manifest to the next.
     pub async fn change(
         self,
-        scene: &Scene,
+        fixture: &Fixture,
         before: &Value,
         after: &Value,
         is_last: bool,
-    ) -> Output {
+    ) -> CommandOutput {
         let text = after.to_string();
         let name = after["metadata"]["name"].as_str().expect("a name");
         match self {
-            Self::Apply => scene.kubectl(&["apply", "-f", "-"], &text).await,
+            Self::Apply => fixture.kubectl(&["apply", "-f", "-"], &text).await,
             // After an undo, fields belong to another manager.
             Self::ServerSide => {
-                scene
+                fixture
                     .kubectl(
                         &["apply", "--server-side", "--force-conflicts", "-f", "-"],
                         &text,
                     )
                     .await
             }
-            Self::Replace => scene.kubectl(&["replace", "-f", "-"], &text).await,
+            Self::Replace => fixture.kubectl(&["replace", "-f", "-"], &text).await,
             Self::JsonPatch => {
                 let mut operations = Vec::new();
                 difference(before, after, "", &mut operations);
@@ -117,13 +117,13 @@ impl Tool {
                     after["kind"].as_str().expect("a kind").to_lowercase()
                 );
                 let patch = Value::from(operations).to_string();
-                scene
+                fixture
                     .kubectl(&["patch", &resource, "--type=json", "-p", &patch], "")
                     .await
             }
-            Self::Rollback(helm) if is_last => scene.helm(helm, "rollback", name, after).await,
+            Self::Rollback(helm) if is_last => fixture.helm(helm, "rollback", name, after).await,
             Self::Upgrade(helm) | Self::Rollback(helm) => {
-                scene.helm(helm, "upgrade", name, after).await
+                fixture.helm(helm, "upgrade", name, after).await
             }
         }
     }

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::exported::older_record;
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::state::{LIST, RECORD, State, group_and_template, ours_on, references};
 use testbed::{wait_for, wait_within};
 
@@ -24,14 +24,14 @@ fn of_template(kind: &str, patch: &Value) -> Value {
 }
 
 /// State after the version before: copies under their own names, and a record of them.
-async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
+async fn make_older(fixture: &Fixture, kind: &'static str, name: &str) -> Value {
     let manifest = State::of(kind)
         .on_metadata(&[("env-from", "db")])
         .manifest(name);
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest.to_string())
         .await
-        .succeeded();
+        .expect_success();
     let copies = json!({"metadata": {"annotations": {"secrets.floe.dev/env-from": "db"}}});
     let mut annotations = json!({RECORD: older_record(), LIST: "db"});
     if kind == "CronJob" {
@@ -39,8 +39,8 @@ async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
     }
     let patch =
         json!({"metadata": {"annotations": annotations}, "spec": of_template(kind, &copies)});
-    scene.patch(kind, name, "", &patch).await.object();
-    scene.observed(kind, name).await
+    fixture.patch(kind, name, "", &patch).await.object();
+    fixture.observed(kind, name).await
 }
 
 fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
@@ -50,30 +50,33 @@ fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
 }
 
 /// Updates that affect neither the webhook's annotations nor the template.
-async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
+async fn touch(fixture: &Fixture, kind: &'static str, name: &str, before: &Value) {
     let what = format!("{}/{name}", kind.to_lowercase());
-    scene
+    fixture
         .kubectl(&["label", &what, "touched=yes"], "")
         .await
-        .succeeded();
-    scene
+        .expect_success();
+    fixture
         .kubectl(&["annotate", &what, "touched=yes"], "")
         .await
-        .succeeded();
+        .expect_success();
     let status = json!({"status": {"conditions": []}});
     assert!(
-        scene.patch(kind, name, "/status", &status).await.accepted(),
+        fixture
+            .patch(kind, name, "/status", &status)
+            .await
+            .is_accepted(),
         "{what}"
     );
-    let touched = scene.stored(kind, name).await;
+    let touched = fixture.stored(kind, name).await;
     assert_eq!(touched["spec"], before["spec"], "{what}");
     if matches!(kind, "Deployment" | "StatefulSet") {
-        scene
+        fixture
             .kubectl(&["scale", &what, "--replicas=2"], "")
             .await
-            .succeeded();
+            .expect_success();
     }
-    let scaled = scene.stored(kind, name).await;
+    let scaled = fixture.stored(kind, name).await;
     assert_eq!(template(kind, &scaled), template(kind, before), "{what}");
     assert_eq!(
         scaled["metadata"]["annotations"][RECORD], before["metadata"]["annotations"][RECORD],
@@ -81,11 +84,11 @@ async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
     );
 }
 
-async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
+async fn change(fixture: &Fixture, kind: &'static str, name: &str, change: &str) {
     let what = format!("{}/{name}", kind.to_lowercase());
     let output = match change {
         "annotation" => {
-            scene
+            fixture
                 .kubectl(
                     &[
                         "annotate",
@@ -98,23 +101,23 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
                 .await
         }
         "image" => {
-            scene
+            fixture
                 .kubectl(&["set", "image", &what, "main=two"], "")
                 .await
         }
-        "restart" if kind != "CronJob" => scene.kubectl(&["rollout", "restart", &what], "").await,
+        "restart" if kind != "CronJob" => fixture.kubectl(&["rollout", "restart", &what], "").await,
         _ => {
             let manifest = State::of(kind)
                 .image("two")
                 .on_metadata(&[("env-from", "db")])
                 .manifest(name);
-            scene
+            fixture
                 .kubectl(&["apply", "-f", "-"], &manifest.to_string())
                 .await
         }
     };
     // If nobody can know who listed a Secret for Reloader, a warning reports its removal from the list.
-    let warnings = output.succeeded().stderr;
+    let warnings = output.expect_success().stderr;
     let of_the_list = warnings.is_empty()
         || warnings.contains("\"db\" was removed from annotation secret.reloader");
     assert!(
@@ -128,8 +131,8 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
 }
 
 /// Asserts that the workload is converted: the template inherits, its pods get the same as before, and no copy is left.
-async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
-    let stored = scene.stored(kind, name).await;
+async fn came_over(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
+    let stored = fixture.stored(kind, name).await;
     let own = ours_on(template(kind, &stored));
     assert_eq!(
         own,
@@ -151,9 +154,9 @@ async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) 
     );
 }
 
-async fn pod_gets(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
-    let pod = scene
-        .new_pod(template(kind, &scene.stored(kind, name).await))
+async fn pod_gets(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
+    let pod = fixture
+        .new_pod(template(kind, &fixture.stored(kind, name).await))
         .await
         .object();
     assert_eq!(references(&pod), [secret], "{kind} {name}");
@@ -161,29 +164,29 @@ async fn pod_gets(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
 
 #[tokio::test]
 async fn workload_of_previous_version_is_converted_when_it_changes() {
-    let mut scene = Scene::unregistered("upgrade").await;
+    let mut fixture = Fixture::unregistered("upgrade").await;
     let all: Vec<(&'static str, &str, String)> = KINDS
         .iter()
         .flat_map(|kind| CHANGES.map(|change| (*kind, change, format!("web-{change}"))))
         .collect();
     let older = join_all(
         all.iter()
-            .map(|(kind, _, name)| make_older(&scene, kind, name)),
+            .map(|(kind, _, name)| make_older(&fixture, kind, name)),
     )
     .await;
-    let webhook = scene.launch(|launch| launch).await;
-    let configuration = webhook.by_service();
-    scene.register(vec![webhook], configuration).await;
+    let webhook = fixture.launch(|launch| launch).await;
+    let configuration = webhook.service_configuration();
+    fixture.register(vec![webhook], configuration).await;
     join_all(
         all.iter()
             .zip(&older)
             .map(async |((kind, wanted, name), before)| {
-                touch(&scene, kind, name, before).await;
-                pod_gets(&scene, kind, name, "db").await;
-                change(&scene, kind, name, wanted).await;
+                touch(&fixture, kind, name, before).await;
+                pod_gets(&fixture, kind, name, "db").await;
+                change(&fixture, kind, name, wanted).await;
                 let secret = if *wanted == "annotation" { "s3" } else { "db" };
-                came_over(&scene, kind, name, secret).await;
-                pod_gets(&scene, kind, name, secret).await;
+                came_over(&fixture, kind, name, secret).await;
+                pod_gets(&fixture, kind, name, secret).await;
             }),
     )
     .await;
@@ -221,7 +224,7 @@ fn split(pods: &Value, workloads: &Value) -> Value {
 /// Command of the page that removes the annotation from all templates.
 fn command() -> String {
     let page =
-        std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+        std::fs::read_to_string(testbed::tools::project_root().join("docs/operations/INSTALL.md"));
     let page = page.expect("INSTALL.md");
     let mut blocks = page
         .split("```sh\n")
@@ -234,16 +237,16 @@ fn command() -> String {
 }
 
 /// Pods of a Deployment's newest template that have the Secret.
-async fn await_pod(scene: &Scene, image: &str) {
+async fn await_pod(fixture: &Fixture, image: &str) {
     // The controller's back-off doubles with each rejection.
     wait_within(
         Duration::from_mins(5),
         &format!("a pod of image {image}"),
         || async {
-            let pods = scene
+            let pods = fixture
                 .kubectl(&["get", "pods", "-o", "json"], "")
                 .await
-                .succeeded();
+                .expect_success();
             let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
             let pod = pods["items"]
                 .as_array()?
@@ -256,9 +259,9 @@ async fn await_pod(scene: &Scene, image: &str) {
     .await;
 }
 
-async fn await_refusal(scene: &Scene, image: &str) {
+async fn await_refusal(fixture: &Fixture, image: &str) {
     wait_for("the pod is refused by the version before", || async {
-        let stored = scene.observed("Deployment", "web").await;
+        let stored = fixture.observed("Deployment", "web").await;
         assert_eq!(
             template("Deployment", &stored)["spec"]["containers"][0]["image"],
             image
@@ -276,67 +279,69 @@ async fn await_refusal(scene: &Scene, image: &str) {
 #[tokio::test]
 #[ignore = "needs the program of the version before, by OLDER_WEBHOOK_BIN, and jq"]
 async fn both_versions_serve_one_configuration_and_roll_back_by_one_command() {
-    let mut scene = Scene::unregistered("versions").await;
-    let older = scene.launch(|launch| launch.running(older_program())).await;
-    let newer = scene.launch(|launch| launch).await;
-    let (by_older, by_newer) = (older.by_service(), newer.by_service());
-    scene.register(vec![older, newer], by_older.clone()).await;
+    let mut fixture = Fixture::unregistered("versions").await;
+    let older = fixture
+        .launch(|launch| launch.running(older_program()))
+        .await;
+    let newer = fixture.launch(|launch| launch).await;
+    let (by_older, by_newer) = (older.service_configuration(), newer.service_configuration());
+    fixture.register(vec![older, newer], by_older.clone()).await;
     let manifest = |image| {
         State::of("Deployment")
             .image(image)
             .on_metadata(&[("env-from", "db")])
             .manifest("web")
     };
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("one").to_string())
         .await
-        .succeeded();
-    let first = scene.observed("Deployment", "web").await;
+        .expect_success();
+    let first = fixture.observed("Deployment", "web").await;
     assert_eq!(
         ours_on(template("Deployment", &first)),
         (json!({"env-from": "db"}), Value::Null)
     );
-    await_pod(&scene, "one").await;
+    await_pod(&fixture, "one").await;
 
     // In the middle of the upgrade: the new version gets the workload, the one before its pod.
-    scene
+    fixture
         .register(Vec::new(), split(&by_older, &by_newer))
         .await;
-    scene
+    fixture
         .kubectl(&["label", "deployment/web", "touched=yes"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(
-        scene.stored("Deployment", "web").await["spec"],
+        fixture.stored("Deployment", "web").await["spec"],
         first["spec"]
     );
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("two").to_string())
         .await
-        .succeeded();
-    came_over(&scene, "Deployment", "web", "db").await;
-    await_refusal(&scene, "two").await;
-    scene.register(Vec::new(), by_newer.clone()).await;
-    await_pod(&scene, "two").await;
+        .expect_success();
+    came_over(&fixture, "Deployment", "web", "db").await;
+    await_refusal(&fixture, "two").await;
+    fixture.register(Vec::new(), by_newer.clone()).await;
+    await_pod(&fixture, "two").await;
 
     // The other combination.
-    scene
+    fixture
         .register(Vec::new(), split(&by_newer, &by_older))
         .await;
-    scene
+    fixture
         .kubectl(
             &["label", "deployment/web", "touched=again", "--overwrite"],
             "",
         )
         .await
-        .succeeded();
+        .expect_success();
 
     // Rollback.
-    scene.register(Vec::new(), by_older).await;
-    let refused = scene
+    fixture.register(Vec::new(), by_older).await;
+    let refused = fixture
         .new_pod(template(
             "Deployment",
-            &scene.stored("Deployment", "web").await,
+            &fixture.stored("Deployment", "web").await,
         ))
         .await;
     assert!(
@@ -344,24 +349,29 @@ async fn both_versions_serve_one_configuration_and_roll_back_by_one_command() {
         "{}",
         refused.message()
     );
-    let ran = scene.cp.shell(&command()).await.succeeded();
+    let ran = fixture.cp.shell(&command()).await.expect_success();
     assert!(
         ran.stdout.contains("deployment.apps/web replaced"),
         "{}",
         ran.stdout
     );
-    let back = scene.observed("Deployment", "web").await;
+    let back = fixture.observed("Deployment", "web").await;
     assert_eq!(
         ours_on(template("Deployment", &back)),
         (json!({"env-from": "db"}), Value::Null)
     );
     assert_eq!(
-        references(&scene.new_pod(template("Deployment", &back)).await.object()),
+        references(
+            &fixture
+                .new_pod(template("Deployment", &back))
+                .await
+                .object()
+        ),
         ["db"]
     );
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("three").to_string())
         .await
-        .succeeded();
-    await_pod(&scene, "three").await;
+        .expect_success();
+    await_pod(&fixture, "three").await;
 }

@@ -9,16 +9,18 @@ use http::Method;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::traced;
-use testbed::served::{pod, prefixed};
-use testbed::tools::project;
+use crate::fixture;
+use testbed::manifests::{pod, prefixed};
+use testbed::tools::project_root;
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Rows below a header line of a document: their cells, and the code spans in each.
 fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
-    let text = std::fs::read_to_string(project().join("docs/operations").join(document))
+    let text = std::fs::read_to_string(project_root().join("docs/operations").join(document))
         .expect("the document");
     let code = Regex::new("`([^`]+)`").expect("a regular expression");
     let words = |cell: &str| -> Vec<String> {
@@ -102,7 +104,7 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    look(&project().join("src"), &mut found);
+    look(&project_root().join("src"), &mut found);
     found
 }
 
@@ -241,8 +243,8 @@ fn documented_metrics_equal_those_of_source() {
 
 #[tokio::test]
 async fn output_of_real_run_matches_documents() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let namespace = cp.namespace("documented").await;
     cp.secret(&namespace.name, "db", &["user"], "v").await;
     let more = [
@@ -269,8 +271,11 @@ async fn output_of_real_run_matches_documents() {
         .with(&args)
         .start()
         .await;
-    let registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
+    let registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace.name]),
+    )
+    .await;
     for (name, annotations) in [
         ("good", json!({"env.A": "db/user"})),
         ("bad", json!({"env.A": "none/k"})),
@@ -315,7 +320,7 @@ async fn output_of_real_run_matches_documents() {
     webhook.terminate();
     controller.terminate();
     for process in [&webhook, &controller] {
-        wait_for("the end", || async { process.exited() }).await;
+        wait_for("the end", || async { process.exit_status() }).await;
     }
     let [serve, control] = folders.map(|log| std::fs::read_to_string(log).expect("the log"));
     let mut seen = held_against_the_document("serve", &serve);

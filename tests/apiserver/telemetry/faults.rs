@@ -9,11 +9,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 
-use testbed::collector::{Collector, Mood};
+use testbed::admission_client::{kubeconfig_for, pod, review};
+use testbed::collector::{Collector, CollectorMode};
+use testbed::manifests::prefixed;
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{kubeconfig_for, pod, review};
-use testbed::served::prefixed;
 use testbed::webhook::SERVICE_HOST;
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{free_ports, wait_for};
@@ -29,8 +29,8 @@ async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folde
     api.put("jobs", "db", &[("user", "v")]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let launch =
-        Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&["--shutdown-delay", "0s"]);
+    let launch = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
+        .with(&["--shutdown-delay", "0s"]);
     (
         launch
             .with(&["--otlp-endpoint", endpoint])
@@ -45,7 +45,7 @@ async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folde
 /// Sends this many admissions on one connection, each of which has to succeed.
 async fn admit(webhook: &WebhookProcess, times: usize) {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(webhook.dial().await))
+        hyper::client::conn::http1::handshake(TokioIo::new(webhook.connect_tls().await))
             .await
             .expect("HTTP");
     let connection = tokio::spawn(connection);
@@ -122,7 +122,7 @@ async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
 #[tokio::test]
 async fn rejecting_collector_is_logged_once() {
     let collector = Collector::start();
-    collector.be(Mood::Refuses);
+    collector.set_mode(CollectorMode::Rejects);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     for batch in 1..=2 {
         admit(&webhook, 1).await;
@@ -135,7 +135,7 @@ async fn rejecting_collector_is_logged_once() {
 #[tokio::test]
 async fn hanging_collector_blocks_no_admission_and_bounds_spans() {
     let collector = Collector::start();
-    collector.be(Mood::Hangs);
+    collector.set_mode(CollectorMode::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     let admissions = 3 * HELD / 2;
     admit(&webhook, admissions).await;
@@ -173,12 +173,12 @@ async fn last_traces_are_flushed_within_drain_timeout() {
         5
     );
 
-    collector.be(Mood::Hangs);
+    collector.set_mode(CollectorMode::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &["--drain-timeout", "2s"]).await;
     admit(&webhook, 1).await;
     let began = Instant::now();
     webhook.terminate();
-    let ended = wait_for("the end", || async { webhook.exited() }).await;
+    let ended = wait_for("the end", || async { webhook.exit_status() }).await;
     assert!(
         ended.success() && began.elapsed() < Duration::from_secs(8),
         "{:?}",

@@ -21,15 +21,15 @@ use testbed::process::Folder;
 use tokio::sync::OnceCell;
 
 /// Control plane whose API server sends its own traces to the webhook's collector.
-struct Traced {
+struct Fixture {
     cp: ControlPlane,
     collector: Collector,
     _folder: Folder,
 }
 
 /// Fixture of this test binary.
-async fn traced() -> &'static Traced {
-    static SHARED: OnceCell<Traced> = OnceCell::const_new();
+async fn fixture() -> &'static Fixture {
+    static SHARED: OnceCell<Fixture> = OnceCell::const_new();
     let start = || async {
         let (folder, collector) = (Folder::new(), Collector::start());
         let config = json!({
@@ -43,7 +43,7 @@ async fn traced() -> &'static Traced {
             ..Options::default()
         })
         .await;
-        Traced {
+        Fixture {
             cp,
             collector,
             _folder: folder,

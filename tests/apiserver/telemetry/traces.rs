@@ -4,15 +4,16 @@ use floe_secrets_webhook::backend::kubernetes::fake_api::FakeApi;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::traced;
+use crate::fixture;
+use testbed::admission_client::{self, kubeconfig_for, review};
 use testbed::collector::Collector;
+use testbed::manifests::{pod, prefixed};
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{self, kubeconfig_for, review};
-use testbed::served::{pod, prefixed};
 use testbed::wait_for;
 use testbed::webhook::{
-    CONFIGURATION, NAMESPACE, Registration, controller_identity, narrowed_to, webhook_identity,
+    CONFIGURATION, NAMESPACE, Registration, controller_identity, limited_to_namespaces,
+    webhook_identity,
 };
 use testbed::webhook_process::{Launch, WebhookProcess};
 
@@ -21,8 +22,8 @@ const CONTROLLER: &str = "floe-secrets-controller";
 
 #[tokio::test]
 async fn admission_joins_trace_of_api_server() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let own = cp.namespace("traced").await;
     let namespace = own.name.clone();
     cp.secret(&namespace, "db", &["user"], "v").await;
@@ -36,8 +37,11 @@ async fn admission_joins_trace_of_api_server() {
         ])
         .start()
         .await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace]),
+    )
+    .await;
     cp.create(&pod(
         &namespace,
         "good",
@@ -89,14 +93,14 @@ async fn admission_joins_trace_of_api_server() {
     assert_eq!(bind.trace_id, span.trace_id);
 }
 
-fn is_admission(span: &testbed::collector::Received, key: &str, value: &str) -> bool {
+fn is_admission(span: &testbed::collector::ReceivedSpan, key: &str, value: &str) -> bool {
     span.name == "admission" && span.attributes.get(key).is_some_and(|found| found == value)
 }
 
 #[tokio::test]
 async fn refusal_span_has_reason_and_no_error() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let labels = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
     let own = cp.namespace_with("refused", &labels).await;
     let namespace = own.name.clone();
@@ -105,8 +109,11 @@ async fn refusal_span_has_reason_and_no_error() {
         .with(&["--otlp-endpoint", &collector.endpoint()])
         .start()
         .await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace]),
+    )
+    .await;
     let asks = pod(&namespace, "bad", &prefixed(&json!({"env.A": "none/user"})));
     assert_eq!(cp.create(&asks).await.status, 422);
 
@@ -143,7 +150,7 @@ async fn alone(args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
     (
-        Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(args)
             .start()
             .await,
@@ -154,14 +161,16 @@ async fn alone(args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
 
 /// Sends a review with this uid, and a `traceparent`.
 async fn send_with(webhook: &WebhookProcess, uid: &str, traceparent: Option<&str>) {
-    let mut review = review(&reviewer::pod(&prefixed(&json!({"env.A": "db/user"}))));
+    let mut review = review(&admission_client::pod(&prefixed(
+        &json!({"env.A": "db/user"}),
+    )));
     review["request"]["uid"] = uid.into();
     let headers: Vec<_> = traceparent
         .map(|value| ("traceparent", value))
         .into_iter()
         .collect();
     let reply = webhook
-        .exchange_with(
+        .request_with_headers(
             Method::POST,
             "/admit/pods?timeout=5s",
             &headers,
@@ -195,9 +204,9 @@ async fn caller_decides_sampling_and_ratio_applies_otherwise() {
         send_with(&webhook, "nonsense", Some("00-zz-zz-01")).await;
         send_with(&webhook, "wanted", Some(&wanted)).await;
         // An unsampled admission has no trace id in the log.
-        let traced = |uid: &str| webhook.admissions("uid", uid)[0].get("trace_id").cloned();
-        assert_eq!(traced("wanted"), Some(TRACE.into()));
-        assert_eq!(traced("unwanted"), None);
+        let fixture = |uid: &str| webhook.admissions("uid", uid)[0].get("trace_id").cloned();
+        assert_eq!(fixture("wanted"), Some(TRACE.into()));
+        assert_eq!(fixture("unwanted"), None);
         // On exit all queued spans are sent.
         assert!(webhook.stop().await.success());
         let spans = collector.spans(WEBHOOK);
@@ -229,10 +238,12 @@ async fn untrusted_attributes_are_truncated() {
         "0s",
     ])
     .await;
-    let mut review = review(&reviewer::pod(&prefixed(&json!({"env.A": "db/user"}))));
+    let mut review = review(&admission_client::pod(&prefixed(
+        &json!({"env.A": "db/user"}),
+    )));
     review["request"]["object"]["metadata"]["generateName"] = "é".repeat(100_000).into();
     let reply = webhook
-        .exchange_with(
+        .request_with_headers(
             Method::POST,
             "/admit/pods?timeout=5s",
             &[],
@@ -278,8 +289,8 @@ async fn collector_certificate_is_verified_by_configured_ca() {
 #[tokio::test]
 async fn controller_work_is_traced() {
     const SECRET: &str = "floe-secrets-webhook-tls";
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let namespace = cp.namespace("worked").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let identity = controller_identity(cp).await;
@@ -288,8 +299,11 @@ async fn controller_work_is_traced() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}))
         .await
         .object();
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace.name]),
+    )
+    .await;
     let endpoint = collector.endpoint();
     let args = [
         "--otlp-endpoint",

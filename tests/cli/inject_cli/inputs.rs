@@ -3,7 +3,7 @@
 use super::*;
 
 /// Runs `inject` on bytes of standard input.
-fn inject_bytes(stdin: &[u8], args: &[&str]) -> Ran {
+fn inject_bytes(stdin: &[u8], args: &[&str]) -> CommandOutput {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("s.yaml"), SECRETS).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
@@ -24,9 +24,9 @@ fn json_pod(name: &str) -> Value {
 }
 
 /// Names of the printed objects, and whether each was injected, as kubectl reads them.
-fn injected_pods(out: &str) -> Vec<(String, bool)> {
+fn injected_pods(stdout: &str) -> Vec<(String, bool)> {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-    as_kubectl_reads(out)
+    as_kubectl_reads(stdout)
         .iter()
         .map(|pod| (name(pod), env_of(pod).is_array()))
         .collect()
@@ -47,12 +47,15 @@ fn json_objects_back_to_back_are_documents(#[case] between: &str) {
         .map(|name| serde_json::to_string_pretty(&json_pod(name)).unwrap())
         .join(between);
     for stream in [compact, pretty] {
-        let ran = inject_bytes(stream.as_bytes(), &[]);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        let output = inject_bytes(stream.as_bytes(), &[]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
         let expected = ["a", "b", "c"].map(|name| (name.to_owned(), true));
-        assert_eq!(injected_pods(&ran.out), expected, "{}", ran.out);
-        let again = inject_bytes(ran.out.as_bytes(), &[]);
-        assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
+        assert_eq!(injected_pods(&output.stdout), expected, "{}", output.stdout);
+        let again = inject_bytes(output.stdout.as_bytes(), &[]);
+        assert_eq!(
+            (again.code, again.stdout.as_str()),
+            (0, output.stdout.as_str())
+        );
     }
 }
 
@@ -64,9 +67,9 @@ fn concatenated_json_rewrites_only_patched_object() {
         )
     };
     let stream = format!("{}\n{}\n\n{}", other("a"), json_pod("b"), other("c"));
-    let ran = inject_bytes(stream.as_bytes(), &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let lines: Vec<&str> = ran.out.lines().collect();
+    let output = inject_bytes(stream.as_bytes(), &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(
         (lines[0], lines[2]),
         (other("a").as_str(), other("c").as_str())
@@ -77,15 +80,15 @@ fn concatenated_json_rewrites_only_patched_object() {
 #[test]
 fn broken_json_after_valid_json_is_reported_by_line() {
     let stream = format!("{}\n{{\"kind\": canary, \"a\": [\n", json_pod("a"));
-    let ran = inject_bytes(stream.as_bytes(), &[]);
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    let output = inject_bytes(stream.as_bytes(), &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
     assert!(
-        ran.err.starts_with("error: standard input:2:")
-            || ran.err.starts_with("error: standard input:3:"),
+        output.stderr.starts_with("error: standard input:2:")
+            || output.stderr.starts_with("error: standard input:3:"),
         "{}",
-        ran.err
+        output.stderr
     );
-    assert!(!ran.err.contains("canary"), "{}", ran.err);
+    assert!(!output.stderr.contains("canary"), "{}", output.stderr);
 }
 
 #[rstest]
@@ -104,42 +107,46 @@ fn byte_order_mark_may_begin_any_document(#[case] first: &str, #[case] second: &
             } else {
                 b.clone()
             };
-            let ran = inject_bytes(format!("{first}{a}{joint}{second}{last}").as_bytes(), &[]);
-            assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{json} {joint:?}");
-            assert!(!ran.out.contains('\u{feff}'), "{}", ran.out);
+            let output = inject_bytes(format!("{first}{a}{joint}{second}{last}").as_bytes(), &[]);
             assert_eq!(
-                injected_pods(&ran.out),
+                (output.code, output.stderr.as_str()),
+                (0, ""),
+                "{json} {joint:?}"
+            );
+            assert!(!output.stdout.contains('\u{feff}'), "{}", output.stdout);
+            assert_eq!(
+                injected_pods(&output.stdout),
                 [("p".to_owned(), true), ("q".to_owned(), true)]
             );
         }
     }
     // Concatenated as several files are.
-    let ran = inject_bytes(
+    let output = inject_bytes(
         format!("{first}{a}\u{feff}---\n{second}{b}").as_bytes(),
         &[],
     );
     assert_eq!(
-        (ran.code, injected_pods(&ran.out).len()),
+        (output.code, injected_pods(&output.stdout).len()),
         (0, 2),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
 #[test]
 fn byte_order_mark_of_later_file_is_not_printed() {
     let marked = "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
-    let ran = inject(
+    let output = inject(
         &[("a.yaml", marked), ("b.yaml", marked)],
         "",
         &["-f", "a.yaml", "-f", "b.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     assert_eq!(
-        ran.out,
+        output.stdout,
         format!("{marked}---\n{}", marked.trim_start_matches('\u{feff}'))
     );
-    assert_eq!(as_kubectl_reads(&ran.out).len(), 2);
+    assert_eq!(as_kubectl_reads(&output.stdout).len(), 2);
 }
 
 #[rstest]
@@ -155,20 +162,20 @@ fn utf16_with_its_mark_is_read(#[case] bytes: fn(u16) -> [u8; 2]) {
         .chain(manifest.encode_utf16())
         .flat_map(bytes)
         .collect();
-    let ran = inject_bytes(&encoded, &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.starts_with("# é 😀\n"), "{}", ran.out);
+    let output = inject_bytes(&encoded, &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert!(output.stdout.starts_with("# é 😀\n"), "{}", output.stdout);
     assert_eq!(
-        injected_pods(&ran.out),
+        injected_pods(&output.stdout),
         [("p".to_owned(), true), ("q".to_owned(), true)]
     );
     let cut = inject_bytes(&encoded[..encoded.len() - 1], &[]);
     assert_eq!(cut.code, 2);
     assert!(
-        cut.err
+        cut.stderr
             .contains("is not UTF-16 text, as its byte order mark says"),
         "{}",
-        cut.err
+        cut.stderr
     );
 }
 
@@ -189,14 +196,14 @@ fn folder_is_read_as_kubectl_reads_it() {
     write("s.yaml", SECRETS);
     let ours = |args: &[&str]| {
         let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-        let ran = run(
+        let output = run(
             program,
             folder.path(),
             b"",
             &[&["inject", "--secrets", "s.yaml"], args].concat(),
         );
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-        injected_pods(&ran.out)
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        injected_pods(&output.stdout)
             .into_iter()
             .map(|(name, injected)| {
                 assert!(injected, "{name}");
@@ -206,9 +213,10 @@ fn folder_is_read_as_kubectl_reads_it() {
     };
     let kubectls = |args: &[&str]| {
         let args = [&["label", "--local", "-o", "name", "seen=yes"], args].concat();
-        let ran = run(Command::new(kubectl()), folder.path(), b"", &args);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out
+        let output = run(Command::new(kubectl()), folder.path(), b"", &args);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output
+            .stdout
             .lines()
             .map(|line| line.trim_start_matches("pod/").to_owned())
             .collect::<Vec<_>>()
@@ -230,14 +238,14 @@ fn folder_is_read_as_kubectl_reads_it() {
     // A folder of Secrets counts too.
     write("m/s.yaml", SECRETS);
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(
+    let output = run(
         program,
         folder.path(),
         b"",
         &["inject", "-f", "e.manifest", "--secrets", "m"],
     );
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
     );
 }
@@ -273,28 +281,28 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
     #[values(true, false)] list: bool,
 ) {
     for levels in [200, 256] {
-        let ran = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{levels}");
-        assert!(ran.out.contains("FLOE_SECRET_TOKEN"), "{levels}");
+        let output = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{levels}");
+        assert!(output.stdout.contains("FLOE_SECRET_TOKEN"), "{levels}");
         let args = ["label", "--local", "-f", "-", "-o", "name", "seen=yes"];
         let read = run(
             Command::new(kubectl()),
             Path::new("/"),
-            ran.out.as_bytes(),
+            output.stdout.as_bytes(),
             &args,
         );
         assert_eq!(
-            (read.code, read.out.as_str()),
+            (read.code, read.stdout.as_str()),
             (0, "x.x.io/x\n"),
             "{levels} {}",
-            read.err
+            read.stderr
         );
-        let again = inject_bytes(ran.out.as_bytes(), &[]);
+        let again = inject_bytes(output.stdout.as_bytes(), &[]);
         assert_eq!(
-            (again.code, again.out.as_str()),
-            (0, ran.out.as_str()),
+            (again.code, again.stdout.as_str()),
+            (0, output.stdout.as_str()),
             "{levels} {}",
-            again.err
+            again.stderr
         );
     }
     for levels in [257, 5_000, 100_000] {
@@ -304,15 +312,19 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
         } else {
             levels.min(5_000)
         };
-        let ran = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
-        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{levels}");
-        assert!(ran.err.starts_with("error: standard input:"), "{}", ran.err);
+        let output = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{levels}");
         assert!(
-            ran.err.ends_with(
+            output.stderr.starts_with("error: standard input:"),
+            "{}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.ends_with(
                 ": the document has more than 256 levels of maps and lists in each other\n"
             ),
             "{}",
-            ran.err
+            output.stderr
         );
     }
 }
@@ -324,9 +336,9 @@ fn too_long_input_is_rejected() {
     // Sparse file: it takes no disk space.
     file.set_len((256 << 20) + 1).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);
+    let output = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);
     assert_eq!(
-        (ran.code, ran.err.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: m.yaml: is longer than 268435456 bytes; split it\n"

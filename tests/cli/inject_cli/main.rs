@@ -23,15 +23,10 @@ use std::sync::OnceLock;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
+use testbed::command_output::CommandOutput;
 
 /// Runs `inject` in a folder of the given files, with this on standard input.
-fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> Ran {
+fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> CommandOutput {
     let folder = TempDir::new().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -45,7 +40,7 @@ fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> Ran {
     )
 }
 
-fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran {
+fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> CommandOutput {
     let mut child = program
         .args(args)
         .current_dir(folder)
@@ -65,10 +60,10 @@ fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran 
     });
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    Ran {
+    CommandOutput {
         code: output.status.code().expect("it was not killed"),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
@@ -90,14 +85,14 @@ fn kubectl() -> &'static Path {
 fn as_kubectl_reads(manifest: &str) -> Vec<Value> {
     let folder = TempDir::new().unwrap();
     let args = ["label", "--local", "-f", "-", "-o", "json", "seen=yes"];
-    let ran = run(
+    let output = run(
         Command::new(kubectl()),
         folder.path(),
         manifest.as_bytes(),
         &args,
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let objects = serde_json::Deserializer::from_str(&ran.out).into_iter::<Value>();
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let objects = serde_json::Deserializer::from_str(&output.stdout).into_iter::<Value>();
     objects.map(Result::unwrap).collect()
 }
 
@@ -125,17 +120,17 @@ fn pod(annotations: &str) -> String {
 }
 
 /// Template of the one printed object, at `path`.
-fn printed(ran: &Ran, path: &str) -> Value {
+fn printed(output: &CommandOutput, path: &str) -> Value {
     assert_eq!(
-        (ran.code, ran.err.contains("error:")),
+        (output.code, output.stderr.contains("error:")),
         (0, false),
         "{}",
-        ran.err
+        output.stderr
     );
-    let objects = as_kubectl_reads(&ran.out);
+    let objects = as_kubectl_reads(&output.stdout);
     objects[0]
         .pointer(path)
-        .unwrap_or_else(|| panic!("no {path} in {}", ran.out))
+        .unwrap_or_else(|| panic!("no {path} in {}", output.stdout))
         .clone()
 }
 
@@ -176,12 +171,12 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
     object["kind"] = kind.into();
     object["metadata"]["name"] = "x".into();
     object["metadata"]["namespace"] = "jobs".into();
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    let pod = printed(&ran, at);
+    let pod = printed(&output, at);
     assert_eq!(
         pod["spec"]["containers"][0]["envFrom"],
         json!([{ "secretRef": { "name": "snowflake" } }])
@@ -193,7 +188,7 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
     // Reloader reads templates: a pod's reload annotation there would run a finished Job again.
     let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
     assert_eq!(told, (kind == "Pod").then_some("snowflake"));
-    assert_eq!(ran.err, "", "nothing to say");
+    assert_eq!(output.stderr, "", "nothing to say");
 }
 
 #[test]
@@ -228,12 +223,12 @@ spec:
         - {name: SNOWFLAKE_URL, value: "snowflake://$(SNOWFLAKE_PASSWORD)@acme"}
       - {name: istio-proxy, image: proxy}
 "#;
-    let ran = inject(
+    let output = inject(
         &[("job.yaml", job), ("s.yaml", SECRETS)],
         "",
         &["-f", "job.yaml", "--secrets", "s.yaml"],
     );
-    let pod = printed(&ran, "/spec/template");
+    let pod = printed(&output, "/spec/template");
     let expected = json!([
         variable("SNOWFLAKE_PASSWORD", "snowflake", "password"),
         { "name": "DBT_TARGET", "value": "no" },
@@ -250,21 +245,23 @@ spec:
         json!([{ "name": "fetch", "image": "git" }])
     );
     assert!(
-        ran.out.starts_with("\n# rendered by the floe-jobs chart\n"),
+        output
+            .stdout
+            .starts_with("\n# rendered by the floe-jobs chart\n"),
         "its head is kept: {}",
-        ran.out
+        output.stdout
     );
     assert!(
-        ran.out.contains("ttlSecondsAfterFinished: 384\n"),
+        output.stdout.contains("ttlSecondsAfterFinished: 384\n"),
         "octal, as kubectl reads it: {}",
-        ran.out
+        output.stdout
     );
 
-    let files = [("again.yaml", ran.out.as_str()), ("s.yaml", SECRETS)];
+    let files = [("again.yaml", output.stdout.as_str()), ("s.yaml", SECRETS)];
     let again = inject(&files, "", &["-f", "again.yaml", "--secrets", "s.yaml"]);
     assert_eq!(
-        (again.code, again.out.as_str()),
-        (0, ran.out.as_str()),
+        (again.code, again.stdout.as_str()),
+        (0, output.stdout.as_str()),
         "a second pass changes nothing"
     );
 }
@@ -300,12 +297,12 @@ stringData: {value: !!str 12}
     ];
     let third =
         r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud83d\ude00\/"}}"#;
-    let ran = inject(
+    let output = inject(
         &[("first.yaml", first), ("third.json", third)],
         &second,
         &args,
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let expected = format!(
         "{first}---
 # of the pod
@@ -335,7 +332,7 @@ metadata: {{name: s}}
 ---
 {third}"
     );
-    assert_eq!(ran.out, expected);
+    assert_eq!(output.stdout, expected);
 }
 
 #[rstest]
@@ -362,9 +359,9 @@ metadata: {{name: s}}
     "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {secrets.floe.dev/inject: 'false', secrets.floe.dev/refs: a/b}}\nspec: {containers: [{name: c}]}\n"
 )]
 fn input_without_work_comes_out_byte_for_byte(#[case] input: &str) {
-    let ran = inject(&[], input, &["-f", "-"]);
+    let output = inject(&[], input, &["-f", "-"]);
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
         (0, input, "")
     );
 }
@@ -381,13 +378,13 @@ fn lists_are_injected_item_by_item() {
             ] },
         ],
     });
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &list.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let printed: Value = serde_saphyr::from_str(&ran.out).unwrap();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let printed: Value = serde_saphyr::from_str(&output.stdout).unwrap();
     let template = printed.pointer("/items/1/items/0/spec/template").unwrap();
     assert_eq!(
         env_of(template),
@@ -424,7 +421,7 @@ spec: {serviceAccountName: runner, containers: [{name: main}]}
 #[case::without_secrets(&["-f", "bare.yaml", "-f", "defaults.yaml"])]
 fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
     let defaults = DEFAULTS.replace("LABEL", "enabled");
-    let ran = inject(
+    let output = inject(
         &[
             ("bare.yaml", BARE),
             ("defaults.yaml", &defaults),
@@ -433,7 +430,7 @@ fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
         "",
         args,
     );
-    let pod = printed(&ran, "");
+    let pod = printed(&output, "");
     assert_eq!(
         env_of(&pod),
         json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
@@ -443,24 +440,24 @@ fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
         json!([{ "secretRef": { "name": "snowflake" } }])
     );
     assert!(
-        ran.err.starts_with(
+        output.stderr.starts_with(
             "warning: bare.yaml: document 1, Pod \"p\" in namespace \"jobs\": the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace \"jobs\")"
         ),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
 #[test]
 fn defaults_do_not_apply_without_the_label() {
     let defaults = DEFAULTS.replace("LABEL", "disabled");
-    let ran = inject(
+    let output = inject(
         &[("d.yaml", &defaults)],
         BARE,
         &["-f", "-", "--secrets", "d.yaml"],
     );
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
         (0, BARE, "")
     );
 }
@@ -481,9 +478,9 @@ items:
   kind: ServiceAccount
   metadata: {name: runner, annotations: {secrets.floe.dev/ref: a/b}}
 ";
-    let ran = inject(&[("d.yaml", sources)], "", args);
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    let lines: Vec<&str> = ran.err.lines().collect();
+    let output = inject(&[("d.yaml", sources)], "", args);
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    let lines: Vec<&str> = output.stderr.lines().collect();
     assert_eq!(
         lines[0],
         "error: d.yaml: document 1, Namespace \"jobs\": annotation secrets.floe.dev/on-missing: \"maybe\" is not one of deny, warn."
@@ -507,13 +504,13 @@ fn mistakes_of_all_documents_are_reported_and_nothing_is_printed() {
         pod("secrets.floe.dev/refs: 'token/other'"),
     ]
     .join("---\n");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifests,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    let lines: Vec<&str> = output.stderr.lines().collect();
     let place = |document: usize| {
         format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ")
     };
@@ -553,17 +550,17 @@ fn mistakes_of_all_documents_are_reported_and_nothing_is_printed() {
 #[test]
 fn missing_secret_is_warning_if_author_allows_it() {
     let manifest = pod("secrets.floe.dev/refs: gone, secrets.floe.dev/on-missing: warn");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml", "-n", "jobs"],
     );
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_GONE", "gone", "value")])
     );
     assert_eq!(
-        ran.err,
+        output.stderr,
         "warning: standard input: document 1, Pod \"p\" in namespace \"jobs\": secret \"gone\" not found in namespace \"jobs\"; the pod waits until it exists\n"
     );
 }
@@ -575,18 +572,18 @@ fn unchecked_secrets_are_noted_once() {
         pod("secrets.floe.dev/refs: c"),
     ]
     .join("---\n");
-    let ran = inject(&[], &manifests, &["-f", "-"]);
-    assert_eq!(ran.code, 0);
+    let output = inject(&[], &manifests, &["-f", "-"]);
+    assert_eq!(output.code, 0);
     assert_eq!(
-        ran.err,
+        output.stderr,
         "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
     );
     let star = inject(&[], &pod("secrets.floe.dev/refs: a/*"), &["-f", "-"]);
-    assert_eq!((star.code, star.out.as_str()), (1, ""));
+    assert_eq!((star.code, star.stdout.as_str()), (1, ""));
     assert!(
-        star.err.contains("\"a/*\" stands for all keys of the secret, which are not known here (asked for by annotation secrets.floe.dev/refs). Give the Secret with --secrets"),
+        star.stderr.contains("\"a/*\" stands for all keys of the secret, which are not known here (asked for by annotation secrets.floe.dev/refs). Give the Secret with --secrets"),
         "{}",
-        star.err
+        star.stderr
     );
 }
 
@@ -614,8 +611,8 @@ fn explain_shows_whether_defaults_apply() {
         object("ServiceAccount", "c", ", namespace: elsewhere"),
     ]
     .concat();
-    let ran = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--explain"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    let output = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--explain"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let start = |number: usize, what: &str| format!("note: m.yaml: document {number}, {what}: ");
     let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect");
     let lacks = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
@@ -629,25 +626,25 @@ fn explain_shows_whether_defaults_apply() {
             + "its secrets.floe.dev/ annotations have an effect only if namespace \"elsewhere\" carries the label secrets.floe.dev/inject=enabled; it is not known here\n",
     ]
     .concat();
-    assert_eq!(ran.err, expected);
+    assert_eq!(output.stderr, expected);
     let silent = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml"]);
-    assert_eq!((silent.code, silent.err.as_str()), (0, ""));
+    assert_eq!((silent.code, silent.stderr.as_str()), (0, ""));
 }
 
 #[test]
 fn secret_of_same_manifest_counts_with_all_its_keys() {
     let manifest = format!("{SECRETS}---\n{}", pod("secrets.floe.dev/refs: token/*"));
-    let ran = inject(
+    let output = inject(
         &[("m.yaml", &manifest)],
         "",
         &["-f", "m.yaml", "--secrets", "m.yaml"],
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(
-        ran.out.starts_with(SECRETS),
+        output.stdout.starts_with(SECRETS),
         "a Secret passes through as it was written"
     );
-    let objects = as_kubectl_reads(&ran.out);
+    let objects = as_kubectl_reads(&output.stdout);
     assert_eq!(
         env_of(&objects[2]),
         json!([variable("FLOE_SECRET_TOKEN_VALUE", "token", "value")])
@@ -683,13 +680,18 @@ fn unreadable_input_exits_with_2_and_its_place(
     #[case] stdin: &str,
     #[case] said: &str,
 ) {
-    let ran = inject(&[], stdin, args);
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
-    assert!(ran.err.starts_with(said), "{}", ran.err);
-    assert!(
-        !ran.err.contains("canary") && !ran.err.contains("54327"),
+    let output = inject(&[], stdin, args);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (2, ""),
         "{}",
-        ran.err
+        output.stderr
+    );
+    assert!(output.stderr.starts_with(said), "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("canary") && !output.stderr.contains("54327"),
+        "{}",
+        output.stderr
     );
 }
 
@@ -697,14 +699,14 @@ fn unreadable_input_exits_with_2_and_its_place(
 fn invalid_utf8_is_rejected_with_its_line() {
     let folder = TempDir::new().unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(
+    let output = run(
         program,
         folder.path(),
         b"a: b\nc: \xff\n",
         &["inject", "-f", "-"],
     );
     assert_eq!(
-        (ran.code, ran.err.as_str()),
+        (output.code, output.stderr.as_str()),
         (2, "error: standard input:2: is not UTF-8 text\n")
     );
 }
@@ -725,8 +727,8 @@ items:
       metadata: {annotations: {secrets.floe.dev/env-from: b}}
       spec: {template: {spec: {containers: [{name: main}, {name: side}]}}}
 ";
-    let ran = inject(&[], manifest, &["-f", "-"]);
-    let template = printed(&ran, "/spec/jobTemplate/spec/template");
+    let output = inject(&[], manifest, &["-f", "-"]);
+    let template = printed(&output, "/spec/jobTemplate/spec/template");
     let annotations = &template["metadata"]["annotations"];
     assert_eq!(
         annotations["secrets.floe.dev/inherited"], r#"{"containers":"main","env-from":"b"}"#,
@@ -738,7 +740,7 @@ items:
     );
     assert_eq!(template["spec"]["containers"][1], json!({ "name": "side" }));
     assert_eq!(
-        ran.err,
+        output.stderr,
         "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
     );
 }
@@ -783,7 +785,7 @@ spec: {containers: [{name: envoy}, {name: main}]}
         "{SECRETS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: jobs}}\nstringData: {{a: x, b: y}}\n"
     );
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", secrets.as_str())];
-    let ran = inject(
+    let output = inject(
         &files,
         manifest,
         &[
@@ -796,7 +798,7 @@ spec: {containers: [{name: envoy}, {name: main}]}
             "--explain",
         ],
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let p = "note: standard input: document 1, Pod \"p\" in namespace \"jobs\":";
     let s = "note: standard input: document 4, Pod \"s\" in namespace \"default\":";
     let expected = format!(
@@ -816,7 +818,7 @@ note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothin
 {s} annotation secret.reloader.stakater.com/reload tells \"token\": a record, which restarts nothing
 "
     );
-    assert_eq!(ran.err, expected);
+    assert_eq!(output.stderr, expected);
 }
 
 // === values ===
@@ -854,27 +856,31 @@ note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothin
 fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, #[case] code: i32) {
     let manifest = pod(&format!("secrets.floe.dev/refs: {name}"));
     let args = ["-f", "-", "--secrets", "s.yaml", "--explain"];
-    let ran = inject(&[("s.yaml", secrets)], &manifest, &args);
-    assert_eq!(ran.code, code, "{}", ran.err);
+    let output = inject(&[("s.yaml", secrets)], &manifest, &args);
+    assert_eq!(output.code, code, "{}", output.stderr);
     assert!(
-        !ran.err.contains("canary") && !ran.out.contains("canary"),
+        !output.stderr.contains("canary") && !output.stdout.contains("canary"),
         "{}\n{}",
-        ran.err,
-        ran.out
+        output.stderr,
+        output.stdout
     );
     if code == 2 {
-        assert!(ran.err.starts_with("error: s.yaml:"), "{}", ran.err);
+        assert!(
+            output.stderr.starts_with("error: s.yaml:"),
+            "{}",
+            output.stderr
+        );
         // The same from Secrets among the manifests.
-        let ran = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
+        let output = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
         assert_eq!(
             (
-                ran.code,
-                ran.out.contains("canary"),
-                ran.err.contains("canary")
+                output.code,
+                output.stdout.contains("canary"),
+                output.stderr.contains("canary")
             ),
             (2, false, false),
             "{}",
-            ran.err
+            output.stderr
         );
     }
 }
@@ -982,14 +988,14 @@ fn strings_are_read_unchanged_by_kubectl() {
             },
         },
     });
-    let ran = inject(&[], &rollout.to_string(), &["-f", "-"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let read = &as_kubectl_reads(&ran.out)[0];
+    let output = inject(&[], &rollout.to_string(), &["-f", "-"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let read = &as_kubectl_reads(&output.stdout)[0];
     let spec = &read["spec"];
     for (index, text) in texts.iter().enumerate() {
         let context = || {
-            let lines: Vec<&str> = ran
-                .out
+            let lines: Vec<&str> = output
+                .stdout
                 .lines()
                 .filter(|line| line.contains(text.trim()))
                 .take(3)
@@ -1008,12 +1014,12 @@ fn strings_are_read_unchanged_by_kubectl() {
         }
     }
     // And `inject` reads it as kubectl does.
-    let again = inject(&[], &ran.out, &["-f", "-"]);
+    let again = inject(&[], &output.stdout, &["-f", "-"]);
     assert_eq!(
-        (again.code, again.out == ran.out),
+        (again.code, again.stdout == output.stdout),
         (0, true),
         "{}",
-        again.err
+        again.stderr
     );
 }
 
@@ -1049,9 +1055,12 @@ spec:
         "  plain\n    text: runs\n      on\n",
         "  plain: text runs\n    on\n",
     );
-    let ran = inject(&[], &manifest, &["-f", "-"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let (before, after) = (as_kubectl_reads(&manifest), as_kubectl_reads(&ran.out));
+    let output = inject(&[], &manifest, &["-f", "-"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let (before, after) = (
+        as_kubectl_reads(&manifest),
+        as_kubectl_reads(&output.stdout),
+    );
     for field in [
         "scalars", "base", "merged", "alias", "folded", "plain", "literal",
     ] {

@@ -5,14 +5,14 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 
-use super::say;
 use testbed::control_plane::ControlPlane;
-use testbed::hostile::{Generator, Hostile, known};
-use testbed::processor::at_this_pace;
+use testbed::cpu_time::scaled_to_this_machine;
+use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::print_line;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as [`at_this_pace`]
+/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as [`scaled_to_this_machine`]
 /// assumes), and bytes of the response.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ fn processor_time(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds.sum())
 }
 
-async fn send(webhook: &WebhookProcess, hostile: &Hostile) -> (u16, String, Duration) {
+async fn send(webhook: &WebhookProcess, hostile: &HostileReview) -> (u16, String, Duration) {
     let began = processor_time(webhook.pid());
     let (status, answer) = webhook
         .send(Method::POST, &hostile.path, hostile.body.clone())
@@ -46,8 +46,8 @@ async fn send(webhook: &WebhookProcess, hostile: &Hostile) -> (u16, String, Dura
     )
 }
 
-async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration) {
-    let Hostile { what, .. } = hostile;
+async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Duration) {
+    let HostileReview { description: what, .. } = hostile;
     let (status, answer, mut took) = send(webhook, hostile).await;
     assert!(
         matches!(status, 200 | 400),
@@ -63,7 +63,7 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
         if took > bound {
             // Retried at once: the speed of a shared machine changes by the second.
             took = send(webhook, hostile).await.2;
-            bound = at_this_pace(MAX_TIME);
+            bound = scaled_to_this_machine(MAX_TIME);
         }
     }
     assert!(
@@ -91,21 +91,21 @@ async fn hostile_review_stays_within_process_budget() {
         .with_open_port()
         .start()
         .await;
-    for hostile in known() {
+    for hostile in known_attacks() {
         let body = hostile
             .body
             .replace("\"victim\"", &format!("\"{}\"", victim.name));
         let (answer, took) = check(
             &webhook,
-            &Hostile {
+            &HostileReview {
                 body,
                 ..hostile.clone()
             },
         )
         .await;
-        say(&format!(
+        print_line(&format!(
             "{}: {} bytes of {}, {took:.1?}, memory at most {} KiB",
-            hostile.what,
+            hostile.description,
             answer.len(),
             hostile.body.len(),
             webhook.memory().1
@@ -114,7 +114,7 @@ async fn hostile_review_stays_within_process_budget() {
             !answer.contains("canary-key"),
             "keys of another tenant: {answer}"
         );
-        if hostile.what.contains("another tenant") {
+        if hostile.description.contains("another tenant") {
             let refusal: Value = serde_json::from_str(&answer).expect("an AdmissionReview");
             let message = refusal["response"]["status"]["message"]
                 .as_str()
@@ -131,11 +131,11 @@ async fn hostile_review_stays_within_process_budget() {
     for _ in 0..GENERATED {
         slowest = slowest.max(check(&webhook, &generator.next()).await.1);
     }
-    say(&format!(
+    print_line(&format!(
         "{GENERATED} generated reviews: {slowest:.1?} at most, memory at most {} KiB",
         webhook.memory().1
     ));
     assert!(!webhook.log().contains("canary-key"), "keys in the log");
-    let panics = webhook.counted("panics", &[]);
+    let panics = webhook.counter_value("panics", &[]);
     assert_eq!(panics, 0);
 }

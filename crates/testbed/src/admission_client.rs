@@ -24,14 +24,14 @@ use super::webhook_process::WebhookProcess;
 
 /// Response of the webhook.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct WebhookResponse {
     pub status: u16,
     pub headers: HeaderMap,
     /// Unchanged body.
     pub text: String,
 }
 
-impl Reply {
+impl WebhookResponse {
     /// Response in the `AdmissionReview`; panics if there is none.
     #[track_caller]
     pub fn response(&self) -> Value {
@@ -56,7 +56,7 @@ impl Reply {
 }
 
 /// Opens a TLS connection to an admission port whose certificate is signed by `ca`.
-pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub async fn connect_tls(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA"))
@@ -76,13 +76,13 @@ pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<Tc
 }
 
 /// Sends a request on a connection of its own, and reads the response.
-pub async fn ask(
+pub async fn send_request(
     stream: TlsStream<TcpStream>,
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
-) -> hyper::Result<Reply> {
+) -> hyper::Result<WebhookResponse> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
@@ -98,7 +98,7 @@ pub async fn ask(
     let (head, body) = sender.send_request(request).await?.into_parts();
     let text = body.collect().await?.to_bytes();
     connection.abort();
-    Ok(Reply {
+    Ok(WebhookResponse {
         status: head.status.as_u16(),
         headers: head.headers,
         text: String::from_utf8_lossy(&text).into_owned(),
@@ -107,38 +107,43 @@ pub async fn ask(
 
 impl WebhookProcess {
     /// Opens a TLS connection to the admission port.
-    pub async fn dial(&self) -> TlsStream<TcpStream> {
+    pub async fn connect_tls(&self) -> TlsStream<TcpStream> {
         let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
-        dial(address, &self.launch.ca)
+        connect_tls(address, &self.launch.ca)
             .await
             .expect("the webhook listens, with a certificate of ours")
     }
 
     /// POSTs a body; `path` includes the query.
-    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
-        self.exchange(Method::POST, path, body).await
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> WebhookResponse {
+        self.request(Method::POST, path, body).await
     }
 
     /// Sends any request to the admission port, on a connection of its own.
-    pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
-        self.exchange_with(method, path, &[], body).await
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> WebhookResponse {
+        self.request_with_headers(method, path, &[], body).await
     }
 
     /// Sends any request with more headers.
-    pub async fn exchange_with(
+    pub async fn request_with_headers(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Reply {
-        ask(self.dial().await, method, path, headers, body)
+    ) -> WebhookResponse {
+        send_request(self.connect_tls().await, method, path, headers, body)
             .await
             .expect("an answer")
     }
 
     /// Sends a pod's review, as an API server does that waits for `timeout`.
-    pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
+    pub async fn admit(&self, pod: &Value, timeout: &str) -> WebhookResponse {
         self.post(
             &format!("/admit/pods?timeout={timeout}"),
             review(pod).to_string(),

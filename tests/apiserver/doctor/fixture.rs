@@ -2,26 +2,26 @@
 //! Deployment controller would report for its pods, which do not run here.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use http::Method;
 use serde_json::{Value, json};
 
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
-use testbed::kubectl::Output;
 use testbed::wait_for;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Output of a run.
-pub struct Said {
-    pub output: Output,
+pub struct DoctorReport {
+    pub output: CommandOutput,
     pub json: Value,
 }
 
-impl Said {
+impl DoctorReport {
     /// Check and status of everything that is not ok, in order.
-    pub fn bad(&self) -> Vec<(String, String)> {
+    pub fn failed_checks(&self) -> Vec<(String, String)> {
         let checks = self.json["checks"].as_array().expect("checks").iter();
         let checks = checks.filter(|check| check["status"] != "ok");
         checks
@@ -48,13 +48,19 @@ impl Said {
 
     /// Asserts that exactly these checks are not ok.
     #[track_caller]
-    pub fn expect(self, bad: &[(&str, &str)]) -> Self {
-        let bad: Vec<(String, String)> = bad
+    pub fn expect(self, failed_checks: &[(&str, &str)]) -> Self {
+        let failed_checks: Vec<(String, String)> = failed_checks
             .iter()
             .map(|(check, status)| ((*check).to_owned(), (*status).to_owned()))
             .collect();
-        assert_eq!(self.bad(), bad, "{:#}\n{}", self.json, self.output.stderr);
-        let failed = bad.iter().any(|(_, status)| status == "failure");
+        assert_eq!(
+            self.failed_checks(),
+            failed_checks,
+            "{:#}\n{}",
+            self.json,
+            self.output.stderr
+        );
+        let failed = failed_checks.iter().any(|(_, status)| status == "failure");
         assert_eq!(self.output.code, i32::from(failed), "{:#}", self.json);
         self
     }
@@ -69,31 +75,22 @@ fn text(value: &Value) -> String {
 }
 
 /// Runs the program.
-pub async fn run(kubeconfig: &Path, args: &[&str]) -> Output {
+pub async fn run(kubeconfig: &Path, args: &[&str]) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
         .arg("doctor")
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(args);
-    command.stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs"))
-        .await
-        .expect("no panic");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: output.status.code().expect("an exit code"),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }
+    CommandOutput::run_async(command, "").await
 }
 
 /// Runs `doctor` with JSON output.
-pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> Said {
+pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> DoctorReport {
     let output = run(kubeconfig, &[&["-o", "json"], args].concat()).await;
     let json =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    Said { output, json }
+    DoctorReport { output, json }
 }
 
 /// Writes the status of both Deployments as their controllers would report it.
@@ -137,13 +134,13 @@ pub async fn service_here(cp: &ControlPlane) {
 }
 
 /// Healthy installation with the user's own certificate, except that its CA is not configured yet.
-pub struct Scene {
+pub struct Fixture {
     pub cp: ControlPlane,
     pub webhook: WebhookProcess,
     _controller: WebhookProcess,
 }
 
-impl Scene {
+impl Fixture {
     pub async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -153,17 +150,17 @@ impl Scene {
         cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
             .await
             .object();
-        let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+        let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
         // Recommended installation: with the port closed to pods.
         let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
             "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
         cp.helm(
-            Helm::Four,
+            Helm::V4,
             &["install", NAME, &chart(), "--namespace", NAME],
             &values,
         )
         .await
-        .succeeded();
+        .expect_success();
         service_here(&cp).await;
         available(&cp).await;
         reloader(&cp).await;
@@ -183,13 +180,13 @@ impl Scene {
             .await;
         let identity = cp.identity(NAME, "floe-secrets-controller").await;
         let controller = Launch::controller(&cp, &identity).start().await;
-        let scene = Self {
+        let fixture = Self {
             cp,
             webhook,
             _controller: controller,
         };
-        scene.leads().await;
-        scene
+        fixture.leads().await;
+        fixture
     }
 
     /// Waits until the controller has the lease.
@@ -205,7 +202,7 @@ impl Scene {
     }
 
     /// Runs `doctor` as the administrator.
-    pub async fn doctor(&self) -> Said {
+    pub async fn doctor(&self) -> DoctorReport {
         doctor(&self.cp.kubeconfig, &[]).await
     }
 
@@ -215,30 +212,30 @@ impl Scene {
             Some(args) => {
                 let args: Vec<&str> = args.split_whitespace().collect();
                 self.cp
-                    .helm(Helm::Four, &args, &Value::Null)
+                    .helm(Helm::V4, &args, &Value::Null)
                     .await
-                    .succeeded();
+                    .expect_success();
             }
-            None => drop(self.cp.shell(command).await.succeeded()),
+            None => drop(self.cp.shell(command).await.expect_success()),
         }
     }
 
     /// Waits until exactly these checks are not ok: the API server applies changes with a delay.
-    pub async fn becomes(&self, bad: &[(&str, &str)]) -> Said {
+    pub async fn becomes(&self, failed_checks: &[(&str, &str)]) -> DoctorReport {
         let mut last = None;
-        let deadline = std::time::Instant::now() + testbed::PATIENCE;
+        let deadline = std::time::Instant::now() + testbed::WAIT_TIMEOUT;
         while std::time::Instant::now() < deadline {
-            let said = self.doctor().await;
-            let is: Vec<(String, String)> = said.bad();
+            let report = self.doctor().await;
+            let is: Vec<(String, String)> = report.failed_checks();
             if is
                 .iter()
                 .map(|(check, status)| (check.as_str(), status.as_str()))
-                .eq(bad.iter().copied())
+                .eq(failed_checks.iter().copied())
             {
-                return said.expect(bad);
+                return report.expect(failed_checks);
             }
-            last = Some(said);
+            last = Some(report);
         }
-        last.expect("one run").expect(bad)
+        last.expect("one run").expect(failed_checks)
     }
 }

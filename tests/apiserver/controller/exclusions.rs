@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::{events, metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container, job, pod, prefixed};
+use testbed::manifests::{container, job, pod, prefixed};
 use testbed::webhook::{NAMESPACE, controller_identity, manifest};
 use testbed::webhook_process::Launch;
 
@@ -87,7 +87,7 @@ fn rules() -> Value {
 
 #[tokio::test]
 async fn permissions_in_named_namespaces_suffice() {
-    let audit = Audit::new();
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let (one, two, other) = (
         cp.namespace("one").await,
@@ -156,7 +156,7 @@ async fn permissions_in_named_namespaces_suffice() {
     .await;
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
-    let asked = audit.by(&identity.username);
+    let asked = audit.requests_by(&identity.username);
     // Rollouts are not installed, and without the permission to read them that is not an error.
     let refused: Vec<_> = asked
         .iter()

@@ -11,180 +11,180 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
+use super::manifests::{pod, prefixed};
 use super::objects::{collection, send};
-use super::served::{pod, prefixed};
 use super::wait_for;
 
 /// Limit of creates in flight. Beyond it, the generator waits: a machine that cannot keep up is not to be overloaded.
-const IN_FLIGHT: usize = 16;
+const MAX_IN_FLIGHT: usize = 16;
 
 /// Outcome of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CreateOutcome {
     /// Admitted with its secret.
     Injected,
     /// Admitted without its secret.
-    Bare,
+    NotInjected,
     /// Error of the API server.
-    Refused(String),
+    Rejected(String),
 }
 
 #[derive(Debug, Clone)]
-pub struct Create {
+pub struct CreateResult {
     /// Time of the request.
     pub sent: Instant,
     /// Time from request to response.
-    pub took: Duration,
-    pub verdict: Verdict,
+    pub latency: Duration,
+    pub outcome: CreateOutcome,
 }
 
 /// Creates pods that request a secret, with `dryRun=All`, until it is stopped.
-pub struct Stream {
+pub struct LoadGenerator {
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    began: Instant,
-    task: JoinHandle<Vec<Create>>,
+    completed: Arc<AtomicUsize>,
+    started: Instant,
+    task: JoinHandle<Vec<CreateResult>>,
 }
 
-impl Stream {
+impl LoadGenerator {
     /// Sends `rate` creates per second, each of a pod that requests this Secret of the namespace. The client should be
     /// an ordinary account's: `system:masters` is exempt from flow control.
     pub fn start(client: Client, namespace: &str, secret: &str, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicUsize::new(0));
-        let asking = Arc::new(pod(
+        let completed = Arc::new(AtomicUsize::new(0));
+        let pod_manifest = Arc::new(pod(
             namespace,
             "asks",
             &prefixed(&json!({"env-from": secret})),
         ));
         let task = tokio::spawn(create_until(
             stop.clone(),
-            answered.clone(),
+            completed.clone(),
             client,
-            asking,
+            pod_manifest,
             secret.to_owned(),
             rate,
         ));
         Self {
             stop,
-            answered,
-            began: Instant::now(),
+            completed,
+            started: Instant::now(),
             task,
         }
     }
 
     /// Waits for this many more responses.
-    pub async fn answers(&self, more: usize) {
-        let enough = self.answered.load(Ordering::Relaxed) + more;
+    pub async fn wait_for_responses(&self, more: usize) {
+        let enough = self.completed.load(Ordering::Relaxed) + more;
         wait_for("creates are answered", || async {
-            (self.answered.load(Ordering::Relaxed) >= enough).then_some(())
+            (self.completed.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     }
 
     /// Waits for the responses in flight.
-    pub async fn stop(self) -> Report {
-        let lasted = self.began.elapsed();
+    pub async fn stop(self) -> LoadReport {
+        let duration = self.started.elapsed();
         self.stop.store(true, Ordering::Relaxed);
-        Report {
+        LoadReport {
             creates: self.task.await.expect("every create has an answer"),
-            lasted,
+            duration,
         }
     }
 }
 
 async fn create_until(
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
+    completed: Arc<AtomicUsize>,
     client: Client,
-    asking: Arc<Value>,
+    pod_manifest: Arc<Value>,
     secret: String,
     rate: u32,
-) -> Vec<Create> {
+) -> Vec<CreateResult> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
     // Creates that a slow response delayed are sent in a burst, so that the rate is kept on average.
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let room = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut under_way = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let mut in_flight = JoinSet::new();
     let mut done = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let place = room
+        let permit = permits
             .clone()
             .acquire_owned()
             .await
             .expect("it is never closed");
-        let (client, asking, secret, answered) = (
+        let (client, pod_manifest, secret, completed) = (
             client.clone(),
-            asking.clone(),
+            pod_manifest.clone(),
             secret.clone(),
-            answered.clone(),
+            completed.clone(),
         );
-        under_way.spawn(async move {
-            let create = create(&client, &asking, &secret).await;
-            answered.fetch_add(1, Ordering::Relaxed);
-            drop(place);
+        in_flight.spawn(async move {
+            let create = create(&client, &pod_manifest, &secret).await;
+            completed.fetch_add(1, Ordering::Relaxed);
+            drop(permit);
             create
         });
-        while let Some(ended) = under_way.try_join_next() {
+        while let Some(ended) = in_flight.try_join_next() {
             done.push(ended.expect("a create does not panic"));
         }
     }
-    done.extend(under_way.join_all().await);
+    done.extend(in_flight.join_all().await);
     done
 }
 
-async fn create(client: &Client, asking: &Value, secret: &str) -> Create {
+async fn create(client: &Client, pod_manifest: &Value, secret: &str) -> CreateResult {
     let sent = Instant::now();
-    let answer = send(
+    let response = send(
         client,
         Method::POST,
-        &format!("{}?dryRun=All", collection(asking)),
-        Some(asking),
+        &format!("{}?dryRun=All", collection(pod_manifest)),
+        Some(pod_manifest),
     )
     .await;
-    let verdict = if !answer.accepted() {
-        Verdict::Refused(format!("{}: {}", answer.status, answer.message()))
-    } else if answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] == secret {
-        Verdict::Injected
+    let outcome = if !response.is_accepted() {
+        CreateOutcome::Rejected(format!("{}: {}", response.status, response.message()))
+    } else if response.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] == secret {
+        CreateOutcome::Injected
     } else {
-        Verdict::Bare
+        CreateOutcome::NotInjected
     };
-    Create {
+    CreateResult {
         sent,
-        took: sent.elapsed(),
-        verdict,
+        latency: sent.elapsed(),
+        outcome,
     }
 }
 
 /// Results of a load.
 #[derive(Debug)]
-pub struct Report {
+pub struct LoadReport {
     /// In the order of the responses.
-    pub creates: Vec<Create>,
-    lasted: Duration,
+    pub creates: Vec<CreateResult>,
+    duration: Duration,
 }
 
-impl Report {
+impl LoadReport {
     /// Rejected creates, with the error.
-    pub fn refused(&self) -> impl Iterator<Item = (&Create, &str)> {
+    pub fn rejected(&self) -> impl Iterator<Item = (&CreateResult, &str)> {
         self.creates
             .iter()
-            .filter_map(|create| match &create.verdict {
-                Verdict::Refused(sentence) => Some((create, sentence.as_str())),
-                Verdict::Injected | Verdict::Bare => None,
+            .filter_map(|create| match &create.outcome {
+                CreateOutcome::Rejected(error) => Some((create, error.as_str())),
+                CreateOutcome::Injected | CreateOutcome::NotInjected => None,
             })
     }
 
     /// Panics unless each create was admitted with its secret.
     #[track_caller]
-    pub fn all_injected(&self) {
-        self.none_bare();
-        let refused: Vec<_> = self.refused().map(|(_, sentence)| sentence).collect();
+    pub fn injects_all(&self) {
+        self.accepts_none_without_secret();
+        let rejected: Vec<_> = self.rejected().map(|(_, error)| error).collect();
         assert!(
-            refused.is_empty(),
-            "{} of {} refused: {refused:#?}",
-            refused.len(),
+            rejected.is_empty(),
+            "{} of {} refused: {rejected:#?}",
+            rejected.len(),
             self.creates.len()
         );
         assert!(!self.creates.is_empty(), "nothing was created");
@@ -192,32 +192,33 @@ impl Report {
 
     /// Panics if a create was admitted without its secret.
     #[track_caller]
-    pub fn none_bare(&self) {
-        let bare = self
+    pub fn accepts_none_without_secret(&self) {
+        let not_injected = self
             .creates
             .iter()
-            .filter(|create| create.verdict == Verdict::Bare)
+            .filter(|create| create.outcome == CreateOutcome::NotInjected)
             .count();
-        assert_eq!(bare, 0, "admitted without their secret");
+        assert_eq!(not_injected, 0, "admitted without their secret");
     }
 
     /// Line for a person.
     pub fn summary(&self) -> String {
-        let mut took: Vec<Duration> = self.creates.iter().map(|create| create.took).collect();
-        took.sort();
+        let mut latency: Vec<Duration> = self.creates.iter().map(|create| create.latency).collect();
+        latency.sort();
         let at = |share: usize| {
-            took.get(took.len() * share / 100)
-                .or(took.last())
+            latency
+                .get(latency.len() * share / 100)
+                .or(latency.last())
                 .copied()
                 .unwrap_or_default()
         };
-        let seconds = self.lasted.as_secs_f64();
+        let seconds = self.duration.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a count for a person")]
         let rate = self.creates.len() as f64 / seconds;
         format!(
             "{} creates in {seconds:.1} s ({rate:.0}/s), {} refused; p50 {:.1?}, p99 {:.1?}, slowest {:.1?}",
             self.creates.len(),
-            self.refused().count(),
+            self.rejected().count(),
             at(50),
             at(99),
             at(100),

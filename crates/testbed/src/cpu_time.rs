@@ -9,35 +9,35 @@ use serde_json::Value;
 
 /// Time of [`reference_work`] on the machine that the bounds are written for: one core of a cloud server whose other
 /// hyperthread is idle.
-const REFERENCE: Duration = Duration::from_millis(24);
+const REFERENCE_TIME: Duration = Duration::from_millis(24);
 
 /// CPU time of this thread so far.
 pub fn thread_time() -> Duration {
     // The kernel updates the count when it schedules another thread.
     std::thread::yield_now();
-    let figures =
+    let schedstat =
         std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
-    let nanoseconds = figures
+    let nanoseconds = schedstat
         .split(' ')
         .next()
-        .and_then(|figure| figure.parse().ok());
+        .and_then(|field| field.parse().ok());
     Duration::from_nanos(nanoseconds.expect("a number"))
 }
 
 /// Reads a megabyte of JSON into objects and drops it: allocations and copies, as in the work of a review.
-fn reference() -> Duration {
+fn reference_work() -> Duration {
     let item = r#"{"name":"container","env":[{"name":"VARIABLE","value":"of some length"}],"args":["a","b"]},"#;
     let text = format!("[{}null]", item.repeat((1 << 20) / item.len()));
-    let began = thread_time();
+    let started = thread_time();
     let value: Value = serde_json::from_str(&text).expect("JSON");
     drop(value);
-    thread_time().saturating_sub(began)
+    thread_time().saturating_sub(started)
 }
 
 /// Scales a bound to the current speed of this machine; never less than `time`.
-pub fn at_this_pace(time: Duration) -> Duration {
-    let mut times: [Duration; 5] = std::array::from_fn(|_| reference());
+pub fn scaled_to_this_machine(time: Duration) -> Duration {
+    let mut times: [Duration; 5] = std::array::from_fn(|_| reference_work());
     times.sort();
-    let [_, _, middle, _, _] = times;
-    time.max(time.mul_f64(middle.as_secs_f64() / REFERENCE.as_secs_f64()))
+    let [_, _, median, _, _] = times;
+    time.max(time.mul_f64(median.as_secs_f64() / REFERENCE_TIME.as_secs_f64()))
 }

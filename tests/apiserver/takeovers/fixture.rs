@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::state::group_and_template;
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::helm::Helm;
-use testbed::kubectl::Output;
 use testbed::namespace::{Identity, TestNamespace};
-use testbed::objects::{Answer, collection, path, send};
+use testbed::objects::{ApiResponse, collection, path, send};
 use testbed::process::Folder;
 use testbed::wait_for;
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Limit of concurrent programs: more would only share the processors.
 static PROGRAMS: Semaphore = Semaphore::const_new(6);
 
-pub struct Scene {
+pub struct Fixture {
     // Dropped in this order: no calls to a webhook that is gone.
     registered: Option<Registration>,
     webhooks: Vec<WebhookProcess>,
@@ -28,14 +28,14 @@ pub struct Scene {
     chart: Folder,
 }
 
-impl Scene {
+impl Fixture {
     /// Fixture whose webhook has these arguments.
     pub async fn new(stem: &str, args: &[&str]) -> Self {
-        let mut scene = Self::unregistered(stem).await;
-        let webhook = scene.launch(|launch| launch.with(args)).await;
-        let configuration = webhook.by_service();
-        scene.register(vec![webhook], configuration).await;
-        scene
+        let mut fixture = Self::unregistered(stem).await;
+        let webhook = fixture.launch(|launch| launch.with(args)).await;
+        let configuration = webhook.service_configuration();
+        fixture.register(vec![webhook], configuration).await;
+        fixture
     }
 
     /// Fixture without a webhook.
@@ -75,12 +75,13 @@ impl Scene {
     /// Registers a configuration for this namespace, in place of the previous one.
     pub async fn register(&mut self, webhooks: Vec<WebhookProcess>, configuration: Value) {
         self.webhooks.extend(webhooks);
-        let configuration = patient(narrowed_to(configuration, &[&self.ns.name]));
+        let configuration =
+            with_max_timeout(limited_to_namespaces(configuration, &[&self.ns.name]));
         // The previous one is deleted only now: in between, a pod would be admitted without injection.
         self.registered = Some(Registration::shared(self.cp, &configuration).await);
     }
 
-    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
         self.cp
             .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
@@ -88,7 +89,13 @@ impl Scene {
     }
 
     /// Runs Helm with a chart that has one object.
-    pub async fn helm(&self, helm: Helm, command: &str, release: &str, object: &Value) -> Output {
+    pub async fn helm(
+        &self,
+        helm: Helm,
+        command: &str,
+        release: &str,
+        object: &Value,
+    ) -> CommandOutput {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
         let chart = self.chart.path().display().to_string();
         let mut args = vec![command, release, "-n", &self.ns.name];
@@ -98,7 +105,7 @@ impl Scene {
             chart.as_str()
         });
         // After an undo, fields belong to kubectl.
-        if helm == Helm::Four && command != "install" {
+        if helm == Helm::V4 && command != "install" {
             args.push("--force-conflicts");
         }
         let values = if command == "rollback" {
@@ -120,7 +127,13 @@ impl Scene {
         path(&json!({"apiVersion": version, "kind": kind, "metadata": self.ns.named(name)}))
     }
 
-    pub async fn patch(&self, kind: &str, name: &str, subresource: &str, patch: &Value) -> Answer {
+    pub async fn patch(
+        &self,
+        kind: &str,
+        name: &str,
+        subresource: &str,
+        patch: &Value,
+    ) -> ApiResponse {
         let at = format!("{}{subresource}", self.path(kind, name));
         self.cp.request(Method::PATCH, &at, Some(patch)).await
     }
@@ -144,7 +157,7 @@ impl Scene {
     }
 
     /// Creates a pod from the template as an ordinary user; it is not stored.
-    pub async fn new_pod(&self, template: &Value) -> Answer {
+    pub async fn new_pod(&self, template: &Value) -> ApiResponse {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"],
             "spec": template["spec"]});
         pod["metadata"]["generateName"] = json!("new-");

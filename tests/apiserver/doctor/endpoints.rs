@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use crate::scene::{doctor, reloader};
+use crate::fixture::{doctor, reloader};
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::wait_for;
@@ -22,18 +22,18 @@ async fn service_without_endpoints_is_found() {
         .object();
     let values = json!({"tls": {"mode": "existing"}, "controller": {"enabled": false}});
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &values,
     )
     .await
-    .succeeded();
+    .expect_success();
     reloader(cp).await;
-    let said = wait_for("the API server knows the configuration", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        let seen = said.of("admission")["message"].as_str()?.to_owned();
+    let report = wait_for("the API server knows the configuration", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        let seen = report.of("admission")["message"].as_str()?.to_owned();
         seen.contains("no endpoints available for service")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     let failure = |check: &'static str| (check, "failure");
@@ -48,16 +48,17 @@ async fn service_without_endpoints_is_found() {
     let mut all = failures.to_vec();
     // The port of a default installation is open.
     all.insert(3, ("callers", "warning"));
-    let said = said.expect(&all);
+    let report = report.expect(&all);
     assert_eq!(
-        said.of("endpoints")["message"],
+        report.of("endpoints")["message"],
         "Service floe-secrets-webhook has no endpoints: no pod with its labels runs"
     );
     assert!(
-        said.fix("endpoints")
+        report
+            .fix("endpoints")
             .starts_with("kubectl -n floe-secrets-webhook describe pods -l app.kubernetes.io/")
     );
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert_eq!(
         seen,
         "Secret floe-secrets-webhook-tls not found in namespace floe-secrets-webhook"
@@ -79,10 +80,10 @@ async fn service_without_endpoints_is_found() {
         ],
     });
     cp.create(&slice).await.object();
-    let said = doctor(&cp.kubeconfig, &["--probe=false"]).await;
+    let report = doctor(&cp.kubeconfig, &["--probe=false"]).await;
     assert_eq!(
-        said.of("endpoints")["message"],
+        report.of("endpoints")["message"],
         "1 of 2 endpoints are ready"
     );
-    assert_eq!(said.of("deployment")["status"], "warning");
+    assert_eq!(report.of("deployment")["status"], "warning");
 }

@@ -1,104 +1,8 @@
-//! Shared webhook on the API server, registered as it is shipped; objects that users create there.
+//! Objects as users write them, and short forms of their entries.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
-
-use super::control_plane::ControlPlane;
-use super::kubectl::Output;
-use super::wait_for;
-use super::webhook::{Registration, webhook_identity};
-use super::webhook_process::{Launch, WebhookProcess};
-
-/// Control plane, and the webhook with its configuration in force.
-pub struct Served {
-    pub cp: &'static ControlPlane,
-    /// Process of the webhook, which logs skips too.
-    pub webhook: WebhookProcess,
-    _registration: Registration,
-}
-
-/// Fixture of this test binary: the webhook has the shipped permissions and is called by its Service for every
-/// namespace.
-pub async fn served() -> &'static Served {
-    static SHARED: OnceCell<Served> = OnceCell::const_new();
-    let start = || async {
-        let cp = ControlPlane::shared().await;
-        let identity = webhook_identity(cp).await;
-        let webhook = Launch::serve(cp, &identity)
-            .with(&["--log", "debug"])
-            .start()
-            .await;
-        let registration = Registration::shared(cp, &webhook.by_service()).await;
-        Served {
-            cp,
-            webhook,
-            _registration: registration,
-        }
-    };
-    SHARED.get_or_init(start).await
-}
-
-impl ControlPlane {
-    /// `kubectl create secret generic`; every key gets `value`.
-    pub async fn secret(&self, namespace: &str, name: &str, keys: &[&str], value: &str) {
-        let data: serde_json::Map<String, Value> = keys
-            .iter()
-            .map(|key| ((*key).to_owned(), value.into()))
-            .collect();
-        let metadata = json!({"name": name, "namespace": namespace});
-        let secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-        self.create(&secret).await.object();
-    }
-
-    /// `kubectl -n NAMESPACE apply -f -`.
-    pub async fn kubectl_apply(&self, namespace: &str, manifest: &Value) -> Output {
-        self.kubectl(
-            &["-n", namespace, "apply", "-f", "-"],
-            &manifest.to_string(),
-        )
-        .await
-    }
-
-    /// Pods with a label.
-    pub async fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
-        let selector = selector.replace('=', "%3D");
-        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
-        let list = self.request(Method::GET, &path, None).await.object();
-        list["items"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// Waits for a pod with this label.
-    pub async fn pod_of(&self, namespace: &str, selector: &str) -> Value {
-        wait_for(&format!("a pod with {selector}"), || async {
-            self.pods(namespace, selector).await.pop()
-        })
-        .await
-    }
-
-    /// Waits for an event with this reason about an object of this kind whose name starts with `name`. Returns its
-    /// message.
-    pub async fn event(&self, namespace: &str, kind: &str, name: &str, reason: &str) -> String {
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        let about = |event: &&Value| {
-            event["involvedObject"]["kind"] == kind
-                && event["involvedObject"]["name"]
-                    .as_str()
-                    .is_some_and(|full| full.starts_with(name))
-                && event["reason"] == reason
-        };
-        wait_for(&format!("event {reason} about {kind} {name}"), || async {
-            let events = self.request(Method::GET, &path, None).await.object();
-            events["items"].as_array()?.iter().find(about)?["message"]
-                .as_str()
-                .map(str::to_owned)
-        })
-        .await
-    }
-}
 
 /// Annotations with the prefix `secrets.floe.dev/` before each key.
 pub fn prefixed(short: &Value) -> Value {
@@ -197,7 +101,7 @@ pub fn variables(container: &Value) -> Vec<String> {
 
 /// Container of this name, in either list.
 #[track_caller]
-pub fn named<'a>(pod: &'a Value, name: &str) -> &'a Value {
+pub fn find_container<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let lists = [&pod["spec"]["containers"], &pod["spec"]["initContainers"]];
     let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
     all.find(|container| container["name"] == name)

@@ -9,10 +9,10 @@ use http::Method;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::say;
 use testbed::control_plane::ControlPlane;
-use testbed::hostile::{Generator, Hostile, known};
-use testbed::stream::Stream;
+use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::load::LoadGenerator;
+use testbed::print_line;
 use testbed::webhook::{Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
@@ -59,15 +59,15 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
         .with_open_port()
         .start()
         .await;
-    let _registration = Registration::exclusive(cp, &webhook.by_service()).await;
+    let _registration = Registration::exclusive(cp, &webhook.service_configuration()).await;
     // The slowest, the largest, and some of each kind.
     let mut generator = Generator::new(4);
-    let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+    let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
     worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
     worst.truncate(AT_ONCE * 2);
-    worst.extend(known());
+    worst.extend(known_attacks());
 
-    let honest = Stream::start(identity.client(), &tenant.name, "db", RATE);
+    let honest = LoadGenerator::start(identity.client(), &tenant.name, "db", RATE);
     let stop = Arc::new(AtomicBool::new(false));
     let attack = async {
         let mut tick = interval(Duration::from_secs(1));
@@ -92,14 +92,14 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let (statuses, alive) = tokio::join!(attack, watch_liveness(&webhook, &stop));
     let report = honest.stop().await;
     let (_, most) = webhook.memory();
-    say(&format!(
+    print_line(&format!(
         "beside {AT_ONCE} hostile reviews at once, every second for {LASTS} s (HTTP {statuses:?}): {}; {alive} times alive; memory at most {most} KiB",
         report.summary()
     ));
-    report.all_injected();
+    report.injects_all();
     assert!(
         most <= LIMIT,
         "a replica would have been killed: {most} KiB"
     );
-    assert_eq!(webhook.exited(), None);
+    assert_eq!(webhook.exit_status(), None);
 }

@@ -3,17 +3,17 @@
 use super::webhook_process::WebhookProcess;
 
 /// Sum of all series of a counter whose labels contain all of `labels`, such as `result="ok"`.
-pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
+pub fn counter_value(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
     let series = exposition.lines().filter_map(|line| {
         let rest = line
             .strip_prefix("floe_secrets_webhook_")?
             .strip_prefix(counter)?;
-        let (shown, value) = rest
+        let (labels_of_series, value) = rest
             .strip_prefix("_total")
             .unwrap_or(rest)
             .rsplit_once(' ')?;
-        let this = shown.is_empty() || shown.starts_with('{');
-        (this && labels.iter().all(|label| shown.contains(label)))
+        let is_this_counter = labels_of_series.is_empty() || labels_of_series.starts_with('{');
+        (is_this_counter && labels.iter().all(|label| labels_of_series.contains(label)))
             .then(|| value.parse::<u64>().ok())?
     });
     series.sum()
@@ -21,10 +21,10 @@ pub fn counted(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
 
 impl WebhookProcess {
     /// [`counter_value`] of the current `/metrics`.
-    pub fn counted(&self, counter: &str, labels: &[&str]) -> u64 {
+    pub fn counter_value(&self, counter: &str, labels: &[&str]) -> u64 {
         let (status, text) = self.get("/metrics").expect("the ops port answers");
         assert_eq!(status, 200, "{text}");
-        counted(&text, counter, labels)
+        counter_value(&text, counter, labels)
     }
 
     /// Current and peak resident memory, in KiB.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 /// Handles a review, with the log line that `serve` writes by default, discarded.
 fn answer(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
-    tracing::subscriber::set_global_default(subscriber).expect("the first one");
+    tracing::subscriber::set_global_default(subscriber).expect("a first item");
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()

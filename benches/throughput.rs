@@ -112,7 +112,7 @@ fn serve(folder: &Path, filter: &str) {
             "{}",
             listener.local_addr().expect("a bound address")
         )
-        .expect("somebody listens");
+        .expect("a listener");
         listener.serve(router(metrics).await, Shutdown::new()).await;
     });
 }
@@ -142,15 +142,15 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, filter: &str) -> Self {
-        let program = std::env::current_exe().expect("our own path");
+        let program = std::env::current_exe().expect("the path of this program");
         let mut child = Command::new(program)
             .args(["serve".as_ref(), folder.as_os_str(), filter.as_ref()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("our own program starts");
+            .expect("the webhook starts");
         let mut line = String::new();
-        BufReader::new(child.stderr.take().expect("it is piped"))
+        BufReader::new(child.stderr.take().expect("stdin is piped"))
             .read_line(&mut line)
             .expect("it says where it is");
         Self {
@@ -299,7 +299,7 @@ async fn connect(address: SocketAddr, ca: &str) -> TlsStream<TcpStream> {
     TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await
-        .expect("its certificate is ours")
+        .expect("a trusted certificate")
 }
 
 /// Sends one request and reads its complete response.
@@ -315,7 +315,7 @@ async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
             connection
                 .read_buf(&mut answer)
                 .await
-                .expect("the server answers")
+                .expect("the server responds")
                 > 0,
             "the connection ended"
         );
@@ -374,5 +374,5 @@ fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 fn print_line(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
 }

@@ -1,9 +1,6 @@
 //! Pod of the benchmarks, and its path through the core.
 
-#![allow(
-    dead_code,
-    reason = "each benchmark compiles all of this and uses a part"
-)]
+#![allow(dead_code, reason = "each benchmark uses a part of this module")]
 
 use std::collections::BTreeMap;
 

@@ -109,7 +109,10 @@ async fn process_receives_signals_and_reports_exit_status() {
         polite.log().contains("hello").then_some(())
     })
     .await;
-    let status = polite.stop(Duration::from_secs(10)).await.expect("it ends");
+    let status = polite
+        .stop(Duration::from_secs(10))
+        .await
+        .expect("the program ends");
     assert_eq!(status.code(), Some(7));
     assert_eq!(polite.log(), "hello\nbye\n");
 
@@ -172,7 +175,7 @@ fn killed_test_leaves_nothing() {
         .expect("the test runs itself");
     let lines = until("the child's report", || {
         assert!(
-            child.try_wait().expect("it is our child").is_none(),
+            child.try_wait().expect("a child of this process").is_none(),
             "the child ended by itself"
         );
         let lines: Vec<String> = std::fs::read_to_string(&report)
@@ -190,11 +193,11 @@ fn killed_test_leaves_nothing() {
     };
     assert_eq!(pids.len(), 3, "{lines:?}");
     for pid in pids {
-        until("its processes are gone", || {
+        until("the processes have ended", || {
             (!alive(pid.parse().ok()?)).then_some(())
         });
     }
-    until("its folder is gone", || {
+    until("the folder is removed", || {
         (!Path::new(left).exists()).then_some(())
     });
 }
@@ -204,7 +207,7 @@ fn killed_test_leaves_nothing() {
 async fn child_runs_until_killed() {
     #[expect(
         clippy::disallowed_methods,
-        reason = "how the parent speaks to its child"
+        reason = "the parent configures its child by the environment"
     )]
     let Some(report) = std::env::var_os(CHILD) else {
         return;

@@ -3,7 +3,7 @@
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ const FOREIGN: &str = "canary-foreign-e27a";
 const ARGUMENT: &str = "canary-argument-91bf";
 
 /// Most verbose log filter that an operator can set, including libraries.
-const TALKATIVE: &str =
+const MOST_VERBOSE_LOG: &str =
     "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
 
 /// Captured output, by source.
@@ -77,7 +77,7 @@ impl CapturedOutput {
     fn program(&mut self, webhook: &WebhookProcess) {
         self.capture("log", &webhook.log());
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
-            let (_, text) = webhook.get(path).expect("the ops port answers");
+            let (_, text) = webhook.get(path).expect("the ops port responds");
             self.capture(path, &text);
         }
     }
@@ -93,7 +93,7 @@ impl CapturedOutput {
         .await;
         self.capture("controller's log", &controller.log());
         for path in ["/metrics", "/readyz?verbose"] {
-            let (_, text) = controller.get(path).expect("the ops port answers");
+            let (_, text) = controller.get(path).expect("the ops port responds");
             self.capture(&format!("controller's {path}"), &text);
         }
         controller.stop().await;
@@ -125,7 +125,7 @@ impl CapturedOutput {
                 .args(args)
                 .env("KUBECONFIG", &kubeconfig)
                 .output()
-                .expect("it runs");
+                .expect("the program runs");
             self.capture(args[0], &String::from_utf8_lossy(&ran.stderr));
             if args[0] != "inject" {
                 self.capture(args[0], &String::from_utf8_lossy(&ran.stdout));
@@ -149,7 +149,7 @@ impl CapturedOutput {
     fn contains_no_canary(&self, canaries: &[&str]) {
         for (place, text) in &self.0 {
             for canary in canaries {
-                let leak = text.lines().find(|line| shows(line, canary));
+                let leak = text.lines().find(|line| contains_canary(line, canary));
                 assert_eq!(leak, None, "{canary} in {place}");
             }
         }
@@ -161,14 +161,14 @@ impl CapturedOutput {
                 self.0
                     .get(*place)
                     .is_some_and(|text| !text.trim().is_empty()),
-                "nothing was heard in {place}"
+                "nothing was captured from {place}"
             );
         }
     }
 }
 
 /// Whether `line` contains the canary: plain, in base64 at any offset, in hexadecimal, or as a list of numbers.
-fn shows(line: &str, canary: &str) -> bool {
+fn contains_canary(line: &str, canary: &str) -> bool {
     let bytes = canary.as_bytes();
     let anywhere = (0..3).map(|before| {
         let padded = [&vec![0; before], bytes].concat();
@@ -193,25 +193,25 @@ fn shows(line: &str, canary: &str) -> bool {
 fn hexadecimal(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes everything");
+        write!(digits, "{byte:02x}").expect("writing to a String succeeds");
         digits
     })
 }
 
 #[test]
 fn canary_is_recognised_in_every_encoding() {
-    let whole = |text: &str| STANDARD.encode(text);
+    let complete = |text: &str| STANDARD.encode(text);
     for line in [
         format!("x {STORED} y"),
-        whole(STORED),
-        whole(&format!("x{STORED}y")),
-        whole(&format!("{{\"password\":\"{STORED}\"}}")),
+        complete(STORED),
+        complete(&format!("x{STORED}y")),
+        complete(&format!("{{\"password\":\"{STORED}\"}}")),
         format!("{:?}", STORED.as_bytes()),
         hexadecimal(STORED),
     ] {
-        assert!(shows(&line, STORED), "{line}");
+        assert!(contains_canary(&line, STORED), "{line}");
     }
-    assert!(!shows(&whole(LITERAL), STORED));
+    assert!(!contains_canary(&complete(LITERAL), STORED));
 }
 
 /// Pod full of values, with these annotations.
@@ -291,7 +291,7 @@ fn annotations() -> Vec<Value> {
 
 #[rstest::rstest]
 #[case::json("json", "trace")]
-#[case::pretty("pretty", TALKATIVE)]
+#[case::pretty("pretty", MOST_VERBOSE_LOG)]
 #[tokio::test]
 async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter: &str) {
     let cp = ControlPlane::shared().await;
@@ -322,12 +322,12 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
     }
     for annotations in annotations() {
         let mut pod = laden(&annotations);
-        let mut asked = review(&pod);
-        asked["request"]["namespace"] = ns.name.clone().into();
+        let mut sent_review = review(&pod);
+        sent_review["request"]["namespace"] = ns.name.clone().into();
         for path in POD_PATHS {
             captured.reply(
                 &webhook
-                    .post(&format!("{path}?timeout=5s"), asked.to_string())
+                    .post(&format!("{path}?timeout=5s"), sent_review.to_string())
                     .await,
             );
         }
@@ -380,7 +380,7 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
     for word in [
         "admission",
         "did you mean",
-        if filter == TALKATIVE {
+        if filter == MOST_VERBOSE_LOG {
             "TRACE hyper"
         } else {
             "DEBUG"
@@ -423,28 +423,29 @@ async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter:
 
 /// Reviews that are damaged in the middle of a value.
 fn spoilt() -> Vec<String> {
-    let whole = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
-    let cut =
-        |after: &str| whole[..whole.find(after).expect("it is in there") + after.len()].to_owned();
+    let complete = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
+    let cut = |after: &str| {
+        complete[..complete.find(after).expect("it is in there") + after.len()].to_owned()
+    };
     vec![
         cut(LITERAL),
         cut(ARGUMENT),
         cut(FOREIGN),
-        whole.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
-        whole.replace(
+        complete.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
+        complete.replace(
             "\"containers\":[",
             &format!("\"containers\":[\"{LITERAL}\","),
         ),
-        whole.replace(
+        complete.replace(
             "\"name\":\"main\"",
             &format!("\"name\":{{\"{LITERAL}\":1}}"),
         ),
-        whole.replace(
+        complete.replace(
             "\"operation\":\"CREATE\"",
             &format!("\"operation\":\"{LITERAL}\""),
         ),
-        whole.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
-        format!("{LITERAL}{whole}"),
+        complete.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
+        format!("{LITERAL}{complete}"),
         format!("\"{LITERAL}\""),
         String::new(),
     ]
@@ -475,7 +476,7 @@ async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
         let endpoint = collector.endpoint();
         let args = [
             "--log",
-            TALKATIVE,
+            MOST_VERBOSE_LOG,
             "--on-unavailable",
             policy,
             "--otlp-endpoint",

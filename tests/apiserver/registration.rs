@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
     assert_eq!(
         created.pointer("/status/phase"),
         Some(&json!("Pending")),
-        "a new pod will run, whatever it said"
+        "a new pod will run, whatever its phase was"
     );
     let metadata = &pod["metadata"];
     let name = metadata["name"]
@@ -394,7 +394,7 @@ async fn namespace_label_changes_entry_of_its_pods() {
             .await
             .object();
         // The API server reads namespaces from its cache.
-        wait_for("the label counts", || async {
+        wait_for("the label is in effect", || async {
             let called = calls_for(
                 cp,
                 &stub,
@@ -559,7 +559,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
             (&defaults.name, "/admit/defaults/workloads", true),
         ] {
             let create = format!("CREATE {path}");
-            let told = |annotated: bool| {
+            let expected_calls = |annotated: bool| {
                 if annotated || always {
                     vec![create.clone()]
                 } else {
@@ -577,7 +577,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
                 cp.create_dry_run(&object).await.object();
                 assert_eq!(
                     stub.calls_about(&name),
-                    told(true),
+                    expected_calls(true),
                     "{name_of_kind} in {namespace}"
                 );
             }
@@ -587,7 +587,7 @@ async fn workload_is_sent_to_its_own_entry_or_none() {
             cp.create_dry_run(&object).await.object();
             assert_eq!(
                 stub.calls_about(&name),
-                told(false),
+                expected_calls(false),
                 "{name_of_kind} in {namespace}"
             );
         }
@@ -612,11 +612,11 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
         let path = testbed::objects::path(&object);
         // Controllers write in between, and then the API server repeats the call.
         let by_us = || {
-            let ours = stub.calls().into_iter().filter(|call| {
+            let matching_calls = stub.calls().into_iter().filter(|call| {
                 let admin = call.request["userInfo"]["username"] == "floe-admin";
                 admin && call.object_name() == name && call.summary() == "UPDATE /admit/workloads"
             });
-            ours.count()
+            matching_calls.count()
         };
         let is_seen = async |metadata: Value| {
             let before = by_us();
@@ -912,13 +912,13 @@ async fn webhook_requests_have_their_own_queue() {
         uid("flowschemas").await,
         uid("prioritylevelconfigurations").await,
     );
-    wait_for("the FlowSchema counts", || async {
+    wait_for("the FlowSchema is in effect", || async {
         let request = http::Request::get("/api/v1/namespaces/default/secrets/none")
             .body(kube::client::Body::empty());
         let answer = webhook
             .send(request.expect("a request"))
             .await
-            .expect("an answer");
+            .expect("a response");
         assert_eq!(answer.status(), 404);
         let header = |name: &str| {
             answer

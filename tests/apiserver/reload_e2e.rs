@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
@@ -24,9 +24,9 @@ use testbed::{WAIT_TIMEOUT, poll, unique, wait_within};
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const RELOAD: &str = "secrets.floe.dev/reload";
 /// Time limit from the change to the new template.
-const PROMISED: Duration = Duration::from_secs(30);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 /// Secret and Deployment that show how far Reloader has come: it processes one change after the other.
-const LAST: &str = "zz-last";
+const LAST_RELOADED: &str = "zz-last";
 
 /// Namespace with a webhook of its own, and the Secrets `db`, `db.prod`, `db-prod` and `dbxprod`.
 struct Fixture {
@@ -41,16 +41,16 @@ struct Fixture {
 impl Fixture {
     async fn new(stem: &str, args: &[&str]) -> Self {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
         let ns = cp.namespace(stem).await;
-        for name in ["db", "db.prod", "db-prod", "dbxprod", LAST] {
+        for name in ["db", "db.prod", "db-prod", "dbxprod", LAST_RELOADED] {
             let data = json!({"value": "first"});
             let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": data});
             cp.create(&secret).await.object();
         }
-        let turn = TURN.lock().await;
+        let turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity)
             .with(&["--log", "debug"])
@@ -74,7 +74,11 @@ impl Fixture {
             cp,
         };
         fixture
-            .apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST})))
+            .apply(&workload(
+                "Deployment",
+                LAST_RELOADED,
+                &json!({ENV_FROM: LAST_RELOADED}),
+            ))
             .await;
         fixture
     }
@@ -119,11 +123,14 @@ impl Fixture {
     async fn restarted_by(&self, secret: &str) -> BTreeSet<String> {
         let before = self.templates().await;
         self.change(secret).await;
-        self.change(LAST).await;
+        self.change(LAST_RELOADED).await;
         let seen = poll(WAIT_TIMEOUT, || async {
             let after = self.templates().await;
             let last = |templates: &[(String, Value)]| {
-                templates.iter().find(|(name, _)| name == LAST).cloned()
+                templates
+                    .iter()
+                    .find(|(name, _)| name == LAST_RELOADED)
+                    .cloned()
             };
             (last(&after) != last(&before)).then_some(after)
         })
@@ -138,7 +145,7 @@ impl Fixture {
             .into_iter()
             .filter(|workload| !before.contains(workload))
             .map(|(name, _)| name);
-        other.filter(|name| name != LAST).collect()
+        other.filter(|name| name != LAST_RELOADED).collect()
     }
 
     async fn templates(&self) -> Vec<(String, Value)> {
@@ -200,7 +207,7 @@ async fn each_kind_restarts_by_annotation_alone(#[case] args: &[&str]) {
         let started = Instant::now();
         fixture.change("db.prod").await;
         let after = wait_within(
-            PROMISED,
+            RESTART_TIMEOUT,
             &format!("a new template of the {kind}"),
             || async {
                 let template = fixture.get(&what).await["spec"]["template"].clone();
@@ -237,7 +244,7 @@ async fn each_kind_restarts_by_annotation_alone(#[case] args: &[&str]) {
     let metrics = fixture.webhook.get("/metrics").expect("metrics").1;
     assert!(
         metrics.contains(r#"surface="workloads",operation="update""#),
-        "Reloader's patches pass us:\n{metrics}"
+        "Reloader's patches are not reviewed:\n{metrics}"
     );
 }
 

@@ -6,11 +6,11 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,23 +37,23 @@ struct Fixture {
 
 /// Reloader processes the changes of all tests one after the other: tests that measure time must run alone.
 enum Turn {
-    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
-    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+    Shared(#[expect(dead_code, reason = "guard held until drop")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "guard held until drop")] RwLockWriteGuard<'static, ()>),
 }
 
-static TURNS: RwLock<()> = RwLock::const_new(());
+static LOCK: RwLock<()> = RwLock::const_new(());
 
 /// Name of a Secret and of the Deployment that show how far Reloader has come.
-const LAST: &str = "zz-last";
+const LAST_RELOADED: &str = "zz-last";
 
 impl Fixture {
     async fn new(stem: &str) -> Self {
-        Self::set(stem, Turn::Shared(TURNS.read().await)).await
+        Self::set(stem, Turn::Shared(LOCK.read().await)).await
     }
 
     /// Fixture of a test that runs alone, so that its changes are processed at once.
     async fn alone(stem: &str) -> Self {
-        Self::set(stem, Turn::Alone(TURNS.write().await)).await
+        Self::set(stem, Turn::Alone(LOCK.write().await)).await
     }
 
     async fn set(stem: &str, turn: Turn) -> Self {
@@ -65,8 +65,10 @@ impl Fixture {
             ns: cp.namespace(stem).await,
             _turn: turn,
         };
-        fixture.secret(LAST, &json!({})).await;
-        fixture.create(&deployment(LAST).listed(LAST)).await;
+        fixture.secret(LAST_RELOADED, &json!({})).await;
+        fixture
+            .create(&deployment(LAST_RELOADED).listed(LAST_RELOADED))
+            .await;
         fixture
     }
 
@@ -104,10 +106,10 @@ impl Fixture {
 
     /// Waits until Reloader has processed all changes up to now.
     async fn settled(&self) {
-        let before = self.one("Deployment", LAST).await;
-        self.change(LAST).await;
+        let before = self.one("Deployment", LAST_RELOADED).await;
+        self.change(LAST_RELOADED).await;
         let seen = poll(WAIT_TIMEOUT, || async {
-            (self.one("Deployment", LAST).await != before).then_some(())
+            (self.one("Deployment", LAST_RELOADED).await != before).then_some(())
         })
         .await;
         assert!(
@@ -143,7 +145,7 @@ impl Fixture {
         self.list("batch/v1", "jobs").await
     }
 
-    /// Pod templates of all workloads except [`LAST`].
+    /// Pod templates of all workloads except [`LAST_RELOADED`].
     async fn templates(&self) -> BTreeMap<String, Value> {
         let mut templates = BTreeMap::new();
         for plural in ["deployments", "daemonsets", "statefulsets"] {
@@ -152,7 +154,7 @@ impl Fixture {
                     .as_str()
                     .expect("a name")
                     .to_owned();
-                if name != LAST {
+                if name != LAST_RELOADED {
                     assert!(
                         templates
                             .insert(name, item["spec"]["template"].clone())
@@ -922,7 +924,7 @@ async fn names_differing_only_in_punctuation_share_marker() {
     assert_eq!(
         fixture.reloaded_by(fixture.patch("db.prod", &second)).await,
         set(&[]),
-        "told already, it seems"
+        "annotated too early"
     );
     assert_eq!(
         fixture.reloaded_by(fixture.change("db.prod")).await,
@@ -937,19 +939,20 @@ async fn pods_are_never_read() {
     let fixture = Fixture::new("pods").await;
     fixture.secret("db", &json!({})).await;
     let spec = json!({"containers": [{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db"}}]}]});
-    let told = json!({LIST: "db", AUTO: "true"});
+    let annotations_of_pod = json!({LIST: "db", AUTO: "true"});
     let mut metadata = fixture.ns.named("alone");
-    metadata["annotations"] = told.clone();
+    metadata["annotations"] = annotations_of_pod.clone();
     fixture
         .cp
         .create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
         .await
         .object();
     let labels = json!({"app": "set"});
-    let template = json!({"metadata": {"labels": labels, "annotations": told}, "spec": spec});
+    let template =
+        json!({"metadata": {"labels": labels, "annotations": annotations_of_pod}, "spec": spec});
     let of_set = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
     let mut metadata = fixture.ns.named("set");
-    metadata["annotations"] = told;
+    metadata["annotations"] = annotations_of_pod;
     fixture
         .cp
         .create(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": of_set}))
@@ -1104,7 +1107,7 @@ async fn rejected_update_blocks_reload_of_others() {
     let policy = unique("no-daemonsets");
     let api = "admissionregistration.k8s.io/v1";
     let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["daemonsets"], "operations": ["UPDATE"]});
-    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": fixture.ns.name}});
+    let in_namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": fixture.ns.name}});
     for object in [
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy}, "spec": {
             "matchConstraints": {"resourceRules": [rule]},
@@ -1112,13 +1115,13 @@ async fn rejected_update_blocks_reload_of_others() {
             "validations": [{"expression": "false", "message": "not here"}],
         }}),
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": policy}, "spec": {
-            "policyName": policy, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here},
+            "policyName": policy, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": in_namespace},
         }}),
     ] {
         fixture.cp.create(&object).await.object();
     }
     let agent = path(&workload("DaemonSet", "agent").object(&fixture.ns));
-    wait_for("the policy counts", || async {
+    wait_for("the policy is in effect", || async {
         let touched = json!({"metadata": {"labels": {"touched": "yes"}}});
         let answer = fixture
             .cp
@@ -1174,10 +1177,10 @@ async fn rejected_update_blocks_reload_of_others() {
 /// The real one is limited to five requests per second after the first ten: the more workloads, the later the last.
 #[tokio::test]
 async fn workloads_are_reloaded_one_after_the_other() {
-    const MANY: usize = 40;
+    const WORKLOADS: usize = 40;
     let fixture = Fixture::alone("many").await;
     fixture.secret("db", &json!({})).await;
-    for number in 0..MANY {
+    for number in 0..WORKLOADS {
         fixture
             .create(&deployment(&format!("app-{number}")).listed("db"))
             .await;
@@ -1193,7 +1196,7 @@ async fn workloads_are_reloaded_one_after_the_other() {
     })
     .await;
     print_line(&format!(
-        "{MANY} Deployments of one Secret: the last one after {done:?}"
+        "{WORKLOADS} Deployments of one Secret: the last one after {done:?}"
     ));
     assert!(done < Duration::from_secs(30));
 }

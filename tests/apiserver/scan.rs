@@ -3,12 +3,9 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -58,7 +55,7 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (CommandOutput, u64) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = command.spawn().expect("it starts");
+    let child = command.spawn().expect("the program starts");
     let status = format!("/proc/{}/status", child.id());
     let watching = std::thread::spawn(move || {
         let mut peak = 0;
@@ -75,7 +72,7 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (CommandOutput, u64) {
         peak
     });
     tokio::task::spawn_blocking(move || {
-        let output = child.wait_with_output().expect("it ends");
+        let output = child.wait_with_output().expect("the program ends");
         (
             CommandOutput::from(output),
             watching.join().expect("no panic"),
@@ -471,27 +468,27 @@ async fn plain_pods_are_paged_and_never_read() {
         began.elapsed()
     );
     assert_eq!(many.code, 0, "{many:?}");
-    let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
+    let read_counts = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
     assert_eq!(
-        looked,
+        read_counts,
         json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "lost": 0, "skipped": 0})
     );
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
-        let mut asked = audit.requests_by("floe-admin");
-        asked.retain(|asked| {
-            matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods)
+        let mut requests = audit.requests_by("floe-admin");
+        requests.retain(|request| {
+            matches!(request.verb.as_str(), "get" | "list") && request.uri.starts_with(&pods)
         });
-        (asked.len() >= 3).then_some(asked)
+        (requests.len() >= 3).then_some(requests)
     })
     .await;
     let token = |uri: &str| uri.contains("&continue=");
     let pages: Vec<(bool, bool)> = read
         .iter()
-        .map(|asked| {
+        .map(|request| {
             (
-                asked.uri.starts_with(&format!("{pods}?limit=500")),
-                token(&asked.uri),
+                request.uri.starts_with(&format!("{pods}?limit=500")),
+                token(&request.uri),
             )
         })
         .collect();
@@ -577,7 +574,7 @@ async fn large_objects_of_one_tenant_hide_no_drift_of_others() {
     });
     cp.create(&nightly).await.object();
     let (scanned, found, _) = scan_all(&cp).await;
-    assert_eq!(scanned.code, 2, "not everything was looked at");
+    assert_eq!(scanned.code, 2, "the scan is incomplete");
     assert_eq!(names(&found), ["Job/lost", "Pod/bare"], "and all else was");
     assert_eq!(found["looked"]["skipped"], 2);
     let sentence = format!(
@@ -632,11 +629,11 @@ struct Fixture {
 impl Fixture {
     async fn new(stem: &str, metadata: &Value, args: &[&str]) -> Self {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let cp = ControlPlane::shared().await;
         let ns = cp.namespace_with(stem, metadata).await;
         cp.secret(&ns.name, "db", &["k"], "x").await;
-        let _turn = TURN.lock().await;
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
         let configuration = with_max_timeout(limited_to_namespaces(
@@ -743,7 +740,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
     assert_eq!(
         fixture.lost(&user.kubeconfig).await,
         [],
-        "nobody removed anything"
+        "nothing was removed"
     );
     let own = json!([{"secretRef": {"name": "db"}}]);
     let live = fixture.get("deployment/web").await;

@@ -2,11 +2,11 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::net::Ipv4Addr;
@@ -215,7 +215,7 @@ async fn certificates_rotate_under_load_and_no_create_fails() {
     let fixture = Fixture::new().await;
     // Neither waits for the other: the server starts before there is a certificate, and the controller issues one.
     let starting = fixture.serve().spawn();
-    wait_for("the server says that it waits", || async {
+    wait_for("the server logs that it waits", || async {
         let (status, body) = starting.get("/readyz")?;
         (status == 503 && body.contains("no certificate yet")).then_some(())
     })
@@ -359,24 +359,24 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     assert_eq!(
         fixture.trusted().await.as_deref(),
         Some(&*second),
-        "applying says nothing about the trust"
+        "the manifest has no CA bundle"
     );
     let live = fixture.configuration().await;
     assert_eq!(live["webhooks"][0]["timeoutSeconds"], 7);
     let fields = live["metadata"]["managedFields"]
         .as_array()
         .expect("managed fields");
-    let ours = fields
+    let webhook_fields = fields
         .iter()
         .find(|entry| entry["manager"] == "floe-secrets-controller-certificates")
         .expect("ours");
-    let entry = &ours["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
+    let entry = &webhook_fields["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
     let expected = json!({".": {}, "f:name": {}, "f:clientConfig": {"f:caBundle": {}}});
-    assert_eq!(entry, &expected, "no other field is ours");
+    assert_eq!(entry, &expected, "the webhook owns no other field");
 
     // The configuration is deleted and not restored.
     drop(registration);
-    let looked = controller.log().lines().count();
+    let lines_before = controller.log().lines().count();
     let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
     send_as(
         &client,
@@ -395,7 +395,7 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
     assert_eq!(
         fixture.cp.request(Method::GET, &path(), None).await.status,
         404,
-        "{looked} lines before"
+        "{lines_before} lines before"
     );
 
     // Without its Secret the controller logs what to do, and continues once it exists.
@@ -426,7 +426,7 @@ async fn damage_is_repaired_and_foreign_fields_are_kept() {
 }
 
 /// Waits until the server's certificate is trusted by all entries, and the Secret has the same CA bundle.
-async fn mended(
+async fn await_trusted_certificate(
     fixture: &Fixture,
     webhook: &WebhookProcess,
     count: u64,
@@ -469,7 +469,7 @@ async fn pair_without_its_ca_is_replaced_before_publishing() {
         )
         .await;
         written.object();
-        mended(&fixture, &webhook, count, &controller).await
+        await_trusted_certificate(&fixture, &webhook, count, &controller).await
     };
 
     // A restored backup has the pair without its CA, which is still trusted.
@@ -482,10 +482,10 @@ async fn pair_without_its_ca_is_replaced_before_publishing() {
     assert!(controller.log().contains(because), "{}", controller.log());
 
     // The pair is replaced by one of another CA, and the CA is unchanged.
-    let theirs = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
+    let foreign_ca = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
     let third = write(&data(&[
-        ("tls.crt", Some(&theirs.cert)),
-        ("tls.key", Some(&theirs.key)),
+        ("tls.crt", Some(&foreign_ca.cert)),
+        ("tls.key", Some(&foreign_ca.key)),
     ]))
     .await;
     assert!(third.ends_with(&second), "the CAs of before stay");
@@ -496,8 +496,8 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
     let fixture = Fixture::new().await;
     let client = fixture.cp.client();
     // State of mode `existing`: the operator's pair without a CA next to it, and its CA in the configuration.
-    let theirs = Authority::new("operator");
-    let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
+    let foreign_ca = Authority::new("operator");
+    let pair = foreign_ca.server(&[SERVICE_HOST, "127.0.0.1"]);
     let change = data(&[("tls.crt", Some(&pair.cert)), ("tls.key", Some(&pair.key))]);
     send_as(
         &client,
@@ -511,7 +511,7 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
     let webhook = fixture.serve().start().await;
     let mut registered = without_trust(webhook.url_configuration());
     for entry in registered["webhooks"].as_array_mut().expect("entries") {
-        entry["clientConfig"]["caBundle"] = STANDARD.encode(theirs.pem()).into();
+        entry["clientConfig"]["caBundle"] = STANDARD.encode(foreign_ca.pem()).into();
     }
     let _registration = Registration::shared(&fixture.cp, &registered).await;
     let controller = fixture.controller("1h").start().await;
@@ -530,13 +530,13 @@ async fn adopted_pair_serves_until_next_one_is_trusted() {
         shaken
     };
     let watching = async {
-        let trusted = mended(&fixture, &webhook, 0, &controller).await;
+        let trusted = await_trusted_certificate(&fixture, &webhook, 0, &controller).await;
         over.store(true, Ordering::Relaxed);
         trusted
     };
     let (shaken, trusted) = futures::future::join(shaking, watching).await;
     assert!(
-        shaken > 0 && trusted.ends_with(&theirs.pem()),
+        shaken > 0 && trusted.ends_with(&foreign_ca.pem()),
         "the operator's CA stays for a while"
     );
 }
@@ -583,7 +583,7 @@ async fn blocked_rotation_is_counted_and_logged() {
         }
     };
     let watching = async {
-        wait_for("it is said", || async {
+        wait_for("the log message", || async {
             controller
                 .log()
                 .contains("does not keep the new CA, so the old certificate serves on")
@@ -604,5 +604,5 @@ async fn blocked_rotation_is_counted_and_logged() {
     };
     futures::future::join(fighting, watching).await;
     // Without the tool, the rotation continues.
-    mended(&fixture, &webhook, 0, &controller).await;
+    await_trusted_certificate(&fixture, &webhook, 0, &controller).await;
 }

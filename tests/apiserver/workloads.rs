@@ -1,10 +1,7 @@
 //! Workloads on a real API server with its controllers and kubectl, with the shipped permissions and configuration:
 //! results of `kubectl apply`, changes that do not happen, and removals.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -61,8 +58,8 @@ impl Fixture {
         args: &[&str],
     ) -> (WebhookProcess, Registration) {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = TURN.lock().await;
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity)
             .with(&["--log", "debug"])
@@ -109,7 +106,7 @@ impl Fixture {
 
     /// Waits until the controllers have nothing more to write.
     async fn settled(&self, what: &str) -> Value {
-        wait_for("the controllers are done", || async {
+        wait_for("the controllers have finished", || async {
             let before = self.get(what).await;
             let observed = &before["status"]["observedGeneration"];
             if !observed.is_null() && *observed != before["metadata"]["generation"] {
@@ -321,15 +318,16 @@ async fn missing_secret_warns_and_mistake_is_rejected() {
         fixture.ns.name
     );
     assert!(applied.stderr.starts_with(&warning), "{}", applied.stderr);
-    let events = wait_for("the controller is told why", || async {
+    let events = wait_for("the event with the reason", || async {
         let events = fixture.list("events").await;
-        let said: Vec<String> = events
+        let message: Vec<String> = events
             .iter()
             .filter(|event| event["reason"] == "FailedCreate")
             .filter_map(|event| event["message"].as_str().map(str::to_owned))
             .collect();
-        said.into_iter()
-            .find(|said| said.contains("secret \"dbb\" not found"))
+        message
+            .into_iter()
+            .find(|message| message.contains("secret \"dbb\" not found"))
     })
     .await;
     assert!(events.contains("pods.secrets.floe.dev"), "{events}");
@@ -564,10 +562,10 @@ async fn applying_again_changes_nothing_with_the_template_injected() {
         json!([{"configMapRef": {"name": "config"}}])
     );
     // Older versions also write `creationTimestamp: null`.
-    for said in ["labels", "annotations"] {
+    for message in ["labels", "annotations"] {
         assert_eq!(
-            left["spec"]["template"]["metadata"][said],
-            bare["spec"]["template"]["metadata"][said]
+            left["spec"]["template"]["metadata"][message],
+            bare["spec"]["template"]["metadata"][message]
         );
     }
 }

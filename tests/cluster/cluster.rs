@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::process::Command;
@@ -20,7 +20,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the script that starts these tests says where the cluster is"
+    reason = "the script that starts these tests sets the cluster"
 )]
 fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make test-cluster`"))
@@ -136,7 +136,7 @@ fn job(name: &str, template: &Value) -> Value {
     })
 }
 
-const OURS: &str = "SNOWFLAKE_|FLOE_SECRET_|AWS_|DBT_";
+const VARIABLE_PREFIXES: &str = "SNOWFLAKE_|FLOE_SECRET_|AWS_|DBT_";
 
 /// Bulk, reference, `name/*`, reference without a key, and alias, in one pod.
 fn every_way() -> Value {
@@ -176,7 +176,7 @@ const EVERY_VALUE: [&str; 7] = [
 fn job_container_has_every_value_by_name() {
     let ns = Namespace::new("job", &json!({}));
     every_secret(&ns);
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&every_way(), &containers, &json!([])),
@@ -190,7 +190,7 @@ fn job_container_has_every_value_by_name() {
 fn cron_job_container_has_every_value_by_name() {
     let ns = Namespace::new("cron", &json!({}));
     every_secret(&ns);
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     let template = template(&every_way(), &containers, &json!([]));
     ns.apply(&json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
@@ -219,16 +219,20 @@ fn selected_init_containers_and_native_sidecars_have_values() {
         "secrets.floe.dev/containers": "main",
         "secrets.floe.dev/init-containers": "migrate,side*",
     });
-    let mut sidecar = printer("sidecar", OURS, "trap exit TERM; while :; do sleep 1; done");
+    let mut sidecar = printer(
+        "sidecar",
+        VARIABLE_PREFIXES,
+        "trap exit TERM; while :; do sleep 1; done",
+    );
     sidecar["restartPolicy"] = "Always".into();
     let init = json!([
-        printer("migrate", OURS, "true"),
-        printer("other", OURS, "true"),
+        printer("migrate", VARIABLE_PREFIXES, "true"),
+        printer("other", VARIABLE_PREFIXES, "true"),
         sidecar
     ]);
     let containers = json!([
-        printer("main", OURS, "true"),
-        printer("beside", OURS, "true")
+        printer("main", VARIABLE_PREFIXES, "true"),
+        printer("beside", VARIABLE_PREFIXES, "true")
     ]);
     ns.apply(&job("load", &template(&annotations, &containers, &init)));
     ns.complete("load");
@@ -253,7 +257,7 @@ fn author_values_win_in_the_container() {
     ns.secret("db", &json!({"password": "v"}));
     let annotations =
         json!({"secrets.floe.dev/env-from": "ours", "secrets.floe.dev/refs": "db/password"});
-    let mut main = printer("main", OURS, "true");
+    let mut main = printer("main", VARIABLE_PREFIXES, "true");
     main["envFrom"] = json!([{"secretRef": {"name": "theirs"}}]);
     main["env"] = json!([
         {"name": "SNOWFLAKE_C", "value": "literal"},
@@ -279,7 +283,7 @@ fn author_values_win_in_the_container() {
 fn job_runs_once_its_late_secret_exists() {
     let ns = Namespace::new("late", &json!({}));
     let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&annotations, &containers, &json!([])),
@@ -291,13 +295,17 @@ fn job_runs_once_its_late_secret_exists() {
     );
     wait_for("the refusal in the Job's events", || {
         let events = ns.try_get("events")?;
-        let said = |event: &Value| {
+        let is_message = |event: &Value| {
             event["reason"] == "FailedCreate"
                 && event["message"]
                     .as_str()
                     .is_some_and(|m| m.contains(&sentence))
         };
-        events["items"].as_array()?.iter().any(said).then_some(())
+        events["items"]
+            .as_array()?
+            .iter()
+            .any(is_message)
+            .then_some(())
     });
     let status = ns.try_get("job/load").expect("the Job")["status"].clone();
     assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
@@ -324,7 +332,7 @@ fn namespace_defaults_reach_pods_without_annotations() {
     );
     let mut plain = template(
         &json!({}),
-        &json!([printer("main", OURS, "true")]),
+        &json!([printer("main", VARIABLE_PREFIXES, "true")]),
         &json!([]),
     );
     plain
@@ -342,7 +350,7 @@ fn admitted_pod_waits_for_missing_secret_and_then_runs() {
     let ns = Namespace::new("warn", &json!({}));
     let annotations =
         json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&annotations, &containers, &json!([])),
@@ -395,7 +403,7 @@ fn workloads_created_before_their_secret_are_ready_within_five_seconds() {
     let asks = json!({"secrets.floe.dev/env-from": "late"});
     let sleeps = json!([printer(
         "main",
-        OURS,
+        VARIABLE_PREFIXES,
         "trap exit TERM; while :; do sleep 1; done"
     )]);
     for (kind, name) in [

@@ -6,7 +6,7 @@
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
@@ -27,11 +27,11 @@ use testbed::objects::{collection, path, send};
 use testbed::{print_line, wait_for};
 
 /// Namespace of the installed webhook.
-const OURS: &str = "floe-secrets-webhook";
+const WEBHOOK_NAMESPACE: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 const RATE: u32 = 200;
 /// Concurrent hostile reviews for each replica, their duration, and the honest creates.
-const AT_ONCE: usize = 10;
+const CONCURRENT_REVIEWS: usize = 10;
 const ATTACK_SECONDS: usize = 30;
 const HONEST_RATE: u32 = 50;
 /// Duration of the creates under each flood.
@@ -39,15 +39,15 @@ const FLOOD_SECONDS: usize = 10;
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 fn deployment(name: &str) -> String {
-    format!("/apis/apps/v1/namespaces/{OURS}/deployments/{name}")
+    format!("/apis/apps/v1/namespaces/{WEBHOOK_NAMESPACE}/deployments/{name}")
 }
 
 fn lease() -> String {
-    format!("/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases/{CONTROLLER}")
+    format!("/apis/coordination.k8s.io/v1/namespaces/{WEBHOOK_NAMESPACE}/leases/{CONTROLLER}")
 }
 
 fn pod_path(pod: &str) -> String {
-    format!("/api/v1/namespaces/{OURS}/pods/{pod}")
+    format!("/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods/{pod}")
 }
 
 fn name(object: &Value) -> String {
@@ -103,7 +103,9 @@ impl Fixture {
         };
         let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
         self.cluster
-            .items(&format!("/api/v1/namespaces/{OURS}/pods?{query}"))
+            .items(&format!(
+                "/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods?{query}"
+            ))
             .await
     }
 
@@ -129,29 +131,42 @@ impl Fixture {
 
     async fn scale(&self, replicas: usize) {
         self.cluster
-            .patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}}))
+            .patch(
+                &deployment(WEBHOOK_NAMESPACE),
+                &json!({"spec": {"replicas": replicas}}),
+            )
             .await;
-        self.settled(OURS, replicas, &BTreeSet::new()).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::new())
+            .await;
     }
 
     async fn rolling_restart(&self, replicas: usize) {
-        let before = self.pods(OURS).await.iter().map(name).collect();
+        let before = self
+            .pods(WEBHOOK_NAMESPACE)
+            .await
+            .iter()
+            .map(name)
+            .collect();
         let when = format!("{:?}", Instant::now());
         let template =
             json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
         self.cluster
-            .patch(&deployment(OURS), &json!({"spec": {"template": template}}))
+            .patch(
+                &deployment(WEBHOOK_NAMESPACE),
+                &json!({"spec": {"template": template}}),
+            )
             .await;
-        self.settled(OURS, replicas, &before).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &before).await;
     }
 
     /// SIGTERM, as for an eviction or a drain.
     async fn end_one(&self, replicas: usize) {
-        let one = name(&self.pods(OURS).await[0]);
+        let one = name(&self.pods(WEBHOOK_NAMESPACE).await[0]);
         send(&self.cluster.client, Method::DELETE, &pod_path(&one), None)
             .await
             .object();
-        self.settled(OURS, replicas, &BTreeSet::from([one])).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::from([one]))
+            .await;
     }
 
     /// SIGKILL for the container of a pod: by a pod that sees all processes of its node.
@@ -217,7 +232,7 @@ impl Fixture {
             .iter()
             .map(name)
             .find(|pod| holder.contains(pod.as_str()));
-        leader.unwrap_or_else(|| panic!("{holder:?} is none of the controller's pods"))
+        leader.unwrap_or_else(|| panic!("{holder:?} is not a pod of the controller"))
     }
 
     async fn kill_leader(&self) {
@@ -237,20 +252,25 @@ impl Fixture {
     /// Sends ten of the worst reviews to each replica, every second, next to honest creates: none of those is rejected,
     /// and no container is killed for the memory that the chart grants. Returns the number of responses, and the
     /// creates.
-    async fn is_attacked(&self) -> (usize, String) {
+    async fn injects_under_hostile_reviews(&self) -> (usize, String) {
         let ca = self.ca().await;
-        let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
+        let before: u64 = self
+            .pods(WEBHOOK_NAMESPACE)
+            .await
+            .iter()
+            .map(restarts)
+            .sum();
         let mut generator = Generator::new(5);
         let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
         worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
-        worst.truncate(2 * AT_ONCE);
+        worst.truncate(2 * CONCURRENT_REVIEWS);
         worst.extend(known_attacks());
         let stream = LoadGenerator::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut answered = 0;
         for second in 0..ATTACK_SECONDS {
             tick.tick().await;
-            let pods = self.pods(OURS).await;
+            let pods = self.pods(WEBHOOK_NAMESPACE).await;
             let addresses = pods
                 .iter()
                 .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
@@ -259,8 +279,8 @@ impl Fixture {
                     let these = worst
                         .iter()
                         .cycle()
-                        .skip(second * AT_ONCE % worst.len())
-                        .take(AT_ONCE);
+                        .skip(second * CONCURRENT_REVIEWS % worst.len())
+                        .take(CONCURRENT_REVIEWS);
                     these.map(move |hostile| (SocketAddr::from((address, 8443)), hostile))
                 })
                 .map(|(address, hostile)| attack(address, &ca, hostile))
@@ -273,7 +293,7 @@ impl Fixture {
         }
         let report = stream.stop().await;
         report.injects_all();
-        let pods = self.pods(OURS).await;
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -285,10 +305,10 @@ impl Fixture {
     /// Floods every replica from an address that is not the API server's, with one kind of flood after the other, next
     /// to honest creates: none of those is rejected, and no container is killed. Returns the size of the floods, and
     /// the creates.
-    async fn is_flooded(&self) -> Vec<String> {
+    async fn injects_under_floods(&self) -> Vec<String> {
         let ca = self.ca().await;
         let source = self.node_address().await;
-        let pods = self.pods(OURS).await;
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         let before: u64 = pods.iter().map(restarts).sum();
         let addresses: Vec<IpAddr> = pods
             .iter()
@@ -331,7 +351,7 @@ impl Fixture {
                 report.summary()
             ));
         }
-        let pods = self.pods(OURS).await;
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -409,31 +429,31 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
     let fixture = Fixture::new().await;
     for replicas in [2, 3] {
         fixture.scale(replicas).await;
-        let told = |what: &str, summary: &str| {
+        let print_summary = |what: &str, summary: &str| {
             print_line(&format!("{replicas} replicas, {what}: {summary}"))
         };
 
         let stream = fixture.stream();
         fixture.rolling_restart(replicas).await;
         let report = stream.stop().await;
-        told("rolling restart", &report.summary());
+        print_summary("rolling restart", &report.summary());
         report.injects_all();
 
         let stream = fixture.stream();
         fixture.end_one(replicas).await;
         let report = stream.stop().await;
-        told("SIGTERM", &report.summary());
+        print_summary("SIGTERM", &report.summary());
         report.injects_all();
 
         let stream = fixture.stream();
         fixture.kill_leader().await;
         let report = stream.stop().await;
-        told("leader killed", &report.summary());
+        print_summary("leader killed", &report.summary());
         report.injects_all();
 
         // A request that is cut off is rejected by the API server with an error; later ones are not.
         let stream = fixture.stream();
-        let victim = name(&fixture.pods(OURS).await[0]);
+        let victim = name(&fixture.pods(WEBHOOK_NAMESPACE).await[0]);
         let before = restarts(&fixture.cluster.get(&pod_path(&victim)).await.object());
         fixture.kill(&victim).await;
         let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
@@ -448,7 +468,7 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
             .await;
         let back = Instant::now();
         let report = stream.stop().await;
-        told("SIGKILL", &report.summary());
+        print_summary("SIGKILL", &report.summary());
         report.accepts_none_without_secret();
         for (create, sentence) in report.rejected() {
             assert!(
@@ -457,13 +477,13 @@ async fn replicas_come_and_go_and_no_create_is_lost() {
             );
             assert!(
                 sentence.contains("failed calling webhook"),
-                "no clear error: {sentence}"
+                "unclear error: {sentence}"
             );
         }
         let stream = fixture.stream();
         stream.wait_for_responses(200).await;
         let report = stream.stop().await;
-        told("afterwards", &report.summary());
+        print_summary("afterwards", &report.summary());
         report.injects_all();
     }
     fixture.scale(2).await;
@@ -476,7 +496,7 @@ async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
     let fixture = Fixture::new().await;
     for replicas in [2, 3] {
         fixture.scale(replicas).await;
-        let (answered, summary) = fixture.is_attacked().await;
+        let (answered, summary) = fixture.injects_under_hostile_reviews().await;
         print_line(&format!(
             "{replicas} replicas, {answered} hostile reviews answered: {summary}"
         ));
@@ -491,7 +511,7 @@ async fn floods_kill_no_replica_and_refuse_no_create() {
     let fixture = Fixture::new().await;
     for replicas in [2, 3] {
         fixture.scale(replicas).await;
-        for summary in fixture.is_flooded().await {
+        for summary in fixture.injects_under_floods().await {
             print_line(&format!("{replicas} replicas, {summary}"));
         }
     }

@@ -19,7 +19,7 @@ use testbed::webhook::{Registration, webhook_identity, with_max_timeout};
 use testbed::webhook_process::Launch;
 use testbed::{objects, wait_for};
 
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const OTHER_PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Number of creates that must succeed under each flood.
 const CREATES: usize = 200;
@@ -39,10 +39,10 @@ async fn creates_succeed_while_another_address_floods_the_port() {
         .decode(bundle.as_str().expect("a CA"))
         .expect("base64");
     let server = (Ipv4Addr::LOCALHOST, webhook.launch.port).into();
-    let stranger = Flooder::new(STRANGER, server, &ca);
+    let other_peer = Flooder::new(OTHER_PEER, server, &ca);
 
     for kind in FloodKind::ALL {
-        let (mut flood, done) = stranger.start(kind);
+        let (mut flood, done) = other_peer.start(kind);
         wait_for("the flood is under way", || async {
             (done.load(Ordering::Relaxed) >= kind.target_count()).then_some(())
         })

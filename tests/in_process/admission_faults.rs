@@ -3,7 +3,7 @@
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ impl Fixture {
         .await;
         let seen = self.api.seen().len();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(self.api.seen().len(), seen, "somebody goes on asking");
+        assert_eq!(self.api.seen().len(), seen, "requests continue");
     }
 
     /// Review of a pod that requests this secret.
@@ -79,7 +79,7 @@ fn asking(secret: &str) -> Value {
 
 /// Expected decision for a secret.
 #[derive(Clone, Copy)]
-struct Said {
+struct ExpectedError {
     code: u64,
     reason: &'static str,
     label: &'static str,
@@ -87,21 +87,21 @@ struct Said {
     sentence: &'static str,
 }
 
-const MISSING: Said = Said {
+const MISSING: ExpectedError = ExpectedError {
     code: 422,
     reason: "Invalid",
     label: "not_found",
     sentence: "secret \"SECRET\" not found in namespace \"jobs\" (backend kubernetes; asked for by annotation \
                secrets.floe.dev/env-from). Create it or correct the annotation.",
 };
-const REFUSED: Said = Said {
+const FORBIDDEN: ExpectedError = ExpectedError {
     code: 403,
     reason: "Forbidden",
     label: "permission_denied",
     sentence: "the secrets backend kubernetes does not allow reading secret \"SECRET\" in namespace \"jobs\" (asked for \
                by annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
 };
-const UNAVAILABLE: Said = Said {
+const UNAVAILABLE: ExpectedError = ExpectedError {
     code: 503,
     reason: "ServiceUnavailable",
     label: "unavailable",
@@ -109,24 +109,24 @@ const UNAVAILABLE: Said = Said {
                checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
                by themselves.",
 };
-const CREDENTIAL: Said = Said {
+const CREDENTIAL: ExpectedError = ExpectedError {
     label: "unauthenticated",
     ..UNAVAILABLE
 };
-const OVERLOADED: Said = Said {
+const OVERLOADED: ExpectedError = ExpectedError {
     sentence: "the secrets backend kubernetes is overloaded; secret \"SECRET\" in namespace \"jobs\" could not be \
                checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
                by themselves.",
     ..UNAVAILABLE
 };
-const LATE: Said = Said {
+const DEADLINE: ExpectedError = ExpectedError {
     label: "timeout",
     sentence: "the secrets backend kubernetes did not answer in time; secret \"SECRET\" in namespace \"jobs\" could \
                not be checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers \
                do so by themselves.",
     ..UNAVAILABLE
 };
-const UNREADABLE: Said = Said {
+const UNREADABLE: ExpectedError = ExpectedError {
     code: 500,
     reason: "InternalError",
     label: "protocol",
@@ -134,7 +134,7 @@ const UNREADABLE: Said = Said {
                (asked for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says \
                more.",
 };
-const NONSENSE: Said = Said {
+const INVALID_DATA: ExpectedError = ExpectedError {
     sentence: "the secrets backend kubernetes refused the request for secret \"SECRET\" in namespace \"jobs\" (asked \
                for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says more.",
     ..UNREADABLE
@@ -142,9 +142,9 @@ const NONSENSE: Said = Said {
 
 #[rstest::rstest]
 #[case::not_there(None, MISSING)]
-#[case::bad_request(Some(ApiFault::Status(400)), NONSENSE)]
+#[case::bad_request(Some(ApiFault::Status(400)), INVALID_DATA)]
 #[case::unauthorized(Some(ApiFault::Status(401)), CREDENTIAL)]
-#[case::forbidden(Some(ApiFault::Status(403)), REFUSED)]
+#[case::forbidden(Some(ApiFault::Status(403)), FORBIDDEN)]
 #[case::page_not_found(Some(ApiFault::PageNotFound), UNREADABLE)]
 #[case::too_many(Some(ApiFault::Status(429)), OVERLOADED)]
 #[case::too_many_for_a_second(Some(ApiFault::TooManyRequests(1)), OVERLOADED)]
@@ -155,9 +155,12 @@ const NONSENSE: Said = Said {
 #[case::broken_off(Some(ApiFault::BrokenOff), UNAVAILABLE)]
 #[case::another_secret(Some(ApiFault::OtherObject), UNREADABLE)]
 #[case::endless(Some(ApiFault::Endless), UNREADABLE)]
-#[case::silent(Some(ApiFault::Never), LATE)]
+#[case::silent(Some(ApiFault::Never), DEADLINE)]
 #[tokio::test]
-async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
+async fn each_fault_has_its_decision_in_time(
+    #[case] fault: Option<ApiFault>,
+    #[case] message: ExpectedError,
+) {
     let fixture = Fixture::new(&[]).await;
     fixture.api.always(fault);
     // An endless response is read up to its limit before it is rejected: that takes CPU time.
@@ -170,8 +173,8 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
         let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
         let reply = fixture.ask(&secret, &timeout).await;
         // Time by the program's own clock: the test may be waiting for a processor.
-        let told = fixture.webhook.admissions("reason", said.label);
-        let took = told
+        let reported = fixture.webhook.admissions("reason", message.label);
+        let took = reported
             .last()
             .and_then(|line| line["duration_us"].as_u64())
             .expect("an admission in the log");
@@ -181,17 +184,17 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
         );
 
         let response = reply.response();
-        let sentence = said.sentence.replace("SECRET", &secret);
+        let sentence = message.sentence.replace("SECRET", &secret);
         let status = &response["status"];
         assert_eq!(response["allowed"], false);
         assert_eq!(
             (&status["code"], &status["reason"]),
-            (&json!(said.code), &json!(said.reason)),
+            (&json!(message.code), &json!(message.reason)),
             "{response}"
         );
         assert_eq!(status["message"], sentence);
-        assert_eq!(response["auditAnnotations"]["refused"], said.label);
-        let causes = (said.code == 422).then(|| {
+        assert_eq!(response["auditAnnotations"]["refused"], message.label);
+        let causes = (message.code == 422).then(|| {
             let field = "metadata.annotations[secrets.floe.dev/env-from]";
             json!({"causes": [{"reason": "FieldValueNotFound", "message": sentence, "field": field}]})
         });
@@ -209,7 +212,7 @@ async fn each_fault_has_its_decision_in_time(#[case] fault: Option<ApiFault>, #[
     }
     let counted = fixture.webhook.counter_value(
         "admission_requests",
-        &[&format!("reason=\"{}\"", said.label)],
+        &[&format!("reason=\"{}\"", message.label)],
     );
     assert_eq!(counted, patience.len() as u64);
 }
@@ -271,15 +274,15 @@ async fn operator_can_admit_without_decision_of_backend(
     fixture.api.always(Some(fault));
     let response = fixture.ask("db", "1s").await.response();
     let uid = response["uid"].clone();
-    let said = format!(
+    let message = format!(
         "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
          be checked (asked for by annotation secrets.floe.dev/env-from)"
     );
-    let whole = json!({
-        "uid": uid, "allowed": true, "warnings": [said],
+    let complete = json!({
+        "uid": uid, "allowed": true, "warnings": [message],
         "auditAnnotations": {"event-id": uid, "degraded": label},
     });
-    assert_eq!(response, whole);
+    assert_eq!(response, complete);
 }
 
 /// The operator may allow a missing decision, not a negative one.
@@ -328,7 +331,7 @@ async fn refusal_precedes_fault_and_all_causes_are_reported() {
     let sentences = format!(
         "{} {}",
         UNAVAILABLE.sentence.replace("SECRET", "dead"),
-        REFUSED.sentence.replace("SECRET", "forbidden")
+        FORBIDDEN.sentence.replace("SECRET", "forbidden")
     );
     assert_eq!(response["status"]["message"], sentences);
 }
@@ -375,12 +378,12 @@ async fn hanging_reviews_block_no_others() {
         let mut slowest = Duration::ZERO;
         for at in 0..20 {
             let began = Instant::now();
-            let asked = if at % 2 == 0 {
+            let requested = if at % 2 == 0 {
                 pod(&json!({}))
             } else {
                 asking("known")
             };
-            let response = fixture.webhook.admit(&asked, "5s").await.response();
+            let response = fixture.webhook.admit(&requested, "5s").await.response();
             assert_eq!(response["allowed"], true, "{response}");
             slowest = slowest.max(began.elapsed());
         }
@@ -392,7 +395,7 @@ async fn hanging_reviews_block_no_others() {
     );
     assert!(
         still > 0,
-        "the others had been answered before: nothing was shown"
+        "the other requests completed earlier: nothing is tested"
     );
     let codes: Vec<Value> = replies
         .iter()
@@ -433,7 +436,7 @@ async fn garbage_is_answered_and_not_quoted() {
 
 // === cache, on paused time ===
 
-fn refused_with(response: &Value) -> &Value {
+fn rejects_with(response: &Value) -> &Value {
     &response["status"]["code"]
 }
 
@@ -470,7 +473,7 @@ async fn cache_returns_stale_binding_while_backend_is_down() {
     let too_old = fixture.admit(&env_from("db")).await;
     assert_eq!(
         (
-            refused_with(&too_old),
+            rejects_with(&too_old),
             &too_old["auditAnnotations"]["refused"]
         ),
         (&json!(503), &json!("timeout"))
@@ -487,12 +490,12 @@ async fn deleted_secret_is_noticed_within_half_a_minute() {
     tokio::time::advance(Duration::from_secs(29)).await;
     assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(refused_with(&fixture.admit(&env_from("db")).await), 422);
+    assert_eq!(rejects_with(&fixture.admit(&env_from("db")).await), 422);
     // An outage does not restore it.
     fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&fixture.admit(&env_from("db")).await), 503);
+    assert_eq!(rejects_with(&fixture.admit(&env_from("db")).await), 503);
 }
 
 /// A negative lookup, and an expansion, rest on a read during the review.
@@ -501,11 +504,11 @@ async fn refusals_and_expansions_are_never_cached() {
     let fixture = HandlerFixture::new(Policy::default());
     let all = json!({"secrets.floe.dev/refs": "db/*"});
     let one = json!({"secrets.floe.dev/refs": "db/token"});
-    assert_eq!(refused_with(&fixture.admit(&all).await), 422);
+    assert_eq!(rejects_with(&fixture.admit(&all).await), 422);
     fixture.backend.put("jobs", "db", &[("user", "u")]);
     let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_USER"]);
-    assert_eq!(refused_with(&fixture.admit(&one).await), 422);
+    assert_eq!(rejects_with(&fixture.admit(&one).await), 422);
     fixture.backend.put("jobs", "db", &[("token", "t")]);
     assert_eq!(fixture.admit(&one).await["allowed"], true);
     let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
@@ -514,7 +517,7 @@ async fn refusals_and_expansions_are_never_cached() {
     fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&fixture.admit(&all).await), 503);
+    assert_eq!(rejects_with(&fixture.admit(&all).await), 503);
     assert_eq!(fixture.admit(&one).await["allowed"], true);
 }
 
@@ -538,11 +541,11 @@ struct Script {
 }
 
 fn source(annotations: &[(&str, &str)]) -> DefaultsObject {
-    let ours = annotations
+    let prefixed_pairs = annotations
         .iter()
         .map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
     DefaultsObject {
-        annotations: Annotations::from_pairs(ours),
+        annotations: Annotations::from_pairs(prefixed_pairs),
         enabled: true,
         ..DefaultsObject::default()
     }
@@ -674,7 +677,7 @@ async fn stale_defaults_are_used_in_outage_unless_empty() {
     }
     tokio::time::advance(Duration::from_mins(3)).await;
     let late = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
-    assert_eq!(refused_with(&late), 503, "{late}");
+    assert_eq!(rejects_with(&late), 503, "{late}");
 
     // The last read had no defaults: that may have changed.
     let script = Script::new(source(&[]));
@@ -685,15 +688,15 @@ async fn stale_defaults_are_used_in_outage_unless_empty() {
     assert_eq!(
         given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod"),
-        "this one asks itself"
+        "this pod has its own annotation"
     );
     let unsure = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
-    assert_eq!(refused_with(&unsure), 503, "{unsure}");
+    assert_eq!(rejects_with(&unsure), 503, "{unsure}");
     let sentence = "the secrets backend kubernetes is unavailable; secrets in namespace \"jobs\" could not be checked";
     assert!(
         unsure["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .starts_with(sentence),
         "{unsure}"
     );
@@ -739,11 +742,11 @@ async fn too_large_defaults_are_rejected_with_message() {
         .await;
     let sentence = "annotation secrets.floe.dev/env-from of namespace \"jobs\": together the defaults of this object come \
                     to 65553 bytes; at most 65536 are read. Ask for fewer secrets here, or by shorter annotations";
-    assert_eq!(refused_with(&refused), 422, "{refused}");
+    assert_eq!(rejects_with(&refused), 422, "{refused}");
     assert!(
         refused["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .starts_with(sentence),
         "{refused}"
     );
@@ -752,20 +755,20 @@ async fn too_large_defaults_are_rejected_with_message() {
         None
     );
     // Rejected where they are written, too.
-    let said = fixture
+    let message = fixture
         .answer(
             Surface::Sources,
             changed("CREATE", &"a,".repeat(32_768)).as_bytes(),
         )
         .await
         .expect("a review");
-    assert_eq!(refused_with(&said), 422, "{said}");
+    assert_eq!(rejects_with(&message), 422, "{message}");
     assert!(
-        said["status"]["message"]
+        message["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .contains("at most 65536 are read"),
-        "{said}"
+        "{message}"
     );
 }
 
@@ -777,52 +780,55 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     });
     let fixture = governed(&script);
     let account = changed("CREATE", "any");
-    let said = fixture
+    let message = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
-    let lacks = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
+    let missing_label = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
                  label secrets.floe.dev/inject=enabled: kubectl label namespace jobs secrets.floe.dev/inject=enabled";
     assert_eq!(
-        (&said["allowed"], &said["warnings"]),
-        (&json!(true), &json!([lacks])),
-        "{said}"
+        (&message["allowed"], &message["warnings"]),
+        (&json!(true), &json!([missing_label])),
+        "{message}"
     );
-    assert_eq!(said["auditAnnotations"]["warnings"], lacks, "{said}");
+    assert_eq!(
+        message["auditAnnotations"]["warnings"], missing_label,
+        "{message}"
+    );
     lock(&script.namespace).other_label = Some("Enabled".to_owned());
-    let said = fixture
+    let message = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     let near = "have no effect, because the label says \"Enabled\"";
     assert!(
-        said["warnings"][0]
+        message["warnings"][0]
             .as_str()
             .expect("a warning")
             .contains(near),
-        "{said}"
+        "{message}"
     );
     lock(&script.namespace).enabled = true;
-    let said = fixture
+    let message = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
-        (&said["allowed"], said.get("warnings")),
+        (&message["allowed"], message.get("warnings")),
         (&json!(true), None),
-        "{said}"
+        "{message}"
     );
     // An unavailable backend does not block writes of defaults.
     lock(&script.namespace).enabled = false;
     script.fail(true);
-    let said = fixture
+    let message = fixture
         .answer(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
-        (&said["allowed"], said.get("warnings")),
+        (&message["allowed"], message.get("warnings")),
         (&json!(true), None),
-        "{said}"
+        "{message}"
     );
 }
 
@@ -861,11 +867,11 @@ async fn reviewed_change_of_default_applies_at_once() {
                 "of-pod"
             },
         )]);
-        let said = fixture
+        let message = fixture
             .answer(Surface::Sources, changed(operation, "any").as_bytes())
             .await
             .expect("a review");
-        assert_eq!(said["allowed"], true, "{said}");
+        assert_eq!(message["allowed"], true, "{message}");
         let expected = if operation == "CREATE" {
             "of-namespace"
         } else {
@@ -925,12 +931,12 @@ async fn near_names_are_looked_up_once_per_review_for_missing_secrets() {
         assert_eq!(names.0.load(Ordering::SeqCst), 0, "{kind:?}");
     }
     backend.always(None);
-    let told = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
+    let reported = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
     assert_eq!(names.0.load(Ordering::SeqCst), 1);
     assert_eq!(
-        told.matches("Did you mean \"snowflake\"").count(),
+        reported.matches("Did you mean \"snowflake\"").count(),
         5,
-        "{told}"
+        "{reported}"
     );
 }
 
@@ -981,7 +987,7 @@ async fn unread_log_blocks_no_admission() {
         }
         reviews += 50;
         assert_eq!(webhook.get("/livez").map(|(status, _)| status), Some(200));
-        let (_, metrics) = webhook.get("/metrics").expect("the ops port answers");
+        let (_, metrics) = webhook.get("/metrics").expect("the ops port responds");
         lost = dropped(&metrics);
         assert!(reviews < 20_000, "nothing is dropped: is the log written?");
     }
@@ -1000,7 +1006,7 @@ async fn unread_log_blocks_no_admission() {
     });
     let text = tokio::time::timeout(Duration::from_mins(1), text)
         .await
-        .expect("the log says it")
+        .expect("the log has the message")
         .expect("no panic");
     assert!(
         text.lines()

@@ -40,7 +40,7 @@ const MAX_LINE: usize = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 
 /// Tries of a review that took too long: other work on the machine may have evicted its caches.
-const TRIES: usize = 10;
+const MAX_TRIES: usize = 10;
 
 /// Cost of a review.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +52,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn most(self, other: Self) -> Self {
+    fn max_of(self, other: Self) -> Self {
         Self {
             answer: self.answer.max(other.answer),
             memory: self.memory.max(other.memory),
@@ -154,23 +154,23 @@ impl Fixtures {
     fn check(&self, hostile: &HostileReview, timed: bool) -> Cost {
         let costs = self.fixtures.iter().map(|fixture| {
             let mut cost = self.cost(fixture, hostile);
-            let mut most = MAX_TIME;
-            for _ in 0..TRIES {
-                if timed && cost.time > most {
+            let mut max_of = MAX_TIME;
+            for _ in 0..MAX_TRIES {
+                if timed && cost.time > max_of {
                     // Retried at once: the speed of a shared machine changes by the second.
                     cost.time = self.cost(fixture, hostile).time;
-                    most = scaled_to_this_machine(MAX_TIME);
+                    max_of = scaled_to_this_machine(MAX_TIME);
                 }
             }
             assert!(
-                !timed || cost.time <= most,
-                "{}: {:?} of processor time, not {most:?}",
+                !timed || cost.time <= max_of,
+                "{}: {:?} of processor time, not {max_of:?}",
                 hostile.description,
                 cost.time
             );
             cost
         });
-        costs.fold(Cost::default(), Cost::most)
+        costs.fold(Cost::default(), Cost::max_of)
     }
 }
 
@@ -179,7 +179,7 @@ impl Cost {
         let what = &hostile.description;
         assert!(
             self.answer <= MAX_ANSWER,
-            "{what}: an answer of {} bytes",
+            "{what}: a response of {} bytes",
             self.answer
         );
         assert!(
@@ -235,7 +235,7 @@ fn hostile_reviews_stay_within_limits() {
 }
 
 #[test]
-#[ignore = "says something about optimised code alone: make hostile"]
+#[ignore = "meaningful for optimised code only: make hostile"]
 fn ten_thousand_hostile_reviews_stay_within_limits() {
     const REVIEWS: usize = 10_000;
     let fixtures = Fixtures::new();
@@ -243,18 +243,19 @@ fn ten_thousand_hostile_reviews_stay_within_limits() {
         let cost = fixtures.check(&hostile, true);
         print_cost(&hostile.description, cost);
     }
-    let (mut generator, mut most, mut worst) = (Generator::new(2), Cost::default(), String::new());
+    let (mut generator, mut max_of, mut worst) =
+        (Generator::new(2), Cost::default(), String::new());
     for number in 0..REVIEWS {
         let hostile = generator.next();
         let cost = fixtures.check(&hostile, true);
-        if cost.time > most.time {
+        if cost.time > max_of.time {
             worst.clear();
             write!(worst, "number {number}, {}", hostile.description).ok();
         }
-        most = most.most(cost);
+        max_of = max_of.max_of(cost);
     }
     print_cost(
         &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
-        most,
+        max_of,
     );
 }

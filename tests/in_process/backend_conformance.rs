@@ -2,7 +2,7 @@
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::future::ready;
@@ -154,7 +154,7 @@ impl RealApi {
                 ..ClientSettings::default()
             };
             dress(KubernetesBackend::new(
-                connect(&settings).await.expect("a kubeconfig that we made"),
+                connect(&settings).await.expect("a generated kubeconfig"),
                 None,
             ))
         };

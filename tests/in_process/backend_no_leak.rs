@@ -39,7 +39,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("nobody panics while logging")).into_owned()
+        String::from_utf8_lossy(&self.0.lock().expect("no panic while logging")).into_owned()
     }
 }
 
@@ -47,7 +47,7 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0
             .lock()
-            .expect("nobody panics while logging")
+            .expect("no panic while logging")
             .extend_from_slice(bytes);
         Ok(bytes.len())
     }

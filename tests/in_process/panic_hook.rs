@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::io::Write;

@@ -4,7 +4,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
+    reason = "a failing helper fails its test"
 )]
 
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ struct Admitted {
     /// Stored object.
     object: Value,
     patch: Vec<Value>,
-    said: String,
+    message: String,
     warnings: Vec<String>,
 }
 
@@ -212,7 +212,7 @@ impl Fixture {
                 .as_array()
                 .cloned()
                 .unwrap_or_default(),
-            said: response["status"]["message"]
+            message: response["status"]["message"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
@@ -223,14 +223,14 @@ impl Fixture {
     #[track_caller]
     fn create(&self, object: &Value) -> Value {
         let admitted = self.admit(object, None);
-        assert!(admitted.allowed, "{}", admitted.said);
+        assert!(admitted.allowed, "{}", admitted.message);
         admitted.object
     }
 
     #[track_caller]
     fn update(&self, object: &Value, old: &Value) -> Value {
         let admitted = self.admit(object, Some(old));
-        assert!(admitted.allowed, "{}", admitted.said);
+        assert!(admitted.allowed, "{}", admitted.message);
         admitted.object
     }
 }
@@ -259,7 +259,7 @@ fn stored(mut value: Value) -> Value {
     value
 }
 
-fn ours(pairs: &[(&str, &str)]) -> Value {
+fn prefixed(pairs: &[(&str, &str)]) -> Value {
     pairs
         .iter()
         .map(|(key, value)| (format!("{PREFIX}{key}"), json!(value)))
@@ -275,7 +275,7 @@ fn inherited(pairs: &[(&str, &str)]) -> Value {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what a test writes is written where it is used"
+    reason = "input of a test is defined where it is used"
 )]
 fn deployment(metadata: Value, template: Value, container: Value) -> Value {
     workload("Deployment", &metadata, &template, &container)
@@ -354,7 +354,7 @@ fn keys_are_inherited_and_restartable_kinds_are_annotated(
     let fixture = Fixture::new(false);
     let original = workload(
         kind,
-        &ours(&[("env-from", "a.b"), ("refs", "c/k")]),
+        &prefixed(&[("env-from", "a.b"), ("refs", "c/k")]),
         &json!({"x": "y"}),
         &json!({}),
     );
@@ -405,11 +405,11 @@ fn keys_are_inherited_and_restartable_kinds_are_annotated(
 fn cron_job_template_annotations_are_nearer_than_metadata() {
     let mut object = workload(
         "CronJob",
-        &ours(&[("env-from", "a"), ("on-missing", "warn")]),
+        &prefixed(&[("env-from", "a"), ("on-missing", "warn")]),
         &json!({}),
         &json!({}),
     );
-    object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
+    object["spec"]["jobTemplate"]["metadata"]["annotations"] = prefixed(&[("env-from", "b")]);
     let live = Fixture::new(false).create(&object);
     assert_eq!(
         template(&live)["metadata"]["annotations"],
@@ -420,7 +420,7 @@ fn cron_job_template_annotations_are_nearer_than_metadata() {
 #[test]
 fn missed_review_restarts_nothing_until_template_changes() {
     let fixture = Fixture::new(false);
-    let missed = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
+    let missed = deployment(prefixed(&[("env-from", "a")]), json!({}), json!({}));
     let live = fixture.update(&touched(&missed), &missed);
     assert_eq!(template(&live), template(&missed));
     assert_eq!(
@@ -442,7 +442,7 @@ fn dropped_entries_return_unchanged_after_replace() {
     for inject_template in [false, true] {
         let fixture = Fixture::new(inject_template);
         let manifest = deployment(
-            ours(&[("env-from", "a,b"), ("refs", "c/*")]),
+            prefixed(&[("env-from", "a,b"), ("refs", "c/*")]),
             json!({}),
             json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "P", "value": "$(FLOE_SECRET_C_K)"}]}),
         );
@@ -459,7 +459,7 @@ fn dropped_entries_return_unchanged_after_replace() {
 #[test]
 fn author_list_keeps_entries_and_regains_ours_after_apply() {
     let fixture = Fixture::new(false);
-    let mut metadata = ours(&[("env-from", "a,b")]);
+    let mut metadata = prefixed(&[("env-from", "a,b")]);
     metadata[LIST] = json!("x.*, b");
     let live = fixture.create(&deployment(metadata, json!({}), json!({})));
     assert_eq!(live["metadata"]["annotations"][LIST], "x.*, b,a");
@@ -480,14 +480,14 @@ fn author_list_keeps_entries_and_regains_ours_after_apply() {
 fn author_statement_removes_ours(#[case] key: &str, #[case] value: &str) {
     let fixture = Fixture::new(false);
     let live = fixture.create(&deployment(
-        ours(&[("env-from", "a")]),
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
     assert_eq!(live["metadata"]["annotations"][LIST], "a");
-    let said = fixture.update(&annotate(&live, key, Some(value)), &live);
-    assert_eq!(said["metadata"]["annotations"][LIST], json!(null));
-    assert_eq!(template(&said), template(&live), "nothing restarts");
+    let message = fixture.update(&annotate(&live, key, Some(value)), &live);
+    assert_eq!(message["metadata"]["annotations"][LIST], json!(null));
+    assert_eq!(template(&message), template(&live), "nothing restarts");
 }
 
 /// Managed fields of server-side applies: each manager, the time of its apply, and the annotations that it owns.
@@ -540,7 +540,7 @@ fn entries_next_to_server_side_applied_list_stay_ours() {
 fn opting_out_is_inherited_too() {
     let fixture = Fixture::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
     let live = fixture.create(&deployment(
-        ours(&[("inject", "false")]),
+        prefixed(&[("inject", "false")]),
         json!({}),
         json!({}),
     ));
@@ -588,24 +588,25 @@ fn too_long_inherited_annotations_are_rejected_with_solution() {
             None,
         )
     };
-    assert!(of(200, 0).allowed, "{}", of(200, 0).said);
+    assert!(of(200, 0).allowed, "{}", of(200, 0).message);
     let long = of(250 + 60, 0);
     assert!(
-        !long.allowed && long.said.contains("secrets.floe.dev/inherited"),
+        !long.allowed && long.message.contains("secrets.floe.dev/inherited"),
         "{}",
-        long.said
+        long.message
     );
     assert!(
-        long.said.contains("Write them on the pod template instead"),
+        long.message
+            .contains("Write them on the pod template instead"),
         "{}",
-        long.said
+        long.message
     );
-    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).said);
+    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).message);
     let heavy = of(100, 250_000);
     assert!(
-        !heavy.allowed && heavy.said.contains("at most 262144 are allowed"),
+        !heavy.allowed && heavy.message.contains("at most 262144 are allowed"),
         "{}",
-        heavy.said
+        heavy.message
     );
 }
 
@@ -614,16 +615,16 @@ fn inherited_annotation_is_rejected_on_metadata() {
     let fixture = Fixture::new(false);
     let refused = fixture.admit(
         &deployment(
-            ours(&[("inherited", "{}"), ("env-from", "a")]),
+            prefixed(&[("inherited", "{}"), ("env-from", "a")]),
             json!({}),
             json!({}),
         ),
         None,
     );
     assert!(
-        !refused.allowed && refused.said.contains("remove it from the metadata"),
+        !refused.allowed && refused.message.contains("remove it from the metadata"),
         "{}",
-        refused.said
+        refused.message
     );
 }
 
@@ -632,7 +633,7 @@ fn forged_inherited_annotation_is_rewritten() {
     let fixture = Fixture::new(false);
     for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
         let live = fixture.create(&deployment(
-            ours(&[("env-from", "a")]),
+            prefixed(&[("env-from", "a")]),
             json!({INHERITED: forged}),
             json!({}),
         ));
@@ -658,7 +659,7 @@ fn forged_inherited_annotation_is_rewritten() {
 fn missing_secret_is_warning_unless_author_denies() {
     let fixture = Fixture::new(false);
     let of = |pairs: &[(&str, &str)]| {
-        fixture.admit(&deployment(ours(pairs), json!({}), json!({})), None)
+        fixture.admit(&deployment(prefixed(pairs), json!({}), json!({})), None)
     };
     let warned = of(&[("env-from", "nowhere")]);
     assert!(warned.allowed);
@@ -680,10 +681,10 @@ fn missing_secret_is_warning_unless_author_denies() {
     assert!(!refused.allowed);
     assert!(
         refused
-            .said
+            .message
             .starts_with("secret \"nowhere\" not found in namespace \"ns\""),
         "{}",
-        refused.said
+        refused.message
     );
     // A default is not a statement of the author.
     let operators = Fixture::with(
@@ -694,7 +695,7 @@ fn missing_secret_is_warning_unless_author_denies() {
     assert!(
         operators
             .admit(
-                &deployment(ours(&[("env-from", "nowhere")]), json!({}), json!({})),
+                &deployment(prefixed(&[("env-from", "nowhere")]), json!({}), json!({})),
                 None
             )
             .allowed
@@ -704,7 +705,7 @@ fn missing_secret_is_warning_unless_author_denies() {
 #[test]
 fn malformed_annotations_are_rejected_only_where_they_are_written() {
     for place in ["metadata", "template"] {
-        let bad = ours(&[("ref", "a"), ("reload", "never")]);
+        let bad = prefixed(&[("ref", "a"), ("reload", "never")]);
         let (metadata, inner) = if place == "metadata" {
             (bad, json!({}))
         } else {
@@ -715,14 +716,16 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
         let refused = fixture.admit(&object, None);
         assert!(!refused.allowed, "{place}");
         assert!(
-            refused.said.contains("did you mean secrets.floe.dev/refs?"),
+            refused
+                .message
+                .contains("did you mean secrets.floe.dev/refs?"),
             "{}",
-            refused.said
+            refused.message
         );
         assert!(
-            refused.said.contains("secrets.floe.dev/reload"),
+            refused.message.contains("secrets.floe.dev/reload"),
             "{}",
-            refused.said
+            refused.message
         );
         // Written while the webhook was off: scaling or labelling is not rejected, and nothing changes.
         let later = fixture.admit(&touched(&object), Some(&object));
@@ -730,12 +733,12 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
             (later.allowed, later.patch.len(), later.warnings.len()),
             (true, 0, 0),
             "{place}: {}",
-            later.said
+            later.message
         );
         let mut image = object.clone();
         image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
         let later = fixture.admit(&image, Some(&object));
-        assert!(later.allowed, "{place}: {}", later.said);
+        assert!(later.allowed, "{place}: {}", later.message);
         // Changed, and still malformed.
         assert!(
             !fixture
@@ -752,12 +755,12 @@ fn malformed_annotations_are_rejected_only_where_they_are_written() {
 fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_template: bool) {
     let fixture = Fixture::with(Arc::new(Down), inject_template, None);
     let object = deployment(
-        ours(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
+        prefixed(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
         json!({}),
         json!({}),
     );
     let admitted = fixture.admit(&object, None);
-    assert!(admitted.allowed, "{}", admitted.said);
+    assert!(admitted.allowed, "{}", admitted.message);
     assert!(
         admitted.warnings[0].contains("unavailable"),
         "{:?}",
@@ -774,7 +777,7 @@ fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_templat
     assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
     // Entries that were injected before the outage stay.
     let up = Fixture::new(true).create(&deployment(
-        ours(&[("env-from", "a")]),
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
@@ -786,14 +789,19 @@ fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_templat
 #[test]
 fn unrelated_updates_are_left_alone() {
     let fixture = Fixture::new(false);
-    let object = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
+    let object = deployment(prefixed(&[("env-from", "a")]), json!({}), json!({}));
     let mut deleted = object.clone();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert!(fixture.admit(&deleted, Some(&object)).patch.is_empty());
     let mut replica_set = object.clone();
     replica_set["kind"] = json!("ReplicaSet");
     assert!(fixture.admit(&replica_set, None).patch.is_empty());
-    let job = workload("Job", &ours(&[("env-from", "a")]), &json!({}), &json!({}));
+    let job = workload(
+        "Job",
+        &prefixed(&[("env-from", "a")]),
+        &json!({}),
+        &json!({}),
+    );
     assert!(fixture.admit(&touched(&job), Some(&job)).patch.is_empty());
 }
 
@@ -821,7 +829,7 @@ fn template_is_injected_if_operator_enables_it() {
     let container =
         json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "MINE", "value": "1"}]});
     let original = deployment(
-        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+        prefixed(&[("env-from", "a,b"), ("env.USER", "c/k")]),
         json!({}),
         container,
     );
@@ -875,7 +883,7 @@ fn template_is_injected_if_operator_enables_it() {
 fn repeated_author_list_yields_same_object() {
     let fixture = Fixture::new(true);
     let original = deployment(
-        ours(&[("env-from", "a")]),
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({"envFrom": [{"secretRef": {"name": "x"}}]}),
     );
@@ -890,18 +898,18 @@ fn repeated_author_list_yields_same_object() {
 fn entries_adopted_by_author_stay() {
     let fixture = Fixture::new(true);
     let live = fixture.create(&deployment(
-        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+        prefixed(&[("env-from", "a,b"), ("env.USER", "c/k")]),
         json!({}),
         json!({}),
     ));
     // The author writes one of the injected sources, and an injected variable with another key.
-    let mut theirs = live.clone();
-    let container = &mut theirs["spec"]["template"]["spec"]["containers"][0];
+    let mut author_object = live.clone();
+    let container = &mut author_object["spec"]["template"]["spec"]["containers"][0];
     container["envFrom"] = json!([{"secretRef": {"name": "a"}}]);
     container["env"] =
         json!([{"name": "USER", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}]);
     let bare = annotate(
-        &annotate(&theirs, &format!("{PREFIX}env-from"), None),
+        &annotate(&author_object, &format!("{PREFIX}env-from"), None),
         &format!("{PREFIX}env.USER"),
         None,
     );
@@ -911,18 +919,21 @@ fn entries_adopted_by_author_stay() {
         (vec!["a"], vec!["USER"])
     );
     // While the annotation is there: a warning, and the author's value.
-    let kept = fixture.update(&theirs, &live);
+    let kept = fixture.update(&author_object, &live);
     assert_eq!(
         template(&kept)["spec"]["containers"][0]["env"],
-        theirs["spec"]["template"]["spec"]["containers"][0]["env"]
+        author_object["spec"]["template"]["spec"]["containers"][0]["env"]
     );
     assert_eq!(sources(&kept), ["a", "b"]);
 }
 
 #[test]
 fn new_version_or_key_changes_no_untouched_template() {
-    let live =
-        Fixture::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
+    let live = Fixture::new(true).create(&deployment(
+        prefixed(&[("refs", "a/*")]),
+        json!({}),
+        json!({}),
+    ));
     assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
     let grown = Fixture::with(Arc::new(secrets(&["new"])), true, None);
     assert!(grown.admit(&touched(&live), Some(&live)).patch.is_empty());
@@ -934,7 +945,7 @@ fn new_version_or_key_changes_no_untouched_template() {
     assert_eq!(
         variables(&grown.update(&again, &older)),
         ["FLOE_SECRET_A_K"],
-        "touched: ours, and the old is withdrawn"
+        "updated: entries of this version, and the old ones are removed"
     );
 }
 
@@ -942,7 +953,7 @@ fn new_version_or_key_changes_no_untouched_template() {
 fn entries_of_offline_inject_belong_to_author() {
     let fixture = Fixture::new(false);
     let record = json!({"containers": {"main": {"envFrom": ["a"]}}}).to_string();
-    let mut annotations = ours(&[("env-from", "a")]);
+    let mut annotations = prefixed(&[("env-from", "a")]);
     annotations[RECORD] = json!(record);
     let object = deployment(
         json!({}),
@@ -960,7 +971,7 @@ fn entries_of_offline_inject_belong_to_author() {
 fn infisical_reload_writes_template_and_its_own_annotation() {
     let fixture = Fixture::new(false);
     let original = deployment(
-        ours(&[("env-from", "a"), ("reload", "infisical")]),
+        prefixed(&[("env-from", "a"), ("reload", "infisical")]),
         json!({}),
         json!({}),
     );
@@ -978,7 +989,7 @@ fn infisical_reload_writes_template_and_its_own_annotation() {
     // The next run reads the new value: a Job needs no restart.
     let job = fixture.create(&workload(
         "Job",
-        &ours(&[("env-from", "a"), ("reload", "infisical")]),
+        &prefixed(&[("env-from", "a"), ("reload", "infisical")]),
         &json!({}),
         &json!({}),
     ));
@@ -995,7 +1006,7 @@ fn infisical_reload_writes_template_and_its_own_annotation() {
 fn older_template_restores_its_record() {
     let fixture = Fixture::new(true);
     let first = fixture.create(&deployment(
-        ours(&[("env-from", "a")]),
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
@@ -1036,7 +1047,7 @@ fn restart_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     )
 }
 
-fn asked() -> impl Strategy<Value = BTreeMap<String, String>> {
+fn requested_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     let list =
         vec(select(&["a", "b", "a.b", "nowhere"][..]), 1..3).prop_map(|names| names.join(","));
     let refs =
@@ -1095,14 +1106,14 @@ fn made_up() -> impl Strategy<Value = Value> {
     );
     (
         kind,
-        asked(),
+        requested_annotations(),
         restart_annotations(),
         restart_annotations(),
         container("main"),
         container("side"),
     )
-        .prop_map(|(kind, ours, own, inner, main, side)| {
-            let own: BTreeMap<String, String> = ours.into_iter().chain(own).collect();
+        .prop_map(|(kind, prefixed, own, inner, main, side)| {
+            let own: BTreeMap<String, String> = prefixed.into_iter().chain(own).collect();
             let mut object = workload(kind, &json!(own), &json!(inner), &json!({}));
             let path = if kind == "CronJob" {
                 "/spec/jobTemplate/spec/template"
@@ -1190,20 +1201,26 @@ fn split(object: &Value) -> (Value, Vec<Value>) {
 
 /// Annotations that an author may change on a live workload, each with a value or none.
 fn change() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
-    let ours = (
+    let prefixed = (
         select(&["env-from", "refs"][..]),
         option::of(select(&["a", "b", "a.b,b"][..])),
     );
-    let ours = ours.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
+    let prefixed =
+        prefixed.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
     let reload = option::of(select(&["auto", "reloader", "infisical", "off"][..]));
     let reload = reload.prop_map(|value| (format!("{PREFIX}reload"), value.map(str::to_owned)));
-    let theirs = restart_annotations().prop_map(|all| {
+    let author_object = restart_annotations().prop_map(|all| {
         all.into_iter()
             .map(|(key, value)| (key, Some(value)))
             .collect::<Vec<_>>()
     });
-    (ours, option::of(reload), theirs)
-        .prop_map(|(ours, reload, theirs)| [ours].into_iter().chain(reload).chain(theirs).collect())
+    (prefixed, option::of(reload), author_object).prop_map(|(prefixed, reload, author_object)| {
+        [prefixed]
+            .into_iter()
+            .chain(reload)
+            .chain(author_object)
+            .collect()
+    })
 }
 
 fn changed(object: &Value, change: &[(String, Option<String>)]) -> Value {
@@ -1300,11 +1317,11 @@ proptest! {
             [object["metadata"]["annotations"].clone(), template(object)["metadata"]["annotations"].clone()]
         };
         let ([own, inner], [own_after, inner_after]) = (annotations(&object), annotations(&live));
-        let ours = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
+        let prefixed = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
         let secret = if found { json!({MATCH: "true"}) } else { json!({}) };
         for name in ["a", "b", "a.b", "axb", "a-b", "c", "nowhere", "x", "x1"] {
             let before = reload_decision(name, &secret, &own, &inner);
-            let added = ours.contains(&json!(name.replace('.', r"\.")));
+            let added = prefixed.contains(&json!(name.replace('.', r"\.")));
             let expected = if added { ReloadDecision::Named } else { before };
             prop_assert_eq!(reload_decision(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
         }

@@ -6,7 +6,7 @@
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeMap;
@@ -36,8 +36,8 @@ const BURST: usize = 500;
 
 /// One test of this file at a time: they share two cores and one control plane.
 async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+    static LOCK: Mutex<()> = Mutex::const_new(());
+    LOCK.lock().await
 }
 
 /// Namespace with the webhook in force and an ordinary user.
@@ -292,7 +292,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
                 .expect("a request"),
         )
         .await;
-    let headers = answer.expect("the API server answers").headers().clone();
+    let headers = answer.expect("the API server responds").headers().clone();
     let filed_under = headers
         .get("x-kubernetes-pf-flowschema-uid")
         .and_then(|uid| uid.to_str().ok());
@@ -333,7 +333,7 @@ async fn secret_counts_from_the_moment_it_exists() {
 
 /// Kind of failure of the backend.
 #[derive(Debug, Clone, Copy)]
-enum Death {
+enum BackendOutage {
     /// Nothing listens.
     ClosedPort,
     /// Connections are accepted, and nothing is ever sent.
@@ -352,7 +352,7 @@ impl Drop for BlackHole {
     }
 }
 
-impl Death {
+impl BackendOutage {
     async fn url(self) -> (String, Option<BlackHole>) {
         match self {
             Self::ClosedPort => {
@@ -394,7 +394,7 @@ fn job(ns: &TestNamespace, name: &str, annotations: &Value) -> Value {
 
 /// Requests of the Jobs with annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asking {
+enum JobRequests {
     /// All request the same secret.
     OneSecret,
     ASecretEach,
@@ -404,24 +404,24 @@ enum Asking {
 
 /// The Job controller has five workers, and each Job with annotations occupies one while its pod is being rejected.
 #[rstest::rstest]
-#[case::refusing(Death::ClosedPort, Asking::ASecretEach)]
-#[case::refusing_defaults(Death::ClosedPort, Asking::Defaults)]
-#[case::silent(Death::BlackHole { scheme: "http" }, Asking::OneSecret)]
-#[case::silent_each(Death::BlackHole { scheme: "http" }, Asking::ASecretEach)]
-#[case::silent_defaults(Death::BlackHole { scheme: "http" }, Asking::Defaults)]
-#[case::silent_before_tls(Death::BlackHole { scheme: "https" }, Asking::ASecretEach)]
+#[case::refusing(BackendOutage::ClosedPort, JobRequests::ASecretEach)]
+#[case::refusing_defaults(BackendOutage::ClosedPort, JobRequests::Defaults)]
+#[case::silent(BackendOutage::BlackHole { scheme: "http" }, JobRequests::OneSecret)]
+#[case::silent_each(BackendOutage::BlackHole { scheme: "http" }, JobRequests::ASecretEach)]
+#[case::silent_defaults(BackendOutage::BlackHole { scheme: "http" }, JobRequests::Defaults)]
+#[case::silent_before_tls(BackendOutage::BlackHole { scheme: "https" }, JobRequests::ASecretEach)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_backend_does_not_block_jobs_without_annotations(
-    #[case] death: Death,
-    #[case] asking: Asking,
+    #[case] death: BackendOutage,
+    #[case] asking: JobRequests,
 ) {
-    const PROMISED: Duration = Duration::from_secs(2);
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(2);
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
     let (url, _hole) = death.url().await;
     let mut identity = webhook_identity(cp).await;
     identity.kubeconfig = kubeconfig_for(&cp.folder, &url);
-    let label = if asking == Asking::Defaults {
+    let label = if asking == JobRequests::Defaults {
         "enabled"
     } else {
         "no"
@@ -437,9 +437,11 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
 
     for at in 0..10 {
         let annotations = match asking {
-            Asking::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
-            Asking::ASecretEach => json!({"secrets.floe.dev/env-from": format!("secret-{at}")}),
-            Asking::Defaults => json!({}),
+            JobRequests::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
+            JobRequests::ASecretEach => {
+                json!({"secrets.floe.dev/env-from": format!("secret-{at}")})
+            }
+            JobRequests::Defaults => json!({}),
         };
         create(
             &client,
@@ -481,10 +483,10 @@ async fn unavailable_backend_does_not_block_jobs_without_annotations(
         refused >= 10,
         "only {refused} refusals: the others were not even tried"
     );
-    let late: Vec<_> = waits.iter().filter(|wait| **wait > PROMISED).collect();
+    let late: Vec<_> = waits.iter().filter(|wait| **wait > RETRY_TIMEOUT).collect();
     assert!(
         late.is_empty(),
-        "later than {PROMISED:?}: {late:?}\n{}",
+        "later than {RETRY_TIMEOUT:?}: {late:?}\n{}",
         fixture.webhook.log()
     );
 }

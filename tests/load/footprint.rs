@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::time::{Duration, Instant};
@@ -27,17 +27,17 @@ const SECRET_BYTES: usize = 10_000;
 const PODS: usize = 5_000;
 const NAMESPACES: usize = 20;
 /// Limit of concurrent creates, here and in the load.
-const WAYS: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 const CREATES: usize = 2_000;
-const STARTS: usize = 5;
+const START_COUNT: usize = 5;
 
 /// Budget in KiB: idle, and the peak under load.
-const IDLE: u64 = 20 << 10;
-const LOADED: u64 = 64 << 10;
+const MAX_IDLE: u64 = 20 << 10;
+const MAX_LOADED: u64 = 64 << 10;
 
 /// Measurements, in KiB and time.
 #[derive(Clone, Copy)]
-struct Figures {
+struct Measurements {
     ready: Duration,
     idle: u64,
     loaded: u64,
@@ -45,11 +45,11 @@ struct Figures {
     controller: u64,
 }
 
-impl Figures {
+impl Measurements {
     fn print(&self, cluster: &str) {
         let mib = |kib: u64| format!("{}.{} MiB", kib >> 10, (kib & 1023) * 10 / 1024);
         print_line(&format!(
-            "{cluster}: serve ready after {:.0?} (median of {STARTS}), idle {}, after {CREATES} creates {WAYS} at a \
+            "{cluster}: serve ready after {:.0?} (median of {START_COUNT}), idle {}, after {CREATES} creates {MAX_CONCURRENT} at a \
              time {} (most {}); controller after its drift scan, most {}",
             self.ready,
             mib(self.idle),
@@ -97,10 +97,10 @@ impl Fixture {
         }
     }
 
-    async fn measure(&self) -> Figures {
+    async fn measure(&self) -> Measurements {
         let mut starts = Vec::new();
         let mut running: Option<WebhookProcess> = None;
-        for _ in 0..STARTS {
+        for _ in 0..START_COUNT {
             drop(running.take());
             let began = Instant::now();
             let webhook = Launch::serve(&self.cp, &self.webhook).start().await;
@@ -125,8 +125,8 @@ impl Fixture {
         })
         .await;
         let (_, controller) = controller.memory();
-        Figures {
-            ready: starts[STARTS / 2],
+        Measurements {
+            ready: starts[START_COUNT / 2],
             idle,
             loaded,
             most,
@@ -156,7 +156,10 @@ impl Fixture {
                 );
             }
         });
-        creates.buffer_unordered(WAYS).collect::<()>().await;
+        creates
+            .buffer_unordered(MAX_CONCURRENT)
+            .collect::<()>()
+            .await;
     }
 
     /// Fills the cluster; the namespaces end with the control plane.
@@ -173,7 +176,7 @@ impl Fixture {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"bulk": bulk}})
         });
         stream::iter(secrets.map(create))
-            .buffer_unordered(WAYS)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect::<()>()
             .await;
         let pods = (0..PODS).map(|number| {
@@ -184,7 +187,7 @@ impl Fixture {
             )
         });
         stream::iter(pods.map(create))
-            .buffer_unordered(WAYS)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect::<()>()
             .await;
         // Not deleted one by one.
@@ -199,7 +202,7 @@ async fn create(client: &Client, object: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and wants the release binary: make footprint"]
+#[ignore = "takes minutes and needs the release binary: make footprint"]
 async fn memory_is_independent_of_cluster_size() {
     let fixture = Fixture::new().await;
     let empty = fixture.measure().await;
@@ -214,8 +217,8 @@ async fn memory_is_independent_of_cluster_size() {
     full.print("a full cluster");
     for figures in [empty, full] {
         assert!(
-            figures.idle <= IDLE && figures.most <= LOADED,
-            "over the budget of {IDLE} and {LOADED} KiB"
+            figures.idle <= MAX_IDLE && figures.most <= MAX_LOADED,
+            "over the budget of {MAX_IDLE} and {MAX_LOADED} KiB"
         );
     }
     for (what, before, after) in [

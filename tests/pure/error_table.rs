@@ -3,7 +3,7 @@
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
@@ -155,10 +155,13 @@ impl Row {
         assert_eq!(verdict(&response, line), expected, "{what}: {response}");
 
         let refused = response.pointer("/status/message").is_some();
-        assert_eq!(refused, !expected.allowed, "{what}: a refusal says why");
+        assert_eq!(
+            refused, !expected.allowed,
+            "{what}: a rejection has a reason"
+        );
         assert!(
             !response.to_string().contains("retryAfterSeconds"),
-            "{what}: nobody may wait in a controller's worker"
+            "{what}: no wait in a controller's worker"
         );
         assert_eq!(
             response["auditAnnotations"]["event-id"], response["uid"],
@@ -190,7 +193,7 @@ fn verdict(response: &Value, line: &Value) -> Verdict {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let status = &response["status"];
     Verdict {
-        allowed: response["allowed"].as_bool().expect("a verdict"),
+        allowed: response["allowed"].as_bool().expect("a decision"),
         patch: response["patch"].is_string(),
         warnings: list(&response["warnings"]).len(),
         status: status["code"]
@@ -717,20 +720,20 @@ async fn page_matches_the_table() {
             decision,
             ..
         } = expected;
-        let mut says = vec![
+        let mut expected_texts = vec![
             format!("`{reason}`"),
             format!("| {} |", level.to_lowercase()),
         ];
-        says.extend(status.map(|(code, reason)| format!("| {code} {reason} |")));
-        says.extend(causes);
-        says.extend((decision == "skipped").then(|| "| yes |".to_owned()));
-        says.extend((decision == "degraded").then(|| "`--on-unavailable`".to_owned()));
+        expected_texts.extend(status.map(|(code, reason)| format!("| {code} {reason} |")));
+        expected_texts.extend(causes);
+        expected_texts.extend((decision == "skipped").then(|| "| yes |".to_owned()));
+        expected_texts.extend((decision == "degraded").then(|| "`--on-unavailable`".to_owned()));
         let stands = table
             .iter()
-            .any(|line| says.iter().all(|text| line.contains(text)));
+            .any(|line| expected_texts.iter().all(|text| line.contains(text)));
         assert!(
             stands,
-            "{what} (allowed: {allowed}): no line of the table has {says:?}"
+            "{what} (allowed: {allowed}): no line of the table has {expected_texts:?}"
         );
     }
     for shed in ShedReason::ALL {

@@ -75,7 +75,10 @@ async fn child_with_few_files() {
     assert!(early.is_err(), "it was served without a file: {early:?}");
     files.clear();
     assert_eq!(
-        testbed::sockets::read_response(&mut stream).await.unwrap().body,
+        testbed::sockets::read_response(&mut stream)
+            .await
+            .unwrap()
+            .body,
         "ok"
     );
     assert!(!server.ended.is_finished());

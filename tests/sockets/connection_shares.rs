@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,13 +32,13 @@ use tokio::sync::{Barrier, Notify};
 use tokio::time::timeout;
 
 const MIB: usize = 1 << 20;
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const OTHER_PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Connection from 127.0.0.2 with the smallest receive buffer of the system.
-async fn stranger(server: SocketAddr) -> std::io::Result<TcpStream> {
+async fn connect_other_peer(server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
-    socket.bind((STRANGER, 0).into())?;
+    socket.bind((OTHER_PEER, 0).into())?;
     socket.connect(server).await
 }
 
@@ -103,13 +103,13 @@ impl Fixture {
     }
 
     async fn get(&self, stream: &mut TcpStream, path: &str) -> u16 {
-        let asked = timeout(
+        let sent_request = timeout(
             testbed::sockets::WAIT_TIMEOUT,
             testbed::sockets::get(stream, path),
         )
         .await
-        .expect("an answer");
-        asked.expect("the connection was ended").status
+        .expect("a response");
+        sent_request.expect("the connection was closed").status
     }
 
     /// Opens a connection from 127.0.0.1, and reads its first response.
@@ -126,15 +126,15 @@ async fn send(stream: &mut TcpStream, request: &str) {
 
 /// Asserts that the server has closed the connection without sending anything.
 async fn assert_ended(stream: &mut TcpStream) {
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     timeout(
         testbed::sockets::WAIT_TIMEOUT,
-        stream.read_to_end(&mut said),
+        stream.read_to_end(&mut received),
     )
     .await
     .expect("the connection stays open")
     .ok();
-    assert!(said.is_empty(), "{said:?}");
+    assert!(received.is_empty(), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,14 +151,14 @@ async fn silent_connections_of_one_address_block_no_other() {
     let flood = tokio::spawn(async move {
         let mut silent = std::collections::VecDeque::new();
         while !stopped.load(Ordering::SeqCst) {
-            silent.push_back(stranger(addr).await.unwrap());
+            silent.push_back(connect_other_peer(addr).await.unwrap());
             if silent.len() > 200 {
                 silent.pop_front();
             }
         }
         silent
     });
-    wait_until("the stranger is above its share", async || {
+    wait_until("the other peer is above its share", async || {
         shed(&fixture.metrics, ShedReason::Evicted) > 0
     })
     .await;
@@ -171,9 +171,9 @@ async fn silent_connections_of_one_address_block_no_other() {
     assert_eq!(
         shed(&fixture.metrics, ShedReason::Connections),
         0,
-        "there was always somebody to make room"
+        "there was always an idle connection to close"
     );
-    wait_until("the stranger has its share alone", async || {
+    wait_until("the other peer has only its share", async || {
         open(&fixture.metrics) <= 41
     })
     .await;
@@ -190,12 +190,12 @@ async fn oldest_idle_connection_is_closed_at_limit_and_busy_ones_never() {
     let fixture = Fixture::new(listener, BodySettings::default()).await;
     let mut busy = TcpStream::connect(fixture.addr).await.unwrap();
     send(&mut busy, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    wait_until("under way", async || {
+    wait_until("in flight", async || {
         fixture.held.load(Ordering::SeqCst) == 1
     })
     .await;
     let mut idle = fixture.served().await;
-    let mut unused = stranger(fixture.addr).await.unwrap();
+    let mut unused = connect_other_peer(fixture.addr).await.unwrap();
     wait_until("three", async || open(&fixture.metrics) == 3).await;
 
     let mut second = fixture.served().await;
@@ -211,13 +211,13 @@ async fn oldest_idle_connection_is_closed_at_limit_and_busy_ones_never() {
     );
 
     send(&mut second, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    wait_until("two under way", async || {
+    wait_until("two in flight", async || {
         fixture.held.load(Ordering::SeqCst) == 2
     })
     .await;
     let mut fourth = fixture.served().await;
     send(&mut fourth, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    wait_until("three under way", async || {
+    wait_until("three in flight", async || {
         fixture.held.load(Ordering::SeqCst) == 3
     })
     .await;
@@ -245,16 +245,16 @@ async fn busy_connections_of_one_address_stop_at_its_share() {
     let fixture = Fixture::new(listener, BodySettings::default()).await;
     let mut readers = Vec::new();
     for _ in 0..5 {
-        let mut reader = stranger(fixture.addr).await.unwrap();
+        let mut reader = connect_other_peer(fixture.addr).await.unwrap();
         send(&mut reader, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
         readers.push(reader);
     }
-    wait_until("all under way", async || {
+    wait_until("all in flight", async || {
         fixture.held.load(Ordering::SeqCst) == 5
     })
     .await;
     for refused in 1..=10 {
-        assert_ended(&mut stranger(fixture.addr).await.unwrap()).await;
+        assert_ended(&mut connect_other_peer(fixture.addr).await.unwrap()).await;
         assert_eq!(shed(&fixture.metrics, ShedReason::Connections), refused);
     }
     let (mut first, mut second, mut third) = (
@@ -286,7 +286,7 @@ async fn unread_responses_hold_budget_until_closed_but_no_ordinary_review() {
     let mut readers = Vec::new();
     // 24 MiB are for large responses, except for what the system buffers.
     wait_until("the budget of large answers is used up", async || {
-        let mut reader = stranger(fixture.addr).await.unwrap();
+        let mut reader = connect_other_peer(fixture.addr).await.unwrap();
         send(&mut reader, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
         readers.push(reader);
         shed(&fixture.metrics, ShedReason::BytesInFlight) > 0
@@ -338,7 +338,7 @@ async fn slow_large_bodies_leave_reserve_to_ordinary_reviews() {
     let fixture = Fixture::new(ListenerSettings::default(), bodies).await;
     let mut writers = Vec::new();
     for _ in 0..3 {
-        let mut writer = stranger(fixture.addr).await.unwrap();
+        let mut writer = connect_other_peer(fixture.addr).await.unwrap();
         // Everything except the last byte.
         send(
             &mut writer,
@@ -415,7 +415,7 @@ async fn four_hundred_connections_of_one_address_are_served_concurrently() {
                     testbed::sockets::get(&mut stream, "/"),
                 )
                 .await
-                .expect("an answer")
+                .expect("a response")
                 .unwrap()
                 .status
             })

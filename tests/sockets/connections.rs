@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::sync::Arc;
@@ -105,7 +105,7 @@ async fn slow_header_is_closed_and_idle_connections_stay() {
         read.read_to_end(&mut Vec::new()),
     )
     .await
-    .expect("the slow one stays open")
+    .expect("the slow connection stays open")
     .ok();
     loris.await.unwrap();
 
@@ -163,8 +163,8 @@ async fn rejected_handshake_receives_alert() {
         .concat();
         stream.write_all(&request).await.unwrap();
         stream.flush().await.unwrap();
-        let told = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
-        assert!(told.contains("CertificateRequired"), "{told}");
+        let message = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
+        assert!(message.contains("CertificateRequired"), "{message}");
     }
 }
 
@@ -200,7 +200,7 @@ async fn old_connection_is_closed_after_response_without_losing_requests() {
                 .await
                 .unwrap()
                 .closes_connection(),
-            "a young connection was told to end"
+            "a young connection was closed"
         );
     }
 }
@@ -210,11 +210,11 @@ async fn http2_only_client_is_rejected_at_handshake() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
-    let told = connect(server.addr, &ca, None, "h2")
+    let message = connect(server.addr, &ca, None, "h2")
         .await
         .unwrap_err()
         .to_string();
-    assert!(told.contains("NoApplicationProtocol"), "{told}");
+    assert!(message.contains("NoApplicationProtocol"), "{message}");
     let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(
@@ -370,10 +370,10 @@ async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
         .await;
         statuses.push(client.await.unwrap());
     }
-    let whole = statuses.iter().filter(|status| **status == 200).count();
-    assert_eq!(whole, held.load(Ordering::SeqCst), "{statuses:?}");
+    let accepted = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(accepted, held.load(Ordering::SeqCst), "{statuses:?}");
     assert!(
-        whole <= 32 && statuses.iter().all(|status| [200, 503].contains(status)),
+        accepted <= 32 && statuses.iter().all(|status| [200, 503].contains(status)),
         "{statuses:?}"
     );
     assert_eq!(metrics.body_bytes_in_flight.get(), 0);
@@ -519,7 +519,7 @@ async fn drain_under_load_loses_no_request() {
     }
     let drained = timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
         .await
-        .expect("the idle connection held it up")
+        .expect("an idle connection delayed the drain")
         .unwrap();
     let (answered, connections) = (count(&load.answered), count(&load.connections));
     println!(
@@ -552,7 +552,7 @@ async fn drain_completes_requests_in_flight_and_serves_backlog() {
         .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    wait_until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
     // One thread runs this test: the server cannot have accepted this one when the drain begins.
     let connecting = std::net::TcpStream::connect(server.addr).unwrap();
     server.shutdown.drain();
@@ -593,7 +593,7 @@ async fn endless_request_is_cut_after_drain_timeout() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    wait_until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
     server.shutdown.drain();
     assert_eq!(
         timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
@@ -625,7 +625,7 @@ async fn first_signal_drains_and_second_aborts() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    wait_until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
 
     let listening = tokio::spawn(Signals::install().unwrap().run(server.shutdown.clone()));
     let send = |name: &str| {

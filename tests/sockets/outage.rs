@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 
 use http::Method;
@@ -98,14 +98,15 @@ async fn only_annotated_pods_wait_and_recover_by_themselves() {
                 let path = format!("{}?gracePeriodSeconds=0", objects::path(&pod));
                 cp.request(Method::DELETE, &path, None).await.object();
             } else {
-                let said = tried.stderr;
+                let message = tried.stderr;
                 assert!(
-                    said.starts_with("Error from server (InternalError)"),
-                    "{said}"
+                    message.starts_with("Error from server (InternalError)"),
+                    "{message}"
                 );
                 assert!(
-                    said.contains("failed calling webhook") && said.contains("connection refused"),
-                    "{said}"
+                    message.contains("failed calling webhook")
+                        && message.contains("connection refused"),
+                    "{message}"
                 );
             }
         }
@@ -129,10 +130,10 @@ async fn only_annotated_pods_wait_and_recover_by_themselves() {
             cp.pod_of(&plain.name, free).await;
         }
         for (kind, name) in [("ReplicaSet", "api-"), ("Job", "load")] {
-            let said = cp.event(&plain.name, kind, name, "FailedCreate").await;
+            let message = cp.event(&plain.name, kind, name, "FailedCreate").await;
             assert!(
-                said.contains("failed calling webhook \"pods.secrets.floe.dev\""),
-                "{said}"
+                message.contains("failed calling webhook \"pods.secrets.floe.dev\""),
+                "{message}"
             );
         }
         assert!(
@@ -288,11 +289,11 @@ async fn stored_malformed_default_rejects_its_pods_with_its_name() {
         let refused = cp
             .kubectl_apply(namespace, &pod(namespace, "governed", &json!({})))
             .await;
-        let said = format!(
+        let message = format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/on-missing]: annotation \
              secrets.floe.dev/on-missing {whose}: \"perhaps\" is not one of deny, warn.\n"
         );
-        assert_eq!(refused.stderr, said);
+        assert_eq!(refused.stderr, message);
         // Neither pods that override it by an annotation nor those that opt out are affected.
         for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
             cp.create_dry_run(&pod(namespace, "free", &prefixed(&short)))

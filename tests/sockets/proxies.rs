@@ -1,10 +1,7 @@
 //! Proxies on the way to the API server: the commands and `serve` through a real one, compared with kubectl, which has
 //! to use the same way.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +50,7 @@ async fn run(mut command: Command, stdin: &str, set: &[(&str, &str)]) -> (i32, S
     (output.code, output.text())
 }
 
-fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
+fn webhook_command(kubeconfig: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command.args(args).arg("--kubeconfig").arg(kubeconfig);
     command
@@ -100,13 +97,13 @@ async fn commands_use_proxy_of_environment() {
                 ("HTTPS_PROXY", url.as_str()),
                 ("NO_PROXY", "other.example.com,10.0.0.0/8"),
             ];
-            let (found, said) = run(ours(&kubeconfig, args), stdin, &set).await;
-            assert_eq!(found, code, "{scheme} {args:?}: {said}");
+            let (found, printed) = run(webhook_command(&kubeconfig, args), stdin, &set).await;
+            assert_eq!(found, code, "{scheme} {args:?}: {printed}");
             assert!(
                 proxy.connections(protocol, &address) > before,
-                "{scheme} {args:?}: {said}"
+                "{scheme} {args:?}: {printed}"
             );
-            assert!(!said.contains("CANARY"), "{said}");
+            assert!(!printed.contains("CANARY"), "{printed}");
         }
     }
 }
@@ -237,16 +234,16 @@ async fn proxy_choice_equals_kubectl() {
         let used = || open.connections("connect", &address) + open.connections("socks5", &address);
         for (who, command) in [
             ("kubectl", kubectl(&kubeconfig)),
-            ("scan", ours(&kubeconfig, &SCAN)),
+            ("scan", webhook_command(&kubeconfig, &SCAN)),
         ] {
             let before = used();
-            let (code, said) = run(command, "", set).await;
+            let (code, printed) = run(command, "", set).await;
             let found = (code == 0).then(|| used() > before);
-            assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {said}");
-            let refused = said.contains("proxy") && !said.contains("CANARY");
+            assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {printed}");
+            let refused = printed.contains("proxy") && !printed.contains("CANARY");
             assert!(
                 who == "kubectl" || way.is_some() || refused,
-                "{proxy_url:?} {set:?}: {said}"
+                "{proxy_url:?} {set:?}: {printed}"
             );
         }
     }
@@ -261,8 +258,11 @@ async fn proxy_choice_equals_kubectl() {
 async fn local_addresses_bypass_proxy_of_environment() {
     let cp = ControlPlane::shared().await;
     let set = [("HTTPS_PROXY", "http://127.0.0.1:1")];
-    for command in [kubectl(&cp.kubeconfig), ours(&cp.kubeconfig, &SCAN)] {
-        let (code, said) = run(command, "", &set).await;
-        assert_eq!(code, 0, "{said}");
+    for command in [
+        kubectl(&cp.kubeconfig),
+        webhook_command(&cp.kubeconfig, &SCAN),
+    ] {
+        let (code, printed) = run(command, "", &set).await;
+        assert_eq!(code, 0, "{printed}");
     }
 }

@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::fs;
@@ -84,7 +84,7 @@ impl Fixture {
         tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
         let router = Router::new()
             .route("/", get(async || "ok"))
-            .route("/who", get(who));
+            .route("/who", get(client_name));
         let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
         let server =
             testbed::sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
@@ -112,7 +112,7 @@ impl Fixture {
     }
 }
 
-async fn who(Extension(peer): Extension<Peer>) -> String {
+async fn client_name(Extension(peer): Extension<Peer>) -> String {
     format!("{} {}", peer.verified, peer.name.as_deref().unwrap_or("-"))
 }
 
@@ -287,7 +287,7 @@ async fn expired_pair_prevents_start_and_expiring_one_readiness() {
     );
     assert!(
         store.server_config().is_some(),
-        "an old certificate is better than none"
+        "an expired certificate is better than none"
     );
 
     let metrics = ServerMetrics::default();
@@ -314,7 +314,7 @@ async fn client_certificate_is_required_and_its_ca_can_change() {
     .await;
     // With TLS 1.3 the client's handshake ends before the server has verified its certificate: only a response shows
     // it.
-    let who = async |client: Option<&Pem>| -> Option<String> {
+    let client_name = async |client: Option<&Pem>| -> Option<String> {
         let mut stream = connect(watched.server.addr, &ca, client, "http/1.1")
             .await
             .ok()?;
@@ -323,25 +323,34 @@ async fn client_certificate_is_required_and_its_ca_can_change() {
             .ok()
             .map(|answer| answer.body)
     };
-    assert_eq!(who(None).await, None);
-    assert_eq!(who(Some(&bob)).await, None);
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    assert_eq!(client_name(None).await, None);
+    assert_eq!(client_name(Some(&bob)).await, None);
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, "garbage").unwrap();
     watched.refused(2).await;
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, first.pem() + &second.pem()).unwrap();
-    wait_until("both", async || who(Some(&bob)).await.is_some()).await;
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    wait_until("both", async || client_name(Some(&bob)).await.is_some()).await;
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, second.pem()).unwrap();
     wait_until("the second alone", async || {
-        who(Some(&alice)).await.is_none()
+        client_name(Some(&alice)).await.is_none()
     })
     .await;
-    assert_eq!(who(Some(&bob)).await.as_deref(), Some("true bob"));
-    assert_eq!(who(None).await, None);
+    assert_eq!(client_name(Some(&bob)).await.as_deref(), Some("true bob"));
+    assert_eq!(client_name(None).await, None);
 }
 
 #[tokio::test]

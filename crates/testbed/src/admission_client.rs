@@ -59,8 +59,8 @@ impl WebhookResponse {
 pub async fn connect_tls(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA"))
-        .expect("our CA");
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("the test's CA"))
+        .expect("the test's CA");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -111,7 +111,7 @@ impl WebhookProcess {
         let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
         connect_tls(address, &self.launch.ca)
             .await
-            .expect("the webhook listens, with a certificate of ours")
+            .expect("the webhook listens with a trusted certificate")
     }
 
     /// POSTs a body; `path` includes the query.
@@ -139,7 +139,7 @@ impl WebhookProcess {
     ) -> WebhookResponse {
         send_request(self.connect_tls().await, method, path, headers, body)
             .await
-            .expect("an answer")
+            .expect("a response")
     }
 
     /// Sends a pod's review, as an API server does that waits for `timeout`.

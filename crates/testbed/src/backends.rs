@@ -127,13 +127,13 @@ impl ApiFixture {
             .header("content-type", content_type)
             .body(body)
             .expect("a request");
-        let response = self.admin.send(request).await.expect("an answer");
+        let response = self.admin.send(request).await.expect("a response");
         let status = response.status();
         let bytes = response
             .into_body()
             .collect()
             .await
-            .expect("a whole answer")
+            .expect("a complete response")
             .to_bytes();
         assert!(
             status.is_success(),

@@ -127,7 +127,7 @@ impl Cluster {
     pub async fn items(&self, path: &str) -> Vec<Value> {
         match self.get(path).await.object()["items"].take() {
             Value::Array(items) => items,
-            other => panic!("{path} is no list: {other}"),
+            other => panic!("{path} is not a list: {other}"),
         }
     }
 
@@ -157,7 +157,7 @@ impl Cluster {
 /// Image with a shell that the cluster's nodes have.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the script that starts such tests says what its nodes have"
+    reason = "the script that starts these tests sets the image"
 )]
 pub fn shell_image() -> String {
     std::env::var("BUSYBOX_IMAGE").expect("BUSYBOX_IMAGE is set; run `make test-cluster`")

@@ -102,9 +102,9 @@ impl Collector {
     pub fn start_tls(authority: &Authority) -> Self {
         let pair = authority.server(&["127.0.0.1"]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes())
-            .expect("a certificate that we made");
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
+        let cert =
+            CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a generated certificate");
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a generated key");
         let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions();
         let builder = builder
@@ -112,7 +112,7 @@ impl Collector {
             .with_no_client_auth();
         let config = builder
             .with_single_cert(vec![cert], key)
-            .expect("a pair that we made");
+            .expect("a generated pair");
         Self::on(
             free_ports::<1>()[0],
             Some(TlsAcceptor::from(Arc::new(config))),
@@ -292,12 +292,12 @@ async fn handle(
         response
             .header("content-type", "application/grpc")
             .body(body)
-            .expect("an answer")
+            .expect("a response")
     } else {
         response
             .header("content-type", "application/x-protobuf")
             .body(Full::default().boxed())
-            .expect("an answer")
+            .expect("a response")
     })
 }
 

@@ -349,17 +349,14 @@ pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json:
 
 /// Configuration of kube from a kubeconfig file.
 pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
+    let file = Kubeconfig::read_from(kubeconfig).expect("a generated kubeconfig");
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
-        .expect("a kubeconfig that we wrote")
+        .expect("a generated kubeconfig")
 }
 
 /// Fails if the API server is not of `KUBERNETES_VERSION`, so that no run on another version counts for it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "hack/tools/tools.sh reads it too"
-)]
+#[expect(clippy::disallowed_methods, reason = "shared with hack/tools/tools.sh")]
 async fn check_version(client: &Client) -> Result<(), String> {
     let Some(expected) = std::env::var("KUBERNETES_VERSION")
         .ok()

@@ -16,7 +16,7 @@ pub fn thread_time() -> Duration {
     // The kernel updates the count when it schedules another thread.
     std::thread::yield_now();
     let schedstat =
-        std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat is enabled");
     let nanoseconds = schedstat
         .split(' ')
         .next()

@@ -128,7 +128,7 @@ impl HandlerFixture {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,
         };
-        let mut review = serde_json::to_value(&answer).expect("an answer is JSON");
+        let mut review = serde_json::to_value(&answer).expect("a response is JSON");
         Some(review["response"].take())
     }
 
@@ -149,7 +149,7 @@ impl HandlerFixture {
     pub fn exposition(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
-            .expect("a String takes everything");
+            .expect("writing to a String succeeds");
         text
     }
 

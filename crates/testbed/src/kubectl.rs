@@ -33,7 +33,7 @@ impl ControlPlane {
         kubeconfig: &Path,
         stdin: &str,
     ) -> CommandOutput {
-        #[expect(clippy::disallowed_methods, reason = "the PATH to add kubectl to")]
+        #[expect(clippy::disallowed_methods, reason = "kubectl is added to the PATH")]
         let path = std::env::var("PATH").unwrap_or_default();
         let kubectl = self
             .programs

@@ -13,7 +13,7 @@
 
 #![allow(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 pub mod admission_client;
@@ -127,7 +127,7 @@ fn ports() -> Range<u32> {
     let (_, share) = MINE.get_or_init(|| {
         (0..SHARES)
             .find_map(claim)
-            .expect("fewer test programs than shares of ports")
+            .expect("fewer test binaries than port ranges")
     });
     let first = FIRST + share * SHARE;
     first..first + SHARE

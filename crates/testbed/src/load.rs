@@ -87,7 +87,7 @@ impl LoadGenerator {
         let duration = self.started.elapsed();
         self.stop.store(true, Ordering::Relaxed);
         LoadReport {
-            creates: self.task.await.expect("every create has an answer"),
+            creates: self.task.await.expect("the load generator does not panic"),
             duration,
         }
     }
@@ -113,7 +113,7 @@ async fn create_until(
             .clone()
             .acquire_owned()
             .await
-            .expect("it is never closed");
+            .expect("the semaphore is never closed");
         let (client, pod_manifest, secret, completed) = (
             client.clone(),
             pod_manifest.clone(),
@@ -213,7 +213,7 @@ impl LoadReport {
                 .unwrap_or_default()
         };
         let seconds = self.duration.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a count for a person")]
+        #[expect(clippy::cast_precision_loss, reason = "a printed count")]
         let rate = self.creates.len() as f64 / seconds;
         format!(
             "{} creates in {seconds:.1} s ({rate:.0}/s), {} refused; p50 {:.1?}, p99 {:.1?}, slowest {:.1?}",

@@ -42,7 +42,7 @@ impl Identity {
 
     /// Client of this user. Each test needs its own: a client's worker lives in the runtime that created it.
     pub fn client(&self) -> Client {
-        Client::try_from(self.config.clone()).expect("a configuration that we made")
+        Client::try_from(self.config.clone()).expect("a valid configuration")
     }
 }
 

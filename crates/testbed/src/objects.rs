@@ -253,9 +253,13 @@ pub async fn send_as(
     let (head, body) = client
         .send(request)
         .await
-        .expect("the API server answers")
+        .expect("the API server responds")
         .into_parts();
-    let body = body.collect().await.expect("the answer's body").to_bytes();
+    let body = body
+        .collect()
+        .await
+        .expect("the response's body")
+        .to_bytes();
     let warnings = head
         .headers
         .get_all("warning")

@@ -66,7 +66,7 @@ impl Process {
         let mut line = String::new();
         BufReader::new(wrapper.stdout.take().expect("stdout is piped"))
             .read_line(&mut line)
-            .expect("sh answers");
+            .expect("sh prints a line");
         let pid = line.trim().parse().expect("sh prints the process id");
         Self {
             name: name.to_owned(),
@@ -89,7 +89,9 @@ impl Process {
 
     /// Exit status once the program has ended; 128 + N if signal N ended it.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.wrapper().try_wait().expect("the wrapper is our child")
+        self.wrapper()
+            .try_wait()
+            .expect("the wrapper is a child of this process")
     }
 
     /// Kills the program and waits until it is gone.

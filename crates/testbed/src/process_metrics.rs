@@ -22,7 +22,7 @@ pub fn counter_value(exposition: &str, counter: &str, labels: &[&str]) -> u64 {
 impl WebhookProcess {
     /// [`counter_value`] of the current `/metrics`.
     pub fn counter_value(&self, counter: &str, labels: &[&str]) -> u64 {
-        let (status, text) = self.get("/metrics").expect("the ops port answers");
+        let (status, text) = self.get("/metrics").expect("the ops port responds");
         assert_eq!(status, 200, "{text}");
         counter_value(&text, counter, labels)
     }
@@ -35,7 +35,7 @@ impl WebhookProcess {
             let line = status
                 .lines()
                 .find_map(|line| line.strip_prefix(name))
-                .expect("the kernel says so");
+                .expect("a field of /proc/PID/status");
             line.trim()
                 .trim_end_matches(" kB")
                 .parse()

@@ -36,7 +36,7 @@ impl ForwardProxy {
             args.extend(["--user", user, "--password", password].map(ToOwned::to_owned));
         }
         let program = tokio::task::spawn_blocking(|| tools::program_paths(["proxy"])).await;
-        let [program] = program.expect("the proxy is built, see above");
+        let [program] = program.expect("the proxy is built");
         let process = Process::start("proxy", folder.path(), &program, &args, &[]);
         for port in ports {
             wait_for("the proxy listens", || async {

@@ -32,7 +32,7 @@ enum Implementation {
         Process,
         #[expect(dead_code, reason = "kept while the process runs")] Folder,
     ),
-    Model(#[expect(dead_code, reason = "ends on drop")] Model),
+    Model(#[expect(dead_code, reason = "stopped on drop")] Model),
 }
 
 impl Reloader {
@@ -136,7 +136,10 @@ impl Reloader {
 
 /// Program of the real one, if there is one.
 fn program() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "a program of the tester's own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment sets the path of the real Reloader"
+    )]
     let program = std::env::var_os("RELOADER_BIN").filter(|path| !path.is_empty());
     program.map(PathBuf::from)
 }

@@ -95,7 +95,7 @@ impl Drop for Model {
     fn drop(&mut self) {
         self.runtime
             .take()
-            .expect("taken here alone")
+            .expect("taken only on drop")
             .shutdown_background();
     }
 }
@@ -330,7 +330,7 @@ fn set_variable(container: &mut Value, variable: Value) {
     if !container["env"].is_array() {
         container["env"] = json!([]);
     }
-    let env = container["env"].as_array_mut().expect("just made");
+    let env = container["env"].as_array_mut().expect("a new list");
     match env
         .iter_mut()
         .find(|previous| previous["name"] == variable["name"])

@@ -13,7 +13,7 @@ impl RotationSchedule {
     /// `quick`, or the long schedule if `SOAK` is set.
     #[expect(
         clippy::disallowed_methods,
-        reason = "`make soak` asks for more time by the environment"
+        reason = "`make soak` sets the duration by the environment"
     )]
     pub fn or_soak(quick: Self) -> Self {
         let soak = std::env::var_os("SOAK").is_some_and(|value| !value.is_empty());

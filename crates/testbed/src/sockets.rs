@@ -2,7 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::net::SocketAddr;
@@ -33,7 +33,10 @@ pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never came: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not in time: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

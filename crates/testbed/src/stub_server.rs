@@ -153,12 +153,12 @@ fn tls(pair: &Pair) -> rustls::ServerConfig {
         .install_default()
         .ok();
     let cert =
-        CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a certificate that we made");
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
+        CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a generated certificate");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a generated key");
     let builder = rustls::ServerConfig::builder().with_no_client_auth();
     builder
         .with_single_cert(vec![cert], key)
-        .expect("a pair that we made")
+        .expect("a generated pair")
 }
 
 /// Accepts connections. Aborting this closes the connections too: they are in its set.

@@ -169,7 +169,7 @@ impl Launch {
 /// Build of this profile, or the program of `WEBHOOK_BIN`.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever measures says which binary"
+    reason = "the environment sets the measured binary"
 )]
 pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("WEBHOOK_BIN") {

@@ -273,13 +273,13 @@ async fn malformed_default_is_rejected_where_it_is_written() {
     let cp = fixture.cp;
     let ns = enabled(fixture, "written", &json!({})).await;
     account(fixture, &ns.name, "runner", &json!({})).await;
-    let said = |key: &str, problem: &str| {
+    let message = |key: &str, problem: &str| {
         format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/{key}]: annotation secrets.floe.dev/{key}: \
              {problem}.\n"
         )
     };
-    let not_a_word = said("on-missing", "\"perhaps\" is not one of deny, warn");
+    let not_a_word = message("on-missing", "\"perhaps\" is not one of deny, warn");
     for target in [
         &["namespace", &ns.name][..],
         &["-n", &ns.name, "serviceaccount", "runner"],
@@ -337,7 +337,7 @@ async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
     let cp = fixture.cp;
     let ns = cp.namespace("unlabelled").await;
     let n = ns.name.as_str();
-    let lacks = format!(
+    let missing_label = format!(
         " without the label secrets.floe.dev/inject=enabled: kubectl label namespace {n} secrets.floe.dev/inject=enabled"
     );
     let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.expect_success().stderr;
@@ -359,9 +359,12 @@ async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
     let account = "service account \"default\"";
     assert_eq!(
         annotate(&of_namespace, "a").await,
-        idle(&format!("namespace \"{n}\""), &lacks)
+        idle(&format!("namespace \"{n}\""), &missing_label)
     );
-    assert_eq!(annotate(&of_account, "a").await, idle(account, &lacks));
+    assert_eq!(
+        annotate(&of_account, "a").await,
+        idle(account, &missing_label)
+    );
 
     // A wrong value of the label is reported at once, and by its consequence.
     let near = format!(
@@ -376,7 +379,7 @@ async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
     assert_eq!(
         label("team=a").await,
         "",
-        "what does not change our names says nothing"
+        "a change without names of the webhook causes no warning"
     );
 
     // Command that the warning names.
@@ -385,7 +388,7 @@ async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
     assert_eq!(annotate(&of_account, "c").await, "");
     assert_eq!(
         label("secrets.floe.dev/inject-").await,
-        idle(&format!("namespace \"{n}\""), &lacks)
+        idle(&format!("namespace \"{n}\""), &missing_label)
     );
 
     let mixed_up = cp

@@ -378,11 +378,11 @@ async fn selected_containers_get_entries_and_no_others() {
                 if chosen { vec!["secret/a"] } else { vec![] },
                 "{choice}: {name}"
             );
-            let ours = variables(container)
+            let injected_count = variables(container)
                 .iter()
                 .filter(|entry| *entry == "V<a/k")
                 .count();
-            assert_eq!(ours, usize::from(chosen), "{choice}: {name}");
+            assert_eq!(injected_count, usize::from(chosen), "{choice}: {name}");
         }
         let native = find_container(&pod, "native");
         assert_eq!(native["restartPolicy"], "Always", "{choice}");
@@ -480,7 +480,7 @@ async fn platform_pods_change_only_by_injected_sources() {
             &["configMap/cube", "secret/cube"],
         ),
     ];
-    for (labels, container, theirs) in cases {
+    for (labels, container, author_sources) in cases {
         let name = unique("platform");
         let metadata = json!({"name": name, "namespace": ns.name, "labels": labels});
         let spec = json!({
@@ -497,7 +497,7 @@ async fn platform_pods_change_only_by_injected_sources() {
         let main = &after["spec"]["containers"][0];
         assert_eq!(
             sources(main),
-            [&["secret/snowflake-credentials"], theirs].concat(),
+            [&["secret/snowflake-credentials"], author_sources].concat(),
             "{labels}"
         );
         assert_eq!(

@@ -1,14 +1,8 @@
 //! Webhook with the shipped permissions, registered as it is shipped, on a real API server with real controllers and
 //! real kubectl. All of these tests share one control plane and one webhook.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
-#![expect(
-    clippy::too_many_lines,
-    reason = "a table of cases is read from top to bottom"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
+#![expect(clippy::too_many_lines, reason = "a table of cases")]
 
 mod defaults;
 mod entries;

@@ -183,9 +183,9 @@ spec: SPEC
             added["restart"] = json!({"list": ["snowflake-credentials"]});
         }
         assert_eq!(record, added, "{selector}");
-        let told = pod["metadata"]["annotations"][RELOAD].as_str();
+        let reload_annotation = pod["metadata"]["annotations"][RELOAD].as_str();
         assert_eq!(
-            told,
+            reload_annotation,
             restarts.then_some("snowflake-credentials"),
             "{selector}"
         );
@@ -314,13 +314,13 @@ async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
     let (cp, ns) = (fixture.cp, fixture.cp.namespace("again").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a", "env.VAR": "a/k"}));
-    let theirs = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
+    let author_env = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
     for (fields, list, applied_again) in [
         (json!({}), json!(null), true),
         (json!({}), json!("theirs"), true),
-        (json!({"env": theirs}), json!(null), true),
+        (json!({"env": author_env}), json!(null), true),
         (
-            json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}),
+            json!({"env": author_env, "envFrom": [{"configMapRef": {"name": "c"}}]}),
             json!(null),
             false,
         ),
@@ -333,8 +333,11 @@ async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
         cp.kubectl_apply(&ns.name, &bare).await.expect_success();
         let path = objects::path(&bare);
         let stored = cp.request(Method::GET, &path, None).await.object();
-        let told = if list.is_string() { list } else { json!("a") };
-        assert_eq!(stored["metadata"]["annotations"][RELOAD], told, "{fields}");
+        let reload_annotation = if list.is_string() { list } else { json!("a") };
+        assert_eq!(
+            stored["metadata"]["annotations"][RELOAD], reload_annotation,
+            "{fields}"
+        );
         let again = cp.kubectl_apply(&ns.name, &bare).await;
         if applied_again {
             again.expect_success();

@@ -1,4 +1,4 @@
-//! Other webhooks before and after ours, unusual pods, and the API server's application of the patch.
+//! Other webhooks before and after this one, unusual pods, and the API server's application of the patch.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,8 @@ async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
     .await
 }
 
-/// Registers it for the pods of one namespace; the name determines whether it is called before or after ours.
+/// Registers it for the pods of one namespace; the name determines whether it is called before or after the webhook
+/// under test.
 pub async fn beside_us(
     cp: &ControlPlane,
     stub: &Stub,
@@ -167,7 +168,7 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
     let short =
         json!({"env-from": "a,b", "refs": "a/k c/*", "env.ALIAS": "b/k", "init-containers": "*"});
     let annotations = prefixed(&short);
-    let theirs = |count: usize| -> Value {
+    let foreign_patch = |count: usize| -> Value {
         (0..count)
             .map(
                 |n| json!({"name": format!("T{n}"), "value": if n == 1 { "$(ALIAS) $(FLOE_SECRET_A_K)" } else { "x" }}),
@@ -186,7 +187,7 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
         for sources in [&[][..], &["b"], &["x", "a"], &["b", "a", "b"], &["a", "b"]] {
             let mut main = container();
             if env > 0 {
-                main["env"] = theirs(env - 1);
+                main["env"] = foreign_patch(env - 1);
             }
             if env != 1 || !sources.is_empty() {
                 main["envFrom"] = from(sources);
@@ -220,12 +221,15 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
-        let ours = patched(&call.request["object"], &answer);
-        assert_ne!(ours, call.request["object"], "something was patched");
+        let patched_object = patched(&call.request["object"], &answer);
+        assert_ne!(
+            patched_object, call.request["object"],
+            "something was patched"
+        );
         for field in ["/spec", "/metadata/annotations", "/metadata/labels"] {
             assert_eq!(
                 stored.pointer(field),
-                ours.pointer(field),
+                patched_object.pointer(field),
                 "{name}: {field}"
             );
         }
@@ -284,7 +288,7 @@ async fn forged_record_changes_nothing() {
         .expect("one call");
     assert_eq!(
         line["user"], "floe-admin",
-        "the requester is who the API server says: {line}"
+        "the requester is the one of the API server: {line}"
     );
 }
 

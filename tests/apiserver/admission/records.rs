@@ -219,7 +219,7 @@ async fn audit_log_joins_webhook_log() {
             .try_into()
             .expect("one admission");
         let prefix = format!("{entry}.secrets.floe.dev/");
-        let ours: serde_json::Map<String, Value> = event["annotations"]
+        let webhook_annotations: serde_json::Map<String, Value> = event["annotations"]
             .as_object()
             .expect("annotations")
             .iter()
@@ -227,7 +227,11 @@ async fn audit_log_joins_webhook_log() {
             .collect();
         let mut expected = annotations.clone();
         expected["event-id"] = line["uid"].clone();
-        assert_eq!(Value::from(ours), expected, "{name}: {event}");
+        assert_eq!(
+            Value::from(webhook_annotations),
+            expected,
+            "{name}: {event}"
+        );
         assert_eq!(event["user"]["username"], line["user"], "{name}");
     }
 }

@@ -197,7 +197,7 @@ async fn warning_reaches_the_user() {
     )
     .await;
     cp.secret(&ns.name, "empty", &[], "x").await;
-    let here = format!("in namespace \"{}\"", ns.name);
+    let in_namespace = format!("in namespace \"{}\"", ns.name);
     let set = |names: &[&str]| -> Value {
         names
             .iter()
@@ -218,8 +218,8 @@ async fn warning_reaches_the_user() {
             json!({"env-from": "absent", "refs": "db-creds/token", "on-missing": "warn"}),
             json!([]),
             vec![
-                format!("secret \"absent\" not found {here}; the pod waits until it exists"),
-                format!("secret \"db-creds\" {here} has no key \"token\"; the pod waits until it has"),
+                format!("secret \"absent\" not found {in_namespace}; the pod waits until it exists"),
+                format!("secret \"db-creds\" {in_namespace} has no key \"token\"; the pod waits until it has"),
             ],
         ),
         (json!({"env.A": "db-creds/a"}), set(&["A"]), vec![left("A")]),
@@ -283,17 +283,17 @@ async fn refused_workload_recovers_when_secret_exists() {
         assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
-    let said = format!(
+    let expected_message = format!(
         "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}"
     );
     assert_eq!(
         cp.event(&ns.name, "ReplicaSet", "api-", "FailedCreate")
             .await,
-        said
+        expected_message
     );
     assert_eq!(
         cp.event(&ns.name, "Job", "load", "FailedCreate").await,
-        said
+        expected_message
     );
     // Output that a person reads.
     let described = cp
@@ -320,11 +320,11 @@ async fn refused_workload_recovers_when_secret_exists() {
     // With backoffLimit 0 a single failure would be final; a rejected pod does not count as one.
     wait_for("a second attempt of the Job", || async {
         let refused = fixture.webhook.admissions("owner", "Job/load");
-        let here = refused
+        let in_namespace = refused
             .iter()
             .filter(|line| line["namespace"] == ns.name.as_str())
             .count();
-        (here >= 2).then_some(())
+        (in_namespace >= 2).then_some(())
     })
     .await;
     unfailed().await;
@@ -358,7 +358,7 @@ async fn backend_failure_is_distinguished_from_missing_secret() {
     let powerless = cp.service_account(&ns.name, "powerless", &json!([])).await;
     let [nobody] = free_ports();
     let kubeconfig =
-        std::fs::read_to_string(&powerless.kubeconfig).expect("a kubeconfig that we wrote");
+        std::fs::read_to_string(&powerless.kubeconfig).expect("a generated kubeconfig");
     let gone = kubeconfig.replace(&cp.server, &format!("https://127.0.0.1:{nobody}"));
     let gone = cp
         .folder
@@ -398,7 +398,7 @@ async fn backend_failure_is_distinguished_from_missing_secret() {
             format!("Warning: admitted without its secrets: {unavailable}\n"),
         ),
     ];
-    for (kubeconfig, on_unavailable, admitted, said) in cases {
+    for (kubeconfig, on_unavailable, admitted, expected_message) in cases {
         let launch = Launch::serve(cp, &powerless).set("--kubeconfig", kubeconfig);
         let webhook = launch
             .with(&["--on-unavailable", on_unavailable])
@@ -414,12 +414,12 @@ async fn backend_failure_is_distinguished_from_missing_secret() {
             .kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations))
             .await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
-        let expected = match said.split_once('|') {
+        let expected = match expected_message.split_once('|') {
             Some((reason, sentence)) => format!(
                 "Error from server ({reason}): error when creating \"STDIN\": admission webhook \
                  \"pods.secrets.floe.dev\" denied the request: {sentence}\n"
             ),
-            None => said,
+            None => expected_message,
         };
         assert_eq!(tried.stderr, expected);
         drop(registration);
@@ -440,7 +440,7 @@ async fn field_of_wrong_type_is_named_to_rollout_author() {
         ]}}},
     });
     // The API server adds the new resource to the webhook's rules with a delay.
-    let refused = wait_for("the webhook is asked", || async {
+    let refused = wait_for("the webhook is called", || async {
         let answer = cp
             .kubectl(
                 &["create", "--dry-run=server", "-f", "-"],

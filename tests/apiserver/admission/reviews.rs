@@ -76,12 +76,12 @@ async fn review_is_decided_by_its_request_and_preserved() {
         request["object"]["metadata"]["annotations"] = prefixed(&json!({"env-from": "elsewhere"}));
     })
     .await;
-    let said = answer["response"]["status"]["message"]
+    let message = answer["response"]["status"]["message"]
         .as_str()
         .expect("a message");
     assert!(
-        said.contains(&format!("not found in namespace \"{}\"", ns.name)),
-        "{said}"
+        message.contains(&format!("not found in namespace \"{}\"", ns.name)),
+        "{message}"
     );
 
     // Fields of a future Kubernetes.
@@ -273,8 +273,8 @@ async fn invalid_review_is_answered_without_failure() {
         (Method::GET, "/metrics", String::new(), 404),
     ];
     for (method, path, body, status) in cases {
-        let (answered, said) = webhook.send(method.clone(), path, body).await;
-        assert_eq!(answered, status, "{method} {path}: {said}");
+        let (answered, message) = webhook.send(method.clone(), path, body).await;
+        assert_eq!(answered, status, "{method} {path}: {message}");
     }
     // Every body with a uid gets a response with that uid.
     for broken in [
@@ -283,15 +283,15 @@ async fn invalid_review_is_answered_without_failure() {
         r#""operation":7}}"#,
         r#""object":{"spec":{"containers":{"name":"canary-text"}}}}}"#,
     ] {
-        let (status, said) = webhook
+        let (status, message) = webhook
             .send(
                 Method::POST,
                 "/admit/pods",
                 format!(r#"{head},"request":{{"uid":"u-1",{broken}"#),
             )
             .await;
-        assert_eq!(status, 200, "{broken}: {said}");
-        let answer: Value = serde_json::from_str(&said).expect("an AdmissionReview");
+        assert_eq!(status, 200, "{broken}: {message}");
+        let answer: Value = serde_json::from_str(&message).expect("an AdmissionReview");
         let response = &answer["response"];
         assert_eq!(
             (&response["uid"], &response["allowed"]),
@@ -302,7 +302,7 @@ async fn invalid_review_is_answered_without_failure() {
             (&response["status"]["code"], &response["status"]["reason"]),
             (&json!(400), &json!("BadRequest"))
         );
-        assert!(!said.contains("canary-text"), "{said}");
+        assert!(!message.contains("canary-text"), "{message}");
     }
     let (_, metrics) = webhook.get("/metrics").expect("metrics");
     assert!(metrics.contains(r#"reason="unreadable""#), "{metrics}");

@@ -15,7 +15,7 @@ use testbed::wait_within;
 const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-controller";
 
 /// Time limit until the API server enforces a new policy.
-const POLICY_KNOWN: Duration = Duration::from_mins(1);
+const POLICY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Control plane with the chart's policies, and the controller's account with every permission.
 async fn fixture() -> ControlPlane {
@@ -69,13 +69,13 @@ async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value)
 }
 
 #[track_caller]
-fn denied(answer: &CommandOutput, says: &str) {
+fn rejects(answer: &CommandOutput, expected_message: &str) {
     let find_object = answer
         .stderr
         .contains("ValidatingAdmissionPolicy 'floe-secrets-controller-");
     assert!(
-        answer.code != 0 && find_object && answer.stderr.contains(says),
-        "no {says:?} in {answer:?}"
+        answer.code != 0 && find_object && answer.stderr.contains(expected_message),
+        "no {expected_message:?} in {answer:?}"
     );
 }
 
@@ -112,7 +112,7 @@ fn trigger(value: &Value) -> Value {
 
 /// Waits until the API server enforces a new policy.
 async fn known(cp: &ControlPlane, object: &str) {
-    wait_within(POLICY_KNOWN, "the policy counts", || async {
+    wait_within(POLICY_TIMEOUT, "the policy is in effect", || async {
         let refused = patch(
             cp,
             "jobs",
@@ -141,7 +141,7 @@ async fn controller_can_change_only_one_annotation_and_the_ca() {
         annotations(cp, name).await;
         everything_else(cp, name).await;
         for namespace in ["kube-system", "kube-node-lease", NAME, "quiet"] {
-            denied(
+            rejects(
                 &patch(cp, namespace, name, &trigger(&"uid".into())).await,
                 "in a namespace that the webhook leaves alone",
             );
@@ -156,7 +156,7 @@ async fn controller_can_change_only_one_annotation_and_the_ca() {
         &json!([{"name": "main", "image": "none"}]),
     )
     .to_string();
-    denied(
+    rejects(
         &cp.kubectl(
             &["--as", ACCOUNT, "-n", "jobs", "create", "-f", "-"],
             &fresh,
@@ -177,7 +177,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     }
     let other = "changes no annotation but retry.floe.dev/requested-for";
     let change = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
-    denied(
+    rejects(
         &patch(cp, "jobs", name, &change("example.com/a", "b".into())).await,
         other,
     );
@@ -194,7 +194,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         change("example.com/a", "c".into()),
         change("example.com/a", json!(null)),
     ] {
-        denied(&patch(cp, "jobs", name, &change).await, other);
+        rejects(&patch(cp, "jobs", name, &change).await, other);
     }
     patch(cp, "jobs", name, &trigger(&"c".into()))
         .await
@@ -202,7 +202,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     // A controller of an older version still writes the former name of the annotation: it is rejected, changes nothing,
     // and leftover annotations hinder nobody.
     let former = "nudge.floe.dev/secret";
-    denied(
+    rejects(
         &patch(cp, "jobs", name, &change(former, "uid".into())).await,
         other,
     );
@@ -215,7 +215,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
     patch(cp, "jobs", name, &trigger(&"beside".into()))
         .await
         .expect_success();
-    denied(
+    rejects(
         &patch(cp, "jobs", name, &change(former, "again".into())).await,
         other,
     );
@@ -223,7 +223,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         .await
         .expect_success();
     let all = json!({"metadata": {"annotations": null}});
-    denied(&patch(cp, "jobs", name, &all).await, other);
+    rejects(&patch(cp, "jobs", name, &all).await, other);
     cp.kubectl(
         &[
             "-n",
@@ -249,7 +249,7 @@ async fn annotations(cp: &ControlPlane, name: &str) {
 
 async fn everything_else(cp: &ControlPlane, name: &str) {
     let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
-    for (change, says) in [
+    for (change, expected_message) in [
         (
             json!({"metadata": {"labels": {"a": "b"}}}),
             "changes no labels, owners or finalizers",
@@ -263,7 +263,7 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
             "changes no labels, owners or finalizers",
         ),
     ] {
-        denied(&patch(cp, "jobs", name, &change).await, says);
+        rejects(&patch(cp, "jobs", name, &change).await, expected_message);
     }
     // Fields of each kind's spec that users may change.
     let image = json!({"spec": {"template": {"spec": {"hostPID": true}}}});
@@ -271,9 +271,9 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
         "job" => json!({"spec": {"suspend": true}}),
         _ => image,
     };
-    denied(&patch(cp, "jobs", name, &spec).await, "changes no spec");
+    rejects(&patch(cp, "jobs", name, &spec).await, "changes no spec");
     let both = json!({"metadata": trigger(&"f".into())["metadata"], "spec": spec["spec"]});
-    denied(&patch(cp, "jobs", name, &both).await, "changes no spec");
+    rejects(&patch(cp, "jobs", name, &both).await, "changes no spec");
 }
 
 /// Webhook configuration: the CA of every entry, and no other field.
@@ -356,29 +356,29 @@ async fn configuration(cp: &ControlPlane) {
     ] {
         let operation =
             json!([{"op": "replace", "path": format!("/webhooks/0/{path}"), "value": value}]);
-        denied(&by_json(operation).await, nothing_else);
+        rejects(&by_json(operation).await, nothing_else);
     }
     let elsewhere = json!([{"op": "replace", "path": "/webhooks/0/clientConfig",
         "value": {"url": "https://127.0.0.1:1", "caBundle": pem}}]);
-    denied(&by_json(elsewhere).await, nothing_else);
-    denied(
+    rejects(&by_json(elsewhere).await, nothing_else);
+    rejects(
         &by_json(json!([{"op": "remove", "path": "/webhooks/4"}])).await,
         nothing_else,
     );
     let label = json!([{"op": "add", "path": "/metadata/labels/a", "value": "b"}]);
-    denied(
+    rejects(
         &by_json(label).await,
         "changes no metadata of the webhook configuration",
     );
     // Configuration of another webhook.
-    let mut theirs = find_object(
+    let mut foreign = find_object(
         &rendered,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
     )
     .clone();
-    theirs["metadata"]["name"] = "theirs".into();
-    cp.create(&theirs).await.object();
+    foreign["metadata"]["name"] = "theirs".into();
+    cp.create(&foreign).await.object();
     let ca = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": pem}])
         .to_string();
     let args = [
@@ -390,7 +390,7 @@ async fn configuration(cp: &ControlPlane) {
         "--patch",
         &ca,
     ];
-    denied(
+    rejects(
         &cp.kubectl(&args, "").await,
         "no webhook configuration but zz-floe-secrets-webhook",
     );

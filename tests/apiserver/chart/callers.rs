@@ -122,11 +122,11 @@ fn notes(values: &Value) -> String {
         NAME,
         "--dry-run=client",
     ];
-    let said = Helm::V4
+    let notes_text = Helm::V4
         .run(&args, &merged(existing(), values))
         .expect_success()
         .stdout;
-    let (_, notes) = said.split_once("NOTES:").expect("notes");
+    let (_, notes) = notes_text.split_once("NOTES:").expect("notes");
     // Joined into one line, independent of line breaks.
     notes.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -268,11 +268,11 @@ async fn star_reference_is_accepted_only_behind_closed_port() {
             assert_eq!(review["response"]["allowed"], false, "{review}");
             let message = review["response"]["status"]["message"]
                 .as_str()
-                .expect("a sentence");
+                .expect("a message");
             assert!(message.contains(SETTINGS), "{message}");
             assert!(
                 !review.to_string().contains("word"),
-                "a key's name is told: {review}"
+                "a key's name is disclosed: {review}"
             );
         }
     }

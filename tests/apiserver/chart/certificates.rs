@@ -230,7 +230,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
             folder.write(key, decoded(&secret, key).expect("the pair"));
         }
     }
-    let here = |argument: &str| match argument.split_once('=') {
+    let local_value = |argument: &str| match argument.split_once('=') {
         Some((flag @ ("--tls-cert" | "--tls-key"), file)) => {
             format!(
                 "{flag}={}/{}",
@@ -251,7 +251,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         .expect("arguments")
         .iter();
     let mut args: Vec<String> = args
-        .map(|argument| here(argument.as_str().expect("text")))
+        .map(|argument| local_value(argument.as_str().expect("text")))
         .collect();
     args.extend([
         "--kubeconfig".to_owned(),

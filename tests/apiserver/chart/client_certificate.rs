@@ -39,14 +39,14 @@ async fn api_server_authenticates_and_other_callers_are_rejected() {
 
     let launch_port = testbed::free_ports::<1>()[0];
     let [admission, clients]: [String; 2] = blocks("yaml").try_into().expect("two files");
-    let here = folder.path().display().to_string();
+    let folder_path = folder.path().display().to_string();
     let admission = folder.write(
         "configuration.yaml",
-        admission.replace("/etc/kubernetes/admission", &here),
+        admission.replace("/etc/kubernetes/admission", &folder_path),
     );
     // The Service here has another port than 443, which the page instructs to add.
     assert!(clients.contains(SERVICE_HOST));
-    let clients = clients.replace("/etc/kubernetes/admission", &here);
+    let clients = clients.replace("/etc/kubernetes/admission", &folder_path);
     folder.write(
         "clients.yaml",
         clients.replace(SERVICE_HOST, &format!("{SERVICE_HOST}:{launch_port}")),
@@ -81,9 +81,9 @@ async fn api_server_authenticates_and_other_callers_are_rejected() {
     assert_eq!(answer.status, 500, "{answer:?}");
     let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
         .expect("the runbook");
-    let said = "tls: certificate required";
+    let expected_error = "tls: certificate required";
     assert!(
-        answer.message().contains(said) && page.contains(said),
+        answer.message().contains(expected_error) && page.contains(expected_error),
         "{answer:?}"
     );
     wait_for("the failed handshake is counted", || async {

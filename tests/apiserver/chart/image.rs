@@ -76,7 +76,7 @@ fn copied() -> Vec<String> {
             .into_iter()
             .filter(|word| !word.starts_with("--"))
             .collect();
-        let (_, from) = files.split_last().expect("a place to copy to");
+        let (_, from) = files.split_last().expect("a target folder");
         sources.extend(from.iter().map(|source| {
             source
                 .trim_start_matches("./")
@@ -162,7 +162,7 @@ fn included_files_are_copied_to_build() {
                 .expect("a folder")
                 .join(included)
                 .canonicalize()
-                .expect("what is included is there");
+                .expect("an included file exists");
             let path = path
                 .strip_prefix(project_root().canonicalize().expect("the project"))
                 .expect("below the project");

@@ -190,7 +190,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
         let name = release.name.as_str();
         assert!(release.objects().await.is_empty());
 
-        let said = release
+        let notes = release
             .helm(helm, &["install", name, &chart()], &existing())
             .await;
         for step in [
@@ -200,12 +200,12 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             "secrets.floe.dev/env-from",
         ] {
             assert!(
-                said.contains(step),
-                "{helm:?}: NOTES.txt does not tell of {step}:\n{said}"
+                notes.contains(step),
+                "{helm:?}: NOTES.txt does not mention {step}:\n{notes}"
             );
         }
         // The policy is enforced, so the notes need no warning.
-        assert!(!said.contains("pod-security"), "{said}");
+        assert!(!notes.contains("pod-security"), "{notes}");
         let first = release.objects().await;
         assert!(first.len() > 15, "{first:?}");
         wait_for("both Deployments' pods", || async {

@@ -3,12 +3,9 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod admission_policy;
 mod callers;

@@ -57,9 +57,9 @@ fn promtool(args: &[&str]) {
         .args(args)
         .output()
         .expect("promtool runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "promtool {args:?}: {said}");
+    assert!(output.status.success(), "promtool {args:?}: {printed}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use testbed::helm::{Helm, NAME, chart, find_object};
 use testbed::tools::project_root;
 
 /// Valid names of namespaces that one version of YAML or the other reads as another type.
-const ODD: [&str; 15] = [
+const ODD_NAMES: [&str; 15] = [
     "1234",
     "1e3",
     "on",
@@ -113,7 +113,7 @@ fn odd_names_are_strings_everywhere() {
     let same = |found: &(Vec<String>, usize), plain: &(Vec<String>, usize)| {
         found.0 == plain.0 && found.1 >= plain.1
     };
-    for (odd, mode) in ODD.iter().zip((0..modes.len()).cycle()) {
+    for (odd, mode) in ODD_NAMES.iter().zip((0..modes.len()).cycle()) {
         let by_release = shapes(odd, &release[mode], odd);
         assert!(
             same(&by_release, &plain_release[mode]),

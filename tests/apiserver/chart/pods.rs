@@ -226,8 +226,9 @@ async fn disruption_budget_never_blocks_drain() {
                 "metadata": {"name": pod["metadata"]["name"], "namespace": namespace.name}});
             // A blocked eviction gets 429, on which the client retries by itself.
             let path = format!("{}/eviction", path(pod));
-            let asked = cp.request(Method::POST, &path, Some(&eviction));
-            if let Ok(answer) = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await
+            let eviction_request = cp.request(Method::POST, &path, Some(&eviction));
+            if let Ok(answer) =
+                tokio::time::timeout(std::time::Duration::from_secs(5), eviction_request).await
             {
                 assert!(answer.is_accepted() || answer.status == 429, "{answer:?}");
                 evicted += usize::from(answer.is_accepted());

@@ -205,7 +205,7 @@ fn webhook_entries_are_the_five_and_never_stop_cluster() {
                 assert_eq!(fields, guarded, "{what}: {expression}");
             }
             // Entries that can stop pods select only pods with annotations or labelled namespaces.
-            let asked = conditions
+            let by_annotation = conditions
                 .iter()
                 .any(|condition| condition["name"] == "asks-for-secrets");
             let expressions = entry["namespaceSelector"]["matchExpressions"]
@@ -214,7 +214,7 @@ fn webhook_entries_are_the_five_and_never_stop_cluster() {
             let labelled = expressions.contains(&json!(
                 {"key": "secrets.floe.dev/inject", "operator": "In", "values": ["enabled"]}));
             assert!(
-                entry["failurePolicy"] == "Ignore" || asked || labelled,
+                entry["failurePolicy"] == "Ignore" || by_annotation || labelled,
                 "{what}: {entry}"
             );
             let exempt = &expressions[0];
@@ -319,12 +319,12 @@ fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
 #[test]
 fn permissions_follow_scope() {
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
-    let (everywhere, here) = (
+    let (everywhere, in_namespace) = (
         Helm::V4.objects(NAME, &json!({})),
         Helm::V4.objects(NAME, &scoped),
     );
     // No component has permissions in the whole cluster.
-    assert!(here.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
+    assert!(in_namespace.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
     for component in ["webhook", "controller"] {
         let of = |objects: &[Value], place: &str| -> Vec<Value> {
             rules(objects, component)
@@ -342,9 +342,9 @@ fn permissions_follow_scope() {
             }
         }
         for place in ["a", "b"] {
-            assert_eq!(of(&here, place), cluster, "{component} in {place}");
+            assert_eq!(of(&in_namespace, place), cluster, "{component} in {place}");
         }
-        let own = (of(&everywhere, NAME), of(&here, NAME));
+        let own = (of(&everywhere, NAME), of(&in_namespace, NAME));
         assert_eq!(own.0, own.1, "{component}");
     }
     // The CA in the webhook configuration is the only field that is not rendered.

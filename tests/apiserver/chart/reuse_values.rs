@@ -35,10 +35,10 @@ fn absent_values_have_defaults() {
         })
         .collect();
     for helm in Helm::ALL {
-        let whole = helm.template(NAME, &json!({})).expect_success().stdout;
+        let rendered_default = helm.template(NAME, &json!({})).expect_success().stdout;
         for values in [&absent, &inner] {
             assert!(
-                helm.template(NAME, values).expect_success().stdout == whole,
+                helm.template(NAME, values).expect_success().stdout == rendered_default,
                 "{helm:?}: {values}"
             );
         }

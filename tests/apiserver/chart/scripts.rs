@@ -77,13 +77,13 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
 #[test]
 fn leftovers_of_running_builds_are_kept() {
     let folder = Folder::new();
-    let here = folder.path().display();
+    let folder_path = folder.path().display();
     let script = format!(
         "source <(sed -n '/^remove_leftovers()/,/^}}/p' hack/tools/tools.sh)
          true & gone=$!; wait $gone
-         mkdir '{here}'/.building.$gone '{here}'/.building.$$ '{here}'/kept
-         remove_leftovers '{here}'; remove_leftovers '{here}/kept'
-         ls -A '{here}' | sed \"s/$$/own/\""
+         mkdir '{folder_path}'/.building.$gone '{folder_path}'/.building.$$ '{folder_path}'/kept
+         remove_leftovers '{folder_path}'; remove_leftovers '{folder_path}/kept'
+         ls -A '{folder_path}' | sed \"s/$$/own/\""
     );
     assert_eq!(bash(&script), (0, ".building.own\nkept".to_owned()));
 }

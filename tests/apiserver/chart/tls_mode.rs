@@ -15,8 +15,8 @@ use testbed::wait_for;
 const CONTROLLER: &str = "floe-secrets-controller";
 
 /// Secrets of the two modes.
-const ISSUED: &str = "floe-secrets-webhook-tls";
-const OWN: &str = "floe-secrets-webhook-tls-self";
+const CERT_MANAGER_SECRET: &str = "floe-secrets-webhook-tls";
+const SELF_MANAGED_SECRET: &str = "floe-secrets-webhook-tls-self";
 
 /// Release whose pods are processes on this machine.
 struct Release<'c> {
@@ -114,14 +114,18 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
             running: Vec::new(),
         };
         release.helm("install", "cert-manager").await;
-        release.certificate(ISSUED).await;
-        release.roll_out(ISSUED).await;
-        let issued = release.certificate(ISSUED).await;
+        release.certificate(CERT_MANAGER_SECRET).await;
+        release.roll_out(CERT_MANAGER_SECRET).await;
+        let issued = release.certificate(CERT_MANAGER_SECRET).await;
 
         // From cert-manager to the controller.
         release.helm("upgrade", "self-managed").await;
-        release.roll_out(OWN).await;
-        assert_ne!(release.certificate(OWN).await, issued, "{helm:?}");
+        release.roll_out(SELF_MANAGED_SECRET).await;
+        assert_ne!(
+            release.certificate(SELF_MANAGED_SECRET).await,
+            issued,
+            "{helm:?}"
+        );
         assert!(!release.injected_by_cert_manager().await);
         let args = ["-n", NAME, "get", "certificates,issuers", "--output=name"];
         assert_eq!(
@@ -130,7 +134,7 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
             "{helm:?}"
         );
         // cert-manager leaves its Secrets behind, and the page has the command that deletes them.
-        assert!(release.secret(ISSUED).await.is_some());
+        assert!(release.secret(CERT_MANAGER_SECRET).await.is_some());
         let page = std::fs::read_to_string(
             testbed::tools::project_root().join("docs/operations/INSTALL.md"),
         );
@@ -143,15 +147,15 @@ async fn upgrade_switches_certificate_mode_in_both_directions() {
         }
         release.helm("upgrade", "cert-manager").await;
         assert!(
-            release.secret(OWN).await.is_none(),
+            release.secret(SELF_MANAGED_SECRET).await.is_none(),
             "{helm:?}: the Secret is the release's own"
         );
-        release.certificate(ISSUED).await;
+        release.certificate(CERT_MANAGER_SECRET).await;
         assert!(release.injected_by_cert_manager().await);
-        release.roll_out(ISSUED).await;
+        release.roll_out(CERT_MANAGER_SECRET).await;
         assert!(
-            release.secret(OWN).await.is_none(),
-            "{helm:?}: nobody makes it again"
+            release.secret(SELF_MANAGED_SECRET).await.is_none(),
+            "{helm:?}: not created again"
         );
 
         release.running.clear();
@@ -183,12 +187,12 @@ fn modes_use_separate_secrets() {
             .collect();
         names
     };
-    assert!(of("self-managed", "Secret").contains(&OWN.to_owned()));
-    assert!(!of("self-managed", "Secret").contains(&ISSUED.to_owned()));
-    assert!(of("cert-manager", "Certificate").contains(&ISSUED.to_owned()));
+    assert!(of("self-managed", "Secret").contains(&SELF_MANAGED_SECRET.to_owned()));
+    assert!(!of("self-managed", "Secret").contains(&CERT_MANAGER_SECRET.to_owned()));
+    assert!(of("cert-manager", "Certificate").contains(&CERT_MANAGER_SECRET.to_owned()));
     let objects = Helm::V4.objects(NAME, &json!({"tls": {"mode": "existing"}}));
     let volumes = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
-    assert_eq!(volumes[0]["secret"]["secretName"], ISSUED);
+    assert_eq!(volumes[0]["secret"]["secretName"], CERT_MANAGER_SECRET);
     // A name that the user sets applies to every mode.
     let values = json!({"tls": {"mode": "self-managed", "secretName": "mine"}});
     let objects = Helm::V4.objects(NAME, &values);

@@ -8,7 +8,7 @@ use testbed::helm::{Helm, NAME, default_values};
 /// Values of the chart by path, with their defaults. A section is a non-empty map with fixed keys.
 fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
     /// Maps with defaults whose keys are defined by the user or by Kubernetes.
-    const FREE: [&str; 6] = [
+    const MAPS_WITH_FREE_KEYS: [&str; 6] = [
         "/resources",
         "/nodeSelector",
         "/podSecurityContext",
@@ -17,7 +17,7 @@ fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
         "/metrics/grafanaDashboard/labels",
     ];
     match value {
-        Value::Object(section) if !section.is_empty() && !FREE.contains(&path) => {
+        Value::Object(section) if !section.is_empty() && !MAPS_WITH_FREE_KEYS.contains(&path) => {
             for (key, value) in section {
                 leaves(&format!("{path}/{key}"), value, found);
             }
@@ -38,7 +38,7 @@ fn only(path: &str, value: Value) -> Value {
 
 /// Renders with several wrong values at once, and expects each to be rejected under its own path.
 #[track_caller]
-fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
+fn rejects(helm: Helm, wrong: &[(String, Value)], expected_message: &str) {
     let values = wrong.iter().fold(json!({}), |values, (path, value)| {
         merged(values, &only(path, value.clone()))
     });
@@ -48,10 +48,10 @@ fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
         let named = answer
             .stderr
             .lines()
-            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(says));
+            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(expected_message));
         assert!(
             named,
-            "{helm:?}: nothing about {path} = {value} that says {says:?}:\n{}",
+            "{helm:?}: no message about {path} = {value} with {expected_message:?}:\n{}",
             answer.stderr
         );
     }
@@ -75,7 +75,7 @@ fn value_of_wrong_type_is_rejected() {
         })
         .collect();
     for helm in Helm::ALL {
-        refused(helm, &wrong, "");
+        rejects(helm, &wrong, "");
     }
 }
 
@@ -267,14 +267,13 @@ fn value_out_of_range_is_rejected() {
         });
         let answer = Helm::V4.template(NAME, &values);
         assert_ne!(answer.code, 0, "rendered with {values}");
-        for (path, value, says) in round {
-            let about = answer
-                .stderr
-                .lines()
-                .any(|line| line.contains(&format!("at '{path}")) && line.contains(says));
+        for (path, value, expected_message) in round {
+            let about = answer.stderr.lines().any(|line| {
+                line.contains(&format!("at '{path}")) && line.contains(expected_message)
+            });
             assert!(
                 about,
-                "nothing about {path} = {value} that says {says:?}:\n{}",
+                "no message about {path} = {value} with {expected_message:?}:\n{}",
                 answer.stderr
             );
         }
@@ -359,11 +358,11 @@ fn conflicting_values_are_rejected_with_solution() {
             "Choose another one",
         ),
     ];
-    for (values, says) in rows {
+    for (values, expected_message) in rows {
         let answer = Helm::V4.template(NAME, &values);
         assert!(
-            answer.code != 0 && answer.stderr.contains(says),
-            "{values}: no {says:?} in:\n{}",
+            answer.code != 0 && answer.stderr.contains(expected_message),
+            "{values}: no {expected_message:?} in:\n{}",
             answer.stderr
         );
     }
@@ -416,9 +415,9 @@ fn generated_files_are_up_to_date() {
             .arg("--check")
             .output()
             .expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned()
             + &String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{script}: {said}");
+        assert!(output.status.success(), "{script}: {printed}");
     }
 }
 

@@ -38,11 +38,11 @@ async fn drift_is_counted_and_reported_in_one_event() {
         .start()
         .await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
-    let said = cp
+    let event_message = cp
         .event(&ns.name, "Pod", "bare", "SecretsNotInjected")
         .await;
     assert_eq!(
-        said,
+        event_message,
         "container \"main\" runs without secret \"db\"; it was created or changed without the webhook: delete the \
          pod, so that its controller makes a new one"
     );
@@ -61,10 +61,10 @@ async fn drift_is_counted_and_reported_in_one_event() {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    let said = |line: &Value| {
+    let event_message = |line: &Value| {
         line["message"] == "drift scan" && line["pods"] == 1 && line["workloads"] == 0
     };
-    assert!(lines.iter().any(said), "{log}");
+    assert!(lines.iter().any(event_message), "{log}");
     // Fixed objects are no longer counted.
     let path = format!(
         "/api/v1/namespaces/{}/pods/bare?gracePeriodSeconds=0",
@@ -74,7 +74,7 @@ async fn drift_is_counted_and_reported_in_one_event() {
     metric_is(&controller, "uninjected{kind=\"pod\"}", 0).await;
 }
 
-/// Webhook that is called after ours and removes `envFrom` from pods with a label.
+/// Webhook that is called after the one under test and removes `envFrom` from pods with a label.
 fn remover(request: &Value) -> Value {
     use base64::Engine as _;
     let container = &request["object"]["spec"]["containers"][0];
@@ -86,7 +86,7 @@ fn remover(request: &Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
-/// Configuration of that webhook, with a name that sorts after ours.
+/// Configuration of that webhook, with a name that sorts last.
 fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value {
     let mut later = stub.url_configuration();
     later["metadata"]["name"] = format!("zzz-{}", testbed::unique("later")).into();
@@ -142,20 +142,20 @@ async fn drift_by_outage_or_later_webhook_is_found() {
     assert_eq!(
         create("mended", "once").await,
         ["secret/db"],
-        "ours is called once more, and mends it"
+        "the webhook is called again, and fixes it"
     );
     assert_eq!(
         create("stripped", "again").await,
         nothing,
-        "the later one has the last word"
+        "the later webhook wins"
     );
     found(2).await;
-    let said = cp
+    let event_message = cp
         .event(&ns.name, "Pod", "stripped", "SecretsNotInjected")
         .await;
     assert!(
-        said.starts_with("container \"main\" runs without secret \"db\""),
-        "{said}"
+        event_message.starts_with("container \"main\" runs without secret \"db\""),
+        "{event_message}"
     );
 
     // Scaled to zero replicas, the shipped configuration admits none of them; an operator's `Ignore` does.
@@ -198,11 +198,11 @@ async fn warnings_of_pods_are_reported_once_on_their_controller() {
     let scans =
         || crate::metric(&controller, "drift_scans_total{result=\"complete\"}").unwrap_or(0);
     cp.kubectl_apply(&ns.name, &api).await.expect_success();
-    let said = cp
+    let event_message = cp
         .event(&ns.name, "ReplicaSet", "api-", "InjectionWarnings")
         .await;
     assert_eq!(
-        said,
+        event_message,
         "its pods were admitted with warnings: container \"main\" already sets TOKEN; it was left as it is; \"job-*\" \
          (annotation secrets.floe.dev/containers) matches no container"
     );
@@ -218,7 +218,7 @@ async fn warnings_of_pods_are_reported_once_on_their_controller() {
     assert_eq!(
         (&event["type"], &event["count"]),
         (&json!("Warning"), &json!(1)),
-        "it is not said again"
+        "logged only once"
     );
     assert_eq!(event["involvedObject"]["apiVersion"], "apps/v1");
 }

@@ -63,12 +63,12 @@ async fn objects_excluded_by_labels_are_neither_drift_nor_pending() {
     cp.event(&served.name, "Job", "web", "AwaitingSecrets")
         .await;
     for reason in ["SecretsNotInjected", "AwaitingSecrets"] {
-        let said = [
+        let messages = [
             events(&cp, &served.name, reason).await,
             events(&cp, &legacy.name, reason).await,
         ]
         .concat();
-        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(messages.len(), 1, "{messages:?}");
     }
 }
 
@@ -156,11 +156,11 @@ async fn permissions_in_named_namespaces_suffice() {
     .await;
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
-    let asked = audit.requests_by(&identity.username);
+    let requests = audit.requests_by(&identity.username);
     // Rollouts are not installed, and without the permission to read them that is not an error.
-    let refused: Vec<_> = asked
+    let refused: Vec<_> = requests
         .iter()
-        .filter(|asked| matches!(asked.code, 401 | 403))
+        .filter(|request| matches!(request.code, 401 | 403))
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
 }

@@ -63,7 +63,7 @@ async fn leader_change_does_not_affect_admission() {
     assert_eq!(
         metric(&second, "uninjected{kind=\"pod\"}"),
         Some(0),
-        "the figure is the leader's alone"
+        "only the leader reports the gauge"
     );
     assert_eq!(lease(&cp).await["spec"]["holderIdentity"], holder);
 

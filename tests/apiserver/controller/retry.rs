@@ -114,8 +114,8 @@ async fn pods_are_created_as_soon_as_their_secrets_exist() {
     }
     let expected = "new pods wait for secret \"late\"";
     for (kind, name) in OWNERS {
-        let said = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
-        assert!(said.starts_with(expected), "{said}");
+        let message = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
+        assert!(message.starts_with(expected), "{message}");
     }
     metric_is(&controller, "retry_pending_owners", 4).await;
     // Until the back-off is long: each pause is twice the one before.
@@ -143,25 +143,25 @@ async fn pods_are_created_as_soon_as_their_secrets_exist() {
     // controller of another one may have retried by itself at that moment.
     let path = format!("/api/v1/namespaces/{}/secrets/late", with.name);
     let uid = cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"].clone();
-    let mut told = Vec::new();
+    let mut retried = Vec::new();
     for (kind, name) in OWNERS {
-        let said = cp.event(&with.name, kind, name, "SecretsArrived").await;
-        let how = said
+        let message = cp.event(&with.name, kind, name, "SecretsArrived").await;
+        let how = message
             .strip_prefix("secret \"late\" can be injected now; ")
             .expect("what arrived")
             .to_owned();
         match how.as_str() {
-            "pods are tried again at once" => told.push(kind),
+            "pods are tried again at once" => retried.push(kind),
             how => assert_eq!(how, "its controller has tried again by itself"),
         }
     }
-    println!("told: {told:?}");
+    println!("retried: {retried:?}");
     assert!(
-        !told.is_empty(),
+        !retried.is_empty(),
         "after a dozen tries the pauses are ten times as long as a look takes\n{}",
         controller.log()
     );
-    if told.contains(&"ReplicaSet") {
+    if retried.contains(&"ReplicaSet") {
         assert_eq!(
             replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"],
             uid
@@ -203,7 +203,7 @@ async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, 
     });
     cp.create(&quota).await.object();
     let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/full");
-    wait_for("the quota counts", || async {
+    wait_for("the quota is in effect", || async {
         let quota = cp.request(Method::GET, &path, None).await.object();
         quota["status"]["used"]["pods"].is_string().then_some(())
     })
@@ -241,7 +241,7 @@ async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, 
         });
         cp.create(&event).await.object();
     }
-    wait_for("the controller has looked at it again", || async {
+    wait_for("another scan of the controller", || async {
         (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2)
             .then_some(())
     })
@@ -316,7 +316,7 @@ async fn rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
 #[tokio::test]
 async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
     let audit = AuditLog::new();
-    // Without controllers, only ours reads Secrets.
+    // Without controllers, only the webhook's controller reads Secrets.
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
@@ -365,13 +365,15 @@ async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
     )
     .await;
     let reads = wait_for("a thousand reads", || async {
-        let mut asked = audit.requests_by(&identity.username);
-        let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
-        asked.retain(|asked| asked.verb == "get" && ours.contains(&asked.resource.as_str()));
-        (asked.len() >= 1000).then_some(asked)
+        let mut requests = audit.requests_by(&identity.username);
+        let counted_resources = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
+        requests.retain(|request| {
+            request.verb == "get" && counted_resources.contains(&request.resource.as_str())
+        });
+        (requests.len() >= 1000).then_some(requests)
     })
     .await;
-    let mut at: Vec<jiff::Timestamp> = reads.iter().map(|asked| asked.at).collect();
+    let mut at: Vec<jiff::Timestamp> = reads.iter().map(|request| request.at).collect();
     at.sort();
     let within = |seconds: i64| {
         let end = |from: &jiff::Timestamp| *from + jiff::SignedDuration::from_secs(seconds);
@@ -417,10 +419,10 @@ async fn owner_retried_by_its_controller_gets_event() {
     job["metadata"]["namespace"] = ns.name.as_str().into();
     let job = cp.create(&job).await.object();
     cp.create(&refusal(&job)).await.object();
-    let said = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
+    let message = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
     assert!(
-        said.starts_with("new pods wait for secret \"late\""),
-        "{said}"
+        message.starts_with("new pods wait for secret \"late\""),
+        "{message}"
     );
 
     let status = json!({"status": {"active": 1, "startTime": "2026-01-01T00:00:00Z"}});
@@ -429,9 +431,9 @@ async fn owner_retried_by_its_controller_gets_event() {
         .await
         .object();
     cp.secret(&ns.name, "late", &["k"], "x").await;
-    let said = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
+    let message = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
     assert_eq!(
-        said,
+        message,
         "secret \"late\" can be injected now; its controller has tried again by itself"
     );
     metric_is(&controller, "retry_pending_owners", 0).await;
@@ -439,7 +441,7 @@ async fn owner_retried_by_its_controller_gets_event() {
     let live = cp.request(Method::GET, &path, None).await.object();
     assert!(
         live["metadata"].get("annotations").is_none(),
-        "nobody told its controller: {live}"
+        "the owner was not annotated: {live}"
     );
 }
 
@@ -492,16 +494,16 @@ async fn event_in_another_namespace_is_ignored() {
         audit
             .requests_by(&identity.username)
             .iter()
-            .any(|asked| asked.name == "own")
+            .any(|request| request.name == "own")
             .then_some(())
     })
     .await;
     let read: Vec<_> = audit
         .requests_by(&identity.username)
         .into_iter()
-        .filter(|asked| asked.resource == "jobs.batch" && asked.verb == "get")
+        .filter(|request| request.resource == "jobs.batch" && request.verb == "get")
         .collect();
-    assert!(read.iter().all(|asked| asked.name == "own"), "{read:?}");
+    assert!(read.iter().all(|request| request.name == "own"), "{read:?}");
     assert!(
         events(&cp, &victim.name, "AwaitingSecrets")
             .await

@@ -97,14 +97,14 @@ async fn controller_uses_every_permission_and_misses_none() {
         .filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));
     let granted: BTreeSet<String> = roles.flat_map(rules).collect();
     let used = wait_for("all of it is in the audit log", || async {
-        let asked = audit.requests_by(&identity.username);
-        let used: BTreeSet<String> = asked
+        let requests = audit.requests_by(&identity.username);
+        let used: BTreeSet<String> = requests
             .iter()
-            .map(|asked| format!("{} {}", asked.verb, asked.resource))
+            .map(|request| format!("{} {}", request.verb, request.resource))
             .collect();
-        let refused: Vec<_> = asked
+        let refused: Vec<_> = requests
             .iter()
-            .filter(|asked| matches!(asked.code, 401 | 403))
+            .filter(|request| matches!(request.code, 401 | 403))
             .collect();
         assert!(refused.is_empty(), "{refused:?}");
         (used.len() >= granted.len()).then_some(used)

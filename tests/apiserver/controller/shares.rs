@@ -19,16 +19,16 @@ use testbed::{wait_for, wait_within};
 const JOBS: usize = 1000;
 
 /// Number of those that wait for a key of the one Secret; the others wait for a secret that is never created.
-const WAITING: usize = 900;
+const JOBS_WAITING_FOR_KEY: usize = 900;
 
 /// Number of Deployments of the other tenant, each with a Secret that is created late.
-const LATE: usize = 5;
+const LATE_DEPLOYMENTS: usize = 5;
 
 /// Number of objects with large metadata.
-const LARGE: usize = 140;
+const LARGE_OBJECTS: usize = 140;
 
 /// Time limit from a Secret's creation to the pod that waited for it.
-const PROMISE: Duration = Duration::from_secs(5);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Suspended Job with a quarter of a megabyte of annotations.
 fn large(namespace: &str, number: usize) -> Value {
@@ -45,7 +45,7 @@ fn large(namespace: &str, number: usize) -> Value {
 
 /// Job whose pods are refused.
 fn refused(namespace: &str, number: usize) -> Value {
-    let asks = if number < WAITING {
+    let asks = if number < JOBS_WAITING_FOR_KEY {
         json!({"refs": "rewritten/key"})
     } else {
         json!({"env-from": "never"})
@@ -94,7 +94,7 @@ async fn hostile_tenant_delays_no_other() {
     create_all(
         &cp,
         &jobs,
-        (0..LARGE).map(|number| large(&harm.name, number)),
+        (0..LARGE_OBJECTS).map(|number| large(&harm.name, number)),
     )
     .await;
     // Created before the webhook is registered: the other tenant's drift.
@@ -156,7 +156,7 @@ async fn hostile_tenant_delays_no_other() {
             (metric(&controller, "retry_pending_owners")? >= 90).then_some(())
         })
         .await;
-        for number in 0..LATE {
+        for number in 0..LATE_DEPLOYMENTS {
             let asks = prefixed(&json!({"env-from": format!("secret-{number}")}));
             let late = deployment(&format!("late-{number}"), &asks, &json!([container()]));
             cp.kubectl_apply(&honest.name, &late).await.expect_success();
@@ -165,16 +165,16 @@ async fn hostile_tenant_delays_no_other() {
         let tried = |event: &Value| event["count"].as_i64() > Some(12);
         wait_for("a dozen tries of each", || async {
             let refused = events(&cp, &honest.name, "FailedCreate").await;
-            (refused.iter().filter(|event| tried(event)).count() >= LATE).then_some(())
+            (refused.iter().filter(|event| tried(event)).count() >= LATE_DEPLOYMENTS).then_some(())
         })
         .await;
-        for number in 0..LATE {
+        for number in 0..LATE_DEPLOYMENTS {
             let name = format!("late-{number}");
             cp.event(&honest.name, "ReplicaSet", &name, "AwaitingSecrets")
                 .await;
             cp.secret(&honest.name, &format!("secret-{number}"), &["k"], "x")
                 .await;
-            wait_within(PROMISE, &format!("the pod of {name}"), || async {
+            wait_within(RETRY_TIMEOUT, &format!("the pod of {name}"), || async {
                 (!cp.pods(&honest.name, &format!("app={name}"))
                     .await
                     .is_empty())
@@ -206,10 +206,7 @@ async fn hostile_tenant_delays_no_other() {
         count("full"),
         count("triggered")
     );
-    assert!(
-        count("full") > 0,
-        "what is too much is dropped, and counted"
-    );
+    assert!(count("full") > 0, "excess lines are dropped and counted");
     assert!(
         count("triggered") > 0,
         "with pauses of 20 s and more, not all of them tried again by themselves"

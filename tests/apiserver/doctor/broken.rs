@@ -16,7 +16,7 @@ use testbed::webhook::SERVICE_HOST;
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-const AGAIN: &str = "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts";
+const UPGRADE_COMMAND: &str = "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts";
 
 async fn patch(fixture: &Fixture, operations: &Value) {
     let client = fixture.cp.client();
@@ -41,7 +41,7 @@ async fn each_fault_is_found_and_fixed_by_its_command() {
     let fixture = Fixture::new().await;
     // State right after an installation with the user's own certificate.
     let report = fixture
-        .becomes(&[
+        .wait_for_failed_checks(&[
             failure("ca-bundle"),
             ("trust", "not-checked"),
             failure("admission"),
@@ -53,8 +53,8 @@ async fn each_fault_is_found_and_fixed_by_its_command() {
         "{seen}"
     );
     let trust = report.fix("ca-bundle");
-    fixture.follow(&trust).await;
-    let healthy = fixture.becomes(&[]).await;
+    fixture.run_fix(&trust).await;
+    let healthy = fixture.wait_for_failed_checks(&[]).await;
     assert_eq!(healthy.json["healthy"], true);
     let ids: Vec<&str> = healthy.json["checks"]
         .as_array()
@@ -90,7 +90,7 @@ async fn each_fault_is_found_and_fixed_by_its_command() {
     assert_eq!(
         fixture.doctor().await.output.stdout,
         healthy.output.stdout,
-        "two runs say the same"
+        "two runs have the same output"
     );
     let table = run(&fixture.cp.kubeconfig, &[]).await;
     println!("{}", table.stdout);
@@ -133,9 +133,9 @@ async fn deleted(fixture: &Fixture) {
         .await
         .object();
     let report = fixture
-        .becomes(&[failure("configuration"), failure("admission")])
+        .wait_for_failed_checks(&[failure("configuration"), failure("admission")])
         .await;
-    assert_eq!(report.fix("configuration"), AGAIN);
+    assert_eq!(report.fix("configuration"), UPGRADE_COMMAND);
     fixture
         .cp
         .create(&pod(
@@ -145,9 +145,9 @@ async fn deleted(fixture: &Fixture) {
         ))
         .await
         .object();
-    fixture.follow(AGAIN).await;
+    fixture.run_fix(UPGRADE_COMMAND).await;
     let report = fixture
-        .becomes(&[
+        .wait_for_failed_checks(&[
             failure("ca-bundle"),
             ("trust", "not-checked"),
             failure("admission"),
@@ -161,8 +161,8 @@ async fn deleted(fixture: &Fixture) {
         .kubectl(&["delete", "pod", "bare", "--now"], "")
         .await
         .expect_success();
-    fixture.follow(&report.fix("ca-bundle")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("ca-bundle")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
 /// CA of another authority.
@@ -173,46 +173,52 @@ async fn another_ca(fixture: &Fixture) {
         .collect();
     patch(fixture, &all.into()).await;
     let report = fixture
-        .becomes(&[failure("trust"), failure("admission")])
+        .wait_for_failed_checks(&[failure("trust"), failure("admission")])
         .await;
-    fixture.follow(&report.fix("trust")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("trust")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
 /// An entry is missing; then its conditions are; and the restored entry has no CA.
 async fn entries(fixture: &Fixture) {
     patch(fixture, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
-    let report = fixture.becomes(&[failure("entries")]).await;
+    let report = fixture.wait_for_failed_checks(&[failure("entries")]).await;
     let seen = report.of("entries")["message"].as_str().expect("text");
     assert!(
         seen.starts_with("missing: workloads.secrets.floe.dev;"),
         "{seen}"
     );
-    fixture.follow(&report.fix("entries")).await;
-    let report = fixture.becomes(&[failure("ca-bundle")]).await;
-    fixture.follow(&report.fix("ca-bundle")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("entries")).await;
+    let report = fixture
+        .wait_for_failed_checks(&[failure("ca-bundle")])
+        .await;
+    fixture.run_fix(&report.fix("ca-bundle")).await;
+    fixture.wait_for_failed_checks(&[]).await;
     patch(
         fixture,
         &json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}]),
     )
     .await;
-    let report = fixture.becomes(&[failure("conditions")]).await;
-    assert_eq!(report.fix("conditions"), AGAIN);
-    fixture.follow(AGAIN).await;
-    fixture.becomes(&[]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[failure("conditions")])
+        .await;
+    assert_eq!(report.fix("conditions"), UPGRADE_COMMAND);
+    fixture.run_fix(UPGRADE_COMMAND).await;
+    fixture.wait_for_failed_checks(&[]).await;
     patch(
         fixture,
         &json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]),
     )
     .await;
-    let report = fixture.becomes(&[("policies", "warning")]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[("policies", "warning")])
+        .await;
     assert_eq!(
         report.fix("policies"),
-        format!("{AGAIN} --set webhook.failurePolicy=Fail")
+        format!("{UPGRADE_COMMAND} --set webhook.failurePolicy=Fail")
     );
-    fixture.follow(&report.fix("policies")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("policies")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
 /// The next certificate in the Secret has expired; the previous one is served until a restart.
@@ -238,7 +244,7 @@ async fn certificates(fixture: &Fixture) {
     );
     let folder = fixture.webhook.launch.folder.path().display();
     let mend = report.fix("certificate");
-    fixture.follow(&format!("cd {folder}; {mend}")).await;
+    fixture.run_fix(&format!("cd {folder}; {mend}")).await;
     fixture.doctor().await.expect(&[]);
     // And a certificate for another name.
     let elsewhere = fixture.cp.authority.server(&["elsewhere.svc"]);
@@ -250,7 +256,7 @@ async fn certificates(fixture: &Fixture) {
         .object();
     let report = fixture.doctor().await.expect(&[failure("certificate")]);
     fixture
-        .follow(&format!("cd {folder}; {}", report.fix("certificate")))
+        .run_fix(&format!("cd {folder}; {}", report.fix("certificate")))
         .await;
     fixture.doctor().await.expect(&[]);
 }
@@ -263,7 +269,7 @@ async fn rights(fixture: &Fixture) {
         .await
         .expect_success();
     let report = fixture
-        .becomes(&[failure("webhook-permissions"), failure("admission")])
+        .wait_for_failed_checks(&[failure("webhook-permissions"), failure("admission")])
         .await;
     let seen = report.of("webhook-permissions")["message"]
         .as_str()
@@ -272,8 +278,8 @@ async fn rights(fixture: &Fixture) {
         seen,
         "ServiceAccount floe-secrets-webhook may not get namespaces, get secrets, get serviceaccounts"
     );
-    fixture.follow(&report.fix("webhook-permissions")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("webhook-permissions")).await;
+    fixture.wait_for_failed_checks(&[]).await;
     fixture
         .cp
         .kubectl(
@@ -283,10 +289,10 @@ async fn rights(fixture: &Fixture) {
         .await
         .expect_success();
     let report = fixture
-        .becomes(&[("controller-permissions", "warning")])
+        .wait_for_failed_checks(&[("controller-permissions", "warning")])
         .await;
-    fixture.follow(&report.fix("controller-permissions")).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&report.fix("controller-permissions")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
 /// The port is opened: by another policy, by a deleted one, by the webhook's argument.
@@ -295,7 +301,9 @@ async fn callers(fixture: &Fixture) {
         "metadata": {"name": "open", "namespace": NAME},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
     fixture.cp.create(&open).await.object();
-    let report = fixture.becomes(&[("callers", "warning")]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
+        .await;
     let seen = report.of("callers")["message"]
         .as_str()
         .expect("text")
@@ -309,23 +317,27 @@ async fn callers(fixture: &Fixture) {
         .kubectl(&["-n", NAME, "delete", "networkpolicy", "open"], "")
         .await
         .expect_success();
-    fixture.becomes(&[]).await;
+    fixture.wait_for_failed_checks(&[]).await;
 
     fixture
         .cp
         .kubectl(&["-n", NAME, "delete", "networkpolicy", NAME], "")
         .await
         .expect_success();
-    fixture.becomes(&[("callers", "warning")]).await;
-    fixture.follow(AGAIN).await;
-    fixture.becomes(&[]).await;
+    fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
+        .await;
+    fixture.run_fix(UPGRADE_COMMAND).await;
+    fixture.wait_for_failed_checks(&[]).await;
 
     // Without any of the three settings, for the recommended command.
-    let set = |values: &str| format!("{AGAIN} {values}");
+    let set = |values: &str| format!("{UPGRADE_COMMAND} {values}");
     fixture
-        .follow(&set("--set-json networkPolicy.podCIDRs=[]"))
+        .run_fix(&set("--set-json networkPolicy.podCIDRs=[]"))
         .await;
-    let report = fixture.becomes(&[("callers", "warning")]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
+        .await;
     let seen = report.of("callers")["message"]
         .as_str()
         .expect("text")
@@ -340,13 +352,13 @@ async fn callers(fixture: &Fixture) {
         "{mend}"
     );
     let (nodes, upgrade) = mend.split_once("; ").expect("two commands");
-    fixture.follow(nodes).await;
+    fixture.run_fix(nodes).await;
     fixture
-        .follow(
+        .run_fix(
             &upgrade
                 .replace('\'', "")
                 .replace("CIDR,CIDR", "10.244.0.0/16"),
         )
         .await;
-    fixture.becomes(&[]).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }

@@ -12,7 +12,7 @@ use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
 
-async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> DoctorReport {
+async fn wait_for_failed_checks(cp: &ControlPlane, status: &str, seen: &str) -> DoctorReport {
     let what = format!("cert-manager: {status}: {seen}");
     wait_within(Duration::from_mins(2), &what, || async {
         let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
@@ -23,7 +23,7 @@ async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> DoctorReport {
 }
 
 /// `serve`, with the permissions of the release, logs the same reason while it has no usable certificate.
-async fn told_by_serve(cp: &ControlPlane, why: &str) {
+async fn serve_logs_reason(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
         let launch = Launch::without_control_plane(&cp.authority, &identity.kubeconfig);
@@ -54,7 +54,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let short = launch();
     cp.authority.issue(params).write(&short.folder, "tls");
     let short = short.start().await;
-    let body = wait_for("/readyz says why", || async {
+    let body = wait_for("/readyz has the reason", || async {
         let (status, body) = short.get("/readyz")?;
         (status == 503 && body.contains(why)).then_some(body)
     })
@@ -65,7 +65,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
         .lines()
         .filter(|line| line.contains(why))
         .count();
-    assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
+    assert_eq!(lines, 1, "once, and not with every scan: {}", short.log());
     assert!(short.log().contains("no usable certificate"));
 }
 
@@ -85,7 +85,7 @@ async fn reason_of_unready_certificate_is_reported() {
     .expect_success();
     let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
     let ready = format!("{this} is Ready");
-    becomes(cp, "ok", &ready).await;
+    wait_for_failed_checks(cp, "ok", &ready).await;
     // The CA injector follows.
     wait_within(
         Duration::from_mins(2),
@@ -120,8 +120,8 @@ async fn reason_of_unready_certificate_is_reported() {
     .await
     .expect_success();
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
-    let report = becomes(cp, "failure", &why).await;
-    told_by_serve(cp, &why).await;
+    let report = wait_for_failed_checks(cp, "failure", &why).await;
+    serve_logs_reason(cp, &why).await;
     let mend = report.fix("cert-manager");
     assert_eq!(
         mend,
@@ -131,7 +131,7 @@ async fn reason_of_unready_certificate_is_reported() {
     cp.helm(Helm::V4, &args, &Value::Null)
         .await
         .expect_success();
-    becomes(cp, "ok", &ready).await;
+    wait_for_failed_checks(cp, "ok", &ready).await;
 
     // The issuer's own error is the cause.
     cp.kubectl(
@@ -186,7 +186,7 @@ async fn reason_of_unready_certificate_is_reported() {
     )
     .await
     .expect_success();
-    becomes(cp, "failure", &format!("{this} not found")).await;
+    wait_for_failed_checks(cp, "failure", &format!("{this} not found")).await;
     drop(cert_manager);
     cp.kubectl(
         &[

@@ -70,7 +70,7 @@ impl DoctorReport {
 fn text(value: &Value) -> String {
     value
         .as_str()
-        .unwrap_or_else(|| panic!("no text: {value}"))
+        .unwrap_or_else(|| panic!("not a string: {value}"))
         .to_owned()
 }
 
@@ -207,7 +207,7 @@ impl Fixture {
     }
 
     /// Runs a recommended command in the project's folder.
-    pub async fn follow(&self, command: &str) {
+    pub async fn run_fix(&self, command: &str) {
         match command.strip_prefix("helm ") {
             Some(args) => {
                 let args: Vec<&str> = args.split_whitespace().collect();
@@ -221,7 +221,7 @@ impl Fixture {
     }
 
     /// Waits until exactly these checks are not ok: the API server applies changes with a delay.
-    pub async fn becomes(&self, failed_checks: &[(&str, &str)]) -> DoctorReport {
+    pub async fn wait_for_failed_checks(&self, failed_checks: &[(&str, &str)]) -> DoctorReport {
         let mut last = None;
         let deadline = std::time::Instant::now() + testbed::WAIT_TIMEOUT;
         while std::time::Instant::now() < deadline {

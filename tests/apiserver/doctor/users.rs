@@ -24,8 +24,8 @@ fn documented() -> Vec<Value> {
 async fn checks_without_permission_are_skipped() {
     let fixture = Fixture::new().await;
     let trust = fixture.doctor().await.fix("ca-bundle");
-    fixture.follow(&trust).await;
-    fixture.becomes(&[]).await;
+    fixture.run_fix(&trust).await;
+    fixture.wait_for_failed_checks(&[]).await;
     let cp = &fixture.cp;
 
     // A user with the documented role can check everything except the certificate, which is in a Secret.
@@ -39,7 +39,7 @@ async fn checks_without_permission_are_skipped() {
             user.username
         )
     };
-    fixture.follow(&bind("floe-secrets-doctor")).await;
+    fixture.run_fix(&bind("floe-secrets-doctor")).await;
     let report = doctor(&user.kubeconfig, &[])
         .await
         .expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
@@ -59,7 +59,7 @@ async fn checks_without_permission_are_skipped() {
         ("certificate", "not-checked"),
         ("trust", "not-checked"),
     ];
-    let report = testbed::wait_for("the right is gone", || async {
+    let report = testbed::wait_for("the permission is removed", || async {
         let report = doctor(&user.kubeconfig, &[]).await;
         (report.of("caller-permissions")["status"] != "ok").then_some(report)
     })
@@ -72,8 +72,8 @@ async fn checks_without_permission_are_skipped() {
             user.username
         )
     );
-    fixture.follow(&report.fix("caller-permissions")).await;
-    testbed::wait_for("the right is there", || async {
+    fixture.run_fix(&report.fix("caller-permissions")).await;
+    testbed::wait_for("the permission is in effect", || async {
         let report = doctor(&user.kubeconfig, &[]).await;
         (report.of("caller-permissions")["status"] == "ok").then_some(())
     })
@@ -96,8 +96,8 @@ async fn checks_without_permission_are_skipped() {
     quiet.expect(&[("admission", "not-checked")]);
 
     // A user without permissions, and an API server that is not reachable.
-    let stranger = cp.service_account("default", "stranger", &json!([])).await;
-    let sightless = doctor(&stranger.kubeconfig, &[]).await;
+    let unprivileged = cp.service_account("default", "stranger", &json!([])).await;
+    let sightless = doctor(&unprivileged.kubeconfig, &[]).await;
     assert_eq!(
         (sightless.output.code, &sightless.json["healthy"]),
         (2, &json!(false)),

@@ -79,7 +79,7 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 cp.request(Method::PATCH, &format!("{role}/{name}"), Some(&rules))
                     .await
                     .object();
-                let report = testbed::wait_for("the right is missed", || async {
+                let report = testbed::wait_for("the missing permission is reported", || async {
                     let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
                     (report.of("webhook-permissions")["status"] == "failure").then_some(report)
                 })
@@ -87,7 +87,7 @@ async fn permissions_are_checked_for_every_kind_of_installation() {
                 assert_eq!(report.fix("webhook-permissions"), again);
                 let args: Vec<&str> = again.split_whitespace().skip(1).collect();
                 cp.helm(helm, &args, &Value::Null).await.expect_success();
-                testbed::wait_for("the right is back", || async {
+                testbed::wait_for("the permission is restored", || async {
                     let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
                     (report.of("webhook-permissions")["status"] == "ok").then_some(())
                 })

@@ -276,12 +276,13 @@ impl Author {
     /// Next version of `manifest`: moves, removes, changes, adds, or adopts.
     fn next(&mut self, manifest: &Manifest) -> Manifest {
         let mut next = manifest.clone();
-        let ours: Vec<Field> = next
+        let annotation_fields: Vec<Field> = next
             .keys()
             .filter(|field| field.name().starts_with(PREFIX))
             .cloned()
             .collect();
-        let field = (!ours.is_empty()).then(|| ours[self.random.usize(..ours.len())].clone());
+        let field = (!annotation_fields.is_empty())
+            .then(|| annotation_fields[self.random.usize(..annotation_fields.len())].clone());
         match (self.random.u8(..6), field) {
             (0 | 1, Some(field)) => {
                 let value = next.remove(&field).expect("it is there");

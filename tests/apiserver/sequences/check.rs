@@ -328,14 +328,14 @@ impl Checker {
         let Some(listed) = field.get(object) else {
             return Ok(());
         };
-        let asked = nearest(object);
-        let asked_for = asked
+        let requested = nearest(object);
+        let asked_for = requested
             .get("env-from")
             .into_iter()
             .flat_map(|list| list.split(','));
         let asked_for: BTreeSet<&str> = asked_for
             .chain(
-                asked
+                requested
                     .get("env.USER")
                     .and_then(|reference| reference.split('/').next()),
             )
@@ -351,15 +351,15 @@ impl Checker {
         };
         match items(&listed).into_iter().find(|item| !is_known(item)) {
             Some(item) => Err(format!(
-                "{item} restarts the workload, which nobody asks for: {asked:?} {listed}"
+                "{item} restarts the workload without a request: {requested:?} {listed}"
             )),
             None => Ok(()),
         }
     }
 
     fn check_pod(&self, object: &Value, container: &Value) -> Result<(), String> {
-        let asked = nearest(object);
-        let wanted: BTreeSet<String> = asked
+        let requested = nearest(object);
+        let wanted: BTreeSet<String> = requested
             .get("env-from")
             .into_iter()
             .flat_map(|list| list.split(','))
@@ -381,7 +381,7 @@ impl Checker {
         let sources = names(&container["envFrom"]);
         if let Some(name) = wanted.difference(&sources).next() {
             return Err(format!(
-                "the pod lacks {name}, which {asked:?} asks for: {container}"
+                "the pod lacks {name}, which {requested:?} asks for: {container}"
             ));
         }
         if let Some(name) = sources
@@ -389,7 +389,7 @@ impl Checker {
             .find(|name| !wanted.contains(*name) && !stated.contains(*name))
         {
             return Err(format!(
-                "the pod gets {name}, which nobody asks for: {asked:?} {container}"
+                "the pod gets {name} without a request: {requested:?} {container}"
             ));
         }
         let variable = container["env"]
@@ -401,7 +401,7 @@ impl Checker {
         let stated = self.claims.contains_key(&field)
             || self.leftovers.contains_key(&field)
             || self.latest.iter().flatten().any(|m| m.contains_key(&field));
-        match (asked.get("env.USER"), variable) {
+        match (requested.get("env.USER"), variable) {
             (Some(reference), None) => {
                 Err(format!("the pod lacks USER of {reference}: {container}"))
             }

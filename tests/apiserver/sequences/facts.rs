@@ -33,14 +33,17 @@ fn entry(object: &Value) -> Value {
     let entries = object["metadata"]["managedFields"]
         .as_array()
         .expect("managed fields");
-    let mut ours = entries
+    let mut manager_entries = entries
         .iter()
         .filter(|entry| entry["manager"] == "m0" && entry["operation"] == "Apply");
-    let entry = ours
+    let entry = manager_entries
         .next()
         .cloned()
         .unwrap_or_else(|| panic!("no entry of m0: {object}"));
-    assert_eq!((ours.next(), &entry["subresource"]), (None, &Value::Null));
+    assert_eq!(
+        (manager_entries.next(), &entry["subresource"]),
+        (None, &Value::Null)
+    );
     entry
 }
 

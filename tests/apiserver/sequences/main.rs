@@ -3,10 +3,7 @@
 //! annotation in the stored object requests, and no author's statement is lost.
 
 #![cfg(feature = "test-util")]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod apply;
 mod author;
@@ -22,15 +19,15 @@ use author::{Author, KINDS, Manifest, Step};
 use check::{ApiServer, Checker};
 use fastrand::Rng;
 use futures::StreamExt as _;
-use regressions::Known;
 use live::{Fixture, Live};
+use regressions::Known;
 use simulated::{Simulated, Webhook};
 use testbed::control_plane::ControlPlane;
 
 /// Steps of one sequence, without its creation.
 const STEPS: usize = 7;
 /// Sequences on the real API server at a time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// One sequence by its seed.
 struct Sequence {
@@ -137,7 +134,7 @@ fn webhook_of(seed: u64) -> usize {
 /// Number of sequences in a run.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever runs more of them says how many"
+    reason = "the environment sets the number of sequences"
 )]
 fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable)
@@ -225,7 +222,7 @@ async fn api_server_sequences_lose_no_secret_and_no_author_field() {
         }
     }
     let all = futures::stream::iter(0..count).map(|seed| real(&beds[webhook_of(seed)], seed));
-    let taken: Vec<Result<usize, String>> = all.buffer_unordered(AT_ONCE).collect().await;
+    let taken: Vec<Result<usize, String>> = all.buffer_unordered(MAX_CONCURRENT).collect().await;
     let problems: Vec<&String> = taken
         .iter()
         .filter_map(|taken| taken.as_ref().err())

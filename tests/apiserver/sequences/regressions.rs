@@ -12,7 +12,7 @@ pub struct Known {
     pub steps: Vec<Step>,
 }
 
-fn ours(key: &str) -> String {
+fn prefixed(key: &str) -> String {
     format!("{PREFIX}{key}")
 }
 
@@ -25,8 +25,8 @@ fn manifest(fields: &[(Field, Value)]) -> Manifest {
 }
 
 pub fn all() -> Vec<Known> {
-    let template = || Field::Template(ours("env-from"));
-    let metadata = || Field::Metadata(ours("env-from"));
+    let template = || Field::Template(prefixed("env-from"));
+    let metadata = || Field::Metadata(prefixed("env-from"));
     let sources = |name: &str| (Field::EnvFrom, json!([source(name)]));
     let taking_over = || {
         vec![

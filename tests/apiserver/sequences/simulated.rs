@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, PREFIX, Step, object, template_path};
-use super::check::{Checker, ApiServer, Revision};
+use super::check::{ApiServer, Checker, Revision};
 use testbed::in_process::NoDefaults;
 
 /// Owner of a field: any update, or one of the two managers that apply server-side.
@@ -90,7 +90,7 @@ impl Webhook {
             .handler
             .answer(surface, received, &bytes, Span::off())
             .await;
-        let answer = serde_json::to_value(answer.expect("a review")).expect("an answer is JSON");
+        let answer = serde_json::to_value(answer.expect("a review")).expect("a response is JSON");
         let response = &answer["response"];
         if response["allowed"] != true {
             return Err(format!("refused: {}", response["status"]["message"]));
@@ -208,12 +208,12 @@ fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
             ]
         };
         let inside = |more: Vec<String>| {
-            let whole = Form::of(kind) == Form::Merge;
-            let more = container.iter().cloned().chain(more).apply_step(if whole {
-                2
-            } else {
-                usize::MAX
-            });
+            let replaces_lists = Form::of(kind) == Form::Merge;
+            let more = container
+                .iter()
+                .cloned()
+                .chain(more)
+                .take(if replaces_lists { 2 } else { usize::MAX });
             template.iter().cloned().chain(more).collect()
         };
         let path: Vec<String> = match field {

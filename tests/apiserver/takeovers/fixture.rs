@@ -66,8 +66,8 @@ impl Fixture {
     /// Starts a webhook with the shipped permissions.
     pub async fn launch(&self, more: impl FnOnce(Launch) -> Launch) -> WebhookProcess {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = TURN.lock().await;
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(self.cp).await;
         more(Launch::serve(self.cp, &identity)).start().await
     }

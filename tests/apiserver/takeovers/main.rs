@@ -5,10 +5,7 @@
 //! Each test prints its part of a table: case, tool, the template's annotations, a new pod's references, the list for
 //! Reloader, and the warnings about removed entries.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod cases;
 mod exported;

@@ -60,18 +60,18 @@ pub fn removed(outputs: &[CommandOutput]) -> Vec<String> {
 }
 
 /// Fields of a manifest that are not in the stored object.
-pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
+pub fn lost_fields(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
     match (stated, stored) {
         (Value::Object(stated), _) => stated
             .iter()
-            .flat_map(|(key, value)| lost(value, &stored[key], &format!("{path}/{key}")))
+            .flat_map(|(key, value)| lost_fields(value, &stored[key], &format!("{path}/{key}")))
             .collect(),
         // Injected entries may be before and after an author's entries.
         (Value::Array(stated), Value::Array(stored)) => {
             let there = |value: &Value| {
                 stored
                     .iter()
-                    .any(|stored| lost(value, stored, "").is_empty())
+                    .any(|stored| lost_fields(value, stored, "").is_empty())
             };
             stated
                 .iter()
@@ -99,7 +99,7 @@ struct Run<'s> {
 }
 
 impl Run<'_> {
-    fn ran(&mut self, output: CommandOutput) {
+    fn record_output(&mut self, output: CommandOutput) {
         if output.code != 0 {
             self.problems
                 .push(format!("{}{}", output.stdout, output.stderr));
@@ -120,11 +120,11 @@ impl Run<'_> {
         } else {
             self.fixture.kubectl(&["rollout", "undo", &what], "").await
         };
-        self.ran(output);
+        self.record_output(output);
     }
 
     /// Stored object, and the references of a new pod.
-    async fn look(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
+    async fn observe(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
         let stored = self.fixture.observed(self.kind, &self.name).await;
         let (_, pointer) = group_and_template(self.kind);
         let template = stored.pointer(pointer).cloned().unwrap_or_default();
@@ -154,7 +154,7 @@ async fn one(fixture: &Fixture, case: &Case, tool: Tool) -> Row {
         templates: Vec::new(),
         problems: Vec::new(),
     };
-    let taken = case.taken.as_ref().filter(|_| !tool.tells());
+    let taken = case.taken.as_ref().filter(|_| !tool.records_statements());
     let manifest = |state: &State| state.manifest(&run.name.clone());
     let last = case.last().map(manifest).unwrap_or_default();
     let mut before = Value::Null;
@@ -166,11 +166,11 @@ async fn one(fixture: &Fixture, case: &Case, tool: Tool) -> Row {
                 let next = state.manifest(&run.name);
                 if before.is_null() {
                     for output in tool.create(fixture, &next, &last).await {
-                        run.ran(output);
+                        run.record_output(output);
                     }
                 } else {
                     let output = tool.change(fixture, &before, &next, is_last).await;
-                    run.ran(output);
+                    run.record_output(output);
                 }
                 before = next;
             }
@@ -179,7 +179,7 @@ async fn one(fixture: &Fixture, case: &Case, tool: Tool) -> Row {
         let expected = taken
             .filter(|_| is_last)
             .map_or(*references, |taken| taken.references);
-        (stored, got) = run.look(expected, at).await;
+        (stored, got) = run.observe(expected, at).await;
     }
     let end = taken.unwrap_or(&case.end);
     let stands = taken.is_none() && case.last().is_some();
@@ -217,10 +217,10 @@ fn conclude(
     run.problems.extend(
         stated
             .into_iter()
-            .flat_map(|stated| lost(stated, stored, "")),
+            .flat_map(|stated| lost_fields(stated, stored, "")),
     );
     let warnings = removed(&run.outputs);
-    if tool.tells() && end.removed.is_empty() && !warnings.is_empty() {
+    if tool.records_statements() && end.removed.is_empty() && !warnings.is_empty() {
         run.problems.push(format!("unexpected: {warnings:?}"));
     }
     let named = |what: &&&str| warnings.iter().any(|line| line.contains(**what));

@@ -81,8 +81,8 @@ impl State {
         let (version, _) = group_and_template(self.kind);
         let labels = json!({"app": name});
         // Another annotation is next to each of the webhook's, so that a JSON patch has a map to write into.
-        let annotations = |ours: &Map<String, Value>| {
-            let mut all = ours.clone();
+        let annotations = |webhook_annotations: &Map<String, Value>| {
+            let mut all = webhook_annotations.clone();
             all.insert("team".to_owned(), json!("a"));
             all
         };

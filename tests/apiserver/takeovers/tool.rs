@@ -56,7 +56,7 @@ impl Tool {
 
     /// Whether the object records what its author states: in the last applied configuration, in managed fields, or
     /// because it was sent without the webhook's record. Helm 3 sends only the difference.
-    pub fn tells(self) -> bool {
+    pub fn records_statements(self) -> bool {
         !matches!(
             self,
             Self::JsonPatch | Self::Upgrade(Helm::V3) | Self::Rollback(Helm::V3)
@@ -64,7 +64,12 @@ impl Tool {
     }
 
     /// Creates the object. `last` is the state that a rollback will restore.
-    pub async fn create(self, fixture: &Fixture, object: &Value, last: &Value) -> Vec<CommandOutput> {
+    pub async fn create(
+        self,
+        fixture: &Fixture,
+        object: &Value,
+        last: &Value,
+    ) -> Vec<CommandOutput> {
         let text = object.to_string();
         let name = object["metadata"]["name"].as_str().expect("a name");
         match self {

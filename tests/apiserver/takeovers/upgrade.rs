@@ -131,7 +131,7 @@ async fn change(fixture: &Fixture, kind: &'static str, name: &str, change: &str)
 }
 
 /// Asserts that the workload is converted: the template inherits, its pods get the same as before, and no copy is left.
-async fn came_over(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
+async fn is_converted(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
     let stored = fixture.stored(kind, name).await;
     let own = ours_on(template(kind, &stored));
     assert_eq!(
@@ -185,7 +185,7 @@ async fn workload_of_previous_version_is_converted_when_it_changes() {
                 pod_gets(&fixture, kind, name, "db").await;
                 change(&fixture, kind, name, wanted).await;
                 let secret = if *wanted == "annotation" { "s3" } else { "db" };
-                came_over(&fixture, kind, name, secret).await;
+                is_converted(&fixture, kind, name, secret).await;
                 pod_gets(&fixture, kind, name, secret).await;
             }),
     )
@@ -195,7 +195,7 @@ async fn workload_of_previous_version_is_converted_when_it_changes() {
 /// Program of the version before.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever has that program says where it is"
+    reason = "the environment sets the path of that program"
 )]
 fn older_program() -> std::path::PathBuf {
     std::env::var_os("OLDER_WEBHOOK_BIN")
@@ -267,11 +267,11 @@ async fn await_refusal(fixture: &Fixture, image: &str) {
             image
         );
         let conditions = stored["status"]["conditions"].as_array()?;
-        let told = |condition: &&Value| {
+        let is_rejection = |condition: &&Value| {
             let message = condition["message"].as_str().unwrap_or_default();
             condition["type"] == "ReplicaFailure" && message.contains("secrets.floe.dev/inherited")
         };
-        conditions.iter().find(told).map(drop)
+        conditions.iter().find(is_rejection).map(drop)
     })
     .await;
 }
@@ -319,7 +319,7 @@ async fn both_versions_serve_one_configuration_and_roll_back_by_one_command() {
         .kubectl(&["apply", "-f", "-"], &manifest("two").to_string())
         .await
         .expect_success();
-    came_over(&fixture, "Deployment", "web", "db").await;
+    is_converted(&fixture, "Deployment", "web", "db").await;
     await_refusal(&fixture, "two").await;
     fixture.register(Vec::new(), by_newer.clone()).await;
     await_pod(&fixture, "two").await;

@@ -86,11 +86,11 @@ fn is_of(named: &str, program: &str) -> bool {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    fn look(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    fn collect_files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                look(&path, found);
+                collect_files(&path, found);
             } else {
                 let text = std::fs::read_to_string(&path).expect("a source file");
                 // Log lines of tests do not count.
@@ -104,7 +104,7 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    look(&project_root().join("src"), &mut found);
+    collect_files(&project_root().join("src"), &mut found);
     found
 }
 
@@ -181,7 +181,7 @@ fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
 /// Checks the served metrics against the document, and returns those that were present.
 fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
     let rows = table("METRICS.md", "| Metric | Type | Labels | Program |");
-    let (_, text) = webhook.get("/metrics").expect("the ops port answers");
+    let (_, text) = webhook.get("/metrics").expect("the ops port responds");
     let label = Regex::new("([a-z_]+)=\"").expect("a regular expression");
     let mut seen = BTreeSet::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -290,12 +290,12 @@ async fn output_of_real_run_matches_documents() {
     webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
         .await;
-    let mut stranger =
+    let mut plain_client =
         TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
-    stranger
+    plain_client
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("written");
-    stranger.read_to_end(&mut Vec::new()).ok();
+    plain_client.read_to_end(&mut Vec::new()).ok();
     webhook.launch.folder.write("tls.key", "garbage");
     wait_for("the certificate is refused", || async {
         webhook.log().contains("certificate rejected").then_some(())

@@ -21,7 +21,7 @@ use testbed::{free_ports, wait_for};
 const WEBHOOK: &str = "floe-secrets-webhook";
 
 /// Limit of spans in the queue and in the request in flight.
-const HELD: usize = 2048 + 512 + 512;
+const MAX_HELD_SPANS: usize = 2048 + 512 + 512;
 
 /// Webhook without a control plane, with a fake API server that has one secret.
 async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
@@ -53,13 +53,13 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
     for _ in 0..times {
         let request = Request::post("/admit/pods?timeout=5s").header("host", SERVICE_HOST);
         let request = request.body(Full::new(body.clone())).expect("a request");
-        let answer = sender.send_request(request).await.expect("an answer");
+        let answer = sender.send_request(request).await.expect("a response");
         assert_eq!(answer.status(), 200);
         let text = answer
             .into_body()
             .collect()
             .await
-            .expect("the whole answer")
+            .expect("a complete response")
             .to_bytes();
         assert!(
             String::from_utf8_lossy(&text).contains("\"allowed\":true"),
@@ -71,7 +71,7 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
 
 /// Number of spans by outcome.
 fn counted(webhook: &WebhookProcess, result: &str) -> usize {
-    let (_, text) = webhook.get("/metrics").expect("the ops port answers");
+    let (_, text) = webhook.get("/metrics").expect("the ops port responds");
     let name = format!("floe_secrets_webhook_trace_spans_total{{result=\"{result}\"}} ");
     text.lines()
         .find_map(|line| line.strip_prefix(&name)?.parse().ok())
@@ -86,12 +86,12 @@ async fn wait_for_count(webhook: &WebhookProcess, result: &str, at_least: usize)
     .await;
 }
 
-fn times_said(webhook: &WebhookProcess, sentence: &str) -> usize {
+fn times_logged(webhook: &WebhookProcess, sentence: &str) -> usize {
     webhook.log().matches(sentence).count()
 }
 
-const LOST: &str = "trace export failed; spans are lost until it succeeds";
-const AGAIN: &str = "trace export succeeded again";
+const EXPORT_FAILED: &str = "trace export failed; spans are lost until it succeeds";
+const EXPORT_SUCCEEDED: &str = "trace export succeeded again";
 
 #[tokio::test]
 async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
@@ -103,7 +103,10 @@ async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
         wait_for_count(&webhook, "failed", 2 * batch).await;
     }
     assert_eq!(
-        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (
+            times_logged(&webhook, EXPORT_FAILED),
+            times_logged(&webhook, EXPORT_SUCCEEDED)
+        ),
         (1, 0),
         "{}",
         webhook.log()
@@ -113,7 +116,10 @@ async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
     wait_for_count(&webhook, "exported", 2).await;
     assert_eq!(collector.spans(WEBHOOK).len(), 2);
     assert_eq!(
-        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (
+            times_logged(&webhook, EXPORT_FAILED),
+            times_logged(&webhook, EXPORT_SUCCEEDED)
+        ),
         (1, 1)
     );
     assert_eq!(counted(&webhook, "dropped"), 0);
@@ -128,7 +134,12 @@ async fn rejecting_collector_is_logged_once() {
         admit(&webhook, 1).await;
         wait_for_count(&webhook, "failed", 2 * batch).await;
     }
-    assert_eq!(times_said(&webhook, LOST), 1, "{}", webhook.log());
+    assert_eq!(
+        times_logged(&webhook, EXPORT_FAILED),
+        1,
+        "{}",
+        webhook.log()
+    );
     assert!(webhook.log().contains("400"), "{}", webhook.log());
 }
 
@@ -137,21 +148,21 @@ async fn hanging_collector_blocks_no_admission_and_bounds_spans() {
     let collector = Collector::start();
     collector.set_mode(CollectorMode::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
-    let admissions = 3 * HELD / 2;
+    let admissions = 3 * MAX_HELD_SPANS / 2;
     admit(&webhook, admissions).await;
     // Two spans each.
     let dropped = counted(&webhook, "dropped");
     let failed = counted(&webhook, "failed");
     assert!(
-        dropped + failed + HELD >= 2 * admissions,
+        dropped + failed + MAX_HELD_SPANS >= 2 * admissions,
         "{dropped} dropped, {failed} failed"
     );
-    wait_for("it is said", || async {
+    wait_for("the log message", || async {
         webhook.log().contains("trace queue is full").then_some(())
     })
     .await;
     assert_eq!(
-        times_said(&webhook, "trace queue is full"),
+        times_logged(&webhook, "trace queue is full"),
         1,
         "{}",
         webhook.log()

@@ -75,7 +75,9 @@ async fn admission_joins_trace_of_api_server() {
 
     // The API server's own span of its call to the webhook, in the same trace.
     let caller = collector
-        .span("apiserver", |theirs| theirs.span_id == span.parent_id)
+        .span("apiserver", |api_server_span| {
+            api_server_span.span_id == span.parent_id
+        })
         .await;
     assert_eq!(caller.trace_id, span.trace_id);
 
@@ -128,7 +130,10 @@ async fn refusal_span_has_reason_and_no_error() {
     ] {
         assert_eq!(span.attributes.get(key), Some(&value), "{key}");
     }
-    assert_eq!(span.status, 0, "an author's mistake is no failure of ours");
+    assert_eq!(
+        span.status, 0,
+        "an author's mistake is not an error of the webhook"
+    );
     for (name, result) in [("defaults.read", "ok"), ("backend.bind", "not_found")] {
         let child = collector
             .span(WEBHOOK, |child| {
@@ -277,7 +282,7 @@ async fn collector_certificate_is_verified_by_configured_ca() {
                 .span(WEBHOOK, |span| is_admission(span, "uid", "over-tls"))
                 .await;
         } else {
-            wait_for("the failure is said", || async {
+            wait_for("the failure is logged", || async {
                 webhook.log().contains("trace export failed").then_some(())
             })
             .await;
@@ -343,14 +348,16 @@ async fn controller_work_is_traced() {
     let retry = |result: &'static str| {
         let namespace = namespace.name.clone();
         collector.span(CONTROLLER, move |span| {
-            let said = |key: &str| {
+            let attribute = |key: &str| {
                 span.attributes
                     .get(key)
                     .and_then(Value::as_str)
                     .unwrap_or_default()
                     .to_owned()
             };
-            span.name == "retry" && said("result") == result && said("namespace") == namespace
+            span.name == "retry"
+                && attribute("result") == result
+                && attribute("namespace") == namespace
         })
     };
     let awaits = retry("awaits").await;

@@ -209,10 +209,10 @@ fn output_of_the_real_kustomize_is_understood(
         return;
     };
     assert_eq!((output.code, output.stdout.as_str()), (1, ""));
-    let said = format!(
+    let message = format!(
         "The manifests have {hint} with a hash of kustomize, which may have put a prefix or suffix to the name: name that in the annotation.\n"
     );
-    assert!(output.stderr.ends_with(&said), "{}", output.stderr);
+    assert!(output.stderr.ends_with(&message), "{}", output.stderr);
 }
 
 #[test]
@@ -223,9 +223,9 @@ fn explain_names_the_annotation_of_a_generated_name() {
         &manifest,
         &["-f", "-", "--secrets", "s.yaml", "--explain"],
     );
-    let said =
+    let message =
         "takes every key of secret \"db-5h2f8k9t7m\" (annotation secrets.floe.dev/env-from)\n";
-    assert!(output.stderr.contains(said), "{}", output.stderr);
+    assert!(output.stderr.contains(message), "{}", output.stderr);
 }
 
 #[test]

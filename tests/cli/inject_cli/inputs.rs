@@ -194,7 +194,7 @@ fn folder_is_read_as_kubectl_reads_it() {
     write("m/deep/d.yaml", &named("d"));
     write("e.manifest", &named("e"));
     write("s.yaml", SECRETS);
-    let ours = |args: &[&str]| {
+    let printed_by_inject = |args: &[&str]| {
         let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
         let output = run(
             program,
@@ -211,7 +211,7 @@ fn folder_is_read_as_kubectl_reads_it() {
             })
             .collect::<Vec<_>>()
     };
-    let kubectls = |args: &[&str]| {
+    let printed_by_kubectl = |args: &[&str]| {
         let args = [&["label", "--local", "-o", "name", "seen=yes"], args].concat();
         let output = run(Command::new(kubectl()), folder.path(), b"", &args);
         assert_eq!(output.code, 0, "{}", output.stderr);
@@ -230,7 +230,7 @@ fn folder_is_read_as_kubectl_reads_it() {
         ),
     ] {
         assert_eq!(
-            (ours(args), kubectls(args)),
+            (printed_by_inject(args), printed_by_kubectl(args)),
             (names(expected), names(expected)),
             "{args:?}"
         );

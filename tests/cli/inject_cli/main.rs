@@ -2,12 +2,12 @@
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 mod formats;
@@ -61,7 +61,7 @@ fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Comm
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     CommandOutput {
-        code: output.status.code().expect("it was not killed"),
+        code: output.status.code().expect("the program exits"),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
@@ -186,9 +186,10 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
         "true"
     );
     // Reloader reads templates: a pod's reload annotation there would run a finished Job again.
-    let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
-    assert_eq!(told, (kind == "Pod").then_some("snowflake"));
-    assert_eq!(output.stderr, "", "nothing to say");
+    let reload_annotation =
+        pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
+    assert_eq!(reload_annotation, (kind == "Pod").then_some("snowflake"));
+    assert_eq!(output.stderr, "", "no warnings");
 }
 
 #[test]
@@ -408,7 +409,7 @@ kind: ServiceAccount
 metadata: {name: runner, namespace: jobs, annotations: {secrets.floe.dev/refs: snowflake/role}}
 ";
 
-const BARE: &str = "
+const WITHOUT_ANNOTATIONS: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: jobs}
@@ -423,7 +424,7 @@ fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
     let defaults = DEFAULTS.replace("LABEL", "enabled");
     let output = inject(
         &[
-            ("bare.yaml", BARE),
+            ("bare.yaml", WITHOUT_ANNOTATIONS),
             ("defaults.yaml", &defaults),
             ("s.yaml", SECRETS),
         ],
@@ -453,12 +454,12 @@ fn defaults_do_not_apply_without_the_label() {
     let defaults = DEFAULTS.replace("LABEL", "disabled");
     let output = inject(
         &[("d.yaml", &defaults)],
-        BARE,
+        WITHOUT_ANNOTATIONS,
         &["-f", "-", "--secrets", "d.yaml"],
     );
     assert_eq!(
         (output.code, output.stdout.as_str(), output.stderr.as_str()),
-        (0, BARE, "")
+        (0, WITHOUT_ANNOTATIONS, "")
     );
 }
 
@@ -542,7 +543,7 @@ fn mistakes_of_all_documents_are_reported_and_nothing_is_printed() {
     ];
     let expected: Vec<String> = expected
         .iter()
-        .map(|(document, said)| place(*document) + said)
+        .map(|(document, message)| place(*document) + message)
         .collect();
     assert_eq!(lines, expected);
 }
@@ -615,13 +616,13 @@ fn explain_shows_whether_defaults_apply() {
     assert_eq!(output.code, 0, "{}", output.stderr);
     let start = |number: usize, what: &str| format!("note: m.yaml: document {number}, {what}: ");
     let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect");
-    let lacks = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
+    let missing_label = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
     let expected = [
-        start(1, "Namespace \"dark\"") + &idle("namespace \"dark\"") + lacks,
+        start(1, "Namespace \"dark\"") + &idle("namespace \"dark\"") + missing_label,
         start(2, "Namespace \"near\"")
             + &idle("namespace \"near\"")
             + ", because the label says \"Enabled\": kubectl label --overwrite namespace near secrets.floe.dev/inject=enabled\n",
-        start(4, "ServiceAccount \"a\"") + &idle("service account \"a\"") + lacks,
+        start(4, "ServiceAccount \"a\"") + &idle("service account \"a\"") + missing_label,
         start(6, "ServiceAccount \"c\"")
             + "its secrets.floe.dev/ annotations have an effect only if namespace \"elsewhere\" carries the label secrets.floe.dev/inject=enabled; it is not known here\n",
     ]
@@ -678,7 +679,7 @@ fn secret_of_same_manifest_counts_with_all_its_keys() {
 fn unreadable_input_exits_with_2_and_its_place(
     #[case] args: &[&str],
     #[case] stdin: &str,
-    #[case] said: &str,
+    #[case] message: &str,
 ) {
     let output = inject(&[], stdin, args);
     assert_eq!(
@@ -687,7 +688,7 @@ fn unreadable_input_exits_with_2_and_its_place(
         "{}",
         output.stderr
     );
-    assert!(output.stderr.starts_with(said), "{}", output.stderr);
+    assert!(output.stderr.starts_with(message), "{}", output.stderr);
     assert!(
         !output.stderr.contains("canary") && !output.stderr.contains("54327"),
         "{}",

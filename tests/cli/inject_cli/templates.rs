@@ -250,9 +250,9 @@ fn templates_that_flink_merges_do_not_lose_variables(
         &["-f", "-", "--secrets", "s.yaml"],
     );
     assert_eq!(output.code, i32::from(!accepted), "{}", output.stderr);
-    let said = "nothing can be injected here: Flink merges spec.podTemplate and spec.taskManager.podTemplate by position, and variables of one would take the place of the other's. Write annotations, env and envFrom in one of the two, or pass --allow-unknown to leave it out.\n";
+    let message = "nothing can be injected here: Flink merges spec.podTemplate and spec.taskManager.podTemplate by position, and variables of one would take the place of the other's. Write annotations, env and envFrom in one of the two, or pass --allow-unknown to leave it out.\n";
     assert_eq!(
-        output.stderr.ends_with(said),
+        output.stderr.ends_with(message),
         !accepted,
         "{}",
         output.stderr
@@ -586,7 +586,7 @@ const ASKS: &str = "metadata: {annotations: {secrets.floe.dev/refs: token}}";
     "workflowASKS\ntemplates: [{name: a, container: {image: i}}]",
     "annotation secrets.floe.dev/refs in spec.workflowMetadata.annotations is not acted on."
 )]
-fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[case] said: &str) {
+fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[case] message: &str) {
     let spec = spec
         .replace(
             "podASKS",
@@ -613,7 +613,7 @@ fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[ca
         "{}",
         output.stderr
     );
-    assert!(output.stderr.contains(said), "{}", output.stderr);
+    assert!(output.stderr.contains(message), "{}", output.stderr);
     let allowed = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
@@ -621,7 +621,7 @@ fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[ca
     );
     assert_eq!(allowed.code, 0, "{}", allowed.stderr);
     assert!(
-        allowed.stderr.starts_with("warning: ") && allowed.stderr.contains(said),
+        allowed.stderr.starts_with("warning: ") && allowed.stderr.contains(message),
         "{}",
         allowed.stderr
     );

@@ -17,8 +17,8 @@ use testbed::webhook::{Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 /// Duration in seconds.
-const LASTS: usize = 60;
-const AT_ONCE: usize = 10;
+const DURATION_SECONDS: usize = 60;
+const CONCURRENT_REVIEWS: usize = 10;
 /// Honest creates per second.
 const RATE: u32 = 50;
 /// Memory limit of the chart for a replica, in KiB.
@@ -41,7 +41,7 @@ async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "says something about optimised code alone: make hostile"]
+#[ignore = "meaningful for optimised code only: make hostile"]
 async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let cp = ControlPlane::shared().await;
     let tenant = cp.namespace("honest").await;
@@ -64,7 +64,7 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let mut generator = Generator::new(4);
     let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
     worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
-    worst.truncate(AT_ONCE * 2);
+    worst.truncate(CONCURRENT_REVIEWS * 2);
     worst.extend(known_attacks());
 
     let honest = LoadGenerator::start(identity.client(), &tenant.name, "db", RATE);
@@ -73,13 +73,13 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut statuses = std::collections::BTreeMap::new();
-        for second in 0..LASTS {
+        for second in 0..DURATION_SECONDS {
             tick.tick().await;
             let these = worst
                 .iter()
                 .cycle()
-                .skip(second * AT_ONCE % worst.len())
-                .take(AT_ONCE);
+                .skip(second * CONCURRENT_REVIEWS % worst.len())
+                .take(CONCURRENT_REVIEWS);
             for (status, _) in
                 join_all(these.map(|h| webhook.send(Method::POST, &h.path, h.body.clone()))).await
             {
@@ -93,7 +93,7 @@ async fn honest_creates_succeed_with_ten_hostile_reviews_per_second() {
     let report = honest.stop().await;
     let (_, most) = webhook.memory();
     print_line(&format!(
-        "beside {AT_ONCE} hostile reviews at once, every second for {LASTS} s (HTTP {statuses:?}): {}; {alive} times alive; memory at most {most} KiB",
+        "beside {CONCURRENT_REVIEWS} hostile reviews at once, every second for {DURATION_SECONDS} s (HTTP {statuses:?}): {}; {alive} times alive; memory at most {most} KiB",
         report.summary()
     ));
     report.injects_all();

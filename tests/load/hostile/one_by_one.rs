@@ -12,8 +12,8 @@ use testbed::print_line;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as [`scaled_to_this_machine`]
-/// assumes), and bytes of the response.
+/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as
+/// [`scaled_to_this_machine`] assumes), and bytes of the response.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 3 << 19;
@@ -22,7 +22,7 @@ const MAX_ANSWER: usize = 3 << 19;
 const GENERATED: usize = 500;
 
 /// Tries of a review that took too long: other programs share the processors and their caches.
-const TRIES: usize = 10;
+const MAX_TRIES: usize = 10;
 
 /// CPU time of all threads of a process.
 fn processor_time(pid: u32) -> Duration {
@@ -47,7 +47,9 @@ async fn send(webhook: &WebhookProcess, hostile: &HostileReview) -> (u16, String
 }
 
 async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Duration) {
-    let HostileReview { description: what, .. } = hostile;
+    let HostileReview {
+        description: what, ..
+    } = hostile;
     let (status, answer, mut took) = send(webhook, hostile).await;
     assert!(
         matches!(status, 200 | 400),
@@ -55,11 +57,11 @@ async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Du
     );
     assert!(
         answer.len() <= MAX_ANSWER,
-        "{what}: an answer of {} bytes",
+        "{what}: a response of {} bytes",
         answer.len()
     );
     let mut bound = MAX_TIME;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         if took > bound {
             // Retried at once: the speed of a shared machine changes by the second.
             took = send(webhook, hostile).await.2;
@@ -76,7 +78,7 @@ async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Du
 }
 
 #[tokio::test]
-#[ignore = "says something about optimised code alone: make hostile"]
+#[ignore = "meaningful for optimised code only: make hostile"]
 async fn hostile_review_stays_within_process_budget() {
     let cp = ControlPlane::shared().await;
     let victim = cp.namespace("victim").await;

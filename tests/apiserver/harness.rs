@@ -229,8 +229,8 @@ async fn child_runs_until_killed() {
 fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_mins(2);
     loop {
-        if let Some(answer) = probe() {
-            return answer;
+        if let Some(response) = probe() {
+            return response;
         }
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(50));

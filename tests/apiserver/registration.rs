@@ -270,7 +270,7 @@ async fn pod_is_sent_at_creation_and_never_again() {
                 "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": name, "namespace": namespace.name, "annotations": asking()}});
-            let patched = |answer: ApiResponse| assert!(answer.is_accepted() || answer.status == 422, "{answer:?}");
+            let patched = |response: ApiResponse| assert!(response.is_accepted() || response.status == 422, "{response:?}");
             for body in [&annotated, &bare] {
                 cp.request(Method::PATCH, &path, Some(body)).await.object();
             }
@@ -355,8 +355,8 @@ async fn defaults_are_sent_where_they_are_written() {
             })
             .await;
             let going = json!({"metadata": {"finalizers": null, "annotations": {"secrets.floe.dev/refs": "b"}}});
-            let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-            assert!(answer.is_accepted() || answer.status == 404, "{answer:?}");
+            let response = cp.request(Method::PATCH, &path, Some(&going)).await;
+            assert!(response.is_accepted() || response.status == 404, "{response:?}");
             wait_for("the object is gone", || async {
                 (cp.request(Method::GET, &path, None).await.status == 404).then_some(())
             })
@@ -441,17 +441,17 @@ async fn only_annotated_pods_are_rejected_without_webhook() {
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            let answer = cp.create_dry_run(&pod).await;
+            let response = cp.create_dry_run(&pod).await;
             assert_eq!(
-                answer.is_accepted(),
+                response.is_accepted(),
                 admitted,
-                "{way}: in {namespace}: {metadata}: {answer:?}"
+                "{way}: in {namespace}: {metadata}: {response:?}"
             );
             if !admitted {
-                assert_eq!(answer.status, 500, "{answer:?}");
+                assert_eq!(response.status, 500, "{response:?}");
                 assert!(
-                    answer.message().contains("failed calling webhook"),
-                    "{answer:?}"
+                    response.message().contains("failed calling webhook"),
+                    "{response:?}"
                 );
             }
         }
@@ -650,10 +650,10 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
                 json!({"status": {}})
             };
             let path = format!("{path}/{subresource}");
-            let answer = cp.request(Method::PATCH, &path, Some(&body)).await;
+            let response = cp.request(Method::PATCH, &path, Some(&body)).await;
             assert!(
-                answer.is_accepted() || answer.status == 404,
-                "{name_of_kind}/{subresource}: {answer:?}"
+                response.is_accepted() || response.status == 404,
+                "{name_of_kind}/{subresource}: {response:?}"
             );
         }
         assert_eq!(by_us(), seen, "{name_of_kind}: never a subresource");
@@ -670,8 +670,11 @@ async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
         let seen = by_us();
         cp.request(Method::DELETE, &path, None).await.object();
         let going = json!({"metadata": {"finalizers": null, "labels": {"x": "y"}}});
-        let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-        assert!(answer.is_accepted() || answer.status == 404, "{answer:?}");
+        let response = cp.request(Method::PATCH, &path, Some(&going)).await;
+        assert!(
+            response.is_accepted() || response.status == 404,
+            "{response:?}"
+        );
         assert_eq!(by_us(), seen, "{name_of_kind}: not while it is deleted");
     }
 }
@@ -915,13 +918,13 @@ async fn webhook_requests_have_their_own_queue() {
     wait_for("the FlowSchema is in effect", || async {
         let request = http::Request::get("/api/v1/namespaces/default/secrets/none")
             .body(kube::client::Body::empty());
-        let answer = webhook
+        let response = webhook
             .send(request.expect("a request"))
             .await
             .expect("a response");
-        assert_eq!(answer.status(), 404);
+        assert_eq!(response.status(), 404);
         let header = |name: &str| {
-            answer
+            response
                 .headers()
                 .get(name)
                 .and_then(|value| value.to_str().ok())
@@ -955,11 +958,11 @@ async fn shipped_permissions_are_get_only() {
         ("list", "namespaces", "no"),
     ] {
         let can = ["auth", "can-i", verb, resource, "--all-namespaces", "-q"];
-        let answer = cp.kubectl_as(&webhook.kubeconfig, &can, "").await;
+        let output = cp.kubectl_as(&webhook.kubeconfig, &can, "").await;
         assert_eq!(
-            answer.code == 0,
+            output.code == 0,
             allowed == "yes",
-            "{verb} {resource}: {answer:?}"
+            "{verb} {resource}: {output:?}"
         );
     }
 }

@@ -399,14 +399,14 @@ fn model_matches_entries_as_real_reloader_does() {
             .collect::<Vec<_>>()
             .try_into()
             .expect("entry, secret, matches");
-        let answer = match matches(entry, secret) {
+        let response = match matches(entry, secret) {
             None => "invalid",
             Some(true) => "true",
             Some(false) => "false",
         };
-        if answer != expected {
+        if response != expected {
             wrong.push(format!(
-                "{entry:?} and {secret:?}: {expected} by the table, {answer} by the model"
+                "{entry:?} and {secret:?}: {expected} by the table, {response} by the model"
             ));
         }
     }
@@ -1123,7 +1123,7 @@ async fn rejected_update_blocks_reload_of_others() {
     let agent = path(&workload("DaemonSet", "agent").object(&fixture.ns));
     wait_for("the policy is in effect", || async {
         let touched = json!({"metadata": {"labels": {"touched": "yes"}}});
-        let answer = fixture
+        let response = fixture
             .cp
             .request(
                 Method::PATCH,
@@ -1131,7 +1131,7 @@ async fn rejected_update_blocks_reload_of_others() {
                 Some(&touched),
             )
             .await;
-        (!answer.is_accepted()).then_some(())
+        (!response.is_accepted()).then_some(())
     })
     .await;
 

@@ -86,10 +86,10 @@ async fn four_hundred_concurrent_creates_of_one_api_server_are_injected() {
         async move { objects::send(&client, Method::POST, &path, Some(&object)).await }
     });
     let injected = join_all(creates).await;
-    for answer in &injected {
-        assert!(answer.is_accepted(), "{answer:?}");
+    for response in &injected {
+        assert!(response.is_accepted(), "{response:?}");
         assert_eq!(
-            answer.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
+            response.body["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"],
             "db"
         );
     }

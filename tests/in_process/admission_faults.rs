@@ -756,7 +756,7 @@ async fn too_large_defaults_are_rejected_with_message() {
     );
     // Rejected where they are written, too.
     let message = fixture
-        .answer(
+        .respond(
             Surface::Sources,
             changed("CREATE", &"a,".repeat(32_768)).as_bytes(),
         )
@@ -781,7 +781,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     let fixture = governed(&script);
     let account = changed("CREATE", "any");
     let message = fixture
-        .answer(Surface::Sources, account.as_bytes())
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     let missing_label = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
@@ -797,7 +797,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     );
     lock(&script.namespace).other_label = Some("Enabled".to_owned());
     let message = fixture
-        .answer(Surface::Sources, account.as_bytes())
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     let near = "have no effect, because the label says \"Enabled\"";
@@ -810,7 +810,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     );
     lock(&script.namespace).enabled = true;
     let message = fixture
-        .answer(Surface::Sources, account.as_bytes())
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
@@ -822,7 +822,7 @@ async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     lock(&script.namespace).enabled = false;
     script.fail(true);
     let message = fixture
-        .answer(Surface::Sources, account.as_bytes())
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
@@ -868,7 +868,7 @@ async fn reviewed_change_of_default_applies_at_once() {
             },
         )]);
         let message = fixture
-            .answer(Surface::Sources, changed(operation, "any").as_bytes())
+            .respond(Surface::Sources, changed(operation, "any").as_bytes())
             .await
             .expect("a review");
         assert_eq!(message["allowed"], true, "{message}");

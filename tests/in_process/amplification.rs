@@ -45,7 +45,7 @@ const MAX_TRIES: usize = 10;
 /// Cost of a review.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
-    answer: usize,
+    response: usize,
     memory: usize,
     line: usize,
     time: Duration,
@@ -54,7 +54,7 @@ struct Cost {
 impl Cost {
     fn max_of(self, other: Self) -> Self {
         Self {
-            answer: self.answer.max(other.answer),
+            response: self.response.max(other.response),
             memory: self.memory.max(other.memory),
             line: self.line.max(other.line),
             time: self.time.max(other.time),
@@ -136,18 +136,18 @@ impl Fixtures {
         fixture.longest_line();
         MEMORY.reset_peak_usage();
         let (before, began) = (MEMORY.current_usage(), thread_time());
-        let answer =
+        let response =
             self.runtime
                 .block_on(fixture.bytes(surface(path), query, hostile.body.as_bytes()));
         let time = thread_time().saturating_sub(began);
         let memory = MEMORY.peak_usage().saturating_sub(before);
         Cost {
-            answer: answer.as_ref().map_or(0, Vec::len),
+            response: response.as_ref().map_or(0, Vec::len),
             memory,
             line: fixture.longest_line(),
             time,
         }
-        .checked(hostile, answer.as_deref())
+        .checked(hostile, response.as_deref())
     }
 
     /// Sends a review to every fixture and checks the limits, with or without its CPU time.
@@ -175,12 +175,12 @@ impl Fixtures {
 }
 
 impl Cost {
-    fn checked(self, hostile: &HostileReview, answer: Option<&[u8]>) -> Self {
+    fn checked(self, hostile: &HostileReview, response: Option<&[u8]>) -> Self {
         let what = &hostile.description;
         assert!(
-            self.answer <= MAX_ANSWER,
+            self.response <= MAX_ANSWER,
             "{what}: a response of {} bytes",
-            self.answer
+            self.response
         );
         assert!(
             self.memory <= MAX_MEMORY,
@@ -192,16 +192,16 @@ impl Cost {
             "{what}: a log line of {} bytes",
             self.line
         );
-        let refused = answer.is_some_and(|answer| {
-            answer
+        let refused = response.is_some_and(|response| {
+            response
                 .windows(15)
                 .any(|window| window == br#""allowed":false"#)
         });
         let (factor, more) = MAX_REFUSAL;
         assert!(
-            !refused || self.answer <= factor * hostile.body.len() + more,
+            !refused || self.response <= factor * hostile.body.len() + more,
             "{what}: refused in {} bytes",
-            self.answer
+            self.response
         );
         self
     }
@@ -209,14 +209,14 @@ impl Cost {
 
 fn print_cost(what: &str, cost: Cost) {
     let Cost {
-        answer,
+        response,
         memory,
         line,
         time,
     } = cost;
     writeln!(
         std::io::stderr(),
-        "{what}: answer at most {answer} bytes, memory {} KiB, log line {line} bytes, processor {time:.1?}",
+        "{what}: answer at most {response} bytes, memory {} KiB, log line {line} bytes, processor {time:.1?}",
         memory >> 10
     )
     .ok();

@@ -58,8 +58,8 @@ impl io::Write for Log {
 }
 
 /// Everything that a caller can print of an error.
-fn shown<T>(answer: Result<T, BackendError>) -> String {
-    match answer {
+fn shown<T>(response: Result<T, BackendError>) -> String {
+    match response {
         Ok(_) => String::new(),
         Err(error) => format!("{error}\n{error:?}\n{error:#?}\n{}\n", ErrorChain(&error)),
     }

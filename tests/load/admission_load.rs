@@ -106,7 +106,7 @@ impl<'cp> Fixture<'cp> {
         let client = self.cp.client();
         let made = stream::iter(names.iter().map(|name| create(&client, self.secret(name))))
             .buffer_unordered(16);
-        made.for_each(async |(answer, _)| drop(answer.object()))
+        made.for_each(async |(response, _)| drop(response.object()))
             .await;
     }
 
@@ -119,21 +119,21 @@ impl<'cp> Fixture<'cp> {
             .iter()
             .enumerate()
             .map(|(at, secret)| create(&client, self.pod(&format!("{stem}-{at}"), secret)));
-        let answers = join_all(creates).await;
+        let responses = join_all(creates).await;
         let took = began.elapsed();
         let mut burst = Burst {
             took,
             reads: self.reads() - before,
             ..Burst::default()
         };
-        for (answer, slowed) in answers {
+        for (response, slowed) in responses {
             burst.slowed_down += slowed;
-            if !answer.is_accepted() {
+            if !response.is_accepted() {
                 *burst
                     .refused
-                    .entry(format!("{} {}", answer.status, answer.message()))
+                    .entry(format!("{} {}", response.status, response.message()))
                     .or_default() += 1;
-            } else if answer
+            } else if response
                 .body
                 .pointer("/spec/containers/0/envFrom/0/secretRef/name")
                 .is_some()
@@ -166,15 +166,15 @@ struct Burst {
 /// Creates an object; a 429 by flow control is retried, as every client of Kubernetes does.
 async fn create(client: &Client, object: Value) -> (ApiResponse, usize) {
     for slowed in 0.. {
-        let answer = send(
+        let response = send(
             client,
             Method::POST,
             &objects::collection(&object),
             Some(&object),
         )
         .await;
-        if answer.status != 429 || slowed == 120 {
-            return (answer, slowed);
+        if response.status != 429 || slowed == 120 {
+            return (response, slowed);
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
@@ -284,7 +284,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
         .request(Method::GET, &path(&own_flow_schema()), None)
         .await;
     let request = http::Request::get("/api/v1/namespaces/default/secrets/none");
-    let answer = identity
+    let response = identity
         .client()
         .send(
             request
@@ -292,7 +292,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
                 .expect("a request"),
         )
         .await;
-    let headers = answer.expect("the API server responds").headers().clone();
+    let headers = response.expect("the API server responds").headers().clone();
     let filed_under = headers
         .get("x-kubernetes-pf-flowschema-uid")
         .and_then(|uid| uid.to_str().ok());
@@ -319,10 +319,10 @@ async fn secret_counts_from_the_moment_it_exists() {
             .await
             .0
     });
-    let answers: Vec<ApiResponse> = pairs.buffer_unordered(8).collect().await;
-    let refused: Vec<&str> = answers
+    let responses: Vec<ApiResponse> = pairs.buffer_unordered(8).collect().await;
+    let refused: Vec<&str> = responses
         .iter()
-        .filter(|answer| !answer.is_accepted())
+        .filter(|response| !response.is_accepted())
         .map(ApiResponse::message)
         .collect();
     assert_eq!(refused, [""; 0]);

@@ -145,7 +145,7 @@ impl Row {
         fixture.backend.put("jobs", "db-user", &[("value", "v")]);
         fixture.backend.always(fault);
         let response = fixture
-            .answer(surface, body.as_bytes())
+            .respond(surface, body.as_bytes())
             .await
             .unwrap_or_else(|| panic!("{what}: no answer"));
         let lines = fixture.admissions();
@@ -605,7 +605,7 @@ async fn error_kinds_and_skip_reasons_all_have_rows() {
 #[tokio::test]
 async fn review_without_uid_has_no_response() {
     let fixture = HandlerFixture::new(Policy::default());
-    assert_eq!(fixture.answer(Surface::Pods, b"{}").await, None);
+    assert_eq!(fixture.respond(Surface::Pods, b"{}").await, None);
     let lines = fixture.admissions();
     assert_eq!(
         (&lines[0]["level"], &lines[0]["reason"]),

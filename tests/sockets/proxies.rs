@@ -134,10 +134,10 @@ async fn serve_uses_proxy_and_logs_no_password() {
             "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default",
                 "annotations": {"secrets.floe.dev/env-from": "nobody-has-this"}}, "spec": {"containers": [{"name": "main"}]}},
         }});
-        let answer = webhook.review("/admit/pods", &review).await.to_string();
+        let response = webhook.review("/admit/pods", &review).await.to_string();
         assert!(
-            answer.contains("not found in namespace"),
-            "{scheme}: {answer}\n{}",
+            response.contains("not found in namespace"),
+            "{scheme}: {response}\n{}",
             webhook.log()
         );
         assert!(proxy.connections(protocol, &address) > before, "{scheme}");

@@ -321,7 +321,7 @@ async fn client_certificate_is_required_and_its_ca_can_change() {
         testbed::sockets::get(&mut stream, "/who")
             .await
             .ok()
-            .map(|answer| answer.body)
+            .map(|response| response.body)
     };
     assert_eq!(client_name(None).await, None);
     assert_eq!(client_name(Some(&bob)).await, None);

@@ -115,7 +115,7 @@ impl HandlerFixture {
     }
 
     /// Response to a review's bytes, as JSON; `None` if they are not a review and have no uid.
-    pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
+    pub async fn respond(&self, surface: Surface, body: &[u8]) -> Option<Value> {
         let received = Received {
             caller: self.caller,
             ..Received::here(Some("timeout=5s"))
@@ -140,7 +140,7 @@ impl HandlerFixture {
     /// Response to a pod's creation on another path.
     pub async fn admit_on(&self, surface: Surface, annotations: &Value) -> Value {
         let review = review(&pod(annotations));
-        self.answer(surface, review.to_string().as_bytes())
+        self.respond(surface, review.to_string().as_bytes())
             .await
             .expect("a review")
     }

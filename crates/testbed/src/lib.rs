@@ -83,8 +83,8 @@ where
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(10);
     loop {
-        if let Some(answer) = probe().await {
-            return Some(answer);
+        if let Some(response) = probe().await {
+            return Some(response);
         }
         if Instant::now() >= end {
             return None;

@@ -96,11 +96,11 @@ impl ControlPlane {
             "kind": "TokenRequest",
             "spec": {"audiences": [], "expirationSeconds": 24 * 3600},
         });
-        let answer = self
+        let response = self
             .request(Method::POST, &path, Some(&request))
             .await
             .object();
-        let token = answer["status"]["token"].as_str().expect("a token");
+        let token = response["status"]["token"].as_str().expect("a token");
         let content = kubeconfig(&self.server, &self.authority, &json!({"token": token}));
         let kubeconfig = self
             .folder

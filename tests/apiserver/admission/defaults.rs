@@ -114,16 +114,19 @@ async fn nearest_annotation_wins() {
     for (account, short, expected) in cases {
         let mut pod = pod(&ns.name, &unique("nearest"), &prefixed(&short));
         pod["spec"]["serviceAccountName"] = account.into();
-        let answer = fixture.cp.create_dry_run(&pod).await;
+        let response = fixture.cp.create_dry_run(&pod).await;
         // A default may name a container that this pod does not have: that is not a mistake of its author.
         let warned = "the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace";
         assert_eq!(
-            answer.warnings.iter().any(|text| text.starts_with(warned)),
+            response
+                .warnings
+                .iter()
+                .any(|text| text.starts_with(warned)),
             !expected.is_empty(),
-            "{answer:?}"
+            "{response:?}"
         );
         assert_eq!(
-            sources(find_container(&answer.object(), "main")),
+            sources(find_container(&response.object(), "main")),
             expected,
             "{account}: {short}"
         );

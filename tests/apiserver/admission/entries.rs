@@ -491,9 +491,9 @@ async fn platform_pods_change_only_by_injected_sources() {
         let before = cp.create_dry_run(&plain).await.object();
         let mut asking = plain.clone();
         asking["metadata"]["annotations"] = annotations.clone();
-        let answer = cp.create_dry_run(&asking).await;
-        assert!(answer.warnings.is_empty(), "Pod Security: {answer:?}");
-        let mut after = answer.object();
+        let response = cp.create_dry_run(&asking).await;
+        assert!(response.warnings.is_empty(), "Pod Security: {response:?}");
+        let mut after = response.object();
         let main = &after["spec"]["containers"][0];
         assert_eq!(
             sources(main),

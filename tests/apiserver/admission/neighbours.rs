@@ -217,11 +217,11 @@ async fn api_server_applies_patch_as_rfc_6902_requires() {
             .find(|call| call.object_name() == name)
             .expect("it was recorded");
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": call.request});
-        let answer = fixture
+        let response = fixture
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
-        let patched_object = patched(&call.request["object"], &answer);
+        let patched_object = patched(&call.request["object"], &response);
         assert_ne!(
             patched_object, call.request["object"],
             "something was patched"
@@ -279,8 +279,8 @@ async fn forged_record_changes_nothing() {
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "made-up", "uid": "11111111-2222-3333-4444-555555555555",
         "controller": true, "blockOwnerDeletion": false,
     }]);
-    let answer = cp.create_dry_run(&owned).await;
-    assert_eq!(answer.status, 422, "{answer:?}");
+    let response = cp.create_dry_run(&owned).await;
+    assert_eq!(response.status, 422, "{response:?}");
     let [line] = fixture
         .webhook
         .admissions("owner", "ReplicaSet/made-up")

@@ -160,15 +160,15 @@ async fn refusal_is_printed_literally() {
         assert_eq!((refused.code, &*refused.stdout), (1, ""), "{short}");
         assert_eq!(refused.stderr, refusal(&causes), "{short}");
         // Same response for other clients.
-        let answer = cp.create_dry_run(&pod).await;
+        let response = cp.create_dry_run(&pod).await;
         assert_eq!(
-            (answer.status, &answer.body["reason"]),
+            (response.status, &response.body["reason"]),
             (422, &json!("Invalid")),
             "{short}"
         );
         assert!(
-            answer.body["details"].get("retryAfterSeconds").is_none(),
-            "{answer:?}"
+            response.body["details"].get("retryAfterSeconds").is_none(),
+            "{response:?}"
         );
         let joined: Vec<&str> = causes
             .iter()
@@ -176,7 +176,7 @@ async fn refusal_is_printed_literally() {
             .collect();
         let prefix = "admission webhook \"pods.secrets.floe.dev\" denied the request: ";
         assert_eq!(
-            answer.message(),
+            response.message(),
             format!("{prefix}{}", joined.join(" ")),
             "{short}"
         );
@@ -441,13 +441,13 @@ async fn field_of_wrong_type_is_named_to_rollout_author() {
     });
     // The API server adds the new resource to the webhook's rules with a delay.
     let refused = wait_for("the webhook is called", || async {
-        let answer = cp
+        let output = cp
             .kubectl(
                 &["create", "--dry-run=server", "-f", "-"],
                 &rollout.to_string(),
             )
             .await;
-        (answer.code != 0).then_some(answer)
+        (output.code != 0).then_some(output)
     })
     .await;
     let sentence = "denied the request: spec.template.spec.containers[0].env[1].value (container \"main\", variable \"PORT\") \

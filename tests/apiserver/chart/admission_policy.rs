@@ -69,13 +69,13 @@ async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value)
 }
 
 #[track_caller]
-fn rejects(answer: &CommandOutput, expected_message: &str) {
-    let find_object = answer
+fn rejects(output: &CommandOutput, expected_message: &str) {
+    let is_named = output
         .stderr
         .contains("ValidatingAdmissionPolicy 'floe-secrets-controller-");
     assert!(
-        answer.code != 0 && find_object && answer.stderr.contains(expected_message),
-        "no {expected_message:?} in {answer:?}"
+        output.code != 0 && is_named && output.stderr.contains(expected_message),
+        "no {expected_message:?} in {output:?}"
     );
 }
 

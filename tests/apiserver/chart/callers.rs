@@ -99,14 +99,14 @@ fn policy_without_effect_is_rejected() {
             (json!({"hostNetwork": true}), "tls.clientCA works there too"),
         ] {
             let values = merged(json!({"networkPolicy": policy}), &more);
-            let answer = Helm::V4.template(NAME, &values);
-            let find_object = answer
+            let output = Helm::V4.template(NAME, &values);
+            let is_named = output
                 .stderr
                 .contains(&format!("networkPolicy.{name} is set"));
             assert!(
-                answer.code != 0 && find_object && answer.stderr.contains(says),
+                output.code != 0 && is_named && output.stderr.contains(says),
                 "{values}: {}",
-                answer.stderr
+                output.stderr
             );
         }
     }
@@ -237,7 +237,7 @@ async fn star_reference_is_accepted_only_behind_closed_port() {
             .args
             .retain(|argument| !argument.starts_with("--trusted-callers"));
         let webhook = launch.with(&[&trusted(&values)]).start().await;
-        let answer = async |annotations: &Value| {
+        let response = async |annotations: &Value| {
             webhook
                 .review("/admit/pods", &review_of(&asks(annotations)))
                 .await
@@ -248,14 +248,14 @@ async fn star_reference_is_accepted_only_behind_closed_port() {
             json!({"refs": "db/user"}),
             json!({"env.USER": "db/user"}),
         ] {
-            let review = answer(&annotations).await;
+            let review = response(&annotations).await;
             assert_eq!(
                 review["response"]["allowed"], true,
                 "{closed} {annotations}: {review}"
             );
         }
         let every = json!({"refs": "db/*"});
-        let review = answer(&every).await;
+        let review = response(&every).await;
         if closed {
             assert_eq!(review["response"]["allowed"], true, "{review}");
             let injected = patched(&asks(&every), &review);

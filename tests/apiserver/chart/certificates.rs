@@ -55,8 +55,8 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
     lead_here(cp).await;
 
     let pair = async || -> Option<(String, String, String)> {
-        let answer = cp.request(Method::GET, &secret, None).await;
-        let secret = answer.is_accepted().then_some(answer.body)?;
+        let response = cp.request(Method::GET, &secret, None).await;
+        let secret = response.is_accepted().then_some(response.body)?;
         Some((
             decoded(&secret, "tls.crt")?,
             decoded(&secret, "tls.key")?,
@@ -92,8 +92,8 @@ async fn cert_manager_issues_renews_and_leaves_nothing() {
             .cloned()
     };
     wait_for("a pod gets its secret", || async {
-        let answer = cp.create_dry_run(&asks).await;
-        (answer.is_accepted() && source(&answer.body) == Some("db".into())).then_some(())
+        let response = cp.create_dry_run(&asks).await;
+        (response.is_accepted() && source(&response.body) == Some("db".into())).then_some(())
     })
     .await;
 
@@ -324,12 +324,12 @@ async fn self_managed_certificates_need_no_issuer() {
             controller.tail(),
             webhook.tail()
         );
-        let answer = cp.create_dry_run(&asks).await;
-        let source = answer
+        let response = cp.create_dry_run(&asks).await;
+        let source = response
             .body
             .pointer("/spec/containers/0/envFrom/0/secretRef/name")
             .cloned();
-        (answer.is_accepted() && source == Some("db".into())).then_some(())
+        (response.is_accepted() && source == Some("db".into())).then_some(())
     };
     wait_for("a pod gets its secret", injected).await;
 

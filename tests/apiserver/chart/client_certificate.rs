@@ -77,14 +77,14 @@ async fn api_server_authenticates_and_other_callers_are_rejected() {
     }
     // By URL the host is another one, for which the API server has no certificate.
     let _registered = Registration::exclusive(cp, &webhook.url_configuration()).await;
-    let answer = cp.create_dry_run(&asks).await;
-    assert_eq!(answer.status, 500, "{answer:?}");
+    let response = cp.create_dry_run(&asks).await;
+    assert_eq!(response.status, 500, "{response:?}");
     let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
         .expect("the runbook");
     let expected_error = "tls: certificate required";
     assert!(
-        answer.message().contains(expected_error) && page.contains(expected_error),
-        "{answer:?}"
+        response.message().contains(expected_error) && page.contains(expected_error),
+        "{response:?}"
     );
     wait_for("the failed handshake is counted", || async {
         let (_, metrics) = webhook.get("/metrics")?;

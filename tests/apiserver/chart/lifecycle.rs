@@ -173,13 +173,13 @@ impl Release {
         } else {
             self.alone(values)
         };
-        let answer = self.cp.helm(helm, &args, &values).await.expect_success();
+        let output = self.cp.helm(helm, &args, &values).await.expect_success();
         assert!(
-            !answer.stderr.to_lowercase().contains("warning"),
+            !output.stderr.to_lowercase().contains("warning"),
             "{helm:?} {args:?}: {}",
-            answer.stderr
+            output.stderr
         );
-        answer.stdout
+        output.stdout
     }
 }
 
@@ -383,15 +383,15 @@ async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
             .count();
         let apply = async || {
             let args = [&["apply", "--filename", "-"], flags].concat();
-            let answer = release.cp.kubectl(&args, &rendered).await.expect_success();
-            assert_eq!(answer.stderr, "", "{flags:?}");
+            let output = release.cp.kubectl(&args, &rendered).await.expect_success();
+            assert_eq!(output.stderr, "", "{flags:?}");
             assert_eq!(
-                answer.stdout.lines().count(),
+                output.stdout.lines().count(),
                 documents,
                 "{flags:?}: {}",
-                answer.stdout
+                output.stdout
             );
-            answer.stdout
+            output.stdout
         };
         apply().await;
         release.write_ca("the CA").await;

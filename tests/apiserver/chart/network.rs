@@ -267,9 +267,9 @@ fn pod_ranges_exclude_only_pods() {
     let tunnel =
         |values: &Value| Component::of(values, NAME).reached(&host("10.244.0.0"), ADMISSION);
     assert!(!tunnel(&with(&json!({"podCIDRs": ["10.244.0.0/16"]}))));
-    let find_object = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
-    assert!(tunnel(&with(&find_object)));
-    assert_eq!(who_reaches(&with(&find_object)), [true, true, false, false]);
+    let admitted = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
+    assert!(tunnel(&with(&admitted)));
+    assert_eq!(who_reaches(&with(&admitted)), [true, true, false, false]);
     let plane = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     assert_eq!(
         who_reaches(&with(&json!({"admission": {"from": plane}}))),

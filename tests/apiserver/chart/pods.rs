@@ -50,10 +50,10 @@ async fn pods_pass_restricted_pod_security_standard() {
         let made = pods(&Helm::V4.objects(NAME, &values), &namespace.name);
         assert_eq!(made.len(), 3, "{values}");
         for pod in made {
-            let answer = cp.create_dry_run(&pod).await;
+            let response = cp.create_dry_run(&pod).await;
             assert!(
-                answer.is_accepted() && answer.warnings.is_empty(),
-                "{values}: {answer:?}\n{pod}"
+                response.is_accepted() && response.warnings.is_empty(),
+                "{values}: {response:?}\n{pod}"
             );
         }
     }
@@ -63,10 +63,10 @@ async fn pods_pass_restricted_pod_security_standard() {
         &Helm::V4.objects(NAME, &merged(existing(), &open)),
         &namespace.name,
     ) {
-        let answer = cp.create_dry_run(&pod).await;
+        let response = cp.create_dry_run(&pod).await;
         assert!(
-            answer.status == 403 && answer.message().contains("restricted"),
-            "{answer:?}"
+            response.status == 403 && response.message().contains("restricted"),
+            "{response:?}"
         );
     }
 }
@@ -227,11 +227,14 @@ async fn disruption_budget_never_blocks_drain() {
             // A blocked eviction gets 429, on which the client retries by itself.
             let path = format!("{}/eviction", path(pod));
             let eviction_request = cp.request(Method::POST, &path, Some(&eviction));
-            if let Ok(answer) =
+            if let Ok(response) =
                 tokio::time::timeout(std::time::Duration::from_secs(5), eviction_request).await
             {
-                assert!(answer.is_accepted() || answer.status == 429, "{answer:?}");
-                evicted += usize::from(answer.is_accepted());
+                assert!(
+                    response.is_accepted() || response.status == 429,
+                    "{response:?}"
+                );
+                evicted += usize::from(response.is_accepted());
             }
         }
         assert_eq!(

@@ -33,7 +33,7 @@ async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) 
 }
 
 /// Response to a pod that requests the secret `db`, with the namespace's defaults read first.
-async fn answer(
+async fn response(
     cp: &ControlPlane,
     identity: &Identity,
     namespaces: &[&str],
@@ -66,7 +66,7 @@ async fn webhook_needs_each_of_its_permissions() {
         .await;
     cp.secret(&namespace.name, "db", &["k"], "v").await;
     let all = access(cp, &json!({}), |_| {}).await;
-    let allowed = answer(cp, &all, &[], &namespace.name).await;
+    let allowed = response(cp, &all, &[], &namespace.name).await;
     assert_eq!(allowed["allowed"], true, "{allowed}");
     for gone in ["secrets", "namespaces", "serviceaccounts"] {
         let less = access(cp, &json!({}), |role| {
@@ -77,7 +77,7 @@ async fn webhook_needs_each_of_its_permissions() {
             resources.retain(|resource| resource != gone);
         })
         .await;
-        let refused = answer(cp, &less, &[], &namespace.name).await;
+        let refused = response(cp, &less, &[], &namespace.name).await;
         assert_eq!(refused["allowed"], false, "without {gone}: {refused}");
         assert_eq!(refused["status"]["code"], 403, "without {gone}: {refused}");
     }
@@ -92,11 +92,11 @@ async fn webhook_scoped_to_namespaces_reads_only_those() {
     }
     let values = json!({"rbac": {"scope": "namespaces", "namespaces": [mine.name]}});
     let identity = access(cp, &values, |_| {}).await;
-    let allowed = answer(cp, &identity, &[&mine.name], &mine.name).await;
+    let allowed = response(cp, &identity, &[&mine.name], &mine.name).await;
     assert_eq!(allowed["allowed"], true, "{allowed}");
     // Whatever the arguments are, the API server allows reads in these namespaces only.
     for namespaces in [&[mine.name.as_str()][..], &[]] {
-        let refused = answer(cp, &identity, namespaces, &other.name).await;
+        let refused = response(cp, &identity, namespaces, &other.name).await;
         assert_eq!(
             (&refused["allowed"], &refused["status"]["code"]),
             (&json!(false), &json!(403)),

@@ -69,14 +69,14 @@ fn subchart_condition_enables_installation() {
         }
         // A wrong value is rejected as before, under the parent's key.
         let path = parent.path().display().to_string();
-        let answer = helm.run(
+        let output = helm.run(
             &["template", "data", &path],
             &json!({NAME: {"replicaz": 3}}),
         );
         assert!(
-            answer.code != 0 && answer.stderr.contains("'replicaz' not allowed"),
+            output.code != 0 && output.stderr.contains("'replicaz' not allowed"),
             "{helm:?}: {}",
-            answer.stderr
+            output.stderr
         );
     }
     // Without a condition, the value has no effect.
@@ -84,12 +84,12 @@ fn subchart_condition_enables_installation() {
         (json!({"enabled": true}), 0),
         (json!({"enabled": false}), 1),
     ] {
-        let answer = Helm::V4.template(NAME, &values);
-        assert_eq!(answer.code, code, "{}", answer.stderr);
+        let output = Helm::V4.template(NAME, &values);
+        assert_eq!(output.code, code, "{}", output.stderr);
         assert!(
-            code == 0 || answer.stderr.contains("Give the dependency"),
+            code == 0 || output.stderr.contains("Give the dependency"),
             "{}",
-            answer.stderr
+            output.stderr
         );
     }
     let alone = Helm::V4.objects(NAME, &json!({}));

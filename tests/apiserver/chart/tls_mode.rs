@@ -29,7 +29,7 @@ struct Release<'c> {
 impl Release<'_> {
     async fn helm(&self, verb: &str, mode: &str) {
         let values = json!({"tls": {"mode": mode}, "service": {"port": self.ports[0]}});
-        let answer = self
+        let output = self
             .cp
             .helm(
                 self.helm,
@@ -37,7 +37,7 @@ impl Release<'_> {
                 &values,
             )
             .await;
-        assert_eq!(answer.code, 0, "{:?} {verb} {mode}: {answer:?}", self.helm);
+        assert_eq!(output.code, 0, "{:?} {verb} {mode}: {output:?}", self.helm);
         // An upgrade keeps the Service's target, and an uninstallation deletes the objects that the release has
         // adopted.
         if verb == "install" {
@@ -47,8 +47,8 @@ impl Release<'_> {
 
     async fn secret(&self, name: &str) -> Option<Value> {
         let path = format!("/api/v1/namespaces/{NAME}/secrets/{name}");
-        let answer = self.cp.request(Method::GET, &path, None).await;
-        answer.is_accepted().then_some(answer.body)
+        let response = self.cp.request(Method::GET, &path, None).await;
+        response.is_accepted().then_some(response.body)
     }
 
     /// Certificate in this Secret.
@@ -77,12 +77,12 @@ impl Release<'_> {
             for (process, _) in &self.running {
                 assert!(process.exit_status().is_none(), "{}", process.tail());
             }
-            let answer = self.cp.create_dry_run(&asks).await;
-            let source = answer
+            let response = self.cp.create_dry_run(&asks).await;
+            let source = response
                 .body
                 .pointer("/spec/containers/0/envFrom/0/secretRef/name")
                 .cloned();
-            (answer.is_accepted() && source == Some("db".into())).then_some(())
+            (response.is_accepted() && source == Some("db".into())).then_some(())
         })
         .await;
     }

@@ -42,17 +42,17 @@ fn rejects(helm: Helm, wrong: &[(String, Value)], expected_message: &str) {
     let values = wrong.iter().fold(json!({}), |values, (path, value)| {
         merged(values, &only(path, value.clone()))
     });
-    let answer = helm.template(NAME, &values);
-    assert_ne!(answer.code, 0, "rendered with {values}");
+    let output = helm.template(NAME, &values);
+    assert_ne!(output.code, 0, "rendered with {values}");
     for (path, value) in wrong {
-        let named = answer
+        let named = output
             .stderr
             .lines()
             .any(|line| line.contains(&format!("at '{path}'")) && line.contains(expected_message));
         assert!(
             named,
             "{helm:?}: no message about {path} = {value} with {expected_message:?}:\n{}",
-            answer.stderr
+            output.stderr
         );
     }
 }
@@ -91,14 +91,14 @@ fn unknown_value_is_rejected_in_every_section() {
     let values = sections.iter().fold(json!({}), |values, section| {
         merged(values, &only(&format!("{section}/replicaz"), json!(3)))
     });
-    let answer = Helm::V4.template(NAME, &values);
-    assert_ne!(answer.code, 0);
+    let output = Helm::V4.template(NAME, &values);
+    assert_ne!(output.code, 0);
     for section in sections {
         let line = format!("at '{section}': additional properties 'replicaz' not allowed");
         assert!(
-            answer.stderr.contains(&line),
+            output.stderr.contains(&line),
             "no line {line:?}:\n{}",
-            answer.stderr
+            output.stderr
         );
     }
 }
@@ -265,16 +265,16 @@ fn value_out_of_range_is_rejected() {
         let values = round.iter().fold(json!({}), |values, row| {
             merged(values, &only(row.0, row.1.clone()))
         });
-        let answer = Helm::V4.template(NAME, &values);
-        assert_ne!(answer.code, 0, "rendered with {values}");
+        let output = Helm::V4.template(NAME, &values);
+        assert_ne!(output.code, 0, "rendered with {values}");
         for (path, value, expected_message) in round {
-            let about = answer.stderr.lines().any(|line| {
+            let about = output.stderr.lines().any(|line| {
                 line.contains(&format!("at '{path}")) && line.contains(expected_message)
             });
             assert!(
                 about,
                 "no message about {path} = {value} with {expected_message:?}:\n{}",
-                answer.stderr
+                output.stderr
             );
         }
     }
@@ -359,11 +359,11 @@ fn conflicting_values_are_rejected_with_solution() {
         ),
     ];
     for (values, expected_message) in rows {
-        let answer = Helm::V4.template(NAME, &values);
+        let output = Helm::V4.template(NAME, &values);
         assert!(
-            answer.code != 0 && answer.stderr.contains(expected_message),
+            output.code != 0 && output.stderr.contains(expected_message),
             "{values}: no {expected_message:?} in:\n{}",
-            answer.stderr
+            output.stderr
         );
     }
     // Solutions that the messages name.
@@ -396,12 +396,12 @@ fn older_kubernetes_is_rejected() {
                 "--kube-version",
                 version,
             ];
-            let answer = helm.run(&args, &json!({}));
-            assert_eq!(answer.code, code, "{helm:?} {version}: {}", answer.stderr);
+            let output = helm.run(&args, &json!({}));
+            assert_eq!(output.code, code, "{helm:?} {version}: {}", output.stderr);
             assert!(
-                code == 0 || answer.stderr.contains(">=1.30.0"),
+                code == 0 || output.stderr.contains(">=1.30.0"),
                 "{}",
-                answer.stderr
+                output.stderr
             );
         }
     }
@@ -431,13 +431,13 @@ fn chart_passes_helm_lint() {
             json!({"tls": {"mode": "self-managed"}}),
         ] {
             let chart = testbed::helm::chart();
-            let answer = helm
+            let output = helm
                 .run(&["lint", &chart, "--strict", "--namespace", NAME], &values)
                 .expect_success();
             assert!(
-                !answer.stdout.contains("[WARNING]"),
+                !output.stdout.contains("[WARNING]"),
                 "{helm:?} {values}: {}",
-                answer.stdout
+                output.stdout
             );
         }
     }

@@ -58,15 +58,15 @@ pub struct Live<'b> {
 }
 
 /// Warnings of a successful request; a rejection by the webhook as an error.
-fn done(answer: ApiResponse) -> Result<Vec<String>, String> {
-    match answer.is_accepted() {
-        true => Ok(answer.warnings),
-        false if answer.message().contains("denied the request") => {
-            Err(format!("refused: {}", answer.message()))
+fn done(response: ApiResponse) -> Result<Vec<String>, String> {
+    match response.is_accepted() {
+        true => Ok(response.warnings),
+        false if response.message().contains("denied the request") => {
+            Err(format!("refused: {}", response.message()))
         }
         false => Err(format!(
             "the API server answers {}: {}",
-            answer.status, answer.body
+            response.status, response.body
         )),
     }
 }
@@ -153,10 +153,10 @@ impl<'b> Live<'b> {
             object["metadata"]["resourceVersion"] =
                 self.object().await["metadata"]["resourceVersion"].clone();
             let to = format!("{}?fieldManager=kubectl-replace", self.path);
-            let answer = send(&self.fixture.client, Method::PUT, &to, Some(&object)).await;
+            let response = send(&self.fixture.client, Method::PUT, &to, Some(&object)).await;
             // A controller wrote in between.
-            if answer.status != 409 {
-                return answer;
+            if response.status != 409 {
+                return response;
             }
         }
     }
@@ -248,9 +248,9 @@ impl ApiServer for Live<'_> {
         step: &Step,
         earlier: Option<&Revision>,
     ) -> Result<Vec<String>, String> {
-        let answer = match step {
+        let response = match step {
             Step::Apply(manifest) => match self.apply(manifest).await {
-                Some(answer) => answer,
+                Some(response) => response,
                 None => return Ok(Vec::new()),
             },
             Step::ServerApply(manager, manifest) => {
@@ -279,7 +279,7 @@ impl ApiServer for Live<'_> {
                     .await
             }
         };
-        done(answer)
+        done(response)
     }
 
     async fn object(&self) -> Value {
@@ -299,9 +299,9 @@ impl ApiServer for Live<'_> {
         pod["metadata"]["namespace"] = json!(self.fixture.ns.name);
         pod["metadata"]["generateName"] = json!(format!("{}-", self.name));
         let to = format!("{}?dryRun=All", collection(&pod));
-        let answer = send(&self.fixture.client, Method::POST, &to, Some(&pod)).await;
-        let body = answer.body.clone();
-        done(answer)?;
+        let response = send(&self.fixture.client, Method::POST, &to, Some(&pod)).await;
+        let body = response.body.clone();
+        done(response)?;
         Ok(body["spec"]["containers"][0].clone())
     }
 }

@@ -53,9 +53,9 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
     for _ in 0..times {
         let request = Request::post("/admit/pods?timeout=5s").header("host", SERVICE_HOST);
         let request = request.body(Full::new(body.clone())).expect("a request");
-        let answer = sender.send_request(request).await.expect("a response");
-        assert_eq!(answer.status(), 200);
-        let text = answer
+        let response = sender.send_request(request).await.expect("a response");
+        assert_eq!(response.status(), 200);
+        let text = response
             .into_body()
             .collect()
             .await

@@ -26,18 +26,18 @@ const LIMIT: u64 = 128 << 10;
 
 /// Checks that the liveness probe succeeds all the time; it is sent more often than by a kubelet.
 async fn watch_liveness(webhook: &WebhookProcess, stop: &AtomicBool) -> usize {
-    let (mut tick, mut answers) = (interval(Duration::from_millis(500)), 0);
+    let (mut tick, mut responses) = (interval(Duration::from_millis(500)), 0);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let answer = webhook.get("/livez");
+        let response = webhook.get("/livez");
         assert_eq!(
-            answer.map(|(status, _)| status),
+            response.map(|(status, _)| status),
             Some(200),
-            "after {answers} answers"
+            "after {responses} answers"
         );
-        answers += 1;
+        responses += 1;
     }
-    answers
+    responses
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,12 +36,12 @@ fn processor_time(pid: u32) -> Duration {
 
 async fn send(webhook: &WebhookProcess, hostile: &HostileReview) -> (u16, String, Duration) {
     let began = processor_time(webhook.pid());
-    let (status, answer) = webhook
+    let (status, response) = webhook
         .send(Method::POST, &hostile.path, hostile.body.clone())
         .await;
     (
         status,
-        answer,
+        response,
         processor_time(webhook.pid()).saturating_sub(began),
     )
 }
@@ -50,15 +50,15 @@ async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Du
     let HostileReview {
         description: what, ..
     } = hostile;
-    let (status, answer, mut took) = send(webhook, hostile).await;
+    let (status, response, mut took) = send(webhook, hostile).await;
     assert!(
         matches!(status, 200 | 400),
-        "{what}: HTTP {status}: {answer}"
+        "{what}: HTTP {status}: {response}"
     );
     assert!(
-        answer.len() <= MAX_ANSWER,
+        response.len() <= MAX_ANSWER,
         "{what}: a response of {} bytes",
-        answer.len()
+        response.len()
     );
     let mut bound = MAX_TIME;
     for _ in 0..MAX_TRIES {
@@ -74,7 +74,7 @@ async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Du
     );
     let (_, most) = webhook.memory();
     assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
-    (answer, took)
+    (response, took)
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn hostile_review_stays_within_process_budget() {
         let body = hostile
             .body
             .replace("\"victim\"", &format!("\"{}\"", victim.name));
-        let (answer, took) = check(
+        let (response, took) = check(
             &webhook,
             &HostileReview {
                 body,
@@ -108,16 +108,16 @@ async fn hostile_review_stays_within_process_budget() {
         print_line(&format!(
             "{}: {} bytes of {}, {took:.1?}, memory at most {} KiB",
             hostile.description,
-            answer.len(),
+            response.len(),
             hostile.body.len(),
             webhook.memory().1
         ));
         assert!(
-            !answer.contains("canary-key"),
-            "keys of another tenant: {answer}"
+            !response.contains("canary-key"),
+            "keys of another tenant: {response}"
         );
         if hostile.description.contains("another tenant") {
-            let refusal: Value = serde_json::from_str(&answer).expect("an AdmissionReview");
+            let refusal: Value = serde_json::from_str(&response).expect("an AdmissionReview");
             let message = refusal["response"]["status"]["message"]
                 .as_str()
                 .expect("a refusal");

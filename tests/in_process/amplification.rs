@@ -16,7 +16,8 @@ use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::cli::SIDECARS;
 use peak_alloc::PeakAlloc;
 use testbed::cpu_time::{scaled_to_this_machine, thread_time};
-use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
 use testbed::in_process::HandlerFixture;
 use tokio::runtime::{Builder, Runtime};
 

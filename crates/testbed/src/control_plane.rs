@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::pki::{Authority, Pair, signing_key};
+use super::kubeconfig::{client_kubeconfig, config};
+use super::pki::{Authority, signing_key};
 use super::process::{Folder, Process};
 use super::{free_ports, poll, tools};
 
@@ -320,39 +319,6 @@ fn apiserver_flags(folder: &Folder, etcd_port: u16, port: u16) -> Vec<String> {
         "--endpoint-reconciler-type=none".to_owned(),
         "--allow-privileged=true".to_owned(),
     ]
-}
-
-fn client_kubeconfig(server: &str, authority: &Authority, pair: &Pair) -> String {
-    use base64::Engine as _;
-    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    kubeconfig(
-        server,
-        authority,
-        &json!({"client-certificate-data": encode(&pair.cert), "client-key-data": encode(&pair.key)}),
-    )
-}
-
-/// Kubeconfig for one user; a JSON document is valid YAML.
-pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json::Value) -> String {
-    use base64::Engine as _;
-    let ca = base64::engine::general_purpose::STANDARD.encode(authority.pem());
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": ca}}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "current-context": "test",
-    })
-    .to_string()
-}
-
-/// Configuration of kube from a kubeconfig file.
-pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).expect("a generated kubeconfig");
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .expect("a generated kubeconfig")
 }
 
 /// Fails if the API server is not of `KUBERNETES_VERSION`, so that no run on another version counts for it.

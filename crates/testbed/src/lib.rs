@@ -29,6 +29,7 @@ pub mod flood;
 pub mod helm;
 pub mod hostile;
 pub mod in_process;
+mod kubeconfig;
 pub mod kubectl;
 pub mod load;
 pub mod manifests;

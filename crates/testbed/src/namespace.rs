@@ -9,8 +9,9 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
 use super::control_plane::{
-    ControlPlane, await_default_service_account, config, create_default_service_account, kubeconfig,
+    ControlPlane, await_default_service_account, create_default_service_account,
 };
+use super::kubeconfig::{config, kubeconfig};
 use super::{block_on_new_thread, unique};
 
 /// Namespace of one test. Deleted on drop, without waiting until it is gone.

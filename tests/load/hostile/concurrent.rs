@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use testbed::control_plane::ControlPlane;
-use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
 use testbed::load::LoadGenerator;
 use testbed::print_line;
 use testbed::webhook::{Registration, webhook_identity};

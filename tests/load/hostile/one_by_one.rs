@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use testbed::control_plane::ControlPlane;
 use testbed::cpu_time::scaled_to_this_machine;
-use testbed::hostile::{Generator, HostileReview, known_attacks};
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
 use testbed::print_line;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::{Launch, WebhookProcess};

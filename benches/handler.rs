@@ -1,5 +1,5 @@
-//! An admission in this process, from the review's bytes to the answer's: what is added to the pure path by the review
-//! around the pod, the cache, the metrics and the log line.
+//! Admission in this process, from the review's bytes to the response's: adds to the pure path the review around the
+//! pod, the cache, the metrics and the log line.
 
 mod review;
 
@@ -7,18 +7,18 @@ use divan::{Bencher, black_box};
 use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 
 fn main() {
-    // A log line is part of what an admission costs.
+    // A log line is part of the cost of an admission.
     logs::init(LogFormat::Json, "info", std::io::sink).expect("a valid filter");
     divan::main();
 }
 
-/// A pod of 6 kB that asks for three secrets, all of them cached.
+/// Pod of 6 kB that requests three secrets, all of them cached.
 #[divan::bench(min_time = 1)]
 fn injected(bencher: Bencher<'_, '_>) {
     answered(bencher, &review::asking());
 }
 
-/// The same pod without our annotations.
+/// Same pod without annotations of the webhook.
 #[divan::bench(min_time = 1)]
 fn nothing_to_do(bencher: Bencher<'_, '_>) {
     answered(bencher, &review::indifferent());
@@ -30,5 +30,5 @@ fn answered(bencher: Bencher<'_, '_>, body: &[u8]) {
         .build()
         .expect("a runtime");
     let handler = runtime.block_on(review::handler());
-    bencher.bench_local(|| runtime.block_on(review::answer(&handler, black_box(body))));
+    bencher.bench_local(|| runtime.block_on(review::response(&handler, black_box(body))));
 }

@@ -1,4 +1,4 @@
-//! The pure path on a realistic pod of 6 kB: two containers and an init container, three secrets.
+//! Pure path on a realistic pod of 6 kB: two containers and an init container, three secrets.
 
 mod pod;
 
@@ -9,14 +9,14 @@ fn main() {
     divan::main();
 }
 
-/// What an admission costs here: decode, parse, plan, render, write the patch.
+/// Cost of an admission in the core: decode, parse, plan, render, write the patch.
 #[divan::bench]
 fn decode_parse_plan_render(bencher: Bencher<'_, '_>) {
     let (pod, world) = (pod::asking(), pod::World::default());
     bencher.bench(|| pod::admit(black_box(&pod), &world));
 }
 
-/// The same for a pod that is decoded already.
+/// Cost for a pod that is decoded already.
 #[divan::bench]
 fn parse_plan_render(bencher: Bencher<'_, '_>) {
     let (pod, world) = (pod::asking(), pod::World::default());
@@ -35,7 +35,7 @@ fn decode(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A pod that asks for nothing.
+/// Pod without annotations of the webhook.
 #[divan::bench]
 fn nothing_to_do(bencher: Bencher<'_, '_>) {
     let pod = pod::indifferent();

@@ -1,5 +1,5 @@
-//! Runs the pure path, or the whole of what the handler does for a review, as often as its argument says, for
-//! `hack/instructions.sh` to count instructions.
+//! Runs the pure path, or the complete work of the handler for a review, as often as its argument says.
+//! `hack/instructions.sh` counts the instructions.
 //!
 //! usage: instructions <injected|skipped|handler-injected|handler-skipped> <times>
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         .filter(|argument| argument != "--bench")
         .collect();
     let (case, times) = match arguments.as_slice() {
-        // As `cargo bench` runs it, among others: nobody counts.
+        // Runs without counting, as under `cargo bench`.
         [] => return ExitCode::SUCCESS,
         [case, times] => (case.as_str(), times.parse::<u32>()),
         _ => return ExitCode::from(2),
@@ -35,17 +35,17 @@ fn main() -> ExitCode {
                 black_box(pod::skips(black_box(&indifferent)));
             }
         }
-        ("handler-injected", Ok(times)) => answer(&review::asking(), times),
-        ("handler-skipped", Ok(times)) => answer(&review::indifferent(), times),
+        ("handler-injected", Ok(times)) => response(&review::asking(), times),
+        ("handler-skipped", Ok(times)) => response(&review::indifferent(), times),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
 }
 
-/// From a review's bytes to its answer's, with the log line that `serve` writes by default, to nowhere.
-fn answer(review: &[u8], times: u32) {
+/// Handles a review, with the log line that `serve` writes by default, discarded.
+fn response(review: &[u8], times: u32) {
     let subscriber = subscriber(LogFormat::Json, "info", std::io::sink).expect("a filter");
-    tracing::subscriber::set_global_default(subscriber).expect("the first one");
+    tracing::subscriber::set_global_default(subscriber).expect("a first item");
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,7 +53,7 @@ fn answer(review: &[u8], times: u32) {
     runtime.block_on(async {
         let handler = review::handler().await;
         for _ in 0..times {
-            black_box(review::answer(&handler, black_box(review)).await);
+            black_box(review::response(&handler, black_box(review)).await);
         }
     });
 }

@@ -1,6 +1,6 @@
-//! The admission port beside one on the same TLS stack that parses nothing and answers a constant: requests in a second,
-//! the server's CPU for each, and how long the slowest took. Rounds are interleaved, because minutes drift on a shared
-//! machine; what is printed are medians and the spread.
+//! Admission port compared with a server on the same TLS stack that parses nothing and returns a constant: requests per
+//! second, the server's CPU time for each, and the latency of the slowest. Rounds are interleaved, because a shared
+//! machine drifts over minutes; medians and the spread are printed.
 //!
 //! usage: cargo bench --bench throughput [-- ROUNDS [LOG-FILTER]]
 
@@ -36,10 +36,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long each measurement takes.
+/// Duration of each measurement.
 const LENGTH: Duration = Duration::from_millis(1500);
 
-/// What is asked of the server.
+/// Kind of request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Case {
     Constant,
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-// === the server, a process of its own, so that its CPU can be told from the client's ===
+// === server, in a process of its own, so that its CPU time can be separated from the client's ===
 
 fn serve(folder: &Path, filter: &str) {
     logs::init(LogFormat::Json, filter, std::io::stdout).expect("a valid filter");
@@ -112,7 +112,7 @@ fn serve(folder: &Path, filter: &str) {
             "{}",
             listener.local_addr().expect("a bound address")
         )
-        .expect("somebody listens");
+        .expect("a listener");
         listener.serve(router(metrics).await, Shutdown::new()).await;
     });
 }
@@ -125,7 +125,7 @@ async fn router(metrics: ServerMetrics) -> Router {
     routes::admission(review::handler().await, limits, Traces::off(), true).merge(constant)
 }
 
-/// Reads the body within the same bounds, and does not look at it.
+/// Reads the body within the same limits, and ignores it.
 async fn constant(State(limits): State<BodyLimits>, request: Request<Body>) -> Response {
     const ANSWER: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"0f6f5c1e-6f1c-4ad2-b1d9-3c7ec6c0ef7a","allowed":true}}"#;
     match limits.read(request).await {
@@ -134,7 +134,7 @@ async fn constant(State(limits): State<BodyLimits>, request: Request<Body>) -> R
     }
 }
 
-/// The running server; it ends with this.
+/// Running server. Killed on drop.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -142,15 +142,15 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, filter: &str) -> Self {
-        let program = std::env::current_exe().expect("our own path");
+        let program = std::env::current_exe().expect("the path of this program");
         let mut child = Command::new(program)
             .args(["serve".as_ref(), folder.as_os_str(), filter.as_ref()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("our own program starts");
+            .expect("the webhook starts");
         let mut line = String::new();
-        BufReader::new(child.stderr.take().expect("it is piped"))
+        BufReader::new(child.stderr.take().expect("stdin is piped"))
             .read_line(&mut line)
             .expect("it says where it is");
         Self {
@@ -159,7 +159,7 @@ impl Server {
         }
     }
 
-    /// CPU that it used so far, in seconds.
+    /// CPU time used so far, in seconds.
     fn cpu(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
             .expect("a running process");
@@ -185,9 +185,9 @@ impl Drop for Server {
     }
 }
 
-// === the client ===
+// === client ===
 
-/// What one measurement gave.
+/// Results of one measurement.
 #[derive(Clone, Copy)]
 struct Round {
     per_second: f64,
@@ -213,7 +213,7 @@ fn compare(rounds: usize, filter: &str) {
         .build()
         .expect("a runtime");
     let (asking, indifferent) = (review::asking(), review::indifferent());
-    say(&format!(
+    print_line(&format!(
         "review of {} bytes; {rounds} rounds of {LENGTH:?}; log filter {filter}",
         asking.len()
     ));
@@ -299,10 +299,10 @@ async fn connect(address: SocketAddr, ca: &str) -> TlsStream<TcpStream> {
     TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await
-        .expect("its certificate is ours")
+        .expect("a trusted certificate")
 }
 
-/// One request and its whole answer.
+/// Sends one request and reads its complete response.
 async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
     connection
         .write_all(request)
@@ -315,7 +315,7 @@ async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
             connection
                 .read_buf(&mut answer)
                 .await
-                .expect("the server answers")
+                .expect("the server responds")
                 > 0,
             "the connection ended"
         );
@@ -338,7 +338,7 @@ async fn ask(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
 }
 
 fn report(connections: usize, results: &BTreeMap<Case, Vec<Round>>) {
-    say(&format!(
+    print_line(&format!(
         "\n{connections} connection(s)           per second    CPU µs    p50 µs    p99 µs   of the constant's throughput"
     ));
     for (case, name, _) in CASES {
@@ -358,7 +358,7 @@ fn report(connections: usize, results: &BTreeMap<Case, Vec<Round>>) {
             ratios.iter().copied().fold(f64::INFINITY, f64::min),
             ratios.iter().copied().fold(0.0, f64::max),
         );
-        say(&format!(
+        print_line(&format!(
             "{name:<24} {:>12.0} {:>9.1} {:>9.0} {:>9.0}   {spread}",
             of(|round| round.per_second),
             of(|round| round.cpu_micros),
@@ -373,6 +373,6 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
+fn print_line(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
 }

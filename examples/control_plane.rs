@@ -1,7 +1,7 @@
-//! A control plane for trying things out: etcd, API server and controller manager on loopback ports, no nodes.
+//! Control plane for experiments: etcd, API server and controller manager on loopback ports, no nodes.
 //!
-//! Prints the path of the administrator's kubeconfig and of kubectl, a line each, and ends when its standard input
-//! does. `hack/demo.sh` uses it where no node can be had.
+//! Prints the path of the administrator's kubeconfig and of kubectl, a line each, and exits when its standard input
+//! ends. `hack/demo.sh` uses it where no node can run.
 
 use std::io::{Read as _, Write as _};
 
@@ -10,7 +10,7 @@ use testbed::control_plane::{ControlPlane, Options};
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let control_plane = ControlPlane::start(Options::default()).await;
-    let [kubectl] = testbed::tools::paths(["kubectl"]);
+    let [kubectl] = testbed::tools::program_paths(["kubectl"]);
     let mut out = std::io::stdout();
     writeln!(
         out,

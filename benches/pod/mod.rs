@@ -1,9 +1,6 @@
-//! The pod of the benchmarks, and its path.
+//! Pod of the benchmarks, and its path through the core.
 
-#![allow(
-    dead_code,
-    reason = "each benchmark compiles all of this and uses a part"
-)]
+#![allow(dead_code, reason = "each benchmark uses a part of this module")]
 
 use std::collections::BTreeMap;
 
@@ -13,15 +10,15 @@ use injection::{
 };
 use serde_json::{Value, json};
 
-/// A pod of a Dagster run as the API server sends it, 6 kB of JSON.
+/// Pod of a Dagster run as the API server sends it, 6 kB of JSON.
 const POD: &str = include_str!("pod.json");
 
-/// It asks for three secrets in all three ways.
+/// Pod that requests three secrets in all three ways.
 pub fn asking() -> Vec<u8> {
     POD.trim_end().as_bytes().to_vec()
 }
 
-/// The same pod without our annotations.
+/// Same pod without annotations of the webhook.
 ///
 /// # Panics
 /// Never: the pod is JSON.
@@ -36,7 +33,7 @@ pub fn indifferent() -> Vec<u8> {
     pod.to_string().into_bytes()
 }
 
-/// The secrets that exist, and the operator's sidecars.
+/// Existing secrets, and the operator's sidecar list.
 pub struct World {
     bindings: BTreeMap<SecretId, BindOutcome>,
     sidecars: Vec<Sidecar>,
@@ -78,7 +75,7 @@ impl Default for World {
 /// Whether there is nothing to do for a pod.
 ///
 /// # Panics
-/// When it is no pod.
+/// If it is not a pod.
 pub fn skips(pod: &[u8]) -> bool {
     let view: PodView<'_> = serde_json::from_slice(pod).expect("a pod");
     matches!(
@@ -90,18 +87,18 @@ pub fn skips(pod: &[u8]) -> bool {
     )
 }
 
-/// From the pod's bytes to the patch's.
+/// Decodes a pod's bytes and returns the patch's.
 ///
 /// # Panics
-/// When the pod is not admitted: then there is nothing to measure.
+/// If the pod is not admitted: then there is nothing to measure.
 pub fn admit(pod: &[u8], world: &World) -> Vec<u8> {
     patch(&serde_json::from_slice(pod).expect("a pod"), world)
 }
 
-/// From the pod's view to the patch's bytes.
+/// Plans a decoded pod and returns the patch's bytes.
 ///
 /// # Panics
-/// When the pod is not admitted: then there is nothing to measure.
+/// If the pod is not admitted: then there is nothing to measure.
 pub fn patch(view: &PodView<'_>, world: &World) -> Vec<u8> {
     let Ok(Decision::Inject(request)) = parse(&AnnotationLayers {
         object: view.annotations(),

@@ -1,4 +1,4 @@
-//! Reviews of the benchmarks' pod, and a handler that knows its secrets.
+//! Reviews of the benchmarks' pod, and a handler whose backend has its secrets.
 
 #[path = "../pod/mod.rs"]
 pub mod pod;
@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::Instant;
 
-/// A review of the pod's creation, as the API server frames it.
+/// Review of the pod's creation, as the API server frames it.
 fn review(pod: &[u8]) -> Vec<u8> {
     let pod: serde_json::Value = serde_json::from_slice(pod).expect("a pod");
     let review = json!({
@@ -48,22 +48,22 @@ fn review(pod: &[u8]) -> Vec<u8> {
     review.to_string().into_bytes()
 }
 
-/// The review of the pod that asks for three secrets.
+/// Review of the pod that requests three secrets.
 #[must_use]
 pub fn asking() -> Vec<u8> {
     review(&pod::asking())
 }
 
-/// The review of the same pod without our annotations.
+/// Review of the same pod without annotations of the webhook.
 #[must_use]
 pub fn indifferent() -> Vec<u8> {
     review(&pod::indifferent())
 }
 
-/// A handler as `serve` has it, whose cache holds the three secrets.
+/// Handler as `serve` has it, whose cache holds the three secrets.
 ///
 /// # Panics
-/// When it does not answer: then there is nothing to measure.
+/// If it does not respond: then there is nothing to measure.
 pub async fn handler() -> Handler {
     let mut registry = Registry::with_prefix(PREFIX);
     let metrics = BackendMetrics::register(&mut registry);
@@ -91,7 +91,7 @@ pub async fn handler() -> Handler {
     let defaults = Arc::new(Defaults::new(Arc::new(NoDefaults)));
     let pipeline = Arc::new(Pipeline::new(sources, defaults, Policy::default()));
     let handler = Handler::new(pipeline, AdmissionMetrics::register(&mut registry));
-    // The first one fills the cache.
+    // The first review fills the cache.
     assert!(
         answer(&handler, &asking()).await > 500,
         "the pod is injected"
@@ -99,10 +99,10 @@ pub async fn handler() -> Handler {
     handler
 }
 
-/// The length of the answer.
+/// Length of the response.
 ///
 /// # Panics
-/// When the bytes are no review.
+/// If the bytes are not a review.
 pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
     let received = Received::here(Some("timeout=5s"));
     let answer = handler
@@ -113,7 +113,7 @@ pub async fn answer(handler: &Handler, body: &[u8]) -> usize {
     answer.to_json().len()
 }
 
-/// No defaults anywhere.
+/// Reader without any defaults.
 #[derive(Debug)]
 struct NoDefaults;
 

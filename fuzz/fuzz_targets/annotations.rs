@@ -1,7 +1,7 @@
-//! Annotations as an author, or an enemy, would write them, on one pod.
+//! Annotations as an author, or an attacker, would write them, on one pod.
 //!
-//! The input is a list of pairs: key and value end with a zero byte each, and keys stand under our prefix. The key `@c`
-//! adds a container of the value's name, `@i` an init container, and a digit behind it so many times ten of them.
+//! The input is a list of pairs: key and value end with a zero byte each, and keys get the webhook's prefix. The key
+//! `@c` adds a container of the value's name, `@i` an init container; a digit N after it adds N times ten of them.
 
 #![no_main]
 

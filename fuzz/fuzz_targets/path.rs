@@ -1,4 +1,4 @@
-//! The path from a pod's view to its patched document, and what must hold on it.
+//! Path from a pod's view to its patched document, and its invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use injection::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Every secret exists and has the keys that are asked for, and two more.
+/// Backend in which every secret exists, with the requested keys and two more.
 fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
     let found = |(id, query): (&SecretId, injection::KeyQuery)| {
         let more = ["password".to_owned(), "pass.word".to_owned()];
@@ -34,10 +34,10 @@ fn bindings(request: &InjectionRequest) -> BTreeMap<SecretId, BindOutcome> {
 pub fn admit(view: &PodView<'_>, document: &Value) {
     let Some(patch) = patch(view) else { return };
     let mut patched = document.clone();
-    json_patch::patch(&mut patched, &patch).expect("our patch applies to the pod it was made for");
+    json_patch::patch(&mut patched, &patch).expect("the patch applies to its own pod");
     if !patch.0.is_empty() {
         let again = PodView::deserialize(&patched).expect("a patched pod is a pod");
-        let second = self::patch(&again).expect("what was admitted is admitted again");
+        let second = self::patch(&again).expect("an admitted pod is admitted again");
         assert!(second.0.is_empty(), "a second pass adds {second}");
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of a pod, as the API server, or anybody who reaches the port, would send them.
+//! Bytes of a pod, as the API server, or anybody who reaches the port, would send them.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let _ = format!("{view:?}");
-    // The view skips what it does not look at, so it takes documents that a whole decoder does not.
+    // The view skips fields that it does not need, so it accepts documents that a complete decoder rejects.
     let Ok(document) = serde_json::from_slice::<Value>(data) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The bytes that anybody who reaches the port can send as a review.
+//! Bytes that anybody who reaches the port can send as a review.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A uid that stands in a readable document once is never lost; the sentence never quotes the bytes.
+/// Checks that a uid which occurs once in a readable document is never lost, and that the error never quotes the bytes.
 fn check(error: &Unreadable, uid: Option<&str>, data: &[u8]) {
     let once = |key: &str| {
         data.windows(key.len())

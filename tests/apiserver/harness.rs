@@ -1,4 +1,4 @@
-//! The test bed itself: it starts, it keeps tests apart, and it leaves nothing behind.
+//! Tests of the test bed: it starts, keeps tests apart, and leaves nothing behind.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,11 +9,11 @@ use testbed::control_plane::{ControlPlane, Options};
 use testbed::process::{Folder, Process};
 use testbed::wait_for;
 
-/// Set for the child that [`nothing_survives_a_killed_test`] kills.
+/// Set for the child process that [`killed_test_leaves_nothing`] kills.
 const CHILD: &str = "FLOE_HARNESS_CHILD";
 
 #[tokio::test]
-async fn starts_without_a_controller_manager_and_takes_more_flags() {
+async fn control_plane_starts_without_controller_manager_and_with_more_flags() {
     let flags = vec!["--max-requests-inflight=7".to_owned(), "-v=1".to_owned()]; // -v=1 logs all flags
     let started = Instant::now();
     let cp = ControlPlane::start(Options {
@@ -42,7 +42,7 @@ async fn starts_without_a_controller_manager_and_takes_more_flags() {
 }
 
 #[tokio::test]
-async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
+async fn ordinary_service_account_has_only_its_own_permissions() {
     let started = Instant::now();
     let cp = ControlPlane::shared().await;
     eprintln!("with controller manager: {:?}", started.elapsed());
@@ -53,7 +53,7 @@ async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
     let whoami = cp
         .kubectl_as(&loader.kubeconfig, &["auth", "whoami", "-o=json"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert!(
         whoami.stdout.contains(&format!("\"{}\"", loader.username)),
         "{}",
@@ -63,7 +63,7 @@ async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string();
     cp.kubectl_as(&loader.kubeconfig, &["create", "-f=-"], &object)
         .await
-        .succeeded();
+        .expect_success();
     let refused = cp
         .kubectl_as(&loader.kubeconfig, &["get", "secrets", "-n", &ns.name], "")
         .await;
@@ -72,7 +72,7 @@ async fn an_ordinary_service_account_has_its_own_rights_and_no_others() {
 }
 
 #[tokio::test]
-async fn controllers_make_pods() {
+async fn controllers_create_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
@@ -90,7 +90,7 @@ async fn controllers_make_pods() {
 }
 
 #[tokio::test]
-async fn a_program_gets_signals_and_its_exit_status_is_seen() {
+async fn process_receives_signals_and_reports_exit_status() {
     let folder = Folder::new();
     let start = |name: &str, script: &str| {
         Process::start(
@@ -109,7 +109,10 @@ async fn a_program_gets_signals_and_its_exit_status_is_seen() {
         polite.log().contains("hello").then_some(())
     })
     .await;
-    let status = polite.stop(Duration::from_secs(10)).await.expect("it ends");
+    let status = polite
+        .stop(Duration::from_secs(10))
+        .await
+        .expect("the program ends");
     assert_eq!(status.code(), Some(7));
     assert_eq!(polite.log(), "hello\nbye\n");
 
@@ -133,7 +136,7 @@ async fn a_program_gets_signals_and_its_exit_status_is_seen() {
         &[],
     );
     let status = wait_for("a program that is not there ends", || async {
-        absent.exited()
+        absent.exit_status()
     })
     .await;
     assert_eq!(status.code(), Some(127));
@@ -145,7 +148,7 @@ async fn a_program_gets_signals_and_its_exit_status_is_seen() {
 }
 
 #[tokio::test]
-async fn a_control_plane_that_cannot_start_says_why() {
+async fn failed_control_plane_start_has_reason() {
     let flags = vec!["--no-such-flag".to_owned()];
     let attempt = tokio::spawn(ControlPlane::start(Options {
         controller_manager: false,
@@ -160,11 +163,11 @@ async fn a_control_plane_that_cannot_start_says_why() {
 }
 
 #[test]
-fn nothing_survives_a_killed_test() {
+fn killed_test_leaves_nothing() {
     let folder = Folder::new();
     let report = folder.path().join("report");
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "runs_until_it_is_killed", "--ignored"])
+        .args(["--exact", "child_runs_until_killed", "--ignored"])
         .env(CHILD, &report)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -172,7 +175,7 @@ fn nothing_survives_a_killed_test() {
         .expect("the test runs itself");
     let lines = until("the child's report", || {
         assert!(
-            child.try_wait().expect("it is our child").is_none(),
+            child.try_wait().expect("a child of this process").is_none(),
             "the child ended by itself"
         );
         let lines: Vec<String> = std::fs::read_to_string(&report)
@@ -190,21 +193,21 @@ fn nothing_survives_a_killed_test() {
     };
     assert_eq!(pids.len(), 3, "{lines:?}");
     for pid in pids {
-        until("its processes are gone", || {
+        until("the processes have ended", || {
             (!alive(pid.parse().ok()?)).then_some(())
         });
     }
-    until("its folder is gone", || {
+    until("the folder is removed", || {
         (!Path::new(left).exists()).then_some(())
     });
 }
 
 #[tokio::test]
-#[ignore = "only for nothing_survives_a_killed_test, which runs it"]
-async fn runs_until_it_is_killed() {
+#[ignore = "only for killed_test_leaves_nothing, which runs it"]
+async fn child_runs_until_killed() {
     #[expect(
         clippy::disallowed_methods,
-        reason = "how the parent speaks to its child"
+        reason = "the parent configures its child by the environment"
     )]
     let Some(report) = std::env::var_os(CHILD) else {
         return;
@@ -226,15 +229,15 @@ async fn runs_until_it_is_killed() {
 fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_mins(2);
     loop {
-        if let Some(answer) = probe() {
-            return answer;
+        if let Some(response) = probe() {
+            return response;
         }
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Whether the process exists and is not merely waiting to be buried.
+/// Whether the process exists and is not a zombie.
 fn alive(pid: u32) -> bool {
     let status = Command::new("ps")
         .args(["-o", "stat=", "-p", &pid.to_string()])

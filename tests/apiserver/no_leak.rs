@@ -1,9 +1,9 @@
-//! No value ever comes out of the webhook. Canaries are planted wherever a value can stand, our binary is made to talk as
-//! much as it can, and then everything that it said is searched.
+//! Values never leave the webhook. Canaries are planted in every place that can have a value, the programs run at their
+//! most verbose level, and all of their output is searched.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::collections::BTreeMap;
@@ -14,90 +14,92 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, CANARY, FakeApi};
 use http::Method;
 use serde_json::{Value, json};
+use testbed::admission_client::{WebhookResponse, kubeconfig_for, pod, review};
 use testbed::collector::Collector;
 use testbed::control_plane::ControlPlane;
-use testbed::objects::{Answer, send};
+use testbed::objects::{ApiResponse, send};
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// Of a Secret's data.
+/// In a Secret's data.
 const STORED: &str = "canary-stored-55d0";
-/// Of an environment variable that the pod's author wrote out.
+/// In an environment variable that the pod's author wrote.
 const LITERAL: &str = "canary-literal-8c31";
-/// Of another tool's annotation, and of what kubectl keeps in one.
+/// In another tool's annotation, and in kubectl's last applied configuration.
 const FOREIGN: &str = "canary-foreign-e27a";
-/// Of an argument of the program in the container.
+/// In an argument of the container's program.
 const ARGUMENT: &str = "canary-argument-91bf";
 
-/// All that the libraries can say, too: the most that an operator can ask for.
-const TALKATIVE: &str =
+/// Most verbose log filter that an operator can set, including libraries.
+const MOST_VERBOSE_LOG: &str =
     "trace,kube_client=trace,kube_core=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace";
 
-/// Everything that was said, by where.
+/// Captured output, by source.
 #[derive(Default)]
-struct Said(BTreeMap<String, String>);
+struct CapturedOutput(BTreeMap<String, String>);
 
-impl Said {
-    fn hear(&mut self, place: &str, text: &str) {
-        let heard = self.0.entry(place.to_owned()).or_default();
-        heard.push_str(text);
-        heard.push('\n');
+impl CapturedOutput {
+    fn capture(&mut self, place: &str, text: &str) {
+        let text_of_source = self.0.entry(place.to_owned()).or_default();
+        text_of_source.push_str(text);
+        text_of_source.push('\n');
     }
 
-    /// The answer to a review: each part by itself, and the whole.
-    fn reply(&mut self, reply: &Reply) {
-        self.hear("response body", &reply.text);
-        self.hear("response headers", &format!("{:?}", reply.headers));
+    /// Captures the response to a review: each part by itself, and the whole.
+    fn reply(&mut self, reply: &WebhookResponse) {
+        self.capture("response body", &reply.text);
+        self.capture("response headers", &format!("{:?}", reply.headers));
         if reply.status == 200 {
             let response = reply.response();
-            self.hear("patch, decoded", &reply.patch());
-            self.hear("warnings", &response["warnings"].to_string());
-            self.hear(
+            self.capture("patch, decoded", &reply.patch());
+            self.capture("warnings", &response["warnings"].to_string());
+            self.capture(
                 "audit annotations",
                 &response["auditAnnotations"].to_string(),
             );
         }
     }
 
-    /// A refusal or the warnings of the API server: an admitted object holds what its author wrote.
-    fn answer(&mut self, answer: &Answer) {
-        self.hear("warnings at the client", &answer.warnings.join("\n"));
-        if !answer.accepted() {
-            self.hear("refusals at the client", &answer.body.to_string());
+    /// Captures a rejection or the warnings of the API server: an admitted object contains what its author wrote.
+    fn answer(&mut self, answer: &ApiResponse) {
+        self.capture("warnings at the client", &answer.warnings.join("\n"));
+        if !answer.is_accepted() {
+            self.capture("refusals at the client", &answer.body.to_string());
         }
     }
 
-    /// What the program says without being asked for a review. A new sink is a line here.
+    /// Captures what the program writes apart from responses. A new sink is a line here.
     fn program(&mut self, webhook: &WebhookProcess) {
-        self.hear("log", &webhook.log());
+        self.capture("log", &webhook.log());
         for path in ["/metrics", "/readyz?verbose", "/livez"] {
-            let (_, text) = webhook.get(path).expect("the ops port answers");
-            self.hear(path, &text);
+            let (_, text) = webhook.get(path).expect("the ops port responds");
+            self.capture(path, &text);
         }
     }
 
-    /// What the controller says about the objects of the namespaces while it looks through all of them once.
+    /// Captures the controller's log and events of one complete scan.
     async fn controller(&mut self, cp: &'static ControlPlane, filter: &str) {
         let launch =
             Launch::controller(cp, &controller_identity(cp).await).with(&["--log", filter]);
         let controller = launch.start().await;
         wait_for("a scan of everything", || async {
-            (controller.counted("drift_scans", &["complete"]) > 0).then_some(())
+            (controller.counter_value("drift_scans", &["complete"]) > 0).then_some(())
         })
         .await;
-        self.hear("controller's log", &controller.log());
+        self.capture("controller's log", &controller.log());
         for path in ["/metrics", "/readyz?verbose"] {
-            let (_, text) = controller.get(path).expect("the ops port answers");
-            self.hear(&format!("controller's {path}"), &text);
+            let (_, text) = controller.get(path).expect("the ops port responds");
+            self.capture(&format!("controller's {path}"), &text);
         }
         controller.stop().await;
     }
 
-    /// What people's commands say: stdout and stderr, but for the manifest that `inject` gives back as its author wrote it.
+    /// Captures the commands' stdout and stderr, except for the manifest that `inject` prints as its author wrote it.
     fn commands(&mut self, cp: &ControlPlane, namespace: &str, pod: &Value) {
         let folder = Folder::new();
         let manifest = folder
@@ -123,54 +125,54 @@ impl Said {
                 .args(args)
                 .env("KUBECONFIG", &kubeconfig)
                 .output()
-                .expect("it runs");
-            self.hear(args[0], &String::from_utf8_lossy(&ran.stderr));
+                .expect("the program runs");
+            self.capture(args[0], &String::from_utf8_lossy(&ran.stderr));
             if args[0] != "inject" {
-                self.hear(args[0], &String::from_utf8_lossy(&ran.stdout));
+                self.capture(args[0], &String::from_utf8_lossy(&ran.stdout));
             }
         }
     }
 
-    /// What the collector has of it; the program must have ended, or spans would still wait.
+    /// Captures the collector's data; the program must have exited, because spans would still be queued.
     fn traces(&mut self, collector: &Collector) {
-        self.hear("traces", &collector.text());
+        self.capture("traces", &collector.text());
         for name in ["admission", "backend.bind", "defaults.read"] {
-            let heard = collector
+            let text_of_source = collector
                 .spans("floe-secrets-webhook")
                 .iter()
                 .any(|span| span.name == name);
-            assert!(heard, "no span {name}");
+            assert!(text_of_source, "no span {name}");
         }
     }
 
-    /// Panics where a canary shows.
-    fn must_not_show(&self, canaries: &[&str]) {
+    /// Panics if a canary appears.
+    fn contains_no_canary(&self, canaries: &[&str]) {
         for (place, text) in &self.0 {
             for canary in canaries {
-                let leak = text.lines().find(|line| shows(line, canary));
+                let leak = text.lines().find(|line| contains_canary(line, canary));
                 assert_eq!(leak, None, "{canary} in {place}");
             }
         }
     }
 
-    fn must_have_heard(&self, places: &[&str]) {
+    fn has_captured(&self, places: &[&str]) {
         for place in places {
             assert!(
                 self.0
                     .get(*place)
                     .is_some_and(|text| !text.trim().is_empty()),
-                "nothing was heard in {place}"
+                "nothing was captured from {place}"
             );
         }
     }
 }
 
-/// Whether `line` shows the canary: plain, in base64 wherever it begins, in hexadecimal, or as a list of numbers.
-fn shows(line: &str, canary: &str) -> bool {
+/// Whether `line` contains the canary: plain, in base64 at any offset, in hexadecimal, or as a list of numbers.
+fn contains_canary(line: &str, canary: &str) -> bool {
     let bytes = canary.as_bytes();
     let anywhere = (0..3).map(|before| {
         let padded = [&vec![0; before], bytes].concat();
-        // The first and last characters also encode the neighbours.
+        // The first and last characters also encode their neighbours.
         let encoded = STANDARD_NO_PAD.encode(&padded[..padded.len() / 3 * 3]);
         encoded[if before == 0 { 0 } else { 4 }..].to_owned()
     });
@@ -191,28 +193,28 @@ fn shows(line: &str, canary: &str) -> bool {
 fn hexadecimal(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes everything");
+        write!(digits, "{byte:02x}").expect("writing to a String succeeds");
         digits
     })
 }
 
 #[test]
-fn a_canary_is_recognised_however_it_is_written() {
-    let whole = |text: &str| STANDARD.encode(text);
+fn canary_is_recognised_in_every_encoding() {
+    let complete = |text: &str| STANDARD.encode(text);
     for line in [
         format!("x {STORED} y"),
-        whole(STORED),
-        whole(&format!("x{STORED}y")),
-        whole(&format!("{{\"password\":\"{STORED}\"}}")),
+        complete(STORED),
+        complete(&format!("x{STORED}y")),
+        complete(&format!("{{\"password\":\"{STORED}\"}}")),
         format!("{:?}", STORED.as_bytes()),
         hexadecimal(STORED),
     ] {
-        assert!(shows(&line, STORED), "{line}");
+        assert!(contains_canary(&line, STORED), "{line}");
     }
-    assert!(!shows(&whole(LITERAL), STORED));
+    assert!(!contains_canary(&complete(LITERAL), STORED));
 }
 
-/// A pod full of values that are none of our business, and these annotations of ours.
+/// Pod full of values, with these annotations.
 fn laden(annotations: &Value) -> Value {
     let mut pod = pod(annotations);
     let foreign = json!({
@@ -234,11 +236,11 @@ fn laden(annotations: &Value) -> Value {
     pod
 }
 
-/// The paths of the admission port, and what each of them is asked about.
+/// Paths of the admission port, and the objects that are sent to each.
 const POD_PATHS: [&str; 3] = ["/admit/pods", "/admit/defaults/pods", "/admit/sources"];
 const WORKLOAD_PATHS: [&str; 2] = ["/admit/workloads", "/admit/defaults/workloads"];
 
-/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, untouched, with
+/// Reviews of a Deployment with that pod as its template and its annotations on the metadata too: new, unchanged, with
 /// another image, and with other annotations than before.
 fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
     let deployment = |pod: &Value| {
@@ -267,21 +269,21 @@ fn workload_reviews(pod: &Value, namespace: &str) -> Vec<Value> {
     olds.into_iter().map(review_of).collect()
 }
 
-/// What can be asked for, and asked for wrongly.
+/// Valid and invalid annotations.
 fn annotations() -> Vec<Value> {
-    let ask = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
+    let send_review = |key: &str, value: &str| json!({format!("secrets.floe.dev/{key}"): value});
     vec![
         json!({}),
-        ask("env-from", "db"),
-        ask("env-from", "db, twin"),
-        ask("refs", "db/user"),
-        ask("refs", "db/*"),
-        ask("env.TOKEN", "db/password"),
-        ask("env.DBT_PASSWORD", "db/password"),
-        ask("refs", "db/usr"),
-        ask("refs", "db"),
-        ask("env-from", "bd"),
-        ask("env-form", "db"),
+        send_review("env-from", "db"),
+        send_review("env-from", "db, twin"),
+        send_review("refs", "db/user"),
+        send_review("refs", "db/*"),
+        send_review("env.TOKEN", "db/password"),
+        send_review("env.DBT_PASSWORD", "db/password"),
+        send_review("refs", "db/usr"),
+        send_review("refs", "db"),
+        send_review("env-from", "bd"),
+        send_review("env-form", "db"),
         json!({"secrets.floe.dev/env-from": "gone", "secrets.floe.dev/on-missing": "warn"}),
         json!({"secrets.floe.dev/env-from": "db", "secrets.floe.dev/containers": "worker"}),
     ]
@@ -289,9 +291,9 @@ fn annotations() -> Vec<Value> {
 
 #[rstest::rstest]
 #[case::json("json", "trace")]
-#[case::pretty("pretty", TALKATIVE)]
+#[case::pretty("pretty", MOST_VERBOSE_LOG)]
 #[tokio::test]
-async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filter: &str) {
+async fn values_never_leave_a_real_cluster(#[case] format: &str, #[case] filter: &str) {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("canary").await;
     let identity = webhook_identity(cp).await;
@@ -306,9 +308,12 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         .with(&["--log", filter, "--log-format", format])
         .with(&traced);
     let webhook = launch.start().await;
-    let registration =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
-    let mut said = Said::default();
+    let registration = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+    )
+    .await;
+    let mut captured = CapturedOutput::default();
 
     for name in ["db", "twin"] {
         let data = json!({"user": STORED, "password": format!("x{STORED}"), "json": format!("{{\"k\":\"{STORED}\"}}")});
@@ -317,18 +322,18 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
     }
     for annotations in annotations() {
         let mut pod = laden(&annotations);
-        let mut asked = review(&pod);
-        asked["request"]["namespace"] = ns.name.clone().into();
+        let mut sent_review = review(&pod);
+        sent_review["request"]["namespace"] = ns.name.clone().into();
         for path in POD_PATHS {
-            said.reply(
+            captured.reply(
                 &webhook
-                    .post(&format!("{path}?timeout=5s"), asked.to_string())
+                    .post(&format!("{path}?timeout=5s"), sent_review.to_string())
                     .await,
             );
         }
         for review in workload_reviews(&pod, &ns.name) {
             for path in WORKLOAD_PATHS {
-                said.reply(
+                captured.reply(
                     &webhook
                         .post(&format!("{path}?timeout=5s"), review.to_string())
                         .await,
@@ -336,10 +341,10 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
             }
         }
         pod["metadata"]["namespace"] = ns.name.clone().into();
-        said.answer(&cp.create(&pod).await);
+        captured.answer(&cp.create(&pod).await);
     }
 
-    // What controllers and people get to see of a refusal.
+    // Text that controllers and users see of a rejection.
     let template = laden(&json!({"secrets.floe.dev/refs": "db/usr"}));
     let mut spec = template["spec"].clone();
     spec["restartPolicy"] = "Never".into();
@@ -357,38 +362,40 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         events.contains("secrets.floe.dev/refs").then_some(events)
     })
     .await;
-    said.hear("events", &events);
+    captured.capture("events", &events);
     let pod = laden(&json!({"secrets.floe.dev/env-from": "gone"})).to_string();
     let kubectl = cp
         .kubectl(&["-n", &ns.name, "create", "-f", "-"], &pod)
         .await;
-    said.hear("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
+    captured.capture("kubectl", &format!("{}{}", kubectl.stdout, kubectl.stderr));
 
-    said.controller(cp, filter).await;
-    said.commands(
+    captured.controller(cp, filter).await;
+    captured.commands(
         cp,
         &ns.name,
         &laden(&json!({"secrets.floe.dev/refs": "db/usr"})),
     );
-    said.program(&webhook);
+    captured.program(&webhook);
     drop(registration);
     for word in [
         "admission",
         "did you mean",
-        if filter == TALKATIVE {
+        if filter == MOST_VERBOSE_LOG {
             "TRACE hyper"
         } else {
             "DEBUG"
         },
     ] {
         assert!(
-            said.0["log"].to_lowercase().contains(&word.to_lowercase()),
+            captured.0["log"]
+                .to_lowercase()
+                .contains(&word.to_lowercase()),
             "{word}: {}",
-            said.0["log"]
+            captured.0["log"]
         );
     }
     webhook.stop().await;
-    said.traces(&collector);
+    captured.traces(&collector);
     let places = [
         "patch, decoded",
         "warnings",
@@ -397,54 +404,55 @@ async fn values_in_a_real_cluster_stay_there(#[case] format: &str, #[case] filte
         "events",
         "kubectl",
     ];
-    said.must_have_heard(&[
+    captured.has_captured(&[
         "controller's log",
         "controller's /metrics",
         "scan",
         "doctor",
         "inject",
     ]);
-    said.must_have_heard(&places);
+    captured.has_captured(&places);
     let kubeconfig =
         std::fs::read_to_string(&identity.kubeconfig).expect("the webhook's kubeconfig");
     let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("JSON");
     let token = kubeconfig["users"][0]["user"]["token"]
         .as_str()
         .expect("a token");
-    said.must_not_show(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
+    captured.contains_no_canary(&[STORED, LITERAL, FOREIGN, ARGUMENT, token]);
 }
 
-/// Reviews that are spoilt in the middle of somebody's values.
+/// Reviews that are damaged in the middle of a value.
 fn spoilt() -> Vec<String> {
-    let whole = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
-    let cut =
-        |after: &str| whole[..whole.find(after).expect("it is in there") + after.len()].to_owned();
+    let complete = review(&laden(&json!({"secrets.floe.dev/env-from": "db"}))).to_string();
+    let cut = |after: &str| {
+        complete[..complete.find(after).expect("it is in there") + after.len()].to_owned()
+    };
     vec![
         cut(LITERAL),
         cut(ARGUMENT),
         cut(FOREIGN),
-        whole.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
-        whole.replace(
+        complete.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
+        complete.replace(
             "\"containers\":[",
             &format!("\"containers\":[\"{LITERAL}\","),
         ),
-        whole.replace(
+        complete.replace(
             "\"name\":\"main\"",
             &format!("\"name\":{{\"{LITERAL}\":1}}"),
         ),
-        whole.replace(
+        complete.replace(
             "\"operation\":\"CREATE\"",
             &format!("\"operation\":\"{LITERAL}\""),
         ),
-        whole.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
-        format!("{LITERAL}{whole}"),
+        complete.replace("\"uid\":\"", &format!("\"uid\":7,\"x\":\"{LITERAL}")),
+        format!("{LITERAL}{complete}"),
         format!("\"{LITERAL}\""),
         String::new(),
     ]
 }
 
 #[tokio::test]
-async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() {
+async fn output_of_broken_backend_and_invalid_reviews_is_never_repeated() {
     let faults = [
         ApiFault::Status(400),
         ApiFault::Status(401),
@@ -468,7 +476,7 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
         let endpoint = collector.endpoint();
         let args = [
             "--log",
-            TALKATIVE,
+            MOST_VERBOSE_LOG,
             "--on-unavailable",
             policy,
             "--otlp-endpoint",
@@ -476,11 +484,11 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
             "--shutdown-delay",
             "0s",
         ];
-        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        let webhook = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(&args)
             .start()
             .await;
-        let mut said = Said::default();
+        let mut captured = CapturedOutput::default();
         for (at, fault) in faults.into_iter().enumerate() {
             api.always(Some(fault));
             for key in ["env-from", "refs", "env.PASSWORD"] {
@@ -493,14 +501,14 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
                     }
                 );
                 let asking = laden(&json!({format!("secrets.floe.dev/{key}"): secret}));
-                said.reply(&webhook.admit(&asking, "1s").await);
+                captured.reply(&webhook.admit(&asking, "1s").await);
                 let body = review(&asking).to_string();
-                said.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
+                captured.reply(&webhook.post("/admit/defaults/pods?timeout=1s", body).await);
                 for (review, path) in workload_reviews(&asking, "jobs")
                     .iter()
                     .zip(WORKLOAD_PATHS.into_iter().cycle())
                 {
-                    said.reply(
+                    captured.reply(
                         &webhook
                             .post(&format!("{path}?timeout=1s"), review.to_string())
                             .await,
@@ -515,17 +523,17 @@ async fn what_a_broken_backend_sends_and_what_no_review_holds_goes_no_further() 
                 .chain(WORKLOAD_PATHS)
                 .chain(["/nowhere"])
             {
-                said.reply(
+                captured.reply(
                     &webhook
                         .post(&format!("{path}?timeout=1s"), body.clone())
                         .await,
                 );
             }
         }
-        said.program(&webhook);
+        captured.program(&webhook);
         webhook.stop().await;
-        said.traces(&collector);
-        said.must_have_heard(&["response body", "log", "/metrics", "traces"]);
-        said.must_not_show(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
+        captured.traces(&collector);
+        captured.has_captured(&["response body", "log", "/metrics", "traces"]);
+        captured.contains_no_canary(&[CANARY, LITERAL, FOREIGN, ARGUMENT]);
     }
 }

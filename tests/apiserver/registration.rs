@@ -1,9 +1,9 @@
-//! The shipped webhook configuration on a real API server: who is sent to the webhook, by which entry, and what
-//! happens to whom when the webhook is gone. The server behind it is a stub that allows and records.
+//! Shipped webhook configuration on a real API server: objects that are sent to the webhook, the entry that sends them,
+//! and the consequences when the webhook is gone. The server is a stub that allows and records.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::namespace::TestNamespace;
-use testbed::objects::Answer;
+use testbed::objects::ApiResponse;
 use testbed::stub_server::{Call, Stub};
 use testbed::webhook::{self, NAMESPACE, Registration, shipped_configuration};
 use testbed::{unique, wait_for};
@@ -26,7 +26,7 @@ fn asking() -> Value {
     json!({"secrets.floe.dev/env-from": "snowflake-credentials"})
 }
 
-/// What | metadata | phase | calls in a plain namespace | calls in one whose defaults count.
+/// name | metadata | phase | calls in a plain namespace | calls in a namespace with defaults.
 type Case = (
     &'static str,
     Value,
@@ -35,7 +35,7 @@ type Case = (
     &'static [&'static str],
 );
 
-/// A pod with this metadata; `metadata` needs no name.
+/// Pod with this metadata; `metadata` needs no name.
 fn pod(namespace: &str, name: &str, metadata: &Value) -> Value {
     let mut metadata = metadata.as_object().expect("metadata").clone();
     metadata.insert("namespace".to_owned(), namespace.into());
@@ -54,13 +54,13 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
     .await
 }
 
-/// Tries a pod without storing it, and says which entries were called for it.
+/// Creates a pod without storing it, and returns the entries that were called.
 async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
-    let created = cp.create_dry(pod).await.object();
+    let created = cp.create_dry_run(pod).await.object();
     assert_eq!(
         created.pointer("/status/phase"),
         Some(&json!("Pending")),
-        "a new pod will run, whatever it said"
+        "a new pod will run, whatever its phase was"
     );
     let metadata = &pod["metadata"];
     let name = metadata["name"]
@@ -69,14 +69,14 @@ async fn calls_for(cp: &ControlPlane, stub: &Stub, pod: &Value) -> Vec<String> {
     stub.calls_about(name.expect("a name"))
 }
 
-/// The ways a server is found; both are shipped features.
+/// Both ways of addressing the server; both are shipped features.
 async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
     for way in ["url", "service"] {
         let mut stub = Stub::start(&cp.authority).await;
         let configuration = if way == "url" {
-            stub.by_url()
+            stub.url_configuration()
         } else {
-            stub.by_service()
+            stub.service_configuration()
         };
         let _registered = Registration::exclusive(cp, &configuration).await;
         test(way, &mut stub).await;
@@ -84,7 +84,7 @@ async fn both_ways(cp: &ControlPlane, test: impl AsyncFn(&str, &mut Stub)) {
 }
 
 #[tokio::test]
-async fn each_pod_goes_to_its_own_entry_or_to_none() {
+async fn pod_is_sent_to_its_own_entry_or_none() {
     let cp = ControlPlane::shared().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     let other = cp
@@ -181,7 +181,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
             &[],
             &[],
         ),
-        // An exported pod that is created again: whatever its phase was, it will run.
+        // An exported pod that is created again will run, whatever its phase was.
         (
             "running",
             annotated(asking()),
@@ -226,7 +226,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
                     }
                     let mut pod = pod(&namespace.name, &name, &metadata);
                     if what.contains("mirror") {
-                        // The API server wants mirror pods to be bound, and to use no token.
+                        // The API server requires mirror pods to be bound, and to use no token.
                         pod["spec"]["nodeName"] = "node".into();
                         pod["spec"]["automountServiceAccountToken"] = false.into();
                     }
@@ -247,7 +247,7 @@ async fn each_pod_goes_to_its_own_entry_or_to_none() {
 }
 
 #[tokio::test]
-async fn a_pod_is_seen_at_its_creation_and_never_again() {
+async fn pod_is_sent_at_creation_and_never_again() {
     let cp = ControlPlane::shared().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     both_ways(cp, async |way, stub| {
@@ -270,15 +270,15 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
                 "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": name, "namespace": namespace.name, "annotations": asking()}});
-            let patched = |answer: Answer| assert!(answer.accepted() || answer.status == 422, "{answer:?}");
+            let patched = |response: ApiResponse| assert!(response.is_accepted() || response.status == 422, "{response:?}");
             for body in [&annotated, &bare] {
                 cp.request(Method::PATCH, &path, Some(body)).await.object();
             }
             let strategic = "application/strategic-merge-patch+json";
             let client = cp.client();
-            // From 1.33 on by default.
+            // Enabled by default from 1.33 on.
             let subresources = [("ephemeralcontainers", &ephemeral), ("resize", &resize)];
-            let known = if cp.minor().await < 33 { 1 } else { 2 };
+            let known = if cp.minor_version().await < 33 { 1 } else { 2 };
             for (subresource, body) in subresources.into_iter().take(known) {
                 let path = format!("{path}/{subresource}");
                 patched(testbed::objects::send_as(&client, Method::PATCH, &path, Some(body), strategic).await);
@@ -286,7 +286,8 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
             cp.request(Method::POST, &format!("{path}/binding"), Some(&binding)).await.object();
             cp.request(Method::PATCH, &format!("{path}/status"), Some(&status)).await.object();
             cp.request(Method::POST, &format!("{path}/eviction"), Some(&eviction)).await.object();
-            // It is being deleted now, and its finalizer holds it: the update that lets it go is not seen either.
+            // The pod is being deleted, held by its finalizer: the update that removes the finalizer is not sent
+            // either.
             let held = cp.request(Method::GET, &path, None).await.object();
             assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
             cp.request(Method::PATCH, &path, Some(&json!({"metadata": {"finalizers": null}}))).await.object();
@@ -298,7 +299,7 @@ async fn a_pod_is_seen_at_its_creation_and_never_again() {
 }
 
 #[tokio::test]
-async fn defaults_are_seen_where_they_are_written() {
+async fn defaults_are_sent_where_they_are_written() {
     let cp = ControlPlane::shared().await;
     both_ways(cp, async |way, stub| {
         let stub = &*stub;
@@ -306,7 +307,7 @@ async fn defaults_are_seen_where_they_are_written() {
         let update = "UPDATE /admit/sources".to_owned();
         let ns = cp.namespace("accounts").await;
 
-        // The same life for both kinds: without our keys, then with, changed, then without.
+        // Same sequence for both kinds: without the webhook's keys, then with them, changed, then without.
         for kind in ["ServiceAccount", "Namespace"] {
             let name = unique("source");
             let metadata = match kind {
@@ -337,14 +338,14 @@ async fn defaults_are_seen_where_they_are_written() {
             assert_eq!(change(json!({"annotations": null})).await, vec![update.clone(); 3], "{way} {kind}: without");
             assert_eq!(change(json!({"labels": null})).await, vec![update.clone(); 3], "{way} {kind}: without labels");
 
-            // Created with our keys.
+            // Created with the webhook's keys.
             let name = unique("source");
             object["metadata"]["name"] = name.clone().into();
             object["metadata"]["annotations"] = asking();
             object["metadata"]["finalizers"] = json!(["tests.floe.dev/stay"]);
             cp.create(&object).await.object();
             assert_eq!(stub.calls_about(&name), [&*create], "{way} {kind}: created with them");
-            // Being deleted: nobody is asked any more, and it can go.
+            // While it is deleted, the webhook is not called, and deletion completes.
             let path = testbed::objects::path(&object);
             cp.request(Method::DELETE, &path, None).await.object();
             wait_for("the object is being deleted", || async {
@@ -354,8 +355,8 @@ async fn defaults_are_seen_where_they_are_written() {
             })
             .await;
             let going = json!({"metadata": {"finalizers": null, "annotations": {"secrets.floe.dev/refs": "b"}}});
-            let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-            assert!(answer.accepted() || answer.status == 404, "{answer:?}");
+            let response = cp.request(Method::PATCH, &path, Some(&going)).await;
+            assert!(response.is_accepted() || response.status == 404, "{response:?}");
             wait_for("the object is gone", || async {
                 (cp.request(Method::GET, &path, None).await.status == 404).then_some(())
             })
@@ -363,11 +364,11 @@ async fn defaults_are_seen_where_they_are_written() {
             assert_eq!(stub.calls_about(&name), [&*create], "{way} {kind}: not while it is deleted");
         }
 
-        // Not in the namespaces that are left alone, and not those namespaces themselves.
+        // Excluded namespaces, and those Namespace objects themselves, are not sent.
         for namespace in ["kube-system", "kube-node-lease"] {
             let name = unique("source");
             let metadata = json!({"name": name, "namespace": namespace, "annotations": asking()});
-            cp.create_dry(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await.object();
+            cp.create_dry_run(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await.object();
             let path = format!("/api/v1/namespaces/{namespace}?dryRun=All");
             cp.request(Method::PATCH, &path, Some(&json!({"metadata": {"annotations": asking()}}))).await.object();
             assert!(stub.calls_about(&name).is_empty() && stub.calls_about(namespace).is_empty(), "{way}: {namespace}");
@@ -377,11 +378,11 @@ async fn defaults_are_seen_where_they_are_written() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
+async fn namespace_label_changes_entry_of_its_pods() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("relabelled").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let path = format!("/api/v1/namespaces/{}", ns.name);
     for (label, expected) in [
         (json!(null), PODS),
@@ -393,7 +394,7 @@ async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
             .await
             .object();
         // The API server reads namespaces from its cache.
-        wait_for("the label counts", || async {
+        wait_for("the label is in effect", || async {
             let called = calls_for(
                 cp,
                 &stub,
@@ -408,7 +409,7 @@ async fn a_namespace_that_is_labelled_changes_its_pods_entry() {
 }
 
 #[tokio::test]
-async fn without_the_webhook_only_those_who_ask_are_refused() {
+async fn only_annotated_pods_are_rejected_without_webhook() {
     let cp = ControlPlane::shared().await;
     cp.apply(&webhook::manifest("namespace.yaml")).await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
@@ -435,29 +436,29 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
         ] {
             ensure_default_account(cp, namespace).await;
             let mut pod = pod(namespace, &unique("pod"), metadata);
-            // So that Pod Security says nothing in our own namespace.
+            // Avoids warnings of Pod Security in the webhook's own namespace.
             pod["spec"]["securityContext"] =
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            let answer = cp.create_dry(&pod).await;
+            let response = cp.create_dry_run(&pod).await;
             assert_eq!(
-                answer.accepted(),
+                response.is_accepted(),
                 admitted,
-                "{way}: in {namespace}: {metadata}: {answer:?}"
+                "{way}: in {namespace}: {metadata}: {response:?}"
             );
             if !admitted {
-                assert_eq!(answer.status, 500, "{answer:?}");
+                assert_eq!(response.status, 500, "{response:?}");
                 assert!(
-                    answer.message().contains("failed calling webhook"),
-                    "{answer:?}"
+                    response.message().contains("failed calling webhook"),
+                    "{response:?}"
                 );
             }
         }
-        // Defaults can still be written, and everything but a pod's creation goes on.
+        // Defaults can still be written, and everything except the creation of pods works.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "loader", "namespace": defaults.name, "annotations": asking()}});
-        cp.create_dry(&account).await.object();
+        cp.create_dry_run(&account).await.object();
         let path = format!("/api/v1/namespaces/{}?dryRun=All", defaults.name);
         cp.request(
             Method::PATCH,
@@ -474,24 +475,24 @@ async fn without_the_webhook_only_those_who_ask_are_refused() {
     .await;
 }
 
-/// Without a node nothing makes it in every system namespace at once.
+/// Creates the account: without a node nothing creates it in every system namespace at once.
 async fn ensure_default_account(cp: &ControlPlane, namespace: &str) {
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
     wait_for("the namespace's default ServiceAccount", || async {
         cp.request(Method::GET, &path, None)
             .await
-            .accepted()
+            .is_accepted()
             .then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_job_is_sent_and_then_its_pod() {
+async fn job_is_sent_before_its_pod() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("jobs").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let template = json!({"metadata": {"annotations": asking()},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}});
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": ns.named("load"), "spec": {"template": template}});
@@ -511,7 +512,7 @@ async fn a_job_is_sent_and_then_its_pod() {
     );
 }
 
-/// A kind with a pod template, and where that stands.
+/// Kind with a pod template, and the template's path.
 const WORKLOADS: [(&str, &str, &str); 6] = [
     ("apps/v1", "Deployment", "/spec/template"),
     ("apps/v1", "StatefulSet", "/spec/template"),
@@ -545,12 +546,12 @@ fn workload(namespace: &str, name: &str, (version, kind, _): (&str, &str, &str))
 }
 
 #[tokio::test]
-async fn each_workload_goes_to_its_own_entry_or_to_none() {
+async fn workload_is_sent_to_its_own_entry_or_none() {
     let cp = ControlPlane::shared().await;
     cp.install_rollouts().await;
     let (plain, defaults) = (cp.namespace("plain").await, labelled(cp, "defaults").await);
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     for kind in WORKLOADS {
         let (_, name_of_kind, template) = kind;
         for (namespace, path, always) in [
@@ -558,7 +559,7 @@ async fn each_workload_goes_to_its_own_entry_or_to_none() {
             (&defaults.name, "/admit/defaults/workloads", true),
         ] {
             let create = format!("CREATE {path}");
-            let told = |annotated: bool| {
+            let expected_calls = |annotated: bool| {
                 if annotated || always {
                     vec![create.clone()]
                 } else {
@@ -573,20 +574,20 @@ async fn each_workload_goes_to_its_own_entry_or_to_none() {
                     continue;
                 };
                 place["metadata"]["annotations"] = asking();
-                cp.create_dry(&object).await.object();
+                cp.create_dry_run(&object).await.object();
                 assert_eq!(
                     stub.calls_about(&name),
-                    told(true),
+                    expected_calls(true),
                     "{name_of_kind} in {namespace}"
                 );
             }
             let name = unique("workload");
             let mut object = workload(namespace, &name, kind);
             object["metadata"]["annotations"] = json!({"secrets.floe.development/env-from": "a"});
-            cp.create_dry(&object).await.object();
+            cp.create_dry_run(&object).await.object();
             assert_eq!(
                 stub.calls_about(&name),
-                told(false),
+                expected_calls(false),
                 "{name_of_kind} in {namespace}"
             );
         }
@@ -594,11 +595,11 @@ async fn each_workload_goes_to_its_own_entry_or_to_none() {
 }
 
 #[tokio::test]
-async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() {
+async fn workload_is_sent_while_annotated_and_when_annotations_are_removed() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("plain").await;
     let stub = Stub::start(&cp.authority).await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     for kind in WORKLOADS
         .into_iter()
         .filter(|(_, kind, _)| *kind != "Rollout")
@@ -609,13 +610,13 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
         object["metadata"]["finalizers"] = json!(["tests.floe.dev/stay"]);
         cp.create(&object).await.object();
         let path = testbed::objects::path(&object);
-        // Controllers write in between, and then the API server asks again.
+        // Controllers write in between, and then the API server repeats the call.
         let by_us = || {
-            let ours = stub.calls().into_iter().filter(|call| {
+            let matching_calls = stub.calls().into_iter().filter(|call| {
                 let admin = call.request["userInfo"]["username"] == "floe-admin";
                 admin && call.object_name() == name && call.summary() == "UPDATE /admit/workloads"
             });
-            ours.count()
+            matching_calls.count()
         };
         let is_seen = async |metadata: Value| {
             let before = by_us();
@@ -624,7 +625,7 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
                 .object();
             by_us() > before
         };
-        // A Job is seen when it is created, and never again.
+        // A Job is sent when it is created, and never again.
         let updates = name_of_kind != "Job";
         let removed = json!({"annotations": {"secrets.floe.dev/env-from": null}});
         assert!(
@@ -649,10 +650,10 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
                 json!({"status": {}})
             };
             let path = format!("{path}/{subresource}");
-            let answer = cp.request(Method::PATCH, &path, Some(&body)).await;
+            let response = cp.request(Method::PATCH, &path, Some(&body)).await;
             assert!(
-                answer.accepted() || answer.status == 404,
-                "{name_of_kind}/{subresource}: {answer:?}"
+                response.is_accepted() || response.status == 404,
+                "{name_of_kind}/{subresource}: {response:?}"
             );
         }
         assert_eq!(by_us(), seen, "{name_of_kind}: never a subresource");
@@ -669,15 +670,18 @@ async fn a_workload_is_seen_while_it_carries_our_annotations_and_when_they_go() 
         let seen = by_us();
         cp.request(Method::DELETE, &path, None).await.object();
         let going = json!({"metadata": {"finalizers": null, "labels": {"x": "y"}}});
-        let answer = cp.request(Method::PATCH, &path, Some(&going)).await;
-        assert!(answer.accepted() || answer.status == 404, "{answer:?}");
+        let response = cp.request(Method::PATCH, &path, Some(&going)).await;
+        assert!(
+            response.is_accepted() || response.status == 404,
+            "{response:?}"
+        );
         assert_eq!(by_us(), seen, "{name_of_kind}: not while it is deleted");
     }
 }
 
-/// What the rules name, whatever the conditions say.
+/// Resources of the rules, whatever the conditions are.
 #[test]
-fn no_rule_names_secrets_replicasets_or_subresources() {
+fn rules_exclude_secrets_replicasets_and_subresources() {
     let configuration = shipped_configuration();
     let mut named = BTreeSet::new();
     for entry in configuration["webhooks"].as_array().expect("entries") {
@@ -721,7 +725,7 @@ fn no_rule_names_secrets_replicasets_or_subresources() {
 }
 
 #[test]
-fn every_entry_keeps_the_rules_of_the_file() {
+fn entries_keep_rules_of_the_file() {
     let configuration = shipped_configuration();
     let entries = configuration["webhooks"].as_array().expect("entries");
     let names: Vec<&str> = entries
@@ -739,7 +743,7 @@ fn every_entry_keeps_the_rules_of_the_file() {
         ]
     );
     for entry in entries {
-        // Only a pod waits for the webhook.
+        // Only the creation of a pod waits for the webhook.
         let fails = entry["name"]
             .as_str()
             .is_some_and(|name| name.contains("pods."));
@@ -765,11 +769,11 @@ fn every_entry_keeps_the_rules_of_the_file() {
 }
 
 #[tokio::test]
-async fn nobody_else_is_sent_even_with_our_annotations() {
+async fn other_kinds_are_never_sent_even_with_annotations() {
     let cp = ControlPlane::shared().await;
     let stub = Stub::start(&cp.authority).await;
     let ns = labelled(cp, "others").await;
-    let _registered = Registration::exclusive(cp, &stub.by_url()).await;
+    let _registered = Registration::exclusive(cp, &stub.url_configuration()).await;
     let mut metadata = ns.named("other");
     metadata["annotations"] = asking();
     let template = json!({"metadata": {"labels": {"a": "b"}, "annotations": asking()},
@@ -782,24 +786,24 @@ async fn nobody_else_is_sent_even_with_our_annotations() {
         json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata,
             "spec": {"replicas": 0, "selector": selector, "template": template}}),
     ] {
-        cp.create_dry(&object).await.object();
+        cp.create_dry_run(&object).await.object();
     }
     assert!(stub.calls().is_empty(), "{:?}", stub.calls());
 }
 
-/// In a cluster of its own: an installation is the first thing that happens to a cluster.
+/// In a cluster of its own: an installation is the first change in a cluster.
 #[tokio::test]
-async fn the_readme_installs_and_removes_it() {
+async fn readme_commands_install_and_remove() {
     let cp = &ControlPlane::start(Options::default()).await;
     let [install, remove] = readme_commands();
-    let installed = cp.shell(&install).await.succeeded();
+    let installed = cp.shell(&install).await.expect_success();
     assert!(
         !installed.stderr.contains("Warning"),
         "Pod Security or a deprecation: {}",
         installed.stderr
     );
 
-    // The webhook configuration is in force and nobody serves it: its own pods must come all the same.
+    // The webhook configuration is in force and the webhook does not run: its own pods must be admitted.
     let pods = format!(
         "/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dwebhook"
     );
@@ -813,7 +817,7 @@ async fn the_readme_installs_and_removes_it() {
     .await;
     let asks = pod("default", "asks", &json!({"annotations": asking()}));
     wait_for("the webhook configuration is in force", || async {
-        (cp.create_dry(&asks).await.status == 500).then_some(())
+        (cp.create_dry_run(&asks).await.status == 500).then_some(())
     })
     .await;
     let bundles = async || {
@@ -837,7 +841,7 @@ async fn the_readme_installs_and_removes_it() {
     let before: Vec<String> = bundles().await;
     assert_eq!(before.len(), 5, "every entry has one");
 
-    // Again, in every way that people and their tools have: no conflict, no change, and the caBundle stays.
+    // Applied again in every way that users and tools have: no conflict, no change, and the caBundle stays.
     for flags in [
         &["--dry-run=server"][..],
         &[],
@@ -847,7 +851,7 @@ async fn the_readme_installs_and_removes_it() {
         let again = cp
             .kubectl(&[&["apply", "-k", "manifests/webhook"], flags].concat(), "")
             .await
-            .succeeded();
+            .expect_success();
         assert!(
             !again.stderr.contains("Warning"),
             "{flags:?}: {}",
@@ -864,7 +868,7 @@ async fn the_readme_installs_and_removes_it() {
         unchanged.stdout, unchanged.stderr
     );
 
-    cp.shell(&remove).await.succeeded();
+    cp.shell(&remove).await.expect_success();
     let left = cp
         .kubectl(
             &[
@@ -879,7 +883,7 @@ async fn the_readme_installs_and_removes_it() {
         .await;
     assert_eq!(left.stdout, "", "{left:?}");
     wait_for("pods that ask are admitted again", || async {
-        cp.create_dry(&asks).await.accepted().then_some(())
+        cp.create_dry_run(&asks).await.is_accepted().then_some(())
     })
     .await;
 }
@@ -895,9 +899,9 @@ fn readme_commands() -> [String; 2] {
 }
 
 #[tokio::test]
-async fn the_webhooks_requests_have_a_queue_of_their_own() {
+async fn webhook_requests_have_their_own_queue() {
     let cp = ControlPlane::shared().await;
-    let _turn = Registration::turn().await;
+    let _turn = Registration::lock_exclusive().await;
     let webhook = webhook::webhook_identity(cp).await.client();
     let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let uid = async |resource: &str| {
@@ -911,16 +915,16 @@ async fn the_webhooks_requests_have_a_queue_of_their_own() {
         uid("flowschemas").await,
         uid("prioritylevelconfigurations").await,
     );
-    wait_for("the FlowSchema counts", || async {
+    wait_for("the FlowSchema is in effect", || async {
         let request = http::Request::get("/api/v1/namespaces/default/secrets/none")
             .body(kube::client::Body::empty());
-        let answer = webhook
+        let response = webhook
             .send(request.expect("a request"))
             .await
-            .expect("an answer");
-        assert_eq!(answer.status(), 404);
+            .expect("a response");
+        assert_eq!(response.status(), 404);
         let header = |name: &str| {
-            answer
+            response
                 .headers()
                 .get(name)
                 .and_then(|value| value.to_str().ok())
@@ -935,9 +939,9 @@ async fn the_webhooks_requests_have_a_queue_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_shipped_rights_are_get_alone() {
+async fn shipped_permissions_are_get_only() {
     let cp = ControlPlane::shared().await;
-    let _turn = Registration::turn().await;
+    let _turn = Registration::lock_exclusive().await;
     let webhook = webhook::webhook_identity(cp).await;
     for (verb, resource, allowed) in [
         ("get", "secrets", "yes"),
@@ -954,11 +958,11 @@ async fn the_shipped_rights_are_get_alone() {
         ("list", "namespaces", "no"),
     ] {
         let can = ["auth", "can-i", verb, resource, "--all-namespaces", "-q"];
-        let answer = cp.kubectl_as(&webhook.kubeconfig, &can, "").await;
+        let output = cp.kubectl_as(&webhook.kubeconfig, &can, "").await;
         assert_eq!(
-            answer.code == 0,
+            output.code == 0,
             allowed == "yes",
-            "{verb} {resource}: {answer:?}"
+            "{verb} {resource}: {output:?}"
         );
     }
 }

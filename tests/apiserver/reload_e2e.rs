@@ -1,9 +1,9 @@
-//! A changed Secret restarts what uses it: our annotation, our webhook under the shipped rights, and Reloader, the
-//! real one with `RELOADER_BIN` and otherwise the model of it. What Reloader does by itself is in `reloader.rs`.
+//! Restart of workloads by a changed Secret: annotation, webhook with the shipped permissions, and Reloader, the real
+//! one with `RELOADER_BIN` and otherwise the model of it. `reloader.rs` has Reloader's own behavior.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
@@ -17,20 +17,20 @@ use testbed::control_plane::ControlPlane;
 use testbed::namespace::TestNamespace;
 use testbed::reloader::Reloader;
 use testbed::reloader_rules::{AUTO, EXCLUDE, IGNORE, LIST, SECRET_AUTO};
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
-use testbed::{PATIENCE, poll, unique, wait_within};
+use testbed::{WAIT_TIMEOUT, poll, unique, wait_within};
 
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const RELOAD: &str = "secrets.floe.dev/reload";
-/// From the change to the new template.
-const PROMISED: Duration = Duration::from_secs(30);
-/// A Secret, and the Deployment that tells when Reloader has come that far: it takes one change after the other.
-const LAST: &str = "zz-last";
+/// Time limit from the change to the new template.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
+/// Secret and Deployment that show how far Reloader has come: it processes one change after the other.
+const LAST_RELOADED: &str = "zz-last";
 
-/// A namespace with a webhook of its own, and the Secrets `db`, `db.prod`, `db-prod` and `dbxprod`.
-struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+/// Namespace with a webhook of its own, and the Secrets `db`, `db.prod`, `db-prod` and `dbxprod`.
+struct Fixture {
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     webhook: WebhookProcess,
     reloader: &'static Reloader,
@@ -38,39 +38,49 @@ struct Bed {
     cp: &'static ControlPlane,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(stem: &str, args: &[&str]) -> Self {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
         let ns = cp.namespace(stem).await;
-        for name in ["db", "db.prod", "db-prod", "dbxprod", LAST] {
+        for name in ["db", "db.prod", "db-prod", "dbxprod", LAST_RELOADED] {
             let data = json!({"value": "first"});
             let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named(name), "stringData": data});
             cp.create(&secret).await.object();
         }
-        let turn = TURN.lock().await;
+        let turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity)
             .with(&["--log", "debug"])
             .with(args)
             .start()
             .await;
-        let registered =
-            Registration::shared(cp, &patient(narrowed_to(webhook.by_service(), &[&ns.name])))
-                .await;
+        let registered = Registration::shared(
+            cp,
+            &with_max_timeout(limited_to_namespaces(
+                webhook.service_configuration(),
+                &[&ns.name],
+            )),
+        )
+        .await;
         drop(turn);
-        let bed = Self {
+        let fixture = Self {
             _registered: registered,
             webhook,
             reloader,
             ns,
             cp,
         };
-        bed.apply(&workload("Deployment", LAST, &json!({ENV_FROM: LAST})))
+        fixture
+            .apply(&workload(
+                "Deployment",
+                LAST_RELOADED,
+                &json!({ENV_FROM: LAST_RELOADED}),
+            ))
             .await;
-        bed
+        fixture
     }
 
     async fn apply(&self, manifest: &Value) {
@@ -80,7 +90,7 @@ impl Bed {
                 &manifest.to_string(),
             )
             .await
-            .succeeded();
+            .expect_success();
     }
 
     async fn get(&self, what: &str) -> Value {
@@ -88,7 +98,7 @@ impl Bed {
             .cp
             .kubectl(&["-n", &self.ns.name, "get", what, "-o", "json"], "")
             .await
-            .succeeded();
+            .expect_success();
         serde_json::from_str(&got.stdout).expect("JSON")
     }
 
@@ -99,7 +109,7 @@ impl Bed {
             .unwrap_or_default()
     }
 
-    /// Gives a Secret data that it never had.
+    /// Writes data into a Secret that it never had.
     async fn change(&self, secret: &str) {
         let path = format!("/api/v1/namespaces/{}/secrets/{secret}", self.ns.name);
         let data = json!({"stringData": {"value": unique("value")}});
@@ -109,15 +119,18 @@ impl Bed {
             .object();
     }
 
-    /// The workloads with another template after the Secret's change than before.
+    /// Workloads whose template differs after the Secret's change.
     async fn restarted_by(&self, secret: &str) -> BTreeSet<String> {
         let before = self.templates().await;
         self.change(secret).await;
-        self.change(LAST).await;
-        let seen = poll(PATIENCE, || async {
+        self.change(LAST_RELOADED).await;
+        let seen = poll(WAIT_TIMEOUT, || async {
             let after = self.templates().await;
             let last = |templates: &[(String, Value)]| {
-                templates.iter().find(|(name, _)| name == LAST).cloned()
+                templates
+                    .iter()
+                    .find(|(name, _)| name == LAST_RELOADED)
+                    .cloned()
             };
             (last(&after) != last(&before)).then_some(after)
         })
@@ -132,7 +145,7 @@ impl Bed {
             .into_iter()
             .filter(|workload| !before.contains(workload))
             .map(|(name, _)| name);
-        other.filter(|name| name != LAST).collect()
+        other.filter(|name| name != LAST_RELOADED).collect()
     }
 
     async fn templates(&self) -> Vec<(String, Value)> {
@@ -176,28 +189,28 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().copied().map(str::to_owned).collect()
 }
 
-/// Without arguments annotations are all that is written: no use of the Secret shows in the template.
+/// By default only annotations are written: no use of the Secret is in the template.
 #[rstest]
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
 #[tokio::test]
-async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
-    let bed = Bed::new("restarts", args).await;
+async fn each_kind_restarts_by_annotation_alone(#[case] args: &[&str]) {
+    let fixture = Fixture::new("restarts", args).await;
     for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
         let name = kind.to_lowercase();
         let manifest = workload(kind, &name, &json!({ENV_FROM: "db.prod"}));
-        bed.apply(&manifest).await;
+        fixture.apply(&manifest).await;
         let what = format!("{name}/{name}");
-        let before = bed.get(&what).await["spec"]["template"].clone();
+        let before = fixture.get(&what).await["spec"]["template"].clone();
         let used = before["spec"]["containers"][0]["envFrom"].is_array();
         assert_eq!(used, !args.is_empty(), "{kind}");
         let started = Instant::now();
-        bed.change("db.prod").await;
+        fixture.change("db.prod").await;
         let after = wait_within(
-            PROMISED,
+            RESTART_TIMEOUT,
             &format!("a new template of the {kind}"),
             || async {
-                let template = bed.get(&what).await["spec"]["template"].clone();
+                let template = fixture.get(&what).await["spec"]["template"].clone();
                 (template != before).then_some(template)
             },
         )
@@ -209,12 +222,16 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
         writeln!(std::io::stderr(), "{line}").ok();
         let variable = &after["spec"]["containers"][0]["env"][0];
         assert_eq!(variable["name"], "STAKATER_DB_PROD_SECRET", "{kind}");
-        // Reloader's mark survives who applies the same manifest again, so nothing restarts for that.
-        bed.apply(&manifest).await;
-        assert_eq!(bed.get(&what).await["spec"]["template"], after, "{kind}");
+        // Reloader's marker is kept when the same manifest is applied again, so nothing restarts for that.
+        fixture.apply(&manifest).await;
+        assert_eq!(
+            fixture.get(&what).await["spec"]["template"],
+            after,
+            "{kind}"
+        );
         if kind == "Deployment" {
-            let fresh = wait_within(PATIENCE, "a pod of the new template", || async {
-                let pods = bed.items("pods").await;
+            let fresh = wait_within(WAIT_TIMEOUT, "a pod of the new template", || async {
+                let pods = fixture.items("pods").await;
                 pods.into_iter().find(|pod| {
                     pod["spec"]["containers"][0]["env"][0]["value"] == variable["value"]
                 })
@@ -224,99 +241,114 @@ async fn each_kind_restarts_by_our_annotation_alone(#[case] args: &[&str]) {
             assert_eq!(fresh["spec"]["containers"][0]["envFrom"], source, "once");
         }
     }
-    let metrics = bed.webhook.get("/metrics").expect("metrics").1;
+    let metrics = fixture.webhook.get("/metrics").expect("metrics").1;
     assert!(
         metrics.contains(r#"surface="workloads",operation="update""#),
-        "Reloader's patches pass us:\n{metrics}"
+        "Reloader's patches are not reviewed:\n{metrics}"
     );
 }
 
-/// A workload restarts by what it asks for now: after its annotation moved to the template, after an undo across a
-/// change, and after its author took over the list for Reloader.
+/// A workload restarts for the secrets that it requests now: after its annotation moved to the template, after an undo
+/// across a change, and after its author adopted the list for Reloader.
 #[rstest]
 #[case::annotations_alone(&[])]
 #[case::template_injected(&["--workloads-inject-template"])]
 #[tokio::test]
-async fn moved_undone_and_taken_over_workloads_restart_by_what_they_ask_for_now(
-    #[case] args: &[&str],
-) {
-    let bed = Bed::new("moves", args).await;
+async fn moved_undone_and_adopted_workloads_restart_for_current_requests(#[case] args: &[&str]) {
+    let fixture = Fixture::new("moves", args).await;
     let with_template = |mut manifest: Value, annotations: Value| {
         manifest["spec"]["template"]["metadata"]["annotations"] = annotations;
         manifest
     };
 
     // Moved from the metadata to the template, and from one secret to another.
-    bed.apply(&workload("Deployment", "moved", &json!({ENV_FROM: "db"})))
+    fixture
+        .apply(&workload("Deployment", "moved", &json!({ENV_FROM: "db"})))
         .await;
     let bare = workload("Deployment", "moved", &json!({}));
-    bed.apply(&with_template(bare, json!({ENV_FROM: "db"})))
+    fixture
+        .apply(&with_template(bare, json!({ENV_FROM: "db"})))
         .await;
-    bed.apply(&workload("Deployment", "changed", &json!({ENV_FROM: "db"})))
+    fixture
+        .apply(&workload("Deployment", "changed", &json!({ENV_FROM: "db"})))
         .await;
-    bed.apply(&workload(
-        "Deployment",
-        "changed",
-        &json!({ENV_FROM: "db-prod"}),
-    ))
-    .await;
-    assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
-    assert_eq!(bed.restarted_by("db-prod").await, set(&["changed"]));
+    fixture
+        .apply(&workload(
+            "Deployment",
+            "changed",
+            &json!({ENV_FROM: "db-prod"}),
+        ))
+        .await;
+    assert_eq!(fixture.restarted_by("db").await, set(&["moved"]));
+    assert_eq!(fixture.restarted_by("db-prod").await, set(&["changed"]));
 
-    // Undone: the template is that of an earlier revision, and the metadata still ask for the later secret.
+    // Undone: the template is that of an earlier revision, and the metadata still requests the later secret.
     let mut undone = workload("StatefulSet", "undone", &json!({ENV_FROM: "db"}));
-    bed.apply(&undone).await;
+    fixture.apply(&undone).await;
     undone["metadata"]["annotations"] = json!({ENV_FROM: "db.prod"});
     undone["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
-    bed.apply(&undone).await;
-    let undo = ["-n", &bed.ns.name, "rollout", "undo", "statefulset/undone"];
-    wait_within(PATIENCE, "two revisions to undo", || async {
-        let done = bed.cp.kubectl(&undo, "").await;
+    fixture.apply(&undone).await;
+    let undo = [
+        "-n",
+        &fixture.ns.name,
+        "rollout",
+        "undo",
+        "statefulset/undone",
+    ];
+    wait_within(WAIT_TIMEOUT, "two revisions to undo", || async {
+        let done = fixture.cp.kubectl(&undo, "").await;
         (done.code == 0).then_some(())
     })
     .await;
-    assert_eq!(bed.restarted_by("db").await, set(&["moved"]));
-    assert_eq!(bed.restarted_by("db.prod").await, set(&["undone"]));
+    assert_eq!(fixture.restarted_by("db").await, set(&["moved"]));
+    assert_eq!(fixture.restarted_by("db.prod").await, set(&["undone"]));
 
-    // Taken over: the list is its author's now, and stays without our annotation.
-    bed.apply(&workload("DaemonSet", "taken", &json!({ENV_FROM: "db"})))
+    // Adopted: the list is its author's now, and stays without the webhook's annotation.
+    fixture
+        .apply(&workload("DaemonSet", "taken", &json!({ENV_FROM: "db"})))
         .await;
-    bed.apply(&workload("DaemonSet", "taken", &json!({LIST: "db"})))
+    fixture
+        .apply(&workload("DaemonSet", "taken", &json!({LIST: "db"})))
         .await;
     // Removed: nothing restarts it any more.
-    bed.apply(&workload("DaemonSet", "removed", &json!({ENV_FROM: "db"})))
+    fixture
+        .apply(&workload("DaemonSet", "removed", &json!({ENV_FROM: "db"})))
         .await;
-    bed.apply(&workload("DaemonSet", "removed", &json!({})))
+    fixture
+        .apply(&workload("DaemonSet", "removed", &json!({})))
         .await;
-    assert_eq!(bed.restarted_by("db").await, set(&["moved", "taken"]));
+    assert_eq!(fixture.restarted_by("db").await, set(&["moved", "taken"]));
 }
 
 #[tokio::test]
-async fn a_dot_in_a_name_is_a_dot() {
-    let bed = Bed::new("dots", &[]).await;
-    bed.apply(&workload(
-        "Deployment",
-        "dotted",
-        &json!({ENV_FROM: "db.prod"}),
-    ))
-    .await;
-    bed.apply(&workload(
-        "Deployment",
-        "dashed",
-        &json!({ENV_FROM: "db-prod"}),
-    ))
-    .await;
-    bed.apply(&workload("Deployment", "short", &json!({ENV_FROM: "db"})))
+async fn dot_in_secret_name_is_literal() {
+    let fixture = Fixture::new("dots", &[]).await;
+    fixture
+        .apply(&workload(
+            "Deployment",
+            "dotted",
+            &json!({ENV_FROM: "db.prod"}),
+        ))
         .await;
-    assert_eq!(bed.restarted_by("db.prod").await, set(&["dotted"]));
-    assert_eq!(bed.restarted_by("db-prod").await, set(&["dashed"]));
-    assert_eq!(bed.restarted_by("dbxprod").await, set(&[]));
-    assert_eq!(bed.restarted_by("db").await, set(&["short"]));
+    fixture
+        .apply(&workload(
+            "Deployment",
+            "dashed",
+            &json!({ENV_FROM: "db-prod"}),
+        ))
+        .await;
+    fixture
+        .apply(&workload("Deployment", "short", &json!({ENV_FROM: "db"})))
+        .await;
+    assert_eq!(fixture.restarted_by("db.prod").await, set(&["dotted"]));
+    assert_eq!(fixture.restarted_by("db-prod").await, set(&["dashed"]));
+    assert_eq!(fixture.restarted_by("dbxprod").await, set(&[]));
+    assert_eq!(fixture.restarted_by("db").await, set(&["short"]));
 }
 
 /// Annotations of the workload and of its template, and whether a changed `db` restarts it.
 #[tokio::test]
-async fn what_the_author_says_holds() {
+async fn author_annotations_decide_restart() {
     let table: &[(&str, Value, Value, bool)] = &[
         ("asks", json!({ENV_FROM: "db"}), json!({}), true),
         ("asks-on-template", json!({}), json!({ENV_FROM: "db"}), true),
@@ -393,14 +425,14 @@ async fn what_the_author_says_holds() {
             true,
         ),
     ];
-    let bed = Bed::new("says", &[]).await;
+    let fixture = Fixture::new("says", &[]).await;
     for (name, metadata, template, _) in table {
         let mut manifest = workload("Deployment", name, metadata);
         manifest["spec"]["replicas"] = json!(0);
         manifest["spec"]["template"]["metadata"]["annotations"] = template.clone();
-        bed.apply(&manifest).await;
+        fixture.apply(&manifest).await;
     }
-    let restarted = bed.restarted_by("db").await;
+    let restarted = fixture.restarted_by("db").await;
     let seen: Vec<_> = table
         .iter()
         .map(|(name, ..)| (*name, restarted.contains(*name)))
@@ -411,39 +443,44 @@ async fn what_the_author_says_holds() {
         .collect();
     assert_eq!(seen, expected);
 
-    // Taken back: nothing of ours is left that could restart it.
-    bed.apply(&workload("Deployment", "asks", &json!({}))).await;
-    assert!(!bed.restarted_by("db").await.contains("asks"));
+    // Removed again: no annotation of the webhook is left that could restart it.
+    fixture
+        .apply(&workload("Deployment", "asks", &json!({})))
+        .await;
+    assert!(!fixture.restarted_by("db").await.contains("asks"));
 }
 
-/// The author's `auto` on the template still counts, though Reloader reads the metadata now that ours is there.
+/// The author's `auto` on the template still counts, although Reloader reads the metadata now that the webhook's list
+/// is there.
 #[tokio::test]
-async fn an_authors_auto_on_the_template_still_counts() {
-    let bed = Bed::new("promoted", &[]).await;
+async fn author_auto_on_template_still_counts() {
+    let fixture = Fixture::new("promoted", &[]).await;
     let mut manifest = workload("Deployment", "app", &json!({ENV_FROM: "db"}));
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({AUTO: "true"});
     manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
         json!([{"secretRef": {"name": "db.prod"}}]);
-    bed.apply(&manifest).await;
-    assert_eq!(bed.restarted_by("db.prod").await, set(&["app"]));
+    fixture.apply(&manifest).await;
+    assert_eq!(fixture.restarted_by("db.prod").await, set(&["app"]));
     manifest["metadata"]["annotations"][RELOAD] = json!("reloader");
-    bed.apply(&manifest).await;
-    assert_eq!(bed.restarted_by("db.prod").await, set(&["app"]));
-    assert_eq!(bed.restarted_by("db").await, set(&["app"]));
-    assert_eq!(bed.restarted_by("db-prod").await, set(&[]));
+    fixture.apply(&manifest).await;
+    assert_eq!(fixture.restarted_by("db.prod").await, set(&["app"]));
+    assert_eq!(fixture.restarted_by("db").await, set(&["app"]));
+    assert_eq!(fixture.restarted_by("db-prod").await, set(&[]));
 }
 
 #[rstest]
 #[case::by_default(json!({ENV_FROM: "db"}))]
 #[case::whatever_is_asked(json!({ENV_FROM: "db", RELOAD: "reloader"}))]
 #[tokio::test]
-async fn no_job_runs_again(#[case] annotations: Value) {
-    let bed = Bed::new("jobs", &[]).await;
-    bed.apply(&workload("Job", "load", &annotations)).await;
-    bed.apply(&workload("CronJob", "nightly", &annotations))
+async fn jobs_never_run_again(#[case] annotations: Value) {
+    let fixture = Fixture::new("jobs", &[]).await;
+    fixture.apply(&workload("Job", "load", &annotations)).await;
+    fixture
+        .apply(&workload("CronJob", "nightly", &annotations))
         .await;
     let ids = async || -> Vec<Value> {
-        bed.items("jobs")
+        fixture
+            .items("jobs")
             .await
             .iter()
             .map(|job| job["metadata"]["uid"].clone())
@@ -451,6 +488,6 @@ async fn no_job_runs_again(#[case] annotations: Value) {
     };
     let before = ids().await;
     assert_eq!(before.len(), 1);
-    bed.restarted_by("db").await;
+    fixture.restarted_by("db").await;
     assert_eq!(ids().await, before);
 }

@@ -1,20 +1,19 @@
-//! What Stakater Reloader does, as far as our annotations rely on it, put down as one suite for the real one
-//! (`RELOADER_BIN`) and for the model of it that stands in elsewhere. The run says which of the two it saw.
+//! Behavior of Stakater Reloader that the webhook's annotations rely on, as one suite for the real one (`RELOADER_BIN`)
+//! and for the model of it. The output names the one that was tested.
 //!
-//! That something is *not* reloaded is never waited for: Reloader takes one change after the other, so once a later
-//! change has shown, all that the earlier one led to has happened.
+//! A missing reload is never waited for: Reloader processes one change after the other, so once a later change has an
+//! effect, all effects of the earlier one are there.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -25,53 +24,55 @@ use testbed::namespace::TestNamespace;
 use testbed::objects::path;
 use testbed::reloader::Reloader;
 use testbed::reloader_rules::{AUTO, EXCLUDE, IGNORE, LIST, MATCH, SEARCH, SECRET_AUTO, matches};
-use testbed::{PATIENCE, poll, unique, wait_for};
+use testbed::{WAIT_TIMEOUT, poll, print_line, unique, wait_for};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A namespace with workloads and Secrets, and Reloader beside it.
-struct Scene {
+/// Namespace with workloads and Secrets, and Reloader next to it.
+struct Fixture {
     cp: &'static ControlPlane,
     reloader: &'static Reloader,
     ns: TestNamespace,
     _turn: Turn,
 }
 
-/// Reloader takes one change after the other, from all tests: who looks at the clock must be alone.
+/// Reloader processes the changes of all tests one after the other: tests that measure time must run alone.
 enum Turn {
-    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
-    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+    Shared(#[expect(dead_code, reason = "guard held until drop")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "guard held until drop")] RwLockWriteGuard<'static, ()>),
 }
 
-static TURNS: RwLock<()> = RwLock::const_new(());
+static LOCK: RwLock<()> = RwLock::const_new(());
 
-/// The name of a Secret and of the Deployment that tells when Reloader has come that far.
-const LAST: &str = "zz-last";
+/// Name of a Secret and of the Deployment that show how far Reloader has come.
+const LAST_RELOADED: &str = "zz-last";
 
-impl Scene {
+impl Fixture {
     async fn new(stem: &str) -> Self {
-        Self::set(stem, Turn::Shared(TURNS.read().await)).await
+        Self::set(stem, Turn::Shared(LOCK.read().await)).await
     }
 
-    /// One whose changes Reloader comes to at once.
+    /// Fixture of a test that runs alone, so that its changes are processed at once.
     async fn alone(stem: &str) -> Self {
-        Self::set(stem, Turn::Alone(TURNS.write().await)).await
+        Self::set(stem, Turn::Alone(LOCK.write().await)).await
     }
 
     async fn set(stem: &str, turn: Turn) -> Self {
         let cp = ControlPlane::shared().await;
         let reloader = Reloader::shared().await;
-        let scene = Self {
+        let fixture = Self {
             cp,
             reloader,
             ns: cp.namespace(stem).await,
             _turn: turn,
         };
-        scene.secret(LAST, &json!({})).await;
-        scene.create(&deployment(LAST).listed(LAST)).await;
-        scene
+        fixture.secret(LAST_RELOADED, &json!({})).await;
+        fixture
+            .create(&deployment(LAST_RELOADED).listed(LAST_RELOADED))
+            .await;
+        fixture
     }
 
-    /// A Secret with these annotations.
+    /// Creates a Secret with these annotations.
     async fn secret(&self, name: &str, annotations: &Value) {
         let mut metadata = self.ns.named(name);
         metadata["annotations"] = annotations.clone();
@@ -89,7 +90,7 @@ impl Scene {
         path(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": self.ns.named(name)}))
     }
 
-    /// A merge patch of a Secret.
+    /// Sends a merge patch of a Secret.
     async fn patch(&self, name: &str, patch: &Value) {
         self.cp
             .request(Method::PATCH, &self.secret_path(name), Some(patch))
@@ -97,18 +98,18 @@ impl Scene {
             .object();
     }
 
-    /// Gives a Secret data that it never had.
+    /// Writes data into a Secret that it never had.
     async fn change(&self, name: &str) {
         self.patch(name, &json!({"stringData": {"value": unique("value")}}))
             .await;
     }
 
-    /// Waits until Reloader has done all that changes up to now lead to.
+    /// Waits until Reloader has processed all changes up to now.
     async fn settled(&self) {
-        let before = self.one("Deployment", LAST).await;
-        self.change(LAST).await;
-        let seen = poll(PATIENCE, || async {
-            (self.one("Deployment", LAST).await != before).then_some(())
+        let before = self.one("Deployment", LAST_RELOADED).await;
+        self.change(LAST_RELOADED).await;
+        let seen = poll(WAIT_TIMEOUT, || async {
+            (self.one("Deployment", LAST_RELOADED).await != before).then_some(())
         })
         .await;
         assert!(
@@ -118,7 +119,7 @@ impl Scene {
         );
     }
 
-    /// The pod template of a workload.
+    /// Pod template of a workload.
     async fn one(&self, kind: &str, name: &str) -> Value {
         let object =
             json!({"apiVersion": "apps/v1", "kind": kind, "metadata": self.ns.named(name)});
@@ -144,7 +145,7 @@ impl Scene {
         self.list("batch/v1", "jobs").await
     }
 
-    /// The pod templates of all but the last one.
+    /// Pod templates of all workloads except [`LAST_RELOADED`].
     async fn templates(&self) -> BTreeMap<String, Value> {
         let mut templates = BTreeMap::new();
         for plural in ["deployments", "daemonsets", "statefulsets"] {
@@ -153,7 +154,7 @@ impl Scene {
                     .as_str()
                     .expect("a name")
                     .to_owned();
-                if name != LAST {
+                if name != LAST_RELOADED {
                     assert!(
                         templates
                             .insert(name, item["spec"]["template"].clone())
@@ -166,7 +167,7 @@ impl Scene {
         templates
     }
 
-    /// The workloads with another template after the work than before.
+    /// Workloads whose template differs after `work`.
     async fn reloaded_by(&self, work: impl Future<Output = ()>) -> BTreeSet<String> {
         let before = self.templates().await;
         work.await;
@@ -180,7 +181,7 @@ impl Scene {
     }
 }
 
-/// A workload to be; by default it uses no Secret and says nothing.
+/// Workload to create; by default it uses no Secret and has no annotations.
 #[derive(Debug, Clone)]
 struct Workload {
     kind: &'static str,
@@ -206,30 +207,30 @@ fn deployment(name: &str) -> Workload {
 }
 
 impl Workload {
-    /// With annotations.
+    /// Adds annotations.
     fn with(mut self, metadata: &Value) -> Self {
         self.metadata = metadata.clone();
         self
     }
 
-    /// With annotations of the pods' template.
+    /// Adds annotations to the pod template.
     fn with_template(mut self, template: &Value) -> Self {
         self.template = template.clone();
         self
     }
 
-    /// With the annotation that we write.
+    /// Adds the annotation that the webhook writes.
     fn listed(self, list: &str) -> Self {
         self.with(&json!({LIST: list}))
     }
 
-    /// With more in the pods' spec, by a merge patch.
+    /// Merges fields into the pods' spec.
     fn spec(mut self, patch: &Value) -> Self {
         json_patch::merge(&mut self.spec, patch);
         self
     }
 
-    /// With the whole Secret in the first container's environment.
+    /// Adds the whole Secret to the first container's environment.
     fn using(self, secret: &str) -> Self {
         let env = json!([{"secretRef": {"name": secret}}]);
         self.spec(&json!({"containers": [{"name": "main", "image": "none", "envFrom": env}]}))
@@ -242,7 +243,7 @@ impl Workload {
         let template = json!({"metadata": {"labels": labels, "annotations": self.template}, "spec": self.spec});
         let mut spec = json!({"selector": {"matchLabels": labels}, "template": template});
         match self.kind {
-            // Nothing runs here, and nothing needs to: the template is what is looked at.
+            // Nothing runs here: only the template matters.
             "Deployment" => spec["replicas"] = json!(0),
             "StatefulSet" => {
                 spec["replicas"] = json!(0);
@@ -252,13 +253,13 @@ impl Workload {
             "Job" | "CronJob" => {
                 spec.as_object_mut().expect("an object").remove("selector");
                 spec["template"]["spec"]["restartPolicy"] = json!("Never");
-                // Done at once.
+                // Completes at once.
                 spec["completions"] = json!(0);
             }
             other => panic!("no {other} here"),
         }
         if self.kind == "CronJob" {
-            // None of the finished ones is cleaned up.
+            // Keeps all finished Jobs.
             spec = json!({
                 "schedule": "0 0 1 1 *", "suspend": true, "successfulJobsHistoryLimit": 100,
                 "jobTemplate": {"spec": spec},
@@ -273,7 +274,7 @@ impl Workload {
     }
 }
 
-/// The markers that Reloader left in a template: container, variable and value.
+/// Markers of Reloader in a template: container, variable and value.
 fn markers(template: &Value) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut found = Vec::new();
@@ -299,16 +300,11 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().copied().map(str::to_owned).collect()
 }
 
-/// Said even when all tests pass.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
+// === Named list ===
 
-// === The named list ===
-
-/// The whole value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which uses nothing.
+/// Value of the annotation, and whether a changed Secret `my-db` restarts the Deployment, which does not use it.
 #[tokio::test]
-async fn a_list_names_secrets_by_regular_expressions() {
+async fn list_names_secrets_by_regular_expressions() {
     let table = [
         ("my-db", true),
         ("other", false),
@@ -316,7 +312,7 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("db", false),
         ("my-db-2", false),
         ("MY-DB", false),
-        // The list: blanks and empty entries do no harm, entries that are no expression hide no others.
+        // List: blanks and empty entries have no effect, and invalid expressions do not hide other entries.
         ("other,my-db", true),
         (" other ,  my-db ", true),
         ("my-db\n", true),
@@ -329,7 +325,7 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("[,my-db", true),
         ("my-db,(", true),
         ("m{1,5}y-db", false),
-        // Regular expressions, with an anchor at either end.
+        // Regular expressions, anchored at both ends.
         ("my.db", true),
         (r"my\.db", false),
         (r"my\-db", true),
@@ -337,26 +333,26 @@ async fn a_list_names_secrets_by_regular_expressions() {
         ("my-[a-d]b", true),
         ("^my-db$", true),
         ("(other|my-db)", true),
-        // No group is put around it: an alternative is a beginning, or an end.
+        // Without a group: an alternative is anchored at one end only.
         ("my|other", true),
         ("other|db", true),
         ("x|y", false),
         ("other|", true),
-        // Written as file names are, it means something else.
+        // Globs have another meaning as expressions.
         ("*", true),
         ("*-db", true),
         ("my*", false),
         ("?", true),
         ("+", false),
     ];
-    let scene = Scene::new("list").await;
-    scene.secret("my-db", &json!({})).await;
+    let fixture = Fixture::new("list").await;
+    fixture.secret("my-db", &json!({})).await;
     for (row, (list, _)) in table.iter().enumerate() {
-        scene
+        fixture
             .create(&deployment(&format!("row-{row}")).listed(list))
             .await;
     }
-    let reloaded = scene.reloaded_by(scene.change("my-db")).await;
+    let reloaded = fixture.reloaded_by(fixture.change("my-db")).await;
     let seen: Vec<_> = (0..)
         .zip(table)
         .map(|(row, (list, _))| (list, reloaded.contains(&format!("row-{row}"))))
@@ -365,36 +361,36 @@ async fn a_list_names_secrets_by_regular_expressions() {
 }
 
 #[tokio::test]
-async fn only_an_escaped_dot_means_one_secret() {
-    let scene = Scene::new("dots").await;
+async fn escaped_dot_matches_one_secret() {
+    let fixture = Fixture::new("dots").await;
     for name in ["db.prod", "db-prod", "dbxprod", "db.prod.eu"] {
-        scene.secret(name, &json!({})).await;
+        fixture.secret(name, &json!({})).await;
     }
-    scene.create(&deployment("plain").listed("db.prod")).await;
-    scene
+    fixture.create(&deployment("plain").listed("db.prod")).await;
+    fixture
         .create(&deployment("escaped").listed(r"db\.prod"))
         .await;
-    scene.create(&deployment("alike").listed("db-prod")).await;
+    fixture.create(&deployment("alike").listed("db-prod")).await;
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod")).await,
+        fixture.reloaded_by(fixture.change("db.prod")).await,
         set(&["plain", "escaped"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db-prod")).await,
+        fixture.reloaded_by(fixture.change("db-prod")).await,
         set(&["plain", "alike"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("dbxprod")).await,
+        fixture.reloaded_by(fixture.change("dbxprod")).await,
         set(&["plain"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod.eu")).await,
+        fixture.reloaded_by(fixture.change("db.prod.eu")).await,
         set(&[])
     );
 }
 
 #[test]
-fn the_model_reads_an_entry_as_the_real_one_does() {
+fn model_matches_entries_as_real_reloader_does() {
     let table = include_str!("../../crates/injection/tests/testdata/reloader_matching.tsv");
     let mut wrong = Vec::new();
     for line in table.lines().skip(1) {
@@ -403,14 +399,14 @@ fn the_model_reads_an_entry_as_the_real_one_does() {
             .collect::<Vec<_>>()
             .try_into()
             .expect("entry, secret, matches");
-        let answer = match matches(entry, secret) {
+        let response = match matches(entry, secret) {
             None => "invalid",
             Some(true) => "true",
             Some(false) => "false",
         };
-        if answer != expected {
+        if response != expected {
             wrong.push(format!(
-                "{entry:?} and {secret:?}: {expected} by the table, {answer} by the model"
+                "{entry:?} and {secret:?}: {expected} by the table, {response} by the model"
             ));
         }
     }
@@ -418,7 +414,7 @@ fn the_model_reads_an_entry_as_the_real_one_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-// === Who is concerned ===
+// === Selected workloads ===
 
 /// Annotations of the workload and of its template, whether the template uses the Secret, whether it is reloaded.
 #[tokio::test]
@@ -479,7 +475,7 @@ async fn annotations_decide_in_order() {
             true,
             true,
         ),
-        // An author's «no» does not stop a list: whoever writes lists has to respect it.
+        // An author's `false` does not disable a list: whoever writes lists has to respect it.
         (
             "auto-false-and-list",
             json!({AUTO: "false", LIST: "db"}),
@@ -494,7 +490,7 @@ async fn annotations_decide_in_order() {
             true,
             true,
         ),
-        // One that counts on the metadata hides all of the template's.
+        // One of these annotations on the metadata hides all of the template's.
         (
             "list-hides-auto",
             json!({LIST: "other"}),
@@ -544,7 +540,7 @@ async fn annotations_decide_in_order() {
             false,
             true,
         ),
-        // Excluded is excluded, whatever else is said; by name, and on the metadata alone.
+        // Excluded by name on the metadata overrides everything else.
         (
             "excluded-list",
             json!({EXCLUDE: "db", LIST: "db"}),
@@ -587,7 +583,7 @@ async fn annotations_decide_in_order() {
             false,
             true,
         ),
-        // Another mechanism's annotation means nothing here, nor does «ignore» on a workload.
+        // Annotations of other mechanisms have no effect, nor does `ignore` on a workload.
         (
             "infisical",
             json!({"secrets.infisical.com/auto-reload": "true"}),
@@ -603,15 +599,15 @@ async fn annotations_decide_in_order() {
             true,
         ),
     ];
-    let scene = Scene::new("order").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("order").await;
+    fixture.secret("db", &json!({})).await;
     for (name, metadata, template, uses, _) in table {
         let bare = deployment(name).with(metadata).with_template(template);
-        scene
+        fixture
             .create(&if *uses { bare.using("db") } else { bare })
             .await;
     }
-    let reloaded = scene.reloaded_by(scene.change("db")).await;
+    let reloaded = fixture.reloaded_by(fixture.change("db")).await;
     let seen: Vec<_> = table
         .iter()
         .map(|(name, ..)| (*name, reloaded.contains(*name)))
@@ -624,11 +620,11 @@ async fn annotations_decide_in_order() {
 }
 
 #[tokio::test]
-async fn a_search_finds_secrets_that_ask_to_be_found() {
-    let scene = Scene::new("search").await;
+async fn search_finds_secrets_with_match() {
+    let fixture = Fixture::new("search").await;
     for (name, annotations) in [("plain", json!({})), ("tagged", json!({MATCH: "true"}))] {
-        scene.secret(name, &annotations).await;
-        scene
+        fixture.secret(name, &annotations).await;
+        fixture
             .create(
                 &deployment(&format!("uses-{name}"))
                     .with(&json!({SEARCH: "true"}))
@@ -636,19 +632,19 @@ async fn a_search_finds_secrets_that_ask_to_be_found() {
             )
             .await;
     }
-    scene
+    fixture
         .create(&deployment("uses-none").with(&json!({SEARCH: "true"})))
         .await;
     let both = async {
-        scene.change("plain").await;
-        scene.change("tagged").await;
+        fixture.change("plain").await;
+        fixture.change("tagged").await;
     };
-    assert_eq!(scene.reloaded_by(both).await, set(&["uses-tagged"]));
+    assert_eq!(fixture.reloaded_by(both).await, set(&["uses-tagged"]));
 }
 
-/// What counts as used, with `auto`; the last column is the container that gets the marker.
+/// Uses of a Secret, with `auto`; the last column is the container that gets the marker.
 #[tokio::test]
-async fn use_is_what_the_stored_template_says() {
+async fn use_is_read_from_stored_template() {
     let main = |patch: Value| {
         let mut container = json!({"name": "main", "image": "none"});
         json_patch::merge(&mut container, &patch);
@@ -723,15 +719,15 @@ async fn use_is_what_the_stored_template_says() {
             None,
         ),
     ];
-    let scene = Scene::new("use").await;
-    scene.secret("db", &json!({})).await;
+    let fixture = Fixture::new("use").await;
+    fixture.secret("db", &json!({})).await;
     for (name, spec, _) in &table {
-        scene
+        fixture
             .create(&deployment(name).with(&json!({AUTO: "true"})).spec(spec))
             .await;
     }
-    scene.reloaded_by(scene.change("db")).await;
-    let templates = scene.templates().await;
+    fixture.reloaded_by(fixture.change("db")).await;
+    let templates = fixture.templates().await;
     for (name, _, expected) in table {
         let containers: Vec<String> = markers(&templates[name])
             .into_iter()
@@ -741,15 +737,15 @@ async fn use_is_what_the_stored_template_says() {
     }
 }
 
-// === What counts as a change ===
+// === Changes ===
 
 #[tokio::test]
-async fn new_data_in_a_secret_that_is_there_counts_alone() {
-    let scene = Scene::new("changes").await;
+async fn only_new_data_of_existing_secret_counts() {
+    let fixture = Fixture::new("changes").await;
     let optional = json!([{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db", "optional": true}}]}]);
-    scene.create(&deployment("app").listed("db")).await;
-    // Started without the Secret, it goes on without it.
-    scene
+    fixture.create(&deployment("app").listed("db")).await;
+    // Started without the Secret, it continues without it.
+    fixture
         .create(
             &deployment("optional")
                 .with(&json!({AUTO: "true"}))
@@ -757,48 +753,52 @@ async fn new_data_in_a_secret_that_is_there_counts_alone() {
         )
         .await;
     assert_eq!(
-        scene.reloaded_by(scene.secret("db", &json!({}))).await,
+        fixture.reloaded_by(fixture.secret("db", &json!({}))).await,
         set(&[]),
         "created"
     );
     let label =
         json!({"metadata": {"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &label)).await,
+        fixture.reloaded_by(fixture.patch("db", &label)).await,
         set(&[]),
         "labelled"
     );
     let same = json!({"stringData": {"value": "first"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &same)).await,
+        fixture.reloaded_by(fixture.patch("db", &same)).await,
         set(&[]),
         "the same data"
     );
     let again = async {
-        let path = scene.secret_path("db");
-        scene.cp.request(Method::DELETE, &path, None).await.object();
-        scene.settled().await;
-        scene.secret("db", &json!({"made": "anew"})).await;
+        let path = fixture.secret_path("db");
+        fixture
+            .cp
+            .request(Method::DELETE, &path, None)
+            .await
+            .object();
+        fixture.settled().await;
+        fixture.secret("db", &json!({"made": "anew"})).await;
     };
     assert_eq!(
-        scene.reloaded_by(again).await,
+        fixture.reloaded_by(again).await,
         set(&[]),
         "deleted, and made anew"
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db")).await,
+        fixture.reloaded_by(fixture.change("db")).await,
         set(&["app", "optional"]),
         "other data"
     );
     let more = json!({"stringData": {"another": "key"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &more)).await,
+        fixture.reloaded_by(fixture.patch("db", &more)).await,
         set(&["app", "optional"]),
         "one more key"
     );
     let less = json!({"data": {"another": null}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db", &less)).await,
+        fixture.reloaded_by(fixture.patch("db", &less)).await,
         set(&["app", "optional"]),
         "one key less"
     );
@@ -809,48 +809,52 @@ async fn new_data_in_a_secret_that_is_there_counts_alone() {
 #[case::only_by_this_very_word(json!({IGNORE: "True"}), true)]
 #[case::not_ignored(json!({IGNORE: "false"}), true)]
 #[tokio::test]
-async fn a_secret_can_ask_to_be_ignored(#[case] annotations: Value, #[case] reloads: bool) {
-    let scene = Scene::new("ignore").await;
-    scene.secret("db", &annotations).await;
-    scene.create(&deployment("app").listed("db")).await;
+async fn ignored_secret_reloads_nothing(#[case] annotations: Value, #[case] reloads: bool) {
+    let fixture = Fixture::new("ignore").await;
+    fixture.secret("db", &annotations).await;
+    fixture.create(&deployment("app").listed("db")).await;
     let expected: &[&str] = if reloads { &["app"] } else { &[] };
-    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(expected));
+    assert_eq!(
+        fixture.reloaded_by(fixture.change("db")).await,
+        set(expected)
+    );
 }
 
-// === What is done ===
+// === Effects ===
 
 #[rstest]
 #[case::deployment("Deployment")]
 #[case::stateful_set("StatefulSet")]
 #[case::daemon_set("DaemonSet")]
 #[tokio::test]
-async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
-    let scene = Scene::alone("kinds").await;
-    scene.secret("my-db.prod", &json!({})).await;
-    scene
+async fn list_on_metadata_suffices(#[case] kind: &'static str) {
+    let fixture = Fixture::alone("kinds").await;
+    fixture.secret("my-db.prod", &json!({})).await;
+    fixture
         .create(&workload(kind, "app").listed(r"my-db\.prod"))
         .await;
-    let mut expected = scene.one(kind, "app").await;
+    let mut expected = fixture.one(kind, "app").await;
     let started = Instant::now();
-    scene
+    fixture
         .patch("my-db.prod", &json!({"stringData": {"value": "second"}}))
         .await;
     let template = wait_for("a new template", || async {
-        let template = scene.one(kind, "app").await;
+        let template = fixture.one(kind, "app").await;
         (template != expected).then_some(template)
     })
     .await;
     let elapsed = started.elapsed();
-    say(&format!(
+    print_line(&format!(
         "{kind}: a new template {elapsed:?} after the change"
     ));
     assert!(elapsed < Duration::from_secs(30));
-    // That of `value=second`, and nothing else is different.
+    // Hash of `value=second`, and no other difference.
     let marker = json!({"name": "STAKATER_MY_DB_PROD_SECRET", "value": "352b02d169a54c6a32ffa78482369a8728804448"});
     expected["spec"]["containers"][0]["env"] = json!([marker]);
     assert_eq!(template, expected);
-    let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": scene.ns.named("app")});
-    let stored = scene
+    let object =
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": fixture.ns.named("app")});
+    let stored = fixture
         .cp
         .request(Method::GET, &path(&object), None)
         .await
@@ -866,31 +870,34 @@ async fn a_list_on_the_metadata_is_enough(#[case] kind: &'static str) {
 }
 
 #[tokio::test]
-async fn each_secret_has_a_marker_and_each_change_replaces_it() {
-    let scene = Scene::new("two").await;
-    scene.secret("one", &json!({})).await;
-    scene.secret("two", &json!({})).await;
-    scene
+async fn marker_of_secret_is_replaced_by_each_change() {
+    let fixture = Fixture::new("two").await;
+    fixture.secret("one", &json!({})).await;
+    fixture.secret("two", &json!({})).await;
+    fixture
         .create(&deployment("app").listed("one,two").using("two"))
         .await;
     let both = async {
-        scene.change("one").await;
-        scene.change("two").await;
+        fixture.change("one").await;
+        fixture.change("two").await;
     };
-    assert_eq!(scene.reloaded_by(both).await, set(&["app"]));
+    assert_eq!(fixture.reloaded_by(both).await, set(&["app"]));
     let names = |template: &Value| {
         markers(template)
             .into_iter()
             .map(|(_, name, _)| name)
             .collect::<BTreeSet<_>>()
     };
-    let first = scene.one("Deployment", "app").await;
+    let first = fixture.one("Deployment", "app").await;
     assert_eq!(
         names(&first),
         set(&["STAKATER_ONE_SECRET", "STAKATER_TWO_SECRET"])
     );
-    assert_eq!(scene.reloaded_by(scene.change("one")).await, set(&["app"]));
-    let second = scene.one("Deployment", "app").await;
+    assert_eq!(
+        fixture.reloaded_by(fixture.change("one")).await,
+        set(&["app"])
+    );
+    let second = fixture.one("Deployment", "app").await;
     assert_eq!(names(&second), names(&first));
     let moved = markers(&first)
         .into_iter()
@@ -900,58 +907,59 @@ async fn each_secret_has_a_marker_and_each_change_replaces_it() {
     assert_eq!(moved[0].1, "STAKATER_ONE_SECRET");
 }
 
-/// Names that differ in punctuation alone share a marker, so equal data in both is no change.
+/// Names that differ only in punctuation share a marker, so equal data in both is not a change.
 #[tokio::test]
-async fn names_that_differ_in_punctuation_alone_share_a_marker() {
-    let scene = Scene::new("marker").await;
-    scene.secret("db-prod", &json!({})).await;
-    scene.secret("db.prod", &json!({})).await;
-    scene
+async fn names_differing_only_in_punctuation_share_marker() {
+    let fixture = Fixture::new("marker").await;
+    fixture.secret("db-prod", &json!({})).await;
+    fixture.secret("db.prod", &json!({})).await;
+    fixture
         .create(&deployment("app").listed(r"db-prod,db\.prod"))
         .await;
     let second = json!({"stringData": {"value": "second"}});
     assert_eq!(
-        scene.reloaded_by(scene.patch("db-prod", &second)).await,
+        fixture.reloaded_by(fixture.patch("db-prod", &second)).await,
         set(&["app"])
     );
     assert_eq!(
-        scene.reloaded_by(scene.patch("db.prod", &second)).await,
+        fixture.reloaded_by(fixture.patch("db.prod", &second)).await,
         set(&[]),
-        "told already, it seems"
+        "annotated too early"
     );
     assert_eq!(
-        scene.reloaded_by(scene.change("db.prod")).await,
+        fixture.reloaded_by(fixture.change("db.prod")).await,
         set(&["app"])
     );
-    assert_eq!(markers(&scene.one("Deployment", "app").await).len(), 1);
+    assert_eq!(markers(&fixture.one("Deployment", "app").await).len(), 1);
 }
 
-/// On a pod the list is for people: no pod is looked at, neither one of its own nor one of a `ReplicaSet`.
+/// The list on a pod is information for users: Reloader reads no pod, neither a bare one nor one of a `ReplicaSet`.
 #[tokio::test]
-async fn a_pod_is_never_read() {
-    let scene = Scene::new("pods").await;
-    scene.secret("db", &json!({})).await;
+async fn pods_are_never_read() {
+    let fixture = Fixture::new("pods").await;
+    fixture.secret("db", &json!({})).await;
     let spec = json!({"containers": [{"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "db"}}]}]});
-    let told = json!({LIST: "db", AUTO: "true"});
-    let mut metadata = scene.ns.named("alone");
-    metadata["annotations"] = told.clone();
-    scene
+    let annotations_of_pod = json!({LIST: "db", AUTO: "true"});
+    let mut metadata = fixture.ns.named("alone");
+    metadata["annotations"] = annotations_of_pod.clone();
+    fixture
         .cp
         .create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
         .await
         .object();
     let labels = json!({"app": "set"});
-    let template = json!({"metadata": {"labels": labels, "annotations": told}, "spec": spec});
+    let template =
+        json!({"metadata": {"labels": labels, "annotations": annotations_of_pod}, "spec": spec});
     let of_set = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": template});
-    let mut metadata = scene.ns.named("set");
-    metadata["annotations"] = told;
-    scene
+    let mut metadata = fixture.ns.named("set");
+    metadata["annotations"] = annotations_of_pod;
+    fixture
         .cp
         .create(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": of_set}))
         .await
         .object();
     let specs = async || -> Vec<Value> {
-        let pods = scene.list("v1", "pods").await;
+        let pods = fixture.list("v1", "pods").await;
         pods.iter()
             .map(|pod| {
                 json!([
@@ -967,21 +975,21 @@ async fn a_pod_is_never_read() {
         (pods.len() == 2).then_some(pods)
     })
     .await;
-    assert_eq!(scene.reloaded_by(scene.change("db")).await, set(&[]));
+    assert_eq!(fixture.reloaded_by(fixture.change("db")).await, set(&[]));
     assert_eq!(specs().await, before);
 }
 
-// === Why Jobs and CronJobs get no annotation from us ===
+// === Jobs and CronJobs, which get no annotation from the webhook ===
 
 #[tokio::test]
-async fn a_finished_job_runs_again() {
-    let scene = Scene::new("job").await;
-    scene.secret("db", &json!({})).await;
-    scene.create(&workload("Job", "load").listed("db")).await;
-    scene
+async fn finished_job_runs_again() {
+    let fixture = Fixture::new("job").await;
+    fixture.secret("db", &json!({})).await;
+    fixture.create(&workload("Job", "load").listed("db")).await;
+    fixture
         .create(&workload("Job", "by-template").with_template(&json!({LIST: "db"})))
         .await;
-    scene.create(&workload("Job", "silent").using("db")).await;
+    fixture.create(&workload("Job", "silent").using("db")).await;
     let ids = |jobs: &[Value]| -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         jobs.iter()
@@ -994,7 +1002,7 @@ async fn a_finished_job_runs_again() {
             .collect()
     };
     let before = wait_for("the Jobs are complete", || async {
-        let jobs = scene.jobs().await;
+        let jobs = fixture.jobs().await;
         let complete = |job: &Value| {
             let conditions = job["status"]["conditions"].as_array();
             conditions.is_some_and(|all| {
@@ -1005,9 +1013,9 @@ async fn a_finished_job_runs_again() {
         jobs.iter().all(complete).then(|| ids(&jobs))
     })
     .await;
-    scene.change("db").await;
-    scene.settled().await;
-    let jobs = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let jobs = fixture.jobs().await;
     let after = ids(&jobs);
     let anew: BTreeSet<String> = after
         .iter()
@@ -1024,16 +1032,16 @@ async fn a_finished_job_runs_again() {
 }
 
 #[tokio::test]
-async fn a_suspended_cron_job_runs_at_once() {
-    let scene = Scene::new("cron").await;
-    scene.secret("db", &json!({})).await;
-    scene
+async fn suspended_cron_job_runs_at_once() {
+    let fixture = Fixture::new("cron").await;
+    fixture.secret("db", &json!({})).await;
+    fixture
         .create(&workload("CronJob", "nightly").listed("db"))
         .await;
-    scene
+    fixture
         .create(&workload("CronJob", "by-template").with_template(&json!({LIST: "db"})))
         .await;
-    scene.create(&workload("CronJob", "silent")).await;
+    fixture.create(&workload("CronJob", "silent")).await;
     let owners = |jobs: &[Value]| -> Vec<String> {
         let owner = |job: &Value| {
             job["metadata"]["ownerReferences"][0]["name"]
@@ -1045,9 +1053,9 @@ async fn a_suspended_cron_job_runs_at_once() {
         owners.sort();
         owners
     };
-    scene.change("db").await;
-    scene.settled().await;
-    let jobs = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let jobs = fixture.jobs().await;
     assert_eq!(owners(&jobs), ["by-template", "nightly"]);
     for job in &jobs {
         assert_eq!(
@@ -1056,7 +1064,7 @@ async fn a_suspended_cron_job_runs_at_once() {
         );
         assert_eq!(markers(&job["spec"]["template"]).len(), 1);
     }
-    // The template's annotation went into its Job, which is itself done again next time, and another is made.
+    // The template's annotation is copied to its Job, which is itself reloaded next time, and another is created.
     let id = |jobs: &[Value], owner: &str| -> BTreeSet<String> {
         let of = jobs
             .iter()
@@ -1069,9 +1077,9 @@ async fn a_suspended_cron_job_runs_at_once() {
         })
         .collect()
     };
-    scene.change("db").await;
-    scene.settled().await;
-    let later = scene.jobs().await;
+    fixture.change("db").await;
+    fixture.settled().await;
+    let later = fixture.jobs().await;
     assert_eq!(
         owners(&later),
         ["by-template", "by-template", "nightly", "nightly"]
@@ -1080,25 +1088,26 @@ async fn a_suspended_cron_job_runs_at_once() {
     assert!(id(&later, "by-template").is_disjoint(&id(&jobs, "by-template")));
 }
 
-// === What stands in its way ===
+// === Failures ===
 
-/// Kinds have an order, and the first refusal ends the round. It is begun anew five times, with all that went well.
+/// Kinds have an order, and the first rejection ends the round. The round is retried five times, including everything
+/// that succeeded.
 #[tokio::test]
-async fn a_refused_update_keeps_others_from_being_reloaded() {
-    let scene = Scene::new("refused").await;
-    scene.secret("db", &json!({})).await;
+async fn rejected_update_blocks_reload_of_others() {
+    let fixture = Fixture::new("refused").await;
+    fixture.secret("db", &json!({})).await;
     for (kind, name) in [
         ("Deployment", "app"),
         ("CronJob", "nightly"),
         ("DaemonSet", "agent"),
         ("StatefulSet", "store"),
     ] {
-        scene.create(&workload(kind, name).listed("db")).await;
+        fixture.create(&workload(kind, name).listed("db")).await;
     }
     let policy = unique("no-daemonsets");
     let api = "admissionregistration.k8s.io/v1";
     let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["daemonsets"], "operations": ["UPDATE"]});
-    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": scene.ns.name}});
+    let in_namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": fixture.ns.name}});
     for object in [
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy}, "spec": {
             "matchConstraints": {"resourceRules": [rule]},
@@ -1106,15 +1115,15 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
             "validations": [{"expression": "false", "message": "not here"}],
         }}),
         json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": policy}, "spec": {
-            "policyName": policy, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here},
+            "policyName": policy, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": in_namespace},
         }}),
     ] {
-        scene.cp.create(&object).await.object();
+        fixture.cp.create(&object).await.object();
     }
-    let agent = path(&workload("DaemonSet", "agent").object(&scene.ns));
-    wait_for("the policy counts", || async {
+    let agent = path(&workload("DaemonSet", "agent").object(&fixture.ns));
+    wait_for("the policy is in effect", || async {
         let touched = json!({"metadata": {"labels": {"touched": "yes"}}});
-        let answer = scene
+        let response = fixture
             .cp
             .request(
                 Method::PATCH,
@@ -1122,18 +1131,18 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
                 Some(&touched),
             )
             .await;
-        (!answer.accepted()).then_some(())
+        (!response.is_accepted()).then_some(())
     })
     .await;
 
-    scene.change("db").await;
+    fixture.change("db").await;
     wait_for("six rounds", || async {
-        (scene.jobs().await.len() == 6).then_some(())
+        (fixture.jobs().await.len() == 6).then_some(())
     })
     .await;
-    let reloaded = scene.reloaded_by(async {}).await;
+    let reloaded = fixture.reloaded_by(async {}).await;
     assert_eq!(reloaded, set(&[]), "nothing comes later");
-    let templates = scene.templates().await;
+    let templates = fixture.templates().await;
     let marked: BTreeSet<String> = templates
         .iter()
         .filter(|(_, template)| !markers(template).is_empty())
@@ -1145,7 +1154,7 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
         "the StatefulSet comes after the DaemonSet"
     );
     assert_eq!(
-        scene.jobs().await.len(),
+        fixture.jobs().await.len(),
         6,
         "each round made the CronJob run"
     );
@@ -1153,7 +1162,7 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
         "validatingadmissionpolicybindings",
         "validatingadmissionpolicies",
     ] {
-        scene
+        fixture
             .cp
             .request(
                 Method::DELETE,
@@ -1165,29 +1174,29 @@ async fn a_refused_update_keeps_others_from_being_reloaded() {
     }
 }
 
-/// The real one allows itself five requests a second after the first ten: the more workloads, the later the last.
+/// The real one is limited to five requests per second after the first ten: the more workloads, the later the last.
 #[tokio::test]
-async fn many_workloads_are_reloaded_one_after_the_other() {
-    const MANY: usize = 40;
-    let scene = Scene::alone("many").await;
-    scene.secret("db", &json!({})).await;
-    for number in 0..MANY {
-        scene
+async fn workloads_are_reloaded_one_after_the_other() {
+    const WORKLOADS: usize = 40;
+    let fixture = Fixture::alone("many").await;
+    fixture.secret("db", &json!({})).await;
+    for number in 0..WORKLOADS {
+        fixture
             .create(&deployment(&format!("app-{number}")).listed("db"))
             .await;
     }
     let started = Instant::now();
-    scene.change("db").await;
+    fixture.change("db").await;
     let done = wait_for("all of them", || async {
-        let templates = scene.templates().await;
+        let templates = fixture.templates().await;
         templates
             .values()
             .all(|template| !markers(template).is_empty())
             .then(|| started.elapsed())
     })
     .await;
-    say(&format!(
-        "{MANY} Deployments of one Secret: the last one after {done:?}"
+    print_line(&format!(
+        "{WORKLOADS} Deployments of one Secret: the last one after {done:?}"
     ));
     assert!(done < Duration::from_secs(30));
 }

@@ -1,14 +1,11 @@
-//! `scan` on a real API server: what was created while the webhook was off or changed afterwards is found, and nothing
-//! else, by a user who may read pods and workloads and no Secret.
+//! `scan` on a real API server: objects that were created while the webhook was off or changed afterwards are found,
+//! and nothing else, by a user who may read pods and workloads and no Secret.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::kubectl::Output;
+use testbed::manifests::{container, deployment, job, pod, prefixed, template};
 use testbed::namespace::TestNamespace;
-use testbed::served::{container, deployment, job, pod, prefixed, template};
 use testbed::wait_for;
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What somebody needs who scans a namespace.
+/// Permissions for scanning a namespace.
 fn readers_rules() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
@@ -36,7 +33,7 @@ fn readers_rules() -> Value {
     ])
 }
 
-/// What somebody needs in addition to compare revisions.
+/// Additional permissions for comparing revisions.
 fn revisions_rules() -> Value {
     let mut rules = readers_rules();
     let revisions = json!({
@@ -46,8 +43,8 @@ fn revisions_rules() -> Value {
     rules
 }
 
-/// What `scan` said, and the most memory that it was seen to hold.
-async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
+/// Output of `scan`, and its peak memory.
+async fn scan(kubeconfig: &Path, args: &[&str]) -> (CommandOutput, u64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
         .arg("scan")
@@ -58,7 +55,7 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = command.spawn().expect("it starts");
+    let child = command.spawn().expect("the program starts");
     let status = format!("/proc/{}/status", child.id());
     let watching = std::thread::spawn(move || {
         let mut peak = 0;
@@ -75,14 +72,11 @@ async fn scan(kubeconfig: &Path, args: &[&str]) -> (Output, u64) {
         peak
     });
     tokio::task::spawn_blocking(move || {
-        let output = child.wait_with_output().expect("it ends");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = Output {
-            code: output.status.code().expect("an exit code"),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        };
-        (said, watching.join().expect("a figure"))
+        let output = child.wait_with_output().expect("the program ends");
+        (
+            CommandOutput::from(output),
+            watching.join().expect("no panic"),
+        )
     })
     .await
     .expect("no panic")
@@ -100,7 +94,7 @@ fn names(findings: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
+async fn pods_without_their_secrets_are_found_and_nothing_else() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("scan").await;
     let user = cp
@@ -109,7 +103,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     let n = ns.name.as_str();
     let asks = prefixed(&json!({"env-from": "db"}));
 
-    // The webhook is off: nobody looks at these.
+    // The webhook is off: these are not reviewed.
     for (name, annotations) in [
         ("bare", asks.clone()),
         ("plain", json!({})),
@@ -131,7 +125,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
     let mut complete = pod(n, "complete", &asks);
     complete["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
     cp.create(&complete).await.object();
-    // Another webhook, or a person, adds our annotation when it is too late.
+    // Another webhook, or a person, adds the annotation too late.
     cp.kubectl(
         &[
             "-n",
@@ -144,23 +138,23 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "",
     )
     .await
-    .succeeded();
-    // A Job whose pod asks, and workloads whose own annotations reach no pod.
+    .expect_success();
+    // Job whose pod has annotations, and workloads whose own annotations reach no pod.
     let containers = json!([container()]);
     cp.kubectl_apply(n, &job("load", &asks, &containers))
         .await
-        .succeeded();
+        .expect_success();
     cp.pod_of(n, "app=load").await;
     let mut lost = deployment("lost", &json!({}), &containers);
     lost["spec"]["replicas"] = 0.into();
     lost["metadata"]["annotations"] = asks.clone();
-    cp.kubectl_apply(n, &lost).await.succeeded();
+    cp.kubectl_apply(n, &lost).await.expect_success();
     let mut nightly = json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
         "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job("x", &json!({}), &containers)["spec"]}},
     });
     nightly["spec"]["jobTemplate"]["metadata"] = json!({"annotations": asks});
-    cp.kubectl_apply(n, &nightly).await.succeeded();
+    cp.kubectl_apply(n, &nightly).await.expect_success();
 
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     assert_eq!(json.code, 1, "{json:?}");
@@ -239,7 +233,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
         "{table:?}"
     );
 
-    // Rights: this user sees this namespace alone.
+    // Permissions: this user can read this namespace alone.
     let (refused, _) = scan(&user.kubeconfig, &["-A"]).await;
     assert_eq!(
         (refused.code, refused.stdout.as_str()),
@@ -257,7 +251,7 @@ async fn what_runs_without_its_secrets_is_found_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn defaults_govern_pods_in_labelled_namespaces() {
+async fn defaults_apply_to_pods_in_labelled_namespaces() {
     let cp = ControlPlane::shared().await;
     let labelled = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"},
@@ -285,7 +279,7 @@ async fn defaults_govern_pods_in_labelled_namespaces() {
     );
 }
 
-/// The problems of each object, by kind and name; those that run without their secrets are none of them.
+/// Problems of each object, by kind and name, without those of pods that run without their secrets.
 fn problems(findings: &Value) -> Vec<(String, Vec<String>)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let of = |finding: &Value| {
@@ -329,7 +323,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let mut near = deployment(
         "near",
         &json!({"secret.floe.dev/env-from": "db"}),
@@ -337,7 +331,7 @@ async fn annotations_and_labels_without_effect_are_found() {
     );
     near["spec"]["replicas"] = 3.into();
     near["metadata"]["labels"] = json!({"secrets.floe.dev/env-from": "db"});
-    cp.kubectl_apply(n, &near).await.succeeded();
+    cp.kubectl_apply(n, &near).await.expect_success();
     wait_for("the pods are there", || async {
         let pods = cp
             .kubectl(
@@ -345,7 +339,7 @@ async fn annotations_and_labels_without_effect_are_found() {
                 "",
             )
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         (pods.lines().count() == 3).then_some(())
     })
@@ -400,7 +394,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "{table:?}"
     );
 
-    // Who may not list ServiceAccounts is told so, and gets the rest.
+    // Without the permission to list ServiceAccounts, the output says so and has everything else.
     let rules = readers_rules();
     let fewer: Vec<&Value> = rules
         .as_array()
@@ -433,7 +427,7 @@ async fn annotations_and_labels_without_effect_are_found() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let (json, _) = scan(&user.kubeconfig, &["-n", n, "-o", "json"]).await;
     let left = problems(&serde_json::from_str(&json.stdout).expect("JSON"));
     assert!(
@@ -445,8 +439,8 @@ async fn annotations_and_labels_without_effect_are_found() {
 }
 
 #[tokio::test]
-async fn many_plain_pods_are_paged_through_and_never_read() {
-    let audit = Audit::new();
+async fn plain_pods_are_paged_and_never_read() {
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let ns = cp.namespace("many").await;
     let began = Instant::now();
@@ -474,27 +468,27 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
         began.elapsed()
     );
     assert_eq!(many.code, 0, "{many:?}");
-    let looked = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
+    let read_counts = serde_json::from_str::<Value>(&many.stdout).expect("JSON")["looked"].clone();
     assert_eq!(
-        looked,
+        read_counts,
         json!({"objects": 1200, "read": 0, "found": 0, "ineffective": 0, "lost": 0, "skipped": 0})
     );
     let pods = format!("/api/v1/namespaces/{}/pods", ns.name);
     let read = wait_for("the scan is in the audit log", || async {
-        let mut asked = audit.by("floe-admin");
-        asked.retain(|asked| {
-            matches!(asked.verb.as_str(), "get" | "list") && asked.uri.starts_with(&pods)
+        let mut requests = audit.requests_by("floe-admin");
+        requests.retain(|request| {
+            matches!(request.verb.as_str(), "get" | "list") && request.uri.starts_with(&pods)
         });
-        (asked.len() >= 3).then_some(asked)
+        (requests.len() >= 3).then_some(requests)
     })
     .await;
     let token = |uri: &str| uri.contains("&continue=");
     let pages: Vec<(bool, bool)> = read
         .iter()
-        .map(|asked| {
+        .map(|request| {
             (
-                asked.uri.starts_with(&format!("{pods}?limit=500")),
-                token(&asked.uri),
+                request.uri.starts_with(&format!("{pods}?limit=500")),
+                token(&request.uri),
             )
         })
         .collect();
@@ -511,15 +505,15 @@ async fn many_plain_pods_are_paged_through_and_never_read() {
     assert_eq!((clean.code, clean.stdout.as_str()), (0, ""));
 }
 
-/// A scan of everything, and what it found.
-async fn scan_all(cp: &ControlPlane) -> (Output, Value, u64) {
+/// Scans everything, and returns the findings.
+async fn scan_all(cp: &ControlPlane) -> (CommandOutput, Value, u64) {
     let (scanned, peak) = scan(&cp.kubeconfig, &["-A", "-o", "json"]).await;
     let found = serde_json::from_str(&scanned.stdout).expect("JSON");
     (scanned, found, peak)
 }
 
 #[tokio::test]
-async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
+async fn large_objects_of_one_tenant_hide_no_drift_of_others() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -529,7 +523,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     let asks = prefixed(&json!({"env-from": "db"}));
     cp.create(&pod(&other.name, "bare", &asks)).await.object();
     let (_, _, few) = scan_all(&cp).await;
-    // 35 MB of metadata, before and after which there are others.
+    // 35 MB of metadata, between other objects.
     let client = cp.client();
     let path = format!("/apis/batch/v1/namespaces/{}/jobs", large.name);
     stream::iter(0..140)
@@ -580,7 +574,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
     });
     cp.create(&nightly).await.object();
     let (scanned, found, _) = scan_all(&cp).await;
-    assert_eq!(scanned.code, 2, "not everything was looked at");
+    assert_eq!(scanned.code, 2, "the scan is incomplete");
     assert_eq!(names(&found), ["Job/lost", "Pod/bare"], "and all else was");
     assert_eq!(found["looked"]["skipped"], 2);
     let sentence = format!(
@@ -591,7 +585,7 @@ async fn one_tenants_large_objects_keep_no_others_drift_from_being_found() {
 }
 
 #[tokio::test]
-async fn what_the_operator_left_out_is_not_found() {
+async fn excluded_objects_are_not_found() {
     let cp = ControlPlane::shared().await;
     let ns = cp
         .namespace_with("left-out", &json!({"labels": {"team": "a"}}))
@@ -623,26 +617,29 @@ async fn what_the_operator_left_out_is_not_found() {
     assert_eq!(found(&["--namespace-selector", "!team"]).await, [""; 0]);
 }
 
-/// A namespace with a Secret `db` and a webhook of its own.
-struct Injecting {
-    // In this order they end: nobody calls a webhook that is gone.
+/// Namespace with a Secret `db` and a webhook of its own.
+struct Fixture {
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
     ns: TestNamespace,
     cp: &'static ControlPlane,
 }
 
-impl Injecting {
+impl Fixture {
     async fn new(stem: &str, metadata: &Value, args: &[&str]) -> Self {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let cp = ControlPlane::shared().await;
         let ns = cp.namespace_with(stem, metadata).await;
         cp.secret(&ns.name, "db", &["k"], "x").await;
-        let _turn = TURN.lock().await;
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
-        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = with_max_timeout(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registered = Registration::shared(cp, &configuration).await;
         Self {
             _registered: registered,
@@ -652,14 +649,14 @@ impl Injecting {
         }
     }
 
-    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.cp
             .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
             .await
-            .succeeded()
+            .expect_success()
     }
 
-    /// Creates a workload that asks for the Secret `db` on its own metadata.
+    /// Creates a workload that requests the Secret `db` on its own metadata.
     async fn create(&self, kind: &str, name: &str) {
         let mut spec = json!({
             "selector": {"matchLabels": {"app": name}}, "template": template(name, &json!({}), &json!([container()])),
@@ -675,7 +672,7 @@ impl Injecting {
         self.revisions(name, 1).await;
     }
 
-    /// Waits for the controller to have stored so many revisions.
+    /// Waits until the controller has stored this many revisions.
     async fn revisions(&self, name: &str, count: usize) {
         let selector = format!("app={name}");
         let args = [
@@ -697,15 +694,15 @@ impl Injecting {
             .expect("JSON")
     }
 
-    /// Removes the annotation by a JSON patch, which leaves nothing behind that tells who wrote an entry.
-    async fn remove_annotation(&self, what: &str) -> Output {
+    /// Removes the annotation by a JSON patch, which leaves no information about the author of an entry.
+    async fn remove_annotation(&self, what: &str) -> CommandOutput {
         let patch =
             r#"[{"op": "remove", "path": "/metadata/annotations/secrets.floe.dev~1env-from"}]"#;
         self.kubectl(&["patch", what, "--type", "json", "-p", patch], "")
             .await
     }
 
-    /// What a scan of the namespace found, by kind and name.
+    /// Findings of a scan of the namespace, by kind and name.
     async fn lost(&self, kubeconfig: &Path) -> Vec<(String, Vec<String>)> {
         let (json, _) = scan(kubeconfig, &["-n", &self.ns.name, "-o", "json"]).await;
         let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -725,9 +722,9 @@ fn sentence(kind: &str, name: &str) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn references_lost_with_an_annotation_are_found_until_the_next_revision() {
-    let bed = Injecting::new("lost", &json!({}), &["--workloads-inject-template"]).await;
-    let n = bed.ns.name.as_str();
-    let user = bed
+    let fixture = Fixture::new("lost", &json!({}), &["--workloads-inject-template"]).await;
+    let n = fixture.ns.name.as_str();
+    let user = fixture
         .cp
         .service_account(n, "reader", &revisions_rules())
         .await;
@@ -738,52 +735,55 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         ("StatefulSet", "store"),
     ];
     for (kind, name) in workloads {
-        bed.create(kind, name).await;
+        fixture.create(kind, name).await;
     }
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         [],
-        "nobody removed anything"
+        "nothing was removed"
     );
     let own = json!([{"secretRef": {"name": "db"}}]);
-    let live = bed.get("deployment/web").await;
+    let live = fixture.get("deployment/web").await;
     assert_eq!(
         live["spec"]["template"]["spec"]["containers"][0]["envFrom"], own,
         "injected into the template"
     );
 
-    // A JSON patch, a replace by what was read before, a merge patch.
-    let patched = bed.remove_annotation("deployment/web").await;
+    // JSON patch, replace by the object that was read before, merge patch.
+    let patched = fixture.remove_annotation("deployment/web").await;
     assert!(
         patched.stderr.contains("Warning: "),
         "it warns, which a pipeline overlooks: {patched:?}"
     );
-    let mut read = bed.get("statefulset/store").await;
+    let mut read = fixture.get("statefulset/store").await;
     read["metadata"]["annotations"]
         .as_object_mut()
         .expect("annotations")
         .remove("secrets.floe.dev/env-from");
-    bed.kubectl(&["replace", "-f", "-"], &read.to_string())
+    fixture
+        .kubectl(&["replace", "-f", "-"], &read.to_string())
         .await;
-    bed.kubectl(
-        &["annotate", "daemonset/each", "secrets.floe.dev/env-from-"],
-        "",
-    )
-    .await;
-    // An author who takes the reference over, by a manifest.
+    fixture
+        .kubectl(
+            &["annotate", "daemonset/each", "secrets.floe.dev/env-from-"],
+            "",
+        )
+        .await;
+    // Author who adopts the reference, by a manifest.
     let mut taken_over = deployment("kept", &json!({}), &json!([container()]));
     taken_over["spec"]["template"]["spec"]["containers"][0]["envFrom"] = own.clone();
-    bed.kubectl(&["replace", "-f", "-"], &taken_over.to_string())
+    fixture
+        .kubectl(&["replace", "-f", "-"], &taken_over.to_string())
         .await;
     for (_, name) in workloads {
-        bed.revisions(name, 2).await;
+        fixture.revisions(name, 2).await;
     }
     let found = [
         sentence("DaemonSet", "each"),
         sentence("Deployment", "web"),
         sentence("StatefulSet", "store"),
     ];
-    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    assert_eq!(fixture.lost(&user.kubeconfig).await, found);
     let (table, _) = scan(&user.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 1, "{table:?}");
     assert!(
@@ -793,12 +793,12 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "{table:?}"
     );
     assert!(!table.stderr.contains("not looked at"), "{table:?}");
-    let scaled = bed
+    let scaled = fixture
         .kubectl(&["scale", "deployment/web", "--replicas=0"], "")
         .await;
     assert_eq!(scaled.code, 0);
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         found,
         "the next replica has no secret either"
     );
@@ -814,8 +814,11 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         "{left_out:?}"
     );
 
-    // Who may not read revisions is told so, and gets the rest.
-    let narrow = bed.cp.service_account(n, "narrow", &readers_rules()).await;
+    // Without the permission to read revisions, the output says so and has everything else.
+    let narrow = fixture
+        .cp
+        .service_account(n, "narrow", &readers_rules())
+        .await;
     let (table, _) = scan(&narrow.kubeconfig, &["-n", n]).await;
     assert_eq!((table.code, table.stdout.as_str()), (0, ""), "{table:?}");
     for kind in ["ReplicaSets", "ControllerRevisions"] {
@@ -829,7 +832,7 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
         .expect("rules")
         .last_mut()
         .expect("a rule")["verbs"] = json!(["list"]);
-    let lister = bed.cp.service_account(n, "lister", &rules).await;
+    let lister = fixture.cp.service_account(n, "lister", &rules).await;
     let (table, _) = scan(&lister.kubeconfig, &["-n", n]).await;
     assert_eq!(table.code, 0, "{table:?}");
     assert!(
@@ -838,51 +841,54 @@ async fn references_lost_with_an_annotation_are_found_until_the_next_revision() 
             .contains("ReplicaSets were not looked at for lost references: you may not get them")
     );
 
-    // The next revision, for whatever reason, and the annotation again.
-    bed.kubectl(&["set", "image", "deployment/web", "main=next"], "")
+    // Next revision, for any reason, and the annotation again.
+    fixture
+        .kubectl(&["set", "image", "deployment/web", "main=next"], "")
         .await;
-    bed.kubectl(&["set", "image", "statefulset/store", "main=next"], "")
+    fixture
+        .kubectl(&["set", "image", "statefulset/store", "main=next"], "")
         .await;
-    bed.revisions("web", 3).await;
-    bed.revisions("store", 3).await;
+    fixture.revisions("web", 3).await;
+    fixture.revisions("store", 3).await;
     assert_eq!(
-        bed.lost(&user.kubeconfig).await,
+        fixture.lost(&user.kubeconfig).await,
         [sentence("DaemonSet", "each")]
     );
-    bed.kubectl(
-        &["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"],
-        "",
-    )
-    .await;
-    assert_eq!(bed.lost(&user.kubeconfig).await, []);
+    fixture
+        .kubectl(
+            &["annotate", "daemonset/each", "secrets.floe.dev/env-from=db"],
+            "",
+        )
+        .await;
+    assert_eq!(fixture.lost(&user.kubeconfig).await, []);
 }
 
 #[tokio::test]
 async fn references_that_only_pods_had_are_found_unless_a_default_asks_for_them() {
     let labelled = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
-    let bed = Injecting::new("lost-pods", &labelled, &[]).await;
-    let user = bed
+    let fixture = Fixture::new("lost-pods", &labelled, &[]).await;
+    let user = fixture
         .cp
-        .service_account(&bed.ns.name, "reader", &revisions_rules())
+        .service_account(&fixture.ns.name, "reader", &revisions_rules())
         .await;
     for (kind, name) in [("Deployment", "web"), ("StatefulSet", "store")] {
-        bed.create(kind, name).await;
-        bed.remove_annotation(&format!("{kind}/{name}")).await;
-        bed.revisions(name, 2).await;
+        fixture.create(kind, name).await;
+        fixture.remove_annotation(&format!("{kind}/{name}")).await;
+        fixture.revisions(name, 2).await;
     }
     let found = [
         sentence("Deployment", "web"),
         sentence("StatefulSet", "store"),
     ];
-    assert_eq!(bed.lost(&user.kubeconfig).await, found);
+    assert_eq!(fixture.lost(&user.kubeconfig).await, found);
     let default = [
         "annotate",
         "namespace",
-        &bed.ns.name,
+        &fixture.ns.name,
         "secrets.floe.dev/refs=db/k",
     ];
-    bed.cp.kubectl(&default, "").await.succeeded();
-    let (json, _) = scan(&user.kubeconfig, &["-n", &bed.ns.name, "-o", "json"]).await;
+    fixture.cp.kubectl(&default, "").await.expect_success();
+    let (json, _) = scan(&user.kubeconfig, &["-n", &fixture.ns.name, "-o", "json"]).await;
     let found: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(found["looked"]["lost"], 0, "{found:#}");
 }

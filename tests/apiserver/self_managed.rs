@@ -1,12 +1,12 @@
-//! Self-managed certificates on a real API server: made, trusted, made anew under load, and mended.
+//! Self-managed certificates on a real API server: issued, trusted, renewed under load, and repaired.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::net::Ipv4Addr;
@@ -22,12 +22,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::load::LoadGenerator;
+use testbed::manifests::{pod, prefixed};
 use testbed::namespace::Identity;
 use testbed::objects::{self, send_as};
 use testbed::pki::Authority;
-use testbed::served::{pod, prefixed};
-use testbed::soak::Pace;
-use testbed::stream::Stream;
+use testbed::soak::RotationSchedule;
 use testbed::webhook::{
     CONFIGURATION, NAMESPACE, Registration, SERVICE_HOST, controller_identity,
     shipped_configuration, webhook_identity,
@@ -39,7 +39,7 @@ use tokio_rustls::TlsConnector;
 
 const SECRET: &str = "floe-secrets-webhook-tls";
 
-/// What self-managed mode needs beyond the shipped rights: two named objects.
+/// Permissions of self-managed mode beyond the shipped ones: two named objects.
 fn rights() -> String {
     let subject = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
     let group = "rbac.authorization.k8s.io";
@@ -72,14 +72,14 @@ fn rights() -> String {
     objects.map(|object| object.to_string()).join("\n---\n")
 }
 
-/// A control plane with an empty Secret, and who runs there.
-struct Scene {
+/// Control plane with an empty Secret, and the identities of both components.
+struct Fixture {
     cp: ControlPlane,
     controller: Identity,
     webhook: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -123,7 +123,7 @@ impl Scene {
         self.cp.request(Method::GET, &path(), None).await.object()
     }
 
-    /// The trust of all entries, if it is one.
+    /// CA bundle of all entries, if it is the same.
     async fn trusted(&self) -> Option<String> {
         let configuration = self.configuration().await;
         let bundles = configuration["webhooks"]
@@ -146,7 +146,7 @@ impl Scene {
     }
 }
 
-/// Fields of a Secret's data.
+/// Decoded data of a Secret.
 fn data(fields: &[(&str, Option<&str>)]) -> Value {
     let fields = fields.iter().map(|(name, text)| {
         (
@@ -165,7 +165,7 @@ fn secret_path() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/secrets/{SECRET}")
 }
 
-/// The shipped configuration as the chart renders it: it says nothing about trust.
+/// Shipped configuration as the chart renders it: without a CA bundle.
 fn without_trust(mut configuration: Value) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         entry["clientConfig"]
@@ -176,7 +176,7 @@ fn without_trust(mut configuration: Value) -> Value {
     configuration
 }
 
-/// Shakes hands as an API server with this trust does.
+/// Handshake of an API server with this CA bundle.
 async fn handshake(port: u16, trusted: &str) -> Result<CertificateDer<'static>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
@@ -211,21 +211,21 @@ fn rotations(controller: &WebhookProcess) -> u64 {
 }
 
 #[tokio::test]
-async fn certificates_are_made_anew_under_load_and_no_create_fails() {
-    let scene = Scene::new().await;
-    // Nobody waits for anybody: the server starts before there is a certificate, and the controller makes one.
-    let starting = scene.serve().spawn();
-    wait_for("the server says that it waits", || async {
+async fn certificates_rotate_under_load_and_no_create_fails() {
+    let fixture = Fixture::new().await;
+    // Neither waits for the other: the server starts before there is a certificate, and the controller issues one.
+    let starting = fixture.serve().spawn();
+    wait_for("the server logs that it waits", || async {
         let (status, body) = starting.get("/readyz")?;
         (status == 503 && body.contains("no certificate yet")).then_some(())
     })
     .await;
-    // The next certificate is made when two thirds of the validity are over.
-    let pace = Pace::or_soak(Pace {
+    // The next certificate is issued after two thirds of the validity.
+    let pace = RotationSchedule::or_soak(RotationSchedule {
         rotations: 3,
         seconds: 16,
     });
-    let controller = scene
+    let controller = fixture
         .controller(&format!("{}s", pace.seconds * 3 / 2))
         .start()
         .await;
@@ -237,27 +237,33 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
             .map(drop)
     })
     .await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_service())).await;
-    wait_for("the configuration trusts the CA", || scene.trusted()).await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.service_configuration())).await;
+    wait_for("the configuration trusts the CA", || fixture.trusted()).await;
 
-    let ns = scene.cp.namespace("jobs").await;
+    let ns = fixture.cp.namespace("jobs").await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"a": "b"}});
-    scene.cp.create(&secret).await.object();
+    fixture.cp.create(&secret).await.object();
     let asking = pod(&ns.name, "asks", &prefixed(&json!({"env-from": "db"})));
     wait_for("the API server trusts the webhook", || async {
-        scene.cp.create_dry(&asking).await.accepted().then_some(())
+        fixture
+            .cp
+            .create_dry_run(&asking)
+            .await
+            .is_accepted()
+            .then_some(())
     })
     .await;
 
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
-    let loader = scene.cp.service_account(&ns.name, "loader", &rules).await;
+    let loader = fixture.cp.service_account(&ns.name, "loader", &rules).await;
     let over = AtomicBool::new(false);
-    let stream = Stream::start(loader.client(), &ns.name, "db", 50);
-    // The API server keeps its connections. A new one at any time has to be possible too.
+    let stream = LoadGenerator::start(loader.client(), &ns.name, "db", 50);
+    // The API server keeps its connections. A new one has to be possible at any time too.
     let mut shown: Vec<CertificateDer<'static>> = Vec::new();
     let shaking = async {
         while !over.load(Ordering::Relaxed) {
-            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let trusted = fixture.trusted().await.expect("one trust for all entries");
             let certificate = handshake(webhook.launch.port, &trusted)
                 .await
                 .expect("a trusted certificate");
@@ -277,10 +283,10 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
     futures::future::join(shaking, watching).await;
     let report = stream.stop().await;
     println!("{}; {} certificates", report.summary(), shown.len());
-    report.all_injected();
+    report.injects_all();
     assert!(report.creates.len() > 50 && shown.len() >= pace.rotations);
     assert_eq!(
-        scene.kept().await["metadata"]["labels"]["app.kubernetes.io/name"],
+        fixture.kept().await["metadata"]["labels"]["app.kubernetes.io/name"],
         "kept"
     );
     for log in [controller.log(), webhook.log()] {
@@ -289,16 +295,16 @@ async fn certificates_are_made_anew_under_load_and_no_create_fails() {
 }
 
 #[tokio::test]
-async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let registered = without_trust(webhook.by_service());
-    let registration = Registration::shared(&scene.cp, &registered).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
-    let client = scene.cp.client();
+async fn damage_is_repaired_and_foreign_fields_are_kept() {
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let registered = without_trust(webhook.service_configuration());
+    let registration = Registration::shared(&fixture.cp, &registered).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
+    let client = fixture.cp.client();
 
-    // Somebody takes the trust away, or writes nonsense over the Secret.
+    // The CA bundle is removed, or the Secret is overwritten with garbage.
     let patch = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]);
     send_as(
         &client,
@@ -310,7 +316,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     .await
     .object();
     assert_eq!(
-        wait_for("the trust is back", || scene.trusted()).await,
+        wait_for("the trust is back", || fixture.trusted()).await,
         first
     );
     let garbage = json!({"data": {"tls.key": STANDARD.encode("garbage")}});
@@ -324,7 +330,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     .await
     .object();
     let second = wait_for("another CA is trusted", || async {
-        scene.trusted().await.filter(|now| *now != first)
+        fixture.trusted().await.filter(|now| *now != first)
     })
     .await;
     assert!(
@@ -337,7 +343,7 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     })
     .await;
 
-    // The owners of the rest apply it again, in both ways, and change it.
+    // The owners of the other fields apply them again, in both ways, and change them.
     let mut changed = registered.clone();
     changed["webhooks"][0]["timeoutSeconds"] = json!(7);
     let apply = format!("{}?fieldManager=helm&force=true", path());
@@ -349,28 +355,28 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
         "application/apply-patch+yaml",
     )
     .await;
-    assert!(applied.accepted(), "{}", applied.message());
+    assert!(applied.is_accepted(), "{}", applied.message());
     assert_eq!(
-        scene.trusted().await.as_deref(),
+        fixture.trusted().await.as_deref(),
         Some(&*second),
-        "applying says nothing about the trust"
+        "the manifest has no CA bundle"
     );
-    let live = scene.configuration().await;
+    let live = fixture.configuration().await;
     assert_eq!(live["webhooks"][0]["timeoutSeconds"], 7);
     let fields = live["metadata"]["managedFields"]
         .as_array()
         .expect("managed fields");
-    let ours = fields
+    let webhook_fields = fields
         .iter()
         .find(|entry| entry["manager"] == "floe-secrets-controller-certificates")
         .expect("ours");
-    let entry = &ours["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
+    let entry = &webhook_fields["fieldsV1"]["f:webhooks"]["k:{\"name\":\"pods.secrets.floe.dev\"}"];
     let expected = json!({".": {}, "f:name": {}, "f:clientConfig": {"f:caBundle": {}}});
-    assert_eq!(entry, &expected, "no other field is ours");
+    assert_eq!(entry, &expected, "the webhook owns no other field");
 
-    // The configuration goes, and nobody brings it back.
+    // The configuration is deleted and not restored.
     drop(registration);
-    let looked = controller.log().lines().count();
+    let lines_before = controller.log().lines().count();
     let garbage = json!({"data": {"tls.crt": STANDARD.encode("garbage")}});
     send_as(
         &client,
@@ -387,13 +393,13 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     })
     .await;
     assert_eq!(
-        scene.cp.request(Method::GET, &path(), None).await.status,
+        fixture.cp.request(Method::GET, &path(), None).await.status,
         404,
-        "{looked} lines before"
+        "{lines_before} lines before"
     );
 
-    // Without its Secret it says what to do, and goes on once it is there.
-    scene
+    // Without its Secret the controller logs what to do, and continues once it exists.
+    fixture
         .cp
         .request(Method::DELETE, &secret_path(), None)
         .await
@@ -407,21 +413,21 @@ async fn what_others_break_is_mended_and_what_they_own_is_left_alone() {
     .await;
     let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}});
     assert_eq!(objects::path(&again), secret_path());
-    scene.cp.create(&again).await.object();
+    fixture.cp.create(&again).await.object();
     wait_for("the Secret is filled", || async {
-        scene.kept().await["data"]["tls.crt"]
+        fixture.kept().await["data"]["tls.crt"]
             .is_string()
             .then_some(())
     })
     .await;
-    assert!(controller.exited().is_none() && webhook.exited().is_none());
-    // The shipped file itself is the one that was tried here.
+    assert!(controller.exit_status().is_none() && webhook.exit_status().is_none());
+    // The shipped file itself is the one that was tested here.
     assert_eq!(shipped_configuration()["metadata"]["name"], CONFIGURATION);
 }
 
-/// Waits until the server shows a certificate by what all entries trust, and the Secret keeps the same trust.
-async fn mended(
-    scene: &Scene,
+/// Waits until the server's certificate is trusted by all entries, and the Secret has the same CA bundle.
+async fn await_trusted_certificate(
+    fixture: &Fixture,
     webhook: &WebhookProcess,
     count: u64,
     controller: &WebhookProcess,
@@ -431,10 +437,10 @@ async fn mended(
     })
     .await;
     wait_for("what is served, kept and trusted fits", || async {
-        let trusted = scene.trusted().await?;
-        let kept = scene.kept().await["data"]["ca.crt"].as_str()?.to_owned();
+        let trusted = fixture.trusted().await?;
+        let kept = fixture.kept().await["data"]["ca.crt"].as_str()?.to_owned();
         let fits = STANDARD.decode(kept).ok()? == trusted.as_bytes();
-        // By the newest CA alone: the server shows the new certificate.
+        // By the newest CA alone: the server has the new certificate.
         let end =
             trusted.find("-----END CERTIFICATE-----\n")? + "-----END CERTIFICATE-----\n".len();
         handshake(webhook.launch.port, &trusted[..end]).await.ok()?;
@@ -444,13 +450,14 @@ async fn mended(
 }
 
 #[tokio::test]
-async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_published() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
-    let client = scene.cp.client();
+async fn pair_without_its_ca_is_replaced_before_publishing() {
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.url_configuration())).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
+    let client = fixture.cp.client();
     let write = async |change: &Value| {
         let count = rotations(&controller);
         let written = send_as(
@@ -462,10 +469,10 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
         )
         .await;
         written.object();
-        mended(&scene, &webhook, count, &controller).await
+        await_trusted_certificate(&fixture, &webhook, count, &controller).await
     };
 
-    // A backup brings the pair back without its CA, which is trusted still.
+    // A restored backup has the pair without its CA, which is still trusted.
     let second = write(&data(&[("ca.crt", None)])).await;
     assert!(
         second.ends_with(&first) && second != first,
@@ -474,23 +481,23 @@ async fn a_pair_that_no_kept_ca_verifies_is_replaced_and_nothing_else_is_publish
     let because = "no CA in ca.crt verifies it";
     assert!(controller.log().contains(because), "{}", controller.log());
 
-    // Somebody replaces the pair by one of another CA, and leaves the CA as it is.
-    let theirs = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
+    // The pair is replaced by one of another CA, and the CA is unchanged.
+    let foreign_ca = Authority::new("somebody").server(&[SERVICE_HOST, "127.0.0.1"]);
     let third = write(&data(&[
-        ("tls.crt", Some(&theirs.cert)),
-        ("tls.key", Some(&theirs.key)),
+        ("tls.crt", Some(&foreign_ca.cert)),
+        ("tls.key", Some(&foreign_ca.key)),
     ]))
     .await;
     assert!(third.ends_with(&second), "the CAs of before stay");
 }
 
 #[tokio::test]
-async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
-    let scene = Scene::new().await;
-    let client = scene.cp.client();
-    // As mode `existing` has it: the operator's pair without a CA beside it, and its CA in the configuration.
-    let theirs = Authority::new("operator");
-    let pair = theirs.server(&[SERVICE_HOST, "127.0.0.1"]);
+async fn adopted_pair_serves_until_next_one_is_trusted() {
+    let fixture = Fixture::new().await;
+    let client = fixture.cp.client();
+    // State of mode `existing`: the operator's pair without a CA next to it, and its CA in the configuration.
+    let foreign_ca = Authority::new("operator");
+    let pair = foreign_ca.server(&[SERVICE_HOST, "127.0.0.1"]);
     let change = data(&[("tls.crt", Some(&pair.cert)), ("tls.key", Some(&pair.key))]);
     send_as(
         &client,
@@ -501,20 +508,20 @@ async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
     )
     .await
     .object();
-    let webhook = scene.serve().start().await;
-    let mut registered = without_trust(webhook.by_url());
+    let webhook = fixture.serve().start().await;
+    let mut registered = without_trust(webhook.url_configuration());
     for entry in registered["webhooks"].as_array_mut().expect("entries") {
-        entry["clientConfig"]["caBundle"] = STANDARD.encode(theirs.pem()).into();
+        entry["clientConfig"]["caBundle"] = STANDARD.encode(foreign_ca.pem()).into();
     }
-    let _registration = Registration::shared(&scene.cp, &registered).await;
-    let controller = scene.controller("1h").start().await;
+    let _registration = Registration::shared(&fixture.cp, &registered).await;
+    let controller = fixture.controller("1h").start().await;
 
-    // At every moment, whoever trusts what stands in the configuration reaches the server.
+    // At every moment, a client that trusts the configured CA bundle reaches the server.
     let over = AtomicBool::new(false);
     let shaking = async {
         let mut shaken = 0;
         while !over.load(Ordering::Relaxed) {
-            let trusted = scene.trusted().await.expect("one trust for all entries");
+            let trusted = fixture.trusted().await.expect("one trust for all entries");
             handshake(webhook.launch.port, &trusted)
                 .await
                 .expect("a trusted certificate");
@@ -523,35 +530,36 @@ async fn a_pair_that_was_taken_over_serves_until_the_next_one_is_trusted() {
         shaken
     };
     let watching = async {
-        let trusted = mended(&scene, &webhook, 0, &controller).await;
+        let trusted = await_trusted_certificate(&fixture, &webhook, 0, &controller).await;
         over.store(true, Ordering::Relaxed);
         trusted
     };
     let (shaken, trusted) = futures::future::join(shaking, watching).await;
     assert!(
-        shaken > 0 && trusted.ends_with(&theirs.pem()),
+        shaken > 0 && trusted.ends_with(&foreign_ca.pem()),
         "the operator's CA stays for a while"
     );
 }
 
 #[tokio::test]
-async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
-    let scene = Scene::new().await;
-    let controller = scene.controller("1h").start().await;
-    let webhook = scene.serve().start().await;
-    let _registration = Registration::shared(&scene.cp, &without_trust(webhook.by_url())).await;
-    let first = wait_for("the configuration trusts the CA", || scene.trusted()).await;
+async fn blocked_rotation_is_counted_and_logged() {
+    let fixture = Fixture::new().await;
+    let controller = fixture.controller("1h").start().await;
+    let webhook = fixture.serve().start().await;
+    let _registration =
+        Registration::shared(&fixture.cp, &without_trust(webhook.url_configuration())).await;
+    let first = wait_for("the configuration trusts the CA", || fixture.trusted()).await;
     drop(controller);
-    let before = scene.kept().await["data"]["tls.crt"].clone();
+    let before = fixture.kept().await["data"]["tls.crt"].clone();
 
-    // A name more is wanted, and a tool writes the old trust again and again.
+    // Another name is added, and a tool writes the old CA bundle repeatedly.
     let names = format!("{SERVICE_HOST},127.0.0.1,more.test.svc");
-    let controller = scene
+    let controller = fixture
         .controller("1h")
         .set("--tls-names", &names)
         .start()
         .await;
-    let (over, client) = (AtomicBool::new(false), scene.cp.client());
+    let (over, client) = (AtomicBool::new(false), fixture.cp.client());
     let fighting = async {
         let entries = shipped_configuration()["webhooks"]
             .as_array()
@@ -562,7 +570,7 @@ async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
             .map(|entry| json!({"op": "add", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": old}))
             .collect();
         while !over.load(Ordering::Relaxed) {
-            if scene.trusted().await.as_ref() != Some(&first) {
+            if fixture.trusted().await.as_ref() != Some(&first) {
                 send_as(
                     &client,
                     Method::PATCH,
@@ -575,7 +583,7 @@ async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
         }
     };
     let watching = async {
-        wait_for("it is said", || async {
+        wait_for("the log message", || async {
             controller
                 .log()
                 .contains("does not keep the new CA, so the old certificate serves on")
@@ -588,13 +596,13 @@ async fn a_rotation_that_somebody_holds_up_is_counted_and_said() {
             "{metrics}"
         );
         assert_eq!(
-            scene.kept().await["data"]["tls.crt"],
+            fixture.kept().await["data"]["tls.crt"],
             before,
             "the old one serves on"
         );
         over.store(true, Ordering::Relaxed);
     };
     futures::future::join(fighting, watching).await;
-    // Left alone, it goes on.
-    mended(&scene, &webhook, 0, &controller).await;
+    // Without the tool, the rotation continues.
+    await_trusted_certificate(&fixture, &webhook, 0, &controller).await;
 }

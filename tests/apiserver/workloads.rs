@@ -1,10 +1,7 @@
-//! Workloads on a real API server with its controllers and kubectl, by our own binary under the shipped rights and
-//! the shipped configuration: what `kubectl apply` leads to, what stands still, and what is taken back.
+//! Workloads on a real API server with its controllers and kubectl, with the shipped permissions and configuration:
+//! results of `kubectl apply`, changes that do not happen, and removals.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,12 +9,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Map, Value, json};
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
-use testbed::kubectl::Output;
 use testbed::namespace::TestNamespace;
 use testbed::objects::{apply, send_as};
 use testbed::wait_for;
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
@@ -25,16 +22,16 @@ const INHERITED: &str = "secrets.floe.dev/inherited";
 const RECORD: &str = "secrets.floe.dev/injected";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 
-/// A namespace with a webhook of its own.
-struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+/// Namespace with a webhook of its own.
+struct Fixture {
+    // Dropped in this order: no calls to a webhook that is gone.
     registered: Option<Registration>,
     webhook: WebhookProcess,
     ns: TestNamespace,
     cp: &'static ControlPlane,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(stem: &str, args: &[&str]) -> Self {
         Self::with(stem, &json!({}), args).await
     }
@@ -61,20 +58,23 @@ impl Bed {
         args: &[&str],
     ) -> (WebhookProcess, Registration) {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = TURN.lock().await;
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity)
             .with(&["--log", "debug"])
             .with(args)
             .start()
             .await;
-        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = with_max_timeout(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registered = Registration::shared(cp, &configuration).await;
         (webhook, registered)
     }
 
-    /// The same namespace under another webhook.
+    /// Replaces the webhook of the namespace.
     async fn replace(&mut self, args: &[&str]) {
         self.registered = None;
         let (webhook, registered) = Self::serve(self.cp, &self.ns, args).await;
@@ -82,13 +82,13 @@ impl Bed {
         self.registered = Some(registered);
     }
 
-    async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.cp
             .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
             .await
     }
 
-    async fn apply(&self, manifest: &Value, flags: &[&str]) -> Output {
+    async fn apply(&self, manifest: &Value, flags: &[&str]) -> CommandOutput {
         self.kubectl(
             &[&["apply", "-f", "-"], flags].concat(),
             &manifest.to_string(),
@@ -100,13 +100,13 @@ impl Bed {
         let got = self
             .kubectl(&["get", what, "-o", "json", "--show-managed-fields"], "")
             .await
-            .succeeded();
+            .expect_success();
         serde_json::from_str(&got.stdout).expect("JSON")
     }
 
-    /// Once the controllers have nothing more to write.
+    /// Waits until the controllers have nothing more to write.
     async fn settled(&self, what: &str) -> Value {
-        wait_for("the controllers are done", || async {
+        wait_for("the controllers have finished", || async {
             let before = self.get(what).await;
             let observed = &before["status"]["observedGeneration"];
             if !observed.is_null() && *observed != before["metadata"]["generation"] {
@@ -155,12 +155,12 @@ fn note(object: &Value, key: &str) -> Value {
     object["metadata"]["annotations"][key].clone()
 }
 
-/// What a template inherits from the metadata around it.
+/// Annotations that a template inherits from the metadata around it.
 fn inherited(template: &Value) -> Value {
     serde_json::from_str(note(template, INHERITED).as_str().unwrap_or("null")).expect("JSON")
 }
 
-/// What `kubectl` must not move.
+/// State that `kubectl` must not change.
 fn still(object: &Value) -> (Value, Value) {
     (
         object["metadata"]["generation"].clone(),
@@ -169,14 +169,14 @@ fn still(object: &Value) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn annotations_on_a_deployment_reach_its_pods() {
-    let bed = Bed::new("carried", &[]).await;
-    let applied = bed
+async fn deployment_annotations_reach_its_pods() {
+    let fixture = Fixture::new("carried", &[]).await;
+    let applied = fixture
         .apply(&deployment("web", &[(ENV_FROM, "db, api.token")]), &[])
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(applied.stderr, "");
-    let live = bed.settled("deployment/web").await;
+    let live = fixture.settled("deployment/web").await;
     assert_eq!(
         inherited(&live["spec"]["template"]),
         json!({"env-from": "db, api.token"})
@@ -187,30 +187,30 @@ async fn annotations_on_a_deployment_reach_its_pods() {
         json!(null),
         "annotations alone"
     );
-    let pod = bed.pod().await;
+    let pod = fixture.pod().await;
     let sources = json!([{"secretRef": {"name": "db"}}, {"secretRef": {"name": "api.token"}}]);
     assert_eq!(pod["spec"]["containers"][0]["envFrom"], sources);
-    // The pod tells what its workload tells Reloader; the template between them says nothing.
+    // The pod has the reload annotation of its workload; the template in between has none.
     assert_eq!(
         (note(&pod, LIST), note(&live["spec"]["template"], LIST)),
         (note(&live, LIST), json!(null))
     );
-    assert_eq!(bed.list("replicasets").await.len(), 1);
-    let metrics = bed.webhook.get("/metrics").expect("metrics").1;
+    assert_eq!(fixture.list("replicasets").await.len(), 1);
+    let metrics = fixture.webhook.get("/metrics").expect("metrics").1;
     assert!(
         metrics
             .contains(r#"surface="workloads",operation="create",decision="mutated",reason="ok""#),
         "{metrics}"
     );
-    // Nothing happens while nobody does anything: no hot loop between us and the controllers.
+    // Nothing changes while nobody does anything: no loop between the webhook and the controllers.
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(still(&bed.get("deployment/web").await), still(&live));
-    assert_eq!(bed.list("replicasets").await.len(), 1);
+    assert_eq!(still(&fixture.get("deployment/web").await), still(&live));
+    assert_eq!(fixture.list("replicasets").await.len(), 1);
 }
 
 #[tokio::test]
-async fn each_kind_is_carried_and_told_what_it_can_be() {
-    let bed = Bed::new("kinds", &[]).await;
+async fn each_kind_inherits_annotations_and_gets_its_reload_annotation() {
+    let fixture = Fixture::new("kinds", &[]).await;
     let metadata =
         |name: &str| json!({"name": name, "annotations": annotations(&[(ENV_FROM, "db")])});
     let selector = json!({"matchLabels": {"app": "web"}});
@@ -248,10 +248,10 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
             &["--server-side", "--force-conflicts"],
             &["--server-side"],
         ] {
-            let applied = bed.apply(&manifest, flags).await.succeeded();
+            let applied = fixture.apply(&manifest, flags).await.expect_success();
             assert_eq!(applied.stderr, "", "{kind} {flags:?}");
         }
-        let live = bed.get(&format!("{name}/{name}")).await;
+        let live = fixture.get(&format!("{name}/{name}")).await;
         assert_eq!(
             inherited(live.pointer(pointer).expect("a template")),
             json!({"env-from": "db"}),
@@ -263,15 +263,16 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
             "{kind}"
         );
     }
-    bed.kubectl(&["create", "job", "--from=cronjob/cronjob", "by-hand"], "")
+    fixture
+        .kubectl(&["create", "job", "--from=cronjob/cronjob", "by-hand"], "")
         .await
-        .succeeded();
+        .expect_success();
     for (job, what) in [
         ("job", "a Job's own pod"),
         ("by-hand", "the pod of a CronJob's Job"),
     ] {
         let pods = wait_for(what, || async {
-            let pods = bed
+            let pods = fixture
                 .kubectl(
                     &[
                         "get",
@@ -284,7 +285,7 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
                     "",
                 )
                 .await
-                .succeeded();
+                .expect_success();
             let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
             pods["items"]
                 .as_array()
@@ -306,31 +307,32 @@ async fn each_kind_is_carried_and_told_what_it_can_be() {
 }
 
 #[tokio::test]
-async fn a_missing_secret_warns_and_a_mistake_refuses() {
-    let bed = Bed::new("missing", &[]).await;
-    let applied = bed
+async fn missing_secret_warns_and_mistake_is_rejected() {
+    let fixture = Fixture::new("missing", &[]).await;
+    let applied = fixture
         .apply(&deployment("web", &[(ENV_FROM, "dbb")]), &[])
         .await
-        .succeeded();
+        .expect_success();
     let warning = format!(
         "Warning: secret \"dbb\" not found in namespace \"{}\"; pods are refused until it exists.",
-        bed.ns.name
+        fixture.ns.name
     );
     assert!(applied.stderr.starts_with(&warning), "{}", applied.stderr);
-    let events = wait_for("the controller is told why", || async {
-        let events = bed.list("events").await;
-        let said: Vec<String> = events
+    let events = wait_for("the event with the reason", || async {
+        let events = fixture.list("events").await;
+        let message: Vec<String> = events
             .iter()
             .filter(|event| event["reason"] == "FailedCreate")
             .filter_map(|event| event["message"].as_str().map(str::to_owned))
             .collect();
-        said.into_iter()
-            .find(|said| said.contains("secret \"dbb\" not found"))
+        message
+            .into_iter()
+            .find(|message| message.contains("secret \"dbb\" not found"))
     })
     .await;
     assert!(events.contains("pods.secrets.floe.dev"), "{events}");
 
-    let denied = bed
+    let denied = fixture
         .apply(
             &deployment(
                 "strict",
@@ -348,7 +350,7 @@ async fn a_missing_secret_warns_and_a_mistake_refuses() {
         denied.stderr
     );
 
-    let wrong = bed
+    let wrong = fixture
         .apply(
             &deployment(
                 "wrong",
@@ -367,16 +369,18 @@ async fn a_missing_secret_warns_and_a_mistake_refuses() {
     ] {
         assert!(wrong.stderr.contains(sentence), "{}", wrong.stderr);
     }
-    // Nobody who does not touch our annotations is refused because of them.
-    bed.kubectl(&["label", "deployment/web", "a=b"], "")
+    // Updates that do not touch the annotations are not rejected because of them.
+    fixture
+        .kubectl(&["label", "deployment/web", "a=b"], "")
         .await
-        .succeeded();
-    bed.kubectl(&["scale", "deployment/web", "--replicas=2"], "")
+        .expect_success();
+    fixture
+        .kubectl(&["scale", "deployment/web", "--replicas=2"], "")
         .await
-        .succeeded();
+        .expect_success();
 }
 
-/// An author's own list and their own sources make it harder: both are sent again with every apply.
+/// An author's own list and own sources are harder: both are sent again with every apply.
 fn stubborn(name: &str) -> Value {
     let mut manifest = deployment(name, &[(ENV_FROM, "db"), (LIST, "other-.*")]);
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({"team": "a"});
@@ -385,9 +389,9 @@ fn stubborn(name: &str) -> Value {
     manifest
 }
 
-/// All but the order in which the API server writes down who owns what. It goes by the time of the last write, in whole
-/// seconds, so that an apply that sends an author's own value of a shared annotation may move its entry once behind
-/// that of a controller; no field changes, and the next apply moves nothing.
+/// Everything except the order of managed fields. They are ordered by the time of the last write, in whole seconds, so
+/// that an apply which sends an author's own value of a shared annotation may move its entry once behind that of a
+/// controller. No field changes, and the next apply moves nothing.
 fn all_but_the_order_of_managers(mut object: Value) -> Value {
     let metadata = object["metadata"].as_object_mut().expect("metadata");
     metadata.remove("resourceVersion");
@@ -402,9 +406,9 @@ fn all_but_the_order_of_managers(mut object: Value) -> Value {
     object
 }
 
-/// After an apply that was nothing new.
-async fn stood_still(bed: &Bed, what: &str, before: Value, round: usize) -> Value {
-    let after = bed.get(what).await;
+/// Asserts that an apply without changes changed nothing.
+async fn stood_still(fixture: &Fixture, what: &str, before: Value, round: usize) -> Value {
+    let after = fixture.get(what).await;
     assert_eq!(
         all_but_the_order_of_managers(after.clone()),
         all_but_the_order_of_managers(before.clone()),
@@ -419,17 +423,17 @@ async fn stood_still(bed: &Bed, what: &str, before: Value, round: usize) -> Valu
 
 #[tokio::test]
 async fn applying_a_plain_manifest_again_writes_nothing_at_all() {
-    let bed = Bed::new("plain", &[]).await;
+    let fixture = Fixture::new("plain", &[]).await;
     for (name, way) in [("client", &[][..]), ("server", &["--server-side"])] {
         let mut manifest = deployment(name, &[(ENV_FROM, "db")]);
         manifest["spec"]["selector"]["matchLabels"]["app"] = json!(name);
         manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
-        bed.apply(&manifest, way).await.succeeded();
+        fixture.apply(&manifest, way).await.expect_success();
         let what = format!("deployment/{name}");
-        let live = bed.settled(&what).await;
+        let live = fixture.settled(&what).await;
         assert_eq!(note(&live, LIST), "db");
         for round in 1..=2 {
-            let diff = bed
+            let diff = fixture
                 .kubectl(&[&["diff", "-f", "-"], way].concat(), &manifest.to_string())
                 .await;
             assert_eq!(
@@ -438,9 +442,9 @@ async fn applying_a_plain_manifest_again_writes_nothing_at_all() {
                 "{way:?} {round}: {}",
                 diff.stderr
             );
-            bed.apply(&manifest, way).await.succeeded();
+            fixture.apply(&manifest, way).await.expect_success();
             assert_eq!(
-                still(&bed.get(&what).await),
+                still(&fixture.get(&what).await),
                 still(&live),
                 "{way:?} {round}"
             );
@@ -450,18 +454,18 @@ async fn applying_a_plain_manifest_again_writes_nothing_at_all() {
 
 #[tokio::test]
 async fn applying_again_changes_nothing() {
-    let bed = Bed::new("gitops", &[]).await;
+    let fixture = Fixture::new("gitops", &[]).await;
     for way in [&[][..], &["--server-side"]] {
         let name = if way.is_empty() { "client" } else { "server" };
         let mut manifest = stubborn(name);
         manifest["spec"]["selector"]["matchLabels"]["app"] = json!(name);
         manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
-        bed.apply(&manifest, way).await.succeeded();
+        fixture.apply(&manifest, way).await.expect_success();
         let what = format!("deployment/{name}");
-        let mut live = bed.settled(&what).await;
+        let mut live = fixture.settled(&what).await;
         assert_eq!(note(&live, LIST), "other-.*,db");
         for round in 1..=2 {
-            let diff = bed
+            let diff = fixture
                 .kubectl(&[&["diff", "-f", "-"], way].concat(), &manifest.to_string())
                 .await;
             assert_eq!(
@@ -470,28 +474,34 @@ async fn applying_again_changes_nothing() {
                 "{way:?} {round}: {}",
                 diff.stderr
             );
-            let again = bed.apply(&manifest, way).await.succeeded();
+            let again = fixture.apply(&manifest, way).await.expect_success();
             assert_eq!(again.stderr, "", "{way:?} {round}");
-            live = stood_still(&bed, &what, live, round).await;
+            live = stood_still(&fixture, &what, live, round).await;
         }
-        // A second field manager with a field of its own, and then one that shares ours. Not by kubectl, which would
-        // take over what it applied client-side before.
+        // A second field manager with a field of its own, and then one that shares the webhook's. Without kubectl,
+        // which would take over what it applied client-side before.
         let path = format!(
             "/apis/apps/v1/namespaces/{}/deployments/{name}?fieldManager=second",
-            bed.ns.name
+            fixture.ns.name
         );
-        let metadata = json!({"name": name, "namespace": bed.ns.name, "labels": {"cost": "b"}});
+        let metadata = json!({"name": name, "namespace": fixture.ns.name, "labels": {"cost": "b"}});
         let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
         for shares in [false, true] {
             if shares {
                 own["metadata"]["annotations"] = json!({ENV_FROM: "db"});
             }
             let apply = "application/apply-patch+yaml";
-            send_as(&bed.cp.client(), Method::PATCH, &path, Some(&own), apply)
-                .await
-                .object();
+            send_as(
+                &fixture.cp.client(),
+                Method::PATCH,
+                &path,
+                Some(&own),
+                apply,
+            )
+            .await
+            .object();
         }
-        let labelled = bed.settled(&what).await;
+        let labelled = fixture.settled(&what).await;
         assert_eq!(labelled["spec"], live["spec"]);
         assert_eq!(
             labelled["metadata"]["annotations"],
@@ -503,27 +513,27 @@ async fn applying_again_changes_nothing() {
         );
         let mut before = labelled;
         for round in 1..=2 {
-            let again = bed.apply(&manifest, way).await.succeeded();
+            let again = fixture.apply(&manifest, way).await.expect_success();
             assert_eq!(again.stderr, "", "{way:?} {round}: no conflict");
-            before = stood_still(&bed, &what, before, round).await;
+            before = stood_still(&fixture, &what, before, round).await;
         }
     }
-    assert_eq!(bed.list("replicasets").await.len(), 2, "one for each");
+    assert_eq!(fixture.list("replicasets").await.len(), 2, "one for each");
 }
 
 #[tokio::test]
 async fn applying_again_changes_nothing_with_the_template_injected() {
-    let bed = Bed::new("template", &["--workloads-inject-template"]).await;
+    let fixture = Fixture::new("template", &["--workloads-inject-template"]).await;
     let manifest = stubborn("web");
-    bed.apply(&manifest, &[]).await.succeeded();
-    let mut live = bed.settled("deployment/web").await;
+    fixture.apply(&manifest, &[]).await.expect_success();
+    let mut live = fixture.settled("deployment/web").await;
     let sources = json!([{"secretRef": {"name": "db"}}, {"configMapRef": {"name": "config"}}]);
     assert_eq!(
         live["spec"]["template"]["spec"]["containers"][0]["envFrom"],
         sources
     );
     for round in 1..=2 {
-        let diff = bed
+        let diff = fixture
             .kubectl(&["diff", "-f", "-"], &manifest.to_string())
             .await;
         assert_eq!(
@@ -532,10 +542,10 @@ async fn applying_again_changes_nothing_with_the_template_injected() {
             "{round}: {}",
             diff.stderr
         );
-        bed.apply(&manifest, &[]).await.succeeded();
-        live = stood_still(&bed, "deployment/web", live, round).await;
+        fixture.apply(&manifest, &[]).await.expect_success();
+        live = stood_still(&fixture, "deployment/web", live, round).await;
     }
-    let pod = bed.pod().await;
+    let pod = fixture.pod().await;
     assert_eq!(
         pod["spec"]["containers"][0]["envFrom"], sources,
         "once, and not twice"
@@ -545,35 +555,35 @@ async fn applying_again_changes_nothing_with_the_template_injected() {
         bare["metadata"]["annotations"] = json!({LIST: "other-.*"});
         bare
     };
-    bed.apply(&bare, &[]).await.succeeded();
-    let left = bed.settled("deployment/web").await;
+    fixture.apply(&bare, &[]).await.expect_success();
+    let left = fixture.settled("deployment/web").await;
     assert_eq!(
         left["spec"]["template"]["spec"]["containers"][0]["envFrom"],
         json!([{"configMapRef": {"name": "config"}}])
     );
     // Older versions also write `creationTimestamp: null`.
-    for said in ["labels", "annotations"] {
+    for message in ["labels", "annotations"] {
         assert_eq!(
-            left["spec"]["template"]["metadata"][said],
-            bare["spec"]["template"]["metadata"][said]
+            left["spec"]["template"]["metadata"][message],
+            bare["spec"]["template"]["metadata"][message]
         );
     }
 }
 
 #[tokio::test]
-async fn what_is_taken_back_is_what_was_written() {
-    let bed = Bed::new("removal", &[]).await;
+async fn removal_takes_back_exactly_what_was_written() {
+    let fixture = Fixture::new("removal", &[]).await;
     for (name, extra) in [("plain", None), ("listed", Some((LIST, "x.*,y")))] {
         let pairs: Vec<(&str, &str)> = [(ENV_FROM, "db")].into_iter().chain(extra).collect();
         let mut manifest = deployment(name, &pairs);
         manifest["spec"]["template"]["metadata"]["annotations"] =
             json!({"secrets.floe.dev/on-missing": "warn"});
-        bed.apply(&manifest, &[]).await.succeeded();
+        fixture.apply(&manifest, &[]).await.expect_success();
         let what = format!("deployment/{name}");
-        assert!(note(&bed.get(&what).await, RECORD).is_string());
+        assert!(note(&fixture.get(&what).await, RECORD).is_string());
         manifest["metadata"]["annotations"] = annotations(&pairs[1..]);
-        bed.apply(&manifest, &[]).await.succeeded();
-        let live = bed.get(&what).await;
+        fixture.apply(&manifest, &[]).await.expect_success();
+        let live = fixture.get(&what).await;
         assert_eq!(note(&live, RECORD), json!(null));
         assert_eq!(
             note(&live, LIST),
@@ -587,8 +597,8 @@ async fn what_is_taken_back_is_what_was_written() {
 }
 
 #[tokio::test]
-async fn an_authors_no_is_a_no() {
-    let bed = Bed::new("no", &[]).await;
+async fn author_opt_out_is_respected() {
+    let fixture = Fixture::new("no", &[]).await;
     for (at, key, value) in [
         ("metadata", "reloader.stakater.com/auto", "false"),
         ("template", "reloader.stakater.com/auto", "false"),
@@ -609,8 +619,8 @@ async fn an_authors_no_is_a_no() {
             &mut manifest["spec"]["template"]
         };
         place["metadata"]["annotations"][key] = json!(value);
-        manifest["metadata"]["namespace"] = json!(bed.ns.name);
-        let created = bed.cp.create_dry(&manifest).await.object();
+        manifest["metadata"]["namespace"] = json!(fixture.ns.name);
+        let created = fixture.cp.create_dry_run(&manifest).await.object();
         assert_eq!(note(&created, LIST), json!(null), "{at} {key}: {value}");
         assert_eq!(
             inherited(&created["spec"]["template"])["env-from"],
@@ -620,32 +630,32 @@ async fn an_authors_no_is_a_no() {
     }
 }
 
-/// How many Deployments a new version of ours meets.
+/// Number of Deployments that a new version of the webhook gets.
 const FLEET: usize = 100;
-/// How many of them one kubectl is told of: each allows itself five requests a second after the first ten.
+/// Number of Deployments per kubectl: each limits itself to five requests per second after the first ten.
 const BATCH: usize = 10;
 
 /// Applies all of them server-side, as a `GitOps` controller does.
-async fn apply_all(bed: &Bed, manifests: &[Value]) {
-    let client = bed.cp.client();
+async fn apply_all(fixture: &Fixture, manifests: &[Value]) {
+    let client = fixture.cp.client();
     for manifest in manifests {
         apply(&client, manifest).await.object();
     }
 }
 
-/// All objects of a kind, without a kubectl for each look at them.
-async fn all(bed: &Bed, plural: &str) -> Vec<Value> {
-    let path = format!("/apis/apps/v1/namespaces/{}/{plural}", bed.ns.name);
-    let list = bed.cp.request(Method::GET, &path, None).await.object();
+/// Objects of a kind, read without a kubectl process each time.
+async fn all(fixture: &Fixture, plural: &str) -> Vec<Value> {
+    let path = format!("/apis/apps/v1/namespaces/{}/{plural}", fixture.ns.name);
+    let list = fixture.cp.request(Method::GET, &path, None).await.object();
     list["items"].as_array().cloned().unwrap_or_default()
 }
 
-/// Their pod templates as they are stored, once the controller has seen every generation.
-async fn observed_templates(bed: &Bed) -> BTreeMap<String, Value> {
+/// Stored pod templates, once the controller has seen every generation.
+async fn observed_templates(fixture: &Fixture) -> BTreeMap<String, Value> {
     wait_for(
         "the controller has seen every Deployment as it is",
         || async {
-            let all = all(bed, "deployments").await;
+            let all = all(fixture, "deployments").await;
             let seen = |object: &Value| {
                 object["status"]["observedGeneration"] == object["metadata"]["generation"]
             };
@@ -666,16 +676,16 @@ async fn observed_templates(bed: &Bed) -> BTreeMap<String, Value> {
     .await
 }
 
-async fn generations(bed: &Bed) -> Vec<Value> {
-    all(bed, "deployments")
+async fn generations(fixture: &Fixture) -> Vec<Value> {
+    all(fixture, "deployments")
         .await
         .iter()
         .map(|object| object["metadata"]["generation"].clone())
         .collect()
 }
 
-async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
-    let all = all(bed, "replicasets").await;
+async fn replica_sets(fixture: &Fixture) -> BTreeSet<String> {
+    let all = all(fixture, "replicasets").await;
     all.iter()
         .map(|object| {
             object["metadata"]["uid"]
@@ -686,11 +696,11 @@ async fn replica_sets(bed: &Bed) -> BTreeSet<String> {
         .collect()
 }
 
-/// The other version is this one with another behaviour: it would write more into every template than the first did,
-/// which is the most that a version can do wrong here.
+/// The other version is this one with other arguments: it would write more into every template than the first, which is
+/// the worst that a version can do here.
 #[tokio::test]
-async fn another_version_of_ours_rolls_nothing_out() {
-    let mut bed = Bed::new("fleet", &[]).await;
+async fn new_webhook_version_rolls_nothing_out() {
+    let mut fixture = Fixture::new("fleet", &[]).await;
     let mut manifests: Vec<Value> = (0..FLEET)
         .map(|index| {
             let mut manifest = deployment(
@@ -700,24 +710,24 @@ async fn another_version_of_ours_rolls_nothing_out() {
             let label = json!(format!("web-{index}"));
             manifest["spec"]["selector"]["matchLabels"]["app"] = label.clone();
             manifest["spec"]["template"]["metadata"]["labels"]["app"] = label;
-            manifest["metadata"]["namespace"] = json!(bed.ns.name);
-            // A ReplicaSet is what a rollout shows in; pods would only take time.
+            manifest["metadata"]["namespace"] = json!(fixture.ns.name);
+            // A rollout shows in a ReplicaSet; pods would only take time.
             manifest["spec"]["replicas"] = json!(0);
             manifest
         })
         .collect();
-    apply_all(&bed, &manifests).await;
-    let before = observed_templates(&bed).await;
+    apply_all(&fixture, &manifests).await;
+    let before = observed_templates(&fixture).await;
     assert!(
         before
             .values()
             .all(|template| inherited(template)["env-from"] == "db"),
         "each asks for secrets"
     );
-    let (first, sets) = (generations(&bed).await, replica_sets(&bed).await);
+    let (first, sets) = (generations(&fixture).await, replica_sets(&fixture).await);
     assert_eq!(sets.len(), FLEET);
 
-    bed.replace(&["--workloads-inject-template"]).await;
+    fixture.replace(&["--workloads-inject-template"]).await;
     let names: Vec<String> = (0..FLEET)
         .map(|index| format!("deployment/web-{index}"))
         .collect();
@@ -728,7 +738,7 @@ async fn another_version_of_ours_rolls_nothing_out() {
             .chain(batched)
             .chain(["touched=yes"])
             .collect();
-        let touched = bed.kubectl(&args, "").await.succeeded();
+        let touched = fixture.kubectl(&args, "").await.expect_success();
         assert_eq!(
             touched.stdout.lines().count(),
             batch.len(),
@@ -738,14 +748,18 @@ async fn another_version_of_ours_rolls_nothing_out() {
     }))
     .await;
     assert_eq!(
-        generations(&bed).await,
+        generations(&fixture).await,
         first,
         "a label is no new generation"
     );
-    apply_all(&bed, &manifests).await;
-    assert_eq!(generations(&bed).await, first, "nor is the same manifest");
-    // The other version was asked about each.
-    let updates = bed.webhook.counted(
+    apply_all(&fixture, &manifests).await;
+    assert_eq!(
+        generations(&fixture).await,
+        first,
+        "nor is the same manifest"
+    );
+    // The other version reviewed each.
+    let updates = fixture.webhook.counter_value(
         "admission_requests",
         &["surface=\"workloads\"", "operation=\"update\""],
     );
@@ -754,14 +768,15 @@ async fn another_version_of_ours_rolls_nothing_out() {
     for manifest in &mut manifests {
         manifest["spec"]["minReadySeconds"] = json!(1);
     }
-    apply_all(&bed, &manifests).await;
-    assert_eq!(observed_templates(&bed).await, before);
-    assert_eq!(replica_sets(&bed).await, sets, "no rollout");
-    // What is touched does follow.
-    bed.kubectl(&["rollout", "restart", "deployment/web-1"], "")
+    apply_all(&fixture, &manifests).await;
+    assert_eq!(observed_templates(&fixture).await, before);
+    assert_eq!(replica_sets(&fixture).await, sets, "no rollout");
+    // Templates that are changed get the other version's fields.
+    fixture
+        .kubectl(&["rollout", "restart", "deployment/web-1"], "")
         .await
-        .succeeded();
-    let live = bed.get("deployment/web-1").await;
+        .expect_success();
+    let live = fixture.get("deployment/web-1").await;
     assert_eq!(
         live["spec"]["template"]["spec"]["containers"][0]["envFrom"],
         json!([{"secretRef": {"name": "db"}}])
@@ -769,72 +784,81 @@ async fn another_version_of_ours_rolls_nothing_out() {
 }
 
 #[tokio::test]
-async fn without_the_webhook_workloads_go_on() {
-    let bed = Bed::new("down", &[]).await;
+async fn workloads_continue_without_webhook() {
+    let fixture = Fixture::new("down", &[]).await;
     let mut manifest = deployment("web", &[(ENV_FROM, "db")]);
-    bed.apply(&manifest, &[]).await.succeeded();
-    let first = bed.settled("deployment/web").await;
+    fixture.apply(&manifest, &[]).await.expect_success();
+    let first = fixture.settled("deployment/web").await;
     manifest["metadata"]["annotations"][ENV_FROM] = json!("api.token");
-    bed.apply(&manifest, &[]).await.succeeded();
-    bed.settled("deployment/web").await;
-    assert_eq!(bed.list("replicasets").await.len(), 2);
+    fixture.apply(&manifest, &[]).await.expect_success();
+    fixture.settled("deployment/web").await;
+    assert_eq!(fixture.list("replicasets").await.len(), 2);
 
-    bed.webhook.kill();
-    bed.kubectl(&["rollout", "undo", "deployment/web"], "")
+    fixture.webhook.kill();
+    fixture
+        .kubectl(&["rollout", "undo", "deployment/web"], "")
         .await
-        .succeeded();
-    let undone = bed.get("deployment/web").await;
+        .expect_success();
+    let undone = fixture.get("deployment/web").await;
     assert_eq!(undone["spec"]["template"], first["spec"]["template"]);
     assert_eq!(
         note(&undone, RECORD),
         note(&first, RECORD),
         "the record goes back with it"
     );
-    bed.kubectl(&["scale", "deployment/web", "--replicas=0"], "")
+    fixture
+        .kubectl(&["scale", "deployment/web", "--replicas=0"], "")
         .await
-        .succeeded();
+        .expect_success();
     let path = format!(
         "/apis/apps/v1/namespaces/{}/deployments/web/status",
-        bed.ns.name
+        fixture.ns.name
     );
     let status = json!({"status": {"conditions": []}});
     assert!(
-        bed.cp
+        fixture
+            .cp
             .request(Method::PATCH, &path, Some(&status))
             .await
-            .accepted()
+            .is_accepted()
     );
-    bed.apply(&deployment("new", &[(ENV_FROM, "db")]), &[])
+    fixture
+        .apply(&deployment("new", &[(ENV_FROM, "db")]), &[])
         .await
-        .succeeded();
-    bed.kubectl(&["delete", "deployment/web", "deployment/new"], "")
+        .expect_success();
+    fixture
+        .kubectl(&["delete", "deployment/web", "deployment/new"], "")
         .await
-        .succeeded();
+        .expect_success();
 }
 
 #[tokio::test]
-async fn defaults_lead_to_a_restart_and_carry_nothing() {
+async fn defaults_cause_restart_and_propagate_nothing() {
     let metadata =
         json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {ENV_FROM: "db"}});
-    let bed = Bed::with("defaults", &metadata, &[]).await;
-    bed.apply(&deployment("web", &[]), &[]).await.succeeded();
-    let live = bed.settled("deployment/web").await;
+    let fixture = Fixture::with("defaults", &metadata, &[]).await;
+    fixture
+        .apply(&deployment("web", &[]), &[])
+        .await
+        .expect_success();
+    let live = fixture.settled("deployment/web").await;
     assert_eq!(note(&live, LIST), "db");
     assert_eq!(
         live["spec"]["template"]["metadata"]["annotations"],
         json!(null)
     );
     assert_eq!(
-        bed.pod().await["spec"]["containers"][0]["envFrom"],
+        fixture.pod().await["spec"]["containers"][0]["envFrom"],
         json!([{"secretRef": {"name": "db"}}])
     );
-    bed.apply(
-        &deployment("out", &[("secrets.floe.dev/inject", "false")]),
-        &[],
-    )
-    .await
-    .succeeded();
-    let out = bed.get("deployment/out").await;
+    fixture
+        .apply(
+            &deployment("out", &[("secrets.floe.dev/inject", "false")]),
+            &[],
+        )
+        .await
+        .expect_success();
+    let out = fixture.get("deployment/out").await;
     assert_eq!(
         (note(&out, LIST), inherited(&out["spec"]["template"])),
         (json!(null), json!({"inject": "false"}))

@@ -1,45 +1,23 @@
-//! `inject --cluster` against a real API server, with the rights of whoever calls.
+//! `inject --cluster` on a real API server, with the permissions of the caller.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use floe_secrets_webhook::backend::kubernetes::fake_api::{ApiFault, FakeApi};
 use serde_json::json;
+use testbed::admission_client::kubeconfig_for;
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::process::Folder;
-use testbed::reviewer::kubeconfig_for;
 
-/// Runs `inject -f -` with this kubeconfig: exit code, stdout, stderr.
-async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> (i32, String, String) {
+/// Runs `inject -f -` with this kubeconfig.
+async fn inject(kubeconfig: &Path, manifest: &str, args: &[&str]) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
         .args(["inject", "-f", "-", "--cluster", "--kubeconfig"])
         .arg(kubeconfig)
         .args(args);
-    let manifest = manifest.to_owned();
-    let run = move || {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("our own program starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(manifest.as_bytes())
-            .expect("it reads its input");
-        child.wait_with_output().expect("it ends")
-    };
-    let output = tokio::task::spawn_blocking(run).await.expect("no panic");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (
-        output.status.code().expect("it was not killed"),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    CommandOutput::run_async(command, manifest).await
 }
 
 fn pod(annotations: &str) -> String {
@@ -63,55 +41,67 @@ async fn secrets_defaults_and_near_names_come_from_the_cluster() {
     }
 
     let args = ["-n", ns.name.as_str()];
-    let (code, out, err) = inject(
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(
         &cp.kubeconfig,
         &pod("secrets.floe.dev/refs: snowflake/*"),
         &args,
     )
     .await;
-    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(
-        out.contains("name: FLOE_SECRET_SNOWFLAKE_PASSWORD\n"),
-        "{out}"
+        stdout.contains("name: FLOE_SECRET_SNOWFLAKE_PASSWORD\n"),
+        "{stdout}"
     );
     assert!(
-        out.contains("- secretRef:\n        name: from-the-namespace\n"),
-        "{out}"
+        stdout.contains("- secretRef:\n        name: from-the-namespace\n"),
+        "{stdout}"
     );
-    assert!(!out.contains("canary"), "{out}");
+    assert!(!stdout.contains("canary"), "{stdout}");
 
-    let (code, out, err) = inject(
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(
         &cp.kubeconfig,
         &pod("secrets.floe.dev/refs: snowflak/password"),
         &args,
     )
     .await;
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(
-        err.contains("secret \"snowflak\" not found in namespace"),
-        "{err}"
+        stderr.contains("secret \"snowflak\" not found in namespace"),
+        "{stderr}"
     );
     assert!(
-        err.contains("(backend kubernetes;") && err.contains("Did you mean \"snowflake\"?"),
-        "{err}"
+        stderr.contains("(backend kubernetes;") && stderr.contains("Did you mean \"snowflake\"?"),
+        "{stderr}"
     );
 
-    // What the manifests bring along will be there, too.
+    // Objects of the manifests count as existing, too.
     let secret = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: new, namespace: {}}}\nstringData: {{a: b}}\n---\n",
         ns.name
     );
     let manifest = secret.clone() + &pod("secrets.floe.dev/refs: new/a");
-    let (code, out, err) = inject(&cp.kubeconfig, &manifest, &args).await;
-    assert_eq!((code, err.as_str()), (0, ""));
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(&cp.kubeconfig, &manifest, &args).await;
+    assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(
-        out.starts_with(&secret) && out.contains("name: FLOE_SECRET_NEW_A\n"),
-        "{out}"
+        stdout.starts_with(&secret) && stdout.contains("name: FLOE_SECRET_NEW_A\n"),
+        "{stdout}"
     );
 }
 
 #[tokio::test]
-async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_cluster() {
+async fn generated_name_of_manifests_precedes_older_cluster_secret() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let old = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("db"), "stringData": {"old": "b"}});
@@ -122,40 +112,51 @@ async fn generated_name_of_the_manifests_comes_before_an_older_secret_of_the_clu
     );
     let args = ["-n", ns.name.as_str()];
     let asks = pod("secrets.floe.dev/refs: db/user");
-    let (code, out, err) = inject(&cp.kubeconfig, &(asks.clone() + &generated), &args).await;
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains("          name: db-5h2f8k9t7m\n"), "{out}");
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(&cp.kubeconfig, &(asks.clone() + &generated), &args).await;
+    assert_eq!(code, 0, "{stderr}");
     assert!(
-        err.contains(
+        stdout.contains("          name: db-5h2f8k9t7m\n"),
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains(
             "secret \"db\" is \"db-5h2f8k9t7m\", as kustomize named it in these manifests"
         ),
-        "{err}"
+        "{stderr}"
     );
-    // Nothing is stored under that name, and so it is not the same as one of the cluster.
-    let (code, _, err) = inject(&cp.kubeconfig, &asks, &args).await;
+    // The generated name is not stored, so it differs from a secret of the cluster.
+    let CommandOutput { code, stderr, .. } = inject(&cp.kubeconfig, &asks, &args).await;
     assert_eq!(code, 1);
     assert!(
-        err.contains("secret \"db\" in namespace") && err.contains("has no key \"user\""),
-        "{err}"
+        stderr.contains("secret \"db\" in namespace") && stderr.contains("has no key \"user\""),
+        "{stderr}"
     );
 }
 
 #[tokio::test]
-async fn missing_secret_of_another_namespace_of_the_manifests_gets_a_hint() {
+async fn missing_secret_in_another_namespace_of_manifests_gets_hint() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let other = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: elsewhere}\n";
     let manifest = pod("secrets.floe.dev/refs: db/user") + other;
-    let (code, out, err) = inject(&cp.kubeconfig, &manifest, &["-n", ns.name.as_str()]).await;
-    assert_eq!((code, out.as_str()), (1, ""));
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(&cp.kubeconfig, &manifest, &["-n", ns.name.as_str()]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(
-        err.contains("A Secret of that name is known in namespace \"elsewhere\""),
-        "{err}"
+        stderr.contains("A Secret of that name is known in namespace \"elsewhere\""),
+        "{stderr}"
     );
 }
 
 #[tokio::test]
-async fn only_what_the_caller_may_read_counts() {
+async fn only_objects_that_caller_may_read_count() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("inject").await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": ns.named("snowflake"), "stringData": {"a": "b"}});
@@ -164,57 +165,76 @@ async fn only_what_the_caller_may_read_counts() {
     let args = ["-n", ns.name.as_str()];
 
     let nobody = cp.service_account(&ns.name, "nobody", &json!([])).await;
-    let (code, out, err) = inject(&nobody.kubeconfig, &manifest, &args).await;
-    assert_eq!((code, out.as_str()), (1, ""));
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(&nobody.kubeconfig, &manifest, &args).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(
-        err.contains("does not allow reading secret \"snowflake\"")
-            && err.contains("your own rights"),
-        "{err}"
+        stderr.contains("does not allow reading secret \"snowflake\"")
+            && stderr.contains("your own rights"),
+        "{stderr}"
     );
 
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
     let reader = cp.service_account(&ns.name, "reader", &rules).await;
-    let (code, out, err) = inject(&reader.kubeconfig, &manifest, &args).await;
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains("name: FLOE_SECRET_SNOWFLAKE_A\n"), "{out}");
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(&reader.kubeconfig, &manifest, &args).await;
+    assert_eq!(code, 0, "{stderr}");
     assert!(
-        err.contains("warning: ") && err.contains("the namespace could not be read"),
-        "{err}"
+        stdout.contains("name: FLOE_SECRET_SNOWFLAKE_A\n"),
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains("warning: ") && stderr.contains("the namespace could not be read"),
+        "{stderr}"
     );
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named() {
-    let (code, out, err) = inject(
+async fn unusable_kubeconfig_is_named() {
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(
         Path::new("/nowhere/config"),
         &pod("secrets.floe.dev/refs: a"),
         &[],
     )
     .await;
-    assert_eq!((code, out.as_str()), (2, ""));
+    assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(
-        err.starts_with("error: the kubeconfig /nowhere/config cannot be read"),
-        "{err}"
+        stderr.starts_with("error: the kubeconfig /nowhere/config cannot be read"),
+        "{stderr}"
     );
 }
 
-/// Less than what the webhook would inject is no answer.
+/// If the cluster cannot be read completely, nothing is printed.
 #[tokio::test]
-async fn a_cluster_that_cannot_tell_of_the_namespace_injects_nothing() {
+async fn unreadable_namespace_injects_nothing() {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "snowflake", &[("a", "b")]);
     api.always(Some(ApiFault::Status(500)));
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let (code, out, err) = inject(
+    let CommandOutput {
+        code,
+        stdout,
+        stderr,
+    } = inject(
         &kubeconfig,
         &pod("secrets.floe.dev/refs: snowflake/a"),
         &["-n", "jobs"],
     )
     .await;
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(
-        err.contains("defaults of the namespace and service account could not be read"),
-        "{err}"
+        stderr.contains("defaults of the namespace and service account could not be read"),
+        "{stderr}"
     );
 }

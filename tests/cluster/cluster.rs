@@ -1,75 +1,57 @@
-//! What only running containers can show: the values that they see. On a real node, with the webhook's own pods
-//! installed by the plain manifests.
+//! Values that running containers see. On a real node, with the webhook's own pods installed by the plain manifests.
 //!
-//! `make test-cluster` installs the webhook and names the cluster by `KUBECTL` (a kubectl that reaches it) and
-//! `BUSYBOX_IMAGE` (a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
+//! `make test-cluster` installs the webhook and sets `KUBECTL` (a kubectl that reaches the cluster) and `BUSYBOX_IMAGE`
+//! (an image with a shell that its nodes have). These tests are ignored otherwise: they need root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testbed::command_output::CommandOutput;
 
-/// Nothing here takes this long unless it is broken; a Job whose secret comes late waits out a back-off.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Time limit of every wait; a Job whose secret is created late waits out a back-off.
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the script that starts these tests says where the cluster is"
+    reason = "the script that starts these tests sets the cluster"
 )]
 fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make test-cluster`"))
 }
 
-/// Runs kubectl; panics with what it said when it fails.
+/// Runs kubectl; panics with its output if it fails.
 fn kubectl(args: &[&str], stdin: &str) -> String {
-    let (ok, out, err) = try_kubectl(args, stdin);
-    assert!(ok, "kubectl {args:?}: {err}");
-    out
+    let output = try_kubectl(args, stdin);
+    assert_eq!(output.code, 0, "kubectl {args:?}: {}", output.stderr);
+    output.stdout
 }
 
-fn try_kubectl(args: &[&str], stdin: &str) -> (bool, String, String) {
-    let mut child = Command::new(setting("KUBECTL"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("kubectl starts");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(stdin.as_bytes())
-        .expect("kubectl reads");
-    let output = child.wait_with_output().expect("kubectl ends");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (
-        output.status.success(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+fn try_kubectl(args: &[&str], stdin: &str) -> CommandOutput {
+    let mut command = Command::new(setting("KUBECTL"));
+    command.args(args);
+    CommandOutput::run(command, stdin)
 }
 
-/// Asks until the answer is there.
+/// Polls until there is a value.
 fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not within {WAIT_TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// A namespace of the test's own, deleted on drop.
+/// Namespace of one test, deleted on drop.
 struct Namespace(String);
 
 impl Namespace {
@@ -95,8 +77,8 @@ impl Namespace {
     }
 
     fn try_get(&self, what: &str) -> Option<Value> {
-        let (ok, out, _) = try_kubectl(&["-n", &self.0, "get", what, "-o", "json"], "");
-        ok.then(|| serde_json::from_str(&out).expect("JSON"))
+        let output = try_kubectl(&["-n", &self.0, "get", what, "-o", "json"], "");
+        (output.code == 0).then(|| serde_json::from_str(&output.stdout).expect("JSON"))
     }
 
     fn secret(&self, name: &str, data: &Value) {
@@ -112,7 +94,7 @@ impl Namespace {
         });
     }
 
-    /// The lines that a container printed, in order.
+    /// Lines that a container printed, in order.
     fn logs(&self, what: &str, container: &str) -> Vec<String> {
         let mut lines: Vec<String> = kubectl(&["-n", &self.0, "logs", what, "-c", container], "")
             .lines()
@@ -129,7 +111,7 @@ impl Drop for Namespace {
     }
 }
 
-/// A container that prints the variables whose names start so, and then does what `more` says.
+/// Container that prints the variables whose names begin with the prefix, and then runs `more`.
 fn printer(name: &str, pattern: &str, more: &str) -> Value {
     json!({
         "name": name, "image": setting("BUSYBOX_IMAGE"), "imagePullPolicy": "IfNotPresent",
@@ -154,7 +136,7 @@ fn job(name: &str, template: &Value) -> Value {
     })
 }
 
-const OURS: &str = "SNOWFLAKE_|FLOE_SECRET_|AWS_|DBT_";
+const VARIABLE_PREFIXES: &str = "SNOWFLAKE_|FLOE_SECRET_|AWS_|DBT_";
 
 /// Bulk, reference, `name/*`, reference without a key, and alias, in one pod.
 fn every_way() -> Value {
@@ -191,10 +173,10 @@ const EVERY_VALUE: [&str; 7] = [
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_jobs_container_sees_every_value_under_its_name() {
+fn job_container_has_every_value_by_name() {
     let ns = Namespace::new("job", &json!({}));
     every_secret(&ns);
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&every_way(), &containers, &json!([])),
@@ -205,14 +187,14 @@ fn a_jobs_container_sees_every_value_under_its_name() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_cronjobs_container_sees_every_value_under_its_name() {
+fn cron_job_container_has_every_value_by_name() {
     let ns = Namespace::new("cron", &json!({}));
     every_secret(&ns);
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     let template = template(&every_way(), &containers, &json!([]));
     ns.apply(&json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
-        // Its own schedule makes the Job: once a minute is the fastest there is.
+        // The schedule creates the Job: once a minute is the shortest interval.
         "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"backoffLimit": 0, "template": template}}},
     }));
     let name = wait_for("the CronJob's Job", || {
@@ -229,7 +211,7 @@ fn a_cronjobs_container_sees_every_value_under_its_name() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
+fn selected_init_containers_and_native_sidecars_have_values() {
     let ns = Namespace::new("init", &json!({}));
     ns.secret("db", &json!({"password": "v"}));
     let annotations = json!({
@@ -237,16 +219,20 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
         "secrets.floe.dev/containers": "main",
         "secrets.floe.dev/init-containers": "migrate,side*",
     });
-    let mut sidecar = printer("sidecar", OURS, "trap exit TERM; while :; do sleep 1; done");
+    let mut sidecar = printer(
+        "sidecar",
+        VARIABLE_PREFIXES,
+        "trap exit TERM; while :; do sleep 1; done",
+    );
     sidecar["restartPolicy"] = "Always".into();
     let init = json!([
-        printer("migrate", OURS, "true"),
-        printer("other", OURS, "true"),
+        printer("migrate", VARIABLE_PREFIXES, "true"),
+        printer("other", VARIABLE_PREFIXES, "true"),
         sidecar
     ]);
     let containers = json!([
-        printer("main", OURS, "true"),
-        printer("beside", OURS, "true")
+        printer("main", VARIABLE_PREFIXES, "true"),
+        printer("beside", VARIABLE_PREFIXES, "true")
     ]);
     ns.apply(&job("load", &template(&annotations, &containers, &init)));
     ns.complete("load");
@@ -261,7 +247,7 @@ fn init_containers_and_native_sidecars_see_values_when_they_are_chosen() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn what_the_author_wrote_wins_in_the_container_too() {
+fn author_values_win_in_the_container() {
     let ns = Namespace::new("author", &json!({}));
     ns.secret(
         "ours",
@@ -271,7 +257,7 @@ fn what_the_author_wrote_wins_in_the_container_too() {
     ns.secret("db", &json!({"password": "v"}));
     let annotations =
         json!({"secrets.floe.dev/env-from": "ours", "secrets.floe.dev/refs": "db/password"});
-    let mut main = printer("main", OURS, "true");
+    let mut main = printer("main", VARIABLE_PREFIXES, "true");
     main["envFrom"] = json!([{"secretRef": {"name": "theirs"}}]);
     main["env"] = json!([
         {"name": "SNOWFLAKE_C", "value": "literal"},
@@ -294,10 +280,10 @@ fn what_the_author_wrote_wins_in_the_container_too() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_job_whose_secret_comes_late_runs_when_it_comes() {
+fn job_runs_once_its_late_secret_exists() {
     let ns = Namespace::new("late", &json!({}));
     let annotations = json!({"secrets.floe.dev/env.DBT_TOKEN": "late/token"});
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&annotations, &containers, &json!([])),
@@ -309,13 +295,17 @@ fn a_job_whose_secret_comes_late_runs_when_it_comes() {
     );
     wait_for("the refusal in the Job's events", || {
         let events = ns.try_get("events")?;
-        let said = |event: &Value| {
+        let is_message = |event: &Value| {
             event["reason"] == "FailedCreate"
                 && event["message"]
                     .as_str()
                     .is_some_and(|m| m.contains(&sentence))
         };
-        events["items"].as_array()?.iter().any(said).then_some(())
+        events["items"]
+            .as_array()?
+            .iter()
+            .any(is_message)
+            .then_some(())
     });
     let status = ns.try_get("job/load").expect("the Job")["status"].clone();
     assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
@@ -330,7 +320,7 @@ fn a_job_whose_secret_comes_late_runs_when_it_comes() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
+fn namespace_defaults_reach_pods_without_annotations() {
     let metadata = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"},
         "annotations": {"secrets.floe.dev/env-from": "snowflake-credentials"},
@@ -342,7 +332,7 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
     );
     let mut plain = template(
         &json!({}),
-        &json!([printer("main", OURS, "true")]),
+        &json!([printer("main", VARIABLE_PREFIXES, "true")]),
         &json!([]),
     );
     plain
@@ -356,11 +346,11 @@ fn a_labelled_namespaces_defaults_reach_pods_without_annotations() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn a_warned_pod_waits_for_its_secret_and_then_runs() {
+fn admitted_pod_waits_for_missing_secret_and_then_runs() {
     let ns = Namespace::new("warn", &json!({}));
     let annotations =
         json!({"secrets.floe.dev/env-from": "late", "secrets.floe.dev/on-missing": "warn"});
-    let containers = json!([printer("main", OURS, "true")]);
+    let containers = json!([printer("main", VARIABLE_PREFIXES, "true")]);
     ns.apply(&job(
         "load",
         &template(&annotations, &containers, &json!([])),
@@ -378,7 +368,7 @@ fn a_warned_pod_waits_for_its_secret_and_then_runs() {
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn the_controllers_pods_run_and_one_of_them_leads() {
+fn controller_pods_run_with_one_leader() {
     let get = |what: &[&str]| -> Value {
         let args = [&["-n", "floe-secrets-webhook", "get", "-o", "json"], what].concat();
         serde_json::from_str(&kubectl(&args, "")).expect("JSON")
@@ -405,15 +395,15 @@ fn the_controllers_pods_run_and_one_of_them_leads() {
     );
 }
 
-/// What needs the secret comes first, as Helm does it when the secret comes from elsewhere.
+/// Workloads before their secret, as with Helm if the secret comes from elsewhere.
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
-fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
+fn workloads_created_before_their_secret_are_ready_within_five_seconds() {
     let ns = Namespace::new("first", &json!({}));
     let asks = json!({"secrets.floe.dev/env-from": "late"});
     let sleeps = json!([printer(
         "main",
-        OURS,
+        VARIABLE_PREFIXES,
         "trap exit TERM; while :; do sleep 1; done"
     )]);
     for (kind, name) in [
@@ -433,7 +423,7 @@ fn what_was_there_before_its_secret_is_ready_within_five_seconds_of_it() {
             },
         }));
     }
-    // Until the pauses between tries are long: each is twice the one before.
+    // Until the back-off is long: each pause is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
         wait_for(
             &format!("a dozen tries of the {kind}, and the word that it waits"),

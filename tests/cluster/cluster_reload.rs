@@ -1,16 +1,15 @@
-//! A changed Secret reaches the containers: on a real node, with the webhook's own pods installed by the plain
-//! manifests, and Reloader beside the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
+//! Changed Secrets reach the containers: on a real node, with the webhook's own pods installed by the plain manifests,
+//! and Reloader outside of the cluster, the real one with `RELOADER_BIN` and otherwise the model of it.
 //!
-//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
-//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+//! `make test-cluster` runs this where the API server of `KUBECONFIG` is reachable, and sets `BUSYBOX_IMAGE` to an
+//! image with a shell that its nodes have. It is ignored otherwise: it needs root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -18,33 +17,33 @@ use kube::Client;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, shell_image};
 use testbed::objects::{apply, send};
-use testbed::reloader::{NAME, Reloader, rights};
-use testbed::{poll, unique};
+use testbed::reloader::{NAME, Reloader, rbac_manifests};
+use testbed::{poll, print_line, unique};
 
-/// From a change to the last container that prints it. The new template is promised within 30 s; the rest is the
-/// cluster's.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Time limit from a change to the last container that prints it. The new template is promised within 30 s; the rest is
+/// the cluster's.
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 const ENV_FROM: &str = "secrets.floe.dev/env-from";
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
-/// A namespace of the cluster, and Reloader with the rights of a `ServiceAccount`.
-struct Scene {
+/// Namespace of the cluster, and Reloader with the permissions of a `ServiceAccount`.
+struct Fixture {
     client: Client,
     namespace: String,
     reloader: Reloader,
     _cluster: Cluster,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = Cluster::connect().await;
         let namespace = cluster.namespace("reload").await;
         let reloaders = unique("reloader");
-        for object in rights(&reloaders) {
-            cluster.lend(&object).await;
+        for object in rbac_manifests(&reloaders) {
+            cluster.apply_temporarily(&object).await;
         }
         let identity = cluster.identity(&reloaders, NAME).await;
-        let reloader = Reloader::beside(&cluster.client, &identity).await;
+        let reloader = Reloader::start_as(&cluster.client, &identity).await;
         Self {
             client: cluster.client.clone(),
             namespace,
@@ -63,8 +62,8 @@ impl Scene {
         apply(&self.client, &secret).await.object();
     }
 
-    /// A workload whose container prints the variable that it gets from the Secret, and asks for it by our annotation
-    /// on the workload's own metadata.
+    /// Workload whose container prints the variable of the Secret, and that requests it by an annotation on its own
+    /// metadata.
     async fn workload(&self, kind: &str, name: &str, secret: &str) {
         let mut metadata = self.metadata(name);
         metadata["annotations"] = json!({ENV_FROM: secret});
@@ -88,7 +87,7 @@ impl Scene {
         apply(&self.client, &object).await.object();
     }
 
-    /// What each pod of a workload prints, by the pod's uid; pods that are going are left out.
+    /// Output of each pod of a workload, by the pod's uid, without deleted pods.
     async fn printed(&self, name: &str) -> BTreeMap<String, String> {
         let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let list = send(
@@ -111,8 +110,8 @@ impl Scene {
                     None,
                 )
                 .await;
-                // Until the container runs, there is no log to read.
-                let text = if log.accepted() {
+                // There is no log before the container runs.
+                let text = if log.is_accepted() {
                     log.body.as_str().unwrap_or_default().trim()
                 } else {
                     ""
@@ -126,9 +125,9 @@ impl Scene {
         printed
     }
 
-    /// Waits until a workload has one pod, and that one prints this; its uid.
+    /// Waits until a workload has one pod, and that one prints this. Returns its uid.
     async fn prints(&self, name: &str, value: &str) -> String {
-        let found = poll(PATIENCE, || async {
+        let found = poll(WAIT_TIMEOUT, || async {
             let mut printed = self.printed(name).await;
             let (uid, text) = printed.pop_first()?;
             (printed.is_empty() && text == value).then_some(uid)
@@ -144,40 +143,37 @@ impl Scene {
     }
 }
 
-/// Said even when all tests pass.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
-async fn a_changed_secret_leads_to_pods_that_print_the_new_value() {
-    let scene = Scene::new().await;
-    scene.secret("db.prod", "first").await;
-    scene.secret("db-prod", "theirs").await;
+async fn changed_secret_restarts_pods_with_new_value() {
+    let fixture = Fixture::new().await;
+    fixture.secret("db.prod", "first").await;
+    fixture.secret("db-prod", "theirs").await;
     for kind in KINDS {
-        scene.workload(kind, &kind.to_lowercase(), "db.prod").await;
+        fixture
+            .workload(kind, &kind.to_lowercase(), "db.prod")
+            .await;
     }
-    // It uses a Secret whose name looks alike.
-    scene.workload("Deployment", "bystander", "db-prod").await;
-    let bystander = scene.prints("bystander", "theirs").await;
+    // Uses a Secret with a similar name.
+    fixture.workload("Deployment", "bystander", "db-prod").await;
+    let bystander = fixture.prints("bystander", "theirs").await;
     let mut before = Vec::new();
     for kind in KINDS {
-        before.push(scene.prints(&kind.to_lowercase(), "first").await);
+        before.push(fixture.prints(&kind.to_lowercase(), "first").await);
     }
 
     let changed = Instant::now();
-    scene.secret("db.prod", "second").await;
+    fixture.secret("db.prod", "second").await;
     for (kind, before) in KINDS.into_iter().zip(before) {
-        let after = scene.prints(&kind.to_lowercase(), "second").await;
-        say(&format!(
+        let after = fixture.prints(&kind.to_lowercase(), "second").await;
+        print_line(&format!(
             "{kind}: a new pod prints the new value within {:?} of the change",
             changed.elapsed()
         ));
         assert_ne!(after, before, "another pod");
     }
     assert_eq!(
-        scene.prints("bystander", "theirs").await,
+        fixture.prints("bystander", "theirs").await,
         bystander,
         "the same pod"
     );

@@ -1,16 +1,15 @@
-//! Replicas come and go under load: on a real node, with the webhook's own pods, 200 creates a second by an ordinary
-//! account. What is asserted is what became of the creates, never how fast they were; figures are printed.
+//! Replicas are started and stopped under load: on a real node, with the webhook's own pods, 200 creates per second by
+//! an ordinary account. The outcomes of the creates are asserted, never their latency; measurements are printed.
 //!
-//! `make test-cluster` runs this where the API server that `KUBECONFIG` names can be reached, and names a shell that
-//! its nodes have by `BUSYBOX_IMAGE`. It is ignored otherwise: it needs root or a cluster.
+//! `make test-cluster` runs this where the API server of `KUBECONFIG` is reachable, and sets `BUSYBOX_IMAGE` to an
+//! image with a shell that its nodes have. It is ignored otherwise: it needs root or a cluster.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,42 +17,38 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
+use testbed::admission_client::{connect_tls, send_request};
 use testbed::cluster::{Cluster, shell_image};
-use testbed::flood::{Flooder, Kind};
-use testbed::hostile::{Generator, Hostile, known};
+use testbed::flood::{FloodKind, Flooder};
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
+use testbed::load::LoadGenerator;
 use testbed::namespace::Identity;
 use testbed::objects::{collection, path, send};
-use testbed::reviewer::{ask, dial};
-use testbed::stream::Stream;
-use testbed::wait_for;
+use testbed::{print_line, wait_for};
 
-/// Where the webhook is installed.
-const OURS: &str = "floe-secrets-webhook";
+/// Namespace of the installed webhook.
+const WEBHOOK_NAMESPACE: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 const RATE: u32 = 200;
-/// Hostile reviews at once for each replica, for how long, and the creates beside them.
-const AT_ONCE: usize = 10;
+/// Concurrent hostile reviews for each replica, their duration, and the honest creates.
+const CONCURRENT_REVIEWS: usize = 10;
 const ATTACK_SECONDS: usize = 30;
 const HONEST_RATE: u32 = 50;
-/// How long creates go on under each flood.
+/// Duration of the creates under each flood.
 const FLOOD_SECONDS: usize = 10;
-const PATIENCE: Duration = Duration::from_mins(3);
-
-/// Said even when all tests pass.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
+const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 fn deployment(name: &str) -> String {
-    format!("/apis/apps/v1/namespaces/{OURS}/deployments/{name}")
+    format!("/apis/apps/v1/namespaces/{WEBHOOK_NAMESPACE}/deployments/{name}")
 }
 
 fn lease() -> String {
-    format!("/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases/{CONTROLLER}")
+    format!("/apis/coordination.k8s.io/v1/namespaces/{WEBHOOK_NAMESPACE}/leases/{CONTROLLER}")
 }
 
 fn pod_path(pod: &str) -> String {
-    format!("/api/v1/namespaces/{OURS}/pods/{pod}")
+    format!("/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods/{pod}")
 }
 
 fn name(object: &Value) -> String {
@@ -63,13 +58,13 @@ fn name(object: &Value) -> String {
         .to_owned()
 }
 
-struct Scene {
+struct Fixture {
     cluster: Cluster,
     namespace: String,
     loader: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = Cluster::connect().await;
         let namespace = cluster.namespace("replicas").await;
@@ -86,7 +81,7 @@ impl Scene {
             json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata("loader"), "rules": rules}),
             json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("loader"), "roleRef": role, "subjects": subjects}),
         ] {
-            cluster.lend(&object).await;
+            cluster.apply_temporarily(&object).await;
         }
         let loader = cluster.identity(&namespace, "loader").await;
         Self {
@@ -96,11 +91,11 @@ impl Scene {
         }
     }
 
-    fn stream(&self) -> Stream {
-        Stream::start(self.loader.client(), &self.namespace, "db", RATE)
+    fn stream(&self) -> LoadGenerator {
+        LoadGenerator::start(self.loader.client(), &self.namespace, "db", RATE)
     }
 
-    /// The pods of a Deployment of ours, those that are going included.
+    /// Pods of a Deployment of the release, deleted ones included.
     async fn pods(&self, of: &str) -> Vec<Value> {
         let component = if of == CONTROLLER {
             "controller"
@@ -109,13 +104,15 @@ impl Scene {
         };
         let query = format!("labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
         self.cluster
-            .items(&format!("/api/v1/namespaces/{OURS}/pods?{query}"))
+            .items(&format!(
+                "/api/v1/namespaces/{WEBHOOK_NAMESPACE}/pods?{query}"
+            ))
             .await
     }
 
-    /// Waits until exactly so many pods are there, ready, and none of these.
+    /// Waits until exactly this many pods exist and are ready, and none of these.
     async fn settled(&self, of: &str, replicas: usize, without: &BTreeSet<String>) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         loop {
             let pods = self.pods(of).await;
             let ready = pods
@@ -135,32 +132,45 @@ impl Scene {
 
     async fn scale(&self, replicas: usize) {
         self.cluster
-            .patch(&deployment(OURS), &json!({"spec": {"replicas": replicas}}))
+            .patch(
+                &deployment(WEBHOOK_NAMESPACE),
+                &json!({"spec": {"replicas": replicas}}),
+            )
             .await;
-        self.settled(OURS, replicas, &BTreeSet::new()).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::new())
+            .await;
     }
 
     async fn rolling_restart(&self, replicas: usize) {
-        let before = self.pods(OURS).await.iter().map(name).collect();
+        let before = self
+            .pods(WEBHOOK_NAMESPACE)
+            .await
+            .iter()
+            .map(name)
+            .collect();
         let when = format!("{:?}", Instant::now());
         let template =
             json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": when}}});
         self.cluster
-            .patch(&deployment(OURS), &json!({"spec": {"template": template}}))
+            .patch(
+                &deployment(WEBHOOK_NAMESPACE),
+                &json!({"spec": {"template": template}}),
+            )
             .await;
-        self.settled(OURS, replicas, &before).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &before).await;
     }
 
     /// SIGTERM, as for an eviction or a drain.
     async fn end_one(&self, replicas: usize) {
-        let one = name(&self.pods(OURS).await[0]);
+        let one = name(&self.pods(WEBHOOK_NAMESPACE).await[0]);
         send(&self.cluster.client, Method::DELETE, &pod_path(&one), None)
             .await
             .object();
-        self.settled(OURS, replicas, &BTreeSet::from([one])).await;
+        self.settled(WEBHOOK_NAMESPACE, replicas, &BTreeSet::from([one]))
+            .await;
     }
 
-    /// SIGKILL for the container of a pod of ours: by a pod that sees all processes of its node.
+    /// SIGKILL for the container of a pod: by a pod that sees all processes of its node.
     async fn kill(&self, pod: &str) {
         let node = self.cluster.get(&pod_path(pod)).await.object()["spec"]["nodeName"].clone();
         let script = format!(
@@ -188,13 +198,16 @@ impl Scene {
         .await
         .object();
         self.cluster
-            .wait("the process to be killed", PATIENCE, &path(&made), |pod| {
-                match pod["status"]["phase"].as_str() {
+            .wait(
+                "the process to be killed",
+                WAIT_TIMEOUT,
+                &path(&made),
+                |pod| match pod["status"]["phase"].as_str() {
                     Some("Succeeded") => Some(()),
                     Some("Failed") => panic!("{pod:#}"),
                     _ => None,
-                }
-            })
+                },
+            )
             .await;
         let log = self
             .cluster
@@ -208,7 +221,7 @@ impl Scene {
         );
     }
 
-    /// Who leads.
+    /// Pod of the leader.
     async fn leader(&self) -> String {
         let lease = self.cluster.get(&lease()).await.object();
         let holder = lease["spec"]["holderIdentity"]
@@ -220,7 +233,7 @@ impl Scene {
             .iter()
             .map(name)
             .find(|pod| holder.contains(pod.as_str()));
-        leader.unwrap_or_else(|| panic!("{holder:?} is none of the controller's pods"))
+        leader.unwrap_or_else(|| panic!("{holder:?} is not a pod of the controller"))
     }
 
     async fn kill_leader(&self) {
@@ -229,30 +242,36 @@ impl Scene {
         self.kill(&leader).await;
         let killed = renewed(&self.cluster.get(&lease()).await.object()).expect("it was renewed");
         self.cluster
-            .wait("somebody leads again", PATIENCE, &lease(), |now| {
+            .wait("somebody leads again", WAIT_TIMEOUT, &lease(), |now| {
                 renewed(now).filter(|renewed| *renewed > killed).map(drop)
             })
             .await;
     }
 }
 
-impl Scene {
-    /// Ten of the worst reviews at once for each replica, every second, beside honest creates: none of those is refused,
-    /// and no container is killed for the memory that the chart gives it. How many were answered, and the creates.
-    async fn is_attacked(&self) -> (usize, String) {
+impl Fixture {
+    /// Sends ten of the worst reviews to each replica, every second, next to honest creates: none of those is rejected,
+    /// and no container is killed for the memory that the chart grants. Returns the number of responses, and the
+    /// creates.
+    async fn injects_under_hostile_reviews(&self) -> (usize, String) {
         let ca = self.ca().await;
-        let before: u64 = self.pods(OURS).await.iter().map(restarts).sum();
+        let before: u64 = self
+            .pods(WEBHOOK_NAMESPACE)
+            .await
+            .iter()
+            .map(restarts)
+            .sum();
         let mut generator = Generator::new(5);
-        let mut worst: Vec<Hostile> = (0..200).map(|_| generator.next()).collect();
+        let mut worst: Vec<HostileReview> = (0..200).map(|_| generator.next()).collect();
         worst.sort_by_key(|hostile| std::cmp::Reverse(hostile.body.len()));
-        worst.truncate(2 * AT_ONCE);
-        worst.extend(known());
-        let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+        worst.truncate(2 * CONCURRENT_REVIEWS);
+        worst.extend(known_attacks());
+        let stream = LoadGenerator::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut answered = 0;
         for second in 0..ATTACK_SECONDS {
             tick.tick().await;
-            let pods = self.pods(OURS).await;
+            let pods = self.pods(WEBHOOK_NAMESPACE).await;
             let addresses = pods
                 .iter()
                 .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse::<IpAddr>().ok());
@@ -261,8 +280,8 @@ impl Scene {
                     let these = worst
                         .iter()
                         .cycle()
-                        .skip(second * AT_ONCE % worst.len())
-                        .take(AT_ONCE);
+                        .skip(second * CONCURRENT_REVIEWS % worst.len())
+                        .take(CONCURRENT_REVIEWS);
                     these.map(move |hostile| (SocketAddr::from((address, 8443)), hostile))
                 })
                 .map(|(address, hostile)| attack(address, &ca, hostile))
@@ -274,8 +293,8 @@ impl Scene {
                 .count();
         }
         let report = stream.stop().await;
-        report.all_injected();
-        let pods = self.pods(OURS).await;
+        report.injects_all();
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -284,12 +303,13 @@ impl Scene {
         (answered, report.summary())
     }
 
-    /// Floods every replica from an address that is not the API server's, by one kind of flood after the other, beside
-    /// honest creates: none of those is refused, and no container is killed. What the floods and the creates were.
-    async fn is_flooded(&self) -> Vec<String> {
+    /// Floods every replica from an address that is not the API server's, with one kind of flood after the other, next
+    /// to honest creates: none of those is rejected, and no container is killed. Returns the size of the floods, and
+    /// the creates.
+    async fn injects_under_floods(&self) -> Vec<String> {
         let ca = self.ca().await;
         let source = self.node_address().await;
-        let pods = self.pods(OURS).await;
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         let before: u64 = pods.iter().map(restarts).sum();
         let addresses: Vec<IpAddr> = pods
             .iter()
@@ -297,7 +317,7 @@ impl Scene {
             .collect();
         assert!(!addresses.is_empty(), "{pods:#?}");
         let mut summaries = Vec::new();
-        for kind in Kind::ALL {
+        for kind in FloodKind::ALL {
             let mut floods = Vec::new();
             for address in &addresses {
                 let flooder =
@@ -305,12 +325,19 @@ impl Scene {
                 floods.push(flooder.start(kind));
             }
             wait_for("the floods are under way", || async {
-                let enough = |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.enough();
-                floods.iter().all(|(_, done)| enough(done)).then_some(())
+                let target_count =
+                    |done: &AtomicUsize| done.load(Ordering::Relaxed) >= kind.target_count();
+                floods
+                    .iter()
+                    .all(|(_, done)| target_count(done))
+                    .then_some(())
             })
             .await;
-            let stream = Stream::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
-            stream.answers(HONEST_RATE as usize * FLOOD_SECONDS).await;
+            let stream =
+                LoadGenerator::start(self.loader.client(), &self.namespace, "db", HONEST_RATE);
+            stream
+                .wait_for_responses(HONEST_RATE as usize * FLOOD_SECONDS)
+                .await;
             let report = stream.stop().await;
             let done: Vec<usize> = floods
                 .iter()
@@ -319,13 +346,13 @@ impl Scene {
             for (mut flood, _) in floods {
                 flood.shutdown().await;
             }
-            report.all_injected();
+            report.injects_all();
             summaries.push(format!(
                 "{kind:?} ({done:?} for each replica): {}",
                 report.summary()
             ));
         }
-        let pods = self.pods(OURS).await;
+        let pods = self.pods(WEBHOOK_NAMESPACE).await;
         assert_eq!(
             pods.iter().map(restarts).sum::<u64>(),
             before,
@@ -334,7 +361,7 @@ impl Scene {
         summaries
     }
 
-    /// The node's own address. Connections to pods come from the bridge's address unless they are bound to this one.
+    /// Address of the node. Connections to pods come from the bridge's address unless they are bound to this one.
     async fn node_address(&self) -> Ipv4Addr {
         let nodes = self.cluster.get("/api/v1/nodes").await.object();
         let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned();
@@ -348,7 +375,7 @@ impl Scene {
         address.expect("a text").parse().expect("an IPv4 address")
     }
 
-    /// The CA of the webhook's certificate, as the API server knows it.
+    /// CA of the webhook's certificate, as the API server has it.
     async fn ca(&self) -> String {
         use base64::Engine as _;
         let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
@@ -364,12 +391,12 @@ impl Scene {
     }
 }
 
-/// Whether it was answered at all: a flood may be turned away.
-async fn attack(address: SocketAddr, ca: &str, hostile: &Hostile) -> bool {
-    let Ok(stream) = dial(address, ca).await else {
+/// Whether there was a response at all: a flood may be rejected.
+async fn attack(address: SocketAddr, ca: &str, hostile: &HostileReview) -> bool {
+    let Ok(stream) = connect_tls(address, ca).await else {
         return false;
     };
-    ask(
+    send_request(
         stream,
         Method::POST,
         &hostile.path,
@@ -400,93 +427,94 @@ fn restarts(pod: &Value) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn replicas_come_and_go_and_no_create_is_lost() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        let told =
-            |what: &str, summary: &str| say(&format!("{replicas} replicas, {what}: {summary}"));
+        fixture.scale(replicas).await;
+        let print_summary = |what: &str, summary: &str| {
+            print_line(&format!("{replicas} replicas, {what}: {summary}"))
+        };
 
-        let stream = scene.stream();
-        scene.rolling_restart(replicas).await;
+        let stream = fixture.stream();
+        fixture.rolling_restart(replicas).await;
         let report = stream.stop().await;
-        told("rolling restart", &report.summary());
-        report.all_injected();
+        print_summary("rolling restart", &report.summary());
+        report.injects_all();
 
-        let stream = scene.stream();
-        scene.end_one(replicas).await;
+        let stream = fixture.stream();
+        fixture.end_one(replicas).await;
         let report = stream.stop().await;
-        told("SIGTERM", &report.summary());
-        report.all_injected();
+        print_summary("SIGTERM", &report.summary());
+        report.injects_all();
 
-        let stream = scene.stream();
-        scene.kill_leader().await;
+        let stream = fixture.stream();
+        fixture.kill_leader().await;
         let report = stream.stop().await;
-        told("leader killed", &report.summary());
-        report.all_injected();
+        print_summary("leader killed", &report.summary());
+        report.injects_all();
 
-        // Whoever is cut off in the middle is told so by the API server; who comes after it is not.
-        let stream = scene.stream();
-        let victim = name(&scene.pods(OURS).await[0]);
-        let before = restarts(&scene.cluster.get(&pod_path(&victim)).await.object());
-        scene.kill(&victim).await;
+        // A request that is cut off is rejected by the API server with an error; later ones are not.
+        let stream = fixture.stream();
+        let victim = name(&fixture.pods(WEBHOOK_NAMESPACE).await[0]);
+        let before = restarts(&fixture.cluster.get(&pod_path(&victim)).await.object());
+        fixture.kill(&victim).await;
         let again = |pod: &Value| (restarts(pod) > before && ready(pod)).then_some(());
-        scene
+        fixture
             .cluster
             .wait(
                 "the container runs again",
-                PATIENCE,
+                WAIT_TIMEOUT,
                 &pod_path(&victim),
                 again,
             )
             .await;
         let back = Instant::now();
         let report = stream.stop().await;
-        told("SIGKILL", &report.summary());
-        report.none_bare();
-        for (create, sentence) in report.refused() {
+        print_summary("SIGKILL", &report.summary());
+        report.accepts_none_without_secret();
+        for (create, sentence) in report.rejected() {
             assert!(
                 create.sent < back,
                 "refused after the container was back: {sentence}"
             );
             assert!(
                 sentence.contains("failed calling webhook"),
-                "no clear error: {sentence}"
+                "unclear error: {sentence}"
             );
         }
-        let stream = scene.stream();
-        stream.answers(200).await;
+        let stream = fixture.stream();
+        stream.wait_for_responses(200).await;
         let report = stream.stop().await;
-        told("afterwards", &report.summary());
-        report.all_injected();
+        print_summary("afterwards", &report.summary());
+        report.injects_all();
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }
 
-/// Under the chart's own limits, and with the release image: a debug build takes many times longer for each review.
+/// With the chart's own limits, and with the release image: a debug build takes many times longer for each review.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh hostile"]
 async fn hostile_reviews_kill_no_replica_and_refuse_no_create() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        let (answered, summary) = scene.is_attacked().await;
-        say(&format!(
+        fixture.scale(replicas).await;
+        let (answered, summary) = fixture.injects_under_hostile_reviews().await;
+        print_line(&format!(
             "{replicas} replicas, {answered} hostile reviews answered: {summary}"
         ));
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }
 
-/// Under the chart's own limits: a thousand connections take no memory that it does not give.
+/// With the chart's own limits: a thousand connections take no memory beyond them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: hack/test-cluster.sh floods"]
 async fn floods_kill_no_replica_and_refuse_no_create() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for replicas in [2, 3] {
-        scene.scale(replicas).await;
-        for summary in scene.is_flooded().await {
-            say(&format!("{replicas} replicas, {summary}"));
+        fixture.scale(replicas).await;
+        for summary in fixture.injects_under_floods().await {
+            print_line(&format!("{replicas} replicas, {summary}"));
         }
     }
-    scene.scale(2).await;
+    fixture.scale(2).await;
 }

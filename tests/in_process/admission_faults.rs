@@ -1,9 +1,9 @@
-//! A backend that fails, over real sockets: our binary before a fake API server with faults on demand. Each fault has
-//! its verdict, in time, and nothing goes on afterwards.
+//! Backend faults over real sockets: the webhook with a fake API server that fails on demand. Each fault has its
+//! decision, in time, and no work continues afterwards.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeMap;
@@ -25,27 +25,27 @@ use futures::future::join_all;
 use http::header::RETRY_AFTER;
 use injection::{Annotations, PlanTarget, PodView, SecretSource};
 use serde_json::{Value, json};
-use testbed::in_process::World;
+use testbed::admission_client::{WebhookResponse, kubeconfig_for, pod, review};
+use testbed::in_process::HandlerFixture;
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{Reply, kubeconfig_for, pod, review};
 use testbed::wait_within;
 use testbed::webhook_process::{Launch, WebhookProcess};
 use tokio::io::AsyncWriteExt;
 
-/// Our binary and the API server that it believes in.
-struct Scene {
+/// Webhook and its fake API server.
+struct Fixture {
     webhook: WebhookProcess,
     api: FakeApi,
     _folder: Folder,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(args: &[&str]) -> Self {
         let api = FakeApi::start(&["jobs"]).await;
         let folder = Folder::new();
         let kubeconfig = kubeconfig_for(&folder, &api.url());
-        let webhook = Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        let webhook = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(args)
             .start()
             .await;
@@ -56,7 +56,7 @@ impl Scene {
         }
     }
 
-    /// Nothing is asked of the backend any more.
+    /// Waits until no backend request is in flight.
     async fn is_at_rest(&self) {
         wait_within(Duration::from_secs(1), "no call is left behind", || async {
             (self.api.in_flight() == 0).then_some(())
@@ -64,11 +64,11 @@ impl Scene {
         .await;
         let seen = self.api.seen().len();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(self.api.seen().len(), seen, "somebody goes on asking");
+        assert_eq!(self.api.seen().len(), seen, "requests continue");
     }
 
-    /// A review of a pod that asks for this secret.
-    async fn ask(&self, secret: &str, timeout: &str) -> Reply {
+    /// Review of a pod that requests this secret.
+    async fn ask(&self, secret: &str, timeout: &str) -> WebhookResponse {
         self.webhook.admit(&asking(secret), timeout).await
     }
 }
@@ -77,31 +77,31 @@ fn asking(secret: &str) -> Value {
     pod(&json!({"secrets.floe.dev/env-from": secret}))
 }
 
-/// What is to be said of a secret.
+/// Expected decision for a secret.
 #[derive(Clone, Copy)]
-struct Said {
+struct ExpectedError {
     code: u64,
     reason: &'static str,
     label: &'static str,
-    /// With `SECRET` for its name.
+    /// With `SECRET` in place of its name.
     sentence: &'static str,
 }
 
-const MISSING: Said = Said {
+const MISSING: ExpectedError = ExpectedError {
     code: 422,
     reason: "Invalid",
     label: "not_found",
     sentence: "secret \"SECRET\" not found in namespace \"jobs\" (backend kubernetes; asked for by annotation \
                secrets.floe.dev/env-from). Create it or correct the annotation.",
 };
-const REFUSED: Said = Said {
+const FORBIDDEN: ExpectedError = ExpectedError {
     code: 403,
     reason: "Forbidden",
     label: "permission_denied",
     sentence: "the secrets backend kubernetes does not allow reading secret \"SECRET\" in namespace \"jobs\" (asked for \
                by annotation secrets.floe.dev/env-from). Ask the platform operator to let the webhook read it.",
 };
-const UNAVAILABLE: Said = Said {
+const UNAVAILABLE: ExpectedError = ExpectedError {
     code: 503,
     reason: "ServiceUnavailable",
     label: "unavailable",
@@ -109,24 +109,24 @@ const UNAVAILABLE: Said = Said {
                checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
                by themselves.",
 };
-const CREDENTIAL: Said = Said {
+const CREDENTIAL: ExpectedError = ExpectedError {
     label: "unauthenticated",
     ..UNAVAILABLE
 };
-const OVERLOADED: Said = Said {
+const OVERLOADED: ExpectedError = ExpectedError {
     sentence: "the secrets backend kubernetes is overloaded; secret \"SECRET\" in namespace \"jobs\" could not be \
                checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers do so \
                by themselves.",
     ..UNAVAILABLE
 };
-const LATE: Said = Said {
+const DEADLINE: ExpectedError = ExpectedError {
     label: "timeout",
     sentence: "the secrets backend kubernetes did not answer in time; secret \"SECRET\" in namespace \"jobs\" could \
                not be checked (asked for by annotation secrets.floe.dev/env-from). Try again in a moment; controllers \
                do so by themselves.",
     ..UNAVAILABLE
 };
-const UNREADABLE: Said = Said {
+const UNREADABLE: ExpectedError = ExpectedError {
     code: 500,
     reason: "InternalError",
     label: "protocol",
@@ -134,7 +134,7 @@ const UNREADABLE: Said = Said {
                (asked for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says \
                more.",
 };
-const NONSENSE: Said = Said {
+const INVALID_DATA: ExpectedError = ExpectedError {
     sentence: "the secrets backend kubernetes refused the request for secret \"SECRET\" in namespace \"jobs\" (asked \
                for by annotation secrets.floe.dev/env-from). Tell the platform operator; the webhook's log says more.",
     ..UNREADABLE
@@ -142,9 +142,9 @@ const NONSENSE: Said = Said {
 
 #[rstest::rstest]
 #[case::not_there(None, MISSING)]
-#[case::bad_request(Some(ApiFault::Status(400)), NONSENSE)]
+#[case::bad_request(Some(ApiFault::Status(400)), INVALID_DATA)]
 #[case::unauthorized(Some(ApiFault::Status(401)), CREDENTIAL)]
-#[case::forbidden(Some(ApiFault::Status(403)), REFUSED)]
+#[case::forbidden(Some(ApiFault::Status(403)), FORBIDDEN)]
 #[case::page_not_found(Some(ApiFault::PageNotFound), UNREADABLE)]
 #[case::too_many(Some(ApiFault::Status(429)), OVERLOADED)]
 #[case::too_many_for_a_second(Some(ApiFault::TooManyRequests(1)), OVERLOADED)]
@@ -155,12 +155,15 @@ const NONSENSE: Said = Said {
 #[case::broken_off(Some(ApiFault::BrokenOff), UNAVAILABLE)]
 #[case::another_secret(Some(ApiFault::OtherObject), UNREADABLE)]
 #[case::endless(Some(ApiFault::Endless), UNREADABLE)]
-#[case::silent(Some(ApiFault::Never), LATE)]
+#[case::silent(Some(ApiFault::Never), DEADLINE)]
 #[tokio::test]
-async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[case] said: Said) {
-    let scene = Scene::new(&[]).await;
-    scene.api.always(fault);
-    // What has no end is read up to its limit before it is judged: that takes a processor, not patience.
+async fn each_fault_has_its_decision_in_time(
+    #[case] fault: Option<ApiFault>,
+    #[case] message: ExpectedError,
+) {
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.always(fault);
+    // An endless response is read up to its limit before it is rejected: that takes CPU time.
     let patience: &[u64] = if matches!(fault, Some(ApiFault::Endless)) {
         &[5]
     } else {
@@ -168,10 +171,10 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
     };
     for &patience in patience {
         let (secret, timeout) = (format!("secret-{patience}"), format!("{patience}s"));
-        let reply = scene.ask(&secret, &timeout).await;
-        // By the program's own clock: this one may be waiting for a processor.
-        let told = scene.webhook.admissions("reason", said.label);
-        let took = told
+        let reply = fixture.ask(&secret, &timeout).await;
+        // Time by the program's own clock: the test may be waiting for a processor.
+        let reported = fixture.webhook.admissions("reason", message.label);
+        let took = reported
             .last()
             .and_then(|line| line["duration_us"].as_u64())
             .expect("an admission in the log");
@@ -181,17 +184,17 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
         );
 
         let response = reply.response();
-        let sentence = said.sentence.replace("SECRET", &secret);
+        let sentence = message.sentence.replace("SECRET", &secret);
         let status = &response["status"];
         assert_eq!(response["allowed"], false);
         assert_eq!(
             (&status["code"], &status["reason"]),
-            (&json!(said.code), &json!(said.reason)),
+            (&json!(message.code), &json!(message.reason)),
             "{response}"
         );
         assert_eq!(status["message"], sentence);
-        assert_eq!(response["auditAnnotations"]["refused"], said.label);
-        let causes = (said.code == 422).then(|| {
+        assert_eq!(response["auditAnnotations"]["refused"], message.label);
+        let causes = (message.code == 422).then(|| {
             let field = "metadata.annotations[secrets.floe.dev/env-from]";
             json!({"causes": [{"reason": "FieldValueNotFound", "message": sentence, "field": field}]})
         });
@@ -205,47 +208,50 @@ async fn each_fault_has_its_verdict_in_time(#[case] fault: Option<ApiFault>, #[c
             "{}",
             reply.text
         );
-        scene.is_at_rest().await;
+        fixture.is_at_rest().await;
     }
-    let counted = scene.webhook.counted(
+    let counted = fixture.webhook.counter_value(
         "admission_requests",
-        &[&format!("reason=\"{}\"", said.label)],
+        &[&format!("reason=\"{}\"", message.label)],
     );
     assert_eq!(counted, patience.len() as u64);
 }
 
 #[tokio::test]
-async fn a_slow_answer_within_the_deadline_is_waited_for() {
-    let scene = Scene::new(&[]).await;
+async fn slow_backend_response_within_deadline_is_used() {
+    let fixture = Fixture::new(&[]).await;
     for (patience, slow) in [(1, 200), (2, 600), (5, 2500)] {
         let secret = format!("secret-{patience}");
-        scene.api.put("jobs", &secret, &[]);
-        scene
+        fixture.api.put("jobs", &secret, &[]);
+        fixture
             .api
             .always(Some(ApiFault::Slow(Duration::from_millis(slow))));
-        let response = scene.ask(&secret, &format!("{patience}s")).await.response();
+        let response = fixture
+            .ask(&secret, &format!("{patience}s"))
+            .await
+            .response();
         assert!(
             response["allowed"] == true && response["patch"].is_string(),
             "{response}"
         );
     }
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
 #[tokio::test]
-async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
-    let scene = Scene::new(&[]).await;
-    scene.api.put("jobs", "db", &[]);
-    scene.api.next(ApiFault::TooManyRequests(1));
-    let response = scene.ask("db", "1s").await.response();
-    // A wait that does not fit is not begun: it would end as a timeout.
+async fn retry_after_is_respected_within_deadline() {
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.put("jobs", "db", &[]);
+    fixture.api.next(ApiFault::TooManyRequests(1));
+    let response = fixture.ask("db", "1s").await.response();
+    // A wait that does not fit is not started: it would end as a timeout.
     assert_eq!(
         response["auditAnnotations"]["refused"], "unavailable",
         "{response}"
     );
-    scene.api.next(ApiFault::TooManyRequests(1));
+    fixture.api.next(ApiFault::TooManyRequests(1));
     let began = Instant::now();
-    let response = scene.ask("db", "5s").await.response();
+    let response = fixture.ask("db", "5s").await.response();
     assert_eq!(response["allowed"], true, "{response}");
     assert!(
         began.elapsed() >= Duration::from_secs(1),
@@ -259,36 +265,36 @@ async fn a_pause_that_the_backend_asks_for_is_kept_where_it_fits() {
 #[case::internal(ApiFault::Status(500), "unavailable", "is unavailable")]
 #[case::silent(ApiFault::Never, "timeout", "did not answer in time")]
 #[tokio::test]
-async fn an_operator_may_admit_without_a_verdict(
+async fn operator_can_admit_without_decision_of_backend(
     #[case] fault: ApiFault,
     #[case] label: &str,
     #[case] met: &str,
 ) {
-    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
-    scene.api.always(Some(fault));
-    let response = scene.ask("db", "1s").await.response();
+    let fixture = Fixture::new(&["--on-unavailable", "admit"]).await;
+    fixture.api.always(Some(fault));
+    let response = fixture.ask("db", "1s").await.response();
     let uid = response["uid"].clone();
-    let said = format!(
+    let message = format!(
         "admitted without its secrets: the secrets backend kubernetes {met}; secret \"db\" in namespace \"jobs\" could not \
          be checked (asked for by annotation secrets.floe.dev/env-from)"
     );
-    let whole = json!({
-        "uid": uid, "allowed": true, "warnings": [said],
+    let complete = json!({
+        "uid": uid, "allowed": true, "warnings": [message],
         "auditAnnotations": {"event-id": uid, "degraded": label},
     });
-    assert_eq!(response, whole);
+    assert_eq!(response, complete);
 }
 
-/// What the operator gives leave for is a missing verdict, not a bad one.
+/// The operator may allow a missing decision, not a negative one.
 #[rstest::rstest]
 #[case::not_there(None, 422)]
 #[case::forbidden(Some(ApiFault::Status(403)), 403)]
 #[case::half_a_secret(Some(ApiFault::Truncated), 500)]
 #[tokio::test]
-async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] code: u16) {
-    let scene = Scene::new(&["--on-unavailable", "admit"]).await;
-    scene.api.always(fault);
-    let response = scene.ask("db", "1s").await.response();
+async fn negative_decision_is_not_overridden(#[case] fault: Option<ApiFault>, #[case] code: u16) {
+    let fixture = Fixture::new(&["--on-unavailable", "admit"]).await;
+    fixture.api.always(fault);
+    let response = fixture.ask("db", "1s").await.response();
     assert_eq!(
         (&response["allowed"], &response["status"]["code"]),
         (&json!(false), &json!(code))
@@ -296,16 +302,16 @@ async fn a_verdict_is_not_overruled(#[case] fault: Option<ApiFault>, #[case] cod
 }
 
 #[tokio::test]
-async fn what_is_certain_is_said_before_what_is_not() {
-    let scene = Scene::new(&[]).await;
+async fn certain_errors_are_reported_before_uncertain_ones() {
+    let fixture = Fixture::new(&[]).await;
     for fault in [
         ApiFault::Status(403),
         ApiFault::Status(500),
         ApiFault::Garbage,
         ApiFault::Never,
     ] {
-        scene.api.about("failing", fault);
-        let response = scene.ask("failing, gone", "1s").await.response();
+        fixture.api.about("failing", fault);
+        let response = fixture.ask("failing, gone", "1s").await.response();
         assert_eq!(
             response["status"]["message"],
             MISSING.sentence.replace("SECRET", "gone"),
@@ -314,30 +320,30 @@ async fn what_is_certain_is_said_before_what_is_not() {
     }
 }
 
-/// What two backends' errors come to: the one that a human must mend is said.
+/// Combination of two backend errors: the one that a human must fix is reported.
 #[tokio::test]
-async fn a_refusal_comes_before_a_fault_and_all_are_told() {
-    let scene = Scene::new(&[]).await;
-    scene.api.about("forbidden", ApiFault::Status(403));
-    scene.api.about("dead", ApiFault::Status(500));
-    let response = scene.ask("dead, forbidden", "1s").await.response();
+async fn refusal_precedes_fault_and_all_causes_are_reported() {
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.about("forbidden", ApiFault::Status(403));
+    fixture.api.about("dead", ApiFault::Status(500));
+    let response = fixture.ask("dead, forbidden", "1s").await.response();
     assert_eq!(response["status"]["code"], 403);
     let sentences = format!(
         "{} {}",
         UNAVAILABLE.sentence.replace("SECRET", "dead"),
-        REFUSED.sentence.replace("SECRET", "forbidden")
+        FORBIDDEN.sentence.replace("SECRET", "forbidden")
     );
     assert_eq!(response["status"]["message"], sentences);
 }
 
 #[tokio::test]
-async fn who_hangs_up_is_no_longer_worked_for() {
-    let scene = Scene::new(&[]).await;
-    scene.api.always(Some(ApiFault::Never));
+async fn disconnected_caller_cancels_its_work() {
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.always(Some(ApiFault::Never));
     let mut connections = Vec::new();
     for at in 0..5 {
         let body = review(&asking(&format!("secret-{at}"))).to_string();
-        let mut connection = scene.webhook.dial().await;
+        let mut connection = fixture.webhook.connect_tls().await;
         let head = format!(
             "POST /admit/pods?timeout=30s HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -349,39 +355,39 @@ async fn who_hangs_up_is_no_longer_worked_for() {
         connection.flush().await.expect("it is read");
         connections.push(connection);
     }
-    let in_flight = || async { (scene.api.in_flight() > 0).then_some(()) };
+    let in_flight = || async { (fixture.api.in_flight() > 0).then_some(()) };
     wait_within(Duration::from_secs(5), "the backend is asked", in_flight).await;
     drop(connections);
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
-/// Two hundred reviews that hang, and among them some that need no backend.
+/// Two hundred hanging reviews, and among them some that need no backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reviews_that_hang_hold_up_no_others() {
-    let scene = Scene::new(&[]).await;
-    scene.api.put("jobs", "known", &[]);
-    assert_eq!(scene.ask("known", "5s").await.response()["allowed"], true);
-    scene.api.always(Some(ApiFault::Never));
+async fn hanging_reviews_block_no_others() {
+    let fixture = Fixture::new(&[]).await;
+    fixture.api.put("jobs", "known", &[]);
+    assert_eq!(fixture.ask("known", "5s").await.response()["allowed"], true);
+    fixture.api.always(Some(ApiFault::Never));
     let hanging =
-        join_all((0..200).map(async |at| scene.ask(&format!("secret-{at}"), "10s").await));
+        join_all((0..200).map(async |at| fixture.ask(&format!("secret-{at}"), "10s").await));
     let quick = async {
         wait_within(Duration::from_secs(10), "reviews hang", || async {
-            (scene.api.in_flight() > 0).then_some(())
+            (fixture.api.in_flight() > 0).then_some(())
         })
         .await;
         let mut slowest = Duration::ZERO;
         for at in 0..20 {
             let began = Instant::now();
-            let asked = if at % 2 == 0 {
+            let requested = if at % 2 == 0 {
                 pod(&json!({}))
             } else {
                 asking("known")
             };
-            let response = scene.webhook.admit(&asked, "5s").await.response();
+            let response = fixture.webhook.admit(&requested, "5s").await.response();
             assert_eq!(response["allowed"], true, "{response}");
             slowest = slowest.max(began.elapsed());
         }
-        (slowest, scene.api.in_flight())
+        (slowest, fixture.api.in_flight())
     };
     let (replies, (slowest, still)) = tokio::join!(hanging, quick);
     eprintln!(
@@ -389,27 +395,27 @@ async fn reviews_that_hang_hold_up_no_others() {
     );
     assert!(
         still > 0,
-        "the others had been answered before: nothing was shown"
+        "the other requests completed earlier: nothing is tested"
     );
     let codes: Vec<Value> = replies
         .iter()
         .map(|reply| reply.response()["status"]["code"].clone())
         .collect();
     assert!(codes.iter().all(|code| *code == 503), "{codes:?}");
-    scene.is_at_rest().await;
+    fixture.is_at_rest().await;
 }
 
-/// Bytes that are no review, or too many.
+/// Bodies that are not reviews, or too large.
 #[tokio::test]
-async fn nonsense_is_answered_and_not_quoted() {
-    let scene = Scene::new(&[]).await;
-    let no_uid = scene
+async fn garbage_is_answered_and_not_quoted() {
+    let fixture = Fixture::new(&[]).await;
+    let no_uid = fixture
         .webhook
         .post("/admit/pods?timeout=5s", r#"{"kind":"nonsense-7f3a"}"#)
         .await;
     assert_eq!(no_uid.status, 400);
     let body = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","object":7}}"#;
-    let with_uid = scene
+    let with_uid = fixture
         .webhook
         .post("/admit/pods?timeout=5s", body)
         .await
@@ -418,19 +424,19 @@ async fn nonsense_is_answered_and_not_quoted() {
         (&with_uid["uid"], &with_uid["status"]["code"]),
         (&json!("u-1"), &json!(400))
     );
-    let too_long = scene
+    let too_long = fixture
         .webhook
         .post("/admit/pods?timeout=5s", vec![b' '; 9 << 20])
         .await;
     assert_eq!(too_long.status, 413);
-    for text in [no_uid.text, too_long.text, scene.webhook.log()] {
+    for text in [no_uid.text, too_long.text, fixture.webhook.log()] {
         assert!(!text.contains("nonsense-7f3a"), "{text}");
     }
 }
 
-// === what is remembered, on paused time ===
+// === cache, on paused time ===
 
-fn refused_with(response: &Value) -> &Value {
+fn rejects_with(response: &Value) -> &Value {
     &response["status"]["code"]
 }
 
@@ -439,80 +445,80 @@ fn env_from(secret: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_backend_is_stood_in_for_by_what_it_said_before() {
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+async fn cache_returns_stale_binding_while_backend_is_down() {
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
     for fault in [Fault::Fail(ErrorKind::Unavailable), Fault::Hang] {
-        world.backend.always(Some(fault));
-        let known = world.admit(&env_from("db")).await;
+        fixture.backend.always(Some(fault));
+        let known = fixture.admit(&env_from("db")).await;
         assert!(
             known["allowed"] == true && known["patch"].is_string(),
             "{known}"
         );
         assert_eq!(
-            world.admit(&env_from("other")).await["allowed"],
+            fixture.admit(&env_from("other")).await["allowed"],
             false,
             "nothing is known of that one"
         );
-        // Past the 30 s in which nobody is asked, within the 10 min in which an old answer stands in.
+        // After the 30 s in which the backend is not called, within the 10 min in which a stale binding is used.
         tokio::time::advance(Duration::from_mins(2)).await;
-        let stale = world.admit(&env_from("db")).await;
+        let stale = fixture.admit(&env_from("db")).await;
         assert!(
             stale["allowed"] == true && stale["patch"].is_string(),
             "{stale}"
         );
     }
     tokio::time::advance(Duration::from_mins(7)).await;
-    let too_old = world.admit(&env_from("db")).await;
+    let too_old = fixture.admit(&env_from("db")).await;
     assert_eq!(
         (
-            refused_with(&too_old),
+            rejects_with(&too_old),
             &too_old["auditAnnotations"]["refused"]
         ),
         (&json!(503), &json!("timeout"))
     );
 }
 
-/// A yes counts for 30 s; the kubelet says the rest.
+/// A positive lookup is valid for 30 s; the kubelet enforces the rest.
 #[tokio::test(start_paused = true)]
-async fn a_deleted_secret_is_missed_within_half_a_minute() {
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
-    world.backend.remove("jobs", "db");
+async fn deleted_secret_is_noticed_within_half_a_minute() {
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
+    fixture.backend.remove("jobs", "db");
     tokio::time::advance(Duration::from_secs(29)).await;
-    assert_eq!(world.admit(&env_from("db")).await["allowed"], true);
+    assert_eq!(fixture.admit(&env_from("db")).await["allowed"], true);
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 422);
-    // And no outage brings it back.
-    world
+    assert_eq!(rejects_with(&fixture.admit(&env_from("db")).await), 422);
+    // An outage does not restore it.
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&world.admit(&env_from("db")).await), 503);
+    assert_eq!(rejects_with(&fixture.admit(&env_from("db")).await), 503);
 }
 
-/// A no, and an expansion, rest on a read of the review's own time.
+/// A negative lookup, and an expansion, rest on a read during the review.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_and_an_expansion_are_never_remembered() {
-    let world = World::new(Policy::default());
+async fn refusals_and_expansions_are_never_cached() {
+    let fixture = HandlerFixture::new(Policy::default());
     let all = json!({"secrets.floe.dev/refs": "db/*"});
     let one = json!({"secrets.floe.dev/refs": "db/token"});
-    assert_eq!(refused_with(&world.admit(&all).await), 422);
-    world.backend.put("jobs", "db", &[("user", "u")]);
-    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(rejects_with(&fixture.admit(&all).await), 422);
+    fixture.backend.put("jobs", "db", &[("user", "u")]);
+    let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_USER"]);
-    assert_eq!(refused_with(&world.admit(&one).await), 422);
-    world.backend.put("jobs", "db", &[("token", "t")]);
-    assert_eq!(world.admit(&one).await["allowed"], true);
-    let expanded = testbed::in_process::patched(pod(&all), &world.admit(&all).await);
+    assert_eq!(rejects_with(&fixture.admit(&one).await), 422);
+    fixture.backend.put("jobs", "db", &[("token", "t")]);
+    assert_eq!(fixture.admit(&one).await["allowed"], true);
+    let expanded = testbed::in_process::patched(pod(&all), &fixture.admit(&all).await);
     assert_eq!(variables(&expanded), ["FLOE_SECRET_DB_TOKEN"]);
-    // An outage leaves an expansion without a verdict: what the keys were is no answer to what they are.
-    world
+    // In an outage an expansion has no decision: the former keys are not evidence of the current ones.
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
-    assert_eq!(refused_with(&world.admit(&all).await), 503);
-    assert_eq!(world.admit(&one).await["allowed"], true);
+    assert_eq!(rejects_with(&fixture.admit(&all).await), 503);
+    assert_eq!(fixture.admit(&one).await["allowed"], true);
 }
 
 fn variables(pod: &Value) -> Vec<&str> {
@@ -526,7 +532,7 @@ fn variables(pod: &Value) -> Vec<&str> {
 
 // === defaults, on paused time ===
 
-/// A labelled namespace "jobs" and its ServiceAccounts, as a script has them.
+/// Scripted namespace "jobs" with its label, and its ServiceAccounts.
 #[derive(Debug)]
 struct Script {
     namespace: Mutex<DefaultsObject>,
@@ -535,11 +541,11 @@ struct Script {
 }
 
 fn source(annotations: &[(&str, &str)]) -> DefaultsObject {
-    let ours = annotations
+    let prefixed_pairs = annotations
         .iter()
         .map(|(key, value)| (format!("secrets.floe.dev/{key}"), (*value).to_owned()));
     DefaultsObject {
-        annotations: Annotations::from_pairs(ours),
+        annotations: Annotations::from_pairs(prefixed_pairs),
         enabled: true,
         ..DefaultsObject::default()
     }
@@ -601,18 +607,18 @@ impl DefaultsReader for Script {
     }
 }
 
-/// A world with the secrets "of-namespace", "of-account" and "of-pod".
-fn governed(script: &Arc<Script>) -> World {
-    let world = World::governed(Policy::default(), script.clone());
+/// Fixture with the secrets "of-namespace", "of-account" and "of-pod".
+fn governed(script: &Arc<Script>) -> HandlerFixture {
+    let fixture = HandlerFixture::with_defaults(Policy::default(), script.clone());
     for name in ["of-namespace", "of-account", "of-pod"] {
-        world.backend.put("jobs", name, &[]);
+        fixture.backend.put("jobs", name, &[]);
     }
-    world
+    fixture
 }
 
-/// The secret that a pod with these annotations gets.
-async fn given(world: &World, annotations: &Value) -> Option<String> {
-    let response = world.admit_on(Surface::DefaultsPods, annotations).await;
+/// Secret of a pod with these annotations.
+async fn given(fixture: &HandlerFixture, annotations: &Value) -> Option<String> {
+    let response = fixture.admit_on(Surface::DefaultsPods, annotations).await;
     assert_eq!(response["allowed"], true, "{response}");
     let patched = testbed::in_process::patched(pod(annotations), &response);
     patched["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"]
@@ -621,210 +627,212 @@ async fn given(world: &World, annotations: &Value) -> Option<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pod_gets_the_defaults_of_an_account_that_came_after_its_workload() {
+async fn pod_gets_defaults_of_account_created_after_its_workload() {
     let script = Script::new(source(&[]));
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.account(&[("env-from", "of-account")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
-    // An account that says nothing, and one that says something a moment later.
+    // An account without defaults, and one that gets some a moment later.
     script.account(&[]);
     tokio::time::advance(Duration::from_secs(31)).await;
-    assert_eq!(given(&world, &json!({})).await, None);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.account(&[("env-from", "of-account")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_stand_in_for_an_outage_and_never_say_that_there_is_nothing() {
+async fn stale_defaults_are_used_in_outage_unless_empty() {
     let script = Script::new(source(&[("env-from", "of-namespace")]));
     script.account(&[]);
-    let world = governed(&script);
+    let fixture = governed(&script);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-namespace")
     );
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod")
     );
     script.fail(true);
-    world
+    fixture
         .backend
         .always(Some(Fault::Fail(ErrorKind::Unavailable)));
     for _ in 0..2 {
         tokio::time::advance(Duration::from_mins(4)).await;
         assert_eq!(
-            given(&world, &json!({})).await.as_deref(),
+            given(&fixture, &json!({})).await.as_deref(),
             Some("of-namespace")
         );
         assert_eq!(
-            given(&world, &env_from("of-pod")).await.as_deref(),
+            given(&fixture, &env_from("of-pod")).await.as_deref(),
             Some("of-pod")
         );
     }
     tokio::time::advance(Duration::from_mins(3)).await;
-    let late = world.admit_on(Surface::DefaultsPods, &json!({})).await;
-    assert_eq!(refused_with(&late), 503, "{late}");
+    let late = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(rejects_with(&late), 503, "{late}");
 
-    // Nothing was asked for when they were read last: that may have changed.
+    // The last read had no defaults: that may have changed.
     let script = Script::new(source(&[]));
     script.account(&[]);
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     script.fail(true);
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod"),
-        "this one asks itself"
+        "this pod has its own annotation"
     );
-    let unsure = world.admit_on(Surface::DefaultsPods, &json!({})).await;
-    assert_eq!(refused_with(&unsure), 503, "{unsure}");
+    let unsure = fixture.admit_on(Surface::DefaultsPods, &json!({})).await;
+    assert_eq!(rejects_with(&unsure), 503, "{unsure}");
     let sentence = "the secrets backend kubernetes is unavailable; secrets in namespace \"jobs\" could not be checked";
     assert!(
         unsure["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .starts_with(sentence),
         "{unsure}"
     );
     let opted_out = json!({"secrets.floe.dev/inject": "false"});
     assert_eq!(
-        given(&world, &opted_out).await,
+        given(&fixture, &opted_out).await,
         None,
         "no default can concern it"
     );
 }
 
-/// Whoever reaches the port may name any namespace on any path.
+/// A caller may name any namespace on any path.
 #[tokio::test(start_paused = true)]
-async fn defaults_of_a_namespace_without_the_label_are_nobodys() {
+async fn defaults_of_unlabelled_namespace_never_apply() {
     let script = Script::new(DefaultsObject {
         enabled: false,
         ..source(&[("env-from", "of-namespace")])
     });
     script.account(&[("env-from", "of-account")]);
-    let world = governed(&script);
-    assert_eq!(given(&world, &json!({})).await, None);
+    let fixture = governed(&script);
+    assert_eq!(given(&fixture, &json!({})).await, None);
     assert_eq!(
-        given(&world, &env_from("of-pod")).await.as_deref(),
+        given(&fixture, &env_from("of-pod")).await.as_deref(),
         Some("of-pod")
     );
     lock(&script.namespace).enabled = true;
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account"),
         "the label counts at once"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_that_are_too_large_refuse_with_a_sentence() {
+async fn too_large_defaults_are_rejected_with_message() {
     let script = Script::new(source(&[
         ("env-from", &"a,".repeat(32_768)),
         ("reload", "off"),
     ]));
-    let world = governed(&script);
-    let refused = world
+    let fixture = governed(&script);
+    let refused = fixture
         .admit_on(Surface::DefaultsPods, &env_from("of-pod"))
         .await;
     let sentence = "annotation secrets.floe.dev/env-from of namespace \"jobs\": together the defaults of this object come \
                     to 65553 bytes; at most 65536 are read. Ask for fewer secrets here, or by shorter annotations";
-    assert_eq!(refused_with(&refused), 422, "{refused}");
+    assert_eq!(rejects_with(&refused), 422, "{refused}");
     assert!(
         refused["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .starts_with(sentence),
         "{refused}"
     );
     assert_eq!(
-        given(&world, &json!({"secrets.floe.dev/inject": "false"})).await,
+        given(&fixture, &json!({"secrets.floe.dev/inject": "false"})).await,
         None
     );
-    // And where they are written.
-    let said = world
-        .answer(
+    // Rejected where they are written, too.
+    let message = fixture
+        .respond(
             Surface::Sources,
             changed("CREATE", &"a,".repeat(32_768)).as_bytes(),
         )
         .await
         .expect("a review");
-    assert_eq!(refused_with(&said), 422, "{said}");
+    assert_eq!(rejects_with(&message), 422, "{message}");
     assert!(
-        said["status"]["message"]
+        message["status"]["message"]
             .as_str()
-            .expect("a sentence")
+            .expect("a message")
             .contains("at most 65536 are read"),
-        "{said}"
+        "{message}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn defaults_of_a_service_account_without_the_label_are_warned_about_where_that_can_be_known()
-{
+async fn defaults_of_account_in_unlabelled_namespace_cause_warning() {
     let script = Script::new(DefaultsObject {
         enabled: false,
         ..source(&[])
     });
-    let world = governed(&script);
+    let fixture = governed(&script);
     let account = changed("CREATE", "any");
-    let said = world
-        .answer(Surface::Sources, account.as_bytes())
+    let message = fixture
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
-    let lacks = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
+    let missing_label = "the secrets.floe.dev/ annotations of service account \"default\" have no effect without the \
                  label secrets.floe.dev/inject=enabled: kubectl label namespace jobs secrets.floe.dev/inject=enabled";
     assert_eq!(
-        (&said["allowed"], &said["warnings"]),
-        (&json!(true), &json!([lacks])),
-        "{said}"
+        (&message["allowed"], &message["warnings"]),
+        (&json!(true), &json!([missing_label])),
+        "{message}"
     );
-    assert_eq!(said["auditAnnotations"]["warnings"], lacks, "{said}");
+    assert_eq!(
+        message["auditAnnotations"]["warnings"], missing_label,
+        "{message}"
+    );
     lock(&script.namespace).other_label = Some("Enabled".to_owned());
-    let said = world
-        .answer(Surface::Sources, account.as_bytes())
+    let message = fixture
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     let near = "have no effect, because the label says \"Enabled\"";
     assert!(
-        said["warnings"][0]
+        message["warnings"][0]
             .as_str()
             .expect("a warning")
             .contains(near),
-        "{said}"
+        "{message}"
     );
     lock(&script.namespace).enabled = true;
-    let said = world
-        .answer(Surface::Sources, account.as_bytes())
+    let message = fixture
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
-        (&said["allowed"], said.get("warnings")),
+        (&message["allowed"], message.get("warnings")),
         (&json!(true), None),
-        "{said}"
+        "{message}"
     );
-    // A backend that is away holds nobody up who only writes defaults.
+    // An unavailable backend does not block writes of defaults.
     lock(&script.namespace).enabled = false;
     script.fail(true);
-    let said = world
-        .answer(Surface::Sources, account.as_bytes())
+    let message = fixture
+        .respond(Surface::Sources, account.as_bytes())
         .await
         .expect("a review");
     assert_eq!(
-        (&said["allowed"], said.get("warnings")),
+        (&message["allowed"], message.get("warnings")),
         (&json!(true), None),
-        "{said}"
+        "{message}"
     );
 }
 
-/// A review of a ServiceAccount "default" in "jobs" that asks for `secrets`.
+/// Review of a ServiceAccount "default" in "jobs" that requests `secrets`.
 fn changed(operation: &str, secrets: &str) -> String {
     let account = json!({"metadata": {"name": "default", "namespace": "jobs",
         "annotations": {"secrets.floe.dev/env-from": secrets}}});
@@ -836,17 +844,17 @@ fn changed(operation: &str, secrets: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn change_of_a_default_that_passes_here_shows_at_once() {
+async fn reviewed_change_of_default_applies_at_once() {
     let script = Script::new(source(&[]));
     script.account(&[("env-from", "of-account")]);
-    let world = governed(&script);
+    let fixture = governed(&script);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account")
     );
     script.account(&[("env-from", "of-pod")]);
     assert_eq!(
-        given(&world, &json!({})).await.as_deref(),
+        given(&fixture, &json!({})).await.as_deref(),
         Some("of-account"),
         "for half a minute"
     );
@@ -859,23 +867,23 @@ async fn change_of_a_default_that_passes_here_shows_at_once() {
                 "of-pod"
             },
         )]);
-        let said = world
-            .answer(Surface::Sources, changed(operation, "any").as_bytes())
+        let message = fixture
+            .respond(Surface::Sources, changed(operation, "any").as_bytes())
             .await
             .expect("a review");
-        assert_eq!(said["allowed"], true, "{said}");
+        assert_eq!(message["allowed"], true, "{message}");
         let expected = if operation == "CREATE" {
             "of-namespace"
         } else {
             "of-pod"
         };
-        assert_eq!(given(&world, &json!({})).await.as_deref(), Some(expected));
+        assert_eq!(given(&fixture, &json!({})).await.as_deref(), Some(expected));
     }
 }
 
 // === near names ===
 
-/// Names that count how often they are looked up.
+/// Recent names that count their lookups.
 #[derive(Debug, Default)]
 struct Counting(AtomicUsize);
 
@@ -888,7 +896,7 @@ impl RecentNames for Counting {
 }
 
 #[tokio::test(start_paused = true)]
-async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing() {
+async fn near_names_are_looked_up_once_per_review_for_missing_secrets() {
     let (backend, names) = (
         Arc::new(MemoryBackend::new()),
         Arc::new(Counting::default()),
@@ -923,25 +931,25 @@ async fn near_names_are_looked_up_once_for_a_review_and_only_for_what_is_missing
         assert_eq!(names.0.load(Ordering::SeqCst), 0, "{kind:?}");
     }
     backend.always(None);
-    let told = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
+    let reported = floe_secrets_webhook::admission::error::sentences(&ask().await).join("\n");
     assert_eq!(names.0.load(Ordering::SeqCst), 1);
     assert_eq!(
-        told.matches("Did you mean \"snowflake\"").count(),
+        reported.matches("Did you mean \"snowflake\"").count(),
         5,
-        "{told}"
+        "{reported}"
     );
 }
 
 // === the log ===
 
-/// Whoever collects the log stands still: nobody else does.
+/// A collector of the log that stops reading blocks nothing else.
 #[tokio::test]
-async fn log_that_nobody_reads_stops_no_admission() {
+async fn unread_log_blocks_no_admission() {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let launch = Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&[
+    let launch = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig).with(&[
         "--shutdown-delay",
         "0s",
         "--log",
@@ -955,7 +963,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
             .expect("mkfifo starts")
             .success()
     );
-    // Open for both, so that neither the writer waits nor a read meets the end.
+    // Open for both, so that neither the writer waits nor a read reaches the end.
     let mut pipe = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -970,7 +978,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
             .and_then(|sample| sample.parse::<f64>().ok())
             .unwrap_or_default()
     };
-    // Handshakes make long lines; what waits for the reader is bounded, so lines are dropped in the end.
+    // Handshakes produce long lines; the buffer is bounded, so lines are dropped in the end.
     let (mut reviews, mut lost) = (0, 0.0);
     while lost < 1.0 {
         for _ in 0..50 {
@@ -979,13 +987,13 @@ async fn log_that_nobody_reads_stops_no_admission() {
         }
         reviews += 50;
         assert_eq!(webhook.get("/livez").map(|(status, _)| status), Some(200));
-        let (_, metrics) = webhook.get("/metrics").expect("the ops port answers");
+        let (_, metrics) = webhook.get("/metrics").expect("the ops port responds");
         lost = dropped(&metrics);
         assert!(reviews < 20_000, "nothing is dropped: is the log written?");
     }
     eprintln!("{lost} lines dropped after {reviews} reviews");
 
-    // Who reads again is told.
+    // After reading continues, the log reports the dropped lines.
     let text = tokio::task::spawn_blocking(move || {
         use std::io::Read as _;
         let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);
@@ -998,7 +1006,7 @@ async fn log_that_nobody_reads_stops_no_admission() {
     });
     let text = tokio::time::timeout(Duration::from_mins(1), text)
         .await
-        .expect("the log says it")
+        .expect("the log has the message")
         .expect("no panic");
     assert!(
         text.lines()

@@ -1,7 +1,8 @@
-//! No review costs more than its size: answer, memory and processor time of thousands of hostile ones, in this process.
+//! Cost of reviews is bounded by their size: response, memory and CPU time of thousands of hostile ones, in this
+//! process.
 //!
-//! The first test runs with all others. `make hostile` runs the other one, optimised as the program is: only there
-//! processor time says something.
+//! The first test runs with all others. `make hostile` runs the other one with the optimisation of the release: only
+//! there CPU time is meaningful.
 
 #![cfg(feature = "test-util")]
 
@@ -14,46 +15,47 @@ use floe_secrets_webhook::admission::policy::Policy;
 use floe_secrets_webhook::admission::surface::Surface;
 use floe_secrets_webhook::cli::SIDECARS;
 use peak_alloc::PeakAlloc;
-use testbed::hostile::{Generator, Hostile, known};
-use testbed::in_process::World;
-use testbed::processor::{at_this_pace, thread_time};
+use testbed::cpu_time::{scaled_to_this_machine, thread_time};
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
+use testbed::in_process::HandlerFixture;
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The longest answer, whatever is asked.
+/// Limit of every response.
 const MAX_ANSWER: usize = 3 << 19;
 
-/// The most memory that one review takes beside its own bytes. With what an idle program holds, and a body as long as is
-/// read, the whole stays below 64 MiB.
+/// Limit of memory for one review, without its own bytes. Together with an idle program and a body of maximum size, the
+/// total stays below 64 MiB.
 const MAX_MEMORY: usize = 40 << 20;
 
-/// A refusal tells back a part of what was sent, and is never much longer than that.
+/// Limit of a rejection, which quotes a part of the request.
 const MAX_REFUSAL: (usize, usize) = (4, 100 << 10);
 
-/// The longest log line, escapes and all.
+/// Limit of a log line, escapes included.
 const MAX_LINE: usize = 64 << 10;
 
-/// Processor time of one review, on a machine as fast as [`at_this_pace`] supposes.
+/// CPU time of one review, on a machine as fast as [`scaled_to_this_machine`] assumes.
 const MAX_TIME: Duration = Duration::from_millis(50);
 
-/// Tries of a review that took too long: the machine's other work may have thrown out what it had in its caches.
-const TRIES: usize = 10;
+/// Tries of a review that took too long: other work on the machine may have evicted its caches.
+const MAX_TRIES: usize = 10;
 
-/// What a review took.
+/// Cost of a review.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
-    answer: usize,
+    response: usize,
     memory: usize,
     line: usize,
     time: Duration,
 }
 
 impl Cost {
-    fn most(self, other: Self) -> Self {
+    fn max_of(self, other: Self) -> Self {
         Self {
-            answer: self.answer.max(other.answer),
+            response: self.response.max(other.response),
             memory: self.memory.max(other.memory),
             line: self.line.max(other.line),
             time: self.time.max(other.time),
@@ -72,112 +74,114 @@ fn surface(path: &str) -> Surface {
     }
 }
 
-/// The worlds that a review is sent to: the operator's choices that make a difference.
-struct Worlds {
+/// Fixtures that a review is sent to: the operator's choices that make a difference.
+struct Fixtures {
     runtime: Runtime,
-    worlds: Vec<World>,
+    fixtures: Vec<HandlerFixture>,
 }
 
-impl Worlds {
+impl Fixtures {
     fn new() -> Self {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         let inside = runtime.enter();
-        let worlds = [(false, Channel::Unverified), (true, Channel::Declared)].map(
+        let fixtures = [(false, Channel::Unverified), (true, Channel::Declared)].map(
             |(inject_template, channel)| {
                 let sidecars = SIDECARS
                     .split(',')
                     .map(|sidecar| sidecar.parse().expect("a sidecar"))
                     .collect();
-                let mut world = World::new(Policy {
+                let mut fixture = HandlerFixture::new(Policy {
                     inject_template,
                     sidecars,
                     ..Policy::default()
                 });
-                world.caller = Caller {
+                fixture.caller = Caller {
                     channel,
                     ..Caller::TRUSTED
                 };
                 for number in 0..70 {
-                    world.backend.put(
+                    fixture.backend.put(
                         "jobs",
                         &format!("s-{number}"),
                         &[("value", "v"), ("password", "p")],
                     );
                 }
-                // As many keys as a Secret can have that is referred to key by key, and each as long as most are.
+                // Maximum number of keys of a Secret that is referenced key by key, with long names.
                 let keys: Vec<String> = (0..1000)
                     .map(|number| format!("key-{number:04}-{}", "k".repeat(48)))
                     .collect();
                 let data: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
                 for number in 0..70 {
-                    world.backend.put("jobs", &format!("keys-{number}"), &data);
+                    fixture
+                        .backend
+                        .put("jobs", &format!("keys-{number}"), &data);
                 }
-                world
+                fixture
             },
         );
         drop(inside);
         Self {
             runtime,
-            worlds: worlds.into(),
+            fixtures: fixtures.into(),
         }
     }
 
-    fn cost(&self, world: &World, hostile: &Hostile) -> Cost {
+    fn cost(&self, fixture: &HandlerFixture, hostile: &HostileReview) -> Cost {
         let (path, query) = hostile
             .path
             .split_once('?')
             .map_or((&*hostile.path, None), |(p, q)| (p, Some(q)));
-        world.longest_line();
+        fixture.longest_line();
         MEMORY.reset_peak_usage();
         let (before, began) = (MEMORY.current_usage(), thread_time());
-        let answer =
+        let response =
             self.runtime
-                .block_on(world.bytes(surface(path), query, hostile.body.as_bytes()));
+                .block_on(fixture.bytes(surface(path), query, hostile.body.as_bytes()));
         let time = thread_time().saturating_sub(began);
         let memory = MEMORY.peak_usage().saturating_sub(before);
         Cost {
-            answer: answer.as_ref().map_or(0, Vec::len),
+            response: response.as_ref().map_or(0, Vec::len),
             memory,
-            line: world.longest_line(),
+            line: fixture.longest_line(),
             time,
         }
-        .checked(hostile, answer.as_deref())
+        .checked(hostile, response.as_deref())
     }
 
-    /// Sends it everywhere and holds it against the bounds, with or without its processor time.
-    fn check(&self, hostile: &Hostile, timed: bool) -> Cost {
-        let costs = self.worlds.iter().map(|world| {
-            let mut cost = self.cost(world, hostile);
-            let mut most = MAX_TIME;
-            for _ in 0..TRIES {
-                if timed && cost.time > most {
-                    // One right after the other: the pace of a shared machine changes from second to second.
-                    cost.time = self.cost(world, hostile).time;
-                    most = at_this_pace(MAX_TIME);
+    /// Sends a review to every fixture and checks the limits, with or without its CPU time.
+    fn check(&self, hostile: &HostileReview, timed: bool) -> Cost {
+        let costs = self.fixtures.iter().map(|fixture| {
+            let mut cost = self.cost(fixture, hostile);
+            let mut max_of = MAX_TIME;
+            for _ in 0..MAX_TRIES {
+                if timed && cost.time > max_of {
+                    // Retried at once: the speed of a shared machine changes by the second.
+                    cost.time = self.cost(fixture, hostile).time;
+                    max_of = scaled_to_this_machine(MAX_TIME);
                 }
             }
             assert!(
-                !timed || cost.time <= most,
-                "{}: {:?} of processor time, not {most:?}",
-                hostile.what,
+                !timed || cost.time <= max_of,
+                "{}: {:?} of processor time, not {max_of:?}",
+                hostile.description,
                 cost.time
             );
             cost
         });
-        costs.fold(Cost::default(), Cost::most)
+        costs.fold(Cost::default(), Cost::max_of)
     }
 }
 
 impl Cost {
-    fn checked(self, hostile: &Hostile, answer: Option<&[u8]>) -> Self {
-        let what = &hostile.what;
+    fn checked(self, hostile: &HostileReview, response: Option<&[u8]>) -> Self {
+        let what = &hostile.description;
         assert!(
-            self.answer <= MAX_ANSWER,
-            "{what}: an answer of {} bytes",
-            self.answer
+            self.response <= MAX_ANSWER,
+            "{what}: a response of {} bytes",
+            self.response
         );
         assert!(
             self.memory <= MAX_MEMORY,
@@ -189,69 +193,70 @@ impl Cost {
             "{what}: a log line of {} bytes",
             self.line
         );
-        let refused = answer.is_some_and(|answer| {
-            answer
+        let refused = response.is_some_and(|response| {
+            response
                 .windows(15)
                 .any(|window| window == br#""allowed":false"#)
         });
         let (factor, more) = MAX_REFUSAL;
         assert!(
-            !refused || self.answer <= factor * hostile.body.len() + more,
+            !refused || self.response <= factor * hostile.body.len() + more,
             "{what}: refused in {} bytes",
-            self.answer
+            self.response
         );
         self
     }
 }
 
-fn say(what: &str, cost: Cost) {
+fn print_cost(what: &str, cost: Cost) {
     let Cost {
-        answer,
+        response,
         memory,
         line,
         time,
     } = cost;
     writeln!(
         std::io::stderr(),
-        "{what}: answer at most {answer} bytes, memory {} KiB, log line {line} bytes, processor {time:.1?}",
+        "{what}: answer at most {response} bytes, memory {} KiB, log line {line} bytes, processor {time:.1?}",
         memory >> 10
     )
     .ok();
 }
 
 #[test]
-fn hostile_reviews_cost_no_more_than_their_bounds() {
-    let worlds = Worlds::new();
-    for hostile in known() {
-        worlds.check(&hostile, false);
+fn hostile_reviews_stay_within_limits() {
+    let fixtures = Fixtures::new();
+    for hostile in known_attacks() {
+        fixtures.check(&hostile, false);
     }
     let mut generator = Generator::new(1);
     for _ in 0..300 {
-        worlds.check(&generator.next(), false);
+        fixtures.check(&generator.next(), false);
     }
 }
 
 #[test]
-#[ignore = "says something about optimised code alone: make hostile"]
-fn ten_thousand_hostile_reviews_cost_no_more_than_their_bounds() {
+#[ignore = "meaningful for optimised code only: make hostile"]
+fn ten_thousand_hostile_reviews_stay_within_limits() {
     const REVIEWS: usize = 10_000;
-    let worlds = Worlds::new();
-    for hostile in known() {
-        let cost = worlds.check(&hostile, true);
-        say(&hostile.what, cost);
+    let fixtures = Fixtures::new();
+    for hostile in known_attacks() {
+        let cost = fixtures.check(&hostile, true);
+        print_cost(&hostile.description, cost);
     }
-    let (mut generator, mut most, mut worst) = (Generator::new(2), Cost::default(), String::new());
+    let (mut generator, mut max_of, mut worst) =
+        (Generator::new(2), Cost::default(), String::new());
     for number in 0..REVIEWS {
         let hostile = generator.next();
-        let cost = worlds.check(&hostile, true);
-        if cost.time > most.time {
+        let cost = fixtures.check(&hostile, true);
+        if cost.time > max_of.time {
             worst.clear();
-            write!(worst, "number {number}, {}", hostile.what).ok();
+            write!(worst, "number {number}, {}", hostile.description).ok();
         }
-        most = most.most(cost);
+        max_of = max_of.max_of(cost);
     }
-    say(
+    print_cost(
         &format!("{REVIEWS} reviews, each twice; the slowest was {worst}"),
-        most,
+        max_of,
     );
 }

@@ -1,8 +1,8 @@
-//! Every backend, decorator and fake keeps the contract that the traits write down.
+//! Every backend, decorator and fake keeps the contract of the traits.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::future::ready;
@@ -23,7 +23,7 @@ use floe_secrets_webhook::backend::static_binder::StaticBinder;
 use floe_secrets_webhook::backend::{SecretBinder, SecretsBackend};
 use floe_secrets_webhook::kubernetes::{ClientSettings, connect};
 use floe_secrets_webhook::{backend_conformance, binder_conformance};
-use testbed::backends::{InMemory, OverApi};
+use testbed::backends::{ApiFixture, MemoryFixture};
 use testbed::control_plane::ControlPlane;
 use testbed::namespace::TestNamespace;
 use testbed::webhook::webhook_identity;
@@ -32,56 +32,56 @@ fn metrics() -> BackendMetrics {
     BackendMetrics::default()
 }
 
-fn memory() -> InMemory {
-    InMemory::binder(|backend| backend)
+fn memory() -> MemoryFixture {
+    MemoryFixture::binder(|backend| backend)
 }
 
-fn metered() -> InMemory {
+fn metered() -> MemoryFixture {
     let backend = Arc::new(MemoryBackend::new());
     let metered = Arc::new(Metered::new(Arc::clone(&backend), metrics()));
-    InMemory {
+    MemoryFixture {
         backend,
         binder: metered.clone(),
         values: metered,
     }
 }
 
-fn retrying() -> InMemory {
-    InMemory::binder(|backend| Retrying::new(backend, RetrySettings::default()))
+fn retrying() -> MemoryFixture {
+    MemoryFixture::binder(|backend| Retrying::new(backend, RetrySettings::default()))
 }
 
-fn breaker() -> InMemory {
-    InMemory::binder(|backend| Breaker::new(backend, BreakerSettings::default()))
+fn breaker() -> MemoryFixture {
+    MemoryFixture::binder(|backend| Breaker::new(backend, BreakerSettings::default()))
 }
 
-fn limited() -> InMemory {
-    InMemory::binder(|backend| {
+fn limited() -> MemoryFixture {
+    MemoryFixture::binder(|backend| {
         let breaker = Breaker::new(backend, BreakerSettings::default());
         let circuit = breaker.circuit();
         Limited::new(breaker, Limits::new(LimitSettings::default()), circuit)
     })
 }
 
-fn cached() -> InMemory {
-    InMemory::binder(|backend| Cached::new(backend, CacheSettings::default(), metrics()))
+fn cached() -> MemoryFixture {
+    MemoryFixture::binder(|backend| Cached::new(backend, CacheSettings::default(), metrics()))
 }
 
-fn full_stack() -> InMemory {
+fn full_stack() -> MemoryFixture {
     let backend = Arc::new(MemoryBackend::new());
     let Backend { binder, values, .. } = Backend::assemble(
         Arc::clone(&backend),
         DecoratorSettings::default(),
         &metrics(),
     );
-    InMemory {
+    MemoryFixture {
         backend,
         binder,
         values,
     }
 }
 
-async fn full_stack_over_api() -> OverApi {
-    OverApi::fake_with(|backend| {
+async fn full_stack_over_api() -> ApiFixture {
+    ApiFixture::fake_with(|backend| {
         let Backend { binder, values, .. } =
             Backend::assemble(backend, DecoratorSettings::default(), &metrics());
         (binder, values)
@@ -89,7 +89,7 @@ async fn full_stack_over_api() -> OverApi {
     .await
 }
 
-/// Secrets known from files: nothing there can fail.
+/// Secrets from files: nothing there can fail.
 #[derive(Default)]
 struct Files(Mutex<StaticBinder>);
 
@@ -120,12 +120,12 @@ fn files() -> Files {
     Files::default()
 }
 
-/// Secrets behind a real API server, read with the rights that are shipped.
+/// Secrets of a real API server, read with the shipped permissions.
 struct RealApi {
-    over: OverApi,
-    /// Who asks now.
+    over: ApiFixture,
+    /// Current identity.
     binder: Mutex<Arc<dyn SecretBinder>>,
-    /// With a token that is none, and with one that gives no rights.
+    /// Identities with an invalid token, and without permissions.
     unknown: Arc<dyn SecretBinder>,
     nobody: Arc<dyn SecretBinder>,
     _namespaces: [TestNamespace; 2],
@@ -154,13 +154,13 @@ impl RealApi {
                 ..ClientSettings::default()
             };
             dress(KubernetesBackend::new(
-                connect(&settings).await.expect("a kubeconfig that we made"),
+                connect(&settings).await.expect("a generated kubeconfig"),
                 None,
             ))
         };
         let binder = reading(webhook).await;
         Self {
-            over: OverApi {
+            over: ApiFixture {
                 admin: cp.client(),
                 binder: Arc::clone(&binder),
                 // The webhook itself may neither list nor write.
@@ -242,7 +242,7 @@ binder_conformance!(limited_binder, ready(limited()));
 binder_conformance!(cached_binder, ready(cached()));
 binder_conformance!(full_stack_binder, ready(full_stack()));
 binder_conformance!(static_binder, ready(files()));
-binder_conformance!(kubernetes_binder, OverApi::fake());
+binder_conformance!(kubernetes_binder, ApiFixture::fake());
 binder_conformance!(kubernetes_full_stack_binder, full_stack_over_api());
 binder_conformance!(real_kubernetes_binder, RealApi::bare());
 binder_conformance!(real_kubernetes_full_stack_binder, RealApi::full_stack());
@@ -250,6 +250,6 @@ binder_conformance!(real_kubernetes_full_stack_binder, RealApi::full_stack());
 backend_conformance!(memory_backend, ready(memory()));
 backend_conformance!(metered_backend, ready(metered()));
 backend_conformance!(full_stack_backend, ready(full_stack()));
-backend_conformance!(kubernetes_backend, OverApi::fake());
+backend_conformance!(kubernetes_backend, ApiFixture::fake());
 backend_conformance!(kubernetes_full_stack_backend, full_stack_over_api());
 backend_conformance!(real_kubernetes_backend, RealApi::bare());

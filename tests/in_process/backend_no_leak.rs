@@ -1,4 +1,4 @@
-//! A secret's value shows up nowhere: not in errors, and not in logs at the most talkative level.
+//! Secret values appear nowhere: not in errors, and not in logs at the most verbose level.
 #![cfg(feature = "test-util")]
 
 use std::collections::BTreeMap;
@@ -33,13 +33,13 @@ const FAULTS: [Option<ApiFault>; 12] = [
     Some(ApiFault::OtherObject),
 ];
 
-/// Everything that was logged.
+/// Complete log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("nobody panics while logging")).into_owned()
+        String::from_utf8_lossy(&self.0.lock().expect("no panic while logging")).into_owned()
     }
 }
 
@@ -47,7 +47,7 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0
             .lock()
-            .expect("nobody panics while logging")
+            .expect("no panic while logging")
             .extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -57,19 +57,19 @@ impl io::Write for Log {
     }
 }
 
-/// All that a caller can show of a failure.
-fn shown<T>(answer: Result<T, BackendError>) -> String {
-    match answer {
+/// Everything that a caller can print of an error.
+fn shown<T>(response: Result<T, BackendError>) -> String {
+    match response {
         Ok(_) => String::new(),
         Err(error) => format!("{error}\n{error:?}\n{error:#?}\n{}\n", ErrorChain(&error)),
     }
 }
 
 #[tokio::test]
-async fn values_show_up_neither_in_errors_nor_in_logs() {
+async fn values_appear_neither_in_errors_nor_in_logs() {
     let log = Log::default();
     let writer = log.clone();
-    // For the whole process: the client's worker and the server log from their own tasks.
+    // Set for the whole process: the client's worker and the server log from their own tasks.
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(move || writer.clone())

@@ -1,8 +1,8 @@
-//! The panic hook, in a process of its own: it is global.
+//! Panic hook, in a process of its own, because it is global.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::io::Write;
@@ -25,7 +25,7 @@ impl Write for Lines {
 }
 
 #[test]
-fn a_panic_leaves_one_json_line_with_the_place_and_not_the_payload() {
+fn panic_logs_one_json_line_with_location_without_payload() {
     let lines = Lines::default();
     let writer = lines.clone();
     logs::init(LogFormat::Json, "info", move || writer.clone()).unwrap();

@@ -1,10 +1,10 @@
-//! Workloads through the whole admission path, without a cluster: reviews in, patched objects out. Tables first, then
-//! what holds for every workload. `PROPTEST_CASES` asks for more of them.
+//! Workloads through the complete admission path, without a cluster: reviews in, patched objects out. First tables,
+//! then properties of every workload. `PROPTEST_CASES` sets their number.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
+    reason = "a failing helper fails its test"
 )]
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
-use testbed::reloader_rules::{MATCH, Verdict, verdict};
+use testbed::reloader_rules::{MATCH, ReloadDecision, reload_decision};
 use tokio::time::Instant;
 
 const PREFIX: &str = "secrets.floe.dev/";
@@ -40,9 +40,9 @@ const INHERITED: &str = "secrets.floe.dev/inherited";
 const LIST: &str = "secret.reloader.stakater.com/reload";
 const INFISICAL: &str = "secrets.infisical.com/auto-reload";
 
-// === the bed ===
+// === fixture ===
 
-/// A backend that never answers well.
+/// Backend that always fails.
 #[derive(Debug)]
 struct Down;
 
@@ -86,7 +86,7 @@ impl DefaultsReader for Namespace {
     }
 }
 
-struct Bed {
+struct Fixture {
     handler: Handler,
     surface: Surface,
     runtime: tokio::runtime::Runtime,
@@ -94,10 +94,10 @@ struct Bed {
 
 struct Admitted {
     allowed: bool,
-    /// The object as it is stored.
+    /// Stored object.
     object: Value,
     patch: Vec<Value>,
-    said: String,
+    message: String,
     warnings: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ fn secrets(more: &[&str]) -> StaticBinder {
     known
 }
 
-impl Bed {
+impl Fixture {
     fn new(inject_template: bool) -> Self {
         Self::with(Arc::new(secrets(&[])), inject_template, None)
     }
@@ -212,7 +212,7 @@ impl Bed {
                 .as_array()
                 .cloned()
                 .unwrap_or_default(),
-            said: response["status"]["message"]
+            message: response["status"]["message"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
@@ -223,19 +223,19 @@ impl Bed {
     #[track_caller]
     fn create(&self, object: &Value) -> Value {
         let admitted = self.admit(object, None);
-        assert!(admitted.allowed, "{}", admitted.said);
+        assert!(admitted.allowed, "{}", admitted.message);
         admitted.object
     }
 
     #[track_caller]
     fn update(&self, object: &Value, old: &Value) -> Value {
         let admitted = self.admit(object, Some(old));
-        assert!(admitted.allowed, "{}", admitted.said);
+        assert!(admitted.allowed, "{}", admitted.message);
         admitted.object
     }
 }
 
-/// As the API server stores it: what is empty is absent.
+/// Empty maps and lists are absent, as in the API server's objects.
 fn stored(mut value: Value) -> Value {
     fn prune(value: &mut Value) {
         match value {
@@ -259,7 +259,7 @@ fn stored(mut value: Value) -> Value {
     value
 }
 
-fn ours(pairs: &[(&str, &str)]) -> Value {
+fn prefixed(pairs: &[(&str, &str)]) -> Value {
     pairs
         .iter()
         .map(|(key, value)| (format!("{PREFIX}{key}"), json!(value)))
@@ -267,7 +267,7 @@ fn ours(pairs: &[(&str, &str)]) -> Value {
         .into()
 }
 
-/// The annotation of a template that inherits these.
+/// Annotation of a template that inherits these.
 fn inherited(pairs: &[(&str, &str)]) -> Value {
     let keys: BTreeMap<&str, &str> = pairs.iter().copied().collect();
     json!({INHERITED: serde_json::to_string(&keys).unwrap()})
@@ -275,13 +275,13 @@ fn inherited(pairs: &[(&str, &str)]) -> Value {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what a test writes is written where it is used"
+    reason = "input of a test is defined where it is used"
 )]
 fn deployment(metadata: Value, template: Value, container: Value) -> Value {
     workload("Deployment", &metadata, &template, &container)
 }
 
-/// A workload with these annotations on its metadata and its template, and this container.
+/// Workload with these annotations on its metadata and its template, and this container.
 fn workload(kind: &str, metadata: &Value, template: &Value, container: &Value) -> Value {
     let version = match kind {
         "Job" | "CronJob" => "batch/v1",
@@ -338,7 +338,7 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
     stored(object)
 }
 
-// === annotations alone, the default ===
+// === annotations only, the default ===
 
 #[rstest]
 #[case::deployment("Deployment", true)]
@@ -347,15 +347,18 @@ fn annotate(object: &Value, key: &str, value: Option<&str>) -> Value {
 #[case::rollout("Rollout", true)]
 #[case::job("Job", false)]
 #[case::cron_job("CronJob", false)]
-fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] restarts: bool) {
-    let bed = Bed::new(false);
+fn keys_are_inherited_and_restartable_kinds_are_annotated(
+    #[case] kind: &str,
+    #[case] restarts: bool,
+) {
+    let fixture = Fixture::new(false);
     let original = workload(
         kind,
-        &ours(&[("env-from", "a.b"), ("refs", "c/k")]),
+        &prefixed(&[("env-from", "a.b"), ("refs", "c/k")]),
         &json!({"x": "y"}),
         &json!({}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     let mut expected = inherited(&[("env-from", "a.b"), ("refs", "c/k")]);
     expected["x"] = json!("y");
     assert_eq!(template(&live)["metadata"]["annotations"], expected);
@@ -374,9 +377,9 @@ fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] r
         }
     );
     assert_eq!(record(&live)["copied"], json!(null), "nothing is copied");
-    assert!(bed.admit(&live, None).patch.is_empty(), "reinvoked");
+    assert!(fixture.admit(&live, None).patch.is_empty(), "reinvoked");
     assert_eq!(
-        bed.admit(&touched(&live), Some(&live)).patch.len(),
+        fixture.admit(&touched(&live), Some(&live)).patch.len(),
         0,
         "untouched"
     );
@@ -391,7 +394,7 @@ fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] r
             .unwrap()
             .remove("annotations");
         assert_eq!(
-            bed.update(&bare, &live),
+            fixture.update(&bare, &live),
             original,
             "all of it is taken back"
         );
@@ -399,15 +402,15 @@ fn keys_are_inherited_and_what_can_restart_is_told(#[case] kind: &str, #[case] r
 }
 
 #[test]
-fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
+fn cron_job_template_annotations_are_nearer_than_metadata() {
     let mut object = workload(
         "CronJob",
-        &ours(&[("env-from", "a"), ("on-missing", "warn")]),
+        &prefixed(&[("env-from", "a"), ("on-missing", "warn")]),
         &json!({}),
         &json!({}),
     );
-    object["spec"]["jobTemplate"]["metadata"]["annotations"] = ours(&[("env-from", "b")]);
-    let live = Bed::new(false).create(&object);
+    object["spec"]["jobTemplate"]["metadata"]["annotations"] = prefixed(&[("env-from", "b")]);
+    let live = Fixture::new(false).create(&object);
     assert_eq!(
         template(&live)["metadata"]["annotations"],
         inherited(&[("env-from", "b"), ("on-missing", "warn")])
@@ -415,10 +418,10 @@ fn a_cron_jobs_job_template_is_nearer_than_its_metadata() {
 }
 
 #[test]
-fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
-    let bed = Bed::new(false);
-    let missed = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
-    let live = bed.update(&touched(&missed), &missed);
+fn missed_review_restarts_nothing_until_template_changes() {
+    let fixture = Fixture::new(false);
+    let missed = deployment(prefixed(&[("env-from", "a")]), json!({}), json!({}));
+    let live = fixture.update(&touched(&missed), &missed);
     assert_eq!(template(&live), template(&missed));
     assert_eq!(
         live["metadata"]["annotations"][LIST], "a",
@@ -427,7 +430,7 @@ fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
     let mut restarted = live.clone();
     restarted["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] =
         json!("now");
-    let healed = bed.update(&restarted, &live);
+    let healed = fixture.update(&restarted, &live);
     assert_eq!(
         template(&healed)["metadata"]["annotations"][INHERITED],
         r#"{"env-from":"a"}"#
@@ -435,18 +438,18 @@ fn a_call_that_was_missed_restarts_nothing_until_the_template_changes_anyway() {
 }
 
 #[test]
-fn what_a_replace_drops_comes_back_unchanged() {
+fn dropped_entries_return_unchanged_after_replace() {
     for inject_template in [false, true] {
-        let bed = Bed::new(inject_template);
+        let fixture = Fixture::new(inject_template);
         let manifest = deployment(
-            ours(&[("env-from", "a,b"), ("refs", "c/*")]),
+            prefixed(&[("env-from", "a,b"), ("refs", "c/*")]),
             json!({}),
             json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "P", "value": "$(FLOE_SECRET_C_K)"}]}),
         );
-        let live = bed.create(&manifest);
+        let live = fixture.create(&manifest);
         assert_ne!(live, manifest);
         assert_eq!(
-            bed.update(&manifest, &live),
+            fixture.update(&manifest, &live),
             live,
             "template: {inject_template}"
         );
@@ -454,18 +457,18 @@ fn what_a_replace_drops_comes_back_unchanged() {
 }
 
 #[test]
-fn an_authors_list_keeps_its_entries_and_ours_come_back_after_every_apply() {
-    let bed = Bed::new(false);
-    let mut metadata = ours(&[("env-from", "a,b")]);
+fn author_list_keeps_entries_and_regains_ours_after_apply() {
+    let fixture = Fixture::new(false);
+    let mut metadata = prefixed(&[("env-from", "a,b")]);
     metadata[LIST] = json!("x.*, b");
-    let live = bed.create(&deployment(metadata, json!({}), json!({})));
+    let live = fixture.create(&deployment(metadata, json!({}), json!({})));
     assert_eq!(live["metadata"]["annotations"][LIST], "x.*, b,a");
     // Client-side and server-side apply send the author's value again.
     let applied = annotate(&live, LIST, Some("x.*, b"));
-    assert_eq!(bed.update(&applied, &live), live);
+    assert_eq!(fixture.update(&applied, &live), live);
     let bare = annotate(&live, &format!("{PREFIX}env-from"), None);
     assert_eq!(
-        bed.update(&bare, &live)["metadata"]["annotations"],
+        fixture.update(&bare, &live)["metadata"]["annotations"],
         json!({LIST: "x.*, b"})
     );
 }
@@ -474,20 +477,20 @@ fn an_authors_list_keeps_its_entries_and_ours_come_back_after_every_apply() {
 #[case::opted_out("reloader.stakater.com/auto", "false")]
 #[case::another("reloader.stakater.com/auto", "true")]
 #[case::infisical(INFISICAL, "true")]
-fn a_word_of_the_author_takes_ours_back(#[case] key: &str, #[case] value: &str) {
-    let bed = Bed::new(false);
-    let live = bed.create(&deployment(
-        ours(&[("env-from", "a")]),
+fn author_statement_removes_ours(#[case] key: &str, #[case] value: &str) {
+    let fixture = Fixture::new(false);
+    let live = fixture.create(&deployment(
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
     assert_eq!(live["metadata"]["annotations"][LIST], "a");
-    let said = bed.update(&annotate(&live, key, Some(value)), &live);
-    assert_eq!(said["metadata"]["annotations"][LIST], json!(null));
-    assert_eq!(template(&said), template(&live), "nothing restarts");
+    let message = fixture.update(&annotate(&live, key, Some(value)), &live);
+    assert_eq!(message["metadata"]["annotations"][LIST], json!(null));
+    assert_eq!(template(&message), template(&live), "nothing restarts");
 }
 
-/// Managed fields of server-side applies: each manager, and when it applied which of the object's annotations.
+/// Managed fields of server-side applies: each manager, the time of its apply, and the annotations that it owns.
 fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
     let entry = |(manager, time, names): &(&str, &str, &[&str])| {
         let fields: Map<String, Value> = names
@@ -503,41 +506,41 @@ fn applied_by(object: &Value, managers: &[(&str, &str, &[&str])]) -> Value {
 }
 
 #[test]
-fn entries_beside_a_list_that_was_applied_at_the_server_stay_ours_when_others_write() {
-    let bed = Bed::new(false);
+fn entries_next_to_server_side_applied_list_stay_ours() {
+    let fixture = Fixture::new(false);
     let names: &[&str] = &[LIST, "secrets.floe.dev/env-from"];
     let manifest = deployment(
         json!({LIST: "x", "secrets.floe.dev/env-from": "a"}),
         json!({}),
         json!({}),
     );
-    let live = bed
+    let live = fixture
         .admit(&applied_by(&manifest, &[("gitops", "1", names)]), None)
         .object;
     assert_eq!(live["metadata"]["annotations"][LIST], "x,a");
     let beside = applied_by(&live, &[("gitops", "1", names), ("costs", "2", &[])]);
     assert_eq!(
-        bed.admit(&touched(&beside), Some(&live)).patch,
+        fixture.admit(&touched(&beside), Some(&live)).patch,
         Vec::<Value>::new()
     );
     let removed = annotate(&beside, "secrets.floe.dev/env-from", None);
     assert_eq!(
-        bed.update(&removed, &beside)["metadata"]["annotations"],
+        fixture.update(&removed, &beside)["metadata"]["annotations"],
         json!({LIST: "x"})
     );
-    // Its own manager sends an entry of ours: from now on it is an author's.
+    // The author's manager sends an entry of the webhook: from now on it is the author's.
     let sent = applied_by(&removed, &[("gitops", "3", &[LIST])]);
     assert_eq!(
-        bed.update(&sent, &beside)["metadata"]["annotations"],
+        fixture.update(&sent, &beside)["metadata"]["annotations"],
         json!({LIST: "x,a"})
     );
 }
 
 #[test]
 fn opting_out_is_inherited_too() {
-    let bed = Bed::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
-    let live = bed.create(&deployment(
-        ours(&[("inject", "false")]),
+    let fixture = Fixture::with(Arc::new(secrets(&[])), true, Some(&[("env-from", "a")]));
+    let live = fixture.create(&deployment(
+        prefixed(&[("inject", "false")]),
         json!({}),
         json!({}),
     ));
@@ -554,12 +557,12 @@ fn opting_out_is_inherited_too() {
 
 #[test]
 fn defaults_lead_to_restarts_and_are_not_inherited() {
-    let bed = Bed::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
+    let fixture = Fixture::with(Arc::new(secrets(&[])), false, Some(&[("env-from", "a")]));
     let bare = deployment(json!({}), json!({}), json!({}));
-    let live = bed.create(&bare);
+    let live = fixture.create(&bare);
     assert_eq!(template(&live), template(&bare));
     assert_eq!(live["metadata"]["annotations"][LIST], "a");
-    let without = Bed::with(Arc::new(secrets(&[])), false, Some(&[]));
+    let without = Fixture::with(Arc::new(secrets(&[])), false, Some(&[]));
     assert_eq!(
         without.update(&touched(&live), &live),
         touched(&bare),
@@ -567,11 +570,11 @@ fn defaults_lead_to_restarts_and_are_not_inherited() {
     );
 }
 
-// === refusals and warnings ===
+// === rejections and warnings ===
 
 #[test]
-fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
-    let bed = Bed::new(false);
+fn too_long_inherited_annotations_are_rejected_with_solution() {
+    let fixture = Fixture::new(false);
     let of = |keys: usize, template: usize| {
         let pairs = (0..keys).map(|n| {
             (
@@ -580,56 +583,57 @@ fn what_is_too_long_to_be_inherited_is_refused_with_the_way_out() {
             )
         });
         let annotations = json!({"other": "x".repeat(template)});
-        bed.admit(
+        fixture.admit(
             &deployment(pairs.collect::<Map<_, _>>().into(), annotations, json!({})),
             None,
         )
     };
-    assert!(of(200, 0).allowed, "{}", of(200, 0).said);
+    assert!(of(200, 0).allowed, "{}", of(200, 0).message);
     let long = of(250 + 60, 0);
     assert!(
-        !long.allowed && long.said.contains("secrets.floe.dev/inherited"),
+        !long.allowed && long.message.contains("secrets.floe.dev/inherited"),
         "{}",
-        long.said
+        long.message
     );
     assert!(
-        long.said.contains("Write them on the pod template instead"),
+        long.message
+            .contains("Write them on the pod template instead"),
         "{}",
-        long.said
+        long.message
     );
-    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).said);
+    assert!(of(100, 230_000).allowed, "{}", of(100, 230_000).message);
     let heavy = of(100, 250_000);
     assert!(
-        !heavy.allowed && heavy.said.contains("at most 262144 are allowed"),
+        !heavy.allowed && heavy.message.contains("at most 262144 are allowed"),
         "{}",
-        heavy.said
+        heavy.message
     );
 }
 
 #[test]
-fn the_annotation_of_templates_is_refused_on_metadata() {
-    let bed = Bed::new(false);
-    let refused = bed.admit(
+fn inherited_annotation_is_rejected_on_metadata() {
+    let fixture = Fixture::new(false);
+    let refused = fixture.admit(
         &deployment(
-            ours(&[("inherited", "{}"), ("env-from", "a")]),
+            prefixed(&[("inherited", "{}"), ("env-from", "a")]),
             json!({}),
             json!({}),
         ),
         None,
     );
     assert!(
-        !refused.allowed && refused.said.contains("remove it from the metadata"),
+        !refused.allowed && refused.message.contains("remove it from the metadata"),
         "{}",
-        refused.said
+        refused.message
     );
 }
 
 #[test]
-fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
-    let bed = Bed::new(false);
+fn forged_inherited_annotation_is_rewritten() {
+    let fixture = Fixture::new(false);
     for forged in ["{}", "[", r#"{"env-from":"b"}"#, r#"{"injected":"{}"}"#] {
-        let live = bed.create(&deployment(
-            ours(&[("env-from", "a")]),
+        let live = fixture.create(&deployment(
+            prefixed(&[("env-from", "a")]),
             json!({INHERITED: forged}),
             json!({}),
         ));
@@ -638,7 +642,7 @@ fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
             inherited(&[("env-from", "a")]),
             "{forged}"
         );
-        let bare = bed.create(&deployment(
+        let bare = fixture.create(&deployment(
             json!({}),
             json!({INHERITED: forged, "x": "y"}),
             json!({}),
@@ -652,10 +656,11 @@ fn a_forged_inherited_annotation_of_a_template_is_rewritten() {
 }
 
 #[test]
-fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
-    let bed = Bed::new(false);
-    let of =
-        |pairs: &[(&str, &str)]| bed.admit(&deployment(ours(pairs), json!({}), json!({})), None);
+fn missing_secret_is_warning_unless_author_denies() {
+    let fixture = Fixture::new(false);
+    let of = |pairs: &[(&str, &str)]| {
+        fixture.admit(&deployment(prefixed(pairs), json!({}), json!({})), None)
+    };
     let warned = of(&[("env-from", "nowhere")]);
     assert!(warned.allowed);
     assert_eq!(
@@ -676,13 +681,13 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
     assert!(!refused.allowed);
     assert!(
         refused
-            .said
+            .message
             .starts_with("secret \"nowhere\" not found in namespace \"ns\""),
         "{}",
-        refused.said
+        refused.message
     );
-    // A default is not the author's word.
-    let operators = Bed::with(
+    // A default is not a statement of the author.
+    let operators = Fixture::with(
         Arc::new(secrets(&[])),
         false,
         Some(&[("on-missing", "deny")]),
@@ -690,7 +695,7 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
     assert!(
         operators
             .admit(
-                &deployment(ours(&[("env-from", "nowhere")]), json!({}), json!({})),
+                &deployment(prefixed(&[("env-from", "nowhere")]), json!({}), json!({})),
                 None
             )
             .allowed
@@ -698,61 +703,64 @@ fn a_missing_secret_is_a_warning_unless_the_author_wants_more() {
 }
 
 #[test]
-fn malformed_annotations_are_refused_where_they_are_written_and_nowhere_else() {
+fn malformed_annotations_are_rejected_only_where_they_are_written() {
     for place in ["metadata", "template"] {
-        let bad = ours(&[("ref", "a"), ("reload", "never")]);
+        let bad = prefixed(&[("ref", "a"), ("reload", "never")]);
         let (metadata, inner) = if place == "metadata" {
             (bad, json!({}))
         } else {
             (json!({}), bad)
         };
         let object = deployment(metadata, inner, json!({}));
-        let bed = Bed::new(true);
-        let refused = bed.admit(&object, None);
+        let fixture = Fixture::new(true);
+        let refused = fixture.admit(&object, None);
         assert!(!refused.allowed, "{place}");
         assert!(
-            refused.said.contains("did you mean secrets.floe.dev/refs?"),
+            refused
+                .message
+                .contains("did you mean secrets.floe.dev/refs?"),
             "{}",
-            refused.said
+            refused.message
         );
         assert!(
-            refused.said.contains("secrets.floe.dev/reload"),
+            refused.message.contains("secrets.floe.dev/reload"),
             "{}",
-            refused.said
+            refused.message
         );
-        // Written while nobody looked: whoever scales or labels it is not refused, and nothing changes.
-        let later = bed.admit(&touched(&object), Some(&object));
+        // Written while the webhook was off: scaling or labelling is not rejected, and nothing changes.
+        let later = fixture.admit(&touched(&object), Some(&object));
         assert_eq!(
             (later.allowed, later.patch.len(), later.warnings.len()),
             (true, 0, 0),
             "{place}: {}",
-            later.said
+            later.message
         );
         let mut image = object.clone();
         image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
-        let later = bed.admit(&image, Some(&object));
-        assert!(later.allowed, "{place}: {}", later.said);
+        let later = fixture.admit(&image, Some(&object));
+        assert!(later.allowed, "{place}: {}", later.message);
         // Changed, and still malformed.
         assert!(
-            !bed.admit(
-                &annotate(&object, &format!("{PREFIX}env-from"), Some("a")),
-                Some(&object)
-            )
-            .allowed
+            !fixture
+                .admit(
+                    &annotate(&object, &format!("{PREFIX}env-from"), Some("a")),
+                    Some(&object)
+                )
+                .allowed
         );
     }
 }
 
 #[rstest]
-fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_template: bool) {
-    let bed = Bed::with(Arc::new(Down), inject_template, None);
+fn unavailable_backend_rejects_no_workload(#[values(false, true)] inject_template: bool) {
+    let fixture = Fixture::with(Arc::new(Down), inject_template, None);
     let object = deployment(
-        ours(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
+        prefixed(&[("env-from", "a"), ("refs", "b/*"), ("on-missing", "deny")]),
         json!({}),
         json!({}),
     );
-    let admitted = bed.admit(&object, None);
-    assert!(admitted.allowed, "{}", admitted.said);
+    let admitted = fixture.admit(&object, None);
+    assert!(admitted.allowed, "{}", admitted.message);
     assert!(
         admitted.warnings[0].contains("unavailable"),
         "{:?}",
@@ -767,32 +775,37 @@ fn a_backend_that_is_down_refuses_no_workload(#[values(false, true)] inject_temp
         template(&object)["spec"]
     );
     assert_eq!(admitted.object["metadata"]["annotations"][LIST], "a,b");
-    // What was injected while it was up stays.
-    let up = Bed::new(true).create(&deployment(
-        ours(&[("env-from", "a")]),
+    // Entries that were injected before the outage stay.
+    let up = Fixture::new(true).create(&deployment(
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
     let changed = annotate(&up, &format!("{PREFIX}env-from"), Some("a,b"));
-    let kept = bed.update(&changed, &up);
+    let kept = fixture.update(&changed, &up);
     assert_eq!(template(&kept)["spec"], template(&up)["spec"]);
 }
 
 #[test]
-fn what_is_not_a_workloads_own_change_is_left_alone() {
-    let bed = Bed::new(false);
-    let object = deployment(ours(&[("env-from", "a")]), json!({}), json!({}));
+fn unrelated_updates_are_left_alone() {
+    let fixture = Fixture::new(false);
+    let object = deployment(prefixed(&[("env-from", "a")]), json!({}), json!({}));
     let mut deleted = object.clone();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert!(bed.admit(&deleted, Some(&object)).patch.is_empty());
+    assert!(fixture.admit(&deleted, Some(&object)).patch.is_empty());
     let mut replica_set = object.clone();
     replica_set["kind"] = json!("ReplicaSet");
-    assert!(bed.admit(&replica_set, None).patch.is_empty());
-    let job = workload("Job", &ours(&[("env-from", "a")]), &json!({}), &json!({}));
-    assert!(bed.admit(&touched(&job), Some(&job)).patch.is_empty());
+    assert!(fixture.admit(&replica_set, None).patch.is_empty());
+    let job = workload(
+        "Job",
+        &prefixed(&[("env-from", "a")]),
+        &json!({}),
+        &json!({}),
+    );
+    assert!(fixture.admit(&touched(&job), Some(&job)).patch.is_empty());
 }
 
-// === into the template ===
+// === injection into the template ===
 
 fn sources(object: &Value) -> Vec<&str> {
     let list = template(object)["spec"]["containers"][0]["envFrom"].as_array();
@@ -811,23 +824,23 @@ fn variables(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_template_is_injected_when_the_operator_says_so() {
-    let bed = Bed::new(true);
+fn template_is_injected_if_operator_enables_it() {
+    let fixture = Fixture::new(true);
     let container =
         json!({"envFrom": [{"secretRef": {"name": "x"}}], "env": [{"name": "MINE", "value": "1"}]});
     let original = deployment(
-        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+        prefixed(&[("env-from", "a,b"), ("env.USER", "c/k")]),
         json!({}),
         container,
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     assert_eq!(
         (sources(&live), variables(&live)),
         (vec!["a", "b", "x"], vec!["MINE", "USER"])
     );
     assert_eq!(template(&live)["metadata"]["labels"][RECORD], "true");
 
-    let fewer = bed.update(
+    let fewer = fixture.update(
         &annotate(&live, &format!("{PREFIX}env-from"), Some("b,c")),
         &live,
     );
@@ -836,7 +849,7 @@ fn the_template_is_injected_when_the_operator_says_so() {
         (vec!["b", "c", "x"], vec!["MINE", "USER"])
     );
 
-    let elsewhere = bed.update(
+    let elsewhere = fixture.update(
         &annotate(&fewer, &format!("{PREFIX}containers"), Some("other*")),
         &fewer,
     );
@@ -854,9 +867,9 @@ fn the_template_is_injected_when_the_operator_says_so() {
         .as_object_mut()
         .unwrap()
         .remove("annotations");
-    assert_eq!(bed.update(&bare, &live), plain);
-    // And when the operator no longer says so, at the next change of the template.
-    let off = Bed::new(false);
+    assert_eq!(fixture.update(&bare, &live), plain);
+    // If the operator turns it off, the entries are removed with the next change of the template.
+    let off = Fixture::new(false);
     assert_eq!(
         template(&off.update(&touched(&live), &live)),
         template(&live)
@@ -867,60 +880,64 @@ fn the_template_is_injected_when_the_operator_says_so() {
 }
 
 #[test]
-fn an_author_who_sends_their_list_again_gets_the_same_object() {
-    let bed = Bed::new(true);
+fn repeated_author_list_yields_same_object() {
+    let fixture = Fixture::new(true);
     let original = deployment(
-        ours(&[("env-from", "a")]),
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({"envFrom": [{"secretRef": {"name": "x"}}]}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     let mut applied = live.clone();
     applied["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
         json!([{"secretRef": {"name": "x"}}]);
-    assert_eq!(bed.update(&applied, &live), live);
+    assert_eq!(fixture.update(&applied, &live), live);
 }
 
 #[test]
-fn what_has_become_the_authors_stays() {
-    let bed = Bed::new(true);
-    let live = bed.create(&deployment(
-        ours(&[("env-from", "a,b"), ("env.USER", "c/k")]),
+fn entries_adopted_by_author_stay() {
+    let fixture = Fixture::new(true);
+    let live = fixture.create(&deployment(
+        prefixed(&[("env-from", "a,b"), ("env.USER", "c/k")]),
         json!({}),
         json!({}),
     ));
-    // They write one of our sources, and our variable with another key, themselves.
-    let mut theirs = live.clone();
-    let container = &mut theirs["spec"]["template"]["spec"]["containers"][0];
+    // The author writes one of the injected sources, and an injected variable with another key.
+    let mut author_object = live.clone();
+    let container = &mut author_object["spec"]["template"]["spec"]["containers"][0];
     container["envFrom"] = json!([{"secretRef": {"name": "a"}}]);
     container["env"] =
         json!([{"name": "USER", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}]);
     let bare = annotate(
-        &annotate(&theirs, &format!("{PREFIX}env-from"), None),
+        &annotate(&author_object, &format!("{PREFIX}env-from"), None),
         &format!("{PREFIX}env.USER"),
         None,
     );
-    let left = bed.update(&bare, &live);
+    let left = fixture.update(&bare, &live);
     assert_eq!(
         (sources(&left), variables(&left)),
         (vec!["a"], vec!["USER"])
     );
-    // While the annotation stands: a warning's worth, and the author's word.
-    let kept = bed.update(&theirs, &live);
+    // While the annotation is there: a warning, and the author's value.
+    let kept = fixture.update(&author_object, &live);
     assert_eq!(
         template(&kept)["spec"]["containers"][0]["env"],
-        theirs["spec"]["template"]["spec"]["containers"][0]["env"]
+        author_object["spec"]["template"]["spec"]["containers"][0]["env"]
     );
     assert_eq!(sources(&kept), ["a", "b"]);
 }
 
 #[test]
-fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
-    let live = Bed::new(true).create(&deployment(ours(&[("refs", "a/*")]), json!({}), json!({})));
+fn new_version_or_key_changes_no_untouched_template() {
+    let live = Fixture::new(true).create(&deployment(
+        prefixed(&[("refs", "a/*")]),
+        json!({}),
+        json!({}),
+    ));
     assert_eq!(variables(&live), ["FLOE_SECRET_A_K", "FLOE_SECRET_A_VALUE"]);
-    let grown = Bed::with(Arc::new(secrets(&["new"])), true, None);
+    let grown = Fixture::with(Arc::new(secrets(&["new"])), true, None);
     assert!(grown.admit(&touched(&live), Some(&live)).patch.is_empty());
-    // As another version would have left it: other names, and a record that says so.
+    // State after another version: other names, and a record that has them.
     let text = live.to_string().replace("FLOE_SECRET_A_K", "OLD_NAME");
     let older: Value = serde_json::from_str(&text).unwrap();
     assert!(grown.admit(&touched(&older), Some(&older)).patch.is_empty());
@@ -928,51 +945,51 @@ fn a_new_version_of_ours_or_a_new_key_changes_no_untouched_template() {
     assert_eq!(
         variables(&grown.update(&again, &older)),
         ["FLOE_SECRET_A_K"],
-        "touched: ours, and the old is withdrawn"
+        "updated: entries of this version, and the old ones are removed"
     );
 }
 
 #[test]
-fn what_inject_wrote_offline_is_the_authors() {
-    let bed = Bed::new(false);
+fn entries_of_offline_inject_belong_to_author() {
+    let fixture = Fixture::new(false);
     let record = json!({"containers": {"main": {"envFrom": ["a"]}}}).to_string();
-    let mut annotations = ours(&[("env-from", "a")]);
+    let mut annotations = prefixed(&[("env-from", "a")]);
     annotations[RECORD] = json!(record);
     let object = deployment(
         json!({}),
         annotations,
         json!({"envFrom": [{"secretRef": {"name": "a"}}]}),
     );
-    let live = bed.create(&object);
+    let live = fixture.create(&object);
     assert_eq!(template(&live), template(&object));
     let mut more = live.clone();
     more["spec"]["template"]["metadata"]["annotations"][format!("{PREFIX}refs")] = json!("c/k");
-    assert_eq!(template(&bed.update(&more, &live)), template(&more));
+    assert_eq!(template(&fixture.update(&more, &live)), template(&more));
 }
 
 #[test]
-fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
-    let bed = Bed::new(false);
+fn infisical_reload_writes_template_and_its_own_annotation() {
+    let fixture = Fixture::new(false);
     let original = deployment(
-        ours(&[("env-from", "a"), ("reload", "infisical")]),
+        prefixed(&[("env-from", "a"), ("reload", "infisical")]),
         json!({}),
         json!({}),
     );
-    let live = bed.create(&original);
+    let live = fixture.create(&original);
     assert_eq!(live["metadata"]["annotations"][INFISICAL], "true");
     assert_eq!(live["metadata"]["annotations"][LIST], json!(null));
     assert_eq!(sources(&live), ["a"]);
-    let other = bed.update(
+    let other = fixture.update(
         &annotate(&live, &format!("{PREFIX}reload"), Some("reloader")),
         &live,
     );
     assert_eq!(other["metadata"]["annotations"][INFISICAL], json!(null));
     assert_eq!(other["metadata"]["annotations"][LIST], "a");
     assert_eq!(sources(&other), Vec::<&str>::new());
-    // Its next run reads the new value: nothing to do for a Job.
-    let job = bed.create(&workload(
+    // The next run reads the new value: a Job needs no restart.
+    let job = fixture.create(&workload(
         "Job",
-        &ours(&[("env-from", "a"), ("reload", "infisical")]),
+        &prefixed(&[("env-from", "a"), ("reload", "infisical")]),
         &json!({}),
         &json!({}),
     ));
@@ -986,23 +1003,23 @@ fn reload_by_infisical_writes_the_template_and_its_own_annotation() {
 }
 
 #[test]
-fn going_back_to_an_older_template_goes_back_to_its_record() {
-    let bed = Bed::new(true);
-    let first = bed.create(&deployment(
-        ours(&[("env-from", "a")]),
+fn older_template_restores_its_record() {
+    let fixture = Fixture::new(true);
+    let first = fixture.create(&deployment(
+        prefixed(&[("env-from", "a")]),
         json!({}),
         json!({}),
     ));
-    let second = bed.update(
+    let second = fixture.update(
         &annotate(&first, &format!("{PREFIX}env-from"), Some("b")),
         &first,
     );
     assert_eq!(sources(&second), ["b"]);
-    // kubectl rollout undo: the old template, and the annotations that stood beside it.
-    assert_eq!(bed.update(&first, &second), first);
+    // kubectl rollout undo: the old template, and the annotations of that time.
+    assert_eq!(fixture.update(&first, &second), first);
 }
 
-// === what holds for every workload ===
+// === properties of every workload ===
 
 fn restart_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     let key = select(
@@ -1030,7 +1047,7 @@ fn restart_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     )
 }
 
-fn asked() -> impl Strategy<Value = BTreeMap<String, String>> {
+fn requested_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     let list =
         vec(select(&["a", "b", "a.b", "nowhere"][..]), 1..3).prop_map(|names| names.join(","));
     let refs =
@@ -1076,7 +1093,7 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
-/// A workload as its author writes it; ours stand on its metadata alone.
+/// Workload as its author writes it; annotations of the webhook are on its metadata alone.
 fn made_up() -> impl Strategy<Value = Value> {
     let kind = select(
         &[
@@ -1089,14 +1106,14 @@ fn made_up() -> impl Strategy<Value = Value> {
     );
     (
         kind,
-        asked(),
+        requested_annotations(),
         restart_annotations(),
         restart_annotations(),
         container("main"),
         container("side"),
     )
-        .prop_map(|(kind, ours, own, inner, main, side)| {
-            let own: BTreeMap<String, String> = ours.into_iter().chain(own).collect();
+        .prop_map(|(kind, prefixed, own, inner, main, side)| {
+            let own: BTreeMap<String, String> = prefixed.into_iter().chain(own).collect();
             let mut object = workload(kind, &json!(own), &json!(inner), &json!({}));
             let path = if kind == "CronJob" {
                 "/spec/jobTemplate/spec/template"
@@ -1108,7 +1125,7 @@ fn made_up() -> impl Strategy<Value = Value> {
         })
 }
 
-/// What Reloader writes, by its two strategies, wherever a merge puts its entry, and when it is to pause a Deployment.
+/// Changes by Reloader, with its two strategies, at any position of a merged entry, and with a pause of the Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reloaded {
     FirstVariable,
@@ -1161,7 +1178,7 @@ fn reloaded(object: &Value, how: Reloaded) -> Value {
     object
 }
 
-/// An object without Reloader's variables, and these.
+/// Object without Reloader's variables, and these.
 fn split(object: &Value) -> (Value, Vec<Value>) {
     let mut object = object.clone();
     let path = if object["kind"] == "CronJob" {
@@ -1182,22 +1199,28 @@ fn split(object: &Value) -> (Value, Vec<Value>) {
     (stored(object), markers)
 }
 
-/// What an author may say anew about a live workload, each by a name and a value or nothing.
+/// Annotations that an author may change on a live workload, each with a value or none.
 fn change() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
-    let ours = (
+    let prefixed = (
         select(&["env-from", "refs"][..]),
         option::of(select(&["a", "b", "a.b,b"][..])),
     );
-    let ours = ours.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
+    let prefixed =
+        prefixed.prop_map(|(key, value)| (format!("{PREFIX}{key}"), value.map(str::to_owned)));
     let reload = option::of(select(&["auto", "reloader", "infisical", "off"][..]));
     let reload = reload.prop_map(|value| (format!("{PREFIX}reload"), value.map(str::to_owned)));
-    let theirs = restart_annotations().prop_map(|all| {
+    let author_object = restart_annotations().prop_map(|all| {
         all.into_iter()
             .map(|(key, value)| (key, Some(value)))
             .collect::<Vec<_>>()
     });
-    (ours, option::of(reload), theirs)
-        .prop_map(|(ours, reload, theirs)| [ours].into_iter().chain(reload).chain(theirs).collect())
+    (prefixed, option::of(reload), author_object).prop_map(|(prefixed, reload, author_object)| {
+        [prefixed]
+            .into_iter()
+            .chain(reload)
+            .chain(author_object)
+            .collect()
+    })
 }
 
 fn changed(object: &Value, change: &[(String, Option<String>)]) -> Value {
@@ -1229,83 +1252,84 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_second_pass_and_a_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+    fn second_pass_and_touch_change_nothing(object in made_up(), inject_template in any::<bool>()) {
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
-        prop_assert_eq!(bed.admit(&live, None).patch, Vec::<Value>::new(), "reinvoked");
-        prop_assert_eq!(bed.admit(&touched(&live), Some(&live)).patch, Vec::<Value>::new(), "touched");
-        prop_assert_eq!(bed.update(&object, &live), live, "sent again as its author wrote it");
+        prop_assert_eq!(fixture.admit(&live, None).patch, Vec::<Value>::new(), "reinvoked");
+        prop_assert_eq!(fixture.admit(&touched(&live), Some(&live)).patch, Vec::<Value>::new(), "touched");
+        prop_assert_eq!(fixture.update(&object, &live), live, "sent again as its author wrote it");
     }
 
     #[test]
-    fn what_is_taken_back_is_what_was_written(object in made_up(), inject_template in any::<bool>()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+    fn removal_takes_back_exactly_what_was_written(object in made_up(), inject_template in any::<bool>()) {
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
-        let bare = bed.update(&without_ours(&first.object), &first.object);
+        let bare = fixture.update(&without_ours(&first.object), &first.object);
         prop_assert_eq!(bare, without_ours(&object));
     }
 
     #[test]
     fn reloaders_patches_pass_unchanged(object in made_up(), inject_template in any::<bool>(), how in reloaded_how()) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
         let reloaded = reloaded(&live, how);
-        prop_assert_eq!(bed.update(&reloaded, &live), reloaded);
+        prop_assert_eq!(fixture.update(&reloaded, &live), reloaded);
     }
 
-    /// Whoever comes first, the author or Reloader: the same object, but for the place of Reloader's own variable.
+    /// The order of the author's and Reloader's changes does not matter: the same object, except for the position of
+    /// Reloader's variable.
     #[test]
     fn reloaders_patches_commute_with_ours(
         object in made_up(), change in change(), inject_template in any::<bool>(), how in reloaded_how(),
     ) {
-        let bed = Bed::new(inject_template);
-        let first = bed.admit(&object, None);
+        let fixture = Fixture::new(inject_template);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
-        // One that was reloaded before we ever saw it.
-        let late = bed.admit(&reloaded(&object, how), None).object;
+        // Reloaded before the webhook first saw it.
+        let late = fixture.admit(&reloaded(&object, how), None).object;
         prop_assert_eq!(split(&late), split(&reloaded(&live, how)));
 
-        let reloaded_first = bed.update(&reloaded(&live, how), &live);
-        let then_changed = bed.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
-        let changed_first = bed.admit(&changed(&live, &change), Some(&live));
+        let reloaded_first = fixture.update(&reloaded(&live, how), &live);
+        let then_changed = fixture.admit(&changed(&reloaded_first, &change), Some(&reloaded_first));
+        let changed_first = fixture.admit(&changed(&live, &change), Some(&live));
         prop_assert_eq!(then_changed.allowed, changed_first.allowed);
         prop_assume!(changed_first.allowed);
-        let then_reloaded = bed.update(&reloaded(&changed_first.object, how), &changed_first.object);
+        let then_reloaded = fixture.update(&reloaded(&changed_first.object, how), &changed_first.object);
         prop_assert_eq!(split(&then_changed.object), split(&then_reloaded));
-        // Told twice, it is told once.
-        prop_assert_eq!(bed.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
-        prop_assert_eq!(bed.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
+        // Listed twice is the same as listed once.
+        prop_assert_eq!(fixture.admit(&touched(&then_reloaded), Some(&then_reloaded)).patch, Vec::<Value>::new());
+        prop_assert_eq!(fixture.update(&reloaded(&then_reloaded, how), &then_reloaded), then_reloaded);
     }
 
-    /// As Reloader decides: what our list adds is our Secrets, and what it takes away is nothing.
+    /// Decision as in Reloader: the webhook's list adds the requested Secrets, and removes nothing.
     #[test]
-    fn reloader_restarts_for_what_it_did_and_for_our_secrets(object in made_up(), found in any::<bool>()) {
-        let first = Bed::new(false).admit(&object, None);
+    fn reloader_restarts_as_before_and_for_requested_secrets(object in made_up(), found in any::<bool>()) {
+        let first = Fixture::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let live = first.object;
         let annotations = |object: &Value| -> [Value; 2] {
             [object["metadata"]["annotations"].clone(), template(object)["metadata"]["annotations"].clone()]
         };
         let ([own, inner], [own_after, inner_after]) = (annotations(&object), annotations(&live));
-        let ours = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
+        let prefixed = record(&live)["restart"]["list"].as_array().cloned().unwrap_or_default();
         let secret = if found { json!({MATCH: "true"}) } else { json!({}) };
         for name in ["a", "b", "a.b", "axb", "a-b", "c", "nowhere", "x", "x1"] {
-            let before = verdict(name, &secret, &own, &inner);
-            let added = ours.contains(&json!(name.replace('.', r"\.")));
-            let expected = if added { Verdict::Named } else { before };
-            prop_assert_eq!(verdict(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
+            let before = reload_decision(name, &secret, &own, &inner);
+            let added = prefixed.contains(&json!(name.replace('.', r"\.")));
+            let expected = if added { ReloadDecision::Named } else { before };
+            prop_assert_eq!(reload_decision(name, &secret, &own_after, &inner_after), expected, "{} in {:#}", name, live);
         }
     }
 
     #[test]
-    fn there_is_one_mechanism_at_most(object in made_up()) {
-        let first = Bed::new(false).admit(&object, None);
+    fn workload_has_at_most_one_reload_mechanism(object in made_up()) {
+        let first = Fixture::new(false).admit(&object, None);
         prop_assume!(first.allowed);
         let written = &record(&first.object)["restart"];
         prop_assert!(written["list"].is_null() || written["infisical"].is_null(), "{written}");
@@ -1315,11 +1339,11 @@ proptest! {
     }
 
     #[test]
-    fn every_remove_stands_behind_a_test(object in made_up()) {
-        let bed = Bed::new(true);
-        let first = bed.admit(&object, None);
+    fn patch_remove_follows_a_test(object in made_up()) {
+        let fixture = Fixture::new(true);
+        let first = fixture.admit(&object, None);
         prop_assume!(first.allowed);
-        let removing = bed.admit(&without_ours(&first.object), Some(&first.object)).patch;
+        let removing = fixture.admit(&without_ours(&first.object), Some(&first.object)).patch;
         for (at, operation) in removing.iter().enumerate().filter(|(_, operation)| operation["op"] == "remove") {
             let before = &removing[at - 1];
             prop_assert_eq!(&before["op"], "test");

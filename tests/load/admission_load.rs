@@ -1,12 +1,12 @@
-//! Load, on a real API server and by our own binary under the shipped rights: bursts lose nothing, a new Secret counts
-//! at once, and a dead backend does not hold up those who ask for nothing.
+//! Load on a real API server with the shipped permissions: bursts lose nothing, a new Secret counts at once, and an
+//! unavailable backend does not block pods without annotations.
 //!
 //! The load comes from an ordinary `ServiceAccount`: `system:masters` is exempt from flow control and hides starvation.
-//! What is asserted is what happened, never how fast; the one deadline is that of a promise. Figures are printed.
+//! Outcomes are asserted, never latency; the one deadline is that of a promise. Measurements are printed.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeMap;
@@ -18,41 +18,43 @@ use futures::stream::{self, StreamExt};
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
+use testbed::admission_client::kubeconfig_for;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::namespace::{Identity, TestNamespace};
-use testbed::objects::{Answer, path, send};
-use testbed::reviewer::kubeconfig_for;
-use testbed::webhook::{Registration, manifest, narrowed_to, patient, webhook_identity};
+use testbed::objects::{ApiResponse, path, send};
+use testbed::webhook::{
+    Registration, limited_to_namespaces, manifest, webhook_identity, with_max_timeout,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{free_ports, objects, wait_for};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-/// As many pods as a burst has.
+/// Number of pods in a burst.
 const BURST: usize = 500;
 
 /// One test of this file at a time: they share two cores and one control plane.
 async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+    static LOCK: Mutex<()> = Mutex::const_new(());
+    LOCK.lock().await
 }
 
-/// A namespace with the webhook in force and somebody ordinary in it.
-struct Scene<'cp> {
+/// Namespace with the webhook in force and an ordinary user.
+struct Fixture<'cp> {
     cp: &'cp ControlPlane,
-    // Taken back before the webhook ends: fields drop in this order.
+    // Deleted before the webhook ends: fields drop in this order.
     _registration: Registration,
     webhook: WebhookProcess,
     ns: TestNamespace,
     loader: Identity,
 }
 
-impl<'cp> Scene<'cp> {
-    /// For bursts: by its Service, the API server shakes hands anew for nearly each of their pods, and a machine that
-    /// builds beside the tests does not always do 500 of that within the shipped 5 s.
+impl<'cp> Fixture<'cp> {
+    /// For bursts: with a Service, the API server opens a new TLS connection for nearly every pod, and a machine that
+    /// also builds may not manage 500 of those within the shipped 5 s.
     async fn new(cp: &'cp ControlPlane, identity: &Identity) -> Self {
-        Self::registered(cp, identity, cp.namespace("load").await, patient).await
+        Self::registered(cp, identity, cp.namespace("load").await, with_max_timeout).await
     }
 
     async fn in_namespace(cp: &'cp ControlPlane, identity: &Identity, ns: TestNamespace) -> Self {
@@ -66,7 +68,10 @@ impl<'cp> Scene<'cp> {
         change: fn(Value) -> Value,
     ) -> Self {
         let webhook = Launch::serve(cp, identity).start().await;
-        let configuration = change(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = change(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registration = Registration::shared(cp, &configuration).await;
         let rules =
             json!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["create"]}]);
@@ -96,16 +101,16 @@ impl<'cp> Scene<'cp> {
         })
     }
 
-    /// Creates the Secrets of a burst, as many at once as the API server likes.
+    /// Creates the Secrets of a burst, with the API server's concurrency.
     async fn secrets(&self, names: &[String]) {
         let client = self.cp.client();
         let made = stream::iter(names.iter().map(|name| create(&client, self.secret(name))))
             .buffer_unordered(16);
-        made.for_each(async |(answer, _)| drop(answer.object()))
+        made.for_each(async |(response, _)| drop(response.object()))
             .await;
     }
 
-    /// Creates a pod for each of these secrets, all at once.
+    /// Creates a pod for each of these secrets, all concurrently.
     async fn burst(&self, stem: &str, secrets: &[String]) -> Burst {
         let client = self.loader.client();
         let before = self.reads();
@@ -114,21 +119,21 @@ impl<'cp> Scene<'cp> {
             .iter()
             .enumerate()
             .map(|(at, secret)| create(&client, self.pod(&format!("{stem}-{at}"), secret)));
-        let answers = join_all(creates).await;
+        let responses = join_all(creates).await;
         let took = began.elapsed();
         let mut burst = Burst {
             took,
             reads: self.reads() - before,
             ..Burst::default()
         };
-        for (answer, slowed) in answers {
+        for (response, slowed) in responses {
             burst.slowed_down += slowed;
-            if !answer.accepted() {
+            if !response.is_accepted() {
                 *burst
                     .refused
-                    .entry(format!("{} {}", answer.status, answer.message()))
+                    .entry(format!("{} {}", response.status, response.message()))
                     .or_default() += 1;
-            } else if answer
+            } else if response
                 .body
                 .pointer("/spec/containers/0/envFrom/0/secretRef/name")
                 .is_some()
@@ -140,36 +145,36 @@ impl<'cp> Scene<'cp> {
         burst
     }
 
-    /// The webhook's own GETs of Secrets.
+    /// GETs of Secrets by the webhook.
     fn reads(&self) -> u64 {
         self.webhook
-            .counted("backend_requests", &["operation=\"bind\""])
+            .counter_value("backend_requests", &["operation=\"bind\""])
     }
 }
 
-/// What came of a burst.
+/// Results of a burst.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Burst {
     injected: usize,
     refused: BTreeMap<String, usize>,
-    /// Times that the API server itself asked its client to slow down, before any webhook.
+    /// Number of 429 responses of the API server itself, before any webhook.
     slowed_down: usize,
     reads: u64,
     took: Duration,
 }
 
-/// Creates an object; when flow control says 429 it is sent again, as every client of Kubernetes does.
-async fn create(client: &Client, object: Value) -> (Answer, usize) {
+/// Creates an object; a 429 by flow control is retried, as every client of Kubernetes does.
+async fn create(client: &Client, object: Value) -> (ApiResponse, usize) {
     for slowed in 0.. {
-        let answer = send(
+        let response = send(
             client,
             Method::POST,
             &objects::collection(&object),
             Some(&object),
         )
         .await;
-        if answer.status != 429 || slowed == 120 {
-            return (answer, slowed);
+        if response.status != 429 || slowed == 120 {
+            return (response, slowed);
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
@@ -181,25 +186,27 @@ fn names(stem: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_pods_is_injected_to_the_last() {
+async fn burst_of_pods_is_injected_completely() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
-    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
-    let memory = scene.webhook.memory();
+    let fixture = Fixture::new(cp, &webhook_identity(cp).await).await;
+    let memory = fixture.webhook.memory();
 
-    scene.secrets(&["shared".to_owned()]).await;
-    let same = scene.burst("same", &vec!["shared".to_owned(); BURST]).await;
+    fixture.secrets(&["shared".to_owned()]).await;
+    let same = fixture
+        .burst("same", &vec!["shared".to_owned(); BURST])
+        .await;
     assert_eq!((same.injected, &same.refused), (BURST, &BTreeMap::new()));
     assert!(same.reads <= 5, "one secret was read {} times", same.reads);
 
     let distinct = names("distinct");
-    scene.secrets(&distinct).await;
-    let distinct = scene.burst("distinct", &distinct).await;
+    fixture.secrets(&distinct).await;
+    let distinct = fixture.burst("distinct", &distinct).await;
     assert_eq!(
         (distinct.injected, &distinct.refused),
         (BURST, &BTreeMap::new())
     );
-    // One each, and some again where a busy API server was slow to answer.
+    // One each, and more where a busy API server was slow to respond.
     assert!(
         distinct.reads <= BURST as u64 * 3 / 2,
         "500 secrets were read {} times",
@@ -207,14 +214,13 @@ async fn a_burst_of_pods_is_injected_to_the_last() {
     );
     eprintln!(
         "memory (now, most) in KiB: {memory:?} before, {:?} after",
-        scene.webhook.memory()
+        fixture.webhook.memory()
     );
 }
 
-/// An API server that is told to do little at a time: the webhook's reads must not queue behind the creates that wait
-/// for them.
+/// API server with low concurrency: the webhook's reads must not queue behind the creates that wait for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_survives_small_limits_of_the_api_server() {
+async fn burst_survives_low_api_server_limits() {
     let _turn = turn().await;
     let flags = [
         "--max-requests-inflight=20",
@@ -228,18 +234,18 @@ async fn a_burst_survives_small_limits_of_the_api_server() {
     })
     .await;
     let identity = webhook_identity(&cp).await;
-    let scene = Scene::new(&cp, &identity).await;
+    let fixture = Fixture::new(&cp, &identity).await;
     let flow_schema = await_own_flow(&cp, &identity).await;
 
     let limited = names("limited");
-    scene.secrets(&limited).await;
-    let limited = scene.burst("limited", &limited).await;
+    fixture.secrets(&limited).await;
+    let limited = fixture.burst("limited", &limited).await;
     assert_eq!(
         (limited.injected, &limited.refused),
         (BURST, &BTreeMap::new())
     );
 
-    // For the record, and for whoever wonders what the FlowSchema is for.
+    // Printed to show the effect of the FlowSchema.
     cp.request(Method::DELETE, &flow_schema, None)
         .await
         .object();
@@ -248,15 +254,15 @@ async fn a_burst_survives_small_limits_of_the_api_server() {
     })
     .await;
     let bare = names("bare");
-    scene.secrets(&bare).await;
-    let bare = scene.burst("without-flow-schema", &bare).await;
+    fixture.secrets(&bare).await;
+    let bare = fixture.burst("without-flow-schema", &bare).await;
     eprintln!(
         "without the FlowSchema {} of {BURST} were refused",
         BURST - bare.injected
     );
 }
 
-/// The FlowSchema's path, once the API server files the webhook's requests under it.
+/// Path of the FlowSchema, once the API server uses it for the webhook's requests.
 async fn await_own_flow(cp: &ControlPlane, identity: &Identity) -> String {
     wait_for("the webhook's flow", || async {
         has_own_flow(cp, identity).await.then_some(())
@@ -278,7 +284,7 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
         .request(Method::GET, &path(&own_flow_schema()), None)
         .await;
     let request = http::Request::get("/api/v1/namespaces/default/secrets/none");
-    let answer = identity
+    let response = identity
         .client()
         .send(
             request
@@ -286,58 +292,58 @@ async fn has_own_flow(cp: &ControlPlane, identity: &Identity) -> bool {
                 .expect("a request"),
         )
         .await;
-    let headers = answer.expect("the API server answers").headers().clone();
+    let headers = response.expect("the API server responds").headers().clone();
     let filed_under = headers
         .get("x-kubernetes-pf-flowschema-uid")
         .and_then(|uid| uid.to_str().ok());
     filed_under.is_some() && filed_under == schema.body["metadata"]["uid"].as_str()
 }
 
-/// The race that caches lose: the Secret's 201 is hardly back, and the pod is on its way.
+/// Race that caches lose: the pod is created right after the Secret's 201.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_counts_from_the_moment_that_it_exists() {
+async fn secret_counts_from_the_moment_it_exists() {
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
-    let scene = Scene::new(cp, &webhook_identity(cp).await).await;
-    let client = scene.loader.client();
-    let (scene, client) = (&scene, &client);
+    let fixture = Fixture::new(cp, &webhook_identity(cp).await).await;
+    let client = fixture.loader.client();
+    let (fixture, client) = (&fixture, &client);
     let pairs = stream::iter(0..BURST).map(async |at| {
         let secret = format!("fresh-{at}");
-        // Also where the webhook has just been told that there is none.
+        // Also right after the webhook found that there is none.
         if at % 5 == 0 {
-            let (early, _) = create(client, scene.pod(&format!("early-{at}"), &secret)).await;
+            let (early, _) = create(client, fixture.pod(&format!("early-{at}"), &secret)).await;
             assert_eq!(early.status, 422, "{}", early.body);
         }
-        create(client, scene.secret(&secret)).await.0.object();
-        create(client, scene.pod(&format!("pod-{at}"), &secret))
+        create(client, fixture.secret(&secret)).await.0.object();
+        create(client, fixture.pod(&format!("pod-{at}"), &secret))
             .await
             .0
     });
-    let answers: Vec<Answer> = pairs.buffer_unordered(8).collect().await;
-    let refused: Vec<&str> = answers
+    let responses: Vec<ApiResponse> = pairs.buffer_unordered(8).collect().await;
+    let refused: Vec<&str> = responses
         .iter()
-        .filter(|answer| !answer.accepted())
-        .map(Answer::message)
+        .filter(|response| !response.is_accepted())
+        .map(ApiResponse::message)
         .collect();
     assert_eq!(refused, [""; 0]);
     eprintln!("{BURST} pods, each right after its Secret: none refused");
 }
 
-// === a dead backend ===
+// === unavailable backend ===
 
-/// How a backend is dead.
+/// Kind of failure of the backend.
 #[derive(Debug, Clone, Copy)]
-enum Death {
-    /// Nobody listens.
+enum BackendOutage {
+    /// Nothing listens.
     ClosedPort,
-    /// Connections are accepted, and nothing is ever said.
+    /// Connections are accepted, and nothing is ever sent.
     BlackHole {
-        /// Not even a TLS handshake.
+        /// Without a TLS handshake.
         scheme: &'static str,
     },
 }
 
-/// Accepts and never answers, for as long as it is kept.
+/// Accepts connections and never responds. Stopped on drop.
 struct BlackHole(AbortHandle);
 
 impl Drop for BlackHole {
@@ -346,7 +352,7 @@ impl Drop for BlackHole {
     }
 }
 
-impl Death {
+impl BackendOutage {
     async fn url(self) -> (String, Option<BlackHole>) {
         match self {
             Self::ClosedPort => {
@@ -386,36 +392,36 @@ fn job(ns: &TestNamespace, name: &str, annotations: &Value) -> Value {
     })
 }
 
-/// What the annotated Jobs ask for.
+/// Requests of the Jobs with annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asking {
-    /// All for the same.
+enum JobRequests {
+    /// All request the same secret.
     OneSecret,
     ASecretEach,
-    /// For nothing themselves: whether their namespace does must be read first.
+    /// No annotations: whether the namespace has defaults must be read first.
     Defaults,
 }
 
-/// The Job controller has five workers, and each Job that asks for secrets holds one while its pod is being refused.
+/// The Job controller has five workers, and each Job with annotations occupies one while its pod is being rejected.
 #[rstest::rstest]
-#[case::refusing(Death::ClosedPort, Asking::ASecretEach)]
-#[case::refusing_defaults(Death::ClosedPort, Asking::Defaults)]
-#[case::silent(Death::BlackHole { scheme: "http" }, Asking::OneSecret)]
-#[case::silent_each(Death::BlackHole { scheme: "http" }, Asking::ASecretEach)]
-#[case::silent_defaults(Death::BlackHole { scheme: "http" }, Asking::Defaults)]
-#[case::silent_before_tls(Death::BlackHole { scheme: "https" }, Asking::ASecretEach)]
+#[case::refusing(BackendOutage::ClosedPort, JobRequests::ASecretEach)]
+#[case::refusing_defaults(BackendOutage::ClosedPort, JobRequests::Defaults)]
+#[case::silent(BackendOutage::BlackHole { scheme: "http" }, JobRequests::OneSecret)]
+#[case::silent_each(BackendOutage::BlackHole { scheme: "http" }, JobRequests::ASecretEach)]
+#[case::silent_defaults(BackendOutage::BlackHole { scheme: "http" }, JobRequests::Defaults)]
+#[case::silent_before_tls(BackendOutage::BlackHole { scheme: "https" }, JobRequests::ASecretEach)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
-    #[case] death: Death,
-    #[case] asking: Asking,
+async fn unavailable_backend_does_not_block_jobs_without_annotations(
+    #[case] death: BackendOutage,
+    #[case] asking: JobRequests,
 ) {
-    const PROMISED: Duration = Duration::from_secs(2);
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(2);
     let _turn = turn().await;
     let cp = ControlPlane::shared().await;
     let (url, _hole) = death.url().await;
     let mut identity = webhook_identity(cp).await;
     identity.kubeconfig = kubeconfig_for(&cp.folder, &url);
-    let label = if asking == Asking::Defaults {
+    let label = if asking == JobRequests::Defaults {
         "enabled"
     } else {
         "no"
@@ -426,25 +432,27 @@ async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
             &json!({"labels": {"secrets.floe.dev/inject": label}}),
         )
         .await;
-    let scene = Scene::in_namespace(cp, &identity, ns).await;
+    let fixture = Fixture::in_namespace(cp, &identity, ns).await;
     let (elsewhere, client) = (cp.namespace("plain").await, cp.client());
 
     for at in 0..10 {
         let annotations = match asking {
-            Asking::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
-            Asking::ASecretEach => json!({"secrets.floe.dev/env-from": format!("secret-{at}")}),
-            Asking::Defaults => json!({}),
+            JobRequests::OneSecret => json!({"secrets.floe.dev/env-from": "secret"}),
+            JobRequests::ASecretEach => {
+                json!({"secrets.floe.dev/env-from": format!("secret-{at}")})
+            }
+            JobRequests::Defaults => json!({}),
         };
         create(
             &client,
-            job(&scene.ns, &format!("asking-{at}"), &annotations),
+            job(&fixture.ns, &format!("asking-{at}"), &annotations),
         )
         .await
         .0
         .object();
     }
     let mut waits = Vec::new();
-    // At once, and again and again while the controller tries the others once more.
+    // At once, and repeatedly while the controller retries the others.
     for at in 0..6 {
         let name = format!("plain-{at}");
         create(&client, job(&elsewhere, &name, &json!({})))
@@ -467,18 +475,18 @@ async fn a_dead_backend_does_not_hold_up_jobs_that_ask_for_nothing(
         waits.push(created.elapsed());
         tokio::time::sleep(Duration::from_millis(700).saturating_sub(created.elapsed())).await;
     }
-    let refused = scene
+    let refused = fixture
         .webhook
-        .counted("admission_requests", &["decision=\"denied\""]);
+        .counter_value("admission_requests", &["decision=\"denied\""]);
     eprintln!("{death:?}, {asking:?}: plain Jobs' pods after {waits:?}; {refused} refusals");
     assert!(
         refused >= 10,
         "only {refused} refusals: the others were not even tried"
     );
-    let late: Vec<_> = waits.iter().filter(|wait| **wait > PROMISED).collect();
+    let late: Vec<_> = waits.iter().filter(|wait| **wait > RETRY_TIMEOUT).collect();
     assert!(
         late.is_empty(),
-        "later than {PROMISED:?}: {late:?}\n{}",
-        scene.webhook.log()
+        "later than {RETRY_TIMEOUT:?}: {late:?}\n{}",
+        fixture.webhook.log()
     );
 }

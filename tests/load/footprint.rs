@@ -1,14 +1,13 @@
 //! Resident memory and the time from start to ready, in an empty cluster and in one of 20,000 Secrets of 10 kB and
-//! 5,000 pods: neither `serve` nor `controller` may grow with what the cluster holds.
+//! 5,000 pods: neither `serve` nor `controller` may grow with the cluster.
 //!
-//! It takes minutes and says something about the release binary alone: `make footprint` builds and names that one.
+//! Takes minutes and is meaningful for the release binary alone: `make footprint` builds and sets that one.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
@@ -16,34 +15,29 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{pod, prefixed};
 use testbed::namespace::{Identity, TestNamespace};
 use testbed::objects::{collection, send};
-use testbed::served::{pod, prefixed};
-use testbed::wait_within;
 use testbed::webhook::{Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
+use testbed::{print_line, wait_within};
 
 const SECRETS: usize = 20_000;
 const SECRET_BYTES: usize = 10_000;
 const PODS: usize = 5_000;
 const NAMESPACES: usize = 20;
-/// Creates under way at once, here and in the load.
-const WAYS: usize = 64;
+/// Limit of concurrent creates, here and in the load.
+const MAX_CONCURRENT: usize = 64;
 const CREATES: usize = 2_000;
-const STARTS: usize = 5;
+const START_COUNT: usize = 5;
 
-/// The budget in KiB: idle, and the most under the load.
-const IDLE: u64 = 20 << 10;
-const LOADED: u64 = 64 << 10;
+/// Budget in KiB: idle, and the peak under load.
+const MAX_IDLE: u64 = 20 << 10;
+const MAX_LOADED: u64 = 64 << 10;
 
-/// Said even when the test passes.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
-/// What was measured, in KiB and time.
+/// Measurements, in KiB and time.
 #[derive(Clone, Copy)]
-struct Figures {
+struct Measurements {
     ready: Duration,
     idle: u64,
     loaded: u64,
@@ -51,11 +45,11 @@ struct Figures {
     controller: u64,
 }
 
-impl Figures {
-    fn say(&self, cluster: &str) {
+impl Measurements {
+    fn print(&self, cluster: &str) {
         let mib = |kib: u64| format!("{}.{} MiB", kib >> 10, (kib & 1023) * 10 / 1024);
-        say(&format!(
-            "{cluster}: serve ready after {:.0?} (median of {STARTS}), idle {}, after {CREATES} creates {WAYS} at a \
+        print_line(&format!(
+            "{cluster}: serve ready after {:.0?} (median of {START_COUNT}), idle {}, after {CREATES} creates {MAX_CONCURRENT} at a \
              time {} (most {}); controller after its drift scan, most {}",
             self.ready,
             mib(self.idle),
@@ -66,7 +60,7 @@ impl Figures {
     }
 }
 
-struct Scene {
+struct Fixture {
     cp: ControlPlane,
     jobs: TestNamespace,
     loader: Identity,
@@ -74,7 +68,7 @@ struct Scene {
     controller: Identity,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -103,10 +97,10 @@ impl Scene {
         }
     }
 
-    async fn measure(&self) -> Figures {
+    async fn measure(&self) -> Measurements {
         let mut starts = Vec::new();
         let mut running: Option<WebhookProcess> = None;
-        for _ in 0..STARTS {
+        for _ in 0..START_COUNT {
             drop(running.take());
             let began = Instant::now();
             let webhook = Launch::serve(&self.cp, &self.webhook).start().await;
@@ -117,7 +111,8 @@ impl Scene {
         let webhook = running.expect("it was started");
         let (idle, _) = webhook.memory();
         {
-            let _registered = Registration::exclusive(&self.cp, &webhook.by_service()).await;
+            let _registered =
+                Registration::exclusive(&self.cp, &webhook.service_configuration()).await;
             self.load().await;
         }
         let (loaded, most) = webhook.memory();
@@ -126,12 +121,12 @@ impl Scene {
             .start()
             .await;
         wait_within(Duration::from_mins(3), "the first drift scan", || async {
-            (controller.counted("drift_scans", &[]) > 0).then_some(())
+            (controller.counter_value("drift_scans", &[]) > 0).then_some(())
         })
         .await;
         let (_, controller) = controller.memory();
-        Figures {
-            ready: starts[STARTS / 2],
+        Measurements {
+            ready: starts[START_COUNT / 2],
             idle,
             loaded,
             most,
@@ -139,7 +134,7 @@ impl Scene {
         }
     }
 
-    /// Each pod asks for one of a hundred Secrets.
+    /// Each pod requests one of a hundred Secrets.
     async fn load(&self) {
         let client = self.loader.client();
         let creates = stream::iter(0..CREATES).map(|number| {
@@ -161,7 +156,10 @@ impl Scene {
                 );
             }
         });
-        creates.buffer_unordered(WAYS).collect::<()>().await;
+        creates
+            .buffer_unordered(MAX_CONCURRENT)
+            .collect::<()>()
+            .await;
     }
 
     /// Fills the cluster; the namespaces end with the control plane.
@@ -178,7 +176,7 @@ impl Scene {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"bulk": bulk}})
         });
         stream::iter(secrets.map(create))
-            .buffer_unordered(WAYS)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect::<()>()
             .await;
         let pods = (0..PODS).map(|number| {
@@ -189,10 +187,10 @@ impl Scene {
             )
         });
         stream::iter(pods.map(create))
-            .buffer_unordered(WAYS)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect::<()>()
             .await;
-        // They are not deleted one by one.
+        // Not deleted one by one.
         namespaces.into_iter().for_each(std::mem::forget);
     }
 }
@@ -204,23 +202,23 @@ async fn create(client: &Client, object: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and wants the release binary: make footprint"]
-async fn what_the_cluster_holds_costs_no_memory() {
-    let scene = Scene::new().await;
-    let empty = scene.measure().await;
-    empty.say("an empty cluster");
+#[ignore = "takes minutes and needs the release binary: make footprint"]
+async fn memory_is_independent_of_cluster_size() {
+    let fixture = Fixture::new().await;
+    let empty = fixture.measure().await;
+    empty.print("an empty cluster");
     let began = Instant::now();
-    scene.fill().await;
-    say(&format!(
+    fixture.fill().await;
+    print_line(&format!(
         "{SECRETS} Secrets of {SECRET_BYTES} bytes and {PODS} pods made in {:.0?}",
         began.elapsed()
     ));
-    let full = scene.measure().await;
-    full.say("a full cluster");
+    let full = fixture.measure().await;
+    full.print("a full cluster");
     for figures in [empty, full] {
         assert!(
-            figures.idle <= IDLE && figures.most <= LOADED,
-            "over the budget of {IDLE} and {LOADED} KiB"
+            figures.idle <= MAX_IDLE && figures.most <= MAX_LOADED,
+            "over the budget of {MAX_IDLE} and {MAX_LOADED} KiB"
         );
     }
     for (what, before, after) in [
@@ -228,7 +226,7 @@ async fn what_the_cluster_holds_costs_no_memory() {
         ("serve, loaded", empty.most, full.most),
         ("controller", empty.controller, full.controller),
     ] {
-        // What a scan reads at a time, and an allocator's moods; the Secrets alone come to 200 MB.
+        // One page of a scan, and fluctuations of the allocator; the Secrets alone are 200 MB.
         assert!(
             after <= before + (16 << 10),
             "{what}: {before} KiB in an empty cluster, {after} KiB in a full one"

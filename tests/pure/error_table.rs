@@ -1,9 +1,9 @@
-//! Every row of `docs/ERRORS.md`: what was met, and the whole verdict. A new kind of error or reason to skip does not
+//! Rows of `docs/ERRORS.md`: each situation with its complete response. A new kind of error or skip reason does not
 //! compile here until it is listed, and fails until a row tries it.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 use std::collections::BTreeSet;
@@ -22,11 +22,11 @@ use floe_secrets_webhook::backend::memory::Fault;
 use floe_secrets_webhook::server::metrics::ShedReason;
 use injection::SkipReason;
 use serde_json::{Value, json};
-use testbed::in_process::{World, patched};
-use testbed::reviewer::{pod, review};
+use testbed::admission_client::{pod, review};
+use testbed::in_process::{HandlerFixture, patched};
 use testbed::tools;
 
-/// All values of an enum. The `match` is what a new variant breaks.
+/// Lists all values of an enum. A new variant breaks the `match`.
 macro_rules! all {
     ($type:ident: $($variant:ident),+ $(,)?) => {{
         const fn listed(value: $type) {
@@ -61,23 +61,23 @@ fn backend_errors() -> Vec<ErrorKind> {
     .to_vec()
 }
 
-/// How a review is answered.
+/// Response to a review.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     allowed: bool,
     patch: bool,
     warnings: usize,
-    /// Code and reason, with a message.
+    /// Code and reason, if there is a message.
     status: Option<(u64, String)>,
-    /// The causes' types, in order.
+    /// Types of the causes, in order.
     causes: Vec<String>,
     decision: String,
-    /// In metrics, log and audit annotation.
+    /// Label in metrics, log and audit annotation.
     reason: String,
     level: String,
 }
 
-/// What is met, and what is to come of it.
+/// Situation, and its expected response.
 struct Row {
     what: &'static str,
     surface: Surface,
@@ -138,27 +138,30 @@ impl Row {
             body,
             expected,
         } = self;
-        let world = World::new(policy);
-        world
+        let fixture = HandlerFixture::new(policy);
+        fixture
             .backend
             .put("jobs", "db", &[("value", "v"), ("user", "u")]);
-        world.backend.put("jobs", "db-user", &[("value", "v")]);
-        world.backend.always(fault);
-        let response = world
-            .answer(surface, body.as_bytes())
+        fixture.backend.put("jobs", "db-user", &[("value", "v")]);
+        fixture.backend.always(fault);
+        let response = fixture
+            .respond(surface, body.as_bytes())
             .await
             .unwrap_or_else(|| panic!("{what}: no answer"));
-        let lines = world.admissions();
+        let lines = fixture.admissions();
         let [line] = lines.as_slice() else {
             panic!("{what}: one line per admission, not {lines:?}")
         };
         assert_eq!(verdict(&response, line), expected, "{what}: {response}");
 
         let refused = response.pointer("/status/message").is_some();
-        assert_eq!(refused, !expected.allowed, "{what}: a refusal says why");
+        assert_eq!(
+            refused, !expected.allowed,
+            "{what}: a rejection has a reason"
+        );
         assert!(
             !response.to_string().contains("retryAfterSeconds"),
-            "{what}: nobody may wait in a controller's worker"
+            "{what}: no wait in a controller's worker"
         );
         assert_eq!(
             response["auditAnnotations"]["event-id"], response["uid"],
@@ -178,9 +181,9 @@ impl Row {
             expected.decision, expected.reason
         );
         assert!(
-            world.exposition().contains(&labels),
+            fixture.exposition().contains(&labels),
             "{what}: {labels} in\n{}",
-            world.exposition()
+            fixture.exposition()
         );
     }
 }
@@ -190,7 +193,7 @@ fn verdict(response: &Value, line: &Value) -> Verdict {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let status = &response["status"];
     Verdict {
-        allowed: response["allowed"].as_bool().expect("a verdict"),
+        allowed: response["allowed"].as_bool().expect("a decision"),
         patch: response["patch"].is_string(),
         warnings: list(&response["warnings"]).len(),
         status: status["code"]
@@ -257,7 +260,7 @@ fn degraded(kind: Kind, level: &str) -> Verdict {
     }
 }
 
-/// Asks for the secret `db`.
+/// Requests the secret `db`.
 fn asking() -> Value {
     pod(&json!({"secrets.floe.dev/env-from": "db"}))
 }
@@ -319,7 +322,7 @@ async fn rows() -> Vec<Row> {
     rows
 }
 
-/// About workloads less is refused.
+/// On workloads fewer errors reject.
 fn workload_rows() -> impl Iterator<Item = Row> {
     let row = |what, annotations: &Value, expected| {
         let deployment = json!({
@@ -419,10 +422,10 @@ impl Row {
     }
 }
 
-/// What a backend's error comes to, with and without the operator's leave.
+/// Response to a backend's error, with and without the operator's permission to admit.
 fn backend_rows(error: ErrorKind) -> Vec<Row> {
     let (fault, kind, code, reason, level) = match error {
-        // What is missing is in the rows above, with its causes.
+        // Missing secrets are in the rows above, with their causes.
         ErrorKind::NotFound => return Vec::new(),
         ErrorKind::PermissionDenied => (
             Fault::Fail(error),
@@ -492,12 +495,12 @@ fn backend_rows(error: ErrorKind) -> Vec<Row> {
 }
 
 async fn skip_rows() -> Vec<Row> {
-    // As the first call left it.
-    let world = World::new(Policy::default());
-    world.backend.put("jobs", "db", &[]);
+    // State after the first call.
+    let fixture = HandlerFixture::new(Policy::default());
+    fixture.backend.put("jobs", "db", &[]);
     let done = patched(
         asking(),
-        &world.admit(&asking()["metadata"]["annotations"]).await,
+        &fixture.admit(&asking()["metadata"]["annotations"]).await,
     );
 
     let mut mirror = asking();
@@ -571,14 +574,14 @@ async fn skip_rows() -> Vec<Row> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_row_is_answered_as_the_table_says() {
+async fn rows_get_their_documented_response() {
     for row in rows().await {
         row.try_it().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_kind_and_every_skip_has_a_row() {
+async fn error_kinds_and_skip_reasons_all_have_rows() {
     let tried: BTreeSet<String> = rows()
         .await
         .into_iter()
@@ -598,19 +601,19 @@ async fn every_kind_and_every_skip_has_a_row() {
     );
 }
 
-/// Bytes without a uid get no answer that an API server could take for one.
+/// Bytes without a uid get no response that an API server could accept.
 #[tokio::test]
-async fn without_a_uid_there_is_no_answer() {
-    let world = World::new(Policy::default());
-    assert_eq!(world.answer(Surface::Pods, b"{}").await, None);
-    let lines = world.admissions();
+async fn review_without_uid_has_no_response() {
+    let fixture = HandlerFixture::new(Policy::default());
+    assert_eq!(fixture.respond(Surface::Pods, b"{}").await, None);
+    let lines = fixture.admissions();
     assert_eq!(
         (&lines[0]["level"], &lines[0]["reason"]),
         (&json!("WARN"), &json!("unreadable"))
     );
 }
 
-/// Forbids every secret, and remembers what it was asked.
+/// Forbids every secret, and records its calls.
 #[derive(Debug, Default)]
 struct ForbidAll(Mutex<Vec<String>>);
 
@@ -643,16 +646,16 @@ impl Authorizer for ForbidAll {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
+async fn forbidden_secret_is_rejected_whether_or_not_it_exists() {
     let authorizer = Arc::new(ForbidAll::default());
-    let world = World::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
-    world.backend.put("jobs", "db", &[("value", "v")]);
+    let fixture = HandlerFixture::authorized_by(Arc::clone(&authorizer) as Arc<dyn Authorizer>);
+    fixture.backend.put("jobs", "db", &[("value", "v")]);
     let expected = denied(Kind::PermissionDenied, 403, "Forbidden", &[], "INFO");
     for name in ["db", "gone"] {
-        let response = world
+        let response = fixture
             .admit(&json!({"secrets.floe.dev/env-from": name}))
             .await;
-        let lines = world.admissions();
+        let lines = fixture.admissions();
         assert_eq!(
             verdict(&response, lines.last().expect("a line")),
             expected,
@@ -666,7 +669,7 @@ async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
             )
         );
     }
-    assert_eq!(world.admit(&json!({})).await["allowed"], true);
+    assert_eq!(fixture.admit(&json!({})).await["allowed"], true);
     assert_eq!(
         *authorizer.0.lock().expect("a list"),
         ["jobs/default"; 2],
@@ -674,7 +677,7 @@ async fn forbidden_secret_is_refused_whether_or_not_it_exists() {
     );
 }
 
-/// An authorizer that never decides.
+/// Authorizer that never decides.
 #[derive(Debug)]
 struct Undecided;
 
@@ -686,13 +689,13 @@ impl Authorizer for Undecided {
 }
 
 #[tokio::test(start_paused = true)]
-async fn authorizer_that_does_not_decide_in_time_refuses() {
-    let world = World::authorized_by(Arc::new(Undecided));
-    world.backend.put("jobs", "db", &[("value", "v")]);
-    let response = world
+async fn undecided_authorizer_rejects_at_deadline() {
+    let fixture = HandlerFixture::authorized_by(Arc::new(Undecided));
+    fixture.backend.put("jobs", "db", &[("value", "v")]);
+    let response = fixture
         .admit(&json!({"secrets.floe.dev/env-from": "db"}))
         .await;
-    let lines = world.admissions();
+    let lines = fixture.admissions();
     let expected = denied(Kind::Timeout, 503, "ServiceUnavailable", &[], "WARN");
     assert_eq!(
         verdict(&response, lines.last().expect("a line")),
@@ -701,10 +704,11 @@ async fn authorizer_that_does_not_decide_in_time_refuses() {
     );
 }
 
-/// The page: each verdict that a row expects stands in one line of the table.
+/// The page: each expected response is in one line of the table.
 #[tokio::test(start_paused = true)]
-async fn the_page_says_the_same() {
-    let page = std::fs::read_to_string(tools::project().join("docs/ERRORS.md")).expect("the page");
+async fn page_matches_the_table() {
+    let page =
+        std::fs::read_to_string(tools::project_root().join("docs/ERRORS.md")).expect("the page");
     let table: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
     for Row { what, expected, .. } in rows().await {
         let Verdict {
@@ -716,20 +720,20 @@ async fn the_page_says_the_same() {
             decision,
             ..
         } = expected;
-        let mut says = vec![
+        let mut expected_texts = vec![
             format!("`{reason}`"),
             format!("| {} |", level.to_lowercase()),
         ];
-        says.extend(status.map(|(code, reason)| format!("| {code} {reason} |")));
-        says.extend(causes);
-        says.extend((decision == "skipped").then(|| "| yes |".to_owned()));
-        says.extend((decision == "degraded").then(|| "`--on-unavailable`".to_owned()));
+        expected_texts.extend(status.map(|(code, reason)| format!("| {code} {reason} |")));
+        expected_texts.extend(causes);
+        expected_texts.extend((decision == "skipped").then(|| "| yes |".to_owned()));
+        expected_texts.extend((decision == "degraded").then(|| "`--on-unavailable`".to_owned()));
         let stands = table
             .iter()
-            .any(|line| says.iter().all(|text| line.contains(text)));
+            .any(|line| expected_texts.iter().all(|text| line.contains(text)));
         assert!(
             stands,
-            "{what} (allowed: {allowed}): no line of the table has {says:?}"
+            "{what} (allowed: {allowed}): no line of the table has {expected_texts:?}"
         );
     }
     for shed in ShedReason::ALL {

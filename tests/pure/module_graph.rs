@@ -1,8 +1,8 @@
-//! The module graph of the service crate and of the core: no use of a module above, no cycle, no file left out.
+//! Module graph of the service crate and of the core: no use of a module above, no cycle, no undeclared file.
 //!
-//! What crates hold apart, the compiler checks: the core (`crates/injection`) has no dependency with IO. This test reads
-//! the `mod` and `use` lines of every file, and follows `pub use` to the file that defines a name. Test modules are not
-//! part of the graph.
+//! The compiler checks the boundary between crates: the core (`crates/injection`) has no dependency with IO. This test
+//! reads the `mod` and `use` lines of every file, and follows `pub use` to the file that defines a name. Test modules
+//! are not part of the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,15 +34,15 @@ const CORE: &[&[&str]] = &[
     &["workload"],
 ];
 
-/// A module's path without `crate`, as in `["backend", "layers", "cached"]`; empty for lib.rs.
+/// Path of a module without `crate`, as in `["backend", "layers", "cached"]`; empty for lib.rs.
 type ModulePath = Vec<String>;
 
-/// What one file says.
+/// Declarations of one file.
 struct Module {
     children: Vec<String>,
-    /// Names that it exports from elsewhere, and where each is defined.
+    /// Re-exported names, with the module that defines each.
     exports: BTreeMap<String, Vec<String>>,
-    /// Paths that its code uses, absolute.
+    /// Absolute paths that its code uses.
     uses: Vec<Vec<String>>,
 }
 
@@ -50,7 +50,7 @@ struct Graph {
     modules: BTreeMap<ModulePath, Module>,
 }
 
-/// Code without test modules, comments and texts.
+/// Code without test modules, comments and literals.
 fn code_of(text: &str) -> String {
     static TESTS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?s)#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod \w+ \{.*").unwrap()
@@ -67,7 +67,7 @@ fn code_of(text: &str) -> String {
     TEXTS.replace_all(&code, "\"\"").into_owned()
 }
 
-/// `a::{b, c::{d as e}}` as `a::b` and `a::c::d as e`.
+/// Expands `a::{b, c::{d as e}}` to `a::b` and `a::c::d as e`.
 fn expand(path: &str) -> Vec<String> {
     let path = path.trim();
     let Some((before, rest)) = path.split_once('{') else {
@@ -95,7 +95,7 @@ fn expand(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// A path from the crate's root; `None` for paths into other crates.
+/// Path from the crate's root; `None` for paths into other crates.
 fn absolute(module: &[String], children: &[String], path: &str) -> Option<Vec<String>> {
     let path = path.trim().trim_end_matches("::*");
     let mut names: Vec<&str> = path.split("::").filter(|name| *name != "self").collect();
@@ -163,7 +163,7 @@ fn read_module(path: &[String], text: &str) -> Module {
 }
 
 impl Graph {
-    /// Reads the modules below `root/lib.rs` by their declarations, and fails on files that none declares.
+    /// Reads the modules below `root/lib.rs` by their declarations, and fails on undeclared files.
     fn read(root: &Path, test_only: &[&str]) -> Self {
         let mut modules = BTreeMap::new();
         let mut files: BTreeSet<PathBuf> = rust_files(root);
@@ -194,7 +194,7 @@ impl Graph {
         Self { modules }
     }
 
-    /// The module that defines what a path leads to.
+    /// Module that defines the target of a path.
     fn defining(&self, path: &[String], depth: usize) -> ModulePath {
         assert!(depth < 10, "exports of {path:?} lead in a circle");
         for length in (0..=path.len()).rev() {
@@ -241,7 +241,7 @@ fn rust_files(folder: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Edges that lead to a room of the same row or of a higher one.
+/// Edges to a room of the same row or of a higher one.
 fn upward(edges: &BTreeMap<ModulePath, BTreeSet<ModulePath>>, rows: &[&[&str]]) -> Vec<String> {
     let row = |path: &ModulePath| rows.iter().position(|row| row.contains(&path[0].as_str()));
     let mut found = Vec::new();
@@ -276,7 +276,7 @@ fn cycles(edges: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<String> {
             remaining.remove(module);
         }
     }
-    // Modules that none of the remaining ones uses only lead to one.
+    // Modules that none of the remaining ones uses are only on the way to one.
     loop {
         let used: BTreeSet<&ModulePath> = remaining.values().flatten().copied().collect();
         let before = remaining.len();
@@ -348,7 +348,7 @@ fn core_folders_use_only_folders_below() {
 }
 
 #[test]
-fn a_cycle_and_a_use_from_below_are_found() {
+fn cycles_and_upward_uses_are_found() {
     let path = |name: &str| vec![name.to_owned()];
     let edges = BTreeMap::from([
         (path("high"), BTreeSet::from([path("low")])),

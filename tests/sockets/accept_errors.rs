@@ -1,4 +1,5 @@
-//! A full table of open files stops accepting for as long as it is full, and no longer; and it is as large as it may be.
+//! Exhausted file descriptors stop accepting only as long as they are exhausted; and the limit is raised to the
+//! maximum.
 
 use std::fs::File;
 use std::process::Command;
@@ -11,16 +12,16 @@ use floe_secrets_webhook::server::open_files::raise_limit;
 use tokio::net::TcpStream;
 
 #[test]
-fn a_full_table_of_open_files_is_waited_out() {
-    run_limited("ulimit -n 64", "with_few_files");
+fn exhausted_file_descriptors_are_waited_out() {
+    run_limited("ulimit -n 64", "child_with_few_files");
 }
 
 #[test]
-fn the_limit_of_open_files_is_raised_to_the_most_that_is_allowed() {
-    run_limited("ulimit -Sn 64 && ulimit -Hn 300", "with_a_low_limit");
+fn open_file_limit_is_raised_to_maximum() {
+    run_limited("ulimit -Sn 64 && ulimit -Hn 300", "child_with_low_limit");
 }
 
-/// The limit belongs to a process, so the test runs in one of its own, whose limit its shell sets.
+/// The limit belongs to a process, so the test runs in a process of its own, whose limit its shell sets.
 fn run_limited(limit: &str, name: &str) {
     let run = format!("{limit} && exec \"$0\" --exact --ignored --nocapture {name}");
     let test = std::env::current_exe().expect("this program");
@@ -39,7 +40,7 @@ fn run_limited(limit: &str, name: &str) {
 
 #[test]
 #[ignore = "run by the test above, under a limit"]
-fn with_a_low_limit() {
+fn child_with_low_limit() {
     let open = || {
         std::iter::from_fn(|| File::open("/dev/null").ok())
             .take(1000)
@@ -55,7 +56,7 @@ fn with_a_low_limit() {
 
 #[tokio::test]
 #[ignore = "run by the test above, under a limit"]
-async fn with_few_files() {
+async fn child_with_few_files() {
     let metrics = ServerMetrics::default();
     let router = Router::new().route("/", get(async || "ok"));
     let server = testbed::sockets::serve(router, ListenerSettings::default(), &metrics, None).await;
@@ -63,7 +64,7 @@ async fn with_few_files() {
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
     }
-    // One place, which the client's end takes: the server's end finds none.
+    // One free descriptor, which the client's end takes: the server's end finds none.
     files.pop();
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let early = tokio::time::timeout(
@@ -74,7 +75,10 @@ async fn with_few_files() {
     assert!(early.is_err(), "it was served without a file: {early:?}");
     files.clear();
     assert_eq!(
-        testbed::sockets::answer(&mut stream).await.unwrap().body,
+        testbed::sockets::read_response(&mut stream)
+            .await
+            .unwrap()
+            .body,
         "ok"
     );
     assert!(!server.ended.is_finished());

@@ -1,11 +1,11 @@
-//! What one address can do to the connections of another: silent connections, slow readers and slow writers, at the cap
-//! and above it.
+//! Effects of one address on the connections of another: silent connections, slow readers and slow writers, at the
+//! limit and above it.
 //!
-//! The API server is 127.0.0.1 here, and whoever is in its way is 127.0.0.2.
+//! The API server is 127.0.0.1 here, and the other peer is 127.0.0.2.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,20 +25,20 @@ use floe_secrets_webhook::server::listener::ListenerSettings;
 use floe_secrets_webhook::server::metrics::{
     OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
 };
-use testbed::sockets::{Ca, answer, connect, serve, until};
+use testbed::sockets::{Ca, connect, read_response, serve, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Barrier, Notify};
 use tokio::time::timeout;
 
 const MIB: usize = 1 << 20;
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const OTHER_PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A connection from 127.0.0.2 that takes as few bytes unread as the system allows.
-async fn stranger(server: SocketAddr) -> std::io::Result<TcpStream> {
+/// Connection from 127.0.0.2 with the smallest receive buffer of the system.
+async fn connect_other_peer(server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
-    socket.bind((STRANGER, 0).into())?;
+    socket.bind((OTHER_PEER, 0).into())?;
     socket.connect(server).await
 }
 
@@ -55,7 +55,7 @@ fn open(metrics: &ServerMetrics) -> i64 {
         .get()
 }
 
-/// `/` answers; `/held` does when `release` says so, and counts before; `/large` answers 4 MiB within the budget.
+/// `/` responds; `/held` is counted and responds after `release`; `/large` responds with 4 MiB within the budget.
 fn router(limits: &BodyLimits, release: &Arc<Notify>, held: &Arc<AtomicUsize>) -> Router {
     let (large, small) = (limits.clone(), limits.clone());
     let (release, held) = (Arc::clone(release), Arc::clone(held));
@@ -81,14 +81,14 @@ fn router(limits: &BodyLimits, release: &Arc<Notify>, held: &Arc<AtomicUsize>) -
         .route("/large", get(answer_large))
 }
 
-struct Scene {
+struct Fixture {
     addr: SocketAddr,
     metrics: ServerMetrics,
     release: Arc<Notify>,
     held: Arc<AtomicUsize>,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(listener: ListenerSettings, bodies: BodySettings) -> Self {
         let metrics = ServerMetrics::default();
         let (release, held) = (Arc::default(), Arc::default());
@@ -103,16 +103,16 @@ impl Scene {
     }
 
     async fn get(&self, stream: &mut TcpStream, path: &str) -> u16 {
-        let asked = timeout(
-            testbed::sockets::PATIENCE,
+        let sent_request = timeout(
+            testbed::sockets::WAIT_TIMEOUT,
             testbed::sockets::get(stream, path),
         )
         .await
-        .expect("an answer");
-        asked.expect("the connection was ended").status
+        .expect("a response");
+        sent_request.expect("the connection was closed").status
     }
 
-    /// A new connection from 127.0.0.1, and its first answer.
+    /// Opens a connection from 127.0.0.1, and reads its first response.
     async fn served(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         assert_eq!(self.get(&mut stream, "/").await, 200);
@@ -124,108 +124,114 @@ async fn send(stream: &mut TcpStream, request: &str) {
     stream.write_all(request.as_bytes()).await.unwrap();
 }
 
-/// The server has ended the connection, without a word.
+/// Asserts that the server has closed the connection without sending anything.
 async fn assert_ended(stream: &mut TcpStream) {
-    let mut said = Vec::new();
-    timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut said))
-        .await
-        .expect("the connection stays open")
-        .ok();
-    assert!(said.is_empty(), "{said:?}");
+    let mut received = Vec::new();
+    timeout(
+        testbed::sockets::WAIT_TIMEOUT,
+        stream.read_to_end(&mut received),
+    )
+    .await
+    .expect("the connection stays open")
+    .ok();
+    assert!(received.is_empty(), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_of_one_address_keep_no_other_address_out() {
+async fn silent_connections_of_one_address_block_no_other() {
     let listener = ListenerSettings {
         max_connections: 64,
         per_peer: 40,
         ..Default::default()
     };
-    let scene = Scene::new(listener, BodySettings::default()).await;
-    let mut idle_before = scene.served().await;
+    let fixture = Fixture::new(listener, BodySettings::default()).await;
+    let mut idle_before = fixture.served().await;
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, addr) = (Arc::clone(&stop), scene.addr);
+    let (stopped, addr) = (Arc::clone(&stop), fixture.addr);
     let flood = tokio::spawn(async move {
         let mut silent = std::collections::VecDeque::new();
         while !stopped.load(Ordering::SeqCst) {
-            silent.push_back(stranger(addr).await.unwrap());
+            silent.push_back(connect_other_peer(addr).await.unwrap());
             if silent.len() > 200 {
                 silent.pop_front();
             }
         }
         silent
     });
-    until("the stranger is above its share", async || {
-        shed(&scene.metrics, ShedReason::Evicted) > 0
+    wait_until("the other peer is above its share", async || {
+        shed(&fixture.metrics, ShedReason::Evicted) > 0
     })
     .await;
     for _ in 0..100 {
-        scene.served().await;
-        assert_eq!(scene.get(&mut idle_before, "/").await, 200);
+        fixture.served().await;
+        assert_eq!(fixture.get(&mut idle_before, "/").await, 200);
     }
     stop.store(true, Ordering::SeqCst);
     let silent = flood.await.unwrap();
     assert_eq!(
-        shed(&scene.metrics, ShedReason::Connections),
+        shed(&fixture.metrics, ShedReason::Connections),
         0,
-        "there was always somebody to make room"
+        "there was always an idle connection to close"
     );
-    until("the stranger has its share alone", async || {
-        open(&scene.metrics) <= 41
+    wait_until("the other peer has only its share", async || {
+        open(&fixture.metrics) <= 41
     })
     .await;
     drop(silent);
 }
 
 #[tokio::test]
-async fn at_the_cap_the_oldest_unused_connection_makes_room_and_a_busy_one_never() {
+async fn oldest_idle_connection_is_closed_at_limit_and_busy_ones_never() {
     let listener = ListenerSettings {
         max_connections: 3,
         per_peer: 3,
         ..Default::default()
     };
-    let scene = Scene::new(listener, BodySettings::default()).await;
-    let mut busy = TcpStream::connect(scene.addr).await.unwrap();
+    let fixture = Fixture::new(listener, BodySettings::default()).await;
+    let mut busy = TcpStream::connect(fixture.addr).await.unwrap();
     send(&mut busy, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    until("under way", async || scene.held.load(Ordering::SeqCst) == 1).await;
-    let mut idle = scene.served().await;
-    let mut unused = stranger(scene.addr).await.unwrap();
-    until("three", async || open(&scene.metrics) == 3).await;
+    wait_until("in flight", async || {
+        fixture.held.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    let mut idle = fixture.served().await;
+    let mut unused = connect_other_peer(fixture.addr).await.unwrap();
+    wait_until("three", async || open(&fixture.metrics) == 3).await;
 
-    let mut second = scene.served().await;
+    let mut second = fixture.served().await;
     assert_ended(&mut unused).await;
-    let _third = scene.served().await;
+    let _third = fixture.served().await;
     assert_ended(&mut idle).await;
     assert_eq!(
         (
-            shed(&scene.metrics, ShedReason::Evicted),
-            shed(&scene.metrics, ShedReason::Connections)
+            shed(&fixture.metrics, ShedReason::Evicted),
+            shed(&fixture.metrics, ShedReason::Connections)
         ),
         (2, 0)
     );
 
     send(&mut second, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    until("two under way", async || {
-        scene.held.load(Ordering::SeqCst) == 2
+    wait_until("two in flight", async || {
+        fixture.held.load(Ordering::SeqCst) == 2
     })
     .await;
-    let mut fourth = scene.served().await;
+    let mut fourth = fixture.served().await;
     send(&mut fourth, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    until("three under way", async || {
-        scene.held.load(Ordering::SeqCst) == 3
+    wait_until("three in flight", async || {
+        fixture.held.load(Ordering::SeqCst) == 3
     })
     .await;
-    assert_ended(&mut TcpStream::connect(scene.addr).await.unwrap()).await;
+    assert_ended(&mut TcpStream::connect(fixture.addr).await.unwrap()).await;
     assert_eq!(
         (
-            shed(&scene.metrics, ShedReason::Evicted),
-            shed(&scene.metrics, ShedReason::Connections)
+            shed(&fixture.metrics, ShedReason::Evicted),
+            shed(&fixture.metrics, ShedReason::Connections)
         ),
         (3, 1)
     );
-    scene.release.notify_waiters();
+    fixture.release.notify_waiters();
     for stream in [&mut busy, &mut second, &mut fourth] {
-        assert_eq!(answer(stream).await.unwrap().body, "held");
+        assert_eq!(read_response(stream).await.unwrap().body, "held");
     }
 }
 
@@ -236,38 +242,38 @@ async fn busy_connections_of_one_address_stop_at_its_share() {
         per_peer: 5,
         ..Default::default()
     };
-    let scene = Scene::new(listener, BodySettings::default()).await;
+    let fixture = Fixture::new(listener, BodySettings::default()).await;
     let mut readers = Vec::new();
     for _ in 0..5 {
-        let mut reader = stranger(scene.addr).await.unwrap();
+        let mut reader = connect_other_peer(fixture.addr).await.unwrap();
         send(&mut reader, "GET /held HTTP/1.1\r\nhost: x\r\n\r\n").await;
         readers.push(reader);
     }
-    until("all under way", async || {
-        scene.held.load(Ordering::SeqCst) == 5
+    wait_until("all in flight", async || {
+        fixture.held.load(Ordering::SeqCst) == 5
     })
     .await;
     for refused in 1..=10 {
-        assert_ended(&mut stranger(scene.addr).await.unwrap()).await;
-        assert_eq!(shed(&scene.metrics, ShedReason::Connections), refused);
+        assert_ended(&mut connect_other_peer(fixture.addr).await.unwrap()).await;
+        assert_eq!(shed(&fixture.metrics, ShedReason::Connections), refused);
     }
     let (mut first, mut second, mut third) = (
-        scene.served().await,
-        scene.served().await,
-        scene.served().await,
+        fixture.served().await,
+        fixture.served().await,
+        fixture.served().await,
     );
     for stream in [&mut first, &mut second, &mut third] {
-        assert_eq!(scene.get(stream, "/").await, 200);
+        assert_eq!(fixture.get(stream, "/").await, 200);
     }
-    assert_eq!(shed(&scene.metrics, ShedReason::Evicted), 0);
-    scene.release.notify_waiters();
+    assert_eq!(shed(&fixture.metrics, ShedReason::Evicted), 0);
+    fixture.release.notify_waiters();
     for reader in &mut readers {
-        assert_eq!(answer(reader).await.unwrap().body, "held");
+        assert_eq!(read_response(reader).await.unwrap().body, "held");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary_review() {
+async fn unread_responses_hold_budget_until_closed_but_no_ordinary_review() {
     let connection = ConnectionSettings {
         response_timeout: Duration::from_secs(2),
         ..Default::default()
@@ -276,17 +282,17 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
         connection,
         ..Default::default()
     };
-    let scene = Scene::new(listener, BodySettings::default()).await;
+    let fixture = Fixture::new(listener, BodySettings::default()).await;
     let mut readers = Vec::new();
-    // 24 MiB are for large answers, but for what the system takes.
-    until("the budget of large answers is used up", async || {
-        let mut reader = stranger(scene.addr).await.unwrap();
+    // 24 MiB are for large responses, except for what the system buffers.
+    wait_until("the budget of large answers is used up", async || {
+        let mut reader = connect_other_peer(fixture.addr).await.unwrap();
         send(&mut reader, "GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
         readers.push(reader);
-        shed(&scene.metrics, ShedReason::BytesInFlight) > 0
+        shed(&fixture.metrics, ShedReason::BytesInFlight) > 0
     })
     .await;
-    let mut honest = TcpStream::connect(scene.addr).await.unwrap();
+    let mut honest = TcpStream::connect(fixture.addr).await.unwrap();
     let body = "x".repeat(200 << 10);
     send(
         &mut honest,
@@ -296,20 +302,20 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
         ),
     )
     .await;
-    assert_eq!(answer(&mut honest).await.unwrap().status, 200);
+    assert_eq!(read_response(&mut honest).await.unwrap().status, 200);
 
-    until("cut", async || {
-        shed(&scene.metrics, ShedReason::WriteDeadline) >= 6
+    wait_until("cut", async || {
+        shed(&fixture.metrics, ShedReason::WriteDeadline) >= 6
     })
     .await;
-    until("nothing held", async || {
-        scene.metrics.body_bytes_in_flight.get() == 0
+    wait_until("nothing held", async || {
+        fixture.metrics.body_bytes_in_flight.get() == 0
     })
     .await;
-    // The system does not go on offering what was not read: the connection is reset.
+    // The system does not continue to send unread data: the connection is reset.
     let mut rest = Vec::new();
     let outcome = timeout(
-        testbed::sockets::PATIENCE,
+        testbed::sockets::WAIT_TIMEOUT,
         readers[0].read_to_end(&mut rest),
     )
     .await
@@ -319,21 +325,21 @@ async fn unread_answers_hold_the_budget_until_they_are_cut_and_never_an_ordinary
         std::io::ErrorKind::ConnectionReset
     );
     assert!(rest.len() < 4 * MIB, "{} bytes", rest.len());
-    scene.served().await;
+    fixture.served().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
-    // Time is not what this is about, and a busy machine may take long.
+async fn slow_large_bodies_leave_reserve_to_ordinary_reviews() {
+    // Time is not tested here, and a busy machine may take long.
     let bodies = BodySettings {
         deadline: Duration::from_hours(1),
         ..Default::default()
     };
-    let scene = Scene::new(ListenerSettings::default(), bodies).await;
+    let fixture = Fixture::new(ListenerSettings::default(), bodies).await;
     let mut writers = Vec::new();
     for _ in 0..3 {
-        let mut writer = stranger(scene.addr).await.unwrap();
-        // All but the last byte.
+        let mut writer = connect_other_peer(fixture.addr).await.unwrap();
+        // Everything except the last byte.
         send(
             &mut writer,
             &format!(
@@ -346,18 +352,18 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
         writers.push(writer);
     }
     let held = i64::try_from(24 * MIB).unwrap();
-    until("24 MiB are held", async || {
-        scene.metrics.body_bytes_in_flight.get() == held
+    wait_until("24 MiB are held", async || {
+        fixture.metrics.body_bytes_in_flight.get() == held
     })
     .await;
     let post = async |framing: &str, body: &str| {
-        let mut honest = TcpStream::connect(scene.addr).await.unwrap();
+        let mut honest = TcpStream::connect(fixture.addr).await.unwrap();
         send(
             &mut honest,
             &format!("POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{body}"),
         )
         .await;
-        answer(&mut honest).await.unwrap().status
+        read_response(&mut honest).await.unwrap().status
     };
     let most = 256 << 10;
     assert_eq!(
@@ -378,7 +384,10 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
     );
     for writer in &mut writers {
         writer.write_all(b"x").await.unwrap();
-        assert_eq!(answer(writer).await.unwrap().body, (8 * MIB).to_string());
+        assert_eq!(
+            read_response(writer).await.unwrap().body,
+            (8 * MIB).to_string()
+        );
     }
     assert_eq!(
         post("transfer-encoding: chunked", "1\r\nx\r\n0\r\n\r\n").await,
@@ -387,9 +396,9 @@ async fn slow_writers_of_large_bodies_leave_the_reserve_to_ordinary_reviews() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_hundred_connections_of_one_address_are_served_at_once() {
+async fn four_hundred_connections_of_one_address_are_served_concurrently() {
     let metrics = ServerMetrics::default();
-    // No request is answered before all of them are under way.
+    // No request is answered before all of them are in flight.
     let all = Arc::new(Barrier::new(400));
     let meet = async move || {
         all.wait().await;
@@ -402,11 +411,11 @@ async fn four_hundred_connections_of_one_address_are_served_at_once() {
             tokio::spawn(async move {
                 let mut stream = TcpStream::connect(server.addr).await.unwrap();
                 timeout(
-                    testbed::sockets::PATIENCE,
+                    testbed::sockets::WAIT_TIMEOUT,
                     testbed::sockets::get(&mut stream, "/"),
                 )
                 .await
-                .expect("an answer")
+                .expect("a response")
                 .unwrap()
                 .status
             })
@@ -421,7 +430,7 @@ async fn four_hundred_connections_of_one_address_are_served_at_once() {
 }
 
 #[tokio::test]
-async fn connections_that_showed_a_certificate_count_against_no_share() {
+async fn authenticated_connections_count_against_no_share() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let (pair, client) = (ca.leaf("server"), ca.leaf("client"));
@@ -455,7 +464,7 @@ async fn connections_that_showed_a_certificate_count_against_no_share() {
         verified.push(stream);
     }
     let mut unverified = TcpStream::connect(server.addr).await.unwrap();
-    until("all open", async || open(&metrics) == 4).await;
+    wait_until("all open", async || open(&metrics) == 4).await;
     let _newcomer = TcpStream::connect(server.addr).await.unwrap();
     assert_ended(&mut unverified).await;
     for stream in &mut verified {

@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use floe_secrets_webhook::server::metrics::{
     OnPort, Port, ServerMetrics, Shed as ShedLabel, ShedReason,
 };
 use floe_secrets_webhook::server::shutdown::{Shutdown, Signals};
-use testbed::sockets::{Answer, Ca, Server, answer, connect, serve, until};
+use testbed::sockets::{Ca, HttpResponse, Server, connect, read_response, serve, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -50,7 +50,7 @@ fn open(metrics: &ServerMetrics) -> i64 {
         .get()
 }
 
-/// A store with a fresh certificate, and the CA to trust.
+/// Store with a fresh certificate, and its CA.
 fn tls(metrics: &ServerMetrics) -> (Ca, Arc<CertStore>) {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
@@ -69,18 +69,21 @@ fn ok() -> Router {
     Router::new().route("/", get(async || "ok"))
 }
 
-/// Waits until the server ends the connection.
+/// Waits until the server closes the connection.
 async fn ended(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    let _ = timeout(testbed::sockets::PATIENCE, stream.read_to_end(&mut rest))
-        .await
-        .expect("the connection stays open");
+    let _ = timeout(
+        testbed::sockets::WAIT_TIMEOUT,
+        stream.read_to_end(&mut rest),
+    )
+    .await
+    .expect("the connection stays open");
 }
 
 // === slow, idle, old, too many ===
 
 #[tokio::test]
-async fn a_slow_head_is_cut_and_idle_connections_stay() {
+async fn slow_header_is_closed_and_idle_connections_stay() {
     let metrics = ServerMetrics::default();
     let connection = ConnectionSettings {
         header_timeout: Duration::from_millis(300),
@@ -98,15 +101,15 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
         }
     });
     timeout(
-        testbed::sockets::PATIENCE,
+        testbed::sockets::WAIT_TIMEOUT,
         read.read_to_end(&mut Vec::new()),
     )
     .await
-    .expect("the slow one stays open")
+    .expect("the slow connection stays open")
     .ok();
     loris.await.unwrap();
 
-    // Both have been idle for longer than a head may take, since before the slow one began.
+    // Both have been idle for longer than the header timeout, since before the slow one began.
     assert_eq!(
         testbed::sockets::get(&mut used, "/").await.unwrap().body,
         "ok"
@@ -115,11 +118,11 @@ async fn a_slow_head_is_cut_and_idle_connections_stay() {
         testbed::sockets::get(&mut unused, "/").await.unwrap().body,
         "ok"
     );
-    until("two left", async || open(&metrics) == 2).await;
+    wait_until("two left", async || open(&metrics) == 2).await;
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_made_is_given_up() {
+async fn missing_handshake_times_out() {
     let metrics = ServerMetrics::default();
     let (_, store) = tls(&metrics);
     let settings = ListenerSettings {
@@ -134,9 +137,9 @@ async fn a_handshake_that_is_not_made_is_given_up() {
     assert_eq!(failures.get(), 1);
 }
 
-/// The request is on its way before the server has looked at the certificate that is missing.
+/// The request is sent before the server has noticed that the certificate is missing.
 #[tokio::test]
-async fn who_is_turned_away_at_the_handshake_reads_why() {
+async fn rejected_handshake_receives_alert() {
     let metrics = ServerMetrics::default();
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
@@ -152,7 +155,7 @@ async fn who_is_turned_away_at_the_handshake_reads_why() {
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
     for _ in 0..50 {
         let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
-        // The whole of it, and what still fits on its way.
+        // The complete body, and more that still fits into the buffers.
         let request = [
             b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 16384\r\n\r\n".as_slice(),
             &[b'x'; 16384],
@@ -160,13 +163,13 @@ async fn who_is_turned_away_at_the_handshake_reads_why() {
         .concat();
         stream.write_all(&request).await.unwrap();
         stream.flush().await.unwrap();
-        let told = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
-        assert!(told.contains("CertificateRequired"), "{told}");
+        let message = stream.read(&mut [0; 8]).await.unwrap_err().to_string();
+        assert!(message.contains("CertificateRequired"), "{message}");
     }
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost() {
+async fn old_connection_is_closed_after_response_without_losing_requests() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let connection = ConnectionSettings {
@@ -185,7 +188,7 @@ async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost()
         while !testbed::sockets::get(&mut stream, "/")
             .await
             .unwrap()
-            .closes()
+            .closes_connection()
         {}
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     }
@@ -196,22 +199,22 @@ async fn an_old_connection_is_told_to_end_on_a_response_and_no_request_is_lost()
             !testbed::sockets::get(&mut stream, "/")
                 .await
                 .unwrap()
-                .closes(),
-            "a young connection was told to end"
+                .closes_connection(),
+            "a young connection was closed"
         );
     }
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
+async fn http2_only_client_is_rejected_at_handshake() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let server = serve(ok(), ListenerSettings::default(), &metrics, Some(store)).await;
-    let told = connect(server.addr, &ca, None, "h2")
+    let message = connect(server.addr, &ca, None, "h2")
         .await
         .unwrap_err()
         .to_string();
-    assert!(told.contains("NoApplicationProtocol"), "{told}");
+    assert!(message.contains("NoApplicationProtocol"), "{message}");
     let mut stream = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(
@@ -222,7 +225,7 @@ async fn a_client_that_speaks_http2_alone_is_turned_away_at_the_handshake() {
 
 // === bodies ===
 
-/// `/` reads a body and says its length, once `release` lets it.
+/// `/` reads a body and returns its length, after `release`.
 fn reading(
     settings: BodySettings,
     metrics: &ServerMetrics,
@@ -254,14 +257,14 @@ async fn serve_reading(settings: BodySettings, metrics: &ServerMetrics) -> Serve
     serve(router, ListenerSettings::default(), metrics, None).await
 }
 
-async fn post_length(stream: &mut TcpStream, length: usize) -> Answer {
+async fn post_length(stream: &mut TcpStream, length: usize) -> HttpResponse {
     let head = format!("POST / HTTP/1.1\r\nhost: webhook.test\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&vec![b'x'; length]).await.unwrap();
-    answer(stream).await.unwrap()
+    read_response(stream).await.unwrap()
 }
 
-async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Answer {
+async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> HttpResponse {
     stream
         .write_all(b"POST / HTTP/1.1\r\nhost: webhook.test\r\ntransfer-encoding: chunked\r\n\r\n")
         .await
@@ -271,11 +274,11 @@ async fn post_chunked(stream: &mut TcpStream, chunks: usize, size: usize) -> Ans
         stream.write_all(chunk.as_bytes()).await.unwrap();
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
-    answer(stream).await.unwrap()
+    read_response(stream).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_stays() {
+async fn body_of_9_mb_gets_413_and_connection_stays() {
     let metrics = ServerMetrics::default();
     let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -291,7 +294,7 @@ async fn a_9_mb_body_is_answered_413_announced_or_chunked_and_the_connection_sta
 }
 
 #[tokio::test]
-async fn a_large_body_is_refused_before_any_of_it_is_sent() {
+async fn large_body_is_rejected_before_it_is_sent() {
     let metrics = ServerMetrics::default();
     let server = serve_reading(BodySettings::default(), &metrics).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -300,18 +303,18 @@ async fn a_large_body_is_refused_before_any_of_it_is_sent() {
         9 * MIB
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let refused = answer(&mut stream).await.unwrap();
+    let refused = read_response(&mut stream).await.unwrap();
     assert_eq!(refused.status, 413);
     assert!(!refused.head.to_ascii_lowercase().contains("retry-after"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
+async fn forty_slow_bodies_of_1_mib_hold_at_most_32_mib() {
     let metrics = ServerMetrics::default();
     let (release, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    // Time is not what this is about, and a busy machine may take long.
+    // Time is not tested here, and a busy machine may take long.
     let settings = BodySettings {
-        deadline: testbed::sockets::PATIENCE,
+        deadline: testbed::sockets::WAIT_TIMEOUT,
         ..Default::default()
     };
     let router = reading(settings, &metrics, Some(Arc::clone(&release)), &held);
@@ -325,21 +328,21 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
                     format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 for _ in 0..64 {
-                    // One that was shed is cut when it goes on for longer than its rest is read for.
+                    // A shed request is cut off if it continues for longer than the linger time.
                     if stream.write_all(&[b'x'; MIB / 64]).await.is_err() {
                         break;
                     }
                     sleep(Duration::from_millis(2)).await;
                 }
-                answer(&mut stream)
+                read_response(&mut stream)
                     .await
                     .map_or(503, |answer| answer.status)
             })
         })
         .collect();
-    // Nobody's bytes are let go before each of the forty is either whole and held, or shed.
+    // No bytes are released before each of the forty is either complete and held, or shed.
     let mut most = 0;
-    until("all decided", async || {
+    wait_until("all decided", async || {
         most = most.max(metrics.body_bytes_in_flight.get());
         let refused = usize::try_from(shed(&metrics, ShedReason::BytesInFlight)).unwrap();
         held.load(Ordering::SeqCst) + refused == 40
@@ -360,24 +363,24 @@ async fn forty_trickled_bodies_of_1_mib_never_hold_more_than_32_mib() {
     }
     let mut statuses = Vec::new();
     for client in clients {
-        until("released", async || {
+        wait_until("released", async || {
             release.notify_waiters();
             client.is_finished()
         })
         .await;
         statuses.push(client.await.unwrap());
     }
-    let whole = statuses.iter().filter(|status| **status == 200).count();
-    assert_eq!(whole, held.load(Ordering::SeqCst), "{statuses:?}");
+    let accepted = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(accepted, held.load(Ordering::SeqCst), "{statuses:?}");
     assert!(
-        whole <= 32 && statuses.iter().all(|status| [200, 503].contains(status)),
+        accepted <= 32 && statuses.iter().all(|status| [200, 503].contains(status)),
         "{statuses:?}"
     );
     assert_eq!(metrics.body_bytes_in_flight.get(), 0);
 }
 
 #[tokio::test]
-async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
+async fn announced_missing_bytes_hold_no_budget_and_get_408() {
     let metrics = ServerMetrics::default();
     let deadline = Duration::from_secs(3);
     let server = serve_reading(
@@ -398,11 +401,11 @@ async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
         stream.write_all(head.as_bytes()).await.unwrap();
         trickles.push(stream);
     }
-    until("all began", async || metrics.body_bytes_in_flight.get() > 0).await;
+    wait_until("all began", async || metrics.body_bytes_in_flight.get() > 0).await;
     let mut honest = TcpStream::connect(server.addr).await.unwrap();
     assert_eq!(post_length(&mut honest, 8 * MIB).await.status, 200);
     for mut stream in trickles {
-        assert_eq!(answer(&mut stream).await.unwrap().status, 408);
+        assert_eq!(read_response(&mut stream).await.unwrap().status, 408);
     }
     assert_eq!(shed(&metrics, ShedReason::BodyDeadline), 4);
     assert_eq!(metrics.body_bytes_in_flight.get(), 0);
@@ -411,7 +414,7 @@ async fn announced_bytes_that_do_not_come_hold_no_place_and_end_with_408() {
 // === panics ===
 
 #[tokio::test]
-async fn a_panic_is_a_bare_500_and_the_next_request_works() {
+async fn panic_is_bare_500_and_next_request_works() {
     let metrics = ServerMetrics::default();
     let panics = async || -> &'static str { panic!("canary") };
     let server = serve(
@@ -436,8 +439,8 @@ async fn a_panic_is_a_bare_500_and_the_next_request_works() {
 
 // === the drain ===
 
-/// Asks without pause, as the API server does, until the endpoint is gone. A request counts as lost when it fails on
-/// a connection that was made.
+/// Sends requests without pause, as the API server does, until the endpoint is gone. A request counts as lost if it
+/// fails on an established connection.
 async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Load>) {
     while !load.gone.load(Ordering::SeqCst) {
         let Ok(mut stream) = connect(server, &ca, None, "http/1.1").await else {
@@ -451,7 +454,7 @@ async fn ask_until_gone(server: std::net::SocketAddr, ca: Arc<Ca>, load: Arc<Loa
                 break;
             };
             load.answered.fetch_add(1, Ordering::SeqCst);
-            if answer.closes() {
+            if answer.closes_connection() {
                 break;
             }
         }
@@ -467,7 +470,7 @@ struct Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_under_load_loses_no_request() {
+async fn drain_under_load_loses_no_request() {
     let metrics = ServerMetrics::default();
     let (ca, store) = tls(&metrics);
     let ca = Arc::new(ca);
@@ -480,7 +483,7 @@ async fn a_drain_under_load_loses_no_request() {
     );
     let settings = ListenerSettings {
         shutdown_delay: Duration::from_secs(3),
-        // An idle connection that held the drain up would do so for longer than anyone waits here.
+        // An idle connection that delayed the drain would do so for longer than this test waits.
         drain_timeout: Duration::from_hours(1),
         ..Default::default()
     };
@@ -495,11 +498,11 @@ async fn a_drain_under_load_loses_no_request() {
             ))
         })
         .collect();
-    // Idle ones must neither be waited for until the end of the drain nor hold it up.
+    // The drain must neither wait for idle connections nor be delayed by them.
     let mut idle = connect(server.addr, &ca, None, "http/1.1").await.unwrap();
     testbed::sockets::get(&mut idle, "/").await.unwrap();
     let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
-    until("load", async || count(&load.answered) > 1000).await;
+    wait_until("load", async || count(&load.answered) > 1000).await;
     assert_eq!(
         count(&load.connections),
         16,
@@ -508,15 +511,15 @@ async fn a_drain_under_load_loses_no_request() {
 
     let began = Instant::now();
     server.shutdown.drain();
-    // New connections come until the cluster has taken the address out.
-    until("new connections", async || count(&load.connections) > 40).await;
+    // New connections arrive until the cluster has removed the endpoint.
+    wait_until("new connections", async || count(&load.connections) > 40).await;
     load.gone.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.unwrap();
     }
-    let drained = timeout(testbed::sockets::PATIENCE, server.ended)
+    let drained = timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
         .await
-        .expect("the idle connection held it up")
+        .expect("an idle connection delayed the drain")
         .unwrap();
     let (answered, connections) = (count(&load.answered), count(&load.connections));
     println!(
@@ -529,8 +532,7 @@ async fn a_drain_under_load_loses_no_request() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the_backlog_is_served()
-{
+async fn drain_completes_requests_in_flight_and_serves_backlog() {
     let metrics = ServerMetrics::default();
     let release = Arc::new(Notify::new());
     let wait = Arc::clone(&release);
@@ -550,7 +552,7 @@ async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the
         .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
     // One thread runs this test: the server cannot have accepted this one when the drain begins.
     let connecting = std::net::TcpStream::connect(server.addr).unwrap();
     server.shutdown.drain();
@@ -561,18 +563,18 @@ async fn what_is_under_way_when_accepting_ends_is_finished_and_what_waits_in_the
         "ok"
     );
 
-    until("not accepting", async || {
+    wait_until("not accepting", async || {
         TcpStream::connect(server.addr).await.is_err()
     })
     .await;
     release.notify_one();
-    let late = answer(&mut stream).await.unwrap();
-    assert!(late.body == "late" && late.closes(), "{late:?}");
+    let late = read_response(&mut stream).await.unwrap();
+    assert!(late.body == "late" && late.closes_connection(), "{late:?}");
     assert_eq!(server.ended.await.unwrap(), Drained { aborted: 0 });
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
+async fn endless_request_is_cut_after_drain_timeout() {
     let metrics = ServerMetrics::default();
     let never = async || std::future::pending::<&'static str>().await;
     let settings = ListenerSettings {
@@ -591,10 +593,10 @@ async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
     server.shutdown.drain();
     assert_eq!(
-        timeout(testbed::sockets::PATIENCE, server.ended)
+        timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
             .await
             .unwrap()
             .unwrap(),
@@ -604,7 +606,7 @@ async fn a_request_that_does_not_end_is_cut_after_the_drain_timeout() {
 }
 
 #[tokio::test]
-async fn the_first_signal_drains_and_the_second_aborts() {
+async fn first_signal_drains_and_second_aborts() {
     let metrics = ServerMetrics::default();
     let never = async || std::future::pending::<&'static str>().await;
     let settings = ListenerSettings {
@@ -623,7 +625,7 @@ async fn the_first_signal_drains_and_the_second_aborts() {
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
-    until("under way", async || open(&metrics) == 1).await;
+    wait_until("in flight", async || open(&metrics) == 1).await;
 
     let listening = tokio::spawn(Signals::install().unwrap().run(server.shutdown.clone()));
     let send = |name: &str| {
@@ -637,13 +639,13 @@ async fn the_first_signal_drains_and_the_second_aborts() {
         );
     };
     send("TERM");
-    timeout(testbed::sockets::PATIENCE, server.shutdown.draining())
+    timeout(testbed::sockets::WAIT_TIMEOUT, server.shutdown.draining())
         .await
         .unwrap();
     assert!(server.shutdown.is_draining() && !server.ended.is_finished());
     send("INT");
     assert_eq!(
-        timeout(testbed::sockets::PATIENCE, server.ended)
+        timeout(testbed::sockets::WAIT_TIMEOUT, server.ended)
             .await
             .unwrap()
             .unwrap(),
@@ -653,7 +655,7 @@ async fn the_first_signal_drains_and_the_second_aborts() {
 }
 
 #[test]
-fn an_abort_is_a_drain_too() {
+fn abort_is_also_a_drain() {
     let shutdown = Shutdown::new();
     shutdown.clone().abort();
     assert!(shutdown.is_draining());

@@ -1,37 +1,37 @@
-//! The webhook goes away, by a crash and by order, and comes back: who waits meanwhile, what goes on without it, and
-//! that everything which waited heals by itself.
+//! Outage of the webhook, by a crash and by SIGTERM: pods that wait meanwhile, requests that succeed without it, and
+//! recovery of everything that waited.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 
 use http::Method;
 use serde_json::{Value, json};
 use testbed::control_plane::ControlPlane;
+use testbed::manifests::{container, deployment, find_container, job, pod, prefixed, sources};
 use testbed::namespace::TestNamespace;
 use testbed::objects;
-use testbed::served::{container, deployment, job, named, pod, prefixed, sources};
 use testbed::webhook::{NAMESPACE, Registration, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{unique, wait_for};
 
-/// A webhook that is gone as soon as it is told to go.
+/// Webhook that exits immediately on SIGTERM.
 async fn start(cp: &ControlPlane) -> (WebhookProcess, Registration) {
     let identity = webhook_identity(cp).await;
     let launch = Launch::serve(cp, &identity).with(&["--log", "debug", "--shutdown-delay", "0s"]);
     let webhook = launch.start().await;
-    let registration = Registration::exclusive(cp, &webhook.by_service()).await;
+    let registration = Registration::exclusive(cp, &webhook.service_configuration()).await;
     (webhook, registration)
 }
 
-/// The two ways to go.
+/// Both kinds of outage.
 async fn end(webhook: &WebhookProcess, signal: &str) {
     if signal == "KILL" {
         webhook.kill();
     } else {
         webhook.terminate();
-        wait_for("the webhook's end", || async { webhook.exited() }).await;
+        wait_for("the webhook's end", || async { webhook.exit_status() }).await;
     }
 }
 
@@ -50,7 +50,7 @@ async fn labelled(cp: &ControlPlane, stem: &str) -> TestNamespace {
 const SIGNALS: [&str; 2] = ["KILL", "TERM"];
 
 #[tokio::test]
-async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
+async fn only_annotated_pods_wait_and_recover_by_themselves() {
     let cp = ControlPlane::shared().await;
     let (mut webhook, _registration) = start(cp).await;
     for signal in SIGNALS {
@@ -74,17 +74,17 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
         ] {
             let name = unique("pod");
             let mut pod = pod(namespace, &name, annotations);
-            // So that Pod Security says nothing in our own namespace.
+            // Avoids warnings of Pod Security in the webhook's own namespace.
             pod["spec"]["securityContext"] =
                 json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
             pod["spec"]["containers"][0]["securityContext"] =
                 json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-            // Its controller is not told to make one in every namespace at once.
+            // The controller does not create one in every namespace at once.
             wait_for("the namespace's default ServiceAccount", || async {
                 let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
                 cp.request(Method::GET, &path, None)
                     .await
-                    .accepted()
+                    .is_accepted()
                     .then_some(())
             })
             .await;
@@ -98,18 +98,19 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
                 let path = format!("{}?gracePeriodSeconds=0", objects::path(&pod));
                 cp.request(Method::DELETE, &path, None).await.object();
             } else {
-                let said = tried.stderr;
+                let message = tried.stderr;
                 assert!(
-                    said.starts_with("Error from server (InternalError)"),
-                    "{said}"
+                    message.starts_with("Error from server (InternalError)"),
+                    "{message}"
                 );
                 assert!(
-                    said.contains("failed calling webhook") && said.contains("connection refused"),
-                    "{said}"
+                    message.contains("failed calling webhook")
+                        && message.contains("connection refused"),
+                    "{message}"
                 );
             }
         }
-        // Workloads are applied as ever; those that ask for nothing have their pods.
+        // Workloads are applied as before; those without annotations get their pods.
         let containers = json!([container()]);
         let asks = asking();
         for object in [
@@ -118,19 +119,21 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
             deployment("others", &json!({}), &containers),
             job("other", &json!({}), &containers),
         ] {
-            cp.kubectl_apply(&plain.name, &object).await.succeeded();
+            cp.kubectl_apply(&plain.name, &object)
+                .await
+                .expect_success();
         }
         cp.kubectl_apply(&defaults.name, &deployment("api", &asks, &containers))
             .await
-            .succeeded();
+            .expect_success();
         for free in ["app=others", "app=other"] {
             cp.pod_of(&plain.name, free).await;
         }
         for (kind, name) in [("ReplicaSet", "api-"), ("Job", "load")] {
-            let said = cp.event(&plain.name, kind, name, "FailedCreate").await;
+            let message = cp.event(&plain.name, kind, name, "FailedCreate").await;
             assert!(
-                said.contains("failed calling webhook \"pods.secrets.floe.dev\""),
-                "{said}"
+                message.contains("failed calling webhook \"pods.secrets.floe.dev\""),
+                "{message}"
             );
         }
         assert!(
@@ -147,7 +150,7 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
         ] {
             let pod = cp.pod_of(&namespace.name, selector).await;
             assert_eq!(
-                sources(named(&pod, "main")),
+                sources(find_container(&pod, "main")),
                 ["secret/db-creds"],
                 "{signal}: {selector}"
             );
@@ -163,16 +166,16 @@ async fn only_pods_that_ask_wait_and_they_heal_by_themselves() {
     }
 }
 
-/// What is not a pod's creation never depends on it.
+/// Requests other than the creation of a pod never depend on the webhook.
 #[tokio::test]
-async fn everything_else_goes_on_without_it() {
+async fn other_requests_succeed_without_webhook() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("goes-on").await;
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
-    // Made before the webhook was installed: it asks, and has nothing.
+    // Created before the webhook was installed: it has annotations, and no secret.
     let before = pod(&ns.name, "before", &asking());
     {
-        let _turn = Registration::turn().await;
+        let _turn = Registration::lock_exclusive().await;
         cp.create(&before).await.object();
     }
     let (webhook, _registration) = start(cp).await;
@@ -180,9 +183,9 @@ async fn everything_else_goes_on_without_it() {
     let run = async |args: &[&str]| {
         cp.kubectl(&[&["-n", &ns.name], args].concat(), "")
             .await
-            .succeeded()
+            .expect_success()
     };
-    // Labels and annotations of a pod that was never injected, with the webhook there and without.
+    // Labels and annotations of a pod that was never injected, with the webhook running and without.
     let edit = async |value: &str| {
         for change in ["label", "annotate"] {
             run(&[
@@ -209,7 +212,7 @@ async fn everything_else_goes_on_without_it() {
         deployment("gone", &asking(), &containers),
         job("load", &asking(), &containers),
     ] {
-        cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        cp.kubectl_apply(&ns.name, &object).await.expect_success();
     }
     for name in ["api", "gone", "load"] {
         cp.pod_of(&ns.name, &format!("app={name}")).await;
@@ -238,7 +241,7 @@ async fn everything_else_goes_on_without_it() {
     run(&["scale", "deployment", "api", "--replicas=0"]).await;
     run(&["delete", "deployment", "gone"]).await;
     run(&["delete", "job", "load"]).await;
-    // Without a node nobody confirms the end of a pod that was bound; these never were.
+    // Without a node nothing confirms the end of a bound pod; these were never bound.
     for name in ["api", "gone", "load"] {
         wait_for(&format!("the end of the pods of {name}"), || async {
             cp.pods(&ns.name, &format!("app={name}"))
@@ -251,9 +254,9 @@ async fn everything_else_goes_on_without_it() {
     run(&["delete", "pod", "before", "--wait=false"]).await;
 }
 
-/// A mistake that slipped in while nobody looked (`sources` is `Ignore`) is found at the pods that it governs.
+/// A mistake that was written during an outage (`sources` is `Ignore`) is reported for the pods that it affects.
 #[tokio::test]
-async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
+async fn stored_malformed_default_rejects_its_pods_with_its_name() {
     let cp = ControlPlane::shared().await;
     let (mut webhook, _registration) = start(cp).await;
     let (ns, by_account) = (
@@ -264,7 +267,7 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
     let annotation = "secrets.floe.dev/on-missing=perhaps";
     cp.kubectl(&["annotate", "namespace", &ns.name, annotation], "")
         .await
-        .succeeded();
+        .expect_success();
     let of_account = [
         "-n",
         &by_account.name,
@@ -273,7 +276,7 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
         "default",
         annotation,
     ];
-    cp.kubectl(&of_account, "").await.succeeded();
+    cp.kubectl(&of_account, "").await.expect_success();
     webhook = webhook.restart().await;
 
     for (namespace, whose) in [
@@ -286,19 +289,20 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
         let refused = cp
             .kubectl_apply(namespace, &pod(namespace, "governed", &json!({})))
             .await;
-        let said = format!(
+        let message = format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/on-missing]: annotation \
              secrets.floe.dev/on-missing {whose}: \"perhaps\" is not one of deny, warn.\n"
         );
-        assert_eq!(refused.stderr, said);
-        // Neither those who hide it by an annotation of their own nor those who opt out are concerned.
+        assert_eq!(refused.stderr, message);
+        // Neither pods that override it by an annotation nor those that opt out are affected.
         for short in [json!({"on-missing": "deny"}), json!({"inject": "false"})] {
-            cp.create_dry(&pod(namespace, "free", &prefixed(&short)))
+            cp.create_dry_run(&pod(namespace, "free", &prefixed(&short)))
                 .await
                 .object();
         }
     }
-    // Who changes something else is not stopped, who changes one of ours is told; the way out is open.
+    // Updates of other fields are accepted, changes of the webhook's annotations are rejected; removing the mistake is
+    // possible.
     let all = [
         &["namespace", &ns.name][..],
         &["-n", &by_account.name, "serviceaccount", "default"],
@@ -307,8 +311,8 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
         let run = async |verb: &str, change: &str| {
             cp.kubectl(&[&[verb], target, &[change]].concat(), "").await
         };
-        run("label", "example.com/a=b").await.succeeded();
-        run("annotate", "example.com/a=b").await.succeeded();
+        run("label", "example.com/a=b").await.expect_success();
+        run("annotate", "example.com/a=b").await.expect_success();
         let refused = run("annotate", "secrets.floe.dev/refs=a").await;
         assert!(
             refused
@@ -318,7 +322,7 @@ async fn a_malformed_default_that_stands_refuses_its_pods_and_names_itself() {
         );
         run("annotate", "secrets.floe.dev/on-missing-")
             .await
-            .succeeded();
+            .expect_success();
     }
     drop(webhook);
 }

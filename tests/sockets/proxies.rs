@@ -1,25 +1,23 @@
-//! Proxies on the way to the API server: the commands and `serve` through a real one, and the same for kubectl, which
-//! has to go the same way.
+//! Proxies on the way to the API server: the commands and `serve` through a real one, compared with kubectl, which has
+//! to use the same way.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::process::Folder;
 use testbed::proxy::ForwardProxy;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::Launch;
 
-/// A way to the API server on this machine that is not one of those that never go through a proxy.
+/// Host name of the API server on this machine that is not exempt from proxies.
 const HOST: &str = "0.0.0.0";
 
-/// A kubeconfig like this one, for [`HOST`], with this `proxy-url`. Also the address that a proxy sees.
+/// Kubeconfig like this one, for [`HOST`], with this `proxy-url`. Also the address that a proxy logs.
 fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (PathBuf, String) {
     let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
@@ -37,7 +35,7 @@ fn elsewhere(folder: &Folder, kubeconfig: &Path, proxy_url: Option<&str>) -> (Pa
     (folder.write("kubeconfig", config.to_string()), address)
 }
 
-/// The variables that name proxies, all of them, so that those of whoever runs the tests do not count.
+/// Variables that name proxies, all of them, so that those of the calling environment do not count.
 fn environment(command: &mut Command, set: &[(&str, &str)]) {
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
@@ -45,39 +43,21 @@ fn environment(command: &mut Command, set: &[(&str, &str)]) {
     command.envs(set.iter().copied());
 }
 
-/// Runs a program to its end: exit code and all that it wrote.
-async fn run(mut command: Command, stdin: &'static str, set: &[(&str, &str)]) -> (i32, String) {
+/// Runs a program to its end.
+async fn run(mut command: Command, stdin: &str, set: &[(&str, &str)]) -> (i32, String) {
     environment(&mut command, set);
-    let ran = tokio::task::spawn_blocking(move || {
-        use std::io::Write as _;
-        let pipes = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = pipes.spawn().expect("the program starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(stdin.as_bytes())
-            .ok();
-        child.wait_with_output().expect("it ends")
-    });
-    let output = ran.await.expect("no panic");
-    let said = [output.stdout, output.stderr]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
-    (output.status.code().expect("it was not killed"), said)
+    let output = CommandOutput::run_async(command, stdin).await;
+    (output.code, output.text())
 }
 
-fn ours(kubeconfig: &Path, args: &[&str]) -> Command {
+fn webhook_command(kubeconfig: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command.args(args).arg("--kubeconfig").arg(kubeconfig);
     command
 }
 
 fn kubectl(kubeconfig: &Path) -> Command {
-    let [program] = testbed::tools::paths(["kubectl"]);
+    let [program] = testbed::tools::program_paths(["kubectl"]);
     let mut command = Command::new(program);
     command
         .args(["get", "--raw", "/version", "--kubeconfig"])
@@ -94,7 +74,7 @@ spec: {containers: [{name: main}]}
 ";
 
 #[tokio::test]
-async fn every_command_goes_through_the_proxy_of_the_environment() {
+async fn commands_use_proxy_of_environment() {
     let cp = ControlPlane::shared().await;
     let proxy = ForwardProxy::start(cp, Some(("user", "p@ss:CANARY"))).await;
     cp.secret("default", "by-proxy", &["a"], "v").await;
@@ -117,20 +97,20 @@ async fn every_command_goes_through_the_proxy_of_the_environment() {
                 ("HTTPS_PROXY", url.as_str()),
                 ("NO_PROXY", "other.example.com,10.0.0.0/8"),
             ];
-            let (found, said) = run(ours(&kubeconfig, args), stdin, &set).await;
-            assert_eq!(found, code, "{scheme} {args:?}: {said}");
+            let (found, printed) = run(webhook_command(&kubeconfig, args), stdin, &set).await;
+            assert_eq!(found, code, "{scheme} {args:?}: {printed}");
             assert!(
                 proxy.connections(protocol, &address) > before,
-                "{scheme} {args:?}: {said}"
+                "{scheme} {args:?}: {printed}"
             );
-            assert!(!said.contains("CANARY"), "{said}");
+            assert!(!printed.contains("CANARY"), "{printed}");
         }
     }
 }
 
-/// `serve` and `controller` believe a kubeconfig, and what they log at the most has no password.
+/// `serve` and `controller` use the kubeconfig, and their log at the highest level has no password.
 #[tokio::test]
-async fn serve_goes_through_the_proxy_and_logs_no_password() {
+async fn serve_uses_proxy_and_logs_no_password() {
     let cp = ControlPlane::shared().await;
     let proxy = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
     let identity = webhook_identity(cp).await;
@@ -154,10 +134,10 @@ async fn serve_goes_through_the_proxy_and_logs_no_password() {
             "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default",
                 "annotations": {"secrets.floe.dev/env-from": "nobody-has-this"}}, "spec": {"containers": [{"name": "main"}]}},
         }});
-        let answer = webhook.review("/admit/pods", &review).await.to_string();
+        let response = webhook.review("/admit/pods", &review).await.to_string();
         assert!(
-            answer.contains("not found in namespace"),
-            "{scheme}: {answer}\n{}",
+            response.contains("not found in namespace"),
+            "{scheme}: {response}\n{}",
             webhook.log()
         );
         assert!(proxy.connections(protocol, &address) > before, "{scheme}");
@@ -173,9 +153,9 @@ async fn serve_goes_through_the_proxy_and_logs_no_password() {
 /// A `proxy-url`, variables, and the way: through the proxy, directly, or none.
 type Row<'r> = (Option<&'r str>, &'r [(&'r str, &'r str)], Option<bool>);
 
-/// Which way, for what kubectl and our programs are told alike.
+/// Way that kubectl and the webhook's programs use with the same settings.
 #[tokio::test]
-async fn ways_are_those_of_kubectl() {
+async fn proxy_choice_equals_kubectl() {
     let cp = ControlPlane::shared().await;
     let open = ForwardProxy::start(cp, None).await;
     let closed = ForwardProxy::start(cp, Some(("user", "CANARY"))).await;
@@ -254,16 +234,16 @@ async fn ways_are_those_of_kubectl() {
         let used = || open.connections("connect", &address) + open.connections("socks5", &address);
         for (who, command) in [
             ("kubectl", kubectl(&kubeconfig)),
-            ("scan", ours(&kubeconfig, &SCAN)),
+            ("scan", webhook_command(&kubeconfig, &SCAN)),
         ] {
             let before = used();
-            let (code, said) = run(command, "", set).await;
+            let (code, printed) = run(command, "", set).await;
             let found = (code == 0).then(|| used() > before);
-            assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {said}");
-            let refused = said.contains("proxy") && !said.contains("CANARY");
+            assert_eq!(found, way, "{who}: {proxy_url:?} {set:?}: {printed}");
+            let refused = printed.contains("proxy") && !printed.contains("CANARY");
             assert!(
                 who == "kubectl" || way.is_some() || refused,
-                "{proxy_url:?} {set:?}: {said}"
+                "{proxy_url:?} {set:?}: {printed}"
             );
         }
     }
@@ -273,13 +253,16 @@ async fn ways_are_those_of_kubectl() {
     );
 }
 
-/// The addresses of this machine are nobody else's affair.
+/// Addresses of this machine are never reached through a proxy.
 #[tokio::test]
-async fn this_machine_is_never_reached_by_a_proxy_of_the_environment() {
+async fn local_addresses_bypass_proxy_of_environment() {
     let cp = ControlPlane::shared().await;
     let set = [("HTTPS_PROXY", "http://127.0.0.1:1")];
-    for command in [kubectl(&cp.kubeconfig), ours(&cp.kubeconfig, &SCAN)] {
-        let (code, said) = run(command, "", &set).await;
-        assert_eq!(code, 0, "{said}");
+    for command in [
+        kubectl(&cp.kubeconfig),
+        webhook_command(&cp.kubeconfig, &SCAN),
+    ] {
+        let (code, printed) = run(command, "", &set).await;
+        assert_eq!(code, 0, "{printed}");
     }
 }

@@ -1,8 +1,8 @@
-//! Certificates change under a live listener: as the kubelet changes them, halfway, to garbage, to expired ones.
+//! Certificate changes under a live listener: as the kubelet makes them, partial, to garbage, to expired ones.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::fs;
@@ -19,9 +19,9 @@ use floe_secrets_webhook::server::connection::Peer;
 use floe_secrets_webhook::server::metrics::{Reload, ReloadResult, ServerMetrics};
 use floe_secrets_webhook::telemetry::logs::{self, LogFormat};
 use tempfile::TempDir;
-use testbed::sockets::{Ca, Pem, Server, connect, served, until};
+use testbed::sockets::{Ca, Pem, Server, connect, served_common_name, wait_until};
 
-/// A Secret volume as the kubelet lays it out: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
+/// Secret volume with the kubelet's layout: `tls.crt -> ..data/tls.crt`, `..data -> ..2026_n`.
 struct Volume {
     dir: TempDir,
     generation: u32,
@@ -38,7 +38,7 @@ impl Volume {
         volume
     }
 
-    /// New directory, link renamed over, old directory gone.
+    /// New directory, link renamed over, old directory removed.
     fn swap(&mut self, pair: &Pem) {
         let root = self.dir.path();
         let old = root.join(format!("..2026_{}", self.generation));
@@ -63,14 +63,14 @@ impl Volume {
     }
 }
 
-/// A listener whose certificate files are looked at all the time.
-struct Watched {
+/// Listener that reads its certificate files at a short interval.
+struct Fixture {
     server: Server,
     store: Arc<CertStore>,
     metrics: ServerMetrics,
 }
 
-impl Watched {
+impl Fixture {
     async fn start(files: TlsFiles) -> Self {
         let metrics = ServerMetrics::default();
         let auth = if files.client_ca.is_some() {
@@ -84,7 +84,7 @@ impl Watched {
         tokio::spawn(async move { files.watch(&watched, Duration::from_millis(10)).await });
         let router = Router::new()
             .route("/", get(async || "ok"))
-            .route("/who", get(who));
+            .route("/who", get(client_name));
         let settings = floe_secrets_webhook::server::listener::ListenerSettings::default();
         let server =
             testbed::sockets::serve(router, settings, &metrics, Some(Arc::clone(&store))).await;
@@ -102,32 +102,32 @@ impl Watched {
             .get()
     }
 
-    /// Waits until the files were refused this many times more.
+    /// Waits until the files were rejected this many more times.
     async fn refused(&self, times: u64) {
         let before = self.count(ReloadResult::Kept);
-        until("refusals", async || {
+        wait_until("refusals", async || {
             self.count(ReloadResult::Kept) >= before + times
         })
         .await;
     }
 }
 
-async fn who(Extension(peer): Extension<Peer>) -> String {
+async fn client_name(Extension(peer): Extension<Peer>) -> String {
     format!("{} {}", peer.verified, peer.name.as_deref().unwrap_or("-"))
 }
 
 #[tokio::test]
-async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
+async fn three_certificate_swaps_are_served_and_no_connection_drops() {
     let ca = Ca::new("ca");
     let mut volume = Volume::new(&ca.leaf("generation-0"));
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let addr = watched.server.addr;
     let mut old = connect(addr, &ca, None, "http/1.1").await.unwrap();
     assert_eq!(testbed::sockets::common_name(&old), "generation-0");
     for generation in 1..=3 {
         let name = format!("generation-{generation}");
         volume.swap(&ca.leaf(&name));
-        until(&name, async || served(addr, &ca).await == name).await;
+        wait_until(&name, async || served_common_name(addr, &ca).await == name).await;
         assert_eq!(
             testbed::sockets::get(&mut old, "/").await.unwrap().body,
             "ok"
@@ -137,18 +137,18 @@ async fn three_swaps_in_a_row_are_each_served_and_no_connection_drops() {
 }
 
 #[tokio::test]
-async fn a_key_that_comes_before_its_certificate_waits_for_it() {
+async fn key_written_before_its_certificate_waits_for_it() {
     let ca = Ca::new("ca");
     let volume = Volume::new(&ca.leaf("old"));
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let new = ca.leaf("new");
     let data = volume.dir.path().join("..data");
     fs::write(data.join("tls.key"), &new.key).unwrap();
     watched.refused(2).await;
-    assert_eq!(served(watched.server.addr, &ca).await, "old");
+    assert_eq!(served_common_name(watched.server.addr, &ca).await, "old");
     fs::write(data.join("tls.crt"), &new.cert).unwrap();
-    until("new", async || {
-        served(watched.server.addr, &ca).await == "new"
+    wait_until("new", async || {
+        served_common_name(watched.server.addr, &ca).await == "new"
     })
     .await;
 }
@@ -167,7 +167,7 @@ impl Write for Lines {
 }
 
 #[tokio::test]
-async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_stays() {
+async fn unusable_pair_is_rejected_with_one_warning_and_last_good_pair_stays() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = logs::subscriber(LogFormat::Json, "warn", move || writer.clone()).unwrap();
@@ -183,7 +183,7 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
     let ca = Ca::new("ca");
     let good = ca.leaf("good");
     let mut volume = Volume::new(&good);
-    let watched = Watched::start(volume.files()).await;
+    let watched = Fixture::start(volume.files()).await;
     let not_after = watched.store.not_after();
     let key = good.key.clone();
     let expired = ca.leaf_with("expired", |params| {
@@ -228,10 +228,14 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
     ];
     for (n, (pair, reason)) in bad.iter().enumerate() {
         volume.swap(pair);
-        // The third refusal of the same content is certain to be of this one whole, and must not warn again.
-        until(reason, async || warnings().len() > n).await;
+        // The third rejection is certain to be of the complete content, and must not be logged again.
+        wait_until(reason, async || warnings().len() > n).await;
         watched.refused(3).await;
-        assert_eq!(served(watched.server.addr, &ca).await, "good", "{reason}");
+        assert_eq!(
+            served_common_name(watched.server.addr, &ca).await,
+            "good",
+            "{reason}"
+        );
         let warnings = warnings();
         assert_eq!(warnings.len(), n + 1, "{warnings:#?}");
         assert!(warnings[n].contains(reason), "{}", warnings[n]);
@@ -242,12 +246,12 @@ async fn what_cannot_serve_is_refused_warned_about_once_and_the_last_good_pair_s
 
     fs::remove_file(volume.dir.path().join("..data")).unwrap();
     watched.refused(2).await;
-    assert_eq!(served(watched.server.addr, &ca).await, "good");
+    assert_eq!(served_common_name(watched.server.addr, &ca).await, "good");
     assert_eq!(watched.count(ReloadResult::Loaded), 0);
 }
 
 #[tokio::test]
-async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready() {
+async fn expired_pair_prevents_start_and_expiring_one_readiness() {
     let ca = Ca::new("ca");
     let pair = ca.leaf_with("short", |params| {
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
@@ -283,7 +287,7 @@ async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready()
     );
     assert!(
         store.server_config().is_some(),
-        "an old certificate is better than none"
+        "an expired certificate is better than none"
     );
 
     let metrics = ServerMetrics::default();
@@ -296,51 +300,61 @@ async fn an_expired_pair_does_not_start_and_an_expiring_one_makes_us_not_ready()
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_demanded_and_its_ca_can_change() {
+async fn client_certificate_is_required_and_its_ca_can_change() {
     let ca = Ca::new("ca");
     let (first, second) = (Ca::new("first"), Ca::new("second"));
     let (alice, bob) = (first.leaf("alice"), second.leaf("bob"));
     let volume = Volume::new(&ca.leaf("server"));
     let client_ca = volume.dir.path().join("client-ca.crt");
     fs::write(&client_ca, first.pem()).unwrap();
-    let watched = Watched::start(TlsFiles {
+    let watched = Fixture::start(TlsFiles {
         client_ca: Some(client_ca.clone()),
         ..volume.files()
     })
     .await;
-    // With TLS 1.3 the client's handshake ends before the server has judged its certificate: only an answer tells.
-    let who = async |client: Option<&Pem>| -> Option<String> {
+    // With TLS 1.3 the client's handshake ends before the server has verified its certificate: only a response shows
+    // it.
+    let client_name = async |client: Option<&Pem>| -> Option<String> {
         let mut stream = connect(watched.server.addr, &ca, client, "http/1.1")
             .await
             .ok()?;
         testbed::sockets::get(&mut stream, "/who")
             .await
             .ok()
-            .map(|answer| answer.body)
+            .map(|response| response.body)
     };
-    assert_eq!(who(None).await, None);
-    assert_eq!(who(Some(&bob)).await, None);
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    assert_eq!(client_name(None).await, None);
+    assert_eq!(client_name(Some(&bob)).await, None);
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, "garbage").unwrap();
     watched.refused(2).await;
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, first.pem() + &second.pem()).unwrap();
-    until("both", async || who(Some(&bob)).await.is_some()).await;
-    assert_eq!(who(Some(&alice)).await.as_deref(), Some("true alice"));
+    wait_until("both", async || client_name(Some(&bob)).await.is_some()).await;
+    assert_eq!(
+        client_name(Some(&alice)).await.as_deref(),
+        Some("true alice")
+    );
 
     fs::write(&client_ca, second.pem()).unwrap();
-    until("the second alone", async || {
-        who(Some(&alice)).await.is_none()
+    wait_until("the second alone", async || {
+        client_name(Some(&alice)).await.is_none()
     })
     .await;
-    assert_eq!(who(Some(&bob)).await.as_deref(), Some("true bob"));
-    assert_eq!(who(None).await, None);
+    assert_eq!(client_name(Some(&bob)).await.as_deref(), Some("true bob"));
+    assert_eq!(client_name(None).await, None);
 }
 
 #[tokio::test]
-async fn nobody_may_call_while_a_required_client_ca_is_missing() {
+async fn calls_are_rejected_while_required_client_ca_is_missing() {
     let ca = Ca::new("ca");
     let pair = ca.leaf("server");
     let metrics = ServerMetrics::default();

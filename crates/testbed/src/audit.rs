@@ -1,34 +1,32 @@
-//! The API server's audit log: who asked it for what.
+//! Audit log of the API server: requests by user.
 
 use serde_json::{Value, json};
 
 use super::control_plane::Options;
 use super::process::Folder;
 
-/// An audit log of every request, metadata only.
-pub struct Audit {
+/// Audit log of every request, metadata only.
+pub struct AuditLog {
     folder: Folder,
 }
 
-/// One request.
+/// Request in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// `get`, `list`, …
+pub struct AuditEvent {
     pub verb: String,
-    /// The resource and its API group, as in `leases.coordination.k8s.io`; with a subresource after a slash.
+    /// Resource and its API group, as in `leases.coordination.k8s.io`; with a subresource after a slash.
     pub resource: String,
-    /// The object's name, if one was named.
+    /// Name of the object; empty if the request has none.
     pub name: String,
     /// Path and query.
     pub uri: String,
-    /// The answer's status; 0 while a watch is open.
+    /// HTTP status of the response; 0 while a watch is open.
     pub code: u64,
-    /// When it arrived.
+    /// Time of arrival.
     pub at: jiff::Timestamp,
 }
 
-impl Audit {
-    /// An empty log.
+impl AuditLog {
     pub fn new() -> Self {
         let folder = Folder::new();
         let policy = json!({
@@ -39,7 +37,7 @@ impl Audit {
         Self { folder }
     }
 
-    /// A control plane that writes it.
+    /// Options of a control plane that writes this log.
     pub fn options(&self, controller_manager: bool) -> Options {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let apiserver_flags = vec![
@@ -52,38 +50,38 @@ impl Audit {
         }
     }
 
-    /// What this user asked for so far, in the order of the answers; a watch counts when it is opened.
-    pub fn by(&self, username: &str) -> Vec<Asked> {
+    /// Requests of this user so far, in the order of the responses. A watch counts when it is opened.
+    pub fn requests_by(&self, username: &str) -> Vec<AuditEvent> {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        // The last line may still be being written.
+        // The last line may be incomplete.
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let theirs = lines.filter(|line| line["user"]["username"] == username);
-        let begun =
-            theirs.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
-        begun
+        let of_user = lines.filter(|line| line["user"]["username"] == username);
+        let started =
+            of_user.filter(|line| line["verb"] != "watch" || line["stage"] == "ResponseStarted");
+        started
             .filter(|line| line["objectRef"]["resource"].is_string())
-            .map(|line| asked(&line))
+            .map(|line| event(&line))
             .collect()
     }
 }
 
-fn asked(line: &Value) -> Asked {
+fn event(line: &Value) -> AuditEvent {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let about = &line["objectRef"];
+    let object_ref = &line["objectRef"];
     let dotted = |value: &Value, mark: &str| {
         value
             .as_str()
             .map(|text| format!("{mark}{text}"))
             .unwrap_or_default()
     };
-    Asked {
+    AuditEvent {
         verb: text(&line["verb"]),
-        resource: text(&about["resource"])
-            + &dotted(&about["apiGroup"], ".")
-            + &dotted(&about["subresource"], "/"),
-        name: text(&about["name"]),
+        resource: text(&object_ref["resource"])
+            + &dotted(&object_ref["apiGroup"], ".")
+            + &dotted(&object_ref["subresource"], "/"),
+        name: text(&object_ref["name"]),
         uri: text(&line["requestURI"]),
         code: line["responseStatus"]["code"].as_u64().unwrap_or_default(),
         at: text(&line["requestReceivedTimestamp"])

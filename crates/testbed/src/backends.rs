@@ -1,4 +1,4 @@
-//! Worlds for the conformance suite: secrets behind an API server, and in memory.
+//! Fixtures for the conformance suite: secrets behind an API server, and in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-/// A subject over a scripted backend in memory.
-pub struct InMemory {
+/// Fixture over a scripted backend in memory.
+pub struct MemoryFixture {
     pub backend: Arc<MemoryBackend>,
     pub binder: Arc<dyn SecretBinder>,
     pub values: Arc<dyn SecretsBackend>,
 }
 
-impl InMemory {
-    /// What `decorate` makes of the backend; its values come from the backend itself.
+impl MemoryFixture {
+    /// Fixture whose binder is the decorated backend; its values come from the backend itself.
     pub fn binder<B: SecretBinder>(decorate: impl FnOnce(Arc<MemoryBackend>) -> B) -> Self {
         let backend = Arc::new(MemoryBackend::new());
         let binder = Arc::new(decorate(Arc::clone(&backend)));
@@ -38,7 +38,7 @@ impl InMemory {
 }
 
 #[async_trait]
-impl Fixture for InMemory {
+impl Fixture for MemoryFixture {
     fn binder(&self) -> Arc<dyn SecretBinder> {
         Arc::clone(&self.binder)
     }
@@ -76,9 +76,9 @@ impl Fixture for InMemory {
     }
 }
 
-/// A subject over an API server: a fake one, which can be made to fail, or a real one, which cannot.
-pub struct OverApi {
-    /// Makes secrets, as somebody else.
+/// Fixture over an API server: a fake one, which can be made to fail, or a real one, which cannot.
+pub struct ApiFixture {
+    /// Client that creates secrets, with other permissions than the backend.
     pub admin: Client,
     pub binder: Arc<dyn SecretBinder>,
     pub values: Arc<dyn SecretsBackend>,
@@ -87,18 +87,20 @@ pub struct OverApi {
     pub fake: Option<FakeApi>,
 }
 
-impl OverApi {
-    /// The bare backend over a fake server.
+impl ApiFixture {
+    /// Fixture of the backend without decorators over a fake server.
     pub async fn fake() -> Self {
         Self::fake_with(|backend| (Arc::clone(&backend) as _, backend as _)).await
     }
 
-    /// What `dress` makes of the backend, over a fake server.
+    /// Fixture of the decorated backend over a fake server.
     pub async fn fake_with(
-        dress: impl FnOnce(Arc<KubernetesBackend>) -> (Arc<dyn SecretBinder>, Arc<dyn SecretsBackend>),
+        decorate: impl FnOnce(
+            Arc<KubernetesBackend>,
+        ) -> (Arc<dyn SecretBinder>, Arc<dyn SecretsBackend>),
     ) -> Self {
         let fake = FakeApi::start(&["jobs", "other"]).await;
-        let (binder, values) = dress(Arc::new(KubernetesBackend::new(fake.client(), None)));
+        let (binder, values) = decorate(Arc::new(KubernetesBackend::new(fake.client(), None)));
         let namespaces = ("jobs".to_owned(), "other".to_owned());
         Self {
             admin: fake.client(),
@@ -113,7 +115,7 @@ impl OverApi {
         &self,
         method: Method,
         path: String,
-        content: &str,
+        content_type: &str,
         body: Option<&Value>,
     ) -> Value {
         let body = body.map_or_else(Body::empty, |body| {
@@ -122,16 +124,16 @@ impl OverApi {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", content)
+            .header("content-type", content_type)
             .body(body)
             .expect("a request");
-        let response = self.admin.send(request).await.expect("an answer");
+        let response = self.admin.send(request).await.expect("a response");
         let status = response.status();
         let bytes = response
             .into_body()
             .collect()
             .await
-            .expect("a whole answer")
+            .expect("a complete response")
             .to_bytes();
         assert!(
             status.is_success(),
@@ -143,7 +145,7 @@ impl OverApi {
 }
 
 #[async_trait]
-impl Fixture for OverApi {
+impl Fixture for ApiFixture {
     fn binder(&self) -> Arc<dyn SecretBinder> {
         Arc::clone(&self.binder)
     }

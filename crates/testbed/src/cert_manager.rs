@@ -1,29 +1,29 @@
-//! The real cert-manager: its controllers and its CA injector, as one program beside the control plane.
+//! Real cert-manager: its controllers and its CA injector, as one program next to the control plane.
 
 use super::control_plane::ControlPlane;
 use super::process::{Folder, Process};
-use super::tools::paths;
+use super::tools::program_paths;
 
-/// cert-manager's controllers, with their definitions. Ended on drop.
+/// Controllers of cert-manager, with their CRDs. Killed on drop.
 pub struct CertManager {
     _process: Process,
     _folder: Folder,
 }
 
 impl CertManager {
-    /// Installs the definitions and starts the controllers.
+    /// Installs the CRDs and starts the controllers.
     pub async fn start(cp: &ControlPlane) -> Self {
-        let [program] = paths(["certmanager"]);
+        let [program] = program_paths(["certmanager"]);
         let definitions = program
             .parent()
             .expect("a folder")
             .join("crds")
             .display()
             .to_string();
-        // They are too large for the annotation of a client-side apply.
+        // The CRDs are too large for the annotation of a client-side apply.
         cp.kubectl(&["create", "--filename", &definitions], "")
             .await
-            .succeeded();
+            .expect_success();
         let established = [
             "wait",
             "--for=condition=Established",
@@ -31,7 +31,7 @@ impl CertManager {
             "--filename",
             &definitions,
         ];
-        cp.kubectl(&established, "").await.succeeded();
+        cp.kubectl(&established, "").await.expect_success();
         let folder = Folder::new();
         let args = [
             "-kubeconfig".to_owned(),

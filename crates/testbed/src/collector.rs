@@ -1,4 +1,5 @@
-//! A small collector of traces: OTLP over HTTP in protobuf, as our program sends it, and over gRPC, as the API server does.
+//! Small collector of traces: OTLP over HTTP in protobuf, as the webhook sends it, and over gRPC, as the API server
+//! does.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,39 +30,36 @@ use super::{free_ports, wait_for};
 const HTTP: &str = "/v1/traces";
 const GRPC: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// What it does with what it is sent.
+/// Behavior of the collector when it receives a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    /// Takes it.
-    Takes,
-    /// Answers 400, which nobody tries again.
-    Refuses,
-    /// Reads it, and never answers.
+pub enum CollectorMode {
+    Accepts,
+    /// Responds with 400, which exporters do not retry.
+    Rejects,
+    /// Reads the request, and never responds.
     Hangs,
 }
 
-/// A span, and who sent it.
+/// Span and the resource that sent it.
 #[derive(Debug, Clone)]
-pub struct Received {
-    /// Its name.
+pub struct ReceivedSpan {
     pub name: String,
-    /// In hexadecimal.
+    /// Hexadecimal.
     pub trace_id: String,
-    /// In hexadecimal.
+    /// Hexadecimal.
     pub span_id: String,
-    /// In hexadecimal; empty for the first of a trace.
+    /// Hexadecimal; empty for a root span.
     pub parent_id: String,
-    /// 2: a server's, 3: a client's.
+    /// 2: server, 3: client.
     pub kind: i32,
-    /// 2: it failed.
+    /// 2: error.
     pub status: i32,
-    /// What is said about it.
     pub attributes: Map<String, Value>,
-    /// What is said about the sender.
+    /// Attributes of the sender.
     pub resource: Map<String, Value>,
 }
 
-impl Received {
+impl ReceivedSpan {
     /// `service.name` of the sender.
     pub fn service(&self) -> &str {
         self.resource
@@ -72,41 +70,41 @@ impl Received {
 }
 
 #[derive(Debug, Default)]
-struct Heard {
-    spans: Vec<Received>,
+struct ReceivedRequests {
+    spans: Vec<ReceivedSpan>,
     requests: usize,
-    /// Everything, as it came and decoded.
+    /// All requests, raw and decoded.
     text: String,
 }
 
-/// The running collector, in a thread of its own, so that tests of other runtimes can share it. Stopped on drop.
+/// Running collector, in a thread of its own, so that tests of other runtimes can share it. Stopped on drop.
 pub struct Collector {
-    /// Its port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     https: bool,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
     stop: CancellationToken,
 }
 
 impl Collector {
-    /// Starts one that takes everything.
+    /// Starts a collector that accepts everything.
     pub fn start() -> Self {
         Self::on(free_ports::<1>()[0], None)
     }
 
-    /// Starts one on this port.
+    /// Starts a collector on this port.
     pub fn start_on(port: u16) -> Self {
         Self::on(port, None)
     }
 
-    /// Starts one that is reached over TLS only.
+    /// Starts a collector that is reached over TLS only.
     pub fn start_tls(authority: &Authority) -> Self {
         let pair = authority.server(&["127.0.0.1"]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes())
-            .expect("a certificate that we made");
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
+        let cert =
+            CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a generated certificate");
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a generated key");
         let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions();
         let builder = builder
@@ -114,7 +112,7 @@ impl Collector {
             .with_no_client_auth();
         let config = builder
             .with_single_cert(vec![cert], key)
-            .expect("a pair that we made");
+            .expect("a generated pair");
         Self::on(
             free_ports::<1>()[0],
             Some(TlsAcceptor::from(Arc::new(config))),
@@ -125,13 +123,13 @@ impl Collector {
         let collector = Self {
             port,
             https: tls.is_some(),
-            heard: Arc::default(),
-            mood: Arc::new(Mutex::new(Mood::Takes)),
+            received: Arc::default(),
+            mode: Arc::new(Mutex::new(CollectorMode::Accepts)),
             stop: CancellationToken::new(),
         };
-        let (heard, mood, stop) = (
-            collector.heard.clone(),
-            collector.mood.clone(),
+        let (received, mode, stop) = (
+            collector.received.clone(),
+            collector.mode.clone(),
             collector.stop.clone(),
         );
         let (bound, is_bound) = std::sync::mpsc::channel();
@@ -144,7 +142,7 @@ impl Collector {
                 let listener =
                     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
                 bound.send(()).ok();
-                let accepting = accept(listener.expect("a free port"), tls, heard, mood);
+                let accepting = accept(listener.expect("a free port"), tls, received, mode);
                 stop.run_until_cancelled(accepting).await;
             });
         });
@@ -152,7 +150,7 @@ impl Collector {
         collector
     }
 
-    /// What our program's `--otlp-endpoint` is given.
+    /// Value of the webhook's `--otlp-endpoint`.
     pub fn endpoint(&self) -> String {
         format!(
             "{}://127.0.0.1:{}",
@@ -161,14 +159,14 @@ impl Collector {
         )
     }
 
-    /// From now on.
-    pub fn be(&self, mood: Mood) {
-        *lock(&self.mood) = mood;
+    /// Sets the behavior from now on.
+    pub fn set_mode(&self, mode: CollectorMode) {
+        *lock(&self.mode) = mode;
     }
 
-    /// All spans so far that `service` sent.
-    pub fn spans(&self, service: &str) -> Vec<Received> {
-        lock(&self.heard)
+    /// All spans of `service` so far.
+    pub fn spans(&self, service: &str) -> Vec<ReceivedSpan> {
+        lock(&self.received)
             .spans
             .iter()
             .filter(|span| span.service() == service)
@@ -176,20 +174,24 @@ impl Collector {
             .collect()
     }
 
-    /// How many requests came.
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
-        lock(&self.heard).requests
+        lock(&self.received).requests
     }
 
-    /// Everything that it was sent: headers, bodies as text, and the decoded spans.
+    /// All that was received: headers, bodies as text, and the decoded spans.
     pub fn text(&self) -> String {
-        lock(&self.heard).text.clone()
+        lock(&self.received).text.clone()
     }
 
     /// Waits for a span of `service`.
-    pub async fn span(&self, service: &str, is_it: impl Fn(&Received) -> bool) -> Received {
+    pub async fn span(
+        &self,
+        service: &str,
+        matches: impl Fn(&ReceivedSpan) -> bool,
+    ) -> ReceivedSpan {
         wait_for("a span at the collector", || async {
-            self.spans(service).into_iter().find(&is_it)
+            self.spans(service).into_iter().find(&matches)
         })
         .await
     }
@@ -208,18 +210,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
 ) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let (tls, heard, mood) = (tls.clone(), heard.clone(), mood.clone());
+        let (tls, received, mode) = (tls.clone(), received.clone(), mode.clone());
         connections.spawn(async move {
             let service = hyper::service::service_fn(move |request| {
-                handle(request, heard.clone(), mood.clone())
+                handle(request, received.clone(), mode.clone())
             });
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             match tls {
@@ -244,8 +246,8 @@ async fn accept(
 
 async fn handle(
     request: Request<Incoming>,
-    heard: Arc<Mutex<Heard>>,
-    mood: Arc<Mutex<Mood>>,
+    received: Arc<Mutex<ReceivedRequests>>,
+    mode: Arc<Mutex<CollectorMode>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body
@@ -253,13 +255,13 @@ async fn handle(
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    lock(&heard).requests += 1;
-    let mood = *lock(&mood);
+    lock(&received).requests += 1;
+    let mode = *lock(&mode);
     let grpc = parts.uri.path() == GRPC;
-    let status = match mood {
-        Mood::Hangs => std::future::pending().await,
-        Mood::Refuses => 400,
-        Mood::Takes if grpc || parts.uri.path() == HTTP => {
+    let status = match mode {
+        CollectorMode::Hangs => std::future::pending().await,
+        CollectorMode::Rejects => 400,
+        CollectorMode::Accepts if grpc || parts.uri.path() == HTTP => {
             // gRPC: one byte for compression, four for the length, and the message.
             let message = if grpc {
                 body.slice(5.min(body.len())..)
@@ -271,12 +273,12 @@ async fn handle(
             if compressed {
                 415
             } else {
-                take(&heard, &parts.headers, &message)
+                record(&received, &parts.headers, &message)
             }
         }
-        Mood::Takes => 404,
+        CollectorMode::Accepts => 404,
     };
-    let answer = Response::builder().status(if grpc { 200 } else { status });
+    let response = Response::builder().status(if grpc { 200 } else { status });
     Ok(if grpc {
         let trailers = HeaderMap::from_iter([(
             http::HeaderName::from_static("grpc-status"),
@@ -287,44 +289,49 @@ async fn handle(
             Ok(Frame::trailers(trailers)),
         ];
         let body = StreamBody::new(futures::stream::iter(frames)).boxed();
-        answer
+        response
             .header("content-type", "application/grpc")
             .body(body)
-            .expect("an answer")
+            .expect("a response")
     } else {
-        answer
+        response
             .header("content-type", "application/x-protobuf")
             .body(Full::default().boxed())
-            .expect("an answer")
+            .expect("a response")
     })
 }
 
-fn take(heard: &Mutex<Heard>, headers: &HeaderMap, message: &Bytes) -> u16 {
+fn record(received: &Mutex<ReceivedRequests>, headers: &HeaderMap, message: &Bytes) -> u16 {
     let Ok(request) = ExportTraceServiceRequest::decode(message.clone().reader().into_inner())
     else {
         return 400;
     };
-    let mut heard = lock(heard);
+    let mut received = lock(received);
     let bytes = String::from_utf8_lossy(message);
-    heard.text.extend([
+    received.text.extend([
         &format!("{headers:?}\n"),
         &*bytes,
         &format!("\n{request:?}\n"),
     ]);
-    for sent in request.resource_spans {
+    for resource_spans in request.resource_spans {
         let resource = attributes(
-            sent.resource
+            resource_spans
+                .resource
                 .map(|resource| resource.attributes)
                 .unwrap_or_default(),
         );
-        for span in sent.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            heard.spans.push(received(span, resource.clone()));
+        for span in resource_spans
+            .scope_spans
+            .into_iter()
+            .flat_map(|scope| scope.spans)
+        {
+            received.spans.push(received_span(span, resource.clone()));
         }
     }
     200
 }
 
-fn received(span: Span, resource: Map<String, Value>) -> Received {
+fn received_span(span: Span, resource: Map<String, Value>) -> ReceivedSpan {
     let hexadecimal = |bytes: &[u8]| {
         bytes
             .iter()
@@ -332,7 +339,7 @@ fn received(span: Span, resource: Map<String, Value>) -> Received {
             .collect::<Vec<_>>()
             .concat()
     };
-    Received {
+    ReceivedSpan {
         name: span.name,
         trace_id: hexadecimal(&span.trace_id),
         span_id: hexadecimal(&span.span_id),
@@ -346,17 +353,17 @@ fn received(span: Span, resource: Map<String, Value>) -> Received {
 
 fn attributes(list: Vec<KeyValue>) -> Map<String, Value> {
     list.into_iter()
-        .map(|KeyValue { key, value, .. }| (key, plain(value)))
+        .map(|KeyValue { key, value, .. }| (key, json_value(value)))
         .collect()
 }
 
-fn plain(value: Option<AnyValue>) -> Value {
+fn json_value(value: Option<AnyValue>) -> Value {
     match value.and_then(|value| value.value) {
         Some(any_value::Value::StringValue(text)) => text.into(),
         Some(any_value::Value::BoolValue(flag)) => flag.into(),
         Some(any_value::Value::IntValue(number)) => number.into(),
         Some(any_value::Value::DoubleValue(number)) => number.into(),
-        // Ours sends nothing else.
+        // The webhook sends no other types.
         _ => Value::Null,
     }
 }

@@ -1,26 +1,25 @@
-//! A real control plane on loopback ports: etcd, kube-apiserver and, unless told otherwise, kube-controller-manager.
+//! Real control plane on loopback ports: etcd, kube-apiserver and, by default, kube-controller-manager.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::pki::{Authority, Pair, signing_key};
+use super::kubeconfig::{client_kubeconfig, config};
+use super::pki::{Authority, signing_key};
 use super::process::{Folder, Process};
 use super::{free_ports, poll, tools};
 
-const STARTING: Duration = Duration::from_mins(2);
-const ATTEMPTS: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+const MAX_ATTEMPTS: usize = 3;
 
-/// What kind of control plane a test needs.
+/// Options of a control plane.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Without it there are no pods of Deployments and Jobs and no garbage collection, and a start is quicker.
+    /// Without it there are no pods of Deployments and Jobs and no garbage collection, and the start is faster.
     pub controller_manager: bool,
     /// More flags for kube-apiserver, such as `--max-requests-inflight=5`.
     pub apiserver_flags: Vec<String>,
@@ -35,20 +34,20 @@ impl Default for Options {
     }
 }
 
-/// A running control plane.
+/// Running control plane.
 pub struct ControlPlane {
-    /// Signed everything here; webhook servers get their certificates from it too.
+    /// CA of all certificates of the control plane and of webhook servers.
     pub authority: Authority,
-    /// The administrator's kubeconfig, of group `system:masters`.
+    /// Kubeconfig of the administrator, of group `system:masters`.
     pub kubeconfig: PathBuf,
-    /// The API server's address.
+    /// URL of the API server.
     pub server: String,
     /// Keys, data and the components' logs.
     pub folder: Folder,
     pub(super) programs: Programs,
     pub(super) options: Options,
     pub(super) admin: Config,
-    // In this order they are stopped: an API server that has lost etcd does not stop.
+    // Stopped in this order: an API server that has lost etcd does not stop.
     controller_manager: Option<Process>,
     apiserver: Process,
     etcd: Process,
@@ -63,7 +62,7 @@ pub(super) struct Programs {
 }
 
 impl ControlPlane {
-    /// The one of this test binary, with a controller manager. It ends with the test process.
+    /// Control plane of this test binary, with a controller manager. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
         let shared = SHARED
@@ -72,7 +71,7 @@ impl ControlPlane {
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// One of the test's own, stopped on drop.
+    /// Starts a control plane for one test, stopped on drop.
     pub async fn start(options: Options) -> Self {
         Self::try_start(options)
             .await
@@ -80,7 +79,7 @@ impl ControlPlane {
     }
 
     async fn try_start(options: Options) -> Result<Self, String> {
-        // Both rcgen and kube find the provider themselves; our own servers need it installed.
+        // Both rcgen and kube find the provider themselves; the servers of tests need it installed.
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .ok();
@@ -91,7 +90,7 @@ impl ControlPlane {
                 "kube-controller-manager",
                 "kubectl",
             ];
-            let [etcd, apiserver, controller_manager, kubectl] = tools::paths(names);
+            let [etcd, apiserver, controller_manager, kubectl] = tools::program_paths(names);
             Programs {
                 etcd,
                 apiserver,
@@ -103,12 +102,12 @@ impl ControlPlane {
             .await
             .map_err(|_| "the control plane's programs are missing, see above".to_owned())?;
         let mut error = String::new();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             match Self::attempt(programs.clone(), options.clone()).await {
                 Ok(started) => return Ok(started),
                 Err(failure) => error = failure,
             }
-            // Somebody took a port between our look and the component's bind.
+            // Another process took a port between the check and the component's bind.
             if !error.contains("address already in use") {
                 break;
             }
@@ -183,10 +182,10 @@ impl ControlPlane {
         }
         started
             .await_component("ServiceAccount default/default", || async {
-                has_default(&client, "default").await
+                has_default_service_account(&client, "default").await
             })
             .await?;
-        is_the_version_asked_for(&client).await?;
+        check_version(&client).await?;
         Ok(started)
     }
 
@@ -216,7 +215,7 @@ impl ControlPlane {
         ));
     }
 
-    /// Waits for `probe`, and gives the components' last words when one ends or the time is over.
+    /// Waits for `probe`. Returns the end of the components' logs if one exits or the time is over.
     async fn await_component<F>(
         &self,
         what: &str,
@@ -225,10 +224,10 @@ impl ControlPlane {
     where
         F: Future<Output = bool>,
     {
-        let outcome = poll(STARTING, || {
+        let outcome = poll(START_TIMEOUT, || {
             let probing = probe();
             async {
-                match self.components().find_map(Process::exited) {
+                match self.components().find_map(Process::exit_status) {
                     Some(status) => {
                         Some(Err(format!("a component ended ({status}) before {what}")))
                     }
@@ -239,7 +238,7 @@ impl ControlPlane {
         let failure = match outcome.await {
             Some(Ok(())) => return Ok(()),
             Some(Err(failure)) => failure,
-            None => format!("not within {STARTING:?}: {what}"),
+            None => format!("not within {START_TIMEOUT:?}: {what}"),
         };
         let tails: Vec<String> = self.components().map(Process::tail).collect();
         Err(format!(
@@ -254,13 +253,13 @@ impl ControlPlane {
             .chain(&self.controller_manager)
     }
 
-    /// The administrator's client. Each test needs its own: a client's worker lives in the runtime that made it.
+    /// Client of the administrator. Each test needs its own: a client's worker lives in the runtime that created it.
     pub fn client(&self) -> Client {
         Client::try_from(self.admin.clone()).expect("the administrator's configuration")
     }
 
-    /// The minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
-    pub async fn minor(&self) -> u32 {
+    /// Minor version of Kubernetes, as in 36 of v1.36.3: older ones lack some of what newer ones serve.
+    pub async fn minor_version(&self) -> u32 {
         let version = self
             .client()
             .apiserver_version()
@@ -269,12 +268,12 @@ impl ControlPlane {
         version.minor.parse().expect("a number")
     }
 
-    /// Of etcd, the API server and the controller manager, in this order, for figures from `/proc`.
+    /// Process ids of etcd, the API server and the controller manager, in this order, for `/proc`.
     pub fn process_ids(&self) -> Vec<u32> {
         self.components().map(Process::pid).collect()
     }
 
-    /// What the API server logged.
+    /// Log of the API server.
     pub fn apiserver_log(&self) -> String {
         self.apiserver.log()
     }
@@ -322,64 +321,28 @@ fn apiserver_flags(folder: &Folder, etcd_port: u16, port: u16) -> Vec<String> {
     ]
 }
 
-fn client_kubeconfig(server: &str, authority: &Authority, pair: &Pair) -> String {
-    use base64::Engine as _;
-    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    kubeconfig(
-        server,
-        authority,
-        &json!({"client-certificate-data": encode(&pair.cert), "client-key-data": encode(&pair.key)}),
-    )
-}
-
-/// A kubeconfig for one user; JSON is YAML too.
-pub(super) fn kubeconfig(server: &str, authority: &Authority, user: &serde_json::Value) -> String {
-    use base64::Engine as _;
-    let ca = base64::engine::general_purpose::STANDARD.encode(authority.pem());
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": ca}}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "current-context": "test",
-    })
-    .to_string()
-}
-
-/// kube's configuration from a kubeconfig file.
-pub(super) async fn config(kubeconfig: &std::path::Path) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig that we wrote");
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .expect("a kubeconfig that we wrote")
-}
-
-/// So that nobody takes a run on the newest version for one on `KUBERNETES_VERSION`.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "hack/tools/tools.sh reads it too"
-)]
-async fn is_the_version_asked_for(client: &Client) -> Result<(), String> {
-    let Some(wanted) = std::env::var("KUBERNETES_VERSION")
+/// Fails if the API server is not of `KUBERNETES_VERSION`, so that no run on another version counts for it.
+#[expect(clippy::disallowed_methods, reason = "shared with hack/tools/tools.sh")]
+async fn check_version(client: &Client) -> Result<(), String> {
+    let Some(expected) = std::env::var("KUBERNETES_VERSION")
         .ok()
         .filter(|version| !version.is_empty())
     else {
         return Ok(());
     };
-    let found = client
+    let actual = client
         .apiserver_version()
         .await
         .map_err(|error| error.to_string())?
         .git_version;
-    let same = found
+    let same = actual
         .strip_prefix('v')
-        .is_some_and(|found| found.starts_with(&format!("{wanted}.")));
+        .is_some_and(|actual| actual.starts_with(&format!("{expected}.")));
     if same {
         Ok(())
     } else {
         Err(format!(
-            "KUBERNETES_VERSION is {wanted}, and the API server's {found}"
+            "KUBERNETES_VERSION is {expected}, and the API server's {actual}"
         ))
     }
 }
@@ -388,18 +351,18 @@ async fn ready(client: &Client) -> bool {
     let request = http::Request::get("/readyz")
         .body(Vec::new())
         .expect("a request");
-    // Ready comes a moment before the namespaces that the server makes itself.
+    // The server is ready a moment before it has created its own namespaces.
     let namespaces: Api<Namespace> = Api::all(client.clone());
     client.request_text(request).await.is_ok()
         && matches!(namespaces.get_opt("default").await, Ok(Some(_)))
 }
 
-async fn has_default(client: &Client, namespace: &str) -> bool {
+async fn has_default_service_account(client: &Client, namespace: &str) -> bool {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     matches!(accounts.get_opt("default").await, Ok(Some(_)))
 }
 
-/// What the controller manager would make: pods are refused without it.
+/// Creates what the controller manager would create: pods are rejected without it.
 pub(super) async fn create_default_service_account(client: &Client, namespace: &str) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let metadata = ObjectMeta {
@@ -419,7 +382,9 @@ pub(super) async fn create_default_service_account(client: &Client, namespace: &
 /// Waits until pods can be created in the namespace.
 pub(super) async fn await_default_service_account(client: &Client, namespace: &str) {
     super::wait_for(&format!("ServiceAccount {namespace}/default"), || async {
-        has_default(client, namespace).await.then_some(())
+        has_default_service_account(client, namespace)
+            .await
+            .then_some(())
     })
     .await;
 }

@@ -18,29 +18,29 @@ use tokio_rustls::client::TlsStream;
 
 use super::webhook::SERVICE_HOST;
 
-/// How connections are kept busy.
+/// Kind of traffic on the connections of a flood.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum FloodKind {
     Silent,
     NeverReads,
     WritesSlowly,
 }
 
-impl Kind {
+impl FloodKind {
     pub const ALL: [Self; 3] = [Self::Silent, Self::NeverReads, Self::WritesSlowly];
 
     fn connections(self) -> usize {
         match self {
-            // One task that keeps hundreds of them.
+            // One task that keeps hundreds of connections open.
             Self::Silent => 1,
             Self::NeverReads => 16,
-            // More than one peer's share, each with a request under way.
+            // More than one peer's share, each with a request in flight.
             Self::WritesSlowly => 700,
         }
     }
 
-    /// What a flood has done once it is under way.
-    pub fn enough(self) -> usize {
+    /// Count of connections, writes or bytes at which a flood is in progress.
+    pub fn target_count(self) -> usize {
         match self {
             Self::Silent => 1000,
             Self::NeverReads => 100,
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Floods one port from one address.
+/// Client that floods one port from one address.
 #[derive(Clone)]
 pub struct Flooder {
     source: Ipv4Addr,
@@ -58,7 +58,7 @@ pub struct Flooder {
 }
 
 impl Flooder {
-    /// A flooder that connects from the address `source` and trusts `ca`, in PEM.
+    /// Flooder that connects from the address `source` and trusts `ca`, in PEM.
     pub fn new(source: Ipv4Addr, server: SocketAddr, ca: &[u8]) -> Self {
         let mut roots = RootCertStore::empty();
         roots
@@ -78,15 +78,15 @@ impl Flooder {
         }
     }
 
-    /// Starts a flood; the counter is what it has done.
-    pub fn start(&self, kind: Kind) -> (JoinSet<()>, Arc<AtomicUsize>) {
+    /// Starts a flood. The counter counts its connections, writes or bytes.
+    pub fn start(&self, kind: FloodKind) -> (JoinSet<()>, Arc<AtomicUsize>) {
         let (mut flood, done) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..kind.connections() {
             let (flooder, done) = (self.clone(), done.clone());
             match kind {
-                Kind::Silent => flood.spawn(flooder.says_nothing(done)),
-                Kind::NeverReads => flood.spawn(flooder.never_reads(done)),
-                Kind::WritesSlowly => flood.spawn(flooder.writes_slowly(done)),
+                FloodKind::Silent => flood.spawn(flooder.send_nothing(done)),
+                FloodKind::NeverReads => flood.spawn(flooder.never_read(done)),
+                FloodKind::WritesSlowly => flood.spawn(flooder.write_slowly(done)),
             };
         }
         (flood, done)
@@ -100,7 +100,7 @@ impl Flooder {
     }
 
     /// Opens connections and sends nothing; keeps more than a peer's share of them open.
-    async fn says_nothing(self, opened: Arc<AtomicUsize>) {
+    async fn send_nothing(self, opened: Arc<AtomicUsize>) {
         let mut silent = VecDeque::new();
         loop {
             if let Ok(stream) = self.connect().await {
@@ -113,23 +113,23 @@ impl Flooder {
         }
     }
 
-    /// Sends requests without end and reads no response; starts again when it is cut off.
-    async fn never_reads(self, asked: Arc<AtomicUsize>) {
+    /// Sends requests without end and reads no response; reconnects when the connection is closed.
+    async fn never_read(self, sent: Arc<AtomicUsize>) {
         let requests = "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
         loop {
-            self.write_for_ever(requests.as_bytes(), &asked).await.ok();
+            self.write_forever(requests.as_bytes(), &sent).await.ok();
         }
     }
 
-    /// Sends a chunked body, one byte per second; starts again when it is cut off.
-    async fn writes_slowly(self, written: Arc<AtomicUsize>) {
+    /// Sends a chunked body, one byte per second; reconnects when the connection is closed.
+    async fn write_slowly(self, written: Arc<AtomicUsize>) {
         let head = "POST /admit/pods HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
         loop {
-            if let Ok(mut stream) = self.shake_hands().await {
-                let mut going = stream.write_all(head.as_bytes()).await;
-                while going.is_ok() && stream.flush().await.is_ok() {
+            if let Ok(mut stream) = self.connect_tls().await {
+                let mut result = stream.write_all(head.as_bytes()).await;
+                while result.is_ok() && stream.flush().await.is_ok() {
                     sleep(Duration::from_secs(1)).await;
-                    going = stream.write_all(b"1\r\nx\r\n").await;
+                    result = stream.write_all(b"1\r\nx\r\n").await;
                     written.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -137,15 +137,15 @@ impl Flooder {
         }
     }
 
-    async fn shake_hands(&self) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn connect_tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let tcp = self.connect().await?;
         self.tls
             .connect(ServerName::try_from(SERVICE_HOST).expect("a name"), tcp)
             .await
     }
 
-    async fn write_for_ever(&self, bytes: &[u8], count: &AtomicUsize) -> std::io::Result<()> {
-        let mut stream = self.shake_hands().await?;
+    async fn write_forever(&self, bytes: &[u8], count: &AtomicUsize) -> std::io::Result<()> {
+        let mut stream = self.connect_tls().await?;
         loop {
             stream.write_all(bytes).await?;
             count.fetch_add(1, Ordering::Relaxed);

@@ -1,29 +1,25 @@
-//! Reviews of somebody who means harm: small, valid on the wire, and made so that whatever is derived from them grows.
-//!
-//! They know the annotations, names, patterns, YAML, and the numbers of the contract. The same seed gives the same ones.
+//! Reviews of an attacker: small, valid on the wire, and made so that everything derived from them grows.
 
-use std::fmt::Write as _;
+pub mod generator;
 
-use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// A review, and where it is sent.
+/// Review of an attacker, with its path.
 #[derive(Clone)]
-pub struct Hostile {
-    /// What it is, for a failure's message.
-    pub what: String,
-    /// The path, with its query.
+pub struct HostileReview {
+    /// Description for the message of a failure.
+    pub description: String,
+    /// Path with its query.
     pub path: String,
-    /// Its bytes.
     pub body: String,
 }
 
-/// A text as JSON.
+/// Text as a JSON string.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A review of a pod's creation in the namespace `jobs`.
+/// Review of a pod's creation in the namespace `jobs`.
 fn pod_review(annotations: &Value, spec: &str) -> String {
     review(
         "jobs",
@@ -60,7 +56,7 @@ fn containers(count: usize, name: impl Fn(usize) -> String) -> String {
     )
 }
 
-/// A pod that asks for a secret and carries so many labels.
+/// Pod that requests a secret and has this many labels.
 fn labelled(count: usize) -> String {
     let labels = list(count, |n| format!(r#""label-{n}":"""#));
     format!(
@@ -68,9 +64,9 @@ fn labelled(count: usize) -> String {
     )
 }
 
-/// A review of about so many bytes, and not more, whose last variable has a number for its value.
+/// Review of slightly less than this many bytes, whose last variable has a number as its value.
 fn wrong_type(bytes: usize) -> String {
-    // Each takes 30 bytes, with its comma; what is around them takes less than 20 of them.
+    // Each variable takes 30 bytes, with its comma; the text around them takes less than 20 of them.
     let variables = list(bytes / 30 - 20, |n| {
         format!(r#"{{"name":"V{n:06}","value":""}}"#)
     });
@@ -80,10 +76,10 @@ fn wrong_type(bytes: usize) -> String {
     pod_review(&json!({"secrets.floe.dev/env-from": "a"}), &spec)
 }
 
-/// What once took a replica down, or gave away what it should not, one review each.
-pub fn known() -> Vec<Hostile> {
-    let hostile = |what: &str, body| Hostile {
-        what: what.to_owned(),
+/// Reviews that once took a replica down or disclosed names.
+pub fn known_attacks() -> Vec<HostileReview> {
+    let hostile = |description: &str, body| HostileReview {
+        description: description.to_owned(),
         path: "/admit/pods?timeout=5s".to_owned(),
         body,
     };
@@ -128,7 +124,7 @@ pub fn known() -> Vec<Hostile> {
             "a namespace of 1 MB and 250 secrets",
             review(&"n".repeat(970_000), "", "pods", "CREATE", &object, "null"),
         ),
-        Hostile {
+        HostileReview {
             path: "/admit/pods?timeout=9223372036854775807s".to_owned(),
             ..hostile(
                 "a timeout of 292 billion years",
@@ -173,8 +169,8 @@ pub fn known() -> Vec<Hostile> {
     ]
 }
 
-/// An update that takes back 24,000 entries of a record, each of which may be one that its author states.
-fn statements_of_thousands() -> Hostile {
+/// Update that removes 24,000 entries of a record, each of which may be an author's statement.
+fn statements_of_thousands() -> HostileReview {
     let count = 12_000;
     let object = |reload: &str| {
         let names = |stem: &str| (0..count).map(|n| format!("{stem}{n}")).collect::<Vec<_>>();
@@ -216,424 +212,9 @@ fn statements_of_thousands() -> Hostile {
         &object("off"),
         &object("auto"),
     );
-    Hostile {
-        what: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
+    HostileReview {
+        description: "24,000 recorded entries, 10,000 stated ones and 32 managers".to_owned(),
         path: "/admit/workloads?timeout=5s".to_owned(),
         body,
-    }
-}
-
-/// Makes reviews at random.
-pub struct Generator {
-    random: Rng,
-}
-
-const PATHS: [&str; 5] = [
-    "/admit/pods",
-    "/admit/defaults/pods",
-    "/admit/workloads",
-    "/admit/defaults/workloads",
-    "/admit/sources",
-];
-const KEYS: [&str; 13] = [
-    "env-from",
-    "refs",
-    "containers",
-    "init-containers",
-    "on-missing",
-    "reload",
-    "inject",
-    "injected",
-    "inherited",
-    "env.",
-    "infisical.",
-    "env-form",
-    "",
-];
-/// What the admission port reads of a body.
-const MAX_BODY: usize = 8 << 20;
-
-const LENGTHS: [usize; 9] = [0, 1, 8, 48, 63, 64, 253, 254, 2_000];
-const COUNTS: [usize; 11] = [0, 1, 2, 10, 31, 33, 64, 65, 255, 257, 600];
-
-impl Generator {
-    /// From this seed on.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            random: Rng::with_seed(seed),
-        }
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.random.usize(..of.len())]
-    }
-
-    fn chance(&mut self, percent: u32) -> bool {
-        self.random.u32(..100) < percent
-    }
-
-    /// Mostly small; now and then as long as a review may be.
-    fn length(&mut self) -> usize {
-        match self.random.u32(..1000) {
-            0..900 => self.one(&LENGTHS),
-            900..990 => self.random.usize(..100_000),
-            _ => self.random.usize(..2_000_000),
-        }
-    }
-
-    fn count(&mut self) -> usize {
-        match self.random.u32(..1000) {
-            0..950 => self.one(&COUNTS),
-            950..998 => self.random.usize(..5_000),
-            _ => self.random.usize(..130_000),
-        }
-    }
-
-    fn name(&mut self) -> String {
-        match self.random.u32(..6) {
-            0 => format!("s-{}", self.random.u32(..70)),
-            1 => format!("keys-{}", self.random.u32(..70)),
-            2 => "a".repeat(self.length()),
-            3 => format!(
-                "{}-{}",
-                "x".repeat(self.one(&[8, 240])),
-                self.random.u32(..1000)
-            ),
-            4 => [
-                "../x", "A", "a..b", "a/b", "vault:a", "env:A/b", "é", "a\u{0}b", "\"", "\\",
-            ][self.random.usize(..10)]
-            .to_owned(),
-            _ => "db".to_owned(),
-        }
-    }
-
-    fn reference(&mut self) -> String {
-        let name = self.name();
-        match self.random.u32(..5) {
-            0 => name,
-            1 => format!("{name}/*"),
-            2 => format!("{name}/key-{:04}", self.random.u32(..1200)),
-            3 => format!("kubernetes:{name}/kye-{:04}", self.random.u32(..1200)),
-            _ => format!("{name}/{}", "k".repeat(self.one(&LENGTHS))),
-        }
-    }
-
-    fn pattern(&mut self) -> String {
-        let times = self.one(&[1, 10, 31, 63, 120]);
-        let part = self.one(&["*a", "?", "a", "*", "**b", "a*?"]);
-        format!("{}{}", part.repeat(times), self.one(&["", "b", "*"]))
-    }
-
-    /// A text of `count` items that stops growing at `most` bytes.
-    fn items(&mut self, most: usize, item: impl Fn(&mut Self) -> String) -> String {
-        let (count, separator) = (self.count(), self.one(&[",", " ", "\n", ",,"]));
-        let mut text = String::new();
-        for _ in 0..count {
-            if text.len() > most {
-                break;
-            }
-            text.push_str(&item(self));
-            text.push_str(separator);
-        }
-        text
-    }
-
-    fn yaml(&mut self) -> String {
-        let count = self.count();
-        match self.random.u32(..6) {
-            0 => format!(
-                "- &a {}\n{}",
-                "x".repeat(self.length()),
-                "- *a\n".repeat(count)
-            ),
-            1 => format!(
-                "a: &a [{}]\nb: &b [{}]\nc: [{}]",
-                "x,".repeat(9),
-                "*a,".repeat(9),
-                "*b,".repeat(count)
-            ),
-            2 => "[".repeat(count),
-            3 => (0..count).fold(String::new(), |mut text, n| {
-                writeln!(text, "- {{name: s-{}, key: key-{n:04}}}", n % 64).ok();
-                text
-            }),
-            4 => format!(
-                "[{}]",
-                list(count, |n| format!(r#"{{"name":"s-{}","key":"*"}}"#, n % 70))
-            ),
-            _ => format!("- name: |\n    {}\n", "y".repeat(self.length())),
-        }
-    }
-
-    fn annotations(&mut self, most: usize) -> Value {
-        let mut annotations = serde_json::Map::new();
-        let count = self.one(&[1, 2, 3, 5, 8, 300]);
-        for _ in 0..count {
-            let key = self.one(&KEYS);
-            let (key, value) = match key {
-                "env-from" => (key.to_owned(), self.items(most, Self::name)),
-                "refs" if self.chance(40) => (key.to_owned(), self.yaml()),
-                "refs" => (key.to_owned(), self.items(most, Self::reference)),
-                "containers" | "init-containers" => {
-                    (key.to_owned(), self.items(most, Self::pattern))
-                }
-                "on-missing" => (
-                    key.to_owned(),
-                    self.one(&["warn", "warn", "deny", "maybe"]).to_owned(),
-                ),
-                "reload" => (
-                    key.to_owned(),
-                    self.one(&["auto", "reloader", "infisical", "off", "x"])
-                        .to_owned(),
-                ),
-                "inject" => (key.to_owned(), self.one(&["true", "false", ""]).to_owned()),
-                "injected" => (key.to_owned(), self.record()),
-                "inherited" => (key.to_owned(), self.inherited(most)),
-                "env." => (format!("env.V{}", self.random.u32(..400)), self.reference()),
-                "infisical." => (
-                    format!("infisical.{}", self.name()),
-                    format!("prod:/{}", "p/".repeat(self.one(&COUNTS))),
-                ),
-                _ => (
-                    format!("{key}{}", "z".repeat(self.length())),
-                    "v".repeat(self.one(&LENGTHS)),
-                ),
-            };
-            annotations.insert(format!("secrets.floe.dev/{key}"), value.into());
-        }
-        if self.chance(20) {
-            let list = self.items(most, |random| format!("{}\\.x", random.name()));
-            annotations.insert(
-                "secret.reloader.stakater.com/reload".to_owned(),
-                list.into(),
-            );
-        }
-        annotations.into()
-    }
-
-    /// A forged annotation of a template that inherits.
-    fn inherited(&mut self, most: usize) -> String {
-        let count = self.count();
-        match self.random.u32(..4) {
-            0 => {
-                json!({"env-from": self.items(most, Self::name), "refs": self.items(most, Self::reference)}).to_string()
-            }
-            1 => format!("{{{}}}", list(count, |n| format!(r#""env.V{n}":"db/k""#))),
-            2 => format!("{{{}}}", list(count, |n| format!(r#""k{n}":{{}}"#))),
-            _ => "[".repeat(count),
-        }
-    }
-
-    /// What authors state, forged: the configuration that was applied last, and the fields that managers own.
-    fn statements(&mut self) -> (String, String) {
-        let (entries, managers) = (self.count(), self.one(&[1, 2, 31, 33, 2_000]));
-        let env = list(entries, |n| format!(r#"{{"name":"V{n}"}}"#));
-        let sources = list(entries, |n| {
-            format!(r#"{{"secretRef":{{"name":"s-{n}"}}}}"#)
-        });
-        let containers = |count| {
-            list(count, |n| {
-                format!(r#"{{"name":"c{n}","env":[{env}],"envFrom":[{sources}]}}"#)
-            })
-        };
-        let applied = match self.random.u32(..4) {
-            0 => containers(1),
-            1 => containers(if entries > 300 { 1 } else { 64 }),
-            2 => list(entries, |n| format!(r#"{{"name":"c{n}"}}"#)),
-            _ => "1,".repeat(entries) + "1",
-        };
-        let applied =
-            format!(r#"{{"spec":{{"template":{{"spec":{{"containers":[{applied}]}}}}}}}}"#);
-        let owned = list(entries.min(200_000 / managers), |n| {
-            format!(r#""k:{{\"name\":\"V{n}\"}}":{{}}"#)
-        });
-        let fields = format!(
-            r#"{{"f:spec":{{"f:template":{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c0\"}}":{{"f:env":{{{owned}}}}}}}}}}}}}}}"#
-        );
-        let same = self.chance(50);
-        let name_of = |n| {
-            if same {
-                "m".to_owned()
-            } else {
-                format!("m{n}")
-            }
-        };
-        let managed = list(managers, |n| {
-            format!(
-                r#"{{"manager":"{}","operation":"Apply","time":"t","fieldsV1":{fields}}}"#,
-                name_of(n)
-            )
-        });
-        (applied, managed)
-    }
-
-    /// A forged record.
-    fn record(&mut self) -> String {
-        let count = self.count();
-        let names = json!(["db"]);
-        match self.random.u32(..4) {
-            3 => json!({"containers": {"c0": {
-                "env": (0..count).map(|n| format!("V{n}")).collect::<Vec<_>>(),
-                "envFrom": (0..count).map(|n| format!("s-{n}")).collect::<Vec<_>>(),
-            }}, "template": true})
-            .to_string(),
-            0 => json!({"restart": {"list": (0..count).map(|n| format!("s-{n}")).collect::<Vec<_>>()}}).to_string(),
-            1 => format!(r#"{{"containers":{{{}}}}}"#, list(count, |n| format!(r#""c{n}":{{"envFrom":{names}}}"#))),
-            _ => json!({"copied": {"refs": "a".repeat(self.length())}, "template": true}).to_string(),
-        }
-    }
-
-    fn env(&mut self) -> String {
-        let (count, kind) = (self.count(), self.random.u32(..5));
-        list(count, |n| match kind {
-            0 => "{}".to_owned(),
-            1 => format!(
-                r#"{{"name":"FLOE_SECRET_DB","value":"{}"}}"#,
-                "$(".repeat(20)
-            ),
-            2 => format!(r#"{{"name":"E{n}","value":"$(FLOE_SECRET_S_{n})"}}"#),
-            3 => format!(
-                r#"{{"name":"V{n}","valueFrom":{{"secretKeyRef":{{"name":"db","key":"k"}}}}}}"#
-            ),
-            _ => "[]".to_owned(),
-        })
-    }
-
-    fn spec(&mut self) -> String {
-        let mut lists = String::new();
-        for field in ["containers", "initContainers"] {
-            if self.chance(80) {
-                let (count, length, env) = (self.count().min(20_000), self.length(), self.env());
-                let length = if count > 50 { length.min(64) } else { length };
-                let env = if count > 3 && env.len() > 1000 {
-                    String::new()
-                } else {
-                    env
-                };
-                let named = |n| {
-                    format!(
-                        r#"{{"name":"{}{n}","env":[{env}],"envFrom":[{{"secretRef":{{"name":"db"}}}}]}}"#,
-                        "c".repeat(length)
-                    )
-                };
-                let bare = self.chance(20);
-                let items = list(count, |n| if bare { "{}".to_owned() } else { named(n) });
-                write!(lists, r#""{field}":[{items}],"#).ok();
-            }
-        }
-        let arguments = r#""","#.repeat(self.count());
-        format!(
-            r#"{{{lists}"serviceAccountName":{},"args":[{arguments}""]}}"#,
-            quoted(&self.name())
-        )
-    }
-
-    fn metadata(&mut self, most: usize) -> String {
-        let owners = list(self.one(&COUNTS), |n| {
-            format!(r#"{{"kind":"Job","name":"j{n}"}}"#)
-        });
-        let generate = quoted(&"g".repeat(self.length()));
-        let mut annotations = self.annotations(most);
-        let mut managed = String::new();
-        if self.chance(30) {
-            let (applied, fields) = self.statements();
-            annotations["kubectl.kubernetes.io/last-applied-configuration"] = applied.into();
-            managed = format!(r#","managedFields":[{fields}]"#);
-        }
-        format!(
-            r#"{{"generateName":{generate},"ownerReferences":[{owners}],"annotations":{annotations}{managed}}}"#
-        )
-    }
-
-    /// The next review: never longer than a body may be, because longer ones are never read.
-    pub fn next(&mut self) -> Hostile {
-        loop {
-            let hostile = self.any();
-            if hostile.body.len() <= MAX_BODY {
-                return hostile;
-            }
-        }
-    }
-
-    fn any(&mut self) -> Hostile {
-        let most = match self.random.u32(..100) {
-            0..80 => 20_000,
-            80..98 => 200_000,
-            _ => 1_500_000,
-        };
-        let path = self.one(&PATHS);
-        let (group, resource) = match path {
-            "/admit/pods" | "/admit/defaults/pods" => ("", "pods"),
-            "/admit/sources" => ("", self.one(&["namespaces", "serviceaccounts"])),
-            _ => self.one(&[
-                ("apps", "deployments"),
-                ("apps", "statefulsets"),
-                ("batch", "cronjobs"),
-                ("batch", "jobs"),
-            ]),
-        };
-        let object = self.object(path, most);
-        let update = self.chance(30);
-        let old = match self.random.u32(..3) {
-            _ if !update => "null".to_owned(),
-            0 => object.clone(),
-            1 => object.replacen("\"args\":[", "\"args\":[\"changed\",", 1),
-            _ => self.object(path, most),
-        };
-        let namespace = if self.chance(3) {
-            self.name()
-        } else {
-            "jobs".to_owned()
-        };
-        let mut body = review(
-            &namespace,
-            group,
-            resource,
-            if update { "UPDATE" } else { "CREATE" },
-            &object,
-            &old,
-        );
-        if self.chance(2) {
-            body = body.replacen(
-                "00000000-0000-0000-0000-000000000000",
-                &"u".repeat(self.length()),
-                1,
-            );
-        }
-        if self.chance(2) {
-            body.truncate(body.floor_char_boundary(self.random.usize(..body.len())));
-        }
-        let query = self.one(&[
-            "?timeout=5s",
-            "",
-            "?timeout=0s",
-            "?timeout=9999h",
-            "?timeout=1ms&timeout=x",
-        ]);
-        Hostile {
-            what: format!("{path}{query}, {} bytes", body.len()),
-            path: format!("{path}{query}"),
-            body,
-        }
-    }
-
-    fn object(&mut self, path: &str, most: usize) -> String {
-        if path.ends_with("workloads") {
-            let (own, job, template, spec) = (
-                self.metadata(most),
-                self.metadata(most),
-                self.metadata(most),
-                self.spec(),
-            );
-            let template = format!(r#"{{"metadata":{template},"spec":{spec}}}"#);
-            return match self.random.u32(..3) {
-                0 => format!(
-                    r#"{{"metadata":{own},"spec":{{"jobTemplate":{{"metadata":{job},"spec":{{"template":{template}}}}}}}}}"#
-                ),
-                _ => format!(r#"{{"metadata":{own},"spec":{{"template":{template}}}}}"#),
-            };
-        }
-        let (metadata, spec) = (self.metadata(most), self.spec());
-        format!(r#"{{"metadata":{metadata},"spec":{spec}}}"#)
     }
 }

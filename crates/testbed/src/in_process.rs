@@ -1,4 +1,4 @@
-//! The handler in this process, as `serve` assembles it, over a scripted backend in memory: what happens on paused time.
+//! Handler in this process, as `serve` assembles it, over a scripted backend in memory. For tests on paused time.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,40 +27,40 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::subscriber::DefaultGuard;
 
-use super::reviewer::{pod, review};
+use super::admission_client::{pod, review};
 
-/// A handler and the world around it.
-pub struct World {
+/// Handler with its backend, log and metrics.
+pub struct HandlerFixture {
     pub backend: Arc<MemoryBackend>,
-    /// Who sends the reviews.
+    /// Sender of the reviews.
     pub caller: Caller,
     handler: Handler,
     registry: Registry,
     log: Log,
-    // This thread's log goes to `log`: tests have one thread each.
+    // Sends this thread's log to `log`: each test has a thread of its own.
     _logging: DefaultGuard,
 }
 
-impl World {
+impl HandlerFixture {
     pub fn new(policy: Policy) -> Self {
-        Self::governed(policy, Arc::new(NoDefaults))
+        Self::with_defaults(policy, Arc::new(NoDefaults))
     }
 
-    /// With an authorizer.
+    /// Fixture with an authorizer.
     pub fn authorized_by(authorizer: Arc<dyn Authorizer>) -> Self {
-        let assembled = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
-        Self::assemble(Policy::default(), Arc::new(NoDefaults), assembled)
+        let decorate = |pipeline: Pipeline| pipeline.authorized_by(authorizer);
+        Self::assemble(Policy::default(), Arc::new(NoDefaults), decorate)
     }
 
-    /// With these Namespaces and ServiceAccounts.
-    pub fn governed(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
+    /// Fixture with these Namespaces and ServiceAccounts.
+    pub fn with_defaults(policy: Policy, reader: Arc<dyn DefaultsReader>) -> Self {
         Self::assemble(policy, reader, |pipeline| pipeline)
     }
 
     fn assemble(
         policy: Policy,
         reader: Arc<dyn DefaultsReader>,
-        assembled: impl FnOnce(Pipeline) -> Pipeline,
+        decorate: impl FnOnce(Pipeline) -> Pipeline,
     ) -> Self {
         let mut registry = registry();
         let metrics = BackendMetrics::register(&mut registry);
@@ -75,7 +75,7 @@ impl World {
                 recent_names: Some(names),
             },
         )]);
-        let pipeline = assembled(Pipeline::new(
+        let pipeline = decorate(Pipeline::new(
             sources,
             Arc::new(Defaults::new(reader)),
             policy,
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// The answer to a review's bytes, as it goes onto the wire; `None` when they are no review and hold no uid.
+    /// Bytes of the response to a review; `None` if the bytes are not a review and have no uid.
     pub async fn bytes(
         &self,
         surface: Surface,
@@ -107,53 +107,53 @@ impl World {
             caller: self.caller,
             ..Received::here(query)
         };
-        let answered = self
+        let result = self
             .handler
             .answer(surface, received, body, Span::off())
             .await;
-        answered.ok().map(|answer| answer.to_json())
+        result.ok().map(|answer| answer.to_json())
     }
 
-    /// The response to a review's bytes, as JSON; `None` when they are no review and hold no uid.
-    pub async fn answer(&self, surface: Surface, body: &[u8]) -> Option<Value> {
+    /// Response to a review's bytes, as JSON; `None` if they are not a review and have no uid.
+    pub async fn respond(&self, surface: Surface, body: &[u8]) -> Option<Value> {
         let received = Received {
             caller: self.caller,
             ..Received::here(Some("timeout=5s"))
         };
-        let answered = self
+        let result = self
             .handler
             .answer(surface, received, body, Span::off())
             .await;
-        let answer = match answered {
+        let answer = match result {
             Ok(answer) => answer,
             Err(Unreadable { .. }) => return None,
         };
-        let mut review = serde_json::to_value(&answer).expect("an answer is JSON");
+        let mut review = serde_json::to_value(&answer).expect("a response is JSON");
         Some(review["response"].take())
     }
 
-    /// The response to a pod's creation.
+    /// Response to a pod's creation.
     pub async fn admit(&self, annotations: &Value) -> Value {
         self.admit_on(Surface::Pods, annotations).await
     }
 
-    /// The same on another path.
+    /// Response to a pod's creation on another path.
     pub async fn admit_on(&self, surface: Surface, annotations: &Value) -> Value {
         let review = review(&pod(annotations));
-        self.answer(surface, review.to_string().as_bytes())
+        self.respond(surface, review.to_string().as_bytes())
             .await
             .expect("a review")
     }
 
-    /// What `/metrics` shows.
+    /// Metrics in the text format of `/metrics`.
     pub fn exposition(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
-            .expect("a String takes everything");
+            .expect("writing to a String succeeds");
         text
     }
 
-    /// Forgets what was logged, and tells how long its longest line was.
+    /// Clears the log, and returns the length of its longest line.
     pub fn longest_line(&self) -> usize {
         let text = std::mem::take(&mut *self.log.0.lock().unwrap_or_else(PoisonError::into_inner));
         text.split(|byte| *byte == b'\n')
@@ -162,7 +162,7 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// The log lines about admissions.
+    /// Log lines of admissions.
     pub fn admissions(&self) -> Vec<Value> {
         let text = self
             .log
@@ -180,7 +180,7 @@ impl World {
     }
 }
 
-/// No defaults anywhere.
+/// Reader without any defaults.
 #[derive(Debug)]
 pub struct NoDefaults;
 
@@ -217,7 +217,7 @@ impl io::Write for Log {
     }
 }
 
-/// The pod as the response's patch makes it.
+/// Pod with the response's patch applied.
 pub fn patched(mut pod: Value, response: &Value) -> Value {
     use base64::Engine as _;
     if let Some(patch) = response["patch"].as_str() {

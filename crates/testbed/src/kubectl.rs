@@ -1,58 +1,39 @@
-//! The real kubectl.
+//! Real kubectl.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use super::command_output::CommandOutput;
 use super::control_plane::ControlPlane;
-use super::tools::project;
-
-/// What kubectl, or a script, said.
-#[derive(Debug, Clone)]
-pub struct Output {
-    /// Its exit code.
-    pub code: i32,
-    /// Its standard output.
-    pub stdout: String,
-    /// Its standard error: messages and warnings.
-    pub stderr: String,
-}
-
-impl Output {
-    /// Panics with all that it said unless it succeeded.
-    #[track_caller]
-    pub fn succeeded(self) -> Self {
-        assert_eq!(
-            self.code, 0,
-            "the command failed:\n{}{}",
-            self.stdout, self.stderr
-        );
-        self
-    }
-}
+use super::tools::project_root;
 
 impl ControlPlane {
     /// Runs kubectl as the administrator.
-    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.kubectl_as(&self.kubeconfig, args, stdin).await
     }
 
     /// Runs kubectl with this kubeconfig.
-    pub async fn kubectl_as(&self, kubeconfig: &Path, args: &[&str], stdin: &str) -> Output {
+    pub async fn kubectl_as(&self, kubeconfig: &Path, args: &[&str], stdin: &str) -> CommandOutput {
         let mut command = Command::new(&self.programs.kubectl);
         command.args(args);
         self.run(command, kubeconfig, stdin).await
     }
 
-    /// Runs commands of a page of the documentation, which finds kubectl, as the administrator.
-    pub async fn shell(&self, script: &str) -> Output {
+    /// Runs commands of a documentation page as the administrator, with kubectl in the PATH.
+    pub async fn shell(&self, script: &str) -> CommandOutput {
         let mut command = Command::new("sh");
         command.args(["-euc", script]);
         self.run(command, &self.kubeconfig, "").await
     }
 
-    pub(super) async fn run(&self, mut command: Command, kubeconfig: &Path, stdin: &str) -> Output {
-        #[expect(clippy::disallowed_methods, reason = "the PATH to add kubectl to")]
+    pub(super) async fn run(
+        &self,
+        mut command: Command,
+        kubeconfig: &Path,
+        stdin: &str,
+    ) -> CommandOutput {
+        #[expect(clippy::disallowed_methods, reason = "kubectl is added to the PATH")]
         let path = std::env::var("PATH").unwrap_or_default();
         let kubectl = self
             .programs
@@ -64,27 +45,7 @@ impl ControlPlane {
             .env("PATH", format!("{kubectl}:{path}"))
             .env("KUBECONFIG", kubeconfig)
             .env("HOME", self.folder.path())
-            .current_dir(project())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let stdin = stdin.to_owned();
-        let output = tokio::task::spawn_blocking(move || {
-            let mut child = command.spawn().expect("the program starts");
-            // It may end without reading all of it.
-            child
-                .stdin
-                .take()
-                .expect("stdin is piped")
-                .write_all(stdin.as_bytes())
-                .ok();
-            child.wait_with_output().expect("the program is our child")
-        });
-        let output = output.await.expect("the program runs");
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .current_dir(project_root());
+        CommandOutput::run_async(command, stdin).await
     }
 }

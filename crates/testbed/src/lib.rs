@@ -1,68 +1,72 @@
-//! What the integration tests share: a real control plane, real kubectl, a webhook server that
-//! records what it is asked, and our own program as a child process.
+//! Test bed of the integration tests: a real control plane, real kubectl, a webhook server that records its calls, and
+//! the webhook as a child process.
 //!
 //! ```ignore
 //! let cp = ControlPlane::shared().await;               // etcd, API server, controller manager: once per binary
 //! let ns = cp.namespace("orders").await;               // deleted on drop
-//! let stub = Stub::start(&cp.authority).await;         // answers "allowed", records each call
+//! let stub = Stub::start(&cp.authority).await;         // responds "allowed", records each call
 //! let _registered = Registration::exclusive(cp, &stub.by_service()).await;
-//! let answer = cp.create(&json!({...})).await;         // status, body, warnings
+//! let response = cp.create(&json!({...})).await;       // status, body, warnings
 //! ```
 //!
-//! Nothing is skipped when a program is missing: the tests fail and say how to get it.
+//! Nothing is skipped if a program is missing: the tests fail with the command that builds it.
 
 #![allow(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
+pub mod admission_client;
 pub mod audit;
 pub mod backends;
 pub mod cert_manager;
 pub mod cluster;
 pub mod collector;
+pub mod command_output;
 pub mod control_plane;
-pub mod figures;
+pub mod cpu_time;
 pub mod flood;
 pub mod helm;
 pub mod hostile;
 pub mod in_process;
+mod kubeconfig;
 pub mod kubectl;
+pub mod load;
+pub mod manifests;
 pub mod namespace;
 pub mod objects;
 pub mod pki;
 pub mod process;
-pub mod processor;
+pub mod process_metrics;
 pub mod proxy;
 pub mod reloader;
 pub mod reloader_model;
 pub mod reloader_rules;
-pub mod reviewer;
-pub mod served;
+pub mod shared_fixture;
 pub mod soak;
 pub mod sockets;
-pub mod stream;
 pub mod stub_server;
 pub mod tools;
 pub mod webhook;
 pub mod webhook_process;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that usually takes a moment: tests share the machine with builds.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+/// Time limit of anything that usually takes a moment: tests share the machine with builds.
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Asks until the answer is there, and panics with `what` when [`PATIENCE`] is over.
+/// Polls `probe` until it returns a value; panics with `what` after [`WAIT_TIMEOUT`].
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
-    wait_within(PATIENCE, what, probe).await
+    wait_within(WAIT_TIMEOUT, what, probe).await
 }
 
-/// [`wait_for`] with a deadline of its own.
+/// [`wait_for`] with another deadline.
 pub async fn wait_within<T, F>(deadline: Duration, what: &str, probe: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -72,7 +76,7 @@ where
         .unwrap_or_else(|| panic!("not within {deadline:?}: {what}"))
 }
 
-/// Asks until the answer is there or the deadline is over.
+/// Polls `probe` until it returns a value or the deadline is over.
 pub async fn poll<T, F>(deadline: Duration, mut probe: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Option<T>>,
@@ -80,8 +84,8 @@ where
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(10);
     loop {
-        if let Some(answer) = probe().await {
-            return Some(answer);
+        if let Some(response) = probe().await {
+            return Some(response);
         }
         if Instant::now() >= end {
             return None;
@@ -91,8 +95,8 @@ where
     }
 }
 
-/// Ports that nobody uses now, and never twice the same. They lie below those that systems give to outgoing connections:
-/// a burst of such would take one away before it is listened on.
+/// Unused ports, never returned twice. They are below the ports of outgoing connections: a burst of those would take
+/// one before it is listened on.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let range = ports();
@@ -108,29 +112,34 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
     std::array::from_fn(free).map(|port| port.expect("a free port"))
 }
 
-/// The ports of this process alone: between the check and the use of a port, another test program must not take it.
+/// Ports of this process alone: no other test binary may take one between the check and its use.
 fn ports() -> Range<u32> {
     const FIRST: u32 = 12_000;
     const SHARE: u32 = 1_000;
     const SHARES: u32 = 20;
-    // The lock goes with the process, however it ends.
+    // The lock ends with the process, however it ends.
     static MINE: OnceLock<(File, u32)> = OnceLock::new();
     let claim = |share: u32| {
         let path = std::env::temp_dir().join(format!("floe-test-ports-{share}"));
-        // Another user's can be locked too, but not made again.
+        // Another user's file can be locked too, but not created again.
         let file = File::create(&path).or_else(|_| File::open(&path)).ok()?;
         file.try_lock().is_ok().then_some((file, share))
     };
     let (_, share) = MINE.get_or_init(|| {
         (0..SHARES)
             .find_map(claim)
-            .expect("fewer test programs than shares of ports")
+            .expect("fewer test binaries than port ranges")
     });
     let first = FIRST + share * SHARE;
     first..first + SHARE
 }
 
-/// A name that no other test and no other run uses.
+/// Prints a line even if all tests pass: the output of print macros is captured then.
+pub fn print_line(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+/// Name that no other test and no other run uses.
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
@@ -140,16 +149,16 @@ pub fn unique(stem: &str) -> String {
     )
 }
 
-/// Runs the future to its end in a thread of its own: what `Drop` needs, inside or outside a runtime.
-pub fn block_on_elsewhere(work: impl Future<Output = ()> + Send + 'static) {
+/// Runs the future in a thread of its own and waits for it, as `Drop` needs it inside or outside of a runtime.
+pub fn block_on_new_thread(work: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         runtime
             .expect("a runtime")
-            .block_on(async { tokio::time::timeout(PATIENCE, work).await.ok() });
+            .block_on(async { tokio::time::timeout(WAIT_TIMEOUT, work).await.ok() });
     });
-    // A panic in there must not abort a test that is already failing.
+    // A panic in the thread must not abort a test that is already failing.
     drop(thread.join());
 }

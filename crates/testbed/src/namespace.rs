@@ -1,4 +1,4 @@
-//! Namespaces of a test's own, and ordinary `ServiceAccount`s in them.
+//! Namespaces of one test, and ordinary `ServiceAccount`s in them.
 
 use std::path::PathBuf;
 
@@ -9,29 +9,29 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
 use super::control_plane::{
-    ControlPlane, await_default_service_account, config, create_default_service_account, kubeconfig,
+    ControlPlane, await_default_service_account, create_default_service_account,
 };
-use super::{block_on_elsewhere, unique};
+use super::kubeconfig::{config, kubeconfig};
+use super::{block_on_new_thread, unique};
 
-/// A namespace that nobody else uses; deleted on drop, without waiting until it is gone.
+/// Namespace of one test. Deleted on drop, without waiting until it is gone.
 pub struct TestNamespace {
-    /// Its name.
     pub name: String,
     admin: Config,
 }
 
-/// Somebody who may use the API server.
+/// User of the API server.
 #[derive(Clone)]
 pub struct Identity {
-    /// A kubeconfig with their token.
+    /// Kubeconfig with the user's token.
     pub kubeconfig: PathBuf,
-    /// Their name, as in `system:serviceaccount:NAMESPACE:NAME`.
+    /// User name, as in `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
     config: Config,
 }
 
 impl Identity {
-    /// Somebody by a kubeconfig that was written for them.
+    /// Reads a kubeconfig that was written for this user.
     pub async fn of(kubeconfig: PathBuf, username: &str) -> Self {
         let config = config(&kubeconfig).await;
         Self {
@@ -41,19 +41,19 @@ impl Identity {
         }
     }
 
-    /// Their client. Each test needs its own: a client's worker lives in the runtime that made it.
+    /// Client of this user. Each test needs its own: a client's worker lives in the runtime that created it.
     pub fn client(&self) -> Client {
-        Client::try_from(self.config.clone()).expect("a configuration that we made")
+        Client::try_from(self.config.clone()).expect("a valid configuration")
     }
 }
 
 impl ControlPlane {
-    /// A new namespace whose name starts with `stem`, ready for pods.
+    /// Creates a namespace whose name starts with `stem`, ready for pods.
     pub async fn namespace(&self, stem: &str) -> TestNamespace {
         self.namespace_with(stem, &json!({})).await
     }
 
-    /// A new namespace with more metadata, such as `{"labels": {…}}`.
+    /// Creates a namespace with more metadata, such as `{"labels": {…}}`.
     pub async fn namespace_with(&self, stem: &str, metadata: &Value) -> TestNamespace {
         let name = unique(stem);
         let mut metadata = metadata.clone();
@@ -73,7 +73,7 @@ impl ControlPlane {
         namespace
     }
 
-    /// A new `ServiceAccount` that may do in its own namespace what `rules` (of a Role) say, and nothing else.
+    /// Creates a `ServiceAccount` with a Role of these `rules` in its own namespace, and no other permissions.
     pub async fn service_account(&self, namespace: &str, name: &str, rules: &Value) -> Identity {
         let metadata = json!({"name": name, "namespace": namespace});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
@@ -89,7 +89,7 @@ impl ControlPlane {
         self.identity(namespace, name).await
     }
 
-    /// Access as a `ServiceAccount` that exists.
+    /// Access as an existing `ServiceAccount`.
     pub async fn identity(&self, namespace: &str, name: &str) -> Identity {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
         let request = json!({
@@ -97,11 +97,11 @@ impl ControlPlane {
             "kind": "TokenRequest",
             "spec": {"audiences": [], "expirationSeconds": 24 * 3600},
         });
-        let answer = self
+        let response = self
             .request(Method::POST, &path, Some(&request))
             .await
             .object();
-        let token = answer["status"]["token"].as_str().expect("a token");
+        let token = response["status"]["token"].as_str().expect("a token");
         let content = kubeconfig(&self.server, &self.authority, &json!({"token": token}));
         let kubeconfig = self
             .folder
@@ -115,7 +115,7 @@ impl ControlPlane {
 }
 
 impl TestNamespace {
-    /// An object's metadata in here.
+    /// Metadata of an object in this namespace.
     pub fn named(&self, name: &str) -> Value {
         json!({"name": name, "namespace": self.name})
     }
@@ -124,7 +124,7 @@ impl TestNamespace {
 impl Drop for TestNamespace {
     fn drop(&mut self) {
         let (admin, name) = (self.admin.clone(), self.name.clone());
-        block_on_elsewhere(async move {
+        block_on_new_thread(async move {
             let client = Client::try_from(admin).expect("the administrator's configuration");
             Api::<Namespace>::all(client)
                 .delete(&name, &DeleteParams::default())

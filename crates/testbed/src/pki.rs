@@ -1,4 +1,4 @@
-//! Certificates for the test bed. Every leaf is X.509 v3 with SAN and extended key usage: rustls refuses others.
+//! Certificates for tests. Every leaf is X.509 v3 with SAN and extended key usage, because rustls rejects others.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,20 @@ use rcgen::{
 
 use super::process::Folder;
 
-/// A certificate authority of our own.
+/// Certificate authority of a test.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate and its key, in PEM.
+/// Certificate and its key, in PEM.
 #[derive(Clone)]
 pub struct Pair {
-    /// The certificate.
     pub cert: String,
-    /// The private key, PKCS #8.
+    /// Private key, PKCS #8.
     pub key: String,
 }
 
 impl Authority {
-    /// Makes a new authority.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(name, &[]);
@@ -35,12 +33,12 @@ impl Authority {
         Self { issuer }
     }
 
-    /// The authority's own certificate: a CA bundle.
+    /// CA certificate: a CA bundle.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A server's certificate for these host names and IP addresses.
+    /// Issues a server certificate for these host names and IP addresses.
     pub fn server(&self, hosts: &[&str]) -> Pair {
         let hosts: Vec<String> = hosts.iter().copied().map(str::to_owned).collect();
         let mut params = CertificateParams::new(hosts.clone()).expect("host names");
@@ -49,7 +47,7 @@ impl Authority {
         self.issue(params)
     }
 
-    /// A client's certificate: its common name is the user, its organisations are the groups.
+    /// Issues a client certificate: its common name is the user, its organisations are the groups.
     pub fn client(&self, user: &str, groups: &[&str]) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(user, groups);
@@ -57,7 +55,7 @@ impl Authority {
         self.issue(params)
     }
 
-    /// Any other certificate. Without dates it is valid for ages.
+    /// Issues any other certificate. Without dates it does not expire within a test.
     pub fn issue(&self, mut params: CertificateParams) -> Pair {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -82,7 +80,7 @@ impl Pair {
     }
 }
 
-/// A new key in PEM, private and public, such as the one that signs `ServiceAccount` tokens.
+/// New key in PEM, private and public, such as the one that signs `ServiceAccount` tokens.
 pub fn signing_key() -> (String, String) {
     let key = key();
     (key.serialize_pem(), key.public_key_pem())

@@ -1,9 +1,9 @@
 //! Child processes and folders that end with the test process, however it ends.
 //!
-//! Statics are never dropped and a killed process drops nothing, so each child has a small shell as its
-//! parent, which holds the read end of a pipe. The pipe's end is the order to kill: the kernel closes it
-//! when the test process is gone. The shell also takes signals by name over that pipe, so no process id
-//! that may already belong to somebody else is ever signalled.
+//! Statics are never dropped and a killed process drops nothing, so each child has a small shell as its parent, which
+//! holds the read end of a pipe. The end of the pipe makes it kill the child: the kernel closes the pipe when the test
+//! process is gone. The shell also receives signals by name over that pipe, so that no signal is ever sent to a reused
+//! process id.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -32,7 +32,7 @@ kill -s KILL "$watcher"
 exit "$code"
 "#;
 
-/// A running program whose output goes to a file. Killed on drop.
+/// Running program whose output goes to a file. Killed on drop.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -66,7 +66,7 @@ impl Process {
         let mut line = String::new();
         BufReader::new(wrapper.stdout.take().expect("stdout is piped"))
             .read_line(&mut line)
-            .expect("sh answers");
+            .expect("sh prints a line");
         let pid = line.trim().parse().expect("sh prints the process id");
         Self {
             name: name.to_owned(),
@@ -77,7 +77,7 @@ impl Process {
         }
     }
 
-    /// Its process id, to read figures from `/proc`. Not for signals: see [`Process::signal`].
+    /// Process id, for `/proc`. For signals, see [`Process::signal`].
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -87,33 +87,35 @@ impl Process {
         writeln!(&self.control, "{name}").ok();
     }
 
-    /// The exit status once the program has ended; 128 + N when signal N ended it.
-    pub fn exited(&self) -> Option<ExitStatus> {
-        self.wrapper().try_wait().expect("the wrapper is our child")
+    /// Exit status once the program has ended; 128 + N if signal N ended it.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.wrapper()
+            .try_wait()
+            .expect("the wrapper is a child of this process")
     }
 
-    /// Kills it at once and waits until it is gone.
+    /// Kills the program and waits until it is gone.
     pub fn kill(&self) {
         self.signal("KILL");
         self.wrapper().wait().ok();
     }
 
-    /// Asks it to end and waits; `None` when it did not within the deadline.
+    /// Sends SIGTERM and waits; `None` if the program did not end within the deadline.
     pub async fn stop(&self, deadline: Duration) -> Option<ExitStatus> {
         self.signal("TERM");
-        poll(deadline, || async { self.exited() }).await
+        poll(deadline, || async { self.exit_status() }).await
     }
 
     fn wrapper(&self) -> MutexGuard<'_, Child> {
         self.wrapper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that it wrote.
+    /// All output.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its name and the last lines that it wrote, for a failing test's message.
+    /// Name and last lines of output, for the message of a failing test.
     pub fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -131,7 +133,7 @@ impl Drop for Process {
     }
 }
 
-/// A temporary folder that is removed when it is dropped or when the test process ends.
+/// Temporary folder that is removed when it is dropped or when the test process ends.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -139,14 +141,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes an empty folder that only this user can read.
+    /// Creates an empty folder that only this user can read.
     pub fn new() -> Self {
         let path = tempfile::Builder::new()
             .prefix("floe-secrets-test-")
             .tempdir()
             .expect("a temporary folder")
             .keep();
-        // Whoever still writes into it is being killed at that moment, hence the loop.
+        // Processes that still write into it are being killed at that moment, hence the loop.
         let remover = Command::new("sh")
             .args(["-c", r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && break; sleep 0.2; done"#, "sh"])
             .arg(&path)
@@ -159,12 +161,11 @@ impl Folder {
         Self { path, remover }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file into it that only this user can read, and says where it is.
+    /// Writes a file that only this user can read, and returns its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let file = self.path.join(name);
         std::fs::write(&file, content).expect("the folder can be written");

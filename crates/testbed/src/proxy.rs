@@ -1,4 +1,4 @@
-//! A real forward proxy: CONNECT, CONNECT behind TLS, and SOCKS 5.
+//! Real forward proxy: CONNECT, CONNECT behind TLS, and SOCKS 5.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::control_plane::ControlPlane;
 use super::process::{Folder, Process};
 use super::{free_ports, tools, wait_for};
 
-/// A running proxy. It ends on drop.
+/// Running proxy. Killed on drop.
 pub struct ForwardProxy {
     process: Process,
     ports: [u16; 3],
@@ -14,7 +14,7 @@ pub struct ForwardProxy {
 }
 
 impl ForwardProxy {
-    /// Starts one, with a certificate of the control plane's CA. With credentials it demands them.
+    /// Starts a proxy with a certificate of the control plane's CA. It requires the credentials, if there are any.
     pub async fn start(cp: &ControlPlane, credentials: Option<(&str, &str)>) -> Self {
         let folder = Folder::new();
         let ports: [u16; 3] = free_ports();
@@ -35,12 +35,12 @@ impl ForwardProxy {
         if let Some((user, password)) = credentials {
             args.extend(["--user", user, "--password", password].map(ToOwned::to_owned));
         }
-        let program = tokio::task::spawn_blocking(|| tools::paths(["proxy"])).await;
-        let [program] = program.expect("the proxy is built, see above");
+        let program = tokio::task::spawn_blocking(|| tools::program_paths(["proxy"])).await;
+        let [program] = program.expect("the proxy is built");
         let process = Process::start("proxy", folder.path(), &program, &args, &[]);
         for port in ports {
             wait_for("the proxy listens", || async {
-                assert!(process.exited().is_none(), "{}", process.tail());
+                assert!(process.exit_status().is_none(), "{}", process.tail());
                 tokio::net::TcpStream::connect(("127.0.0.1", port))
                     .await
                     .ok()
@@ -54,7 +54,7 @@ impl ForwardProxy {
         }
     }
 
-    /// Its URL, by one of its protocols, with what stands before the host.
+    /// URL of the proxy for one of its protocols, with `userinfo` before the host.
     pub fn url(&self, scheme: &str, userinfo: &str) -> String {
         let place = ["http", "https", "socks5"]
             .iter()
@@ -63,7 +63,7 @@ impl ForwardProxy {
         format!("{scheme}://{userinfo}127.0.0.1:{}", self.ports[place])
     }
 
-    /// How often it was asked to connect to this address, by each protocol: `connect` or `socks5`.
+    /// Number of connections to this address that were requested by a protocol: `connect` or `socks5`.
     pub fn connections(&self, protocol: &str, address: &str) -> usize {
         self.process
             .log()

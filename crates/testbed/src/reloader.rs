@@ -1,7 +1,6 @@
-//! Stakater Reloader beside the control plane: the real one when `RELOADER_BIN` names its program, and otherwise a
-//! model of it. What it does for whom is described in `tests/reloader.rs`, for both.
+//! Stakater Reloader next to the control plane: the real one if `RELOADER_BIN` names its program, and otherwise a model
+//! of it. `tests/apiserver/reloader.rs` describes what both do.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use http::Method;
@@ -15,29 +14,29 @@ use super::objects::{apply, path, send};
 use super::process::{Folder, Process};
 use super::reloader_model::Model;
 use super::reloader_rules::LIST;
-use super::{unique, wait_for};
+use super::{print_line, unique, wait_for};
 
-/// The namespace of its `ServiceAccount`.
+/// Namespace of the `ServiceAccount`.
 const NAMESPACE: &str = "reloader";
-/// The `ServiceAccount`.
+/// Name of the `ServiceAccount`.
 pub const NAME: &str = "reloader";
 
-/// A running Reloader for all namespaces, with its default flags. It ends on drop.
+/// Running Reloader for all namespaces, with its default flags. Stopped on drop.
 pub struct Reloader {
-    runs: Runs,
+    implementation: Implementation,
 }
 
-enum Runs {
-    // The process before the folder that it writes its log into.
+enum Implementation {
+    // Process before the folder that it writes its log into.
     Real(
         Process,
         #[expect(dead_code, reason = "kept while the process runs")] Folder,
     ),
-    Model(#[expect(dead_code, reason = "ends on drop")] Model),
+    Model(#[expect(dead_code, reason = "stopped on drop")] Model),
 }
 
 impl Reloader {
-    /// The one of this test binary, beside the shared control plane. It ends with the test process.
+    /// Reloader of this test binary, next to the shared control plane. It ends with the test process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Reloader> = OnceCell::const_new();
         SHARED
@@ -45,52 +44,53 @@ impl Reloader {
             .await
     }
 
-    /// Starts one beside a control plane.
+    /// Starts a Reloader next to a control plane.
     pub async fn start(cp: &ControlPlane) -> Self {
         let client = cp.client();
-        for object in rights(NAMESPACE) {
+        for object in rbac_manifests(NAMESPACE) {
             apply(&client, &object).await.object();
         }
-        Self::beside(&client, &cp.identity(NAMESPACE, NAME).await).await
+        Self::start_as(&client, &cp.identity(NAMESPACE, NAME).await).await
     }
 
-    /// Starts one with somebody's rights, and waits until it reloads what `admin` makes for it to try. Two real ones
-    /// at a time cannot be: each wants port 9090.
-    pub async fn beside(admin: &Client, identity: &Identity) -> Self {
+    /// Starts a Reloader as `identity`, and waits until it reloads an object that `admin` creates for that. Two real
+    /// ones cannot run at the same time: each needs port 9090.
+    pub async fn start_as(admin: &Client, identity: &Identity) -> Self {
         let started = if let Some(program) = program() {
-            say(&format!("Reloader: the real one, {}", program.display()));
+            print_line(&format!("Reloader: the real one, {}", program.display()));
             let folder = Folder::new();
             let env = [("KUBECONFIG", identity.kubeconfig.display().to_string())];
             let env = env.map(|(name, value)| (name.to_owned(), value));
             let args = ["--log-level=debug".to_owned()];
             let process = Process::start("reloader", folder.path(), &program, &args, &env);
             Self {
-                runs: Runs::Real(process, folder),
+                implementation: Implementation::Real(process, folder),
             }
         } else {
-            say("Reloader: the model of it (RELOADER_BIN names no program)");
+            print_line("Reloader: the model of it (RELOADER_BIN names no program)");
             Self {
-                runs: Runs::Model(Model::start(identity)),
+                implementation: Implementation::Model(Model::start(identity)),
             }
         };
         started.await_first_reload(admin).await;
         started
     }
 
-    /// Whether it is the real one.
+    /// Whether this is the real Reloader.
     pub fn is_real(&self) -> bool {
-        matches!(self.runs, Runs::Real(..))
+        matches!(self.implementation, Implementation::Real(..))
     }
 
-    /// What the real one logged last, for a failing test's message.
+    /// Last lines of the real one's log, for the message of a failing test.
     pub fn tail(&self) -> String {
-        match &self.runs {
-            Runs::Real(process, _) => process.tail(),
-            Runs::Model(_) => "the model of Reloader logs nothing".to_owned(),
+        match &self.implementation {
+            Implementation::Real(process, _) => process.tail(),
+            Implementation::Model(_) => "the model of Reloader logs nothing".to_owned(),
         }
     }
 
-    /// It does not say when it watches, so a Secret is changed until that shows.
+    /// Waits for the first reload. Reloader does not report when it watches, so a Secret is changed until a reload
+    /// follows.
     async fn await_first_reload(&self, admin: &Client) {
         let namespace = unique("reloader-starts");
         let metadata =
@@ -101,17 +101,17 @@ impl Reloader {
             "replicas": 0, "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pods},
         });
-        let home =
+        let namespace_object =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
-        for object in [&home, &secret, &deployment] {
+        for object in [&namespace_object, &secret, &deployment] {
             apply(admin, object).await.object();
         }
         let (secret, deployment) = (path(&secret), path(&deployment));
         wait_for("Reloader reloads", || async {
-            if let Runs::Real(process, _) = &self.runs {
-                let ended = process.exited();
+            if let Implementation::Real(process, _) = &self.implementation {
+                let ended = process.exit_status();
                 assert!(
                     ended.is_none(),
                     "Reloader ended: {ended:?}\n{}",
@@ -128,30 +128,28 @@ impl Reloader {
                 .map(drop)
         })
         .await;
-        send(admin, Method::DELETE, &path(&home), None)
+        send(admin, Method::DELETE, &path(&namespace_object), None)
             .await
             .object();
     }
 }
 
-/// The real one's program, when somebody has it.
+/// Program of the real one, if there is one.
 fn program() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "a program of the tester's own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment sets the path of the real Reloader"
+    )]
     let program = std::env::var_os("RELOADER_BIN").filter(|path| !path.is_empty());
     program.map(PathBuf::from)
 }
 
-/// Said even when all tests pass: print macros are held back then.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
-}
-
-/// Its namespace, its `ServiceAccount` there and the rights that its manual asks for, to be applied in this order.
-pub fn rights(namespace: &str) -> [Value; 4] {
+/// Namespace, `ServiceAccount` and permissions from Reloader's manual, to be applied in this order.
+pub fn rbac_manifests(namespace: &str) -> [Value; 4] {
     let metadata = json!({"name": NAME, "namespace": namespace});
-    let reads = json!(["get", "list", "watch"]);
+    let read_verbs = json!(["get", "list", "watch"]);
     let rules = json!([
-        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": reads},
+        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": read_verbs},
         {"apiGroups": ["apps"], "resources": ["deployments", "daemonsets", "statefulsets"],
          "verbs": ["get", "list", "update", "patch"]},
         {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["get", "list"]},

@@ -1,5 +1,5 @@
-//! A model of Stakater Reloader with its default flags, for machines without the real one. It watches Secrets and
-//! does what the real one does, request for request; `tests/reloader.rs` describes both.
+//! Model of Stakater Reloader with its default flags, for machines without the real one. It watches Secrets and sends
+//! the requests of the real one; `tests/apiserver/reloader.rs` describes both.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::namespace::Identity;
-use super::objects::{Answer, send, send_as};
-use super::reloader_rules::{Verdict, container, hash, marker, verdict};
+use super::objects::{ApiResponse, send, send_as};
+use super::reloader_rules::{ReloadDecision, container, hash, marker, reload_decision};
 
-/// How often a change is taken up again after a request that was refused.
+/// Limit of retries of a change after a rejected request.
 const RETRIES: u32 = 5;
 
-/// The running model. It ends on drop.
+/// Running model. Stopped on drop.
 pub struct Model {
-    // Of its own: a client's worker lives in the runtime that made it, and tests come and go.
+    // Runtime of the model's own: a client's worker lives in the runtime that created it, and tests end earlier.
     runtime: Option<Runtime>,
 }
 
-/// A Secret whose data changed.
+/// Secret whose data changed.
 #[derive(Debug, Clone)]
 struct Change {
     namespace: String,
@@ -36,7 +36,7 @@ struct Change {
     tries: u32,
 }
 
-/// The kinds, in the order in which they are reloaded.
+/// Kinds, in the order in which they are reloaded.
 const KINDS: [Kind; 5] = [
     Kind {
         api: "apps/v1",
@@ -72,7 +72,7 @@ struct Kind {
 }
 
 impl Model {
-    /// Starts it with somebody's rights.
+    /// Starts the model with the permissions of `identity`.
     pub fn start(identity: &Identity) -> Self {
         let builder = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -95,45 +95,45 @@ impl Drop for Model {
     fn drop(&mut self) {
         self.runtime
             .take()
-            .expect("taken here alone")
+            .expect("taken only on drop")
             .shutdown_background();
     }
 }
 
-/// Follows all Secrets, and queues those whose data is no longer what it was.
+/// Watches all Secrets, and queues those whose data changed.
 async fn watch(client: &Client, queue: &UnboundedSender<Change>) {
     let secrets: Api<Secret> = Api::all(client.clone());
-    let mut seen = HashMap::new();
+    let mut hashes = HashMap::new();
     loop {
-        // Rights take a moment to count, and a watch ends now and then: both are tried again.
-        follow(&secrets, &mut seen, queue).await.ok();
+        // Permissions take effect with a delay, and watches end: both are retried.
+        follow(&secrets, &mut hashes, queue).await.ok();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 async fn follow(
     secrets: &Api<Secret>,
-    seen: &mut HashMap<(String, String), String>,
+    hashes: &mut HashMap<(String, String), String>,
     queue: &UnboundedSender<Change>,
 ) -> kube::Result<()> {
     let list = secrets.list(&ListParams::default()).await?;
     let version = list.metadata.resource_version.unwrap_or_default();
-    let before = std::mem::take(seen);
+    let before = std::mem::take(hashes);
     for secret in list.items {
-        let known = before.get(&key(&secret)).cloned();
-        observe(&secret, known, seen, queue);
+        let previous = before.get(&key(&secret)).cloned();
+        observe(&secret, previous, hashes, queue);
     }
     let mut events = std::pin::pin!(secrets.watch(&WatchParams::default(), &version).await?);
     while let Some(event) = events.try_next().await? {
         match event {
-            // One that is new changes nothing, even if one of its name was there before.
-            WatchEvent::Added(secret) => observe(&secret, None, seen, queue),
+            // A new Secret changes nothing, even if one of its name existed before.
+            WatchEvent::Added(secret) => observe(&secret, None, hashes, queue),
             WatchEvent::Modified(secret) => {
-                let known = seen.remove(&key(&secret));
-                observe(&secret, known, seen, queue);
+                let previous = hashes.remove(&key(&secret));
+                observe(&secret, previous, hashes, queue);
             }
             WatchEvent::Deleted(secret) => {
-                seen.remove(&key(&secret));
+                hashes.remove(&key(&secret));
             }
             WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(_) => break,
@@ -148,8 +148,8 @@ fn key(secret: &Secret) -> (String, String) {
 
 fn observe(
     secret: &Secret,
-    known: Option<String>,
-    seen: &mut HashMap<(String, String), String>,
+    previous: Option<String>,
+    hashes: &mut HashMap<(String, String), String>,
     queue: &UnboundedSender<Change>,
 ) {
     let hash = hash(
@@ -159,7 +159,7 @@ fn observe(
             .flatten()
             .map(|(key, value)| (key, value.0.as_slice())),
     );
-    if known.is_some_and(|known| known != hash) {
+    if previous.is_some_and(|previous| previous != hash) {
         let (namespace, name) = key(secret);
         let annotations = json!(secret.annotations());
         queue
@@ -172,10 +172,10 @@ fn observe(
             })
             .ok();
     }
-    seen.insert(key(secret), hash);
+    hashes.insert(key(secret), hash);
 }
 
-/// One change after the other.
+/// Processes one change after the other.
 async fn work(
     client: &Client,
     queue: &UnboundedSender<Change>,
@@ -193,17 +193,17 @@ async fn work(
     }
 }
 
-/// All workloads of the namespace. The first request that is refused ends it.
-async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
+/// Reloads all workloads of the namespace. The first rejected request ends it.
+async fn reload(client: &Client, change: &Change) -> Result<(), ApiResponse> {
     for kind in KINDS {
         let collection = format!(
             "/apis/{}/namespaces/{}/{}",
             kind.api, change.namespace, kind.plural
         );
-        // A list that is refused counts as an empty one.
+        // A rejected list counts as an empty one.
         let list = send(client, Method::GET, &collection, None).await.body;
         for item in list["items"].as_array().into_iter().flatten() {
-            if let Some((index, name)) = concerned(&kind, item, change) {
+            if let Some((index, name)) = container_to_mark(&kind, item, change) {
                 restart(
                     client,
                     &kind,
@@ -220,7 +220,7 @@ async fn reload(client: &Client, change: &Change) -> Result<(), Answer> {
     Ok(())
 }
 
-/// Where the pods' template is.
+/// JSON pointer of the pod template.
 fn template(kind: &Kind) -> &'static str {
     if kind.name == "CronJob" {
         "/spec/jobTemplate/spec/template"
@@ -229,26 +229,26 @@ fn template(kind: &Kind) -> &'static str {
     }
 }
 
-/// The container that gets the marker and its name; `None` when this workload is not to be reloaded.
-fn concerned(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
+/// Index and name of the container that gets the marker; `None` if this workload is not reloaded.
+fn container_to_mark(kind: &Kind, item: &Value, change: &Change) -> Option<(usize, String)> {
     let template = item.pointer(template(kind))?;
     let (own, inner) = (
         &item["metadata"]["annotations"],
         &template["metadata"]["annotations"],
     );
-    let verdict = verdict(&change.name, &change.annotations, own, inner);
-    if verdict == Verdict::No {
+    let reload_decision = reload_decision(&change.name, &change.annotations, own, inner);
+    if reload_decision == ReloadDecision::No {
         return None;
     }
-    let index = container(&template["spec"], &change.name, verdict)?;
+    let index = container(&template["spec"], &change.name, reload_decision)?;
     let container = &template["spec"]["containers"][index];
     let marked = json!(marker(&change.name));
-    let known = container["env"]
+    let previous = container["env"]
         .as_array()
         .into_iter()
         .flatten()
         .find(|variable| variable["name"] == marked);
-    let up_to_date = known.is_some_and(|variable| variable["value"] == change.hash.as_str());
+    let up_to_date = previous.is_some_and(|variable| variable["value"] == change.hash.as_str());
     (!up_to_date).then(|| {
         (
             index,
@@ -265,16 +265,16 @@ async fn restart(
     change: &Change,
     index: usize,
     container: &str,
-) -> Result<(), Answer> {
+) -> Result<(), ApiResponse> {
     let variable = json!({"name": marker(&change.name), "value": change.hash});
     let name = item["metadata"]["name"]
         .as_str()
         .unwrap_or_default()
         .to_owned();
     let own = format!("{collection}/{name}");
-    let answer = match kind.name {
+    let response = match kind.name {
         "CronJob" => {
-            mark(
+            set_variable(
                 &mut item["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][index],
                 variable,
             );
@@ -282,17 +282,17 @@ async fn restart(
             send(client, Method::POST, &managed(&jobs), Some(&job_of(&item))).await
         }
         "Job" => {
-            mark(
+            set_variable(
                 &mut item["spec"]["template"]["spec"]["containers"][index],
                 variable,
             );
             let background = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
-            accepted(send(client, Method::DELETE, &own, Some(&background)).await)?;
+            accepted_or_error(send(client, Method::DELETE, &own, Some(&background)).await)?;
             send(
                 client,
                 Method::POST,
                 &managed(collection),
-                Some(&anew(item)),
+                Some(&recreated(item)),
             )
             .await
         }
@@ -310,37 +310,37 @@ async fn restart(
             .await
         }
     };
-    accepted(answer)
+    accepted_or_error(response)
 }
 
 fn managed(path: &str) -> String {
     format!("{path}?fieldManager=Reloader")
 }
 
-fn accepted(answer: Answer) -> Result<(), Answer> {
-    if answer.accepted() {
+fn accepted_or_error(response: ApiResponse) -> Result<(), ApiResponse> {
+    if response.is_accepted() {
         Ok(())
     } else {
-        Err(answer)
+        Err(response)
     }
 }
 
 /// Sets the variable on a container.
-fn mark(container: &mut Value, variable: Value) {
+fn set_variable(container: &mut Value, variable: Value) {
     if !container["env"].is_array() {
         container["env"] = json!([]);
     }
-    let env = container["env"].as_array_mut().expect("just made");
+    let env = container["env"].as_array_mut().expect("a new list");
     match env
         .iter_mut()
-        .find(|known| known["name"] == variable["name"])
+        .find(|previous| previous["name"] == variable["name"])
     {
-        Some(known) => *known = variable,
+        Some(previous) => *previous = variable,
         None => env.push(variable),
     }
 }
 
-/// The Job that `kubectl create job --from` would make.
+/// Job as `kubectl create job --from` creates it.
 fn job_of(cronjob: &Value) -> Value {
     let (metadata, template) = (&cronjob["metadata"], &cronjob["spec"]["jobTemplate"]);
     let name = metadata["name"].as_str().unwrap_or_default();
@@ -371,8 +371,8 @@ fn job_of(cronjob: &Value) -> Value {
     })
 }
 
-/// The same Job without what the API server adds.
-fn anew(mut job: Value) -> Value {
+/// Job without the fields that the API server adds.
+fn recreated(mut job: Value) -> Value {
     job["apiVersion"] = json!("batch/v1");
     job["kind"] = json!("Job");
     let without = |object: &mut Value, keys: &[&str]| {

@@ -1,15 +1,16 @@
-//! What Stakater Reloader decides, without a cluster: which Secrets a list names, whether a workload is reloaded
-//! for one, and which container is told. Written down from what the real one does; `tests/reloader.rs` compares.
+//! Rules of Stakater Reloader, without a cluster: Secrets that a list names, whether a workload is reloaded for one,
+//! and the container that gets the marker. Written down from the real one's behavior; `tests/apiserver/reloader.rs`
+//! compares.
 
 use serde_json::Value;
 
 /// Names of Secrets, on a workload's metadata or its template.
 pub const LIST: &str = "secret.reloader.stakater.com/reload";
-/// Whatever the workload uses.
+/// Reloads for everything that the workload uses.
 pub const AUTO: &str = "reloader.stakater.com/auto";
-/// Whatever Secrets the workload uses.
+/// Reloads for all Secrets that the workload uses.
 pub const SECRET_AUTO: &str = "secret.reloader.stakater.com/auto";
-/// Whatever the workload uses that carries [`MATCH`].
+/// Reloads for everything that the workload uses and that has [`MATCH`].
 pub const SEARCH: &str = "reloader.stakater.com/search";
 /// On a Secret: [`SEARCH`] finds it.
 pub const MATCH: &str = "reloader.stakater.com/match";
@@ -18,23 +19,28 @@ pub const IGNORE: &str = "reloader.stakater.com/ignore";
 /// Names of Secrets, on a workload's metadata, for which it is not reloaded.
 pub const EXCLUDE: &str = "secrets.exclude.reloader.stakater.com/reload";
 
-/// Whether a workload is reloaded for a Secret.
+/// Decision on the reload of a workload for a Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is not.
+pub enum ReloadDecision {
+    /// Not reloaded.
     No,
-    /// It is, whether it uses the Secret or not.
+    /// Reloaded, whether or not it uses the Secret.
     Named,
-    /// It is, if it uses the Secret.
+    /// Reloaded if it uses the Secret.
     IfUsed,
 }
 
-/// Decides by the annotations: of the Secret, the workload's metadata and its pod template.
-pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -> Verdict {
+/// Decides by the annotations of the Secret, of the workload's metadata and of its pod template.
+pub fn reload_decision(
+    name: &str,
+    secret: &Value,
+    metadata: &Value,
+    template: &Value,
+) -> ReloadDecision {
     if secret[IGNORE] == "true" {
-        return Verdict::No;
+        return ReloadDecision::No;
     }
-    // One of these here, and the template's are not looked at, not even for the others.
+    // If the metadata has one of these, the template's are ignored, including the other three.
     let decides = [LIST, SEARCH, AUTO, SECRET_AUTO]
         .iter()
         .any(|key| metadata[*key].is_string());
@@ -42,33 +48,34 @@ pub fn verdict(name: &str, secret: &Value, metadata: &Value, template: &Value) -
     let text = |key: &str| deciding[key].as_str().unwrap_or_default();
     let excluded = metadata[EXCLUDE].as_str().unwrap_or_default();
     if excluded.split(',').any(|entry| entry.trim() == name) {
-        return Verdict::No;
+        return ReloadDecision::No;
     }
     if text(LIST)
         .split(',')
         .any(|entry| matches(entry.trim(), name) == Some(true))
     {
-        return Verdict::Named;
+        return ReloadDecision::Named;
     }
     let found = text(SEARCH) == "true" && secret[MATCH] == "true";
     let on = |key: &str| ["1", "t", "T", "TRUE", "true", "True"].contains(&text(key));
     if found || on(AUTO) || on(SECRET_AUTO) {
-        Verdict::IfUsed
+        ReloadDecision::IfUsed
     } else {
-        Verdict::No
+        ReloadDecision::No
     }
 }
 
-/// Whether one entry of a list means this Secret; `None` when it is no regular expression.
+/// Whether one entry of a list matches this Secret; `None` if it is not a regular expression.
 ///
-/// The entry is put between `^` and `$` without a group, so that `a|b` means «starts with a, or ends with b».
+/// The entry is put between `^` and `$` without a group, so that `a|b` matches names that start with a, or end with b.
 pub fn matches(entry: &str, name: &str) -> Option<bool> {
-    let expression = as_rust(&format!("^{entry}$"))?;
+    let expression = translate_expression(&format!("^{entry}$"))?;
     Some(regex::Regex::new(&expression).ok()?.is_match(name))
 }
 
-/// An expression in Go's syntax in that of the `regex` crate; `None` when Go refuses it and the crate would not.
-fn as_rust(expression: &str) -> Option<String> {
+/// Translates an expression from Go's syntax to that of the `regex` crate; `None` if Go rejects it and the crate does
+/// not.
+fn translate_expression(expression: &str) -> Option<String> {
     let mut translated = String::new();
     let mut rest = expression;
     let mut repeated = false;
@@ -95,7 +102,7 @@ fn as_rust(expression: &str) -> Option<String> {
                         .filter(|count| *count <= 1000)?;
                     (true, format!("{{{count}}}"))
                 }
-                // Anything that is no count stands for itself.
+                // A brace without a count is a literal.
                 None => (false, "\\{".to_owned()),
             },
             '*' | '+' | '?' => (true, first.to_string()),
@@ -107,7 +114,7 @@ fn as_rust(expression: &str) -> Option<String> {
             '}' | ']' => (false, format!("\\{first}")),
             _ => (false, first.to_string()),
         };
-        // Two repetitions in a row, but for one that is made lazy, are an error there.
+        // Two repetitions in a row are an error in Go, except for a lazy one.
         if repeats && repeated {
             return None;
         }
@@ -122,14 +129,14 @@ fn as_rust(expression: &str) -> Option<String> {
     Some(translated)
 }
 
-/// The length of a valid count such as `{2}` or `{2,}`: a list's entry has no comma, so here it is `{2}` alone.
+/// Length of a valid count such as `{2}` or `{2,}`. An entry of a list has no comma, so only `{2}` occurs here.
 fn counted(rest: &str) -> Option<usize> {
     let inside = rest.strip_prefix('{')?.split_once('}')?.0;
     let number = !inside.is_empty() && inside.bytes().all(|byte| byte.is_ascii_digit());
     (number && (inside == "0" || !inside.starts_with('0'))).then_some(inside.len() + 2)
 }
 
-/// `(?:`, `(?i)`, `(?P<name>` and the like: its length, and what it is here; `None` for what Go does not know.
+/// Length and translation of `(?:`, `(?i)`, `(?P<name>` and the like; `None` for groups that Go does not have.
 fn group(rest: &str) -> Option<(usize, String)> {
     if let Some(name) = rest
         .strip_prefix("(?P<")
@@ -150,12 +157,12 @@ fn group(rest: &str) -> Option<(usize, String)> {
         .then_some((used, rest.get(..used)?.to_owned()))
 }
 
-/// A backslash and what belongs to it: its length, and what it is here.
+/// Length and translation of a backslash and its argument.
 fn escape(rest: &str) -> Option<(usize, String)> {
     let escaped = rest.get(1..)?.chars().next()?;
     if escaped == 'Q' {
         let quoted = rest.get(2..)?;
-        // Without an end it reaches to the end, the `$` that is put there included.
+        // Without an end it reaches to the end of the expression, the added `$` included.
         let (inside, used) = match quoted.split_once("\\E") {
             Some((inside, _)) => (inside, inside.len() + 4),
             None => (quoted, rest.len()),
@@ -180,7 +187,7 @@ fn escape(rest: &str) -> Option<(usize, String)> {
     }
     let known = !escaped.is_ascii_alphanumeric() && escaped.is_ascii()
         || "AzbBdDsSwWpPxafnrtv".contains(escaped);
-    // `\<` and `\>` are a word's edges in the crate.
+    // `\<` and `\>` are word boundaries in the crate.
     let piece = if "<>".contains(escaped) {
         escaped.to_string()
     } else {
@@ -189,7 +196,7 @@ fn escape(rest: &str) -> Option<(usize, String)> {
     known.then_some((1 + escaped.len_utf8(), piece))
 }
 
-/// A class in brackets: its length, and the same with what only the crate takes for an operator escaped.
+/// Length and translation of a class in brackets: operators of the crate alone are escaped.
 fn class(rest: &str) -> Option<(usize, String)> {
     let mut translated = String::from("[");
     let mut at = 1;
@@ -201,7 +208,7 @@ fn class(rest: &str) -> Option<(usize, String)> {
     loop {
         let tail = rest.get(at..)?;
         let character = tail.chars().next()?;
-        // Between two others a hyphen makes a range, and elsewhere only an edge is its place.
+        // A hyphen between two others is a range; elsewhere it is valid only at an edge.
         let range = character == '-' && at > first && !ranging && !tail.starts_with("-]");
         let (used, piece) = match character {
             ']' if at > first => return Some((at + 1, translated + "]")),
@@ -217,7 +224,7 @@ fn class(rest: &str) -> Option<(usize, String)> {
     }
 }
 
-/// A class such as `[:alpha:]` inside another one.
+/// Class such as `[:alpha:]` inside another one.
 fn named_class(tail: &str) -> Option<(usize, String)> {
     const NAMES: &str =
         " alnum alpha ascii blank cntrl digit graph lower print punct space upper word xdigit ";
@@ -226,27 +233,27 @@ fn named_class(tail: &str) -> Option<(usize, String)> {
     known.then(|| (name.len() + 4, format!("[:{name}:]")))
 }
 
-/// The containers of a template, and the index of the one that gets the marker; `None` when none does.
-pub fn container(spec: &Value, secret: &str, verdict: Verdict) -> Option<usize> {
+/// Index of the container that gets the marker; `None` if none does.
+pub fn container(spec: &Value, secret: &str, reload_decision: ReloadDecision) -> Option<usize> {
     let none = Vec::new();
     let list = |key: &str| spec[key].as_array().unwrap_or(&none);
     let (containers, init) = (list("containers"), list("initContainers"));
-    // Used by an init container, the marker goes to the first of the others.
+    // If an init container uses the Secret, the first of the other containers gets the marker.
     let find = |uses: &dyn Fn(&Value) -> bool| {
         containers
             .iter()
             .position(uses)
             .or_else(|| init.iter().any(uses).then_some(0))
     };
-    let mounted =
+    let mounting =
         volume(spec, secret).and_then(|volume| find(&|container| mounts(container, volume)));
-    let found = mounted.or_else(|| find(&|container| refers(container, secret)));
+    let found = mounting.or_else(|| find(&|container| references(container, secret)));
     found
-        .or((verdict == Verdict::Named).then_some(0))
+        .or((reload_decision == ReloadDecision::Named).then_some(0))
         .filter(|index| *index < containers.len())
 }
 
-/// The name of the first volume with this Secret.
+/// Name of the first volume with this Secret.
 fn volume<'a>(spec: &'a Value, secret: &str) -> Option<&'a str> {
     let projected = |volume: &Value| {
         volume["projected"]["sources"]
@@ -264,7 +271,7 @@ fn mounts(container: &Value, volume: &str) -> bool {
         .is_some_and(|mounts| mounts.iter().any(|mount| mount["name"] == volume))
 }
 
-fn refers(container: &Value, secret: &str) -> bool {
+fn references(container: &Value, secret: &str) -> bool {
     let any = |key: &str, uses: &dyn Fn(&Value) -> bool| {
         container[key]
             .as_array()
@@ -275,7 +282,7 @@ fn refers(container: &Value, secret: &str) -> bool {
     }) || any("envFrom", &|one| one["secretRef"]["name"] == secret)
 }
 
-/// The variable that makes a template differ. Names that differ in punctuation alone share one.
+/// Name of the variable that changes the template. Names that differ only in punctuation share one.
 pub fn marker(secret: &str) -> String {
     let mut name = String::from("STAKATER_");
     let mut separated = true;

@@ -1,20 +1,19 @@
-//! How long certificates rotate under load: a few times in quick succession, or, by `make soak`, for minutes at the
-//! pace of short-lived certificates.
+//! Duration for which certificates rotate under load: a few rotations in quick succession, or, by `make soak`, minutes
+//! at the rate of short-lived certificates.
 
-/// Certificates in a row, and the time between two of them.
+/// Number of rotations, and the time between two of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// How many certificates.
+pub struct RotationSchedule {
     pub rotations: usize,
-    /// From one to the next, in seconds, where the test has a say in it.
+    /// Seconds from one rotation to the next, where the test controls it.
     pub seconds: usize,
 }
 
-impl Pace {
-    /// `quick`, unless `SOAK` says that there is time.
+impl RotationSchedule {
+    /// `quick`, or the long schedule if `SOAK` is set.
     #[expect(
         clippy::disallowed_methods,
-        reason = "`make soak` asks for more time by the environment"
+        reason = "`make soak` sets the duration by the environment"
     )]
     pub fn or_soak(quick: Self) -> Self {
         let soak = std::env::var_os("SOAK").is_some_and(|value| !value.is_empty());

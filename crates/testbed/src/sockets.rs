@@ -1,8 +1,8 @@
-//! What the tests on real sockets share: certificates, clients, waiting for a condition.
+//! Certificates and clients of the tests on real sockets.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 use std::net::SocketAddr;
@@ -27,26 +27,28 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing here takes this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit of every wait on a socket.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits for a condition.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
     while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never came: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not in time: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// A certificate and its key in PEM.
+/// Certificate and its key in PEM.
 #[derive(Clone)]
 pub struct Pem {
     pub cert: String,
     pub key: String,
 }
 
-/// A certificate authority of a test.
+/// Certificate authority of a test.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
@@ -61,7 +63,7 @@ impl Ca {
         self.0.pem()
     }
 
-    /// A leaf for `webhook.test` whose common name tells it from others.
+    /// Issues a leaf for `webhook.test`, identified by its common name.
     pub fn leaf(&self, name: &str) -> Pem {
         self.leaf_with(name, |_| {})
     }
@@ -82,7 +84,7 @@ impl Ca {
     }
 }
 
-/// A TLS connection to a server whose certificate comes from `ca`.
+/// Opens a TLS connection to a server whose certificate is issued by `ca`.
 pub async fn connect(
     addr: SocketAddr,
     ca: &Ca,
@@ -114,8 +116,8 @@ pub async fn connect(
         .await
 }
 
-/// The common name of the certificate that a new handshake is served.
-pub async fn served(addr: SocketAddr, ca: &Ca) -> String {
+/// Common name of the certificate that a new handshake is served.
+pub async fn served_common_name(addr: SocketAddr, ca: &Ca) -> String {
     let stream = connect(addr, ca, None, "http/1.1").await.unwrap();
     common_name(&stream)
 }
@@ -133,22 +135,24 @@ pub fn common_name(stream: &TlsStream<TcpStream>) -> String {
         .to_owned()
 }
 
-/// An answer, as text.
+/// HTTP response, as text.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
-    pub fn closes(&self) -> bool {
+impl HttpResponse {
+    pub fn closes_connection(&self) -> bool {
         self.head.to_ascii_lowercase().contains("connection: close")
     }
 }
 
-/// Reads one answer that announces its length.
-pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<Answer> {
+/// Reads one response that has a content length.
+pub async fn read_response<S: AsyncReadExt + Unpin>(
+    stream: &mut S,
+) -> std::io::Result<HttpResponse> {
     let mut text = Vec::new();
     loop {
         if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -163,7 +167,7 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
                 .map_or(0, |length| length.parse().unwrap());
             if text.len() >= end + 4 + length {
                 let body = String::from_utf8(text[end + 4..end + 4 + length].to_vec()).unwrap();
-                return Ok(Answer {
+                return Ok(HttpResponse {
                     status: head[9..12].parse().unwrap(),
                     head,
                     body,
@@ -176,19 +180,19 @@ pub async fn answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::Result<
     }
 }
 
-/// Sends a GET and reads the answer.
+/// Sends a GET and reads the response.
 pub async fn get<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     stream: &mut S,
     path: &str,
-) -> std::io::Result<Answer> {
+) -> std::io::Result<HttpResponse> {
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nhost: webhook.test\r\n\r\n").as_bytes())
         .await?;
     stream.flush().await?;
-    answer(stream).await
+    read_response(stream).await
 }
 
-/// A listener that serves in the background.
+/// Listener that serves in the background.
 pub struct Server {
     pub addr: SocketAddr,
     pub shutdown: Shutdown,

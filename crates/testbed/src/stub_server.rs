@@ -1,4 +1,4 @@
-//! A small admission webhook that answers what the test wants and records what it is asked.
+//! Small admission webhook that responds as the test requires, and records its calls.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use tokio_rustls::TlsAcceptor;
 use super::pki::{Authority, Pair};
 use super::webhook::{SERVICE_HOST, Target, shipped_configuration};
 
-/// Makes the `response` of an `AdmissionReview` from its `request`; the uid is filled in afterwards.
+/// Returns the `response` of an `AdmissionReview` for its `request`; the uid is added afterwards.
 pub type Respond = dyn Fn(&Value) -> Value + Send + Sync;
 
-/// The running server. Stopped on drop.
+/// Running server. Stopped on drop.
 pub struct Stub {
-    /// Its port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     ca: String,
     pair: Pair,
@@ -34,17 +34,17 @@ pub struct Stub {
     accepting: Option<JoinHandle<()>>,
 }
 
-/// One call of the API server.
+/// Call by the API server.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The URL's path: it says which entry of the configuration was called.
+    /// Path of the URL, which identifies the entry of the configuration.
     pub path: String,
-    /// The `AdmissionReview`'s `request`.
+    /// `request` of the `AdmissionReview`.
     pub request: Value,
 }
 
 impl Call {
-    /// The object's name, or its `generateName`.
+    /// Name of the object, or its `generateName`.
     pub fn object_name(&self) -> &str {
         let metadata = |object: &'static str, key: &'static str| {
             self.request[object]["metadata"][key].as_str()
@@ -55,7 +55,7 @@ impl Call {
             .unwrap_or_default()
     }
 
-    /// The path and the operation, as in `CREATE /admit/pods`.
+    /// Operation and path, as in `CREATE /admit/pods`.
     pub fn summary(&self) -> String {
         format!(
             "{} {}",
@@ -66,12 +66,12 @@ impl Call {
 }
 
 impl Stub {
-    /// Starts one that allows everything.
+    /// Starts a stub that allows everything.
     pub async fn start(authority: &Authority) -> Self {
         Self::start_with(authority, |_| json!({"allowed": true})).await
     }
 
-    /// Starts one that answers what `respond` says.
+    /// Starts a stub that responds with `respond`.
     pub async fn start_with(
         authority: &Authority,
         respond: impl Fn(&Value) -> Value + Send + Sync + 'static,
@@ -104,7 +104,7 @@ impl Stub {
         self.accepting = Some(tokio::spawn(accept(listener, acceptor, respond, calls)));
     }
 
-    /// Stops listening and cuts every connection, as a crash would.
+    /// Stops listening and closes every connection, as a crash would.
     pub async fn stop(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
@@ -120,7 +120,7 @@ impl Stub {
             .clone()
     }
 
-    /// The calls about the object of this name (or `generateName`), as [`Call::summary`].
+    /// Calls about the object of this name (or `generateName`), as [`Call::summary`].
     pub fn calls_about(&self, name: &str) -> Vec<String> {
         self.calls()
             .iter()
@@ -129,14 +129,14 @@ impl Stub {
             .collect()
     }
 
-    /// The shipped configuration, pointed here by URL.
-    pub fn by_url(&self) -> Value {
-        Target::Url { port: self.port }.aim(shipped_configuration(), &self.ca)
+    /// Shipped configuration, with the URL of this server.
+    pub fn url_configuration(&self) -> Value {
+        Target::Url { port: self.port }.apply_to(shipped_configuration(), &self.ca)
     }
 
-    /// The shipped configuration, pointed here by the Service that it names.
-    pub fn by_service(&self) -> Value {
-        Target::Service { port: self.port }.aim(shipped_configuration(), &self.ca)
+    /// Shipped configuration, with the Service that it names.
+    pub fn service_configuration(&self) -> Value {
+        Target::Service { port: self.port }.apply_to(shipped_configuration(), &self.ca)
     }
 }
 
@@ -153,15 +153,15 @@ fn tls(pair: &Pair) -> rustls::ServerConfig {
         .install_default()
         .ok();
     let cert =
-        CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a certificate that we made");
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key that we made");
+        CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("a generated certificate");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a generated key");
     let builder = rustls::ServerConfig::builder().with_no_client_auth();
     builder
         .with_single_cert(vec![cert], key)
-        .expect("a pair that we made")
+        .expect("a generated pair")
 }
 
-/// Aborting this ends the connections too: they are in its set.
+/// Accepts connections. Aborting this closes the connections too: they are in its set.
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,

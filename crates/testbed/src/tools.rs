@@ -1,16 +1,16 @@
-//! Where the programs are that the tests run: `hack/tools/tools.sh` knows, and builds what is missing.
+//! Paths of the programs that tests run. `hack/tools/tools.sh` has them, and builds missing ones.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The project's folder.
-pub fn project() -> &'static Path {
+/// Folder of the project.
+pub fn project_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The programs' paths, in the order asked for. Builds the missing ones, and says so on stderr: that takes minutes.
-pub fn paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
-    let script = project().join("hack/tools/tools.sh");
+/// Paths of the programs, in the requested order. Builds missing ones and logs that to stderr: it takes minutes.
+pub fn program_paths<const N: usize>(names: [&str; N]) -> [PathBuf; N] {
+    let script = project_root().join("hack/tools/tools.sh");
     let output = Command::new(&script)
         .arg("path")
         .args(names)

@@ -1,4 +1,4 @@
-//! The webhook configuration of `manifests/webhook/`, registered for a server on this machine.
+//! Webhook configuration of `manifests/webhook/`, registered for a server on this machine.
 //!
 //! Only `clientConfig` is replaced: rules, selectors and conditions are tested as they are shipped.
 
@@ -13,33 +13,27 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::control_plane::ControlPlane;
 use super::namespace::Identity;
 use super::objects::{self, send, yaml};
-use super::{block_on_elsewhere, poll, tools, unique, wait_for};
+use super::{block_on_new_thread, poll, tools, unique, wait_for};
 
-/// The namespace that the manifests install into.
+/// Namespace that the manifests install into.
 pub const NAMESPACE: &str = "floe-secrets-webhook";
-/// The name of the shipped configuration.
+/// Name of the shipped configuration.
 pub const CONFIGURATION: &str = "zz-floe-secrets-webhook";
-/// The host name that the API server expects in the certificate when it calls the Service.
+/// Host name that the API server expects in the certificate when it calls the Service.
 pub const SERVICE_HOST: &str = "floe-secrets-webhook.floe-secrets-webhook.svc";
 
-/// Where the API server finds the webhook.
+/// Address at which the API server calls the webhook.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
-    /// At `https://127.0.0.1:PORT`.
-    Url {
-        /// The server's port.
-        port: u16,
-    },
-    /// By the Service that the configuration names, which is made to lead to this machine.
-    Service {
-        /// The server's port.
-        port: u16,
-    },
+    /// `https://127.0.0.1:PORT`.
+    Url { port: u16 },
+    /// The Service that the configuration names, which resolves to this machine.
+    Service { port: u16 },
 }
 
 impl Target {
     /// Points every entry of the configuration at the target.
-    pub fn aim(self, mut configuration: Value, ca_bundle: &str) -> Value {
+    pub fn apply_to(self, mut configuration: Value, ca_bundle: &str) -> Value {
         use base64::Engine as _;
         let ca_bundle = base64::engine::general_purpose::STANDARD.encode(ca_bundle);
         for entry in configuration["webhooks"].as_array_mut().expect("entries") {
@@ -58,13 +52,13 @@ impl Target {
     }
 }
 
-/// A file of `manifests/webhook/`.
+/// File of `manifests/webhook/`.
 pub fn manifest(file: &str) -> String {
-    let path = tools::project().join("manifests/webhook").join(file);
+    let path = tools::project_root().join("manifests/webhook").join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The configuration as it is shipped, without `caBundle`.
+/// Shipped configuration, without `caBundle`.
 pub fn shipped_configuration() -> Value {
     let [configuration]: [Value; 1] = yaml(&manifest("mutatingwebhookconfiguration.yaml"))
         .try_into()
@@ -72,8 +66,8 @@ pub fn shipped_configuration() -> Value {
     configuration
 }
 
-/// Makes every entry see these namespaces only, so that tests with servers of their own can run side by side.
-pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
+/// Limits every entry to these namespaces, so that tests with servers of their own can run concurrently.
+pub fn limited_to_namespaces(mut configuration: Value, namespaces: &[&str]) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         let only =
             json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces});
@@ -86,47 +80,47 @@ pub fn narrowed_to(mut configuration: Value, namespaces: &[&str]) -> Value {
     configuration
 }
 
-/// Lets every entry wait as long as an API server allows: on a busy machine a call of an entry that fails open would
-/// be missed now and then, which says nothing about the program.
-pub fn patient(mut configuration: Value) -> Value {
+/// Raises the timeout of every entry to the API server's maximum: on a busy machine, calls of an entry that fails open
+/// would sometimes be missed, which is not a fault of the program.
+pub fn with_max_timeout(mut configuration: Value) -> Value {
     for entry in configuration["webhooks"].as_array_mut().expect("entries") {
         entry["timeoutSeconds"] = 30.into();
     }
     configuration
 }
 
-/// A configuration that is in force. Taken back, and no longer in force, on drop.
+/// Configuration in force. Deleted, and no longer in force, on drop.
 pub struct Registration {
     admin: Config,
-    /// What to delete, in this order; the marker comes last.
+    /// Paths to delete, in this order; the marker is the last.
     paths: Vec<String>,
     by_service: bool,
     marker: Marker,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _exclusive: Option<MutexGuard<'static, ()>>,
 }
 
 impl Registration {
-    /// Registers a configuration that concerns every namespace. Other tests of this binary that do so wait.
+    /// Registers a configuration for every namespace. Other tests of this binary that do so wait.
     pub async fn exclusive(cp: &ControlPlane, configuration: &Value) -> Self {
-        let turn = Self::turn().await;
-        Self::put(cp, configuration, Some(turn)).await
+        let lock_exclusive = Self::lock_exclusive().await;
+        Self::register(cp, configuration, Some(lock_exclusive)).await
     }
 
-    /// Registers a configuration that [`narrowed_to`] has limited, or the only one that this binary uses.
+    /// Registers a configuration that [`limited_to_namespaces`] has limited, or the only one of this binary.
     pub async fn shared(cp: &ControlPlane, configuration: &Value) -> Self {
-        Self::put(cp, configuration, None).await
+        Self::register(cp, configuration, None).await
     }
 
     /// Waits until no other test has an exclusive registration.
-    pub async fn turn() -> MutexGuard<'static, ()> {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        TURN.lock().await
+    pub async fn lock_exclusive() -> MutexGuard<'static, ()> {
+        static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
+        EXCLUSIVE.lock().await
     }
 
-    async fn put(
+    async fn register(
         cp: &ControlPlane,
         configuration: &Value,
-        turn: Option<MutexGuard<'static, ()>>,
+        lock_exclusive: Option<MutexGuard<'static, ()>>,
     ) -> Self {
         let by_service = configuration
             .pointer("/webhooks/0/clientConfig/service")
@@ -137,21 +131,21 @@ impl Registration {
             paths: Vec::new(),
             by_service,
             marker,
-            _turn: turn,
+            _exclusive: lock_exclusive,
         };
         if by_service {
-            service_on_this_machine(cp).await;
+            acquire_service(cp).await;
         }
         registration.paths.push(objects::path(configuration));
         cp.create(configuration).await.object();
-        // The API server learns of configurations one after the other: once the marker counts, ours does.
+        // The API server loads configurations in order: once the marker is in force, the one before it is.
         registration.paths.push(registration.marker.path());
         cp.create(&registration.marker.configuration())
             .await
             .object();
         let (client, marker) = (cp.client(), registration.marker.clone());
         wait_for("the webhook configuration is in force", || async {
-            marker.in_force(&client).await.then_some(())
+            marker.is_in_force(&client).await.then_some(())
         })
         .await;
         registration
@@ -166,24 +160,24 @@ impl Drop for Registration {
             self.marker.clone(),
         );
         let by_service = self.by_service;
-        block_on_elsewhere(async move {
+        block_on_new_thread(async move {
             let client =
                 Client::try_from(admin.clone()).expect("the administrator's configuration");
             for path in paths {
                 send(&client, Method::DELETE, &path, None).await;
             }
             poll(Duration::from_secs(30), || async {
-                (!marker.in_force(&client).await).then_some(())
+                (!marker.is_in_force(&client).await).then_some(())
             })
             .await;
             if by_service {
-                service_is_not_needed(&admin, &client).await;
+                release_service(&admin, &client).await;
             }
         });
     }
 }
 
-/// A webhook that refuses `ConfigMap`s with its own label and concerns nobody else.
+/// Webhook that rejects `ConfigMap`s with its own label, and nothing else.
 #[derive(Debug, Clone)]
 struct Marker {
     name: String,
@@ -207,7 +201,7 @@ impl Marker {
             "metadata": {"name": self.name},
             "webhooks": [{
                 "name": "marker.tests.floe.dev",
-                // Nobody listens there.
+                // Nothing listens there.
                 "clientConfig": {"url": "https://127.0.0.1:1/"},
                 "rules": [{
                     "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"],
@@ -221,18 +215,18 @@ impl Marker {
         })
     }
 
-    async fn in_force(&self, client: &Client) -> bool {
+    async fn is_in_force(&self, client: &Client) -> bool {
         let metadata = json!({"name": self.name, "namespace": "default", "labels": {"marker.tests.floe.dev": self.name}});
         let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
         let path = format!("{}?dryRun=All", objects::collection(&probe));
         !send(client, Method::POST, &path, Some(&probe))
             .await
-            .accepted()
+            .is_accepted()
     }
 }
 
-/// How many registrations of each control plane need the Service.
-static SERVICE_NEEDED: Mutex<BTreeMap<String, usize>> = Mutex::const_new(BTreeMap::new());
+/// Number of registrations of each control plane that need the Service.
+static SERVICE_USERS: Mutex<BTreeMap<String, usize>> = Mutex::const_new(BTreeMap::new());
 
 fn service() -> Value {
     json!({
@@ -243,10 +237,10 @@ fn service() -> Value {
     })
 }
 
-/// Makes the Service of the manifests lead to this machine, without any proxy. Every registration brings its own port.
-async fn service_on_this_machine(cp: &ControlPlane) {
-    let mut needed = SERVICE_NEEDED.lock().await;
-    let count = needed.entry(cp.admin.cluster_url.to_string()).or_default();
+/// Makes the Service of the manifests resolve to this machine, without a proxy. Every registration has its own port.
+async fn acquire_service(cp: &ControlPlane) {
+    let mut users = SERVICE_USERS.lock().await;
+    let count = users.entry(cp.admin.cluster_url.to_string()).or_default();
     if *count == 0 {
         let client = cp.client();
         for namespace in yaml(&manifest("namespace.yaml")) {
@@ -257,17 +251,17 @@ async fn service_on_this_machine(cp: &ControlPlane) {
     *count += 1;
 }
 
-/// Deletes the Service when this was the last registration that needed it.
-async fn service_is_not_needed(admin: &Config, client: &Client) {
-    let mut needed = SERVICE_NEEDED.lock().await;
-    let count = needed.entry(admin.cluster_url.to_string()).or_default();
+/// Deletes the Service if this was the last registration that needed it.
+async fn release_service(admin: &Config, client: &Client) {
+    let mut users = SERVICE_USERS.lock().await;
+    let count = users.entry(admin.cluster_url.to_string()).or_default();
     *count = count.saturating_sub(1);
     if *count == 0 {
         send(client, Method::DELETE, &objects::path(&service()), None).await;
     }
 }
 
-/// Access with exactly the rights that `manifests/webhook/` gives to the webhook.
+/// Access with exactly the permissions that `manifests/webhook/` grants to the webhook.
 pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
     cp.apply(&manifest("namespace.yaml")).await;
     cp.apply(&manifest("rbac.yaml")).await;
@@ -275,7 +269,7 @@ pub async fn webhook_identity(cp: &ControlPlane) -> Identity {
     cp.identity(NAMESPACE, "floe-secrets-webhook").await
 }
 
-/// Access with exactly the rights that `manifests/webhook/` gives to the controller.
+/// Access with exactly the permissions that `manifests/webhook/` grants to the controller.
 pub async fn controller_identity(cp: &ControlPlane) -> Identity {
     cp.apply(&manifest("namespace.yaml")).await;
     cp.apply(&manifest("controller-rbac.yaml")).await;

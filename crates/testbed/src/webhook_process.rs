@@ -1,4 +1,4 @@
-//! Our own program as a child process: `floe-secrets-webhook serve` with the shipped rights.
+//! Webhook as a child process: `floe-secrets-webhook serve` with the shipped permissions.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -17,17 +17,16 @@ use super::process::{Folder, Process};
 use super::webhook::{NAMESPACE, SERVICE_HOST, Target, shipped_configuration};
 use super::{free_ports, wait_for};
 
-/// How a server is started. Tests add or replace arguments before [`Launch::start`].
+/// Arguments and environment of a process. Tests add or replace arguments before [`Launch::start`].
 pub struct Launch {
-    /// The arguments.
     pub args: Vec<String>,
-    /// More environment variables.
+    /// Additional environment variables.
     pub env: Vec<(String, String)>,
-    /// The admission listener's port.
+    /// Port of the admission listener.
     pub port: u16,
-    /// The port of `/livez`, `/readyz` and `/metrics`.
+    /// Port of `/livez`, `/readyz` and `/metrics`.
     pub ops_port: u16,
-    /// The certificate, the key and the log.
+    /// Certificate, key and log.
     pub folder: Folder,
     pub(super) ca: String,
     program: PathBuf,
@@ -36,11 +35,11 @@ pub struct Launch {
 impl Launch {
     /// `serve` as `identity` (see [`super::webhook::webhook_identity`]), with a certificate of the control plane's CA.
     pub fn serve(cp: &ControlPlane, identity: &Identity) -> Self {
-        Self::alone(&cp.authority, &identity.kubeconfig)
+        Self::without_control_plane(&cp.authority, &identity.kubeconfig)
     }
 
-    /// `serve` without a control plane, or with another backend than its own.
-    pub fn alone(authority: &Authority, kubeconfig: &Path) -> Self {
+    /// `serve` without a control plane, or with another backend.
+    pub fn without_control_plane(authority: &Authority, kubeconfig: &Path) -> Self {
         let folder = Folder::new();
         let [port, ops_port] = free_ports();
         let pair = authority.server(&["127.0.0.1", "localhost", SERVICE_HOST]);
@@ -56,7 +55,7 @@ impl Launch {
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        // Nobody but the tests reaches the port.
+        // Only the tests reach the port.
         args.push("--trusted-callers=true".to_owned());
         Self {
             args,
@@ -69,7 +68,7 @@ impl Launch {
         }
     }
 
-    /// As where the operator does not say who reaches the port: callers may be anybody.
+    /// Removes `--trusted-callers`: callers may be anybody.
     pub fn with_open_port(mut self) -> Self {
         self.args.retain(|arg| arg != "--trusted-callers=true");
         self
@@ -100,44 +99,43 @@ impl Launch {
     /// Reads the certificate from this Secret instead of files, as in self-managed mode.
     pub fn with_tls_secret(mut self, name: &str) -> Self {
         for flag in ["--tls-cert", "--tls-key"] {
-            let place = self
+            let index = self
                 .args
                 .iter()
                 .position(|arg| arg == flag)
                 .expect("the argument is there");
-            self.args.drain(place..place + 2);
+            self.args.drain(index..index + 2);
         }
         self.with(&["--tls-secret", name, "--tls-poll", "1s"])
     }
 
-    /// Another program than ours of this build: of another version.
+    /// Runs another program than that of this build, such as another version.
     pub fn running(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
     }
 
-    /// Adds arguments.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().copied().map(str::to_owned));
         self
     }
 
-    /// Gives another value to an argument that is there.
+    /// Replaces the value of an argument.
     pub fn set(mut self, flag: &str, value: &str) -> Self {
-        let place = self
+        let index = self
             .args
             .iter()
             .position(|arg| arg == flag)
             .expect("the argument is there");
-        value.clone_into(&mut self.args[place + 1]);
+        value.clone_into(&mut self.args[index + 1]);
         self
     }
 
-    /// Starts the program and waits until it is ready; panics with its log when it ends instead.
+    /// Starts the program and waits until it is ready; panics with its log if it exits.
     pub async fn start(self) -> WebhookProcess {
         let started = self.spawn();
         wait_for("the webhook is ready", || async {
-            let ended = started.process.exited();
+            let ended = started.process.exit_status();
             assert!(
                 ended.is_none(),
                 "the webhook ended: {ended:?}\n{}",
@@ -168,16 +166,16 @@ impl Launch {
     }
 }
 
-/// Cargo's build of this profile, or another one by `WEBHOOK_BIN`.
+/// Build of this profile, or the program of `WEBHOOK_BIN`.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever measures says which binary"
+    reason = "the environment sets the measured binary"
 )]
 pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("WEBHOOK_BIN") {
         return program.into();
     }
-    // Tests are in `deps`, examples in `examples`, the program is beside both.
+    // Tests are in `deps`, examples in `examples`; the program is in the folder above both.
     let test = std::env::current_exe().expect("the path of this program");
     let folder = test.parent().and_then(std::path::Path::parent);
     let built = folder
@@ -191,32 +189,31 @@ pub fn program() -> PathBuf {
     built
 }
 
-/// The running program. Killed on drop.
+/// Running program. Killed on drop.
 pub struct WebhookProcess {
-    // Before the folder that it writes its log into.
+    // Dropped before the folder that it writes its log into.
     process: Process,
-    /// What it was started with.
     pub launch: Launch,
 }
 
 impl WebhookProcess {
-    /// The shipped configuration, pointed here by URL.
-    pub fn by_url(&self) -> Value {
+    /// Shipped configuration, with the URL of this process.
+    pub fn url_configuration(&self) -> Value {
         Target::Url {
             port: self.launch.port,
         }
-        .aim(shipped_configuration(), &self.launch.ca)
+        .apply_to(shipped_configuration(), &self.launch.ca)
     }
 
-    /// The shipped configuration, pointed here by the Service that it names.
-    pub fn by_service(&self) -> Value {
+    /// Shipped configuration, with the Service that it names.
+    pub fn service_configuration(&self) -> Value {
         Target::Service {
             port: self.launch.port,
         }
-        .aim(shipped_configuration(), &self.launch.ca)
+        .apply_to(shipped_configuration(), &self.launch.ca)
     }
 
-    /// Status and body of a GET on the ops port; `None` when nobody answers.
+    /// Status and body of a GET on the ops port; `None` if nothing responds.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.launch.ops_port)).ok()?;
         stream
@@ -233,21 +230,21 @@ impl WebhookProcess {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
-    /// Any request to the admission port, as anyone in the cluster can send it: status and body of the answer.
+    /// Sends any request to the admission port, as anyone in the cluster can. Returns status and body of the response.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (u16, String) {
-        let reply = self.exchange(method, path, body).await;
-        (reply.status, reply.text)
+        let response = self.request(method, path, body).await;
+        (response.status, response.text)
     }
 
-    /// The answer to a review on this path.
+    /// Response to a review on this path.
     pub async fn review(&self, path: &str, review: &Value) -> Value {
         let (status, body) = self.send(Method::POST, path, review.to_string()).await;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("an AdmissionReview")
     }
 
-    /// Everything that it logged before this call. A thread of its own writes the log, so what was logged may still
-    /// be waiting when the answer is here.
+    /// Log up to this call. A thread of its own writes the log, so lines may still be buffered when the response has
+    /// arrived.
     pub fn log(&self) -> String {
         for _ in 0..100 {
             let waits = |(_, metrics): (u16, String)| {
@@ -260,10 +257,10 @@ impl WebhookProcess {
         self.process.log()
     }
 
-    /// Its log lines about admissions of which `field` is `value`.
+    /// Log lines of admissions whose `field` is `value`.
     pub fn admissions(&self, field: &str, value: &str) -> Vec<Value> {
         let log = self.log();
-        // The last line may still be being written.
+        // The last line may be incomplete.
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -272,33 +269,33 @@ impl WebhookProcess {
             .collect()
     }
 
-    /// Its process id, for figures from `/proc`.
+    /// Process id, for `/proc`.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// SIGTERM without waiting, so that a test can watch it end.
+    /// Sends SIGTERM without waiting.
     pub fn terminate(&self) {
         self.process.signal("TERM");
     }
 
-    /// How it ended, once it has.
-    pub fn exited(&self) -> Option<ExitStatus> {
-        self.process.exited()
+    /// Exit status once the program has ended.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.process.exit_status()
     }
 
-    /// SIGTERM, and waits for the end; panics with the log when it does not end.
+    /// Sends SIGTERM and waits; panics with the log if the program does not exit.
     pub async fn stop(self) -> ExitStatus {
         let status = self.process.stop(Duration::from_secs(45)).await;
         status.unwrap_or_else(|| panic!("the webhook ignores SIGTERM\n{}", self.process.tail()))
     }
 
-    /// SIGKILL: a crash.
+    /// Sends SIGKILL, as a crash.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Starts it again as it was, on the same ports, after it has ended or by a crash; the log goes on.
+    /// Starts the program again on the same ports, after it has ended or by a crash; the log is continued.
     pub async fn restart(self) -> Self {
         let Self { process, launch } = self;
         drop(process);

@@ -1,36 +1,37 @@
-//! Namespaces whose defaults count, on a real API server: pods that say nothing themselves are served, mistakes are
-//! refused where they are written, and nobody else is concerned.
+//! Namespaces with defaults, on a real API server: pods without annotations get the defaults, mistakes are rejected
+//! where they are written, and no other namespace is affected.
 
 use serde_json::{Value, json};
-use testbed::namespace::TestNamespace;
-use testbed::served::{
-    Served, container, deployment, job, named, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, variables, with,
 };
+use testbed::namespace::TestNamespace;
+use testbed::shared_fixture::{SharedFixture, shared_fixture};
 use testbed::{unique, wait_for};
 
-/// A labelled namespace with these defaults.
-async fn enabled(served: &Served, stem: &str, defaults: &Value) -> TestNamespace {
+/// Creates a labelled namespace with these defaults.
+async fn enabled(fixture: &SharedFixture, stem: &str, defaults: &Value) -> TestNamespace {
     let metadata = json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": prefixed(defaults)});
-    let ns = served.cp.namespace_with(stem, &metadata).await;
-    served
+    let ns = fixture.cp.namespace_with(stem, &metadata).await;
+    fixture
         .cp
         .secret(&ns.name, "of-namespace", &["k"], "x")
         .await;
-    served.cp.secret(&ns.name, "of-account", &["k"], "x").await;
-    served.cp.secret(&ns.name, "of-pod", &["k"], "x").await;
+    fixture.cp.secret(&ns.name, "of-account", &["k"], "x").await;
+    fixture.cp.secret(&ns.name, "of-pod", &["k"], "x").await;
     ns
 }
 
-async fn account(served: &Served, namespace: &str, name: &str, annotations: &Value) {
+async fn account(fixture: &SharedFixture, namespace: &str, name: &str, annotations: &Value) {
     let metadata = json!({"name": name, "namespace": namespace, "annotations": annotations});
-    served
+    fixture
         .cp
         .create(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}))
         .await
         .object();
 }
 
-/// A pod of the floe-jobs chart: no annotation, no label of ours, and no value of the chart that could add one.
+/// Pod of the floe-jobs chart: no annotation or label of the webhook, and no value of the chart that could add one.
 fn chart_job(name: &str, account: &str) -> Value {
     let mut job = job(
         name,
@@ -45,17 +46,17 @@ fn chart_job(name: &str, account: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_chart_that_knows_nothing_of_us_is_served() {
-    let served = served().await;
-    let cp = served.cp;
+async fn chart_without_annotations_gets_defaults() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let ns = enabled(
-        served,
+        fixture,
         "floe-jobs",
         &json!({"env-from": "of-namespace", "env.KEY": "of-namespace/k"}),
     )
     .await;
     account(
-        served,
+        fixture,
         &ns.name,
         "floe-job-runner",
         &prefixed(&json!({"env-from": "of-account"})),
@@ -68,35 +69,35 @@ async fn a_chart_that_knows_nothing_of_us_is_served() {
     ] {
         cp.kubectl_apply(&ns.name, &chart_job(name, account))
             .await
-            .succeeded();
+            .expect_success();
         let pod = cp.pod_of(&ns.name, &format!("app={name}")).await;
-        assert_eq!(sources(named(&pod, "dbt")), [expected]);
+        assert_eq!(sources(find_container(&pod, "dbt")), [expected]);
         assert_eq!(
-            variables(named(&pod, "dbt")),
+            variables(find_container(&pod, "dbt")),
             ["OTEL=1", "KEY<of-namespace/k"],
             "annotation by annotation"
         );
     }
 }
 
-/// The pod's annotations, nearest first | `envFrom`.
+/// Annotations of the pod, nearest first | `envFrom`.
 #[tokio::test]
-async fn the_nearest_annotation_wins() {
-    let served = served().await;
+async fn nearest_annotation_wins() {
+    let fixture = shared_fixture().await;
     let ns = enabled(
-        served,
+        fixture,
         "nearest",
         &json!({"env-from": "of-namespace", "containers": "main sidecar"}),
     )
     .await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "of-account"})),
     )
     .await;
-    account(served, &ns.name, "silent", &json!({"example.com/a": "b"})).await;
+    account(fixture, &ns.name, "silent", &json!({"example.com/a": "b"})).await;
     let cases: [(&str, Value, &[&str]); 7] = [
         ("default", json!({}), &["secret/of-namespace"]),
         ("silent", json!({}), &["secret/of-namespace"]),
@@ -113,16 +114,19 @@ async fn the_nearest_annotation_wins() {
     for (account, short, expected) in cases {
         let mut pod = pod(&ns.name, &unique("nearest"), &prefixed(&short));
         pod["spec"]["serviceAccountName"] = account.into();
-        let answer = served.cp.create_dry(&pod).await;
-        // A default names a container that this pod does not have: no mistake of its author.
+        let response = fixture.cp.create_dry_run(&pod).await;
+        // A default may name a container that this pod does not have: that is not a mistake of its author.
         let warned = "the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace";
         assert_eq!(
-            answer.warnings.iter().any(|text| text.starts_with(warned)),
+            response
+                .warnings
+                .iter()
+                .any(|text| text.starts_with(warned)),
             !expected.is_empty(),
-            "{answer:?}"
+            "{response:?}"
         );
         assert_eq!(
-            sources(named(&answer.object(), "main")),
+            sources(find_container(&response.object(), "main")),
             expected,
             "{account}: {short}"
         );
@@ -131,12 +135,12 @@ async fn the_nearest_annotation_wins() {
 
 /// The API server fills in `serviceAccountName` for its own kinds, and not in the template of a Rollout.
 #[tokio::test]
-async fn deprecated_service_account_counts() {
-    let served = served().await;
-    served.cp.install_rollouts().await;
-    let ns = enabled(served, "deprecated", &json!({"env-from": "of-namespace"})).await;
+async fn deprecated_service_account_field_selects_defaults() {
+    let fixture = shared_fixture().await;
+    fixture.cp.install_rollouts().await;
+    let ns = enabled(fixture, "deprecated", &json!({"env-from": "of-namespace"})).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "of-account"})),
@@ -169,7 +173,7 @@ async fn deprecated_service_account_counts() {
                 },
             });
             with(&mut object["spec"]["template"]["spec"], fields);
-            let stored = served.cp.create_dry(&object).await.object();
+            let stored = fixture.cp.create_dry_run(&object).await.object();
             let restarts =
                 &stored["metadata"]["annotations"]["secret.reloader.stakater.com/reload"];
             assert_eq!(restarts, expected, "{kind} {fields}");
@@ -178,13 +182,13 @@ async fn deprecated_service_account_counts() {
 }
 
 #[tokio::test]
-async fn defaults_count_in_labelled_namespaces_alone() {
-    let served = served().await;
-    let cp = served.cp;
+async fn defaults_apply_only_in_labelled_namespaces() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let annotations = json!({"annotations": prefixed(&json!({"env-from": "absent"}))});
     let ns = cp.namespace_with("unlabelled", &annotations).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "absent"})),
@@ -198,15 +202,15 @@ async fn defaults_count_in_labelled_namespaces_alone() {
         "{created}"
     );
     assert!(
-        served
+        fixture
             .webhook
             .admissions("namespace", &ns.name)
             .iter()
             .all(|line| line["surface"] == "sources")
     );
 
-    // In a labelled namespace a pod that nobody asked anything for is called for, and gets an empty patch.
-    let ns = enabled(served, "silent", &json!({})).await;
+    // In a labelled namespace a pod without any annotation is sent too, and gets an empty patch.
+    let ns = enabled(fixture, "silent", &json!({})).await;
     let mut object = pod(&ns.name, &unique("foreign"), &json!({"example.com/a": "b"}));
     object["spec"]["automountServiceAccountToken"] = false.into();
     let created = cp.create(&object).await.object();
@@ -218,7 +222,7 @@ async fn defaults_count_in_labelled_namespaces_alone() {
         created["metadata"].get("labels").is_none()
             && created["spec"]["containers"][0].get("env").is_none()
     );
-    let [line] = served
+    let [line] = fixture
         .webhook
         .admissions("name", object["metadata"]["name"].as_str().expect("a name"))
         .try_into()
@@ -229,20 +233,20 @@ async fn defaults_count_in_labelled_namespaces_alone() {
         "{line}"
     );
 
-    // `helm test` pods and others of the chart: served, not hindered.
+    // `helm test` pods and others of the chart get the defaults and are admitted.
     let mut test = pod(&ns.name, "test", &json!({"helm.sh/hook": "test"}));
     test["spec"]["automountServiceAccountToken"] = false.into();
     cp.create(&test).await.object();
 }
 
-/// A refusal that rests on a default says whose it is.
+/// A rejection caused by a default names the object that has the default.
 #[tokio::test]
-async fn a_refusal_names_whose_default_it_was() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "whose", &json!({"env-from": "absent"})).await;
+async fn refusal_names_owner_of_default() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "whose", &json!({"env-from": "absent"})).await;
     account(
-        served,
+        fixture,
         &ns.name,
         "runner",
         &prefixed(&json!({"env-from": "gone"})),
@@ -265,20 +269,20 @@ async fn a_refusal_names_whose_default_it_was() {
     }
 }
 
-/// Who writes a malformed default hears of it, and nobody is stopped by one that he did not touch.
+/// A malformed default is rejected when it is written, and updates that do not touch it are accepted.
 #[tokio::test]
-async fn a_malformed_default_is_refused_where_it_is_written() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "written", &json!({})).await;
-    account(served, &ns.name, "runner", &json!({})).await;
-    let said = |key: &str, problem: &str| {
+async fn malformed_default_is_rejected_where_it_is_written() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "written", &json!({})).await;
+    account(fixture, &ns.name, "runner", &json!({})).await;
+    let message = |key: &str, problem: &str| {
         format!(
             "The request is invalid: metadata.annotations[secrets.floe.dev/{key}]: annotation secrets.floe.dev/{key}: \
              {problem}.\n"
         )
     };
-    let not_a_word = said("on-missing", "\"perhaps\" is not one of deny, warn");
+    let not_a_word = message("on-missing", "\"perhaps\" is not one of deny, warn");
     for target in [
         &["namespace", &ns.name][..],
         &["-n", &ns.name, "serviceaccount", "runner"],
@@ -298,11 +302,13 @@ async fn a_malformed_default_is_refused_where_it_is_written() {
             refused.stderr.contains("\"vault:a\" is not supported"),
             "{target:?}: {refused:?}"
         );
-        // A secret need not exist yet.
+        // The secret need not exist yet.
         annotate("secrets.floe.dev/env-from=not-yet")
             .await
-            .succeeded();
-        annotate("secrets.floe.dev/env-from-").await.succeeded();
+            .expect_success();
+        annotate("secrets.floe.dev/env-from-")
+            .await
+            .expect_success();
     }
     for kind in ["Namespace", "ServiceAccount"] {
         let annotations = prefixed(&json!({"on-missing": "perhaps"}));
@@ -323,21 +329,21 @@ async fn a_malformed_default_is_refused_where_it_is_written() {
     }
 }
 
-/// The warning about defaults without effect, as kubectl shows it.
+/// Warning about defaults without effect, as kubectl prints it.
 fn idle(whose: &str, why: &str) -> String {
     format!("Warning: the secrets.floe.dev/ annotations of {whose} have no effect{why}\n")
 }
 
 #[tokio::test]
-async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_written() {
-    let served = served().await;
-    let cp = served.cp;
+async fn defaults_in_unlabelled_namespace_warn_where_they_are_written() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
     let ns = cp.namespace("unlabelled").await;
     let n = ns.name.as_str();
-    let lacks = format!(
+    let missing_label = format!(
         " without the label secrets.floe.dev/inject=enabled: kubectl label namespace {n} secrets.floe.dev/inject=enabled"
     );
-    let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.succeeded().stderr;
+    let kubectl = async |args: &[&str]| cp.kubectl(args, "").await.expect_success().stderr;
     let annotate = async |target: &[&str], value: &str| {
         kubectl(
             &[
@@ -356,11 +362,14 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
     let account = "service account \"default\"";
     assert_eq!(
         annotate(&of_namespace, "a").await,
-        idle(&format!("namespace \"{n}\""), &lacks)
+        idle(&format!("namespace \"{n}\""), &missing_label)
     );
-    assert_eq!(annotate(&of_account, "a").await, idle(account, &lacks));
+    assert_eq!(
+        annotate(&of_account, "a").await,
+        idle(account, &missing_label)
+    );
 
-    // A slip in the label's value is told at once, and by what follows.
+    // A wrong value of the label is reported at once, and by its consequence.
     let near = format!(
         ", because the label says \"Enabled\": kubectl label --overwrite namespace {n} secrets.floe.dev/inject=enabled"
     );
@@ -373,16 +382,16 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
     assert_eq!(
         label("team=a").await,
         "",
-        "what does not change our names says nothing"
+        "a change without names of the webhook causes no warning"
     );
 
-    // The command that the warning names.
+    // Command that the warning names.
     assert_eq!(label("secrets.floe.dev/inject=enabled").await, "");
     assert_eq!(annotate(&of_namespace, "c").await, "");
     assert_eq!(annotate(&of_account, "c").await, "");
     assert_eq!(
         label("secrets.floe.dev/inject-").await,
-        idle(&format!("namespace \"{n}\""), &lacks)
+        idle(&format!("namespace \"{n}\""), &missing_label)
     );
 
     let mixed_up = cp
@@ -404,16 +413,16 @@ async fn defaults_in_a_namespace_without_the_label_are_told_where_they_are_writt
 }
 
 #[tokio::test]
-async fn a_changed_default_shows_by_itself() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "changed", &json!({"env-from": "of-namespace"})).await;
+async fn changed_default_applies_without_restart() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "changed", &json!({"env-from": "of-namespace"})).await;
     let probe = async || {
         let made = cp
-            .create_dry(&pod(&ns.name, &unique("probe"), &json!({})))
+            .create_dry_run(&pod(&ns.name, &unique("probe"), &json!({})))
             .await
             .object();
-        sources(named(&made, "main"))
+        sources(find_container(&made, "main"))
     };
     assert_eq!(probe().await, ["secret/of-namespace"]);
     let annotation = "secrets.floe.dev/env-from=of-pod";
@@ -422,20 +431,20 @@ async fn a_changed_default_shows_by_itself() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     wait_for("the new default", || async {
         (probe().await == ["secret/of-pod"]).then_some(())
     })
     .await;
 }
 
-/// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the workload's review is told that
-/// there is no such account, and the pods that come a moment later get its defaults all the same.
+/// `kubectl apply -f DIRECTORY` with deployment.yaml before serviceaccount.yaml: the account does not exist during the
+/// workload's review, and the pods that are created a moment later still get its defaults.
 #[tokio::test]
-async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_secrets() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "before-account", &json!({})).await;
+async fn pods_of_deployment_applied_before_its_account_get_its_defaults() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "before-account", &json!({})).await;
     for round in 0..20 {
         let name = format!("app-{round}");
         let mut deployment = deployment(&name, &json!({}), &json!([container()]));
@@ -444,18 +453,18 @@ async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_sec
             json!({"name": name, "annotations": prefixed(&json!({"env-from": "of-account"}))});
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
         let both = json!({"apiVersion": "v1", "kind": "List", "items": [deployment, account]});
-        cp.kubectl_apply(&ns.name, &both).await.succeeded();
+        cp.kubectl_apply(&ns.name, &both).await.expect_success();
     }
     for round in 0..20 {
         let pod = cp.pod_of(&ns.name, &format!("app=app-{round}")).await;
         assert_eq!(
-            sources(named(&pod, "main")),
+            sources(find_container(&pod, "main")),
             ["secret/of-account"],
             "round {round}"
         );
     }
-    // The reviews of the workloads came before there was an account: that is what this is about.
-    let seen = served.webhook.admissions("namespace", &ns.name);
+    // Precondition: the workloads were reviewed before the account existed.
+    let seen = fixture.webhook.admissions("namespace", &ns.name);
     let workloads = seen
         .iter()
         .filter(|line| line["surface"] == "defaults.workloads" && line["operation"] == "create");
@@ -466,13 +475,13 @@ async fn pods_of_a_deployment_that_was_applied_before_its_account_have_their_sec
     assert_eq!(reasons, vec![&json!("not_requested"); 20]);
 }
 
-/// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server refuses what is not on its list
-/// after we injected it, and does not say where it came from; our warning does.
+/// `kubernetes.io/enforce-mountable-secrets` on a service account: the API server rejects an injected secret that is
+/// not on the account's list, and does not name the webhook; the webhook's warning does.
 #[tokio::test]
-async fn an_account_that_enforces_its_list_of_secrets_is_explained() {
-    let served = served().await;
-    let cp = served.cp;
-    let ns = enabled(served, "mountable", &json!({})).await;
+async fn account_with_enforced_mountable_secrets_gets_explanation() {
+    let fixture = shared_fixture().await;
+    let cp = fixture.cp;
+    let ns = enabled(fixture, "mountable", &json!({})).await;
     let account = |name: &str, listed: &Value| {
         let metadata = json!({"name": name, "namespace": ns.name,
             "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}});
@@ -499,7 +508,7 @@ async fn an_account_that_enforces_its_list_of_secrets_is_explained() {
         let tried = cp.kubectl_apply(&ns.name, &pod).await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
         assert!(tried.stderr.contains(&note(name)), "{tried:?}");
-        // The API server's own words, after ours.
+        // Error of the API server, after the warning.
         let last = "is not allowed because service account strict does not reference that secret\n";
         assert_eq!(tried.stderr.ends_with(last), !admitted, "{tried:?}");
     }

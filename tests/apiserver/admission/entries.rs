@@ -1,25 +1,31 @@
-//! Every way to ask and every choice of containers: what comes out, entry by entry, and that all else stays.
+//! Every form of request and every selection of containers: the injected entries, and that nothing else changes.
 
 use serde_json::{Value, json};
 
 use crate::CANARY;
-use testbed::served::{
-    Served, container, container_named, named, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, container_named, find_container, pod, prefixed, sources, variables, with,
 };
+use testbed::shared_fixture::{SharedFixture, shared_fixture};
 use testbed::unique;
 
-/// Tries a pod of these containers without storing it.
-async fn tried(served: &Served, namespace: &str, annotations: &Value, spec: &Value) -> Value {
+/// Admits a pod of these containers without storing it.
+async fn tried(
+    fixture: &SharedFixture,
+    namespace: &str,
+    annotations: &Value,
+    spec: &Value,
+) -> Value {
     let mut pod = pod(namespace, &unique("tried"), annotations);
     pod["spec"] = spec.clone();
-    served.cp.create_dry(&pod).await.object()
+    fixture.cp.create_dry_run(&pod).await.object()
 }
 
-/// Every way of asking: what | annotations | `envFrom` | `env`.
+/// Every form of request: name | annotations | `envFrom` | `env`.
 #[tokio::test]
-async fn each_way_of_asking_gives_its_entries_once() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("ways").await);
+async fn each_form_of_request_injects_its_entries_once() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("ways").await);
     cp.secret(
         &ns.name,
         "db-creds",
@@ -148,30 +154,30 @@ async fn each_way_of_asking_gives_its_entries_once() {
     ];
     for (what, short, envs, vars) in cases {
         let annotations = prefixed(&short);
-        // Without a token's volume, which has another name each time.
+        // Without the token's volume, whose name differs each time.
         let before = json!({"automountServiceAccountToken": false, "containers": [container()]});
-        let pod = tried(served, &ns.name, &annotations, &before).await;
-        let main = named(&pod, "main");
+        let pod = tried(fixture, &ns.name, &annotations, &before).await;
+        let main = find_container(&pod, "main");
         assert_eq!(sources(main), envs, "{what}");
         assert_eq!(variables(main), vars, "{what}");
-        // Nothing but what is needed is made.
+        // Only the necessary fields are created.
         assert_eq!(main.get("envFrom").is_some(), !envs.is_empty(), "{what}");
         assert_eq!(main.get("env").is_some(), !vars.is_empty(), "{what}");
         for _ in 0..3 {
-            let again = tried(served, &ns.name, &annotations, &before).await;
+            let again = tried(fixture, &ns.name, &annotations, &before).await;
             assert_eq!(
                 again["spec"]["containers"], pod["spec"]["containers"],
                 "{what}"
             );
         }
-        // What came out goes in again: `kubectl get -o yaml | kubectl apply -f -`.
+        // The result is applied again: `kubectl get -o yaml | kubectl apply -f -`.
         let mut copy = pod.clone();
         let name = unique("copy");
         copy["metadata"] = json!({
             "name": name, "namespace": ns.name,
             "annotations": pod["metadata"]["annotations"], "labels": pod["metadata"]["labels"],
         });
-        let copied = cp.create_dry(&copy).await.object();
+        let copied = cp.create_dry_run(&copy).await.object();
         assert_eq!(
             copied["spec"]["containers"], pod["spec"]["containers"],
             "{what}"
@@ -180,7 +186,7 @@ async fn each_way_of_asking_gives_its_entries_once() {
             copied["metadata"]["annotations"], pod["metadata"]["annotations"],
             "{what}"
         );
-        let [line] = served
+        let [line] = fixture
             .webhook
             .admissions("name", &name)
             .try_into()
@@ -189,11 +195,11 @@ async fn each_way_of_asking_gives_its_entries_once() {
     }
 }
 
-/// What the author wrote beside ours: `envFrom` and `env` | annotations | after.
+/// Entries of the author next to injected ones: `envFrom` and `env` | annotations | result.
 #[tokio::test]
-async fn what_the_author_wrote_stays_in_its_place() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("authors").await);
+async fn author_entries_keep_their_position() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("authors").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     cp.secret(&ns.name, "b", &["k"], CANARY).await;
     let (a, b) = (
@@ -291,23 +297,27 @@ async fn what_the_author_wrote_stays_in_its_place() {
         let mut main = container();
         with(&mut main, &before);
         let pod = tried(
-            served,
+            fixture,
             &ns.name,
             &prefixed(short),
             &json!({"containers": [main]}),
         )
         .await;
         for field in ["envFrom", "env"] {
-            assert_eq!(named(&pod, "main")[field], after[field], "{what}: {field}");
+            assert_eq!(
+                find_container(&pod, "main")[field],
+                after[field],
+                "{what}: {field}"
+            );
         }
     }
 }
 
-/// annotations | the containers that get it.
+/// annotations | selected containers.
 #[tokio::test]
-async fn the_chosen_containers_get_it_and_no_others() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("chosen").await);
+async fn selected_containers_get_entries_and_no_others() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("chosen").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let sidecar = json!({"name": "native", "image": "none", "restartPolicy": "Always", "env": [{"name": "X", "value": "$(V)"}]});
     let spec = json!({
@@ -352,7 +362,7 @@ async fn the_chosen_containers_get_it_and_no_others() {
         let mut short = choice.clone();
         short["env-from"] = "a".into();
         short["env.V"] = "a/k".into();
-        let pod = tried(served, &ns.name, &prefixed(&short), &spec).await;
+        let pod = tried(fixture, &ns.name, &prefixed(&short), &spec).await;
         for name in [
             "migrate",
             "native",
@@ -362,21 +372,21 @@ async fn the_chosen_containers_get_it_and_no_others() {
             "main-2",
             "helper",
         ] {
-            let (container, chosen) = (named(&pod, name), expected.contains(&name));
+            let (container, chosen) = (find_container(&pod, name), expected.contains(&name));
             assert_eq!(
                 sources(container),
                 if chosen { vec!["secret/a"] } else { vec![] },
                 "{choice}: {name}"
             );
-            let ours = variables(container)
+            let injected_count = variables(container)
                 .iter()
                 .filter(|entry| *entry == "V<a/k")
                 .count();
-            assert_eq!(ours, usize::from(chosen), "{choice}: {name}");
+            assert_eq!(injected_count, usize::from(chosen), "{choice}: {name}");
         }
-        let native = named(&pod, "native");
+        let native = find_container(&pod, "native");
         assert_eq!(native["restartPolicy"], "Always", "{choice}");
-        // It is expanded in the native sidecar too, so ours stands before it.
+        // The native sidecar expands the variable too, so the injected one precedes it.
         assert_eq!(
             variables(native).last().map(String::as_str),
             Some("X=$(V)"),
@@ -389,14 +399,14 @@ async fn the_chosen_containers_get_it_and_no_others() {
     }
 }
 
-/// The pods that the floe charts and Dagster make, in a namespace with Pod Security at its strictest.
+/// Pods of the floe charts and of Dagster, in a namespace with the restricted Pod Security standard.
 #[tokio::test]
-async fn the_platforms_pods_stay_what_they_were() {
-    let served = served().await;
+async fn platform_pods_change_only_by_injected_sources() {
+    let fixture = shared_fixture().await;
     let restricted = json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
     let (cp, ns) = (
-        served.cp,
-        served.cp.namespace_with("floe-jobs", &restricted).await,
+        fixture.cp,
+        fixture.cp.namespace_with("floe-jobs", &restricted).await,
     );
     cp.secret(
         &ns.name,
@@ -426,7 +436,7 @@ async fn the_platforms_pods_stay_what_they_were() {
         "valueFrom": {"secretKeyRef": {"name": "dagster-postgresql", "key": "postgresql-password"}}});
     let cube =
         json!({"envFrom": [{"configMapRef": {"name": "cube"}}, {"secretRef": {"name": "cube"}}]});
-    // Labels | container | the author's own sources after ours
+    // Labels | container | the author's own sources after the injected ones
     let cases: [(Value, Value, &[&str]); 7] = [
         (
             json!({"app.kubernetes.io/name": "floe-jobs", "app.kubernetes.io/component": "dbt"}),
@@ -470,7 +480,7 @@ async fn the_platforms_pods_stay_what_they_were() {
             &["configMap/cube", "secret/cube"],
         ),
     ];
-    for (labels, container, theirs) in cases {
+    for (labels, container, author_sources) in cases {
         let name = unique("platform");
         let metadata = json!({"name": name, "namespace": ns.name, "labels": labels});
         let spec = json!({
@@ -478,16 +488,16 @@ async fn the_platforms_pods_stay_what_they_were() {
             "volumes": [{"name": "tmp", "emptyDir": {}}], "containers": [container],
         });
         let plain = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
-        let before = cp.create_dry(&plain).await.object();
+        let before = cp.create_dry_run(&plain).await.object();
         let mut asking = plain.clone();
         asking["metadata"]["annotations"] = annotations.clone();
-        let answer = cp.create_dry(&asking).await;
-        assert!(answer.warnings.is_empty(), "Pod Security: {answer:?}");
-        let mut after = answer.object();
+        let response = cp.create_dry_run(&asking).await;
+        assert!(response.warnings.is_empty(), "Pod Security: {response:?}");
+        let mut after = response.object();
         let main = &after["spec"]["containers"][0];
         assert_eq!(
             sources(main),
-            [&["secret/snowflake-credentials"], theirs].concat(),
+            [&["secret/snowflake-credentials"], author_sources].concat(),
             "{labels}"
         );
         assert_eq!(
@@ -495,7 +505,7 @@ async fn the_platforms_pods_stay_what_they_were() {
             variables(&before["spec"]["containers"][0]),
             "{labels}"
         );
-        // But for the sources, the pod is the one that it would have been.
+        // Apart from the sources, the pod is unchanged.
         after["spec"]["containers"][0]["envFrom"] =
             before["spec"]["containers"][0]["envFrom"].clone();
         if before["spec"]["containers"][0].get("envFrom").is_none() {

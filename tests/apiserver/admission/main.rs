@@ -1,30 +1,24 @@
-//! Our own binary under the shipped rights, registered as it is shipped, on a real API server with real controllers
-//! and the real kubectl. One control plane and one webhook for all of these tests.
+//! Webhook with the shipped permissions, registered as it is shipped, on a real API server with real controllers and
+//! real kubectl. All of these tests share one control plane and one webhook.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
-#![expect(
-    clippy::too_many_lines,
-    reason = "a table of cases is read from top to bottom"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
+#![expect(clippy::too_many_lines, reason = "a table of cases")]
 
 mod defaults;
 mod entries;
 mod manifests;
 mod neighbours;
+mod records;
 mod refusals;
 mod reviews;
-mod told;
 
 use serde_json::{Value, json};
-use testbed::served::prefixed;
+use testbed::manifests::prefixed;
 
-/// A value that must not be seen anywhere on the way.
+/// Value that must not appear anywhere.
 const CANARY: &str = "canary-7f3a-value";
 
-/// Both ways to ask for `db-creds`.
+/// Both forms of a request for `db-creds`.
 fn asking() -> Value {
     prefixed(&json!({"env-from": "db-creds", "env.KEY": "db-creds/k"}))
 }

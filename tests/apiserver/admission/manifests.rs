@@ -1,22 +1,23 @@
-//! What people apply, and apply again: every kind that makes pods, with the real kubectl and the real controllers.
+//! Manifests that users apply repeatedly: every kind that creates pods, with real kubectl and real controllers.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::CANARY;
-use testbed::objects::{self, yaml};
-use testbed::served::{
-    container, deployment, job, named, pod, prefixed, served, sources, template, variables, with,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, template, variables, with,
 };
+use testbed::objects::{self, yaml};
+use testbed::shared_fixture::shared_fixture;
 use testbed::unique;
 
-/// What a pod tells of its restarts.
+/// Reload annotation of a pod.
 const RELOAD: &str = "secret.reloader.stakater.com/reload";
 
 #[tokio::test]
-async fn one_manifest_brings_a_secret_and_all_who_use_it() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("manifest").await);
+async fn manifest_creates_secret_and_its_users_together() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("manifest").await);
     let manifest = r#"
 apiVersion: v1
 kind: Secret
@@ -95,7 +96,7 @@ spec: SPEC
         }
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": documents});
-    let applied = cp.kubectl_apply(&ns.name, &list).await.succeeded();
+    let applied = cp.kubectl_apply(&ns.name, &list).await.expect_success();
     assert_eq!(applied.stderr, "", "nothing to warn about");
     assert_eq!(
         applied
@@ -105,7 +106,7 @@ spec: SPEC
             .count(),
         documents.len()
     );
-    // As a person does it; kubectl cannot apply a generateName.
+    // kubectl cannot apply a generateName, so users create such a Job.
     cp.kubectl(
         &[
             "-n",
@@ -118,7 +119,7 @@ spec: SPEC
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let mut generated = pod(&ns.name, "", &annotations);
     generated["metadata"]["generateName"] = "generated-".into();
     generated["metadata"]["labels"] = json!({"app": "generated"});
@@ -132,7 +133,7 @@ spec: SPEC
         &generated.to_string(),
     )
     .await
-    .succeeded();
+    .expect_success();
 
     for selector in [
         "job-name=load",
@@ -143,7 +144,7 @@ spec: SPEC
         "app=generated",
     ] {
         let pod = cp.pod_of(&ns.name, selector).await;
-        let main = named(&pod, "main");
+        let main = find_container(&pod, "main");
         let ours_first = [
             "secret/snowflake-credentials",
             "configMap/settings",
@@ -176,22 +177,22 @@ spec: SPEC
             "envFrom": ["snowflake-credentials"],
             "env": ["PASSWORD", "FLOE_SECRET_SNOWFLAKE_CREDENTIALS_SNOWFLAKE_USER"],
         }}});
-        // What restarts a workload, a pod tells; a Job is never restarted.
+        // The pods of a restartable workload have reload annotations; a Job is never restarted.
         let restarts = !selector.starts_with("job-name=");
         if restarts {
             added["restart"] = json!({"list": ["snowflake-credentials"]});
         }
         assert_eq!(record, added, "{selector}");
-        let told = pod["metadata"]["annotations"][RELOAD].as_str();
+        let reload_annotation = pod["metadata"]["annotations"][RELOAD].as_str();
         assert_eq!(
-            told,
+            reload_annotation,
             restarts.then_some("snowflake-credentials"),
             "{selector}"
         );
         assert!(!pod.to_string().contains(CANARY), "{selector}");
     }
 
-    // Templates stay as the author wrote them, so nobody's second apply conflicts or restarts anything.
+    // Templates stay as the author wrote them, so no second apply conflicts or restarts anything.
     for path in [
         "apis/apps/v1/namespaces/NS/deployments/api",
         "apis/batch/v1/namespaces/NS/cronjobs/nightly",
@@ -216,7 +217,7 @@ spec: SPEC
         secret[0]["kind"] == "Secret" && workloads.iter().all(|object| object["kind"] != "Pod")
     );
     let list = json!({"apiVersion": "v1", "kind": "List", "items": workloads});
-    let again = cp.kubectl_apply(&ns.name, &list).await.succeeded();
+    let again = cp.kubectl_apply(&ns.name, &list).await.expect_success();
     assert_eq!(
         again
             .stdout
@@ -231,26 +232,27 @@ spec: SPEC
         &["--server-side"],
     ] {
         let args = [&["-n", &ns.name, "apply", "-f", "-"], flags].concat();
-        cp.kubectl(&args, &list.to_string()).await.succeeded();
+        cp.kubectl(&args, &list.to_string()).await.expect_success();
     }
 
-    let (_, metrics) = served.webhook.get("/metrics").expect("metrics");
+    let (_, metrics) = fixture.webhook.get("/metrics").expect("metrics");
     assert!(
         metrics.contains(r#"decision="injected""#) && !metrics.contains(CANARY),
         "{metrics}"
     );
-    let log = served.webhook.log();
+    let log = fixture.webhook.log();
     assert!(
         log.contains("snowflake-credentials") && !log.contains(CANARY),
         "a value in the log"
     );
 }
 
-/// A Job's and a Deployment's templates are never ours to write, so a label edit or an identical apply is nothing.
+/// The webhook never changes the templates of a Job and a Deployment, so editing a label and an identical apply change
+/// nothing.
 #[tokio::test]
-async fn workloads_are_applied_and_edited_as_ever() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("workloads").await);
+async fn workloads_can_be_applied_and_edited_repeatedly() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("workloads").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a"}));
     let containers = json!([container()]);
@@ -258,14 +260,14 @@ async fn workloads_are_applied_and_edited_as_ever() {
         ("job", job("load", &annotations, &containers)),
         ("deployment", deployment("api", &annotations, &containers)),
     ] {
-        cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        cp.kubectl_apply(&ns.name, &object).await.expect_success();
         let name = object["metadata"]["name"].as_str().expect("a name");
         cp.pod_of(&ns.name, &format!("app={name}")).await;
-        let again = cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        let again = cp.kubectl_apply(&ns.name, &object).await.expect_success();
         assert!(again.stdout.ends_with(" unchanged\n"), "{again:?}");
         cp.kubectl(&["-n", &ns.name, "label", kind, name, "a=b"], "")
             .await
-            .succeeded();
+            .expect_success();
     }
     assert_eq!(cp.pods(&ns.name, "app=api").await.len(), 1);
     let path = format!("/apis/apps/v1/namespaces/{}/replicasets", ns.name);
@@ -277,11 +279,11 @@ async fn workloads_are_applied_and_edited_as_ever() {
     );
 }
 
-/// What the webhook wrote is nobody's to take away: neither entries nor what the pod tells of them.
+/// Users cannot remove what the webhook wrote: neither entries nor the pod's reload annotation.
 #[tokio::test]
-async fn a_bare_pod_is_applied_again_server_side() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("server-side").await);
+async fn bare_pod_can_be_applied_again_server_side() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("server-side").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let bare = pod(
         &ns.name,
@@ -289,13 +291,13 @@ async fn a_bare_pod_is_applied_again_server_side() {
         &prefixed(&json!({"env-from": "a", "env.VAR": "a/k"})),
     );
     let apply = ["-n", &ns.name, "apply", "--server-side", "-f", "-"];
-    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    cp.kubectl(&apply, &bare.to_string()).await.expect_success();
     let stored = cp
         .request(Method::GET, &objects::path(&bare), None)
         .await
         .object();
     assert_eq!(stored["metadata"]["annotations"][RELOAD], "a");
-    cp.kubectl(&apply, &bare.to_string()).await.succeeded();
+    cp.kubectl(&apply, &bare.to_string()).await.expect_success();
     let again = cp
         .request(Method::GET, &objects::path(&bare), None)
         .await
@@ -305,20 +307,20 @@ async fn a_bare_pod_is_applied_again_server_side() {
     }
 }
 
-/// A bare pod cannot be changed, and `envFrom` is a list that `kubectl apply` only knows whole.
+/// A pod is immutable, and `kubectl apply` replaces `envFrom` as a whole.
 #[tokio::test]
-async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("again").await);
+async fn bare_pod_can_be_applied_again_unless_it_has_own_sources() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("again").await);
     cp.secret(&ns.name, "a", &["k"], CANARY).await;
     let annotations = prefixed(&json!({"env-from": "a", "env.VAR": "a/k"}));
-    let theirs = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
+    let author_env = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "$(VAR)"}]);
     for (fields, list, applied_again) in [
         (json!({}), json!(null), true),
         (json!({}), json!("theirs"), true),
-        (json!({"env": theirs}), json!(null), true),
+        (json!({"env": author_env}), json!(null), true),
         (
-            json!({"env": theirs, "envFrom": [{"configMapRef": {"name": "c"}}]}),
+            json!({"env": author_env, "envFrom": [{"configMapRef": {"name": "c"}}]}),
             json!(null),
             false,
         ),
@@ -328,14 +330,17 @@ async fn a_bare_pod_is_applied_again_unless_it_has_sources_of_its_own() {
         if list.is_string() {
             bare["metadata"]["annotations"][RELOAD] = list.clone();
         }
-        cp.kubectl_apply(&ns.name, &bare).await.succeeded();
+        cp.kubectl_apply(&ns.name, &bare).await.expect_success();
         let path = objects::path(&bare);
         let stored = cp.request(Method::GET, &path, None).await.object();
-        let told = if list.is_string() { list } else { json!("a") };
-        assert_eq!(stored["metadata"]["annotations"][RELOAD], told, "{fields}");
+        let reload_annotation = if list.is_string() { list } else { json!("a") };
+        assert_eq!(
+            stored["metadata"]["annotations"][RELOAD], reload_annotation,
+            "{fields}"
+        );
         let again = cp.kubectl_apply(&ns.name, &bare).await;
         if applied_again {
-            again.succeeded();
+            again.expect_success();
             assert_eq!(
                 cp.request(Method::GET, &path, None).await.object(),
                 stored,

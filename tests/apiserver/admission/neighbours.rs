@@ -1,4 +1,4 @@
-//! Other webhooks before and after ours, pods that are not what they seem, and the API server's own hand at our patch.
+//! Other webhooks before and after this one, unusual pods, and the API server's application of the patch.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use crate::asking;
 use testbed::control_plane::ControlPlane;
-use testbed::served::{
-    container, container_named, named, patched, pod, prefixed, served, sources, variables, with,
+use testbed::manifests::{
+    container, container_named, find_container, patched, pod, prefixed, sources, variables, with,
 };
+use testbed::shared_fixture::shared_fixture;
 use testbed::stub_server::Stub;
 use testbed::unique;
-use testbed::webhook::{Registration, narrowed_to};
+use testbed::webhook::{Registration, limited_to_namespaces};
 
-/// Another webhook that adds a container of this name where there is none yet.
+/// Webhook that adds a container of this name if there is none yet.
 async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
     Stub::start_with(&cp.authority, move |request| {
         let containers = request["object"]["spec"]["containers"].as_array().expect("containers");
@@ -26,14 +27,15 @@ async fn adds_container(cp: &ControlPlane, name: &'static str) -> Stub {
     .await
 }
 
-/// Registers it for the pods of one namespace; the name says whether it comes before or after us.
+/// Registers it for the pods of one namespace; the name determines whether it is called before or after the webhook
+/// under test.
 pub async fn beside_us(
     cp: &ControlPlane,
     stub: &Stub,
     name: &str,
     namespace: &str,
 ) -> Registration {
-    let mut configuration = narrowed_to(stub.by_url(), &[namespace]);
+    let mut configuration = limited_to_namespaces(stub.url_configuration(), &[namespace]);
     configuration["metadata"]["name"] = unique(name).into();
     let entries = configuration["webhooks"].as_array_mut().expect("entries");
     entries.truncate(1);
@@ -47,9 +49,9 @@ pub async fn beside_us(
 }
 
 #[tokio::test]
-async fn a_sidecar_that_comes_after_us_gets_secrets_only_by_name() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("late").await);
+async fn sidecar_added_after_webhook_gets_secrets_only_by_name() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("late").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let stub = adds_container(cp, "late").await;
     let _registered = beside_us(cp, &stub, "zzz-sidecar", &ns.name).await;
@@ -62,17 +64,17 @@ async fn a_sidecar_that_comes_after_us_gets_secrets_only_by_name() {
         with(&mut annotations, &prefixed(&choice));
         let name = unique("pod");
         let pod = cp
-            .create_dry(&pod(&ns.name, &name, &annotations))
+            .create_dry_run(&pod(&ns.name, &name, &annotations))
             .await
             .object();
         for (container, has_it) in [("main", true), ("late", late_has_it)] {
-            let container = named(&pod, container);
+            let container = find_container(&pod, container);
             let expected: &[&str] = if has_it { &["secret/db-creds"] } else { &[] };
             assert_eq!(sources(container), expected, "{choice}");
             let expected: &[&str] = if has_it { &["KEY<db-creds/k"] } else { &[] };
             assert_eq!(variables(container), expected, "{choice}");
         }
-        let calls = served.webhook.admissions("name", &name);
+        let calls = fixture.webhook.admissions("name", &name);
         let decisions: Vec<&str> = calls
             .iter()
             .filter_map(|line| line["decision"].as_str())
@@ -87,9 +89,9 @@ async fn a_sidecar_that_comes_after_us_gets_secrets_only_by_name() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_was_there_before_us_is_known_by_the_operators_list() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("early").await);
+async fn sidecar_added_before_webhook_is_excluded_by_sidecar_list() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("early").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let stub = adds_container(cp, "istio-proxy").await;
     let _registered = beside_us(cp, &stub, "aa-sidecar", &ns.name).await;
@@ -100,18 +102,22 @@ async fn a_sidecar_that_was_there_before_us_is_known_by_the_operators_list() {
         let mut annotations = asking();
         with(&mut annotations, &prefixed(&choice));
         let pod = cp
-            .create_dry(&pod(&ns.name, &unique("pod"), &annotations))
+            .create_dry_run(&pod(&ns.name, &unique("pod"), &annotations))
             .await
             .object();
-        assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"]);
-        assert_eq!(sources(named(&pod, "istio-proxy")), sidecar, "{choice}");
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/db-creds"]);
+        assert_eq!(
+            sources(find_container(&pod, "istio-proxy")),
+            sidecar,
+            "{choice}"
+        );
     }
 }
 
 #[tokio::test]
-async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refused() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("tools").await);
+async fn sidecar_of_tool_is_recognised_by_label_and_rejected_alone() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("tools").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     for (labels, wait) in [
         (json!({"workflows.argoproj.io/workflow": "etl"}), &[][..]),
@@ -123,9 +129,9 @@ async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refus
             .as_array_mut()
             .expect("a list")
             .push(json!({"name": "wait", "image": "none"}));
-        let pod = cp.create_dry(&pod).await.object();
-        assert_eq!(sources(named(&pod, "main")), ["secret/db-creds"]);
-        assert_eq!(sources(named(&pod, "wait")), wait, "{pod:#}");
+        let pod = cp.create_dry_run(&pod).await.object();
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/db-creds"]);
+        assert_eq!(sources(find_container(&pod, "wait")), wait, "{pod:#}");
     }
     let mut alone = pod(&ns.name, "alone", &asking());
     alone["spec"]["containers"][0]["name"] = "queue-proxy".into();
@@ -136,29 +142,33 @@ async fn the_sidecar_of_a_tool_is_known_by_the_tools_label_and_alone_it_is_refus
     assert_eq!((refused.code, &*refused.stderr), (1, sentence));
     alone["metadata"]["annotations"]["secrets.floe.dev/containers"] = "queue-proxy".into();
     assert_eq!(
-        sources(named(&cp.create_dry(&alone).await.object(), "queue-proxy")),
+        sources(find_container(
+            &cp.create_dry_run(&alone).await.object(),
+            "queue-proxy"
+        )),
         ["secret/db-creds"]
     );
 }
 
-/// The API server applies patches by a library of its own; what it stores is what RFC 6902 says by another one.
+/// The API server applies patches with a library of its own; the stored object is the result of RFC 6902 by another
+/// one.
 #[tokio::test]
-async fn the_api_server_understands_our_patch_as_we_do() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("patches").await);
+async fn api_server_applies_patch_as_rfc_6902_requires() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("patches").await);
     for name in ["a", "b", "c"] {
         cp.secret(&ns.name, name, &["k", "l"], "x").await;
     }
-    // It sees each pod before we do, in the API server's own words.
+    // The stub sees each pod before the webhook does, as the API server writes it.
     let recorder = Stub::start(&cp.authority).await;
-    let mut configuration = narrowed_to(recorder.by_url(), &[&ns.name]);
+    let mut configuration = limited_to_namespaces(recorder.url_configuration(), &[&ns.name]);
     configuration["metadata"]["name"] = unique("aa-recorder").into();
     let _registered = Registration::shared(cp, &configuration).await;
 
     let short =
         json!({"env-from": "a,b", "refs": "a/k c/*", "env.ALIAS": "b/k", "init-containers": "*"});
     let annotations = prefixed(&short);
-    let theirs = |count: usize| -> Value {
+    let foreign_patch = |count: usize| -> Value {
         (0..count)
             .map(
                 |n| json!({"name": format!("T{n}"), "value": if n == 1 { "$(ALIAS) $(FLOE_SECRET_A_K)" } else { "x" }}),
@@ -177,7 +187,7 @@ async fn the_api_server_understands_our_patch_as_we_do() {
         for sources in [&[][..], &["b"], &["x", "a"], &["b", "a", "b"], &["a", "b"]] {
             let mut main = container();
             if env > 0 {
-                main["env"] = theirs(env - 1);
+                main["env"] = foreign_patch(env - 1);
             }
             if env != 1 || !sources.is_empty() {
                 main["envFrom"] = from(sources);
@@ -207,16 +217,19 @@ async fn the_api_server_understands_our_patch_as_we_do() {
             .find(|call| call.object_name() == name)
             .expect("it was recorded");
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": call.request});
-        let answer = served
+        let response = fixture
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
-        let ours = patched(&call.request["object"], &answer);
-        assert_ne!(ours, call.request["object"], "something was patched");
+        let patched_object = patched(&call.request["object"], &response);
+        assert_ne!(
+            patched_object, call.request["object"],
+            "something was patched"
+        );
         for field in ["/spec", "/metadata/annotations", "/metadata/labels"] {
             assert_eq!(
                 stored.pointer(field),
-                ours.pointer(field),
+                patched_object.pointer(field),
                 "{name}: {field}"
             );
         }
@@ -224,9 +237,9 @@ async fn the_api_server_understands_our_patch_as_we_do() {
 }
 
 #[tokio::test]
-async fn a_forged_mark_changes_nothing() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("forged").await);
+async fn forged_record_changes_nothing() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("forged").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let everything = r#"{"containers":{"main":{"envFrom":["db-creds"],"env":["KEY"]}}}"#;
     for record in [
@@ -240,14 +253,14 @@ async fn a_forged_mark_changes_nothing() {
         let mut forged = pod(&ns.name, &unique("forged"), &asking());
         forged["metadata"]["labels"] = json!({"secrets.floe.dev/injected": "true"});
         forged["metadata"]["annotations"]["secrets.floe.dev/injected"] = record.into();
-        let pod = cp.create_dry(&forged).await.object();
+        let pod = cp.create_dry_run(&forged).await.object();
         assert_eq!(
-            sources(named(&pod, "main")),
+            sources(find_container(&pod, "main")),
             ["secret/db-creds"],
             "{record}"
         );
         assert_eq!(
-            variables(named(&pod, "main")),
+            variables(find_container(&pod, "main")),
             ["KEY<db-creds/k"],
             "{record}"
         );
@@ -260,29 +273,29 @@ async fn a_forged_mark_changes_nothing() {
         let expected: Value = serde_json::from_str(everything).expect("JSON");
         assert_eq!(written["containers"], expected["containers"], "{record}");
     }
-    // An owner that is not there buys nothing.
+    // A nonexistent owner changes nothing.
     let mut owned = pod(&ns.name, "owned", &prefixed(&json!({"env-from": "absent"})));
     owned["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "made-up", "uid": "11111111-2222-3333-4444-555555555555",
         "controller": true, "blockOwnerDeletion": false,
     }]);
-    let answer = cp.create_dry(&owned).await;
-    assert_eq!(answer.status, 422, "{answer:?}");
-    let [line] = served
+    let response = cp.create_dry_run(&owned).await;
+    assert_eq!(response.status, 422, "{response:?}");
+    let [line] = fixture
         .webhook
         .admissions("owner", "ReplicaSet/made-up")
         .try_into()
         .expect("one call");
     assert_eq!(
         line["user"], "floe-admin",
-        "the requester is who the API server says: {line}"
+        "the requester is the one of the API server: {line}"
     );
 }
 
 #[tokio::test]
-async fn odd_pods_are_pods() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("odd").await);
+async fn unusual_pods_are_handled_as_pods() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("odd").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
 
     let mut windows = pod(&ns.name, "windows", &asking());
@@ -291,10 +304,10 @@ async fn odd_pods_are_pods() {
         &json!({"os": {"name": "windows"}, "nodeSelector": {"kubernetes.io/os": "windows"}}),
     );
     let made = cp.create(&windows).await.object();
-    assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
+    assert_eq!(sources(find_container(&made, "main")), ["secret/db-creds"]);
     assert_eq!(made["spec"]["os"]["name"], "windows");
 
-    // The kubelet's copy of a static pod may not name a Secret, and the API server refuses one that does.
+    // The kubelet's copy of a static pod may not name a Secret, and the API server rejects one that does.
     let mut mirror = pod(&ns.name, "mirror", &asking());
     mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "abc".into();
     with(
@@ -316,7 +329,7 @@ async fn odd_pods_are_pods() {
         "{refused:?}"
     );
 
-    // As large as etcd takes it.
+    // Largest object that etcd accepts.
     let mut large = pod(&ns.name, "large", &asking());
     large["metadata"]["annotations"]["example.com/large"] = "a".repeat(250 << 10).into();
     large["spec"]["containers"][0]["env"] =
@@ -327,8 +340,8 @@ async fn odd_pods_are_pods() {
         large.to_string().len()
     );
     let made = cp.create(&large).await.object();
-    assert_eq!(sources(named(&made, "main")), ["secret/db-creds"]);
-    let [line] = served
+    assert_eq!(sources(find_container(&made, "main")), ["secret/db-creds"]);
+    let [line] = fixture
         .webhook
         .admissions("name", "large")
         .try_into()

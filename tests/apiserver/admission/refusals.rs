@@ -1,18 +1,19 @@
-//! What people read when they are refused or warned, word for word as the real kubectl prints it; what the events of
-//! their controllers say; and how a refusal heals by itself.
+//! Rejections and warnings, literally as real kubectl prints them; the events of their controllers; and the recovery of
+//! rejected pods.
 
 use std::fmt::Write as _;
 
 use http::Method;
 use serde_json::{Value, json};
-use testbed::served::{
-    container, deployment, job, named, pod, prefixed, served, sources, variables,
+use testbed::manifests::{
+    container, deployment, find_container, job, pod, prefixed, sources, variables,
 };
-use testbed::webhook::{Registration, narrowed_to};
+use testbed::shared_fixture::shared_fixture;
+use testbed::webhook::{Registration, limited_to_namespaces};
 use testbed::webhook_process::Launch;
 use testbed::{free_ports, unique, wait_for};
 
-/// What kubectl prints for these causes: annotation and sentence.
+/// Rejections that kubectl prints: annotation and sentence.
 fn refusal(causes: &[(&str, String)]) -> String {
     let line = |(key, sentence): &(&str, String)| {
         format!("metadata.annotations[secrets.floe.dev/{key}]: {sentence}\n")
@@ -37,12 +38,12 @@ fn missing(secret: &str, namespace: &str, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_refusal_is_its_sentences() {
-    let served = served().await;
+async fn refusal_is_printed_literally() {
+    let fixture = shared_fixture().await;
     let (cp, ns, elsewhere) = (
-        served.cp,
-        served.cp.namespace("refused").await,
-        served.cp.namespace("elsewhere").await,
+        fixture.cp,
+        fixture.cp.namespace("refused").await,
+        fixture.cp.namespace("elsewhere").await,
     );
     cp.secret(&ns.name, "db-creds", &["username", "password"], "x")
         .await;
@@ -50,8 +51,8 @@ async fn each_refusal_is_its_sentences() {
     cp.secret(&ns.name, "secret-a-b", &["value"], "x").await;
     cp.secret(&elsewhere.name, "snowflake-credentials", &["k"], "x")
         .await;
-    // Names are suggested that were used here before.
-    cp.create_dry(&pod(
+    // Suggested names were used in this namespace before.
+    cp.create_dry_run(&pod(
         &ns.name,
         "before",
         &prefixed(&json!({"env-from": "db-creds"})),
@@ -69,7 +70,7 @@ async fn each_refusal_is_its_sentences() {
         )
     };
     let cases: Vec<(Value, Vec<(&str, String)>)> = vec![
-        // One of this name in another namespace is of no use.
+        // A secret of this name in another namespace does not count.
         (
             json!({"env-from": "snowflake-credentials"}),
             vec![("env-from", no_secret("snowflake-credentials", "env-from"))],
@@ -158,16 +159,16 @@ async fn each_refusal_is_its_sentences() {
         let refused = cp.kubectl_apply(&ns.name, &pod).await;
         assert_eq!((refused.code, &*refused.stdout), (1, ""), "{short}");
         assert_eq!(refused.stderr, refusal(&causes), "{short}");
-        // The same as other clients get it.
-        let answer = cp.create_dry(&pod).await;
+        // Same response for other clients.
+        let response = cp.create_dry_run(&pod).await;
         assert_eq!(
-            (answer.status, &answer.body["reason"]),
+            (response.status, &response.body["reason"]),
             (422, &json!("Invalid")),
             "{short}"
         );
         assert!(
-            answer.body["details"].get("retryAfterSeconds").is_none(),
-            "{answer:?}"
+            response.body["details"].get("retryAfterSeconds").is_none(),
+            "{response:?}"
         );
         let joined: Vec<&str> = causes
             .iter()
@@ -175,18 +176,18 @@ async fn each_refusal_is_its_sentences() {
             .collect();
         let prefix = "admission webhook \"pods.secrets.floe.dev\" denied the request: ";
         assert_eq!(
-            answer.message(),
+            response.message(),
             format!("{prefix}{}", joined.join(" ")),
             "{short}"
         );
     }
 }
 
-/// Things that refuse nothing: annotations | the author's `env` | what kubectl prints, in this order.
+/// Warnings without rejection: annotations | the author's `env` | output of kubectl, in this order.
 #[tokio::test]
-async fn each_warning_reaches_the_person() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("warned").await);
+async fn warning_reaches_the_user() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("warned").await);
     let long = "K".repeat(230);
     cp.secret(
         &ns.name,
@@ -196,7 +197,7 @@ async fn each_warning_reaches_the_person() {
     )
     .await;
     cp.secret(&ns.name, "empty", &[], "x").await;
-    let here = format!("in namespace \"{}\"", ns.name);
+    let in_namespace = format!("in namespace \"{}\"", ns.name);
     let set = |names: &[&str]| -> Value {
         names
             .iter()
@@ -217,8 +218,8 @@ async fn each_warning_reaches_the_person() {
             json!({"env-from": "absent", "refs": "db-creds/token", "on-missing": "warn"}),
             json!([]),
             vec![
-                format!("secret \"absent\" not found {here}; the pod waits until it exists"),
-                format!("secret \"db-creds\" {here} has no key \"token\"; the pod waits until it has"),
+                format!("secret \"absent\" not found {in_namespace}; the pod waits until it exists"),
+                format!("secret \"db-creds\" {in_namespace} has no key \"token\"; the pod waits until it has"),
             ],
         ),
         (json!({"env.A": "db-creds/a"}), set(&["A"]), vec![left("A")]),
@@ -247,7 +248,7 @@ async fn each_warning_reaches_the_person() {
         let name = unique("warned");
         let mut pod = pod(&ns.name, &name, &prefixed(&short));
         pod["spec"]["containers"][0]["env"] = env;
-        let applied = cp.kubectl_apply(&ns.name, &pod).await.succeeded();
+        let applied = cp.kubectl_apply(&ns.name, &pod).await.expect_success();
         assert_eq!(applied.stdout, format!("pod/{name} created\n"));
         let printed: Vec<String> = warnings
             .iter()
@@ -261,15 +262,15 @@ async fn each_warning_reaches_the_person() {
     }
 }
 
-/// What waits for its secret: a missing one is an event of its controller that says all, and no failure.
+/// Workloads that wait for a secret: a missing one is a complete event of their controller, and not a failure.
 #[tokio::test]
-async fn what_was_refused_heals_when_its_secret_is_there() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("healing").await);
+async fn refused_workload_recovers_when_secret_exists() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("healing").await);
     let annotations = prefixed(&json!({"env-from": "late", "env.KEY": "late/key"}));
     let containers = json!([container()]);
     let started = std::time::Instant::now();
-    // Applied with a warning: workloads are not refused.
+    // Applied with a warning: workloads are not rejected.
     let warning = format!(
         "Warning: secret \"late\" not found in namespace \"{}\"; pods are refused until it exists.\n",
         ns.name
@@ -278,27 +279,27 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
         job("load", &annotations, &containers),
         deployment("api", &annotations, &containers),
     ] {
-        let applied = cp.kubectl_apply(&ns.name, &object).await.succeeded();
+        let applied = cp.kubectl_apply(&ns.name, &object).await.expect_success();
         assert_eq!(applied.stderr, warning);
     }
     let sentence = missing("late", &ns.name, "env-from");
-    let said = format!(
+    let expected_message = format!(
         "Error creating: admission webhook \"pods.secrets.floe.dev\" denied the request: {sentence}"
     );
     assert_eq!(
         cp.event(&ns.name, "ReplicaSet", "api-", "FailedCreate")
             .await,
-        said
+        expected_message
     );
     assert_eq!(
         cp.event(&ns.name, "Job", "load", "FailedCreate").await,
-        said
+        expected_message
     );
-    // As a person sees it.
+    // Output that a person reads.
     let described = cp
         .kubectl(&["-n", &ns.name, "describe", "job", "load"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert!(described.stdout.contains(&sentence), "{}", described.stdout);
 
     let job_path = format!("/apis/batch/v1/namespaces/{}/jobs/load", ns.name);
@@ -316,14 +317,14 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
             "{job}"
         );
     };
-    // With backoffLimit 0 a single failure would be the end; a refused pod is none.
+    // With backoffLimit 0 a single failure would be final; a rejected pod does not count as one.
     wait_for("a second attempt of the Job", || async {
-        let refused = served.webhook.admissions("owner", "Job/load");
-        let here = refused
+        let refused = fixture.webhook.admissions("owner", "Job/load");
+        let in_namespace = refused
             .iter()
             .filter(|line| line["namespace"] == ns.name.as_str())
             .count();
-        (here >= 2).then_some(())
+        (in_namespace >= 2).then_some(())
     })
     .await;
     unfailed().await;
@@ -337,8 +338,8 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     let started = std::time::Instant::now();
     for selector in ["app=load", "app=api"] {
         let pod = cp.pod_of(&ns.name, selector).await;
-        assert_eq!(sources(named(&pod, "main")), ["secret/late"]);
-        assert_eq!(variables(named(&pod, "main")), ["KEY<late/key"]);
+        assert_eq!(sources(find_container(&pod, "main")), ["secret/late"]);
+        assert_eq!(variables(find_container(&pod, "main")), ["KEY<late/key"]);
         println!(
             "{selector}: waited {waited:.1?}, healed {:.1?} after the secret",
             started.elapsed()
@@ -347,17 +348,17 @@ async fn what_was_refused_heals_when_its_secret_is_there() {
     unfailed().await;
 }
 
-/// The webhook's own read is refused, or its API server is gone: never confused with a missing secret.
+/// The webhook's own read is rejected, or its API server is gone: never reported as a missing secret.
 #[tokio::test]
-async fn a_backend_that_gives_no_verdict_is_told_apart() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("no-verdict").await);
+async fn backend_failure_is_distinguished_from_missing_secret() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("no-verdict").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let annotations = prefixed(&json!({"env-from": "db-creds"}));
     let powerless = cp.service_account(&ns.name, "powerless", &json!([])).await;
     let [nobody] = free_ports();
     let kubeconfig =
-        std::fs::read_to_string(&powerless.kubeconfig).expect("a kubeconfig that we wrote");
+        std::fs::read_to_string(&powerless.kubeconfig).expect("a generated kubeconfig");
     let gone = kubeconfig.replace(&cp.server, &format!("https://127.0.0.1:{nobody}"));
     let gone = cp
         .folder
@@ -397,36 +398,39 @@ async fn a_backend_that_gives_no_verdict_is_told_apart() {
             format!("Warning: admitted without its secrets: {unavailable}\n"),
         ),
     ];
-    for (kubeconfig, on_unavailable, admitted, said) in cases {
+    for (kubeconfig, on_unavailable, admitted, expected_message) in cases {
         let launch = Launch::serve(cp, &powerless).set("--kubeconfig", kubeconfig);
         let webhook = launch
             .with(&["--on-unavailable", on_unavailable])
             .start()
             .await;
-        // After the other one, which has nothing against these pods.
-        let registration =
-            Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+        // Sorted after the other webhook, which admits these pods.
+        let registration = Registration::shared(
+            cp,
+            &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+        )
+        .await;
         let tried = cp
             .kubectl_apply(&ns.name, &pod(&ns.name, &unique("tried"), &annotations))
             .await;
         assert_eq!(tried.code == 0, admitted, "{tried:?}");
-        let expected = match said.split_once('|') {
+        let expected = match expected_message.split_once('|') {
             Some((reason, sentence)) => format!(
                 "Error from server ({reason}): error when creating \"STDIN\": admission webhook \
                  \"pods.secrets.floe.dev\" denied the request: {sentence}\n"
             ),
-            None => said,
+            None => expected_message,
         };
         assert_eq!(tried.stderr, expected);
         drop(registration);
     }
 }
 
-/// The API server itself refuses such a field in its own kinds; a Rollout is stored as it was written.
+/// The API server rejects such a field in its own kinds; a Rollout is stored as it was written.
 #[tokio::test]
-async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("rollouts").await);
+async fn field_of_wrong_type_is_named_to_rollout_author() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("rollouts").await);
     cp.install_rollouts().await;
     let rollout = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
@@ -435,22 +439,22 @@ async fn a_field_of_another_type_is_named_to_the_author_of_a_rollout() {
             {"name": "main", "image": "none", "env": [{"name": "HOST", "value": "db"}, {"name": "PORT", "value": 54327}]},
         ]}}},
     });
-    // The new resource is known to the webhook's rules a moment later.
-    let refused = wait_for("the webhook is asked", || async {
-        let answer = cp
+    // The API server adds the new resource to the webhook's rules with a delay.
+    let refused = wait_for("the webhook is called", || async {
+        let output = cp
             .kubectl(
                 &["create", "--dry-run=server", "-f", "-"],
                 &rollout.to_string(),
             )
             .await;
-        (answer.code != 0).then_some(answer)
+        (output.code != 0).then_some(output)
     })
     .await;
     let sentence = "denied the request: spec.template.spec.containers[0].env[1].value (container \"main\", variable \"PORT\") \
                     is a number, and Kubernetes takes a string there; write it in quotes.\n";
     assert!(refused.stderr.ends_with(sentence), "{refused:?}");
     assert!(
-        !refused.stderr.contains("54327") && !served.webhook.log().contains("54327"),
+        !refused.stderr.contains("54327") && !fixture.webhook.log().contains("54327"),
         "{refused:?}"
     );
 }

@@ -1,31 +1,33 @@
-//! What may be sent to the port: reviews as the API server writes them, with changes; reviews that are none.
+//! Requests to the port: reviews as the API server writes them, with changes; and bodies that are not reviews.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::asking;
 use crate::neighbours::beside_us;
-use testbed::served::{
-    container, named, patch_of, patched, pod, prefixed, review_of, served, sources, variables, with,
+use testbed::manifests::{
+    container, find_container, patch_of, patched, pod, prefixed, review_of, sources, variables,
+    with,
 };
+use testbed::shared_fixture::shared_fixture;
 use testbed::stub_server::Stub;
 use testbed::unique;
 
-/// A review as the API server wrote it, replayed with changes.
+/// Review as the API server wrote it, replayed with changes.
 #[tokio::test]
-async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
-    let served = served().await;
+async fn review_is_decided_by_its_request_and_preserved() {
+    let fixture = shared_fixture().await;
     let (cp, ns, other) = (
-        served.cp,
-        served.cp.namespace("replayed").await,
-        served.cp.namespace("other").await,
+        fixture.cp,
+        fixture.cp.namespace("replayed").await,
+        fixture.cp.namespace("other").await,
     );
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     cp.secret(&other.name, "elsewhere", &["k"], "x").await;
     let recorder = Stub::start(&cp.authority).await;
     let _registered = beside_us(cp, &recorder, "aa-recorder", &ns.name).await;
     let name = unique("recorded");
-    cp.create_dry(&pod(&ns.name, &name, &asking()))
+    cp.create_dry_run(&pod(&ns.name, &name, &asking()))
         .await
         .object();
     let request = recorder
@@ -39,7 +41,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
     let replay = async |change: &dyn Fn(&mut Value)| {
         let mut review = original.clone();
         change(&mut review["request"]);
-        let answer = served
+        let answer = fixture
             .webhook
             .review("/admit/pods?timeout=5s", &review)
             .await;
@@ -49,8 +51,8 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
     let injected = |object: &Value, answer: &Value| {
         assert_eq!(answer["response"]["allowed"], true, "{answer}");
         let after = patched(object, answer);
-        assert_eq!(sources(named(&after, "main")), ["secret/db-creds"]);
-        // Add-only: without our entries it is what it was.
+        assert_eq!(sources(find_container(&after, "main")), ["secret/db-creds"]);
+        // Without the added entries, the pod is unchanged.
         for operation in &patch_of(answer).0 {
             assert!(
                 matches!(operation, json_patch::PatchOperation::Add(_)),
@@ -74,15 +76,15 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         request["object"]["metadata"]["annotations"] = prefixed(&json!({"env-from": "elsewhere"}));
     })
     .await;
-    let said = answer["response"]["status"]["message"]
+    let message = answer["response"]["status"]["message"]
         .as_str()
         .expect("a message");
     assert!(
-        said.contains(&format!("not found in namespace \"{}\"", ns.name)),
-        "{said}"
+        message.contains(&format!("not found in namespace \"{}\"", ns.name)),
+        "{message}"
     );
 
-    // Fields of a Kubernetes that is still to come.
+    // Fields of a future Kubernetes.
     let (object, answer) = replay(&|request| {
         let object = &mut request["object"];
         object["spec"]["fromTheFuture"] = json!({"a": [1, 1.5, null]});
@@ -108,7 +110,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         );
     }
 
-    // Keys that no API server lets through.
+    // Keys that no API server accepts.
     let (object, answer) = replay(&|request| {
         let hostile =
             json!({"a~b/c~1d": "x", "": "y", "~0": "z", "\u{0}\"\\": "\u{1f980}", "a/b/c": "d"});
@@ -126,7 +128,7 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
         }
     }
 
-    // What this entry does not act on, however it came here.
+    // Requests that this entry does not mutate.
     for (what, skipped, change) in [
         (
             "an update",
@@ -184,13 +186,13 @@ async fn a_review_counts_by_its_request_and_nothing_in_it_is_lost() {
 
 /// Maps that are missing or null, on the path where a pod need not have annotations.
 #[tokio::test]
-async fn what_is_missing_is_made_before_it_is_used() {
-    let served = served().await;
+async fn missing_maps_are_created_before_use() {
+    let fixture = shared_fixture().await;
     let defaults = prefixed(&json!({"env-from": "db-creds", "env.KEY": "db-creds/k"}));
     let metadata =
         json!({"labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": defaults});
-    let ns = served.cp.namespace_with("absent", &metadata).await;
-    served.cp.secret(&ns.name, "db-creds", &["k"], "x").await;
+    let ns = fixture.cp.namespace_with("absent", &metadata).await;
+    fixture.cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let mut review = review_of(&pod(&ns.name, "p", &json!({})));
     let maps = [
         json!({}),
@@ -209,18 +211,18 @@ async fn what_is_missing_is_made_before_it_is_used() {
             with(&mut main, lists);
             review["request"]["object"] =
                 json!({"metadata": metadata, "spec": {"containers": [main]}});
-            let answer = served
+            let answer = fixture
                 .webhook
                 .review("/admit/defaults/pods?timeout=5s", &review)
                 .await;
             let after = patched(&review["request"]["object"], &answer);
             assert_eq!(
-                sources(named(&after, "main")),
+                sources(find_container(&after, "main")),
                 ["secret/db-creds"],
                 "{metadata} {lists}"
             );
             assert_eq!(
-                variables(named(&after, "main")),
+                variables(find_container(&after, "main")),
                 ["KEY<db-creds/k"],
                 "{metadata} {lists}"
             );
@@ -234,9 +236,9 @@ async fn what_is_missing_is_made_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_is_answered_and_nothing_breaks() {
-    let served = served().await;
-    let webhook = &served.webhook;
+async fn invalid_review_is_answered_without_failure() {
+    let fixture = shared_fixture().await;
+    let webhook = &fixture.webhook;
     let head = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview""#;
     let large = format!(
         r#"{head},"request":{{"uid":"u","object":{{"a":"{}"}}}}}}"#,
@@ -271,25 +273,25 @@ async fn what_is_no_review_is_answered_and_nothing_breaks() {
         (Method::GET, "/metrics", String::new(), 404),
     ];
     for (method, path, body, status) in cases {
-        let (answered, said) = webhook.send(method.clone(), path, body).await;
-        assert_eq!(answered, status, "{method} {path}: {said}");
+        let (answered, message) = webhook.send(method.clone(), path, body).await;
+        assert_eq!(answered, status, "{method} {path}: {message}");
     }
-    // As soon as there is a uid, there is an answer to it.
+    // Every body with a uid gets a response with that uid.
     for broken in [
         r#""object":{"metadata":{"annotations":"canary-text"}}}}"#,
         r#""object":{"spec":{"containers":[{"na"#,
         r#""operation":7}}"#,
         r#""object":{"spec":{"containers":{"name":"canary-text"}}}}}"#,
     ] {
-        let (status, said) = webhook
+        let (status, message) = webhook
             .send(
                 Method::POST,
                 "/admit/pods",
                 format!(r#"{head},"request":{{"uid":"u-1",{broken}"#),
             )
             .await;
-        assert_eq!(status, 200, "{broken}: {said}");
-        let answer: Value = serde_json::from_str(&said).expect("an AdmissionReview");
+        assert_eq!(status, 200, "{broken}: {message}");
+        let answer: Value = serde_json::from_str(&message).expect("an AdmissionReview");
         let response = &answer["response"];
         assert_eq!(
             (&response["uid"], &response["allowed"]),
@@ -300,15 +302,15 @@ async fn what_is_no_review_is_answered_and_nothing_breaks() {
             (&response["status"]["code"], &response["status"]["reason"]),
             (&json!(400), &json!("BadRequest"))
         );
-        assert!(!said.contains("canary-text"), "{said}");
+        assert!(!message.contains("canary-text"), "{message}");
     }
     let (_, metrics) = webhook.get("/metrics").expect("metrics");
     assert!(metrics.contains(r#"reason="unreadable""#), "{metrics}");
     assert!(!webhook.log().contains("canary-text"));
-    // And it still works.
-    served
+    // The server still works.
+    fixture
         .cp
-        .create_dry(&pod(
+        .create_dry_run(&pod(
             "default",
             "alive",
             &prefixed(&json!({"refs": "env:a/b"})),

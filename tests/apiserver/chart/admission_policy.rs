@@ -1,24 +1,24 @@
-//! What the controller's account may change, on the real API server: one annotation and the `caBundle`, though its roles
-//! here allow everything.
+//! Changes that the admission policies allow to the controller's account, on the real API server: one annotation and
+//! the `caBundle`, although its roles here allow everything.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::helm::{Helm, NAME, named};
-use testbed::kubectl::Output;
+use testbed::helm::{Helm, NAME, find_object};
+use testbed::manifests::{deployment, job, prefixed};
 use testbed::objects;
-use testbed::served::{deployment, job, prefixed};
 use testbed::wait_within;
 
 const ACCOUNT: &str = "system:serviceaccount:floe-secrets-webhook:floe-secrets-controller";
 
-/// How long the API server may take to know a new policy.
-const POLICY_KNOWN: Duration = Duration::from_mins(1);
+/// Time limit until the API server enforces a new policy.
+const POLICY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A control plane with the chart's policies, and the account with every right there is.
-async fn scene() -> ControlPlane {
+/// Control plane with the chart's policies, and the controller's account with every permission.
+async fn fixture() -> ControlPlane {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -29,7 +29,7 @@ async fn scene() -> ControlPlane {
             .await
             .object();
     }
-    let rendered = Helm::Four.objects(
+    let rendered = Helm::V4.objects(
         NAME,
         &json!({"tls": {"mode": "self-managed"}, "webhook": {"exemptNamespaces": ["quiet"]}}),
     );
@@ -51,8 +51,8 @@ async fn scene() -> ControlPlane {
     cp
 }
 
-/// A merge patch by the account.
-async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> Output {
+/// Sends a merge patch as the controller's account.
+async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value) -> CommandOutput {
     let change = change.to_string();
     let args = [
         "--as",
@@ -69,23 +69,23 @@ async fn patch(cp: &ControlPlane, namespace: &str, object: &str, change: &Value)
 }
 
 #[track_caller]
-fn denied(answer: &Output, says: &str) {
-    let named = answer
+fn rejects(output: &CommandOutput, expected_message: &str) {
+    let is_named = output
         .stderr
         .contains("ValidatingAdmissionPolicy 'floe-secrets-controller-");
     assert!(
-        answer.code != 0 && named && answer.stderr.contains(says),
-        "no {says:?} in {answer:?}"
+        output.code != 0 && is_named && output.stderr.contains(expected_message),
+        "no {expected_message:?} in {output:?}"
     );
 }
 
-/// A workload of each kind that the account may patch, by its name for kubectl.
+/// Workload of each kind that the account may patch, by its name for kubectl.
 fn workloads() -> Vec<(&'static str, Value)> {
     let containers = json!([{"name": "main", "image": "none"}]);
     let set = |kind: &str, more: &Value| {
         let mut object = deployment("asks", &prefixed(&json!({"env-from": "db"})), &containers);
         object["kind"] = kind.into();
-        testbed::served::with(&mut object["spec"], more);
+        testbed::manifests::with(&mut object["spec"], more);
         object
     };
     vec![
@@ -110,9 +110,9 @@ fn trigger(value: &Value) -> Value {
     json!({"metadata": {"annotations": {"retry.floe.dev/requested-for": value}}})
 }
 
-/// The API server learns of a policy some time after it is there.
+/// Waits until the API server enforces a new policy.
 async fn known(cp: &ControlPlane, object: &str) {
-    wait_within(POLICY_KNOWN, "the policy counts", || async {
+    wait_within(POLICY_TIMEOUT, "the policy is in effect", || async {
         let refused = patch(
             cp,
             "jobs",
@@ -130,8 +130,8 @@ async fn known(cp: &ControlPlane, object: &str) {
 }
 
 #[tokio::test]
-async fn controller_changes_one_annotation_and_the_ca_alone() {
-    let cp = &scene().await;
+async fn controller_can_change_only_one_annotation_and_the_ca() {
+    let cp = &fixture().await;
     for (name, mut object) in workloads() {
         for namespace in ["jobs", "kube-system", "kube-node-lease", NAME, "quiet"] {
             object["metadata"]["namespace"] = namespace.into();
@@ -141,14 +141,14 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
         annotations(cp, name).await;
         everything_else(cp, name).await;
         for namespace in ["kube-system", "kube-node-lease", NAME, "quiet"] {
-            denied(
+            rejects(
                 &patch(cp, namespace, name, &trigger(&"uid".into())).await,
                 "in a namespace that the webhook leaves alone",
             );
         }
-        // Others are not concerned.
+        // Other accounts are not affected.
         let label = ["-n", "kube-system", "label", name, "by=somebody"];
-        cp.kubectl(&label, "").await.succeeded();
+        cp.kubectl(&label, "").await.expect_success();
     }
     let fresh = deployment(
         "fresh",
@@ -156,7 +156,7 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
         &json!([{"name": "main", "image": "none"}]),
     )
     .to_string();
-    denied(
+    rejects(
         &cp.kubectl(
             &["--as", ACCOUNT, "-n", "jobs", "create", "-f", "-"],
             &fresh,
@@ -167,14 +167,17 @@ async fn controller_changes_one_annotation_and_the_ca_alone() {
     configuration(cp).await;
 }
 
-/// The one annotation comes, changes and goes, with others beside it and without; no other does.
+/// The one annotation can be added, changed and removed, with others on the object and without; no other annotation
+/// can.
 async fn annotations(cp: &ControlPlane, name: &str) {
     for value in [json!("a"), json!("b"), json!(null)] {
-        patch(cp, "jobs", name, &trigger(&value)).await.succeeded();
+        patch(cp, "jobs", name, &trigger(&value))
+            .await
+            .expect_success();
     }
     let other = "changes no annotation but retry.floe.dev/requested-for";
     let change = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
-    denied(
+    rejects(
         &patch(cp, "jobs", name, &change("example.com/a", "b".into())).await,
         other,
     );
@@ -186,20 +189,20 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         name,
         "example.com/a=b",
     ];
-    cp.kubectl(&annotate, "").await.succeeded();
+    cp.kubectl(&annotate, "").await.expect_success();
     for change in [
         change("example.com/a", "c".into()),
         change("example.com/a", json!(null)),
     ] {
-        denied(&patch(cp, "jobs", name, &change).await, other);
+        rejects(&patch(cp, "jobs", name, &change).await, other);
     }
     patch(cp, "jobs", name, &trigger(&"c".into()))
         .await
-        .succeeded();
-    // A controller of an older version still writes the name that the annotation had: it is refused, changes nothing,
-    // and marks that it has left behind stand in nobody's way.
+        .expect_success();
+    // A controller of an older version still writes the former name of the annotation: it is rejected, changes nothing,
+    // and leftover annotations hinder nobody.
     let former = "nudge.floe.dev/secret";
-    denied(
+    rejects(
         &patch(cp, "jobs", name, &change(former, "uid".into())).await,
         other,
     );
@@ -208,19 +211,19 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     patch(cp, "jobs", name, &trigger(&"beside".into()))
         .await
-        .succeeded();
-    denied(
+        .expect_success();
+    rejects(
         &patch(cp, "jobs", name, &change(former, "again".into())).await,
         other,
     );
     cp.kubectl(&["-n", "jobs", "annotate", name, &format!("{former}-")], "")
         .await
-        .succeeded();
+        .expect_success();
     let all = json!({"metadata": {"annotations": null}});
-    denied(&patch(cp, "jobs", name, &all).await, other);
+    rejects(&patch(cp, "jobs", name, &all).await, other);
     cp.kubectl(
         &[
             "-n",
@@ -233,20 +236,20 @@ async fn annotations(cp: &ControlPlane, name: &str) {
         "",
     )
     .await
-    .succeeded();
-    // Nothing at all is there now.
+    .expect_success();
+    // Now there are no annotations at all.
     patch(cp, "jobs", name, &trigger(&"d".into()))
         .await
-        .succeeded();
-    patch(cp, "jobs", name, &all).await.succeeded();
+        .expect_success();
+    patch(cp, "jobs", name, &all).await.expect_success();
     patch(cp, "jobs", name, &trigger(&"e".into()))
         .await
-        .succeeded();
+        .expect_success();
 }
 
 async fn everything_else(cp: &ControlPlane, name: &str) {
     let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
-    for (change, says) in [
+    for (change, expected_message) in [
         (
             json!({"metadata": {"labels": {"a": "b"}}}),
             "changes no labels, owners or finalizers",
@@ -260,24 +263,24 @@ async fn everything_else(cp: &ControlPlane, name: &str) {
             "changes no labels, owners or finalizers",
         ),
     ] {
-        denied(&patch(cp, "jobs", name, &change).await, says);
+        rejects(&patch(cp, "jobs", name, &change).await, expected_message);
     }
-    // What each kind lets people change of its spec.
+    // Fields of each kind's spec that users may change.
     let image = json!({"spec": {"template": {"spec": {"hostPID": true}}}});
     let spec = match name.split_once('/').expect("a kind").0 {
         "job" => json!({"spec": {"suspend": true}}),
         _ => image,
     };
-    denied(&patch(cp, "jobs", name, &spec).await, "changes no spec");
+    rejects(&patch(cp, "jobs", name, &spec).await, "changes no spec");
     let both = json!({"metadata": trigger(&"f".into())["metadata"], "spec": spec["spec"]});
-    denied(&patch(cp, "jobs", name, &both).await, "changes no spec");
+    rejects(&patch(cp, "jobs", name, &both).await, "changes no spec");
 }
 
-/// The webhook configuration: the CA of every entry, and nothing else of any.
+/// Webhook configuration: the CA of every entry, and no other field.
 async fn configuration(cp: &ControlPlane) {
     let name = "mutatingwebhookconfiguration/zz-floe-secrets-webhook";
-    let rendered = Helm::Four.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
-    let live = objects::path(named(
+    let rendered = Helm::V4.objects(NAME, &json!({"tls": {"mode": "self-managed"}}));
+    let live = objects::path(find_object(
         &rendered,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -299,7 +302,7 @@ async fn configuration(cp: &ControlPlane) {
         )
         .await
     };
-    // As the controller writes it: server-side, every entry at once.
+    // Same request as the controller's: server-side, every entry at once.
     let trusted: Vec<Value> = entries
         .as_array()
         .expect("entries")
@@ -317,14 +320,14 @@ async fn configuration(cp: &ControlPlane) {
         "-f",
         "-",
     ];
-    // It has to be a certificate for the API server to take it.
+    // The API server accepts only a valid certificate.
     let pem = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         cp.authority.pem(),
     );
     cp.kubectl(&args, &apply.to_string().replace("Y2E=", &pem))
         .await
-        .succeeded();
+        .expect_success();
     let after = cp.request(http::Method::GET, &live, None).await.object()["webhooks"].take();
     assert!(
         after
@@ -353,29 +356,29 @@ async fn configuration(cp: &ControlPlane) {
     ] {
         let operation =
             json!([{"op": "replace", "path": format!("/webhooks/0/{path}"), "value": value}]);
-        denied(&by_json(operation).await, nothing_else);
+        rejects(&by_json(operation).await, nothing_else);
     }
     let elsewhere = json!([{"op": "replace", "path": "/webhooks/0/clientConfig",
         "value": {"url": "https://127.0.0.1:1", "caBundle": pem}}]);
-    denied(&by_json(elsewhere).await, nothing_else);
-    denied(
+    rejects(&by_json(elsewhere).await, nothing_else);
+    rejects(
         &by_json(json!([{"op": "remove", "path": "/webhooks/4"}])).await,
         nothing_else,
     );
     let label = json!([{"op": "add", "path": "/metadata/labels/a", "value": "b"}]);
-    denied(
+    rejects(
         &by_json(label).await,
         "changes no metadata of the webhook configuration",
     );
-    // Somebody else's configuration.
-    let mut theirs = named(
+    // Configuration of another webhook.
+    let mut foreign = find_object(
         &rendered,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
     )
     .clone();
-    theirs["metadata"]["name"] = "theirs".into();
-    cp.create(&theirs).await.object();
+    foreign["metadata"]["name"] = "theirs".into();
+    cp.create(&foreign).await.object();
     let ca = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": pem}])
         .to_string();
     let args = [
@@ -387,13 +390,13 @@ async fn configuration(cp: &ControlPlane) {
         "--patch",
         &ca,
     ];
-    denied(
+    rejects(
         &cp.kubectl(&args, "").await,
         "no webhook configuration but zz-floe-secrets-webhook",
     );
 }
 
-/// A field that a newer API has is one that the policy would let through.
+/// Compares the policy with the API: a field that the policy does not name could be changed.
 #[tokio::test]
 async fn policy_names_every_field_of_an_entry() {
     let cp = ControlPlane::shared().await;
@@ -409,8 +412,8 @@ async fn policy_names_every_field_of_an_entry() {
             .cloned()
             .collect()
     };
-    let rendered = Helm::Four.objects(NAME, &json!({}));
-    let policy = named(
+    let rendered = Helm::V4.objects(NAME, &json!({}));
+    let policy = find_object(
         &rendered,
         "ValidatingAdmissionPolicy",
         "floe-secrets-controller-configuration",
@@ -432,11 +435,11 @@ async fn policy_names_every_field_of_an_entry() {
     }
 }
 
-/// Without the controller, and when it is turned off, there is none.
+/// Without the controller, and when it is turned off, there is no policy.
 #[test]
-fn policy_is_there_for_the_controller() {
+fn policy_is_rendered_only_with_controller() {
     let count = |values: &Value| {
-        let objects = Helm::Four.objects(NAME, values);
+        let objects = Helm::V4.objects(NAME, values);
         objects
             .iter()
             .filter(|object| {
@@ -452,11 +455,11 @@ fn policy_is_there_for_the_controller() {
         count(&json!({"controller": {"admissionPolicy": {"enabled": false}}})),
         0
     );
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"controller": {"serviceAccount": {"name": "theirs"}}}),
     );
-    let policy = named(
+    let policy = find_object(
         &objects,
         "ValidatingAdmissionPolicy",
         "floe-secrets-controller-workloads",

@@ -1,31 +1,31 @@
-//! Who may call the admission port: what is rendered for each way to close it, and what an open port refuses.
+//! Callers of the admission port: objects rendered for each way to close it, and requests that an open port rejects.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::{existing, merged};
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
-use testbed::kubectl::Output;
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::manifests::{patched, pod, prefixed, review_of, variables};
 use testbed::objects::yaml;
 use testbed::process::Folder;
-use testbed::served::{patched, pod, prefixed, review_of, variables};
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::Launch;
 
-/// How the chart names the ways to close the port.
+/// Names in the chart of the ways to close the port.
 const SETTINGS: &str = "tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from";
 
 fn closed_by_range() -> Value {
     json!({"networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}})
 }
 
-/// What the rendered webhook is told about its callers.
+/// Value of the rendered webhook's `--trusted-callers`.
 fn trusted(values: &Value) -> String {
-    let objects = Helm::Four.objects(NAME, values);
+    let objects = Helm::V4.objects(NAME, values);
     let container =
-        &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0];
+        &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0];
     let args = container["args"]
         .as_array()
         .expect("arguments")
@@ -40,7 +40,7 @@ fn trusted(values: &Value) -> String {
 }
 
 #[test]
-fn callers_are_trusted_only_when_the_port_is_closed() {
+fn callers_are_trusted_only_if_port_is_closed() {
     let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     let ca = |kind: &str| json!({"tls": {"clientCA": {kind: "api-server-ca"}}});
     for (values, expected) in [
@@ -70,7 +70,7 @@ fn callers_are_trusted_only_when_the_port_is_closed() {
             ),
             true,
         ),
-        // Metrics and egress say nothing about this port.
+        // Metrics and egress do not affect this port.
         (
             json!({"networkPolicy": {"metrics": {"from": from}, "egress": {"apiServer": from}}}),
             false,
@@ -85,7 +85,7 @@ fn callers_are_trusted_only_when_the_port_is_closed() {
 }
 
 #[test]
-fn a_policy_that_would_close_nothing_is_refused() {
+fn policy_without_effect_is_rejected() {
     let from = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     for (name, policy) in [
         ("podCIDRs", json!({"podCIDRs": ["10.244.0.0/16"]})),
@@ -99,20 +99,20 @@ fn a_policy_that_would_close_nothing_is_refused() {
             (json!({"hostNetwork": true}), "tls.clientCA works there too"),
         ] {
             let values = merged(json!({"networkPolicy": policy}), &more);
-            let answer = Helm::Four.template(NAME, &values);
-            let named = answer
+            let output = Helm::V4.template(NAME, &values);
+            let is_named = output
                 .stderr
                 .contains(&format!("networkPolicy.{name} is set"));
             assert!(
-                answer.code != 0 && named && answer.stderr.contains(says),
+                output.code != 0 && is_named && output.stderr.contains(says),
                 "{values}: {}",
-                answer.stderr
+                output.stderr
             );
         }
     }
 }
 
-/// The notes of an installation, from a dry run.
+/// Notes of an installation, from a dry run.
 fn notes(values: &Value) -> String {
     let args = [
         "install",
@@ -122,17 +122,17 @@ fn notes(values: &Value) -> String {
         NAME,
         "--dry-run=client",
     ];
-    let said = Helm::Four
+    let notes_text = Helm::V4
         .run(&args, &merged(existing(), values))
-        .succeeded()
+        .expect_success()
         .stdout;
-    let (_, notes) = said.split_once("NOTES:").expect("notes");
-    // As a sentence, whatever the lines are.
+    let (_, notes) = notes_text.split_once("NOTES:").expect("notes");
+    // Joined into one line, independent of line breaks.
     notes.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn notes_warn_while_the_port_is_open() {
+fn notes_warn_while_port_is_open() {
     let open = notes(&json!({}));
     for says in [
         "WARNING: any pod of the cluster can send reviews to the webhook's port",
@@ -157,31 +157,26 @@ fn notes_warn_while_the_port_is_open() {
     );
 }
 
-fn kustomize(folder: &str) -> Output {
-    let [kubectl] = paths(["kubectl"]);
-    let output = std::process::Command::new(kubectl)
-        .args(["kustomize", folder])
-        .output()
-        .expect("kubectl runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: output.status.code().unwrap_or(-1),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }
+fn kustomize(folder: &str) -> CommandOutput {
+    let [kubectl] = program_paths(["kubectl"]);
+    let mut command = std::process::Command::new(kubectl);
+    command.args(["kustomize", folder]);
+    CommandOutput::run(command, "")
 }
 
-/// What closes the port of the plain manifests, on their page and in `hack/install.sh`, is what the chart renders.
+/// The policies for the plain manifests, on their page and in `hack/install.sh`, are those of the chart.
 #[test]
-fn plain_manifests_are_closed_as_the_chart_is() {
-    let rendered = Helm::Four.objects(NAME, &merged(existing(), &closed_by_range()));
-    let expected = (
-        named(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
-        named(&rendered, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0]["args"]
-            .clone(),
-    );
-    let page =
-        std::fs::read_to_string(project().join("manifests/webhook/README.md")).expect("the page");
+fn plain_manifests_close_port_as_chart_does() {
+    let rendered = Helm::V4.objects(NAME, &merged(existing(), &closed_by_range()));
+    let expected =
+        (
+            find_object(&rendered, "NetworkPolicy", NAME)["spec"].clone(),
+            find_object(&rendered, "Deployment", NAME)["spec"]["template"]["spec"]["containers"][0]
+                ["args"]
+                .clone(),
+        );
+    let page = std::fs::read_to_string(project_root().join("manifests/webhook/README.md"))
+        .expect("the page");
     let block = page
         .split("```yaml\n")
         .nth(1)
@@ -191,23 +186,23 @@ fn plain_manifests_are_closed_as_the_chart_is() {
     let link = folder.path().join("manifests");
     let copied = std::process::Command::new("cp")
         .arg("-R")
-        .arg(project().join("manifests"))
+        .arg(project_root().join("manifests"))
         .arg(&link)
         .output();
     assert!(copied.expect("cp runs").status.success());
     folder.write("kustomization.yaml", block);
     let by_page = kustomize(&folder.path().display().to_string())
-        .succeeded()
+        .expect_success()
         .stdout;
 
-    let [kubectl] = paths(["kubectl"]);
+    let [kubectl] = program_paths(["kubectl"]);
     let script =
         "k() { \"$KUBECTL\" \"$@\"; }; source hack/lib/callers.sh; manifests_for 10.244.0.0/16";
     let by_script = std::process::Command::new("bash")
         .args(["-euc", script])
-        .env("ROOT", project())
+        .env("ROOT", project_root())
         .env("KUBECTL", kubectl)
-        .current_dir(project())
+        .current_dir(project_root())
         .output()
         .expect("bash runs");
     assert!(
@@ -220,17 +215,16 @@ fn plain_manifests_are_closed_as_the_chart_is() {
         String::from_utf8_lossy(&by_script.stdout).into_owned(),
     ] {
         let objects = yaml(&text);
-        let policy = &named(&objects, "NetworkPolicy", NAME)["spec"];
-        let args = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
+        let policy = &find_object(&objects, "NetworkPolicy", NAME)["spec"];
+        let args = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["containers"]
             [0]["args"];
         assert_eq!((policy, args), (&expected.0, &expected.1));
     }
 }
 
-/// The same program, told what the chart tells it with and without a closed port, reviewed by somebody without a
-/// certificate.
+/// Webhook with the arguments of the chart, with and without a closed port, called without a client certificate.
 #[tokio::test]
-async fn every_key_is_given_only_behind_a_closed_port() {
+async fn star_reference_is_accepted_only_behind_closed_port() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("callers").await;
     cp.secret(&namespace.name, "db", &["user", "word"], "v")
@@ -243,25 +237,25 @@ async fn every_key_is_given_only_behind_a_closed_port() {
             .args
             .retain(|argument| !argument.starts_with("--trusted-callers"));
         let webhook = launch.with(&[&trusted(&values)]).start().await;
-        let answer = async |annotations: &Value| {
+        let response = async |annotations: &Value| {
             webhook
                 .review("/admit/pods", &review_of(&asks(annotations)))
                 .await
         };
-        // Goes on in any case.
+        // Rejected in neither case.
         for annotations in [
             json!({"env-from": "db"}),
             json!({"refs": "db/user"}),
             json!({"env.USER": "db/user"}),
         ] {
-            let review = answer(&annotations).await;
+            let review = response(&annotations).await;
             assert_eq!(
                 review["response"]["allowed"], true,
                 "{closed} {annotations}: {review}"
             );
         }
         let every = json!({"refs": "db/*"});
-        let review = answer(&every).await;
+        let review = response(&every).await;
         if closed {
             assert_eq!(review["response"]["allowed"], true, "{review}");
             let injected = patched(&asks(&every), &review);
@@ -274,17 +268,17 @@ async fn every_key_is_given_only_behind_a_closed_port() {
             assert_eq!(review["response"]["allowed"], false, "{review}");
             let message = review["response"]["status"]["message"]
                 .as_str()
-                .expect("a sentence");
+                .expect("a message");
             assert!(message.contains(SETTINGS), "{message}");
             assert!(
                 !review.to_string().contains("word"),
-                "a key's name is told: {review}"
+                "a key's name is disclosed: {review}"
             );
         }
     }
-    // The objects that say so are what the API server accepts.
-    let objects = Helm::Four.objects(NAME, &closed_by_range());
-    let mut policy = named(&objects, "NetworkPolicy", NAME).clone();
+    // The API server accepts the rendered objects.
+    let objects = Helm::V4.objects(NAME, &closed_by_range());
+    let mut policy = find_object(&objects, "NetworkPolicy", NAME).clone();
     policy["metadata"]["namespace"] = namespace.name.clone().into();
     cp.create(&policy).await.object();
     let path = testbed::objects::path(&policy);

@@ -1,5 +1,5 @@
-//! The chart's certificates by the real cert-manager: issued, put into the webhook configuration, renewed, and gone
-//! after an uninstallation.
+//! Certificates of the chart by real cert-manager: issued, put into the webhook configuration, renewed, and removed by
+//! an uninstallation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
+use testbed::load::LoadGenerator;
+use testbed::manifests::{container, deployment, pod, prefixed};
 use testbed::objects::send_as;
 use testbed::process::{Folder, Process};
-use testbed::served::{container, deployment, pod, prefixed};
-use testbed::soak::Pace;
-use testbed::stream::Stream;
+use testbed::soak::RotationSchedule;
 use testbed::wait_for;
 use testbed::webhook_process::Launch;
 
 pub(crate) const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-/// Creates in a second while certificates are renewed.
+/// Creates per second while certificates are renewed.
 const RATE: u32 = 50;
 
-/// The release's Service leads to this machine, to the port that the configuration names.
+/// Makes the release's Service resolve to this machine, with the port that the configuration names.
 pub(crate) async fn lead_here(cp: &ControlPlane) {
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
@@ -40,7 +40,7 @@ pub(crate) fn decoded(secret: &Value, key: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn cert_manager_issues_renews_and_nothing_is_left() {
+async fn cert_manager_issues_renews_and_leaves_nothing() {
     let cp = &ControlPlane::start(Options::default()).await;
     let _cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
@@ -48,15 +48,15 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         .object();
     let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
 
-    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
     let values = json!({"service": {"port": launch.port}});
     let install = ["install", NAME, &chart(), "--namespace", NAME];
-    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    cp.helm(Helm::V4, &install, &values).await.expect_success();
     lead_here(cp).await;
 
     let pair = async || -> Option<(String, String, String)> {
-        let answer = cp.request(Method::GET, &secret, None).await;
-        let secret = answer.accepted().then_some(answer.body)?;
+        let response = cp.request(Method::GET, &secret, None).await;
+        let secret = response.is_accepted().then_some(response.body)?;
         Some((
             decoded(&secret, "tls.crt")?,
             decoded(&secret, "tls.key")?,
@@ -79,7 +79,7 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
     let injected = wait_for("the CA in every entry", bundles).await;
     assert_eq!(injected, vec![STANDARD.encode(&ca); 5]);
 
-    // Our program serves with it, under the rights of the release, and the API server trusts it.
+    // The webhook serves with it, with the permissions of the release, and the API server trusts it.
     let identity = cp.identity(NAME, NAME).await;
     let launch = launch.set("--kubeconfig", &identity.kubeconfig.display().to_string());
     launch.folder.write("tls.crt", &cert);
@@ -92,16 +92,16 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
             .cloned()
     };
     wait_for("a pod gets its secret", || async {
-        let answer = cp.create_dry(&asks).await;
-        (answer.accepted() && source(&answer.body) == Some("db".into())).then_some(())
+        let response = cp.create_dry_run(&asks).await;
+        (response.is_accepted() && source(&response.body) == Some("db".into())).then_some(())
     })
     .await;
 
-    // Renewed again and again under load; the files follow as the kubelet would bring them, key and certificate.
+    // Renewed repeatedly under load; the files are updated as by the kubelet, key and certificate together.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
-    let stream = Stream::start(loader.client(), "default", "db", RATE);
-    let pace = Pace::or_soak(Pace {
+    let stream = LoadGenerator::start(loader.client(), "default", "db", RATE);
+    let pace = RotationSchedule::or_soak(RotationSchedule {
         rotations: 4,
         seconds: 1,
     });
@@ -137,16 +137,18 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
             metrics.contains(&line).then_some(())
         })
         .await;
-        stream.answers(RATE as usize * pace.seconds).await;
+        stream
+            .wait_for_responses(RATE as usize * pace.seconds)
+            .await;
     }
     let report = stream.stop().await;
     println!("{} renewals: {}", pace.rotations, report.summary());
-    report.all_injected();
+    report.injects_all();
 
-    // An upgrade takes nothing, by either Helm's way of applying.
+    // An upgrade removes nothing, with either Helm's way of applying.
     let before = bundles().await;
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &[
             "upgrade",
             NAME,
@@ -158,26 +160,26 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         &Value::Null,
     )
     .await
-    .succeeded();
+    .expect_success();
     assert_eq!(bundles().await, before);
     assert_eq!(pair().await.map(|pair| pair.2), Some(ca));
 
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["uninstall", NAME, "--namespace", NAME],
         &Value::Null,
     )
     .await
-    .succeeded();
+    .expect_success();
     nothing_left(cp).await;
     assert_eq!(
         cp.request(Method::GET, CONFIGURATION, None).await.status,
         404
     );
-    // A pod that asks is not refused any more, because nobody is asked.
-    cp.create_dry(&asks).await.object();
+    // A pod with annotations is no longer rejected, because the webhook is not called.
+    cp.create_dry_run(&asks).await.object();
 
-    // From rendered files: cert-manager fills the Secrets that are among them, which the next apply leaves alone.
+    // From rendered files: cert-manager fills the rendered Secrets, which the next apply leaves unchanged.
     let template = [
         "template",
         NAME,
@@ -187,24 +189,26 @@ async fn cert_manager_issues_renews_and_nothing_is_left() {
         "--skip-tests",
     ];
     let rendered = cp
-        .helm(Helm::Four, &template, &json!({}))
+        .helm(Helm::V4, &template, &json!({}))
         .await
-        .succeeded()
+        .expect_success()
         .stdout;
-    // Server-side, as the installation's page has it: otherwise kubectl may want to create what cert-manager just did.
+    // Server-side, as the installation page has it: otherwise kubectl may try to create what cert-manager has just
+    // created.
     let apply = ["apply", "--server-side", "--filename", "-"];
-    cp.kubectl(&apply, &rendered).await.succeeded();
+    cp.kubectl(&apply, &rendered).await.expect_success();
     let (again, ..) = wait_for("the certificate", pair).await;
     wait_for("the CA in every entry", bundles).await;
-    cp.kubectl(&apply, &rendered).await.succeeded();
+    cp.kubectl(&apply, &rendered).await.expect_success();
     assert_eq!(pair().await.map(|pair| pair.0), Some(again));
     cp.kubectl(&["delete", "--filename", "-"], &rendered)
         .await
-        .succeeded();
+        .expect_success();
     nothing_left(cp).await;
 }
 
-/// A container of the release, as a process on this machine: its own arguments, and its ServiceAccount's rights.
+/// Runs a container of the release as a process on this machine, with its own arguments and its ServiceAccount's
+/// permissions.
 pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) -> (Process, Folder) {
     let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{deployment}");
     let template = cp.request(Method::GET, &path, None).await.object()["spec"]["template"].take();
@@ -213,7 +217,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         .expect("an account");
     let identity = cp.identity(NAME, account).await;
     let folder = Folder::new();
-    // What a kubelet would mount.
+    // Files that a kubelet would mount.
     let mounted = template["spec"]["volumes"]
         .as_array()
         .into_iter()
@@ -226,7 +230,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
             folder.write(key, decoded(&secret, key).expect("the pair"));
         }
     }
-    let here = |argument: &str| match argument.split_once('=') {
+    let local_value = |argument: &str| match argument.split_once('=') {
         Some((flag @ ("--tls-cert" | "--tls-key"), file)) => {
             format!(
                 "{flag}={}/{}",
@@ -236,7 +240,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         }
         Some(("--listen", _)) => format!("--listen=127.0.0.1:{}", ports[0]),
         Some(("--ops-listen", _)) => format!("--ops-listen=127.0.0.1:{}", ports[1]),
-        // A test does not wait as long as people's API servers get.
+        // Shorter than in the chart, so that the test does not wait.
         Some(("--ca-grace", _)) => "--ca-grace=1s".to_owned(),
         _ => argument
             .replace("$(POD_NAMESPACE)", NAME)
@@ -247,7 +251,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
         .expect("arguments")
         .iter();
     let mut args: Vec<String> = args
-        .map(|argument| here(argument.as_str().expect("text")))
+        .map(|argument| local_value(argument.as_str().expect("text")))
         .collect();
     args.extend([
         "--kubeconfig".to_owned(),
@@ -260,7 +264,7 @@ pub(crate) async fn run(cp: &ControlPlane, deployment: &str, ports: [u16; 2]) ->
     )
 }
 
-/// The chart as it might have been before it had the entries that never stop anything.
+/// Chart as it might have been before it had the entries that fail open.
 fn older_chart() -> Folder {
     let folder = Folder::new();
     let copied = std::process::Command::new("cp")
@@ -287,9 +291,9 @@ fn older_chart() -> Folder {
     folder
 }
 
-/// The chart's own objects, rights and arguments, and our program: nobody else makes the certificate.
+/// Objects, permissions and arguments of the chart, and the webhook: nothing else issues the certificate.
 #[tokio::test]
-async fn self_managed_certificates_need_nobody_else() {
+async fn self_managed_certificates_need_no_issuer() {
     let cp = &ControlPlane::start(Options::default()).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
         .await
@@ -304,7 +308,7 @@ async fn self_managed_certificates_need_nobody_else() {
         "--namespace",
         NAME,
     ];
-    cp.helm(Helm::Four, &install, &values).await.succeeded();
+    cp.helm(Helm::V4, &install, &values).await.expect_success();
     lead_here(cp).await;
 
     let (controller, _controller_files) =
@@ -313,24 +317,23 @@ async fn self_managed_certificates_need_nobody_else() {
     cp.secret("default", "db", &["k"], "v").await;
     let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
     let injected = async || {
-        let ended = controller.exited().or_else(|| webhook.exited());
+        let ended = controller.exit_status().or_else(|| webhook.exit_status());
         assert!(
             ended.is_none(),
             "{ended:?}\n{}\n{}",
             controller.tail(),
             webhook.tail()
         );
-        let answer = cp.create_dry(&asks).await;
-        let source = answer
+        let response = cp.create_dry_run(&asks).await;
+        let source = response
             .body
             .pointer("/spec/containers/0/envFrom/0/secretRef/name")
             .cloned();
-        (answer.accepted() && source == Some("db".into())).then_some(())
+        (response.is_accepted() && source == Some("db".into())).then_some(())
     };
     wait_for("a pod gets its secret", injected).await;
 
-    // What Helm does takes neither the certificate nor the CA. And nothing is refused while an entry that is new has no
-    // CA yet.
+    // Helm removes neither the certificate nor the CA. Nothing is rejected while a new entry has no CA yet.
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let loader = cp.service_account("default", "loader", &rules).await;
     let mut workload = deployment(
@@ -348,13 +351,14 @@ async fn self_managed_certificates_need_nobody_else() {
         "--reuse-values",
     ];
     let changed = [&upgrade[..], &["--set", "webhook.timeoutSeconds=6"]].concat();
-    // Not behind the first: to take an entry away again, Helm 4 would have to own all of it. So entries only ever come.
+    // Not behind the first: to remove an entry again, Helm 4 would have to own all of it. So entries are only ever
+    // added.
     let back = ["rollback", NAME, "2", "--namespace", NAME];
     for args in [&upgrade[..], &changed, &back] {
-        let stream = Stream::start(loader.client(), "default", "db", RATE);
-        stream.answers(10).await;
-        cp.helm(Helm::Four, args, &Value::Null).await.succeeded();
-        cp.create_dry(&workload).await.object();
+        let stream = LoadGenerator::start(loader.client(), "default", "db", RATE);
+        stream.wait_for_responses(10).await;
+        cp.helm(Helm::V4, args, &Value::Null).await.expect_success();
+        cp.create_dry_run(&workload).await.object();
         wait_for("every entry has the CA", || async {
             let live = cp.request(Method::GET, CONFIGURATION, None).await.object();
             let entries = live["webhooks"].as_array()?;
@@ -364,25 +368,25 @@ async fn self_managed_certificates_need_nobody_else() {
             (trusted && entries.len() == 5).then_some(())
         })
         .await;
-        stream.answers(10).await;
-        stream.stop().await.all_injected();
+        stream.wait_for_responses(10).await;
+        stream.stop().await.injects_all();
         assert!(injected().await.is_some(), "after {args:?}");
     }
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["uninstall", NAME, "--namespace", NAME],
         &Value::Null,
     )
     .await
-    .succeeded();
-    // The controller still runs, and may not make its objects anew.
+    .expect_success();
+    // The controller still runs, and may not create its objects again.
     let kinds = "secrets,leases,deployments,services,roles,rolebindings";
     let left = cp
         .kubectl(&["-n", NAME, "get", kinds, "--output=name"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(left.stdout, "");
-    cp.create_dry(&asks).await.object();
+    cp.create_dry_run(&asks).await.object();
 }
 
 pub(crate) async fn nothing_left(cp: &ControlPlane) {
@@ -398,7 +402,7 @@ pub(crate) async fn nothing_left(cp: &ControlPlane) {
         ];
         cp.kubectl(&args, "")
             .await
-            .succeeded()
+            .expect_success()
             .stdout
             .is_empty()
             .then_some(())

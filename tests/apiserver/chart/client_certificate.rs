@@ -1,18 +1,18 @@
-//! The page about the API server's client certificate, word for word, on a real API server.
+//! Commands of the page about the API server's client certificate, literally, on a real API server.
 
 use serde_json::{Value, json};
 
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::Folder;
-use testbed::served::{pod, prefixed};
-use testbed::tools::project;
+use testbed::tools::project_root;
 use testbed::wait_for;
 use testbed::webhook::{Registration, SERVICE_HOST, webhook_identity};
 use testbed::webhook_process::Launch;
 
-/// The page's blocks in this language.
+/// Blocks of the page in this language.
 fn blocks(language: &str) -> Vec<String> {
-    let page = project().join("docs/operations/API-SERVER-CERTIFICATE.md");
+    let page = project_root().join("docs/operations/API-SERVER-CERTIFICATE.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let opening = format!("```{language}\n");
     let blocks = page
@@ -23,7 +23,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
+async fn api_server_authenticates_and_other_callers_are_rejected() {
     let folder = Folder::new();
     let [openssl, _values]: [String; 2] = blocks("sh").try_into().expect("two blocks of commands");
     let made = std::process::Command::new("sh")
@@ -39,14 +39,14 @@ async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
 
     let launch_port = testbed::free_ports::<1>()[0];
     let [admission, clients]: [String; 2] = blocks("yaml").try_into().expect("two files");
-    let here = folder.path().display().to_string();
+    let folder_path = folder.path().display().to_string();
     let admission = folder.write(
         "configuration.yaml",
-        admission.replace("/etc/kubernetes/admission", &here),
+        admission.replace("/etc/kubernetes/admission", &folder_path),
     );
-    // Here the Service has another port than 443, which the page says to add.
+    // The Service here has another port than 443, which the page instructs to add.
     assert!(clients.contains(SERVICE_HOST));
-    let clients = clients.replace("/etc/kubernetes/admission", &here);
+    let clients = clients.replace("/etc/kubernetes/admission", &folder_path);
     folder.write(
         "clients.yaml",
         clients.replace(SERVICE_HOST, &format!("{SERVICE_HOST}:{launch_port}")),
@@ -71,20 +71,20 @@ async fn the_api_server_shows_a_certificate_and_nobody_else_is_answered() {
             .cloned()
     };
     {
-        let _registered = Registration::exclusive(cp, &webhook.by_service()).await;
-        let admitted = cp.create_dry(&asks).await.object();
+        let _registered = Registration::exclusive(cp, &webhook.service_configuration()).await;
+        let admitted = cp.create_dry_run(&asks).await.object();
         assert_eq!(source(&admitted), Some("db".into()));
     }
-    // By URL it is another host, for which the API server has no certificate.
-    let _registered = Registration::exclusive(cp, &webhook.by_url()).await;
-    let answer = cp.create_dry(&asks).await;
-    assert_eq!(answer.status, 500, "{answer:?}");
-    let page =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
-    let said = "tls: certificate required";
+    // By URL the host is another one, for which the API server has no certificate.
+    let _registered = Registration::exclusive(cp, &webhook.url_configuration()).await;
+    let response = cp.create_dry_run(&asks).await;
+    assert_eq!(response.status, 500, "{response:?}");
+    let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the runbook");
+    let expected_error = "tls: certificate required";
     assert!(
-        answer.message().contains(said) && page.contains(said),
-        "{answer:?}"
+        response.message().contains(expected_error) && page.contains(expected_error),
+        "{response:?}"
     );
     wait_for("the failed handshake is counted", || async {
         let (_, metrics) = webhook.get("/metrics")?;

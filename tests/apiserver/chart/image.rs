@@ -1,11 +1,11 @@
-//! The image: every file that the Containerfile copies is there, and is sent to the builder.
+//! Image: every file that the Containerfile copies exists and is sent to the builder.
 
 use std::path::Path;
 
-use testbed::tools::project;
+use testbed::tools::project_root;
 
-/// Whether `.dockerignore` keeps a path from the builder: the last pattern that matches it, or a folder above it,
-/// decides; `!` takes in again.
+/// Whether `.dockerignore` excludes a path: the last pattern that matches it, or a folder above it, decides; `!`
+/// includes it again.
 fn ignored(patterns: &str, path: &str) -> bool {
     let mut ignored = false;
     for line in patterns
@@ -34,7 +34,7 @@ fn ignored(patterns: &str, path: &str) -> bool {
     ignored
 }
 
-/// Part by part; `**` stands for any number of parts.
+/// Matches part by part; `**` matches any number of parts.
 fn matches(pattern: &[&str], parts: &[&str]) -> bool {
     match (pattern, parts) {
         ([], []) => true,
@@ -46,7 +46,7 @@ fn matches(pattern: &[&str], parts: &[&str]) -> bool {
     }
 }
 
-/// One part of a path: `*` for any characters, `?` for one. Other characters of Go's patterns are not used here.
+/// Matches one part of a path: `*` for any characters, `?` for one. Other characters of Go's patterns do not occur.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern, text) {
         ([], []) => true,
@@ -58,9 +58,10 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// The sources of `COPY` that come from the checkout.
+/// Sources of `COPY` in the checkout.
 fn copied() -> Vec<String> {
-    let text = std::fs::read_to_string(project().join("Containerfile")).expect("the Containerfile");
+    let text =
+        std::fs::read_to_string(project_root().join("Containerfile")).expect("the Containerfile");
     let mut sources = Vec::new();
     for line in text.replace("\\\n", " ").lines() {
         let mut words = line.split_whitespace();
@@ -75,7 +76,7 @@ fn copied() -> Vec<String> {
             .into_iter()
             .filter(|word| !word.starts_with("--"))
             .collect();
-        let (_, from) = files.split_last().expect("a place to copy to");
+        let (_, from) = files.split_last().expect("a target folder");
         sources.extend(from.iter().map(|source| {
             source
                 .trim_start_matches("./")
@@ -86,7 +87,7 @@ fn copied() -> Vec<String> {
     sources
 }
 
-/// All files of a folder, by their paths below the project's; or the file itself.
+/// Files of a folder, or the file itself, by path below the project.
 fn files(path: &Path, found: &mut Vec<String>) {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).expect("a folder") {
@@ -94,7 +95,7 @@ fn files(path: &Path, found: &mut Vec<String>) {
         }
     } else {
         found.push(
-            path.strip_prefix(project())
+            path.strip_prefix(project_root())
                 .expect("below the project")
                 .display()
                 .to_string(),
@@ -103,12 +104,13 @@ fn files(path: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_copied_file_is_sent_to_the_builder() {
-    let patterns = std::fs::read_to_string(project().join(".dockerignore")).expect(".dockerignore");
+fn copied_files_are_sent_to_builder() {
+    let patterns =
+        std::fs::read_to_string(project_root().join(".dockerignore")).expect(".dockerignore");
     let sources = copied();
     assert!(sources.len() >= 6, "{sources:?}");
     for source in sources {
-        let path = project().join(&source);
+        let path = project_root().join(&source);
         assert!(path.exists(), "{source} is copied and not there");
         let mut all = Vec::new();
         files(&path, &mut all);
@@ -120,7 +122,7 @@ fn every_copied_file_is_sent_to_the_builder() {
             );
         }
     }
-    // What no image needs: keys, caches and what was built would be sent with it.
+    // Keys, caches and build output must not be sent to the builder.
     for file in [
         ".git/config",
         "target/release/floe-secrets-webhook",
@@ -132,16 +134,16 @@ fn every_copied_file_is_sent_to_the_builder() {
 }
 
 #[test]
-fn everything_that_the_build_includes_is_copied() {
+fn included_files_are_copied_to_build() {
     let sources = copied();
     let mut all = Vec::new();
-    files(&project().join("src"), &mut all);
+    files(&project_root().join("src"), &mut all);
     for file in all
         .into_iter()
         .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
     {
-        let text = std::fs::read_to_string(project().join(&file)).expect("a source file");
-        // Unit tests are not built there.
+        let text = std::fs::read_to_string(project_root().join(&file)).expect("a source file");
+        // Unit tests are not built in the image.
         let text = text
             .split("#[cfg(test)]\nmod tests")
             .next()
@@ -154,15 +156,15 @@ fn everything_that_the_build_includes_is_copied() {
             .skip(1)
             .filter_map(|rest| rest.split('"').next())
         {
-            let folder = project().join(&file);
+            let folder = project_root().join(&file);
             let path = folder
                 .parent()
                 .expect("a folder")
                 .join(included)
                 .canonicalize()
-                .expect("what is included is there");
+                .expect("an included file exists");
             let path = path
-                .strip_prefix(project().canonicalize().expect("the project"))
+                .strip_prefix(project_root().canonicalize().expect("the project"))
                 .expect("below the project");
             let copied = sources.iter().any(|source| path.starts_with(source));
             assert!(
@@ -175,7 +177,7 @@ fn everything_that_the_build_includes_is_copied() {
 }
 
 #[test]
-fn rules_of_ignored_files_are_known() {
+fn dockerignore_rules_are_evaluated() {
     let patterns = "*\n!src\nsrc/secret\n!a/b\n**/*.key\ndocs/?.md\n# a comment\n";
     for (path, is) in [
         ("Cargo.toml", true),

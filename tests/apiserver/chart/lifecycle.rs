@@ -13,7 +13,7 @@ use testbed::namespace::TestNamespace;
 use testbed::objects::{self, yaml};
 use testbed::wait_for;
 
-/// A release of its own, in a namespace of its own.
+/// Release in a namespace of its own.
 struct Release {
     cp: &'static ControlPlane,
     name: String,
@@ -29,8 +29,8 @@ impl Release {
         let kinds = cp
             .kubectl(&["api-resources", "--verbs=list", "--output=name"], "")
             .await
-            .succeeded();
-        // Events tell of what is gone.
+            .expect_success();
+        // Events outlive their objects.
         let kinds: Vec<&str> = kinds
             .stdout
             .lines()
@@ -48,7 +48,7 @@ impl Release {
         }
     }
 
-    /// The objects of the cluster that this release is the reason for: those in its namespace, and those of its name.
+    /// Objects of the cluster that belong to this release: those in its namespace, and those of its name.
     async fn objects(&self) -> BTreeSet<String> {
         let columns = "custom-columns=NS:.metadata.namespace,KIND:.kind,NAME:.metadata.name";
         let args = [
@@ -59,7 +59,7 @@ impl Release {
             "--output",
             columns,
         ];
-        let all = self.cp.kubectl(&args, "").await.succeeded();
+        let all = self.cp.kubectl(&args, "").await.expect_success();
         let own = |line: &&str| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [namespace, kind, name] = words[..] else {
@@ -80,7 +80,7 @@ impl Release {
             .collect()
     }
 
-    /// Waits until nothing is left; the garbage collector takes pods after their Deployment.
+    /// Waits until nothing is left; the garbage collector deletes pods after their Deployment.
     async fn nothing_is_left(&self) {
         let mut left = BTreeSet::new();
         for _ in 0..60 {
@@ -116,7 +116,7 @@ impl Release {
         .await
     }
 
-    /// What an issuer does: its CA in every entry, by server-side apply as a field manager of its own.
+    /// Acts as an issuer: writes its CA into every entry, by server-side apply as a field manager of its own.
     async fn write_ca(&self, ca: &str) {
         let bundle = base64::engine::general_purpose::STANDARD.encode(ca);
         let entries = self.configuration().await["webhooks"].clone();
@@ -156,7 +156,7 @@ impl Release {
             .collect()
     }
 
-    /// Values with which no other test's objects are sent to a webhook that nobody serves.
+    /// Values with which no other test's objects are sent to a webhook that does not run.
     fn alone(&self, values: &Value) -> Value {
         let only =
             json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [self.name]});
@@ -173,13 +173,13 @@ impl Release {
         } else {
             self.alone(values)
         };
-        let answer = self.cp.helm(helm, &args, &values).await.succeeded();
+        let output = self.cp.helm(helm, &args, &values).await.expect_success();
         assert!(
-            !answer.stderr.to_lowercase().contains("warning"),
+            !output.stderr.to_lowercase().contains("warning"),
             "{helm:?} {args:?}: {}",
-            answer.stderr
+            output.stderr
         );
-        answer.stdout
+        output.stdout
     }
 }
 
@@ -190,7 +190,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
         let name = release.name.as_str();
         assert!(release.objects().await.is_empty());
 
-        let said = release
+        let notes = release
             .helm(helm, &["install", name, &chart()], &existing())
             .await;
         for step in [
@@ -200,12 +200,12 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             "secrets.floe.dev/env-from",
         ] {
             assert!(
-                said.contains(step),
-                "{helm:?}: NOTES.txt does not tell of {step}:\n{said}"
+                notes.contains(step),
+                "{helm:?}: NOTES.txt does not mention {step}:\n{notes}"
             );
         }
-        // Enforced, so nothing has to be said about it.
-        assert!(!said.contains("pod-security"), "{said}");
+        // The policy is enforced, so the notes need no warning.
+        assert!(!notes.contains("pod-security"), "{notes}");
         let first = release.objects().await;
         assert!(first.len() > 15, "{first:?}");
         wait_for("both Deployments' pods", || async {
@@ -218,7 +218,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             5
         );
 
-        // The CA outlives whatever Helm does afterwards.
+        // The CA is kept by every later command of Helm.
         release.write_ca("the CA").await;
         let ca = release.cas().await;
         assert!(ca.len() == 5 && ca.iter().all(Value::is_string), "{ca:?}");
@@ -279,7 +279,7 @@ async fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             "{helm:?}: the rollback took the CA"
         );
 
-        // The same again changes nothing: no pod is rolled.
+        // Repeating the command changes nothing: no pod is restarted.
         let before = release.deployment().await["metadata"]["generation"].take();
         release
             .helm(helm, &["upgrade", name, &chart()], &existing())
@@ -315,10 +315,10 @@ async fn every_mode_installs_and_leaves_nothing() {
         let release = Release::new("mode").await;
         let name = release.name.as_str();
         release
-            .helm(Helm::Four, &["install", name, &chart()], &values)
+            .helm(Helm::V4, &["install", name, &chart()], &values)
             .await;
         assert!(!release.objects().await.is_empty());
-        // What the controller would write into its own objects stays, whatever Helm does, and goes with the release.
+        // The controller's changes to its own objects are kept by Helm, and deleted with the release.
         let secret = format!(
             "/api/v1/namespaces/{name}/secrets/{}-tls-self",
             release.fullname
@@ -340,7 +340,7 @@ async fn every_mode_installs_and_leaves_nothing() {
                 .await
                 .object();
             release
-                .helm(Helm::Four, &["upgrade", name, &chart()], &values)
+                .helm(Helm::V4, &["upgrade", name, &chart()], &values)
                 .await;
             assert_eq!(
                 release.get(&secret).await["data"]["tls.crt"],
@@ -353,14 +353,14 @@ async fn every_mode_installs_and_leaves_nothing() {
             );
         }
         release
-            .helm(Helm::Four, &["uninstall", name], &Value::Null)
+            .helm(Helm::V4, &["uninstall", name], &Value::Null)
             .await;
         release.nothing_is_left().await;
     }
 }
 
 #[tokio::test]
-async fn rendered_files_are_applied_on_either_side_again_and_again() {
+async fn rendered_files_can_be_applied_repeatedly_on_either_side() {
     for flags in [&[][..], &["--server-side"]] {
         let release = Release::new("files").await;
         let template = [
@@ -373,9 +373,9 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
         ];
         let rendered = release
             .cp
-            .helm(Helm::Four, &template, &release.alone(&existing()))
+            .helm(Helm::V4, &template, &release.alone(&existing()))
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         let documents = yaml(&rendered)
             .into_iter()
@@ -383,15 +383,15 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
             .count();
         let apply = async || {
             let args = [&["apply", "--filename", "-"], flags].concat();
-            let answer = release.cp.kubectl(&args, &rendered).await.succeeded();
-            assert_eq!(answer.stderr, "", "{flags:?}");
+            let output = release.cp.kubectl(&args, &rendered).await.expect_success();
+            assert_eq!(output.stderr, "", "{flags:?}");
             assert_eq!(
-                answer.stdout.lines().count(),
+                output.stdout.lines().count(),
                 documents,
                 "{flags:?}: {}",
-                answer.stdout
+                output.stdout
             );
-            answer.stdout
+            output.stdout
         };
         apply().await;
         release.write_ca("the CA").await;
@@ -402,7 +402,7 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
         );
         let again = apply().await;
         if flags.is_empty() {
-            // kubectl sends a budget's selector each time, and says so; it stays the same.
+            // kubectl sends a budget's selector each time, and prints so; the object stays the same.
             let changed = again
                 .lines()
                 .filter(|line| !line.ends_with(" unchanged"))
@@ -429,7 +429,7 @@ async fn rendered_files_are_applied_on_either_side_again_and_again() {
             .cp
             .kubectl(&["delete", "--filename", "-"], &rendered)
             .await
-            .succeeded();
+            .expect_success();
         release.nothing_is_left().await;
     }
 }

@@ -1,14 +1,11 @@
-//! The Helm chart: its values, what it renders, and its life on a real API server with the real Helm, version 4 and
-//! version 3. Pods do not run here; `make demo-helm` installs it on a real node.
+//! Helm chart: its values, its objects, and its lifecycle on a real API server with real Helm, version 4 and version 3.
+//! Pods do not run here; `make demo-helm` installs it on a real node.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod admission_policy;
 mod callers;
@@ -30,18 +27,18 @@ mod values;
 
 use serde_json::{Value, json};
 
-/// Values with which no certificate is needed from anybody.
+/// Values with which no certificate is issued.
 fn existing() -> Value {
     json!({"tls": {"mode": "existing"}})
 }
 
-/// Values with these beside them, section by section.
+/// Values merged section by section.
 fn merged(mut values: Value, more: &Value) -> Value {
     json_patch::merge(&mut values, more);
     values
 }
 
-/// Everything that the chart can render in one release.
+/// Values that render everything which the chart can render in one release.
 fn everything() -> Value {
     json!({
         "tls": {"mode": "existing", "clientCA": {"configMapName": "api-server-ca"}},

@@ -1,4 +1,4 @@
-//! Alerts and dashboard: well formed, firing when they should, and about metrics that are really there.
+//! Alerts and dashboard: well formed, firing when they should, and with metrics that exist.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,22 +11,22 @@ use serde_json::{Value, json};
 
 use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::Folder;
-use testbed::served::{pod, prefixed};
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 use testbed::webhook::{Registration, SERVICE_HOST, controller_identity, webhook_identity};
 use testbed::webhook_process::{Launch, WebhookProcess};
-use testbed::{PATIENCE, poll, unique, wait_for};
+use testbed::{WAIT_TIMEOUT, poll, unique, wait_for};
 
 fn monitored() -> Vec<Value> {
     let metrics = json!({"metrics": {"prometheusRule": {"enabled": true}, "grafanaDashboard": {"enabled": true}}});
-    Helm::Four.objects(NAME, &merged(existing(), &metrics))
+    Helm::V4.objects(NAME, &merged(existing(), &metrics))
 }
 
-/// The rules, as Prometheus itself reads them.
+/// Rules, as Prometheus reads them.
 fn rules() -> Value {
-    named(&monitored(), "PrometheusRule", NAME)["spec"].clone()
+    find_object(&monitored(), "PrometheusRule", NAME)["spec"].clone()
 }
 
 fn alerts(rules: &Value) -> Vec<Value> {
@@ -39,7 +39,7 @@ fn alerts(rules: &Value) -> Vec<Value> {
 /// Every expression of the dashboard's panels.
 fn queries() -> Vec<String> {
     let objects = monitored();
-    let map = named(&objects, "ConfigMap", "floe-secrets-webhook-dashboard");
+    let map = find_object(&objects, "ConfigMap", "floe-secrets-webhook-dashboard");
     let text = map["data"]["floe-secrets-webhook.json"]
         .as_str()
         .expect("the dashboard");
@@ -52,14 +52,14 @@ fn queries() -> Vec<String> {
 }
 
 fn promtool(args: &[&str]) {
-    let [program] = paths(["promtool"]);
+    let [program] = program_paths(["promtool"]);
     let output = Command::new(program)
         .args(args)
         .output()
         .expect("promtool runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "promtool {args:?}: {said}");
+    assert!(output.status.success(), "promtool {args:?}: {printed}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn promtool_accepts_the_rules_and_every_query_of_the_dashboard() {
         "--lint-fatal",
         &rules.display().to_string(),
     ]);
-    // A query is checked as the expression of a rule; Grafana fills its own variables in before.
+    // A query is checked as the expression of a rule; Grafana replaces its own variables first.
     let queries = queries();
     assert!(queries.len() > 20, "{queries:?}");
     let recorded = queries.iter().enumerate().map(|(number, query)| {
@@ -88,7 +88,7 @@ fn promtool_accepts_the_rules_and_every_query_of_the_dashboard() {
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_only_then() {
+fn alerts_fire_exactly_when_they_should() {
     let folder = Folder::new();
     folder.write("rules.yaml", rules().to_string());
     let series = |name: &str, labels: &str, values: &str| json!({"series": format!("floe_secrets_webhook_{name}{{namespace=\"{NAME}\"{labels}}}"), "values": values});
@@ -101,7 +101,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
         )
     };
     let (two, year) = (["a", "b"], 365 * 86400);
-    // In good order, the controller's zero included.
+    // Healthy state, including the controller's zero.
     let well = || {
         let mut all: Vec<Value> = two.iter().map(|pod| valid(pod, year)).collect();
         all.extend([
@@ -132,7 +132,7 @@ fn the_alerts_fire_when_they_should_and_only_then() {
         )]
     };
     let unreachable = "apiserver_admission_webhook_rejection_count{name=\"pods.secrets.floe.dev\",error_type=\"calling_webhook_error\"}";
-    // what | series beside those in good order | without those of this name | the alerts
+    // name | series added to the healthy ones | series removed by name | alerts
     let rows: [(&str, Vec<Value>, &str, &[&str]); 16] = [
         ("all is well", vec![], "", &[]),
         (
@@ -278,9 +278,9 @@ fn the_alerts_fire_when_they_should_and_only_then() {
 }
 
 #[test]
-fn every_alert_leads_to_its_section_of_the_runbook() {
-    let runbook =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the runbook");
+fn alert_links_to_its_runbook_section() {
+    let runbook = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the runbook");
     let anchors: BTreeSet<String> = runbook
         .lines()
         .filter(|line| line.starts_with('#'))
@@ -303,7 +303,7 @@ fn every_alert_leads_to_its_section_of_the_runbook() {
     }
 }
 
-/// The names of our metrics, and of the API server's, in an expression.
+/// Names of the webhook's and the API server's metrics in an expression.
 fn metrics_of(expression: &str) -> BTreeSet<String> {
     let names = regex::Regex::new(r"\b(floe_secrets_webhook|apiserver)_[a-z_]+")
         .expect("a regular expression");
@@ -313,7 +313,7 @@ fn metrics_of(expression: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names in an exposition, the parts of histograms included.
+/// Names in an exposition, including the parts of histograms.
 fn served_names(exposition: &str) -> BTreeSet<String> {
     let lines = exposition.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -322,7 +322,7 @@ fn served_names(exposition: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A client that does not speak TLS.
+/// Client that does not send TLS.
 fn bad_handshake(webhook: &WebhookProcess) {
     let mut stream =
         TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
@@ -333,7 +333,7 @@ fn bad_handshake(webhook: &WebhookProcess) {
 }
 
 #[tokio::test]
-async fn every_query_is_about_a_metric_that_is_served() {
+async fn query_uses_only_served_metrics() {
     let cp = ControlPlane::shared().await;
     let namespace = cp.namespace("metrics").await;
     let poll_often = ["--tls-poll", "1s"];
@@ -345,8 +345,8 @@ async fn every_query_is_about_a_metric_that_is_served() {
         .with(&["--drift-interval", "1s"])
         .start()
         .await;
-    let registered = Registration::exclusive(cp, &webhook.by_url()).await;
-    // Each of the things that are counted, once.
+    let registered = Registration::exclusive(cp, &webhook.url_configuration()).await;
+    // Causes one of each counted event.
     cp.secret(&namespace.name, "db", &["k"], "v").await;
     let asks = |name: &str, secret: &str| {
         pod(
@@ -356,7 +356,7 @@ async fn every_query_is_about_a_metric_that_is_served() {
         )
     };
     cp.create(&asks("good", "db")).await.object();
-    assert_eq!(cp.create_dry(&asks("bad", "none")).await.status, 422);
+    assert_eq!(cp.create_dry_run(&asks("bad", "none")).await.status, 422);
     bad_handshake(&webhook);
     let (status, _) = webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
@@ -387,14 +387,14 @@ async fn every_query_is_about_a_metric_that_is_served() {
         .flat_map(|expression| metrics_of(&expression))
         .collect();
     assert!(used.len() > 15, "{used:?}");
-    // What the API server counts when nobody answers.
+    // Metrics of the API server for calls without a response.
     webhook.kill();
     assert_eq!(
-        cp.create_dry(&asks(&unique("lost"), "db")).await.status,
+        cp.create_dry_run(&asks(&unique("lost"), "db")).await.status,
         500
     );
     let webhook = webhook.restart().await;
-    cp.create_dry(&asks("again", "db")).await.object();
+    cp.create_dry_run(&asks("again", "db")).await.object();
     let (status, _) = webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
         .await;
@@ -405,11 +405,11 @@ async fn every_query_is_about_a_metric_that_is_served() {
         .write(&webhook.launch.folder, "tls");
 
     let missing = RefCell::new(BTreeSet::new());
-    let all = poll(PATIENCE, || async {
+    let all = poll(WAIT_TIMEOUT, || async {
         let apiserver = cp
             .kubectl(&["get", "--raw", "/metrics"], "")
             .await
-            .succeeded()
+            .expect_success()
             .stdout;
         let texts = [
             webhook.get("/metrics")?.1,

@@ -1,5 +1,5 @@
-//! Names that YAML reads as numbers, truths, dates or nothing, wherever a template renders one; and names that only
-//! a release may have.
+//! Names that YAML reads as numbers, booleans, dates or null, in every place where a template renders one; and names
+//! that a release may not have.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
-use testbed::tools::project;
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::tools::project_root;
 
-/// Valid names of namespaces that one version of YAML or the other takes for something else.
-const ODD: [&str; 15] = [
+/// Valid names of namespaces that one version of YAML or the other reads as another type.
+const ODD_NAMES: [&str; 15] = [
     "1234",
     "1e3",
     "on",
@@ -31,7 +31,7 @@ const ODD: [&str; 15] = [
     "y",
 ];
 
-/// Values in which everything that has a name has this one.
+/// Values in which every name is this one.
 fn all_named(name: &str) -> Value {
     let texts = json!({"example.com/a": name});
     let pods = json!({"example.com/pod": name});
@@ -66,7 +66,7 @@ fn all_named(name: &str) -> Value {
     )
 }
 
-/// A value with every text replaced, so that it shows where there are texts, and how many of them are this one.
+/// Replaces every text in a value, and counts those that are this one, to compare where texts are.
 fn shape(value: &mut Value, name: &str, found: &mut usize) {
     match value {
         Value::String(text) => {
@@ -79,10 +79,10 @@ fn shape(value: &mut Value, name: &str, found: &mut usize) {
     }
 }
 
-/// The shapes of what is rendered, and how often this name stands in it.
+/// Shapes of the rendered objects, and how often this name occurs in them.
 fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
     let mut found = 0;
-    let objects = Helm::Four.objects(release, values).into_iter();
+    let objects = Helm::V4.objects(release, values).into_iter();
     let mut shapes: Vec<String> = objects
         .map(|mut object| {
             let kind = object["kind"].take();
@@ -94,9 +94,9 @@ fn shapes(release: &str, values: &Value, name: &str) -> (Vec<String>, usize) {
     (shapes, found)
 }
 
-/// The reader here knows the truths of YAML 1.1 and the numbers of 1.2.
+/// The reader here has the booleans of YAML 1.1 and the numbers of 1.2.
 #[test]
-fn odd_names_are_texts_everywhere() {
+fn odd_names_are_strings_everywhere() {
     let modes =
         ["cert-manager", "existing", "self-managed"].map(|mode| json!({"tls": {"mode": mode}}));
     let release = modes.clone().map(|mode| merged(everything(), &mode));
@@ -109,11 +109,11 @@ fn odd_names_are_texts_everywhere() {
     for (_, found) in plain_release.iter().chain(&plain_values) {
         assert!(*found > 60, "{found}");
     }
-    // Some odd names stand there anyway, such as "true".
+    // Some odd names, such as "true", occur anyway.
     let same = |found: &(Vec<String>, usize), plain: &(Vec<String>, usize)| {
         found.0 == plain.0 && found.1 >= plain.1
     };
-    for (odd, mode) in ODD.iter().zip((0..modes.len()).cycle()) {
+    for (odd, mode) in ODD_NAMES.iter().zip((0..modes.len()).cycle()) {
         let by_release = shapes(odd, &release[mode], odd);
         assert!(
             same(&by_release, &plain_release[mode]),
@@ -127,7 +127,8 @@ fn odd_names_are_texts_everywhere() {
     }
 }
 
-/// A text that a template writes after a key or a dash: in quotes, as JSON, a number, or the end of an argument.
+/// Whether a template writes a text after a key or a dash unquoted: not in quotes, JSON, a number, or the end of an
+/// argument.
 fn unquoted(line: &str) -> bool {
     static PLACE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*(- )?([\w./-]+: )?").expect("a regular expression"));
@@ -158,7 +159,7 @@ fn unquoted(line: &str) -> bool {
 }
 
 #[test]
-fn every_text_of_every_template_is_in_quotes() {
+fn template_strings_are_quoted() {
     for (line, wanted) in [
         ("  name: {{ $name }}", true),
         ("  - {{ .x }}", true),
@@ -172,7 +173,7 @@ fn every_text_of_every_template_is_in_quotes() {
         assert_eq!(unquoted(line), wanted, "{line}");
     }
     let mut lines = 0;
-    let mut folders = vec![project().join("charts/floe-secrets-webhook/templates")];
+    let mut folders = vec![project_root().join("charts/floe-secrets-webhook/templates")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -213,7 +214,7 @@ async fn odd_names_install_and_uninstall() {
         .await
         .object();
     }
-    // No other test's objects are sent to a webhook that nobody serves.
+    // No other test's objects are sent to a webhook that does not run.
     let only = |name: &str| json!([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [name]}]);
     let names = json!({
         "webhook": {"exemptNamespaces": ["2024", "on"], "namespaceSelector": {"matchExpressions": only("1234")}},
@@ -222,10 +223,10 @@ async fn odd_names_install_and_uninstall() {
         "imagePullSecrets": [{"name": "1234"}], "commonLabels": {"example.com/a": "on"},
     });
     for (helm, release, values) in [
-        (Helm::Four, "3240286e-210077", names.clone()),
-        (Helm::Three, "1234", names),
+        (Helm::V4, "3240286e-210077", names.clone()),
+        (Helm::V3, "1234", names),
         (
-            Helm::Four,
+            Helm::V4,
             "rel.one.2",
             merged(
                 existing(),
@@ -233,7 +234,7 @@ async fn odd_names_install_and_uninstall() {
             ),
         ),
         (
-            Helm::Three,
+            Helm::V3,
             "on",
             merged(
                 existing(),
@@ -247,7 +248,7 @@ async fn odd_names_install_and_uninstall() {
             &values,
         )
         .await
-        .succeeded();
+        .expect_success();
         let expected = match release {
             "rel.one.2" => "rel-one-2-floe-secrets-webhook".to_owned(),
             "on" => "on-floe-secrets-webhook".to_owned(),
@@ -265,13 +266,13 @@ async fn odd_names_install_and_uninstall() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
     }
 }
 
 /// Names of releases become names of Services.
 #[test]
-fn names_of_services_are_labels() {
+fn service_names_are_valid_labels() {
     for (release, values, name) in [
         ("rel.one", json!({}), "rel-one-floe-secrets-webhook"),
         ("1.2", json!({}), "floe-1-2-floe-secrets-webhook"),
@@ -288,8 +289,8 @@ fn names_of_services_are_labels() {
             &"x".repeat(48),
         ),
     ] {
-        let objects = Helm::Four.objects(release, &values);
-        named(&objects, "Service", name);
-        named(&objects, "Deployment", name);
+        let objects = Helm::V4.objects(release, &values);
+        find_object(&objects, "Service", name);
+        find_object(&objects, "Deployment", name);
     }
 }

@@ -1,4 +1,5 @@
-//! What the rendered `NetworkPolicy` objects admit, by a small evaluator of their rules: nothing enforces them here.
+//! Connections that the rendered `NetworkPolicy` objects admit, by a small evaluator of their rules: nothing enforces
+//! them here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr as _;
@@ -6,16 +7,16 @@ use std::str::FromStr as _;
 use serde_json::{Value, json};
 
 use crate::merged;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
 
-/// The other end of a connection.
+/// Other end of a connection.
 struct Peer {
     address: IpAddr,
-    /// The labels of its namespace and its own, when it is a pod with a network of its own.
+    /// Labels of its namespace and its own, if it is a pod with a network of its own.
     pod: Option<(Value, Value)>,
 }
 
-/// Which way a connection is opened.
+/// Direction in which a connection is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     In,
@@ -23,7 +24,7 @@ enum Direction {
 }
 
 impl Direction {
-    /// The policy type, the field with the rules, and the field with their peers.
+    /// Policy type, field with the rules, and field with their peers.
     fn words(self) -> [&'static str; 3] {
         match self {
             Self::In => ["Ingress", "ingress", "from"],
@@ -36,7 +37,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Somebody outside of the pods' network: a node, or a control plane elsewhere.
+/// Peer outside of the pods' network: a node, or a control plane elsewhere.
 fn host(text: &str) -> Peer {
     Peer {
         address: address(text),
@@ -68,7 +69,7 @@ fn includes(range: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Whether a label selector selects; a selector that is not there selects nothing here.
+/// Whether a label selector matches; a missing selector matches nothing here.
 fn selects(selector: &Value, labels: &Value) -> bool {
     let equal = selector["matchLabels"]
         .as_object()
@@ -131,7 +132,7 @@ fn is_port(rule: &Value, container: &Value, protocol: &str, port: u16) -> bool {
     rule["protocol"].as_str().unwrap_or("TCP") == protocol && (number..=last).contains(&port.into())
 }
 
-/// The pods of a component among rendered objects, with the policies that select them.
+/// Pods of a component among rendered objects, with the policies that select them.
 struct Component {
     namespace: String,
     container: Value,
@@ -140,8 +141,8 @@ struct Component {
 
 impl Component {
     fn of(values: &Value, deployment: &str) -> Self {
-        let objects = Helm::Four.objects(NAME, values);
-        let template = named(&objects, "Deployment", deployment)["spec"]["template"].clone();
+        let objects = Helm::V4.objects(NAME, values);
+        let template = find_object(&objects, "Deployment", deployment)["spec"]["template"].clone();
         let policies: Vec<Value> = objects
             .iter()
             .filter(|object| object["kind"] == "NetworkPolicy")
@@ -160,7 +161,7 @@ impl Component {
         }
     }
 
-    /// As the API has it: without a policy of this type all is admitted; with one, what any rule admits.
+    /// Semantics of the API: without a policy of this type everything is admitted; with one, what any rule admits.
     fn admits(&self, direction: Direction, peer: &Peer, protocol: &str, port: u16) -> bool {
         let [kind, rules, peers] = direction.words();
         let mut of_kind = self
@@ -192,12 +193,12 @@ impl Component {
             })
     }
 
-    /// Whether somebody reaches this TCP port.
+    /// Whether a peer reaches this TCP port.
     fn reached(&self, peer: &Peer, port: u16) -> bool {
         self.admits(Direction::In, peer, "TCP", port)
     }
 
-    /// Whether these pods reach somebody's port.
+    /// Whether these pods reach a port of a peer.
     fn reaches(&self, peer: &Peer, protocol: &str, port: u16) -> bool {
         self.admits(Direction::Out, peer, protocol, port)
     }
@@ -210,7 +211,7 @@ fn with(policy: &Value) -> Value {
     json!({"networkPolicy": policy})
 }
 
-/// A control plane elsewhere, a node, a tenant's pod, and konnectivity's agent, which is a pod that speaks for the API
+/// Control plane elsewhere, node, tenant's pod, and konnectivity's agent, which is a pod that connects for the API
 /// server.
 fn callers() -> [Peer; 4] {
     let agent = json!({"k8s-app": "konnectivity-agent"});
@@ -228,7 +229,7 @@ fn who_reaches(values: &Value) -> [bool; 4] {
 }
 
 #[test]
-fn pod_ranges_keep_pods_away_and_nobody_else() {
+fn pod_ranges_exclude_only_pods() {
     assert_eq!(
         who_reaches(&json!({})),
         [true; 4],
@@ -239,7 +240,7 @@ fn pod_ranges_keep_pods_away_and_nobody_else() {
         who_reaches(&with(&json!({"podCIDRs": ["10.244.0.0/16"]}))),
         [true, true, false, false]
     );
-    // Each range counts, and each alone.
+    // Each range counts, and each by itself.
     assert_eq!(
         who_reaches(&with(
             &json!({"podCIDRs": ["10.1.0.0/16", "10.244.0.0/16"]})
@@ -262,13 +263,13 @@ fn pod_ranges_keep_pods_away_and_nobody_else() {
         who_reaches(&with(&json!({"admission": {"from": agents}}))),
         [false, false, false, true]
     );
-    // The API server of a node whose tunnel has an address of the pods' range.
+    // API server of a node whose tunnel has an address in the pods' range.
     let tunnel =
         |values: &Value| Component::of(values, NAME).reached(&host("10.244.0.0"), ADMISSION);
     assert!(!tunnel(&with(&json!({"podCIDRs": ["10.244.0.0/16"]}))));
-    let named = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
-    assert!(tunnel(&with(&named)));
-    assert_eq!(who_reaches(&with(&named)), [true, true, false, false]);
+    let admitted = json!({"podCIDRs": ["10.244.0.0/16"], "admission": {"from": [{"ipBlock": {"cidr": "10.244.0.0/32"}}]}});
+    assert!(tunnel(&with(&admitted)));
+    assert_eq!(who_reaches(&with(&admitted)), [true, true, false, false]);
     let plane = json!([{"ipBlock": {"cidr": "172.16.0.0/28"}}]);
     assert_eq!(
         who_reaches(&with(&json!({"admission": {"from": plane}}))),
@@ -277,7 +278,7 @@ fn pod_ranges_keep_pods_away_and_nobody_else() {
 }
 
 #[test]
-fn pod_ranges_of_both_families_are_kept_away() {
+fn pod_ranges_of_both_families_are_excluded() {
     let both = with(&json!({"podCIDRs": ["10.244.0.0/16", "fd00:10:244::/56"]}));
     let webhook = Component::of(&both, NAME);
     let labels = || json!({});
@@ -294,7 +295,7 @@ fn pod_ranges_of_both_families_are_kept_away() {
             peer.address
         );
     }
-    // Ranges of one family say nothing about the other, and what is not said is not admitted.
+    // Ranges of one family do not affect the other, and what is not listed is not admitted.
     let six = Component::of(&with(&json!({"podCIDRs": ["fd00:10:244::/56"]})), NAME);
     assert!(
         six.reached(&host("fd00:172::2"), ADMISSION)
@@ -303,7 +304,7 @@ fn pod_ranges_of_both_families_are_kept_away() {
 }
 
 #[test]
-fn metrics_are_for_pods_and_no_other_port_is_reached() {
+fn pods_reach_metrics_and_no_other_port() {
     let prometheus = || pod("10.244.1.4", "monitoring", json!({"app": "prometheus"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));
     for values in [json!({}), with(&json!({"podCIDRs": ["10.244.0.0/16"]}))] {
@@ -327,7 +328,7 @@ fn metrics_are_for_pods_and_no_other_port_is_reached() {
 }
 
 #[test]
-fn pods_reach_api_server_names_and_collector_alone() {
+fn pods_reach_only_api_server_dns_and_collector() {
     let tracing = json!({"tracing": {"endpoint": "http://collector.monitoring:4318"}});
     let collector = || pod("10.244.1.5", "monitoring", json!({"app": "collector"}));
     let tenant = || pod("10.244.3.7", "tenant", json!({}));

@@ -1,15 +1,15 @@
-//! The pods of the chart, as a real API server sees them.
+//! Pods of the chart on a real API server.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, named};
+use testbed::helm::{Helm, NAME, find_object};
 use testbed::process::{Folder, Process};
 use testbed::{unique, wait_for};
 
-/// The pods that the rendered Deployments would make, and the one of `helm test`.
+/// Pods of the rendered Deployments, and the one of `helm test`.
 fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
     let mut pods = Vec::new();
     for object in objects {
@@ -23,7 +23,7 @@ fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
             .expect("a component");
         pod["metadata"]["name"] = unique(component).into();
         pod["metadata"]["namespace"] = namespace.into();
-        // Not asked for here: nobody serves.
+        // Annotations are not tested here: the webhook does not run.
         pod["metadata"]["annotations"] = json!({});
         pod["spec"]["serviceAccountName"] = "default".into();
         pod["apiVersion"] = "v1".into();
@@ -34,44 +34,44 @@ fn pods(objects: &[Value], namespace: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn they_pass_the_restricted_pod_security_standard() {
+async fn pods_pass_restricted_pod_security_standard() {
     let cp = ControlPlane::shared().await;
     let labels = json!({"labels": {
         "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
     }});
     let namespace = cp.namespace_with("restricted", &labels).await;
-    // The critical pods' quota is counted by the controller manager.
+    // The controller manager computes the critical pods' quota.
     for values in [
         json!({}),
         existing(),
         json!({"tls": {"mode": "self-managed"}}),
         everything(),
     ] {
-        let made = pods(&Helm::Four.objects(NAME, &values), &namespace.name);
+        let made = pods(&Helm::V4.objects(NAME, &values), &namespace.name);
         assert_eq!(made.len(), 3, "{values}");
         for pod in made {
-            let answer = cp.create_dry(&pod).await;
+            let response = cp.create_dry_run(&pod).await;
             assert!(
-                answer.accepted() && answer.warnings.is_empty(),
-                "{values}: {answer:?}\n{pod}"
+                response.is_accepted() && response.warnings.is_empty(),
+                "{values}: {response:?}\n{pod}"
             );
         }
     }
-    // What the standard is there for is refused, so the above says something.
+    // Counterexample: the standard rejects a privileged pod.
     let open = json!({"hostNetwork": true, "containerSecurityContext": {"allowPrivilegeEscalation": true}});
     for pod in pods(
-        &Helm::Four.objects(NAME, &merged(existing(), &open)),
+        &Helm::V4.objects(NAME, &merged(existing(), &open)),
         &namespace.name,
     ) {
-        let answer = cp.create_dry(&pod).await;
+        let response = cp.create_dry_run(&pod).await;
         assert!(
-            answer.status == 403 && answer.message().contains("restricted"),
-            "{answer:?}"
+            response.status == 403 && response.message().contains("restricted"),
+            "{response:?}"
         );
     }
 }
 
-/// What `$(POD_NAMESPACE)` and the like become.
+/// Expands `$(POD_NAMESPACE)` and the like.
 fn arguments(container: &Value) -> Vec<String> {
     let arguments = container["args"].as_array().expect("arguments").iter();
     arguments
@@ -84,9 +84,9 @@ fn arguments(container: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The program ends with 2 when it does not know an argument, and with 1 when there is no cluster.
+/// The program exits with 2 on an unknown argument, and with 1 if there is no cluster.
 #[tokio::test]
-async fn the_program_knows_every_argument_that_it_is_given() {
+async fn program_accepts_every_rendered_argument() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     let scoped =
         json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}, "listenAddress": "[::]"});
@@ -96,28 +96,29 @@ async fn the_program_knows_every_argument_that_it_is_given() {
         scoped,
         json!({"tls": {"mode": "self-managed"}}),
     ] {
-        let objects = Helm::Four.objects(NAME, &values);
+        let objects = Helm::V4.objects(NAME, &values);
         for name in [NAME, "floe-secrets-controller"] {
-            let template = &named(&objects, "Deployment", name)["spec"]["template"];
+            let template = &find_object(&objects, "Deployment", name)["spec"]["template"];
             let container = &template["spec"]["containers"][0];
             let folder = Folder::new();
             let kubeconfig = folder.write("kubeconfig", "none");
             let mut args = arguments(container);
             args.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
             let process = Process::start("program", folder.path(), program, &args, &[]);
-            let status = wait_for("exiting after an error", || async { process.exited() }).await;
+            let status =
+                wait_for("exiting after an error", || async { process.exit_status() }).await;
             assert_eq!(status.code(), Some(1), "{args:?}\n{}", process.tail());
             assert!(process.log().contains("kubeconfig"), "{}", process.log());
         }
     }
 }
 
-/// The pod of `helm test` has the injected variable for its only argument; not injected, it stays as it is written.
+/// The pod of `helm test` has the injected variable as its only argument; without injection it is not expanded.
 #[tokio::test]
-async fn the_test_pod_succeeds_only_with_its_secret() {
-    let objects = Helm::Four.objects(NAME, &json!({}));
-    let pod = named(&objects, "Pod", "floe-secrets-webhook-test");
-    let secret = named(&objects, "Secret", "floe-secrets-webhook-test");
+async fn test_pod_succeeds_only_with_injected_secret() {
+    let objects = Helm::V4.objects(NAME, &json!({}));
+    let pod = find_object(&objects, "Pod", "floe-secrets-webhook-test");
+    let secret = find_object(&objects, "Secret", "floe-secrets-webhook-test");
     assert_eq!(
         pod["metadata"]["annotations"]["secrets.floe.dev/env.FLOE_SECRETS_TEST"],
         "floe-secrets-webhook-test/argument"
@@ -137,19 +138,19 @@ async fn the_test_pod_succeeds_only_with_its_secret() {
             &[argument.to_owned()],
             &[],
         );
-        let status = wait_for("exiting after an error", || async { process.exited() }).await;
+        let status = wait_for("exiting after an error", || async { process.exit_status() }).await;
         assert_eq!(status.code(), Some(code), "{argument}: {}", process.tail());
     }
 }
 
 #[test]
-fn a_stopping_replica_has_the_time_that_it_takes() {
+fn stopping_replica_has_enough_grace_period() {
     let values = merged(
         existing(),
         &json!({"shutdown": {"delaySeconds": 10, "drainSeconds": 40}}),
     );
-    let objects = Helm::Four.objects(NAME, &values);
-    let spec = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"];
+    let objects = Helm::V4.objects(NAME, &values);
+    let spec = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"];
     assert_eq!(spec["terminationGracePeriodSeconds"], 55);
     let args = spec["containers"][0]["args"].to_string();
     assert!(
@@ -160,9 +161,9 @@ fn a_stopping_replica_has_the_time_that_it_takes() {
         spec["containers"][0]["resources"]["limits"]["cpu"].is_null(),
         "throttling would be waiting time"
     );
-    // Two replicas cannot have one port of a node.
-    let objects = Helm::Four.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
-    let deployment = named(&objects, "Deployment", NAME);
+    // Two replicas cannot use the same port of a node.
+    let objects = Helm::V4.objects(NAME, &merged(existing(), &json!({"hostNetwork": true})));
+    let deployment = find_object(&objects, "Deployment", NAME);
     assert_eq!(
         deployment["spec"]["strategy"]["rollingUpdate"],
         json!({"maxUnavailable": 1, "maxSurge": 0})
@@ -173,9 +174,9 @@ fn a_stopping_replica_has_the_time_that_it_takes() {
     );
 }
 
-/// The real disruption controller decides; the kubelet's part, readiness, is written by the test.
+/// The real disruption controller decides; the test writes readiness, which is the kubelet's part.
 #[tokio::test]
-async fn no_drain_is_ever_blocked() {
+async fn disruption_budget_never_blocks_drain() {
     let cp = ControlPlane::shared().await;
     for (replicas, ready, evictions) in [(1, 1, 1), (2, 2, 1), (2, 0, 2)] {
         let namespace = cp.namespace("drain").await;
@@ -183,11 +184,11 @@ async fn no_drain_is_ever_blocked() {
             existing(),
             &json!({"replicas": replicas, "priorityClassName": ""}),
         );
-        let objects = Helm::Four.objects(&namespace.name, &values);
+        let objects = Helm::V4.objects(&namespace.name, &values);
         let fullname = format!("{}-{NAME}", namespace.name);
-        let mut deployment = named(&objects, "Deployment", &fullname).clone();
+        let mut deployment = find_object(&objects, "Deployment", &fullname).clone();
         deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default".into();
-        let mut budget = named(&objects, "PodDisruptionBudget", &fullname).clone();
+        let mut budget = find_object(&objects, "PodDisruptionBudget", &fullname).clone();
         assert!(budget["spec"]["minAvailable"].is_null());
         for object in [&mut deployment, &mut budget] {
             cp.create(object).await.object();
@@ -223,13 +224,17 @@ async fn no_drain_is_ever_blocked() {
         for pod in &made {
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": pod["metadata"]["name"], "namespace": namespace.name}});
-            // Who is told to wait is told so by 429, on which the client tries again by itself.
+            // A blocked eviction gets 429, on which the client retries by itself.
             let path = format!("{}/eviction", path(pod));
-            let asked = cp.request(Method::POST, &path, Some(&eviction));
-            if let Ok(answer) = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await
+            let eviction_request = cp.request(Method::POST, &path, Some(&eviction));
+            if let Ok(response) =
+                tokio::time::timeout(std::time::Duration::from_secs(5), eviction_request).await
             {
-                assert!(answer.accepted() || answer.status == 429, "{answer:?}");
-                evicted += usize::from(answer.accepted());
+                assert!(
+                    response.is_accepted() || response.status == 429,
+                    "{response:?}"
+                );
+                evicted += usize::from(response.is_accepted());
             }
         }
         assert_eq!(

@@ -1,13 +1,13 @@
-//! What the chart renders, without a cluster.
+//! Objects that the chart renders, without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::{everything, existing, merged};
-use testbed::helm::{Helm, NAME, named, summaries};
+use testbed::helm::{Helm, NAME, find_object, summaries};
 use testbed::objects::yaml;
-use testbed::tools::{paths, project};
+use testbed::tools::{program_paths, project_root};
 
 /// One set of values for each mode, and one with everything.
 fn variants() -> [(&'static str, Value); 6] {
@@ -28,17 +28,18 @@ fn variants() -> [(&'static str, Value); 6] {
 }
 
 #[test]
-fn rendered_twice_it_is_the_same_by_both_helms() {
+fn rendering_is_deterministic_and_equal_in_both_helms() {
     for (what, values) in variants() {
         for helm in Helm::ALL {
-            let [first, second] = [(); 2].map(|()| helm.template(NAME, &values).succeeded().stdout);
+            let [first, second] =
+                [(); 2].map(|()| helm.template(NAME, &values).expect_success().stdout);
             assert!(
                 first == second,
                 "{helm:?}: {what} is rendered anew each time"
             );
             assert!(first.len() > 10_000, "{what}: {first}");
         }
-        // They differ in the order of the kinds that they do not know.
+        // Both Helms order unknown kinds differently.
         let [four, three] = Helm::ALL.map(|helm| {
             let mut objects: Vec<String> = helm
                 .objects(NAME, &values)
@@ -53,9 +54,9 @@ fn rendered_twice_it_is_the_same_by_both_helms() {
 }
 
 #[test]
-fn no_certificate_and_no_ca_is_ever_rendered() {
+fn certificates_and_cas_are_never_rendered() {
     for (what, values) in variants() {
-        let text = Helm::Four.template(NAME, &values).succeeded().stdout;
+        let text = Helm::V4.template(NAME, &values).expect_success().stdout;
         let without_comments: String = text
             .lines()
             .filter(|line| !line.trim_start().starts_with('#'))
@@ -63,7 +64,7 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
         for never in ["caBundle:", "BEGIN ", "PRIVATE KEY"] {
             assert!(!without_comments.contains(never), "{what}: {never}");
         }
-        for object in Helm::Four.objects(NAME, &values) {
+        for object in Helm::V4.objects(NAME, &values) {
             if object["kind"] == "Secret" {
                 let is_test = object["metadata"]["labels"]["app.kubernetes.io/component"] == "test";
                 assert!(
@@ -76,8 +77,8 @@ fn no_certificate_and_no_ca_is_ever_rendered() {
 }
 
 #[test]
-fn every_object_is_labelled_and_in_its_namespace() {
-    // Chosen by their users, or everywhere.
+fn objects_are_labelled_and_in_release_namespace() {
+    // Label selection by users, or everywhere.
     let cluster_wide = [
         "ClusterRole",
         "ClusterRoleBinding",
@@ -88,7 +89,7 @@ fn every_object_is_labelled_and_in_its_namespace() {
         "ValidatingAdmissionPolicyBinding",
     ];
     for (what, values) in variants() {
-        let objects = Helm::Four.objects(
+        let objects = Helm::V4.objects(
             "other",
             &merged(values, &json!({"namespaceOverride": "elsewhere"})),
         );
@@ -130,7 +131,7 @@ fn every_object_is_labelled_and_in_its_namespace() {
                 )
             })
             .collect();
-        // A Secret of cert-manager is there only for its removal.
+        // A Secret of cert-manager is rendered only for its removal.
         assert_eq!(
             unique.len(),
             objects.len(),
@@ -141,7 +142,7 @@ fn every_object_is_labelled_and_in_its_namespace() {
 }
 
 #[test]
-fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
+fn webhook_entries_are_the_five_and_never_stop_cluster() {
     let frozen = [
         ("pods.secrets.floe.dev", "/admit/pods", "Fail"),
         ("workloads.secrets.floe.dev", "/admit/workloads", "Ignore"),
@@ -158,8 +159,8 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
         ("sources.secrets.floe.dev", "/admit/sources", "Ignore"),
     ];
     for (what, values) in variants() {
-        let objects = Helm::Four.objects(NAME, &values);
-        let configuration = named(
+        let objects = Helm::V4.objects(NAME, &values);
+        let configuration = find_object(
             &objects,
             "MutatingWebhookConfiguration",
             "zz-floe-secrets-webhook",
@@ -194,7 +195,7 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
 
         for entry in entries {
             let conditions = entry["matchConditions"].as_array().expect("conditions");
-            // An unguarded field, or a namespaceObject, refuses every object.
+            // An unguarded field, or a namespaceObject, rejects every object.
             for condition in conditions {
                 let expression = condition["expression"].as_str().expect("an expression");
                 assert!(!expression.contains("namespaceObject"), "{expression}");
@@ -203,8 +204,8 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
                 let guarded = expression.matches("bject.?").count();
                 assert_eq!(fields, guarded, "{what}: {expression}");
             }
-            // Whoever can stop pods does it only to those who ask, or where somebody labelled the namespace.
-            let asked = conditions
+            // Entries that can stop pods select only pods with annotations or labelled namespaces.
+            let by_annotation = conditions
                 .iter()
                 .any(|condition| condition["name"] == "asks-for-secrets");
             let expressions = entry["namespaceSelector"]["matchExpressions"]
@@ -213,7 +214,7 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
             let labelled = expressions.contains(&json!(
                 {"key": "secrets.floe.dev/inject", "operator": "In", "values": ["enabled"]}));
             assert!(
-                entry["failurePolicy"] == "Ignore" || asked || labelled,
+                entry["failurePolicy"] == "Ignore" || by_annotation || labelled,
                 "{what}: {entry}"
             );
             let exempt = &expressions[0];
@@ -250,9 +251,9 @@ fn the_entries_are_the_frozen_five_and_never_stop_a_cluster() {
 }
 
 #[test]
-fn what_the_operator_chooses_is_in_every_entry() {
-    let objects = Helm::Four.objects(NAME, &everything());
-    let configuration = named(
+fn operator_choices_are_in_every_entry() {
+    let objects = Helm::V4.objects(NAME, &everything());
+    let configuration = find_object(
         &objects,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -278,11 +279,11 @@ fn what_the_operator_chooses_is_in_every_entry() {
         );
     }
 
-    let scoped = Helm::Four.objects(
+    let scoped = Helm::V4.objects(
         NAME,
         &json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
     );
-    let configuration = named(
+    let configuration = find_object(
         &scoped,
         "MutatingWebhookConfiguration",
         "zz-floe-secrets-webhook",
@@ -294,7 +295,7 @@ fn what_the_operator_chooses_is_in_every_entry() {
     }
 }
 
-/// The rules of every rendered role of a component: where it is for, empty for the whole cluster, and what.
+/// Rules of every rendered role of a component: its namespace, empty for the whole cluster, and its permissions.
 fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
     let every = objects.iter().filter(|object| {
         object["kind"]
@@ -316,14 +317,14 @@ fn rules(objects: &[Value], component: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn rights_follow_the_scope() {
+fn permissions_follow_scope() {
     let scoped = json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}});
-    let (everywhere, here) = (
-        Helm::Four.objects(NAME, &json!({})),
-        Helm::Four.objects(NAME, &scoped),
+    let (everywhere, in_namespace) = (
+        Helm::V4.objects(NAME, &json!({})),
+        Helm::V4.objects(NAME, &scoped),
     );
-    // Nothing is for the whole cluster, of anybody's.
-    assert!(here.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
+    // No component has permissions in the whole cluster.
+    assert!(in_namespace.iter().all(|object| object["kind"] != "ClusterRole" && object["kind"] != "ClusterRoleBinding"));
     for component in ["webhook", "controller"] {
         let of = |objects: &[Value], place: &str| -> Vec<Value> {
             rules(objects, component)
@@ -334,20 +335,20 @@ fn rights_follow_the_scope() {
         };
         let mut cluster = of(&everywhere, "");
         assert!(!cluster.is_empty(), "{component}");
-        // Who is told the names of namespaces lists none.
+        // With the names of namespaces, no component lists namespaces.
         for rule in &mut cluster {
             if rule["resources"] == json!(["namespaces"]) {
                 rule["verbs"] = json!(["get"]);
             }
         }
         for place in ["a", "b"] {
-            assert_eq!(of(&here, place), cluster, "{component} in {place}");
+            assert_eq!(of(&in_namespace, place), cluster, "{component} in {place}");
         }
-        let own = (of(&everywhere, NAME), of(&here, NAME));
+        let own = (of(&everywhere, NAME), of(&in_namespace, NAME));
         assert_eq!(own.0, own.1, "{component}");
     }
-    // The CA in the webhook configuration is the one thing that is nowhere.
-    let self_managed = Helm::Four.objects(
+    // The CA in the webhook configuration is the only field that is not rendered.
+    let self_managed = Helm::V4.objects(
         NAME,
         &merged(scoped, &json!({"tls": {"mode": "self-managed"}})),
     );
@@ -362,10 +363,10 @@ fn rights_follow_the_scope() {
 }
 
 #[test]
-fn controller_is_told_whom_the_webhook_is_not_asked_about() {
+fn controller_gets_webhook_exclusions() {
     let args = |values: &Value| -> Vec<String> {
-        let objects = Helm::Four.objects(NAME, values);
-        let deployment = named(&objects, "Deployment", "floe-secrets-controller");
+        let objects = Helm::V4.objects(NAME, values);
+        let deployment = find_object(&objects, "Deployment", "floe-secrets-controller");
         let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
             .as_array()
             .expect("arguments")
@@ -412,8 +413,8 @@ fn controller_is_told_whom_the_webhook_is_not_asked_about() {
 }
 
 #[test]
-fn a_webhook_elsewhere_has_rights_and_a_certificate_and_no_pods() {
-    let objects = Helm::Four.objects(
+fn external_webhook_has_permissions_and_certificate_without_pods() {
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"replicas": 0, "webhook": {"url": "https://[fd00::1]:8443"}}),
     );
@@ -430,13 +431,13 @@ fn a_webhook_elsewhere_has_rights_and_a_certificate_and_no_pods() {
         "ServiceAccount",
     ];
     assert_eq!(kinds, BTreeSet::from(rights));
-    let certificate = named(&objects, "Certificate", "floe-secrets-webhook-tls");
+    let certificate = find_object(&objects, "Certificate", "floe-secrets-webhook-tls");
     assert_eq!(certificate["spec"]["ipAddresses"], json!(["fd00::1"]));
-    let objects = Helm::Four.objects(
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"webhook": {"url": "https://hooks.example.com/x"}}),
     );
-    let certificate = named(&objects, "Certificate", "floe-secrets-webhook-tls");
+    let certificate = find_object(&objects, "Certificate", "floe-secrets-webhook-tls");
     let service = "floe-secrets-webhook.floe-secrets-webhook.svc";
     assert_eq!(
         certificate["spec"]["dnsNames"],
@@ -445,11 +446,11 @@ fn a_webhook_elsewhere_has_rights_and_a_certificate_and_no_pods() {
 }
 
 #[test]
-fn the_plain_manifests_with_cert_manager_are_the_chart_with_defaults() {
-    let [kubectl] = paths(["kubectl"]);
+fn plain_manifests_with_cert_manager_equal_default_chart() {
+    let [kubectl] = program_paths(["kubectl"]);
     let built = std::process::Command::new(kubectl)
         .args(["kustomize", "manifests/webhook-cert-manager"])
-        .current_dir(project())
+        .current_dir(project_root())
         .output()
         .expect("kubectl runs");
     assert!(
@@ -472,7 +473,7 @@ fn the_plain_manifests_with_cert_manager_are_the_chart_with_defaults() {
         namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
         "restricted"
     );
-    let rendered = Helm::Four
+    let rendered = Helm::V4
         .objects(NAME, &json!({}))
         .into_iter()
         .filter_map(|mut object| {

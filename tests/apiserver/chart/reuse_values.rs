@@ -1,5 +1,5 @@
-//! `helm upgrade --reuse-values` from every earlier chart: Helm then brings the earlier chart's values alone, and none
-//! of the new chart's defaults. `tests/testdata/chart-values` has those of each earlier chart.
+//! `helm upgrade --reuse-values` from every earlier chart: Helm then uses the earlier chart's values alone, and none of
+//! the new chart's defaults. `tests/testdata/chart-values` has those of each earlier chart.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
 use testbed::helm::{Helm, NAME, chart, default_values};
 use testbed::process::Folder;
-use testbed::tools::project;
+use testbed::tools::project_root;
 
 #[test]
-fn every_value_may_be_absent() {
+fn absent_values_have_defaults() {
     let defaults = default_values();
     let sections = defaults.as_object().expect("sections");
     let absent: Value = sections
@@ -35,16 +35,16 @@ fn every_value_may_be_absent() {
         })
         .collect();
     for helm in Helm::ALL {
-        let whole = helm.template(NAME, &json!({})).succeeded().stdout;
+        let rendered_default = helm.template(NAME, &json!({})).expect_success().stdout;
         for values in [&absent, &inner] {
             assert!(
-                helm.template(NAME, values).succeeded().stdout == whole,
+                helm.template(NAME, values).expect_success().stdout == rendered_default,
                 "{helm:?}: {values}"
             );
         }
     }
-    // But what a value has inside is the user's own affair.
-    let objects = Helm::Four.objects(
+    // The content of a map is the user's.
+    let objects = Helm::V4.objects(
         NAME,
         &json!({"podSecurityContext": {"runAsUser": null, "fsGroup": null}}),
     );
@@ -61,7 +61,7 @@ fn every_value_may_be_absent() {
     );
 }
 
-/// Maps with a default, whose keys are Kubernetes' own.
+/// Maps with a default whose keys are defined by Kubernetes.
 fn is_free(section: &str) -> bool {
     [
         "resources",
@@ -72,10 +72,10 @@ fn is_free(section: &str) -> bool {
     .contains(&section)
 }
 
-/// The words of the runbook's command, for a release of this name in a namespace of the same name.
+/// Arguments of the runbook's command, for a release of this name in a namespace of the same name.
 fn emergency(release: &str) -> Vec<String> {
-    let page =
-        std::fs::read_to_string(project().join("docs/operations/RUNBOOK.md")).expect("the page");
+    let page = std::fs::read_to_string(project_root().join("docs/operations/RUNBOOK.md"))
+        .expect("the page");
     let from = page
         .find("helm upgrade floe-secrets-webhook ")
         .expect("the command");
@@ -100,16 +100,16 @@ fn emergency(release: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn emergencies_are_met_from_every_earlier_chart() {
+async fn emergency_upgrade_works_from_every_earlier_chart() {
     let cp = ControlPlane::shared().await;
-    let mut earlier: Vec<_> = std::fs::read_dir(project().join("tests/testdata/chart-values"))
+    let mut earlier: Vec<_> = std::fs::read_dir(project_root().join("tests/testdata/chart-values"))
         .expect("the values of earlier charts")
         .map(|entry| entry.expect("an entry").path())
         .collect();
     earlier.sort();
     assert!(earlier.len() >= 4, "{earlier:?}");
     // The oldest by both Helms, the others by one of them.
-    let rounds = [(Helm::Three, &earlier[0])]
+    let rounds = [(Helm::V3, &earlier[0])]
         .into_iter()
         .chain(Helm::ALL.into_iter().cycle().zip(&earlier));
     for (helm, values) in rounds {
@@ -142,10 +142,10 @@ async fn emergencies_are_met_from_every_earlier_chart() {
             &own,
         )
         .await
-        .succeeded();
+        .expect_success();
         let words = emergency(name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        cp.helm(helm, &words, &Value::Null).await.succeeded();
+        cp.helm(helm, &words, &Value::Null).await.expect_success();
 
         let path = format!(
             "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-{name}-floe-secrets-webhook"
@@ -160,7 +160,7 @@ async fn emergencies_are_met_from_every_earlier_chart() {
             .map(|entry| &entry["failurePolicy"])
             .collect();
         assert_eq!(policies, ["Ignore"; 5], "{helm:?} {}", values.display());
-        // What the user had set is still there.
+        // Values that the user had set are kept.
         for entry in entries {
             assert!(
                 entry["namespaceSelector"]["matchExpressions"]
@@ -175,6 +175,6 @@ async fn emergencies_are_met_from_every_earlier_chart() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
     }
 }

@@ -1,4 +1,4 @@
-//! Our program under exactly the rights that the chart gives it: they suffice, and none can go.
+//! Webhook with exactly the permissions of the chart: they suffice, and none can be removed.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 use crate::{existing, merged};
 use testbed::control_plane::ControlPlane;
 use testbed::helm::{Helm, NAME};
+use testbed::manifests::{pod, prefixed, review_of};
 use testbed::namespace::Identity;
-use testbed::served::{pod, prefixed, review_of};
 use testbed::unique;
 use testbed::webhook_process::Launch;
 
-/// Applies what the chart renders about the webhook's rights, as a release in a namespace of its own, after `change`;
-/// and gives access with them.
+/// Applies the chart's RBAC objects of the webhook, as a release in a namespace of its own, after `change`, and returns
+/// access with them.
 async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) -> Identity {
     let release = unique("rights");
     let metadata = json!({"name": release});
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
         .await
         .object();
-    for mut object in Helm::Four.objects(&release, &merged(existing(), values)) {
+    for mut object in Helm::V4.objects(&release, &merged(existing(), values)) {
         let kind = object["kind"].as_str().expect("a kind").to_owned();
         let rights = kind == "ServiceAccount" || kind.contains("Role");
         if rights && object["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
@@ -32,8 +32,8 @@ async fn access(cp: &ControlPlane, values: &Value, change: impl Fn(&mut Value)) 
     cp.identity(&release, &format!("{release}-{NAME}")).await
 }
 
-/// What the webhook answers about a pod that asks for the secret `db`, with the namespace's defaults read first.
-async fn answer(
+/// Response to a pod that requests the secret `db`, with the namespace's defaults read first.
+async fn response(
     cp: &ControlPlane,
     identity: &Identity,
     namespaces: &[&str],
@@ -56,7 +56,7 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
+async fn webhook_needs_each_of_its_permissions() {
     let cp = ControlPlane::shared().await;
     let namespace = cp
         .namespace_with(
@@ -66,7 +66,7 @@ async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
         .await;
     cp.secret(&namespace.name, "db", &["k"], "v").await;
     let all = access(cp, &json!({}), |_| {}).await;
-    let allowed = answer(cp, &all, &[], &namespace.name).await;
+    let allowed = response(cp, &all, &[], &namespace.name).await;
     assert_eq!(allowed["allowed"], true, "{allowed}");
     for gone in ["secrets", "namespaces", "serviceaccounts"] {
         let less = access(cp, &json!({}), |role| {
@@ -77,14 +77,14 @@ async fn without_any_of_its_rights_the_webhook_cannot_do_its_work() {
             resources.retain(|resource| resource != gone);
         })
         .await;
-        let refused = answer(cp, &less, &[], &namespace.name).await;
+        let refused = response(cp, &less, &[], &namespace.name).await;
         assert_eq!(refused["allowed"], false, "without {gone}: {refused}");
         assert_eq!(refused["status"]["code"], 403, "without {gone}: {refused}");
     }
 }
 
 #[tokio::test]
-async fn for_some_namespaces_it_can_read_in_those_alone() {
+async fn webhook_scoped_to_namespaces_reads_only_those() {
     let cp = ControlPlane::shared().await;
     let (mine, other) = (cp.namespace("mine").await, cp.namespace("other").await);
     for namespace in [&mine, &other] {
@@ -92,11 +92,11 @@ async fn for_some_namespaces_it_can_read_in_those_alone() {
     }
     let values = json!({"rbac": {"scope": "namespaces", "namespaces": [mine.name]}});
     let identity = access(cp, &values, |_| {}).await;
-    let allowed = answer(cp, &identity, &[&mine.name], &mine.name).await;
+    let allowed = response(cp, &identity, &[&mine.name], &mine.name).await;
     assert_eq!(allowed["allowed"], true, "{allowed}");
-    // Whatever the program is told, the API server lets it read nowhere else.
+    // Whatever the arguments are, the API server allows reads in these namespaces only.
     for namespaces in [&[mine.name.as_str()][..], &[]] {
-        let refused = answer(cp, &identity, namespaces, &other.name).await;
+        let refused = response(cp, &identity, namespaces, &other.name).await;
         assert_eq!(
             (&refused["allowed"], &refused["status"]["code"]),
             (&json!(false), &json!(403)),
@@ -107,6 +107,6 @@ async fn for_some_namespaces_it_can_read_in_those_alone() {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/db");
         let client = identity.client();
         let read = testbed::objects::send(&client, Method::GET, &path, None).await;
-        assert_eq!(read.accepted(), readable, "{namespace}: {read:?}");
+        assert_eq!(read.is_accepted(), readable, "{namespace}: {read:?}");
     }
 }

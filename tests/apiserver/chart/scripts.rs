@@ -1,24 +1,18 @@
-//! The scripts of `hack/` that decide something: whom the port is closed to, and which leftovers are removed.
+//! Scripts of `hack/` that decide something: whether the port is closed, and which leftovers are removed.
 
 use std::process::Command;
 
+use testbed::command_output::CommandOutput;
 use testbed::process::Folder;
-use testbed::tools::project;
+use testbed::tools::project_root;
 
-/// Runs commands with bash, with a file of `hack/` sourced before, or a function of one.
+/// Runs commands with bash, after sourcing a file of `hack/`, or a function of one.
 #[track_caller]
 fn bash(script: &str) -> (i32, String) {
-    let output = Command::new("bash")
-        .args(["-euc", script])
-        .current_dir(project())
-        .output()
-        .expect("bash runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    (
-        output.status.code().expect("an exit code"),
-        said.trim().to_owned(),
-    )
+    let mut command = Command::new("bash");
+    command.args(["-euc", script]).current_dir(project_root());
+    let output = CommandOutput::run(command, "");
+    (output.code, output.text().trim().to_owned())
 }
 
 #[test]
@@ -45,7 +39,7 @@ fn ranges_become_peers_by_family() {
     }
 }
 
-/// What kubectl prints about nodes and pods decides whether the port is declared closed.
+/// The output of kubectl about nodes and pods decides whether the port is declared closed.
 #[test]
 fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
     let found = |nodes: &str, pods: &str| {
@@ -62,12 +56,12 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
         found(nodes, inside),
         (0, "10.244.0.0/24 fd00:10:244::/64".to_owned())
     );
-    // Another node's API server may come from a tunnel.
+    // Requests of another node's API server may come from a tunnel.
     assert_eq!(
         found("10.244.0.0/24\\n10.244.1.0/24\\n", " 10.244.0.5\\n"),
         (0, String::new())
     );
-    // The network gives addresses of its own, or there is no pod to tell.
+    // The network has addresses of its own, or there is no pod that shows it.
     assert_eq!(
         found(nodes, " 10.244.0.5\\n 172.20.0.9\\n"),
         (0, String::new())
@@ -79,17 +73,17 @@ fn ranges_of_the_only_node_count_when_all_pods_are_in_them() {
     assert_eq!(bash(given), (0, "10.1.0.0/16 fd00::/64".to_owned()));
 }
 
-/// Where there is no flock, somebody else's build may be under way.
+/// Without flock, another build may be in progress.
 #[test]
-fn leftovers_of_builds_that_run_stay() {
+fn leftovers_of_running_builds_are_kept() {
     let folder = Folder::new();
-    let here = folder.path().display();
+    let folder_path = folder.path().display();
     let script = format!(
         "source <(sed -n '/^remove_leftovers()/,/^}}/p' hack/tools/tools.sh)
          true & gone=$!; wait $gone
-         mkdir '{here}'/.building.$gone '{here}'/.building.$$ '{here}'/kept
-         remove_leftovers '{here}'; remove_leftovers '{here}/kept'
-         ls -A '{here}' | sed \"s/$$/own/\""
+         mkdir '{folder_path}'/.building.$gone '{folder_path}'/.building.$$ '{folder_path}'/kept
+         remove_leftovers '{folder_path}'; remove_leftovers '{folder_path}/kept'
+         ls -A '{folder_path}' | sed \"s/$$/own/\""
     );
     assert_eq!(bash(&script), (0, ".building.own\nkept".to_owned()));
 }

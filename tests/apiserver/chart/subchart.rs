@@ -1,4 +1,4 @@
-//! The chart as a subchart: with a condition, with global values, under an alias, and twice.
+//! Chart as a subchart: with a condition, with global values, under an alias, and twice.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::merged;
 use testbed::control_plane::ControlPlane;
-use testbed::helm::{Helm, NAME, chart, named};
+use testbed::helm::{Helm, NAME, chart, find_object};
 use testbed::objects::yaml;
 use testbed::process::Folder;
 
-/// A parent chart with the chart in it under each of these keys, and a `ConfigMap` of its own.
+/// Parent chart with the chart under each of these keys, and a `ConfigMap` of its own.
 fn parent(keys: &[&str]) -> Folder {
     let folder = Folder::new();
     let dependencies: Vec<Value> = keys
@@ -43,7 +43,7 @@ fn objects(helm: Helm, parent: &Folder, values: &Value) -> Vec<Value> {
     let path = parent.path().display().to_string();
     let rendered = helm
         .run(&["template", "data", &path, "--namespace", "data"], values)
-        .succeeded();
+        .expect_success();
     yaml(&rendered.stdout)
         .into_iter()
         .filter(|object| !object.is_null())
@@ -51,7 +51,7 @@ fn objects(helm: Helm, parent: &Folder, values: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn conditions_install_it_or_leave_it_out() {
+fn subchart_condition_enables_installation() {
     let parent = parent(&[NAME]);
     for helm in Helm::ALL {
         for (enabled, found) in [
@@ -63,42 +63,44 @@ fn conditions_install_it_or_leave_it_out() {
             let objects = objects(helm, &parent, &json!({NAME: enabled, "global": global}));
             assert_eq!(objects.len() > 1, found, "{helm:?}: {enabled}");
             if found {
-                let service = named(&objects, "Service", "data-floe-secrets-webhook");
+                let service = find_object(&objects, "Service", "data-floe-secrets-webhook");
                 assert_eq!(service["metadata"]["labels"]["floe.dev/subchart"], NAME);
             }
         }
-        // A wrong value is refused as ever, under the parent's key.
+        // A wrong value is rejected as before, under the parent's key.
         let path = parent.path().display().to_string();
-        let answer = helm.run(
+        let output = helm.run(
             &["template", "data", &path],
             &json!({NAME: {"replicaz": 3}}),
         );
         assert!(
-            answer.code != 0 && answer.stderr.contains("'replicaz' not allowed"),
+            output.code != 0 && output.stderr.contains("'replicaz' not allowed"),
             "{helm:?}: {}",
-            answer.stderr
+            output.stderr
         );
     }
-    // Without a condition, the value would have no effect.
+    // Without a condition, the value has no effect.
     for (values, code) in [
         (json!({"enabled": true}), 0),
         (json!({"enabled": false}), 1),
     ] {
-        let answer = Helm::Four.template(NAME, &values);
-        assert_eq!(answer.code, code, "{}", answer.stderr);
+        let output = Helm::V4.template(NAME, &values);
+        assert_eq!(output.code, code, "{}", output.stderr);
         assert!(
-            code == 0 || answer.stderr.contains("Give the dependency"),
+            code == 0 || output.stderr.contains("Give the dependency"),
             "{}",
-            answer.stderr
+            output.stderr
         );
     }
-    let alone = Helm::Four.objects(NAME, &json!({}));
-    assert!(named(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null());
+    let alone = Helm::V4.objects(NAME, &json!({}));
+    assert!(
+        find_object(&alone, "Service", NAME)["metadata"]["labels"]["floe.dev/subchart"].is_null()
+    );
 }
 
-/// An alias may be anything that is a key.
+/// An alias may be any valid key.
 #[test]
-fn aliases_name_the_objects() {
+fn subchart_alias_names_objects() {
     let parent = parent(&["secretsWebhook_", "b"]);
     for helm in Helm::ALL {
         let objects = objects(
@@ -110,10 +112,10 @@ fn aliases_name_the_objects() {
             ("data-secretswebhook", "secretsWebhook", 3),
             ("data-b", "b", 4),
         ] {
-            let deployment = named(&objects, "Deployment", name);
+            let deployment = find_object(&objects, "Deployment", name);
             assert_eq!(deployment["spec"]["replicas"], replicas);
             assert_eq!(deployment["metadata"]["labels"]["floe.dev/subchart"], key);
-            named(
+            find_object(
                 &objects,
                 "MutatingWebhookConfiguration",
                 &format!("zz-{name}"),
@@ -134,7 +136,7 @@ fn aliases_name_the_objects() {
 }
 
 #[tokio::test]
-async fn parents_install_it_and_take_it_out_again() {
+async fn parent_chart_installs_and_removes_subchart() {
     let cp = ControlPlane::shared().await;
     let parent = parent(&["secretsWebhook"]);
     let path = parent.path().display().to_string();
@@ -166,7 +168,7 @@ async fn parents_install_it_and_take_it_out_again() {
                 &values(enabled),
             )
             .await
-            .succeeded();
+            .expect_success();
             assert_eq!(
                 (status(&deployment).await, status(&map).await),
                 (there, 200),
@@ -179,7 +181,7 @@ async fn parents_install_it_and_take_it_out_again() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
         assert_eq!(
             (status(&deployment).await, status(&map).await),
             (404, 404),

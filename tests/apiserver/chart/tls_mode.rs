@@ -1,5 +1,5 @@
-//! An upgrade that changes who makes the certificate, either way: by the real Helm and the real cert-manager, with our
-//! own controller, and pods that get their secrets before and after.
+//! Upgrade between the modes of certificates, in both directions: by real Helm and real cert-manager, with the
+//! webhook's controller, and pods that get their secrets before and after.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use crate::certificates::{CONFIGURATION, decoded, lead_here, nothing_left, run};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::helm::{Helm, NAME, chart, named};
+use testbed::helm::{Helm, NAME, chart, find_object};
+use testbed::manifests::{pod, prefixed};
 use testbed::process::{Folder, Process};
-use testbed::served::{pod, prefixed};
 use testbed::wait_for;
 
 const CONTROLLER: &str = "floe-secrets-controller";
 
-/// The Secrets of the two modes.
-const ISSUED: &str = "floe-secrets-webhook-tls";
-const OWN: &str = "floe-secrets-webhook-tls-self";
+/// Secrets of the two modes.
+const CERT_MANAGER_SECRET: &str = "floe-secrets-webhook-tls";
+const SELF_MANAGED_SECRET: &str = "floe-secrets-webhook-tls-self";
 
-/// A release whose pods are processes on this machine.
+/// Release whose pods are processes on this machine.
 struct Release<'c> {
     cp: &'c ControlPlane,
     helm: Helm,
@@ -29,7 +29,7 @@ struct Release<'c> {
 impl Release<'_> {
     async fn helm(&self, verb: &str, mode: &str) {
         let values = json!({"tls": {"mode": mode}, "service": {"port": self.ports[0]}});
-        let answer = self
+        let output = self
             .cp
             .helm(
                 self.helm,
@@ -37,8 +37,9 @@ impl Release<'_> {
                 &values,
             )
             .await;
-        assert_eq!(answer.code, 0, "{:?} {verb} {mode}: {answer:?}", self.helm);
-        // An upgrade leaves where it leads, and an uninstallation takes what the release has made its own.
+        assert_eq!(output.code, 0, "{:?} {verb} {mode}: {output:?}", self.helm);
+        // An upgrade keeps the Service's target, and an uninstallation deletes the objects that the release has
+        // adopted.
         if verb == "install" {
             lead_here(self.cp).await;
         }
@@ -46,24 +47,24 @@ impl Release<'_> {
 
     async fn secret(&self, name: &str) -> Option<Value> {
         let path = format!("/api/v1/namespaces/{NAME}/secrets/{name}");
-        let answer = self.cp.request(Method::GET, &path, None).await;
-        answer.accepted().then_some(answer.body)
+        let response = self.cp.request(Method::GET, &path, None).await;
+        response.is_accepted().then_some(response.body)
     }
 
-    /// The certificate that this Secret has.
+    /// Certificate in this Secret.
     async fn certificate(&self, name: &str) -> String {
         wait_for("the certificate", || async {
             let ended = self
                 .running
                 .iter()
-                .find_map(|(process, _)| process.exited());
+                .find_map(|(process, _)| process.exit_status());
             assert!(ended.is_none(), "{ended:?}");
             decoded(&self.secret(name).await?, "tls.crt").filter(|pem| !pem.is_empty())
         })
         .await
     }
 
-    /// The rollout, as far as it goes here: the new pods instead of the old.
+    /// Replaces the old processes by new ones, as a rollout replaces pods.
     async fn roll_out(&mut self, secret: &str) {
         let [port, ops, controller_ops] = self.ports;
         self.running.clear();
@@ -74,19 +75,19 @@ impl Release<'_> {
         let asks = pod("default", "asks", &prefixed(&json!({"env-from": "db"})));
         wait_for("a pod gets its secret", || async {
             for (process, _) in &self.running {
-                assert!(process.exited().is_none(), "{}", process.tail());
+                assert!(process.exit_status().is_none(), "{}", process.tail());
             }
-            let answer = self.cp.create_dry(&asks).await;
-            let source = answer
+            let response = self.cp.create_dry_run(&asks).await;
+            let source = response
                 .body
                 .pointer("/spec/containers/0/envFrom/0/secretRef/name")
                 .cloned();
-            (answer.accepted() && source == Some("db".into())).then_some(())
+            (response.is_accepted() && source == Some("db".into())).then_some(())
         })
         .await;
     }
 
-    /// Whether cert-manager is asked to write the CA.
+    /// Whether the configuration has cert-manager's injection annotation.
     async fn injected_by_cert_manager(&self) -> bool {
         let configuration = self
             .cp
@@ -98,7 +99,7 @@ impl Release<'_> {
 }
 
 #[tokio::test]
-async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
+async fn upgrade_switches_certificate_mode_in_both_directions() {
     let cp = &ControlPlane::start(Options::default()).await;
     let _cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
@@ -113,43 +114,48 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
             running: Vec::new(),
         };
         release.helm("install", "cert-manager").await;
-        release.certificate(ISSUED).await;
-        release.roll_out(ISSUED).await;
-        let issued = release.certificate(ISSUED).await;
+        release.certificate(CERT_MANAGER_SECRET).await;
+        release.roll_out(CERT_MANAGER_SECRET).await;
+        let issued = release.certificate(CERT_MANAGER_SECRET).await;
 
         // From cert-manager to the controller.
         release.helm("upgrade", "self-managed").await;
-        release.roll_out(OWN).await;
-        assert_ne!(release.certificate(OWN).await, issued, "{helm:?}");
+        release.roll_out(SELF_MANAGED_SECRET).await;
+        assert_ne!(
+            release.certificate(SELF_MANAGED_SECRET).await,
+            issued,
+            "{helm:?}"
+        );
         assert!(!release.injected_by_cert_manager().await);
         let args = ["-n", NAME, "get", "certificates,issuers", "--output=name"];
         assert_eq!(
-            cp.kubectl(&args, "").await.succeeded().stdout,
+            cp.kubectl(&args, "").await.expect_success().stdout,
             "",
             "{helm:?}"
         );
-        // cert-manager leaves its Secrets behind, and the page says how they go.
-        assert!(release.secret(ISSUED).await.is_some());
-        let page =
-            std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+        // cert-manager leaves its Secrets behind, and the page has the command that deletes them.
+        assert!(release.secret(CERT_MANAGER_SECRET).await.is_some());
+        let page = std::fs::read_to_string(
+            testbed::tools::project_root().join("docs/operations/INSTALL.md"),
+        );
         let page = page.expect("the page");
         let delete = "kubectl -n floe-secrets-webhook delete secret floe-secrets-webhook-tls floe-secrets-webhook-tls-ca";
         assert!(page.contains(delete));
-        // And back: with the Secrets that were left the first time, without them the second.
-        if helm == Helm::Three {
-            cp.shell(delete).await.succeeded();
+        // And back: with the leftover Secrets the first time, without them the second.
+        if helm == Helm::V3 {
+            cp.shell(delete).await.expect_success();
         }
         release.helm("upgrade", "cert-manager").await;
         assert!(
-            release.secret(OWN).await.is_none(),
+            release.secret(SELF_MANAGED_SECRET).await.is_none(),
             "{helm:?}: the Secret is the release's own"
         );
-        release.certificate(ISSUED).await;
+        release.certificate(CERT_MANAGER_SECRET).await;
         assert!(release.injected_by_cert_manager().await);
-        release.roll_out(ISSUED).await;
+        release.roll_out(CERT_MANAGER_SECRET).await;
         assert!(
-            release.secret(OWN).await.is_none(),
-            "{helm:?}: nobody makes it again"
+            release.secret(SELF_MANAGED_SECRET).await.is_none(),
+            "{helm:?}: not created again"
         );
 
         release.running.clear();
@@ -159,17 +165,17 @@ async fn an_upgrade_changes_who_makes_the_certificate_either_way() {
             &Value::Null,
         )
         .await
-        .succeeded();
+        .expect_success();
         nothing_left(cp).await;
     }
 }
 
-/// A certificate of one's own goes by the name that it always had, so a change from it or to it touches it no more.
+/// A user's own certificate keeps the name of its Secret, so a change from it or to it leaves it alone.
 #[test]
-fn modes_have_secrets_of_their_own() {
+fn modes_use_separate_secrets() {
     let of = |mode: &str, object: &str| {
         let values = json!({"tls": {"mode": mode}});
-        let objects = Helm::Four.objects(NAME, &values);
+        let objects = Helm::V4.objects(NAME, &values);
         let secrets = objects.iter().filter(|found| found["kind"] == object);
         let names: Vec<String> = secrets
             .map(|found| {
@@ -181,14 +187,14 @@ fn modes_have_secrets_of_their_own() {
             .collect();
         names
     };
-    assert!(of("self-managed", "Secret").contains(&OWN.to_owned()));
-    assert!(!of("self-managed", "Secret").contains(&ISSUED.to_owned()));
-    assert!(of("cert-manager", "Certificate").contains(&ISSUED.to_owned()));
-    let objects = Helm::Four.objects(NAME, &json!({"tls": {"mode": "existing"}}));
-    let volumes = &named(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
-    assert_eq!(volumes[0]["secret"]["secretName"], ISSUED);
-    // Who names it, names it for every mode.
+    assert!(of("self-managed", "Secret").contains(&SELF_MANAGED_SECRET.to_owned()));
+    assert!(!of("self-managed", "Secret").contains(&CERT_MANAGER_SECRET.to_owned()));
+    assert!(of("cert-manager", "Certificate").contains(&CERT_MANAGER_SECRET.to_owned()));
+    let objects = Helm::V4.objects(NAME, &json!({"tls": {"mode": "existing"}}));
+    let volumes = &find_object(&objects, "Deployment", NAME)["spec"]["template"]["spec"]["volumes"];
+    assert_eq!(volumes[0]["secret"]["secretName"], CERT_MANAGER_SECRET);
+    // A name that the user sets applies to every mode.
     let values = json!({"tls": {"mode": "self-managed", "secretName": "mine"}});
-    let objects = Helm::Four.objects(NAME, &values);
-    named(&objects, "Secret", "mine");
+    let objects = Helm::V4.objects(NAME, &values);
+    find_object(&objects, "Secret", "mine");
 }

@@ -1,14 +1,14 @@
-//! Wrong values are refused before anything is installed, and the message says which and why.
+//! Wrong values are rejected before anything is installed, and the message names the value and the reason.
 
 use serde_json::{Value, json};
 
 use crate::merged;
 use testbed::helm::{Helm, NAME, default_values};
 
-/// Every value of the chart, by its path, with its default. A section is a map that is not empty and not free.
+/// Values of the chart by path, with their defaults. A section is a non-empty map with fixed keys.
 fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
-    /// Maps with defaults whose keys are the user's own or Kubernetes' affair.
-    const FREE: [&str; 6] = [
+    /// Maps with defaults whose keys are defined by the user or by Kubernetes.
+    const MAPS_WITH_FREE_KEYS: [&str; 6] = [
         "/resources",
         "/nodeSelector",
         "/podSecurityContext",
@@ -17,7 +17,7 @@ fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
         "/metrics/grafanaDashboard/labels",
     ];
     match value {
-        Value::Object(section) if !section.is_empty() && !FREE.contains(&path) => {
+        Value::Object(section) if !section.is_empty() && !MAPS_WITH_FREE_KEYS.contains(&path) => {
             for (key, value) in section {
                 leaves(&format!("{path}/{key}"), value, found);
             }
@@ -26,7 +26,7 @@ fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// A values file in which only this path is set.
+/// Values file in which only this path is set.
 fn only(path: &str, value: Value) -> Value {
     path.rsplit('/')
         .filter(|key| !key.is_empty())
@@ -36,36 +36,36 @@ fn only(path: &str, value: Value) -> Value {
         })
 }
 
-/// Renders with several wrong values at once, and wants each refused under its own path.
+/// Renders with several wrong values at once, and expects each to be rejected under its own path.
 #[track_caller]
-fn refused(helm: Helm, wrong: &[(String, Value)], says: &str) {
+fn rejects(helm: Helm, wrong: &[(String, Value)], expected_message: &str) {
     let values = wrong.iter().fold(json!({}), |values, (path, value)| {
         merged(values, &only(path, value.clone()))
     });
-    let answer = helm.template(NAME, &values);
-    assert_ne!(answer.code, 0, "rendered with {values}");
+    let output = helm.template(NAME, &values);
+    assert_ne!(output.code, 0, "rendered with {values}");
     for (path, value) in wrong {
-        let named = answer
+        let named = output
             .stderr
             .lines()
-            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(says));
+            .any(|line| line.contains(&format!("at '{path}'")) && line.contains(expected_message));
         assert!(
             named,
-            "{helm:?}: nothing about {path} = {value} that says {says:?}:\n{}",
-            answer.stderr
+            "{helm:?}: no message about {path} = {value} with {expected_message:?}:\n{}",
+            output.stderr
         );
     }
 }
 
 #[test]
-fn a_value_of_another_type_is_refused_everywhere() {
+fn value_of_wrong_type_is_rejected() {
     let mut all = Vec::new();
     leaves("", &default_values(), &mut all);
     assert!(all.len() > 120, "{}", all.len());
     let wrong: Vec<(String, Value)> = all
         .into_iter()
         .map(|(path, default)| {
-            // What nobody could mean: a map where there is none, else a list.
+            // Values of a wrong type: a map where there is none, else a list.
             let other = if default.is_object() {
                 json!(["x"])
             } else {
@@ -75,12 +75,12 @@ fn a_value_of_another_type_is_refused_everywhere() {
         })
         .collect();
     for helm in Helm::ALL {
-        refused(helm, &wrong, "");
+        rejects(helm, &wrong, "");
     }
 }
 
 #[test]
-fn an_unknown_value_is_refused_in_every_section() {
+fn unknown_value_is_rejected_in_every_section() {
     let mut all = Vec::new();
     leaves("", &default_values(), &mut all);
     let sections: std::collections::BTreeSet<String> = all
@@ -91,20 +91,20 @@ fn an_unknown_value_is_refused_in_every_section() {
     let values = sections.iter().fold(json!({}), |values, section| {
         merged(values, &only(&format!("{section}/replicaz"), json!(3)))
     });
-    let answer = Helm::Four.template(NAME, &values);
-    assert_ne!(answer.code, 0);
+    let output = Helm::V4.template(NAME, &values);
+    assert_ne!(output.code, 0);
     for section in sections {
         let line = format!("at '{section}': additional properties 'replicaz' not allowed");
         assert!(
-            answer.stderr.contains(&line),
+            output.stderr.contains(&line),
             "no line {line:?}:\n{}",
-            answer.stderr
+            output.stderr
         );
     }
 }
 
 #[test]
-fn a_value_out_of_range_is_refused() {
+fn value_out_of_range_is_rejected() {
     let rows = [
         ("/replicas", json!(-1), "minimum"),
         ("/replicas", json!(1.5), "integer"),
@@ -250,7 +250,7 @@ fn a_value_out_of_range_is_refused() {
         ("/helmTest/namespace", json!("A"), "pattern"),
         ("/commonLabels", json!({"a b": "c"}), ""),
     ];
-    // As many at once as do not meet; Helm names them all.
+    // As many at once as do not conflict; Helm names them all.
     let mut left: Vec<_> = rows.to_vec();
     while !left.is_empty() {
         let mut round: Vec<(&str, Value, &str)> = Vec::new();
@@ -265,24 +265,23 @@ fn a_value_out_of_range_is_refused() {
         let values = round.iter().fold(json!({}), |values, row| {
             merged(values, &only(row.0, row.1.clone()))
         });
-        let answer = Helm::Four.template(NAME, &values);
-        assert_ne!(answer.code, 0, "rendered with {values}");
-        for (path, value, says) in round {
-            let about = answer
-                .stderr
-                .lines()
-                .any(|line| line.contains(&format!("at '{path}")) && line.contains(says));
+        let output = Helm::V4.template(NAME, &values);
+        assert_ne!(output.code, 0, "rendered with {values}");
+        for (path, value, expected_message) in round {
+            let about = output.stderr.lines().any(|line| {
+                line.contains(&format!("at '{path}")) && line.contains(expected_message)
+            });
             assert!(
                 about,
-                "nothing about {path} = {value} that says {says:?}:\n{}",
-                answer.stderr
+                "no message about {path} = {value} with {expected_message:?}:\n{}",
+                output.stderr
             );
         }
     }
 }
 
 #[test]
-fn values_that_do_not_go_together_are_refused_with_a_way_out() {
+fn conflicting_values_are_rejected_with_solution() {
     let rows = [
         (
             json!({"webhook": {"requireAnnotation": false}}),
@@ -359,27 +358,27 @@ fn values_that_do_not_go_together_are_refused_with_a_way_out() {
             "Choose another one",
         ),
     ];
-    for (values, says) in rows {
-        let answer = Helm::Four.template(NAME, &values);
+    for (values, expected_message) in rows {
+        let output = Helm::V4.template(NAME, &values);
         assert!(
-            answer.code != 0 && answer.stderr.contains(says),
-            "{values}: no {says:?} in:\n{}",
-            answer.stderr
+            output.code != 0 && output.stderr.contains(expected_message),
+            "{values}: no {expected_message:?} in:\n{}",
+            output.stderr
         );
     }
-    // The ways out.
+    // Solutions that the messages name.
     for values in [
         json!({"webhook": {"requireAnnotation": false, "failurePolicy": "Ignore"}}),
         json!({"replicas": 0, "webhook": {"url": "https://webhook.example.com"}}),
         json!({"rbac": {"scope": "namespaces", "namespaces": ["a", "b"]}}),
         json!({"global": {"of": "a parent chart"}}),
     ] {
-        Helm::Four.template(NAME, &values).succeeded();
+        Helm::V4.template(NAME, &values).expect_success();
     }
 }
 
 #[test]
-fn an_older_kubernetes_is_refused() {
+fn older_kubernetes_is_rejected() {
     for (version, code) in [
         ("1.29.14", 1),
         ("1.30.0", 0),
@@ -397,33 +396,33 @@ fn an_older_kubernetes_is_refused() {
                 "--kube-version",
                 version,
             ];
-            let answer = helm.run(&args, &json!({}));
-            assert_eq!(answer.code, code, "{helm:?} {version}: {}", answer.stderr);
+            let output = helm.run(&args, &json!({}));
+            assert_eq!(output.code, code, "{helm:?} {version}: {}", output.stderr);
             assert!(
-                code == 0 || answer.stderr.contains(">=1.30.0"),
+                code == 0 || output.stderr.contains(">=1.30.0"),
                 "{}",
-                answer.stderr
+                output.stderr
             );
         }
     }
 }
 
 #[test]
-fn the_files_made_from_the_chart_are_up_to_date() {
+fn generated_files_are_up_to_date() {
     for script in ["hack/values-table.py", "hack/render-manifests.sh"] {
-        let program = testbed::tools::project().join(script);
+        let program = testbed::tools::project_root().join(script);
         let output = std::process::Command::new(program)
             .arg("--check")
             .output()
             .expect("the script runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned()
             + &String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{script}: {said}");
+        assert!(output.status.success(), "{script}: {printed}");
     }
 }
 
 #[test]
-fn it_passes_helms_own_lint() {
+fn chart_passes_helm_lint() {
     for helm in Helm::ALL {
         for values in [
             json!({}),
@@ -432,13 +431,13 @@ fn it_passes_helms_own_lint() {
             json!({"tls": {"mode": "self-managed"}}),
         ] {
             let chart = testbed::helm::chart();
-            let answer = helm
+            let output = helm
                 .run(&["lint", &chart, "--strict", "--namespace", NAME], &values)
-                .succeeded();
+                .expect_success();
             assert!(
-                !answer.stdout.contains("[WARNING]"),
+                !output.stdout.contains("[WARNING]"),
                 "{helm:?} {values}: {}",
-                answer.stdout
+                output.stdout
             );
         }
     }

@@ -1,18 +1,20 @@
-//! What drifted is counted and said, on the objects and where somebody sees it.
+//! Drift is counted, and reported by events on the objects.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::{events, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container_named, deployment, pod, prefixed, sources, with};
+use testbed::manifests::{container_named, deployment, pod, prefixed, sources, with};
 use testbed::stub_server::Stub;
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::Launch;
 
 #[tokio::test]
-async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
+async fn drift_is_counted_and_reported_in_one_event() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -36,15 +38,15 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
         .start()
         .await;
     metric_is(&controller, "uninjected{kind=\"pod\"}", 1).await;
-    let said = cp
+    let event_message = cp
         .event(&ns.name, "Pod", "bare", "SecretsNotInjected")
         .await;
     assert_eq!(
-        said,
+        event_message,
         "container \"main\" runs without secret \"db\"; it was created or changed without the webhook: delete the \
          pod, so that its controller makes a new one"
     );
-    // Again and again, it is one event that counts.
+    // After repeated scans there is one event with a count.
     let counted = wait_for("the event is counted", || async {
         let [event]: [Value; 1] = events(&cp, &ns.name, "SecretsNotInjected")
             .await
@@ -59,11 +61,11 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    let said = |line: &Value| {
+    let event_message = |line: &Value| {
         line["message"] == "drift scan" && line["pods"] == 1 && line["workloads"] == 0
     };
-    assert!(lines.iter().any(said), "{log}");
-    // Mended, it is no longer counted.
+    assert!(lines.iter().any(event_message), "{log}");
+    // Fixed objects are no longer counted.
     let path = format!(
         "/api/v1/namespaces/{}/pods/bare?gracePeriodSeconds=0",
         ns.name
@@ -72,7 +74,7 @@ async fn what_drifted_is_counted_and_said_in_one_event_that_counts() {
     metric_is(&controller, "uninjected{kind=\"pod\"}", 0).await;
 }
 
-/// A webhook that comes after ours and takes `envFrom` away from pods that say so by a label.
+/// Webhook that is called after the one under test and removes `envFrom` from pods with a label.
 fn remover(request: &Value) -> Value {
     use base64::Engine as _;
     let container = &request["object"]["spec"]["containers"][0];
@@ -84,9 +86,9 @@ fn remover(request: &Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
-/// Its configuration, of a name that sorts after ours.
+/// Configuration of that webhook, with a name that sorts last.
 fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value {
-    let mut later = stub.by_url();
+    let mut later = stub.url_configuration();
     later["metadata"]["name"] = format!("zzz-{}", testbed::unique("later")).into();
     let mut entry = later["webhooks"][0].take();
     for field in ["matchConditions", "namespaceSelector"] {
@@ -104,7 +106,7 @@ fn later(stub: &Stub, namespace: &str, label: &str, reinvocation: &str) -> Value
 }
 
 #[tokio::test]
-async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() {
+async fn drift_by_outage_or_later_webhook_is_found() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -131,7 +133,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()
         .await;
-    let registered = Registration::shared(&cp, &webhook.by_service()).await;
+    let registered = Registration::shared(&cp, &webhook.service_configuration()).await;
     assert_eq!(create("served", "no").await, ["secret/db"]);
 
     let stub = Stub::start_with(&cp.authority, remover).await;
@@ -140,23 +142,23 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
     assert_eq!(
         create("mended", "once").await,
         ["secret/db"],
-        "ours is called once more, and mends it"
+        "the webhook is called again, and fixes it"
     );
     assert_eq!(
         create("stripped", "again").await,
         nothing,
-        "the later one has the last word"
+        "the later webhook wins"
     );
     found(2).await;
-    let said = cp
+    let event_message = cp
         .event(&ns.name, "Pod", "stripped", "SecretsNotInjected")
         .await;
     assert!(
-        said.starts_with("container \"main\" runs without secret \"db\""),
-        "{said}"
+        event_message.starts_with("container \"main\" runs without secret \"db\""),
+        "{event_message}"
     );
 
-    // Scaled to nothing, the shipped configuration lets none of them in; an operator's `Ignore` does.
+    // Scaled to zero replicas, the shipped configuration admits none of them; an operator's `Ignore` does.
     webhook.kill();
     let refused = cp.create(&named("refused", "no")).await;
     assert!(
@@ -164,7 +166,7 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
         "{refused:?}"
     );
     drop(registered);
-    let mut ignoring = narrowed_to(webhook.by_service(), &[&ns.name]);
+    let mut ignoring = limited_to_namespaces(webhook.service_configuration(), &[&ns.name]);
     for entry in ignoring["webhooks"].as_array_mut().expect("entries") {
         entry["failurePolicy"] = "Ignore".into();
     }
@@ -174,13 +176,16 @@ async fn what_was_made_without_the_webhook_or_changed_by_a_later_one_is_found() 
 }
 
 #[tokio::test]
-async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controller() {
+async fn warnings_of_pods_are_reported_once_on_their_controller() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("warned").await;
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&ns.name])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&ns.name]),
+    )
+    .await;
     let asks = prefixed(&json!({"env.TOKEN": "db/k", "containers": "main,job-*"}));
     let mut main = container_named("main");
     main["env"] = json!([{"name": "TOKEN", "value": "the author's"}]);
@@ -192,12 +197,12 @@ async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controll
 
     let scans =
         || crate::metric(&controller, "drift_scans_total{result=\"complete\"}").unwrap_or(0);
-    cp.kubectl_apply(&ns.name, &api).await.succeeded();
-    let said = cp
+    cp.kubectl_apply(&ns.name, &api).await.expect_success();
+    let event_message = cp
         .event(&ns.name, "ReplicaSet", "api-", "InjectionWarnings")
         .await;
     assert_eq!(
-        said,
+        event_message,
         "its pods were admitted with warnings: container \"main\" already sets TOKEN; it was left as it is; \"job-*\" \
          (annotation secrets.floe.dev/containers) matches no container"
     );
@@ -213,7 +218,7 @@ async fn what_a_controllers_pods_were_admitted_with_is_said_once_on_the_controll
     assert_eq!(
         (&event["type"], &event["count"]),
         (&json!("Warning"), &json!(1)),
-        "it is not said again"
+        "logged only once"
     );
     assert_eq!(event["involvedObject"]["apiVersion"], "apps/v1");
 }

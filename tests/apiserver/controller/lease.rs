@@ -1,4 +1,4 @@
-//! Who leads, and what happens when the leader is gone.
+//! Leader election, and the loss of the leader.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{metric, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{pod, prefixed, sources};
+use testbed::manifests::{pod, prefixed, sources};
 use testbed::wait_for;
 use testbed::webhook::{NAMESPACE, Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::Launch;
 
-/// What a replica logs that has waited for the lease to run out.
+/// Log message of a replica that waited for the lease to expire.
 const SILENT: &str = "the leader lease expired; taking over";
 
 async fn lease(cp: &ControlPlane) -> Value {
@@ -23,7 +23,7 @@ async fn lease(cp: &ControlPlane) -> Value {
 }
 
 #[tokio::test]
-async fn one_leads_another_takes_over_and_admission_never_notices() {
+async fn leader_change_does_not_affect_admission() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -31,13 +31,13 @@ async fn one_leads_another_takes_over_and_admission_never_notices() {
     .await;
     let ns = cp.namespace("lead").await;
     let asks = prefixed(&json!({"env-from": "db"}));
-    // While nothing is registered, for the figure to be another than 0.
+    // Before the webhook is registered, so that the gauge is not 0.
     cp.create(&pod(&ns.name, "bare", &asks)).await.object();
     cp.secret(&ns.name, "db", &["k"], "x").await;
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()
         .await;
-    let _registered = Registration::shared(&cp, &webhook.by_service()).await;
+    let _registered = Registration::shared(&cp, &webhook.service_configuration()).await;
     let identity = controller_identity(&cp).await;
     let launch = || Launch::controller(&cp, &identity).with(&["--drift-interval", "2s"]);
 
@@ -45,7 +45,7 @@ async fn one_leads_another_takes_over_and_admission_never_notices() {
     metric_is(&first, "leader", 1).await;
     metric_is(&first, "uninjected{kind=\"pod\"}", 1).await;
 
-    // A second one is ready, and waits.
+    // A second replica is ready, and waits.
     let second = launch().start().await;
     let holder = lease(&cp).await["spec"]["holderIdentity"].clone();
     let renewed = async || lease(&cp).await["spec"]["renewTime"].clone();
@@ -63,11 +63,11 @@ async fn one_leads_another_takes_over_and_admission_never_notices() {
     assert_eq!(
         metric(&second, "uninjected{kind=\"pod\"}"),
         Some(0),
-        "the figure is the leader's alone"
+        "only the leader reports the gauge"
     );
     assert_eq!(lease(&cp).await["spec"]["holderIdentity"], holder);
 
-    // A crash: nobody gives anything up. Until the lease has run out nobody leads, and pods are injected.
+    // A crash: the lease is not released. Until it expires there is no leader, and pods are injected.
     let transitions = async || {
         lease(&cp).await["spec"]["leaseTransitions"]
             .as_i64()
@@ -95,7 +95,7 @@ async fn one_leads_another_takes_over_and_admission_never_notices() {
     assert_eq!(transitions().await, before + 1);
     metric_is(&second, "uninjected{kind=\"pod\"}", 1).await;
 
-    // In good order: the next one need not wait.
+    // Released on shutdown: the next one need not wait.
     let third = launch().start().await;
     let status = second.stop().await;
     assert!(status.success(), "{status}");

@@ -1,18 +1,18 @@
-//! The controller on a real API server, by our own binary under exactly the shipped rights: who leads, what drifted,
-//! and pods that come as soon as their secrets do.
+//! Controller on a real API server, with exactly the shipped permissions: leader election, drift, and pods that are
+//! created as soon as their secrets exist.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 mod drift;
+mod exclusions;
 mod lease;
-mod left_out;
 mod retry;
 mod rights;
 mod shares;
@@ -23,7 +23,7 @@ use testbed::control_plane::ControlPlane;
 use testbed::wait_for;
 use testbed::webhook_process::WebhookProcess;
 
-/// The value of a metric, by its name and labels after the prefix.
+/// Value of a metric, by its name and labels after the prefix.
 fn metric(process: &WebhookProcess, name: &str) -> Option<i64> {
     let (_, text) = process.get("/metrics")?;
     let line = text
@@ -49,7 +49,7 @@ async fn events(cp: &ControlPlane, namespace: &str, reason: &str) -> Vec<Value> 
         .unwrap_or_default()
 }
 
-/// The refusal of a pod of this owner, as the owner's controller would write it.
+/// Event about a rejected pod of this owner, as the owner's controller writes it.
 fn refusal(owner: &Value) -> Value {
     let metadata = &owner["metadata"];
     let component = format!(

@@ -1,4 +1,5 @@
-//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in templates.
+//! Refused pods are retried as soon as their secrets exist, at a bounded cost, and the retry leaves no trace in
+//! templates.
 
 use std::time::Duration;
 
@@ -6,14 +7,16 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{events, metric, metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container, deployment, job, prefixed, template};
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::manifests::{container, deployment, job, prefixed, template};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{poll, wait_for, wait_within};
 
-/// Waits until a pod with this label is there; when it does not come, says what its owner was told.
+/// Waits for a pod with this label; panics with the events of its owner otherwise.
 async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
     let there = poll(Duration::from_mins(3), || async {
         (!cp.pods(namespace, &format!("app={name}")).await.is_empty()).then_some(())
@@ -25,7 +28,7 @@ async fn a_pod(cp: &ControlPlane, namespace: &str, name: &str) {
     }
 }
 
-/// How often the pods of this kind of owner were refused.
+/// Number of rejected pods of this kind of owner.
 async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
     let refused = events(cp, namespace, "FailedCreate").await;
     let of = refused
@@ -36,7 +39,7 @@ async fn tries(cp: &ControlPlane, namespace: &str, kind: &str) -> i64 {
 
 const NAMES: [&str; 4] = ["api", "load", "db", "agent"];
 
-/// What each of them makes pods by.
+/// Field of each kind that creates pods.
 const OWNERS: [(&str, &str); 4] = [
     ("ReplicaSet", "api-"),
     ("Job", "load"),
@@ -54,7 +57,7 @@ fn daemon_set(name: &str, annotations: &Value) -> Value {
     })
 }
 
-/// Its template refers to the secret already, as `--workloads-inject-template` writes it.
+/// The template refers to the secret already, as `--workloads-inject-template` writes it.
 fn stateful_set(name: &str, annotations: &Value) -> Value {
     let mut container = container();
     container["envFrom"] = json!([{"secretRef": {"name": "late"}}]);
@@ -74,14 +77,17 @@ async fn replica_set(cp: &ControlPlane, namespace: &str) -> Value {
 }
 
 #[tokio::test]
-async fn pods_come_as_soon_as_their_secrets_do() {
+async fn pods_are_created_as_soon_as_their_secrets_exist() {
     let cp = ControlPlane::shared().await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let (with, without) = (
         cp.namespace("retried").await,
         cp.namespace("left-alone").await,
     );
-    let narrowed = narrowed_to(webhook.by_service(), &[&with.name, &without.name]);
+    let narrowed = limited_to_namespaces(
+        webhook.service_configuration(),
+        &[&with.name, &without.name],
+    );
     let _registration = Registration::shared(cp, &narrowed).await;
     let identity = controller_identity(cp).await;
     let controller = Launch::controller(cp, &identity)
@@ -93,7 +99,7 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         .await
         .object();
 
-    // As Helm does it when the Secret comes from elsewhere: first what needs it.
+    // Order of Helm if the Secret comes from elsewhere: first the workloads.
     let asks = prefixed(&json!({"env-from": "late"}));
     let containers = json!([container()]);
     for namespace in [&with.name, &without.name] {
@@ -103,16 +109,16 @@ async fn pods_come_as_soon_as_their_secrets_do() {
             stateful_set("db", &asks),
             daemon_set("agent", &asks),
         ] {
-            cp.kubectl_apply(namespace, &object).await.succeeded();
+            cp.kubectl_apply(namespace, &object).await.expect_success();
         }
     }
     let expected = "new pods wait for secret \"late\"";
     for (kind, name) in OWNERS {
-        let said = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
-        assert!(said.starts_with(expected), "{said}");
+        let message = cp.event(&with.name, kind, name, "AwaitingSecrets").await;
+        assert!(message.starts_with(expected), "{message}");
     }
     metric_is(&controller, "retry_pending_owners", 4).await;
-    // Until the pauses between tries are long: each is twice the one before.
+    // Until the back-off is long: each pause is twice the one before.
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet"] {
         wait_within(
             Duration::from_mins(2),
@@ -133,29 +139,29 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         json!([{"secretRef": {"name": "late"}}])
     );
 
-    // Every owner says that it waits no longer. Those that were told carry the Secret's uid; the controller of another
-    // one may have tried again by itself just then.
+    // Every owner has an event that it no longer waits. Retried owners have the Secret's uid in their annotation; the
+    // controller of another one may have retried by itself at that moment.
     let path = format!("/api/v1/namespaces/{}/secrets/late", with.name);
     let uid = cp.request(Method::GET, &path, None).await.object()["metadata"]["uid"].clone();
-    let mut told = Vec::new();
+    let mut retried = Vec::new();
     for (kind, name) in OWNERS {
-        let said = cp.event(&with.name, kind, name, "SecretsArrived").await;
-        let how = said
+        let message = cp.event(&with.name, kind, name, "SecretsArrived").await;
+        let how = message
             .strip_prefix("secret \"late\" can be injected now; ")
             .expect("what arrived")
             .to_owned();
         match how.as_str() {
-            "pods are tried again at once" => told.push(kind),
+            "pods are tried again at once" => retried.push(kind),
             how => assert_eq!(how, "its controller has tried again by itself"),
         }
     }
-    println!("told: {told:?}");
+    println!("retried: {retried:?}");
     assert!(
-        !told.is_empty(),
+        !retried.is_empty(),
         "after a dozen tries the pauses are ten times as long as a look takes\n{}",
         controller.log()
     );
-    if told.contains(&"ReplicaSet") {
+    if retried.contains(&"ReplicaSet") {
         assert_eq!(
             replica_set(cp, &with.name).await["metadata"]["annotations"]["retry.floe.dev/requested-for"],
             uid
@@ -177,27 +183,27 @@ async fn pods_come_as_soon_as_their_secrets_do() {
         "{untouched}"
     );
 
-    // Another leader does not know whom this one told.
+    // Another leader does not know which owners this one retried.
     assert!(controller.stop().await.success());
     let controller = Launch::controller(cp, &identity)
         .with(&["--exempt-namespaces", &without.name])
         .start()
         .await;
     metric_is(&controller, "leader", 1).await;
-    a_repeat_changes_nothing(cp, &controller, &with.name).await;
-    a_rollback_is_harmless(cp, &with.name).await;
+    repeat_changes_nothing(cp, &controller, &with.name).await;
+    rollback_is_harmless(cp, &with.name).await;
     assert!(controller.stop().await.success());
 }
 
-/// Refusals that are told again, of an owner that wants pods and cannot have them for another reason.
-async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
+/// Repeated refusals of an owner that wants pods and cannot have them for another reason.
+async fn repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess, namespace: &str) {
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": namespace},
         "spec": {"hard": {"pods": "0"}},
     });
     cp.create(&quota).await.object();
     let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/full");
-    wait_for("the quota counts", || async {
+    wait_for("the quota is in effect", || async {
         let quota = cp.request(Method::GET, &path, None).await.object();
         quota["status"]["used"]["pods"].is_string().then_some(())
     })
@@ -207,7 +213,7 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let settled = wait_for(
         "the ReplicaSet wants another pod, and has said so",
         || async {
@@ -235,7 +241,7 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         });
         cp.create(&event).await.object();
     }
-    wait_for("the controller has looked at it again", || async {
+    wait_for("another scan of the controller", || async {
         (metric(controller, "retries_triggered_total{result=\"unchanged\"}")? >= before + 2)
             .then_some(())
     })
@@ -251,11 +257,11 @@ async fn a_repeat_changes_nothing(cp: &ControlPlane, controller: &WebhookProcess
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
 }
 
 /// `kubectl rollout undo` copies a ReplicaSet's annotations to its Deployment.
-async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
+async fn rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/api");
     let first = cp.request(Method::GET, &path, None).await.object();
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"version": "2"}}}}});
@@ -273,7 +279,7 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     .await;
     cp.kubectl(&["-n", namespace, "rollout", "undo", "deployment/api"], "")
         .await
-        .succeeded();
+        .expect_success();
     let undone = wait_for("the rollback is seen", || async {
         let now = cp.request(Method::GET, &path, None).await.object();
         (now["status"]["observedGeneration"] == now["metadata"]["generation"]).then_some(now)
@@ -288,7 +294,7 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
         copied.is_string(),
         "that is what a rollback copies: {undone}"
     );
-    // The Deployment's controller brings this to its ReplicaSet, and so has seen all that was before.
+    // The Deployment's controller copies this to its ReplicaSet, and so has seen all earlier changes.
     let change = json!({"metadata": {"annotations": {"seen": "yes"}}});
     cp.request(Method::PATCH, &path, Some(&change))
         .await
@@ -306,11 +312,11 @@ async fn a_rollback_is_harmless(cp: &ControlPlane, namespace: &str) {
     cp.pod_of(namespace, "app=api").await;
 }
 
-/// Hundreds of secrets that are waited for cost the API server 50 reads in a second, whoever asks for how many.
+/// Hundreds of awaited secrets cost the API server 50 reads per second, however many owners wait.
 #[tokio::test]
-async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
-    let audit = Audit::new();
-    // Without controllers, nobody but ours reads a Secret.
+async fn awaited_secrets_are_read_at_most_fifty_times_per_second() {
+    let audit = AuditLog::new();
+    // Without controllers, only the webhook's controller reads Secrets.
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
@@ -359,13 +365,15 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     )
     .await;
     let reads = wait_for("a thousand reads", || async {
-        let mut asked = audit.by(&identity.username);
-        let ours = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
-        asked.retain(|asked| asked.verb == "get" && ours.contains(&asked.resource.as_str()));
-        (asked.len() >= 1000).then_some(asked)
+        let mut requests = audit.requests_by(&identity.username);
+        let counted_resources = ["secrets", "jobs.batch", "namespaces", "serviceaccounts"];
+        requests.retain(|request| {
+            request.verb == "get" && counted_resources.contains(&request.resource.as_str())
+        });
+        (requests.len() >= 1000).then_some(requests)
     })
     .await;
-    let mut at: Vec<jiff::Timestamp> = reads.iter().map(|asked| asked.at).collect();
+    let mut at: Vec<jiff::Timestamp> = reads.iter().map(|request| request.at).collect();
     at.sort();
     let within = |seconds: i64| {
         let end = |from: &jiff::Timestamp| *from + jiff::SignedDuration::from_secs(seconds);
@@ -389,11 +397,11 @@ async fn whatever_is_awaited_is_looked_for_at_most_fifty_times_in_a_second() {
     );
 }
 
-/// The controller of an owner may try again after the secret came and before the owner is told: then it has its pods,
-/// and says that it waits no longer.
+/// The controller of an owner may retry after the secret was created and before the owner is annotated: then it has its
+/// pods, and an event reports that it no longer waits.
 #[tokio::test]
-async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
-    // Without controllers, it is the test that makes the pod.
+async fn owner_retried_by_its_controller_gets_event() {
+    // Without controllers, the test creates the pod.
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -411,10 +419,10 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
     job["metadata"]["namespace"] = ns.name.as_str().into();
     let job = cp.create(&job).await.object();
     cp.create(&refusal(&job)).await.object();
-    let said = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
+    let message = cp.event(&ns.name, "Job", "load", "AwaitingSecrets").await;
     assert!(
-        said.starts_with("new pods wait for secret \"late\""),
-        "{said}"
+        message.starts_with("new pods wait for secret \"late\""),
+        "{message}"
     );
 
     let status = json!({"status": {"active": 1, "startTime": "2026-01-01T00:00:00Z"}});
@@ -423,9 +431,9 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
         .await
         .object();
     cp.secret(&ns.name, "late", &["k"], "x").await;
-    let said = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
+    let message = cp.event(&ns.name, "Job", "load", "SecretsArrived").await;
     assert_eq!(
-        said,
+        message,
         "secret \"late\" can be injected now; its controller has tried again by itself"
     );
     metric_is(&controller, "retry_pending_owners", 0).await;
@@ -433,14 +441,14 @@ async fn an_owner_whose_controller_tried_again_by_itself_says_so() {
     let live = cp.request(Method::GET, &path, None).await.object();
     assert!(
         live["metadata"].get("annotations").is_none(),
-        "nobody told its controller: {live}"
+        "the owner was not annotated: {live}"
     );
 }
 
-/// With `eventTime`, the API server takes an event of one namespace about an object in another.
+/// With `eventTime`, the API server accepts an event in one namespace about an object in another.
 #[tokio::test]
-async fn an_event_of_another_namespace_counts_for_nothing() {
-    let audit = Audit::new();
+async fn event_in_another_namespace_is_ignored() {
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let identity = controller_identity(&cp).await;
     let controller = Launch::controller(&cp, &identity).start().await;
@@ -476,7 +484,7 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
     unsigned["source"]["component"] = "somebody".into();
     cp.create(&unsigned).await.object();
 
-    // The watch is in order: once this one is known, those before it have been seen.
+    // The watch is in order: once this event is known, those before it have been seen.
     cp.create(&refusal(&asking(&attacker.name, "own").await))
         .await
         .object();
@@ -484,18 +492,18 @@ async fn an_event_of_another_namespace_counts_for_nothing() {
         .await;
     wait_for("the read of the one owner is in the audit log", || async {
         audit
-            .by(&identity.username)
+            .requests_by(&identity.username)
             .iter()
-            .any(|asked| asked.name == "own")
+            .any(|request| request.name == "own")
             .then_some(())
     })
     .await;
     let read: Vec<_> = audit
-        .by(&identity.username)
+        .requests_by(&identity.username)
         .into_iter()
-        .filter(|asked| asked.resource == "jobs.batch" && asked.verb == "get")
+        .filter(|request| request.resource == "jobs.batch" && request.verb == "get")
         .collect();
-    assert!(read.iter().all(|asked| asked.name == "own"), "{read:?}");
+    assert!(read.iter().all(|request| request.name == "own"), "{read:?}");
     assert!(
         events(&cp, &victim.name, "AwaitingSecrets")
             .await

@@ -1,14 +1,14 @@
-//! The controller's rights are those that it uses, and no others.
+//! Permissions of the controller are those that it uses, and no others.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::{metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::ControlPlane;
+use testbed::manifests::{container, pod, prefixed, template};
 use testbed::objects::yaml;
-use testbed::served::{container, pod, prefixed, template};
 use testbed::wait_for;
 use testbed::webhook::{controller_identity, manifest};
 use testbed::webhook_process::Launch;
@@ -43,14 +43,15 @@ fn rules(role: &Value) -> BTreeSet<String> {
     rights
 }
 
-/// Everything that it does, once: then no right is unused, and none was missing. Nobody else works here, so that
-/// nothing is done before it.
+/// Everything that the controller does, once: then no permission is unused, and none was missing. Nothing else works
+/// here, so that nothing is done before it.
 #[tokio::test]
-async fn every_right_is_used_and_none_is_missing() {
-    let audit = Audit::new();
+async fn controller_uses_every_permission_and_misses_none() {
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     cp.install_rollouts().await;
-    // Made without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with defaults.
+    // Created without the webhook: workloads whose own annotations reach no pod, and a pod in a namespace with
+    // defaults.
     let drifted = cp.namespace("drifted").await;
     let labels = json!({
         "labels": {"secrets.floe.dev/inject": "enabled"}, "annotations": {"secrets.floe.dev/env-from": "db"},
@@ -96,14 +97,14 @@ async fn every_right_is_used_and_none_is_missing() {
         .filter(|object| matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")));
     let granted: BTreeSet<String> = roles.flat_map(rules).collect();
     let used = wait_for("all of it is in the audit log", || async {
-        let asked = audit.by(&identity.username);
-        let used: BTreeSet<String> = asked
+        let requests = audit.requests_by(&identity.username);
+        let used: BTreeSet<String> = requests
             .iter()
-            .map(|asked| format!("{} {}", asked.verb, asked.resource))
+            .map(|request| format!("{} {}", request.verb, request.resource))
             .collect();
-        let refused: Vec<_> = asked
+        let refused: Vec<_> = requests
             .iter()
-            .filter(|asked| matches!(asked.code, 401 | 403))
+            .filter(|request| matches!(request.code, 401 | 403))
             .collect();
         assert!(refused.is_empty(), "{refused:?}");
         (used.len() >= granted.len()).then_some(used)
@@ -130,7 +131,7 @@ const WORKLOADS: [(&str, &str); 6] = [
     ("argoproj.io/v1alpha1", "Rollout"),
 ];
 
-/// Those whose controllers make pods.
+/// Kinds whose controllers create pods.
 const OWNERS: [(&str, &str); 4] = [
     ("apps/v1", "ReplicaSet"),
     ("apps/v1", "StatefulSet"),

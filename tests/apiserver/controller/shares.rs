@@ -1,4 +1,4 @@
-//! What one tenant does costs another nothing that it would notice.
+//! Load of one tenant does not noticeably delay another.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,28 +9,28 @@ use serde_json::{Value, json};
 
 use crate::{events, metric, metric_is};
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{container, deployment, job, prefixed};
 use testbed::objects::{send, send_as};
-use testbed::served::{container, deployment, job, prefixed};
 use testbed::webhook::{Registration, controller_identity, webhook_identity};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
 
-/// Refused Jobs of the tenant that means harm.
+/// Number of refused Jobs of the hostile tenant.
 const JOBS: usize = 1000;
 
-/// Those of them that wait for a key of the one Secret; the others for one that never comes.
-const WAITING: usize = 900;
+/// Number of those that wait for a key of the one Secret; the others wait for a secret that is never created.
+const JOBS_WAITING_FOR_KEY: usize = 900;
 
-/// Deployments of the other tenant, each with a Secret that comes late.
-const LATE: usize = 5;
+/// Number of Deployments of the other tenant, each with a Secret that is created late.
+const LATE_DEPLOYMENTS: usize = 5;
 
-/// Objects with large metadata.
-const LARGE: usize = 140;
+/// Number of objects with large metadata.
+const LARGE_OBJECTS: usize = 140;
 
-/// What the promise is: from a Secret's creation to the pod that waited for it.
-const PROMISE: Duration = Duration::from_secs(5);
+/// Time limit from a Secret's creation to the pod that waited for it.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A suspended Job with a quarter of a megabyte of annotations.
+/// Suspended Job with a quarter of a megabyte of annotations.
 fn large(namespace: &str, number: usize) -> Value {
     let mut large = job(
         &format!("large-{number}"),
@@ -43,9 +43,9 @@ fn large(namespace: &str, number: usize) -> Value {
     large
 }
 
-/// A Job whose pods are refused.
+/// Job whose pods are refused.
 fn refused(namespace: &str, number: usize) -> Value {
-    let asks = if number < WAITING {
+    let asks = if number < JOBS_WAITING_FOR_KEY {
         json!({"refs": "rewritten/key"})
     } else {
         json!({"env-from": "never"})
@@ -60,7 +60,7 @@ fn refused(namespace: &str, number: usize) -> Value {
     job
 }
 
-/// The refusal of a Job that does not exist.
+/// Event about a refused pod of a Job that does not exist.
 fn unknown(namespace: &str, number: usize) -> Value {
     let owner = json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -84,7 +84,7 @@ async fn create_all(cp: &ControlPlane, path: &str, objects: impl Iterator<Item =
 }
 
 #[tokio::test]
-async fn a_tenant_that_means_harm_delays_no_other() {
+async fn hostile_tenant_delays_no_other() {
     let cp = ControlPlane::start(Options::default()).await;
     let webhook = Launch::serve(&cp, &webhook_identity(&cp).await)
         .start()
@@ -94,15 +94,15 @@ async fn a_tenant_that_means_harm_delays_no_other() {
     create_all(
         &cp,
         &jobs,
-        (0..LARGE).map(|number| large(&harm.name, number)),
+        (0..LARGE_OBJECTS).map(|number| large(&harm.name, number)),
     )
     .await;
-    // Made while nothing is registered: the other tenant's drift.
+    // Created before the webhook is registered: the other tenant's drift.
     let mut lost = deployment("lost", &json!({}), &json!([container()]));
     lost["metadata"]["annotations"] = prefixed(&json!({"env-from": "db"}));
     lost["spec"]["replicas"] = 0.into();
-    cp.kubectl_apply(&honest.name, &lost).await.succeeded();
-    let _registration = Registration::shared(&cp, &webhook.by_service()).await;
+    cp.kubectl_apply(&honest.name, &lost).await.expect_success();
+    let _registration = Registration::shared(&cp, &webhook.service_configuration()).await;
     let controller = Launch::controller(&cp, &controller_identity(&cp).await);
     let controller = controller.with(&["--drift-interval", "2s"]).start().await;
     metric_is(&controller, "leader", 1).await;
@@ -156,25 +156,25 @@ async fn a_tenant_that_means_harm_delays_no_other() {
             (metric(&controller, "retry_pending_owners")? >= 90).then_some(())
         })
         .await;
-        for number in 0..LATE {
+        for number in 0..LATE_DEPLOYMENTS {
             let asks = prefixed(&json!({"env-from": format!("secret-{number}")}));
             let late = deployment(&format!("late-{number}"), &asks, &json!([container()]));
-            cp.kubectl_apply(&honest.name, &late).await.succeeded();
+            cp.kubectl_apply(&honest.name, &late).await.expect_success();
         }
-        // Until the pauses between tries are far longer than the promise.
+        // Until the back-off is far longer than the time limit.
         let tried = |event: &Value| event["count"].as_i64() > Some(12);
         wait_for("a dozen tries of each", || async {
             let refused = events(&cp, &honest.name, "FailedCreate").await;
-            (refused.iter().filter(|event| tried(event)).count() >= LATE).then_some(())
+            (refused.iter().filter(|event| tried(event)).count() >= LATE_DEPLOYMENTS).then_some(())
         })
         .await;
-        for number in 0..LATE {
+        for number in 0..LATE_DEPLOYMENTS {
             let name = format!("late-{number}");
             cp.event(&honest.name, "ReplicaSet", &name, "AwaitingSecrets")
                 .await;
             cp.secret(&honest.name, &format!("secret-{number}"), &["k"], "x")
                 .await;
-            wait_within(PROMISE, &format!("the pod of {name}"), || async {
+            wait_within(RETRY_TIMEOUT, &format!("the pod of {name}"), || async {
                 (!cp.pods(&honest.name, &format!("app={name}"))
                     .await
                     .is_empty())
@@ -206,13 +206,12 @@ async fn a_tenant_that_means_harm_delays_no_other() {
         count("full"),
         count("triggered")
     );
-    assert!(
-        count("full") > 0,
-        "what is too much is dropped, and counted"
-    );
+    assert!(count("full") > 0, "excess lines are dropped and counted");
     assert!(
         count("triggered") > 0,
         "with pauses of 20 s and more, not all of them tried again by themselves"
     );
-    assert!(controller.exited().is_none() && !controller.log().contains("cannot watch events"));
+    assert!(
+        controller.exit_status().is_none() && !controller.log().contains("cannot watch events")
+    );
 }

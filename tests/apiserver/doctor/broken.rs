@@ -1,4 +1,4 @@
-//! One broken thing at a time.
+//! One fault at a time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,20 +6,20 @@ use http::Method;
 use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, run};
+use crate::fixture::{Fixture, run};
 use testbed::helm::NAME;
+use testbed::manifests::{pod, prefixed};
 use testbed::objects::send_as;
 use testbed::pki::Authority;
-use testbed::served::{pod, prefixed};
 use testbed::webhook::SERVICE_HOST;
 
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/zz-floe-secrets-webhook";
 
-const AGAIN: &str = "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts";
+const UPGRADE_COMMAND: &str = "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts";
 
-async fn patch(scene: &Scene, operations: &Value) {
-    let client = scene.cp.client();
+async fn patch(fixture: &Fixture, operations: &Value) {
+    let client = fixture.cp.client();
     send_as(
         &client,
         Method::PATCH,
@@ -31,30 +31,30 @@ async fn patch(scene: &Scene, operations: &Value) {
     .object();
 }
 
-/// What does not work.
+/// Statuses of the failed checks.
 fn failure(check: &str) -> (&str, &str) {
     (check, "failure")
 }
 
 #[tokio::test]
-async fn each_broken_thing_is_found_and_its_command_mends_it() {
-    let scene = Scene::new().await;
-    // As it is right after an installation with a certificate of one's own.
-    let said = scene
-        .becomes(&[
+async fn each_fault_is_found_and_fixed_by_its_command() {
+    let fixture = Fixture::new().await;
+    // State right after an installation with the user's own certificate.
+    let report = fixture
+        .wait_for_failed_checks(&[
             failure("ca-bundle"),
             ("trust", "not-checked"),
             failure("admission"),
         ])
         .await;
-    let seen = said.of("admission")["message"].as_str().expect("text");
+    let seen = report.of("admission")["message"].as_str().expect("text");
     assert!(
         seen.contains("certificate signed by unknown authority"),
         "{seen}"
     );
-    let trust = said.fix("ca-bundle");
-    scene.follow(&trust).await;
-    let healthy = scene.becomes(&[]).await;
+    let trust = report.fix("ca-bundle");
+    fixture.run_fix(&trust).await;
+    let healthy = fixture.wait_for_failed_checks(&[]).await;
     assert_eq!(healthy.json["healthy"], true);
     let ids: Vec<&str> = healthy.json["checks"]
         .as_array()
@@ -88,18 +88,18 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
     ];
     assert_eq!(ids, all);
     assert_eq!(
-        scene.doctor().await.output.stdout,
+        fixture.doctor().await.output.stdout,
         healthy.output.stdout,
-        "two runs say the same"
+        "two runs have the same output"
     );
-    let table = run(&scene.cp.kubeconfig, &[]).await;
+    let table = run(&fixture.cp.kubeconfig, &[]).await;
     println!("{}", table.stdout);
     assert_eq!(
         (table.code, table.stdout.lines().count()),
         (0, all.len() + 1),
         "{table:?}"
     );
-    let key = std::fs::read_to_string(scene.webhook.launch.folder.path().join("tls.key"))
+    let key = std::fs::read_to_string(fixture.webhook.launch.folder.path().join("tls.key"))
         .expect("the key");
     let line = key.lines().nth(1).expect("a line of the key");
     for text in [&table.stdout, &table.stderr, &healthy.output.stdout] {
@@ -109,34 +109,34 @@ async fn each_broken_thing_is_found_and_its_command_mends_it() {
         );
     }
 
-    deleted(&scene).await;
-    another_ca(&scene).await;
-    entries(&scene).await;
-    certificates(&scene).await;
-    rights(&scene).await;
-    callers(&scene).await;
+    deleted(&fixture).await;
+    another_ca(&fixture).await;
+    entries(&fixture).await;
+    certificates(&fixture).await;
+    rights(&fixture).await;
+    callers(&fixture).await;
 
-    // Nothing that lasts was created by any of this.
-    let left = scene
+    // Nothing that lasts was created by the checks.
+    let left = fixture
         .cp
         .kubectl(&["get", "pods", "-A", "--output=name"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(left.stdout, "");
 }
 
-/// The configuration is deleted, and somebody creates a pod meanwhile.
-async fn deleted(scene: &Scene) {
-    scene
+/// The configuration is deleted, and a pod is created in the meantime.
+async fn deleted(fixture: &Fixture) {
+    fixture
         .cp
         .request(Method::DELETE, CONFIGURATION, None)
         .await
         .object();
-    let said = scene
-        .becomes(&[failure("configuration"), failure("admission")])
+    let report = fixture
+        .wait_for_failed_checks(&[failure("configuration"), failure("admission")])
         .await;
-    assert_eq!(said.fix("configuration"), AGAIN);
-    scene
+    assert_eq!(report.fix("configuration"), UPGRADE_COMMAND);
+    fixture
         .cp
         .create(&pod(
             "default",
@@ -145,158 +145,166 @@ async fn deleted(scene: &Scene) {
         ))
         .await
         .object();
-    scene.follow(AGAIN).await;
-    let said = scene
-        .becomes(&[
+    fixture.run_fix(UPGRADE_COMMAND).await;
+    let report = fixture
+        .wait_for_failed_checks(&[
             failure("ca-bundle"),
             ("trust", "not-checked"),
             failure("admission"),
             ("drift", "warning"),
         ])
         .await;
-    let drift = said.of("drift")["message"].as_str().expect("text");
+    let drift = report.of("drift")["message"].as_str().expect("text");
     assert!(drift.contains("Pod/bare in namespace default"), "{drift}");
-    scene
+    fixture
         .cp
         .kubectl(&["delete", "pod", "bare", "--now"], "")
         .await
-        .succeeded();
-    scene.follow(&said.fix("ca-bundle")).await;
-    scene.becomes(&[]).await;
+        .expect_success();
+    fixture.run_fix(&report.fix("ca-bundle")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
-/// The CA of somebody else.
-async fn another_ca(scene: &Scene) {
+/// CA of another authority.
+async fn another_ca(fixture: &Fixture) {
     let other = STANDARD.encode(Authority::new("another-ca").pem());
     let all: Vec<Value> = (0..5)
         .map(|entry| json!({"op": "replace", "path": format!("/webhooks/{entry}/clientConfig/caBundle"), "value": other}))
         .collect();
-    patch(scene, &all.into()).await;
-    let said = scene
-        .becomes(&[failure("trust"), failure("admission")])
+    patch(fixture, &all.into()).await;
+    let report = fixture
+        .wait_for_failed_checks(&[failure("trust"), failure("admission")])
         .await;
-    scene.follow(&said.fix("trust")).await;
-    scene.becomes(&[]).await;
+    fixture.run_fix(&report.fix("trust")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
-/// An entry is gone; its conditions are; and the trust of the entry that comes back is not there.
-async fn entries(scene: &Scene) {
-    patch(scene, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
-    let said = scene.becomes(&[failure("entries")]).await;
-    let seen = said.of("entries")["message"].as_str().expect("text");
+/// An entry is missing; then its conditions are; and the restored entry has no CA.
+async fn entries(fixture: &Fixture) {
+    patch(fixture, &json!([{"op": "remove", "path": "/webhooks/1"}])).await;
+    let report = fixture.wait_for_failed_checks(&[failure("entries")]).await;
+    let seen = report.of("entries")["message"].as_str().expect("text");
     assert!(
         seen.starts_with("missing: workloads.secrets.floe.dev;"),
         "{seen}"
     );
-    scene.follow(&said.fix("entries")).await;
-    let said = scene.becomes(&[failure("ca-bundle")]).await;
-    scene.follow(&said.fix("ca-bundle")).await;
-    scene.becomes(&[]).await;
+    fixture.run_fix(&report.fix("entries")).await;
+    let report = fixture
+        .wait_for_failed_checks(&[failure("ca-bundle")])
+        .await;
+    fixture.run_fix(&report.fix("ca-bundle")).await;
+    fixture.wait_for_failed_checks(&[]).await;
     patch(
-        scene,
+        fixture,
         &json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}]),
     )
     .await;
-    let said = scene.becomes(&[failure("conditions")]).await;
-    assert_eq!(said.fix("conditions"), AGAIN);
-    scene.follow(AGAIN).await;
-    scene.becomes(&[]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[failure("conditions")])
+        .await;
+    assert_eq!(report.fix("conditions"), UPGRADE_COMMAND);
+    fixture.run_fix(UPGRADE_COMMAND).await;
+    fixture.wait_for_failed_checks(&[]).await;
     patch(
-        scene,
+        fixture,
         &json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]),
     )
     .await;
-    let said = scene.becomes(&[("policies", "warning")]).await;
+    let report = fixture
+        .wait_for_failed_checks(&[("policies", "warning")])
+        .await;
     assert_eq!(
-        said.fix("policies"),
-        format!("{AGAIN} --set webhook.failurePolicy=Fail")
+        report.fix("policies"),
+        format!("{UPGRADE_COMMAND} --set webhook.failurePolicy=Fail")
     );
-    scene.follow(&said.fix("policies")).await;
-    scene.becomes(&[]).await;
+    fixture.run_fix(&report.fix("policies")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
-/// The next certificate in the Secret has expired; what serves is the one before, as long as nothing restarts.
-async fn certificates(scene: &Scene) {
+/// The next certificate in the Secret has expired; the previous one is served until a restart.
+async fn certificates(fixture: &Fixture) {
     let mut params = CertificateParams::new(vec![SERVICE_HOST.to_owned()]).expect("a name");
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
     params.not_after = rcgen::date_time_ymd(2025, 2, 1);
-    let expired = scene.cp.authority.issue(params);
+    let expired = fixture.cp.authority.issue(params);
     let secret = format!("/api/v1/namespaces/{NAME}/secrets/floe-secrets-webhook-tls");
     let data = json!({"stringData": {"tls.crt": expired.cert, "tls.key": expired.key}});
-    scene
+    fixture
         .cp
         .request(Method::PATCH, &secret, Some(&data))
         .await
         .object();
-    let said = scene.doctor().await.expect(&[failure("certificate")]);
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    let report = fixture.doctor().await.expect(&[failure("certificate")]);
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert_eq!(
         seen,
         format!(
             "the certificate expired at 2025-02-01T00:00:00Z; the next has to be for {SERVICE_HOST}"
         )
     );
-    let folder = scene.webhook.launch.folder.path().display();
-    let mend = said.fix("certificate");
-    scene.follow(&format!("cd {folder}; {mend}")).await;
-    scene.doctor().await.expect(&[]);
-    // And one for another name.
-    let elsewhere = scene.cp.authority.server(&["elsewhere.svc"]);
+    let folder = fixture.webhook.launch.folder.path().display();
+    let mend = report.fix("certificate");
+    fixture.run_fix(&format!("cd {folder}; {mend}")).await;
+    fixture.doctor().await.expect(&[]);
+    // And a certificate for another name.
+    let elsewhere = fixture.cp.authority.server(&["elsewhere.svc"]);
     let data = json!({"stringData": {"tls.crt": elsewhere.cert, "tls.key": elsewhere.key}});
-    scene
+    fixture
         .cp
         .request(Method::PATCH, &secret, Some(&data))
         .await
         .object();
-    let said = scene.doctor().await.expect(&[failure("certificate")]);
-    scene
-        .follow(&format!("cd {folder}; {}", said.fix("certificate")))
+    let report = fixture.doctor().await.expect(&[failure("certificate")]);
+    fixture
+        .run_fix(&format!("cd {folder}; {}", report.fix("certificate")))
         .await;
-    scene.doctor().await.expect(&[]);
+    fixture.doctor().await.expect(&[]);
 }
 
-/// Rights of the webhook are taken.
-async fn rights(scene: &Scene) {
-    scene
+/// Permissions of the webhook are removed.
+async fn rights(fixture: &Fixture) {
+    fixture
         .cp
         .kubectl(&["delete", "clusterrolebinding", NAME], "")
         .await
-        .succeeded();
-    let said = scene
-        .becomes(&[failure("webhook-permissions"), failure("admission")])
+        .expect_success();
+    let report = fixture
+        .wait_for_failed_checks(&[failure("webhook-permissions"), failure("admission")])
         .await;
-    let seen = said.of("webhook-permissions")["message"]
+    let seen = report.of("webhook-permissions")["message"]
         .as_str()
         .expect("text");
     assert_eq!(
         seen,
         "ServiceAccount floe-secrets-webhook may not get namespaces, get secrets, get serviceaccounts"
     );
-    scene.follow(&said.fix("webhook-permissions")).await;
-    scene.becomes(&[]).await;
-    scene
+    fixture.run_fix(&report.fix("webhook-permissions")).await;
+    fixture.wait_for_failed_checks(&[]).await;
+    fixture
         .cp
         .kubectl(
             &["delete", "clusterrolebinding", "floe-secrets-controller"],
             "",
         )
         .await
-        .succeeded();
-    let said = scene
-        .becomes(&[("controller-permissions", "warning")])
+        .expect_success();
+    let report = fixture
+        .wait_for_failed_checks(&[("controller-permissions", "warning")])
         .await;
-    scene.follow(&said.fix("controller-permissions")).await;
-    scene.becomes(&[]).await;
+    fixture.run_fix(&report.fix("controller-permissions")).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }
 
-/// The port is opened: by a policy of somebody else, by one that is gone, by the program's own argument.
-async fn callers(scene: &Scene) {
+/// The port is opened: by another policy, by a deleted one, by the webhook's argument.
+async fn callers(fixture: &Fixture) {
     let open = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "open", "namespace": NAME},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}});
-    scene.cp.create(&open).await.object();
-    let said = scene.becomes(&[("callers", "warning")]).await;
-    let seen = said.of("callers")["message"]
+    fixture.cp.create(&open).await.object();
+    let report = fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
+        .await;
+    let seen = report.of("callers")["message"]
         .as_str()
         .expect("text")
         .to_owned();
@@ -304,29 +312,33 @@ async fn callers(scene: &Scene) {
         seen.contains("any pod can send reviews") && seen.contains("the names of all keys"),
         "{seen}"
     );
-    scene
+    fixture
         .cp
         .kubectl(&["-n", NAME, "delete", "networkpolicy", "open"], "")
         .await
-        .succeeded();
-    scene.becomes(&[]).await;
+        .expect_success();
+    fixture.wait_for_failed_checks(&[]).await;
 
-    scene
+    fixture
         .cp
         .kubectl(&["-n", NAME, "delete", "networkpolicy", NAME], "")
         .await
-        .succeeded();
-    scene.becomes(&[("callers", "warning")]).await;
-    scene.follow(AGAIN).await;
-    scene.becomes(&[]).await;
-
-    // Without any of the three settings, as the command that is told would find it.
-    let set = |values: &str| format!("{AGAIN} {values}");
-    scene
-        .follow(&set("--set-json networkPolicy.podCIDRs=[]"))
+        .expect_success();
+    fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
         .await;
-    let said = scene.becomes(&[("callers", "warning")]).await;
-    let seen = said.of("callers")["message"]
+    fixture.run_fix(UPGRADE_COMMAND).await;
+    fixture.wait_for_failed_checks(&[]).await;
+
+    // Without any of the three settings, for the recommended command.
+    let set = |values: &str| format!("{UPGRADE_COMMAND} {values}");
+    fixture
+        .run_fix(&set("--set-json networkPolicy.podCIDRs=[]"))
+        .await;
+    let report = fixture
+        .wait_for_failed_checks(&[("callers", "warning")])
+        .await;
+    let seen = report.of("callers")["message"]
         .as_str()
         .expect("text")
         .to_owned();
@@ -334,19 +346,19 @@ async fn callers(scene: &Scene) {
         seen.contains("tls.clientCA, networkPolicy.podCIDRs or networkPolicy.admission.from"),
         "{seen}"
     );
-    let mend = said.fix("callers");
+    let mend = report.fix("callers");
     assert!(
         mend.ends_with(&set("--set 'networkPolicy.podCIDRs={CIDR,CIDR}'")),
         "{mend}"
     );
     let (nodes, upgrade) = mend.split_once("; ").expect("two commands");
-    scene.follow(nodes).await;
-    scene
-        .follow(
+    fixture.run_fix(nodes).await;
+    fixture
+        .run_fix(
             &upgrade
                 .replace('\'', "")
                 .replace("CIDR,CIDR", "10.244.0.0/16"),
         )
         .await;
-    scene.becomes(&[]).await;
+    fixture.wait_for_failed_checks(&[]).await;
 }

@@ -1,32 +1,32 @@
-//! The chart's certificate by the real cert-manager, and what it says when it cannot make one.
+//! Certificate of the chart by real cert-manager, and the reported reasons if it cannot be issued.
 
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::scene::{Said, doctor};
+use crate::fixture::{DoctorReport, doctor};
 use testbed::cert_manager::CertManager;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
 use testbed::{wait_for, wait_within};
 
-async fn becomes(cp: &ControlPlane, status: &str, seen: &str) -> Said {
+async fn wait_for_failed_checks(cp: &ControlPlane, status: &str, seen: &str) -> DoctorReport {
     let what = format!("cert-manager: {status}: {seen}");
     wait_within(Duration::from_mins(2), &what, || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let check = said.of("cert-manager").clone();
-        (check["status"] == status && check["message"] == seen).then_some(said)
+        let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let check = report.of("cert-manager").clone();
+        (check["status"] == status && check["message"] == seen).then_some(report)
     })
     .await
 }
 
-/// `serve`, with the rights of the release, says the same while it has nothing that can serve.
-async fn told_by_serve(cp: &ControlPlane, why: &str) {
+/// `serve`, with the permissions of the release, logs the same reason while it has no usable certificate.
+async fn serve_logs_reason(cp: &ControlPlane, why: &str) {
     let identity = cp.identity(NAME, NAME).await;
     let launch = || {
-        let launch = Launch::alone(&cp.authority, &identity.kubeconfig);
+        let launch = Launch::without_control_plane(&cp.authority, &identity.kubeconfig);
         launch.with(&[
             "--tls-certificate",
             "floe-secrets-webhook-tls",
@@ -34,18 +34,18 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
             "1s",
         ])
     };
-    // No files: as ever it ends, and the last line says why there are none.
+    // Without files it exits, and the last line has the reason.
     let none = launch();
     std::fs::remove_file(none.folder.path().join("tls.crt")).expect("the file");
     let none = none.spawn();
-    wait_for("it ends", || async { none.exited() }).await;
+    wait_for("it ends", || async { none.exit_status() }).await;
     assert!(
         none.log().contains(why) && none.log().contains("tls.crt"),
         "{}",
         none.log()
     );
 
-    // Files whose time is over.
+    // Expired files.
     let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second())
         .expect("a time");
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -54,7 +54,7 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
     let short = launch();
     cp.authority.issue(params).write(&short.folder, "tls");
     let short = short.start().await;
-    let body = wait_for("/readyz says why", || async {
+    let body = wait_for("/readyz has the reason", || async {
         let (status, body) = short.get("/readyz")?;
         (status == 503 && body.contains(why)).then_some(body)
     })
@@ -65,42 +65,42 @@ async fn told_by_serve(cp: &ControlPlane, why: &str) {
         .lines()
         .filter(|line| line.contains(why))
         .count();
-    assert_eq!(lines, 1, "once, and not at every look: {}", short.log());
+    assert_eq!(lines, 1, "once, and not with every scan: {}", short.log());
     assert!(short.log().contains("no usable certificate"));
 }
 
 #[tokio::test]
-async fn what_keeps_a_certificate_from_being_ready_is_told() {
+async fn reason_of_unready_certificate_is_reported() {
     let cp = &ControlPlane::start(Options::default()).await;
     let cert_manager = CertManager::start(cp).await;
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
         .await
         .object();
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &json!({}),
     )
     .await
-    .succeeded();
+    .expect_success();
     let this = "certificate floe-secrets-webhook-tls in namespace floe-secrets-webhook";
     let ready = format!("{this} is Ready");
-    becomes(cp, "ok", &ready).await;
-    // The CA injector comes after it.
+    wait_for_failed_checks(cp, "ok", &ready).await;
+    // The CA injector follows.
     wait_within(
         Duration::from_mins(2),
         "the certificate is trusted",
         || async {
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
             ["certificate", "trust"]
                 .iter()
-                .all(|check| said.of(check)["status"] == "ok")
+                .all(|check| report.of(check)["status"] == "ok")
                 .then_some(())
         },
     )
     .await;
 
-    // Its issuer goes, and then it is due.
+    // The issuer is deleted, and then renewal is due.
     cp.kubectl(
         &[
             "-n",
@@ -112,26 +112,28 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     cp.kubectl(
         &["-n", NAME, "delete", "secret", "floe-secrets-webhook-tls"],
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let why = format!("{this} is not Ready: issuer floe-secrets-webhook-tls-ca not found");
-    let said = becomes(cp, "failure", &why).await;
-    told_by_serve(cp, &why).await;
-    let mend = said.fix("cert-manager");
+    let report = wait_for_failed_checks(cp, "failure", &why).await;
+    serve_logs_reason(cp, &why).await;
+    let mend = report.fix("cert-manager");
     assert_eq!(
         mend,
         "helm upgrade floe-secrets-webhook charts/floe-secrets-webhook -n floe-secrets-webhook --reuse-values --force-conflicts"
     );
     let args: Vec<&str> = mend.split_whitespace().skip(1).collect();
-    cp.helm(Helm::Four, &args, &Value::Null).await.succeeded();
-    becomes(cp, "ok", &ready).await;
+    cp.helm(Helm::V4, &args, &Value::Null)
+        .await
+        .expect_success();
+    wait_for_failed_checks(cp, "ok", &ready).await;
 
-    // The issuer's own trouble is the cause.
+    // The issuer's own error is the cause.
     cp.kubectl(
         &[
             "-n",
@@ -143,7 +145,7 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     cp.kubectl(
         &[
             "-n",
@@ -156,22 +158,22 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         "",
     )
     .await
-    .succeeded();
-    let said = wait_within(
+    .expect_success();
+    let report = wait_within(
         Duration::from_mins(2),
         "the issuer is not Ready",
         || async {
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-            let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            let seen = report.of("cert-manager")["message"].as_str()?.to_owned();
             seen.contains("issuer floe-secrets-webhook-tls-ca is not Ready: ")
-                .then_some(said)
+                .then_some(report)
         },
     )
     .await;
-    println!("{}", said.of("cert-manager"));
-    assert_eq!(said.of("cert-manager")["status"], "failure");
+    println!("{}", report.of("cert-manager"));
+    assert_eq!(report.of("cert-manager")["status"], "failure");
 
-    // The certificate itself is gone; then cert-manager is.
+    // The Certificate itself is deleted; then cert-manager is.
     cp.kubectl(
         &[
             "-n",
@@ -183,8 +185,8 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         "",
     )
     .await
-    .succeeded();
-    becomes(cp, "failure", &format!("{this} not found")).await;
+    .expect_success();
+    wait_for_failed_checks(cp, "failure", &format!("{this} not found")).await;
     drop(cert_manager);
     cp.kubectl(
         &[
@@ -198,12 +200,12 @@ async fn what_keeps_a_certificate_from_being_ready_is_told() {
         "",
     )
     .await
-    .succeeded();
+    .expect_success();
     let gone = wait_within(Duration::from_mins(1), "the group is gone", || async {
-        let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-        let seen = said.of("cert-manager")["message"].as_str()?.to_owned();
+        let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+        let seen = report.of("cert-manager")["message"].as_str()?.to_owned();
         seen.contains("the cluster has no cert-manager")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     assert_eq!(gone.output.code, 1);

@@ -1,18 +1,18 @@
-//! `doctor` on the real API server, with the chart installed by the real Helm and our own program behind it: a healthy
-//! installation, and one broken thing at a time, each with the command that mends it.
+//! `doctor` on the real API server, with the chart installed by real Helm and the webhook running: a healthy
+//! installation, and one fault at a time, each with the command that fixes it.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 mod broken;
 mod cert_manager;
-mod scene;
-mod unreached;
+mod endpoints;
+mod fixture;
 mod users;
 mod variants;

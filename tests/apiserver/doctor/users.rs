@@ -1,17 +1,17 @@
-//! People who may not look at everything, or at nothing.
+//! Users with few permissions, or none.
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, doctor, run};
+use crate::fixture::{Fixture, doctor, run};
 use testbed::helm::NAME;
 use testbed::objects::yaml;
 use testbed::process::Folder;
-use testbed::tools::project;
+use testbed::tools::project_root;
 
-/// The roles of the documentation, for this user.
+/// Roles of the documentation, for this user.
 fn documented() -> Vec<Value> {
-    let page =
-        std::fs::read_to_string(project().join("docs/operations/DOCTOR.md")).expect("the page");
+    let page = std::fs::read_to_string(project_root().join("docs/operations/DOCTOR.md"))
+        .expect("the page");
     let block = page
         .split("```yaml\n")
         .nth(1)
@@ -21,14 +21,14 @@ fn documented() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_somebody_may_not_look_at_is_not_checked() {
-    let scene = Scene::new().await;
-    let trust = scene.doctor().await.fix("ca-bundle");
-    scene.follow(&trust).await;
-    scene.becomes(&[]).await;
-    let cp = &scene.cp;
+async fn checks_without_permission_are_skipped() {
+    let fixture = Fixture::new().await;
+    let trust = fixture.doctor().await.fix("ca-bundle");
+    fixture.run_fix(&trust).await;
+    fixture.wait_for_failed_checks(&[]).await;
+    let cp = &fixture.cp;
 
-    // Somebody with the documented role sees everything but the certificate, which is in a Secret.
+    // A user with the documented role can check everything except the certificate, which is in a Secret.
     let user = cp.service_account("default", "operator", &json!([])).await;
     for object in documented() {
         cp.create(&object).await.object();
@@ -39,14 +39,14 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
             user.username
         )
     };
-    scene.follow(&bind("floe-secrets-doctor")).await;
-    let said = doctor(&user.kubeconfig, &[])
+    fixture.run_fix(&bind("floe-secrets-doctor")).await;
+    let report = doctor(&user.kubeconfig, &[])
         .await
         .expect(&[("certificate", "not-checked"), ("trust", "not-checked")]);
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert!(seen.contains("cannot get resource \"secrets\""), "{seen}");
 
-    // Without a right: which, and what gives it.
+    // A missing permission is named with the command that grants it.
     let less = json!({"rules": documented()[0]["rules"].as_array().expect("rules").iter()
         .filter(|rule| rule["resources"] != json!(["endpointslices"]))
         .collect::<Vec<_>>()});
@@ -59,30 +59,30 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         ("certificate", "not-checked"),
         ("trust", "not-checked"),
     ];
-    let said = testbed::wait_for("the right is gone", || async {
-        let said = doctor(&user.kubeconfig, &[]).await;
-        (said.of("caller-permissions")["status"] != "ok").then_some(said)
+    let report = testbed::wait_for("the permission is removed", || async {
+        let report = doctor(&user.kubeconfig, &[]).await;
+        (report.of("caller-permissions")["status"] != "ok").then_some(report)
     })
     .await
     .expect(&lacking);
     assert_eq!(
-        said.of("caller-permissions")["message"],
+        report.of("caller-permissions")["message"],
         format!(
             "{} may not list endpointslices.discovery.k8s.io in namespace {NAME}; what needs it is not checked",
             user.username
         )
     );
-    scene.follow(&said.fix("caller-permissions")).await;
-    testbed::wait_for("the right is there", || async {
-        let said = doctor(&user.kubeconfig, &[]).await;
-        (said.of("caller-permissions")["status"] == "ok").then_some(())
+    fixture.run_fix(&report.fix("caller-permissions")).await;
+    testbed::wait_for("the permission is in effect", || async {
+        let report = doctor(&user.kubeconfig, &[]).await;
+        (report.of("caller-permissions")["status"] == "ok").then_some(())
     })
     .await;
 
-    // Pods in other namespaces are not the webhook's, or are not there.
-    let elsewhere = doctor(&scene.cp.kubeconfig, &["--namespace", "kube-system"]).await;
+    // Pods in other namespaces are not the webhook's, or do not exist.
+    let elsewhere = doctor(&fixture.cp.kubeconfig, &["--namespace", "kube-system"]).await;
     elsewhere.expect(&[("admission", "not-checked")]);
-    let nowhere = doctor(&scene.cp.kubeconfig, &["-n", "nowhere", "--drift=false"]).await;
+    let nowhere = doctor(&fixture.cp.kubeconfig, &["-n", "nowhere", "--drift=false"]).await;
     let nowhere = nowhere.expect(&[
         ("admission", "not-checked"),
         ("drift", "not-checked"),
@@ -92,12 +92,12 @@ async fn what_somebody_may_not_look_at_is_not_checked() {
         nowhere.of("admission")["message"],
         "there is no namespace nowhere to try it in"
     );
-    let quiet = doctor(&scene.cp.kubeconfig, &["--probe=false"]).await;
+    let quiet = doctor(&fixture.cp.kubeconfig, &["--probe=false"]).await;
     quiet.expect(&[("admission", "not-checked")]);
 
-    // Somebody who may look at nothing, and an API server that is not there.
-    let stranger = cp.service_account("default", "stranger", &json!([])).await;
-    let sightless = doctor(&stranger.kubeconfig, &[]).await;
+    // A user without permissions, and an API server that is not reachable.
+    let unprivileged = cp.service_account("default", "stranger", &json!([])).await;
+    let sightless = doctor(&unprivileged.kubeconfig, &[]).await;
     assert_eq!(
         (sightless.output.code, &sightless.json["healthy"]),
         (2, &json!(false)),

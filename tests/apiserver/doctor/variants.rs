@@ -1,15 +1,15 @@
-//! Other installations than the default one: each is asked about by what it is, and not by what another would be.
+//! Installations other than the default: each is checked against its own kind.
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::scene::doctor;
+use crate::fixture::doctor;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::webhook_process::Launch;
 
 #[tokio::test]
-async fn the_rights_of_every_kind_of_installation_are_known() {
+async fn permissions_are_checked_for_every_kind_of_installation() {
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -40,8 +40,8 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 &values,
             )
             .await
-            .succeeded();
-            let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+            .expect_success();
+            let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
             for check in [
                 "configuration",
                 "entries",
@@ -53,13 +53,13 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 "controller-permissions",
             ] {
                 assert_eq!(
-                    said.of(check)["status"],
+                    report.of(check)["status"],
                     "ok",
                     "{helm:?} {values}: {:#}",
-                    said.json
+                    report.json
                 );
             }
-            let forced = if helm == Helm::Four {
+            let forced = if helm == Helm::V4 {
                 " --force-conflicts"
             } else {
                 ""
@@ -67,7 +67,7 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
             let again = format!(
                 "helm upgrade {release} charts/floe-secrets-webhook -n {NAME} --reuse-values{forced}"
             );
-            // A right that goes is missed, and the recommended command brings it back.
+            // A removed permission is reported, and the recommended command restores it.
             if values["rbac"].is_null() {
                 let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
                 let name = if release == NAME {
@@ -79,17 +79,17 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 cp.request(Method::PATCH, &format!("{role}/{name}"), Some(&rules))
                     .await
                     .object();
-                let said = testbed::wait_for("the right is missed", || async {
-                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-permissions")["status"] == "failure").then_some(said)
+                let report = testbed::wait_for("the missing permission is reported", || async {
+                    let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (report.of("webhook-permissions")["status"] == "failure").then_some(report)
                 })
                 .await;
-                assert_eq!(said.fix("webhook-permissions"), again);
+                assert_eq!(report.fix("webhook-permissions"), again);
                 let args: Vec<&str> = again.split_whitespace().skip(1).collect();
-                cp.helm(helm, &args, &Value::Null).await.succeeded();
-                testbed::wait_for("the right is back", || async {
-                    let said = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
-                    (said.of("webhook-permissions")["status"] == "ok").then_some(())
+                cp.helm(helm, &args, &Value::Null).await.expect_success();
+                testbed::wait_for("the permission is restored", || async {
+                    let report = doctor(&cp.kubeconfig, &["--probe=false", "--drift=false"]).await;
+                    (report.of("webhook-permissions")["status"] == "ok").then_some(())
                 })
                 .await;
             }
@@ -99,13 +99,13 @@ async fn the_rights_of_every_kind_of_installation_are_known() {
                 &Value::Null,
             )
             .await
-            .succeeded();
+            .expect_success();
         }
     }
 }
 
 #[tokio::test]
-async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
+async fn certificate_of_external_webhook_is_checked_by_handshake() {
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -114,53 +114,53 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
         .await
         .object();
-    let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
+    let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
     let url = format!("https://127.0.0.1:{}", launch.port);
     let values = json!({"tls": {"mode": "existing"}, "webhook": {"url": url}, "replicas": 0, "controller": {"enabled": false}});
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &values,
     )
     .await
-    .succeeded();
-    // Nobody serves yet.
-    let said = doctor(&cp.kubeconfig, &[]).await;
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    .expect_success();
+    // The webhook does not run yet.
+    let report = doctor(&cp.kubeconfig, &[]).await;
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert!(
         seen.contains("shows no certificate from here")
-            && said.of("certificate")["status"] == "not-checked",
+            && report.of("certificate")["status"] == "not-checked",
         "{seen}"
     );
     let _webhook = launch.start().await;
-    // Without a caBundle the API server trusts whom its machine trusts, and that is not our CA.
-    let said = testbed::wait_for("the webhook is called in vain", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        said.of("admission")["message"]
+    // Without a caBundle the API server trusts its machine's CAs, which do not include the test's.
+    let report = testbed::wait_for("the webhook is called in vain", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        report.of("admission")["message"]
             .as_str()?
             .contains("unknown authority")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     let ca = cp.folder.path().join("ca.crt").display().to_string();
-    cp.shell(&said.fix("admission").replace("ca.crt", &ca))
+    cp.shell(&report.fix("admission").replace("ca.crt", &ca))
         .await
-        .succeeded();
-    let said = testbed::wait_for("the webhook is called", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        (said.of("admission")["status"] == "ok").then_some(said)
+        .expect_success();
+    let report = testbed::wait_for("the webhook is called", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        (report.of("admission")["status"] == "ok").then_some(report)
     })
     .await;
     for check in ["certificate", "trust", "ca-bundle", "service", "deployment"] {
-        assert_eq!(said.of(check)["status"], "ok", "{:#}", said.json);
+        assert_eq!(report.of(check)["status"], "ok", "{:#}", report.json);
     }
     assert!(
-        said.of("certificate")["message"]
+        report.of("certificate")["message"]
             .as_str()
             .expect("text")
             .starts_with("for 127.0.0.1, valid for ")
     );
-    let bad = said.bad();
+    let failed_checks = report.failed_checks();
     // Nothing of it is in the cluster.
     let expected = [
         "disruption-budget",
@@ -170,8 +170,9 @@ async fn a_webhook_outside_the_cluster_shows_its_certificate_itself() {
         "reloader",
     ];
     assert!(
-        bad.iter()
+        failed_checks
+            .iter()
             .all(|(check, status)| expected.contains(&check.as_str()) && status != "failure"),
-        "{bad:?}"
+        "{failed_checks:?}"
     );
 }

@@ -1,16 +1,16 @@
-//! What `kubectl apply` sends for an object that exists: the difference of what it was told last, of what it is told
-//! now, and of what is stored.
+//! Patch that `kubectl apply` sends for an existing object: the difference of the last applied manifest, the new one,
+//! and the stored object.
 
 use serde_json::{Map, Value, json};
 
 use super::author::{Field, LAST_APPLIED};
 
-/// How a patch reads lists.
+/// Treatment of lists by a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A strategic merge patch: containers and variables go by their names.
+    /// Strategic merge patch: containers and variables are merged by name.
     Strategic,
-    /// A JSON merge patch, as for custom resources: a list is one value.
+    /// JSON merge patch, as for custom resources: a list is one value.
     Merge,
 }
 
@@ -23,7 +23,7 @@ impl Form {
         }
     }
 
-    /// The content type of a request with such a patch.
+    /// Content type of a request with such a patch.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Strategic => "application/strategic-merge-patch+json",
@@ -43,14 +43,14 @@ fn find<'v>(list: &'v Value, name: &Value) -> Option<&'v Value> {
         .find(|item| item["name"] == *name)
 }
 
-/// A manifest with itself in an annotation, as `kubectl apply` sends it.
+/// Manifest with itself in an annotation, as `kubectl apply` sends it.
 pub fn configuration(manifest: &Value) -> Value {
     let mut object = manifest.clone();
     Field::Metadata(LAST_APPLIED.to_owned()).set(&mut object, Some(&json!(manifest.to_string())));
     object
 }
 
-/// The patch by which `kubectl apply` of a manifest changes an object that exists; empty when nothing is sent.
+/// Patch by which `kubectl apply` of a manifest changes an existing object; empty if nothing is sent.
 pub fn patch(manifest: &Value, live: &Value) -> Map<String, Value> {
     let last = Field::Metadata(LAST_APPLIED.to_owned()).get(live);
     let last = last
@@ -64,7 +64,8 @@ pub fn patch(manifest: &Value, live: &Value) -> Map<String, Value> {
     )
 }
 
-/// What was applied last and no longer is goes, whoever wrote it since: also a map or a list as a whole.
+/// Fields that were applied last and no longer are get removed, whoever wrote them since: also a map or a list as a
+/// whole.
 fn three_way(form: Form, last: &Value, manifest: &Value, live: &Value) -> Map<String, Value> {
     let mut patch = Map::new();
     for (field, value) in manifest.as_object().into_iter().flatten() {
@@ -103,7 +104,7 @@ fn three_way(form: Form, last: &Value, manifest: &Value, live: &Value) -> Map<St
     patch
 }
 
-/// The part of a list whose items go by name.
+/// Part of a list whose items are merged by name.
 fn items(form: Form, last: &Value, manifest: &Value, live: &Value) -> Vec<Value> {
     let mut patch = Vec::new();
     for item in manifest.as_array().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What authors write: manifests by their fields, and the steps that they take with them.
+//! Authors: manifests by their fields, and the steps that change them.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ pub const INFISICAL: &str = "secrets.infisical.com/auto-reload";
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub const CONTAINER: &str = "main";
 
-/// A field of a workload that somebody may own.
+/// Field of a workload that an author may own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
-    /// An annotation of the workload.
+    /// Annotation of the workload.
     Metadata(String),
-    /// An annotation of a `CronJob`'s jobTemplate.
+    /// Annotation of a `CronJob`'s jobTemplate.
     Job(String),
-    /// An annotation of the pod template.
+    /// Annotation of the pod template.
     Template(String),
-    /// The container's `envFrom`, which is owned as one.
+    /// `envFrom` of the container, which is owned as one value.
     EnvFrom,
-    /// A variable of the container.
+    /// Variable of the container.
     Env(String),
-    /// The container's image.
+    /// Image of the container.
     Image,
 }
 
-/// What one author states, by field.
+/// Statements of one author, by field.
 pub type Manifest = BTreeMap<Field, Value>;
 
-/// The kinds of workloads whose annotations can change.
+/// Kinds of workloads whose annotations can change.
 pub const KINDS: [(&str, &str); 5] = [
     ("Deployment", "apps/v1"),
     ("StatefulSet", "apps/v1"),
@@ -40,7 +40,7 @@ pub const KINDS: [(&str, &str); 5] = [
     ("Rollout", "argoproj.io/v1alpha1"),
 ];
 
-/// Where the pod template of a kind stands.
+/// JSON pointer of a kind's pod template.
 pub fn template_path(kind: &str) -> &'static str {
     if kind == "CronJob" {
         "/spec/jobTemplate/spec/template"
@@ -66,7 +66,7 @@ impl Field {
         matches!(self, Self::EnvFrom | Self::Env(_) | Self::Image)
     }
 
-    /// What stands in an object.
+    /// Value of the field in an object.
     pub fn get(&self, object: &Value) -> Option<Value> {
         let kind = object["kind"].as_str()?;
         if let Some((path, name)) = self.annotations(kind) {
@@ -87,7 +87,7 @@ impl Field {
         }
     }
 
-    /// Writes it into an object, or takes it out.
+    /// Writes the field into an object, or removes it.
     pub fn set(&self, object: &mut Value, value: Option<&Value>) {
         let kind = object["kind"].as_str().expect("a kind").to_owned();
         if let Some((path, name)) = self.annotations(&kind) {
@@ -131,7 +131,7 @@ impl Field {
     }
 }
 
-/// The map at a path, made where it is missing.
+/// Map at a path, created if it is missing.
 fn make<'o>(object: &'o mut Value, path: &str) -> &'o mut Map<String, Value> {
     let mut at = object;
     for step in path.split('/').skip(1) {
@@ -143,7 +143,7 @@ fn make<'o>(object: &'o mut Value, path: &str) -> &'o mut Map<String, Value> {
     at.as_object_mut().expect("a map")
 }
 
-/// An object of a kind with these fields and nothing else.
+/// Object of a kind with these fields and no others.
 pub fn object(kind: &str, name: &str, manifest: &Manifest) -> Value {
     let version = KINDS
         .into_iter()
@@ -173,12 +173,12 @@ pub fn object(kind: &str, name: &str, manifest: &Manifest) -> Value {
     object
 }
 
-/// A whole Secret as a source.
+/// Whole Secret as a source.
 pub fn source(name: &str) -> Value {
     json!({"secretRef": {"name": name}})
 }
 
-/// What somebody does to a workload.
+/// Change of a workload by a user.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// `kubectl apply` of a manifest.
@@ -199,7 +199,7 @@ pub enum Step {
     Label,
 }
 
-/// Makes manifests and steps at random; the same seed gives the same ones.
+/// Generator of random manifests and steps; the same seed gives the same ones.
 pub struct Author {
     pub random: Rng,
     kind: &'static str,
@@ -234,7 +234,7 @@ impl Author {
         self.one(&["env-from", "env-from", "env.USER", "reload"])
     }
 
-    /// A manifest, as somebody starts with it.
+    /// First manifest.
     pub fn manifest(&mut self) -> Manifest {
         let mut manifest = Manifest::from([(Field::Image, json!("one"))]);
         for _ in 0..self.random.usize(1..4) {
@@ -246,7 +246,7 @@ impl Author {
         manifest
     }
 
-    /// Fields of the author's own that say what our annotations would come to.
+    /// The author's own fields that equal what the annotations would produce.
     fn own_fields(&mut self, manifest: &mut Manifest, percent: u8) {
         let mut chance = || self.random.u8(..100) < percent;
         let (list, sources, variable, infisical) = (chance(), chance(), chance(), chance());
@@ -273,15 +273,16 @@ impl Author {
         }
     }
 
-    /// What the author of `manifest` writes next: moves, removes, changes, adds, or takes over.
+    /// Next version of `manifest`: moves, removes, changes, adds, or adopts.
     fn next(&mut self, manifest: &Manifest) -> Manifest {
         let mut next = manifest.clone();
-        let ours: Vec<Field> = next
+        let annotation_fields: Vec<Field> = next
             .keys()
             .filter(|field| field.name().starts_with(PREFIX))
             .cloned()
             .collect();
-        let field = (!ours.is_empty()).then(|| ours[self.random.usize(..ours.len())].clone());
+        let field = (!annotation_fields.is_empty())
+            .then(|| annotation_fields[self.random.usize(..annotation_fields.len())].clone());
         match (self.random.u8(..6), field) {
             (0 | 1, Some(field)) => {
                 let value = next.remove(&field).expect("it is there");
@@ -310,7 +311,7 @@ impl Author {
         next
     }
 
-    /// The next step; `latest` are the manifests of the client-side author and of the two managers.
+    /// Next step; `latest` are the manifests of the client-side author and of the two managers.
     pub fn step(
         &mut self,
         latest: &[Option<Manifest>; 3],

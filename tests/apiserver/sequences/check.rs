@@ -1,5 +1,5 @@
-//! What holds after every step: the next pod gets exactly what the nearest annotation that stands in the stored object
-//! asks for, and nothing that an author stated is gone.
+//! Invariants after every step: the next pod gets exactly what the nearest annotation in the stored object requests,
+//! and no author's statement is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,34 +8,34 @@ use serde_json::{Map, Value, json};
 use super::apply::{self, Form};
 use super::author::{self, Field, LAST_APPLIED, LIST, Manifest, PREFIX, Step, template_path};
 
-/// A world that steps are taken in: an API server, simulated or real.
-pub trait World {
-    /// Takes a step, with the revision that is gone back to; the warnings that its caller saw.
-    async fn take(
+/// API server that steps are applied to, simulated or real.
+pub trait ApiServer {
+    /// Applies a step, with the revision of an undo; returns the warnings of the request.
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,
     ) -> Result<Vec<String>, String>;
-    /// The object as it is stored.
+    /// Stored object.
     async fn object(&self) -> Value;
-    /// Whether the time of a server-side apply tells it from the manager's last one.
+    /// Whether the time of a server-side apply differs from the manager's last one.
     fn tells_applies_apart(&self) -> bool;
-    /// The container of a pod that is made from the stored template.
+    /// Container of a pod that is created from the stored template.
     async fn container(&self) -> Result<Value, String>;
 }
 
-/// A template that was stored, and what `kubectl rollout undo` goes back to with it.
+/// Stored template, and the state that `kubectl rollout undo` restores with it.
 #[derive(Clone, Debug)]
 pub struct Revision {
     pub template: Value,
-    /// The annotations of a Deployment's ReplicaSet: all that its Deployment had while the template was this one.
+    /// Annotations of a Deployment's ReplicaSet: all that its Deployment had while the template was this one.
     annotations: Map<String, Value>,
-    /// What authors stated then.
+    /// Statements of authors at that time.
     claims: Manifest,
 }
 
 impl Revision {
-    /// A Deployment's own annotations once it has gone back.
+    /// Annotations of a Deployment after an undo.
     pub fn annotations_after(&self, object: &Value) -> Value {
         let stays =
             |name: &str| name == LAST_APPLIED || name.starts_with("deployment.kubernetes.io/");
@@ -52,13 +52,13 @@ impl Revision {
     }
 }
 
-/// What is known of one sequence.
+/// State of one sequence.
 pub struct Checker {
-    /// What authors stated last, by field.
+    /// Last statements of authors, by field.
     pub claims: Manifest,
-    /// What a manager no longer applies at the server, and may stay all the same.
+    /// Fields that a manager no longer applies server-side, and that may stay nevertheless.
     leftovers: Manifest,
-    /// The templates that were stored so far.
+    /// Templates that were stored so far.
     pub revisions: Vec<Revision>,
     pub latest: [Option<Manifest>; 3],
 }
@@ -75,7 +75,7 @@ fn keys(annotations: Option<&Value>) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Key by key, what stands nearest to the pods in the stored object.
+/// Nearest annotation to the pods in the stored object, by key.
 fn nearest(object: &Value) -> BTreeMap<String, String> {
     let template = object
         .pointer(template_path(object["kind"].as_str().expect("a kind")))
@@ -158,13 +158,13 @@ impl Checker {
     }
 
     fn claim(&mut self, kind: &str, author: usize, manifest: &Manifest) {
-        // Where the list of containers is one value, whoever applies it says all of it.
+        // Where the list of containers is one value, every apply states all of it.
         if Form::of(kind) == Form::Merge {
             self.claims.retain(|field, _| !field.is_of_container());
             self.leftovers.retain(|field, _| !field.is_of_container());
         }
         for field in self.latest[author].iter().flat_map(Manifest::keys) {
-            // What somebody else owns too stays when a manager no longer applies it, whoever that is.
+            // A field that another manager owns too stays when one no longer applies it.
             if let Some(claim) = self.claims.remove(field).filter(|_| author > 0) {
                 self.leftovers.insert(field.clone(), claim);
             }
@@ -173,13 +173,13 @@ impl Checker {
         self.latest[author] = Some(manifest.clone());
     }
 
-    /// What the step states.
+    /// Statements of the step.
     fn note(&mut self, step: &Step, before: &Value) {
         let kind = before["kind"].as_str().expect("a kind");
         match step {
             Step::Apply(manifest) => {
                 self.claim(kind, 0, manifest);
-                // Who applies no more of a map takes all of it away, also what others wrote there.
+                // A manager that applies no more of a map removes all of it, including others' fields.
                 let name = before["metadata"]["name"].as_str().expect("a name");
                 let (mut sent, patch) = (
                     before.clone(),
@@ -191,11 +191,11 @@ impl Checker {
             Step::ServerApply(manager, manifest) => self.claim(kind, 1 + manager, manifest),
             Step::Replace(manifest) => {
                 self.claims = manifest.clone();
-                // Nothing is left of what was applied before: a later `kubectl apply` takes nothing away. What a
-                // manager applied at the server and is replaced by the same stays the manager's.
+                // Nothing of the last applied configuration is left: a later `kubectl apply` removes nothing. Fields
+                // that a manager applied server-side and that are replaced by the same value stay the manager's.
                 self.latest[0] = None;
             }
-            // Who writes what stands there already writes nothing.
+            // Writing an equal value does not change the owner.
             Step::Annotate(field, Some(value)) if field.get(before).as_ref() == Some(value) => {}
             Step::Annotate(field, Some(value)) => {
                 drop(self.claims.insert(field.clone(), value.clone()));
@@ -227,19 +227,23 @@ impl Checker {
         }
     }
 
-    /// Takes a step and checks what has to hold after it.
-    pub async fn step(&mut self, world: &mut impl World, step: &Step) -> Result<(), String> {
+    /// Applies a step and checks the invariants after it.
+    pub async fn step(
+        &mut self,
+        api_server: &mut impl ApiServer,
+        step: &Step,
+    ) -> Result<(), String> {
         let earlier = match step {
             Step::Undo(revision) => Some(self.revisions[*revision].clone()),
             _ => None,
         };
-        let before = world.object().await;
-        let warnings = world.take(step, earlier.as_ref()).await?;
-        let object = world.object().await;
+        let before = api_server.object().await;
+        let warnings = api_server.apply_step(step, earlier.as_ref()).await?;
+        let object = api_server.object().await;
         self.note(step, &before);
-        self.check_claims(&object, step, &warnings, world.tells_applies_apart())?;
+        self.check_claims(&object, step, &warnings, api_server.tells_applies_apart())?;
         self.check_list(&object)?;
-        self.check_pod(&object, &world.container().await?)?;
+        self.check_pod(&object, &api_server.container().await?)?;
         self.remember(&object);
         Ok(())
     }
@@ -251,7 +255,7 @@ impl Checker {
         warnings: &[String],
         applies_are_told: bool,
     ) -> Result<(), String> {
-        // Where nobody can tell, what was injected is taken back although its author wrote it, and a warning says so.
+        // If the author is unknown, an injected field is removed although its author wrote it, and a warning says so.
         let untold = match step {
             Step::Replace(_) | Step::Annotate(..) | Step::Undo(_) => true,
             Step::ServerApply(..) => !applies_are_told,
@@ -318,20 +322,20 @@ impl Checker {
         Ok(())
     }
 
-    /// Whether the workload is restarted for nothing but the secrets that are asked for and those that an author lists.
+    /// Whether the workload is restarted only for requested secrets and for those that an author lists.
     fn check_list(&self, object: &Value) -> Result<(), String> {
         let field = Field::Metadata(LIST.to_owned());
         let Some(listed) = field.get(object) else {
             return Ok(());
         };
-        let asked = nearest(object);
-        let asked_for = asked
+        let requested = nearest(object);
+        let asked_for = requested
             .get("env-from")
             .into_iter()
             .flat_map(|list| list.split(','));
         let asked_for: BTreeSet<&str> = asked_for
             .chain(
-                asked
+                requested
                     .get("env.USER")
                     .and_then(|reference| reference.split('/').next()),
             )
@@ -347,15 +351,15 @@ impl Checker {
         };
         match items(&listed).into_iter().find(|item| !is_known(item)) {
             Some(item) => Err(format!(
-                "{item} restarts the workload, which nobody asks for: {asked:?} {listed}"
+                "{item} restarts the workload without a request: {requested:?} {listed}"
             )),
             None => Ok(()),
         }
     }
 
     fn check_pod(&self, object: &Value, container: &Value) -> Result<(), String> {
-        let asked = nearest(object);
-        let wanted: BTreeSet<String> = asked
+        let requested = nearest(object);
+        let wanted: BTreeSet<String> = requested
             .get("env-from")
             .into_iter()
             .flat_map(|list| list.split(','))
@@ -377,7 +381,7 @@ impl Checker {
         let sources = names(&container["envFrom"]);
         if let Some(name) = wanted.difference(&sources).next() {
             return Err(format!(
-                "the pod lacks {name}, which {asked:?} asks for: {container}"
+                "the pod lacks {name}, which {requested:?} asks for: {container}"
             ));
         }
         if let Some(name) = sources
@@ -385,7 +389,7 @@ impl Checker {
             .find(|name| !wanted.contains(*name) && !stated.contains(*name))
         {
             return Err(format!(
-                "the pod gets {name}, which nobody asks for: {asked:?} {container}"
+                "the pod gets {name} without a request: {requested:?} {container}"
             ));
         }
         let variable = container["env"]
@@ -397,7 +401,7 @@ impl Checker {
         let stated = self.claims.contains_key(&field)
             || self.leftovers.contains_key(&field)
             || self.latest.iter().flatten().any(|m| m.contains_key(&field));
-        match (asked.get("env.USER"), variable) {
+        match (requested.get("env.USER"), variable) {
             (Some(reference), None) => {
                 Err(format!("the pod lacks USER of {reference}: {container}"))
             }

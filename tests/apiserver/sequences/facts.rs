@@ -1,4 +1,4 @@
-//! What the simulated API server and the program rely on: who owns which field, as a webhook sees it and as it is stored.
+//! Facts that the simulated API server and the program rely on: owners of fields, in a review and in the stored object.
 
 use http::Method;
 use kube::Client;
@@ -8,7 +8,7 @@ use super::author::{Field, LIST, Manifest, object, source};
 use testbed::control_plane::ControlPlane;
 use testbed::objects::{collection, path, send, send_as};
 use testbed::stub_server::Stub;
-use testbed::webhook::{Registration, narrowed_to, patient};
+use testbed::webhook::{Registration, limited_to_namespaces, with_max_timeout};
 
 const ASKS: &str = "secrets.floe.dev/env-from";
 const ADDED: &str = "added.example.com/by";
@@ -28,19 +28,22 @@ fn adds(request: &Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
-/// The entry of the manager `m0`, which applies at the server.
+/// Entry of the manager `m0`, which applies server-side.
 fn entry(object: &Value) -> Value {
     let entries = object["metadata"]["managedFields"]
         .as_array()
         .expect("managed fields");
-    let mut ours = entries
+    let mut manager_entries = entries
         .iter()
         .filter(|entry| entry["manager"] == "m0" && entry["operation"] == "Apply");
-    let entry = ours
+    let entry = manager_entries
         .next()
         .cloned()
         .unwrap_or_else(|| panic!("no entry of m0: {object}"));
-    assert_eq!((ours.next(), &entry["subresource"]), (None, &Value::Null));
+    assert_eq!(
+        (manager_entries.next(), &entry["subresource"]),
+        (None, &Value::Null)
+    );
     entry
 }
 
@@ -58,14 +61,14 @@ fn annotations(entry: &Value) -> &Value {
     &entry["fieldsV1"]["f:metadata"]["f:annotations"]
 }
 
-struct Scene {
+struct FactsFixture {
     stub: Stub,
     _registered: Registration,
     client: Client,
     object: Value,
 }
 
-impl Scene {
+impl FactsFixture {
     async fn apply(&self) -> Value {
         let to = format!("{}?fieldManager=m0&force=true", path(&self.object));
         send_as(
@@ -79,7 +82,7 @@ impl Scene {
         .object()
     }
 
-    /// A strategic merge patch by somebody else.
+    /// Sends a strategic merge patch as another manager.
     async fn update(&self, patch: &Value) -> Value {
         let to = format!("{}?fieldManager=other", path(&self.object));
         let form = "application/strategic-merge-patch+json";
@@ -88,7 +91,7 @@ impl Scene {
             .object()
     }
 
-    /// The entries in the last review: now and before.
+    /// Entries in the last review: now and before.
     fn reviewed(&self) -> (Value, Value) {
         let name = self.object["metadata"]["name"].clone();
         let calls = self.stub.calls();
@@ -101,12 +104,15 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn owners_of_fields_are_as_the_program_takes_them() {
+async fn field_owners_are_as_program_assumes() {
     let cp = ControlPlane::shared().await;
     let ns = cp.namespace("owners").await;
     let stub = Stub::start_with(&cp.authority, adds).await;
-    let registered =
-        Registration::shared(cp, &patient(narrowed_to(stub.by_url(), &[&ns.name]))).await;
+    let registered = Registration::shared(
+        cp,
+        &with_max_timeout(limited_to_namespaces(stub.url_configuration(), &[&ns.name])),
+    )
+    .await;
     let manifest = Manifest::from([
         (Field::Metadata(ASKS.to_owned()), json!("a")),
         (Field::EnvFrom, json!([source("x")])),
@@ -114,15 +120,15 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
     ]);
     let mut object = object("Deployment", "w", &manifest);
     object["metadata"]["namespace"] = json!(ns.name);
-    let scene = Scene {
+    let fixture = FactsFixture {
         stub,
         _registered: registered,
         client: cp.client(),
         object,
     };
 
-    // What a webhook adds has no owner, and leaves the field that it adds to with its own.
-    let stored = scene.apply().await;
+    // A field that a webhook adds has no owner, and the changed list keeps its own.
+    let stored = fixture.apply().await;
     assert_eq!(stored["metadata"]["annotations"][ADDED], "webhook");
     assert_eq!(
         Field::EnvFrom.get(&stored),
@@ -136,18 +142,18 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
     );
     assert!(owns_sources(&entry(&stored)));
 
-    // An update of something else leaves the entry as it is, in the review too.
-    scene
+    // An update of another field leaves the entry as it is, in the review too.
+    fixture
         .update(&json!({"metadata": {"annotations": {LIST: "x"}}}))
         .await;
-    let (now, before) = scene.reviewed();
+    let (now, before) = fixture.reviewed();
     assert_eq!(now, before);
 
     // A field that an update changes is taken from the manager, whose time stays.
-    scene
+    fixture
         .update(&json!({"metadata": {"annotations": {ASKS: "b"}}}))
         .await;
-    let (now, before) = scene.reviewed();
+    let (now, before) = fixture.reviewed();
     assert_eq!(
         (&now["time"], annotations(&now).get(format!("f:{ASKS}"))),
         (&before["time"], None),
@@ -159,25 +165,25 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
     );
 
     // The manager's next apply has it again, before the review.
-    scene.apply().await;
-    let (now, before) = scene.reviewed();
+    fixture.apply().await;
+    let (now, before) = fixture.reviewed();
     assert!(
         annotations(&now).get(format!("f:{ASKS}")).is_some() && now != before,
         "{now}"
     );
 
-    // A replacement names no owners: who owned what it repeats still does.
-    let mut replacement = scene.object.clone();
+    // A replacement has no owners: those of repeated fields stay.
+    let mut replacement = fixture.object.clone();
     replacement["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([source("y")]);
     send(
-        &scene.client,
+        &fixture.client,
         Method::PUT,
         &path(&replacement),
         Some(&replacement),
     )
     .await
     .object();
-    let (now, _) = scene.reviewed();
+    let (now, _) = fixture.reviewed();
     assert!(
         annotations(&now).get(format!("f:{ASKS}")).is_some() && !owns_sources(&now),
         "{now}"
@@ -186,7 +192,7 @@ async fn owners_of_fields_are_as_the_program_takes_them() {
 }
 
 #[tokio::test]
-async fn containers_of_a_rollout_are_one_field() {
+async fn rollout_containers_are_one_field() {
     let cp = ControlPlane::shared().await;
     super::rollouts(cp).await;
     let ns = cp.namespace("owners-rollout").await;

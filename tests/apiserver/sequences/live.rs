@@ -1,5 +1,5 @@
-//! A real API server with its controllers, and our own binary under the shipped rights and the shipped configuration.
-//! The requests are those that kubectl sends.
+//! Real API server with its controllers, and the webhook with the shipped permissions and configuration. The requests
+//! are those of kubectl.
 
 use http::Method;
 use kube::Client;
@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, Step, object, template_path};
-use super::check::{Checker, Revision, World};
+use super::check::{ApiServer, Checker, Revision};
 use testbed::control_plane::ControlPlane;
 use testbed::namespace::TestNamespace;
-use testbed::objects::{Answer, collection, path, send, send_as};
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::objects::{ApiResponse, collection, path, send, send_as};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// A namespace with a webhook of its own.
-pub struct Bed {
-    // In this order they end: nobody calls a webhook that is gone.
+/// Namespace with a webhook of its own.
+pub struct Fixture {
+    // Dropped in this order: no calls to a webhook that is gone.
     _registered: Registration,
     _webhook: WebhookProcess,
     ns: TestNamespace,
     client: Client,
 }
 
-impl Bed {
+impl Fixture {
     pub async fn new(cp: &ControlPlane, stem: &str, args: &[&str]) -> Self {
         let ns = cp.namespace(stem).await;
         for name in ["a", "b", "c"] {
@@ -34,7 +34,10 @@ impl Bed {
         }
         let identity = webhook_identity(cp).await;
         let webhook = Launch::serve(cp, &identity).with(args).start().await;
-        let configuration = patient(narrowed_to(webhook.by_service(), &[&ns.name]));
+        let configuration = with_max_timeout(limited_to_namespaces(
+            webhook.service_configuration(),
+            &[&ns.name],
+        ));
         let registered = Registration::shared(cp, &configuration).await;
         Self {
             _registered: registered,
@@ -47,23 +50,23 @@ impl Bed {
 
 /// One workload on the real API server.
 pub struct Live<'b> {
-    bed: &'b Bed,
+    fixture: &'b Fixture,
     kind: &'static str,
     name: String,
     path: String,
     restarts: usize,
 }
 
-/// The warnings of a request that was done; a refusal by the webhook as such.
-fn done(answer: Answer) -> Result<Vec<String>, String> {
-    match answer.accepted() {
-        true => Ok(answer.warnings),
-        false if answer.message().contains("denied the request") => {
-            Err(format!("refused: {}", answer.message()))
+/// Warnings of a successful request; a rejection by the webhook as an error.
+fn done(response: ApiResponse) -> Result<Vec<String>, String> {
+    match response.is_accepted() {
+        true => Ok(response.warnings),
+        false if response.message().contains("denied the request") => {
+            Err(format!("refused: {}", response.message()))
         }
         false => Err(format!(
             "the API server answers {}: {}",
-            answer.status, answer.body
+            response.status, response.body
         )),
     }
 }
@@ -71,13 +74,13 @@ fn done(answer: Answer) -> Result<Vec<String>, String> {
 impl<'b> Live<'b> {
     /// Creates a workload by `kubectl apply`.
     pub async fn create(
-        bed: &'b Bed,
+        fixture: &'b Fixture,
         kind: &'static str,
         name: &str,
         manifest: &Manifest,
     ) -> Result<(Self, Checker), String> {
         let mut live = Self {
-            bed,
+            fixture,
             kind,
             name: name.to_owned(),
             path: String::new(),
@@ -91,7 +94,7 @@ impl<'b> Live<'b> {
         );
         done(
             send(
-                &bed.client,
+                &fixture.client,
                 Method::POST,
                 &to,
                 Some(&configuration(&object)),
@@ -104,13 +107,13 @@ impl<'b> Live<'b> {
 
     fn manifest(&self, manifest: &Manifest) -> Value {
         let mut object = object(self.kind, &self.name, manifest);
-        object["metadata"]["namespace"] = json!(self.bed.ns.name);
+        object["metadata"]["namespace"] = json!(self.fixture.ns.name);
         object
     }
 
-    async fn patch(&self, query: &str, body: &Value, content_type: &str) -> Answer {
+    async fn patch(&self, query: &str, body: &Value, content_type: &str) -> ApiResponse {
         send_as(
-            &self.bed.client,
+            &self.fixture.client,
             Method::PATCH,
             &format!("{}?{query}", self.path),
             Some(body),
@@ -119,7 +122,7 @@ impl<'b> Live<'b> {
         .await
     }
 
-    async fn merge(&self, manager: &str, body: &Value) -> Answer {
+    async fn merge(&self, manager: &str, body: &Value) -> ApiResponse {
         self.patch(
             &format!("fieldManager={manager}"),
             body,
@@ -128,7 +131,7 @@ impl<'b> Live<'b> {
         .await
     }
 
-    async fn apply(&self, manifest: &Manifest) -> Option<Answer> {
+    async fn apply(&self, manifest: &Manifest) -> Option<ApiResponse> {
         let live = self.object().await;
         let patch = apply::patch(&self.manifest(manifest), &live);
         if patch.is_empty() {
@@ -144,21 +147,21 @@ impl<'b> Live<'b> {
         )
     }
 
-    async fn replace(&self, manifest: &Manifest) -> Answer {
+    async fn replace(&self, manifest: &Manifest) -> ApiResponse {
         loop {
             let mut object = self.manifest(manifest);
             object["metadata"]["resourceVersion"] =
                 self.object().await["metadata"]["resourceVersion"].clone();
             let to = format!("{}?fieldManager=kubectl-replace", self.path);
-            let answer = send(&self.bed.client, Method::PUT, &to, Some(&object)).await;
+            let response = send(&self.fixture.client, Method::PUT, &to, Some(&object)).await;
             // A controller wrote in between.
-            if answer.status != 409 {
-                return answer;
+            if response.status != 409 {
+                return response;
             }
         }
     }
 
-    async fn undo(&self, earlier: &Revision) -> Answer {
+    async fn undo(&self, earlier: &Revision) -> ApiResponse {
         let template = &earlier.template;
         let replace =
             |path: &str, value: &Value| json!({"op": "replace", "path": path, "value": value});
@@ -200,13 +203,13 @@ impl<'b> Live<'b> {
         }
     }
 
-    async fn annotate(&self, field: &Field, value: Option<&Value>) -> Answer {
+    async fn annotate(&self, field: &Field, value: Option<&Value>) -> ApiResponse {
         let mut patch = json!({"kind": self.kind});
         field.set(&mut patch, Some(value.unwrap_or(&Value::Null)));
         self.merge("kubectl-annotate", &patch).await
     }
 
-    async fn set_image(&self, image: &str) -> Answer {
+    async fn set_image(&self, image: &str) -> ApiResponse {
         if Form::of(self.kind) == Form::Merge {
             let at = format!("{}/spec/containers/0/image", template_path(self.kind));
             let patch = json!([{"op": "replace", "path": at, "value": image}]);
@@ -234,20 +237,20 @@ impl<'b> Live<'b> {
     }
 }
 
-impl World for Live<'_> {
+impl ApiServer for Live<'_> {
     fn tells_applies_apart(&self) -> bool {
-        // Times in managed fields are whole seconds, and these steps are quicker.
+        // Times in managed fields are whole seconds, and these steps are faster.
         false
     }
 
-    async fn take(
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,
     ) -> Result<Vec<String>, String> {
-        let answer = match step {
+        let response = match step {
             Step::Apply(manifest) => match self.apply(manifest).await {
-                Some(answer) => answer,
+                Some(response) => response,
                 None => return Ok(Vec::new()),
             },
             Step::ServerApply(manager, manifest) => {
@@ -276,11 +279,11 @@ impl World for Live<'_> {
                     .await
             }
         };
-        done(answer)
+        done(response)
     }
 
     async fn object(&self) -> Value {
-        send(&self.bed.client, Method::GET, &self.path, None)
+        send(&self.fixture.client, Method::GET, &self.path, None)
             .await
             .object()
     }
@@ -293,12 +296,12 @@ impl World for Live<'_> {
             .clone();
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
-        pod["metadata"]["namespace"] = json!(self.bed.ns.name);
+        pod["metadata"]["namespace"] = json!(self.fixture.ns.name);
         pod["metadata"]["generateName"] = json!(format!("{}-", self.name));
         let to = format!("{}?dryRun=All", collection(&pod));
-        let answer = send(&self.bed.client, Method::POST, &to, Some(&pod)).await;
-        let body = answer.body.clone();
-        done(answer)?;
+        let response = send(&self.fixture.client, Method::POST, &to, Some(&pod)).await;
+        let body = response.body.clone();
+        done(response)?;
         Ok(body["spec"]["containers"][0].clone())
     }
 }

@@ -1,45 +1,42 @@
-//! Random sequences of what users do to a workload: apply, server-side apply by two managers, replace, annotate, undo,
-//! restart, set image, move, remove, take over. After each step, the next pod gets exactly what the nearest annotation
-//! that stands in the stored object asks for, and nothing that an author stated is gone.
+//! Random sequences of changes by users to a workload: apply, server-side apply by two managers, replace, annotate,
+//! undo, restart, set image, move, remove, adopt. After each step, the next pod gets exactly what the nearest
+//! annotation in the stored object requests, and no author's statement is lost.
 
 #![cfg(feature = "test-util")]
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod apply;
 mod author;
 mod check;
 mod facts;
-mod known;
 mod live;
+mod regressions;
 mod simulated;
 
 use std::fmt::Write as _;
 
 use author::{Author, KINDS, Manifest, Step};
-use check::{Checker, World};
+use check::{ApiServer, Checker};
 use fastrand::Rng;
 use futures::StreamExt as _;
-use known::Known;
-use live::{Bed, Live};
+use live::{Fixture, Live};
+use regressions::Known;
 use simulated::{Simulated, Webhook};
 use testbed::control_plane::ControlPlane;
 
-/// Steps of one sequence, beside its creation.
+/// Steps of one sequence, without its creation.
 const STEPS: usize = 7;
 /// Sequences on the real API server at a time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 /// One sequence by its seed.
 struct Sequence {
     kind: &'static str,
-    /// Whether an earlier version made the workload.
+    /// Whether an earlier version wrote the workload.
     older: bool,
     manifest: Manifest,
     author: Author,
-    /// What was done so far, for when something does not hold.
+    /// Steps so far, for the message of a failure.
     done: String,
 }
 
@@ -63,10 +60,10 @@ impl Sequence {
         }
     }
 
-    /// Takes the steps: how many of them, or what does not hold.
-    async fn take(
+    /// Applies the steps; returns their number, or the violated invariant.
+    async fn apply_step(
         mut self,
-        world: &mut impl World,
+        api_server: &mut impl ApiServer,
         checker: &mut Checker,
     ) -> Result<usize, String> {
         for taken in 0..STEPS {
@@ -74,13 +71,13 @@ impl Sequence {
                 .author
                 .step(&checker.latest, &checker.claims, checker.revisions.len());
             writeln!(self.done, "{step:?}").ok();
-            let before = world.object().await;
-            match checker.step(world, &step).await {
+            let before = api_server.object().await;
+            match checker.step(api_server, &step).await {
                 Ok(()) => {}
-                // Two that ask for one variable: refused with a sentence, and the sequence ends.
+                // Two references for one variable: rejected, and the sequence ends.
                 Err(problem) if problem.starts_with("refused") => return Ok(taken),
                 Err(problem) => {
-                    let after = world.object().await;
+                    let after = api_server.object().await;
                     return Err(format!(
                         "{}{problem}\nbefore {before}\nafter {after}",
                         self.done
@@ -95,20 +92,29 @@ impl Sequence {
 async fn simulated(webhook: &Webhook, seed: u64) -> Result<usize, String> {
     let sequence = Sequence::new(seed);
     let created = Simulated::create(webhook, sequence.kind, &sequence.manifest).await;
-    let Ok((mut world, mut checker)) = created else {
+    let Ok((mut api_server, mut checker)) = created else {
         return Ok(0);
     };
     if sequence.older {
-        world.make_older();
+        api_server.make_older();
         checker.revisions.clear();
     }
-    sequence.take(&mut world, &mut checker).await
+    sequence.apply_step(&mut api_server, &mut checker).await
 }
 
-async fn real(bed: &Bed, seed: u64) -> Result<usize, String> {
+async fn real(fixture: &Fixture, seed: u64) -> Result<usize, String> {
     let sequence = Sequence::new(seed);
-    match Live::create(bed, sequence.kind, &format!("w{seed}"), &sequence.manifest).await {
-        Ok((mut world, mut checker)) => sequence.take(&mut world, &mut checker).await,
+    match Live::create(
+        fixture,
+        sequence.kind,
+        &format!("w{seed}"),
+        &sequence.manifest,
+    )
+    .await
+    {
+        Ok((mut api_server, mut checker)) => {
+            sequence.apply_step(&mut api_server, &mut checker).await
+        }
         Err(problem) if problem.starts_with("refused") => Ok(0),
         Err(problem) => Err(problem),
     }
@@ -120,15 +126,15 @@ async fn rollouts(cp: &ControlPlane) {
     INSTALLED.get_or_init(|| cp.install_rollouts()).await;
 }
 
-/// Which webhook takes a sequence: every fourth also injects into templates.
+/// Webhook of a sequence: every fourth also injects into templates.
 fn webhook_of(seed: u64) -> usize {
     usize::from(seed % 4 == 3)
 }
 
-/// How many sequences a run is to have.
+/// Number of sequences in a run.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever runs more of them says how many"
+    reason = "the environment sets the number of sequences"
 )]
 fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable)
@@ -137,11 +143,21 @@ fn count(variable: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Takes the steps of a sequence; none of them may be refused.
-async fn take_known(name: &str, steps: Vec<Step>, world: &mut impl World, checker: &mut Checker) {
+/// Applies the steps of a sequence; none of them may be rejected.
+async fn apply_known(
+    name: &str,
+    steps: Vec<Step>,
+    api_server: &mut impl ApiServer,
+    checker: &mut Checker,
+) {
     for step in steps {
-        let taken = checker.step(world, &step).await;
-        assert_eq!(taken, Ok(()), "{name}: {step:?}\n{}", world.object().await);
+        let taken = checker.step(api_server, &step).await;
+        assert_eq!(
+            taken,
+            Ok(()),
+            "{name}: {step:?}\n{}",
+            api_server.object().await
+        );
     }
 }
 
@@ -153,18 +169,18 @@ async fn known_sequences_lose_nothing_and_keep_nothing() {
             kind,
             manifest,
             steps,
-        } in known::all()
+        } in regressions::all()
         {
             let created = Simulated::create(&webhook, kind, &manifest).await;
-            let (mut world, mut checker) =
+            let (mut api_server, mut checker) =
                 created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-            take_known(name, steps, &mut world, &mut checker).await;
+            apply_known(name, steps, &mut api_server, &mut checker).await;
         }
     }
 }
 
 #[tokio::test]
-async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
+async fn simulated_sequences_lose_no_secret_and_no_author_field() {
     let webhooks = [Webhook::new(false), Webhook::new(true)];
     let (count, mut taken) = (count("SEQUENCES", 500), 0);
     for seed in 0..count {
@@ -179,12 +195,12 @@ async fn no_sequence_of_steps_loses_a_secret_or_an_authors_field() {
 }
 
 #[tokio::test]
-async fn no_sequence_on_the_api_server_loses_a_secret_or_an_authors_field() {
+async fn api_server_sequences_lose_no_secret_and_no_author_field() {
     let cp = ControlPlane::shared().await;
     rollouts(cp).await;
     let beds = [
-        Bed::new(cp, "pods", &[]).await,
-        Bed::new(cp, "templates", &["--workloads-inject-template"]).await,
+        Fixture::new(cp, "pods", &[]).await,
+        Fixture::new(cp, "templates", &["--workloads-inject-template"]).await,
     ];
     let count = count("LIVE_SEQUENCES", 40);
     let start = std::time::Instant::now();
@@ -196,17 +212,17 @@ async fn no_sequence_on_the_api_server_loses_a_secret_or_an_authors_field() {
             manifest,
             steps,
         },
-    ) in known::all().into_iter().enumerate()
+    ) in regressions::all().into_iter().enumerate()
     {
-        for bed in &beds {
-            let created = Live::create(bed, kind, &format!("known{number}"), &manifest).await;
-            let (mut world, mut checker) =
+        for fixture in &beds {
+            let created = Live::create(fixture, kind, &format!("known{number}"), &manifest).await;
+            let (mut api_server, mut checker) =
                 created.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-            take_known(name, steps.clone(), &mut world, &mut checker).await;
+            apply_known(name, steps.clone(), &mut api_server, &mut checker).await;
         }
     }
     let all = futures::stream::iter(0..count).map(|seed| real(&beds[webhook_of(seed)], seed));
-    let taken: Vec<Result<usize, String>> = all.buffer_unordered(AT_ONCE).collect().await;
+    let taken: Vec<Result<usize, String>> = all.buffer_unordered(MAX_CONCURRENT).collect().await;
     let problems: Vec<&String> = taken
         .iter()
         .filter_map(|taken| taken.as_ref().err())

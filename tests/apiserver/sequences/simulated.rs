@@ -1,5 +1,5 @@
-//! An API server as far as these steps need it: three-way apply, server-side apply with owners by field, and the webhook
-//! called in this process.
+//! API server simulated as far as these steps need it: three-way apply, server-side apply with owners by field, and the
+//! webhook called in this process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Form, configuration};
 use super::author::{CONTAINER, Field, Manifest, PREFIX, Step, object, template_path};
-use super::check::{Checker, Revision, World};
+use super::check::{ApiServer, Checker, Revision};
 use testbed::in_process::NoDefaults;
 
-/// Who owns a field: any update, or one of the two managers that apply at the server.
+/// Owner of a field: any update, or one of the two managers that apply server-side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
     Update,
     Manager(usize),
 }
 
-/// The webhook, for all sequences.
+/// Webhook of all sequences.
 pub struct Webhook {
     handler: Handler,
 }
@@ -61,7 +61,7 @@ impl Webhook {
         Self { handler }
     }
 
-    /// The object as it is stored, and the warnings. What has none of our annotations is not sent to the webhook.
+    /// Stored object and warnings. An object without annotations of the webhook is not sent to it.
     async fn admit(
         &self,
         surface: Surface,
@@ -90,7 +90,7 @@ impl Webhook {
             .handler
             .answer(surface, received, &bytes, Span::off())
             .await;
-        let answer = serde_json::to_value(answer.expect("a review")).expect("an answer is JSON");
+        let answer = serde_json::to_value(answer.expect("a review")).expect("a response is JSON");
         let response = &answer["response"];
         if response["allowed"] != true {
             return Err(format!("refused: {}", response["status"]["message"]));
@@ -120,12 +120,12 @@ pub struct Simulated<'w> {
     webhook: &'w Webhook,
     stored: Value,
     owners: BTreeMap<Field, BTreeSet<Owner>>,
-    /// When each manager applied last, in steps.
+    /// Step of each manager's last apply.
     times: [usize; 2],
     steps: usize,
 }
 
-/// Whether an object has one of our annotations.
+/// Whether an object has an annotation of the webhook.
 fn asks(object: &Value) -> bool {
     let places = [
         "",
@@ -142,7 +142,7 @@ fn asks(object: &Value) -> bool {
         .any(|(name, _)| name.starts_with(PREFIX))
 }
 
-/// By which field its owners are kept: where the list of containers is one value, by one for all that is in it.
+/// Key under which a field's owners are kept: where the list of containers is one value, one key for all of it.
 fn owned(kind: &str, field: &Field) -> Field {
     if Form::of(kind) == Form::Merge && field.is_of_container() {
         Field::Image
@@ -151,7 +151,7 @@ fn owned(kind: &str, field: &Field) -> Field {
     }
 }
 
-/// The fields of an object that can be owned here.
+/// Fields of an object that can be owned here.
 fn fields(object: &Value) -> BTreeSet<Field> {
     let kind = object["kind"].as_str().expect("a kind");
     let template = object.pointer(template_path(kind)).expect("a template");
@@ -186,7 +186,7 @@ fn fields(object: &Value) -> BTreeSet<Field> {
     all.filter(|field| field.get(object).is_some()).collect()
 }
 
-/// The `fieldsV1` of owned fields.
+/// `fieldsV1` of owned fields.
 fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
     let mut tree = json!({});
     let template: Vec<String> = template_path(kind)
@@ -208,13 +208,12 @@ fn fields_v1<'f>(kind: &str, owned: impl Iterator<Item = &'f Field>) -> Value {
             ]
         };
         let inside = |more: Vec<String>| {
-            let whole = Form::of(kind) == Form::Merge;
-            let more =
-                container
-                    .iter()
-                    .cloned()
-                    .chain(more)
-                    .take(if whole { 2 } else { usize::MAX });
+            let replaces_lists = Form::of(kind) == Form::Merge;
+            let more = container
+                .iter()
+                .cloned()
+                .chain(more)
+                .take(if replaces_lists { 2 } else { usize::MAX });
             template.iter().cloned().chain(more).collect()
         };
         let path: Vec<String> = match field {
@@ -264,7 +263,7 @@ impl<'w> Simulated<'w> {
         Ok((simulated, checker))
     }
 
-    /// As an earlier version left it: copies under their own names, and a record of them.
+    /// State after an earlier version: copies under their own names, and a record of them.
     pub fn make_older(&mut self) {
         let template = Field::Template(format!("{PREFIX}inherited"));
         let Some(inherited) = template.get(&self.stored) else {
@@ -283,7 +282,7 @@ impl<'w> Simulated<'w> {
         record.set(&mut self.stored, Some(&json!(written.to_string())));
     }
 
-    /// Gives to the update what it changes. What it only repeats stays with its owners.
+    /// Transfers changed fields to the update. Repeated values stay with their owners.
     fn updated(&mut self, old: &Value, new: &Value) {
         let kind = new["kind"].as_str().expect("a kind");
         for field in fields(old)
@@ -298,7 +297,7 @@ impl<'w> Simulated<'w> {
         }
     }
 
-    /// Admits the object and stores it. What the webhook changes gets no owner and loses none.
+    /// Admits the object and stores it. Fields that the webhook changes get no owner and lose none.
     async fn store(
         &mut self,
         mut object: Value,
@@ -362,12 +361,12 @@ impl<'w> Simulated<'w> {
     }
 }
 
-impl World for Simulated<'_> {
+impl ApiServer for Simulated<'_> {
     fn tells_applies_apart(&self) -> bool {
         true
     }
 
-    async fn take(
+    async fn apply_step(
         &mut self,
         step: &Step,
         earlier: Option<&Revision>,

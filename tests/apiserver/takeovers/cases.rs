@@ -1,9 +1,9 @@
-//! What users do, step by step, and what has to come of it.
+//! Changes by users, step by step, and their expected results.
 
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::run::table;
-use crate::scene::Scene;
 use crate::state::{LIST, State};
 use crate::tool::Tool;
 use testbed::control_plane::ControlPlane;
@@ -15,25 +15,25 @@ pub enum Step {
     Undo,
 }
 
-/// How it ends.
+/// Expected final state.
 pub struct End {
-    /// Annotations of ours that the template has itself, and those that it inherits.
+    /// Annotations of the webhook that the template has itself, and those that it inherits.
     pub own: Value,
     pub inherited: Value,
-    /// The list for Reloader on the workload.
+    /// List for Reloader on the workload.
     pub list: Value,
-    /// What a new pod gets, where that depends on the tool.
+    /// References of a new pod, where they depend on the tool.
     pub references: &'static [&'static str],
-    /// What warnings name.
+    /// Names in warnings.
     pub removed: &'static [&'static str],
 }
 
 pub struct Case {
     pub name: &'static str,
-    /// Each with what a new pod gets afterwards.
+    /// Each step with the references of a new pod afterwards.
     pub steps: Vec<(Step, &'static [&'static str])>,
     pub end: End,
-    /// How it ends by a tool that does not tell what the author states.
+    /// Final state with a tool that does not record what the author states.
     pub taken: Option<End>,
 }
 
@@ -45,7 +45,7 @@ impl Case {
         }
     }
 
-    /// What a rollback leads to.
+    /// State that a rollback restores.
     pub fn last(&self) -> Option<&State> {
         match &self.steps.last()?.0 {
             Step::Write(state) => Some(state),
@@ -53,7 +53,7 @@ impl Case {
         }
     }
 
-    /// By Helm only the first kind is undone: it has no part in an undo. A rollback of Helm is one already.
+    /// By Helm only the first kind is undone: Helm is not involved in an undo. A rollback of Helm is one already.
     pub fn tools(&self) -> Vec<Tool> {
         let undoes = self
             .steps
@@ -99,7 +99,7 @@ fn asks_db() -> State {
     State::of("Deployment").on_metadata(&[("env-from", "db")])
 }
 
-/// What a rollback of the template alone must not bring back.
+/// References that a rollback of the template alone must not restore.
 fn undone(name: &'static str, kind: &'static str) -> Case {
     let asks = |secret: &str, image| {
         write(
@@ -172,7 +172,7 @@ fn moves() -> Vec<Case> {
     ]
 }
 
-/// Reloader's list becomes the author's.
+/// The author adopts Reloader's list.
 fn lists() -> Vec<Case> {
     let listed = |list: &str| write(State::of("Deployment").on_metadata(&[(LIST, list)]));
     let beside = |list: &str| {
@@ -210,7 +210,7 @@ fn variables() -> Value {
     json!({"env": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "k"}}}]})
 }
 
-/// What the webhook writes for the Infisical operator becomes the author's.
+/// The author adopts what the webhook writes for the Infisical operator.
 fn infisical() -> Vec<Case> {
     let own = |container: &Value| {
         State::of("Deployment")
@@ -246,7 +246,7 @@ fn infisical() -> Vec<Case> {
     ]
 }
 
-/// What the webhook injects into the template becomes the author's.
+/// The author adopts what the webhook injects into the template.
 fn injected() -> Vec<Case> {
     let own = |container: &Value| write(State::of("Deployment").container(container));
     let alias = State::of("Deployment").on_metadata(&[("env.PASSWORD", "db/k")]);
@@ -272,25 +272,25 @@ fn injected() -> Vec<Case> {
 
 #[tokio::test]
 async fn annotations_move_between_metadata_and_template() {
-    table(&Scene::new("moves", &[]).await, &moves()).await;
+    table(&Fixture::new("moves", &[]).await, &moves()).await;
 }
 
 #[tokio::test]
-async fn an_undone_template_brings_back_no_secret() {
+async fn undone_template_restores_no_secret() {
     ControlPlane::shared().await.install_rollouts().await;
-    let scene = Scene::new("undo", &[]).await;
+    let fixture = Fixture::new("undo", &[]).await;
     let kinds = [
         ("undo-statefulset", "StatefulSet"),
         ("undo-daemonset", "DaemonSet"),
         ("undo-rollout", "Rollout"),
     ];
-    table(&scene, &kinds.map(|(name, kind)| undone(name, kind))).await;
+    table(&fixture, &kinds.map(|(name, kind)| undone(name, kind))).await;
 }
 
 #[tokio::test]
-async fn entries_that_become_an_authors_stay() {
+async fn entries_adopted_by_author_stay() {
     table(
-        &Scene::new("takeover", &[]).await,
+        &Fixture::new("takeover", &[]).await,
         &[lists(), infisical()]
             .into_iter()
             .flatten()
@@ -300,9 +300,9 @@ async fn entries_that_become_an_authors_stay() {
 }
 
 #[tokio::test]
-async fn entries_of_an_injected_template_that_become_an_authors_stay() {
+async fn template_entries_adopted_by_author_stay() {
     table(
-        &Scene::new("injected", &["--workloads-inject-template"]).await,
+        &Fixture::new("injected", &["--workloads-inject-template"]).await,
         &injected(),
     )
     .await;

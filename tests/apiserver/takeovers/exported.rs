@@ -1,20 +1,21 @@
-//! Objects that are created from an exported one: with our record, in the form of this version or of the one before.
+//! Objects that are created from an exported one: with the webhook's record, in the form of this version or of the one
+//! before.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::run::{Row, removed, report, row};
-use crate::scene::Scene;
 use crate::state::{LIST, RECORD, State, ours_on, references};
 use crate::tool::Tool;
 use testbed::helm::Helm;
 
-/// Our record as the version before wrote it for an annotation that it copied.
+/// Record that the version before wrote for an annotation that it copied.
 pub fn older_record() -> String {
     json!({"copied": {"env-from": "db"}, "restart": {"list": ["db"]}}).to_string()
 }
 
-/// An object that was read from a cluster, without what a cluster alone writes.
+/// Object that was read from a cluster, without the fields that only a cluster writes.
 fn exported(stored: &Value, name: &str) -> Value {
     let mut object = json!({"apiVersion": stored["apiVersion"], "kind": stored["kind"],
         "metadata": {"name": name, "annotations": stored["metadata"]["annotations"]}, "spec": stored["spec"]});
@@ -25,7 +26,7 @@ fn exported(stored: &Value, name: &str) -> Value {
     object
 }
 
-/// Changes an exported object as its case says.
+/// Changes an exported object as its case requires.
 fn edit(case: &str, object: &mut Value) {
     let metadata = object["metadata"]["annotations"]
         .as_object_mut()
@@ -47,26 +48,26 @@ fn edit(case: &str, object: &mut Value) {
     }
 }
 
-async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
+async fn one(fixture: &Fixture, case: &str, stored: &Value, tool: Tool) -> Row {
     let name = format!("{case}-{}", tool.stem());
     let mut object = exported(stored, &name);
     edit(case, &mut object);
-    let outputs = tool.create(scene, &object, &object).await;
+    let outputs = tool.create(fixture, &object, &object).await;
     let mut problems: Vec<String> = outputs
         .iter()
         .filter(|output| output.code != 0)
         .map(|output| output.stderr.clone())
         .collect();
-    let created = scene.stored("Deployment", &name).await;
+    let created = fixture.stored("Deployment", &name).await;
     let template = &created["spec"]["template"];
-    let got = references(&scene.new_pod(template).await.object());
+    let got = references(&fixture.new_pod(template).await.object());
     let (own, inherited) = ours_on(template);
     let words = json!({"env-from": "db"});
-    // An apply states all of the manifest: what was a copy in the exported object has become its author's.
+    // An apply states all of the manifest: a copy in the exported object has become its author's.
     let stated = case == "export-older"
         && matches!(
             tool,
-            Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::Four)
+            Tool::Apply | Tool::ServerSide | Tool::Upgrade(Helm::V4)
         );
     let is_own = stated || case.ends_with("moved");
     let expected = if is_own {
@@ -101,10 +102,10 @@ async fn one(scene: &Scene, case: &str, stored: &Value, tool: Tool) -> Row {
 }
 
 #[tokio::test]
-async fn an_exported_object_keeps_what_its_author_wrote() {
-    let scene = Scene::new("exported", &[]).await;
+async fn exported_object_keeps_author_fields() {
+    let fixture = Fixture::new("exported", &[]).await;
     let asks = State::of("Deployment").on_metadata(&[("env-from", "db")]);
-    let stored = scene.create(asks.manifest("source")).await;
+    let stored = fixture.create(asks.manifest("source")).await;
     let cases = [
         "export",
         "export-moved",
@@ -115,11 +116,11 @@ async fn an_exported_object_keeps_what_its_author_wrote() {
         Tool::Apply,
         Tool::ServerSide,
         Tool::Replace,
-        Tool::Upgrade(Helm::Four),
-        Tool::Upgrade(Helm::Three),
+        Tool::Upgrade(Helm::V4),
+        Tool::Upgrade(Helm::V3),
     ];
     let rows = cases
         .iter()
-        .flat_map(|case| tools.map(|tool| one(&scene, case, &stored, tool)));
+        .flat_map(|case| tools.map(|tool| one(&fixture, case, &stored, tool)));
     report(&join_all(rows).await);
 }

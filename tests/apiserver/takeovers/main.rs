@@ -1,19 +1,16 @@
-//! What users do next to a workload that has our annotations: undo, move, take over, copy. By real kubectl and both
-//! Helms, on a real API server. After each step a new pod gets what the nearest annotation that stands in the stored
-//! object asks for, and everything that its author states is still there.
+//! Later changes by users to a workload with annotations: undo, move, adopt, copy. With real kubectl and both Helms, on
+//! a real API server. After each step a new pod gets what the nearest annotation in the stored object requests, and
+//! every statement of its author is still there.
 //!
 //! Each test prints its part of a table: case, tool, the template's annotations, a new pod's references, the list for
-//! Reloader, and the warnings about entries that were removed.
+//! Reloader, and the warnings about removed entries.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails as the test does"
-)]
+#![expect(clippy::indexing_slicing, reason = "a failing helper fails its test")]
 
 mod cases;
 mod exported;
+mod fixture;
 mod run;
-mod scene;
 mod state;
 mod tool;
 mod upgrade;

@@ -1,26 +1,26 @@
-//! Runs cases by tools, and prints what came of each.
+//! Runs cases with tools, and prints the results.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, End, Step};
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::state::{LIST, State, group_and_template, ours_on, references};
 use crate::tool::Tool;
-use testbed::kubectl::Output;
+use testbed::command_output::CommandOutput;
 
-/// One case by one tool.
+/// One case with one tool.
 pub struct Row {
     pub line: String,
     pub problems: Vec<String>,
 }
 
-/// Runs all at once, prints the table, and fails with every problem.
-pub async fn table(scene: &Scene, cases: &[Case]) {
+/// Runs all concurrently, prints the table, and fails with every problem.
+pub async fn table(fixture: &Fixture, cases: &[Case]) {
     let rows = cases.iter().flat_map(|case| {
         case.tools()
             .into_iter()
-            .map(move |tool| one(scene, case, tool))
+            .map(move |tool| one(fixture, case, tool))
     });
     report(&join_all(rows).await);
 }
@@ -44,10 +44,10 @@ pub fn report(rows: &[Row]) {
     );
 }
 
-/// The warnings that name what was removed, from what a program printed.
-pub fn removed(outputs: &[Output]) -> Vec<String> {
+/// Warnings that name removed entries, from the output of a program.
+pub fn removed(outputs: &[CommandOutput]) -> Vec<String> {
     let lines = outputs.iter().flat_map(|output| output.stderr.lines());
-    // Helm 3 writes them as a line of a log, with its quotes escaped.
+    // Helm 3 writes them as a line of a log, with escaped quotes.
     let text = |line: &str| {
         line.split_once("Warning: ")
             .map_or(line, |(_, text)| text)
@@ -59,19 +59,19 @@ pub fn removed(outputs: &[Output]) -> Vec<String> {
         .collect()
 }
 
-/// What of a manifest is not in the stored object.
-pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
+/// Fields of a manifest that are not in the stored object.
+pub fn lost_fields(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
     match (stated, stored) {
         (Value::Object(stated), _) => stated
             .iter()
-            .flat_map(|(key, value)| lost(value, &stored[key], &format!("{path}/{key}")))
+            .flat_map(|(key, value)| lost_fields(value, &stored[key], &format!("{path}/{key}")))
             .collect(),
-        // Ours may stand before and after an author's entries.
+        // Injected entries may be before and after an author's entries.
         (Value::Array(stated), Value::Array(stored)) => {
             let there = |value: &Value| {
                 stored
                     .iter()
-                    .any(|stored| lost(value, stored, "").is_empty())
+                    .any(|stored| lost_fields(value, stored, "").is_empty())
             };
             stated
                 .iter()
@@ -90,16 +90,16 @@ pub fn lost(stated: &Value, stored: &Value, path: &str) -> Vec<String> {
 }
 
 struct Run<'s> {
-    scene: &'s Scene,
+    fixture: &'s Fixture,
     kind: &'static str,
     name: String,
-    outputs: Vec<Output>,
+    outputs: Vec<CommandOutput>,
     templates: Vec<Value>,
     problems: Vec<String>,
 }
 
 impl Run<'_> {
-    fn ran(&mut self, output: Output) {
+    fn record_output(&mut self, output: CommandOutput) {
         if output.code != 0 {
             self.problems
                 .push(format!("{}{}", output.stdout, output.stderr));
@@ -107,29 +107,29 @@ impl Run<'_> {
         self.outputs.push(output);
     }
 
-    /// `kubectl rollout undo`, or what the plugin of Argo Rollouts does.
+    /// `kubectl rollout undo`, or the equivalent of Argo Rollouts' plugin.
     async fn undo(&mut self) {
         let what = format!("{}/{}", self.kind.to_lowercase(), self.name);
         let output = if self.kind == "Rollout" {
             let before = &self.templates[self.templates.len() - 2];
             let patch =
                 json!([{"op": "replace", "path": "/spec/template", "value": before}]).to_string();
-            self.scene
+            self.fixture
                 .kubectl(&["patch", &what, "--type=json", "-p", &patch], "")
                 .await
         } else {
-            self.scene.kubectl(&["rollout", "undo", &what], "").await
+            self.fixture.kubectl(&["rollout", "undo", &what], "").await
         };
-        self.ran(output);
+        self.record_output(output);
     }
 
-    /// The stored object, and what a new pod gets.
-    async fn look(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
-        let stored = self.scene.observed(self.kind, &self.name).await;
+    /// Stored object, and the references of a new pod.
+    async fn observe(&mut self, expected: &[&str], at: usize) -> (Value, Vec<String>) {
+        let stored = self.fixture.observed(self.kind, &self.name).await;
         let (_, pointer) = group_and_template(self.kind);
         let template = stored.pointer(pointer).cloned().unwrap_or_default();
-        let pod = self.scene.new_pod(&template).await;
-        if !pod.accepted() {
+        let pod = self.fixture.new_pod(&template).await;
+        if !pod.is_accepted() {
             self.problems
                 .push(format!("step {at}: the pod is refused: {}", pod.message()));
         }
@@ -144,17 +144,17 @@ impl Run<'_> {
     }
 }
 
-async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
+async fn one(fixture: &Fixture, case: &Case, tool: Tool) -> Row {
     let name = format!("{}-{}", case.name, tool.stem());
     let mut run = Run {
-        scene,
+        fixture,
         kind: case.kind(),
         name,
         outputs: Vec::new(),
         templates: Vec::new(),
         problems: Vec::new(),
     };
-    let taken = case.taken.as_ref().filter(|_| !tool.tells());
+    let taken = case.taken.as_ref().filter(|_| !tool.records_statements());
     let manifest = |state: &State| state.manifest(&run.name.clone());
     let last = case.last().map(manifest).unwrap_or_default();
     let mut before = Value::Null;
@@ -165,12 +165,12 @@ async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
             Step::Write(state) => {
                 let next = state.manifest(&run.name);
                 if before.is_null() {
-                    for output in tool.create(scene, &next, &last).await {
-                        run.ran(output);
+                    for output in tool.create(fixture, &next, &last).await {
+                        run.record_output(output);
                     }
                 } else {
-                    let output = tool.change(scene, &before, &next, is_last).await;
-                    run.ran(output);
+                    let output = tool.change(fixture, &before, &next, is_last).await;
+                    run.record_output(output);
                 }
                 before = next;
             }
@@ -179,7 +179,7 @@ async fn one(scene: &Scene, case: &Case, tool: Tool) -> Row {
         let expected = taken
             .filter(|_| is_last)
             .map_or(*references, |taken| taken.references);
-        (stored, got) = run.look(expected, at).await;
+        (stored, got) = run.observe(expected, at).await;
     }
     let end = taken.unwrap_or(&case.end);
     let stands = taken.is_none() && case.last().is_some();
@@ -217,10 +217,10 @@ fn conclude(
     run.problems.extend(
         stated
             .into_iter()
-            .flat_map(|stated| lost(stated, stored, "")),
+            .flat_map(|stated| lost_fields(stated, stored, "")),
     );
     let warnings = removed(&run.outputs);
-    if tool.tells() && end.removed.is_empty() && !warnings.is_empty() {
+    if tool.records_statements() && end.removed.is_empty() && !warnings.is_empty() {
         run.problems.push(format!("unexpected: {warnings:?}"));
     }
     let named = |what: &&&str| warnings.iter().any(|line| line.contains(**what));
@@ -236,7 +236,7 @@ fn conclude(
     }
 }
 
-/// A line of the table.
+/// Line of the table.
 pub fn row(
     case: &str,
     tool: impl std::fmt::Display,

@@ -7,7 +7,7 @@ pub const INHERITED: &str = "secrets.floe.dev/inherited";
 pub const RECORD: &str = "secrets.floe.dev/injected";
 pub const LIST: &str = "secret.reloader.stakater.com/reload";
 
-/// A workload of one container.
+/// Workload of one container.
 #[derive(Clone, Debug)]
 pub struct State {
     pub kind: &'static str,
@@ -17,7 +17,7 @@ pub struct State {
     container: Value,
 }
 
-/// The API version of a kind, and the path of its pod template.
+/// API version of a kind, and the path of its pod template.
 pub fn group_and_template(kind: &str) -> (&'static str, &'static str) {
     match kind {
         "CronJob" => ("batch/v1", "/spec/jobTemplate/spec/template"),
@@ -59,7 +59,7 @@ impl State {
         self
     }
 
-    /// Annotations of the workload; keys without a slash are ours.
+    /// Annotations of the workload; keys without a slash are the webhook's.
     pub fn on_metadata(mut self, annotations: &[(&str, &str)]) -> Self {
         self.metadata = pairs(annotations);
         self
@@ -80,9 +80,9 @@ impl State {
     pub fn manifest(&self, name: &str) -> Value {
         let (version, _) = group_and_template(self.kind);
         let labels = json!({"app": name});
-        // An annotation of somebody else stands beside each of ours, so that a JSON patch has a map to write into.
-        let annotations = |ours: &Map<String, Value>| {
-            let mut all = ours.clone();
+        // Another annotation is next to each of the webhook's, so that a JSON patch has a map to write into.
+        let annotations = |webhook_annotations: &Map<String, Value>| {
+            let mut all = webhook_annotations.clone();
             all.insert("team".to_owned(), json!("a"));
             all
         };
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-/// What a template's annotations of ours are, without the record: those of its author, and what it inherits.
+/// Annotations of the webhook on a template without the record: those of its author, and what it inherits.
 pub fn ours_on(template: &Value) -> (Value, Value) {
     let annotations = template["metadata"]["annotations"]
         .as_object()
@@ -139,7 +139,7 @@ pub fn ours_on(template: &Value) -> (Value, Value) {
     )
 }
 
-/// The Secrets and variables that the first container gets.
+/// Secrets and variables of the first container.
 pub fn references(pod: &Value) -> Vec<String> {
     let container = &pod["spec"]["containers"][0];
     let list = |field: &str| container[field].as_array().cloned().unwrap_or_default();

@@ -1,12 +1,12 @@
-//! The programs by which users write a workload.
+//! Programs that users write workloads with.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
+use testbed::command_output::CommandOutput;
 use testbed::helm::Helm;
-use testbed::kubectl::Output;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -26,10 +26,10 @@ impl fmt::Display for Tool {
             Self::ServerSide => "apply --server-side",
             Self::Replace => "replace",
             Self::JsonPatch => "JSON patch",
-            Self::Upgrade(Helm::Four) => "helm 4 upgrade",
-            Self::Upgrade(Helm::Three) => "helm 3 upgrade",
-            Self::Rollback(Helm::Four) => "helm 4 rollback",
-            Self::Rollback(Helm::Three) => "helm 3 rollback",
+            Self::Upgrade(Helm::V4) => "helm 4 upgrade",
+            Self::Upgrade(Helm::V3) => "helm 3 upgrade",
+            Self::Rollback(Helm::V4) => "helm 4 rollback",
+            Self::Rollback(Helm::V3) => "helm 3 rollback",
         })
     }
 }
@@ -40,13 +40,13 @@ impl Tool {
         Self::ServerSide,
         Self::Replace,
         Self::JsonPatch,
-        Self::Upgrade(Helm::Four),
-        Self::Upgrade(Helm::Three),
-        Self::Rollback(Helm::Four),
-        Self::Rollback(Helm::Three),
+        Self::Upgrade(Helm::V4),
+        Self::Upgrade(Helm::V3),
+        Self::Rollback(Helm::V4),
+        Self::Rollback(Helm::V3),
     ];
 
-    /// In names of objects.
+    /// Short name for objects.
     pub fn stem(self) -> String {
         self.to_string()
             .replace(' ', "-")
@@ -54,61 +54,66 @@ impl Tool {
             .to_lowercase()
     }
 
-    /// Whether the object tells what its author states: by the last configuration, by managed fields, or because it was
-    /// sent without our record. Helm 3 sends the difference alone.
-    pub fn tells(self) -> bool {
+    /// Whether the object records what its author states: in the last applied configuration, in managed fields, or
+    /// because it was sent without the webhook's record. Helm 3 sends only the difference.
+    pub fn records_statements(self) -> bool {
         !matches!(
             self,
-            Self::JsonPatch | Self::Upgrade(Helm::Three) | Self::Rollback(Helm::Three)
+            Self::JsonPatch | Self::Upgrade(Helm::V3) | Self::Rollback(Helm::V3)
         )
     }
 
-    /// Creates the object. `last` is what a rollback will lead to.
-    pub async fn create(self, scene: &Scene, object: &Value, last: &Value) -> Vec<Output> {
+    /// Creates the object. `last` is the state that a rollback will restore.
+    pub async fn create(
+        self,
+        fixture: &Fixture,
+        object: &Value,
+        last: &Value,
+    ) -> Vec<CommandOutput> {
         let text = object.to_string();
         let name = object["metadata"]["name"].as_str().expect("a name");
         match self {
-            Self::Apply => vec![scene.kubectl(&["apply", "-f", "-"], &text).await],
+            Self::Apply => vec![fixture.kubectl(&["apply", "-f", "-"], &text).await],
             Self::ServerSide => vec![
-                scene
+                fixture
                     .kubectl(&["apply", "--server-side", "-f", "-"], &text)
                     .await,
             ],
             Self::Replace | Self::JsonPatch => {
-                vec![scene.kubectl(&["create", "-f", "-"], &text).await]
+                vec![fixture.kubectl(&["create", "-f", "-"], &text).await]
             }
-            Self::Upgrade(helm) => vec![scene.helm(helm, "install", name, object).await],
+            Self::Upgrade(helm) => vec![fixture.helm(helm, "install", name, object).await],
             Self::Rollback(helm) => {
                 vec![
-                    scene.helm(helm, "install", name, last).await,
-                    scene.helm(helm, "upgrade", name, object).await,
+                    fixture.helm(helm, "install", name, last).await,
+                    fixture.helm(helm, "upgrade", name, object).await,
                 ]
             }
         }
     }
 
-    /// Brings the object from one manifest to the next.
+    /// Changes the object from one manifest to the next.
     pub async fn change(
         self,
-        scene: &Scene,
+        fixture: &Fixture,
         before: &Value,
         after: &Value,
         is_last: bool,
-    ) -> Output {
+    ) -> CommandOutput {
         let text = after.to_string();
         let name = after["metadata"]["name"].as_str().expect("a name");
         match self {
-            Self::Apply => scene.kubectl(&["apply", "-f", "-"], &text).await,
+            Self::Apply => fixture.kubectl(&["apply", "-f", "-"], &text).await,
             // After an undo, fields belong to another manager.
             Self::ServerSide => {
-                scene
+                fixture
                     .kubectl(
                         &["apply", "--server-side", "--force-conflicts", "-f", "-"],
                         &text,
                     )
                     .await
             }
-            Self::Replace => scene.kubectl(&["replace", "-f", "-"], &text).await,
+            Self::Replace => fixture.kubectl(&["replace", "-f", "-"], &text).await,
             Self::JsonPatch => {
                 let mut operations = Vec::new();
                 difference(before, after, "", &mut operations);
@@ -117,19 +122,19 @@ impl Tool {
                     after["kind"].as_str().expect("a kind").to_lowercase()
                 );
                 let patch = Value::from(operations).to_string();
-                scene
+                fixture
                     .kubectl(&["patch", &resource, "--type=json", "-p", &patch], "")
                     .await
             }
-            Self::Rollback(helm) if is_last => scene.helm(helm, "rollback", name, after).await,
+            Self::Rollback(helm) if is_last => fixture.helm(helm, "rollback", name, after).await,
             Self::Upgrade(helm) | Self::Rollback(helm) => {
-                scene.helm(helm, "upgrade", name, after).await
+                fixture.helm(helm, "upgrade", name, after).await
             }
         }
     }
 }
 
-/// The operations of a JSON patch; lists of one length are compared element by element.
+/// Operations of a JSON patch; lists of equal length are compared element by element.
 fn difference(before: &Value, after: &Value, path: &str, operations: &mut Vec<Value>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

@@ -1,5 +1,4 @@
-//! Workloads as the version before left them: nothing restarts with this version, and each comes over with its own next
-//! change.
+//! Workloads of the version before: this version restarts none of them, and each is converted with its own next change.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::exported::older_record;
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::state::{LIST, RECORD, State, group_and_template, ours_on, references};
 use testbed::{wait_for, wait_within};
 
@@ -24,15 +23,15 @@ fn of_template(kind: &str, patch: &Value) -> Value {
     }
 }
 
-/// What the version before added: copies under their own names, and a record of them.
-async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
+/// State after the version before: copies under their own names, and a record of them.
+async fn make_older(fixture: &Fixture, kind: &'static str, name: &str) -> Value {
     let manifest = State::of(kind)
         .on_metadata(&[("env-from", "db")])
         .manifest(name);
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest.to_string())
         .await
-        .succeeded();
+        .expect_success();
     let copies = json!({"metadata": {"annotations": {"secrets.floe.dev/env-from": "db"}}});
     let mut annotations = json!({RECORD: older_record(), LIST: "db"});
     if kind == "CronJob" {
@@ -40,8 +39,8 @@ async fn make_older(scene: &Scene, kind: &'static str, name: &str) -> Value {
     }
     let patch =
         json!({"metadata": {"annotations": annotations}, "spec": of_template(kind, &copies)});
-    scene.patch(kind, name, "", &patch).await.object();
-    scene.observed(kind, name).await
+    fixture.patch(kind, name, "", &patch).await.object();
+    fixture.observed(kind, name).await
 }
 
 fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
@@ -50,31 +49,34 @@ fn template<'a>(kind: &str, object: &'a Value) -> &'a Value {
         .expect("a template")
 }
 
-/// Updates that concern neither our annotations nor the template.
-async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
+/// Updates that affect neither the webhook's annotations nor the template.
+async fn touch(fixture: &Fixture, kind: &'static str, name: &str, before: &Value) {
     let what = format!("{}/{name}", kind.to_lowercase());
-    scene
+    fixture
         .kubectl(&["label", &what, "touched=yes"], "")
         .await
-        .succeeded();
-    scene
+        .expect_success();
+    fixture
         .kubectl(&["annotate", &what, "touched=yes"], "")
         .await
-        .succeeded();
+        .expect_success();
     let status = json!({"status": {"conditions": []}});
     assert!(
-        scene.patch(kind, name, "/status", &status).await.accepted(),
+        fixture
+            .patch(kind, name, "/status", &status)
+            .await
+            .is_accepted(),
         "{what}"
     );
-    let touched = scene.stored(kind, name).await;
+    let touched = fixture.stored(kind, name).await;
     assert_eq!(touched["spec"], before["spec"], "{what}");
     if matches!(kind, "Deployment" | "StatefulSet") {
-        scene
+        fixture
             .kubectl(&["scale", &what, "--replicas=2"], "")
             .await
-            .succeeded();
+            .expect_success();
     }
-    let scaled = scene.stored(kind, name).await;
+    let scaled = fixture.stored(kind, name).await;
     assert_eq!(template(kind, &scaled), template(kind, before), "{what}");
     assert_eq!(
         scaled["metadata"]["annotations"][RECORD], before["metadata"]["annotations"][RECORD],
@@ -82,11 +84,11 @@ async fn touch(scene: &Scene, kind: &'static str, name: &str, before: &Value) {
     );
 }
 
-async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
+async fn change(fixture: &Fixture, kind: &'static str, name: &str, change: &str) {
     let what = format!("{}/{name}", kind.to_lowercase());
     let output = match change {
         "annotation" => {
-            scene
+            fixture
                 .kubectl(
                     &[
                         "annotate",
@@ -99,23 +101,23 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
                 .await
         }
         "image" => {
-            scene
+            fixture
                 .kubectl(&["set", "image", &what, "main=two"], "")
                 .await
         }
-        "restart" if kind != "CronJob" => scene.kubectl(&["rollout", "restart", &what], "").await,
+        "restart" if kind != "CronJob" => fixture.kubectl(&["rollout", "restart", &what], "").await,
         _ => {
             let manifest = State::of(kind)
                 .image("two")
                 .on_metadata(&[("env-from", "db")])
                 .manifest(name);
-            scene
+            fixture
                 .kubectl(&["apply", "-f", "-"], &manifest.to_string())
                 .await
         }
     };
-    // That a Secret is no longer listed for Reloader is said where nobody can tell who listed it.
-    let warnings = output.succeeded().stderr;
+    // If nobody can know who listed a Secret for Reloader, a warning reports its removal from the list.
+    let warnings = output.expect_success().stderr;
     let of_the_list = warnings.is_empty()
         || warnings.contains("\"db\" was removed from annotation secret.reloader");
     assert!(
@@ -128,9 +130,9 @@ async fn change(scene: &Scene, kind: &'static str, name: &str, change: &str) {
     );
 }
 
-/// It has come over: the template inherits, its pods get the same as before, and no copy is left.
-async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
-    let stored = scene.stored(kind, name).await;
+/// Asserts that the workload is converted: the template inherits, its pods get the same as before, and no copy is left.
+async fn is_converted(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
+    let stored = fixture.stored(kind, name).await;
     let own = ours_on(template(kind, &stored));
     assert_eq!(
         own,
@@ -152,48 +154,48 @@ async fn came_over(scene: &Scene, kind: &'static str, name: &str, secret: &str) 
     );
 }
 
-async fn pod_gets(scene: &Scene, kind: &'static str, name: &str, secret: &str) {
-    let pod = scene
-        .new_pod(template(kind, &scene.stored(kind, name).await))
+async fn pod_gets(fixture: &Fixture, kind: &'static str, name: &str, secret: &str) {
+    let pod = fixture
+        .new_pod(template(kind, &fixture.stored(kind, name).await))
         .await
         .object();
     assert_eq!(references(&pod), [secret], "{kind} {name}");
 }
 
 #[tokio::test]
-async fn a_workload_of_the_version_before_comes_over_when_it_changes_and_not_before() {
-    let mut scene = Scene::unregistered("upgrade").await;
+async fn workload_of_previous_version_is_converted_when_it_changes() {
+    let mut fixture = Fixture::unregistered("upgrade").await;
     let all: Vec<(&'static str, &str, String)> = KINDS
         .iter()
         .flat_map(|kind| CHANGES.map(|change| (*kind, change, format!("web-{change}"))))
         .collect();
     let older = join_all(
         all.iter()
-            .map(|(kind, _, name)| make_older(&scene, kind, name)),
+            .map(|(kind, _, name)| make_older(&fixture, kind, name)),
     )
     .await;
-    let webhook = scene.launch(|launch| launch).await;
-    let configuration = webhook.by_service();
-    scene.register(vec![webhook], configuration).await;
+    let webhook = fixture.launch(|launch| launch).await;
+    let configuration = webhook.service_configuration();
+    fixture.register(vec![webhook], configuration).await;
     join_all(
         all.iter()
             .zip(&older)
             .map(async |((kind, wanted, name), before)| {
-                touch(&scene, kind, name, before).await;
-                pod_gets(&scene, kind, name, "db").await;
-                change(&scene, kind, name, wanted).await;
+                touch(&fixture, kind, name, before).await;
+                pod_gets(&fixture, kind, name, "db").await;
+                change(&fixture, kind, name, wanted).await;
                 let secret = if *wanted == "annotation" { "s3" } else { "db" };
-                came_over(&scene, kind, name, secret).await;
-                pod_gets(&scene, kind, name, secret).await;
+                is_converted(&fixture, kind, name, secret).await;
+                pod_gets(&fixture, kind, name, secret).await;
             }),
     )
     .await;
 }
 
-/// The program of the version before.
+/// Program of the version before.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever has that program says where it is"
+    reason = "the environment sets the path of that program"
 )]
 fn older_program() -> std::path::PathBuf {
     std::env::var_os("OLDER_WEBHOOK_BIN")
@@ -201,7 +203,7 @@ fn older_program() -> std::path::PathBuf {
         .into()
 }
 
-/// One configuration whose entries of pods are answered by one webhook, and those of workloads by another.
+/// One configuration whose entries of pods are served by one webhook, and those of workloads by another.
 fn split(pods: &Value, workloads: &Value) -> Value {
     let mut configuration = pods.clone();
     let entries = configuration["webhooks"].as_array_mut().expect("entries");
@@ -219,10 +221,10 @@ fn split(pods: &Value, workloads: &Value) -> Value {
     configuration
 }
 
-/// The command of the page that takes the annotation out of all templates.
+/// Command of the page that removes the annotation from all templates.
 fn command() -> String {
     let page =
-        std::fs::read_to_string(testbed::tools::project().join("docs/operations/INSTALL.md"));
+        std::fs::read_to_string(testbed::tools::project_root().join("docs/operations/INSTALL.md"));
     let page = page.expect("INSTALL.md");
     let mut blocks = page
         .split("```sh\n")
@@ -234,17 +236,17 @@ fn command() -> String {
         .to_owned()
 }
 
-/// The pods of a Deployment's newest template that have the Secret.
-async fn await_pod(scene: &Scene, image: &str) {
-    // A controller waits about as long again as it has been refused.
+/// Pods of a Deployment's newest template that have the Secret.
+async fn await_pod(fixture: &Fixture, image: &str) {
+    // The controller's back-off doubles with each rejection.
     wait_within(
         Duration::from_mins(5),
         &format!("a pod of image {image}"),
         || async {
-            let pods = scene
+            let pods = fixture
                 .kubectl(&["get", "pods", "-o", "json"], "")
                 .await
-                .succeeded();
+                .expect_success();
             let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON");
             let pod = pods["items"]
                 .as_array()?
@@ -257,87 +259,89 @@ async fn await_pod(scene: &Scene, image: &str) {
     .await;
 }
 
-async fn await_refusal(scene: &Scene, image: &str) {
+async fn await_refusal(fixture: &Fixture, image: &str) {
     wait_for("the pod is refused by the version before", || async {
-        let stored = scene.observed("Deployment", "web").await;
+        let stored = fixture.observed("Deployment", "web").await;
         assert_eq!(
             template("Deployment", &stored)["spec"]["containers"][0]["image"],
             image
         );
         let conditions = stored["status"]["conditions"].as_array()?;
-        let told = |condition: &&Value| {
+        let is_rejection = |condition: &&Value| {
             let message = condition["message"].as_str().unwrap_or_default();
             condition["type"] == "ReplicaFailure" && message.contains("secrets.floe.dev/inherited")
         };
-        conditions.iter().find(told).map(drop)
+        conditions.iter().find(is_rejection).map(drop)
     })
     .await;
 }
 
 #[tokio::test]
 #[ignore = "needs the program of the version before, by OLDER_WEBHOOK_BIN, and jq"]
-async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() {
-    let mut scene = Scene::unregistered("versions").await;
-    let older = scene.launch(|launch| launch.running(older_program())).await;
-    let newer = scene.launch(|launch| launch).await;
-    let (by_older, by_newer) = (older.by_service(), newer.by_service());
-    scene.register(vec![older, newer], by_older.clone()).await;
+async fn both_versions_serve_one_configuration_and_roll_back_by_one_command() {
+    let mut fixture = Fixture::unregistered("versions").await;
+    let older = fixture
+        .launch(|launch| launch.running(older_program()))
+        .await;
+    let newer = fixture.launch(|launch| launch).await;
+    let (by_older, by_newer) = (older.service_configuration(), newer.service_configuration());
+    fixture.register(vec![older, newer], by_older.clone()).await;
     let manifest = |image| {
         State::of("Deployment")
             .image(image)
             .on_metadata(&[("env-from", "db")])
             .manifest("web")
     };
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("one").to_string())
         .await
-        .succeeded();
-    let first = scene.observed("Deployment", "web").await;
+        .expect_success();
+    let first = fixture.observed("Deployment", "web").await;
     assert_eq!(
         ours_on(template("Deployment", &first)),
         (json!({"env-from": "db"}), Value::Null)
     );
-    await_pod(&scene, "one").await;
+    await_pod(&fixture, "one").await;
 
-    // In the middle of the upgrade: the new version sees the workload, the one before its pod.
-    scene
+    // In the middle of the upgrade: the new version gets the workload, the one before its pod.
+    fixture
         .register(Vec::new(), split(&by_older, &by_newer))
         .await;
-    scene
+    fixture
         .kubectl(&["label", "deployment/web", "touched=yes"], "")
         .await
-        .succeeded();
+        .expect_success();
     assert_eq!(
-        scene.stored("Deployment", "web").await["spec"],
+        fixture.stored("Deployment", "web").await["spec"],
         first["spec"]
     );
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("two").to_string())
         .await
-        .succeeded();
-    came_over(&scene, "Deployment", "web", "db").await;
-    await_refusal(&scene, "two").await;
-    scene.register(Vec::new(), by_newer.clone()).await;
-    await_pod(&scene, "two").await;
+        .expect_success();
+    is_converted(&fixture, "Deployment", "web", "db").await;
+    await_refusal(&fixture, "two").await;
+    fixture.register(Vec::new(), by_newer.clone()).await;
+    await_pod(&fixture, "two").await;
 
-    // The other way round.
-    scene
+    // The other combination.
+    fixture
         .register(Vec::new(), split(&by_newer, &by_older))
         .await;
-    scene
+    fixture
         .kubectl(
             &["label", "deployment/web", "touched=again", "--overwrite"],
             "",
         )
         .await
-        .succeeded();
+        .expect_success();
 
-    // The rollback.
-    scene.register(Vec::new(), by_older).await;
-    let refused = scene
+    // Rollback.
+    fixture.register(Vec::new(), by_older).await;
+    let refused = fixture
         .new_pod(template(
             "Deployment",
-            &scene.stored("Deployment", "web").await,
+            &fixture.stored("Deployment", "web").await,
         ))
         .await;
     assert!(
@@ -345,24 +349,29 @@ async fn both_versions_answer_one_configuration_and_a_rollback_is_one_command() 
         "{}",
         refused.message()
     );
-    let ran = scene.cp.shell(&command()).await.succeeded();
+    let ran = fixture.cp.shell(&command()).await.expect_success();
     assert!(
         ran.stdout.contains("deployment.apps/web replaced"),
         "{}",
         ran.stdout
     );
-    let back = scene.observed("Deployment", "web").await;
+    let back = fixture.observed("Deployment", "web").await;
     assert_eq!(
         ours_on(template("Deployment", &back)),
         (json!({"env-from": "db"}), Value::Null)
     );
     assert_eq!(
-        references(&scene.new_pod(template("Deployment", &back)).await.object()),
+        references(
+            &fixture
+                .new_pod(template("Deployment", &back))
+                .await
+                .object()
+        ),
         ["db"]
     );
-    scene
+    fixture
         .kubectl(&["apply", "-f", "-"], &manifest("three").to_string())
         .await
-        .succeeded();
-    await_pod(&scene, "three").await;
+        .expect_success();
+    await_pod(&fixture, "three").await;
 }

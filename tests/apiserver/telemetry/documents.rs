@@ -1,4 +1,4 @@
-//! docs/operations/LOGS.md and METRICS.md against the source, and against what a real run writes, sends and serves.
+//! docs/operations/LOGS.md and METRICS.md compared with the source, and with the output of a real run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -9,16 +9,18 @@ use http::Method;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::traced;
-use testbed::served::{pod, prefixed};
-use testbed::tools::project;
+use crate::fixture;
+use testbed::manifests::{pod, prefixed};
+use testbed::tools::project_root;
 use testbed::wait_for;
-use testbed::webhook::{Registration, controller_identity, narrowed_to, webhook_identity};
+use testbed::webhook::{
+    Registration, controller_identity, limited_to_namespaces, webhook_identity,
+};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// The rows below a header line of a document: their cells, and what is in backticks in each.
+/// Rows below a header line of a document: their cells, and the code spans in each.
 fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
-    let text = std::fs::read_to_string(project().join("docs/operations").join(document))
+    let text = std::fs::read_to_string(project_root().join("docs/operations").join(document))
         .expect("the document");
     let code = Regex::new("`([^`]+)`").expect("a regular expression");
     let words = |cell: &str| -> Vec<String> {
@@ -47,7 +49,7 @@ fn table(document: &str, header: &str) -> Vec<Vec<Vec<String>>> {
     rows
 }
 
-/// An event of LOGS.md.
+/// Event of LOGS.md.
 #[derive(Debug)]
 struct Event {
     levels: BTreeSet<String>,
@@ -78,20 +80,20 @@ fn events() -> BTreeMap<String, Event> {
     rows.into_iter().map(event).collect()
 }
 
-/// Is `program` among those that a row names?
+/// Whether `program` is among those that a row names.
 fn is_of(named: &str, program: &str) -> bool {
     named == "both" || named == program
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    fn look(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    fn collect_files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                look(&path, found);
+                collect_files(&path, found);
             } else {
                 let text = std::fs::read_to_string(&path).expect("a source file");
-                // What tests write is their own affair.
+                // Log lines of tests do not count.
                 let code = text
                     .split("#[cfg(test)]\nmod tests")
                     .next()
@@ -102,14 +104,14 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    look(&project().join("src"), &mut found);
+    collect_files(&project_root().join("src"), &mut found);
     found
 }
 
 #[test]
-fn every_event_of_the_source_is_in_the_document_and_no_other() {
+fn documented_events_equal_those_of_source() {
     let (events, mut written) = (events(), BTreeSet::from(["admission".to_owned()]));
-    // The message is the last argument: a text without holes, and no name of a variable.
+    // The message is the last argument: a literal without placeholders, and not the name of a variable.
     let call =
         Regex::new(r#"(?s)\b(error|warn|info|debug|trace)!\(([^;]*?)"([^"]*[a-z][^"]*)",?\s*\)"#)
             .expect("a regular expression");
@@ -127,7 +129,7 @@ fn every_event_of_the_source_is_in_the_document_and_no_other() {
     assert!(written.len() > 40, "{written:?}");
 }
 
-/// Holds every line of a program's log against the document; which events came.
+/// Checks every line of a program's log against the document, and returns the events that occurred.
 fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
     const COMMON: [&str; 5] = ["timestamp", "level", "message", "target", "span"];
     let events = events();
@@ -176,10 +178,10 @@ fn held_against_the_document(program: &str, log: &str) -> BTreeSet<String> {
     seen
 }
 
-/// Holds what is served against the document; which metrics were there.
+/// Checks the served metrics against the document, and returns those that were present.
 fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
     let rows = table("METRICS.md", "| Metric | Type | Labels | Program |");
-    let (_, text) = webhook.get("/metrics").expect("the ops port answers");
+    let (_, text) = webhook.get("/metrics").expect("the ops port responds");
     let label = Regex::new("([a-z_]+)=\"").expect("a regular expression");
     let mut seen = BTreeSet::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -215,7 +217,7 @@ fn scraped(program: &str, webhook: &WebhookProcess) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_of_the_source_is_in_the_document_and_no_other() {
+fn documented_metrics_equal_those_of_source() {
     let call = Regex::new(r#"(?s)\.register(_with_unit)?\(\s*"([a-z_]+)"([^;]*?)\);"#)
         .expect("a regular expression");
     let mut registered = BTreeSet::new();
@@ -240,9 +242,9 @@ fn every_metric_of_the_source_is_in_the_document_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+async fn output_of_real_run_matches_documents() {
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let namespace = cp.namespace("documented").await;
     cp.secret(&namespace.name, "db", &["user"], "v").await;
     let more = [
@@ -269,8 +271,11 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
         .with(&args)
         .start()
         .await;
-    let registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
+    let registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace.name]),
+    )
+    .await;
     for (name, annotations) in [
         ("good", json!({"env.A": "db/user"})),
         ("bad", json!({"env.A": "none/k"})),
@@ -285,12 +290,12 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     webhook
         .send(Method::POST, "/admit/pods", vec![b' '; 9 << 20])
         .await;
-    let mut stranger =
+    let mut plain_client =
         TcpStream::connect((Ipv4Addr::LOCALHOST, webhook.launch.port)).expect("the port is open");
-    stranger
+    plain_client
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("written");
-    stranger.read_to_end(&mut Vec::new()).ok();
+    plain_client.read_to_end(&mut Vec::new()).ok();
     webhook.launch.folder.write("tls.key", "garbage");
     wait_for("the certificate is refused", || async {
         webhook.log().contains("certificate rejected").then_some(())
@@ -315,7 +320,7 @@ async fn a_real_run_writes_sends_and_serves_what_the_documents_say() {
     webhook.terminate();
     controller.terminate();
     for process in [&webhook, &controller] {
-        wait_for("the end", || async { process.exited() }).await;
+        wait_for("the end", || async { process.exit_status() }).await;
     }
     let [serve, control] = folders.map(|log| std::fs::read_to_string(log).expect("the log"));
     let mut seen = held_against_the_document("serve", &serve);

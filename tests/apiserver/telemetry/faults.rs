@@ -1,4 +1,4 @@
-//! A collector that is away, refuses or hangs costs traces, and nothing else.
+//! Collectors that are unreachable, reject or hang cost traces, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -9,28 +9,28 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 
-use testbed::collector::{Collector, Mood};
+use testbed::admission_client::{kubeconfig_for, pod, review};
+use testbed::collector::{Collector, CollectorMode};
+use testbed::manifests::prefixed;
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{kubeconfig_for, pod, review};
-use testbed::served::prefixed;
 use testbed::webhook::SERVICE_HOST;
 use testbed::webhook_process::{Launch, WebhookProcess};
 use testbed::{free_ports, wait_for};
 
 const WEBHOOK: &str = "floe-secrets-webhook";
 
-/// As many spans as the queue and the request under way can hold.
-const HELD: usize = 2048 + 512 + 512;
+/// Limit of spans in the queue and in the request in flight.
+const MAX_HELD_SPANS: usize = 2048 + 512 + 512;
 
-/// The program alone, with an API server that holds one secret.
+/// Webhook without a control plane, with a fake API server that has one secret.
 async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[("user", "v")]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
-    let launch =
-        Launch::alone(&Authority::new("test-ca"), &kubeconfig).with(&["--shutdown-delay", "0s"]);
+    let launch = Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
+        .with(&["--shutdown-delay", "0s"]);
     (
         launch
             .with(&["--otlp-endpoint", endpoint])
@@ -42,10 +42,10 @@ async fn alone(endpoint: &str, args: &[&str]) -> (WebhookProcess, FakeApi, Folde
     )
 }
 
-/// So many admissions on one connection, each of which has to be answered well.
+/// Sends this many admissions on one connection, each of which has to succeed.
 async fn admit(webhook: &WebhookProcess, times: usize) {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(webhook.dial().await))
+        hyper::client::conn::http1::handshake(TokioIo::new(webhook.connect_tls().await))
             .await
             .expect("HTTP");
     let connection = tokio::spawn(connection);
@@ -53,13 +53,13 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
     for _ in 0..times {
         let request = Request::post("/admit/pods?timeout=5s").header("host", SERVICE_HOST);
         let request = request.body(Full::new(body.clone())).expect("a request");
-        let answer = sender.send_request(request).await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        let text = answer
+        let response = sender.send_request(request).await.expect("a response");
+        assert_eq!(response.status(), 200);
+        let text = response
             .into_body()
             .collect()
             .await
-            .expect("the whole answer")
+            .expect("a complete response")
             .to_bytes();
         assert!(
             String::from_utf8_lossy(&text).contains("\"allowed\":true"),
@@ -69,9 +69,9 @@ async fn admit(webhook: &WebhookProcess, times: usize) {
     connection.abort();
 }
 
-/// How many spans became this.
+/// Number of spans by outcome.
 fn counted(webhook: &WebhookProcess, result: &str) -> usize {
-    let (_, text) = webhook.get("/metrics").expect("the ops port answers");
+    let (_, text) = webhook.get("/metrics").expect("the ops port responds");
     let name = format!("floe_secrets_webhook_trace_spans_total{{result=\"{result}\"}} ");
     text.lines()
         .find_map(|line| line.strip_prefix(&name)?.parse().ok())
@@ -86,15 +86,15 @@ async fn wait_for_count(webhook: &WebhookProcess, result: &str, at_least: usize)
     .await;
 }
 
-fn times_said(webhook: &WebhookProcess, sentence: &str) -> usize {
+fn times_logged(webhook: &WebhookProcess, sentence: &str) -> usize {
     webhook.log().matches(sentence).count()
 }
 
-const LOST: &str = "trace export failed; spans are lost until it succeeds";
-const AGAIN: &str = "trace export succeeded again";
+const EXPORT_FAILED: &str = "trace export failed; spans are lost until it succeeds";
+const EXPORT_SUCCEEDED: &str = "trace export succeeded again";
 
 #[tokio::test]
-async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
+async fn unreachable_collector_is_logged_once_and_used_when_it_returns() {
     let [port] = free_ports();
     let (webhook, _api, _folder) = alone(&format!("http://127.0.0.1:{port}"), &[]).await;
     // Each batch fails by itself.
@@ -103,7 +103,10 @@ async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
         wait_for_count(&webhook, "failed", 2 * batch).await;
     }
     assert_eq!(
-        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (
+            times_logged(&webhook, EXPORT_FAILED),
+            times_logged(&webhook, EXPORT_SUCCEEDED)
+        ),
         (1, 0),
         "{}",
         webhook.log()
@@ -113,45 +116,53 @@ async fn one_that_is_away_is_said_once_and_found_when_it_comes() {
     wait_for_count(&webhook, "exported", 2).await;
     assert_eq!(collector.spans(WEBHOOK).len(), 2);
     assert_eq!(
-        (times_said(&webhook, LOST), times_said(&webhook, AGAIN)),
+        (
+            times_logged(&webhook, EXPORT_FAILED),
+            times_logged(&webhook, EXPORT_SUCCEEDED)
+        ),
         (1, 1)
     );
     assert_eq!(counted(&webhook, "dropped"), 0);
 }
 
 #[tokio::test]
-async fn one_that_refuses_is_said_once() {
+async fn rejecting_collector_is_logged_once() {
     let collector = Collector::start();
-    collector.be(Mood::Refuses);
+    collector.set_mode(CollectorMode::Rejects);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     for batch in 1..=2 {
         admit(&webhook, 1).await;
         wait_for_count(&webhook, "failed", 2 * batch).await;
     }
-    assert_eq!(times_said(&webhook, LOST), 1, "{}", webhook.log());
+    assert_eq!(
+        times_logged(&webhook, EXPORT_FAILED),
+        1,
+        "{}",
+        webhook.log()
+    );
     assert!(webhook.log().contains("400"), "{}", webhook.log());
 }
 
 #[tokio::test]
-async fn one_that_hangs_holds_no_admission_and_a_bounded_number_of_spans() {
+async fn hanging_collector_blocks_no_admission_and_bounds_spans() {
     let collector = Collector::start();
-    collector.be(Mood::Hangs);
+    collector.set_mode(CollectorMode::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
-    let admissions = 3 * HELD / 2;
+    let admissions = 3 * MAX_HELD_SPANS / 2;
     admit(&webhook, admissions).await;
     // Two spans each.
     let dropped = counted(&webhook, "dropped");
     let failed = counted(&webhook, "failed");
     assert!(
-        dropped + failed + HELD >= 2 * admissions,
+        dropped + failed + MAX_HELD_SPANS >= 2 * admissions,
         "{dropped} dropped, {failed} failed"
     );
-    wait_for("it is said", || async {
+    wait_for("the log message", || async {
         webhook.log().contains("trace queue is full").then_some(())
     })
     .await;
     assert_eq!(
-        times_said(&webhook, "trace queue is full"),
+        times_logged(&webhook, "trace queue is full"),
         1,
         "{}",
         webhook.log()
@@ -159,7 +170,7 @@ async fn one_that_hangs_holds_no_admission_and_a_bounded_number_of_spans() {
 }
 
 #[tokio::test]
-async fn the_last_traces_are_sent_at_the_end_within_the_drains_time() {
+async fn last_traces_are_flushed_within_drain_timeout() {
     let collector = Collector::start();
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &[]).await;
     admit(&webhook, 5).await;
@@ -173,12 +184,12 @@ async fn the_last_traces_are_sent_at_the_end_within_the_drains_time() {
         5
     );
 
-    collector.be(Mood::Hangs);
+    collector.set_mode(CollectorMode::Hangs);
     let (webhook, _api, _folder) = alone(&collector.endpoint(), &["--drain-timeout", "2s"]).await;
     admit(&webhook, 1).await;
     let began = Instant::now();
     webhook.terminate();
-    let ended = wait_for("the end", || async { webhook.exited() }).await;
+    let ended = wait_for("the end", || async { webhook.exit_status() }).await;
     assert!(
         ended.success() && began.elapsed() < Duration::from_secs(8),
         "{:?}",

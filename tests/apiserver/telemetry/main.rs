@@ -1,13 +1,13 @@
-//! What operators see of the program: traces at a collector, the lines of its log, its metrics.
+//! Telemetry of the webhook: traces at a collector, log lines, and metrics.
 
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::indexing_slicing,
-    reason = "a serde_json::Value is indexed; in a test, a panic is an answer too"
+    reason = "serde_json values are indexed; a panic fails the test"
 )]
 
 mod documents;
@@ -20,16 +20,16 @@ use testbed::control_plane::{ControlPlane, Options};
 use testbed::process::Folder;
 use tokio::sync::OnceCell;
 
-/// A control plane whose API server sends its own traces to the collector that ours go to.
-struct Traced {
+/// Control plane whose API server sends its own traces to the webhook's collector.
+struct Fixture {
     cp: ControlPlane,
     collector: Collector,
     _folder: Folder,
 }
 
-/// The one of this test binary.
-async fn traced() -> &'static Traced {
-    static SHARED: OnceCell<Traced> = OnceCell::const_new();
+/// Fixture of this test binary.
+async fn fixture() -> &'static Fixture {
+    static SHARED: OnceCell<Fixture> = OnceCell::const_new();
     let start = || async {
         let (folder, collector) = (Folder::new(), Collector::start());
         let config = json!({
@@ -43,7 +43,7 @@ async fn traced() -> &'static Traced {
             ..Options::default()
         })
         .await;
-        Traced {
+        Fixture {
             cp,
             collector,
             _folder: folder,

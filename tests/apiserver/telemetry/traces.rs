@@ -1,18 +1,19 @@
-//! Spans: of the real API server's trace, of our own work, and those that nobody wants.
+//! Spans in the real API server's trace, spans of the webhook's own work, and unsampled ones.
 
 use floe_secrets_webhook::backend::kubernetes::fake_api::FakeApi;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::traced;
+use crate::fixture;
+use testbed::admission_client::{self, kubeconfig_for, review};
 use testbed::collector::Collector;
+use testbed::manifests::{pod, prefixed};
 use testbed::pki::Authority;
 use testbed::process::Folder;
-use testbed::reviewer::{self, kubeconfig_for, review};
-use testbed::served::{pod, prefixed};
 use testbed::wait_for;
 use testbed::webhook::{
-    CONFIGURATION, NAMESPACE, Registration, controller_identity, narrowed_to, webhook_identity,
+    CONFIGURATION, NAMESPACE, Registration, controller_identity, limited_to_namespaces,
+    webhook_identity,
 };
 use testbed::webhook_process::{Launch, WebhookProcess};
 
@@ -20,9 +21,9 @@ const WEBHOOK: &str = "floe-secrets-webhook";
 const CONTROLLER: &str = "floe-secrets-controller";
 
 #[tokio::test]
-async fn an_admission_is_a_part_of_the_api_servers_trace() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+async fn admission_joins_trace_of_api_server() {
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let own = cp.namespace("traced").await;
     let namespace = own.name.clone();
     cp.secret(&namespace, "db", &["user"], "v").await;
@@ -36,8 +37,11 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
         ])
         .start()
         .await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace]),
+    )
+    .await;
     cp.create(&pod(
         &namespace,
         "good",
@@ -69,9 +73,11 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
     assert_eq!(resource("k8s.pod.name"), "webhook-0");
     assert_eq!(resource("k8s.namespace.name"), NAMESPACE);
 
-    // The API server's own span of its call to us, in the same trace.
+    // The API server's own span of its call to the webhook, in the same trace.
     let caller = collector
-        .span("apiserver", |theirs| theirs.span_id == span.parent_id)
+        .span("apiserver", |api_server_span| {
+            api_server_span.span_id == span.parent_id
+        })
         .await;
     assert_eq!(caller.trace_id, span.trace_id);
 
@@ -89,14 +95,14 @@ async fn an_admission_is_a_part_of_the_api_servers_trace() {
     assert_eq!(bind.trace_id, span.trace_id);
 }
 
-fn is_admission(span: &testbed::collector::Received, key: &str, value: &str) -> bool {
+fn is_admission(span: &testbed::collector::ReceivedSpan, key: &str, value: &str) -> bool {
     span.name == "admission" && span.attributes.get(key).is_some_and(|found| found == value)
 }
 
 #[tokio::test]
-async fn a_refusal_says_why_and_is_no_failure() {
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+async fn refusal_span_has_reason_and_no_error() {
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let labels = json!({"labels": {"secrets.floe.dev/inject": "enabled"}});
     let own = cp.namespace_with("refused", &labels).await;
     let namespace = own.name.clone();
@@ -105,8 +111,11 @@ async fn a_refusal_says_why_and_is_no_failure() {
         .with(&["--otlp-endpoint", &collector.endpoint()])
         .start()
         .await;
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace]),
+    )
+    .await;
     let asks = pod(&namespace, "bad", &prefixed(&json!({"env.A": "none/user"})));
     assert_eq!(cp.create(&asks).await.status, 422);
 
@@ -121,7 +130,10 @@ async fn a_refusal_says_why_and_is_no_failure() {
     ] {
         assert_eq!(span.attributes.get(key), Some(&value), "{key}");
     }
-    assert_eq!(span.status, 0, "an author's mistake is no failure of ours");
+    assert_eq!(
+        span.status, 0,
+        "an author's mistake is not an error of the webhook"
+    );
     for (name, result) in [("defaults.read", "ok"), ("backend.bind", "not_found")] {
         let child = collector
             .span(WEBHOOK, |child| {
@@ -136,14 +148,14 @@ async fn a_refusal_says_why_and_is_no_failure() {
     }
 }
 
-/// The program alone, with an API server that holds one secret.
+/// Webhook without a control plane, with a fake API server that has one secret.
 async fn alone(args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
     let api = FakeApi::start(&["jobs"]).await;
     api.put("jobs", "db", &[("user", "v")]);
     let folder = Folder::new();
     let kubeconfig = kubeconfig_for(&folder, &api.url());
     (
-        Launch::alone(&Authority::new("test-ca"), &kubeconfig)
+        Launch::without_control_plane(&Authority::new("test-ca"), &kubeconfig)
             .with(args)
             .start()
             .await,
@@ -154,14 +166,16 @@ async fn alone(args: &[&str]) -> (WebhookProcess, FakeApi, Folder) {
 
 /// Sends a review with this uid, and a `traceparent`.
 async fn send_with(webhook: &WebhookProcess, uid: &str, traceparent: Option<&str>) {
-    let mut review = review(&reviewer::pod(&prefixed(&json!({"env.A": "db/user"}))));
+    let mut review = review(&admission_client::pod(&prefixed(
+        &json!({"env.A": "db/user"}),
+    )));
     review["request"]["uid"] = uid.into();
     let headers: Vec<_> = traceparent
         .map(|value| ("traceparent", value))
         .into_iter()
         .collect();
     let reply = webhook
-        .exchange_with(
+        .request_with_headers(
             Method::POST,
             "/admit/pods?timeout=5s",
             &headers,
@@ -172,7 +186,7 @@ async fn send_with(webhook: &WebhookProcess, uid: &str, traceparent: Option<&str
 }
 
 #[tokio::test]
-async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
+async fn caller_decides_sampling_and_ratio_applies_otherwise() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let wanted = format!("00-{TRACE}-b7ad6b7169203331-01");
     let unwanted = format!("00-{TRACE}-b7ad6b7169203331-00");
@@ -194,11 +208,11 @@ async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
         send_with(&webhook, "unsaid", None).await;
         send_with(&webhook, "nonsense", Some("00-zz-zz-01")).await;
         send_with(&webhook, "wanted", Some(&wanted)).await;
-        // What was not recorded has no trace to be looked for.
-        let traced = |uid: &str| webhook.admissions("uid", uid)[0].get("trace_id").cloned();
-        assert_eq!(traced("wanted"), Some(TRACE.into()));
-        assert_eq!(traced("unwanted"), None);
-        // Its end sends all that there is.
+        // An unsampled admission has no trace id in the log.
+        let fixture = |uid: &str| webhook.admissions("uid", uid)[0].get("trace_id").cloned();
+        assert_eq!(fixture("wanted"), Some(TRACE.into()));
+        assert_eq!(fixture("unwanted"), None);
+        // On exit all queued spans are sent.
         assert!(webhook.stop().await.success());
         let spans = collector.spans(WEBHOOK);
         let admissions: Vec<_> = spans
@@ -220,7 +234,7 @@ async fn the_caller_decides_what_is_recorded_and_the_ratio_about_the_rest() {
 }
 
 #[tokio::test]
-async fn what_strangers_send_is_kept_short() {
+async fn untrusted_attributes_are_truncated() {
     let collector = Collector::start();
     let (webhook, _api, _folder) = alone(&[
         "--otlp-endpoint",
@@ -229,10 +243,12 @@ async fn what_strangers_send_is_kept_short() {
         "0s",
     ])
     .await;
-    let mut review = review(&reviewer::pod(&prefixed(&json!({"env.A": "db/user"}))));
+    let mut review = review(&admission_client::pod(&prefixed(
+        &json!({"env.A": "db/user"}),
+    )));
     review["request"]["object"]["metadata"]["generateName"] = "é".repeat(100_000).into();
     let reply = webhook
-        .exchange_with(
+        .request_with_headers(
             Method::POST,
             "/admit/pods?timeout=5s",
             &[],
@@ -250,7 +266,7 @@ async fn what_strangers_send_is_kept_short() {
 }
 
 #[tokio::test]
-async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
+async fn collector_certificate_is_verified_by_configured_ca() {
     let authority = Authority::new("collector-ca");
     let (collector, folder) = (Collector::start_tls(&authority), Folder::new());
     let ca = folder.write("ca.crt", authority.pem());
@@ -266,7 +282,7 @@ async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
                 .span(WEBHOOK, |span| is_admission(span, "uid", "over-tls"))
                 .await;
         } else {
-            wait_for("the failure is said", || async {
+            wait_for("the failure is logged", || async {
                 webhook.log().contains("trace export failed").then_some(())
             })
             .await;
@@ -276,10 +292,10 @@ async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
 }
 
 #[tokio::test]
-async fn the_controllers_work_is_traced() {
+async fn controller_work_is_traced() {
     const SECRET: &str = "floe-secrets-webhook-tls";
-    let world = traced().await;
-    let (cp, collector) = (&world.cp, &world.collector);
+    let fixture = fixture().await;
+    let (cp, collector) = (&fixture.cp, &fixture.collector);
     let namespace = cp.namespace("worked").await;
     let webhook = Launch::serve(cp, &webhook_identity(cp).await).start().await;
     let identity = controller_identity(cp).await;
@@ -288,8 +304,11 @@ async fn the_controllers_work_is_traced() {
     cp.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}))
         .await
         .object();
-    let _registered =
-        Registration::shared(cp, &narrowed_to(webhook.by_service(), &[&namespace.name])).await;
+    let _registered = Registration::shared(
+        cp,
+        &limited_to_namespaces(webhook.service_configuration(), &[&namespace.name]),
+    )
+    .await;
     let endpoint = collector.endpoint();
     let args = [
         "--otlp-endpoint",
@@ -299,7 +318,7 @@ async fn the_controllers_work_is_traced() {
         "--tls-secret",
         SECRET,
     ];
-    // No configuration of that name: nobody comes to trust the certificate, which is for nobody here.
+    // No configuration of that name: no client trusts the certificate, and none needs it here.
     let certificate = [
         "--tls-names",
         "localhost",
@@ -329,14 +348,16 @@ async fn the_controllers_work_is_traced() {
     let retry = |result: &'static str| {
         let namespace = namespace.name.clone();
         collector.span(CONTROLLER, move |span| {
-            let said = |key: &str| {
+            let attribute = |key: &str| {
                 span.attributes
                     .get(key)
                     .and_then(Value::as_str)
                     .unwrap_or_default()
                     .to_owned()
             };
-            span.name == "retry" && said("result") == result && said("namespace") == namespace
+            span.name == "retry"
+                && attribute("result") == result
+                && attribute("namespace") == namespace
         })
     };
     let awaits = retry("awaits").await;
@@ -349,7 +370,7 @@ async fn the_controllers_work_is_traced() {
     assert_eq!(bind.attributes["result"], "not_found");
 }
 
-/// What self-managed certificates need beyond the shipped rights.
+/// Permissions of self-managed certificates beyond the shipped ones.
 fn certificate_rights(secret: &str) -> String {
     let subjects = json!([{"kind": "ServiceAccount", "name": "floe-secrets-controller", "namespace": NAMESPACE}]);
     let (group, name) = ("rbac.authorization.k8s.io", "floe-secrets-controller-tls");

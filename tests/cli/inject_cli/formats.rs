@@ -1,4 +1,4 @@
-//! In which format documents are printed, and what becomes of comments.
+//! Output format of documents, and comments.
 
 use super::*;
 
@@ -29,24 +29,25 @@ fn json_pod() -> Value {
 }
 
 #[test]
-fn lost_comments_are_noted_by_document() {
+fn lost_comments_are_reported_by_document() {
     let manifest = format!(
         "{OTHER}---\n{POD}---\n{}",
         pod("secrets.floe.dev/refs: token")
     );
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
-    assert_eq!(ran.code, 0);
+    let output = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
+    assert_eq!(output.code, 0);
     assert_eq!(
-        ran.err,
+        output.stderr,
         "note: standard input: document 2: the document was written anew, and comments inside it are not in the output\n"
     );
     assert!(
-        ran.out
+        output
+            .stdout
             .starts_with(&format!("{OTHER}---\n# head\napiVersion: v1\n")),
         "{}",
-        ran.out
+        output.stdout
     );
-    assert!(!ran.out.contains("# inside"), "{}", ran.out);
+    assert!(!output.stdout.contains("# inside"), "{}", output.stdout);
 }
 
 #[rstest]
@@ -76,17 +77,17 @@ fn only_comments_count_as_comments(#[case] spec: &str, #[case] noted: bool) {
     } else {
         manifest
     };
-    let ran = inject(&[("s.yaml", SECRETS)], &indented, &args(&[]));
+    let output = inject(&[("s.yaml", SECRETS)], &indented, &args(&[]));
     assert_eq!(
-        (ran.code, ran.err.starts_with("note: ")),
+        (output.code, output.stderr.starts_with("note: ")),
         (0, noted),
         "{}",
-        ran.err
+        output.stderr
     );
     assert!(
-        ran.out.starts_with("# head\n") && ran.out.contains("FLOE_SECRET_TOKEN"),
+        output.stdout.starts_with("# head\n") && output.stdout.contains("FLOE_SECRET_TOKEN"),
         "{}",
-        ran.out
+        output.stdout
     );
 }
 
@@ -97,24 +98,27 @@ fn only_comments_count_as_comments(#[case] spec: &str, #[case] noted: bool) {
 #[case::tabs(serde_json::to_string_pretty(&json_pod()).unwrap().replace("  ", "\t"), "{\n\t\"apiVersion\": \"v1\",\n")]
 #[case::after_a_separator(format!("# head\n---\n{}", json_pod()), "# head\n---\n{\"apiVersion\":\"v1\",")]
 fn json_stays_json_with_its_indentation(#[case] manifest: String, #[case] start: &str) {
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.starts_with(start), "{}", ran.out);
-    let at = ran.out.find('{').unwrap();
-    let read: Value = serde_json::from_str(&ran.out[at..]).unwrap();
+    let output = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert!(output.stdout.starts_with(start), "{}", output.stdout);
+    let at = output.stdout.find('{').unwrap();
+    let read: Value = serde_json::from_str(&output.stdout[at..]).unwrap();
     assert_eq!(
         read["spec"]["containers"][0]["args"],
         json_pod()["spec"]["containers"][0]["args"]
     );
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
     );
-    let again = inject(&[("s.yaml", SECRETS)], &ran.out, &args(&[]));
-    assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
+    let again = inject(&[("s.yaml", SECRETS)], &output.stdout, &args(&[]));
+    assert_eq!(
+        (again.code, again.stdout.as_str()),
+        (0, output.stdout.as_str())
+    );
 }
 
-/// YAML, JSON, JSON, nothing, a Secret, YAML.
+/// YAML, JSON, JSON, empty, a Secret, YAML.
 fn mixed() -> String {
     let other =
         "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"j\"}}";
@@ -127,10 +131,10 @@ fn mixed() -> String {
 }
 
 #[test]
-fn output_is_json_where_asked() {
-    let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "json"]));
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let objects: Vec<Value> = serde_json::Deserializer::from_str(&ran.out)
+fn output_is_json_if_requested() {
+    let output = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "json"]));
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let objects: Vec<Value> = serde_json::Deserializer::from_str(&output.stdout)
         .into_iter()
         .map(Result::unwrap)
         .collect();
@@ -140,61 +144,68 @@ fn output_is_json_where_asked() {
         .collect();
     assert_eq!(kinds, ["Pod", "Pod", "ConfigMap", "Secret", "ConfigMap"]);
     assert_eq!(objects[3]["stringData"], json!({ "a": "yes", "n": "0644" }));
-    assert_eq!(as_kubectl_reads(&ran.out).len(), 5);
+    assert_eq!(as_kubectl_reads(&output.stdout).len(), 5);
     assert!(
-        ran.out.starts_with("{\n    \"apiVersion\": \"v1\",\n"),
+        output
+            .stdout
+            .starts_with("{\n    \"apiVersion\": \"v1\",\n"),
         "{}",
-        ran.out
+        output.stdout
     );
     let noted = |document: usize| {
         format!(
             "note: standard input: document {document}: its comments are not in the output, because JSON has none\n"
         )
     };
-    assert_eq!(ran.err, [1, 6].map(noted).concat());
+    assert_eq!(output.stderr, [1, 6].map(noted).concat());
 }
 
 #[test]
-fn output_is_yaml_where_asked() {
-    let ran = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "yaml"]));
-    assert_eq!(ran.code, 0, "{}", ran.err);
+fn output_is_yaml_if_requested() {
+    let output = inject(&[("s.yaml", SECRETS)], &mixed(), &args(&["-o", "yaml"]));
+    assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(
-        !ran.out.contains('{') || ran.out.contains("metadata: {name: s}"),
+        !output.stdout.contains('{') || output.stdout.contains("metadata: {name: s}"),
         "{}",
-        ran.out
+        output.stdout
     );
     assert!(
-        ran.out.ends_with(&format!("---\n{OTHER}")),
+        output.stdout.ends_with(&format!("---\n{OTHER}")),
         "what is YAML and unpatched stays: {}",
-        ran.out
+        output.stdout
     );
-    let objects = as_kubectl_reads(&ran.out);
+    let objects = as_kubectl_reads(&output.stdout);
     let kinds: Vec<&str> = objects
         .iter()
         .map(|object| object["kind"].as_str().unwrap())
         .collect();
     assert_eq!(kinds, ["Pod", "Pod", "ConfigMap", "Secret", "ConfigMap"]);
     assert_eq!(env_of(&objects[0]), env_of(&objects[1]));
-    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
 }
 
 #[test]
 fn json_before_yaml_is_read_by_kubectl() {
     let manifest = format!("{}\n---\n{POD}", json_pod());
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
-    assert_eq!(ran.code, 0);
-    assert_eq!(as_kubectl_reads(&ran.out).len(), 2, "{}", ran.out);
+    let output = inject(&[("s.yaml", SECRETS)], &manifest, &args(&[]));
+    assert_eq!(output.code, 0);
+    assert_eq!(
+        as_kubectl_reads(&output.stdout).len(),
+        2,
+        "{}",
+        output.stdout
+    );
 }
 
 #[test]
-fn secret_that_cannot_be_read_as_a_whole_is_refused_without_its_values() {
+fn unreadable_secret_is_rejected_without_its_values() {
     let secret =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: canary, a: canary}\n";
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &format!("{POD}---\n{secret}"),
         &args(&["-o", "json"]),
     );
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
-    assert!(!ran.err.contains("canary"), "{}", ran.err);
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+    assert!(!output.stderr.contains("canary"), "{}", output.stderr);
 }

@@ -1,4 +1,4 @@
-//! Secrets that are known elsewhere: in another namespace, or under a name that kustomize generated.
+//! Secrets that exist elsewhere: in another namespace, or under a name that kustomize generated.
 
 use super::*;
 
@@ -14,25 +14,26 @@ const PLACE: &str = "standard input: document 1, Pod \"p\" in namespace \"defaul
 fn missing_secret_of_another_namespace_gets_a_hint() {
     let secrets = [secret("db", "jobs"), secret("db", "etl")].concat();
     let files = [("s.yaml", secrets.as_str())];
-    let ran = inject(
+    let output = inject(
         &files,
         &pod("secrets.floe.dev/refs: db/user"),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
     assert_eq!(
-        ran.err,
+        output.stderr,
         format!(
             "error: {PLACE} secret \"db\" not found in namespace \"default\" (backend files; asked for by annotation secrets.floe.dev/refs). Create it or correct the annotation. A Secret of that name is known in namespaces \"etl\", \"jobs\", and pods read only those of their own: correct the object's namespace (-n sets that of objects that name none), or add the Secret here.\n"
         )
     );
     let warned = pod("secrets.floe.dev/refs: db/user, secrets.floe.dev/on-missing: warn");
-    let ran = inject(&files, &warned, &["-f", "-", "--secrets", "s.yaml"]);
-    assert_eq!(ran.code, 0);
+    let output = inject(&files, &warned, &["-f", "-", "--secrets", "s.yaml"]);
+    assert_eq!(output.code, 0);
     assert!(
-        ran.err.starts_with("warning: ") && ran.err.contains("A Secret of that name is known in"),
+        output.stderr.starts_with("warning: ")
+            && output.stderr.contains("A Secret of that name is known in"),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
@@ -53,16 +54,16 @@ spec:
     let unchecked =
         "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n";
     for (args, more) in [(&["--secrets", "s.yaml"][..], ""), (&[], unchecked)] {
-        let ran = inject(
+        let output = inject(
             &[("s.yaml", SECRETS)],
             &manifest,
             &[&["-f", "-"], args].concat(),
         );
         assert_eq!(
-            (ran.code, ran.err.as_str()),
+            (output.code, output.stderr.as_str()),
             (0, format!("{note}{more}").as_str())
         );
-        let template = printed(&ran, "/spec/template");
+        let template = printed(&output, "/spec/template");
         let container = &template["spec"]["containers"][0];
         assert_eq!(
             container["envFrom"],
@@ -73,35 +74,42 @@ spec:
         assert_eq!(env_of(&template), json!(expected));
         let again = inject(
             &[("s.yaml", SECRETS)],
-            &ran.out,
+            &output.stdout,
             &[&["-f", "-"], args].concat(),
         );
-        assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
+        assert_eq!(
+            (again.code, again.stdout.as_str()),
+            (0, output.stdout.as_str())
+        );
     }
     // Its keys are known.
     let missing = manifest.replace("db/user", "db/gone");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &missing,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("has no key \"gone\""), "{}", ran.err);
+    assert_eq!(output.code, 1);
+    assert!(
+        output.stderr.contains("has no key \"gone\""),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
-fn secret_of_the_very_name_is_preferred() {
+fn secret_of_exact_name_is_preferred() {
     let manifest = pod("secrets.floe.dev/refs: db/user")
         + &secret("db-5h2f8k9t7m", "default")
         + &secret("db", "default");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!(ran.err, "");
+    assert_eq!(output.stderr, "");
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_DB_USER", "db", "user")])
     );
 }
@@ -128,20 +136,24 @@ fn generated_name_that_is_not_used_gets_a_hint(
     };
     let manifest = pod("secrets.floe.dev/refs: db/user") + &all(stream);
     let checks = SECRETS.to_owned() + &all(checks);
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", &checks)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
     assert!(
-        ran.err.starts_with(&format!(
+        output.stderr.starts_with(&format!(
             "error: {PLACE} secret \"db\" not found in namespace \"default\""
         )),
         "{}",
-        ran.err
+        output.stderr
     );
-    assert!(ran.err.ends_with(&format!(" {hint}\n")), "{}", ran.err);
+    assert!(
+        output.stderr.ends_with(&format!(" {hint}\n")),
+        "{}",
+        output.stderr
+    );
 }
 
 #[rstest]
@@ -174,15 +186,15 @@ fn output_of_the_real_kustomize_is_understood(
         b"",
         &["kustomize", "."],
     );
-    assert_eq!(built.code, 0, "{}", built.err);
-    let ran = inject(
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let output = inject(
         &[("s.yaml", SECRETS)],
-        &built.out,
+        &built.stdout,
         &["-f", "-", "--secrets", "s.yaml"],
     );
     let Some(hint) = hint else {
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        let objects = as_kubectl_reads(&ran.out);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let objects = as_kubectl_reads(&output.stdout);
         let job = objects
             .iter()
             .find(|object| object["kind"] == "Job")
@@ -196,28 +208,28 @@ fn output_of_the_real_kustomize_is_understood(
         );
         return;
     };
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    let said = format!(
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    let message = format!(
         "The manifests have {hint} with a hash of kustomize, which may have put a prefix or suffix to the name: name that in the annotation.\n"
     );
-    assert!(ran.err.ends_with(&said), "{}", ran.err);
+    assert!(output.stderr.ends_with(&message), "{}", output.stderr);
 }
 
 #[test]
 fn explain_names_the_annotation_of_a_generated_name() {
     let manifest = pod("secrets.floe.dev/env-from: db") + &secret("db-5h2f8k9t7m", "default");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml", "--explain"],
     );
-    let said =
+    let message =
         "takes every key of secret \"db-5h2f8k9t7m\" (annotation secrets.floe.dev/env-from)\n";
-    assert!(ran.err.contains(said), "{}", ran.err);
+    assert!(output.stderr.contains(message), "{}", output.stderr);
 }
 
 #[test]
-fn name_that_only_resembles_a_generated_one_is_not_used() {
+fn similar_generated_name_is_not_used() {
     for name in [
         "db-5h2f8k9t7",
         "db-production1",
@@ -225,12 +237,12 @@ fn name_that_only_resembles_a_generated_one_is_not_used() {
         "other-5h2f8k9t7m",
     ] {
         let manifest = pod("secrets.floe.dev/refs: db/user") + &secret(name, "default");
-        let ran = inject(
+        let output = inject(
             &[("s.yaml", SECRETS)],
             &manifest,
             &["-f", "-", "--secrets", "s.yaml"],
         );
-        assert_eq!(ran.code, 1, "{name}");
-        assert!(!ran.err.contains("kustomize"), "{}", ran.err);
+        assert_eq!(output.code, 1, "{name}");
+        assert!(!output.stderr.contains("kustomize"), "{}", output.stderr);
     }
 }

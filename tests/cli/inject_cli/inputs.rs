@@ -1,9 +1,9 @@
-//! What can be read: folders, byte order marks, UTF-16, JSON objects back to back, deep nesting.
+//! Accepted inputs: folders, byte order marks, UTF-16, JSON objects back to back, deep nesting.
 
 use super::*;
 
 /// Runs `inject` on bytes of standard input.
-fn inject_bytes(stdin: &[u8], args: &[&str]) -> Ran {
+fn inject_bytes(stdin: &[u8], args: &[&str]) -> CommandOutput {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("s.yaml"), SECRETS).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
@@ -23,10 +23,10 @@ fn json_pod(name: &str) -> Value {
     })
 }
 
-/// The names of the printed objects, and whether each was injected, as kubectl reads them.
-fn injected_pods(out: &str) -> Vec<(String, bool)> {
+/// Names of the printed objects, and whether each was injected, as kubectl reads them.
+fn injected_pods(stdout: &str) -> Vec<(String, bool)> {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-    as_kubectl_reads(out)
+    as_kubectl_reads(stdout)
         .iter()
         .map(|pod| (name(pod), env_of(pod).is_array()))
         .collect()
@@ -47,26 +47,29 @@ fn json_objects_back_to_back_are_documents(#[case] between: &str) {
         .map(|name| serde_json::to_string_pretty(&json_pod(name)).unwrap())
         .join(between);
     for stream in [compact, pretty] {
-        let ran = inject_bytes(stream.as_bytes(), &[]);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        let output = inject_bytes(stream.as_bytes(), &[]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
         let expected = ["a", "b", "c"].map(|name| (name.to_owned(), true));
-        assert_eq!(injected_pods(&ran.out), expected, "{}", ran.out);
-        let again = inject_bytes(ran.out.as_bytes(), &[]);
-        assert_eq!((again.code, again.out.as_str()), (0, ran.out.as_str()));
+        assert_eq!(injected_pods(&output.stdout), expected, "{}", output.stdout);
+        let again = inject_bytes(output.stdout.as_bytes(), &[]);
+        assert_eq!(
+            (again.code, again.stdout.as_str()),
+            (0, output.stdout.as_str())
+        );
     }
 }
 
 #[test]
-fn only_the_patched_one_of_json_objects_back_to_back_is_rewritten() {
+fn concatenated_json_rewrites_only_patched_object() {
     let other = |name: &str| {
         format!(
             "{{\"apiVersion\": \"v1\",   \"kind\": \"ConfigMap\", \"metadata\": {{\"name\":\"{name}\"}}}}"
         )
     };
     let stream = format!("{}\n{}\n\n{}", other("a"), json_pod("b"), other("c"));
-    let ran = inject_bytes(stream.as_bytes(), &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let lines: Vec<&str> = ran.out.lines().collect();
+    let output = inject_bytes(stream.as_bytes(), &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(
         (lines[0], lines[2]),
         (other("a").as_str(), other("c").as_str())
@@ -75,17 +78,17 @@ fn only_the_patched_one_of_json_objects_back_to_back_is_rewritten() {
 }
 
 #[test]
-fn broken_json_behind_good_json_is_named_by_its_line() {
+fn broken_json_after_valid_json_is_reported_by_line() {
     let stream = format!("{}\n{{\"kind\": canary, \"a\": [\n", json_pod("a"));
-    let ran = inject_bytes(stream.as_bytes(), &[]);
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    let output = inject_bytes(stream.as_bytes(), &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
     assert!(
-        ran.err.starts_with("error: standard input:2:")
-            || ran.err.starts_with("error: standard input:3:"),
+        output.stderr.starts_with("error: standard input:2:")
+            || output.stderr.starts_with("error: standard input:3:"),
         "{}",
-        ran.err
+        output.stderr
     );
-    assert!(!ran.err.contains("canary"), "{}", ran.err);
+    assert!(!output.stderr.contains("canary"), "{}", output.stderr);
 }
 
 #[rstest]
@@ -104,42 +107,46 @@ fn byte_order_mark_may_begin_any_document(#[case] first: &str, #[case] second: &
             } else {
                 b.clone()
             };
-            let ran = inject_bytes(format!("{first}{a}{joint}{second}{last}").as_bytes(), &[]);
-            assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{json} {joint:?}");
-            assert!(!ran.out.contains('\u{feff}'), "{}", ran.out);
+            let output = inject_bytes(format!("{first}{a}{joint}{second}{last}").as_bytes(), &[]);
             assert_eq!(
-                injected_pods(&ran.out),
+                (output.code, output.stderr.as_str()),
+                (0, ""),
+                "{json} {joint:?}"
+            );
+            assert!(!output.stdout.contains('\u{feff}'), "{}", output.stdout);
+            assert_eq!(
+                injected_pods(&output.stdout),
                 [("p".to_owned(), true), ("q".to_owned(), true)]
             );
         }
     }
-    // As files come one after the other.
-    let ran = inject_bytes(
+    // Concatenated as several files are.
+    let output = inject_bytes(
         format!("{first}{a}\u{feff}---\n{second}{b}").as_bytes(),
         &[],
     );
     assert_eq!(
-        (ran.code, injected_pods(&ran.out).len()),
+        (output.code, injected_pods(&output.stdout).len()),
         (0, 2),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
 #[test]
-fn byte_order_mark_of_a_later_file_is_not_printed_in_the_middle() {
+fn byte_order_mark_of_later_file_is_not_printed() {
     let marked = "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
-    let ran = inject(
+    let output = inject(
         &[("a.yaml", marked), ("b.yaml", marked)],
         "",
         &["-f", "a.yaml", "-f", "b.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     assert_eq!(
-        ran.out,
+        output.stdout,
         format!("{marked}---\n{}", marked.trim_start_matches('\u{feff}'))
     );
-    assert_eq!(as_kubectl_reads(&ran.out).len(), 2);
+    assert_eq!(as_kubectl_reads(&output.stdout).len(), 2);
 }
 
 #[rstest]
@@ -155,20 +162,20 @@ fn utf16_with_its_mark_is_read(#[case] bytes: fn(u16) -> [u8; 2]) {
         .chain(manifest.encode_utf16())
         .flat_map(bytes)
         .collect();
-    let ran = inject_bytes(&encoded, &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.starts_with("# é 😀\n"), "{}", ran.out);
+    let output = inject_bytes(&encoded, &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert!(output.stdout.starts_with("# é 😀\n"), "{}", output.stdout);
     assert_eq!(
-        injected_pods(&ran.out),
+        injected_pods(&output.stdout),
         [("p".to_owned(), true), ("q".to_owned(), true)]
     );
     let cut = inject_bytes(&encoded[..encoded.len() - 1], &[]);
     assert_eq!(cut.code, 2);
     assert!(
-        cut.err
+        cut.stderr
             .contains("is not UTF-16 text, as its byte order mark says"),
         "{}",
-        cut.err
+        cut.stderr
     );
 }
 
@@ -187,16 +194,16 @@ fn folder_is_read_as_kubectl_reads_it() {
     write("m/deep/d.yaml", &named("d"));
     write("e.manifest", &named("e"));
     write("s.yaml", SECRETS);
-    let ours = |args: &[&str]| {
+    let printed_by_inject = |args: &[&str]| {
         let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-        let ran = run(
+        let output = run(
             program,
             folder.path(),
             b"",
             &[&["inject", "--secrets", "s.yaml"], args].concat(),
         );
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-        injected_pods(&ran.out)
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        injected_pods(&output.stdout)
             .into_iter()
             .map(|(name, injected)| {
                 assert!(injected, "{name}");
@@ -204,11 +211,12 @@ fn folder_is_read_as_kubectl_reads_it() {
             })
             .collect::<Vec<_>>()
     };
-    let kubectls = |args: &[&str]| {
+    let printed_by_kubectl = |args: &[&str]| {
         let args = [&["label", "--local", "-o", "name", "seen=yes"], args].concat();
-        let ran = run(Command::new(kubectl()), folder.path(), b"", &args);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out
+        let output = run(Command::new(kubectl()), folder.path(), b"", &args);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output
+            .stdout
             .lines()
             .map(|line| line.trim_start_matches("pod/").to_owned())
             .collect::<Vec<_>>()
@@ -222,7 +230,7 @@ fn folder_is_read_as_kubectl_reads_it() {
         ),
     ] {
         assert_eq!(
-            (ours(args), kubectls(args)),
+            (printed_by_inject(args), printed_by_kubectl(args)),
             (names(expected), names(expected)),
             "{args:?}"
         );
@@ -230,14 +238,14 @@ fn folder_is_read_as_kubectl_reads_it() {
     // A folder of Secrets counts too.
     write("m/s.yaml", SECRETS);
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(
+    let output = run(
         program,
         folder.path(),
         b"",
         &["inject", "-f", "e.manifest", "--secrets", "m"],
     );
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
     );
 }
@@ -246,7 +254,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// An object with maps, or lists, in each other, so many levels of them in all.
+/// Object with this many levels of nested maps, or lists.
 fn nested(levels: usize, json: bool, list: bool) -> String {
     let inner = levels - 1;
     let deep = match (json, list) {
@@ -273,60 +281,64 @@ fn two_hundred_levels_are_read_and_more_than_the_bound_are_refused(
     #[values(true, false)] list: bool,
 ) {
     for levels in [200, 256] {
-        let ran = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{levels}");
-        assert!(ran.out.contains("FLOE_SECRET_TOKEN"), "{levels}");
+        let output = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{levels}");
+        assert!(output.stdout.contains("FLOE_SECRET_TOKEN"), "{levels}");
         let args = ["label", "--local", "-f", "-", "-o", "name", "seen=yes"];
         let read = run(
             Command::new(kubectl()),
             Path::new("/"),
-            ran.out.as_bytes(),
+            output.stdout.as_bytes(),
             &args,
         );
         assert_eq!(
-            (read.code, read.out.as_str()),
+            (read.code, read.stdout.as_str()),
             (0, "x.x.io/x\n"),
             "{levels} {}",
-            read.err
+            read.stderr
         );
-        let again = inject_bytes(ran.out.as_bytes(), &[]);
+        let again = inject_bytes(output.stdout.as_bytes(), &[]);
         assert_eq!(
-            (again.code, again.out.as_str()),
-            (0, ran.out.as_str()),
+            (again.code, again.stdout.as_str()),
+            (0, output.stdout.as_str()),
             "{levels} {}",
-            again.err
+            again.stderr
         );
     }
     for levels in [257, 5_000, 100_000] {
-        // Blocks of maps grow by the square of their levels.
+        // The size of nested block maps grows by the square of their levels.
         let levels = if json || list {
             levels
         } else {
             levels.min(5_000)
         };
-        let ran = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
-        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{levels}");
-        assert!(ran.err.starts_with("error: standard input:"), "{}", ran.err);
+        let output = inject_bytes(nested(levels, json, list).as_bytes(), &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{levels}");
         assert!(
-            ran.err.ends_with(
+            output.stderr.starts_with("error: standard input:"),
+            "{}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.ends_with(
                 ": the document has more than 256 levels of maps and lists in each other\n"
             ),
             "{}",
-            ran.err
+            output.stderr
         );
     }
 }
 
 #[test]
-fn input_that_is_too_long_is_refused() {
+fn too_long_input_is_rejected() {
     let folder = TempDir::new().unwrap();
     let file = std::fs::File::create(folder.path().join("m.yaml")).unwrap();
-    // It has a hole: it takes no room on the disk.
+    // Sparse file: it takes no disk space.
     file.set_len((256 << 20) + 1).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);
+    let output = run(program, folder.path(), b"", &["inject", "-f", "m.yaml"]);
     assert_eq!(
-        (ran.code, ran.err.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: m.yaml: is longer than 268435456 bytes; split it\n"

@@ -1,14 +1,13 @@
-//! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read what it
-//! prints.
+//! `inject` as a person calls it: the built program, files and standard input, and real kubectl to read its output.
 
 #![expect(
     clippy::too_many_lines,
-    reason = "a test that follows one story, or a table of cases"
+    reason = "a test of one sequence, or a table of cases"
 )]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests, which clippy does not see as such"
+    reason = "helpers of tests, which clippy does not recognise"
 )]
 
 mod formats;
@@ -24,16 +23,10 @@ use std::sync::OnceLock;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// What a run said and did.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
+use testbed::command_output::CommandOutput;
 
 /// Runs `inject` in a folder of the given files, with this on standard input.
-fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> Ran {
+fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> CommandOutput {
     let folder = TempDir::new().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -47,7 +40,7 @@ fn inject(files: &[(&str, &str)], stdin: &str, args: &[&str]) -> Ran {
     )
 }
 
-fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran {
+fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> CommandOutput {
     let mut child = program
         .args(args)
         .current_dir(folder)
@@ -62,15 +55,15 @@ fn run(mut program: Command, folder: &Path, stdin: &[u8], args: &[&str]) -> Ran 
     let mut input = child.stdin.take().unwrap();
     let stdin = stdin.to_vec();
     let writer = std::thread::spawn(move || {
-        // A program that has no use for its input may have ended already.
+        // A program that does not need its input may have exited already.
         drop(input.write_all(&stdin));
     });
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    Ran {
-        code: output.status.code().expect("it was not killed"),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+    CommandOutput {
+        code: output.status.code().expect("the program exits"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
@@ -88,18 +81,18 @@ fn kubectl() -> &'static Path {
     })
 }
 
-/// The objects of a manifest, as kubectl reads them without any server.
+/// Objects of a manifest, as kubectl reads them without a server.
 fn as_kubectl_reads(manifest: &str) -> Vec<Value> {
     let folder = TempDir::new().unwrap();
     let args = ["label", "--local", "-f", "-", "-o", "json", "seen=yes"];
-    let ran = run(
+    let output = run(
         Command::new(kubectl()),
         folder.path(),
         manifest.as_bytes(),
         &args,
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let objects = serde_json::Deserializer::from_str(&ran.out).into_iter::<Value>();
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let objects = serde_json::Deserializer::from_str(&output.stdout).into_iter::<Value>();
     objects.map(Result::unwrap).collect()
 }
 
@@ -126,18 +119,18 @@ fn pod(annotations: &str) -> String {
     )
 }
 
-/// The template of the one object that was printed, at `path`.
-fn printed(ran: &Ran, path: &str) -> Value {
+/// Template of the one printed object, at `path`.
+fn printed(output: &CommandOutput, path: &str) -> Value {
     assert_eq!(
-        (ran.code, ran.err.contains("error:")),
+        (output.code, output.stderr.contains("error:")),
         (0, false),
         "{}",
-        ran.err
+        output.stderr
     );
-    let objects = as_kubectl_reads(&ran.out);
+    let objects = as_kubectl_reads(&output.stdout);
     objects[0]
         .pointer(path)
-        .unwrap_or_else(|| panic!("no {path} in {}", ran.out))
+        .unwrap_or_else(|| panic!("no {path} in {}", output.stdout))
         .clone()
 }
 
@@ -149,7 +142,7 @@ fn variable(name: &str, secret: &str, key: &str) -> Value {
     json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
 }
 
-// === what is injected, and where ===
+// === injected objects and places ===
 
 #[rstest]
 #[case::pod("v1", "Pod", "")]
@@ -178,12 +171,12 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
     object["kind"] = kind.into();
     object["metadata"]["name"] = "x".into();
     object["metadata"]["namespace"] = "jobs".into();
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    let pod = printed(&ran, at);
+    let pod = printed(&output, at);
     assert_eq!(
         pod["spec"]["containers"][0]["envFrom"],
         json!([{ "secretRef": { "name": "snowflake" } }])
@@ -192,14 +185,15 @@ fn every_kind_that_makes_pods_is_injected_where_its_pod_stands(
         pod["metadata"]["labels"]["secrets.floe.dev/injected"],
         "true"
     );
-    // Reloader reads templates: what a pod only tells would run a finished Job again.
-    let told = pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
-    assert_eq!(told, (kind == "Pod").then_some("snowflake"));
-    assert_eq!(ran.err, "", "nothing to say");
+    // Reloader reads templates: a pod's reload annotation there would run a finished Job again.
+    let reload_annotation =
+        pod["metadata"]["annotations"]["secret.reloader.stakater.com/reload"].as_str();
+    assert_eq!(reload_annotation, (kind == "Pod").then_some("snowflake"));
+    assert_eq!(output.stderr, "", "no warnings");
 }
 
 #[test]
-fn a_floe_job_gets_bulk_references_and_aliases() {
+fn floe_job_gets_bulk_references_and_aliases() {
     let job = r#"
 # rendered by the floe-jobs chart
 apiVersion: batch/v1
@@ -230,12 +224,12 @@ spec:
         - {name: SNOWFLAKE_URL, value: "snowflake://$(SNOWFLAKE_PASSWORD)@acme"}
       - {name: istio-proxy, image: proxy}
 "#;
-    let ran = inject(
+    let output = inject(
         &[("job.yaml", job), ("s.yaml", SECRETS)],
         "",
         &["-f", "job.yaml", "--secrets", "s.yaml"],
     );
-    let pod = printed(&ran, "/spec/template");
+    let pod = printed(&output, "/spec/template");
     let expected = json!([
         variable("SNOWFLAKE_PASSWORD", "snowflake", "password"),
         { "name": "DBT_TARGET", "value": "no" },
@@ -252,27 +246,29 @@ spec:
         json!([{ "name": "fetch", "image": "git" }])
     );
     assert!(
-        ran.out.starts_with("\n# rendered by the floe-jobs chart\n"),
+        output
+            .stdout
+            .starts_with("\n# rendered by the floe-jobs chart\n"),
         "its head is kept: {}",
-        ran.out
+        output.stdout
     );
     assert!(
-        ran.out.contains("ttlSecondsAfterFinished: 384\n"),
+        output.stdout.contains("ttlSecondsAfterFinished: 384\n"),
         "octal, as kubectl reads it: {}",
-        ran.out
+        output.stdout
     );
 
-    let files = [("again.yaml", ran.out.as_str()), ("s.yaml", SECRETS)];
+    let files = [("again.yaml", output.stdout.as_str()), ("s.yaml", SECRETS)];
     let again = inject(&files, "", &["-f", "again.yaml", "--secrets", "s.yaml"]);
     assert_eq!(
-        (again.code, again.out.as_str()),
-        (0, ran.out.as_str()),
+        (again.code, again.stdout.as_str()),
+        (0, output.stdout.as_str()),
         "a second pass changes nothing"
     );
 }
 
 #[test]
-fn documents_come_out_in_order_and_those_that_ask_for_nothing_as_they_were() {
+fn documents_keep_their_order_and_plain_ones_their_bytes() {
     let first = "\
 # a comment, and odd spacing
 apiVersion:   v1
@@ -302,12 +298,12 @@ stringData: {value: !!str 12}
     ];
     let third =
         r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "\ud83d\ude00\/"}}"#;
-    let ran = inject(
+    let output = inject(
         &[("first.yaml", first), ("third.json", third)],
         &second,
         &args,
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let expected = format!(
         "{first}---
 # of the pod
@@ -337,7 +333,7 @@ metadata: {{name: s}}
 ---
 {third}"
     );
-    assert_eq!(ran.out, expected);
+    assert_eq!(output.stdout, expected);
 }
 
 #[rstest]
@@ -364,9 +360,9 @@ metadata: {{name: s}}
     "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {secrets.floe.dev/inject: 'false', secrets.floe.dev/refs: a/b}}\nspec: {containers: [{name: c}]}\n"
 )]
 fn input_without_work_comes_out_byte_for_byte(#[case] input: &str) {
-    let ran = inject(&[], input, &["-f", "-"]);
+    let output = inject(&[], input, &["-f", "-"]);
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
         (0, input, "")
     );
 }
@@ -383,13 +379,13 @@ fn lists_are_injected_item_by_item() {
             ] },
         ],
     });
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &list.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let printed: Value = serde_saphyr::from_str(&ran.out).unwrap();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let printed: Value = serde_saphyr::from_str(&output.stdout).unwrap();
     let template = printed.pointer("/items/1/items/0/spec/template").unwrap();
     assert_eq!(
         env_of(template),
@@ -413,7 +409,7 @@ kind: ServiceAccount
 metadata: {name: runner, namespace: jobs, annotations: {secrets.floe.dev/refs: snowflake/role}}
 ";
 
-const BARE: &str = "
+const WITHOUT_ANNOTATIONS: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: jobs}
@@ -426,16 +422,16 @@ spec: {serviceAccountName: runner, containers: [{name: main}]}
 #[case::without_secrets(&["-f", "bare.yaml", "-f", "defaults.yaml"])]
 fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
     let defaults = DEFAULTS.replace("LABEL", "enabled");
-    let ran = inject(
+    let output = inject(
         &[
-            ("bare.yaml", BARE),
+            ("bare.yaml", WITHOUT_ANNOTATIONS),
             ("defaults.yaml", &defaults),
             ("s.yaml", SECRETS),
         ],
         "",
         args,
     );
-    let pod = printed(&ran, "");
+    let pod = printed(&output, "");
     assert_eq!(
         env_of(&pod),
         json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
@@ -445,32 +441,32 @@ fn defaults_apply_in_a_labelled_namespace(#[case] args: &[&str]) {
         json!([{ "secretRef": { "name": "snowflake" } }])
     );
     assert!(
-        ran.err.starts_with(
+        output.stderr.starts_with(
             "warning: bare.yaml: document 1, Pod \"p\" in namespace \"jobs\": the pod has no container \"sidecar\" (named by annotation secrets.floe.dev/containers of namespace \"jobs\")"
         ),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
 #[test]
 fn defaults_do_not_apply_without_the_label() {
     let defaults = DEFAULTS.replace("LABEL", "disabled");
-    let ran = inject(
+    let output = inject(
         &[("d.yaml", &defaults)],
-        BARE,
+        WITHOUT_ANNOTATIONS,
         &["-f", "-", "--secrets", "d.yaml"],
     );
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
-        (0, BARE, "")
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
+        (0, WITHOUT_ANNOTATIONS, "")
     );
 }
 
 #[rstest]
 #[case::to_inject(&["-f", "d.yaml"])]
 #[case::to_check_against(&["-f", "-", "--secrets", "d.yaml"])]
-fn malformed_defaults_are_refused_where_they_stand(#[case] args: &[&str]) {
+fn malformed_defaults_are_rejected_where_they_are(#[case] args: &[&str]) {
     let sources = "
 apiVersion: v1
 kind: Namespace
@@ -483,9 +479,9 @@ items:
   kind: ServiceAccount
   metadata: {name: runner, annotations: {secrets.floe.dev/ref: a/b}}
 ";
-    let ran = inject(&[("d.yaml", sources)], "", args);
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    let lines: Vec<&str> = ran.err.lines().collect();
+    let output = inject(&[("d.yaml", sources)], "", args);
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    let lines: Vec<&str> = output.stderr.lines().collect();
     assert_eq!(
         lines[0],
         "error: d.yaml: document 1, Namespace \"jobs\": annotation secrets.floe.dev/on-missing: \"maybe\" is not one of deny, warn."
@@ -497,10 +493,10 @@ items:
     );
 }
 
-// === refusals ===
+// === rejections ===
 
 #[test]
-fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
+fn mistakes_of_all_documents_are_reported_and_nothing_is_printed() {
     let manifests = [
         pod("secrets.floe.dev/refs: 'tokn, snowflake/password'"),
         pod("secrets.floe.dev/refs: token"),
@@ -509,13 +505,13 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
         pod("secrets.floe.dev/refs: 'token/other'"),
     ]
     .join("---\n");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifests,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    let lines: Vec<&str> = output.stderr.lines().collect();
     let place = |document: usize| {
         format!("error: standard input: document {document}, Pod \"p\" in namespace \"default\": ")
     };
@@ -547,53 +543,53 @@ fn every_mistake_of_every_document_is_named_and_nothing_is_printed() {
     ];
     let expected: Vec<String> = expected
         .iter()
-        .map(|(document, said)| place(*document) + said)
+        .map(|(document, message)| place(*document) + message)
         .collect();
     assert_eq!(lines, expected);
 }
 
 #[test]
-fn a_missing_secret_is_a_warning_where_the_author_says_so() {
+fn missing_secret_is_warning_if_author_allows_it() {
     let manifest = pod("secrets.floe.dev/refs: gone, secrets.floe.dev/on-missing: warn");
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml", "-n", "jobs"],
     );
     assert_eq!(
-        env_of(&printed(&ran, "")),
+        env_of(&printed(&output, "")),
         json!([variable("FLOE_SECRET_GONE", "gone", "value")])
     );
     assert_eq!(
-        ran.err,
+        output.stderr,
         "warning: standard input: document 1, Pod \"p\" in namespace \"jobs\": secret \"gone\" not found in namespace \"jobs\"; the pod waits until it exists\n"
     );
 }
 
 #[test]
-fn without_a_check_it_says_once_that_nothing_was_checked() {
+fn unchecked_secrets_are_noted_once() {
     let manifests = [
         pod("secrets.floe.dev/refs: a/b"),
         pod("secrets.floe.dev/refs: c"),
     ]
     .join("---\n");
-    let ran = inject(&[], &manifests, &["-f", "-"]);
-    assert_eq!(ran.code, 0);
+    let output = inject(&[], &manifests, &["-f", "-"]);
+    assert_eq!(output.code, 0);
     assert_eq!(
-        ran.err,
+        output.stderr,
         "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
     );
     let star = inject(&[], &pod("secrets.floe.dev/refs: a/*"), &["-f", "-"]);
-    assert_eq!((star.code, star.out.as_str()), (1, ""));
+    assert_eq!((star.code, star.stdout.as_str()), (1, ""));
     assert!(
-        star.err.contains("\"a/*\" stands for all keys of the secret, which are not known here (asked for by annotation secrets.floe.dev/refs). Give the Secret with --secrets"),
+        star.stderr.contains("\"a/*\" stands for all keys of the secret, which are not known here (asked for by annotation secrets.floe.dev/refs). Give the Secret with --secrets"),
         "{}",
-        star.err
+        star.stderr
     );
 }
 
 #[test]
-fn explain_says_of_defaults_whether_they_have_an_effect() {
+fn explain_shows_whether_defaults_apply() {
     let object = |kind: &str, name: &str, rest: &str| {
         format!(
             "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, annotations: {{secrets.floe.dev/env-from: a}}{rest}}}\n---\n"
@@ -616,40 +612,40 @@ fn explain_says_of_defaults_whether_they_have_an_effect() {
         object("ServiceAccount", "c", ", namespace: elsewhere"),
     ]
     .concat();
-    let ran = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--explain"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    let output = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml", "--explain"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let start = |number: usize, what: &str| format!("note: m.yaml: document {number}, {what}: ");
     let idle = |whose: &str| format!("the secrets.floe.dev/ annotations of {whose} have no effect");
-    let lacks = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
+    let missing_label = " without the label secrets.floe.dev/inject=enabled: kubectl label namespace dark secrets.floe.dev/inject=enabled\n";
     let expected = [
-        start(1, "Namespace \"dark\"") + &idle("namespace \"dark\"") + lacks,
+        start(1, "Namespace \"dark\"") + &idle("namespace \"dark\"") + missing_label,
         start(2, "Namespace \"near\"")
             + &idle("namespace \"near\"")
             + ", because the label says \"Enabled\": kubectl label --overwrite namespace near secrets.floe.dev/inject=enabled\n",
-        start(4, "ServiceAccount \"a\"") + &idle("service account \"a\"") + lacks,
+        start(4, "ServiceAccount \"a\"") + &idle("service account \"a\"") + missing_label,
         start(6, "ServiceAccount \"c\"")
             + "its secrets.floe.dev/ annotations have an effect only if namespace \"elsewhere\" carries the label secrets.floe.dev/inject=enabled; it is not known here\n",
     ]
     .concat();
-    assert_eq!(ran.err, expected);
+    assert_eq!(output.stderr, expected);
     let silent = inject(&[("m.yaml", &manifest)], "", &["-f", "m.yaml"]);
-    assert_eq!((silent.code, silent.err.as_str()), (0, ""));
+    assert_eq!((silent.code, silent.stderr.as_str()), (0, ""));
 }
 
 #[test]
-fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
+fn secret_of_same_manifest_counts_with_all_its_keys() {
     let manifest = format!("{SECRETS}---\n{}", pod("secrets.floe.dev/refs: token/*"));
-    let ran = inject(
+    let output = inject(
         &[("m.yaml", &manifest)],
         "",
         &["-f", "m.yaml", "--secrets", "m.yaml"],
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(
-        ran.out.starts_with(SECRETS),
+        output.stdout.starts_with(SECRETS),
         "a Secret passes through as it was written"
     );
-    let objects = as_kubectl_reads(&ran.out);
+    let objects = as_kubectl_reads(&output.stdout);
     assert_eq!(
         env_of(&objects[2]),
         json!([variable("FLOE_SECRET_TOKEN_VALUE", "token", "value")])
@@ -680,41 +676,46 @@ fn a_secret_of_the_same_manifest_counts_and_all_of_its_keys_are_known() {
     "error: standard input:1: Pod \"p\": spec.containers[0].env[0].value (container \"c\", variable \"PORT\") is a number, and Kubernetes takes a string there; write it in quotes\n"
 )]
 #[case::no_flags(&[], "", "error: the following required arguments were not provided")]
-fn what_cannot_be_read_ends_with_2_and_its_place(
+fn unreadable_input_exits_with_2_and_its_place(
     #[case] args: &[&str],
     #[case] stdin: &str,
-    #[case] said: &str,
+    #[case] message: &str,
 ) {
-    let ran = inject(&[], stdin, args);
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
-    assert!(ran.err.starts_with(said), "{}", ran.err);
-    assert!(
-        !ran.err.contains("canary") && !ran.err.contains("54327"),
+    let output = inject(&[], stdin, args);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (2, ""),
         "{}",
-        ran.err
+        output.stderr
+    );
+    assert!(output.stderr.starts_with(message), "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("canary") && !output.stderr.contains("54327"),
+        "{}",
+        output.stderr
     );
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused_with_their_line() {
+fn invalid_utf8_is_rejected_with_its_line() {
     let folder = TempDir::new().unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
-    let ran = run(
+    let output = run(
         program,
         folder.path(),
         b"a: b\nc: \xff\n",
         &["inject", "-f", "-"],
     );
     assert_eq!(
-        (ran.code, ran.err.as_str()),
+        (output.code, output.stderr.as_str()),
         (2, "error: standard input:2: is not UTF-8 text\n")
     );
 }
 
-// === what is carried, and what is explained ===
+// === propagation and explanation ===
 
 #[test]
-fn a_workloads_own_annotations_reach_its_template_as_they_would_on_a_cluster() {
+fn workload_annotations_reach_template_as_on_a_cluster() {
     let manifest = "
 apiVersion: v1
 kind: List
@@ -727,8 +728,8 @@ items:
       metadata: {annotations: {secrets.floe.dev/env-from: b}}
       spec: {template: {spec: {containers: [{name: main}, {name: side}]}}}
 ";
-    let ran = inject(&[], manifest, &["-f", "-"]);
-    let template = printed(&ran, "/spec/jobTemplate/spec/template");
+    let output = inject(&[], manifest, &["-f", "-"]);
+    let template = printed(&output, "/spec/jobTemplate/spec/template");
     let annotations = &template["metadata"]["annotations"];
     assert_eq!(
         annotations["secrets.floe.dev/inherited"], r#"{"containers":"main","env-from":"b"}"#,
@@ -740,13 +741,13 @@ items:
     );
     assert_eq!(template["spec"]["containers"][1], json!({ "name": "side" }));
     assert_eq!(
-        ran.err,
+        output.stderr,
         "note: no secret was looked for; check that they exist with --secrets FILE or --cluster\n"
     );
 }
 
 #[test]
-fn explain_says_what_is_done_and_why_not() {
+fn explain_shows_changes_and_reasons() {
     let defaults = DEFAULTS
         .replace("LABEL", "enabled")
         .replace("main,sidecar", "*");
@@ -785,7 +786,7 @@ spec: {containers: [{name: envoy}, {name: main}]}
         "{SECRETS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: jobs}}\nstringData: {{a: x, b: y}}\n"
     );
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", secrets.as_str())];
-    let ran = inject(
+    let output = inject(
         &files,
         manifest,
         &[
@@ -798,7 +799,7 @@ spec: {containers: [{name: envoy}, {name: main}]}
             "--explain",
         ],
     );
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let p = "note: standard input: document 1, Pod \"p\" in namespace \"jobs\":";
     let s = "note: standard input: document 4, Pod \"s\" in namespace \"default\":";
     let expected = format!(
@@ -818,7 +819,7 @@ note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothin
 {s} annotation secret.reloader.stakater.com/reload tells \"token\": a record, which restarts nothing
 "
     );
-    assert_eq!(ran.err, expected);
+    assert_eq!(output.stderr, expected);
 }
 
 // === values ===
@@ -856,34 +857,38 @@ note: standard input: document 3, Pod \"r\" in namespace \"kube-system\": nothin
 fn values_of_secrets_are_never_shown(#[case] secrets: &str, #[case] name: &str, #[case] code: i32) {
     let manifest = pod(&format!("secrets.floe.dev/refs: {name}"));
     let args = ["-f", "-", "--secrets", "s.yaml", "--explain"];
-    let ran = inject(&[("s.yaml", secrets)], &manifest, &args);
-    assert_eq!(ran.code, code, "{}", ran.err);
+    let output = inject(&[("s.yaml", secrets)], &manifest, &args);
+    assert_eq!(output.code, code, "{}", output.stderr);
     assert!(
-        !ran.err.contains("canary") && !ran.out.contains("canary"),
+        !output.stderr.contains("canary") && !output.stdout.contains("canary"),
         "{}\n{}",
-        ran.err,
-        ran.out
+        output.stderr,
+        output.stdout
     );
     if code == 2 {
-        assert!(ran.err.starts_with("error: s.yaml:"), "{}", ran.err);
-        // The same among the manifests.
-        let ran = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
+        assert!(
+            output.stderr.starts_with("error: s.yaml:"),
+            "{}",
+            output.stderr
+        );
+        // The same from Secrets among the manifests.
+        let output = inject(&[("s.yaml", secrets)], "", &["-f", "s.yaml"]);
         assert_eq!(
             (
-                ran.code,
-                ran.out.contains("canary"),
-                ran.err.contains("canary")
+                output.code,
+                output.stdout.contains("canary"),
+                output.stderr.contains("canary")
             ),
             (2, false, false),
             "{}",
-            ran.err
+            output.stderr
         );
     }
 }
 
-// === YAML that kubectl reads the same ===
+// === YAML that kubectl reads equally ===
 
-/// Texts that one or the other version of YAML would read as something else.
+/// Texts that one version of YAML would read as another type.
 fn tricky_texts() -> Vec<String> {
     let words = "yes no on off y n Y N Yes No ON OFF true false True FALSE null Null NULL ~ = << - ? : | > ! & * % @ ` \
                  0644 0o14 1e3 1E3 1.0 1. .5 -.5 +5 -0 0x1F 0X1f 0b11 1_000 1__0 _1 190:20:30 2001-01-01 2001-01-01T00:00:00Z \
@@ -952,7 +957,7 @@ fn tricky_texts() -> Vec<String> {
         "word ".repeat(60),
         "more ".repeat(50)
     ));
-    // Every short text over the characters that mean something.
+    // Every short text over the significant characters.
     let alphabet: Vec<char> = "-?:,[]{}#&*!|>'\"%@` \t\na0.~=<_+e\\\r".chars().collect();
     for a in &alphabet {
         for b in &alphabet {
@@ -966,7 +971,7 @@ fn tricky_texts() -> Vec<String> {
 }
 
 #[test]
-fn texts_come_back_as_the_same_texts_in_kubectl() {
+fn strings_are_read_unchanged_by_kubectl() {
     let texts = tricky_texts();
     let by_key: serde_json::Map<String, Value> = texts
         .iter()
@@ -984,14 +989,14 @@ fn texts_come_back_as_the_same_texts_in_kubectl() {
             },
         },
     });
-    let ran = inject(&[], &rollout.to_string(), &["-f", "-"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let read = &as_kubectl_reads(&ran.out)[0];
+    let output = inject(&[], &rollout.to_string(), &["-f", "-"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let read = &as_kubectl_reads(&output.stdout)[0];
     let spec = &read["spec"];
     for (index, text) in texts.iter().enumerate() {
         let context = || {
-            let lines: Vec<&str> = ran
-                .out
+            let lines: Vec<&str> = output
+                .stdout
                 .lines()
                 .filter(|line| line.contains(text.trim()))
                 .take(3)
@@ -1009,18 +1014,18 @@ fn texts_come_back_as_the_same_texts_in_kubectl() {
             assert_eq!(spec["byKey"][text], by_key[text], "as a key: {}", context());
         }
     }
-    // And we read it as kubectl does.
-    let again = inject(&[], &ran.out, &["-f", "-"]);
+    // And `inject` reads it as kubectl does.
+    let again = inject(&[], &output.stdout, &["-f", "-"]);
     assert_eq!(
-        (again.code, again.out == ran.out),
+        (again.code, again.stdout == output.stdout),
         (0, true),
         "{}",
-        again.err
+        again.stderr
     );
 }
 
 #[test]
-fn scalars_keep_the_meaning_that_kubectl_gave_them() {
+fn scalars_keep_their_kubectl_type() {
     let manifest = "
 apiVersion: argoproj.io/v1alpha1
 kind: Rollout
@@ -1051,9 +1056,12 @@ spec:
         "  plain\n    text: runs\n      on\n",
         "  plain: text runs\n    on\n",
     );
-    let ran = inject(&[], &manifest, &["-f", "-"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let (before, after) = (as_kubectl_reads(&manifest), as_kubectl_reads(&ran.out));
+    let output = inject(&[], &manifest, &["-f", "-"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let (before, after) = (
+        as_kubectl_reads(&manifest),
+        as_kubectl_reads(&output.stdout),
+    );
     for field in [
         "scalars", "base", "merged", "alias", "folded", "plain", "literal",
     ] {
@@ -1070,7 +1078,7 @@ spec:
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_no_panic() {
+fn closed_output_pipe_is_not_a_panic() {
     let folder = TempDir::new().unwrap();
     let big = "x".repeat(4 << 20);
     std::fs::write(

@@ -1,8 +1,8 @@
-//! Pod templates in kinds of other projects, Argo's own form, and annotations that are not acted on.
+//! Pod templates in kinds of other projects, Argo's own form, and annotations without effect.
 
 use super::*;
 
-/// A template that asks for a secret, as most operators have it.
+/// Template that requests a secret, in the usual form.
 fn template(container: &str) -> Value {
     json!({
         "metadata": { "annotations": { "secrets.floe.dev/refs": "token" } },
@@ -14,7 +14,7 @@ fn injected_env() -> Value {
     json!([variable("FLOE_SECRET_TOKEN", "token", "value")])
 }
 
-/// An object of an operator's kind in the shape of its own manifests, and where its pod templates stand.
+/// Object of an operator's kind in the shape of its own manifests, and the paths of its pod templates.
 fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
     let t = template;
     let (spec, api_version, at) = match kind {
@@ -126,13 +126,13 @@ fn operators_object(kind: &str) -> (Value, Vec<&'static str>) {
     };
     let object = json!({
         "apiVersion": api_version, "kind": kind, "metadata": { "name": "x" }, "spec": spec,
-        // What a controller reports back is nobody's wish.
+        // Copies in a status are not requests.
         "status": { "stored": { "template": t("old") } },
     });
     (object, at)
 }
 
-/// What a pod gets that is made from a template.
+/// Entries of a pod that is created from a template.
 fn as_a_pod(template: &Value) -> Value {
     let mut pod = template.clone();
     pod["apiVersion"] = "v1".into();
@@ -169,20 +169,20 @@ fn template_of_any_kind_is_found_by_its_shape(
     kind: &str,
 ) {
     let (object, places) = operators_object(kind);
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let printed = &as_kubectl_reads(&ran.out)[0];
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let printed = &as_kubectl_reads(&output.stdout)[0];
     let mut expected = object.clone();
     expected["metadata"]["labels"] = json!({ "seen": "yes" });
     for place in places {
         let at = format!("/spec/{place}");
         let pod = printed
             .pointer(&at)
-            .unwrap_or_else(|| panic!("no {at} in {}", ran.out));
+            .unwrap_or_else(|| panic!("no {at} in {}", output.stdout));
         assert_eq!(env_of(pod), injected_env(), "{at}");
         assert_eq!(
             pod["metadata"]["labels"]["secrets.floe.dev/injected"], "true",
@@ -198,12 +198,12 @@ fn template_of_any_kind_is_found_by_its_shape(
     assert_eq!(*printed, expected, "nothing else changed");
     let again = inject(
         &[("s.yaml", SECRETS)],
-        &ran.out,
+        &output.stdout,
         &["-f", "-", "--secrets", "s.yaml"],
     );
     assert_eq!(
-        (again.code, again.out.as_str()),
-        (0, ran.out.as_str()),
+        (again.code, again.stdout.as_str()),
+        (0, output.stdout.as_str()),
         "a second pass changes nothing"
     );
 }
@@ -244,18 +244,23 @@ fn templates_that_flink_merges_do_not_lose_variables(
         "apiVersion": "flink.apache.org/v1beta1", "kind": "FlinkDeployment", "metadata": { "name": "f" },
         "spec": { "podTemplate": template(base), "taskManager": { "podTemplate": template(manager) } },
     });
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!(ran.code, i32::from(!accepted), "{}", ran.err);
-    let said = "nothing can be injected here: Flink merges spec.podTemplate and spec.taskManager.podTemplate by position, and variables of one would take the place of the other's. Write annotations, env and envFrom in one of the two, or pass --allow-unknown to leave it out.\n";
-    assert_eq!(ran.err.ends_with(said), !accepted, "{}", ran.err);
+    assert_eq!(output.code, i32::from(!accepted), "{}", output.stderr);
+    let message = "nothing can be injected here: Flink merges spec.podTemplate and spec.taskManager.podTemplate by position, and variables of one would take the place of the other's. Write annotations, env and envFrom in one of the two, or pass --allow-unknown to leave it out.\n";
+    assert_eq!(
+        output.stderr.ends_with(message),
+        !accepted,
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
-fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
+fn template_lookalike_is_unchanged_unless_annotated() {
     let object = |annotations: Value| {
         json!({
             "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" },
@@ -267,18 +272,18 @@ fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
         .to_string()
     };
     let innocent = object(json!({ "a": "b" }));
-    let ran = inject(&[], &innocent, &["-f", "-"]);
+    let output = inject(&[], &innocent, &["-f", "-"]);
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
         (0, innocent.as_str(), "")
     );
-    let ran = inject(
+    let output = inject(
         &[],
         &object(json!({ "secrets.floe.dev/refs": "token" })),
         &["-f", "-"],
     );
     assert_eq!(
-        (ran.code, ran.err.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: standard input:1: X \"x\": spec.boxTemplate.spec.containers[0].env (container \"box\") is an object, and Kubernetes takes a list there\n"
@@ -287,7 +292,7 @@ fn what_only_looks_like_a_template_passes_through_unless_it_asks() {
 }
 
 #[test]
-fn copies_of_a_controller_are_not_acted_on_and_not_refused() {
+fn copies_of_controllers_are_neither_injected_nor_rejected() {
     let replica_set = |controller: bool| {
         json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -313,18 +318,18 @@ fn mistake_in_a_nested_template_names_its_place() {
     let (mut object, _) = operators_object("RayCluster");
     object["spec"]["workerGroupSpecs"][1]["template"]["metadata"]["annotations"]["secrets.floe.dev/refs"] =
         "gone".into();
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
     assert!(
-        ran.err.starts_with(
+        output.stderr.starts_with(
             "error: standard input: document 1, RayCluster \"x\", spec.workerGroupSpecs[1].template in namespace \"default\": secret \"gone\" not found"
         ),
         "{}",
-        ran.err
+        output.stderr
     );
 }
 
@@ -347,14 +352,14 @@ fn nested_templates_get_the_defaults_that_their_pods_would_get() {
         .pop();
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
     let args = ["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml"];
-    let ran = inject(&files, &object.to_string(), &args);
-    let head = printed(&ran, "/spec/headGroupSpec/template");
+    let output = inject(&files, &object.to_string(), &args);
+    let head = printed(&output, "/spec/headGroupSpec/template");
     assert_eq!(
         env_of(&head),
         json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")]),
         "its account's"
     );
-    let worker = printed(&ran, "/spec/workerGroupSpecs/0/template");
+    let worker = printed(&output, "/spec/workerGroupSpecs/0/template");
     assert_eq!(env_of(&worker), Value::Null);
     assert_eq!(
         worker["spec"]["containers"][0]["envFrom"],
@@ -368,19 +373,19 @@ fn nested_templates_get_the_defaults_that_their_pods_would_get() {
 fn templates_of_one_object_are_bounded(#[case] count: usize, #[case] code: i32) {
     let templates = vec![template("c"); count];
     let object = json!({ "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" }, "templates": templates });
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &object.to_string(),
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!(ran.code, code, "{}", ran.err);
+    assert_eq!(output.code, code, "{}", output.stderr);
     assert_eq!(
-        ran.out.matches("secretKeyRef").count(),
+        output.stdout.matches("secretKeyRef").count(),
         if code == 0 { count } else { 0 }
     );
     if code == 2 {
         assert_eq!(
-            ran.err,
+            output.stderr,
             "error: standard input:1: X \"x\": it has more than 1000 pod templates; split it\n"
         );
     }
@@ -388,7 +393,7 @@ fn templates_of_one_object_are_bounded(#[case] count: usize, #[case] code: i32) 
 
 // === Argo ===
 
-/// A workflow's spec with templates of every sort.
+/// Spec of a workflow with templates of every kind.
 const WORKFLOW_SPEC: &str = "
 entrypoint: all
 serviceAccountName: runner
@@ -438,13 +443,16 @@ fn workflow(kind: &str, spec: &str) -> String {
 #[case("CronWorkflow", "/spec/workflowSpec")]
 fn argo_templates_get_what_their_pods_would_get(#[case] kind: &str, #[case] at: &str) {
     let manifest = workflow(kind, WORKFLOW_SPEC);
-    let ran = inject(
+    let output = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &["-f", "-", "--secrets", "s.yaml"],
     );
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let spec = as_kubectl_reads(&ran.out)[0].pointer(at).unwrap().clone();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let spec = as_kubectl_reads(&output.stdout)[0]
+        .pointer(at)
+        .unwrap()
+        .clone();
     let (shared, own) = (
         variable("SHARED", "token", "value"),
         variable("FLOE_SECRET_TOKEN", "token", "value"),
@@ -491,12 +499,12 @@ fn argo_templates_get_what_their_pods_would_get(#[case] kind: &str, #[case] at: 
 
     let again = inject(
         &[("s.yaml", SECRETS)],
-        &ran.out,
+        &output.stdout,
         &["-f", "-", "--secrets", "s.yaml"],
     );
     assert_eq!(
-        (again.code, again.out.as_str()),
-        (0, ran.out.as_str()),
+        (again.code, again.stdout.as_str()),
+        (0, output.stdout.as_str()),
         "a second pass changes nothing"
     );
 }
@@ -518,7 +526,7 @@ fn argo_templates_get_the_defaults_of_their_service_account(
     let spec = format!("{spec}\ntemplates:\n- name: a\n  container: {{image: i}}\n  {template}\n");
     let manifest = workflow("Workflow", &spec);
     let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
-    let ran = inject(
+    let output = inject(
         &files,
         &manifest,
         &[
@@ -532,7 +540,7 @@ fn argo_templates_get_the_defaults_of_their_service_account(
             "s.yaml",
         ],
     );
-    let template = printed(&ran, "/spec/templates/0");
+    let template = printed(&output, "/spec/templates/0");
     assert_eq!(
         template["container"]["env"],
         json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
@@ -578,7 +586,7 @@ const ASKS: &str = "metadata: {annotations: {secrets.floe.dev/refs: token}}";
     "workflowASKS\ntemplates: [{name: a, container: {image: i}}]",
     "annotation secrets.floe.dev/refs in spec.workflowMetadata.annotations is not acted on."
 )]
-fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: &str) {
+fn annotations_that_cannot_reach_argo_pods_are_rejected(#[case] spec: &str, #[case] message: &str) {
     let spec = spec
         .replace(
             "podASKS",
@@ -591,32 +599,38 @@ fn what_would_not_reach_argos_pods_is_refused(#[case] spec: &str, #[case] said: 
         .replace("ASKS", ASKS);
     let manifest = workflow("Workflow", &spec);
     let args = ["-f", "-", "--secrets", "s.yaml"];
-    let ran = inject(&[("s.yaml", SECRETS)], &manifest, &args);
-    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+    let output = inject(&[("s.yaml", SECRETS)], &manifest, &args);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (1, ""),
+        "{}",
+        output.stderr
+    );
     assert!(
-        ran.err
+        output
+            .stderr
             .starts_with("error: standard input: document 1, Workflow \"w\""),
         "{}",
-        ran.err
+        output.stderr
     );
-    assert!(ran.err.contains(said), "{}", ran.err);
+    assert!(output.stderr.contains(message), "{}", output.stderr);
     let allowed = inject(
         &[("s.yaml", SECRETS)],
         &manifest,
         &[&args[..], &["--allow-unknown"]].concat(),
     );
-    assert_eq!(allowed.code, 0, "{}", allowed.err);
+    assert_eq!(allowed.code, 0, "{}", allowed.stderr);
     assert!(
-        allowed.err.starts_with("warning: ") && allowed.err.contains(said),
+        allowed.stderr.starts_with("warning: ") && allowed.stderr.contains(message),
         "{}",
-        allowed.err
+        allowed.stderr
     );
 }
 
-// === annotations that are not acted on ===
+// === annotations without effect ===
 
 #[test]
-fn annotation_that_is_not_acted_on_is_an_error_with_its_place() {
+fn ineffective_annotation_is_error_with_its_place() {
     let manifest = "
 apiVersion: apps/v1
 kind: ReplicaSet
@@ -669,29 +683,29 @@ status: {old: {annotations: {secrets.floe.dev/refs: a/b}}}
             .map(|line| format!("{word}: standard input: {line}\n"))
             .concat()
     };
-    let ran = inject(&[], manifest, &["-f", "-"]);
+    let output = inject(&[], manifest, &["-f", "-"]);
     assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err),
+        (output.code, output.stdout.as_str(), output.stderr),
         (1, "", lines("error"))
     );
     let allowed = inject(&[], manifest, &["-f", "-", "--allow-unknown"]);
     assert_eq!(
-        (allowed.code, allowed.out.as_str(), allowed.err),
+        (allowed.code, allowed.stdout.as_str(), allowed.stderr),
         (0, manifest, lines("warning"))
     );
 }
 
 #[test]
-fn sentences_about_one_object_are_bounded() {
+fn messages_per_object_are_bounded() {
     let annotations: serde_json::Map<String, Value> = (0..30)
         .map(|n| (format!("secrets.floe.dev/env.V{n}"), "a/b".into()))
         .collect();
     let list = vec![json!({ "annotations": annotations }); 60];
     let object =
         json!({ "apiVersion": "x.io/v1", "kind": "X", "metadata": { "name": "x" }, "spec": list });
-    let ran = inject(&[], &object.to_string(), &["-f", "-"]);
-    assert_eq!(ran.code, 1);
-    let lines: Vec<&str> = ran.err.lines().collect();
+    let output = inject(&[], &object.to_string(), &["-f", "-"]);
+    assert_eq!(output.code, 1);
+    let lines: Vec<&str> = output.stderr.lines().collect();
     assert_eq!(lines.len(), 51);
     assert!(
         lines[0].contains("env.V9 and 20 more in spec[0].annotations are not acted on"),
@@ -705,7 +719,7 @@ fn sentences_about_one_object_are_bounded() {
 }
 
 #[test]
-fn names_that_are_nearly_ours_are_warned_about() {
+fn misspelled_annotation_names_cause_warnings() {
     let manifest = "
 apiVersion: v1
 kind: Namespace
@@ -721,8 +735,13 @@ spec:
       annotations: {retry.floe.dev/requested-for: x, secrets.floe.dev.refs: db}
     spec: {containers: [{name: main}]}
 ";
-    let ran = inject(&[], manifest, &["-f", "-"]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, manifest), "{}", ran.err);
+    let output = inject(&[], manifest, &["-f", "-"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, manifest),
+        "{}",
+        output.stderr
+    );
     let (n, d) = (
         "warning: standard input: document 1, Namespace \"jobs\"",
         "warning: standard input: document 2, Deployment \"d\"",
@@ -736,7 +755,7 @@ spec:
 {d}: annotation secrets.floe.dev.refs in spec.template.metadata.annotations has no effect: its prefix is not secrets.floe.dev/. Did you mean secrets.floe.dev/refs?
 "
     );
-    assert_eq!(ran.err, expected);
+    assert_eq!(output.stderr, expected);
 }
 
 // === service accounts ===
@@ -745,7 +764,7 @@ spec:
 #[case::deprecated("serviceAccount: runner", true)]
 #[case::both_and_the_current_one_wins("serviceAccount: other, serviceAccountName: runner", true)]
 #[case::the_deprecated_one_loses("serviceAccount: runner, serviceAccountName: other", false)]
-fn deprecated_service_account_counts(#[case] fields: &str, #[case] gets: bool) {
+fn deprecated_service_account_field_selects_defaults(#[case] fields: &str, #[case] gets: bool) {
     let defaults = DEFAULTS
         .replace("LABEL", "enabled")
         .replace("main,sidecar", "*");
@@ -757,12 +776,12 @@ fn deprecated_service_account_counts(#[case] fields: &str, #[case] gets: bool) {
             "apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: r, namespace: jobs}}\nspec: {{template: {{spec: {{{fields}, containers: [{{name: main}}]}}}}}}\n"
         );
         let files = [("d.yaml", defaults.as_str()), ("s.yaml", SECRETS)];
-        let ran = inject(
+        let output = inject(
             &files,
             &manifest,
             &["-f", "-", "--secrets", "d.yaml", "--secrets", "s.yaml"],
         );
-        let env = env_of(&printed(&ran, "/spec/template"));
+        let env = env_of(&printed(&output, "/spec/template"));
         let expected = if gets {
             json!([variable("FLOE_SECRET_SNOWFLAKE_ROLE", "snowflake", "role")])
         } else {

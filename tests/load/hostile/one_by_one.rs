@@ -1,30 +1,31 @@
-//! One hostile review after the other over the socket: what each costs the whole process.
+//! One hostile review after the other over the socket, and the cost of each for the whole process.
 
 use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
 
-use super::say;
 use testbed::control_plane::ControlPlane;
-use testbed::hostile::{Generator, Hostile, known};
-use testbed::processor::at_this_pace;
+use testbed::cpu_time::scaled_to_this_machine;
+use testbed::hostile::generator::Generator;
+use testbed::hostile::{HostileReview, known_attacks};
+use testbed::print_line;
 use testbed::webhook::webhook_identity;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What one review may cost the whole process: memory in KiB, processor time (on a machine as fast as [`at_this_pace`]
-/// supposes), and the answer's bytes.
+/// Budget of one review for the whole process: memory in KiB, CPU time (on a machine as fast as
+/// [`scaled_to_this_machine`] assumes), and bytes of the response.
 const MAX_MEMORY: u64 = 64 << 10;
 const MAX_TIME: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 3 << 19;
 
-/// Reviews of the generator.
+/// Number of generated reviews.
 const GENERATED: usize = 500;
 
 /// Tries of a review that took too long: other programs share the processors and their caches.
-const TRIES: usize = 10;
+const MAX_TRIES: usize = 10;
 
-/// The processor time of all threads of a process.
+/// CPU time of all threads of a process.
 fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let figures = threads
@@ -34,36 +35,38 @@ fn processor_time(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds.sum())
 }
 
-async fn send(webhook: &WebhookProcess, hostile: &Hostile) -> (u16, String, Duration) {
+async fn send(webhook: &WebhookProcess, hostile: &HostileReview) -> (u16, String, Duration) {
     let began = processor_time(webhook.pid());
-    let (status, answer) = webhook
+    let (status, response) = webhook
         .send(Method::POST, &hostile.path, hostile.body.clone())
         .await;
     (
         status,
-        answer,
+        response,
         processor_time(webhook.pid()).saturating_sub(began),
     )
 }
 
-async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration) {
-    let Hostile { what, .. } = hostile;
-    let (status, answer, mut took) = send(webhook, hostile).await;
+async fn check(webhook: &WebhookProcess, hostile: &HostileReview) -> (String, Duration) {
+    let HostileReview {
+        description: what, ..
+    } = hostile;
+    let (status, response, mut took) = send(webhook, hostile).await;
     assert!(
         matches!(status, 200 | 400),
-        "{what}: HTTP {status}: {answer}"
+        "{what}: HTTP {status}: {response}"
     );
     assert!(
-        answer.len() <= MAX_ANSWER,
-        "{what}: an answer of {} bytes",
-        answer.len()
+        response.len() <= MAX_ANSWER,
+        "{what}: a response of {} bytes",
+        response.len()
     );
     let mut bound = MAX_TIME;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         if took > bound {
-            // One right after the other: the pace of a shared machine changes from second to second.
+            // Retried at once: the speed of a shared machine changes by the second.
             took = send(webhook, hostile).await.2;
-            bound = at_this_pace(MAX_TIME);
+            bound = scaled_to_this_machine(MAX_TIME);
         }
     }
     assert!(
@@ -72,12 +75,12 @@ async fn check(webhook: &WebhookProcess, hostile: &Hostile) -> (String, Duration
     );
     let (_, most) = webhook.memory();
     assert!(most <= MAX_MEMORY, "{what}: the process took {most} KiB");
-    (answer, took)
+    (response, took)
 }
 
 #[tokio::test]
-#[ignore = "says something about optimised code alone: make hostile"]
-async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
+#[ignore = "meaningful for optimised code only: make hostile"]
+async fn hostile_review_stays_within_process_budget() {
     let cp = ControlPlane::shared().await;
     let victim = cp.namespace("victim").await;
     cp.secret(
@@ -91,31 +94,31 @@ async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
         .with_open_port()
         .start()
         .await;
-    for hostile in known() {
+    for hostile in known_attacks() {
         let body = hostile
             .body
             .replace("\"victim\"", &format!("\"{}\"", victim.name));
-        let (answer, took) = check(
+        let (response, took) = check(
             &webhook,
-            &Hostile {
+            &HostileReview {
                 body,
                 ..hostile.clone()
             },
         )
         .await;
-        say(&format!(
+        print_line(&format!(
             "{}: {} bytes of {}, {took:.1?}, memory at most {} KiB",
-            hostile.what,
-            answer.len(),
+            hostile.description,
+            response.len(),
             hostile.body.len(),
             webhook.memory().1
         ));
         assert!(
-            !answer.contains("canary-key"),
-            "keys of another tenant: {answer}"
+            !response.contains("canary-key"),
+            "keys of another tenant: {response}"
         );
-        if hostile.what.contains("another tenant") {
-            let refusal: Value = serde_json::from_str(&answer).expect("an AdmissionReview");
+        if hostile.description.contains("another tenant") {
+            let refusal: Value = serde_json::from_str(&response).expect("an AdmissionReview");
             let message = refusal["response"]["status"]["message"]
                 .as_str()
                 .expect("a refusal");
@@ -131,11 +134,11 @@ async fn a_hostile_review_costs_the_process_no_more_than_its_budget() {
     for _ in 0..GENERATED {
         slowest = slowest.max(check(&webhook, &generator.next()).await.1);
     }
-    say(&format!(
+    print_line(&format!(
         "{GENERATED} generated reviews: {slowest:.1?} at most, memory at most {} KiB",
         webhook.memory().1
     ));
     assert!(!webhook.log().contains("canary-key"), "keys in the log");
-    let panics = webhook.counted("panics", &[]);
+    let panics = webhook.counter_value("panics", &[]);
     assert_eq!(panics, 0);
 }

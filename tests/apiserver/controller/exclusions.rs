@@ -1,11 +1,12 @@
-//! What the webhook's operator left out is neither drift nor waited for, and rights in some namespaces are enough.
+//! Objects that the webhook's operator excluded are neither drift nor pending, and permissions in some namespaces are
+//! enough.
 
 use serde_json::{Value, json};
 
 use crate::{events, metric_is, refusal};
-use testbed::audit::Audit;
+use testbed::audit::AuditLog;
 use testbed::control_plane::{ControlPlane, Options};
-use testbed::served::{container, job, pod, prefixed};
+use testbed::manifests::{container, job, pod, prefixed};
 use testbed::webhook::{NAMESPACE, controller_identity, manifest};
 use testbed::webhook_process::Launch;
 
@@ -21,7 +22,7 @@ fn refused_job(namespace: &str, name: &str, labels: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
+async fn objects_excluded_by_labels_are_neither_drift_nor_pending() {
     let cp = ControlPlane::start(Options {
         controller_manager: false,
         ..Options::default()
@@ -62,16 +63,16 @@ async fn what_labels_leave_out_is_neither_drift_nor_waited_for() {
     cp.event(&served.name, "Job", "web", "AwaitingSecrets")
         .await;
     for reason in ["SecretsNotInjected", "AwaitingSecrets"] {
-        let said = [
+        let messages = [
             events(&cp, &served.name, reason).await,
             events(&cp, &legacy.name, reason).await,
         ]
         .concat();
-        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(messages.len(), 1, "{messages:?}");
     }
 }
 
-/// What the controller needs in each of its namespaces.
+/// Permissions that the controller needs in each of its namespaces.
 fn rules() -> Value {
     json!([
         {"apiGroups": [""], "resources": ["pods", "serviceaccounts"], "verbs": ["get", "list"]},
@@ -85,8 +86,8 @@ fn rules() -> Value {
 }
 
 #[tokio::test]
-async fn rights_in_the_named_namespaces_are_enough() {
-    let audit = Audit::new();
+async fn permissions_in_named_namespaces_suffice() {
+    let audit = AuditLog::new();
     let cp = ControlPlane::start(audit.options(false)).await;
     let (one, two, other) = (
         cp.namespace("one").await,
@@ -155,11 +156,11 @@ async fn rights_in_the_named_namespaces_are_enough() {
     .await;
     cp.event(&two.name, "Job", "load", "SecretsArrived").await;
     assert!(events(&cp, &other.name, "SecretsArrived").await.is_empty());
-    let asked = audit.by(&identity.username);
-    // There are no Rollouts here, and who may not read them need not know.
-    let refused: Vec<_> = asked
+    let requests = audit.requests_by(&identity.username);
+    // Rollouts are not installed, and without the permission to read them that is not an error.
+    let refused: Vec<_> = requests
         .iter()
-        .filter(|asked| matches!(asked.code, 401 | 403))
+        .filter(|request| matches!(request.code, 401 | 403))
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
 }

@@ -1,21 +1,22 @@
-//! What is told of an admission, in our log and the cluster's audit log, and that a secret counts at once.
+//! Records of an admission, in the webhook's log and the cluster's audit log, and immediate visibility of new secrets.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::asking;
 use testbed::control_plane::{ControlPlane, Options};
+use testbed::manifests::{container, find_container, job, pod, prefixed, sources};
 use testbed::objects;
 use testbed::process::Folder;
-use testbed::served::{container, job, named, pod, prefixed, served, sources};
+use testbed::shared_fixture::shared_fixture;
 use testbed::webhook::{Registration, webhook_identity};
 use testbed::webhook_process::Launch;
 use testbed::{unique, wait_for};
 
 #[tokio::test]
-async fn a_dry_run_is_logged_and_stores_nothing() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("dry").await);
+async fn dry_run_is_logged_and_stores_nothing() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("dry").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let name = unique("dry");
     let tried = pod(&ns.name, &name, &asking());
@@ -29,9 +30,9 @@ async fn a_dry_run_is_logged_and_stores_nothing() {
         "-f",
         "-",
     ];
-    let shown = cp.kubectl(&args, &tried.to_string()).await.succeeded();
+    let shown = cp.kubectl(&args, &tried.to_string()).await.expect_success();
     let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
-    assert_eq!(sources(named(&shown, "main")), ["secret/db-creds"]);
+    assert_eq!(sources(find_container(&shown, "main")), ["secret/db-creds"]);
     let refused = cp
         .kubectl(
             &["-n", &ns.name, "apply", "--dry-run=server", "-f", "-"],
@@ -49,15 +50,15 @@ async fn a_dry_run_is_logged_and_stores_nothing() {
         404
     );
     cp.create(&tried).await.object();
-    let lines = served.webhook.admissions("name", &name);
+    let lines = fixture.webhook.admissions("name", &name);
     let dry: Vec<&Value> = lines.iter().map(|line| &line["dry_run"]).collect();
     assert_eq!(dry, [&json!(true), &json!(false)]);
 }
 
 #[tokio::test]
-async fn the_log_says_who_asked_for_what() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("logged").await);
+async fn log_names_requester_owner_and_secret() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("logged").await);
     cp.secret(&ns.name, "db-creds", &["k"], "x").await;
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]);
     let author = cp.service_account(&ns.name, "author", &rules).await;
@@ -71,8 +72,8 @@ async fn the_log_says_who_asked_for_what() {
         &generated.to_string(),
     )
     .await
-    .succeeded();
-    let [line] = served
+    .expect_success();
+    let [line] = fixture
         .webhook
         .admissions("generate_name", &stem)
         .try_into()
@@ -92,13 +93,13 @@ async fn the_log_says_who_asked_for_what() {
     ] {
         assert_eq!(line[field], value, "{field}: {line}");
     }
-    // A Job's pod is asked for by its controller; the owner says on whose behalf.
+    // A Job's pod is created by its controller; the log names the owner.
     let owner = unique("load");
     cp.kubectl_apply(&ns.name, &job(&owner, &asking(), &json!([container()])))
         .await
-        .succeeded();
+        .expect_success();
     cp.pod_of(&ns.name, &format!("app={owner}")).await;
-    let [line] = served
+    let [line] = fixture
         .webhook
         .admissions("owner", &format!("Job/{owner}"))
         .try_into()
@@ -109,11 +110,11 @@ async fn the_log_says_who_asked_for_what() {
     );
 }
 
-/// A secret counts from the moment that it exists, even where it was missing a moment ago.
+/// A secret counts from the moment that it exists, even if it was missing a moment ago.
 #[tokio::test]
-async fn a_secret_that_was_just_made_is_never_missing() {
-    let served = served().await;
-    let (cp, ns) = (served.cp, served.cp.namespace("fresh").await);
+async fn new_secret_is_found_immediately() {
+    let fixture = shared_fixture().await;
+    let (cp, ns) = (fixture.cp, fixture.cp.namespace("fresh").await);
     for n in 0..25 {
         let name = format!("fresh-{n}");
         let asks = pod(
@@ -121,10 +122,10 @@ async fn a_secret_that_was_just_made_is_never_missing() {
             &name,
             &prefixed(&json!({"env-from": name, "env.KEY": format!("{name}/k")})),
         );
-        assert_eq!(cp.create_dry(&asks).await.status, 422);
+        assert_eq!(cp.create_dry_run(&asks).await.status, 422);
         cp.secret(&ns.name, &name, &[], "x").await;
         assert_eq!(
-            cp.create_dry(&asks).await.status,
+            cp.create_dry_run(&asks).await.status,
             422,
             "the key is still missing"
         );
@@ -136,13 +137,13 @@ async fn a_secret_that_was_just_made_is_never_missing() {
         )
         .await
         .object();
-        cp.create_dry(&asks).await.object();
+        cp.create_dry_run(&asks).await.object();
     }
 }
 
-/// The cluster's audit log and ours tell of the same event.
+/// The cluster's audit log and the webhook's log can be joined by event.
 #[tokio::test]
-async fn the_clusters_audit_log_joins_ours() {
+async fn audit_log_joins_webhook_log() {
     let files = Folder::new();
     let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
         "rules": [{"level": "Metadata", "resources": [{"group": "", "resources": ["pods", "namespaces"]}]}]});
@@ -161,7 +162,7 @@ async fn the_clusters_audit_log_joins_ours() {
         .with(&["--log", "debug"])
         .start()
         .await;
-    let _registered = Registration::shared(&cp, &webhook.by_service()).await;
+    let _registered = Registration::shared(&cp, &webhook.service_configuration()).await;
     let (ns, labels) = (
         cp.namespace("audited").await,
         json!({"labels": {"secrets.floe.dev/inject": "enabled"}}),
@@ -218,7 +219,7 @@ async fn the_clusters_audit_log_joins_ours() {
             .try_into()
             .expect("one admission");
         let prefix = format!("{entry}.secrets.floe.dev/");
-        let ours: serde_json::Map<String, Value> = event["annotations"]
+        let webhook_annotations: serde_json::Map<String, Value> = event["annotations"]
             .as_object()
             .expect("annotations")
             .iter()
@@ -226,7 +227,11 @@ async fn the_clusters_audit_log_joins_ours() {
             .collect();
         let mut expected = annotations.clone();
         expected["event-id"] = line["uid"].clone();
-        assert_eq!(Value::from(ours), expected, "{name}: {event}");
+        assert_eq!(
+            Value::from(webhook_annotations),
+            expected,
+            "{name}: {event}"
+        );
         assert_eq!(event["user"]["username"], line["user"], "{name}");
     }
 }

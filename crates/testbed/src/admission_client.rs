@@ -1,5 +1,5 @@
-//! Asks a running webhook as the API server would, without one: what no API server can be made to send, and the bytes
-//! of the answer.
+//! Client of the admission port that takes the place of the API server: it sends requests that no API server can be
+//! made to send, and returns the bytes of the response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,19 +22,17 @@ use super::unique;
 use super::webhook::SERVICE_HOST;
 use super::webhook_process::WebhookProcess;
 
-/// What the webhook answered.
+/// Response of the webhook.
 #[derive(Debug, Clone)]
-pub struct Reply {
-    /// The HTTP status.
+pub struct WebhookResponse {
     pub status: u16,
-    /// The HTTP headers.
     pub headers: HeaderMap,
-    /// The body, as it came.
+    /// Unchanged body.
     pub text: String,
 }
 
-impl Reply {
-    /// The `AdmissionReview`'s response; panics when there is none.
+impl WebhookResponse {
+    /// Response in the `AdmissionReview`; panics if there is none.
     #[track_caller]
     pub fn response(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
@@ -43,7 +41,7 @@ impl Reply {
         review["response"].take()
     }
 
-    /// The patch, decoded; empty when there is none.
+    /// Decoded patch; empty if there is none.
     pub fn patch(&self) -> String {
         use base64::Engine as _;
         let patch = self.response()["patch"]
@@ -57,12 +55,12 @@ impl Reply {
     }
 }
 
-/// A new TLS connection to an admission port whose certificate that CA signed.
-pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
+/// Opens a TLS connection to an admission port whose certificate is signed by `ca`.
+pub async fn connect_tls(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("our CA"))
-        .expect("our CA");
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("the test's CA"))
+        .expect("the test's CA");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -77,14 +75,14 @@ pub async fn dial(address: SocketAddr, ca: &str) -> std::io::Result<TlsStream<Tc
         .await
 }
 
-/// A request over a connection of its own, and its answer.
-pub async fn ask(
+/// Sends a request on a connection of its own, and reads the response.
+pub async fn send_request(
     stream: TlsStream<TcpStream>,
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
-) -> hyper::Result<Reply> {
+) -> hyper::Result<WebhookResponse> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
@@ -100,7 +98,7 @@ pub async fn ask(
     let (head, body) = sender.send_request(request).await?.into_parts();
     let text = body.collect().await?.to_bytes();
     connection.abort();
-    Ok(Reply {
+    Ok(WebhookResponse {
         status: head.status.as_u16(),
         headers: head.headers,
         text: String::from_utf8_lossy(&text).into_owned(),
@@ -108,39 +106,44 @@ pub async fn ask(
 }
 
 impl WebhookProcess {
-    /// A new TLS connection to the admission port.
-    pub async fn dial(&self) -> TlsStream<TcpStream> {
+    /// Opens a TLS connection to the admission port.
+    pub async fn connect_tls(&self) -> TlsStream<TcpStream> {
         let address = (Ipv4Addr::LOCALHOST, self.launch.port).into();
-        dial(address, &self.launch.ca)
+        connect_tls(address, &self.launch.ca)
             .await
-            .expect("the webhook listens, with a certificate of ours")
+            .expect("the webhook listens with a trusted certificate")
     }
 
-    /// POSTs a body; `path` carries the query.
-    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
-        self.exchange(Method::POST, path, body).await
+    /// POSTs a body; `path` includes the query.
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> WebhookResponse {
+        self.request(Method::POST, path, body).await
     }
 
-    /// Any request to the admission port, on a connection of its own.
-    pub async fn exchange(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
-        self.exchange_with(method, path, &[], body).await
+    /// Sends any request to the admission port, on a connection of its own.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> WebhookResponse {
+        self.request_with_headers(method, path, &[], body).await
     }
 
-    /// The same with more headers.
-    pub async fn exchange_with(
+    /// Sends any request with more headers.
+    pub async fn request_with_headers(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Reply {
-        ask(self.dial().await, method, path, headers, body)
+    ) -> WebhookResponse {
+        send_request(self.connect_tls().await, method, path, headers, body)
             .await
-            .expect("an answer")
+            .expect("a response")
     }
 
-    /// Sends a pod's review, as the API server does that waits `timeout` for the answer.
-    pub async fn admit(&self, pod: &Value, timeout: &str) -> Reply {
+    /// Sends a pod's review, as an API server does that waits for `timeout`.
+    pub async fn admit(&self, pod: &Value, timeout: &str) -> WebhookResponse {
         self.post(
             &format!("/admit/pods?timeout={timeout}"),
             review(pod).to_string(),
@@ -149,7 +152,7 @@ impl WebhookProcess {
     }
 }
 
-/// The review of a pod's creation in the namespace `jobs`.
+/// Review of a pod's creation in the namespace `jobs`.
 pub fn review(pod: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -164,7 +167,7 @@ pub fn review(pod: &Value) -> Value {
     })
 }
 
-/// A pod with one container, `main`, and these annotations.
+/// Pod with one container, `main`, and these annotations.
 pub fn pod(annotations: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "job-", "annotations": annotations},
@@ -172,7 +175,7 @@ pub fn pod(annotations: &Value) -> Value {
     })
 }
 
-/// A kubeconfig without credentials for this server.
+/// Kubeconfig without credentials for this server.
 pub fn kubeconfig_for(folder: &Folder, server: &str) -> PathBuf {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",

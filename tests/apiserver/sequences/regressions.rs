@@ -1,10 +1,10 @@
-//! Sequences that lost or kept something once.
+//! Sequences that once lost or kept something.
 
 use serde_json::{Value, json};
 
 use super::author::{Field, LIST, Manifest, PREFIX, Step, source};
 
-/// What is done to a workload of a kind that is applied first.
+/// Steps on a workload of a kind that is applied first.
 pub struct Known {
     pub name: &'static str,
     pub kind: &'static str,
@@ -12,7 +12,7 @@ pub struct Known {
     pub steps: Vec<Step>,
 }
 
-fn ours(key: &str) -> String {
+fn prefixed(key: &str) -> String {
     format!("{PREFIX}{key}")
 }
 
@@ -25,13 +25,13 @@ fn manifest(fields: &[(Field, Value)]) -> Manifest {
 }
 
 pub fn all() -> Vec<Known> {
-    let template = || Field::Template(ours("env-from"));
-    let metadata = || Field::Metadata(ours("env-from"));
+    let template = || Field::Template(prefixed("env-from"));
+    let metadata = || Field::Metadata(prefixed("env-from"));
     let sources = |name: &str| (Field::EnvFrom, json!([source(name)]));
     let taking_over = || {
         vec![
             Step::ServerApply(0, manifest(&[(template(), json!("a"))])),
-            // So that the manager alone owns the annotation from here on.
+            // Then the manager alone owns the annotation.
             Step::Annotate(template(), Some(json!("b"))),
             Step::ServerApply(0, manifest(&[(template(), json!("a"))])),
             Step::ServerApply(0, manifest(&[sources("a")])),

@@ -1,27 +1,27 @@
-//! An installation: the chart, our program with the release's rights, and what a kubelet and the controllers of
-//! Deployments would say of its pods, which do not run here.
+//! Installation: the chart, the webhook with the release's permissions, and the status that a kubelet and the
+//! Deployment controller would report for its pods, which do not run here.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use http::Method;
 use serde_json::{Value, json};
 
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
-use testbed::kubectl::Output;
 use testbed::wait_for;
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// What a run said.
-pub struct Said {
-    pub output: Output,
+/// Output of a run.
+pub struct DoctorReport {
+    pub output: CommandOutput,
     pub json: Value,
 }
 
-impl Said {
-    /// Check and status of whatever is not well, in order.
-    pub fn bad(&self) -> Vec<(String, String)> {
+impl DoctorReport {
+    /// Check and status of everything that is not ok, in order.
+    pub fn failed_checks(&self) -> Vec<(String, String)> {
         let checks = self.json["checks"].as_array().expect("checks").iter();
         let checks = checks.filter(|check| check["status"] != "ok");
         checks
@@ -29,7 +29,7 @@ impl Said {
             .collect()
     }
 
-    /// What is said about one thing.
+    /// Message of one check.
     #[track_caller]
     pub fn of(&self, id: &str) -> &Value {
         let found = self.json["checks"]
@@ -40,21 +40,27 @@ impl Said {
         found.unwrap_or_else(|| panic!("no {id} in {:#}", self.json))
     }
 
-    /// What mends it.
+    /// Recommended fix of one check.
     #[track_caller]
     pub fn fix(&self, id: &str) -> String {
         text(&self.of(id)["fix"])
     }
 
-    /// That exactly this is not well.
+    /// Asserts that exactly these checks are not ok.
     #[track_caller]
-    pub fn expect(self, bad: &[(&str, &str)]) -> Self {
-        let bad: Vec<(String, String)> = bad
+    pub fn expect(self, failed_checks: &[(&str, &str)]) -> Self {
+        let failed_checks: Vec<(String, String)> = failed_checks
             .iter()
             .map(|(check, status)| ((*check).to_owned(), (*status).to_owned()))
             .collect();
-        assert_eq!(self.bad(), bad, "{:#}\n{}", self.json, self.output.stderr);
-        let failed = bad.iter().any(|(_, status)| status == "failure");
+        assert_eq!(
+            self.failed_checks(),
+            failed_checks,
+            "{:#}\n{}",
+            self.json,
+            self.output.stderr
+        );
+        let failed = failed_checks.iter().any(|(_, status)| status == "failure");
         assert_eq!(self.output.code, i32::from(failed), "{:#}", self.json);
         self
     }
@@ -64,39 +70,30 @@ impl Said {
 fn text(value: &Value) -> String {
     value
         .as_str()
-        .unwrap_or_else(|| panic!("no text: {value}"))
+        .unwrap_or_else(|| panic!("not a string: {value}"))
         .to_owned()
 }
 
 /// Runs the program.
-pub async fn run(kubeconfig: &Path, args: &[&str]) -> Output {
+pub async fn run(kubeconfig: &Path, args: &[&str]) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe-secrets-webhook"));
     command
         .arg("doctor")
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(args);
-    command.stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs"))
-        .await
-        .expect("no panic");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: output.status.code().expect("an exit code"),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }
+    CommandOutput::run_async(command, "").await
 }
 
-/// Runs it for programs.
-pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> Said {
+/// Runs `doctor` with JSON output.
+pub async fn doctor(kubeconfig: &Path, args: &[&str]) -> DoctorReport {
     let output = run(kubeconfig, &[&["-o", "json"], args].concat()).await;
     let json =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    Said { output, json }
+    DoctorReport { output, json }
 }
 
-/// Both Deployments as their controllers would report them.
+/// Writes the status of both Deployments as their controllers would report it.
 pub async fn available(cp: &ControlPlane) {
     let path = |name: &str| format!("/apis/apps/v1/namespaces/{NAME}/deployments/{name}/status");
     let status = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2}});
@@ -107,7 +104,7 @@ pub async fn available(cp: &ControlPlane) {
     }
 }
 
-/// Reloader, as far as its Deployment goes.
+/// Deployment of Reloader.
 pub async fn reloader(cp: &ControlPlane) {
     cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "reloader"}}))
         .await
@@ -127,7 +124,7 @@ pub async fn reloader(cp: &ControlPlane) {
         .object();
 }
 
-/// Makes the release's Service lead to this machine.
+/// Makes the release's Service resolve to this machine.
 pub async fn service_here(cp: &ControlPlane) {
     let service = format!("/api/v1/namespaces/{NAME}/services/{NAME}");
     cp.request(Method::DELETE, &service, None).await.object();
@@ -136,14 +133,14 @@ pub async fn service_here(cp: &ControlPlane) {
     cp.create(&external).await.object();
 }
 
-/// A healthy installation with a certificate of one's own, but that nobody has said yet whom to trust.
-pub struct Scene {
+/// Healthy installation with the user's own certificate, except that its CA is not configured yet.
+pub struct Fixture {
     pub cp: ControlPlane,
     pub webhook: WebhookProcess,
     _controller: WebhookProcess,
 }
 
-impl Scene {
+impl Fixture {
     pub async fn new() -> Self {
         let cp = ControlPlane::start(Options {
             controller_manager: false,
@@ -153,17 +150,17 @@ impl Scene {
         cp.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME}}))
             .await
             .object();
-        let launch = Launch::alone(&cp.authority, &cp.kubeconfig);
-        // As an operator is asked to install it: with the port closed to pods.
+        let launch = Launch::without_control_plane(&cp.authority, &cp.kubeconfig);
+        // Recommended installation: with the port closed to pods.
         let values = json!({"tls": {"mode": "existing"}, "service": {"port": launch.port},
             "networkPolicy": {"podCIDRs": ["10.244.0.0/16"]}});
         cp.helm(
-            Helm::Four,
+            Helm::V4,
             &["install", NAME, &chart(), "--namespace", NAME],
             &values,
         )
         .await
-        .succeeded();
+        .expect_success();
         service_here(&cp).await;
         available(&cp).await;
         reloader(&cp).await;
@@ -183,13 +180,13 @@ impl Scene {
             .await;
         let identity = cp.identity(NAME, "floe-secrets-controller").await;
         let controller = Launch::controller(&cp, &identity).start().await;
-        let scene = Self {
+        let fixture = Self {
             cp,
             webhook,
             _controller: controller,
         };
-        scene.leads().await;
-        scene
+        fixture.leads().await;
+        fixture
     }
 
     /// Waits until the controller has the lease.
@@ -204,41 +201,41 @@ impl Scene {
         .await;
     }
 
-    /// What the administrator sees.
-    pub async fn doctor(&self) -> Said {
+    /// Runs `doctor` as the administrator.
+    pub async fn doctor(&self) -> DoctorReport {
         doctor(&self.cp.kubeconfig, &[]).await
     }
 
-    /// Runs a command that was recommended, in the project's folder.
-    pub async fn follow(&self, command: &str) {
+    /// Runs a recommended command in the project's folder.
+    pub async fn run_fix(&self, command: &str) {
         match command.strip_prefix("helm ") {
             Some(args) => {
                 let args: Vec<&str> = args.split_whitespace().collect();
                 self.cp
-                    .helm(Helm::Four, &args, &Value::Null)
+                    .helm(Helm::V4, &args, &Value::Null)
                     .await
-                    .succeeded();
+                    .expect_success();
             }
-            None => drop(self.cp.shell(command).await.succeeded()),
+            None => drop(self.cp.shell(command).await.expect_success()),
         }
     }
 
-    /// Waits until the API server has heard of a change, and exactly this is not well.
-    pub async fn becomes(&self, bad: &[(&str, &str)]) -> Said {
+    /// Waits until exactly these checks are not ok: the API server applies changes with a delay.
+    pub async fn wait_for_failed_checks(&self, failed_checks: &[(&str, &str)]) -> DoctorReport {
         let mut last = None;
-        let deadline = std::time::Instant::now() + testbed::PATIENCE;
+        let deadline = std::time::Instant::now() + testbed::WAIT_TIMEOUT;
         while std::time::Instant::now() < deadline {
-            let said = self.doctor().await;
-            let is: Vec<(String, String)> = said.bad();
+            let report = self.doctor().await;
+            let is: Vec<(String, String)> = report.failed_checks();
             if is
                 .iter()
                 .map(|(check, status)| (check.as_str(), status.as_str()))
-                .eq(bad.iter().copied())
+                .eq(failed_checks.iter().copied())
             {
-                return said.expect(bad);
+                return report.expect(failed_checks);
             }
-            last = Some(said);
+            last = Some(report);
         }
-        last.expect("one run").expect(bad)
+        last.expect("one run").expect(failed_checks)
     }
 }

@@ -1,25 +1,25 @@
-//! A namespace with the Secrets `db` and `s3`, and a webhook of its own.
+//! Namespace with the Secrets `db` and `s3`, and a webhook of its own.
 
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::state::group_and_template;
+use testbed::command_output::CommandOutput;
 use testbed::control_plane::ControlPlane;
 use testbed::helm::Helm;
-use testbed::kubectl::Output;
 use testbed::namespace::{Identity, TestNamespace};
-use testbed::objects::{Answer, collection, path, send};
+use testbed::objects::{ApiResponse, collection, path, send};
 use testbed::process::Folder;
 use testbed::wait_for;
-use testbed::webhook::{Registration, narrowed_to, patient, webhook_identity};
+use testbed::webhook::{Registration, limited_to_namespaces, webhook_identity, with_max_timeout};
 use testbed::webhook_process::{Launch, WebhookProcess};
 
-/// How many programs run at a time: more would only share the processors.
+/// Limit of concurrent programs: more would only share the processors.
 static PROGRAMS: Semaphore = Semaphore::const_new(6);
 
-pub struct Scene {
-    // In this order they end: nobody calls a webhook that is gone.
+pub struct Fixture {
+    // Dropped in this order: no calls to a webhook that is gone.
     registered: Option<Registration>,
     webhooks: Vec<WebhookProcess>,
     pub ns: TestNamespace,
@@ -28,17 +28,17 @@ pub struct Scene {
     chart: Folder,
 }
 
-impl Scene {
-    /// With a webhook that has these arguments.
+impl Fixture {
+    /// Fixture whose webhook has these arguments.
     pub async fn new(stem: &str, args: &[&str]) -> Self {
-        let mut scene = Self::unregistered(stem).await;
-        let webhook = scene.launch(|launch| launch.with(args)).await;
-        let configuration = webhook.by_service();
-        scene.register(vec![webhook], configuration).await;
-        scene
+        let mut fixture = Self::unregistered(stem).await;
+        let webhook = fixture.launch(|launch| launch.with(args)).await;
+        let configuration = webhook.service_configuration();
+        fixture.register(vec![webhook], configuration).await;
+        fixture
     }
 
-    /// Without any webhook.
+    /// Fixture without a webhook.
     pub async fn unregistered(stem: &str) -> Self {
         let cp = ControlPlane::shared().await;
         let ns = cp.namespace(stem).await;
@@ -63,24 +63,25 @@ impl Scene {
         }
     }
 
-    /// Starts a webhook under the shipped rights.
+    /// Starts a webhook with the shipped permissions.
     pub async fn launch(&self, more: impl FnOnce(Launch) -> Launch) -> WebhookProcess {
         // One at a time: all of them apply the same manifests.
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = TURN.lock().await;
+        static LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = LOCK.lock().await;
         let identity = webhook_identity(self.cp).await;
         more(Launch::serve(self.cp, &identity)).start().await
     }
 
-    /// Registers a configuration for this namespace, in the place of the one before.
+    /// Registers a configuration for this namespace, in place of the previous one.
     pub async fn register(&mut self, webhooks: Vec<WebhookProcess>, configuration: Value) {
         self.webhooks.extend(webhooks);
-        let configuration = patient(narrowed_to(configuration, &[&self.ns.name]));
-        // The one before goes only now: between the two a pod would come up that nobody injected into.
+        let configuration =
+            with_max_timeout(limited_to_namespaces(configuration, &[&self.ns.name]));
+        // The previous one is deleted only now: in between, a pod would be admitted without injection.
         self.registered = Some(Registration::shared(self.cp, &configuration).await);
     }
 
-    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
         self.cp
             .kubectl(&[&["-n", &self.ns.name], args].concat(), stdin)
@@ -88,7 +89,13 @@ impl Scene {
     }
 
     /// Runs Helm with a chart that has one object.
-    pub async fn helm(&self, helm: Helm, command: &str, release: &str, object: &Value) -> Output {
+    pub async fn helm(
+        &self,
+        helm: Helm,
+        command: &str,
+        release: &str,
+        object: &Value,
+    ) -> CommandOutput {
         let _permit = PROGRAMS.acquire().await.expect("never closed");
         let chart = self.chart.path().display().to_string();
         let mut args = vec![command, release, "-n", &self.ns.name];
@@ -98,7 +105,7 @@ impl Scene {
             chart.as_str()
         });
         // After an undo, fields belong to kubectl.
-        if helm == Helm::Four && command != "install" {
+        if helm == Helm::V4 && command != "install" {
             args.push("--force-conflicts");
         }
         let values = if command == "rollback" {
@@ -109,7 +116,7 @@ impl Scene {
         self.cp.helm(helm, &args, &values).await
     }
 
-    /// Creates an object as the administrator, with nothing between.
+    /// Creates an object as the administrator, without a tool.
     pub async fn create(&self, mut object: Value) -> Value {
         object["metadata"]["namespace"] = json!(self.ns.name);
         self.cp.create(&object).await.object()
@@ -120,7 +127,13 @@ impl Scene {
         path(&json!({"apiVersion": version, "kind": kind, "metadata": self.ns.named(name)}))
     }
 
-    pub async fn patch(&self, kind: &str, name: &str, subresource: &str, patch: &Value) -> Answer {
+    pub async fn patch(
+        &self,
+        kind: &str,
+        name: &str,
+        subresource: &str,
+        patch: &Value,
+    ) -> ApiResponse {
         let at = format!("{}{subresource}", self.path(kind, name));
         self.cp.request(Method::PATCH, &at, Some(patch)).await
     }
@@ -132,7 +145,7 @@ impl Scene {
             .object()
     }
 
-    /// Once its controller has seen it as it is.
+    /// Waits until the controller has observed the current generation.
     pub async fn observed(&self, kind: &str, name: &str) -> Value {
         wait_for("the controller has seen the workload", || async {
             let stored = self.stored(kind, name).await;
@@ -143,8 +156,8 @@ impl Scene {
         .await
     }
 
-    /// A new pod of the template, as an ordinary user would create it; nothing is stored.
-    pub async fn new_pod(&self, template: &Value) -> Answer {
+    /// Creates a pod from the template as an ordinary user; it is not stored.
+    pub async fn new_pod(&self, template: &Value) -> ApiResponse {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"],
             "spec": template["spec"]});
         pod["metadata"]["generateName"] = json!("new-");

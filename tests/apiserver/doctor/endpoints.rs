@@ -1,16 +1,16 @@
-//! An API server that has nobody to call: the Service of the chart as it is, and no pods.
+//! API server without an endpoint to call: the Service of the chart, and no pods.
 
 use http::Method;
 use serde_json::json;
 
-use crate::scene::{doctor, reloader};
+use crate::fixture::{doctor, reloader};
 use testbed::control_plane::{ControlPlane, Options};
 use testbed::helm::{Helm, NAME, chart};
 use testbed::wait_for;
 
 #[tokio::test]
-async fn a_service_without_endpoints_is_found() {
-    // So that the API server looks at endpoints itself, as nothing here routes a Service's address.
+async fn service_without_endpoints_is_found() {
+    // Makes the API server resolve endpoints itself, because nothing here routes a Service's address.
     let routing = vec!["--enable-aggregator-routing=true".to_owned()];
     let cp = &ControlPlane::start(Options {
         controller_manager: false,
@@ -22,18 +22,18 @@ async fn a_service_without_endpoints_is_found() {
         .object();
     let values = json!({"tls": {"mode": "existing"}, "controller": {"enabled": false}});
     cp.helm(
-        Helm::Four,
+        Helm::V4,
         &["install", NAME, &chart(), "--namespace", NAME],
         &values,
     )
     .await
-    .succeeded();
+    .expect_success();
     reloader(cp).await;
-    let said = wait_for("the API server knows the configuration", || async {
-        let said = doctor(&cp.kubeconfig, &[]).await;
-        let seen = said.of("admission")["message"].as_str()?.to_owned();
+    let report = wait_for("the API server knows the configuration", || async {
+        let report = doctor(&cp.kubeconfig, &[]).await;
+        let seen = report.of("admission")["message"].as_str()?.to_owned();
         seen.contains("no endpoints available for service")
-            .then_some(said)
+            .then_some(report)
     })
     .await;
     let failure = |check: &'static str| (check, "failure");
@@ -46,24 +46,25 @@ async fn a_service_without_endpoints_is_found() {
     ]
     .map(failure);
     let mut all = failures.to_vec();
-    // Nothing closes the port of a default installation.
+    // The port of a default installation is open.
     all.insert(3, ("callers", "warning"));
-    let said = said.expect(&all);
+    let report = report.expect(&all);
     assert_eq!(
-        said.of("endpoints")["message"],
+        report.of("endpoints")["message"],
         "Service floe-secrets-webhook has no endpoints: no pod with its labels runs"
     );
     assert!(
-        said.fix("endpoints")
+        report
+            .fix("endpoints")
             .starts_with("kubectl -n floe-secrets-webhook describe pods -l app.kubernetes.io/")
     );
-    let seen = said.of("certificate")["message"].as_str().expect("text");
+    let seen = report.of("certificate")["message"].as_str().expect("text");
     assert_eq!(
         seen,
         "Secret floe-secrets-webhook-tls not found in namespace floe-secrets-webhook"
     );
 
-    // Replicas that are there and not ready are told apart.
+    // Replicas that exist and are not ready are reported differently.
     let path = format!("/apis/apps/v1/namespaces/{NAME}/deployments/{NAME}/status");
     let status = json!({"status": {"replicas": 2, "readyReplicas": 1, "availableReplicas": 1}});
     cp.request(Method::PATCH, &path, Some(&status))
@@ -79,10 +80,10 @@ async fn a_service_without_endpoints_is_found() {
         ],
     });
     cp.create(&slice).await.object();
-    let said = doctor(&cp.kubeconfig, &["--probe=false"]).await;
+    let report = doctor(&cp.kubeconfig, &["--probe=false"]).await;
     assert_eq!(
-        said.of("endpoints")["message"],
+        report.of("endpoints")["message"],
         "1 of 2 endpoints are ready"
     );
-    assert_eq!(said.of("deployment")["status"], "warning");
+    assert_eq!(report.of("deployment")["status"], "warning");
 }

@@ -1,105 +1,10 @@
-//! Our program on the API server, registered as it is shipped, and what people do there.
+//! Objects as users write them, and short forms of their entries.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
-use super::control_plane::ControlPlane;
-use super::kubectl::Output;
-use super::wait_for;
-use super::webhook::{Registration, webhook_identity};
-use super::webhook_process::{Launch, WebhookProcess};
-
-/// Where a control plane and our program are, with its configuration in force.
-pub struct Served {
-    /// The control plane.
-    pub cp: &'static ControlPlane,
-    /// Our program, which logs skips too.
-    pub webhook: WebhookProcess,
-    _registration: Registration,
-}
-
-/// The one of this test binary: under the shipped rights, called by its Service for every namespace.
-pub async fn served() -> &'static Served {
-    static SHARED: OnceCell<Served> = OnceCell::const_new();
-    let start = || async {
-        let cp = ControlPlane::shared().await;
-        let identity = webhook_identity(cp).await;
-        let webhook = Launch::serve(cp, &identity)
-            .with(&["--log", "debug"])
-            .start()
-            .await;
-        let registration = Registration::shared(cp, &webhook.by_service()).await;
-        Served {
-            cp,
-            webhook,
-            _registration: registration,
-        }
-    };
-    SHARED.get_or_init(start).await
-}
-
-impl ControlPlane {
-    /// `kubectl create secret generic`; every key gets `value`.
-    pub async fn secret(&self, namespace: &str, name: &str, keys: &[&str], value: &str) {
-        let data: serde_json::Map<String, Value> = keys
-            .iter()
-            .map(|key| ((*key).to_owned(), value.into()))
-            .collect();
-        let metadata = json!({"name": name, "namespace": namespace});
-        let secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-        self.create(&secret).await.object();
-    }
-
-    /// `kubectl -n NAMESPACE apply -f -`.
-    pub async fn kubectl_apply(&self, namespace: &str, manifest: &Value) -> Output {
-        self.kubectl(
-            &["-n", namespace, "apply", "-f", "-"],
-            &manifest.to_string(),
-        )
-        .await
-    }
-
-    /// The pods that carry a label.
-    pub async fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
-        let selector = selector.replace('=', "%3D");
-        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
-        let list = self.request(Method::GET, &path, None).await.object();
-        list["items"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// Waits for a pod with this label.
-    pub async fn pod_of(&self, namespace: &str, selector: &str) -> Value {
-        wait_for(&format!("a pod with {selector}"), || async {
-            self.pods(namespace, selector).await.pop()
-        })
-        .await
-    }
-
-    /// Waits for an event of this reason about the object of this kind whose name starts so, and gives its message.
-    pub async fn event(&self, namespace: &str, kind: &str, name: &str, reason: &str) -> String {
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        let about = |event: &&Value| {
-            event["involvedObject"]["kind"] == kind
-                && event["involvedObject"]["name"]
-                    .as_str()
-                    .is_some_and(|full| full.starts_with(name))
-                && event["reason"] == reason
-        };
-        wait_for(&format!("event {reason} about {kind} {name}"), || async {
-            let events = self.request(Method::GET, &path, None).await.object();
-            events["items"].as_array()?.iter().find(about)?["message"]
-                .as_str()
-                .map(str::to_owned)
-        })
-        .await
-    }
-}
-
-/// Annotations by what stands after our prefix.
+/// Annotations with the prefix `secrets.floe.dev/` before each key.
 pub fn prefixed(short: &Value) -> Value {
     let pairs = short.as_object().expect("annotations").iter();
     let pairs = pairs.map(|(key, value)| (format!("secrets.floe.dev/{key}"), value.clone()));
@@ -112,28 +17,27 @@ pub fn with(object: &mut Value, fields: &Value) {
     object.as_object_mut().expect("an object").extend(fields);
 }
 
-/// A container named `main`.
+/// Container named `main`.
 pub fn container() -> Value {
     container_named("main")
 }
 
-/// A container of another name.
 pub fn container_named(name: &str) -> Value {
     json!({"name": name, "image": "none"})
 }
 
-/// A pod of [`container`] alone.
+/// Pod of [`container`] alone.
 pub fn pod(namespace: &str, name: &str, annotations: &Value) -> Value {
     let metadata = json!({"name": name, "namespace": namespace, "annotations": annotations});
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container()]}})
 }
 
-/// A pod template with the label `app: NAME`.
+/// Pod template with the label `app: NAME`.
 pub fn template(name: &str, annotations: &Value, containers: &Value) -> Value {
     json!({"metadata": {"labels": {"app": name}, "annotations": annotations}, "spec": {"containers": containers}})
 }
 
-/// A Deployment of one pod with the label `app: NAME`.
+/// Deployment of one pod with the label `app: NAME`.
 pub fn deployment(name: &str, annotations: &Value, containers: &Value) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
@@ -141,7 +45,7 @@ pub fn deployment(name: &str, annotations: &Value, containers: &Value) -> Value 
     })
 }
 
-/// A Job, whose pod has the label `app: NAME`.
+/// Job whose pod has the label `app: NAME`.
 pub fn job(name: &str, annotations: &Value, containers: &Value) -> Value {
     let mut template = template(name, annotations, containers);
     template["spec"]["restartPolicy"] = "Never".into();
@@ -151,7 +55,7 @@ pub fn job(name: &str, annotations: &Value, containers: &Value) -> Value {
     })
 }
 
-/// A container's `envFrom` in short: `secret/NAME`, `configMap/NAME`, with `PREFIX+` before it.
+/// Short form of a container's `envFrom`: `secret/NAME`, `configMap/NAME`, with `PREFIX+` before it.
 pub fn sources(container: &Value) -> Vec<String> {
     let each = |source: &Value| {
         let (kind, from) = match source.get("secretRef") {
@@ -172,7 +76,7 @@ pub fn sources(container: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A container's `env` in short: `NAME=VALUE` or `NAME<SECRET/KEY`.
+/// Short form of a container's `env`: `NAME=VALUE` or `NAME<SECRET/KEY`.
 pub fn variables(container: &Value) -> Vec<String> {
     let each = |entry: &Value| {
         let name = entry["name"].as_str().expect("a name");
@@ -195,16 +99,16 @@ pub fn variables(container: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The container of this name, in either list.
+/// Container of this name, in either list.
 #[track_caller]
-pub fn named<'a>(pod: &'a Value, name: &str) -> &'a Value {
+pub fn find_container<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let lists = [&pod["spec"]["containers"], &pod["spec"]["initContainers"]];
     let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
     all.find(|container| container["name"] == name)
         .unwrap_or_else(|| panic!("no container {name}: {pod}"))
 }
 
-/// The patch of an `AdmissionReview`'s answer.
+/// Patch of an `AdmissionReview`'s response.
 pub fn patch_of(review: &Value) -> json_patch::Patch {
     let Some(text) = review["response"]["patch"].as_str() else {
         return json_patch::Patch(Vec::new());
@@ -214,14 +118,14 @@ pub fn patch_of(review: &Value) -> json_patch::Patch {
     serde_json::from_slice(&bytes).expect("a patch")
 }
 
-/// The object with the patch of the answer applied to it.
+/// Object with the patch of the response applied to it.
 pub fn patched(object: &Value, review: &Value) -> Value {
     let mut object = object.clone();
     json_patch::patch(&mut object, &patch_of(review)).expect("the patch applies");
     object
 }
 
-/// An `AdmissionReview` of a pod's creation, as the API server writes it.
+/// `AdmissionReview` of a pod's creation, as the API server writes it.
 pub fn review_of(pod: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
